@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
-    {"_errors"},
+    {"_errors", "_signals"},
     {"_hdf5_texts"},
     {"_archive_limits"},
     {
@@ -93,7 +93,7 @@ ORDER = order_of(LAYERS)
 ONLY = {
     "data": {
         *("_keras", "_checks", "_datasets", "_errors", "_files", "_names"),
-        *("_process", "_progress"),
+        *("_process", "_progress", "_signals"),
     }
 }
 # Slow to import, or an extra that may be missing: for the functions that use them.

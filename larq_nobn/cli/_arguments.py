@@ -20,6 +20,7 @@ from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
 from .._names import DATASETS, check_dataset, find_pretrained
 from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings_of
+from ._errors import TRACEBACK
 from ._outputs import Output, check_outputs
 from ._package import images
 
@@ -32,7 +33,7 @@ _Decorator = Callable[[Any], Any]
 class Command(click.Command):
     """A command whose words and numbers are checked before anything is imported.
 
-    `--force` comes with the first output file.
+    Every command has `--traceback`, and `--force` if it writes a file.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -45,6 +46,16 @@ class Command(click.Command):
                     help="Overwrite an existing output file of the same kind.",
                 )
             )
+        self.params.append(
+            click.Option(
+                ["--traceback"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_keep_traceback,
+                help="Show the whole traceback of an error, for a report.",
+            )
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the words after the command's name, each of which has to be one."""
@@ -64,6 +75,10 @@ class Command(click.Command):
         check_outputs(ctx, force=ctx.params.pop("force", False))
         with images.reading():
             return super().invoke(ctx)
+
+
+def _keep_traceback(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    ctx.meta[TRACEBACK] = wanted
 
 
 class Grouped(Command):

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ._arguments import Command, Grouped, several, training_options
 from ._console import beside, out, say, show
-from ._errors import resumable, say_of
+from ._errors import RUN
 from ._outputs import COMPARISON, PNG, check_target, json_option, plot_option
 from ._package import training
 
@@ -108,7 +108,7 @@ def compare(
     from ._progress import comparing_progress
 
     cells = training.grid(**chosen)
-    say_of(given["init"], given["teacher"])
+    context.meta[RUN] = None
     _check_report(report, output, cells)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():
@@ -116,7 +116,7 @@ def compare(
             check_target(str(place), place, kind, force=True, given="--output")
     console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    with resumable(), comparing_progress(len(cells), finished, console) as watch:
+    with comparing_progress(len(cells), finished, console) as watch:
         comparison = training.compare(cells, output, watch, jobs, trust, scheduler)
     show(comparison.to_dict(), report, comparison.table())
     if report != "-":

@@ -1,4 +1,4 @@
-"""Turns what a user can cause into one sentence and an exit code."""
+"""Ends commands with one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,74 +17,42 @@ from typing import IO, Any
 import click
 import tensorflow as tf
 
-from .. import _process
+from .. import _signals
+from .._errors import UserError
 from .._tables import sentence
 from ._console import own_stderr
-from ._package import data, training
+from ._package import training
 
-# What a command calls the model file that it opened; and what runs models.
-_OPENED = f"{__name__}.opened"
-_RUNNING = {"tensorflow", "tf_keras", "keras", "larq"}
-# What the package raises for what it is given.
-_USUAL = (ValueError, TypeError, ImportError, ArithmeticError)
-_NO_SPACE = "No space left on device. Free some and try again."
-# A disk that is full or fails; other errors are repaired before anything is resumed.
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Keys of a context: whether the traceback is wanted, and the folder of a training.
+TRACEBACK, RUN = f"{__name__}.traceback", f"{__name__}.run"
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ASK = " Ask its owner for the permission, or choose another path."
-# What asks for less memory: options of any command, and those of networks that are
-# made, which change nothing about the network in a file.
-_SMALLER = {
-    "--batch-size": "smaller batches",
-    "--batch-sizes": "smaller batches",
-    "--accumulate": "more parts of a batch",
-}
-_OF_MADE = {"--image-size": "smaller images", "--width": "fewer channels"}
-
-
-def say_of(*files: Any) -> None:
-    """Lets messages name the model files that a command opens; None and "train" none.
-
-    What cannot be run, or takes too much memory, is then said of them.
-    """
-    context = click.get_current_context(silent=True)
-    named = [str(file) for file in files if file not in (None, "train")]
-    if context is not None and named:
-        context.meta[_OPENED] = " or ".join(named)
-        if tf.debugging.is_traceback_filtering_enabled():
-            # Without their own lines errors of Keras look like those of this package.
-            tf.debugging.disable_traceback_filtering()
-            context.call_on_close(tf.debugging.enable_traceback_filtering)
+_NO_SPACE = "No space left on device. Free some and try again."
+_NO_MEMORY = (
+    "There is not enough memory. Choose smaller batches, smaller images or a smaller "
+    "network, or a machine with more memory."
+)
 
 
 class CliError(click.ClickException):
-    """Ends the command with one line on stderr."""
+    """Ends the command with one line on stderr.
 
-    exit_code = 2
-    prefix = "Error: "
-    hint = ""
+    Arguments:
+        message: The line.
+        exit_code: 2 for bad input, 1 for a fault of the package.
+        prefix: What comes before the line.
+    """
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self, message: str, exit_code: int = 2, prefix: str = "Error: "
+    ) -> None:
         super().__init__(sentence(message))
+        self.exit_code, self._prefix = exit_code, prefix
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""
-        text = f"{self.prefix}{self.message}{self.hint}"
         with suppress(OSError):  # as where the disk is full: the exit code is left
-            click.echo(text, err=True, file=file)
-
-
-class Stopped(CliError):
-    """The same for a command that the user stopped."""
-
-    exit_code = 128 + signal.SIGINT
-    prefix = ""
-
-
-class Terminated(Stopped):
-    """The same for a command that another program stopped."""
-
-    exit_code = 128 + signal.SIGTERM
+            click.echo(f"{self._prefix}{self.message}", err=True, file=file)
 
 
 def open_streams() -> None:
@@ -108,12 +77,11 @@ def open_streams() -> None:
 
 
 class Commands(click.Group):
-    """A group whose commands, and whose own options, answer bad input in a sentence."""
+    """A group whose commands, and whose own options, end with one sentence."""
 
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """Runs as a program, with standard error to itself, and ends as one."""
-        usual = (signal.SIG_DFL, signal.default_int_handler)
-        _process.handle_signals(_process.stop, *usual)
+        _signals.handle_signals(_signals.stop, *_signals.USUAL)
         open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
@@ -124,52 +92,25 @@ class Commands(click.Group):
             with own_stderr():
                 return super().__call__(*args, **extra)
         except SystemExit as end:
-            _process.exit_code = end.code if isinstance(end.code, int) else None
+            _signals.exit_code = end.code if isinstance(end.code, int) else None
             raise
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Reads the group's own options."""
-        with _one_sentence():
+        with _one_sentence({}):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Reads a command's options and runs it."""
-        with _one_sentence():
+        with _one_sentence(ctx.meta):
             return super().invoke(ctx)
 
 
 @contextmanager
-def resumable(output: Path | None = None) -> Iterator[None]:
-    """Adds, if training is stopped or its disk is full, how to continue.
-
-    Arguments:
-        output: The folder of the run; None for several, which the same command resumes.
-    """
+def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
+    """Turns every error into a `CliError`: the one place that decides how."""
     try:
-        with _one_sentence(), data.reading():
-            yield
-    except CliError as error:
-        if output is None:
-            error.hint = " To resume, repeat the command." * isinstance(error, Stopped)
-            raise
-        kept, cause = training.folder.position_kept(output), error.__cause__
-        short = isinstance(cause, tf.errors.ResourceExhaustedError) or (
-            isinstance(cause, OSError)
-            and any(os.strerror(each) in error.message for each in _OF_DISK)
-        )
-        if kept and (short or isinstance(error, Stopped)):
-            error.hint = (
-                f" {output} is kept up to {kept}. To resume, repeat the command with "
-                "--resume."
-            )
-        raise
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Errors of a command line come first: they are answered without TensorFlow."""
-    try:
-        with _stopping():
+        with _signals.at_work():
             yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
@@ -178,83 +119,58 @@ def _one_sentence() -> Iterator[None]:
         raise CliError(f"{usage}{stop} See {command} --help.") from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
-    except KeyboardInterrupt as error:
-        raise Stopped(_process.STOPPED) from error
-    except SystemExit as error:
-        if not isinstance(error, _process.Terminated):
-            raise
-        raise Terminated(_process.STOPPED) from error
     except BrokenPipeError:
         raise  # who reads the output has seen enough: click ends without a word
-    except OSError as error:
-        said, place = error.strerror, error.filename
-        text = str(error) if said is None else f"{said}."
-        if said is not None and place is not None:
-            text = f"{said}: {place}.{_ASK * (error.errno in _FORBIDDEN)}"
-        if isinstance(error, FileNotFoundError) and _is_nowhere():
-            text = "The current folder has been removed. Change to one that is there."
-        raise CliError(text) from error
-    except MemoryError as error:
-        raise CliError(_no_memory()) from error
-    except Exception as wrapped:
-        inner = _process.unwrapped(wrapped)
-        module, raised = _process.origin_of(inner)
-        if isinstance(inner, _USUAL) and module == "larq_nobn" and raised:
-            raise CliError(str(inner)) from inner
-        if isinstance(inner, tf.errors.ResourceExhaustedError):
-            full = "No space left" in str(inner)
-            raise CliError(_NO_SPACE if full else _no_memory()) from inner
-        file = _opened()
-        if file is None or module not in _RUNNING:
-            raise  # a bug
-        raise CliError(
-            f"{file} cannot be run as a model: {training.folder.first_line(inner)}. "
-            "It is damaged, or its layers do not fit together."
-        ) from inner
-
-
-def _is_nowhere() -> bool:
-    """Whether the folder that relative paths start from is gone."""
-    try:
-        os.getcwd()
-    except OSError:
-        return True
-    return False
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Raises what a signal did, in place of what native code has made of it."""
-    at_work = _process.handle_signals(_process.stop, _process.stop_at_once)
-    try:
-        yield
+    except (KeyboardInterrupt, _signals.Terminated) as error:
+        asked = isinstance(error, KeyboardInterrupt)
+        number = signal.SIGINT if asked else signal.SIGTERM
+        text = f"{_signals.STOPPED}{_how_to_resume(meta)}"
+        raise CliError(text, 128 + number, prefix="") from error
     except Exception as error:
-        if _process.stopped_by is None or isinstance(error, CliError):
-            raise
-        _process.raise_stopped()
-    finally:
-        if at_work:
-            _process.handle_signals(_process.stop_at_once, _process.stop)
+        if meta.get(TRACEBACK):
+            traceback.print_exception(error)
+        raise _explained(error) from error
 
 
-def _opened() -> Any:
-    """What the command calls the model file that it opened; None for none."""
-    context = click.get_current_context(silent=True)
-    return context.meta.get(_OPENED) if context else None
+def _explained(error: Exception) -> CliError:
+    """What is said of an error: a user can mend it, or it is a fault of the package."""
+    while str(error).startswith("in user code:"):  # raised in a graph of TensorFlow
+        if not isinstance(error.__context__, Exception):
+            break
+        error = error.__context__
+    if isinstance(error, UserError):
+        return CliError(str(error))
+    if isinstance(error, OSError):
+        reason, place = error.strerror, error.filename
+        if reason is None:
+            return CliError(str(error))
+        if place is None:
+            return CliError(f"{reason}.")
+        return CliError(f"{reason}: {place}.{_ASK * (error.errno in _FORBIDDEN)}")
+    if isinstance(error, MemoryError):
+        return CliError(_NO_MEMORY)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return CliError(_NO_SPACE if "No space left" in str(error) else _NO_MEMORY)
+    if isinstance(error, tf.errors.OpError):
+        return CliError(
+            f"TensorFlow cannot compute this: {training.folder.first_line(error)}. The "
+            "model is damaged, or does not fit the data."
+        )
+    return CliError(
+        f"{type(error).__name__}: {error}. This is a fault of larq_nobn, or of a layer "
+        "of the given model. Please report it, with what the same command prints with "
+        "--traceback.",
+        exit_code=1,
+    )
 
 
-def _no_memory() -> str:
-    """Says so, and what this command can do about it."""
-    file, context = _opened(), click.get_current_context(silent=True)
-    command = context.command if context else None
-    if context and isinstance(command, click.Group) and context.invoked_subcommand:
-        command = command.get_command(context, context.invoked_subcommand)
-    options = {**_SMALLER, **({} if file else _OF_MADE)}
-    given = [name for each in (command.params if command else []) for name in each.opts]
-    advice = [f"{what} ({name})" for name, what in options.items() if name in given]
-    advice += ["a smaller network"] if file else []
-    advice += ["a machine with more of it"]
-    *first, last = advice
-    choice = f"{', '.join(first)} or {last}" if first else last
-    running = f" to run {file}" if file else ""
-    return f"There is not enough memory{running}. Take {choice}."
+def _how_to_resume(meta: dict[str, Any]) -> str:
+    """What a command that trains says when it is stopped."""
+    if RUN not in meta:
+        return ""
+    output: Path | None = meta[RUN]
+    if output is None:  # of several runs
+        return " To resume, repeat the command."
+    kept = training.folder.position_kept(output)
+    again = "To resume, repeat the command with --resume."
+    return f" {output} is kept up to {kept}. {again}" if kept else ""

@@ -14,7 +14,6 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import working
-from ._errors import say_of
 from ._package import data, deploy, keras, models, population, training
 
 
@@ -48,7 +47,6 @@ def origin_of(run: training.Run) -> Origin:
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
     """Returns the model, and what it was trained on if a run folder tells."""
-    say_of(path)
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
         steps = row.preprocessing or {}
@@ -83,7 +81,6 @@ def open_any(
     """
     if not is_lite(path):
         return open_run_or_file(path, trust)
-    say_of(path)
     if not strict and not os.path.lexists(f"{path}.json"):
         return None, None
     metadata = deploy.read_card(path)

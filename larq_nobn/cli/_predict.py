@@ -66,6 +66,11 @@ def predict(
             f"{model} takes images as they were given to it in Python, and does not "
             "say how images become such. Train it on a folder of images instead."
         )
+    if network is not None and not isinstance(network.input_shape, tuple):
+        raise InvalidValue(
+            f"{model} takes several inputs or named ones. Choose a classifier of "
+            "images alone."
+        )
     result = []
     with progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))

@@ -17,7 +17,7 @@ from ._arguments import (
     training_options,
 )
 from ._console import beginnings_shown, out, pairs, percent
-from ._errors import resumable, say_of
+from ._errors import RUN
 from ._package import training
 
 # What a run without a validation split says of itself.
@@ -85,12 +85,8 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     )
     from ._progress import training_progress
 
-    say_of(settings.init, settings.teacher)
-    with (
-        resumable(output),
-        beginnings_shown(),
-        training_progress(settings) as bar,
-    ):
+    ctx.meta[RUN] = output
+    with beginnings_shown(), training_progress(settings) as bar:
         run = training.train(settings, output, bar, **given)
     out().print(pairs(f"Run {output}", _rows(run.record, output)))
 

@@ -17,7 +17,7 @@ from typing import Any
 from .._checks import check_choice, check_path
 from .._files import check_folder
 from .._names import DATASETS, TFDS_PREFIX
-from .._process import terminate
+from .._signals import terminate
 from . import _cifar10
 from ._tfds import DataDir, Progress, is_prepared, open_builder, run
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
-from .._process import Terminated, stop
+from .._signals import Terminated, stop
 from ..callbacks._monitor import owners
 from ._checkpoints import Checkpoints
 from ._settings import RunSettings

@@ -25,7 +25,15 @@ from larq_nobn._keras import keras
 from larq_nobn.cli import main
 
 Invoke = Callable[..., Result]
+ASK = " Ask its owner for the permission, or choose another path."
 SIGNALS = [("SIGINT", 130), ("SIGTERM", 143)]
+
+
+def raises(error: Exception) -> Callable[..., None]:
+    def function(*_: object, **__: object) -> None:
+        raise error
+
+    return function
 
 
 @pytest.fixture(scope="module")
@@ -298,26 +306,11 @@ def test_without_larq_compute_engine(
         assert "pip install" in one_sentence(invoke(*arguments))
 
 
-@pytest.mark.parametrize(
-    "line", ["models --json m.json", "train --output r --dataset digits"]
-)
-def test_where_the_current_folder_is_gone(line: str, invoke: Invoke, place: Path):
-    gone = place / "gone"
-    gone.mkdir()
-    os.chdir(gone)
-    gone.rmdir()
-    said = one_sentence(invoke(*line.split()))
-    os.chdir(place)
-    assert "The current folder has been removed. Change to one that is there." in said
-
-
 def test_a_reader_who_has_seen_enough_is_no_error(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
-    def no_more(*_: object) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-    monkeypatch.setattr("larq_nobn.cli._pretrained.show", no_more)
+    error = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    monkeypatch.setattr("larq_nobn.cli._pretrained.show", raises(error))
     result = invoke("models")
     assert (result.exit_code, result.output) == (1, "")
 
@@ -370,9 +363,6 @@ def test_no_space_for_the_model(
     full_for = {"model.keras"}
     sentence = one_sentence(invoke(*command))
     assert "'run/model.keras' cannot be written: No space left" in sentence
-    assert sentence.endswith(
-        "run is kept up to epoch 1. To resume, repeat the command with --resume."
-    )
     full_for = set()
     assert invoke(*command, "--resume").exit_code == 0
 
@@ -418,91 +408,34 @@ def test_what_has_to_be_repaired_first_has_no_other_advice(
     assert Path("notes.txt").read_text() == "text"
 
 
-def test_only_a_disk_that_failed_leaves_nothing_to_repair_in_the_run(
-    resuming: tuple[str, ...], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-):
-    def said_of(error: OSError) -> str:
-        def fails(*_: object, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(training, "train", fails)
-        return one_sentence(invoke(*resuming))
-
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-    nobody_reads = {errno.EPIPE, errno.ESHUTDOWN}
-    for number in errno.errorcode.keys() - nobody_reads:
-        reason = os.strerror(number)
-        said = said_of(OSError(number, reason, "run/model.keras"))
-        assert reason in said
-        assert ("run is kept up to epoch 1. To " in said) == (number in full), said
-    # What `replacing` raises.
-    said = said_of(OSError(f"'run/a' cannot be written: {os.strerror(errno.ENOSPC)}."))
-    assert "run is kept up to epoch 1. To " in said
-
-
-SMALLER = "smaller batches (--batch-size), more parts of a batch (--accumulate)"
-
-
 @pytest.mark.parametrize(
-    "error",
+    ("error", "said"),
     [
-        MemoryError(),
-        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+        (MemoryError(), "There is not enough memory. Choose smaller batches, smaller "),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+            "There is not enough memory. Choose smaller batches, smaller images or a ",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "/tmp; No space left on"),
+            "No space left on device. Free some and try again.",
+        ),
+        (
+            tf.errors.InvalidArgumentError(None, None, "7 is not in [0, 2)\n\t [[x]]"),
+            "TensorFlow cannot compute this: 7 is not in [0, 2). The model is damaged, "
+            "or does not fit the data.",
+        ),
+        (OSError("Give another file."), "Give another file."),
+        (FileNotFoundError(2, "No such file"), "No such file."),
+        (FileNotFoundError(2, "No such file", "a/b"), "No such file: a/b."),
+        (PermissionError(13, "Not yours", "a/b"), f"Not yours: a/b.{ASK}"),
     ],
 )
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("fold float.keras f.keras", " to run float.keras. Take a smaller network or"),
-        (
-            "convert float.keras f.tflite",
-            " to run float.keras. Take a smaller network or a machine with more of it",
-        ),
-        (
-            "evaluate float.tflite --dataset digits",
-            " to run float.tflite. Take a smaller network or a machine with more of it",
-        ),
-        (
-            "train --init float.keras --dataset digits --output run",
-            f" to run float.keras. Take {SMALLER}, a smaller network or a machine",
-        ),
-        (
-            "compare --init a.keras --teacher b.keras --dataset digits --output run",
-            " to run a.keras or b.keras. Take smaller batches (--batch-sizes), more",
-        ),
-        (
-            "train --dataset digits --recipe distillation --output run",
-            f". Take {SMALLER}, smaller images (--image-size), fewer channels (--width)"
-            " or a machine with more",
-        ),
-        (
-            "import notes.txt f.keras",
-            ". Take smaller images (--image-size) or a machine with more of it.",
-        ),
-    ],
-)
-def test_no_memory(
-    line: str,
-    said: str,
-    error: Exception,
-    invoke: Invoke,
-    place: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_errors_of_the_machine(
+    error: Exception, said: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
-    """The advice is made of options that the command has."""
-
-    def short(*_: object, **__: object) -> None:
-        raise error
-
-    for name in ("open_model", "train", "compare"):
-        monkeypatch.setattr(training, name, short)
-    monkeypatch.setattr(larq_nobn.deploy, "audit", short)
-    monkeypatch.setattr(larq_nobn.interop, "load_bnn_nobn", short)
-    Path("float.tflite").touch()
-    found = one_sentence(invoke(*line.split()))
-    assert f"There is not enough memory{said}" in found
-    shown = invoke(line.split()[0], "--help").output
-    assert all(option in shown for option in re.findall(r"--[a-z-]+", found))
+    monkeypatch.setattr(larq_nobn.models, "pretrained", raises(error))
+    assert one_sentence(invoke("models")).startswith(f"Error: {said}")
 
 
 @pytest.mark.parametrize("name", main.commands)
@@ -516,16 +449,38 @@ def test_an_option_without_a_value(name: str, invoke: Invoke):
         assert said.endswith(f" See larq-nobn {name} --help."), said
 
 
-def test_a_bug_is_no_bad_input(
-    run_folder: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bug", "said"),
+    [
+        (lambda: builtins.int("x"), "ValueError: invalid literal for int()"),
+        (lambda: builtins.len(3), "TypeError: object of type 'int' has no len()"),
+        (lambda: {}["x"], "KeyError: 'x'. "),
+    ],
+)
+def test_a_fault_of_the_package_is_no_bad_input(
+    bug: Callable[[], object],
+    said: str,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    """Errors that no `raise` of the package made are shown in full."""
-    for bug in (lambda *_: builtins.int("x"), lambda: None, lambda *_: {}["x"]):
-        monkeypatch.setattr(training, "evaluate", bug)
-        result = invoke("evaluate", run_folder)
-        assert result.exit_code == 1
-        assert isinstance(result.exception, (ValueError, TypeError, KeyError))
-        assert result.stderr == ""
+    monkeypatch.setattr(larq_nobn.models, "pretrained", bug)
+    result = invoke("models")
+    assert result.exit_code == 1 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: {said}")
+    assert "is a fault of larq_nobn" in line and "Please report it" in line
+    whole = invoke("models", "--traceback")
+    assert whole.exit_code == 1
+    assert whole.stderr.startswith("Traceback (most recent call last):\n")
+    assert f'File "{__file__}"' in whole.stderr and whole.stderr.endswith(f"{line}\n")
+
+
+def test_bad_input_has_a_traceback_too(invoke: Invoke, place: Path):
+    result = invoke("audit", "damaged.tflite", "--traceback")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert one_sentence(invoke("audit", "damaged.tflite")) == lines[-1]
 
 
 @pytest.mark.slow
@@ -724,9 +679,6 @@ def test_a_link_that_leads_nowhere_is_no_folder(
     assert Path("file").read_text() == "mine"
 
 
-ASK = " Ask its owner for the permission, or choose another path."
-
-
 @pytest.fixture
 def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Takes the permission to read a file, or a folder, which root always has."""
@@ -753,7 +705,6 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("summary own.h5", "own.h5"),
         ("evaluate own.npz", "own.npz"),
         ("convert own.npz m.tflite", "own.npz"),
-        ("import own.pth i.keras", "own.pth"),
         ("predict float.keras full", "full"),
         ("predict float.keras full", "deep"),
         ("report full", "run.json"),
@@ -762,7 +713,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_what_may_not_be_read_is_not_damaged(
     line: str, name: str, forbid: Callable, invoke: Invoke, place: Path
 ):
-    for file in ("own.keras", "own.h5", "own.npz", "own.pth", "full/run.json"):
+    for file in ("own.keras", "own.h5", "own.npz", "full/run.json"):
         Path(file).write_bytes(b"PK\3\4 mine")
     Path("full/deep").mkdir()
     forbid(name)

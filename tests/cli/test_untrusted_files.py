@@ -9,7 +9,6 @@ from pathlib import Path
 import larq as lq
 import numpy as np
 import pytest
-import tensorflow as tf
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
@@ -178,7 +177,7 @@ def test_what_a_model_cannot_compute_is_said_of_its_file(
     if name == "compare":  # of the network of the file itself
         line = [*line[:3], *line[line.index("--dataset") :]]
     said = one_sentence(invoke(*line))
-    assert "seven.keras cannot be run as a model: " in said
+    assert "TensorFlow cannot compute this: " in said
     assert "= 7 is not in [0, 2)" in said
 
 
@@ -201,22 +200,14 @@ def test_a_border_that_is_no_number(invoke: Invoke, tmp_path: Path):
 
 
 def test_what_is_raised_in_a_graph_is_one_sentence(invoke: Invoke, tmp_path: Path):
-    """TensorFlow lists lines of code for it, and Keras hides its own."""
+    """TensorFlow lists lines of code for it."""
     inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Dropout(0.1, noise_shape=[3, 5])(keras.layers.Flatten()(inputs))
-    wrong = keras.Model(inputs, keras.layers.Dense(10, name="head")(x))
-    y = keras.layers.GRU(2)(keras.layers.Reshape((8, 8))(inputs))
-    unknown = keras.Model(inputs, keras.layers.Dense(10, name="head")(y))
-    for model, said in (
-        (wrong, "wrong.keras cannot be run as a model: "),
-        (unknown, "has no known role, so its units are unknown. Name the axes"),
-    ):
-        name = "wrong" if model is wrong else "unknown"
-        model.save(tmp_path / f"{name}.keras")
-        line = command("init", tmp_path / f"{name}.keras", tmp_path / name)
-        found = one_sentence(invoke(*line))
-        assert said in found and "in user code" not in found and ".py" not in found
-    assert tf.debugging.is_traceback_filtering_enabled()
+    x = keras.layers.GRU(2)(keras.layers.Reshape((8, 8))(inputs))
+    file = tmp_path / "unknown.keras"
+    keras.Model(inputs, keras.layers.Dense(10, name="head")(x)).save(file)
+    said = one_sentence(invoke(*command("init", file, tmp_path / "run")))
+    assert "has no known role, so its units are unknown. Name the axes" in said
+    assert "in user code" not in said and ".py" not in said
 
 
 def several(ends: str) -> keras.Model:

@@ -863,15 +863,15 @@ FAULTS = (
     Fault(
         "errors: exit code of a terminated command",
         "cli",
-        "exit_code = 128 + signal.SIGTERM",
-        "exit_code = 128 + signal.SIGINT",
+        "number = signal.SIGINT if asked else signal.SIGTERM",
+        "number = signal.SIGINT",
         ("tests/training/test_stopping.py", "tests/training"),
     ),
     Fault(
         "errors: epochs that were never kept",
         "cli",
-        "if kept and (short or",
-        "if (short or",
+        'is kept up to {kept}. {again}" if kept else ""',
+        'is kept up to {kept}. {again}"',
         (
             "tests/training/test_stopping.py",
             "tests/training/test_crash.py",

@@ -20,7 +20,6 @@ import fresh
 import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn._process import origin_of
 from larq_nobn.training import RunSettings
 from larq_nobn.training.comparison import _compare
 from larq_nobn.training.comparison._apart import Killed, apart
@@ -107,14 +106,6 @@ def test_what_is_raised_there_ends_all(
     with pytest.raises(kind, match=message):  # the other one would stay for ever
         all_of({"a": how, "b": "stays"}, tmp_path, 2)
     assert all(map(is_gone, processes(tmp_path / "b")))
-
-
-@pytest.mark.slow
-def test_whose_error_it_was_is_told():
-    """By which the command says of which file it is, or that it is a bug."""
-    with pytest.raises(ValueError, match="nterpret") as caught:
-        apart(light.gives_keras_nonsense, (), print, lambda: True, ".")
-    assert origin_of(caught.value) == ("tf_keras", True)
 
 
 def test_one_that_is_killed_is_resumed_and_the_others_continue(tmp_path: Path):

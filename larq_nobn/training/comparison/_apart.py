@@ -125,13 +125,7 @@ def _work() -> None:
         log.propagate = False
         tell("done", function(tell, *arguments))
     except Exception as error:
-        # Of what is not part of the package nobody asks where it was made.
-        package = sys.modules.get("larq_nobn._process")
-        origin = None
-        if package:
-            error = package.unwrapped(error)
-            origin = package.origin_of(error)
-        tell("raised", (_picklable(error), origin))
+        tell("raised", (_picklable(error), None))
 
 
 def _end_with_reader() -> None:
