@@ -13,6 +13,7 @@ import tensorflow as tf
 from .._batches import batches
 from .._keras import keras, why_no_model
 from ..graph import ModelError, calls, flat_copy, sign_after
+from ..layers._with_mask import WithMask
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
 from ._normal import given_name, normal_form
@@ -46,7 +47,13 @@ def binary_layers(model: keras.Model) -> list[str]:
 
 def output_layers(model: keras.Model) -> list[str]:
     """The names of the layers that give a model's outputs."""
-    return [tensor._keras_history.layer.name for tensor in model.outputs]
+    names = []
+    for tensor in model.outputs:
+        layer, index, _ = tensor._keras_history
+        if type(layer) is WithMask:  # of which a file has nothing
+            layer = layer.inbound_nodes[index].keras_inputs[0]._keras_history.layer
+        names.append(layer.name)
+    return names
 
 
 def as_functional(model: Any) -> keras.Model:

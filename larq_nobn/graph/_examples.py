@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -20,14 +23,15 @@ def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
 
     Of the random ones, every third is of whole numbers, of which many are 0, so that
     sums of few terms reach exact ties; and every third is wide, so that pre-activations
-    pass thresholds that stand far from 0.
+    pass thresholds that stand far from 0. Where a model masks steps, every other one
+    has some of these, at its end or its start.
 
     Arguments:
         flat: A functional model without models inside.
         random: How many random ones.
     """
     generator = np.random.default_rng(0)
-    ids = _ids(flat)
+    ids, padding = _ids(flat), _padding(flat)
     found = []
     for given in flat.inputs:
         shape = tuple(size or _OPEN for size in given.shape[1:])
@@ -35,8 +39,11 @@ def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
         noise[1::3] *= _WIDE
         noise[2::3] = np.rint(noise[2::3])
         numbers = np.concatenate([_regular(shape), noise])
-        dtype = given.dtype.as_numpy_dtype
-        found.append(_in_range(numbers, np.dtype(dtype), ids.get(id(given))))
+        dtype = np.dtype(given.dtype.as_numpy_dtype)
+        array = _in_range(numbers, dtype, ids.get(id(given)))
+        if id(given) in padding and shape:
+            _pad(array, padding[id(given)])
+        found.append(array)
     return found
 
 
@@ -63,19 +70,48 @@ def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarr
     return np.floor(np.clip(spread, low, high - 1)).astype(dtype)
 
 
+def _pad(array: np.ndarray, padding: float) -> None:
+    """Masks some steps of every other example, and never all of them, in place."""
+    steps = array.shape[1]
+    masked = (array == padding).reshape(len(array), steps, -1).all(axis=2)
+    array[masked.all(axis=1)] = padding + 1  # a mean of no steps is NaN
+    for row in range(0, len(array), 2):
+        count = row // 2 % steps  # none, and up to all but one
+        where = slice(steps - count, None) if row % 4 == 0 else slice(count)
+        left = slice(steps - count) if row % 4 == 0 else slice(count, None)
+        array[row, where] = padding
+        if masked[row, left].all():
+            array[row, left] = padding + 1
+
+
+def _padding(flat: keras.Model) -> dict[int, float]:
+    """What masks a step of an input, for those that are masked."""
+    found: dict[int, float] = {}
+    for layer, starts in _layers_of_inputs(flat):
+        if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
+            found |= dict.fromkeys(starts, 0)
+        if isinstance(layer, keras.layers.Masking):
+            found |= dict.fromkeys(starts, layer.mask_value)
+    return found
+
+
 def _ids(flat: keras.Model) -> dict[int, int]:
     """How many ids an input may contain, for those that embeddings look up."""
-    graph = Graph(flat)
+    found: dict[int, int] = {}
+    for layer, starts in _layers_of_inputs(flat):
+        if isinstance(layer, keras.layers.Embedding):
+            for start in starts:
+                found[start] = min(found.get(start, layer.input_dim), layer.input_dim)
+    return found
+
+
+def _layers_of_inputs(flat: keras.Model) -> Iterator[tuple[Any, frozenset[int]]]:
+    """Yields each layer, with the inputs that the first tensor it reads depends on."""
     # Each tensor once: through residual sums, the number of paths grows exponentially.
     origins = {id(given): frozenset([id(given)]) for given in flat.inputs}
-    found: dict[int, int] = {}
-    for call in graph.calls:
+    for call in Graph(flat).calls:
         before = (origins.get(id(x), frozenset()) for x in inputs_of(call.node))
         starts = frozenset[int]().union(*before)
         for tensor in tf.nest.flatten(call.outputs):
             origins[id(tensor)] = starts
-        if isinstance(call.layer, keras.layers.Embedding):
-            for start in origins[id(call.first_input)]:
-                known = found.get(start, call.layer.input_dim)
-                found[start] = min(known, call.layer.input_dim)
-    return found
+        yield call.layer, origins.get(id(call.first_input), frozenset())

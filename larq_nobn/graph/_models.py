@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from .._keras import keras, why_no_model
 from ..layers import BatchKalmanNormalization
+from ..layers._with_mask import WithMask
 from ._graph import Call, Graph, calls, inputs_of
 from ._kinds import inherited
+from ._masks import masks_of
 from ._operation import ModelError, rebuild
 from ._signs import as_quantizer, sign_after
 
@@ -46,17 +48,20 @@ def to_keras(
     built: dict[int, keras.layers.Layer] = {}
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with lq.context.quantized_scope(False):
+        masks = masks_of(graph, _made)
+        if masks is not None:
+            for start in starts:
+                masks.start(start)
         for call in graph.calls:
             operation = call.operation
             if id(operation) not in built:
                 built[id(operation)] = operation.build(float32)
-            given = [tensors[id(edge)] for edge in call.reads]
-            if call.node is None:
-                made = built[id(operation)](given if len(given) > 1 else given[0])
-            else:
-                old = [str(id(edge)) for edge in inputs_of(call.node)]
-                by_id = dict(zip(old, given, strict=True))
-                made = run_call(call, built[id(operation)], by_id)
+            layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
+            if masks is not None:
+                given = masks.shown(call, layer, given)
+            made = _made(call, layer, given)
+            if masks is not None:
+                masks.follow(call, layer, given, made)
             # Of a state, what inference does not compute is missing in the end.
             pairs = zip(
                 tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
@@ -66,7 +71,22 @@ def to_keras(
             operation.fill(built[id(operation)])
     if edges is not None:
         return keras.Model(starts, [tensors[id(edge)] for edge in edges])
-    return model_like(graph.model, starts, [tensors[id(end)] for end in graph.outputs])
+    ends = [tensors[id(end)] for end in graph.outputs]
+    if masks is not None:
+        ends = masks.shown_outside(ends)
+    return model_like(graph.model, starts, ends)
+
+
+def _made(
+    call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
+) -> Any:
+    """What a layer makes of the tensors that a call reads."""
+    if call.node is None:
+        return layer(given if len(given) > 1 else given[0])
+    old = [str(id(edge)) for edge in inputs_of(call.node)]
+    free = layer._expects_training_arg and training_argument(call) is None
+    mode = {"training": False} if at_inference and free else {}
+    return run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
 
 
 def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
@@ -139,6 +159,7 @@ def run_call(
     if type(layer) is not type(call.node.layer):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
+        kwargs.pop("mask", None)  # which batch norm, say, reads in training
         args = args[:1]
     if "training" in arguments and (place := training_position(call)) is not None:
         args = args[:place]  # a None that was given by position
@@ -272,7 +293,16 @@ class _Copier:
             last = as_quantizer(sign, name=name)
             if last is sign:  # a function of the user's
                 last = keras.layers.Activation(sign, name=name)
-        return lambda x: last(new(x))
+
+        def split(x: Any) -> Any:
+            between = new(x)
+            made = last(between)
+            if getattr(between, "_keras_mask", None) is None:
+                return made
+            mask = self._name(f"{name}_mask", model)
+            return WithMask(name=mask)([made, between])
+
+        return split
 
     def fill(self) -> None:
         """Gives every copy the weights of its layer."""

@@ -479,7 +479,11 @@ class _Walk:
 
     def replace(self, call: Call, values: np.ndarray) -> None:
         """Takes what another form made for what a call makes."""
-        self._keep(call, [tf.constant(values)], cut=True)
+        made = tf.constant(values)
+        made._keras_mask = getattr(
+            self._tensors.get(str(id(call.first_output))), "_keras_mask", None
+        )
+        self._keep(call, [made], cut=True)
 
     def _keep(self, call: Call, made: list[Any], cut: bool) -> None:
         origins = frozenset([call.label]) if cut else self.origins(call)

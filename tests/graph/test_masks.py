@@ -1,0 +1,167 @@
+"""Masks reach the layers that read them, however the layers before are rewritten."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from deploy.nets import scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import prepared
+from larq_nobn.graph import Graph, ModelError, flat, made_up, to_keras
+from larq_nobn.layers._with_mask import WithMask
+from numpy.testing import assert_allclose, assert_array_equal
+
+layers = keras.layers
+STEPS, IDS = 4, 5
+
+
+class Inside(layers.Layer):
+    """A user's layer, in which another one reads the mask."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.GlobalAveragePooling1D()
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+class Through(layers.Layer):
+    """A user's layer that hands on its very input, and so its mask."""
+
+    def call(self, inputs):
+        return inputs
+
+
+def dense(**changes):
+    binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    constraint = {"kernel_constraint": "weight_clip"}
+    return lq.layers.QuantDense(8, **{**binary, **constraint, **changes})
+
+
+def conv():
+    binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    return lq.layers.QuantConv1D(8, 1, kernel_constraint="weight_clip", **binary)
+
+
+def inner():
+    return keras.Sequential([layers.Input((STEPS, 8)), dense(), norm()])
+
+
+def norm():
+    return layers.BatchNormalization()
+
+
+def mean():
+    return layers.GlobalAveragePooling1D()
+
+
+def shortcut(x):
+    return layers.Add()([x, dense()(x)])
+
+
+ROWS = {
+    "batch norm": lambda x: mean()(norm()(dense()(x))),
+    "dropout": lambda x: mean()(
+        layers.Dropout(0.1)(norm()(dense(activation="relu")(x)))
+    ),
+    "sign as activation": lambda x: mean()(norm()(dense(activation="ste_sign")(x))),
+    "lost in a convolution": lambda x: mean()(norm()(conv()(x))),
+    "lost in a sign": lambda x: mean()(lq.quantizers.SteSign()(norm()(dense()(x)))),
+    "lost in an identity": lambda x: mean()(layers.Identity()(norm()(dense()(x)))),
+    "handed through": lambda x: mean()(Through()(norm()(dense()(x)))),
+    "shortcut": lambda x: mean()(norm()(shortcut(x))),
+    "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),
+    "inside a layer": lambda x: Inside()(norm()(dense()(x))),
+    "a model inside": lambda x: mean()(inner()(x)),
+    "output": lambda x: norm()(dense()(x)),
+}
+LOST = [name for name in ROWS if name.startswith("lost")]
+
+
+def masked(name):
+    """A model of ids, and ids of which some are padding."""
+    ids = keras.Input((STEPS,), dtype="int32")
+    x = ROWS[name](layers.Embedding(IDS, 8, mask_zero=True, name="ids")(ids))
+    model = scrambled(keras.Model(ids, x))
+    return model, np.array([[1, 2, 0, 0], [0, 3, 4, 0], [4, 3, 2, 1]], np.int32)
+
+
+def is_masked(output):
+    return getattr(output, "_keras_mask", None) is not None
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rewritten_models_mask_what_the_given_one_does(name):
+    model, ids = masked(name)
+    given = model(ids)
+    for made in (
+        prepared(model, verify=False),
+        nobn.fold_batch_norm(model, verify=False),
+    ):
+        found = made(ids)
+        assert_allclose(found, given, rtol=1e-4, atol=1e-4)
+        assert is_masked(found) == is_masked(given)
+
+
+@pytest.mark.parametrize("name", ["batch norm", "shortcut", "a model inside", *LOST])
+def test_padding_counts_in_no_way_of_surgery_if_it_does_not_in_the_model(name):
+    model, ids = masked(name)
+    for made in (
+        model,
+        nobn.remove_batch_norm(model),
+        nobn.deploy.fake_quantize(model, ids, verify=False),
+    ):
+        before = made(ids).numpy()
+        table = made.get_layer("ids").embeddings
+        table.assign(np.concatenate([9 * np.ones((1, 8)), table[1:]]))
+        moved = np.abs(made(ids) - before).max(axis=1) > 1e-3
+        assert_array_equal(moved, [name in LOST] * 2 + [False])
+
+
+def test_a_mask_that_no_layer_makes_is_a_refusal_in_words():
+    ids = keras.Input((STEPS,), dtype="int32")
+    mask = keras.Input((STEPS,), dtype="bool")
+    x = norm()(dense()(layers.Embedding(IDS, 8)(ids)), mask=mask)
+    model = keras.Model([ids, mask], layers.GlobalAveragePooling1D(name="mean")(x))
+    with pytest.raises(ModelError, match="The mask that layer 'mean' .* reads"):
+        nobn.fold_batch_norm(model)
+
+
+def test_no_layer_is_added_where_masks_pass_by_themselves():
+    model, _ = masked("dropout")
+    copy = to_keras(Graph(model))
+    assert [layer.name for layer in copy.layers] == [x.name for x in model.layers]
+
+
+def test_a_folded_model_keeps_its_masks_in_a_file(tmp_path):
+    model, ids = masked("sign as activation")
+    folded = nobn.fold_batch_norm(model, verify=False)
+    assert any(type(layer) is WithMask for layer in folded.layers)
+    folded.save(tmp_path / "model.keras")
+    opened = keras.models.load_model(tmp_path / "model.keras")
+    assert_array_equal(opened(ids), folded(ids))
+
+
+def test_made_up_examples_contain_padding_and_never_nothing_else():
+    model, _ = masked("batch norm")
+    [ids] = made_up(flat(model), 7)
+    padded = (ids == 0).sum(axis=1)
+    assert set(padded) >= {1, 2, 3} and padded.max() < STEPS
+    assert (ids[:, 0] == 0).any() and (ids[:, -1] == 0).any()
+    inputs = keras.Input((STEPS, 2))
+    pooled = mean()(layers.Masking(0.0)(inputs))
+    [steps] = made_up(keras.Model(inputs, pooled), 7)
+    masked_steps = (steps == 0).all(axis=2)
+    assert masked_steps.any() and not masked_steps.all(axis=1).any()
+
+
+@pytest.mark.convert
+def test_a_file_masks_what_no_example_had(tmp_path):
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    model, ids = masked("batch norm")
+    path = tmp_path / "model.tflite"
+    nobn.convert(model, path, data=np.maximum(ids, 1))
+    found = Interpreter(path.read_bytes()).predict(ids)
+    assert_allclose(found, model(ids), rtol=1e-4, atol=1e-4)
