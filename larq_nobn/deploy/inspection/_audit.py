@@ -16,7 +16,7 @@ from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from .._float_fallback import float_in_file
 from .._shown import Shown
-from ..lite import KINDS, Operation, Subgraph, damaged, read, read_file
+from ..lite import KINDS, Operation, Subgraph, Tensor, damaged, read, read_file
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
@@ -94,7 +94,8 @@ class Audit(Findings):
     """What an LCE `.tflite` file contains.
 
     Multiply-accumulates (MACs) are those of one run of the file, on as many examples as
-    it takes at once; a size that only a running file knows counts as 1.
+    it takes at once; a size that only a running file knows counts as 1, and is None in
+    `output_shape` and `open_inputs`.
 
     Attributes:
         path: The file.
@@ -124,6 +125,8 @@ class Audit(Findings):
         in_float: What is binary in the model and float in the file, as far as the
             file shows it: `layer, kind` (its operation), `finding, remedy, macs, bytes`
             (of its kernel).
+        open_inputs: Inputs that leave sizes of an example open: `{"name", "shape"}`.
+            All MACs and bytes of such a file are too small.
     """
 
     ops: dict[str, int]
@@ -131,12 +134,16 @@ class Audit(Findings):
     peak_activation_bytes: int
     operations: list[dict[str, Any]]
     savings: list[dict[str, Any]]
+    open_inputs: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the summary as a `rich` table."""
         table = super().table()
         peak = f"{self.peak_activation_bytes / 1e3:,.1f} kB"
         table.add_row("feature maps at one time", peak)
+        for given in self.open_inputs:
+            told = f"{given['name']}: {_sides(given['shape'])}; MACs and bytes"
+            table.add_row("open input", f"{told} are those of size 1")
         return table
 
     def _binary(self) -> str:
@@ -211,6 +218,11 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
             operations=rows,
             savings=savings(graphs),
             in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
+            open_inputs=[
+                {"name": tensor.name, "shape": _shape(tensor)}
+                for tensor in graphs[0].inputs
+                if tensor.open_axes
+            ],
         )
     except Exception as error:  # what makes no sense, such as a filter without shape
         raise damaged(path) from error
@@ -233,7 +245,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
         channels: dict[int, int] = {}  # of the tensors that are packed into bits
         for op in graph.operations:
             output = op.outputs[0] if op.outputs else None
-            shape = None if output is None else list(output.shape)
+            shape = None if output is None else _shape(output)
             if output is not None and op.writes_bits:
                 # A pool of bits keeps their number; that of its input may be unknown.
                 first, own = op.input(0), op.op == "LceBconv2d"
@@ -267,6 +279,18 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
             }
             found.append(row)
     return found
+
+
+def _shape(tensor: Tensor) -> list[int | None]:
+    """The shape of a tensor, with None for an open size."""
+    axes = tensor.open_axes
+    return [None if axis in axes else n for axis, n in enumerate(tensor.shape)]
+
+
+def _sides(shape: Sequence[int | None]) -> str:
+    """Shows the shape of one example."""
+    sides = ["?" if size is None else str(size) for size in shape]
+    return "x".join(sides[1:] or sides) or "1"
 
 
 def _padding(op: Operation) -> str | None:
@@ -320,9 +344,8 @@ def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
         row, output = joined[-1], ""
         sums = {key: sum(each[key] for each in joined) for key in _SUMS}
         if row["output_shape"] is not None:
-            sides = row["output_shape"][1:] or row["output_shape"] or "1"
             kind = row["output_type"].replace("float", "f")
-            output = f"{'x'.join(map(str, sides))} {kind}"
+            output = f"{_sides(row['output_shape'])} {kind}"
         macs = sums["binary_macs"] or sums["float_macs"] or sums["int8_macs"]
         kinds = {each["kind"] for each in joined} - {"shape"}
         table.add_row(

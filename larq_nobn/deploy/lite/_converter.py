@@ -20,7 +20,7 @@ from ..._math import unfused
 from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
-from ._file import TYPES, edited, read, read_file, signature
+from ._file import TYPES, edited, open_axes, read, read_file, signature
 from ._lce_faults import check_constants, check_signs, with_room
 
 # What LCE's interpreter takes and gives.
@@ -274,8 +274,11 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
     engine = compute_engine()
     with quiet() as chatter:
         try:
+            _check_sizes(content, what)
             roomy = with_room(content)
             found = engine.testing.Interpreter(roomy, num_threads=threads)
+        except ConversionError:
+            raise
         except Exception as error:  # the wrapper raises RuntimeError and others
             raise ConversionError(
                 f"Larq Compute Engine's interpreter cannot run {what}: "
@@ -288,6 +291,23 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
                 "not the shape of an image. Convert the model again."
             )
     return found
+
+
+def _check_sizes(content: bytes, what: str) -> None:
+    """Rejects inputs of open sizes, for which the interpreter would take 1."""
+    graph, inputs, _ = signature(content)
+    taken = [graph.tensors[index] for index in graph.inputs]
+    names = _names(graph, graph.inputs, inputs)
+    for tensor, name in zip(taken, names, strict=True):
+        if axes := open_axes(tensor):
+            sides = [*map(str, tensor.shape[1:])]
+            for axis in axes:
+                sides[axis - 1] = "?"
+            raise ConversionError(
+                f"Input {name!r} of {what} leaves sizes of an example open: "
+                f"{'x'.join(sides)}. Convert the model again at the size of the "
+                "examples, with input_shape (--input-shape) or a keras.Input of it."
+            )
 
 
 def check_memory(content: bytes) -> None:

@@ -55,12 +55,15 @@ _OPTIONS = {
 class Tensor:
     """One tensor of a graph; `data` contains the bytes of a constant.
 
-    Equal constants may share a `buffer` of the file.
+    Equal constants may share a `buffer` of the file. A size that only a running file
+    knows is 1 in `shape`, and its axis is one of `open_axes`; the axis of examples, the
+    first, is never one.
     """
 
     index: int
     name: str
     shape: tuple[int, ...]
+    open_axes: tuple[int, ...]
     dtype: str
     data: memoryview | None
     buffer: int
@@ -377,7 +380,8 @@ def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
             Tensor(
                 index=index,
                 name=(tensor.name or b"").decode(),
-                shape=_integers(tensor.shape),
+                shape=tuple(1 if n == -1 else n for n in _integers(tensor.shape)),
+                open_axes=open_axes(tensor),
                 dtype=types.get(tensor.type, f"type {tensor.type}"),
                 data=buffers[tensor.buffer],
                 buffer=tensor.buffer,
@@ -427,6 +431,20 @@ def _options(op: Any, name: str) -> dict[str, Any]:
         for name, field in _OPTIONS.items()
         if hasattr(op.builtinOptions, field)
     }
+
+
+def open_axes(tensor: Any) -> tuple[int, ...]:
+    """The axes of a tensor of LCE's schema whose size only a running file knows.
+
+    Converters write -1 into a signature of its own, and 1 into the shape; some write -1
+    into the shape. The first axis is left out: it is that of the examples.
+    """
+    signature, shape = _integers(tensor.shapeSignature), _integers(tensor.shape)
+    return tuple(
+        axis
+        for axis, size in enumerate(shape)
+        if axis > 0 and -1 in (size, *signature[axis : axis + 1])
+    )
 
 
 def _integers(numbers: Any) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from deploy.inspection.lite_files import audited, audited_chain, edited, plain_file
 from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy import ConversionError, Runner, benchmark
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import read
 
@@ -258,3 +258,53 @@ def test_custom_operations_of_others_are_listed():
     found = audit_bytes(edited(content, change), "file", ["a"])
     assert found.float_ops == [{"op": "Flash", "count": 1, "layers": ["a"]}]
     assert isinstance(found, nobn.deploy.Audit)
+
+
+def of_open_size(written=None):
+    """A file of TensorFlow's converter; `written` is what its shapes contain for ?."""
+    inputs = keras.Input((None, None, 3))
+    outputs = _layers.Conv2D(4, 3, padding="same")(inputs)
+    model = keras.Model(inputs, outputs)
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+    def change(model):
+        for tensor in model.subgraphs[0].tensors:
+            if tensor.shapeSignature is not None:
+                tensor.shape = np.where(
+                    tensor.shapeSignature < 0, written, tensor.shape
+                )
+                tensor.shapeSignature = None
+
+    return content if written is None else edited(content, change)
+
+
+@pytest.mark.parametrize("written", [None, -1])
+def test_open_sizes_are_counted_as_one_and_said(written, tmp_path):
+    path = tmp_path / "open.tflite"
+    path.write_bytes(of_open_size(written))
+    found = nobn.audit(path)
+    (row,) = found.operations
+    assert (row["float_macs"], found.float_macs) == (4 * 27, 4 * 27)
+    assert row["output_shape"] == [1, None, None, 4]
+    (given,) = found.open_inputs
+    assert given["shape"] == [1, None, None, 3]
+    assert found.to_dict()["open_inputs"] == [given]
+    printed = str(found)
+    assert "?x?x3; MACs and bytes are those of size 1" in printed
+    assert "?x?x4 f32" in printed
+    # Its interpreter would take a single position for the image.
+    sentence = r"leaves sizes of an example open: \?x\?x3\. Convert the model again"
+    for run in (Runner, benchmark):
+        with pytest.raises(ConversionError, match=sentence):
+            run(path)
+
+
+def test_an_open_number_of_examples_is_no_open_size():
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, _layers.Conv2D(4, 3)(inputs))
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    found = audit_bytes(content, "file")
+    assert (found.open_inputs, found.float_macs) == ([], 16 * 4 * 27)
+    assert found.operations[0]["output_shape"] == [1, 4, 4, 4]
+    data = np.ones((3, 6, 6, 3), np.float32)
+    np.testing.assert_allclose(Runner(content)(data), model(data), rtol=1e-4, atol=1e-5)
