@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -21,8 +22,15 @@ from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Units, clip_gradients
 from ._counts import ClipCounts
-from ._unit_axes import axes_by_layer, axes_of_all, first_match
+from ._unit_axes import (
+    axes_by_layer,
+    axes_of_all,
+    classifier_patterns,
+    first_match,
+)
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
+
+_log = logging.getLogger("larq_nobn")
 
 _HEADS = ("^head/", "^predictions/")
 _LATENT_FREE = (Bop, BooleanAccumulation)
@@ -63,7 +71,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         epsilon: Floor under the norm of the weights, above 0; default 0.001.
         exclude: Regular expressions; a variable with a match in its name is not
             clipped. A leading `^` stands for the start of the name or of any part after
-            a slash. Default: the classifiers `head` and `predictions`.
+            a slash. Default: the classifiers `head` and `predictions`, and a warning if
+            there are none; in `for_model` also the layer that gives the output.
         unit_axes: `{regular expression: axes}` for variables whose role the name does
             not tell. The first match in the full name counts; `()` makes each element
             its own unit, and `{"lengths": (9, 9)}` cuts a vector. Default: none.
@@ -86,8 +95,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition
         Without Normalization", 2021, arXiv:2102.06171.
 
-    Differences from the paper: the classifier is found by its name; gains, biases and
-    slopes are clipped whole.
+    Differences from the paper: the classifier is found by its name, or by `for_model`;
+    gains, biases and slopes are clipped whole.
     """
 
     clip_factor: float
@@ -95,6 +104,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     exclude: tuple[str, ...]
     unit_axes: dict[str, Units]
     _counts: ClipCounts | None
+    _warned: bool
 
     @classmethod
     def _check(cls, optimizer: Any) -> None:
@@ -120,6 +130,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.exclude = check_patterns("exclude", exclude)
         self.unit_axes = check_unit_axes({} if unit_axes is None else unit_axes)
         self._counts = None  # until a monitor asks
+        self._warned = False
 
     @classmethod
     def for_model(
@@ -128,7 +139,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         optimizer: Any,
         clip_factor: float = 0.01,
         epsilon: float = 1e-3,
-        exclude: Sequence[str] = _HEADS,
+        exclude: Sequence[str] | None = None,
         unit_axes: Mapping[str, Any] | None = None,
     ) -> AdaptiveGradientClipping:
         """Builds the wrapper with the roles of the weights read from the layers.
@@ -137,6 +148,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             model: A built model, nested models included.
             optimizer: See the class, as for all further arguments. What `unit_axes`
                 names goes before what the layers say.
+            exclude: None for the classifiers `head` and `predictions`, and the last
+                layers with a kernel before the outputs, whatever their names.
 
         Returns:
             The wrapped optimizer.
@@ -152,6 +165,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             ```
         """
         given = check_unit_axes({} if unit_axes is None else unit_axes)
+        if exclude is None:
+            exclude = (*_HEADS, *classifier_patterns(model))
         settled = [*check_patterns("exclude", exclude), *given]
         roles = axes_by_layer(
             model, lambda name: first_match(settled, name) is not None
@@ -181,6 +196,12 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             latent_free = is_latent_free(self.inner_optimizer, pairs)
             named = tuple((v.name, tuple(v.shape)) for v in variables)
             roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
+            if self.exclude == _HEADS and None not in roles and not self._warned:
+                self._warned = True
+                _log.warning(
+                    "AdaptiveGradientClipping clips all variables: no classifier is "
+                    "named head or predictions. Name it in exclude, or use for_model."
+                )
             return [
                 None if latent_free(variable) else role
                 for variable, role in zip(variables, roles, strict=True)

@@ -150,7 +150,7 @@ def clip_gradients(
     """
     # Vectors and scalars, of one unit or of several in a row.
     runs: dict[int, tuple[int, ...]] = {}
-    # A variable that is not clipped is one unit with an infinite limit.
+    # A variable that is not clipped is one unit, whose limit does not count.
     reach: dict[int, Sequence[int]] = {}
     for i, (gradient, units) in enumerate(zip(gradients, axes, strict=True)):
         rank = len(gradient.shape)
@@ -179,13 +179,17 @@ def clip_gradients(
         )
     ]
     for i, norm in zip(large, fast[1:], strict=True):
-        if axes[i] is None:
-            weight_norms.append(tf.fill(norm.shape, np.float32(np.inf)))
+        if axes[i] is None:  # its limit does not count
+            weight_norms.append(tf.zeros(norm.shape))
         else:
             weight_norms.append(_norm(_to_float32(weights[i]), reach[i]))
     limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
     lengths = [len(runs[i]) for i in small]
     lengths += [int(np.prod(norm.shape)) for norm in fast[1:]]
+    owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
+
+    def factors_of(norms: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
+        return tf.where(owners >= 0, _factor(norms, limits), tf.ones_like(norms))
 
     def careful() -> tf.Tensor:
         # A float32 norm overflows beyond 1.8e19. In float64 only what is really not
@@ -194,12 +198,12 @@ def clip_gradients(
         finite = tf.math.is_finite(exact)
         for i, part in zip(order, tf.split(finite, lengths), strict=True):
             tf.debugging.Assert(tf.reduce_all(part), [_message(names[i])])
-        factor = _factor(exact, tf.cast(limits, tf.float64))
+        factor = factors_of(exact, tf.cast(limits, tf.float64))
         return tf.cast(tf.where(finite, factor, tf.zeros_like(factor)), tf.float32)
 
     factors = tf.cond(
         tf.reduce_all(tf.math.is_finite(norms)),
-        lambda: _factor(norms, limits),
+        lambda: factors_of(norms, limits),
         careful,
     )
     clipped: dict[int, tf.Tensor] = {}
@@ -213,7 +217,6 @@ def clip_gradients(
         pieces = tf.split(factors[len(in_runs) :], lengths[len(small) :])
         for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
             clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
-    owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
     return Clipped([clipped[i] for i in range(len(gradients))], factors, owners)
 
 

@@ -193,6 +193,34 @@ def axes_by_layer(
     return found
 
 
+def classifier_patterns(model: keras.Model) -> list[str]:
+    """Returns exact name patterns for the weights of the last layers with a kernel.
+
+    Arguments:
+        model: A model; of a subclassed one the last layer is not known.
+    """
+    check_model(model)
+    if not getattr(model, "_is_graph_network", False):
+        return []
+    layers = [_last_with_kernel(output) for output in model.outputs]
+    weights = [v for layer in layers if layer for v in layer.trainable_weights]
+    return [f"^{re.escape(name)}$" for name in dict.fromkeys(v.name for v in weights)]
+
+
+def _last_with_kernel(tensor: Any) -> Any:
+    """The layer with a kernel that makes a tensor of a model; None for several."""
+    while True:
+        layer, index, place = tensor._keras_history
+        if getattr(layer, "_is_graph_network", False):
+            return _last_with_kernel(layer.outputs[place])
+        if any(v.shape.rank > 1 for v in layer.trainable_weights):
+            return layer
+        given = layer.inbound_nodes[index].keras_inputs
+        if len(given) != 1 or given[0] is tensor:
+            return None
+        tensor = given[0]
+
+
 def first_match(patterns: Iterable[str], name: str) -> str | None:
     """Returns the first pattern found in `name`, else in a tail that follows a slash.
 

@@ -177,7 +177,8 @@ LAYERS = [
 def test_for_model_reads_the_layers(layer, shape, axes):
     inner = keras.Sequential([keras.Input(shape), layer])
     model = keras.Sequential([keras.Input(shape), inner])  # nested
-    optimizer = AdaptiveGradientClipping.for_model(model, keras.optimizers.SGD(1.0))
+    sgd = keras.optimizers.SGD(1.0)
+    optimizer = AdaptiveGradientClipping.for_model(model, sgd, exclude=())
     kernels = [w for w in model.trainable_weights if w.shape.rank > 1]
     before = [w.numpy() for w in kernels]
     gradients = [pair(w.shape, seed)[0] for seed, w in enumerate(kernels)]
@@ -237,7 +238,7 @@ def assert_clips_by_output(model, optimizer):
 def test_a_unit_of_a_local_layer_is_one_output_value(layer, shape):
     model = keras.Sequential([keras.Input(shape), layer])
     sgd = keras.optimizers.SGD(1.0)
-    optimizer = AdaptiveGradientClipping.for_model(model, sgd)
+    optimizer = AdaptiveGradientClipping.for_model(model, sgd, exclude=())
     assert_clips_by_output(model, optimizer)
     # As from a file.
     config = json.loads(json.dumps(optimizer.get_config()))
@@ -270,7 +271,7 @@ def test_a_vector_of_several_units_says_where_they_end():
 
 def test_for_model_reads_an_embedding():
     model = keras.Sequential([keras.Input((3,)), layers.Embedding(7, 4, name="words")])
-    optimizer = AdaptiveGradientClipping.for_model(model, "sgd")
+    optimizer = AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
     assert optimizer.unit_axes == {"^words/embeddings:0$": (1,)}
 
 
@@ -292,7 +293,7 @@ def test_for_model_rejects_what_it_cannot_read():
     einsum = layers.EinsumDense("ab,bc->ac", 3, name="sums")
     model = keras.Sequential([keras.Input((4,)), einsum])
     with pytest.raises(ValueError, match="sums/kernel.* has no known role"):
-        AdaptiveGradientClipping.for_model(model, "sgd")
+        AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
     settled = AdaptiveGradientClipping.for_model(model, "sgd", exclude=("^sums",))
     assert settled.unit_axes == {}
 
@@ -302,4 +303,58 @@ def test_for_model_rejects_what_it_cannot_read():
     ]
     with pytest.raises(ValueError, match="Two weights named twin/kernel:0 have diff"):
         both = keras.Sequential([keras.Input(IMAGE), *twins])
-        AdaptiveGradientClipping.for_model(both, "sgd")
+        AdaptiveGradientClipping.for_model(both, "sgd", exclude=())
+
+
+def plain(name):
+    return [layers.Dense(5), layers.Dense(3, name=name)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        plain("head"),
+        plain("fc"),
+        plain(None),
+        [*plain("fc"), layers.Softmax()],
+        [layers.Dense(5), keras.Sequential([keras.Input((5,)), layers.Dense(3)])],
+    ],
+    ids=["head", "fc", "no name", "softmax", "nested"],
+)
+def test_for_model_leaves_out_the_layer_that_gives_the_output(made, caplog):
+    model = keras.Sequential([keras.Input((4,)), *made])
+    given = model.get_weights()
+    optimizer = AdaptiveGradientClipping.for_model(model, keras.optimizers.SGD(1.0))
+    optimizer.apply_gradients([(10 * tf.ones_like(v), v) for v in model.weights])
+    moved = [a - b for a, b in zip(given, model.get_weights(), strict=True)]
+    first = clip(np.full((4, 5), 10.0), given[0], (0,), 0.01)
+    assert_allclose(moved[0], first, atol=5e-7)
+    for classifier in moved[2:]:
+        assert_allclose(classifier, 10, rtol=1e-6)
+    assert not caplog.text
+
+
+def test_for_model_excludes_what_the_caller_says_and_no_more():
+    model = keras.Sequential([keras.Input((4,)), *plain("fc")])
+    optimizer = AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
+    assert optimizer.exclude == ()
+
+
+def test_a_step_that_clips_the_classifier_is_said_once(caplog):
+    optimizer = AdaptiveGradientClipping(keras.optimizers.SGD(1.0))
+    weight = tf.Variable(tf.ones((4, 3)), name="fc/kernel")
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.ones((4, 3)), weight)])
+    assert caplog.text.count("no classifier is named head or predictions") == 1
+
+
+def test_healthy_steps_pass_the_check_of_numerics():
+    model = keras.Sequential([keras.Input((4,)), *plain("head")])
+    optimizer = AdaptiveGradientClipping(keras.optimizers.SGD(1.0))
+    tf.debugging.enable_check_numerics()
+    try:
+        pairs = [(tf.ones_like(v), v) for v in model.trainable_variables]
+        optimizer.apply_gradients(pairs)
+    finally:
+        tf.debugging.disable_check_numerics()
+    assert np.isfinite(model.get_weights()[0]).all()
