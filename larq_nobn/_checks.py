@@ -28,7 +28,7 @@ BOUNDS: dict[str, Bounds] = {
     "alpha": ("(0, inf)", "Published networks have 0.2 or 0.25."),
     "top": ((1, 1_000_000), "3 is usual."),
     "checkpoint_steps": ((1, 2**31 - 1), "Leave it out for one every ten minutes."),
-    "jobs": ((1, 10_000), "Leave it out to train in this process."),
+    "jobs": ((1, 10_000), "Leave it out to train one after the other."),
     "wait": ("(0, 604800]", "600 seconds are usual."),
     "runs": ((1, 1_000_000), "50 give a steady median."),
     "warmup": ((0, 1_000_000), "5 suit most files."),

@@ -63,7 +63,8 @@ from ._package import training
 @click.option(
     "--jobs",
     type=int,
-    show_default="one after the other in this process",
+    default=1,
+    show_default=True,
     help="Runs at a time, each in a process of its own.",
 )
 @click.option(
@@ -77,7 +78,7 @@ from ._package import training
 def compare(
     context: click.Context,
     output: Path,
-    jobs: int | None,
+    jobs: int,
     scheduler: str | None,
     report: str | None,
     trust: bool,
@@ -85,10 +86,10 @@ def compare(
 ) -> None:
     """Train a grid of networks and compare them.
 
-    Every combination of normalization, batch size and seed becomes a run folder.
-    To resume, repeat the command: finished runs are not repeated. If a run diverges,
-    the table names it and the exit code is 1. With --scheduler the workers of a Dask
-    cluster train the runs; they need the same files and folders as this command.
+    Every combination of normalization, batch size and seed becomes a run folder, which
+    larq-nobn train writes. To resume, repeat the command: finished runs are not
+    repeated. If a run fails, the table names it and the exit code is 1. The workers of
+    a Dask cluster (--scheduler) need the same files and folders as this command.
 
     \b
     Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
@@ -116,8 +117,8 @@ def compare(
             check_target(str(place), place, kind, force=True, given="--output")
     console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    with comparing_progress(len(cells), finished, console) as watch:
-        comparison = training.compare(cells, output, watch, jobs, trust, scheduler)
+    with comparing_progress(cells, finished, console) as progress:
+        comparison = training.compare(cells, output, progress, jobs, trust, scheduler)
     show(comparison.to_dict(), report, comparison.table())
     if report != "-":
         say(f"All numbers: {output / 'compare.json'}")

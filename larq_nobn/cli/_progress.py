@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -26,80 +28,73 @@ def training_progress(
 
 @contextmanager
 def comparing_progress(
-    runs: int, finished: int, console: Console
-) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
-    """The same for several runs, with a bar over all of them, some finished before.
-
-    Yields what gives the callback of the next run; its lines go to the console.
-    """
+    cells: Mapping[str, training.RunSettings], finished: int, console: Console
+) -> Iterator[Callable[[str, Mapping[str, float]], None]]:
+    """Yields what shows a finished epoch of a run: a line, and a bar over all runs."""
     with progress() as bar:
-        task = bar.add_task("runs", total=runs, completed=finished)
-        watched: list[_TrainingProgress] = []
+        task = bar.add_task("runs", total=len(cells), completed=finished)
 
-        def count() -> None:
-            over = sum(each.is_over for each in watched)
-            bar.update(task, completed=finished + over)
+        def show(place: str, row: Mapping[str, float]) -> None:
+            name, *part = Path(place).parts
+            settings, epoch = cells[name], int(row["epoch"])
+            console.print(_line(settings, epoch, row, f"{place}, "), soft_wrap=True)
+            if not part and epoch == settings.epochs:
+                bar.advance(task)
 
-        def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
-            watched.append(
-                _TrainingProgress(bar, settings, console, f"{name}, ", count)
-            )
-            return watched[-1]
+        yield show
 
-        yield watch
+
+def _line(
+    settings: training.RunSettings,
+    epoch: int,
+    row: Mapping[str, float],
+    name: str = "",
+) -> str:
+    """Returns what is shown of a finished epoch."""
+    return (
+        f"{name}epoch {epoch}/{settings.epochs}: loss {row['loss']:.3f}, "
+        f"accuracy {percent(row['accuracy'])}, "
+        f"{_split(**settings.images)} accuracy {percent(row['val_accuracy'])}"
+    )
+
+
+@cache
+def _split(**images: Any) -> str:
+    return watched_split(data.open_dataset(**images).info)
 
 
 class _TrainingProgress(keras.callbacks.Callback):
     def __init__(
-        self,
-        bar: Progress,
-        settings: training.RunSettings,
-        console: Console,
-        name: str = "",
-        count: Callable[[], None] = lambda: None,
+        self, bar: Progress, settings: training.RunSettings, console: Console
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device
-        self._bar = bar
-        self._settings, self._epochs = settings, settings.epochs
-        self._console = console
-        self._name, self._count = name, count
-        self._task = bar.add_task(f"{name}starts", total=None)
-        self.is_over = False
-
-    @cached_property
-    def _split(self) -> str:
-        return watched_split(data.open_dataset(**self._settings.images).info)
+        self._bar, self._settings, self._console = bar, settings, console
+        self._task = bar.add_task("starts", total=None)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._show(True)
+        """Shows the bar, again in a second stage."""
+        self._bar.update(self._task, visible=True)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._show(False)
-
-    def _show(self, visible: bool) -> None:
-        """A second stage shows the bar again."""
-        self.is_over = not visible
-        self._bar.update(self._task, visible=visible)
-        self._count()
+        """Hides the bar."""
+        self._bar.update(self._task, visible=False)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the bar of the epoch."""
         self._bar.reset(
             self._task,
-            description=f"{self._name}epoch {epoch + 1}/{self._epochs}",
+            description=f"epoch {epoch + 1}/{self._settings.epochs}",
             total=self.params["steps"],
         )
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
+        """Advances the bar."""
         self._bar.update(self._task, completed=batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Prints the line of the epoch."""
         assert logs is not None
-        self._console.print(
-            f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
-            f"accuracy {percent(logs['accuracy'])}, "
-            f"{self._split} accuracy {percent(logs['val_accuracy'])}",
-            soft_wrap=True,
-        )
+        self._console.print(_line(self._settings, epoch + 1, logs), soft_wrap=True)

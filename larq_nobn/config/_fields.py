@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,18 @@ class Setting:
         elif self.type is bool:
             check_flag(self.name, value)
         return value
+
+    def options(self, value: Any) -> list[str]:
+        """Returns what sets it to a value on the command line."""
+        option = f"--{self.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            return [option if value else f"--no-{option[2:]}"]
+        if self.kind == "arguments":
+            parts = ((name, json.dumps(part)) for name, part in value.items())
+            return [f"{option}={name}={part}" for name, part in parts]
+        if isinstance(value, tuple):
+            value = ("x" if self.kind == "size" else ",").join(map(str, value))
+        return [f"{option}={value}"]
 
     @property
     def stored(self) -> tuple[type, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,9 +12,12 @@ import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
-from larq_nobn.cli import _console, _progress
+from larq_nobn._errors import InvalidValue
+from larq_nobn.cli import _progress
 from larq_nobn.training.comparison import _compare
+from rich.console import Console
 from rich.progress import Progress
+from training.commands import executing
 from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
@@ -28,8 +32,14 @@ Compared = tuple[Path, Result]
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Compared:
+    """Trained in this process, without a graph."""
     folder = tmp_path_factory.mktemp("compare") / "grid"
-    with step_by_step(), without_curves():
+
+    def train(settings: training.RunSettings, output: Path) -> None:
+        training.train(settings, output)
+
+    with step_by_step(), without_curves(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_compare, "_executing", executing(train))
         return folder, invoke(*GRID, "--output", folder, "--json", "-")
 
 
@@ -58,7 +68,7 @@ def test_the_same_command_again_trains_nothing(
 ):
     folder, _ = compared
     before = (folder / "compare.json").read_text()
-    monkeypatch.setattr(_compare, "train", None)
+    monkeypatch.setattr(_compare, "_executing", None)
     result = invoke(*GRID, "--output", folder)
     assert result.exit_code == 0, result.output
     assert (folder / "compare.json").read_text() == before
@@ -79,18 +89,14 @@ def test_other_settings_need_another_folder(compared: Compared, invoke: Invoke):
 def test_a_run_that_diverges_ends_with_code_1(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def diverges(*_: object, **__: object) -> None:
-        raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
-
-    monkeypatch.setattr(_compare, "train", diverges)
+    sentence = "The loss is not finite at epoch 1, step 2."
+    failing = executing(lambda *_: f"Error: {sentence}")
+    monkeypatch.setattr(_compare, "_executing", failing)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("Failed")]
     assert len(lines) == 2
-    assert lines[-1] == (
-        f"Failed: {tmp_path / 'grid' / 'nobn-32-1'}. "
-        "The loss is not finite at epoch 1, step 2."
-    )
+    assert lines[-1] == f"Failed: {tmp_path / 'grid' / 'nobn-32-1'}. {sentence}"
     assert str(tmp_path / "grid" / "compare.json") in result.stdout
     assert "compare.png" not in result.stdout
 
@@ -101,7 +107,7 @@ def test_a_stopped_grid_says_that_it_resumes(
     def is_stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_compare, "train", is_stopped)
+    monkeypatch.setattr(_compare, "_executing", executing(is_stopped))
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 130
     assert result.stderr == (
@@ -152,11 +158,11 @@ def settings_in(
 
     def noted(found: dict, *_: object) -> None:
         cells.extend(found.values())
-        raise ValueError("Not trained.")
+        raise InvalidValue("Not trained.")
 
     monkeypatch.setattr(training, "compare", noted)
     result = invoke("compare", "--dataset", "digits", "--output", "nowhere", *given)
-    assert str(result.exception) == "Not trained.", result.output
+    assert "Not trained." in one_sentence(result)
     return cells
 
 
@@ -194,22 +200,15 @@ def test_normalizations_of_a_network_that_has_its_own(invoke: Invoke):
 def test_one_view_counts_all_runs(monkeypatch: pytest.MonkeyPatch):
     bar = Progress(disable=True)
     monkeypatch.setattr(_progress, "progress", lambda: nullcontext(bar))
-    settings = training.RunSettings(epochs=3)
-    with _progress.comparing_progress(4, 1, _console.out()) as watch:
-        for name in ("a", "b"):
-            run = watch(name, settings)
-            run.set_params({"steps": 7})
-            run.on_train_begin()
-            run.on_epoch_begin(1)
-            run.on_train_batch_end(2)
-            runs = next(t for t in bar.tasks if t.description == "runs")
-            assert runs.completed == (1 if name == "a" else 2)
-            run.on_train_end()
-    # One more, without words yet, is for the steps of what runs.
-    tasks = [t for t in bar.tasks if t.description]
-    shown = [(t.description, t.completed, t.total, t.visible) for t in tasks]
-    assert shown == [
-        ("runs", 3, 4, True),
-        ("a, epoch 2/3", 3, 7, False),
-        ("b, epoch 2/3", 3, 7, False),
-    ]
+    console = Console(file=io.StringIO(), width=100)
+    cells = {"a": training.RunSettings(dataset="digits", epochs=2)}
+    row = {"loss": 0.5, "accuracy": 0.25, "val_accuracy": 0.125}
+    with _progress.comparing_progress(cells, 1, console) as show:
+        counts = []
+        for place, epoch in (("a/stage1", 2), ("a", 1), ("a", 2)):
+            show(place, {"epoch": epoch, **row})
+            counts.append(bar.tasks[0].completed)
+    assert counts == [1, 1, 2]
+    assert console.file.getvalue().splitlines()[-1] == (
+        "a, epoch 2/2: loss 0.500, accuracy 25.0 %, test accuracy 12.5 %"
+    )

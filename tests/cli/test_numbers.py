@@ -17,6 +17,7 @@ from larq_nobn.cli import main
 from larq_nobn.cli._arguments import Word
 from larq_nobn.config import Settings, settings_of
 from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training.comparison import _compare
 
 WHOLE = ("100000000000000000000", "4294967296", "-1", "1e308", "nan", "0")
 REAL = ("1e308", "1e38", "-1", "nan", "inf", "-inf", "0")
@@ -81,6 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise Begun
 
     monkeypatch.setattr(training.Trainer, "_run", begin)
+    monkeypatch.setattr(_compare, "_executing", begin)
     return tmp_path
 
 

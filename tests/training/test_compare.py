@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from larq_nobn._keras import keras
-from larq_nobn.training import RunSettings, grid
+from larq_nobn.training import RECIPES, RunSettings, grid
 from larq_nobn.training.comparison import _compare
-from larq_nobn.training.folder._lock import locked
+from training.commands import executing, settings_of
 from training.fake_runs import leave_run
 
 SHARED = {"dataset": "digits", "width": 4, "blocks": (1,), "epochs": 2, "limit": 64}
@@ -23,37 +22,29 @@ BEST_RATE = {"none": 0.003, "nobn": 0.01}
 
 
 class Trainings:
-    """Stands in for `train`."""
+    """Stands in for the trainings of commands."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
         self.stopped_at = ""
 
-    def __call__(
-        self,
-        settings: RunSettings,
-        output: Path,
-        progress: keras.callbacks.Callback | None = None,
-        *,
-        resume: bool = False,
-        trust: bool = False,
-    ) -> None:
-        assert resume and not trust
+    def train(self, settings: RunSettings, output: Path) -> str | None:
         if output.name == self.stopped_at:
             raise KeyboardInterrupt
         self.trained.append(output.name)
         if settings.learning_rate > 1:
-            raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
+            return "a warning\nError: The loss is not finite at epoch 1, step 2.\n"
         reached = REACHED[settings.normalization][settings.seed]
         if settings.learning_rate != BEST_RATE[settings.normalization]:
             reached /= 10
         leave_run(output, settings, [reached / 2, reached])
+        return None
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(_compare, "train", fake)
+    monkeypatch.setattr(_compare, "_executing", executing(fake.train))
     return fake
 
 
@@ -177,7 +168,7 @@ def test_of_several_learning_rates_the_best_is_shown(
     assert {each["normalization"]: each["learning_rate"] for each in best} == BEST_RATE
     text = str(comparison)
     assert "45.0 (40.0 to 50.0)" in text and "25.0 (20.0 to 30.0)" in text
-    assert "4.5" not in text and "chosen on the test images" in text
+    assert "4.5" not in text and "chosen on the validation split" in text
     written = json.loads((tmp_path / "compare.json").read_text())
     assert written["by"] == ["normalization", "recipe"]
     means = [group["metrics"]["val_accuracy"]["mean"] for group in written["groups"]]
@@ -236,53 +227,65 @@ def test_without_matplotlib_there_is_a_sentence(
     assert "compare.png is left out because matplotlib is not installed" in caplog.text
 
 
-def test_a_run_that_another_process_trains_is_noted_and_the_others_are_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    cells = grid(["none", "nobn"], [0], **SHARED)
-
-    def train(settings: RunSettings, output: Path, *_: object, **__: object) -> None:
-        with locked(output):
-            leave_run(output, settings, [0.5])
-
-    monkeypatch.setattr(_compare, "train", train)
-    (tmp_path / "none-128-0").mkdir()
-    with locked(tmp_path / "none-128-0"):
-        first, second = training.compare(cells, tmp_path).outcomes
-    assert first.failure is not None and second.failure is None
-    assert "none-128-0 is in use: this process trains in it already" in first.failure
-
-
-@pytest.mark.parametrize("patience", [0.0, 5.0])
-def test_a_process_that_is_about_to_end_is_waited_for(
-    patience: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    naps: list[float] = []
-    times = iter(range(10))
-
-    def train(*_: object, **__: object) -> None:
-        if len(naps) < 3:
-            raise training.RunInUse("It is in use.")
-
-    monkeypatch.setattr(_compare, "train", train)
-    monkeypatch.setattr(_compare.time, "sleep", naps.append)
-    monkeypatch.setattr(_compare.time, "monotonic", lambda: next(times))
-    found = _compare.attempt(RunSettings(), tmp_path, None, False, patience)
-    assert (found, naps) == ((None, [1.0] * 3) if patience else ("It is in use.", []))
-
-
 def test_jobs_are_a_number(tmp_path: Path):
-    with pytest.raises(ValueError, match="jobs=0 is below 1. Leave it out to train in"):
+    with pytest.raises(ValueError, match="jobs=0 is below 1. Leave it out to train "):
         training.compare(grid(["nobn"]), tmp_path / "grid", jobs=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_run_is_watched(tmp_path: Path, trainings: Trainings):
-    seen: list[tuple[str, int]] = []
+def test_new_rows_of_histories_are_told(tmp_path: Path, trainings: Trainings):
+    rows: list[tuple[str, float, float]] = []
+    cells = grid(["none"], [0, 1], learning_rates=[0.003], **SHARED)
+    training.compare(
+        cells,
+        tmp_path,
+        lambda name, row: rows.append((name, row["epoch"], row["val_accuracy"])),
+    )
+    (first, second), (best, other) = cells, REACHED["none"]
+    assert rows == [
+        *((first, 1, best / 2), (first, 2, best)),
+        *((second, 1, other / 2), (second, 2, other)),
+    ]
 
-    def watch(name: str, settings: RunSettings) -> keras.callbacks.Callback:
-        seen.append((name, settings.seed))
-        return keras.callbacks.Callback()
 
-    training.compare(grid(["none"], [0, 1], **SHARED), tmp_path, watch)
-    assert seen == [("none-128-0", 0), ("none-128-1", 1)]
+def test_data_that_is_given_is_not_compared(tmp_path: Path):
+    cells = {"a": RunSettings(dataset="given")}
+    with pytest.raises(ValueError, match="given in Python, which no command of"):
+        training.compare(cells, tmp_path / "grid")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RunSettings(),
+        *(RunSettings.from_recipe(recipe) for recipe in RECIPES),
+        *(RunSettings.from_recipe("nobn", kernel=name) for name in (None, "biper")),
+        RunSettings.from_recipe("batch_norm", kernel="sigmoid_sign"),
+        RunSettings.from_recipe(
+            "batch_norm", kernel="sigmoid_sign", learning_rate=0.003
+        ),
+        RunSettings.from_recipe("nobn", dataset="imagenet", reflect=True),
+        RunSettings.from_recipe("nobn", calibrate=False, late_penalty=1e-7),
+        RunSettings(image_size=(8, 16), blocks=(2, 3), width=8, limit=7, seed=3),
+        RunSettings(skip_unreadable=True, balance_classes=True, augment="strong"),
+        RunSettings(network={"alpha": 0.25, "variance_rule": "vita", "balanced": True}),
+        RunSettings(dataset="-/images", data_dir="-x", teacher="train"),
+        RunSettings.from_recipe("fine_tune", init="-a/b.keras"),
+        RunSettings.from_recipe(init="a.keras", model="BiRealNet18"),
+    ],
+    ids=str,
+)
+def test_a_command_trains_what_the_settings_say(settings: RunSettings):
+    for trust in (False, True):
+        command = _compare.train_command(settings, Path("runs/-a"), trust)
+        found, output, options = settings_of(command)
+        assert (found, output) == (settings, Path("runs/-a"))
+        assert (options["trust"], options["resume"]) == (trust, True)
+
+
+def test_settings_that_no_command_says(tmp_path: Path):
+    settings = replace(RunSettings.from_recipe("recu_cifar"), kernel=None)
+    with pytest.raises(ValueError, match="kernel=None is not what the recipe 'recu_ci"):
+        training.compare({"a": settings}, tmp_path / "grid")
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,8 @@ import larq_nobn as nobn
 import pytest
 from larq_nobn import training
 from larq_nobn.training import _trainer
+from larq_nobn.training.comparison import _compare
+from training.commands import executing
 from training.fake_runs import leave_run
 
 
@@ -82,11 +84,11 @@ def leave(folder, settings, validation, test):
 def leaves(monkeypatch):
     """A training leaves a run whose accuracies follow from its learning rate."""
 
-    def train(settings, folder, *_, **__):
+    def train(settings, folder):
         rate = settings.learning_rate
         leave(folder, settings, 0.9 - rate, 0.5 + rate)
 
-    monkeypatch.setattr("larq_nobn.training.comparison._compare.train", train)
+    monkeypatch.setattr(_compare, "_executing", executing(train))
 
 
 def test_a_learning_rate_is_chosen_on_images_that_are_held_out(

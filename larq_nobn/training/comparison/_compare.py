@@ -1,53 +1,57 @@
-"""A grid of runs, trained here or by the workers of a cluster, and put side by side."""
+"""A grid of runs, each the command `larq-nobn train`, put side by side."""
 
 from __future__ import annotations
 
+import csv
 import itertools
 import logging
 import os
-import pickle
+import subprocess
+import sys
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
 from ..._errors import InvalidValue, MissingPackage
 from ..._files import check_folder, check_utf8
-from ..._keras import keras
 from ..._names import GIVEN
-from ...config import words
+from ..._run_files import HISTORY_FILE, PARTS, RECORD_FILE
+from ...config import RECIPES, settings_of, words
 from ...data import open_dataset
 from .._settings import RunSettings
-from .._stopping import NonFiniteLoss, stoppable
-from .._trainer import train
-from ..folder import RunInUse, check_output, is_finished, kept_settings
-from ._apart import Killed, Tell, apart
+from .._stopping import stoppable
+from ..folder import check_output, is_finished, kept_settings
 from ._report import Comparison, Outcome, differing, plain_settings
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
 _ROWS = ("normalization", "recipe", "batch_size")
-# Gives the callback that watches a run.
-Watcher = Callable[[str, RunSettings], keras.callbacks.Callback]
-# Trains what is told by messages, and returns why there is no result, if so.
-Function = Callable[..., "str | None"]
-# Takes the name of a run, then its settings, folder and trust.
-Submit = Callable[..., "Future[str | None]"]
-# What is told of a run: its name, the kind, and the content.
-Messages = SimpleQueue[tuple[str, str, Any]]
-# How often a run is taken up whose process is killed.
-_ATTEMPTS = 3
-# How long the process of an earlier attempt may take to end.
-_PATIENCE = 30.0
-_SECONDS_BETWEEN_BATCHES = 0.5
+# Takes the name of a run, or of a part of it, and a new row of its history.
+Progress = Callable[[str, Mapping[str, float]], object]
+Process = subprocess.CompletedProcess[str]
+Submit = Callable[[Sequence[str]], "Future[Process]"]
+# Only what a run says beside its results is of interest.
+_STREAMS: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.PIPE,
+    "text": True,
+    "errors": "backslashreplace",
+}
+_SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_CONNECT = 10.0
+_SECONDS_OF_GRACE = 10.0
 
 
 def grid(
@@ -75,7 +79,7 @@ def grid(
 
     Raises:
         TypeError, ValueError: As `RunSettings` does, and for lists that are empty or
-            hold something twice.
+            contain a value twice.
 
     Example:
         ```python
@@ -92,11 +96,11 @@ def grid(
     for name, values in axes.items():
         if values is None:
             continue
-        found = check_list(name, values)
-        if not found or any(each in found[:i] for i, each in enumerate(found)):
+        listed = check_list(name, values)
+        if not listed or any(value in listed[:i] for i, value in enumerate(listed)):
             raise InvalidValue(
-                f"{name}={list(found)} is empty or contains something twice. Give each "
-                "value once."
+                f"{name}={list(listed)} is empty or contains something twice. Give "
+                "each value once."
             )
     runs = {}
     lists: Any = [[None] if values is None else values for values in axes.values()]
@@ -117,38 +121,32 @@ def grid(
 def compare(
     cells: Mapping[str, RunSettings],
     output: str | os.PathLike,
-    watch: Watcher | None = None,
-    jobs: int | None = None,
+    progress: Progress | None = None,
+    jobs: int = 1,
     trust: bool = False,
     scheduler: str | None = None,
 ) -> Comparison:
     """Trains every run of a grid and puts the results side by side.
 
-    Each run has a folder in `output`. One that is finished is not trained again and one
-    that was stopped is resumed, so that the same call continues after any stop. A run
-    whose loss does not stay finite, whose process is killed time and again, or whose
-    folder is in use is noted as failed, to be tried again by the next call, and the
-    others are trained. What cannot be resumed is rejected before the first training.
-    `compare.json` contains all that `Comparison.to_dict` returns, `compare.png` the
-    curves if matplotlib is there.
+    Each run is the command `larq-nobn train --resume`, in a process and with a folder
+    in `output` of its own. One that is finished is not trained again and one that was
+    stopped is resumed, so that the same call continues after any stop. A run that fails
+    is noted with the last sentence of its command, to be tried again by the next call,
+    and the others are trained. What cannot be resumed is rejected before the first
+    training. `compare.json` contains all that `Comparison.to_dict` returns,
+    `compare.png` the curves if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
         output: The folder.
-        watch: Gives, from the name and the settings of a run, a Keras callback that
-            watches its training.
-        jobs: How many runs to train at a time, each in a process of its own, so that
-            memory does not grow from run to run; a script calls it under
-            `if __name__ == "__main__":` then, and the callbacks are told of epochs, and
-            now and then of a batch, without a model. A process that is killed costs
-            what came after the last checkpoint. None: one after the other, in this
-            process.
+        progress: Called with the name of a run and each new row of its `history.csv`.
+        jobs: How many runs to train at a time on this machine.
         trust: Whether code from the files of `init` and of a teacher may run, as in
             `open_model`. For files of your own.
         scheduler: The address of a Dask scheduler, as in `"tcp://192.168.0.2:8786"`,
             whose workers train in place of `jobs`, as many runs at a time as they have
-            threads. They see the same folders as this process. If one dies, another
-            takes up its run.
+            threads. They see the same files, and the same Python, as this process. What
+            they have started when this process is stopped is trained to its end.
 
     Where other settings compete, such as learning rates, and there is no validation
     split, a tenth of the training images is held out to choose by.
@@ -159,11 +157,13 @@ def compare(
     Raises:
         ConnectionError: If no scheduler answers, or it is lost.
         FileExistsError: If the folder of a run contains something else.
+        FileNotFoundError: If workers write where this process does not find it.
         ImportError: If `scheduler` is given and `distributed` is not installed.
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
         ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
-            or the folder of a run contains one of other settings.
+            the folder of a run contains one of other settings, or no command trains
+            with these settings, as with data that is given in Python.
 
     Example:
         ```python
@@ -180,58 +180,40 @@ def compare(
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
     check_folder(folder, "a comparison")
     check_utf8(folder, "a comparison")
-    if jobs is not None:
-        check_bounds("jobs", jobs)
-        if scheduler is not None:
-            raise InvalidValue(
-                f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
-                "processes of this machine, or the workers of a cluster."
-            )
-    cells = _choosing_on_validation(cells, folder)
-    left = {}
-    for name, settings in cells.items():
-        said = plain_settings(settings)
-        if not is_finished(folder / name, said):
-            check_output(folder / name, said, resume=True)
-            left[name] = settings
-    failures: dict[str, str | None] = {}
-    if jobs is None and scheduler is None:
-        for name, settings in left.items():
-            progress = watch and watch(name, settings)
-            failures[name] = attempt(settings, folder / name, progress, trust)
-            if progress is not None and failures[name]:
-                progress.on_train_end()  # which Keras leaves out then
-    elif left:
-        messages: Messages = SimpleQueue()
-
-        def over(name: str) -> Callable[[Future], None]:
-            return lambda future: messages.put((name, "over", future))
-
-        with stoppable(), executing(training, jobs, scheduler, messages) as submit:
-            for name, settings in left.items():
-                future = submit(name, settings, folder / name, trust)
-                future.add_done_callback(over(name))
-            failures = _heard(left, messages, watch)
-        for name in left:
-            if not failures[name] and not (folder / name / "run.json").is_file():
-                raise FileNotFoundError(
-                    f"{folder / name} was trained by a worker, but is not there. Start "
-                    "workers where they see the same files as the command does."
-                )
+    check_bounds("jobs", jobs)
+    if scheduler is not None and jobs != 1:
+        raise InvalidValue(
+            f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
+            "processes of this machine, or the workers of a cluster."
+        )
+    commands = {n: train_command(s, folder / n, trust) for n, s in cells.items()}
+    chosen = _choosing_on_validation(cells, folder)
+    if chosen is not cells:
+        commands = {n: train_command(s, folder / n, trust) for n, s in chosen.items()}
+    for name, settings in chosen.items():
+        plain = plain_settings(settings)
+        if is_finished(folder / name, plain):
+            del commands[name]
+        else:
+            check_output(folder / name, plain, resume=True)
+    failures: dict[str, str] = {}
+    if commands:
+        with stoppable(), _executing(jobs, scheduler) as submit:
+            failures = _run(commands, folder, submit, progress)
     outcomes = [
         Outcome(os.fspath(folder / n), plain_settings(s), failure=failures[n])
-        if failures.get(n)
+        if n in failures
         else Outcome.read(folder / n)
-        for n, s in cells.items()
+        for n, s in chosen.items()
     ]
-    found = differing([each.settings for each in outcomes])
+    found = differing([outcome.settings for outcome in outcomes])
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     comparison.to_json(folder / "compare.json")
     plot = folder / "compare.png"
     plot.unlink(missing_ok=True)  # that of a smaller grid
-    if not all(each.failure for each in outcomes):
+    if len(failures) < len(outcomes):
         try:
             comparison.draw(plot)
         except ImportError as error:
@@ -239,24 +221,65 @@ def compare(
     return comparison
 
 
+def train_command(
+    settings: RunSettings, output: Path, trust: bool = False
+) -> list[str]:
+    """Returns the command that trains a run, or resumes it.
+
+    Raises:
+        ValueError: If no command trains with these settings.
+    """
+    if settings.dataset == GIVEN:
+        raise InvalidValue(
+            "dataset='given' is data that is given in Python, which no command of "
+            "compare reads. Train it by train(settings, output, data=...), and compare "
+            "the runs by report."
+        )
+    known = settings_of(RunSettings)
+    preset, defaults = RECIPES[settings.recipe], RunSettings()
+    usual = {name: getattr(preset, name, getattr(defaults, name)) for name in known}
+    values = {each.name: getattr(settings, each.name) for each in fields(RunSettings)}
+    chosen = {"model": settings.model}
+    for _ in range(2):  # then what the recipe says otherwise of the network
+        chosen |= {
+            name: value
+            for name, value in values.items()
+            if known[name].option and value is not None and value != usual[name]
+        }
+        made = RunSettings.from_recipe(settings.recipe, **chosen)
+        usual = {name: getattr(made, name) for name in known}
+    if other := [n for n in values if n != "init_sha256" and usual[n] != values[n]]:
+        raise InvalidValue(
+            f"{other[0]}={values[other[0]]!r} is not what the recipe "
+            f"{settings.recipe!r} says, and no option of larq-nobn train says so. "
+            "Choose another recipe, or train the run by train(settings, output)."
+        )
+    options = [word for n, value in chosen.items() for word in known[n].options(value)]
+    return [
+        *(sys.executable, "-m", "larq_nobn", "train", f"--recipe={settings.recipe}"),
+        *options,
+        *(f"--output={output}", "--resume"),
+        *["--trust"] * trust,
+    ]
+
+
 def _choosing_on_validation(
     cells: Mapping[str, RunSettings], folder: Path
 ) -> Mapping[str, RunSettings]:
-    """The runs with images held out, if the table would choose among them without.
+    """Holds images out of all runs, if the table would choose among them without.
 
-    Runs that are there already stay what they are, and so do images that are given.
+    Runs that are there already stay what they are.
     """
-    said = [plain_settings(settings) for settings in cells.values()]
-    chosen = [n for n in differing(said) if n not in (*_ROWS, "dataset")]
+    plain = [plain_settings(settings) for settings in cells.values()]
+    chosen = [n for n in differing(plain) if n not in (*_ROWS, "dataset")]
     if not chosen or any(
-        settings.dataset == GIVEN
-        or open_dataset(**settings.images).info.validation_examples
+        open_dataset(**settings.images).info.validation_examples
         for settings in cells.values()
     ):
         return cells
     for name in cells:
         kept = kept_settings(folder / name)
-        if kept is not None and not kept.get("validation"):
+        if kept is not None and not kept["validation"]:
             return cells
     _log.warning(
         "No validation split to choose %s by: a tenth of the training images is held "
@@ -266,150 +289,165 @@ def _choosing_on_validation(
     return {n: replace(settings, validation=0.1) for n, settings in cells.items()}
 
 
-def _heard(
-    cells: Mapping[str, RunSettings], messages: Messages, watch: Watcher | None
-) -> dict[str, str | None]:
-    """Reports what runs send until all are over; returns why they failed, or None.
-
-    What is raised where one is trained is raised here.
-    """
-    watching: dict[str, keras.callbacks.Callback] = {}
-    failures: dict[str, str | None] = {}
-    while len(failures) < len(cells):
-        name, kind, content = messages.get()
-        progress = watching.get(name)
-        if name in failures:
-            continue  # what was told is slower than the result
-        if kind == "begins" and watch is not None and progress is None:
-            watching[name] = watch(name, cells[name])
-        elif kind == "said":
-            level, message = content
-            _log.log(level, "%s: %s", name, message)
-        elif kind == "progress" and progress is not None:
-            params, method, arguments = content
-            progress.set_params(params)
-            getattr(progress, method)(*arguments)
-        elif kind == "over":
-            failures[name] = failure_of(content)
-            if progress is not None and failures[name] is not None:
-                progress.on_train_end()  # which nobody else says then
+def _run(
+    commands: Mapping[str, Sequence[str]],
+    folder: Path,
+    submit: Submit,
+    progress: Progress | None,
+) -> dict[str, str]:
+    """Runs all commands; returns why some failed, in a sentence each."""
+    failures: dict[str, str] = {}
+    histories = _Histories(folder, commands)
+    futures = {submit(command): name for name, command in commands.items()}
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+        for name, row in histories.new_rows():
+            if progress is not None:
+                progress(name, row)
+        for name, future in ((futures[future], future) for future in done):
+            failure, *said = _messages_of(future)
+            for line in said:
+                _log.warning("%s: %s", name, line)
+            if failure is not None:
+                failures[name] = failure
+            elif not (folder / name / RECORD_FILE).is_file():
+                raise FileNotFoundError(
+                    f"{folder / name} was trained by a worker, but is not there. Start "
+                    "workers where they see the same files as the command does."
+                )
     return failures
 
 
-def attempt(
-    settings: RunSettings,
-    folder: Path,
-    progress: keras.callbacks.Callback | None,
-    trust: bool,
-    patience: float = 0.0,
-) -> str | None:
-    """Trains a run from where it is; returns why there is no result, if so."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            train(settings, folder, progress, resume=True, trust=trust)
-            return None
-        except NonFiniteLoss as error:
-            return str(error)
-        except RunInUse as error:
-            if time.monotonic() >= end:
-                return str(error)
-            time.sleep(1.0)
-
-
-def training(
-    tell: Tell, settings: RunSettings, folder: Path, trust: bool
-) -> str | None:
-    """Trains a run in a process of its own."""
-    return attempt(settings, folder, _Relay(tell), trust, _PATIENCE)
-
-
-def executing(
-    function: Function, jobs: int | None, scheduler: str | None, messages: Messages
-) -> AbstractContextManager[Submit]:
-    """Yields what calls a function in a process of its own, here or on a cluster.
-
-    However this ends, no process is left here, and those of a cluster are told to end.
-    The messages get the start of each run, and what `apart` tells.
-    """
-    if scheduler is None:
-        return _here(function, jobs or 1, messages)
-    return _on_cluster(function, scheduler, messages)
-
-
-@contextmanager
-def _here(function: Function, jobs: int, messages: Messages) -> Iterator[Submit]:
-    stopped = threading.Event()
-    executor = ThreadPoolExecutor(jobs)
-
-    def run(name: str, *task: Any) -> str | None:
-        return _in_a_process(
-            function,
-            task,
-            os.getcwd(),
-            lambda kind, content: messages.put((name, kind, content)),
-            lambda: not stopped.is_set(),
+def _messages_of(future: Future[Process]) -> list[str | None]:
+    """Returns why a run failed, or None, and what else its command said."""
+    if future.cancelled():
+        raise ConnectionError(
+            "The scheduler is lost. Start it again; the same command continues."
         )
+    error = future.exception()
+    if error is not None:
+        if type(error).__name__ == "KilledWorker":  # of Dask, which need not be there
+            return [
+                "Worker after worker died with it. See whether their memory was short; "
+                "the same command continues."
+            ]
+        return [
+            f"It cannot be started: {error}. Start workers where they see the same "
+            "files, and the same Python, as the command does."
+        ]
+    code, lines = future.result().returncode, future.result().stderr.splitlines()
+    if code == 0:
+        return [None, *lines]
+    if code > 0 and lines:
+        return [lines[-1].removeprefix("Error: "), *lines[:-1]]
+    return [
+        f"Its process ended with exit code {code}. See whether memory was short, with "
+        "fewer runs at a time then; the same command continues.",
+        *lines,
+    ]
 
-    try:
-        yield lambda *task: executor.submit(run, *task)
-    finally:
-        stopped.set()
-        executor.shutdown(cancel_futures=True)
+
+class _Histories:
+    """The rows that runs, their first stages and their teachers add to `history.csv`.
+
+    Arguments:
+        folder: The folder of the runs.
+        names: Their names.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str] | Mapping[str, Any]) -> None:
+        places = [str(Path(name, part)) for name in names for part in (*PARTS, "")]
+        self._files = {place: folder / place / HISTORY_FILE for place in places}
+        self._epochs = dict.fromkeys(places, 0)
+        for _ in self.new_rows():
+            """Of runs that are resumed."""
+
+    def new_rows(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yields names and rows of epochs that have ended since the last call."""
+        for place, file in self._files.items():
+            if not file.is_file():
+                continue
+            with file.open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            for row in rows[self._epochs[place] :]:
+                yield place, {name: float(value) for name, value in row.items()}
+            self._epochs[place] = len(rows)
 
 
 @contextmanager
-def _on_cluster(
-    function: Function, address: str, messages: Messages
-) -> Iterator[Submit]:
-    with _connected(address) as client:
-        topic = f"larq-nobn-{uuid.uuid4()}"
-        client.subscribe_topic(topic, lambda event: messages.put(tuple(event[1])))
-        executor = client.get_executor(pure=False)
-        futures: list[Future[str | None]] = []
-
-        def call(pickled: bytes) -> Any:
-            import pickle
-
-            function, *given = pickle.loads(pickled)
-            return function(*given)
-
-        def submit(*task: Any) -> Future[str | None]:
-            # The scheduler, which reads what it is given, need not have the package.
-            given = (_on_worker, function, topic, os.getcwd(), *task)
-            futures.append(executor.submit(call, pickle.dumps(given)))
-            return futures[-1]
-
+def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
+    """Yields what runs a command in a process, here or on a cluster."""
+    if scheduler is None:
+        processes = _Processes()
+        with ThreadPoolExecutor(jobs) as executor:
+            try:
+                yield lambda command: executor.submit(processes.run, command)
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
+                processes.stop()
+        return
+    with _connected(scheduler) as client:
+        executor, place = client.get_executor(pure=False), os.getcwd()
         try:
-            yield submit
+            yield lambda command: executor.submit(
+                subprocess.run, command, cwd=place, **_STREAMS
+            )
         finally:
-            for future in futures:
-                future.cancel()
-            client.unsubscribe_topic(topic)
+            executor.shutdown(wait=False)  # which cancels what waits
+
+
+class _Processes:
+    """Processes that threads of this one wait for, until all are stopped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+
+    def run(self, command: Sequence[str]) -> Process:
+        """Does what `subprocess.run` does."""
+        with self._lock:
+            if self._stopped:
+                raise CancelledError
+            process = subprocess.Popen(
+                command,
+                # Several share a GPU only if none takes all of its memory.
+                env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
+                start_new_session=True,  # Ctrl-C is for this process, which stops it
+                **_STREAMS,
+            )
+            self._running.add(process)
+        _, said = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(command, process.returncode, stderr=said)
+
+    def stop(self) -> None:
+        """Ends what runs, with time to leave its folder as it should be."""
+        with self._lock:
+            self._stopped, running = True, list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(_SECONDS_OF_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
+    """Yields the client of a Dask scheduler."""
     try:
         from distributed import Client
     except ImportError as error:
         raise MissingPackage(
             "scheduler needs Dask. Install it with: pip install 'larq-nobn[cluster]'"
         ) from error
-    made: Future[Any] = Future()
-
-    def connect() -> None:
-        given = {"timeout": _SECONDS_TO_CONNECT, "set_as_default": False}
-        try:
-            made.set_result(Client(address, **given))
-        except Exception as error:
-            made.set_exception(error)
-
-    # With what listens there and says nothing it would wait for ever.
-    threading.Thread(target=connect, daemon=True).start()
     try:
-        client = made.result(2 * _SECONDS_TO_CONNECT)
-    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
         raise ConnectionError(
             f"No Dask scheduler answers at scheduler={address!r}. Start one by `dask "
             "scheduler`, and give the address that it prints, as in "
@@ -424,106 +462,3 @@ def _connected(address: str) -> Iterator[Any]:
                 address,
             )
         yield client
-
-
-def failure_of(future: Future[str | None]) -> str | None:
-    """Why a run that is over has no result, if so; raises what was raised there."""
-    if future.cancelled():
-        raise ConnectionError(
-            "The scheduler is lost. Start it again; the same command continues."
-        )
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if type(error).__name__ == "KilledWorker":  # of Dask, which need not be there
-        return (
-            "Worker after worker died with it. See whether their memory was short; the "
-            "same command continues."
-        )
-    raise error.with_traceback(None)
-
-
-def _on_worker(
-    function: Function, topic: str, folder: str, name: str, *task: Any
-) -> str | None:
-    """The same by a worker of a cluster; another takes the run up if this one dies."""
-    from distributed import get_worker
-
-    worker: Any = get_worker()
-    key = worker.get_current_task()
-    if not os.path.isdir(folder):
-        raise NotADirectoryError(
-            f"Worker {worker.address} does not see the folder {folder}. Start workers "
-            "where they see the same files as the command does."
-        )
-
-    def wanted() -> bool:
-        state = worker.state.tasks.get(key)
-        return state is not None and state.state != "cancelled"
-
-    return _in_a_process(
-        function,
-        task,
-        folder,
-        lambda kind, content: worker.log_event(topic, [name, kind, content]),
-        wanted,
-    )
-
-
-def _in_a_process(
-    function: Function,
-    task: tuple[Any, ...],
-    folder: str,
-    tell: Tell,
-    wanted: Callable[[], bool],
-) -> str | None:
-    """Calls the function again where its process is killed, a few times."""
-    tell("begins", None)
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            found: str | None = apart(function, task, tell, wanted, folder)
-            return found
-        except Killed as error:
-            said = str(error)
-            if not wanted():
-                break
-            if left:
-                again = f"{said}; another resumes the run from its last checkpoint."
-                tell("said", (logging.WARNING, again))
-    return (
-        f"{said}, at each of {_ATTEMPTS} attempts. See whether memory was short, with "
-        "fewer runs at a time then; the same command continues."
-    )
-
-
-class _Relay(keras.callbacks.Callback):
-    """Tells how far a training is."""
-
-    def __init__(self, tell: Tell) -> None:
-        super().__init__()
-        self._supports_tf_logs = True  # those of a batch stay on the device
-        self._tell = tell
-        self._last = 0.0
-
-    def _send(self, method: str, *arguments: Any) -> None:
-        self._tell("progress", (self.params, method, arguments))
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._send("on_train_begin")
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._send("on_epoch_begin", epoch)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_BATCHES:
-            self._last = time.monotonic()
-            self._send("on_train_batch_end", batch)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        self._send("on_epoch_end", epoch, values)
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._send("on_train_end")
