@@ -24,3 +24,7 @@ class InvalidType(UserError, TypeError):
 
 class MissingPackage(UserError, ImportError):
     """A package that has to be installed for what is asked."""
+
+
+class InternalError(RuntimeError):
+    """A fault of the package, with the layer at which it showed."""

@@ -21,7 +21,7 @@ LAYERS = (
         *("_checks", "_datasets", "_figures", "_files", "_process"),
         *("_normalizations", "_progress", "_tables", "_version"),
     },
-    {"_keras", "_names", "_run_files"},
+    {"_keras", "_messages", "_names", "_run_files"},
     {"config"},
     {"_variable_limits"},
     {

@@ -18,7 +18,8 @@ import click
 import tensorflow as tf
 
 from .. import _signals
-from .._errors import UserError
+from .._errors import InternalError, UserError
+from .._messages import first_line
 from .._tables import sentence
 from ._console import own_stderr
 from ._package import training
@@ -153,9 +154,11 @@ def _explained(error: Exception) -> CliError:
         return CliError(_NO_SPACE if "No space left" in str(error) else _NO_MEMORY)
     if isinstance(error, tf.errors.OpError):
         return CliError(
-            f"TensorFlow cannot compute this: {training.folder.first_line(error)}. The "
-            "model is damaged, or does not fit the data."
+            f"TensorFlow cannot compute this: {first_line(error)}. The model is "
+            "damaged, or does not fit the data."
         )
+    if isinstance(error, InternalError):
+        return CliError(f"{error} --traceback prints it.", exit_code=1)
     return CliError(
         f"{type(error).__name__}: {error}. This is a fault of larq_nobn, or of a layer "
         "of the given model. Please report it, with what the same command prints with "

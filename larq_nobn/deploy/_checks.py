@@ -12,7 +12,6 @@ from ..graph import (
     UNWRAP,
     Call,
     Graph,
-    ModelError,
     border_of,
     calls,
     check_inference,
@@ -21,7 +20,7 @@ from ..graph import (
     sign_of,
 )
 from ._binary import binary_parts, is_plain
-from ._errors import ConversionError, UnreadableError
+from ._errors import ConversionError, UnreadableError, conversion_errors
 from ._float_fallback import (
     FEW_BITS,
     FloatFallback,
@@ -61,10 +60,8 @@ def check_model(
             and the remedies.
         UnreadableError: If a layer contains a binary one.
     """
-    try:
+    with conversion_errors():
         check_inference(model)
-    except ModelError as error:
-        raise ConversionError(str(error)) from error
     found: list[str] = []
     for call in calls(model):
         _check_layer(call.layer, call.label)

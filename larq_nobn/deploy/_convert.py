@@ -27,7 +27,7 @@ from ._checks import (
     check_trace,
     merged_convolutions,
 )
-from ._errors import UnreadableError
+from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, normalized, output_layers, with_known_sizes
@@ -75,6 +75,7 @@ _log = logging.getLogger("larq_nobn")
 _FEW = 8
 
 
+@conversion_errors()
 def convert(
     model: keras.Model,
     path: str | os.PathLike,
@@ -392,6 +393,7 @@ class _File:
         )
 
 
+@conversion_errors()
 def prepared(
     model: keras.Model,
     *,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .._errors import InvalidValue
+from ..graph import ModelError
 
 
 class ConversionError(InvalidValue):
@@ -15,3 +19,12 @@ class UnreadableError(ConversionError):
 
 class VerificationError(ConversionError):
     """A converted file that does not compute what the given model computes."""
+
+
+@contextmanager
+def conversion_errors() -> Iterator[None]:
+    """Makes what is said of a graph a `ConversionError`, in the same words."""
+    try:
+        yield
+    except ModelError as error:
+        raise ConversionError(str(error)) from error

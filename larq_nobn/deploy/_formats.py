@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from .._batches import model_batches
 from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
@@ -31,7 +30,7 @@ from .device import Timing, benchmark
 from .device._benchmark import check_counts
 from .int8 import fake_quantize
 from .lite import Runner, io_spec, run, to_float_flatbuffer
-from .verify import top1_agreement, verification_examples
+from .verify import given_batches, top1_agreement, verification_examples
 
 FLOAT, INT8, LCE = "float TFLite", "LCE, int8", "LCE"
 _GROUP = 32
@@ -234,10 +233,7 @@ def compare_formats(
     if data is None:
         examples, generated = verification_examples(None, model, flat)
     else:
-        try:
-            parts, its = zip(*model_batches(model, data, _GROUP), strict=True)
-        except ValueError as error:
-            raise ConversionError(str(error)) from error
+        parts, its = zip(*given_batches(model, data, _GROUP), strict=True)
         examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         labels = None if its[0] is None else np.concatenate(its)
     if range_data is None:

@@ -16,11 +16,13 @@ from ..graph import (
     KERNELS,
     Call,
     Graph,
+    LayerError,
     inputs_of,
     is_function,
     is_identity,
     kernel_value,
     kind_of,
+    raised_by,
     symbol_of,
     to_keras,
 )
@@ -132,7 +134,7 @@ def _is_same(first: Call, second: Call) -> bool:
         return False
     try:
         return _is_equal(_config(a), _config(b)) and _has_equal_weights(a, b)
-    except Exception:  # a quantizer of the user's may raise anything
+    except LayerError:  # a quantizer of the user's, which may be random
         return False
 
 
@@ -158,7 +160,8 @@ def _extra(layer: keras.layers.Layer) -> Any:
 
 def _config(layer: keras.layers.Layer) -> Any:
     """What a layer's configuration says of what it computes."""
-    config = dict(layer.get_config())
+    with raised_by(layer, "cannot be written as a configuration"):
+        config = dict(layer.get_config())
     for name in KERNELS.values():  # of kernels, which are compared themselves
         config.pop(name, None)
     return _relevant(config)

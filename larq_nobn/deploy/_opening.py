@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from .._batches import batches
 from .._keras import keras, why_no_model
-from ..graph import ModelError, calls, flat_copy, sign_after
+from ..graph import ModelError, calls, flat_copy, raised_by, sign_after
 from ..layers._with_mask import WithMask
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
@@ -141,10 +140,8 @@ def with_known_sizes(
     start = keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
     try:
         return flat_copy(model, [start])
-    except ModelError:
+    except ModelError:  # the whole of it may take that size, or says why not
         return _wrapped(model, spec)
-    except Exception as error:  # whatever its layers say to that size
-        raise _unsuited(model, shape, error) from error
 
 
 def _check_fit(
@@ -220,21 +217,8 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
         for spec, name in zip(flat, names, strict=True)
     ]
     inputs = tf.nest.pack_sequence_as(specs, starts)
-    try:
-        return keras.Model(inputs, model(inputs), name=model.name)
-    except Exception as error:  # whatever a user's code raises when called
-        shapes = [tuple(spec.shape[1:]) for spec in flat]
-        shape = shapes[0] if len(shapes) == 1 else shapes
-        raise _unsuited(model, shape, error) from error
-
-
-def _unsuited(model: keras.Model, shape: Any, error: Exception) -> ConversionError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras says where first, and what in a line like 'ValueError: ...' or the next.
-    named = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
-    where = bool(lines) and lines[0].startswith("Exception encountered")
-    said = next(iter([*named, *lines[where:]]), type(error).__name__)
-    return ConversionError(
-        f"Model {model.name!r} cannot be called on inputs of shape {shape}: "
-        f"{said[:300].rstrip('.')}. Pass an input_shape that it takes."
-    )
+    shapes = [tuple(spec.shape[1:]) for spec in flat]
+    what = f"cannot be called on inputs of shape {shapes if shapes[1:] else shapes[0]}"
+    with raised_by(model, what, "Pass an input_shape that it takes.", ConversionError):
+        outputs = model(inputs)
+    return keras.Model(inputs, outputs, name=model.name)

@@ -1,5 +1,12 @@
 """The layer graph of a functional model: read, copied, and built again."""
 
+from ._errors import (
+    OF_MEMORY,
+    LayerError,
+    ModelError,
+    internal_error,
+    raised_by,
+)
 from ._examples import made_up
 from ._graph import Call, Graph, Value, calls, chain, inputs_of
 from ._kinds import (
@@ -52,7 +59,6 @@ from ._models import (
 from ._operation import (
     KERNELS,
     UNWRAP,
-    ModelError,
     Operation,
     is_function,
     latent,
@@ -121,10 +127,12 @@ __all__ = [
     "KINDS",
     "Kernels",
     "Kind",
+    "LayerError",
     "Linear",
     "MARGIN",
     "ModelError",
     "NOISES",
+    "OF_MEMORY",
     "Operation",
     "PADS",
     "PLAIN",
@@ -163,6 +171,7 @@ __all__ = [
     "has_sign_input",
     "inherited",
     "int8_of",
+    "internal_error",
     "inputs_like",
     "inputs_of",
     "is_batch_norm",
@@ -188,6 +197,7 @@ __all__ = [
     "rebuild",
     "record",
     "quantized",
+    "raised_by",
     "check_readable",
     "replace_layers",
     "rerun",

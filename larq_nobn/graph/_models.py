@@ -14,10 +14,11 @@ import tensorflow as tf
 from .._keras import keras, why_no_model
 from ..layers import BatchKalmanNormalization
 from ..layers._with_mask import WithMask
+from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
 from ._kinds import inherited
 from ._masks import masks_of
-from ._operation import ModelError, rebuild
+from ._operation import rebuild
 from ._signs import as_quantizer, sign_after
 
 # A layer, or layers in a row as a function.
@@ -25,6 +26,7 @@ Layers = Callable[..., Any]
 Replacement = Callable[[Call], Layers]
 Make = Callable[[Call, dict[str, Any]], Any]
 _HALVES = (tf.float16, tf.bfloat16)
+_UNCALLED = "cannot be called"
 
 
 def to_keras(
@@ -41,7 +43,7 @@ def to_keras(
         float32: Whether all layers of the given model compute in float32.
 
     Raises:
-        ModelError: If a layer cannot be rebuilt.
+        ModelError: If a layer cannot be rebuilt, or called again.
     """
     starts = inputs_like(graph.model)
     tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
@@ -82,7 +84,8 @@ def _made(
 ) -> Any:
     """What a layer makes of the tensors that a call reads."""
     if call.node is None:
-        return layer(given if len(given) > 1 else given[0])
+        with raised_by(layer, _UNCALLED):
+            return layer(given if len(given) > 1 else given[0])
     old = [str(id(edge)) for edge in inputs_of(call.node)]
     free = layer._expects_training_arg and training_argument(call) is None
     mode = {"training": False} if at_inference and free else {}
@@ -151,8 +154,10 @@ def run_call(
     **arguments: Any,
 ) -> Any:
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
+    named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
     if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
-        return layer(tensors[str(id(inputs_of(call.node)[0]))])
+        with raised_by(named, _UNCALLED):
+            return layer(tensors[str(id(inputs_of(call.node)[0]))])
     args, kwargs = tf.nest.map_structure(
         partial(_as_wide, call, tensors), call.arguments(tensors)
     )
@@ -163,7 +168,8 @@ def run_call(
         args = args[:1]
     if "training" in arguments and (place := training_position(call)) is not None:
         args = args[:place]  # a None that was given by position
-    return layer(*args, **{**kwargs, **arguments})
+    with raised_by(named, _UNCALLED):
+        return layer(*args, **{**kwargs, **arguments})
 
 
 def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:

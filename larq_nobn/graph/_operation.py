@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import FunctionType
 from typing import Any
 
@@ -18,14 +18,9 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue
 from .._keras import keras
 from .._larq import without_starvation_warning
-
-
-class ModelError(InvalidValue):
-    """A model, or a layer of one, that this package cannot take apart."""
-
+from ._errors import ModelError, raised_by
 
 # For a wrapper, which may change the weights of its layer whenever it is called.
 UNWRAP = (
@@ -57,22 +52,21 @@ def rebuild(
     Raises:
         ModelError: If the layer's class does not support it.
     """
-    try:
-        config = _config(layer, float32)
-        config |= changes
-        with without_starvation_warning():
-            if is_function(layer):
-                return type(layer)(**config)
-            return (kind or type(layer)).from_config(config)
-    except ModelError:  # which names a quantizer
-        raise
-    except Exception as error:  # a user's class may raise anything
-        unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
-        raise ModelError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "
-            f"configuration: {error}. Give the class a get_config that lists every "
-            f"argument{unwrap}."
-        ) from error
+    unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
+    advice = f"Give the class a get_config that lists every argument{unwrap}."
+    rebuilding = partial(
+        raised_by, layer, "cannot be rebuilt from its configuration", advice
+    )
+    if is_function(layer):
+        given = _of_function(layer)
+    else:
+        with rebuilding():
+            given = dict(layer.get_config())
+    config = _config(layer, given, float32) | changes
+    with without_starvation_warning(), rebuilding():
+        if is_function(layer):
+            return type(layer)(**config)
+        return (kind or type(layer)).from_config(config)
 
 
 def is_function(layer: keras.layers.Layer) -> bool:
@@ -81,8 +75,10 @@ def is_function(layer: keras.layers.Layer) -> bool:
     return type(layer) is keras.layers.Lambda or operator
 
 
-def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
-    config = _of_function(layer) if is_function(layer) else dict(layer.get_config())
+def _config(
+    layer: keras.layers.Layer, config: dict[str, Any], float32: bool
+) -> dict[str, Any]:
+    """The arguments of a layer like one that gave a configuration."""
     if float32:
         config = float32_config(config)
     if is_function(layer):
@@ -232,11 +228,16 @@ class Operation:
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
             skipped = [*self.values, *self.arguments, *gone]
-            pairs = zip(
-                _others(layer, skipped), _others(self.base, skipped), strict=True
-            )
-            for variable, given in pairs:
-                variable.assign(tf.cast(given, variable.dtype))
+            made, given = (_others(x, skipped) for x in (layer, self.base))
+            if [x.shape for x in made] != [x.shape for x in given]:
+                raise ModelError(
+                    f"Layer {self.name!r} ({self.kind.__name__}) has other weights "
+                    "when it is rebuilt from its configuration. Give the class a "
+                    "get_config that lists every argument, and make all weights in "
+                    "build."
+                )
+            for variable, value in zip(made, given, strict=True):
+                variable.assign(tf.cast(value, variable.dtype))
         for name, value in self.values.items():
             variable = latent(getattr(layer, name))
             # A single number stands for as many as the layer has.
@@ -285,7 +286,8 @@ def _others(layer: keras.layers.Layer, skipped: list[str]) -> list[Any]:
 
 
 def _obeys(constraint: Any, value: np.ndarray) -> bool:
-    allowed = np.asarray(constraint(tf.constant(value, tf.float32)))
+    with raised_by(constraint, "cannot be called on a kernel"):
+        allowed = np.asarray(constraint(tf.constant(value, tf.float32)))
     return np.allclose(allowed, value, rtol=1e-5, atol=1e-7)
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from .._keras import dtype_policy, keras
+from ._errors import ModelError
 from ._examples import made_up
 from ._graph import Graph
 from ._models import to_keras
-from ._operation import ModelError
 from ._segments import Found, compare, record
 
 _log = logging.getLogger("larq_nobn")

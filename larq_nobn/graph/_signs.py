@@ -10,6 +10,7 @@ import numpy as np
 
 from .._keras import keras
 from ..quantizers import BinaryRegularized
+from ._errors import raised_by
 from ._graph import Call, inputs_of
 from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, SIGNS, inherited
 from ._operation import Operation, rebuild
@@ -105,13 +106,16 @@ def quantized(
 def _quantized(quantizer: Any, latent: np.ndarray) -> np.ndarray:
     if quantizer is None:
         return latent
+    called = raised_by(quantizer, "cannot be called on a kernel")
     if not isinstance(quantizer, keras.layers.Layer):
-        return np.asarray(quantizer(latent))
+        with called:
+            return np.asarray(quantizer(latent))
     # On a copy: calling the given quantizer would move its metrics.
     same = rebuild(quantizer, float32=latent.dtype == np.float32)
-    same(latent)
-    same.set_weights(quantizer.get_weights())
-    return np.asarray(same(latent))
+    with called:
+        same(latent)
+        same.set_weights(quantizer.get_weights())
+        return np.asarray(same(latent))
 
 
 def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._errors import InternalError, UserError
 from .._keras import keras
-from ..graph import Call, Graph, Operation
+from ..graph import OF_MEMORY, Call, Graph, Operation, internal_error
 from ..layers import ChannelAffine
 
 
@@ -59,11 +60,25 @@ def rule(match: Rule) -> Rule:
     return matched
 
 
+def applied(rule: Rule, graph: Graph, call: Call) -> Edit | Refusal | None:
+    """Applies a rule to a call; of what it fails with, says at which layer.
+
+    Raises:
+        InternalError: If it raises an error that is no reason.
+    """
+    try:
+        return rule(graph, call)
+    except (UserError, InternalError, *OF_MEMORY):
+        raise
+    except Exception as error:
+        raise internal_error(f"Rewriting layer {call.described}", error) from error
+
+
 def everywhere(graph: Graph, rule: Rule) -> Graph:
     """Applies a rule to every call, until it fits none."""
     calls = list(graph.calls)
     while calls:
-        outcome = rule(graph, calls.pop(0))
+        outcome = applied(rule, graph, calls.pop(0))
         if isinstance(outcome, Edit):
             graph = outcome.graph
             calls = list(graph.calls)
@@ -74,7 +89,7 @@ def once(graph: Graph, rules: Sequence[Rule]) -> Graph:
     """Applies to each layer of a graph the first rule that fits, one time."""
     for name in dict.fromkeys(call.name for call in graph.calls):
         if uses := graph.uses(name):
-            outcomes = (rule(graph, uses[0]) for rule in rules)
+            outcomes = (applied(rule, graph, uses[0]) for rule in rules)
             edits = (x.graph for x in outcomes if isinstance(x, Edit))
             graph = next(edits, graph)
     return graph

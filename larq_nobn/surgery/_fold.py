@@ -28,6 +28,7 @@ from ..rewrites import (
     affine_into_kernel_before,
     affine_into_layers_after,
     affine_stays,
+    applied,
     batch_norm_to_affine,
     everywhere,
     is_affine,
@@ -156,7 +157,7 @@ def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
     """Applies the first rule that fits: what is done, and why nothing better."""
     reasons: list[str] = []
     for rule in _THEN:
-        outcome = rule(graph, call)
+        outcome = applied(rule, graph, call)
         if isinstance(outcome, Edit):
             told = reasons if rule is affine_stays else []
             return outcome.graph, outcome.words, "; ".join(dict.fromkeys(told))

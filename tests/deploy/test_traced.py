@@ -388,7 +388,7 @@ def half():
         (
             lambda: Wrong(name="w"),
             {"input_shape": (4,)},
-            "'w' .*: ValueError: no such thing. Pass",
+            "'w' cannot be called on inputs of .*ValueError: no such thing. Pass",
         ),
         (
             lambda: called(Straight(layers.ReLU(), name="mine")),

@@ -20,8 +20,9 @@ import pytest
 import tensorflow as tf
 from hdf5_texts import name_one_text_often
 from larq_nobn._keras import keras
+from larq_nobn._messages import first_line
 from larq_nobn.training import open_model
-from larq_nobn.training.folder import _allowed, first_line
+from larq_nobn.training.folder import _allowed
 from numpy.testing import assert_array_equal
 from tensorflow.python.util import tf_export
 from training import hostile

@@ -16,7 +16,7 @@ from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from .._float_fallback import float_in_file
 from .._shown import Shown
-from ..lite import KINDS, Operation, Subgraph, Tensor, damaged, read, read_file
+from ..lite import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
@@ -196,36 +196,34 @@ def audit(path: str | os.PathLike) -> Audit:
 
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
-    return audit_graphs(read(content, path, ends), len(content), path)
+    with parsing(path):  # and what makes no sense, such as a filter without shape
+        return audit_graphs(read(content, path, ends), len(content), path)
 
 
 def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
     """Audits what a file of `size` bytes contains."""
-    try:
-        rows = _rows(graphs)
-        binary = [row for row in rows if row["op"] == "LceBconv2d"]
-        sums = {name: sum(row[name] for row in rows) for name in _SUMS[:3]}
-        return Audit(
-            path=path,
-            size_bytes=size,
-            ops=dict(Counter(row["op"] for row in rows).most_common()),
-            lce_bconv2d=len(binary),
-            bitpacked_outputs=sum(row["writes_bits"] for row in binary),
-            float_ops=_by_frequency(rows, "float"),
-            int8_ops=_by_frequency(rows, "int8"),
-            **sums,
-            peak_activation_bytes=_peak_activation_bytes(graphs[0]),
-            operations=rows,
-            savings=savings(graphs),
-            in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
-            open_inputs=[
-                {"name": tensor.name, "shape": _shape(tensor)}
-                for tensor in graphs[0].inputs
-                if tensor.open_axes
-            ],
-        )
-    except Exception as error:  # what makes no sense, such as a filter without shape
-        raise damaged(path) from error
+    rows = _rows(graphs)
+    binary = [row for row in rows if row["op"] == "LceBconv2d"]
+    sums = {name: sum(row[name] for row in rows) for name in _SUMS[:3]}
+    return Audit(
+        path=path,
+        size_bytes=size,
+        ops=dict(Counter(row["op"] for row in rows).most_common()),
+        lce_bconv2d=len(binary),
+        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
+        float_ops=_by_frequency(rows, "float"),
+        int8_ops=_by_frequency(rows, "int8"),
+        **sums,
+        peak_activation_bytes=_peak_activation_bytes(graphs[0]),
+        operations=rows,
+        savings=savings(graphs),
+        in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
+        open_inputs=[
+            {"name": tensor.name, "shape": _shape(tensor)}
+            for tensor in graphs[0].inputs
+            if tensor.open_axes
+        ],
+    )
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._batches import model_batches
 from ..._keras import keras, register
 from ..._progress import step
 from ...graph import (
     FUSED,
     Call,
     Graph,
-    ModelError,
     Operation,
     Value,
     bounds_of,
@@ -41,13 +39,15 @@ from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
 from ...quantizers._rsign import ThresholdSign
 from ...rewrites import Edit, everywhere
-from .._errors import ConversionError
+from .._errors import ConversionError, conversion_errors
+from ..verify import given_batches
 
 _layers = keras.layers
 _BATCH = 32
 _PLAIN = (None, keras.activations.linear)
 
 
+@conversion_errors()
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
     """Returns a copy of a model that computes as its int8 file will, and still trains.
 
@@ -96,22 +96,17 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         training steps. Kernels are not rounded in the copy: the converter does that,
         per output channel.
     """
-    try:
-        given = flat(model)
-        check_inference(given)
-        graph = Graph(given)
-        _check_layers(graph)
-        for rule in _RULES:
-            graph = everywhere(graph, rule)
-        quantized = to_keras(_with_ranges(graph))
-        _calibrate(quantized, data)
-        if verify:
-            what = "Making ranges visible"
-            check_same_function(given, quantized, what, skipped=(FakeQuantization,))
-    except ConversionError:
-        raise
-    except (ModelError, ValueError) as error:
-        raise ConversionError(str(error)) from error
+    given = flat(model)
+    check_inference(given)
+    graph = Graph(given)
+    _check_layers(graph)
+    for rule in _RULES:
+        graph = everywhere(graph, rule)
+    quantized = to_keras(_with_ranges(graph))
+    _calibrate(quantized, data)
+    if verify:
+        what = "Making ranges visible"
+        check_same_function(given, quantized, what, skipped=(FakeQuantization,))
     return quantized
 
 
@@ -137,7 +132,7 @@ def _calibrate(model: keras.Model, data: Any) -> None:
     inner = keras.Model(model.inputs, [call.first_input for call in found])
     least, most = np.zeros(len(found)), np.zeros(len(found))
     done = 0
-    for inputs, _ in model_batches(model, data, _BATCH):
+    for inputs, _ in given_batches(model, data, _BATCH):
         step("Calibrating ranges", done)
         done += len(inputs[0])
         values = tf.nest.flatten(inner(inputs, training=False))

@@ -7,6 +7,7 @@ from ._converter import (
     Runner,
     TensorInfo,
     batch_of,
+    called,
     check_memory,
     in_batches,
     inference,
@@ -18,7 +19,7 @@ from ._converter import (
     with_outputs,
 )
 from ._engine import compute_engine, quiet
-from ._file import KINDS, Operation, Subgraph, Tensor, damaged, read, read_file
+from ._file import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
 from ._lce_faults import (
     FUSED_LSTM,
     has_lost_bias,
@@ -43,8 +44,8 @@ __all__ = [
     "TracedKernel",
     "TracedSign",
     "batch_of",
+    "called",
     "compute_engine",
-    "damaged",
     "in_batches",
     "has_lost_bias",
     "in_groups",
@@ -55,6 +56,7 @@ __all__ = [
     "io_spec",
     "missed_reach",
     "overwritten",
+    "parsing",
     "quiet",
     "read",
     "read_file",

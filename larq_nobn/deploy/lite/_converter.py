@@ -17,10 +17,11 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
-from ...graph import UNWRAP
+from ..._messages import first_line
+from ...graph import OF_MEMORY, UNWRAP, raised_by
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
-from ._file import TYPES, edited, open_axes, read, read_file, signature
+from ._file import TYPES, edited, open_axes, parsing, read, read_file, signature
 from ._lce_faults import check_constants, check_signs, with_room
 
 # What LCE's interpreter takes and gives.
@@ -109,22 +110,28 @@ def to_flatbuffer(
     holder.variables_ = list(variables)
     signed = _signed(function, io)
     with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
+        with unfused():
+            concrete = signed.get_concrete_function(*io.inputs)
+        check_constants(concrete.graph)
+        check_signs(concrete.graph)
+        types = _INT8 if int8 else {}
         try:
-            with unfused():
-                concrete = signed.get_concrete_function(*io.inputs)
-            check_constants(concrete.graph)
-            check_signs(concrete.graph)
             tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
-            types = _INT8 if int8 else {}
-            return in_order(engine.convert_saved_model(folder, **types), io)
-        except (ConversionError, OSError):
-            raise
         except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
             # So TensorFlow names a file that grows too large, or a full device.
             raise OSError(
                 f"Converting needs room for the weights in {os.path.dirname(folder)}, "
                 "and there is none. Free some, or name another folder in TMPDIR."
             ) from error
+        except AssertionError as error:  # of states that are no variables
+            raise ConversionError(
+                f"The model cannot be written as a SavedModel: {first_line(error)} "
+                "Replace the layer with such a state."
+            ) from error
+        try:
+            content = engine.convert_saved_model(folder, **types)
+        except (OSError, *OF_MEMORY):
+            raise
         except Exception as error:  # MLIR's complaints have no common type
             said = cause(error, chatter())
             remedy = "Replace the layer it names"
@@ -135,23 +142,25 @@ def to_flatbuffer(
             raise ConversionError(
                 f"Larq Compute Engine could not convert the model: {said}. {remedy}."
             ) from error
+    return in_order(content, io)
 
 
 def to_float_flatbuffer(model: keras.Model, io: IoSpec) -> bytes:
     """Converts a model with TensorFlow's own converter, without binary operations."""
     signed = _signed(inference(model), io)
     with quiet() as chatter:
+        concrete = signed.get_concrete_function(*io.inputs)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
         try:
-            concrete = signed.get_concrete_function(*io.inputs)
-            converter = tf.lite.TFLiteConverter.from_concrete_functions(
-                [concrete], model
-            )
-            return in_order(converter.convert(), io)
+            content = converter.convert()
+        except (OSError, *OF_MEMORY):
+            raise
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "TensorFlow's converter could not convert the model: "
                 f"{cause(error, chatter())}. Replace the layer it names."
             ) from error
+    return in_order(content, io)
 
 
 def _signed(function: Function, io: IoSpec) -> Any:
@@ -191,6 +200,22 @@ def inference(model: keras.Model) -> Function:
     return function
 
 
+def called(model: keras.Model) -> Function:
+    """Returns the same of a given model, which says what its layers raise.
+
+    Raises:
+        ConversionError: If they do, when it is called.
+    """
+    function, advice = inference(model), "Pass data that it takes."
+
+    def named(inputs: Sequence[Any]) -> Sequence[Any]:
+        what = "cannot be called on the examples"
+        with raised_by(model, what, advice, ConversionError):
+            return function(inputs)
+
+    return named
+
+
 def in_batches(
     function: Function, examples: Sequence[np.ndarray], size: int
 ) -> list[np.ndarray]:
@@ -212,7 +237,7 @@ def in_batches(
 
 def run(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Applies a model to all examples, in batches of the size that it was built for."""
-    return in_batches(inference(model), examples, batch_of(model, examples))
+    return in_batches(called(model), examples, batch_of(model, examples))
 
 
 def batch_of(model: keras.Model, examples: Sequence[np.ndarray]) -> int:
@@ -272,14 +297,13 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
             code divides by their sides, and one of 0 ends the process.
     """
     engine = compute_engine()
+    with parsing(what):
+        _check_sizes(content, what)
+        roomy = with_room(content)
     with quiet() as chatter:
         try:
-            _check_sizes(content, what)
-            roomy = with_room(content)
             found = engine.testing.Interpreter(roomy, num_threads=threads)
-        except ConversionError:
-            raise
-        except Exception as error:  # the wrapper raises RuntimeError and others
+        except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"Larq Compute Engine's interpreter cannot run {what}: "
                 f"{cause(error, chatter())}. Replace what it names."

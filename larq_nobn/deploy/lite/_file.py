@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..._errors import InvalidValue
 from ..._files import opened
+from ..._messages import first_line
 from .._errors import ConversionError
 from ._engine import compute_engine
 
@@ -273,11 +275,26 @@ def read_file(path: str | os.PathLike) -> bytes:
         ) from error
 
 
-def damaged(path: str) -> ConversionError:
-    """Returns what to raise where a file contradicts itself."""
-    return ConversionError(
-        f"{path!r} is a damaged TFLite file. Copy or convert it again."
-    )
+@contextmanager
+def parsing(path: str) -> Iterator[None]:
+    """Says of a file, whoever wrote it, that it cannot be read.
+
+    Bytes that contradict each other may lead to any error, struct.error, IndexError and
+    UnicodeDecodeError among them, and so may a kind of file that is not known here.
+
+    Raises:
+        ConversionError: If the block raises an error.
+    """
+    try:
+        yield
+    except (ConversionError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConversionError(
+            f"{path!r} is a damaged TFLite file, or of a kind that larq_nobn cannot "
+            f"read: {type(error).__name__}: {first_line(error).rstrip('.')}. Copy or "
+            "convert it again."
+        ) from error
 
 
 def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
@@ -294,12 +311,8 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
             "another LCE converter wrote."
         )
     compute_engine()
-    try:
+    with parsing(path):
         return _graphs(content, path, ends)
-    except ConversionError:
-        raise
-    except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
-        raise damaged(path) from error
 
 
 def unpacked(content: bytes | bytearray) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -14,10 +15,10 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
-from ...graph import UNWRAP
+from ...graph import UNWRAP, raised_by
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
-from ._engine import cause, quiet
+from ._engine import quiet
 from ._lce_faults import dependent
 
 # Where an operation with a kernel has its input; its kernel is the other one.
@@ -123,21 +124,16 @@ class Trace:
         )
 
         traced = tf.function(lambda *inputs: inference(model)(inputs))
-        with quiet() as chatter:
-            try:
-                with unfused():
-                    concrete = traced.get_concrete_function(*io.inputs)
-                _check_inference(concrete.graph.as_graph_def(), model)
+        tracing = partial(raised_by, model, "cannot be traced", kind=ConversionError)
+        with quiet():
+            with unfused(), tracing():
+                concrete = traced.get_concrete_function(*io.inputs)
+            _check_inference(concrete.graph.as_graph_def(), model)
+            with tracing():  # of states that are no variables
                 frozen = convert_variables_to_constants_v2(
                     concrete, lower_control_flow=False
                 )
-                self._folded = fold_constants(frozen, model)
-            except ConversionError:
-                raise
-            except Exception as error:  # whatever a user's layer raises when called
-                raise ConversionError(
-                    f"Model {model.name!r} cannot be traced: {cause(error, chatter())}."
-                ) from error
+            self._folded = fold_constants(frozen, model)
         with tf.Graph().as_default() as graph:
             starts = [
                 tf.compat.v1.placeholder(spec.dtype, spec.shape, name)

@@ -9,7 +9,6 @@ from ...graph import (
     TRANSPOSED,
     Call,
     Graph,
-    ModelError,
     Operation,
     Value,
     border_of,
@@ -21,7 +20,7 @@ from ...graph import (
     traits,
 )
 from ...rewrites import Edit, rule
-from .._errors import ConversionError
+from .._errors import conversion_errors
 from .._normal import given_name
 from .._opening import as_functional
 
@@ -111,9 +110,7 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
         kind = traits(operation.kind).quantized or operation.kind
         ones: dict[str, Any] = {"pad_values": 1.0}
         graph = graph.with_operation(operation.replaced(arguments=ones, kind=kind))
-    try:
+    with conversion_errors():
         copy = to_keras(graph)
-    except ModelError as error:
-        raise ConversionError(str(error)) from error
     named = list(dict.fromkeys(map(given_name, padded)))
     return model_like(model, copy.inputs, copy.outputs), named

@@ -10,7 +10,7 @@ import larq as lq
 import tensorflow as tf
 
 from ..._keras import dtype_policy, keras
-from ...graph import Graph, ModelError, to_keras
+from ...graph import Graph, LayerError, ModelError, to_keras
 from ...layers import FakeQuantization
 from ...rewrites import (
     Rule,
@@ -25,7 +25,7 @@ from ...rewrites import (
     rprelu_is_plain,
     sign_is_plain,
 )
-from .._errors import ConversionError, UnreadableError
+from .._errors import UnreadableError
 from .._opening import as_functional
 from ._affine import (
     bias_into_relu,
@@ -101,8 +101,7 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
         in_float: The names of binary layers that stay as they are.
     """
     # What the rules make of halves would be rounded to halves.
-    others = ("float16", "bfloat16", "float64")
-    if any(layer.compute_dtype in others for layer in model.layers):
+    if _is_in_other_type(model):
         model = in_float32(model)
     graph = Graph(as_functional(model))
     with _readable(model):
@@ -125,6 +124,11 @@ def built(graph: Graph) -> keras.Model:
         return to_keras(graph, float32=True)
 
 
+def _is_in_other_type(model: keras.Model) -> bool:
+    others = ("float16", "bfloat16", "float64")
+    return any(layer.compute_dtype in others for layer in model.layers)
+
+
 def half_precision(model: keras.Model) -> str | None:
     """Returns the policy of a layer that computes in half precision, if any does."""
     policies = (layer.dtype_policy for layer in model.layers)
@@ -138,16 +142,11 @@ def _readable(model: keras.Model) -> Iterator[None]:
     with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
             yield
-        except (ConversionError, MemoryError, tf.errors.ResourceExhaustedError):
-            raise
         except ModelError as error:
-            raise UnreadableError(str(error)) from error
-        except Exception as error:  # whatever a user's layer raises when called
-            raise UnreadableError(
-                f"Model {model.name!r} cannot be rebuilt in float32: "
-                f"{error or type(error).__name__}. Remove casts to other types from "
-                "its layers."
-            ) from error
+            more = ""
+            if isinstance(error, LayerError) and _is_in_other_type(model):
+                more = " It computes in float32 there: remove casts to other types."
+            raise UnreadableError(f"{error}{more}") from error
 
 
 # Of more, softplus is the number itself in float32, and far less than exp can bear.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -40,18 +41,27 @@ def verification_examples(
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
         return made_up(flat, random), f"{random} random and 5 regular inputs, seed 0"
-    try:
-        return _taken(model, data), ON_GIVEN_DATA
-    except ValueError as error:
-        raise ConversionError(str(error)) from error
+    return _taken(model, data), ON_GIVEN_DATA
 
 
 def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
     if isinstance(data, tf.data.Dataset):
         data = data.take(_MOST)  # it may have no end
     found: list[list[tf.Tensor]] = []
-    for parts, _ in model_batches(model, data, _MOST):
+    for parts, _ in given_batches(model, data, _MOST):
         found.append(parts)
         if sum(len(first) for first, *_ in found) >= _MOST:
             break
     return [np.concatenate(arrays)[:_MOST] for arrays in zip(*found, strict=True)]
+
+
+def given_batches(model: keras.Model, data: Any, size: int) -> Iterator[Any]:
+    """Yields inputs and labels of given data, in batches.
+
+    Raises:
+        ConversionError: If the data does not fit the model.
+    """
+    try:
+        yield from model_batches(model, data, size)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error

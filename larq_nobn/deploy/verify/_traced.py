@@ -21,10 +21,10 @@ from ..lite import (
     Runner,
     Trace,
     TracedSign,
+    called,
     in_batches,
     to_flatbuffer,
 )
-from ..lite import inference as inference_of
 from ._agreement import agreement
 from ._file import LOOK, check_same
 from ._verify import (
@@ -60,9 +60,7 @@ def verify_trace(
         VerificationError: If the trace computes something else.
     """
     size, count = spec.batch_size, len(examples[0])
-    given = checked_outputs(
-        model, lambda: in_batches(inference_of(model), examples, size), count
-    )
+    given = checked_outputs(model, in_batches(called(model), examples, size), count)
     with _unoptimized():
         found = _outputs(trace, spec, examples)
         segments = _ends(given, found, spec)

@@ -8,7 +8,7 @@ import numpy as np
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import ModelError, check_inference, check_readable, rebuild
+from ...graph import check_inference, check_readable, raised_by, rebuild
 from ...population import BatchNormStatistics
 from .._report import Change, SurgeryReport
 
@@ -86,18 +86,14 @@ def reestimate_batch_norm(
 
 def _copy(model: keras.Model) -> keras.Model:
     """The same model of new layers, with models inside it left inside."""
-    try:
-        with lq.context.quantized_scope(False):
-            new = keras.models.clone_model(model, clone_function=rebuild)
-            new.set_weights(model.get_weights())
-    except ModelError:
-        raise
-    except Exception as error:  # a user's class may raise anything
-        raise ModelError(
-            f"Model {model.name!r} cannot be rebuilt from its configuration: "
-            f"{error}. It must be one that Keras can save and open, with no layer "
-            "shared between a model and one inside it."
-        ) from error
+    what = "cannot be rebuilt from its configuration"
+    advice = (
+        "It must be one that Keras can save and open, with no layer shared between a "
+        "model and one inside it."
+    )
+    with lq.context.quantized_scope(False), raised_by(model, what, advice):
+        new = keras.models.clone_model(model, clone_function=rebuild)
+        new.set_weights(model.get_weights())
     return new
 
 

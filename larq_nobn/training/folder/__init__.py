@@ -3,7 +3,6 @@
 from ..._run_files import CHECKPOINTS, write_json
 from ._archives import START, Position
 from ._lock import RunInUse, check_not_in_use, locked
-from ._model_file import first_line
 from ._opening import (
     Run,
     check_compared,
@@ -35,7 +34,6 @@ __all__ = [
     "check_compared",
     "dataset_of",
     "epochs_kept",
-    "first_line",
     "is_finished",
     "is_saved_model",
     "kept_settings",

@@ -17,17 +17,10 @@ from typing import Any
 from ..._archive_limits import check_hdf5, check_zip
 from ..._errors import InvalidValue
 from ..._files import check_permission, opened
-from ..._tables import printable, sentence
+from ..._messages import first_line
+from ..._tables import printable
 from . import _allowed
 
-# Keras may quote a whole configuration.
-_LONGEST = 600
-_WHERE = "Exception encountered when calling"
-_KIND = re.compile(r"\w+(Error|Exception): ")
-# How TensorFlow names an operation, and then writes down all of it; and what it says of
-# its own functions.
-_NODE = re.compile(r" for '\{\{node (.*?)\}\}.*")
-_INTERNAL = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:.*")
 _OWN = "or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
@@ -119,24 +112,6 @@ def _of_hdf5(file: Path) -> tuple[object, int]:
 
 _READERS = {".keras": _of_archive, ".h5": _of_hdf5}
 SUFFIXES = frozenset(_READERS)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind; of errors around another one the inner."""
-    said = str(error).rpartition("Exception encountered: ")[2].strip()
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if said.startswith(_WHERE):  # Keras says where first, and may do so several times
-        kinds = [number for number, line in enumerate(lines) if _KIND.match(line)]
-        lines = [_KIND.sub("", line) for line in lines[max(kinds, default=1) :]]
-        while len(lines) > 1 and lines[0].startswith(_WHERE):
-            lines = lines[1:]
-    elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
-        nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
-        lines = lines[min(nodes, default=1) - 1 :]
-    found = next(iter(lines), f"{type(error).__name__} without a message")
-    if isinstance(error, KeyError) and " " not in found:  # no more than the key
-        found = f"{found} is missing"
-    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", found)), _LONGEST)
 
 
 class Untrusted(InvalidValue):

@@ -20,11 +20,12 @@ from ..._errors import InvalidValue
 from ..._files import check_utf8, files_below, opened, read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
+from ..._messages import first_line
 from ..._names import find_pretrained
 from ..._variable_limits import TooLarge, limited_variables
 from ...config import Settings, settings_of
 from ...models import open_pretrained
-from ._model_file import SUFFIXES, check_model_file, first_line, short
+from ._model_file import SUFFIXES, check_model_file, short
 
 _NUMBER, _LARGEST = (int, float), sys.float_info.max
 # What a run has before it is trained.

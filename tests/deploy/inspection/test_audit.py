@@ -112,10 +112,10 @@ def damaged(content, how):
         ("empty", "is not a TFLite file"),
         ("foreign", "is not a TFLite file"),
         ("text", "is not a TFLite file"),
-        ("cut", "is a damaged TFLite file"),
-        ("head only", "is a damaged TFLite file"),
-        ("zeroed", "is a damaged TFLite file"),
-        ("scrambled", "is a damaged TFLite file"),
+        ("cut", r"is a damaged TFLite file, or .*: \w+: [^.]*"),
+        ("head only", r"is a damaged TFLite file, or .*: \w+: [^.]*"),
+        ("zeroed", r"is a damaged TFLite file, or .*: \w+: [^.]*"),
+        ("scrambled", r"is a damaged TFLite file, or .*: \w+: [^.]*"),
     ],
 )
 def test_damaged_files_get_one_sentence(converted, tmp_path, how, message):

@@ -225,7 +225,7 @@ def test_inputs_of_other_types_are_rejected(convert, dtype):
 
 def test_a_model_that_cannot_be_called_is_rejected(convert):
     bad = [*examples()[:2], np.full((6, 5), 11)]
-    message = "model.* cannot be called on the verification.*11 is not in .0, 11.*Pass"
+    message = "model.* cannot be called on the examples.*11 is not in .0, 11.*Pass"
     with pytest.raises(ConversionError, match=message):
         convert(keras.Model(*parts()), data=bad)
 
