@@ -1,9 +1,8 @@
-"""The files of a run folder: their names, who owns one, and how JSON is written."""
+"""The names of the files of a run folder, and how JSON is written."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,35 +22,6 @@ OURS = {
     *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *PARTS),
     *(MODEL_FILE, HISTORY_FILE, "curves.png", "logs"),
 }
-
-
-def run_that_owns(path: str | os.PathLike) -> Path | None:
-    """Returns the run folder that a file belongs to; None for files beside a run.
-
-    Arguments:
-        path: A file, which need not exist; through links it is the file at their end,
-            or the link.
-    """
-    name = os.path.abspath(path)
-    parent, last = os.path.split(name)
-    for place in {Path(os.path.realpath(parent), last), Path(os.path.realpath(name))}:
-        for folder in place.parents:
-            owned = place.relative_to(folder).parts[0] in {*OURS, LOCK}
-            if owned and _is_run_folder(folder):
-                return folder
-    return None
-
-
-def _is_run_folder(folder: Path) -> bool:
-    """Whether a run is there, finished or not."""
-    states = (
-        (RECORD_FILE, MODEL_FILE, HISTORY_FILE),
-        (SETTINGS_FILE, CHECKPOINTS, LOCK),
-    )
-    return any(
-        (folder / first).is_file() and any((folder / each).exists() for each in others)
-        for first, *others in states
-    )
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:

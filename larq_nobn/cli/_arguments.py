@@ -43,7 +43,7 @@ class Command(click.Command):
                 click.Option(
                     ["--force"],
                     is_flag=True,
-                    help="Overwrite an existing output file of the same kind.",
+                    help="Overwrite existing output files.",
                 )
             )
         self.params.append(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from click.core import ParameterSource
 from ._arguments import Command, Grouped, several, training_options
 from ._console import beside, out, say, show
 from ._errors import RUN
-from ._outputs import COMPARISON, PNG, check_target, json_option, plot_option
+from ._outputs import json_option, plot_option
 from ._package import training
 
 
@@ -110,11 +108,6 @@ def compare(
 
     cells = training.grid(**chosen)
     context.meta[RUN] = None
-    _check_report(report, output, cells)
-    for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
-        if output.is_dir():
-            place = output / name
-            check_target(str(place), place, kind, force=True, given="--output")
     console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
     with comparing_progress(cells, finished, console) as progress:
@@ -129,19 +122,6 @@ def compare(
         beside().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
     if failed:
         context.exit(1)
-
-
-def _check_report(report: str | None, output: Path, runs: Collection[str]) -> None:
-    """Rejects a file for the JSON that the comparison itself will put something in."""
-    if report is None or report == "-":
-        return
-    place, folder = (Path(os.path.realpath(each)) for each in (report, output))
-    for name in ("", "compare.png", *runs):
-        if folder / name in ((place, *place.parents) if name else (place,)):
-            raise FileExistsError(
-                f"--json {report} would overwrite {output / name}, which this "
-                "comparison makes. Choose another name."
-            )
 
 
 @click.command(cls=Command)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ._arguments import DATASET, Command, check_unused, data_dir_option
 from ._console import pairs, say, show, working
-from ._outputs import PNG, json_option, plot_option
+from ._outputs import json_option, plot_option
 from ._package import data as datasets
 from ._package import folder
 
@@ -33,7 +33,7 @@ _NAMED = 10
     default=0.1,
     help="Fraction for testing, of an image folder without a test folder.",
 )
-@plot_option("Plot some images of each class.", "--sheet", PNG)
+@plot_option("Plot some images of each class.", "--sheet", plots=False)
 @json_option
 @click.pass_context
 def data(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +9,11 @@ from typing import Any
 import click
 
 from .._errors import InvalidValue
-from .._files import check_folder
 from .._names import check_dataset
-from .._run_files import LOCK
 from ._arguments import Command, Word
 from ._console import out, pairs, percent, progress, say
 from ._deploy import converted
+from ._errors import RUN
 from ._models import Images, lite_predictor, origin_of
 from ._package import data, training
 
@@ -29,12 +24,10 @@ DEMOS: dict[str, dict[str, Any]] = {
     "cifar10": dict(width=16, epochs=5, batch_size=64, limit=10_000),
 }
 # Of images in a folder: the more there are, the fewer epochs.
-_IMAGES_SEEN, _AT_MOST, _EPOCHS = 50_000, 10_000, (5, 50)
+_IMAGES_SEEN, _LIMIT, _EPOCHS = 50_000, 10_000, (5, 50)
 _SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
 EVALUATED_IMAGES = 500
-_FILES = ("model.tflite", "model.tflite.json", "report.json")
-_OURS = {"run", "run.new", LOCK, *_FILES}
 
 
 def demo_images(word: str) -> str:
@@ -62,7 +55,7 @@ def demo_images(word: str) -> str:
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     show_default="demo/DATASET",
-    help="Folder for the results; an earlier demo in it is replaced.",
+    help="Folder for the results; a demo in it is resumed.",
 )
 @click.option(
     "--epochs",
@@ -70,7 +63,10 @@ def demo_images(word: str) -> str:
     show_default="20 for digits, 5 for cifar10, 5 to 50 for a folder",
     help="Passes over the training images.",
 )
-def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
+@click.pass_context
+def demo(
+    ctx: click.Context, dataset: str, output: Path | None, epochs: int | None
+) -> None:
     """Train, convert and verify a small network in a few minutes.
 
     Trains a ReActNet without batch normalization, converts it to a .tflite file with
@@ -82,99 +78,42 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
              larq-nobn demo --dataset cifar10
              larq-nobn demo --dataset path/to/images
     """
-    settings = _settings_for(dataset)
-    if epochs is not None:
-        settings = replace(settings, epochs=epochs)
     folder = output or Path("demo") / Path(dataset).name
-    _check_foreign(folder, settings)
+    run_folder, file = folder / "run", folder / "model.tflite"
+    if folder.is_dir() and any(folder.iterdir()) and not run_folder.is_dir():
+        raise FileExistsError(
+            f"{folder} is not empty and contains no demo. Choose another --output."
+        )
+    known = DEMOS[dataset] if dataset in DEMOS else _settings_for(dataset)
+    chosen = known | ({"epochs": epochs} if epochs is not None else {})
+    settings = training.RunSettings.from_recipe(dataset=dataset, **chosen)
     if dataset in DEMOS:
         say(str(data.prepare(dataset, progress=say)))
-    with _alone_in(folder):
-        run = _trained(settings, folder)
-        file = folder / "model.tflite"
-        report = converted(run.model, file, None, origin_of(run))
-        report.to_json(folder / "report.json")
-        out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other demos out of a folder, which is gone again if it stays empty."""
-    check_folder(folder, "a run")
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with training.folder.locked(folder):
-            yield
-    finally:
-        with suppress(OSError):  # from the first on that contains something
-            for each in made:
-                each.rmdir()
-
-
-def _settings_for(dataset: str) -> training.RunSettings:
-    """Those of a known data set, or what suits a new image folder."""
-    if dataset in DEMOS:
-        known = DEMOS[dataset]
-        return training.RunSettings.from_recipe(dataset=dataset, **known)
-    info = data.open_dataset(dataset).info
-    seen = min(info.train_examples, _AT_MOST)
-    least, most = _EPOCHS
-    return training.RunSettings.from_recipe(
-        dataset=dataset,
-        width=16,
-        blocks=(4, 4) if min(info.image_shape[:2]) < _SMALL else None,
-        epochs=max(least, min(most, _IMAGES_SEEN // seen)),
-        batch_size=64,
-        limit=_AT_MOST,
-    )
-
-
-def _check_foreign(folder: Path, settings: training.RunSettings) -> None:
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    foreign = found - _OURS
-    # The run of a demo has the settings of one, with any number of epochs.
-    record: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        record = training.load_record(folder / "run")[0]["settings"]
-    demos = map(training.folder.plain, (settings, *map(_settings_for, DEMOS)))
-    epochs = record.get("epochs")
-    if not any(record == {**each, "epochs": epochs} for each in demos):
-        foreign |= found & {"run", *_FILES}
-    if foreign:
-        raise FileExistsError(
-            f"{folder} contains {min(foreign)}, which no demo put there. "
-            "Choose another --output."
-        )
-
-
-def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
-    """Trains beside an earlier run, which is replaced only by a finished one."""
-    fresh, final = folder / "run.new", folder / "run"
-    shutil.rmtree(fresh, ignore_errors=True)  # of a demo that was killed
     say(
-        f"Training {settings.model} without batch normalization on {settings.dataset}, "
+        f"Training {settings.model} without batch normalization on {dataset}, "
         f"{settings.epochs} epochs."
     )
     from ._progress import training_progress
 
-    try:
-        with training_progress(settings) as bar:
-            run = training.train(settings, fresh, bar)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    for old in _FILES:
-        (folder / old).unlink(missing_ok=True)
-    shutil.rmtree(final, ignore_errors=True)
-    fresh.rename(final)
-    return replace(run, folder=final)
+    ctx.meta[RUN] = None
+    with training_progress(settings) as bar:
+        run = training.train(settings, run_folder, bar, resume=True)
+    report = converted(run.model, file, None, origin_of(run))
+    report.to_json(folder / "report.json")
+    out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
 
 
-def _per_epoch(run: training.Run) -> dict[str, str]:
-    """The history, of the validation split of a folder that has one."""
-    found = ", ".join(percent(row["val_accuracy"]) for row in run.history)
-    return {f"{run.record['history_split']} accuracy per epoch": found}
+def _settings_for(folder: str) -> dict[str, Any]:
+    """What suits a new image folder."""
+    info = data.open_dataset(folder).info
+    least, most = _EPOCHS
+    return dict(
+        width=16,
+        blocks=(4, 4) if min(info.image_shape[:2]) < _SMALL else None,
+        epochs=max(least, min(most, _IMAGES_SEEN // min(info.train_examples, _LIMIT))),
+        batch_size=64,
+        limit=_LIMIT,
+    )
 
 
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
@@ -185,8 +124,9 @@ def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
         in_keras = training.evaluate(run.model, images, lambda _: seen())
         in_file = training.evaluate(lite_predictor(file), images, lambda _: seen())
     verified = report["verify"]
+    history = ", ".join(percent(row["val_accuracy"]) for row in run.history)
     return {
-        **_per_epoch(run),
+        f"{run.record['history_split']} accuracy per epoch": history,
         "size": f"{report['size_bytes'] / 1000:,.0f} kB",
         "binary convolutions": (
             f"{report['lce_bconv2d']} of {report['binary_layers']} binary layers"

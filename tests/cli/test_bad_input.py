@@ -76,7 +76,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("demo --dataset empty", "contains no folder with images in it"),
         ("demo --epochs 0", "epochs=0 is below 1"),
         ("demo --epochs two", "'two' is not a valid integer"),
-        ("demo --output full", "full contains notes.txt, which no demo put there"),
+        ("demo --output full", "full is not empty and contains no demo"),
         ("train", "Missing option '--output'. See larq-nobn train --help."),
         ("train --output r --normalization layer", "'layer' is not one of"),
         ("train --output r --dataset cats", "'cats' is not one of"),
@@ -231,7 +231,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (f"evaluate {'x' * 255}", "does not exist. Give a run folder, a model file"),
         (
             "compare --output o --dataset digits --json ./o",
-            "--json ./o would overwrite o, which this comparison makes",
+            "--output o and --json o are one file. Choose another",
         ),
     ],
 )

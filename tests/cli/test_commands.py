@@ -16,7 +16,6 @@ from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _demo, _deploy, main
 from larq_nobn.training._initial_weights import InitialWeights
-from training.fake_runs import leave_run
 
 Invoke = Callable[..., Result]
 
@@ -281,20 +280,20 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 
 @pytest.mark.convert
 @pytest.mark.slow
-def test_demo_replaces_an_earlier_one(
+def test_demo_is_resumed(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shorter = {**_demo.DEMOS["digits"], "blocks": (1,)}
     monkeypatch.setitem(_demo.DEMOS, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
-    for old in ("run/old.txt", "run.new/half.txt", *files):
-        (folder / old).parent.mkdir(parents=True, exist_ok=True)
-        (folder / old).write_text("old")
-    leave_run(folder / "run", _demo._settings_for("digits"), [0.5])
+    assert invoke("demo", "--output", folder, "--epochs", 2).exit_code == 0
+    (folder / "model.tflite").write_text("old")
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
+    said = invoke("demo", "--output", folder, "--epochs", 3).stderr
+    assert "contains a run with epochs=2, but epochs=3 was given" in said
     result = invoke("demo", "--output", folder, "--epochs", 2)
     assert result.exit_code == 0, result.output
-    assert not (folder / "run" / "old.txt").exists()
     names = {path.name for path in folder.iterdir()}
     assert names == {"run", *files}
     assert deploy.read_card(folder / "model.tflite").labels == tuple("0123456789")

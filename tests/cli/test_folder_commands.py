@@ -9,7 +9,6 @@ import larq_nobn as nobn
 import fresh
 import numpy as np
 import pytest
-from larq_nobn import training
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
 from larq_nobn.cli import _demo, _models
@@ -143,12 +142,5 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
 
 def test_demo_of_an_image_folder(pictures: Path):
     settings = _demo._settings_for(str(pictures))
-    assert settings.dataset == str(pictures) and settings.epochs == 50
+    assert settings["epochs"] == 50
     assert _demo.demo_images(str(pictures)) == str(pictures)
-
-
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_demo_says_of_which_split_its_history_is(split: str):
-    history = [{"val_accuracy": 0.5}, {"val_accuracy": 0.75}]
-    run = training.Run(Path(), None, history, {"history_split": split})
-    assert _demo._per_epoch(run) == {f"{split} accuracy per epoch": "50.0 %, 75.0 %"}
