@@ -27,7 +27,7 @@ def _shown(each: str) -> str:
 
 
 def sentence(text: str, most: int = 2000) -> str:
-    """Returns a message as a printable line, of which long parts miss the middle.
+    """Returns a message as one line, of which long parts miss the middle.
 
     Arguments:
         text: What was given, what is allowed, and what to do: a name in it may be of
@@ -35,7 +35,7 @@ def sentence(text: str, most: int = 2000) -> str:
         most: How many letters it has at the most.
     """
     words = " ".join(_cut(word, _LONGEST_WORD) for word in text.split())
-    return printable(_cut(words, most))
+    return _cut(words, most)
 
 
 def _cut(text: str, most: int) -> str:

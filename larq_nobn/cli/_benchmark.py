@@ -16,7 +16,7 @@ from ._arguments import (
     tflite_file,
     trust_option,
 )
-from ._console import progress, say, show, working
+from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option, plot_option
 from ._package import data, deploy
@@ -147,7 +147,7 @@ def _formats(
     if dataset is not None:
         images = Images(dataset, origin, data_dir).batches(limit=limit)
         ranges = statistics_images(dataset, origin, data_dir)
-    with working(f"comparing formats of {path}"):
+    with progress(f"comparing formats of {path}"):
         found = deploy.compare_formats(
             model,
             images,

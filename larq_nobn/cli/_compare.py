@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ._arguments import Command, Grouped, several, training_options
-from ._console import beside, out, say, show
+from ._console import say, show, stderr_console, stdout_console
 from ._errors import RUN
 from ._outputs import json_option, plot_option
 from ._package import training
@@ -108,7 +108,7 @@ def compare(
 
     cells = training.grid(**chosen)
     context.meta[RUN] = None
-    console = beside() if report == "-" else out()
+    console = stderr_console() if report == "-" else stdout_console()
     finished = sum((output / name / "run.json").is_file() for name in cells)
     with comparing_progress(cells, finished, console) as progress:
         comparison = training.compare(cells, output, progress, jobs, trust, scheduler)
@@ -119,7 +119,7 @@ def compare(
             say(f"Curves: {output / 'compare.png'}")
     failed = [each for each in comparison.outcomes if each.failure is not None]
     for each in failed:
-        beside().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
+        stderr_console().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
     if failed:
         context.exit(1)
 

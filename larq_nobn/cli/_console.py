@@ -9,74 +9,70 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from .._process import native_stderr_closed
 from .._progress import watched
 from .._run_files import write_json
-from .._tables import printable, sentence
 
 
-def out() -> Console:
+def stdout_console() -> Console:
     """The console for results; wide enough for tables where there is no terminal."""
     return _console(stderr=False)
 
 
-def beside() -> Console:
-    """The same on stderr, for what is said while stdout is for JSON."""
+def stderr_console() -> Console:
+    """The console for what is said while stdout is for JSON."""
     return _console(stderr=True)
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress(text: str = "") -> Iterator[Progress]:
     """A progress bar on stderr that disappears at the end, and only on a terminal.
 
-    Steps of what is done inside have a bar of their own, until one is complete.
+    Arguments:
+        text: What is done; its steps are shown behind it. Without, they have a bar of
+            their own, until one is complete.
     """
-    bar = _live(
+    console = stderr_console()
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-    )
-    task = bar.add_task("", total=None, visible=False)
-
-    def show(text: str, done: int, total: int | None) -> None:
-        goes_on = total is None or done < total
-        bar.update(task, description=text, completed=done, total=total, visible=goes_on)
-
-    with bar, watched(show):
-        yield bar
-
-
-def _live(*columns: ProgressColumn) -> Progress:
-    console = _console(stderr=True)
-    return Progress(
-        *columns,
         console=console,
         disable=not console.is_terminal,
         transient=True,
         # On a terminal lines have to go above the bar; in a file they belong there.
         redirect_stdout=sys.stdout.isatty(),
     )
+    task = bar.add_task(text, total=None, visible=bool(text))
+
+    def show(step: str, done: int, total: int | None) -> None:
+        bar.tasks[0].total = total  # which `update` does not take None for
+        bar.update(
+            task,
+            description=f"{text}: {step}" if text else step,
+            completed=done,
+            visible=bool(text) or total is None or done < total,
+        )
+
+    with bar, watched(show):
+        yield bar
 
 
 def say(text: str) -> None:
     """Prints one line of text."""
-    out().print(text, soft_wrap=True)
+    stdout_console().print(text, soft_wrap=True)
 
 
 def percent(share: float) -> str:
@@ -105,34 +101,7 @@ def show(
     if report is not None:
         write_json(Path(report), result)
     for table in tables:
-        out().print(table)
-
-
-@contextmanager
-def working(text: str) -> Iterator[Progress]:
-    """Shows, on a terminal, what is going on, and how much of each step is done."""
-    with _live(SpinnerColumn(), TextColumn("{task.description}")) as bar:
-        task = bar.add_task(text, total=None)
-
-        def tell(step: str, done: int, total: int | None) -> None:
-            counted = f" {done:,}" if done else ""
-            if total is not None:
-                counted = f" {done:,} of {total:,}"
-            bar.update(task, description=f"{text}: {step}{counted}")
-
-        with watched(tell):
-            yield bar
-
-
-class _Printable(logging.Filter):
-    """Lets no name in a warning be one that a terminal would obey."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = sentence(record.getMessage()), ()
-        return True
-
-
-_PRINTABLE = _Printable()
+        stdout_console().print(table)
 
 
 def quiet() -> None:
@@ -143,13 +112,13 @@ def quiet() -> None:
     # where its own folder cannot be written.
     for library in ("larq", "tensorflow", "absl", "matplotlib"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    logging.getLogger("larq_nobn").addFilter(_PRINTABLE)
 
 
 @contextmanager
-def beginnings_shown() -> Iterator[None]:
+def initial_weights_shown() -> Iterator[None]:
     """Prints what a training takes from another network, when it does so."""
-    logger, handler = logging.getLogger("larq_nobn.start"), _Said()
+    logger, handler = logging.getLogger("larq_nobn.start"), logging.StreamHandler()
+    handler.setStream(sys.stdout)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -158,11 +127,6 @@ def beginnings_shown() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-class _Said(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
 
 
 @contextmanager
@@ -177,14 +141,7 @@ def own_stderr() -> Iterator[None]:
             stream.close()
 
 
-class _Console(Console):
-    """Shows names of classes, files and layers that a terminal would obey."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
-
-
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
-    return _Console(stderr=stderr, width=width, highlight=False, markup=False)
+    return Console(stderr=stderr, width=width, highlight=False, markup=False)

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from ._arguments import DATASET, Command, check_unused, data_dir_option
-from ._console import pairs, say, show, working
+from ._console import pairs, progress, say, show
 from ._outputs import json_option, plot_option
 from ._package import data as datasets
 from ._package import folder
@@ -65,7 +65,7 @@ def data(
         say(str(datasets.prepare(name, source, data_dir, progress=say)))
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
-    with working(f"opening {name}"):
+    with progress(f"opening {name}"):
         found = folder.inspect_folder(name, holdout=holdout)
     if sheet is not None:
         found.draw(sheet)

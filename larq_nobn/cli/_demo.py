@@ -11,7 +11,7 @@ import click
 from .._errors import InvalidValue
 from .._names import check_dataset
 from ._arguments import Command, Word
-from ._console import out, pairs, percent, progress, say
+from ._console import pairs, percent, progress, say, stdout_console
 from ._deploy import converted
 from ._errors import RUN
 from ._models import Images, lite_predictor, origin_of
@@ -100,7 +100,9 @@ def demo(
         run = training.train(settings, run_folder, bar, resume=True)
     report = converted(run.model, file, None, origin_of(run))
     report.to_json(folder / "report.json")
-    out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
+    stdout_console().print(
+        pairs(f"Demo {folder}", _results(run, file, report.to_dict()))
+    )
 
 
 def _settings_for(folder: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ._arguments import (
     tflite_file,
     trust_option,
 )
-from ._console import beside, show, working
+from ._console import progress, show, stderr_console
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option, plot_option
 from ._package import data, deploy, keras
@@ -130,7 +130,7 @@ def converted(
     if known:
         images = _test_images(dataset, origin, data_dir)
     metadata = described(model, info, options.get("input_shape")) if info else {}
-    with working(f"converting and verifying {output}"):
+    with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **metadata)
 
 
@@ -143,7 +143,9 @@ def _test_images(
     except FileNotFoundError as error:
         if dataset is not None:
             raise
-        beside().print(f"Verifying on generated images. {error}", soft_wrap=True)
+        stderr_console().print(
+            f"Verifying on generated images. {error}", soft_wrap=True
+        )
         return None
 
 

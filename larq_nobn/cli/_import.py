@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ._arguments import Command
-from ._console import say, working
+from ._console import progress, say
 from ._outputs import KERAS, Output
 from ._package import interop, training
 
@@ -59,7 +59,7 @@ def import_(
     Example: larq-nobn import model_best.pth.tar reactnet18.keras
              larq-nobn import checkpoint.pth.tar reactnet.keras --image-size 32 32
     """
-    with working("importing"):
+    with progress("importing"):
         model = interop.load_bnn_nobn(
             checkpoint, published_image_size, binary_weights, alpha
         )

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, find_pretrained
-from ._console import working
+from ._console import progress
 from ._package import data, deploy, keras, models, population, training
 
 
@@ -129,7 +129,7 @@ class Images:
         # Nothing else says how images of a folder are to be prepared.
         prepared = own or dataset not in DATASETS
         self._like = origin.info if origin is not None and prepared else None
-        with working(f"opening {self._name}"):
+        with progress(f"opening {self._name}"):
             self._dataset = data.open_dataset(**which)
 
     @property
@@ -141,7 +141,7 @@ class Images:
         self, split: str = "test", limit: int | None = None, shuffle: bool = False
     ) -> tf.data.Dataset:
         """Returns normalized images with labels, in their usual order."""
-        with working(f"opening {self._name}"):
+        with progress(f"opening {self._name}"):
             return self._dataset.batches(
                 split,
                 128,

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from ._arguments import Command, model_argument, trust_option
-from ._console import out, say, working
+from ._console import progress, say, stdout_console
 from ._models import open_run_or_file
 from ._package import deploy, keras, models
 
@@ -32,11 +32,11 @@ def summary(model: Path, trust: bool) -> None:
     network, _ = open_run_or_file(model, trust)
     models.summary(network, print_fn=say)
     with (
-        working("converting"),
+        progress("converting"),
         tempfile.TemporaryDirectory() as folder,
     ):
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
-    out().print(_outcomes(network, report))
+    stdout_console().print(_outcomes(network, report))
 
 
 def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:

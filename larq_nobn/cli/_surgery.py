@@ -8,7 +8,7 @@ import click
 
 from .._names import VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
-from ._console import say, show, working
+from ._console import progress, say, show
 from ._models import open_run_or_file
 from ._outputs import KERAS, Output, json_option
 from ._package import keras, surgery, training
@@ -34,7 +34,7 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
              larq-nobn fold model.keras folded.keras --force --json report.json
     """
     network, _ = open_run_or_file(model, trust)
-    with working("folding"):
+    with progress("folding"):
         folded, changes = surgery.fold_batch_norm(network, return_report=True)
     _finish(folded, changes, output, report)
 
@@ -77,7 +77,7 @@ def remove(
              larq-nobn remove model.keras free.keras --force --alpha 0.5
     """
     network, _ = open_run_or_file(model, trust)
-    with working("rewriting"):
+    with progress("rewriting"):
         free, changes = surgery.remove_batch_norm(
             network, alpha, variance_rule, return_report=True
         )

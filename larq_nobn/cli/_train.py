@@ -16,7 +16,7 @@ from ._arguments import (
     recipe_option,
     training_options,
 )
-from ._console import beginnings_shown, out, pairs, percent
+from ._console import initial_weights_shown, pairs, percent, stdout_console
 from ._errors import RUN
 from ._package import training
 
@@ -86,9 +86,9 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     from ._progress import training_progress
 
     ctx.meta[RUN] = output
-    with beginnings_shown(), training_progress(settings) as bar:
+    with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
-    out().print(pairs(f"Run {output}", _rows(run.record, output)))
+    stdout_console().print(pairs(f"Run {output}", _rows(run.record, output)))
 
 
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:

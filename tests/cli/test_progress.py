@@ -30,7 +30,7 @@ def stream(
 
 def test_steps_are_shown_on_a_terminal_only(stream: tuple[bool, io.StringIO]):
     terminal, written = stream
-    with _console.working("converting m.keras") as bar:
+    with _console.progress("converting m.keras") as bar:
         step("Comparing examples", 32, 1256)
         bar.refresh()
         step("Calibrating ranges", 2048)
@@ -39,8 +39,10 @@ def test_steps_are_shown_on_a_terminal_only(stream: tuple[bool, io.StringIO]):
         bar.refresh()
     shown = written.getvalue()
     for text in (
-        "converting m.keras: Comparing examples 32 of 1,256",
-        "converting m.keras: Calibrating ranges 2,048",
+        "converting m.keras: Comparing examples",
+        "32/1256",
+        "converting m.keras: Calibrating ranges",
+        "2048/?",
         "converting m.keras: Preparing",
     ):
         assert (text in shown) is terminal
