@@ -7,7 +7,7 @@ import tensorflow as tf
 from .._batches import model_batches
 from .._checks import check_integer
 from .._keras import keras
-from ..graph import ModelError, check_readable, is_batch_norm
+from ..graph import ModelError, check_readable, has_batch_statistics
 from ._rules import Rules
 from ._walk import Value, walk
 
@@ -102,7 +102,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
 
 
 def _check_batch_norm(model: keras.Model) -> None:
-    found = [x.name for x in model.submodules if is_batch_norm(x)]
+    found = [x.name for x in model.submodules if has_batch_statistics(x)]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelError(

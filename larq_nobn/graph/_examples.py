@@ -11,14 +11,14 @@ import tensorflow as tf
 from .._keras import keras
 from ._graph import Graph, inputs_of
 
-# Of an axis whose size is open.
-_OPEN = 32
+# Of an axis whose size is open, the most usual one first.
+SIZES = (32, 64, 128, 224, 28, 16, 8)
 REGULAR = 5
 # How many times as large the numbers of wide examples are.
 _WIDE = 4
 
 
-def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
+def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.ndarray]:
     """Returns regular and random examples for every input of a model, in this order.
 
     Of the random ones, every third is of whole numbers, of which many are 0, so that
@@ -29,12 +29,13 @@ def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
     Arguments:
         flat: A functional model without models inside.
         random: How many random ones.
+        size: Of axes whose size is open.
     """
     generator = np.random.default_rng(0)
     ids, padding = _ids(flat), _padding(flat)
     found = []
     for given in flat.inputs:
-        shape = tuple(size or _OPEN for size in given.shape[1:])
+        shape = tuple(side or size for side in given.shape[1:])
         noise = generator.normal(size=(random, *shape))
         noise[1::3] *= _WIDE
         noise[2::3] = np.rint(noise[2::3])

@@ -357,9 +357,10 @@ def traits(kind: Any) -> Kind:
 
 
 def inherited(kind: Any) -> Kind:
-    """What is known of a kind of layers, or of the kind that it is a subclass of."""
-    kinds = (KINDS[each] for each in getattr(kind, "__mro__", ()) if each in KINDS)
-    return next(kinds, _UNKNOWN)
+    """What is known of a kind of layers, or of the kind whose `call` it inherits."""
+    own, mro = getattr(kind, "call", None), getattr(kind, "__mro__", ())
+    known: Any = (each for each in mro if each in KINDS)  # which have a `call`
+    return next((KINDS[each] for each in known if each.call is own), _UNKNOWN)
 
 
 def function_traits(function: Any) -> Function:

@@ -16,7 +16,7 @@ from ..layers import BatchKalmanNormalization
 from ..layers._with_mask import WithMask
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
-from ._kinds import inherited
+from ._kinds import inherited, traits
 from ._masks import masks_of
 from ._operation import rebuild
 from ._signs import as_quantizer, sign_after
@@ -385,8 +385,13 @@ def _opaque(model: keras.Model) -> list[str]:
 
 
 def is_batch_norm(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer normalizes with statistics of the batch."""
-    return inherited(type(layer)).norm == "batch"
+    """Tells whether a layer is a batch norm that is known: a subclass may do more."""
+    return traits(type(layer)).norm == "batch"
+
+
+def has_batch_statistics(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer, of a subclass too, takes statistics of the batch."""
+    return any(traits(kind).norm == "batch" for kind in type(layer).__mro__)
 
 
 def training_argument(call: Call) -> Any:
@@ -424,7 +429,7 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         "and the models that contain it, without that argument"
         for call, mode in _modes(model, None)
         if mode is not None and not tf.is_tensor(mode) and bool(mode)
-        if batch_norms or not is_batch_norm(call.layer)
+        if batch_norms or not has_batch_statistics(call.layer)
     ]
     if found:
         raise ModelError("; ".join(dict.fromkeys(found)) + ".")
@@ -442,7 +447,7 @@ def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
 
 
 def _effect(layer: keras.layers.Layer) -> str:
-    if is_batch_norm(layer):
+    if has_batch_statistics(layer):
         return "its output depends on the batch"
     if inherited(type(layer)).idle:
         return "its output is random"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from .._keras import dtype_policy, keras
-from ._errors import ModelError
-from ._examples import made_up
+from ._errors import LayerError, ModelError
+from ._examples import SIZES, made_up
 from ._graph import Graph
 from ._models import to_keras
 from ._segments import Found, compare, record
-
-_log = logging.getLogger("larq_nobn")
 
 # Beside the regular ones, of which one is of whole numbers.
 FEW = 3
@@ -46,19 +43,13 @@ def check_same_function(
         skipped: Layers that hand their input on for this comparison.
 
     Raises:
-        ModelError: If they do not, naming the layer.
+        ModelError: If they do not, naming the layer, or if the given model cannot be
+            called on generated examples of any usual size.
     """
     reference, other = _in_float32(given), _in_float32(made)
-    examples = made_up(given, FEW)
+    examples = _runnable(reference, what)
     read = _reader(other, turned or {}, values, skipped)
-    try:
-        segments = compare(reference, read, examples, _EQUAL, skipped)
-    except Exception:
-        reason = _why_not(reference, examples)
-        if reason is None:
-            raise
-        _log.warning("%s was not compared: model %r %s", what, given.name, reason)
-        return
+    segments = compare(reference, read, examples, _EQUAL, skipped)
     if segments.finding:
         raise ModelError(
             f"{what} changed what model {given.name!r} computes: "
@@ -68,15 +59,32 @@ def check_same_function(
         )
 
 
-def _why_not(model: keras.Model, examples: Sequence[np.ndarray]) -> str | None:
-    """Why a model cannot be called on examples; None if it can."""
+def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
+    """Generated examples that a model can be called on, of some size that it takes.
+
+    Raises:
+        ModelError: If there are none.
+    """
     fixed = next(filter(None, (given.shape[0] for given in model.inputs)), 1)
-    try:
-        record(model, [np.repeat(array[:1], fixed, axis=0) for array in examples])
-    except Exception as error:  # whatever a user's layer raises when called
-        first = str(error).partition("\n")[0]
-        return f"cannot be called on generated examples: {first}"
-    return None
+    is_open = any(None in given.shape[1:] for given in model.inputs)
+    reason = ""
+    for size in SIZES if is_open else SIZES[:1]:
+        examples = made_up(model, FEW, size)
+        try:
+            found = record(
+                model, [np.repeat(array[:1], fixed, axis=0) for array in examples]
+            )
+        except LayerError as error:
+            reason = reason or str(error)
+            continue
+        if all(output.size for output in found.outputs):
+            return examples
+    reason = reason or "Its outputs are empty."
+    raise ModelError(
+        f"{what} of model {model.name!r} cannot be compared, for the model cannot be "
+        f"called on generated examples. {reason} With verify=False the model comes "
+        "without a comparison."
+    )
 
 
 def _reader(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import ModelError, check_readable, is_batch_norm
+from ..graph import ModelError, check_readable, has_batch_statistics
 from ..layers import BatchKalmanNormalization
 from ..layers._posterior import posterior
 from ._population import Moments, Population, moments_of, pooled
@@ -83,7 +83,7 @@ class BatchNormStatistics:
 
 
 def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
-    return [each for each in model.submodules if is_batch_norm(each)]
+    return [each for each in model.submodules if has_batch_statistics(each)]
 
 
 def _moments(

@@ -91,8 +91,7 @@ def fold_batch_norm(
         return_report: Whether to return a `SurgeryReport` too.
         verify: Whether to compare both models on a few generated examples, segment by
             segment: from the signs and inputs that it reads to the next pre-activations
-            and outputs. If the given model cannot be called on generated examples, a
-            warning says so.
+            and outputs. Sizes that the model leaves open are chosen so that it runs.
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair
@@ -103,7 +102,8 @@ def fold_batch_norm(
         ModelError: For a subclassed model inside, a layer that cannot be made again
             from its configuration, batch norm over another axis than the last, inside
             a wrapper or a Lambda, or called with `training=True`. It names all such
-            layers. Also if the folded model computes something else, with the layer.
+            layers. Also if the folded model computes something else, with the layer,
+            or if the given one cannot be called on generated examples.
 
     Example:
         ```python

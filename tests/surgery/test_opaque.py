@@ -1,6 +1,5 @@
 """What cannot be read stays as it is, and batch norm goes all the same."""
 
-import logging
 from functools import cache
 
 import larq_nobn as nobn
@@ -10,6 +9,8 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import to_keras
+from larq_nobn.surgery import _fold
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.opaque import ORACLES, SHAPE, blurred, grouped, network, scaled
 from surgery.parts import batch_norms, images, norm, settled
@@ -141,6 +142,58 @@ def test_a_batch_norm_of_whole_numbers_leaves_real_ones():
     assert [y.shape for y in removed(given)] == [y.shape for y in model(given)]
 
 
+class Rectified(layers.BatchNormalization):
+    """A subclass that computes more."""
+
+    def call(self, inputs, training=None):
+        return tf.nn.relu(super().call(inputs, training=training))
+
+
+class Doubled(layers.Dropout):
+    """Another one, which no rewrite may leave out."""
+
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+@pytest.mark.parametrize("own", [Rectified, lambda name: Doubled(0.5, name=name)])
+def test_a_subclass_of_what_is_known_stays_as_it_is(own):
+    image = keras.Input((4, 4, 3))
+    x = norm(layers.Conv2D(4, 3, name="conv")(image), name="plain")
+    x = layers.Dense(2)(own(name="own")(x))
+    model = settled(keras.Model(image, x))
+    x = images(4, (4, 4, 3))
+    folded = nobn.fold_batch_norm(model)
+    assert_allclose(folded(x), model(x), rtol=1e-5, atol=1e-6)
+    removed = nobn.remove_batch_norm(model)
+    for new in (folded, removed):
+        assert type(new.get_layer("own")) is type(model.get_layer("own"))
+        assert not any(type(x) is layers.BatchNormalization for x in new.layers)
+    part = keras.Model(removed.inputs, removed.get_layer("own").input)
+    ends = keras.Model(removed.inputs, removed.get_layer("own").output)
+    assert_allclose(ends(x), model.get_layer("own")(part(x)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, wrong", [(3, False), (40, False), (40, True)])
+def test_open_sizes_are_compared_at_one_that_the_model_takes(size, wrong, monkeypatch):
+    image = keras.Input((None, None, 1))
+    x = norm(layers.Conv2D(2, size, name="conv")(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    if wrong:
+        monkeypatch.setattr(_fold, "to_keras", _with_other_kernel)
+        with pytest.raises(nobn.surgery.ModelError, match="changed what model"):
+            nobn.fold_batch_norm(model)
+        return
+    x = images(2, (50, 50, 1))
+    assert_allclose(nobn.fold_batch_norm(model)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def _with_other_kernel(graph):
+    model = to_keras(graph)
+    model.get_layer("conv").kernel.assign(1.5 * model.get_layer("conv").kernel)
+    return model
+
+
 class Bright(layers.Layer):
     """Takes no values below 100."""
 
@@ -149,15 +202,13 @@ class Bright(layers.Layer):
             return tf.identity(x)
 
 
-def test_a_model_that_takes_no_generated_examples_is_folded_with_a_warning(caplog):
+def test_a_model_that_takes_no_generated_examples_is_folded_on_request():
     x = keras.Input((4,))
     norm_after = layers.BatchNormalization(beta_initializer="ones")
     model = keras.Model(x, norm_after(Bright()(x)))
-    with caplog.at_level(logging.WARNING, "larq_nobn"):
-        folded = nobn.fold_batch_norm(model)
-    assert (
-        f"Folding batch norm was not compared: model {model.name!r} cannot be called "
-        "on generated examples: Exception encountered when calling" in caplog.text
-    )
+    said = r"cannot be compared, .* 'bright' .* x > y did not hold.* verify=False"
+    with pytest.raises(nobn.surgery.ModelError, match=said):
+        nobn.fold_batch_norm(model)
+    folded = nobn.fold_batch_norm(model, verify=False)
     x = np.float32([[101, 200, 300, 400]])
     assert_allclose(folded(x), x / np.sqrt(1.001) + 1, rtol=1e-6)
