@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import larq as lq
@@ -9,11 +10,13 @@ import larq as lq
 from .._keras import keras
 from ..graph import (
     Call,
-    bits_of,
+    Operation,
+    bits_of_kernel,
     has_binary_kernel,
     is_binary_convolution,
     is_channels_last,
     kind_of,
+    quantized,
     sign_before,
 )
 
@@ -41,9 +44,15 @@ def is_reshaped(call: Call) -> bool:
         and None not in call.first_input.shape[1:]
         and is_channels_last(layer)
         and sign_for(call) is not None
-        and bits_of(layer.kernel_quantizer) == 1
+        and kernel_bits(call.operation, "kernel") == 1
         and has_binary_kernel(call.operation)
     )
+
+
+def kernel_bits(operation: Operation, kernel: str) -> int:
+    """The precision of a kernel of an operation."""
+    value = partial(quantized, operation, kernel)
+    return bits_of_kernel(operation.quantizer(kernel), value)
 
 
 def is_plain(call: Call) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import larq as lq
@@ -24,6 +25,7 @@ from ..graph import (
     TRANSPOSED,
     Call,
     bits_of,
+    bits_of_kernel,
     border_of,
     calls,
     has_binary_kernel,
@@ -33,6 +35,8 @@ from ..graph import (
     is_channels_last,
     kernel_value,
     sign_at,
+    sign_finding,
+    sign_finding_of_layer,
     split_kernel,
 )
 from ._binary import (
@@ -41,6 +45,7 @@ from ._binary import (
     is_plain,
     is_reshaped,
     is_zero_one,
+    kernel_bits,
     sign_for,
 )
 from ._normal import given_name
@@ -86,6 +91,8 @@ class FloatFallback:
 
 # Networks of few bits; more are the business of 8-bit kernels.
 FEW_BITS = 8
+# What a function of the user's should be.
+_NO_SIGN = "while LCE's sign is -1 below 0 and +1 from 0 on, number by number"
 _LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
 
 
@@ -134,13 +141,23 @@ def _why_float(call: Call) -> Why | None:
             )
         return None
     # Of the kernels that meet the input.
-    pointwise = getattr(layer, "pointwise_quantizer", None)
-    kernels = [bits_of(q) for q in kernel_quantizers(layer) if q is not pointwise]
+    kernels = [
+        kernel_bits(call.operation, name)
+        for name, quantizer in KERNELS.items()
+        if name != "pointwise_kernel" and getattr(layer, quantizer, None) is not None
+    ]
     if sign_for(call) is not None and 1 in kernels:
         return _other_kernel(call)
     if not kernels:
         return None
     quantizer = getattr(layer, "input_quantizer", None)
+    finding = sign_finding(quantizer)
+    if finding and min(kernels) < FEW_BITS:
+        return (
+            f"The input quantizer of layer {label!r} {finding}, {_NO_SIGN}",
+            "Use larq.math.sign, or a quantizer of Larq such as 'ste_sign'; a class of "
+            "signs with thresholds of their own needs precision = 1.",
+        )
     bits = 1 if has_sign_input(call) else input_bits(quantizer)
     if max(bits, min(kernels)) < FEW_BITS:
         return (
@@ -215,13 +232,11 @@ def _stands_between(call: Call) -> Why | None:
         node = layer.inbound_nodes[index]
         # An operator such as * stands for a layer, whose symbol it is.
         symbol = getattr(layer, "symbol", "").split(".")[-1]
-        activation = getattr(layer, "activation", None)
-        module = getattr(activation, "__module__", "").split(".")[0]
-        called = (module, getattr(activation, "__name__", ""))
-        if symbol == "sign" or called == ("tensorflow", "sign"):
+        finding = "gives 0 at 0" if symbol == "sign" else sign_finding_of_layer(layer)
+        if finding:
             return (
                 f"Layer {layer.name!r} takes the sign for layer {call.label!r}, but "
-                "TensorFlow's is 0 at 0, and LCE does not know it",
+                f"{finding}, {_NO_SIGN}",
                 f"{remedy} instead.",
             )
         operator = hasattr(layer, "symbol") and len(node.keras_inputs) == 1
@@ -287,9 +302,17 @@ def input_bits(quantizer: Any) -> int:
 
 def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
     """Of the larger one of input and kernel, as far as the layer itself says."""
-    kernels = [bits_of(quantizer) for quantizer in kernel_quantizers(layer)]
+    kernels = [
+        bits_of_kernel(getattr(layer, quantizer), partial(_value, layer, kernel))
+        for kernel, quantizer in KERNELS.items()
+        if getattr(layer, quantizer, None) is not None
+    ]
     bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
     return max(bits, min(kernels, default=32))
+
+
+def _value(layer: keras.layers.Layer, kernel: str) -> np.ndarray:
+    return kernel_value(getattr(layer, kernel))
 
 
 # --- operations of a trace

@@ -85,6 +85,7 @@ from ._segments import (
 from ._signs import (
     as_quantizer,
     bits_of,
+    bits_of_kernel,
     has_binary_kernel,
     has_sign_input,
     is_binary,
@@ -98,6 +99,8 @@ from ._signs import (
     sign_after,
     sign_at,
     sign_before,
+    sign_finding,
+    sign_finding_of_layer,
     sign_of,
     split_kernel,
 )
@@ -153,6 +156,7 @@ __all__ = [
     "as_own_input",
     "as_quantizer",
     "bits_of",
+    "bits_of_kernel",
     "border_of",
     "bounds_of",
     "calls",
@@ -206,6 +210,8 @@ __all__ = [
     "run_call",
     "sign_at",
     "sign_before",
+    "sign_finding",
+    "sign_finding_of_layer",
     "sign_after",
     "sign_in",
     "sign_of",

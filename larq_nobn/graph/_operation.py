@@ -9,12 +9,11 @@ makes layers, and it makes new ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from types import FunctionType
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -61,7 +60,7 @@ def rebuild(
         given = _of_function(layer)
     else:
         with rebuilding():
-            given = dict(layer.get_config())
+            given = dict(_without_functions(layer).get_config())
     config = _config(layer, given, float32) | changes
     with without_starvation_warning(), rebuilding():
         if is_function(layer):
@@ -83,19 +82,33 @@ def _config(
         config = float32_config(config)
     if is_function(layer):
         return config
-    for name in config:
-        given = vars(layer).get(name)
-        # Of a quantizer that is a function, a configuration has the name alone; and of
-        # one that has weights, two layers cannot have the same.
-        if name.endswith("quantizer") and isinstance(given, FunctionType):
-            config[name] = given
-        elif isinstance(given, lq.quantizers.Quantizer):
-            config[name] = rebuild(given, float32)
+    for name, given in _functions(layer).items():
+        # Of a quantizer that has weights, two layers cannot have the same.
+        own = isinstance(given, keras.layers.Layer)
+        if name in config:
+            config[name] = rebuild(given, float32) if own else given
     # Keras counts the axis of virtual batches into the axis that it then returns.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:
         config["axis"] = [axis - 1 for axis in layer.axis]
     return config
+
+
+def _functions(layer: keras.layers.Layer) -> dict[str, Any]:
+    """The quantizers and activations of a layer, by attribute."""
+    ends = ("quantizer", "activation")
+    given = vars(layer).items()
+    return {name: x for name, x in given if name.endswith(ends) and callable(x)}
+
+
+def _without_functions(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The same layer for its configuration, in which not every function has a name."""
+    alone = copy(layer)
+    for name, given in _functions(layer).items():
+        if not isinstance(given, keras.layers.Layer):
+            activation = name.endswith("activation")
+            vars(alone)[name] = keras.activations.linear if activation else None
+    return alone
 
 
 def _of_function(layer: keras.layers.Layer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import larq as lq
@@ -15,6 +15,7 @@ from ._graph import Call, inputs_of
 from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, SIGNS, inherited
 from ._operation import Operation, rebuild
 from ._operation import latent as _latent
+from ._probe import is_users, probe
 
 _layers = keras.layers
 # What layers compute whose activation comes last. A subclass that computes something
@@ -31,30 +32,86 @@ def is_binary(quantizer: Any) -> bool:
 
 def is_known_sign(quantizer: Any) -> bool:
     """Tells whether a quantizer is the sign of its input and a threshold."""
-    return SIGNS.get(type(quantizer)) in ("zero", "shift")
+    return SIGNS.get(kind_of(quantizer)) in ("zero", "shift")
 
 
 def kind_of(quantizer: Any) -> type:
-    """Returns the class of a quantizer; of a function, that which computes the same."""
+    """Returns the class of a quantizer, or that of Larq which computes the same.
+
+    That of a function, or of a quantizer of the user's, whose gradient is another.
+    """
+    if getattr(quantizer, "precision", None) in (None, 1) and is_users(quantizer):
+        return probe(quantizer).kind or type(quantizer)
+    return _trained_kind(quantizer)
+
+
+def _trained_kind(quantizer: Any) -> type:
+    """The class of a quantizer; of a function, that of the same gradient, too."""
     function = quantizer if isinstance(quantizer, Hashable) else None
     return SIGN_FUNCTIONS.get(function, type(quantizer))
 
 
-def as_quantizer(sign: Any, **arguments: Any) -> Any:
-    """Returns the quantizer that computes what a known function does, or what is given.
+def as_quantizer(sign: Any, at_inference: bool = False, **arguments: Any) -> Any:
+    """Returns the quantizer that computes what a function does, or what is given.
 
     Arguments:
         sign: A quantizer or a function.
+        at_inference: Whether the gradient may be another.
         **arguments: Of the quantizer that is made of a function.
     """
-    kind = kind_of(sign)
+    kind = kind_of(sign) if at_inference else _trained_kind(sign)
     return sign if isinstance(sign, kind) else kind(**arguments)
 
 
 def bits_of(quantizer: Any) -> int:
-    """Returns the precision that a quantizer declares, a marker too; 32 for none."""
+    """Returns the precision of a quantizer, a marker too; 32 if it has none.
+
+    Of a user's that declares none, what it gives counts.
+    """
     own = getattr(quantizer, "precision", None)
-    return own or getattr(kind_of(quantizer), "precision", None) or 32
+    if own is None and is_users(quantizer):
+        found = probe(quantizer)
+        return 1 if found.kind is not None else 2 if found.finding else 32
+    return own or getattr(_trained_kind(quantizer), "precision", None) or 32
+
+
+def sign_finding(quantizer: Any) -> str:
+    """Says why a quantizer of the user's is no sign, though it looks like one."""
+    own = getattr(quantizer, "precision", None)
+    return probe(quantizer).finding if own is None and is_users(quantizer) else ""
+
+
+def sign_finding_of_layer(layer: keras.layers.Layer) -> str:
+    """Says why a function or a layer of the user's is no sign, if it looks like one.
+
+    Of layers with weights, the activation counts.
+    """
+    ends = type(layer) is _layers.Activation or type(layer).call in _ACTIVATED
+    given = layer.activation if ends else layer
+    if not is_users(given) or (given is layer and layer.weights):
+        return ""
+    found = probe(given)
+    return found.finding if found.called else ""
+
+
+def bits_of_kernel(quantizer: Any, value: Callable[[], np.ndarray]) -> int:
+    """Returns the precision of a kernel: what a function of the user's made of it.
+
+    Arguments:
+        quantizer: Of the kernel; None for none.
+        value: Returns the quantized kernel.
+    """
+    own = getattr(quantizer, "precision", None)
+    if own is not None or not is_users(quantizer):
+        return bits_of(quantizer)
+    kernel = value()
+    if split_kernel(kernel) is not None:
+        return 1
+    # Of what it has beside zeros.
+    filled = np.where(
+        kernel == 0, np.abs(kernel).max(axis=(*range(kernel.ndim - 1),)), kernel
+    )
+    return 2 if split_kernel(filled) is not None else bits_of(quantizer)
 
 
 def has_binary_kernel(operation: Operation) -> bool:
@@ -137,7 +194,8 @@ def sign_of(layer: keras.layers.Layer) -> Any:
         return layer
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
         return layer.activation
-    return None
+    users = not layer.weights and is_users(layer)
+    return layer if users and probe(layer).kind is not None else None
 
 
 def sign_after(layer: keras.layers.Layer) -> Any:

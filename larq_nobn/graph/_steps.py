@@ -32,7 +32,7 @@ from ._kinds import (
 )
 from ._linear import border_value
 from ._operation import is_function
-from ._signs import quantized, sign_of
+from ._signs import kind_of, quantized, sign_of
 
 _layers = keras.layers
 # Of more, float32 does not tell half a step apart.
@@ -117,7 +117,7 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
 def steps_after_layer(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps; None if that is not known."""
     layer = call.layer
-    if type(sign_of(layer)) in SIGNS:
+    if kind_of(sign_of(layer)) in SIGNS:
         return sign_steps(call.first_output.shape[-1])
     if kernels_of(layer) is not None:
         return _after_kernels(call, taken[0])

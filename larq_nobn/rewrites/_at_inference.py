@@ -31,6 +31,7 @@ from ..graph import (
     is_identity,
     operation_of,
     quantized,
+    sign_of,
     training_argument,
 )
 from ..layers import (
@@ -73,7 +74,9 @@ def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
     layer = call.layer
     given = layer.activation if type(layer) is _layers.Activation else layer
     known = isinstance(given, ThresholdSign) or type(given) is lq.quantizers.SteTern
-    if not known and as_quantizer(given) is given:
+    if not known and (
+        sign_of(layer) is None or as_quantizer(given, at_inference=True) is given
+    ):
         return None
     return Edit(graph.with_operation(plain_quantizer(given, call.name)))
 
@@ -81,13 +84,13 @@ def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
 def plain_quantizer(quantizer: Any, name: str = "") -> Any:
     """Returns the operation of a quantizer at inference; None for none.
 
-    A function that is not known stays one.
+    A function that is no sign stays one.
 
     Arguments:
         quantizer: Of activations.
         name: Of the operation; that of the quantizer if empty.
     """
-    quantizer = as_quantizer(quantizer)
+    quantizer = as_quantizer(quantizer, at_inference=True)
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer
     name = name or quantizer.name

@@ -1,0 +1,111 @@
+"""Quantizers of the user's: whether they are signs, seen from what they give.
+
+A function, a Lambda or a class that this package does not know may be written in any
+way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
+1e30 and some between, and infinity, on both sides of 0; alone, and among others. NaN is
+left out, of which no sign is defined, and numbers below 1e-30, which processors take
+for 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ._errors import ModelError, raised_by
+from ._kinds import FUNCTIONS, SIGN_FUNCTIONS
+
+# Whose quantizers, activations and layers are known.
+_PACKAGES = ("tf_keras", "larq", "larq_nobn")
+_FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
+# Values that one of few bits may give for these.
+_MOST = 3
+_SIZES = np.geomspace(1e-30, 1e30, 241, dtype=np.float32)
+_POSITIVE = np.array([0.0, -0.0, *_SIZES, np.inf], np.float32)
+_NEGATIVE = -np.array([*_SIZES, np.inf], np.float32)
+# (batch, ..., channels); one channel, as of which weights per channel make several.
+_SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
+
+
+class Probe(NamedTuple):
+    """What a quantizer of the user's turned out to be.
+
+    Attributes:
+        kind: The quantizer of Larq that gives the same; None for none.
+        finding: Where it looks like one and is none, what it does otherwise.
+        called: Whether it could be called.
+    """
+
+    kind: type | None = None
+    finding: str = ""
+    called: bool = True
+
+
+def is_users(quantizer: Any) -> bool:
+    """Tells whether something is a function, a Lambda or a class that is not known."""
+    if quantizer is None or not callable(quantizer):
+        return False
+    if isinstance(quantizer, Hashable) and (
+        quantizer in FUNCTIONS or quantizer in SIGN_FUNCTIONS
+    ):
+        return False
+    if type(quantizer) is keras.layers.Lambda:
+        return True
+    home = quantizer if not isinstance(quantizer, keras.layers.Layer) else None
+    module = getattr(home, "__module__", None) or type(quantizer).__module__
+    return module.split(".")[0] not in _PACKAGES
+
+
+def probe(quantizer: Any) -> Probe:
+    """Tries a quantizer of the user's on numbers."""
+    for shape in _SHAPES:
+        few = _tried(quantizer, _FEW.reshape(shape))
+        if few is not None and few.shape[:1] == _FEW.shape:
+            break
+    else:
+        return Probe(finding="cannot be called on numbers alone", called=False)
+    values = set(np.unique(few))
+    if len(values) > _MOST:
+        return Probe()
+    zero_one = values == {0.0, 1.0}
+    # On either side of 0 alone, so that no mean is 0.
+    for numbers in (_POSITIVE, _NEGATIVE):
+        made = _tried(quantizer, numbers.reshape(shape))
+        if made is None:
+            return Probe(finding="cannot be called on all numbers")
+        wrong = made.reshape(len(numbers), -1) != _wanted(numbers, zero_one)[:, None]
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            value = made.reshape(len(numbers), -1)[row, column]
+            return Probe(finding=f"gives {value:g} at {numbers[row]:g}")
+    mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
+    mixed = mixed[np.isfinite(mixed)]
+    sides = [3 if size == -1 else 2 for size in shape[:-1]]
+    channels = few.shape[-1] if few.shape[-1] > 1 else 5
+    mixed = np.resize(mixed, (*sides, channels))
+    made = _tried(quantizer, mixed)
+    if made is None or not np.array_equal(made, _wanted(mixed, zero_one)):
+        return Probe(finding="gives signs that depend on more than each number")
+    return Probe(lq.quantizers.SteHeaviside if zero_one else lq.quantizers.SteSign)
+
+
+def _wanted(numbers: np.ndarray, zero_one: bool) -> np.ndarray:
+    return np.where(numbers > 0, 1, 0) if zero_one else np.where(numbers >= 0, 1, -1)
+
+
+def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:
+    """What a quantizer makes of numbers; None if it cannot be called on them."""
+    call = quantizer
+    if isinstance(quantizer, lq.quantizers.Quantizer):
+        call = quantizer.call  # without its metrics
+    try:
+        with raised_by(quantizer, "cannot be called on numbers"):
+            made = call(tf.constant(numbers))
+    except ModelError:
+        return None
+    return np.asarray(tf.cast(made, tf.float32)) if tf.is_tensor(made) else None

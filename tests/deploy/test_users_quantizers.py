@@ -1,0 +1,125 @@
+"""Quantizers of the user's: binary convolutions, or named as what stays float."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, binary_layers
+
+layers = keras.layers
+ZEROS = {"pad_values": 0.0}
+
+
+@tf.custom_gradient
+def straight_through(x):
+    return tf.sign(x) + tf.cast(x == 0, x.dtype), lambda upstream: 3.0 * upstream
+
+
+class Own(layers.Layer):
+    def call(self, inputs):
+        return tf.where(inputs < 0, -1.0, 1.0)
+
+
+def scaled(x):
+    return tf.reduce_mean(tf.abs(x), [0, 1, 2], keepdims=True) * straight_through(x)
+
+
+def of_all_kinds():
+    """Binary layers whose signs are the user's, padded with zeros, in a row."""
+    inputs = keras.Input((4, 4, 8))
+    own = straight_through
+    rows = [
+        binary_conv(8, 3, "a", input_quantizer=own, kernel_quantizer=own, **ZEROS),
+        layers.BatchNormalization(),
+        layers.Activation(own, name="s1"),
+        binary_conv(8, 3, "b", input_quantizer=None, kernel_quantizer=scaled, **ZEROS),
+        layers.Lambda(lambda x: lq.math.sign(x), name="s2"),
+        binary_conv(8, 3, "c", input_quantizer=None, **ZEROS),
+        Own(name="s3"),
+        binary_conv(8, 3, "d", input_quantizer=None, **ZEROS),
+        binary_conv(8, 3, "e", input_quantizer=lambda x: tf.cast(x > 0, x.dtype)),
+        layers.Flatten(),
+        lq.layers.QuantDense(
+            3,
+            input_quantizer=Own(),
+            kernel_quantizer=lambda x: tf.reduce_mean(tf.abs(x)) * lq.math.sign(x),
+            kernel_constraint="weight_clip",
+            name="f",
+        ),
+    ]
+    x = inputs
+    for row in rows:
+        x = row(x)
+    return scrambled(keras.Model(inputs, x))
+
+
+@pytest.mark.convert
+def test_signs_of_the_user_become_binary_convolutions(tmp_path):
+    model = of_all_kinds()
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 6
+    assert report.in_float == [] and report.not_prepared is None
+    assert report.verify["unexplained"] == 0
+
+
+def test_folding_keeps_the_quantizers_of_the_user():
+    folded = nobn.fold_batch_norm(of_all_kinds())
+    assert folded.get_layer("a").input_quantizer is straight_through
+    assert folded.get_layer("s1").activation is straight_through
+    assert type(folded.get_layer("s3")) is Own
+
+
+STAYS = {
+    "input": lambda x, of: binary_conv(8, 3, "c", input_quantizer=of)(x),
+    "dense": lambda x, of: lq.layers.QuantDense(
+        8,
+        input_quantizer=of,
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        name="c",
+    )(x),
+    "activation": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
+        layers.Activation(of)(x)
+    ),
+    "lambda": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
+        layers.Lambda(of)(x)
+    ),
+    "end": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
+        layers.Conv2D(8, 1, activation=of)(x)
+    ),
+}
+
+
+@pytest.mark.parametrize("place", STAYS)
+def test_what_is_almost_a_sign_is_named(place):
+    inputs = keras.Input((4, 4, 8))
+    x = STAYS[place](binary_conv(8, 3, "binary")(inputs), tf.sign)
+    model = scrambled(keras.Model(inputs, x))
+    said = "layer 'c'.* gives 0 at 0, while LCE's sign is -1 below 0 and [+]1 from 0"
+    with pytest.raises(ConversionError, match=said):
+        nobn.deploy.prepared(model)
+    assert binary_layers(model) == ["binary"]
+
+
+def test_a_kernel_of_few_numbers_is_named():
+    inputs = keras.Input((4, 4, 8))
+    x = binary_conv(8, 3, "c", kernel_quantizer=lambda x: tf.round(x))(inputs)
+    model = keras.Model(inputs, x)
+    kernel = np.eye(8) * np.ones((3, 3, 1, 1))
+    model.get_layer("c").kernel.latent_variable.assign(kernel)
+    said = "Layer 'c' has inputs of 1 bit and a kernel of 2 bit"
+    with pytest.raises(ConversionError, match=said):
+        nobn.deploy.prepared(model)
+
+
+@pytest.mark.convert
+def test_what_is_almost_a_sign_is_float_on_request(tmp_path):
+    inputs = keras.Input((4, 4, 8))
+    x = STAYS["dense"](binary_conv(8, 3, "binary")(inputs), tf.sign)
+    model = scrambled(keras.Model(inputs, x))
+    report = nobn.convert(model, tmp_path / "model.tflite", allow_float=True)
+    assert report.lce_bconv2d == 1
+    assert [layer["layer"] for layer in report.in_float] == ["c"]

@@ -1,0 +1,107 @@
+"""Whether functions and classes of the user's are signs, seen from what they give."""
+
+import functools
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.graph import bits_of, is_binary, kind_of, sign_of
+from larq_nobn.graph._probe import probe
+
+
+@tf.custom_gradient
+def straight_through(x):
+    return tf.sign(x) + tf.cast(x == 0, x.dtype), lambda upstream: upstream
+
+
+class Called:
+    def __call__(self, x):
+        return 2 * tf.cast(x >= 0, x.dtype) - 1
+
+
+class Declared(lq.quantizers.Quantizer):
+    precision = 1
+
+    def call(self, inputs):
+        return tf.where(inputs >= 0, 1.0, -1.0)
+
+
+class Alone(keras.layers.Layer):
+    def call(self, inputs):
+        return lq.math.sign(3.0 * inputs)
+
+
+SIGNS = {
+    "straight through": straight_through,
+    "lambda": lambda x: lq.quantizers.approx_sign(x),
+    "partial": functools.partial(lq.quantizers.ste_sign, clip_value=2.0),
+    "called": Called(),
+    "declared": Declared(),
+    "layer": Alone(),
+    "Lambda": keras.layers.Lambda(lambda x: tf.where(x < 0, -1.0, 1.0)),
+    "per channel": lambda x: lq.math.sign(x * tf.constant([1.0, 2.0, 5.0])),
+}
+
+
+def steep(x):
+    return tf.where(x == 0, 1.0, tf.clip_by_value(1e6 * x, -1.0, 1.0))
+
+
+def negative_zero(x):
+    return tf.where(tf.math.reciprocal(x) == -np.inf, -1.0, lq.math.sign(x))
+
+
+def late(x):
+    return tf.where((x >= 0.3) | (x == 0), 1.0, -1.0)
+
+
+def among_others(x):
+    more = tf.roll(x, 1, 0) if x.shape[-1] > 1 else 0.0
+    return lq.math.sign(x - more)
+
+
+OTHERS = {
+    "gives 0 at 0": tf.sign,
+    "gives -1 at 0": lambda x: tf.where(x > 0, 1.0, -1.0),
+    "gives 1e-24 at 1e-30": steep,
+    "gives -1 at -0": negative_zero,
+    "gives nan at inf": lambda x: lq.math.sign(x + 0 * x),
+    "gives 1 at -1e-30": lambda x: tf.where(x > -0.3, 1.0, -1.0),
+    "gives -1 at 1e-30": late,
+    "gives 0.5 at 0": lambda x: 0.5 * lq.math.sign(x),
+    "gives -1 at inf": lambda x: tf.where(x < np.inf, lq.math.sign(x), -1.0),
+    "gives signs that depend on more than each number": among_others,
+    "cannot be called on numbers alone": lambda x: tf.reshape(x, (3, 7)),
+}
+FLOAT = {
+    "relu": lambda x: tf.nn.relu(x),
+    "tanh": lambda x: tf.tanh(x),
+    "clip": lambda x: tf.clip_by_value(x, -1.0, 1.0),
+    "8 bits": lambda x: tf.quantization.fake_quant_with_min_max_args(x),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_what_gives_signs_of_any_number_is_a_sign(name):
+    assert probe(SIGNS[name]).kind is lq.quantizers.SteSign
+    assert kind_of(SIGNS[name]) is lq.quantizers.SteSign
+
+
+def test_a_step_is_a_step():
+    step = keras.layers.Activation(lambda x: tf.cast(x > 0, tf.float32))
+    assert kind_of(sign_of(step)) is lq.quantizers.SteHeaviside
+    assert "gives 1 at 0" in probe(lambda x: tf.cast(x >= 0, tf.float32)).finding
+
+
+@pytest.mark.parametrize("finding", OTHERS)
+def test_what_gives_signs_of_most_numbers_is_none(finding):
+    assert probe(OTHERS[finding])[:2] == (None, finding)
+    assert bits_of(OTHERS[finding]) == 2 and not is_binary(OTHERS[finding])
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_what_gives_more_than_a_few_numbers_is_float(name):
+    assert probe(FLOAT[name]) == (None, "", True)
+    assert bits_of(FLOAT[name]) == 32
