@@ -20,6 +20,7 @@ import tensorflow as tf
 from .. import _signals
 from .._errors import InternalError, UserError
 from .._messages import first_line
+from .._run_files import SETTINGS_FILE
 from .._tables import sentence
 from ._console import own_stderr
 from ._package import training
@@ -176,4 +177,6 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
         return " To resume, repeat the command."
     kept = training.folder.position_kept(output)
     again = "To resume, repeat the command with --resume."
-    return f" {output} is kept up to {kept}. {again}" if kept else ""
+    if kept:
+        return f" {output} is kept up to {kept}. {again}"
+    return f" {again}" if (output / SETTINGS_FILE).is_file() else ""

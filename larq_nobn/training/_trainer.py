@@ -53,6 +53,7 @@ from .folder import (
     START,
     Position,
     Run,
+    check_run_folder,
     is_finished,
     load_run,
     lock_run_folder,
@@ -67,8 +68,8 @@ class Trainer:
 
     A network that is trained before, the teacher or that of a first stage, has a
     trainer of its own, whose run folder is inside this one. The run folder is locked
-    from the first training until `save`; a failure leaves what the run can resume from,
-    or nothing. The keyword arguments are those of `train`.
+    from the first training until `save`; a failure leaves it, to be resumed. The
+    keyword arguments are those of `train`.
 
     Arguments:
         config: What to train, and how.
@@ -293,7 +294,9 @@ class Trainer:
         if self._resume and is_finished(self.output, plain(self.config)):
             return load_run(self.output, self._trust)
         with self._at_work():
-            self._lock_folder()
+            if is_chief(self._strategy):
+                check_run_folder(*self._claim)
+            # What does not fit is said before the folder is there.
             self.build()
             self.fit()
             return self.save()
@@ -315,16 +318,17 @@ class Trainer:
         """Where this process writes: one worker in the run folder, the others away."""
         if self._folder is None:
             if is_chief(self._strategy):
-                place: Any = lock_run_folder(
-                    self.output,
-                    plain(self.config),
-                    self._resume,
-                    self.dataset.fingerprint,
-                )
+                place: Any = lock_run_folder(*self._claim)
             else:
                 place = TemporaryDirectory()
             self._folder = Path(self._lock.enter_context(place))
         return self._folder
+
+    @property
+    def _claim(self) -> tuple[Path, dict[str, Any], bool, str | None]:
+        """What says whose the run folder is."""
+        images = self.dataset.fingerprint
+        return self.output, plain(self.config), self._resume, images
 
     def _find_teacher(self) -> Probabilities:
         """Trains the teacher or opens it."""
@@ -472,8 +476,8 @@ def train(
     The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
     under `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/`
     and `teacher/` if the recipe has those. After each epoch, and every ten minutes
-    within one, a checkpoint is written, from which a stopped run resumes; one that is
-    stopped before the first leaves nothing. `Trainer` does the same in steps.
+    within one, a checkpoint is written, from which a stopped run resumes. `Trainer`
+    does the same in steps.
 
     Arguments:
         settings: What to train, and how.

@@ -59,27 +59,8 @@ def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
     assert contents(folder) == {"history.csv", "run.json"}
 
 
-def test_a_failure_without_a_checkpoint_leaves_nothing(tmp_path: Path):
-    fails_after(tmp_path / "deep" / "run", write_history)
-    assert contents(tmp_path) == set()
-
-
-def test_a_failure_leaves_a_run_that_started_inside_meanwhile(tmp_path: Path):
-    def write(folder: Path) -> None:
-        write_history(folder)
-        (folder / "other").mkdir()
-        training.write_json(folder / "other" / "settings.json", SETTINGS)
-        (folder / "notes.txt").write_text("of somebody")
-
-    fails_after(tmp_path / "run", write)
-    assert contents(tmp_path / "run") == {"other", "notes.txt"}
-    assert contents(tmp_path / "run" / "other") == {"settings.json"}
-
-
-@pytest.mark.parametrize("write", [write_checkpoint, write_stage])
-def test_a_failure_with_a_checkpoint_leaves_all(
-    write: Callable[[Path], object], tmp_path: Path
-):
+@pytest.mark.parametrize("write", [write_checkpoint, write_stage, write_history])
+def test_a_failure_leaves_all(write: Callable[[Path], object], tmp_path: Path):
     folder = tmp_path / "run"
     fails_after(folder, write)
     kept = contents(folder)
@@ -88,12 +69,19 @@ def test_a_failure_with_a_checkpoint_leaves_all(
     assert contents(folder) >= kept
 
 
-def test_a_failure_of_a_resumed_run_removes_nothing(tmp_path: Path):
-    """Its checkpoints may be on a disk that is not there."""
-    fails_after(tmp_path, write_checkpoint)
-    shutil.rmtree(tmp_path / "checkpoints")
-    fails_after(tmp_path, write_history, resume=True)
-    assert contents(tmp_path) == {"history.csv", "logs", "settings.json"}
+def test_an_empty_folder_of_the_user_stays(tmp_path: Path):
+    """Whatever ends the run, before or after its first file."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="is damaged"):
+        (folder / "settings.json").write_text("[1")
+        with lock_run_folder(folder, SETTINGS, resume=True):
+            pytest.fail("claimed")
+    (folder / "settings.json").unlink()
+    fails_after(folder, lambda _: None)
+    assert contents(folder) == {"settings.json"}
+    fails_after(folder, lambda _: None, resume=True)
+    assert contents(folder) == {"settings.json"}
 
 
 @pytest.mark.parametrize(

@@ -168,13 +168,16 @@ class _Interruption(keras.callbacks.Callback):
 
 
 @pytest.mark.usefixtures("little_network")
-def test_an_interrupted_run_leaves_nothing(
+def test_an_interrupted_run_is_resumed(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
-    settings = replace(tiny_settings, limit=32)
+    settings, folder = replace(tiny_settings, limit=32), tmp_path / "deep" / "run"
     with pytest.raises(KeyboardInterrupt):
-        training.train(settings, tmp_path / "deep" / "run", _Interruption())
-    assert list(tmp_path.iterdir()) == []
+        training.train(settings, folder, _Interruption())
+    assert training.epochs_kept(folder) is None
+    with pytest.raises(FileExistsError, match="or resume it by --resume"):
+        training.train(settings, folder)
+    assert len(training.train(settings, folder, resume=True).history) == 2
 
 
 def test_a_network_that_does_not_fit_leaves_nothing(

@@ -15,6 +15,7 @@ from ._opening import (
 )
 from ._run_folder import (
     check_output,
+    check_run_folder,
     epochs_kept,
     is_finished,
     kept_settings,
@@ -46,6 +47,7 @@ __all__ = [
     "position_kept",
     "check_not_in_use",
     "check_output",
+    "check_run_folder",
     "save_model",
     "test_metrics",
     "write_json",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,45 +33,32 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: If the file is something else, or may not be written.
     """
     path = folder / LOCK
-    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-        kind = "a link" if path.is_symlink() else "a folder or a device"
-        raise FileExistsError(
-            f"{path} is {kind}, but a training locks its folder by a file of that "
-            "name. Remove it, or choose another output."
-        )
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
-    _acquire(lock, path)
     try:
-        owner = {"host": socket.gethostname(), "pid": os.getpid()}
+        lock.acquire()
+    except Timeout as error:
+        owner = ""
+        with suppress(OSError):  # it ends at this moment
+            owner = path.read_text()
+        raise RunInUse(
+            f"{folder} is in use: {owner or 'another process'} trains in it. Wait "
+            "until it has ended, or choose another output."
+        ) from error
+    except OSError as error:
+        if error.filename is not None:  # of the file, not of its lock
+            raise
+        _log.warning(
+            "Cannot lock %s (%s). Make sure that no other process uses it.",
+            folder,
+            error.strerror,
+        )
+    try:
         with suppress(OSError):  # a full disk; what is written next will say so
-            path.write_text(json.dumps(owner))
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        with suppress(OSError):  # Windows removes no file that is open
-            path.unlink()
+        path.unlink(missing_ok=True)
         lock.release()
-
-
-def _acquire(lock: FileLock, path: Path) -> None:
-    while not lock.is_locked:
-        try:
-            lock.acquire()
-        except Timeout as error:
-            # Its owner removes the file before it releases it.
-            if path.exists():
-                raise RunInUse(
-                    f"{path.parent} is in use: {_owner(path)}. Wait until it has "
-                    "ended, or choose another output."
-                ) from error
-        except OSError as error:
-            if error.filename is not None:  # of the file, not of its lock
-                raise
-            _log.warning(
-                "Cannot lock %s (%s). Make sure that no other process uses it.",
-                path.parent,
-                error.strerror,
-            )
-            return
 
 
 def check_not_in_use(folder: Path) -> None:
@@ -81,20 +66,3 @@ def check_not_in_use(folder: Path) -> None:
     if (folder / LOCK).is_file():
         with locked(folder):
             pass
-
-
-def _owner(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            owner = json.loads(file.read(1000))
-        if owner == {"host": socket.gethostname(), "pid": os.getpid()}:
-            return "this process trains in it already"
-        return f"process {owner['pid']} on {owner['host']} trains in it"
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        RecursionError,
-    ):  # not written yet
-        return "another process trains in it"

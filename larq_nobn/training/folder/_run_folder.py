@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ _log = logging.getLogger("larq_nobn")
 _LOGS = ("train", "validation", "monitors")
 _FOLDERS = (CHECKPOINTS, *PARTS, "logs", *(f"logs/{part}" for part in _LOGS))
 # The key of a digest of the images.
-_IMAGES = "pictures"
+_IMAGES_SHA256 = "pictures"
 
 
 @contextmanager
@@ -50,12 +50,11 @@ def lock_run_folder(
     resume: bool = False,
     images: str | None = None,
 ) -> Iterator[Path]:
-    """Locks a folder for a run; a failure leaves what the run can resume from.
+    """Locks a folder for a run; a failure leaves it, to be resumed.
 
     While the run is unfinished, `settings.json` says whose folder it is, and a lock
-    keeps other processes out. A finished run needs no checkpoints any more. One that
-    fails with a checkpoint, or was resumed, leaves all as it is, and any other nothing.
-    Images that could change have a digest in `images`.
+    keeps other processes out. A finished run needs no checkpoints any more. Images that
+    could change have a digest in `images`.
 
     Raises:
         RunInUse: If another process trains in it.
@@ -65,54 +64,28 @@ def lock_run_folder(
             other images.
     """
     folder = Path(output)
-    settings = {**settings, **({_IMAGES: images} if images else {})}
+    check_run_folder(folder, settings, resume, images)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        settings = _with_images(settings, images)
+        # Again, for until now another process could start here, or end.
+        check_output(folder, settings, resume)
+        _remove_leftovers(folder)
+        write_json(folder / SETTINGS_FILE, settings)
+        yield folder
+        _clear(folder)
+
+
+def check_run_folder(
+    folder: Path, settings: Mapping[str, Any], resume: bool, images: str | None
+) -> None:
+    """Raises what `lock_run_folder` does, and creates nothing."""
     check_not_in_use(folder)
-    check_output(folder, settings, resume)
-    # The innermost first: what a failure has to undo.
-    made = [folder, *(each for each in folder.parents if not each.exists())]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            # Again, for until now another process could start here, or end.
-            check_output(folder, settings, resume)
-            resumed = (folder / SETTINGS_FILE).is_file()
-            try:
-                _remove_leftovers(folder)
-                write_json(folder / SETTINGS_FILE, settings)
-                yield folder
-            except BaseException:
-                if not (resumed or _is_worth_keeping(folder)):
-                    _remove(folder)
-                raise
-            _clear(folder)
-    except BaseException:
-        with suppress(OSError):  # from the first on that contains something
-            for each in made:
-                each.rmdir()
-        raise
+    check_output(folder, _with_images(settings, images), resume)
 
 
-def _is_worth_keeping(folder: Path) -> bool:
-    """Whether there is a checkpoint, or a part of the run that is finished."""
-    return any(
-        any(folder.glob(pattern))
-        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{RECORD_FILE}")
-    )
-
-
-def _remove(folder: Path) -> None:
-    """Removes all of a run; last the settings, which say that it is one.
-
-    Another run may have started in a folder of its own inside since.
-    """
-    for path in folder.iterdir():
-        if path.name not in OURS and not is_leftover(path):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (SETTINGS_FILE, LOCK):
-            path.unlink()
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)
+def _with_images(settings: Mapping[str, Any], images: str | None) -> Mapping[str, Any]:
+    return {**settings, _IMAGES_SHA256: images} if images else settings
 
 
 def _clear(folder: Path) -> None:
@@ -180,7 +153,7 @@ def position_kept(output: str | os.PathLike) -> Position | None:
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Raises what `lock_run_folder` does, and takes nothing."""
+    """Rejects a folder that does not belong to such a run alone."""
     check_folder(folder, "a run")
     check_utf8(folder, "a run")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -229,7 +202,7 @@ def _check_settings(
 ) -> None:
     """Raises a ValueError if a run has other settings, or other images."""
     found, given = dict(found), dict(given)
-    was, now = found.pop(_IMAGES, None), given.pop(_IMAGES, None)
+    was, now = found.pop(_IMAGES_SHA256, None), given.pop(_IMAGES_SHA256, None)
     if was and now and was != now:
         raise InvalidValue(
             f"Images in {given['dataset']} were added, removed or changed since the "
