@@ -6,16 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._arguments import (
-    Command,
-    RunOrFile,
-    WholeNumber,
-    check_unused,
-    data_dir_option,
-    dataset_option,
-    tflite_file,
-    trust_option,
-)
+from . import _arguments
 from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option, plot_option
@@ -25,12 +16,12 @@ from ._package import data, deploy
 _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
 
 
-@click.command(cls=Command)
-@click.argument("file", type=RunOrFile())
+@click.command(cls=_arguments.Command)
+@click.argument("file", type=_arguments.RunOrFile())
 @click.option(
     "--against",
     multiple=True,
-    type=tflite_file,
+    type=_arguments.tflite_file,
     help="Another .tflite file to compare with; may be given several times.",
 )
 @click.option(
@@ -39,15 +30,15 @@ _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
     help="Compare a trained network as float TFLite, int8 and LCE model; FILE is then "
     "a run folder, a .keras file or the name of a trained network.",
 )
-@dataset_option
+@_arguments.dataset_option
 @click.option(
     "--limit",
-    type=WholeNumber(min=1),
+    type=_arguments.WholeNumber(min=1),
     default=1000,
     help="With --formats: use at most this many test images.",
 )
-@data_dir_option
-@trust_option
+@_arguments.data_dir_option
+@_arguments.trust_option
 @plot_option("With --formats: plot size, latency and accuracy.")
 @click.option("--runs", default=50, help="Timed runs of each file.")
 @click.option(
@@ -59,7 +50,7 @@ _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
     "--read",
     "logs",
     multiple=True,
-    type=tflite_file,
+    type=_arguments.tflite_file,
     help="Read the log that a phone printed instead of running files here; one log per "
     "file, in the same order.",
 )
@@ -96,13 +87,15 @@ def benchmark(
              larq-nobn benchmark runs/a --formats --plot formats.png
     """
     if formats:
-        check_unused(ctx, ("against", "logs"), "with --formats, which writes its files")
+        _arguments.check_unused(
+            ctx, ("against", "logs"), "with --formats, which writes its files"
+        )
         found = _formats(file, dataset, limit, data_dir, trust, plot, counts)
         show(found.to_dict(), report, found.table())
         return
-    check_unused(ctx, _OF_FORMATS, "without --formats")
+    _arguments.check_unused(ctx, _OF_FORMATS, "without --formats")
     if logs:
-        check_unused(ctx, counts, "with --read: the phone has run the files")
+        _arguments.check_unused(ctx, counts, "with --read: the phone has run the files")
     if not file.is_file():
         kind = "is a directory" if file.is_dir() else "is a trained network"
         raise click.UsageError(

@@ -8,15 +8,7 @@ from typing import Any
 import click
 
 from .._names import GIVEN
-from ._arguments import (
-    SHAPE,
-    Command,
-    data_dir_option,
-    dataset_option,
-    model_argument,
-    tflite_file,
-    trust_option,
-)
+from . import _arguments
 from ._console import progress, show, stderr_console
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option, plot_option
@@ -26,11 +18,11 @@ from ._package import data, deploy, keras
 VERIFIED_IMAGES = 256
 
 
-@click.command(cls=Command)
-@model_argument
+@click.command(cls=_arguments.Command)
+@_arguments.model_argument
 @click.argument("output", metavar="OUT.tflite", type=Output(TFLITE))
-@dataset_option
-@data_dir_option
+@_arguments.dataset_option
+@_arguments.data_dir_option
 @click.option(
     "--tolerance",
     type=float,
@@ -54,11 +46,11 @@ VERIFIED_IMAGES = 256
 )
 @click.option(
     "--input-shape",
-    type=SHAPE,
+    type=_arguments.SHAPE,
     metavar="H,W,C",
     help="Size of an image, such as 96,96,3, where the model has an unknown size.",
 )
-@trust_option
+@_arguments.trust_option
 @json_option
 def convert(
     model: Path,
@@ -86,12 +78,12 @@ def convert(
     show(result.to_dict(), report, result.table())
 
 
-@click.command(cls=Command)
-@click.argument("file", type=tflite_file)
+@click.command(cls=_arguments.Command)
+@click.argument("file", type=_arguments.tflite_file)
 @click.option(
     "--against",
     metavar="OTHER.tflite",
-    type=tflite_file,
+    type=_arguments.tflite_file,
     help="Show how FILE differs from this one.",
 )
 @plot_option("Plot binary and float work, and the float operations of FILE.")

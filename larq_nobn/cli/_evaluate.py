@@ -13,13 +13,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._names import SPLITS
 from .._scores import Scores
-from ._arguments import (
-    Command,
-    data_dir_option,
-    dataset_option,
-    model_argument,
-    trust_option,
-)
+from . import _arguments
 from ._console import pairs, percent, progress, show
 from ._models import Images, is_lite, lite_predictor, open_any, statistics_images
 from ._outputs import json_option, plot_option
@@ -29,9 +23,9 @@ from ._package import data, diagnostics, keras, population, training
 _WRITTEN, _MISTAKES = 200, 24
 
 
-@click.command(cls=Command)
-@model_argument
-@dataset_option
+@click.command(cls=_arguments.Command)
+@_arguments.model_argument
+@_arguments.dataset_option
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -50,8 +44,8 @@ _WRITTEN, _MISTAKES = 200, 24
 )
 @plot_option("Plot the confusion matrix.")
 @plot_option("Plot the misclassified images with the highest loss.", "--mistakes")
-@data_dir_option
-@trust_option
+@_arguments.data_dir_option
+@_arguments.trust_option
 @json_option
 def evaluate(
     model: Path,

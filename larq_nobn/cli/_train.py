@@ -10,12 +10,7 @@ import click
 from click.core import ParameterSource
 
 from .._names import CACHES, STRATEGIES
-from ._arguments import (
-    SETTINGS,
-    Grouped,
-    recipe_option,
-    training_options,
-)
+from . import _arguments
 from ._console import initial_weights_shown, pairs, percent, stdout_console
 from ._errors import RUN
 from ._package import training
@@ -24,8 +19,8 @@ from ._package import training
 _OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
 
 
-@click.command(cls=Grouped)
-@training_options(recipe_option)
+@click.command(cls=_arguments.Grouped)
+@_arguments.training_options(_arguments.recipe_option)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -75,7 +70,7 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    chosen = {name: given.pop(name) for name in SETTINGS if name in given}
+    chosen = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
     for name in ("model", "normalization"):
         # Left out, these two follow from the recipe and from --init.
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:

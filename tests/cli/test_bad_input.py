@@ -534,8 +534,10 @@ runpy.run_module("larq_nobn", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", ["TypeError", "OSError", "SystemError"])
-@pytest.mark.parametrize(("name", "code"), SIGNALS)
+@pytest.mark.parametrize(
+    ("error", "name", "code"),
+    [("TypeError", "SIGINT", 130), ("OSError", "SIGTERM", 143)],
+)
 def test_native_code_may_lose_the_error_of_a_signal(
     name: str, code: int, error: str, place: Path
 ):
@@ -601,7 +603,6 @@ def run_program(site: str, place: Path, *line: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("line", "name", "code", "said"),
     [
-        ("--version", "SIGINT", 0, ""),
         ("--version", "SIGTERM", 0, ""),
         ("audit nothing.tflite", "SIGINT", 2, "Error: .* does not exist.*\n"),
     ],
@@ -616,8 +617,10 @@ def test_a_program_that_has_ended_is_not_stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["name == 'click'", IN_TENSORFLOW])
-@pytest.mark.parametrize(("name", "code"), SIGNALS)
+@pytest.mark.parametrize(
+    ("when", "name", "code"),
+    [("name == 'click'", "SIGINT", 130), (IN_TENSORFLOW, "SIGTERM", 143)],
+)
 def test_a_program_is_stopped_while_it_imports(
     name: str, code: int, when: str, place: Path
 ):
@@ -653,28 +656,28 @@ def test_a_signal_may_come_several_times(name: str, code: int, place: Path):
     assert not list((place / "new").iterdir())
 
 
-@pytest.mark.parametrize("name", ["nowhere", "loop", "file"])
-@pytest.mark.parametrize("below", ["", "/deep", "/deep/er"])
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "what", "name"),
     [
-        ("train --dataset digits --output", "a run"),
-        ("compare --dataset digits --output", "a comparison"),
-        ("compare --dataset digits --jobs 2 --output", "a comparison"),
-        ("demo --output", "a run"),
-        ("data cifar10 --data-dir", "a data set"),
+        ("train --dataset digits --output", "a run", "nowhere/deep/er"),
+        ("train --dataset digits --output", "a run", "loop"),
+        ("compare --dataset digits --output", "a comparison", "file/deep"),
+        ("compare --dataset digits --jobs 2 --output", "a comparison", "nowhere"),
+        ("demo --output", "a run", "file/deep"),
+        ("demo --output", "a run", "nowhere/deep"),
+        ("data cifar10 --data-dir", "a data set", "nowhere/deep"),
     ],
 )
 def test_a_link_that_leads_nowhere_is_no_folder(
-    line: str, what: str, name: str, below: str, invoke: Invoke, place: Path
+    line: str, what: str, name: str, invoke: Invoke, place: Path
 ):
     Path("nowhere").symlink_to("missing")
     Path("file").write_text("mine")
-    said = one_sentence(invoke(*line.split(), f"{name}{below}"))
-    print(said)
-    kind = "a file" if name == "file" else "a link that leads nowhere"
-    if "'file' is a file" not in said:  # which click has found
-        assert f"{name} is {kind}, but {what} needs a folder." in said
+    said = one_sentence(invoke(*line.split(), name))
+    kind = "a file" if "file" in name else "a link that leads nowhere"
+    assert f"{name} is {kind}, but {what} needs a folder." in said or (
+        f"{name.partition('/')[0]} is {kind}, but {what} needs a folder." in said
+    )
     assert not Path("missing").exists()
     assert Path("file").read_text() == "mine"
 

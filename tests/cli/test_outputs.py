@@ -279,48 +279,27 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "parameter"), PATHS, ids=[f"{n} {p.opts[0]}" for n, p in PATHS]
-)
-def test_nothing_may_be_empty(
-    name: str, parameter: click.Parameter, invoke: Invoke, place: Path
-):
+def test_nothing_may_be_empty_and_a_dash_is_no_file_name(invoke: Invoke, place: Path):
+    """`-` is standard output, where JSON can be printed."""
     before = contents(place)
-    for empty in ("", " "):
-        if isinstance(parameter, click.Argument):
-            lines = [[empty]]
-        else:
-            lines = [[parameter.opts[0], empty], [f"{parameter.opts[0]}={empty}"]]
-        for line in lines:
-            said = one_sentence(invoke(name, *line))
-            assert "is empty, as an unset shell variable is. Give it a value" in said
-            called = "An argument" if len(parameter.opts[0]) < 3 else parameter.opts[0]
-            if isinstance(parameter, click.Option):
-                assert said.startswith(f"Error: {called} is empty")
-    assert contents(place) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "parameter"), PATHS, ids=[f"{n} {p.opts[0]}" for n, p in PATHS]
-)
-def test_a_dash_is_no_file_name(
-    name: str, parameter: click.Parameter, invoke: Invoke, place: Path
-):
-    """It is standard output, where JSON can be printed."""
-    option = parameter.opts[0]
-    lines = [[option, "-"], [f"{option}=-"]]
-    if isinstance(parameter, click.Argument):
-        lines = [["-"], ["run", "-"], ["--", "-"]]
-    before = contents(place)
-    for line in lines:
-        result = invoke(name, *line)
+    for number, (name, parameter) in enumerate(PATHS):
+        option, empty = parameter.opts[0], ("", " ")[number % 2]
+        called = "An argument"
+        lines = [[empty], ["--", "-"] if number % 2 else ["-"]]
+        if isinstance(parameter, click.Option):
+            called = option if len(option) > 2 else called
+            lines = [[option, empty], [f"{option}=-"]]
+            if number % 2:
+                lines = [[f"{option}={empty}"], [option, "-"]]
+        said = one_sentence(invoke(name, *lines[0]))
+        assert said.startswith(f"Error: {called} is empty, as an unset shell variable")
+        result = invoke(name, *lines[1])
         if option == "--json":
             assert "is -, which means" not in result.output
         else:
-            assert "is -, which means standard output for --json" in (
-                one_sentence(result)
-            )
-            assert "Give it a name; a file that is called so is ./-." in result.stderr
+            said = one_sentence(result)
+            assert "is -, which means standard output for --json" in said
+            assert "Give it a name; a file that is called so is ./-." in said
     assert contents(place) == before
 
 
