@@ -14,7 +14,7 @@ from deploy.generated import KINDS, Generated
 from deploy.generated_layers import chance, one_of
 from larq_nobn._keras import dtype_policy, keras
 
-from . import tables
+from . import tables, users
 
 layers = keras.layers
 _SHAPES = (
@@ -123,6 +123,61 @@ class Network(Generated):
         self.x = layers.Add()([self.x, found])
         self.signed = False
 
+    def masked(self, draw: np.random.Generator) -> None:
+        """An input of ids with padding, and what does without the padding."""
+        ids = keras.Input((6,), dtype="int32")
+        self.inputs.append(ids)
+        x = layers.Embedding(11, 8, mask_zero=True)(ids)
+        for _ in range(draw.integers(1, 4)):
+            before = x
+            x = one_of(draw, tables.MASKED)(draw)(x)
+            if x.shape == before.shape and chance(draw, 0.2):
+                x = layers.Add()([before, x])
+        x = layers.Dense(self.channels)(one_of(draw, tables.READERS)(draw)(x))
+        found = layers.Reshape((1, 1, self.channels))(x)
+        self.x = layers.Add()([self.x, found])
+        self.signed = False
+
+    def adapted(self, draw: np.random.Generator) -> None:
+        """A layer that has seen data."""
+        data = draw.normal(1.0, 2.0, (16, *self.x.shape[1:])).astype(np.float32)
+        if chance(draw, 0.6):
+            layer = layers.Normalization(axis=one_of(draw, [-1, None]))
+            layer.adapt(data)
+            self.apply(layer)
+            return
+        bins = layers.Discretization(num_bins=one_of(draw, [2, 5]))
+        bins.adapt(data[..., 0])
+        channels = int(one_of(draw, [4, 8]))
+        self.x = layers.Embedding(5, channels)(bins(self.x[..., 0]))
+        self.signed = False
+
+    def own_sign(self, draw: np.random.Generator) -> None:
+        self.apply(users.sign(draw))
+        self.signed = True
+
+    def sign_shortcut(self, draw: np.random.Generator) -> None:
+        """A binary convolution whose shortcut is the sign that it reads."""
+        signs = lq.quantizers.SteSign()(self.x)
+        conv = lq.layers.QuantConv2D(
+            self.channels,
+            3,
+            padding="same",
+            pad_values=1.0 if min(self.size) < 3 else one_of(draw, [0.0, 1.0]),
+            input_quantizer=None,
+            kernel_quantizer="ste_sign",
+            kernel_constraint="weight_clip",
+            use_bias=False,
+        )
+        self.x, self.signed = layers.Add()([conv(signs), signs]), False
+        self.apply(layers.BatchNormalization())
+
+    def scaled_output(self, draw: np.random.Generator) -> None:
+        """An output that ends in a scale."""
+        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(self.x))
+        scale = one_of(draw, [2.0, -0.5, 255.0])
+        self.outputs.append(layers.Rescaling(scale, one_of(draw, [0.0, 1.0]))(x))
+
     def training_call(self, draw: np.random.Generator) -> None:
         layer = one_of(draw, tables.TRAINS)()
         self.x = (
@@ -148,6 +203,7 @@ _STEPS = (
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
     *["sequence", "vector", "crossed", "gate", "volume", "ids"],
+    *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
     *["twins", "ties", "two_sizes", "zero_gains"] * 2,
     "training_call",
 )

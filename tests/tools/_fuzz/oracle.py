@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
 
+from . import users
 from .networks import examples, latent, packed
 
 COUNT = 13  # examples; no map has a side of that
@@ -219,11 +220,21 @@ def _noting(layer: Any, call: Any, found: dict[Any, tuple[int, bool]]) -> Any:
     return noting
 
 
+def _bits(quantizer: Any) -> int:
+    """What a quantizer declares; 1 of a user's that declares nothing, and is one at 0.
+
+    What it gives of other numbers, its values tell.
+    """
+    declared = getattr(quantizer, "precision", None)
+    if declared is not None or quantizer is None:
+        return declared or 32
+    at_zero = np.unique(quantizer(tf.zeros((1, 1, 1, 4)))).tolist()
+    return 1 if at_zero in ([1.0], [0.0]) and quantizer is not users.almost else 32
+
+
 def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
-    if getattr(layer.kernel_quantizer, "precision", 32) != 1:
-        return {}
     quantizer = layer.input_quantizer
-    if getattr(quantizer, "precision", 1) != 1:
+    if _bits(layer.kernel_quantizer) != 1 or (quantizer and _bits(quantizer) != 1):
         return {}
     steady = np.asarray(inputs if quantizer is None else quantizer(inputs))
     values = np.unique(steady)

@@ -14,6 +14,8 @@ from deploy import generated_layers as shared
 from deploy.generated_layers import chance, made, one_of
 from larq_nobn._keras import keras
 
+from . import users
+
 layers = keras.layers
 _ACTIVATIONS = (*[None] * 6, "relu", "relu6", "tanh", "softplus", "hard_sigmoid")
 _FILTERS = (1, 2, 3, 4, 6, 8, 8, 16, 16, 32, 33, 64)
@@ -51,13 +53,17 @@ class Holder(layers.Layer):
 
 
 def activation_quantizer(draw):
-    """For inputs: mostly a sign, or one of few bits, or none."""
+    """For inputs: mostly a sign, one of few bits or of the user's, or none."""
+    if chance(draw, 0.1):
+        return users.input_quantizer(draw)
     if chance(draw, 0.75):
         return made(draw, shared.SIGNS)
     return one_of(draw, _OTHER_INPUTS)(draw)
 
 
 def kernel_quantizer(draw):
+    if chance(draw, 0.1):
+        return users.kernel_quantizer(draw)
     if chance(draw, 0.8):
         return made(draw, shared.BINARY_KERNELS)
     return one_of(draw, _OTHER_KERNELS)(draw)
@@ -335,6 +341,29 @@ SEQUENCES = (
     lambda draw: layers.Permute((2, 1)),
     lambda draw: layers.ReLU(),
     lambda draw: own.LeakyIntegrateAndFire(),
+)
+
+# From masked sequences to sequences, which may be masked.
+MASKED = (
+    lambda draw: lq.layers.QuantDense(8, **_quantized(draw)),
+    lambda draw: lq.layers.QuantDense(8, activation="ste_sign", **_quantized(draw)),
+    lambda draw: lq.layers.QuantConv1D(8, 1, **_quantized(draw)),
+    lambda draw: layers.Dense(8, activation=one_of(draw, _ACTIVATIONS)),
+    lambda draw: layers.BatchNormalization(),
+    lambda draw: layers.LayerNormalization(),
+    lambda draw: layers.Dropout(0.1),
+    lambda draw: layers.ReLU(),
+    lambda draw: layers.Identity(),
+    lambda draw: own.RPReLU(),
+    lambda draw: made(draw, shared.SIGNS),
+)
+# From masked sequences to vectors.
+READERS = (
+    lambda draw: layers.GlobalAveragePooling1D(),
+    lambda draw: layers.GlobalAveragePooling1D(),
+    lambda draw: layers.GlobalMaxPooling1D(),
+    lambda draw: layers.SimpleRNN(4),
+    lambda draw: layers.GRU(4),
 )
 
 # From vectors to vectors.

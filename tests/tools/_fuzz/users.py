@@ -1,0 +1,118 @@
+"""Quantizers and signs that users write themselves: right ones, and almost right.
+
+What is right calls Larq's sign inside, where the oracle sees how near 0 its input is.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import larq as lq
+import tensorflow as tf
+from deploy.generated_layers import one_of
+from larq_nobn._keras import keras
+
+layers = keras.layers
+
+
+@tf.custom_gradient
+def straight_through(x):
+    return lq.math.sign(x), lambda upstream: upstream
+
+
+def spelled(x):
+    return 2.0 * tf.cast(lq.math.sign(x) > 0, x.dtype) - 1.0
+
+
+def tanh_gradient(x):
+    return tf.stop_gradient(lq.math.sign(x) - tf.tanh(x)) + tf.tanh(x)
+
+
+def step(x):
+    return tf.cast(lq.math.sign(-x) < 0, x.dtype)
+
+
+class Called:
+    """A quantizer that is no layer."""
+
+    def __call__(self, x):
+        return lq.math.sign(2.0 * x)
+
+
+@keras.utils.register_keras_serializable("fuzz")
+class OwnSign(lq.quantizers.Quantizer):
+    """A quantizer that declares its precision."""
+
+    precision = 1
+
+    def call(self, inputs):
+        return spelled(inputs)
+
+
+@keras.utils.register_keras_serializable("fuzz")
+class SignLayer(layers.Layer):
+    """A layer that declares nothing."""
+
+    def call(self, inputs):
+        return straight_through(inputs)
+
+
+def almost(x):
+    return tf.sign(x)
+
+
+def above(x):
+    return tf.where(x > 0, tf.ones_like(x), -tf.ones_like(x))
+
+
+def centered(x):
+    return lq.math.sign(x - tf.reduce_mean(x, -1, keepdims=True))
+
+
+def halved(x):
+    return 0.5 * lq.math.sign(x)
+
+
+def eight_bits(x):
+    return tf.quantization.fake_quant_with_min_max_args(x)
+
+
+def mean_sign(x):
+    return tf.reduce_mean(tf.abs(x), [0, 1], keepdims=True) * lq.math.sign(x)
+
+
+_RIGHT = (
+    lambda: straight_through,
+    lambda: spelled,
+    lambda: functools.partial(lq.quantizers.ste_sign, clip_value=1.5),
+    Called,
+    OwnSign,
+    SignLayer,
+)
+_ALMOST = (
+    *(lambda: almost, lambda: above, lambda: centered, lambda: halved),
+    lambda: eight_bits,
+)
+
+
+def input_quantizer(draw):
+    return one_of(draw, (*_RIGHT * 2, *_ALMOST, lambda: tanh_gradient, lambda: step))()
+
+
+def kernel_quantizer(draw):
+    kinds = (*_RIGHT, lambda: mean_sign, lambda: almost, lambda: halved)
+    return one_of(draw, (*kinds, lambda: eight_bits))()
+
+
+def sign(draw):
+    """A layer that is a sign, and one that is almost one."""
+    functions = (straight_through, spelled, tanh_gradient, almost, above)
+    function = one_of(draw, functions)
+    kinds = (
+        lambda: layers.Activation(function),
+        lambda: layers.Lambda(function),
+        lambda: layers.Lambda(lambda x: lq.math.sign(x)),
+        OwnSign,
+        SignLayer,
+    )
+    return one_of(draw, kinds)()
