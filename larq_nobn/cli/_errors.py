@@ -49,7 +49,8 @@ class CliError(click.ClickException):
         self, message: str, exit_code: int = 2, prefix: str = "Error: "
     ) -> None:
         super().__init__(sentence(message))
-        self.exit_code, self._prefix = exit_code, prefix
+        self.exit_code = exit_code  # type: ignore[misc]  # of one error, not of all
+        self._prefix = prefix
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""
