@@ -44,6 +44,10 @@ from .lite import (
 )
 
 _layers = keras.layers
+_GELU = (
+    " GELU has a form without it: lambda x: tf.nn.gelu(x, approximate=True) as the "
+    "activation, which differs by less than 0.001."
+)
 
 
 # --- a model whose layers can be read
@@ -305,7 +309,7 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
             raise ConversionError(
                 f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
                 f"{kind}, which TensorFlow Lite does not have. Write the layer with "
-                "other functions, in float32."
+                f"other functions, in float32.{_GELU * op.op.startswith('Erf')}"
             )
         if has_lost_bias(op):
             raise ConversionError(

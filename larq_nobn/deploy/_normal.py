@@ -17,6 +17,7 @@ from ..graph import (
     Call,
     Graph,
     LayerError,
+    Operation,
     inputs_of,
     is_function,
     is_identity,
@@ -41,7 +42,8 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
     among them: the converter would merge them, too, and a file would have fewer binary
     convolutions than were counted. A binary layer that is called on maps of several
     shapes, or after different signs, becomes one for each call, since each call is
-    rewritten in its own way.
+    rewritten in its own way. A layer whose name is that of a part of another, as `a/1`
+    is of `a`, gets another name.
 
     Arguments:
         model: A functional model without models inside.
@@ -58,8 +60,10 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
         for own, other in zip(*ends, strict=True):
             graph = graph.with_edge(own, other)
         graph = graph.with_calls({label: []})
+    renamed = _renamed(graph.calls)
+    graph = graph.with_calls(renamed)
     apart = _apart(graph.calls)
-    if not merged and not apart:
+    if not merged and not apart and not renamed:
         return model, []
     return to_keras(graph.with_calls(apart)), merged
 
@@ -67,6 +71,30 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
 def given_name(name: str) -> str:
     """The name in the given model of a layer that was made for one of several calls."""
     return _USE.sub("", name)
+
+
+def _renamed(found: Sequence[Call]) -> dict[str, list[Call]]:
+    """Calls of layers of other names, in the place of those that name parts of others."""
+    names = {call.name: call.operation for call in found}
+    new: dict[str, Operation] = {}
+    for name, operation in names.items():
+        parts = name.split("/")
+        if any("/".join(parts[:n]) in names for n in range(1, len(parts))):
+            other = "_".join(parts)
+            while other in names or any(x.name == other for x in new.values()):
+                other += "_"
+            new[name] = replace(operation, name=other)
+    return {
+        call.label: [
+            call._replace(
+                label=own.name + call.label.removeprefix(call.name),
+                name=own.name,
+                operation=own,
+            )
+        ]
+        for call in found
+        if (own := new.get(call.name)) is not None
+    }
 
 
 def _apart(found: Sequence[Call]) -> dict[str, list[Call]]:

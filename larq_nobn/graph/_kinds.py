@@ -258,9 +258,7 @@ class Function(NamedTuple):
 
 
 _PLAIN = Function(elementwise=True)
-# As good as infinite.
-_INFINITE = 1e9
-RECTIFIED = (0.0, _INFINITE)
+RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite computes these with the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = _PLAIN._replace(gate=True)
@@ -410,7 +408,7 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
         return function_traits(layer.activation).bounds
     if type(layer) is not _layers.ReLU or layer.negative_slope or layer.threshold:
         return None
-    return 0.0, _INFINITE if layer.max_value is None else float(layer.max_value)
+    return 0.0, float("inf" if layer.max_value is None else layer.max_value)
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:

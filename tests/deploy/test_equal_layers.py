@@ -268,3 +268,19 @@ def test_a_sign_that_bears_the_name_of_a_merged_layer(tmp_path):
     report, off = compared(model, tmp_path, allow_float=True)
     assert report.verify["exact_share"] == 1
     assert max(off) < 1e-4
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("names", [("a", "a/1"), ("a/1", "a"), ("a", "a/1", "a_1")])
+def test_names_like_those_of_parts_are_names_like_others(names, groups, tmp_path):
+    inputs = keras.Input(SHAPE)
+    x = inputs
+    for name in names:
+        parts = groups if name == "a" else 1
+        x = layers.BatchNormalization()(binary_conv(8, name=name, groups=parts)(x))
+    model = scrambled(keras.Model(inputs, layers.GlobalAveragePooling2D()(x)))
+    report, off = compared(model, tmp_path)
+    assert report.not_prepared is None
+    assert report.lce_bconv2d == len(names) + groups - 1
+    assert report.verify["exact_share"] == 1
+    assert max(off) < 1e-4

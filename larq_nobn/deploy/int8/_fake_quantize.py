@@ -278,6 +278,8 @@ def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
     if total.operation.kind is not _layers.Add:
         return None
     for summand in total.reads:
+        if sum(x is summand for x in tf.nest.flatten(total.inputs)) > 1:
+            continue  # in x + x, what is added to x counts twice
         maker = graph.producer(summand)
         if (
             maker is not None

@@ -56,8 +56,13 @@ def total(terms: Sequence[Moments]) -> Moments:
     )
 
 
+# As good as infinite.
+_FAR = 1e9
+
+
 def clipped(x: Moments, low: float, high: float) -> Moments:
     """Of normal values between two bounds, such as those of a ReLU."""
+    low, high = max(low, -_FAR), min(high, _FAR)
     deviation = np.sqrt(np.maximum(x.variance, 1e-12))
     ends = [(bound - x.mean) / deviation for bound in (low, high)]
     density = [np.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends]

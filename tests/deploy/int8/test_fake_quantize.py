@@ -220,6 +220,17 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
 
 
 @pytest.mark.parametrize(
+    "double", [lambda x: keras.layers.Add()([x, x]), lambda x: x + x]
+)
+def test_a_shift_of_what_is_added_to_itself_counts_once(double):
+    inputs = keras.Input((8, 8, 3))
+    x = double(keras.layers.Conv2D(4, 3)(inputs))
+    model = scrambled(keras.Model(inputs, nobn.layers.RPReLU()(x)))
+    quantized = fake_quantize(model, X, verify=False)
+    assert_allclose(without_rounding(quantized, X), model(X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     "build, data, message",
     [
         (lambda: "model.keras", X, "'model.keras' is not a Keras model"),

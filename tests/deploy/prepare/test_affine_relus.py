@@ -20,6 +20,7 @@ RELUS = {
 }
 OTHERS = {
     "bounded": lambda: _layers.ReLU(6.0, name="relu"),
+    "bounded far away": lambda: _layers.ReLU(1e9, name="relu"),
     "leaky": lambda: _layers.ReLU(negative_slope=0.5, name="relu"),
     "threshold": lambda: _layers.ReLU(threshold=0.5, name="relu"),
 }
