@@ -74,7 +74,7 @@ def given_name(name: str) -> str:
 
 
 def _renamed(found: Sequence[Call]) -> dict[str, list[Call]]:
-    """Calls of layers of other names, in the place of those that name parts of others."""
+    """Calls of layers of other names, where a name is that of a part of another."""
     names = {call.name: call.operation for call in found}
     new: dict[str, Operation] = {}
     for name, operation in names.items():

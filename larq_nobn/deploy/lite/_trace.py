@@ -19,7 +19,7 @@ from ...graph import UNWRAP, raised_by
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
-from ._lce_faults import dependent
+from ._lce_faults import dependent, softplus_bounded
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -126,7 +126,7 @@ class Trace:
         traced = tf.function(lambda *inputs: inference(model)(inputs))
         tracing = partial(raised_by, model, "cannot be traced", kind=ConversionError)
         with quiet():
-            with unfused(), tracing():
+            with unfused(), softplus_bounded(), tracing():
                 concrete = traced.get_concrete_function(*io.inputs)
             _check_inference(concrete.graph.as_graph_def(), model)
             with tracing():  # of states that are no variables

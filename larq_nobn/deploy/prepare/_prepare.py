@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 
 import larq as lq
-import tensorflow as tf
 
 from ..._keras import dtype_policy, keras
 from ...graph import Graph, LayerError, ModelError, to_keras
-from ...layers import FakeQuantization
 from ...rewrites import (
     Rule,
     everywhere,
@@ -88,7 +86,6 @@ def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
     for rewrite in PASSES:
         graph = rewrite(graph)
     prepared = built(graph)
-    _bound_softplus(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 
@@ -147,34 +144,3 @@ def _readable(model: keras.Model) -> Iterator[None]:
             if isinstance(error, LayerError) and _is_in_other_type(model):
                 more = " It computes in float32 there: remove casts to other types."
             raise UnreadableError(f"{error}{more}") from error
-
-
-# Of more, softplus is the number itself in float32, and far less than exp can bear.
-_LARGE = 80.0
-_NEXT = 1 + 2.0**-23  # the number next to 1
-
-
-def _bound_softplus(prepared: keras.Model) -> None:
-    """Writes softplus so that files compute it of any number, in place.
-
-    In a file it is log(1 + exp(x)): exp(89) is more than float32 can represent, and of
-    1 + exp(-12) a hundredth of exp(-12) is lost. Not in one of int8, where the
-    converter would round its input to the range that is noted for its output.
-    """
-    layers = [part for x in prepared.layers for part in x._flatten_layers()]
-    if any(isinstance(layer, FakeQuantization) for layer in layers):
-        return
-    for layer in layers:
-        for name in ("activation", "last"):
-            if vars(layer).get(name) is keras.activations.softplus:
-                setattr(layer, name, bounded_softplus)
-
-
-def bounded_softplus(x: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(x)), with an exp of 80 at most, and exact where that is next to 1.
-
-    What 1 + y has lost of a small y, log(1 + y) times y / ((1 + y) - 1) has again.
-    """
-    y = tf.exp(tf.minimum(x, _LARGE))
-    more = tf.maximum(1 + y, _NEXT)
-    return tf.maximum(x, tf.math.log(more) * (y / (more - 1)))

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 from deploy.nets import chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy import convert, fake_quantize
+from larq_nobn.deploy import audit, convert, fake_quantize
 from larq_nobn.deploy.lite import Runner
+from larq_nobn.deploy.lite._lce_faults import bounded_softplus, softplus_bounded
 from larq_nobn.deploy.prepare import prepare
-from larq_nobn.deploy.prepare._prepare import bounded_softplus
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -21,7 +21,7 @@ def test_it_is_softplus():
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("activation", ["softplus", tf.nn.softplus])
+@pytest.mark.parametrize("activation", ["softplus", tf.math.softplus])
 def test_files_compute_small_ones_too(activation, tmp_path):
     """Where the largest of a channel is 1e-6, and rounding beside 1 is 6e-8."""
     start = keras.Input((4, 4, 2))
@@ -39,7 +39,8 @@ def test_files_compute_small_ones_too(activation, tmp_path):
 def inputs_of(kind, model):
     """What kinds of operations stand before one, wherever in the model it is."""
     spec = tf.TensorSpec((1, 8, 8, 3))
-    graph = tf.function(model).get_concrete_function(spec).graph
+    with softplus_bounded():
+        graph = tf.function(model).get_concrete_function(spec).graph
     found = [op for op in graph.get_operations() if op.type == kind]
     return [op.inputs[0].op.type for op in found]
 
@@ -52,7 +53,46 @@ def test_every_one_of_a_network_is_bounded():
     assert inputs_of("Exp", prepare(model)) == ["Minimum"] * (2 + 4)
 
 
-def test_none_is_where_ranges_are_noted():
+class Own(layers.Layer):
+    """A layer of the user's, whose operations nobody reads."""
+
+    def call(self, x):
+        return tf.math.log_sigmoid(x) + tf.math.softplus(2 * x)
+
+
+def opaque(x):
+    return layers.Lambda(lambda x: tf.math.softplus(x))(x)
+
+
+class Subclassed(keras.Model):
+    """Converted from its trace."""
+
+    def call(self, x):
+        return tf.nn.softplus(x)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    "function, exact",
+    [
+        (tf.math.softplus, lambda x: np.logaddexp(x, 0)),
+        (tf.math.log_sigmoid, lambda x: -np.logaddexp(-x, 0)),
+        (opaque, lambda x: np.logaddexp(x, 0)),
+        (Own(), lambda x: np.logaddexp(2 * x, 0) - np.logaddexp(-x, 0)),
+        (Subclassed(), lambda x: np.logaddexp(x, 0)),
+    ],
+)
+def test_files_compute_any_of_them_of_large_numbers(function, exact, tmp_path):
+    start = keras.Input((6,))
+    model = keras.Model(start, function(start))
+    convert(model, tmp_path / "net.tflite", allow_float=True)
+    x = np.float32([[-1e5, -100, -1, 1, 100, 1e5]])
+    found = Runner(tmp_path / "net.tflite")(x)
+    assert_allclose(found, exact(x.astype(np.float64)), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.convert
+def test_none_is_in_int8_where_ranges_are_noted(tmp_path):
     model = fake_quantize(chain(layers.Activation("softplus"), *head()), images(4))
-    (before,) = inputs_of("Softplus", prepare(model))
-    assert before != "Minimum"
+    convert(model, tmp_path / "net.tflite", int8=True, allow_float=True)
+    assert "MINIMUM" not in audit(tmp_path / "net.tflite").ops
