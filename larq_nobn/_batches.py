@@ -12,18 +12,50 @@ from ._errors import InvalidValue
 from ._keras import keras
 
 
-def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, Any]]:
+def batches(
+    data: Any, size: int, several: bool = False, most: int | None = None
+) -> Iterator[tuple[Any, Any]]:
     """Yields examples and labels batch by batch; labels are None where there are none.
 
     Arguments:
-        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either.
-        size: Examples per batch of arrays; data sets keep their own batches.
+        data: An array, `(x, y)`, or batches of either: a `tf.data.Dataset`, a
+            `keras.utils.Sequence`, or, where only some are read, a generator.
+        size: Examples per batch of arrays; batches stay as they are.
         several: Whether x is a list or dict of arrays, one per input of a model.
+        most: How many examples are read at least, if there are so many; None for all.
 
     Raises:
-        ValueError: If arrays differ in length.
+        ValueError: If arrays differ in length, or all are wanted of what never ends.
     """
+    given = _batches(data, size, several, endless=most is not None)
+    count = 0
+    for x, y in given:
+        yield x, y
+        count += len(tf.nest.flatten(x)[0])
+        if most is not None and count >= most:
+            return
+
+
+def _batches(
+    data: Any, size: int, several: bool, endless: bool
+) -> Iterator[tuple[Any, Any]]:
     if isinstance(data, tf.data.Dataset):
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY and not endless:
+            raise InvalidValue(
+                "data is a tf.data.Dataset without an end. Give it one by .take(), or "
+                "leave out .repeat()."
+            )
+        yield from map(_pair, data)
+        return
+    if isinstance(data, keras.utils.Sequence):  # which goes round for ever
+        yield from (_pair(data[number]) for number in range(len(data)))
+        return
+    if isinstance(data, Iterator):
+        if not endless:
+            raise InvalidValue(
+                "data is a generator, of which no end is known. Pass arrays, a "
+                "keras.utils.Sequence or a tf.data.Dataset."
+            )
         yield from map(_pair, data)
         return
     x, y = _pair(data)
@@ -54,23 +86,17 @@ def _pair(data: Any) -> tuple[Any, Any]:
 
 
 def model_batches(
-    model: keras.Model, data: Any, size: int
+    model: keras.Model, data: Any, size: int, most: int | None = None
 ) -> Iterator[tuple[list[tf.Tensor], Any]]:
     """Yields the inputs of a functional model in its order, and labels, as `batches`.
 
     Raises:
         ValueError: If the data does not fit the inputs, contains no example, or never
-            ends.
+            ends though all of it is wanted.
     """
-    endless = tf.data.INFINITE_CARDINALITY
-    if isinstance(data, tf.data.Dataset) and data.cardinality() == endless:
-        raise InvalidValue(
-            "data is a tf.data.Dataset without an end. Give it one by .take(), or "
-            "leave out .repeat()."
-        )
     wanted = [tuple(given.shape[1:]) for given in model.inputs]
     empty = True
-    for x, y in batches(data, size, several=len(wanted) > 1):
+    for x, y in batches(data, size, len(wanted) > 1, most):
         parts = _parts(model, x)
         shapes = [tuple(part.shape[1:]) for part in parts]
         if not _fit(shapes, wanted):

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+# Of 8 bits, which are the coarsest; bfloat16 has steps of 1/256 below 1, too.
+_STEP = 1 / 256
+
 
 def as_logits(outputs: np.ndarray) -> np.ndarray:
-    """Our networks end in logits; models from elsewhere may end in a softmax."""
-    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3):
-        return np.log(np.maximum(outputs, 1e-12))
+    """Our networks end in logits; models from elsewhere may end in a softmax.
+
+    Each probability may be rounded to a step of 1/256. What is 0 then counts as half of
+    a step.
+    """
+    rounded = np.array_equal(outputs, np.round(outputs / _STEP) * _STEP)
+    off = max(4e-3, outputs.shape[1] * _STEP / 2 if rounded else 0.0)
+    inside = ((outputs >= 0) & (outputs <= 1)).all()
+    if inside and (np.abs(outputs.sum(1) - 1) <= min(off, 0.5)).all():
+        return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))
     return outputs
 
 

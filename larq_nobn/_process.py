@@ -32,7 +32,8 @@ def _is_command() -> bool:
     if script == "-m":  # which becomes a path once the module is found
         at = sys.orig_argv.index("-m") + 1 if "-m" in sys.orig_argv else 0
         return sys.orig_argv[at : at + 1] == [_PACKAGE]
-    return script in sys.orig_argv and Path(script).stem == _PROGRAM
+    name = Path(script)  # of a user's own script, it ends in .py
+    return script in sys.orig_argv and name.stem == _PROGRAM and name.suffix != ".py"
 
 
 class _Late(ModuleType):

@@ -79,6 +79,14 @@ def test_import_alone_is_enough_and_light():
 MISSING = "larq_nobn._errors.MissingPackage: "
 
 
+@pytest.mark.slow
+def test_a_script_may_have_the_name_of_the_command(tmp_path):
+    script = tmp_path / "larq-nobn.py"
+    script.write_text("import larq_nobn as nobn\nprint(nobn.quantizers.ReCU().tau)")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "0.85"), done.stderr
+
+
 def assert_refused(said, start):
     assert said.startswith(f"{MISSING}{start}")
     assert said.endswith(

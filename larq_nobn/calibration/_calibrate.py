@@ -53,9 +53,9 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     Arguments:
         model: A built functional or Sequential model without batch norm, which may
             contain others; changed in place, or left as it was if anything fails.
-        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, prepared
-            as for training; x is a list or a dict for a model of several inputs. Labels
-            play no part.
+        data: An array, `(x, y)`, or batches of either, prepared as for training: a
+            `tf.data.Dataset`, a `keras.utils.Sequence` or a generator. x is a list or a
+            dict for a model of several inputs. Labels play no part.
         examples: How many of the first examples to take, 1 or more. The maps of all of
             them are held in memory, a few at a time.
 
@@ -116,9 +116,7 @@ def _inputs(model: keras.Model, data: Any, examples: int) -> list[Value]:
     """The first examples, in parts."""
     parts: list[list[tf.Tensor]] = []
     left = examples
-    for tensors, _ in model_batches(model, data, _PART):
+    for tensors, _ in model_batches(model, data, _PART, examples):
         parts.append([tensor[:left] for tensor in tensors])
         left -= len(parts[-1][0])
-        if not left:
-            break
     return [Value(list(one)) for one in zip(*parts, strict=True)]

@@ -133,7 +133,13 @@ class _Seen:
         self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
     ) -> None:
         """Looks at a batch."""
-        if not len(self.confusion.counts) and len(self._names) == outputs.shape[1]:
+        if not len(self.confusion.counts) and self._names:
+            if len(self._names) != outputs.shape[1]:
+                raise InvalidValue(
+                    f"The model has {outputs.shape[1]} classes, whose names are not "
+                    f"known, and the images are of {len(self._names)}. Name the run "
+                    "folder, which contains the names, or images of all classes."
+                )
             self.confusion = diagnostics.ConfusionMatrix(self._names)
         self.confusion.update(labels, outputs)
         self.mistakes.update(images, labels, outputs)

@@ -107,7 +107,8 @@ class Dataset:
 
         Arguments:
             data: (train, test) or (train, validation, test): each (images, labels) as
-                arrays, bytes or normalized floats, or each a `tf.data.Dataset`.
+                arrays, bytes or normalized floats, or each a `tf.data.Dataset`. Labels
+                are numbers or names of classes, or one-hot.
             image_size: Height and width, or one number for both; None keeps them.
             validation: Fraction of the training images that make up the validation
                 split.
@@ -256,7 +257,7 @@ class Dataset:
                 part of each batch, as an element of its own, and the others' parts are
                 not read.
             limit: Use at most this many examples: the first of each class in equal
-                numbers (ImageNet: simply the first). None: all.
+                numbers (ImageNet and `tf.data`: simply the first). None: all.
             like: Makes images what a network takes that was trained on another data
                 set: of that size, number of channels, mean and standard deviation, with
                 the labels of its class names. None: those of this data set.
@@ -283,7 +284,8 @@ class Dataset:
         else:
             check_flag("augment", augment)
         check_flag("reflect", reflect)
-        shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
+        if shuffle is not None:
+            check_flag("shuffle", shuffle)
         check_bounds("mixup", mixup)
         seed = int(check_bounds("seed", seed))
         epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
@@ -296,7 +298,13 @@ class Dataset:
         check_choice("cache", cache, CACHES)
         self._check_applies(split, augment, mixup, reflect)
         if isinstance(self._images, Streams):
-            return self._images.batches(split, batch_size, share, step)
+            if shuffle:
+                raise InvalidValue(
+                    "shuffle=True does not apply to a tf.data.Dataset. Leave it out, "
+                    "and shuffle the data set."
+                )
+            return self._images.batches(split, batch_size, share, step, limit)
+        shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
         if isinstance(self._images, ImageNet):

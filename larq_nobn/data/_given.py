@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,28 @@ from ._batches import Share, cut, prefetched
 from ._images import InMemory, Shape, described, remembered
 from ._source import Arrays, statistics
 
+# So many labels are read at once.
+_LABELS = 1024
+
 
 class Given(InMemory):
     """Arrays of a caller: bytes, or floats that are taken as they are.
 
     The parts are `train`, `test`, and `validation` if there is one: images (N, height,
-    width, channels) or (N, height, width), and labels.
+    width, channels) or (N, height, width), and labels: numbers or names of classes,
+    (N,) or (N, 1), or one-hot rows (N, classes).
     """
 
     name = GIVEN
 
     def __init__(self, parts: dict[str, Any], validation: float) -> None:
-        given = {split: _arrays(split, part) for split, part in parts.items()}
+        pairs = {split: _pair(split, part) for split, part in parts.items()}
+        labels = {split: y for split, (_, y) in pairs.items()}
+        self.class_names = names_of(labels)
+        given = {
+            split: _arrays(split, x, class_numbers(y, self.class_names, 1))
+            for split, (x, y) in pairs.items()
+        }
         super().__init__(given.__getitem__, validation)
         train = given["train"].images
         for split, part in given.items():
@@ -41,7 +52,6 @@ class Given(InMemory):
                 f"data contains a validation split, so validation={validation} does "
                 "not apply. Leave it out."
             )
-        self.class_names = names_of(p.labels.numpy() for p in given.values())
         self._splits = {*given, *(["validation"] if validation else [])}
         self._normalized = train.dtype.is_floating
 
@@ -68,18 +78,101 @@ class Given(InMemory):
         return self.part(split)
 
 
-def names_of(labels: Any) -> tuple[str, ...]:
-    """Returns the numbers of the classes as names, if there are enough."""
-    classes = 1 + max(int(each.max()) for each in labels)
-    if classes < 2:
+def names_of(
+    labels: Mapping[str, np.ndarray], given: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Returns the names of the classes of some labels, or their numbers as names.
+
+    Arguments:
+        labels: Of each split, as they were given.
+        given: Names of the classes by number, if they are known.
+
+    Raises:
+        ValueError: If they are neither numbers nor names of classes nor one-hot, or
+            there are not enough of them.
+    """
+    kinds = {_check_labels(*each) for each in labels.items()}
+    if len(kinds) > 1:
+        raise InvalidValue(
+            f"data contains labels as {' and as '.join(sorted(kinds))}. Give all of "
+            "the same kind."
+        )
+    if kinds == {"names"}:
+        names = tuple(sorted({_text(x) for y in labels.values() for x in np.ravel(y)}))
+    else:
+        classes = max(_count_classes(y) for y in labels.values())
+        images = sum(map(len, labels.values()))
+        if classes > max(images, len(given or ())):
+            raise InvalidValue(
+                f"data contains labels up to {classes - 1} of {images} images. Labels "
+                "are numbers of classes from 0: give np.unique(labels, "
+                "return_inverse=True)[1], or names."
+            )
+        names = tuple(map(str, given or range(classes)))
+        if len(names) < classes:
+            raise InvalidValue(
+                f"data contains labels up to {classes - 1}, but names only "
+                f"{len(names)} classes. Name all of them."
+            )
+    if len(names) < 2:
         raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
             "more."
         )
-    return tuple(map(str, range(classes)))
+    return names
 
 
-def _arrays(split: str, part: Any) -> Arrays:
+def class_numbers(labels: Any, names: Sequence[str], rank: int) -> tf.Tensor:
+    """Returns the numbers of classes, int64.
+
+    Arguments:
+        labels: As they were given, and checked.
+        names: Of the classes.
+        rank: That of labels which are numbers: 0 for a single one.
+    """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank > rank and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.dtype == tf.string:
+        same = labels[..., tf.newaxis] == tf.constant(names)
+        return tf.argmax(tf.cast(same, tf.int32), -1)
+    return tf.cast(
+        tf.argmax(labels, -1) if labels.shape.rank > rank else labels, tf.int64
+    )
+
+
+def _check_labels(split: str, labels: np.ndarray) -> str:
+    """Returns what kind of labels they are."""
+    column = labels.ndim == 2 and labels.shape[1] == 1
+    if not len(labels):
+        raise InvalidValue(f"data contains no {split} images. Give some.")
+    if (labels.ndim == 1 or column) and all(
+        isinstance(x, (str, bytes)) for x in labels.flat
+    ):
+        return "names"
+    whole = labels.dtype.kind in "biuf" and np.array_equal(labels, np.floor(labels))
+    if whole and labels.min() >= 0 and (labels.ndim == 1 or column):
+        return "numbers"
+    if whole and labels.ndim == 2 and labels.min() >= 0 and (labels.sum(1) == 1).all():
+        return "one-hot rows"
+    raise InvalidValue(
+        f"data contains {split} labels of {labels.dtype} and shape {labels.shape}. "
+        "Give whole numbers from 0 or names of classes, (N,), or one-hot rows, (N, "
+        "classes)."
+    )
+
+
+def _count_classes(labels: np.ndarray) -> int:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return int(labels.shape[1])
+    return 1 + int(labels.max())
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(part, (tuple, list)) or len(part) != 2:
         raise InvalidType(
             f"data contains {type(part).__name__} for the {split} images. Give "
@@ -88,14 +181,15 @@ def _arrays(split: str, part: Any) -> Arrays:
     images, labels = (np.asarray(each) for each in part)
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
+    if images.ndim != 4 or labels.ndim not in (1, 2) or len(images) != len(labels):
         raise InvalidValue(
             f"data contains {split} images of shape {images.shape} and labels of shape "
             f"{labels.shape}. Give (N, height, width, channels) and (N,)."
         )
-    if not len(images):
-        raise InvalidValue(f"data contains no {split} images. Give some.")
+    return images, labels
+
+
+def _arrays(split: str, images: np.ndarray, labels: tf.Tensor) -> Arrays:
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
             raise InvalidType(
@@ -103,13 +197,8 @@ def _arrays(split: str, part: Any) -> Arrays:
                 "or floats that need no more preparation."
             )
         images = images.astype(np.float32)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise InvalidValue(
-            f"data contains {split} labels of {labels.dtype}, the least being "
-            f"{labels.min()}. Give whole numbers from 0."
-        )
     with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), tf.constant(labels.astype(np.int64)))
+        return Arrays(tf.constant(images), tf.identity(labels))
 
 
 class Streams:
@@ -125,19 +214,24 @@ class Streams:
         self._parts = {split: _checked(split, part) for split, part in parts.items()}
         shapes = {s: tuple(p.element_spec[0].shape[-3:]) for s, p in parts.items()}
         self._shape: Shape = shapes["train"]
-        labels = {}
+        labels: dict[str, np.ndarray] = {}
         for split, part in self._parts.items():
             if shapes[split] != self._shape:
                 raise InvalidValue(
                     f"data contains training images of {self._shape} and {split} "
                     f"images of {shapes[split]}. Give both the same."
                 )
-            found = [np.ravel(y) for y in part.map(lambda x, y: y).as_numpy_iterator()]
+            own = part.map(lambda x, y: y)
+            if part.element_spec[0].shape.rank == 3:  # single examples
+                own = own.batch(_LABELS)
+            found = list(own.as_numpy_iterator())
             if not found:
                 raise InvalidValue(f"data contains no {split} images. Give some.")
             labels[split] = np.concatenate(found)
         self._counts = {split: len(each) for split, each in labels.items()}
-        self.class_names = names_of(labels.values())
+        # As `image_dataset_from_directory` leaves them.
+        known = getattr(parts["train"], "class_names", None)
+        self.class_names = names_of(labels, known)
 
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
@@ -149,19 +243,24 @@ class Streams:
         return described(self.name, self.class_names, self._shape, self._counts)
 
     def batches(
-        self, split: str, batch_size: int, share: Share, step: int
+        self, split: str, batch_size: int, share: Share, step: int, limit: int | None
     ) -> tf.data.Dataset:
         """Batches of float32 images from a step on; those of training are all full."""
-        part, count = self._parts[split], self._counts[split]
+        part = self._parts[split]
+        count = min(self._counts[split], limit or self._counts[split])
         training = split == "train"
         if part.element_spec[0].shape.rank == 4:
             part = part.unbatch()
+        part = part.take(count)
         if training:
             batch_size = min(batch_size, count)
         steps = count // batch_size if training else -(-count // batch_size)
         whole = part.batch(batch_size, drop_remainder=training)
         whole = whole.map(
-            lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int64)),
+            lambda x, y: (
+                tf.cast(x, tf.float32),
+                class_numbers(y, self.class_names, 1),
+            ),
             tf.data.AUTOTUNE,
         ).apply(tf.data.experimental.assert_cardinality(steps))
         found = cut(whole, share)
@@ -177,10 +276,6 @@ def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
         raise InvalidValue(
             f"data contains a {split} data set of {spec}. Give pairs of images, of "
             "known height, width and channels, and labels."
-        )
-    if not spec[1].dtype.is_integer:
-        raise InvalidValue(
-            f"data contains {split} labels of {spec[1].dtype.name}. Give whole numbers."
         )
     if part.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InvalidValue(

@@ -112,8 +112,9 @@ def convert(
         verify: Whether to verify on all examples and to report the agreement. Without,
             8 examples are compared, and the report has no numbers of them.
         data: Examples to verify on: an array, a list or dict with one per input,
-            `(x, y)` or a batched tf.data dataset, of which the first 256 examples are
-            used. By default 32 generated ones, 8 for inputs above 128x128 pixels.
+            `(x, y)`, or batches of either as a tf.data dataset, `keras.utils.Sequence`
+            or generator, of which the first 256 examples are used. By default 32
+            generated ones, 8 for inputs above 128x128 pixels.
         tolerance: Allowed difference between numbers of model and file, relative to
             the largest number of their channel.
         batch_size: Batch size of the file, whatever the batch size of the model is;

@@ -186,7 +186,7 @@ def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
         x = data[0] if isinstance(data, tuple) else data
         # What is no data at all, others reject.
         with suppress(StopIteration, ValueError, TypeError):
-            first, _ = next(batches(data, 1, several=isinstance(x, list)))
+            first, _ = next(batches(data, 1, isinstance(x, list), most=1))
             first = tf.nest.map_structure(tf.convert_to_tensor, first)
             specs = tf.nest.map_structure(lambda x: spec(x.shape, x.dtype), first)
     if specs is None:

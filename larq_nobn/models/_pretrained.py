@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from rich.table import Table
 
 from .._archive_limits import bytes_of, check_zip
 from .._datasets import check_normalization
@@ -26,6 +27,7 @@ from .._errors import InvalidType, InvalidValue
 from .._files import check_permission
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
+from .._tables import as_text
 from .._variable_limits import TooLarge, limited_variables
 from ._weights import weights_by_name
 
@@ -118,11 +120,35 @@ class Builder(Protocol):
     ) -> keras.Model: ...
 
 
-def pretrained() -> list[PretrainedNetwork]:
+class PretrainedNetworks(list[PretrainedNetwork]):
+    """A list of trained networks that prints as a table."""
+
+    def table(self) -> Table:
+        """Returns what is most asked for, a row per network."""
+        titles = "Name", "Data set", "Input", "Top-1", "Size"
+        macs = "Binary MACs", "Float MACs"
+        table = Table(*titles, *macs, title="Trained networks", title_justify="left")
+        for row in self:
+            table.add_row(
+                row.name,
+                row.dataset,
+                "x".join(map(str, row.input_shape)),
+                f"{row.accuracy:.1%}",
+                f"{row.size_bytes / 1000:,.0f} kB",
+                f"{row.binary_macs / 1e6:,.1f} M",
+                f"{row.float_macs / 1e6:,.2f} M",
+            )
+        return table
+
+    def __repr__(self) -> str:
+        return as_text(self.table())
+
+
+def pretrained() -> PretrainedNetworks:
     """Lists the trained networks that come with the package, by name.
 
     Returns:
-        One `PretrainedNetwork` for each.
+        A list of one `PretrainedNetwork` for each, which prints as a table.
 
     Example:
         ```python
@@ -132,7 +158,7 @@ def pretrained() -> list[PretrainedNetwork]:
             print(f"{row.name}: {row.accuracy:.1%} on {row.dataset}")
         ```
     """
-    return [_read_metadata(file) for file in pretrained_files()]
+    return PretrainedNetworks(map(_read_metadata, pretrained_files()))
 
 
 def open_pretrained(

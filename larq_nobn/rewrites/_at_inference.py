@@ -69,6 +69,18 @@ def identity_goes(graph: Graph, call: Call) -> Edit | None:
 
 
 @rule
+def random_crop_resizes(graph: Graph, call: Call) -> Edit | None:
+    """Writes a `RandomCrop` as the resizing that it is at inference."""
+    layer = call.layer
+    if type(layer) is not _layers.RandomCrop:
+        return None
+    size = {"height": layer.height, "width": layer.width}
+    arguments = {**size, "crop_to_aspect_ratio": True}
+    resized = Operation(call.name, _layers.Resizing, None, arguments)
+    return Edit(graph.with_operation(resized))
+
+
+@rule
 def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
     """Writes a sign, or a function that is one, as a quantizer without a scale."""
     layer = call.layer

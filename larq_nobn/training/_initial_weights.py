@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -100,6 +101,35 @@ class InitialWeights:
     def set_state(self, state: dict[str, Any] | None) -> None:
         """Takes over what a checkpoint says was taken."""
         self._found = state
+
+
+class TeacherWeights:
+    """Which weights the teacher of a run has; a resumed run has the same."""
+
+    def __init__(self, teacher: keras.Model, name: str) -> None:
+        self._name = name
+        self._digest = weights_digest(teacher)
+
+    def get_state(self) -> str:
+        """Returns their digest, for a checkpoint."""
+        return self._digest
+
+    def set_state(self, state: str) -> None:
+        """Raises ValueError if a checkpoint was taught by others."""
+        if state != self._digest:
+            raise InvalidValue(
+                f"The teacher {self._name} has other weights than at the start of the "
+                "run. Restore its file, or start another run."
+            )
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Returns the SHA-256 of all weights of a model, in their order."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.dtype.str}{weight.shape}".encode())
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,13 @@ from ._distribution import (
     with_all_workers,
 )
 from ._evaluation import evaluate
-from ._initial_weights import InitialWeights, copy_weights, resolve_init
+from ._initial_weights import (
+    InitialWeights,
+    TeacherWeights,
+    copy_weights,
+    resolve_init,
+    weights_digest,
+)
 from ._network import (
     build_network,
     compile_network,
@@ -61,6 +68,8 @@ from .folder import (
     plain,
     write_record,
 )
+
+_log = logging.getLogger("larq_nobn")
 
 
 class Trainer:
@@ -142,6 +151,7 @@ class Trainer:
                 dataset, image_size=config.image_size, validation=config.validation
             )
         self._teacher: Probabilities | None = None
+        self._stateful: dict[str, Stateful] = {}
         self._start_with(config, Path(output))
 
     def _start_with(self, config: RunSettings, output: Path) -> None:
@@ -149,6 +159,8 @@ class Trainer:
         self.network: keras.Model = None
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
+        # The weights of the network when each epoch of the history was measured.
+        self._measured: list[str] = []
         self._folder: Path | None = None
         self._lock = ExitStack()
 
@@ -237,7 +249,13 @@ class Trainer:
                     self._initial_weights.apply(self.network)
             self.model.first_step = position.steps
             finite = FiniteCheck()
-            progress = [] if self._progress is None else [self._progress]
+            # A callback of the caller may change the weights after an epoch.
+            measured = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_: self._measured.append(
+                    weights_digest(self.network)
+                )
+            )
+            progress = [] if self._progress is None else [measured, self._progress]
             validation = self._batches(self._watched)
             with explain_non_finite(
                 self.config,
@@ -280,10 +298,10 @@ class Trainer:
                 self.config,
                 self.network,
                 self.history,
+                self._metrics(),
                 self.dataset.info,
                 self._initial_weights.record,
                 self._watched,
-                self._test(),
             )
             self._lock.close()
             self._folder = None
@@ -343,6 +361,7 @@ class Trainer:
             name = str(self.config.teacher)
             with self._strategy.scope():
                 model = open_model(name, trust=self._trust)
+        self._stateful = {"teacher": TeacherWeights(model, name)}
         info = self.dataset.info
         return probabilities_of(model, name, info.image_shape, info.classes)
 
@@ -402,7 +421,11 @@ class Trainer:
         return Checkpoints(
             self.output / CHECKPOINTS,
             plain(self.config),
-            {"journal": history, **self._initial_weights.stateful},
+            {
+                "journal": history,
+                **self._initial_weights.stateful,
+                **(self._stateful if self.config.teacher is not None else {}),
+            },
             within,
             CheckpointSchedule(self._checkpoint_steps, self._strategy),
             writes=is_chief(self._strategy),
@@ -412,12 +435,29 @@ class Trainer:
     def _watched(self) -> str:
         return watched_split(self.dataset.info)
 
-    def _test(self) -> dict[str, float]:
-        """Loss and accuracy on the test images, which are read once, now."""
+    def _metrics(self) -> dict[str, float]:
+        """What is measured of the network as it is, the test images last."""
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        row, as_measured = self.history[-1], True
+        if self._measured:
+            own = weights_digest(self.network)
+            as_measured = own in self._measured
+            if as_measured:  # of a resumed run, only the last epochs are known
+                row = self.history[-1 - self._measured[::-1].index(own)]
+        found = {name: row[name] for name in names}
+        if not as_measured:
+            _log.warning(
+                "A callback changed the weights after the last epoch: the loss and the "
+                "accuracy of training in run.json are those before."
+            )
+            again = evaluate(self.network, self._batches(self._watched))
+            found |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
         if self._watched == "test":
-            last = self.history[-1]
-            return {name: last[f"val_{name}"] for name in ("loss", "accuracy")}
-        return evaluate(self.network, self._batches("test"))
+            tested = {name: found[f"val_{name}"] for name in ("loss", "accuracy")}
+        else:
+            tested = evaluate(self.network, self._batches("test"))
+        more = {f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")}
+        return {**found, **more}
 
 
 def first_stage(config: RunSettings) -> RunSettings:

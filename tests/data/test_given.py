@@ -86,15 +86,31 @@ def test_streams_come_as_they_are(size: int | None):
         ((BOTH, (FLOATS, LABELS)), "uint8, and test images of .* and float32"),
         ((BOTH, (BYTES[:, 1:], LABELS)), r"\(5, 8, 3\) and uint8. Give both the same"),
         ((BOTH, (BYTES.astype(int), LABELS)), "test images of int64. Give bytes"),
-        ((BOTH, (BYTES, LABELS - 1)), "the least being -1. Give whole numbers from 0"),
+        (
+            (BOTH, (BYTES, LABELS - 1)),
+            r"test labels of int64 and shape \(20,",
+        ),
+        (
+            ((BYTES, LABELS / 2),) * 2,
+            r"train labels of float64 and shape",
+        ),
+        (
+            ((BYTES, np.ones((20, 3))),) * 2,
+            r"of float64 and shape \(20, 3\). Gi",
+        ),
+        ((BOTH, (BYTES, LABELS.astype(str))), "labels as names and as numbers. Give"),
+        (
+            ((BYTES, LABELS + 90),) * 2,
+            "labels up to 92 of 40 images. Labels are",
+        ),
         (((BYTES, 0 * LABELS),) * 2, "data contains labels of one class only, but a"),
         ((streams().map(lambda x, y: x),) * 2, "Give pairs of images"),
         ((streams().repeat(),) * 2, "without an end. Give it one by .take"),
         ((streams(), streams(FLOATS[:, 1:])), r"test images of \(5, 8, 3\). Give both"),
         ((streams(), streams().take(0)), "data contains no test images. Give some"),
         (
-            (streams().map(lambda x, y: (x, tf.cast(y, tf.float32))),) * 2,
-            "train labels of float32. Give whole",
+            (streams().map(lambda x, y: (x, y / 2)),) * 2,
+            r"train labels of float64 and shape \(20,\). Give whole",
         ),
     ],
 )
@@ -103,9 +119,60 @@ def test_what_is_no_pair_of_images(given: Any, sentence: str):
         Dataset.from_data(given)
 
 
+NAMES = np.array(["cat", "a dog", "bird"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (LABELS, "012"),
+        (LABELS[:, np.newaxis], "012"),
+        (LABELS.astype(np.float32), "012"),
+        (np.eye(3, dtype=int)[LABELS], "012"),
+        (np.eye(3, dtype=np.float32)[LABELS], "012"),
+        (NAMES[LABELS], sorted(NAMES)),
+        (NAMES[LABELS].astype(object)[:, np.newaxis], sorted(NAMES)),
+    ],
+    ids=["numbers", "column", "floats", "one-hot", "real one-hot", "names", "objects"],
+)
+@pytest.mark.parametrize("kind", ["arrays", "batches", "examples"])
+def test_labels_are_numbers_names_or_one_hot(labels: Any, names: Any, kind: str):
+    part: Any = (FLOATS, labels)
+    if kind != "arrays":
+        text = labels.dtype == object
+        part = (FLOATS, labels.astype(str) if text else labels)
+        part = tf.data.Dataset.from_tensor_slices(part)
+    if kind == "batches":
+        part = part.batch(7)
+    dataset = Dataset.from_data((part, part))
+    assert dataset.info.class_names == tuple(names)
+    found = np.concatenate([y for _, y in dataset.batches("test", 8)])
+    wanted = [sorted(NAMES).index(name) for name in NAMES[LABELS]]
+    assert_array_equal(found, LABELS if names == "012" else wanted)
+
+
+def test_class_names_are_those_that_keras_leaves():
+    train = streams()
+    train.class_names = ["1", "10", "2"]
+    assert Dataset.from_data((train, streams())).info.class_names == ("1", "10", "2")
+    train.class_names = ["1", "10"]
+    with pytest.raises(ValueError, match="labels up to 2, but names only 2 classes"):
+        Dataset.from_data((train, streams()))
+
+
+def test_a_limit_takes_the_first_of_a_stream():
+    dataset = Dataset.from_data((streams(), streams()))
+    (images, _), *rest = dataset.batches("test", 8, limit=5).as_numpy_iterator()
+    assert_array_equal(images, FLOATS[:5])
+    assert not rest
+    train = dataset.batches("train", 8, limit=5)
+    assert len(train) == 1 and train.element_spec[0].shape[0] == 5
+
+
 def test_what_does_not_apply_to_streams():
     dataset = Dataset.from_data((streams(), streams()))
     for options, sentence in (
+        ({"shuffle": True}, "shuffle=True does not apply to a tf.data.Dataset"),
         ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
         ({"mixup": 0.2}, "mixup=0.2 does not apply to given, whose images"),
     ):

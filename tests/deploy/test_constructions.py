@@ -155,6 +155,9 @@ TABLE = {
         ),
         2,
     ),
+    "random crop": Construction(
+        lambda: in_a_row(layers.RandomCrop(6, 6), binary_conv(8)), 1
+    ),
     "U-Net": Construction(lambda: built(u_net), 3),
     "squeeze and excite": Construction(lambda: built(squeeze_and_excite), 1),
     "Lambda": Construction(

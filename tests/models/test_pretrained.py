@@ -32,6 +32,8 @@ def test_rows_are_sorted_complete_and_small():
         assert row.classes == len(row.class_names) and len(row.input_shape) == 3
         assert dict(row)["name"] == row["name"] == row.name
     assert sum(row.size_bytes for row in rows) < 10_000_000
+    table = repr(rows).splitlines()
+    assert len(table) < len(rows) + 6 and all(any(n in t for t in table) for n in names)
 
 
 @pytest.mark.parametrize("name", [row.name for row in pretrained()])

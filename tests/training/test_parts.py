@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn import training
-from training.runs import step_by_step, without_curves
+from larq_nobn._keras import keras
+from training.runs import Stop, StopAt, step_by_step, without_curves
 
 TINY = training.RunSettings.from_recipe(
     "plain", dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=32, limit=32
@@ -92,3 +94,44 @@ def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     assert not np.array_equal(
         by_labels.model.get_weights()[0], by_teacher.model.get_weights()[0]
     )
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_the_teacher_that_it_started_with(tmp_path: Path):
+    taught = replace(TINY, teacher=str(tmp_path / "teacher.keras"), epochs=2)
+    for kernel in (1.0, 2.0):
+        image = keras.Input((8, 8, 1))
+        flat = keras.layers.Flatten()(image)
+        initial = keras.initializers.Constant(kernel)
+        logits = keras.layers.Dense(10, kernel_initializer=initial)(flat)
+        training.save_model(keras.Model(image, logits), taught.teacher)
+        if kernel == 1.0:
+            with pytest.raises(Stop):
+                training.train(taught, tmp_path / "run", StopAt(1))
+    with pytest.raises(ValueError, match="teacher.keras has other weights than at the"):
+        training.train(taught, tmp_path / "run", resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False], ids=["of an epoch", "changed"])
+def test_the_record_is_of_the_weights_that_are_saved(tmp_path: Path, known: bool):
+    """As after `EarlyStopping(restore_best_weights=True)`."""
+
+    class Other(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None):
+            if epoch == 0:
+                self.first = self.model.get_weights()
+            elif known:
+                self.model.set_weights(self.first)
+            else:
+                self.model.set_weights([0.5 * w for w in self.first])
+
+    settings = replace(TINY, epochs=2, learning_rate=0.1, limit=64)
+    run = training.train(settings, tmp_path / "run", Other())
+    images = nobn.data.load("digits", "test", batch_size=32, limit=64)
+    wanted = training.evaluate(training.open_model(tmp_path / "run"), images)
+    found = run.record["metrics"]
+    for name in ("loss", "accuracy"):
+        assert found[f"test_{name}"] == pytest.approx(wanted[name], rel=1e-5)
+        assert found[f"val_{name}"] == pytest.approx(wanted[name], rel=1e-5)
+    assert (found["loss"] == run.history[0]["loss"]) is known

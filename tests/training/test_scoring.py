@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -40,6 +41,26 @@ def test_probabilities_give_the_same():
 
     result = training.evaluate(softmax, _images())
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        lambda x: tf.cast(tf.cast(x, tf.bfloat16), tf.float32).numpy(),
+        lambda x: np.round(x * 256) / 256,
+    ],
+    ids=["bfloat16", "int8"],
+)
+def test_rounded_probabilities_are_no_logits(rounded: Callable):
+    random = np.random.default_rng(0)
+    powers = np.exp(3 * random.normal(size=(64, 10)))
+    exact = powers / powers.sum(1, keepdims=True)
+    labels = exact.argmax(1)
+    images = tf.data.Dataset.from_tensor_slices((exact, labels)).batch(64)
+    result = training.evaluate(rounded, images)
+    wanted = -np.log(exact.max(1)).mean()
+    # Half a step of the probability of each class, which is 0.3 or more mostly.
+    assert result["loss"] == pytest.approx(wanted, rel=0.02)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

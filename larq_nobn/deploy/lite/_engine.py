@@ -28,12 +28,18 @@ def compute_engine() -> Any:
     return larq_compute_engine
 
 
+# So many letters of what a native program says are shown.
+_LONGEST = 300
+
+
 def cause(error: Exception, chatter: str) -> str:
     """Returns the line that says why a native program failed."""
     lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
     lines = [line for line in lines if not line.lstrip().startswith("File ")]
     said = next((line for line in lines if "error" in line.lower()), repr(error))
-    return said.strip().removeprefix("ERROR: ").rstrip(".")[:300]
+    said = said.strip().removeprefix("ERROR: ").rstrip(".")
+    # Whole sentences, as far as there is room.
+    return said if len(said) <= _LONGEST else said[:_LONGEST].rpartition(". ")[0]
 
 
 @contextmanager

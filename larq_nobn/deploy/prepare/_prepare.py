@@ -20,6 +20,7 @@ from ...rewrites import (
     layer_is_affine,
     once,
     proxy_norm_in_parts,
+    random_crop_resizes,
     rprelu_is_plain,
     sign_is_plain,
 )
@@ -48,6 +49,7 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
     """
     return (
         identity_goes,
+        random_crop_resizes,
         sign_is_plain,
         rprelu_is_plain,
         layer_is_affine,

@@ -7,7 +7,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._keras import keras
@@ -28,9 +27,9 @@ def verification_examples(
     """Returns examples for every input, and a word on where they are from.
 
     Arguments:
-        data: An array, a list or dict of one per input, `(x, y)`, a batched
-            `tf.data.Dataset` of either, or None for seeded noise and a few regular
-            patterns.
+        data: An array, a list or dict of one per input, `(x, y)`, batches of either
+            as of a `tf.data.Dataset` or a `keras.utils.Sequence`, or None for seeded
+            noise and a few regular patterns.
         model: The model as it was given, whose inputs may have a structure.
         flat: The same in one graph of layers.
 
@@ -45,23 +44,19 @@ def verification_examples(
 
 
 def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
-    if isinstance(data, tf.data.Dataset):
-        data = data.take(_MOST)  # it may have no end
-    found: list[list[tf.Tensor]] = []
-    for parts, _ in given_batches(model, data, _MOST):
-        found.append(parts)
-        if sum(len(first) for first, *_ in found) >= _MOST:
-            break
+    found = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
     return [np.concatenate(arrays)[:_MOST] for arrays in zip(*found, strict=True)]
 
 
-def given_batches(model: keras.Model, data: Any, size: int) -> Iterator[Any]:
+def given_batches(
+    model: keras.Model, data: Any, size: int, most: int | None = None
+) -> Iterator[Any]:
     """Yields inputs and labels of given data, in batches.
 
     Raises:
         ConversionError: If the data does not fit the model.
     """
     try:
-        yield from model_batches(model, data, size)
+        yield from model_batches(model, data, size, most)
     except ValueError as error:
         raise ConversionError(str(error)) from error

@@ -232,18 +232,16 @@ def write_record(
     settings: RunSettings,
     network: keras.Model,
     history: Sequence[dict[str, float]],
+    metrics: Mapping[str, float],
     info: DatasetInfo,
     initial: Mapping[str, Any],
     history_of: str,
-    tested: Mapping[str, float],
 ) -> dict[str, Any]:
     """Writes the last files of a run, and returns what `run.json` contains.
 
-    `history_of` is the split that `val_*` in the history are of, `tested` has loss and
-    accuracy on the test images.
+    `history_of` is the split that `val_*` in the history are of.
     """
     version = importlib.metadata.version
-    names = ("loss", "accuracy", "val_loss", "val_accuracy")
     examples = {
         "train": info.train_examples,
         "validation": info.validation_examples,
@@ -253,10 +251,7 @@ def write_record(
         del examples["validation"]
     record = {
         "settings": asdict(settings),
-        "metrics": {
-            **{name: history[-1][name] for name in names},
-            **{f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")},
-        },
+        "metrics": dict(metrics),
         "seconds_per_epoch": [row["seconds"] for row in history],
         "parameters": int(network.count_params()),
         "preprocessing": {
