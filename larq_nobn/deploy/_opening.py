@@ -11,7 +11,14 @@ import tensorflow as tf
 
 from .._batches import batches
 from .._keras import keras, why_no_model
-from ..graph import ModelError, calls, flat_copy, raised_by, sign_after
+from ..graph import (
+    ModelError,
+    calls,
+    check_dense_inputs,
+    flat_copy,
+    raised_by,
+    sign_after,
+)
 from ..layers._with_mask import WithMask
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
@@ -80,6 +87,10 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
             "Sequential model without a known input shape. Write it with keras.Input "
             "and keras.Model, or call build(input_shape) first."
         )
+    try:
+        check_dense_inputs(model)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
     for given, name in zip(model.inputs, model.input_names, strict=True):
         if None in given.shape[1:]:
             raise ConversionError(

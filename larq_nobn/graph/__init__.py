@@ -41,6 +41,7 @@ from ._kinds import (
 from ._linear import Linear, border_of, linear_of
 from ._models import (
     as_own_input,
+    check_dense_inputs,
     check_inference,
     check_readable,
     flat,
@@ -161,6 +162,7 @@ __all__ = [
     "bounds_of",
     "calls",
     "chain",
+    "check_dense_inputs",
     "check_inference",
     "check_same_function",
     "compare",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
@@ -25,6 +26,9 @@ from ._signs import as_quantizer, sign_after
 Layers = Callable[..., Any]
 Replacement = Callable[[Call], Layers]
 Make = Callable[[Call, dict[str, Any]], Any]
+# What Keras puts in a model for its `add_loss` and `add_metric`.
+_ADDITIONS = ("AddLoss", "AddMetric")
+_log = logging.getLogger("larq_nobn")
 _HALVES = (tf.float16, tf.bfloat16)
 _UNCALLED = "cannot be called"
 
@@ -216,12 +220,14 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
 def flat(model: Any) -> keras.Model:
     """Returns the model itself if it is flat already, or else its `flat_copy`.
 
-    For whoever reads what it returns, and calls none of its layers.
+    For whoever reads what it returns, and calls none of its layers. It warns of losses
+    and metrics that were added to the model itself, and so to no layer.
 
     Raises:
         ModelError: As `flat_copy`, but for layers that cannot be rebuilt.
     """
     check_readable(model)
+    _warn_of_additions(model)
     return model if all(map(_is_plain, calls(model))) else flat_copy(model)
 
 
@@ -368,12 +374,46 @@ def check_readable(model: Any) -> None:
     """
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))
+    check_dense_inputs(model)
     found = list(_opaque(model))
     if found:
         raise ModelError(
             f"Model {model.name!r} cannot be taken apart because of "
             f"{', '.join(found)}. Write these parts as layers, or as functional or "
             "Sequential models with a known input shape."
+        )
+
+
+def check_dense_inputs(model: keras.Model) -> None:
+    """Raises for a model that takes ragged or sparse tensors.
+
+    Raises:
+        ModelError: If it does.
+    """
+    for given in model.inputs or ():
+        spec = given.type_spec
+        if not isinstance(spec, tf.TensorSpec):
+            kind = type(spec).__name__.removesuffix("Spec")
+            raise ModelError(
+                f"Input {given.name!r} of model {model.name!r} is a {kind}, and only "
+                "dense inputs are known here. Build the model with an input of padded "
+                "sequences, which Embedding(mask_zero=True) or Masking leaves out."
+            )
+
+
+def _warn_of_additions(model: keras.Model) -> None:
+    """Says which losses and metrics a graph of layers does not have."""
+    models = [x for x in model._flatten_layers() if isinstance(x, keras.Model)]
+    added = any(
+        inner._callable_losses
+        or any(type(layer).__name__ in _ADDITIONS for layer in inner.layers)
+        for inner in models
+    )
+    if added:
+        _log.warning(
+            "Model %r has losses or metrics of its add_loss or add_metric, which the "
+            "new model has not: add them there again before you train it.",
+            model.name,
         )
 
 
