@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ OURS = {
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Writes `content` as indented JSON, atomically.
+    """Writes `content` as indented JSON, atomically; NaN and infinity as null.
 
     Arguments:
         target: The file; an earlier one is replaced.
@@ -41,12 +42,29 @@ def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -
         ```
     """
     path = check_path("target", target)
+    text = as_json(content)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def as_json(content: Mapping[str, object] | Sequence[object]) -> str:
+    """Returns `content` as indented JSON, with null for NaN and infinity.
+
+    Raises:
+        TypeError: If `content` is of none of the types that JSON has.
+    """
     try:
-        text = json.dumps(content, indent=2)
+        return json.dumps(_without_nan(content), indent=2, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidType(
             f"content cannot be written as JSON: {error}. Pass dictionaries with texts "
             "as keys, lists, texts, numbers, True, False and None."
         ) from error
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from .._process import native_stderr_closed
 from .._progress import watched
-from .._run_files import write_json
+from .._run_files import as_json, write_json
 
 
 def stdout_console() -> Console:
@@ -96,7 +95,7 @@ def show(
     The report is the file of the JSON; `-` is stdout and None is nowhere.
     """
     if report == "-":
-        print(json.dumps(result, indent=2))
+        print(as_json(result))
         return
     if report is not None:
         write_json(Path(report), result)

@@ -73,12 +73,10 @@ class Setting:
         if self.choices is not None:
             return check_choice(self.name, value, self.choices)
         if self.range is not None:
-            check_within(self.name, value, self.range)
-        elif self.kind is not None:
-            return _KINDS[self.kind](self.name, value)
-        elif self.type is bool:
-            check_flag(self.name, value)
-        return value
+            number = check_within(self.name, value, self.range)
+            # A scalar of NumPy is not written as JSON.
+            return value if type(value) in (int, float) else number
+        return _KINDS[self.kind or self.type](self.name, value)
 
     def options(self, value: Any) -> list[str]:
         """Returns what sets it to a value on the command line."""
@@ -172,19 +170,25 @@ def _check_arguments(name: str, value: Any) -> Any:
             f"{name}={value!r} is not a mapping. Give arguments of the network's "
             "builder, such as {'alpha': 0.5}."
         )
+    # With the numbers of NumPy as those of Python, which JSON has.
+    return {k: v.item() if hasattr(v, "item") else v for k, v in value.items()}
+
+
+def _check_text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidType(
+            f"{name}={value!r} is not a text. Give a word, or a path as text."
+        )
     return value
 
 
-def _unless_path(name: str, value: Any) -> Any:
-    check_path(name, value)
-    return value
-
-
-_KINDS: dict[str, Callable[[str, Any], Any]] = {
+_KINDS: dict[Any, Callable[[str, Any], Any]] = {
+    bool: check_flag,
+    str: _check_text,
     "arguments": _check_arguments,
     "blocks": lambda name, value: check_blocks(value),
     "dataset": check_dataset,
-    "path": _unless_path,
+    "path": check_path,
     "size": lambda name, value: check_size(value),
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from .. import models
 from .._archive_limits import check_size
 from .._checks import check_choice
-from .._errors import InvalidType, InvalidValue
+from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, OWN, find_pretrained
@@ -131,11 +131,6 @@ class RunSettings(Settings):
                     "--init RUN_OR_FILE (init=...), or name the network."
                 )
             return
-        if not isinstance(self.init, str) or not self.init:
-            raise InvalidType(
-                f"init={self.init!r} is not a path. Give a run folder, or a .keras or "
-                ".h5 file, as text."
-            )
         if self.calibrate:
             raise InvalidValue(
                 f"calibrate=True would overwrite thresholds, biases and gains of init="

@@ -120,7 +120,7 @@ def test_a_damaged_history(content: str, why: str, runs: list[str], invoke: Invo
     ("metrics", "why"),
     [
         ({}, "metrics.val_accuracy is missing"),
-        ({"val_accuracy": None}, "metrics.val_accuracy is None"),
+        ({"val_accuracy": None}, "metrics.val_accuracy is nan"),
         ({"accuracy": "0.5"}, "metrics.accuracy is '0.5'"),
         ({"val_loss": 10**400}, "metrics.val_loss is 1000"),
         ({"test_accuracy": math.inf}, "metrics.test_accuracy is inf"),

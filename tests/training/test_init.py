@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -294,8 +294,8 @@ def test_settings_hold_the_content_of_the_file(tmp_path: Path):
             {"init": "a", "model": "ReActNet18", "calibrate": True},
             "calibrate=True would overwrite thresholds, biases and gains of init='a'",
         ),
-        ({"init": ""}, "init='' is not a path"),
-        ({"init": Path("a")}, "init=.*Path.* is not a path"),
+        ({"init": ""}, "init='' is not a text"),
+        ({"init": Path("a")}, "init=.*Path.* is not a text"),
         (
             {"backbone_multiplier": -1.0},
             "backbone_multiplier=-1.0 is outside",
@@ -468,7 +468,7 @@ def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
 
 def test_an_unfinished_run_resumes_without_the_file(tmp_path: Path):
     settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
-    recorded = {"epochs": 1, "init": settings.init, "init_sha256": "abc"}
+    recorded = {**asdict(settings), "init_sha256": "abc"}
     (tmp_path / "settings.json").write_text(json.dumps(recorded))
     found = resolve_init(settings, tmp_path, resume=True)
     assert found == replace(settings, init_sha256="abc")

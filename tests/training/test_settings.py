@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
 import pytest
-from larq_nobn.training import RunSettings
+from larq_nobn import training
+from larq_nobn.training import RunSettings, grid
+from training.fake_runs import leave_run
 
 
 def test_defaults_are_the_published_recipe_with_clipping():
@@ -55,8 +63,54 @@ def test_values_outside_what_is_allowed(wrong: dict, sentence: str):
         ({"epochs": 1.5}, "epochs=1.5 is not a whole number"),
         ({"learning_rate": "fast"}, "learning_rate='fast' is not a number"),
         ({"clip_factor": None}, "clip_factor=None is not a number"),
+        ({"teacher": 5}, "teacher=5 is not a text. Give a word, or a path as text."),
+        ({"teacher": ""}, "teacher='' is not a text"),
+        ({"init_sha256": b"a"}, "init_sha256=b'a' is not a text"),
     ],
 )
 def test_values_of_the_wrong_type(wrong: dict, sentence: str):
     with pytest.raises(TypeError, match=sentence):
         RunSettings(**wrong)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    """In memory and in files."""
+    cells = grid(
+        seeds=np.arange(2),
+        batch_sizes=np.array([8]),
+        learning_rates=np.array([0.5], np.float32),
+        limit=np.int16(7),
+        blocks=list(np.ones(2, int)),
+        image_size=np.int64(8),
+        network={"alpha": np.float32(0.25), "balanced": np.bool_(True)},
+    )
+    plain = grid(
+        seeds=range(2),
+        batch_sizes=[8],
+        learning_rates=[0.5],
+        limit=7,
+        blocks=(1, 1),
+        image_size=8,
+        network={"alpha": 0.25, "balanced": True},
+    )
+    assert cells == plain
+    written = [json.dumps(asdict(each)) for each in cells.values()]
+    assert written == [json.dumps(asdict(each)) for each in plain.values()]
+
+
+def test_json_has_no_number_that_is_not_finite(tmp_path: Path):
+    content = {"a": math.nan, "b": [math.inf, {"c": -math.inf}], "d": (1.5, "NaN")}
+    training.write_json(tmp_path / "a.json", content)
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"a": None, "b": [None, {"c": None}], "d": [1.5, "NaN"]}
+
+
+def test_a_record_has_its_losses_back(tmp_path: Path):
+    """As of a training that ends well but for its test."""
+    leave_run(tmp_path, RunSettings(), [0.5])
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["metrics"]["test_loss"] = math.nan
+    training.write_json(tmp_path / "run.json", record)
+    assert math.isnan(training.load_record(tmp_path)[0]["metrics"]["test_loss"])
+    outcome = training.report([tmp_path]).to_dict()["runs"][0]
+    assert outcome["metrics"]["test_loss"] is None

@@ -18,6 +18,7 @@ from ..._checks import check_kind, check_list, check_path
 from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
+from ..._run_files import as_json
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
 from .._settings import RunSettings
@@ -90,7 +91,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""
-        return _finite(asdict(self))
+        return _plain(asdict(self))
 
 
 def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
@@ -104,15 +105,9 @@ def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(given), parse_float=number))
 
 
-def _finite(value: Any) -> Any:
-    """Returns `value` with None for what JSON has no number for, at any depth."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a file gives back: lists, and None for what is not finite."""
+    return dict(json.loads(as_json(value)))
 
 
 @dataclass(frozen=True)
@@ -321,7 +316,7 @@ class Comparison:
         accuracy after each epoch, on the images of the history; `best` marks those that
         the table shows.
         """
-        return _finite(
+        return _plain(
             {
                 "by": self.compared,
                 "shared": self._shared(),

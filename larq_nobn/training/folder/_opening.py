@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,11 @@ from ._model_file import SUFFIXES, check_model_file, short
 
 _NUMBER, _LARGEST = (int, float), sys.float_info.max
 # What a run has before it is trained.
-SETTINGS: dict[str, Any] = {"epochs": int}
+SETTINGS: dict[str, Any] = {n: each.stored for n, each in settings_of(Settings).items()}
 RECORD: dict[str, Any] = {"settings": SETTINGS}
 # What else is needed to open a run with its images.
 WHOLE: dict[str, Any] = {
-    "settings": {**SETTINGS, "dataset": str},
+    "settings": SETTINGS,
     "metrics": {
         f"{split}_{name}": _NUMBER
         for split in ("val", "test")
@@ -60,7 +61,6 @@ COMPARED: dict[str, Any] = {
 EPOCH = {"epoch": (0, 1e9), "val_accuracy": (0, 1), "seconds": (0, 1e12)}
 # Of these types where they are there.
 _OPTIONAL: dict[str, Any] = {
-    "settings": {name: each.stored for name, each in settings_of(Settings).items()},
     "versions": {},
     "examples": {"validation": int},
 }
@@ -173,6 +173,12 @@ def load_record(
     place = Path(check_path("folder", folder))
     try:
         record = read_object(place / "run.json")
+        if isinstance(metrics := record.get("metrics"), dict):
+            # What JSON has no number for.
+            record["metrics"] = {
+                name: math.nan if value is None else value
+                for name, value in metrics.items()
+            }
         check_record(record, RECORD, place / "run.json")
         history = _rows(read_file(place / "history.csv"), place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -325,7 +331,6 @@ def read_object(file: Path) -> dict[str, Any]:
 def check_settings(content: Mapping[str, Any], file: Path) -> None:
     """Rejects settings of another shape than those of a run."""
     check_shape(content, SETTINGS, file)
-    _check_optional({"settings": content}, file)
 
 
 def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
