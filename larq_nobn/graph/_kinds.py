@@ -247,14 +247,14 @@ class Function(NamedTuple):
         commutation: What it lets through.
         bounds: What it cuts off beyond, if that is all that it does.
         gate: Whether it gives a gate or a probability, which has no scale.
-        fixed: Whether TensorFlow Lite fixes its range in int8.
+        int8_range: The range in int8 that TensorFlow Lite fixes for it, if it does.
     """
 
     elementwise: bool = False
     commutation: Commutation = _NOTHING
     bounds: tuple[float, float] | None = None
     gate: bool = False
-    fixed: bool = False
+    int8_range: tuple[float, float] | None = None
 
 
 _PLAIN = Function(elementwise=True)
@@ -262,6 +262,8 @@ RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite computes these with the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = _PLAIN._replace(gate=True)
+_POSITIVE_GATE = _GATE._replace(int8_range=(0.0, 255 / 256))
+_SIGNED_GATE = _GATE._replace(int8_range=(-1.0, 127 / 128))
 _RELU = _PLAIN._replace(bounds=RECTIFIED, commutation=_RECTIFIES)
 FUNCTIONS: dict[Any, Function] = {
     **dict.fromkeys(
@@ -275,15 +277,16 @@ FUNCTIONS: dict[Any, Function] = {
         _PLAIN,
     ),
     **dict.fromkeys(
-        (
-            *(tf.nn.tanh, tf.nn.sigmoid, tf.nn.softsign, tf.nn.softmax),
-            *(_functions.hard_sigmoid, _functions.softsign),
-        ),
+        (*(tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign),),
         _GATE,
     ),
+    **dict.fromkeys((tf.nn.tanh, _functions.tanh), _SIGNED_GATE),
     **dict.fromkeys(
-        (_functions.tanh, _functions.sigmoid, _functions.softmax),
-        _GATE._replace(fixed=True),
+        (
+            *(tf.nn.sigmoid, tf.nn.softmax),
+            *(_functions.sigmoid, _functions.softmax),
+        ),
+        _POSITIVE_GATE,
     ),
     tf.nn.relu: _RELU,
     tf.nn.relu6: _PLAIN._replace(bounds=(0.0, 6.0)),
@@ -376,6 +379,19 @@ def int8_of(call: Call) -> str:
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
     return "shared" if "f" in others else found  # a number is none of its input
+
+
+def int8_range_of(call: Call) -> tuple[float, float] | None:
+    """The range in int8 that TensorFlow Lite fixes for what a call makes, if any."""
+    layer = call.layer
+    if isinstance(layer, _layers.Softmax):
+        return _POSITIVE_GATE.int8_range
+    if symbol := symbol_of(layer):
+        known = FUNCTIONS_BY_NAME.get(symbol.split(".")[-1], Function())
+        return known.int8_range
+    if type(layer) is _layers.Activation or inherited(type(layer)).activated:
+        return function_traits(getattr(layer, "activation", None)).int8_range
+    return None
 
 
 def kernels_of(layer: keras.layers.Layer) -> Kernels | None:

@@ -26,6 +26,7 @@ from ...graph import (
     Graph,
     Grid,
     Operation,
+    Value,
     border_of,
     chain,
     compare,
@@ -33,6 +34,7 @@ from ...graph import (
     int8_of,
     linear_of,
     sign_of,
+    symbol_of,
     to_keras,
 )
 from ...layers import FakeQuantization
@@ -135,7 +137,13 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     the converter finds the same scales again.
     """
     graph = Graph(prepared)
-    for rule in (affine_alone, merge_scale, leave_out_border, leave_border_float):
+    for rule in (
+        affine_alone,
+        merge_scale,
+        leave_out_border,
+        leave_border_float,
+        range_after_reshape,
+    ):
         graph = everywhere(graph, rule)
     for call in graph.calls:
         operation, values = call.operation, {}
@@ -221,6 +229,38 @@ def leave_border_float(graph: Graph, call: Call) -> Edit | None:
         first, last = chain(use, row, [tuple(use.first_output.shape[1:])] * 2)
         changed[use.label] = [first, last._replace(outputs=use.first_output)]
     return Edit(graph.with_calls(changed))
+
+
+def range_after_reshape(graph: Graph, call: Call) -> Edit | None:
+    """The range of a mean follows the reshape that alone reads it.
+
+    The converter makes one operation of both, which rounds otherwise than a mean. So it
+    does with the range as an output, too, if that is of what is reshaped.
+    """
+    reader = graph.sole_consumer(call.first_output)
+    if (
+        call.operation.kind is not FakeQuantization
+        or reader is None
+        or not inherited(reader.operation.kind).reshapes
+        or not _is_mean(graph, graph.producer(call.first_input))
+    ):
+        return None
+    between = Value(reader.first_output)
+    before = reader.reading(call.first_output, call.first_input)
+    after = call.reading(call.first_input, between)
+    after = after._replace(outputs=reader.first_output)
+    parts = before._replace(outputs=between), after
+    return Edit(graph.with_calls({call.label: (), reader.label: parts}))
+
+
+def _is_mean(graph: Graph, call: Call | None) -> bool:
+    """Whether a call is a mean of positions, or such a mean in another shape."""
+    while call is not None and inherited(call.operation.kind).reshapes:
+        call = graph.producer(call.first_input)
+    if call is None:
+        return False
+    means = inherited(call.operation.kind).pool == "whole mean"
+    return means or symbol_of(call.layer) == "math.reduce_mean"
 
 
 def _rounded(operation: Operation, name: str, channels: int) -> np.ndarray:

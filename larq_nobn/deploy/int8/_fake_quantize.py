@@ -26,9 +26,9 @@ from ...graph import (
     check_inference,
     check_same_function,
     flat,
-    function_traits,
     inherited,
     int8_of,
+    int8_range_of,
     is_binary_convolution,
     kernels_of,
     sign_of,
@@ -127,8 +127,12 @@ def _check_layers(graph: Graph) -> None:
 
 
 def _calibrate(model: keras.Model, data: Any) -> None:
-    """Sets every range to the extremes of what the model computes without rounding."""
-    found = [c for c in calls(model) if isinstance(c.layer, FakeQuantization)]
+    """Sets every range to the extremes of what the model computes without rounding.
+
+    Those that stay as they are, which are not trainable, have theirs already.
+    """
+    ranges = [c for c in calls(model) if isinstance(c.layer, FakeQuantization)]
+    found = [call for call in ranges if call.layer.trainable]
     inner = keras.Model(model.inputs, [call.first_input for call in found])
     least, most = np.zeros(len(found)), np.zeros(len(found))
     done = 0
@@ -346,6 +350,22 @@ def _with_ranges(graph: Graph) -> Graph:
             new_name = made[root].name
             moved = call._replace(name=new_name, operation=made[root])
             graph = graph.with_calls({call.label: [moved]})
+    return _with_fixed_ranges(graph)
+
+
+def _with_fixed_ranges(graph: Graph) -> Graph:
+    """Writes out the ranges that TensorFlow Lite fixes, of maps that are read again.
+
+    Without, a sign would be of numbers that only the file has rounded.
+    """
+    for call in graph.calls:
+        fixed, edge = int8_range_of(call), call.first_output
+        if fixed is None or not graph.consumers(edge):
+            continue
+        ends = dict(zip(("minimum", "maximum"), map(np.asarray, fixed), strict=True))
+        stays = {"trainable": False}
+        own = Operation(f"{call.name}_range", FakeQuantization, None, stays, ends)
+        graph = _inserted(graph, edge, own)
     return graph
 
 
@@ -388,14 +408,11 @@ def _groups(graph: Graph) -> dict[str, str]:
 
 def _needs_range(graph: Graph, call: Call) -> bool:
     """Whether somebody sees what a call makes, and nothing else fixes its range."""
-    layer = call.layer
-    if isinstance(layer, FakeQuantization):
+    if isinstance(call.layer, FakeQuantization):
         return True
     if not call.first_output.dtype.is_floating:
         return False
-    softmax = isinstance(layer, _layers.Softmax)
-    last = keras.activations.softmax if softmax else getattr(layer, "activation", None)
-    if sign_of(layer) is not None or function_traits(last).fixed:
+    if sign_of(call.layer) is not None or int8_range_of(call) is not None:
         return False
     reader = graph.sole_consumer(call.first_output)
     if reader is None:

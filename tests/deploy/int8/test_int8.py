@@ -223,6 +223,57 @@ def test_functions_that_move_numbers(move, tmp_path):
     assert "DEQUANTIZE" not in audit(found.path).ops
 
 
+def _binary_dense(x):
+    return lq.layers.QuantDense(
+        8, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
+    )(x)
+
+
+def _heads(*befores):
+    """A stem, what comes before the sign of each binary head, and the heads."""
+    inputs = keras.Input((8, 6, 3))
+    norm = keras.layers.BatchNormalization
+    x = norm()(binary_conv(8)(norm()(keras.layers.Conv2D(8, 1)(inputs))))
+    return keras.Model(inputs, [norm()(_binary_dense(f(x))) for f in befores])
+
+
+def test_signs_of_means(tmp_path):
+    """Of a mean and a reshape the converter makes an operation that rounds itself."""
+    keras.utils.set_random_seed(0)  # some of these means are exactly 0
+    model = _heads(
+        keras.layers.GlobalAveragePooling2D(),
+        lambda x: tf.reduce_mean(x[:, 2:], [1, 2]),
+        lambda x: keras.layers.Reshape((1, 8))(
+            keras.layers.GlobalAveragePooling2D()(x[:, :, 1:])
+        ),
+    )
+    data = np.random.default_rng(0).normal(size=(32, 8, 6, 3)).astype("float32")
+    found = convert(fake_quantize(model, data), tmp_path / "m", data=data, int8=True)
+    assert found.verify["int8"]["worst_steps"] < 1
+    assert audit(found.path).ops["MEAN"] == found.lce_bconv2d - 1 == 3
+    assert "DEQUANTIZE" not in audit(found.path).ops
+
+
+def test_signs_of_functions_whose_range_is_fixed(tmp_path):
+    model = _heads(
+        lambda x: keras.layers.Flatten()(tf.tanh(x)),
+        lambda x: keras.layers.Softmax()(keras.layers.GlobalMaxPooling2D()(x)),
+        lambda x: keras.layers.Flatten()(x * keras.layers.Activation("sigmoid")(x)),
+    )
+    data = images(24, (8, 6, 3))
+    quantized = fake_quantize(scrambled(model), data)
+    fixed = [x for x in quantized.layers if not x.trainable]
+    ends = {(float(x.minimum), float(x.maximum)) for x in fixed}
+    assert ends == {(0.0, 255 / 256), (-1.0, 127 / 128)}
+    found = convert(quantized, tmp_path / "m", data=data, int8=True)
+    assert found.verify["int8"]["worst_steps"] < 1
+    ops = audit(found.path).ops
+    assert (ops["TANH"], ops["SOFTMAX"], ops["LOGISTIC"]) == (1, 1, 1)
+    # The range in the model is that of the file: nothing is rounded twice.
+    assert "DEQUANTIZE" not in ops
+    assert ops["QUANTIZE"] == len(model.outputs)
+
+
 def test_signs_are_not_cut_off_beside_a_map_of_small_numbers(tmp_path):
     inputs = keras.Input((8, 8, 3))
     x = _conv(8)(binary_conv(32)(inputs))
