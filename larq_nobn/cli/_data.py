@@ -24,7 +24,8 @@ _NAMED = 10
     "--from",
     "source",
     type=click.Path(),
-    help="Archive or folder that you already have, to use instead of a download.",
+    metavar="FOLDER",
+    help="Folder with the archives of a data set, to use instead of a download.",
 )
 @data_dir_option
 @click.option(
@@ -47,14 +48,14 @@ def data(
 ) -> None:
     """Download a data set or inspect an image folder.
 
-    digits needs no download. cifar10 is downloaded, or read from --from, checked, and
-    written where TensorFlow Datasets finds it. In a folder every file is opened:
+    digits needs no download. Others are downloaded by TensorFlow Datasets, or read from
+    the archives in --from. In a folder of images every file is opened:
     classes are counted; damaged, empty and duplicate files are listed. The folder is
     not changed.
 
     \b
     Example: larq-nobn data cifar10
-             larq-nobn data cifar10 --from cifar-10-binary.tar.gz
+             larq-nobn data imagenet --from archives/
              larq-nobn data pictures/ --sheet classes.png
     """
     if not Path(name).is_absolute():
@@ -62,7 +63,7 @@ def data(
         check_unused(ctx, unused, f"for {name}, which is not an image folder")
         if name == "digits":
             check_unused(ctx, ("source",), "for digits, which needs no download")
-        say(str(datasets.prepare(name, source, data_dir, progress=say)))
+        say(str(datasets.prepare(name, source, data_dir)))
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
     with progress(f"opening {name}"):

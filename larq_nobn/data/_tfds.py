@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,8 @@ from .._files import check_folder, files_below, opened, read_file, sha256_of
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
-Progress = Callable[[str], None]
 # Seconds without a single byte before a server counts as unreachable.
 TIMEOUT = 20
-CHUNK = 1 << 20
 
 # What TFDS raises for a description of another shape.
 _OF_OTHER_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, RuntimeError)

