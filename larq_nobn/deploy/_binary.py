@@ -19,6 +19,7 @@ from ..graph import (
     quantized,
     sign_before,
 )
+from ..layers._inference import SignAbove
 
 _CONVOLUTIONS = (keras.layers.Conv2D, lq.layers.QuantConv2D)
 # Layers that are a 2D convolution but for the shape of their maps.
@@ -71,3 +72,8 @@ def sign_for(call: Call) -> Any:
 def is_zero_one(quantizer: Any) -> bool:
     """Whether a quantizer gives 1 for positive numbers, and 0 for others."""
     return kind_of(quantizer) is lq.quantizers.SteHeaviside
+
+
+def is_above(quantizer: Any) -> bool:
+    """Whether a quantizer gives 1 for positive numbers, and -1 for others."""
+    return kind_of(quantizer) is SignAbove

@@ -42,6 +42,7 @@ from ..graph import (
 from ._binary import (
     RESHAPED,
     binary_parts,
+    is_above,
     is_plain,
     is_reshaped,
     is_zero_one,
@@ -124,6 +125,11 @@ def _why_float(call: Call) -> Why | None:
         rewritten = is_plain(call) or is_reshaped(call)
         if rewritten and is_zero_one(sign_for(call)):
             return None
+        if not rewritten and is_above(sign_for(call)):
+            return (
+                f"The sign before layer {label!r} gives -1 at 0, {_NO_SIGN}",
+                f"Use larq.math.sign, or a plain QuantConv2D as {label!r}.",
+            )
         other = _other_value(call)
         if other is not None:
             return (

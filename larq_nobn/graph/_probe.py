@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ..layers._inference import SignAbove
 from ._errors import ModelError, raised_by
 from ._kinds import FUNCTIONS, SIGN_FUNCTIONS
 
@@ -36,7 +37,7 @@ class Probe(NamedTuple):
     """What a quantizer of the user's turned out to be.
 
     Attributes:
-        kind: The quantizer of Larq that gives the same; None for none.
+        kind: The quantizer that gives the same; None for none.
         finding: Where it looks like one and is none, what it does otherwise.
         called: Whether it could be called.
     """
@@ -72,13 +73,17 @@ def probe(quantizer: Any) -> Probe:
     values = set(np.unique(few))
     if len(values) > _MOST:
         return Probe()
-    zero_one = values == {0.0, 1.0}
+    kind = lq.quantizers.SteSign
+    if values == {0.0, 1.0}:
+        kind = lq.quantizers.SteHeaviside
+    elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
+        kind = SignAbove
     # On either side of 0 alone, so that no mean is 0.
     for numbers in (_POSITIVE, _NEGATIVE):
         made = _tried(quantizer, numbers.reshape(shape))
         if made is None:
             return Probe(finding="cannot be called on all numbers")
-        wrong = made.reshape(len(numbers), -1) != _wanted(numbers, zero_one)[:, None]
+        wrong = made.reshape(len(numbers), -1) != _given_by(kind, numbers)[:, None]
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             value = made.reshape(len(numbers), -1)[row, column]
@@ -89,13 +94,15 @@ def probe(quantizer: Any) -> Probe:
     channels = few.shape[-1] if few.shape[-1] > 1 else 5
     mixed = np.resize(mixed, (*sides, channels))
     made = _tried(quantizer, mixed)
-    if made is None or not np.array_equal(made, _wanted(mixed, zero_one)):
+    if made is None or not np.array_equal(made, _given_by(kind, mixed)):
         return Probe(finding="gives signs that depend on more than each number")
-    return Probe(lq.quantizers.SteHeaviside if zero_one else lq.quantizers.SteSign)
+    return Probe(kind)
 
 
-def _wanted(numbers: np.ndarray, zero_one: bool) -> np.ndarray:
-    return np.where(numbers > 0, 1, 0) if zero_one else np.where(numbers >= 0, 1, -1)
+def _given_by(kind: type, numbers: np.ndarray) -> np.ndarray:
+    if kind is lq.quantizers.SteSign:
+        return np.where(numbers >= 0, 1, -1)
+    return np.where(numbers > 0, 1, 0 if kind is lq.quantizers.SteHeaviside else -1)
 
 
 def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:

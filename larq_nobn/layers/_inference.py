@@ -69,6 +69,15 @@ class ShiftedSign(lq.quantizers.Quantizer):
         return tf.where(self.shifted(inputs) >= 0, 1.0, -1.0)
 
 
+class SignAbove(lq.quantizers.Quantizer):
+    """+1 for positive numbers, -1 for others: at 0 the opposite of Larq's sign."""
+
+    precision = 1
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return -lq.math.sign(-inputs)
+
+
 class PlainTernary(lq.quantizers.Quantizer):
     """-1, 0 or +1, in a spelling that LCE does not take for a sign.
 

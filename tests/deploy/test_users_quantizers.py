@@ -27,6 +27,10 @@ def scaled(x):
     return tf.reduce_mean(tf.abs(x), [0, 1, 2], keepdims=True) * straight_through(x)
 
 
+def above(x):
+    return tf.where(x > 0, 1.0, -1.0)
+
+
 def of_all_kinds():
     """Binary layers whose signs are the user's, padded with zeros, in a row."""
     inputs = keras.Input((4, 4, 8))
@@ -41,6 +45,11 @@ def of_all_kinds():
         Own(name="s3"),
         binary_conv(8, 3, "d", input_quantizer=None, **ZEROS),
         binary_conv(8, 3, "e", input_quantizer=lambda x: tf.cast(x > 0, x.dtype)),
+        layers.ReLU(),
+        binary_conv(8, 3, "g", input_quantizer=above, **ZEROS),
+        layers.ReLU(),
+        layers.Lambda(above, name="s4"),
+        binary_conv(8, 3, "h", input_quantizer=None, **ZEROS),
         layers.Flatten(),
         lq.layers.QuantDense(
             3,
@@ -60,7 +69,7 @@ def of_all_kinds():
 def test_signs_of_the_user_become_binary_convolutions(tmp_path):
     model = of_all_kinds()
     report = nobn.convert(model, tmp_path / "model.tflite")
-    assert report.lce_bconv2d == report.binary_layers == 6
+    assert report.lce_bconv2d == report.binary_layers == 8
     assert report.in_float == [] and report.not_prepared is None
     assert report.verify["unexplained"] == 0
 
@@ -70,6 +79,17 @@ def test_folding_keeps_the_quantizers_of_the_user():
     assert folded.get_layer("a").input_quantizer is straight_through
     assert folded.get_layer("s1").activation is straight_through
     assert type(folded.get_layer("s3")) is Own
+
+
+def test_a_convolution_of_the_users_is_not_rewritten_for_a_sign_that_differs_at_0():
+    class Own2D(lq.layers.QuantConv2D):
+        pass
+
+    options = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    inputs = keras.Input((4, 4, 8))
+    x = Own2D(8, 3, input_quantizer=above, name="c", **options)(inputs)
+    with pytest.raises(ConversionError, match="before layer 'c' gives -1 at 0"):
+        nobn.deploy.prepared(keras.Model(inputs, x))
 
 
 STAYS = {

@@ -9,6 +9,8 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph import bits_of, is_binary, kind_of, sign_of
 from larq_nobn.graph._probe import probe
+from larq_nobn.layers._inference import SignAbove
+from numpy.testing import assert_array_equal
 
 
 @tf.custom_gradient
@@ -53,10 +55,6 @@ def negative_zero(x):
     return tf.where(tf.math.reciprocal(x) == -np.inf, -1.0, lq.math.sign(x))
 
 
-def late(x):
-    return tf.where((x >= 0.3) | (x == 0), 1.0, -1.0)
-
-
 def among_others(x):
     more = tf.roll(x, 1, 0) if x.shape[-1] > 1 else 0.0
     return lq.math.sign(x - more)
@@ -64,12 +62,11 @@ def among_others(x):
 
 OTHERS = {
     "gives 0 at 0": tf.sign,
-    "gives -1 at 0": lambda x: tf.where(x > 0, 1.0, -1.0),
     "gives 1e-24 at 1e-30": steep,
     "gives -1 at -0": negative_zero,
     "gives nan at inf": lambda x: lq.math.sign(x + 0 * x),
     "gives 1 at -1e-30": lambda x: tf.where(x > -0.3, 1.0, -1.0),
-    "gives -1 at 1e-30": late,
+    "gives -1 at 1e-30": lambda x: tf.where(x >= 0.3, 1.0, -1.0),
     "gives 0.5 at 0": lambda x: 0.5 * lq.math.sign(x),
     "gives -1 at inf": lambda x: tf.where(x < np.inf, lq.math.sign(x), -1.0),
     "gives signs that depend on more than each number": among_others,
@@ -87,6 +84,13 @@ FLOAT = {
 def test_what_gives_signs_of_any_number_is_a_sign(name):
     assert probe(SIGNS[name]).kind is lq.quantizers.SteSign
     assert kind_of(SIGNS[name]) is lq.quantizers.SteSign
+
+
+def test_a_sign_that_is_negative_at_0_is_one_of_its_own():
+    above = keras.layers.Lambda(lambda x: tf.where(x > 0, 1.0, -1.0))
+    assert kind_of(above) is SignAbove and sign_of(above) is above
+    numbers = tf.constant([-1.0, -0.0, 0.0, 1e-30])
+    assert_array_equal(SignAbove()(numbers), above(numbers))
 
 
 def test_a_step_is_a_step():

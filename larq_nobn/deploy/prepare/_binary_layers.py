@@ -1,9 +1,9 @@
 """Writes binary layers of several kinds as the binary convolutions that LCE knows.
 
-What meets the kernel is factor * t + mean, where t is ±1: t itself, or (1 - t) / 2 of
-an input of 0 and 1. So a layer makes factor * conv(t) + mean * sum(kernel), and at a
-border, where t is what pads the map in LCE, less what that adds and the model's padding
-does not.
+What meets the kernel is factor * t + mean, where t is ±1: t itself, (1 - t) / 2 of an
+input of 0 and 1, or -t of a sign that is -1 at 0. So a layer makes factor * conv(t) +
+mean * sum(kernel), and at a border, where t is what pads the map in LCE, less what that
+adds and the model's padding does not.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from ...rewrites import (
 )
 from .._binary import (
     binary_parts,
+    is_above,
     is_plain,
     is_reshaped,
     is_zero_one,
@@ -234,9 +235,10 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
     if isinstance(own, lq.quantizers.NoOp):
         own = None
     name = f"{call.name}_sign"
-    if is_zero_one(sign_for(call)):
-        # It is 0 at 0, where the sign of the opposite is 1.
-        front = (-2.0, 1.0) if own is None else (-1.0, 0.0)
+    sign = sign_for(call)
+    if is_zero_one(sign) or is_above(sign):
+        # It is 0 or -1 at 0, where the sign of the opposite is 1.
+        front = (-2.0, 1.0) if own is None and is_zero_one(sign) else (-1.0, 0.0)
         gain = -np.ones(channels.stop - channels.start)
         turned = Operation(name, ShiftedSign, None, {"shift": None, "gain": gain})
         return Signs(turned, front, *mixture(call))
@@ -253,7 +255,10 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
 
 def mixture(call: Call) -> tuple[float, float]:
     """The factor and the mean of what meets a layer's kernel."""
-    return (-0.5, 0.5) if is_zero_one(sign_for(call)) else (1.0, 0.0)
+    sign = sign_for(call)
+    if is_zero_one(sign):
+        return -0.5, 0.5
+    return (-1.0, 0.0) if is_above(sign) else (1.0, 0.0)
 
 
 class BinaryKernel(NamedTuple):

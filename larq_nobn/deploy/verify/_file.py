@@ -17,7 +17,7 @@ import numpy as np
 
 from ..._keras import keras
 from ...graph import Call, Found, calls, sign_in
-from .._binary import is_zero_one
+from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
 from ..lite import Operation, Runner, Subgraph, Tensor, read, with_outputs
 
@@ -103,9 +103,13 @@ def _packing(
     Of a layer that is used several times, all operations that may. The numbers are
     known where the sign of these very numbers has given the operation its name.
     """
-    # Those of 0 and 1 are made of a sign of something else.
+    # Those of 0 and 1, or -1 at 0, are made of a sign of something else.
     found_signs = ((call, sign_in(call)) for call in calls(prepared))
-    signs = [call for call, sign in found_signs if sign and not is_zero_one(sign)]
+    signs = [
+        call
+        for call, sign in found_signs
+        if sign and not is_zero_one(sign) and not is_above(sign)
+    ]
     layers = {layer.name for layer in prepared.layers}
     # TensorFlow counts the uses of a layer in the names of operations.
     scopes = {

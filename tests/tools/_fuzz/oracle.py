@@ -229,7 +229,8 @@ def _bits(quantizer: Any) -> int:
     if declared is not None or quantizer is None:
         return declared or 32
     at_zero = np.unique(quantizer(tf.zeros((1, 1, 1, 4)))).tolist()
-    return 1 if at_zero in ([1.0], [0.0]) and quantizer is not users.almost else 32
+    known = at_zero in ([1.0], [0.0], [-1.0]) and quantizer is not users.almost
+    return 1 if known else 32
 
 
 def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
