@@ -1,4 +1,4 @@
-"""What a user can mend.
+"""What a user can repair.
 
 The message says what was given, what is allowed, and what to do. The command line
 prints it as a sentence; any other error is shown as a fault of the package.

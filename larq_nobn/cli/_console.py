@@ -39,7 +39,7 @@ def progress(text: str = "") -> Iterator[Progress]:
     """A progress bar on stderr that disappears at the end, and only on a terminal.
 
     Arguments:
-        text: What is done; its steps are shown behind it. Without, they have a bar of
+        text: What is done; its steps are shown after it. Without, they have a bar of
             their own, until one is complete.
     """
     console = stderr_console()

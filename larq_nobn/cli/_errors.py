@@ -136,7 +136,7 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
 
 
 def _explained(error: Exception) -> CliError:
-    """What is said of an error: a user can mend it, or it is a fault of the package."""
+    """What is said of an error, which a user can repair or the package causes."""
     while str(error).startswith("in user code:"):  # raised in a graph of TensorFlow
         if not isinstance(error.__context__, Exception):
             break

@@ -1,6 +1,6 @@
 """Where a command may write: the one place that decides it.
 
-An output that exists wants `--force`; one that is an input, or another output, is an
+An output that exists needs `--force`; one that is an input, or another output, is an
 error.
 """
 

@@ -103,7 +103,7 @@ def test_every_output_is_here():
 
 
 @pytest.mark.parametrize(("name", "option"), EVERY)
-def test_an_output_that_exists_wants_force(
+def test_an_existing_output_needs_force(
     name: str, option: str, invoke: Invoke, place: Path
 ):
     there = {
