@@ -7,6 +7,7 @@
 # make check-docs                       looks at the built pages in Chromium
 # make evidence tables, numbers and figures of the pages, from the logs in results/
 # make package  the files for the package index, checked
+# make hostile  opens model files that were changed at random
 # make compat   a core suite with every supported TensorFlow, half an hour or two
 
 VENV ?= .venv
@@ -29,7 +30,7 @@ METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calib
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test lint examples docs check-docs evidence package compat clean
+.PHONY: demo quick test lint examples docs check-docs evidence package compat hostile clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -54,6 +55,9 @@ docs: $(VENV)/.dev
 
 check-docs: docs
 	$(BIN)/python docs/tools/check_site.py site
+
+hostile: $(VENV)/.dev
+	$(BIN)/python tests/tools/untrusted.py
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py

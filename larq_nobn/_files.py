@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import os
 import secrets
-import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from ._errors import InvalidValue
 
 _PREFIX = ".partial-"
+# What readers of ZIP, HDF5, NumPy and JSON raise for other bytes.
+UNREADABLE = (
+    *(ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError),
+    *(BadZipFile, zlib.error),
+)
 # A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
 _RATIO, _FREE = 64, 1 << 26
 
@@ -25,6 +29,13 @@ def reject_expansion(unpacked: int, stored: int) -> None:
         raise InvalidValue(
             f"it would grow from {stored:,} to {unpacked:,} bytes when it is read"
         )
+
+
+def check_zip(archive: ZipFile) -> None:
+    """Raises ValueError if an archive would take far more memory than it is large."""
+    assert archive.fp is not None  # which a closed archive has no more
+    unpacked = sum(member.file_size for member in archive.infolist())
+    reject_expansion(unpacked, archive.fp.seek(0, os.SEEK_END))
 
 
 def cache_folder() -> Path:
@@ -48,65 +59,10 @@ def cache_folder() -> Path:
     return Path(usual) / "larq_nobn"
 
 
-def opened(path: str | os.PathLike) -> io.FileIO:
-    """Opens a file for reading, but no pipe or device, which may never end.
-
-    Raises:
-        OSError: If there is no such file.
-    """
-    # A pipe that nobody writes to would be waited for.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        handle = os.open(path, flags)
-    except ValueError as error:
-        raise OSError(errno.EINVAL, "Not a path", str(path)) from error
-    kind = os.fstat(handle).st_mode
-    if stat.S_ISREG(kind):
-        return io.FileIO(handle, "rb")
-    os.close(handle)
-    if stat.S_ISDIR(kind):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))
-
-
-def check_permission(path: str | os.PathLike) -> None:
-    """Raises PermissionError for a file that may not be read: that is no damage."""
-    try:
-        opened(path).close()
-    except PermissionError:
-        raise
-    except OSError:  # whoever reads it says what it is
-        return
-
-
-def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
-    """Returns the bytes of a file that somebody else may have put there.
-
-    Arguments:
-        path: The file.
-        most: How many bytes it may have.
-
-    Raises:
-        OSError: If there is no such file, or it is larger, or all but holes: those take
-            no room on a disk.
-    """
-    with opened(path) as stream, _named(path):
-        found = os.fstat(stream.fileno())
-        if most is not None and found.st_size > most:
-            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes")
-        try:
-            reject_expansion(
-                found.st_size, 512 * getattr(found, "st_blocks", found.st_size)
-            )
-        except ValueError as error:
-            raise OSError(errno.EFBIG, "All but holes") from error
-        return stream.readall()
-
-
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with opened(path) as file, _named(path):
+    with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -147,16 +103,6 @@ def files_below(
             elif links:
                 below.append((each.path, os.path.realpath(each.path)))
         waiting.extend(reversed(below))
-
-
-@contextmanager
-def _named(path: str | os.PathLike) -> Iterator[None]:
-    """Lets an error of reading say of which file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = os.fspath(path)
-        raise
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:

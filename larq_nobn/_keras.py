@@ -58,8 +58,8 @@ with native_stderr_closed():
     import tf_keras as keras
     from tensorflow.python.autograph.impl.api import autograph_artifact
     from tf_keras.src import activations
-    from tf_keras.src.engine import functional
     from tf_keras.src.engine.base_layer_utils import call_context
+    from tf_keras.src.layers import serialization
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
     )
@@ -145,11 +145,10 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(before)
 
 
-def wrap_reconstruction(
-    wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
-) -> None:
-    """Replaces the function that makes functional models of configurations."""
-    functional.reconstruct_from_config = wrap(functional.reconstruct_from_config)
+def layers_in_files() -> dict[str, Any]:
+    """Returns what files of the older kind may name for a layer, exported or not."""
+    serialization.populate_deserializable_objects()
+    return serialization.LOCAL.ALL_OBJECTS
 
 
 def call_named_activations(base: type) -> None:
@@ -226,6 +225,7 @@ __all__ = [
     "check_model",
     "dtype_policy",
     "keras",
+    "layers_in_files",
     "of_keras_3",
     "open_later_inputs",
     "register",

@@ -1,29 +1,14 @@
-"""Tables as text, for `print`, and what a terminal is shown of names."""
+"""Tables as text, for `print`, and messages of some length."""
 
 from __future__ import annotations
 
 import io
-import unicodedata
 
 from rich.console import Console
 from rich.table import Table
 
-# Categories of Unicode: codes of a terminal, halves of characters, other ends of lines.
-_OBEYED = ("Cc", "Cs", "Zl", "Zp")
 # Longer than the path of a file that somebody has typed.
 _LONGEST_WORD = 400
-# These turn the direction of what comes after them.
-_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
-
-def printable(text: str) -> str:
-    """Returns a text of which a terminal obeys no part but tabs and new lines."""
-    return "".join(map(_shown, text))
-
-
-def _shown(each: str) -> str:
-    obeyed = unicodedata.category(each) in _OBEYED or each in _TURNING
-    return ascii(each)[1:-1] if obeyed and each not in "\n\t" else each
 
 
 def sentence(text: str, most: int = 2000) -> str:

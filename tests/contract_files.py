@@ -11,7 +11,7 @@ import fresh
 import numpy as np
 from contract_case import Case
 from contract_networks import draw, host, network, perturb, side_by_side
-from larq_nobn.training.folder._model_file import check_model_file
+from larq_nobn.loading._configuration import check_model_file
 
 SUFFIXES = contract_reopen.SUFFIXES
 

@@ -15,15 +15,12 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
     {"_errors", "_signals"},
-    {"_hdf5_texts"},
-    {"_archive_limits"},
     {
         *("_checks", "_datasets", "_figures", "_files", "_process"),
         *("_normalizations", "_progress", "_tables", "_version"),
     },
     {"_keras", "_messages", "_names", "_run_files"},
     {"config"},
-    {"_variable_limits"},
     {
         "_larq",
         "_larq_repairs",
@@ -38,7 +35,7 @@ LAYERS = (
     {"graph"},
     {"rewrites"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
-    {"calibration", "population"},
+    {"calibration", "population", "loading"},
     {"surgery", "diagnostics", "training", "deploy", "interop"},
     {"cli"},
     {"__main__"},

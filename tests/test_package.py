@@ -20,7 +20,7 @@ import numpy as np
 import pyproject_hooks
 import pytest
 import tensorflow as tf
-from larq_nobn import _files, optimizers
+from larq_nobn import optimizers
 from larq_nobn._checks import (
     check_channels,
     check_choice,
@@ -322,20 +322,6 @@ def test_the_umask_decides_who_may_read(mask, tmp_path):
         os.umask(before)
     for path in (tmp_path / "placed", meanwhile):
         assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-
-
-@pytest.mark.parametrize("read", [_files.read_file, _files.sha256_of])
-def test_an_error_of_reading_names_the_file(read):
-    with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):
-        read("/proc/self/mem")
-
-
-def test_a_file_of_holes_is_not_read(tmp_path):
-    path = tmp_path / "holes"
-    with path.open("wb") as file:
-        file.truncate(1 << 42)
-    with pytest.raises(OSError, match="All but holes: '.*/holes'"):
-        _files.read_file(path)
 
 
 def test_the_umask_is_never_changed(tmp_path, monkeypatch):

@@ -21,10 +21,12 @@ from .._errors import InvalidValue
 from .._names import DATASETS, check_dataset, find_pretrained
 from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings_of
 from ._errors import TRACEBACK
+from ._memory import limit_memory, read_size
 from ._outputs import Output, check_outputs
 from ._package import images
 
 _HELP = "Options"
+_NO_SIZE = "is not a size of 2GB or more, such as 8GB or 8GiB"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
@@ -36,8 +38,18 @@ class Command(click.Command):
     Every command has `--traceback`, and `--force` if it writes a file.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, limited: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        if limited or any(each.name == "trust" for each in self.params):
+            self.params.append(
+                click.Option(
+                    ["--memory"],
+                    type=Word("SIZE", read_size, _NO_SIZE),
+                    show_default="no limit",
+                    help="End the command when it needs more memory (address space) "
+                    "than this, such as 8GB. Without effect on Windows and macOS.",
+                )
+            )
         if any(isinstance(each.type, Output) for each in self.params):
             self.params.append(
                 click.Option(
@@ -73,6 +85,8 @@ class Command(click.Command):
             if value is not None and isinstance(parameter, click.Option):
                 _check_value(parameter.name or "", value)
         check_outputs(ctx, force=ctx.params.pop("force", False))
+        if (memory := ctx.params.pop("memory", None)) is not None:
+            limit_memory(memory)
         with images.reading():
             return super().invoke(ctx)
 

@@ -18,7 +18,7 @@ from ._package import folder
 _NAMED = 10
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, limited=True)
 @click.argument("name", metavar="NAME|FOLDER|tfds:NAME", type=DATASET)
 @click.option(
     "--from",

@@ -78,7 +78,7 @@ def convert(
     show(result.to_dict(), report, result.table())
 
 
-@click.command(cls=_arguments.Command)
+@click.command(cls=_arguments.Command, limited=True)
 @click.argument("file", type=_arguments.tflite_file)
 @click.option(
     "--against",

@@ -32,7 +32,7 @@ _ASK = " Ask its owner for the permission, or choose another path."
 _NO_SPACE = "No space left on device. Free some and try again."
 _NO_MEMORY = (
     "There is not enough memory. Choose smaller batches, smaller images or a smaller "
-    "network, or a machine with more memory."
+    "network, a larger --memory where one is given, or a machine with more memory."
 )
 
 

@@ -12,7 +12,7 @@ from ._outputs import KERAS, Output
 from ._package import interop, training
 
 
-@click.command("import", cls=Command)
+@click.command("import", cls=Command, limited=True)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 @click.option(

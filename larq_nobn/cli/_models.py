@@ -14,7 +14,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import progress
-from ._package import data, deploy, keras, models, population, training
+from ._package import data, deploy, keras, loading, models, population, training
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
         )
         settings = {**row.settings, "dataset": row.dataset}
         return model, Origin(info, settings, row.name, row.accuracy)
-    if not path.is_dir() or training.folder.is_saved_model(path):
+    if not path.is_dir() or loading.is_saved_model(path):
         return training.open_model(path, trust=trust), None
     run = training.load_run(path, trust)
     return run.model, origin_of(run)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         deploy,
         diagnostics,
         interop,
+        loading,
         models,
         population,
         surgery,
@@ -41,6 +42,7 @@ else:
 
     data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
     interop, models, population = map(_Late, ("interop", "models", "population"))
+    loading = _Late("loading")
     surgery, training, keras = map(_Late, ("surgery", "training", "_keras:keras"))
     # These need no TensorFlow: an image folder is inspected without it.
     folder, images = _Late("data.folder", False), _Late("data._source", False)
@@ -53,6 +55,7 @@ __all__ = [
     "images",
     "interop",
     "keras",
+    "loading",
     "models",
     "population",
     "surgery",

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from .._errors import InvalidValue
-from .._files import files_below, read_file
+from .._files import files_below
 from .._names import IMAGE_SUFFIXES
 from .._probabilities import as_probabilities
 from ._arguments import Command, model_argument, trust_option
@@ -22,8 +22,6 @@ from ._outputs import json_option
 from ._package import data, deploy, keras
 
 _BATCH = 32
-# Bytes of an image file.
-_LARGEST = 1 << 30
 
 
 @click.command(cls=Command)
@@ -158,7 +156,7 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
 
     Gray becomes three channels alike where the network wants colors.
     """
-    content = read_file(file, _LARGEST)
+    content = file.read_bytes()
     try:
         pixels = data.decode(content)
     except ValueError as error:

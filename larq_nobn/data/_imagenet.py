@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from .._datasets import DatasetInfo
 from .._errors import InvalidValue
-from .._files import cache_folder, opened, replacing
+from .._files import cache_folder, replacing
 from ._batches import OfEpoch, OfNumbers
 from ._images import built_in_info
 from ._source import check_later, validation_numbers
@@ -177,7 +177,7 @@ class Records:
     def read(self, index: int) -> bytes:
         """Returns the content of one."""
         file, start, size = self.places[index].tolist()
-        with opened(self.files[file]) as stream:
+        with open(self.files[file], "rb") as stream:
             stream.seek(start)
             return stream.read(size)
 
@@ -202,7 +202,7 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
     name = f"records/{digest}.npy"
     with (
         contextlib.suppress(OSError, ValueError),
-        opened(cache_folder() / name) as stream,
+        (cache_folder() / name).open("rb") as stream,
     ):
         return Records(names, np.load(stream, allow_pickle=False))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -222,7 +222,7 @@ def _places_in(name: str) -> np.ndarray:
     """First byte and number of bytes of each record."""
     end = Path(name).stat().st_size
     found, place = [], 0
-    with opened(name) as stream:
+    with open(name, "rb") as stream:
         while place < end:
             stream.seek(place)
             size = int.from_bytes(stream.read(8), "little")

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue, MissingPackage
-from .._files import check_folder, files_below, opened, read_file, sha256_of
+from .._files import check_folder, files_below, sha256_of
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
@@ -93,11 +93,10 @@ def _check_code(name: str, data_dir: DataDir) -> None:
         return
     place = Path(os.path.expanduser(data_dir), set_name)
     for file in files_below(place) if place.is_dir() else ():
-        opened(file).close()  # TFDS would read a device, or wait for a pipe, for ever
         if file.name != "features.json":
             continue
         try:
-            content = json.loads(read_file(file))
+            content = json.loads(file.read_bytes())
         except (ValueError, RecursionError) as problem:
             raise _damaged(str(file), problem) from problem
         for found in _feature_classes(content):

@@ -21,20 +21,16 @@ from typing import Any, Protocol
 import numpy as np
 from rich.table import Table
 
-from .._archive_limits import bytes_of, check_zip
 from .._datasets import check_normalization
 from .._errors import InvalidType, InvalidValue
-from .._files import check_permission
+from .._files import UNREADABLE, check_zip
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
-from .._variable_limits import TooLarge, limited_variables
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 METADATA, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
-# Bytes for what a network makes beside its weights, such as counters of random draws.
-_FREE = 1 << 18
 # What the entries of the metadata are; those of lists are all of one type.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
@@ -205,13 +201,9 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
                     f"which has {key}={trained!r}. Leave it out."
                 )
-        stored = _entries(weights)
         try:
-            with limited_variables(*_limits(stored, given.get("classes"))):
-                network = build(**{**metadata.arguments, **given})
-        except TooLarge as error:
-            raise _damaged(weights, f"its network {error}") from error
-        except Exception as error:  # of a builder, about the arguments
+            network = build(**{**metadata.arguments, **given})
+        except (TypeError, ValueError) as error:  # of a builder, about the arguments
             if given:
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
@@ -233,24 +225,6 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     weights = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
     builder.__signature__ = signature.replace(parameters=[*optional, weights])  # type: ignore[attr-defined]  # of functions it may be set
     return builder
-
-
-def _limits(stored: Mapping[str, np.ndarray], classes: object) -> tuple[int, int, int]:
-    """Stored bytes, ratio and free bytes of `limited_variables`: nothing else is made.
-
-    Arguments:
-        stored: The entries of the file.
-        classes: Those of a new head, if it was given.
-    """
-    weights = 0
-    for name, value in stored.items():
-        if not name.endswith((METADATA, MAGNITUDE)):
-            values = value.size * (8 if name.endswith(BITS) else 1)
-            weights += bytes_of(values, np.dtype(np.float32).itemsize)
-    head = 0
-    if isinstance(classes, int):  # a kernel with as many rows as it has now, and a bias
-        head = (len(stored.get("head/kernel", ())) + 1) * classes
-    return weights, 1, _FREE + bytes_of(head, np.dtype(np.float32).itemsize)
 
 
 def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:
@@ -364,13 +338,14 @@ def _check_values(found: Mapping[str, Any]) -> None:
 def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
     file = find_pretrained(weights)
     assert file is not None
-    check_permission(file)
     try:
         with zipfile.ZipFile(file) as archive:
-            check_zip(archive, json=(f"{METADATA}.npy",))
+            check_zip(archive)
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # whatever readers of archives say to other bytes
+    except PermissionError:
+        raise
+    except UNREADABLE as error:
         raise _damaged(file, str(error)) from error
 
 

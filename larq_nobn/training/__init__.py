@@ -9,6 +9,7 @@ from .._names import (
     STRATEGIES,
 )
 from ..config import RECIPES, Recipe
+from ..loading import open_model
 from ._evaluation import evaluate
 from ._network import KERNELS
 from ._settings import RunSettings
@@ -22,7 +23,6 @@ from .folder import (
     epochs_kept,
     load_record,
     load_run,
-    open_model,
     save_model,
     write_json,
 )

@@ -12,9 +12,10 @@ from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._math import is_finite
+from ..loading import open_model
 from ..models._weights import weights_by_name
 from ._settings import RunSettings, weights_file
-from .folder import kept_settings, open_model
+from .folder import kept_settings
 
 # Below the package's own, so that a program can show it alone.
 _log = logging.getLogger("larq_nobn.start")

@@ -22,6 +22,7 @@ from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN
 from ..calibration import calibrate
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
+from ..loading import open_model
 from ..population import EXAMPLES
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
 from ._checkpoints import Checkpoints, CheckpointSchedule, EpochMetrics, Stateful
@@ -64,7 +65,6 @@ from .folder import (
     is_finished,
     load_run,
     lock_run_folder,
-    open_model,
     plain,
     write_record,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import io
 import os
 import re
 import shutil
@@ -62,8 +63,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     Path("damaged.keras").write_bytes(b"PK\3\4 cut off")
     Path("damaged.tflite").write_bytes(b"\x1c\0\0\0TFL3 cut off")
     Path("loop").symlink_to("loop")
-    with Path("holes.keras").open("wb") as file:
-        file.truncate(1 << 42)
     return tmp_path
 
 
@@ -213,7 +212,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "compare --output new --dataset digits --json loop/new.json",
             "--json loop/new.json lies in no existing folder",
         ),
-        ("train --output r --init holes.keras --dataset digits", "is damaged or not"),
         ("train --output r --init /proc/self/mem", "is not a .keras file"),
         (
             f"train --output r --dataset digits --network alpha={'[' * 3000}",
@@ -688,15 +686,18 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def forbid(name: str) -> None:
         def guarded(function: Callable) -> Callable:
-            def call(path: object, *more: object) -> object:
+            def call(path: object, *more: object, **options: object) -> object:
                 if isinstance(path, str | os.PathLike) and Path(path).name == name:
                     raise PermissionError(errno.EACCES, "Permission denied", str(path))
-                return function(path, *more)
+                return function(path, *more, **options)
 
             return call
 
-        for function in ("open", "listdir", "scandir"):
-            monkeypatch.setattr(os, function, guarded(getattr(os, function)))
+        for module, function in (
+            (builtins, "open"),
+            *((io, "open"), (os, "listdir"), (os, "scandir")),
+        ):
+            monkeypatch.setattr(module, function, guarded(getattr(module, function)))
 
     return forbid
 

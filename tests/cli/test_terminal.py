@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from cli.conftest import Invoke
 from larq_nobn._tables import sentence
 from larq_nobn.cli import _console
 from larq_nobn.cli._errors import open_streams
-from larq_nobn.training import open_model
 from PIL import Image
 
 
@@ -67,44 +65,6 @@ def test_a_stream_without_the_letters_of_a_name(monkeypatch: pytest.MonkeyPatch)
         _console.stdout_console().print(_console.pairs("Katze", {"ü": "猫"}))
         stream.flush()
         assert rb"| \xfc | \u732b |" in written.getvalue()
-
-
-def test_nothing_waits_for_a_pipe(images: Path, tmp_path: Path, invoke: Invoke):
-    """What nobody writes to, in the place of a file of somebody else's folder."""
-    os.mkfifo(images / "two" / "pipe.png")
-    (images / "two" / "device.png").symlink_to("/dev/zero")
-    found = json.loads(invoke("data", images, "--json", "-").stdout)
-    reason = "not a file, but a pipe or a device"
-    names = ("two/device.png", "two/pipe.png")
-    assert found["unreadable"] == dict.fromkeys(names, reason)
-    run = tmp_path / "run"
-    run.mkdir()
-    os.mkfifo(run / "run.json")
-    for command in (("evaluate", run), ("report", run), ("convert", run, "m.tflite")):
-        assert "a pipe or a device" in one_sentence(invoke(*command))
-    (run / "run.json").unlink()
-    (run / "run.json").write_text('{"settings": {"epochs": 1}}')
-    os.mkfifo(run / "history.csv")
-    assert "a pipe or a device" in one_sentence(invoke("report", run))
-    for suffix in (".keras", ".h5", ".npz", ".tflite"):
-        os.mkfifo(tmp_path / f"pipe{suffix}")
-        command = "audit" if suffix == ".tflite" else "summary"
-        said = one_sentence(invoke(command, tmp_path / f"pipe{suffix}"))
-        assert "does not exist" not in said
-    (tmp_path / "device.keras").symlink_to("/dev/zero")
-    (run / "model.keras").mkdir()
-    for place in (tmp_path / "device.keras", run, tmp_path / "pipe.h5"):
-        with pytest.raises(
-            ValueError, match="is not a regular file, so no model is read"
-        ):
-            open_model(place)
-
-
-def test_an_image_of_holes_is_not_read(images: Path, invoke: Invoke):
-    with (images / "two" / "large.png").open("wb") as stream:
-        stream.truncate(1 << 40)
-    found = json.loads(invoke("data", images, "--json", "-").stdout)
-    assert found["unreadable"] == {"two/large.png": "larger than 1,073,741,824 bytes"}
 
 
 def test_long_names_are_cut(invoke: Invoke, tmp_path: Path, images: Path):

@@ -12,8 +12,8 @@ import pytest
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
+from loading import hostile
 from PIL import Image
-from training import hostile
 
 Invoke = Callable[..., Result]
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
@@ -63,15 +63,16 @@ def command(name: str, file: Path, folder: Path) -> list[str]:
 
 
 def test_every_command_that_opens_models_is_here(invoke: Invoke):
-    # compare gives the option to the commands of its runs.
-    listed = {*(parts[0] for parts in COMMANDS.values()), "compare"}
-    assert listed == {
-        name
+    usages = {
+        name: invoke(name, "--help").output
         for name in invoke.__globals__["main"].commands
-        if "--trust" in invoke(name, "--help").output
     }
-    for name in invoke.__globals__["main"].commands:
-        usage = invoke(name, "--help").output
+    trusting = {name for name, usage in usages.items() if "--trust" in usage}
+    limited = {name for name, usage in usages.items() if "--memory" in usage}
+    # compare gives the option to the commands of its runs.
+    assert trusting == {*(parts[0] for parts in COMMANDS.values()), "compare"}
+    assert limited == trusting | {"audit", "import", "data"}
+    for name, usage in usages.items():
         assert ("RUN_OR_FILE" in usage) <= ("--trust" in usage), name
 
 

@@ -135,15 +135,6 @@ def test_features_import_nothing(
     assert not (tmp_path / "written").exists()
 
 
-def test_a_device_in_the_folder_of_a_set_is_not_read(cifar10: Path, tmp_path: Path):
-    shutil.copytree(cifar10, tmp_path / "sets")
-    (file,) = (tmp_path / "sets").glob("cifar10/*/label.labels.txt")
-    file.unlink()
-    file.symlink_to("/dev/zero")
-    with pytest.raises(OSError, match="Not a file, but a pipe or a device"):
-        nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
-
-
 class Splits:
     """A builder of which only the names of its splits are known."""
 

@@ -265,7 +265,7 @@ def test_the_one_before_is_taken(
     assert before.exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "dangling", "loop"])
+@pytest.mark.parametrize("kind", ["folder", "dangling"])
 def test_what_is_no_file_is_passed_over(
     kind: str, two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -273,11 +273,8 @@ def test_what_is_no_file_is_passed_over(
     later = tmp_path / "copy" / "epoch-0004.npz"
     if kind == "folder":
         later.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(later)
     else:
-        target = {"device": "/dev/zero", "dangling": "gone", "loop": later.name}
-        later.symlink_to(target[kind])
+        later.symlink_to("gone")
     with caplog.at_level(logging.WARNING, "larq_nobn"):
         fit(network(), tmp_path / "copy", 3, 3)
     assert ours(caplog) == [f"{later} is not used: it is not a file."]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -87,7 +86,7 @@ def test_an_empty_folder_of_the_user_stays(tmp_path: Path):
 @pytest.mark.parametrize(
     "name", ["checkpoints", "stage1", "teacher", "logs", "logs/train", "logs/monitors"]
 )
-@pytest.mark.parametrize("kind", ["file", "dangling", "loop", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["file", "dangling"])
 def test_folders_of_a_run_that_are_none(name: str, kind: str, tmp_path: Path):
     place = tmp_path / name
     fails_after(tmp_path, write_checkpoint)
@@ -95,11 +94,8 @@ def test_folders_of_a_run_that_are_none(name: str, kind: str, tmp_path: Path):
     place.parent.mkdir(exist_ok=True)
     if kind == "file":
         place.write_bytes(b"")
-    elif kind == "pipe":
-        os.mkfifo(place)
     else:
-        target = {"dangling": "gone", "loop": place.name, "device": "/dev/zero"}
-        place.symlink_to(target[kind])
+        place.symlink_to("gone")
     before = sorted(tmp_path.rglob("*"))
     with (
         pytest.raises(

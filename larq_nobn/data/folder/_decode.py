@@ -13,12 +13,9 @@ import numpy as np
 
 from ..._checks import check_kind
 from ..._errors import InvalidValue, MissingPackage
-from ..._files import opened, read_file
 from .._area import scaled
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-# More than as many pixels take as Pillow reads, whatever the format.
-_LARGEST = 1 << 30
 _GREY = ("1", "L", "LA", "La")
 # So many pixels are made opaque at once: a large image takes no further copies.
 _STRIP = 1 << 22
@@ -109,10 +106,10 @@ def in_turn(file: Path | bytes) -> Iterator[bytes]:
     Raises:
         OSError: If it cannot be read.
     """
-    with io.BytesIO(file) if isinstance(file, bytes) else opened(file) as stream:
+    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
         needed = stream.seek(0, io.SEEK_END) + _BYTES * _pixels_in(stream)
     with _ROOM.taken(needed):
-        yield file if isinstance(file, bytes) else read_file(file, _LARGEST)
+        yield file if isinstance(file, bytes) else file.read_bytes()
 
 
 def _pixels_in(stream: BinaryIO) -> int:

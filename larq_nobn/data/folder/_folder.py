@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from ..._datasets import DatasetInfo, check_normalization
 from ..._errors import InvalidValue
-from ..._files import cache_folder, read_file, replacing
+from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
@@ -120,7 +120,7 @@ class Notes:
         with contextlib.suppress(
             OSError, ValueError, KeyError, TypeError, RecursionError
         ):
-            found = json.loads(read_file(cache_folder() / self._name))
+            found = json.loads((cache_folder() / self._name).read_bytes())
             if found["version"] == _VERSION:
                 self.files = dict(found["files"])
                 self.statistics = dict(found["statistics"])

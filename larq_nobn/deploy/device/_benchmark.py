@@ -9,13 +9,13 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from ..._checks import check_bounds, check_path
-from ..._files import read_file
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
@@ -204,7 +204,7 @@ def as_paths(
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
-    content = read_file(file)
+    content = Path(file).read_bytes()
     interpreter = interpreter_of(content, threads, repr(file))
     check_memory(content)
     random = np.random.default_rng(seed)
@@ -298,7 +298,6 @@ def _note(machine: str) -> str:
 # --- on a device: the commands that measure, and reading what these print
 
 _TOOL = "lce_benchmark_model"
-_LARGEST_LOG = 1 << 28
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
 _MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -477,7 +476,7 @@ class PhoneResult:
 
 def read_results(log: str) -> list[PhoneResult]:
     """Returns the results in a log, in their order."""
-    content = read_file(log, _LARGEST_LOG)
+    content = Path(log).read_bytes()
     # PowerShell's > writes UTF-16.
     wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = content.decode("utf-16" if wide else "utf-8", errors="replace")

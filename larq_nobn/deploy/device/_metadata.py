@@ -15,7 +15,7 @@ import numpy as np
 
 from ..._checks import check_integer, check_number, check_path
 from ..._errors import InvalidType, InvalidValue
-from ..._files import read_file, replacing
+from ..._files import replacing
 from ..._keras import keras
 from ..._names import METADATA_FORMAT
 from ...data._area import scaled
@@ -329,7 +329,7 @@ def remove_metadata(path: str | os.PathLike) -> None:
     """Removes the metadata that an earlier conversion wrote, but no other JSON."""
     target = metadata_path(path)
     with suppress(OSError, ValueError, RecursionError):
-        if is_metadata(json.loads(read_file(target))):
+        if is_metadata(json.loads(target.read_bytes())):
             target.unlink()
 
 
@@ -383,7 +383,7 @@ def read_card(path: str | os.PathLike) -> Card:
 
 def _read(path: Path, advice: str) -> bytes:
     try:
-        return read_file(path)
+        return path.read_bytes()
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. {advice}"

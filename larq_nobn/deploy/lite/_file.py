@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._errors import InvalidValue
-from ..._files import opened
 from ..._messages import first_line
 from .._errors import ConversionError
 from ._engine import compute_engine
@@ -265,9 +264,9 @@ def read_file(path: str | os.PathLike) -> bytes:
             "file, which larq_nobn.convert writes."
         )
     try:
-        with opened(path) as file:
+        with open(path, "rb") as file:
             content = file.read(8)
-            return content + file.readall() if content[4:] == _STARTS else content
+            return content + file.read() if content[4:] == _STARTS else content
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "

@@ -1,9 +1,9 @@
 """The classes and functions that a model file may name without being trusted.
 
-The names are written out, not taken from Keras: what a later version adds is not
-allowed until somebody has looked at it. Left out on purpose are Lambdas and wrappers of
-recurrent cells, which contain bytecode; layers of feature columns, which read files;
-and `TensorFlowOpLayer`, which contains any operation of TensorFlow.
+A class is accepted by its type: one that Keras exports, or saves under its own name,
+and that is a layer, a loss, an optimizer or another kind of object that a model is made
+of; less those that run code. Classes of Larq, of this package and of the user are
+accepted because they are registered with Keras.
 
 Tensor operations that a layer may consist of are arithmetic, comparison, reductions,
 shapes, slicing, concatenation, images in memory and the functions of `nn`. Left out is
@@ -13,135 +13,61 @@ keeps a state.
 
 from __future__ import annotations
 
+import functools
 import sys
-import types
+from types import FunctionType, ModuleType
 from typing import Any
 
 import tensorflow as tf
 
-from ..._keras import keras
+from .._keras import keras, layers_in_files
 
 
 def names_of(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """Returns the words of a text."""
     return frozenset(text.split())
 
 
-_CLASSES = {
-    "keras": "Model Sequential",
-    "keras.models": "Model Sequential",
-    "keras.layers": """
-        Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention
-        Average AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D
-        AvgPool3D BatchNormalization Bidirectional CategoryEncoding CenterCrop
-        Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D
-        Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Convolution1D
-        Convolution1DTranspose Convolution2D Convolution2DTranspose Convolution3D
-        Convolution3DTranspose Cropping1D Cropping2D Cropping3D Dense DepthwiseConv1D
-        DepthwiseConv2D Discretization Dot Dropout ELU EinsumDense Embedding Flatten
-        GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D
-        GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D
-        GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
-        GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
-        HashedCrossing Hashing Identity InputLayer IntegerLookup LSTM LSTMCell Layer
-        LayerNormalization LeakyReLU LocallyConnected1D LocallyConnected2D Masking
-        MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D Maximum
-        Minimum MultiHeadAttention Multiply Normalization PReLU Permute RNN
-        RandomBrightness RandomContrast RandomCrop RandomFlip RandomHeight
-        RandomRotation RandomTranslation RandomWidth RandomZoom ReLU RepeatVector
-        Rescaling Reshape Resizing SeparableConv1D SeparableConv2D
-        SeparableConvolution1D SeparableConvolution2D SimpleRNN SimpleRNNCell Softmax
-        SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization
-        StackedRNNCells StringLookup Subtract TextVectorization ThresholdedReLU
-        TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D
-        Wrapper ZeroPadding1D ZeroPadding2D ZeroPadding3D""",
-    "keras.layers.experimental": """
-        EinsumDense RandomFourierFeatures SyncBatchNormalization""",
-    "keras.layers.experimental.preprocessing": """
-        CategoryEncoding CenterCrop Discretization HashedCrossing Hashing IntegerLookup
-        Normalization RandomContrast RandomCrop RandomFlip RandomHeight RandomRotation
-        RandomTranslation RandomWidth RandomZoom Rescaling Resizing StringLookup
-        TextVectorization""",
-    "keras.initializers": """
-        Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity LecunNormal
-        LecunUniform Ones Orthogonal RandomNormal RandomUniform TruncatedNormal
-        VarianceScaling Zeros constant glorot_normal glorot_uniform he_normal
-        he_uniform identity lecun_normal lecun_uniform ones orthogonal random_normal
-        random_uniform truncated_normal variance_scaling zeros""",
-    "keras.regularizers": "L1 L1L2 L2 OrthogonalRegularizer l1 l2",
-    "keras.constraints": """
-        MaxNorm MinMaxNorm NonNeg RadialConstraint UnitNorm max_norm min_max_norm
-        non_neg radial_constraint unit_norm""",
-    "keras.losses": """
-        BinaryCrossentropy BinaryFocalCrossentropy CategoricalCrossentropy
-        CategoricalFocalCrossentropy CategoricalHinge CosineSimilarity Hinge Huber
-        KLDivergence LogCosh MeanAbsoluteError MeanAbsolutePercentageError
-        MeanSquaredError MeanSquaredLogarithmicError Poisson
-        SparseCategoricalCrossentropy SquaredHinge""",
-    "keras.metrics": """
-        AUC Accuracy BinaryAccuracy BinaryCrossentropy BinaryIoU CategoricalAccuracy
-        CategoricalCrossentropy CategoricalHinge CosineSimilarity F1Score FBetaScore
-        FalseNegatives FalsePositives Hinge IoU KLDivergence LogCoshError Mean
-        MeanAbsoluteError MeanAbsolutePercentageError MeanIoU MeanMetricWrapper
-        MeanRelativeError MeanSquaredError MeanSquaredLogarithmicError MeanTensor
-        OneHotIoU OneHotMeanIoU Poisson Precision PrecisionAtRecall R2Score Recall
-        RecallAtPrecision RootMeanSquaredError SensitivityAtSpecificity
-        SparseCategoricalAccuracy SparseCategoricalCrossentropy
-        SparseTopKCategoricalAccuracy SpecificityAtSensitivity SquaredHinge Sum
-        TopKCategoricalAccuracy TrueNegatives TruePositives""",
-    "keras.optimizers": """
-        Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD""",
-    "keras.optimizers.experimental": """
-        Adadelta Adagrad Adam AdamW Adamax Ftrl Nadam RMSprop SGD""",
-    "keras.optimizers.legacy": "Adadelta Adagrad Adam Adamax Ftrl Nadam RMSprop SGD",
-    "keras.optimizers.schedules": """
-        CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay
-        PiecewiseConstantDecay PolynomialDecay""",
-    "keras.experimental": "CosineDecay CosineDecayRestarts",
-    "keras.mixed_precision": "LossScaleOptimizer Policy",
-}
-# Known to files by the module of Keras that defines them.
-_UNEXPORTED = names_of(
+_BASES = (
+    keras.layers.Layer,  # models, metrics and quantizers among them
+    keras.losses.Loss,
+    keras.optimizers.Optimizer,
+    keras.optimizers.legacy.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.mixed_precision.LossScaleOptimizer,
+    keras.mixed_precision.Policy,
+    keras.initializers.Initializer,
+    keras.regularizers.Regularizer,
+    keras.constraints.Constraint,
+)
+# What runs code that its configuration contains, or reads files that it names: bytecode
+# of Lambdas and of wrappers of recurrent cells, any operation of TensorFlow, and
+# feature columns with their vocabularies.
+RUNNING_CODE = names_of(
     """
-    AddLoss AddMetric BatchNormalizationV1 BatchNormalizationV2 ClassMethod CuDNNGRU
-    CuDNNLSTM Functional GRUCellV1 GRUCellV2 GRUV1 GRUV2 InstanceMethod
-    InstanceProperty LSTMCellV1 LSTMCellV2 LSTMV1 LSTMV2 LossFunctionWrapper
-    LossScaleOptimizerV3 PolicyV1 SlicingOpLambda SumOverBatchSizeMetricWrapper
-    SyncBatchNormalization TFOpLambda
+    Lambda TensorFlowOpLayer DeviceWrapper DropoutWrapper ResidualWrapper
+    _RNNCellWrapper DenseFeatures SequenceFeatures FeatureSpace
     """
 )
-_NAMES = {name for names in _CLASSES.values() for name in names_of(names)} | _UNEXPORTED
-
-_FUNCTIONS = {
-    "keras.activations": """
-        elu exponential gelu hard_sigmoid leaky_relu linear log_softmax mish relu relu6
-        selu sigmoid silu softmax softmax_v2 softplus softsign swish tanh""",
-    "keras.regularizers": "l1_l2",
-    "keras.losses": """
-        KLD MAE MAPE MSE MSLE binary_crossentropy binary_focal_crossentropy
-        categorical_crossentropy categorical_focal_crossentropy categorical_hinge
-        cosine_similarity hinge huber kl_divergence kld kullback_leibler_divergence
-        log_cosh logcosh mae mape mean_absolute_error mean_absolute_percentage_error
-        mean_squared_error mean_squared_logarithmic_error mse msle poisson
-        sparse_categorical_crossentropy squared_hinge""",
-    "keras.metrics": """
-        KLD MAE MAPE MSE MSLE binary_accuracy binary_crossentropy
-        binary_focal_crossentropy categorical_accuracy categorical_crossentropy
-        categorical_focal_crossentropy hinge kl_divergence kld
-        kullback_leibler_divergence log_cosh logcosh mae mape mean_absolute_error
-        mean_absolute_percentage_error mean_squared_error
-        mean_squared_logarithmic_error mse msle poisson sparse_categorical_accuracy
-        sparse_categorical_crossentropy sparse_top_k_categorical_accuracy squared_hinge
-        top_k_categorical_accuracy""",
-}
-_FUNCTION_NAMES = {name for names in _FUNCTIONS.values() for name in names_of(names)}
+# Names in files of classes that Keras neither exports nor has among its layers.
+_UNEXPORTED = names_of(
+    """
+    LossFunctionWrapper LossScaleOptimizerV3 PolicyV1 SumOverBatchSizeMetricWrapper
+    """
+)
+_OF_FUNCTIONS = ("activations", "losses", "metrics", "regularizers")
+# What these modules export beside functions of tensors, and functions that Keras knows
+# by their names in TensorFlow.
+_LOOK_UPS = {"get", "serialize", "deserialize"}
+_OF_TENSORFLOW = {"leaky_relu", "log_softmax", "relu6", "silu", "softmax_v2"}
 # Short for others, or known to one layer alone.
 _WORDS = names_of(
     """
     ACC BCE acc accuracy bce ce cosine_proximity crossentropy gaussian huber_loss
     laplacian maxnorm minmaxnorm nonneg normal one uniform unitnorm zero
+    adadelta adafactor adagrad adam adamax adamw ftrl lion nadam rmsprop sgd
     """
-) | {name.lower() for name in names_of(_CLASSES["keras.optimizers"])}
+)
 _OWN = ("tf_keras", "larq", "larq_nobn")
 
 # Pure functions of tensors, by the names under which TensorFlow exports them.
@@ -260,6 +186,56 @@ CLASS_METHODS = names_of(
 )
 
 
+@functools.cache
+def _public_modules() -> dict[str, ModuleType]:
+    """Returns the modules that Keras exports, by their names from `tf_keras` on."""
+    modules = {"tf_keras": keras}
+    waiting = ["tf_keras"]
+    for place in waiting:
+        for name, value in vars(modules[place]).items():
+            of_keras = isinstance(value, ModuleType) and "keras" in value.__name__
+            if of_keras and not name.startswith("_") and name != "src":
+                modules[f"{place}.{name}"] = value
+                waiting.append(f"{place}.{name}")
+    return modules
+
+
+@functools.cache
+def _classes() -> frozenset[str]:
+    """Returns the names of the accepted classes of Keras."""
+    names = set(_UNEXPORTED)
+    named = [*layers_in_files().items()]
+    for module in _public_modules().values():
+        named += vars(module).items()
+    for name, value in named:
+        if _is_part(value) and not runs_code(value):
+            names.add(name)
+    return frozenset(names)
+
+
+def _is_part(found: object) -> bool:
+    """Whether it is a class of which a model is made."""
+    return isinstance(found, type) and issubclass(found, _BASES)
+
+
+def runs_code(found: type) -> bool:
+    """Whether it is one of the classes that run code, or a subclass of one."""
+    of_keras = (b for b in found.__mro__ if b.__module__.startswith("tf_keras."))
+    return any(base.__name__ in RUNNING_CODE for base in of_keras)
+
+
+@functools.cache
+def _functions() -> frozenset[str]:
+    """Returns the names of the accepted functions of Keras."""
+    exported = (
+        name
+        for module in _OF_FUNCTIONS
+        for name, value in vars(getattr(keras, module)).items()
+        if isinstance(value, FunctionType)
+    )
+    return frozenset({*exported} - _LOOK_UPS | _OF_TENSORFLOW)
+
+
 def registered(name: object) -> Any:
     """What was registered with Keras in this process under a name, if anything."""
     return keras.saving.get_registered_object(name) if isinstance(name, str) else None
@@ -267,22 +243,22 @@ def registered(name: object) -> Any:
 
 def is_users(name: object) -> bool:
     """Whether something of the user was registered under a name."""
-    found = registered(name)
-    return found is not None and found.__module__.split(".")[0] not in _OWN
+    known = registered(name)
+    return known is not None and known.__module__.split(".")[0] not in _OWN
 
 
 def is_class(name: object) -> bool:
-    """Whether it is the name of a class: a listed one, or one that was registered."""
-    found = registered(name)
-    return isinstance(found, type) or (found is None and name in _NAMES)
+    """Whether it is the name of a registered class, or of an accepted one of Keras."""
+    known = registered(name)
+    if known is not None:
+        return isinstance(known, type) and not runs_code(known)
+    return name in _classes()
 
 
 def is_function(name: object) -> bool:
-    """The same of a function; a class may stand where a function is wanted."""
-    found = registered(name)
-    if found is not None:
-        return callable(found)
-    return name in _FUNCTION_NAMES
+    """Whether it is the name of an accepted function, or of anything registered."""
+    known = registered(name)
+    return callable(known) if known is not None else name in _functions()
 
 
 def is_named(name: str) -> bool:
@@ -291,24 +267,20 @@ def is_named(name: str) -> bool:
 
 
 def defines(module: str, name: str) -> bool:
-    """Whether it is a module of Keras, in which this name is what the lists mean."""
-    public = f"keras{module.removeprefix('tf_keras').removeprefix('keras')}"
-    listed = f"{_CLASSES.get(public, '')} {_FUNCTIONS.get(public, '')}".split()
-    if name in listed and module in (public, f"tf_{public}"):
-        return True
-    if not module.startswith(("keras.src.", "tf_keras.src.")):
-        return False
-    # Only what is imported already: importing is running.
-    inside = sys.modules.get(
-        f"tf_keras{module.removeprefix('tf_').removeprefix('keras')}"
-    )
+    """Whether a module of Keras has an accepted class or function under a name.
+
+    Only what is imported already: importing is running.
+    """
+    place = f"tf_keras{module.removeprefix('tf_').removeprefix('keras')}"
+    inside = _public_modules().get(place)
+    if inside is None and module.startswith(("keras.src.", "tf_keras.src.")):
+        inside = sys.modules.get(place)
     found = vars(inside).get(name) if inside is not None else None
-    return (
-        isinstance(found, type | types.FunctionType)
-        and name in _NAMES | _FUNCTION_NAMES
-        and found.__module__.startswith("tf_keras.src.")
-        and found.__name__ == name
-    )
+    if not getattr(found, "__module__", "").startswith("tf_keras.src."):
+        return False
+    if isinstance(found, type):
+        return _is_part(found) and not runs_code(found) and name in _classes()
+    return isinstance(found, FunctionType) and found.__name__ == name in _functions()
 
 
 def is_dtype(name: object) -> bool:

@@ -1,8 +1,8 @@
 """Files of models: what is in them is looked through before Keras reads them.
 
 Keras imports what a configuration names, calls it, and runs bytecode that lies in it;
-its safe mode stops only some of this. Here every object of a configuration has to be on
-a list, whatever it is nested in.
+its safe mode stops only some of this. Here every object of a configuration has to be
+one that is accepted, whatever it is nested in.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from ..._archive_limits import check_hdf5, check_zip
-from ..._errors import InvalidValue
-from ..._files import check_permission, opened
-from ..._messages import first_line
-from ..._tables import printable
+from .._errors import InvalidValue
+from .._files import UNREADABLE, check_zip, reject_expansion
+from .._messages import first_line
 from . import _allowed
 
 _OWN = "or pass trust=True (--trust) for a file of your own"
@@ -41,39 +39,15 @@ _NAMING = re.compile(
     r"|losses|metrics|fn)"
 )
 
-# Arguments that Keras makes so many tensors or numbers of, which are no weights, or by
-# which images grow; and which numbers say so where they are lists.
-_COUNTS = {
-    **dict.fromkeys(("num_thresholds", "num", "repeats", "size"), slice(None)),
-    **dict.fromkeys(("kernel_size", "strides", "dilation_rate"), slice(None)),
-    **dict.fromkeys(("pool_size", "padding", "output_padding"), slice(None)),
-    **dict.fromkeys(("cropping", "pad_values"), slice(None)),
-    **dict.fromkeys(("batch_shape", "batch_input_shape", "batch_size"), slice(1)),
-    "num_or_size_splits": slice(0),
-}
-_MOST = 1 << 16
-# Arguments that are numbers, or lists of them; of some Keras asks only when it runs.
-_NUMBERS = {"scale", "offset", "epsilon", "momentum", "alpha", "rate", "stddev"}
-_NUMBERS |= {"max_value", "negative_slope", "threshold", "theta"}
-# How long a list may be; Keras takes minutes for more.
-_LENGTHS = {"layers": 10_000, "inbound_nodes": 1000}
-_LENGTHS |= {"input_layers": 1000, "output_layers": 1000}
 
-
-def check_model_file(file: Path) -> int:
+def check_model_file(file: Path) -> None:
     """Raises ValueError unless a file may be opened without being trusted.
 
     Arguments:
         file: A file whose name ends in one of `SUFFIXES`.
-
-    Returns:
-        The bytes that the weights in the file take in memory.
     """
-    check_permission(file)
     try:
-        config, stored = _READERS[file.suffix](file)
-        _check(config, "")
-        return stored
+        _check(_configuration(file), "")
     except Untrusted as error:
         raise InvalidValue(f"{file} {error}") from error
     except RecursionError as error:
@@ -81,33 +55,67 @@ def check_model_file(file: Path) -> int:
             f"{file} is nested too deeply to be a Keras model. Save it again, or train "
             "again."
         ) from error
-    except Exception as error:  # whatever readers of archives say to other bytes
+
+
+def _configuration(file: Path) -> object:
+    """Returns what a file says of its model, and of how it is trained."""
+    try:
+        return _READERS[file.suffix](file)
+    except (PermissionError, RecursionError):
+        raise
+    except UNREADABLE as error:
         raise InvalidValue(
             f"{file} is damaged or not a Keras model: {first_line(error)}. "
             "Save it again, or train it again."
         ) from error
 
 
-def _of_archive(file: Path) -> tuple[object, int]:
+def _of_archive(file: Path) -> object:
     with zipfile.ZipFile(file) as archive:
-        check_zip(archive, json=("config.json", "metadata.json"))
+        check_zip(archive)
         with archive.open("model.weights.h5") as weights:
-            size = archive.getinfo("model.weights.h5").compress_size
-            in_memory = check_hdf5(weights, size)
-        return json.loads(archive.read("config.json")), in_memory
+            _check_arrays(weights, file.stat().st_size)
+        return json.loads(archive.read("config.json"))
 
 
-def _of_hdf5(file: Path) -> tuple[object, int]:
+def _of_hdf5(file: Path) -> object:
     import h5py
 
-    with opened(file) as stream:
-        in_memory = check_hdf5(stream, file.stat().st_size)
-    with h5py.File(file, "r") as stored:
-        if "model_config" not in stored.attrs:
-            raise InvalidValue("it contains weights at most, and no model")
-        kept = ("model_config", "training_config")
-        found = [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
-        return found, in_memory
+    with file.open("rb") as stream:
+        _check_arrays(stream, file.stat().st_size)
+        with h5py.File(stream, "r") as stored:
+            if "model_config" not in stored.attrs:
+                raise InvalidValue("it contains weights at most, and no model")
+            kept = ("model_config", "training_config")
+            return [json.loads(stored.attrs[k]) for k in kept if k in stored.attrs]
+
+
+def _check_arrays(stream: IO[bytes], size: int) -> None:
+    """Raises ValueError for arrays in other files, or of more than a file can contain.
+
+    Arguments:
+        stream: An HDF5 file, open for reading.
+        size: How many bytes it takes.
+    """
+    import h5py
+
+    declared = 0
+
+    def is_elsewhere(name: str, found: Any) -> str | None:
+        nonlocal declared
+        if not isinstance(found, h5py.Dataset):
+            return None
+        declared += found.nbytes if found.shape is not None else 0
+        return name if found.external or found.is_virtual else None
+
+    def is_link(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else name
+
+    with h5py.File(stream, "r") as file:
+        place = file.visititems_links(is_link) or file.visititems(is_elsewhere)
+    if place is not None:
+        raise InvalidValue(f"its data {place!r} lies in another file")
+    reject_expansion(declared, size)
 
 
 _READERS = {".keras": _of_archive, ".h5": _of_hdf5}
@@ -115,7 +123,7 @@ SUFFIXES = frozenset(_READERS)
 
 
 class Untrusted(InvalidValue):
-    """A model file names what is not on the list."""
+    """A model file names what is not accepted."""
 
     def __init__(self, layer: str, what: str, remedy: str) -> None:
         where = f", in layer {layer!r}" if layer else ""
@@ -123,7 +131,7 @@ class Untrusted(InvalidValue):
 
 
 def _check(part: object, layer: str, own: bool = False) -> None:
-    """Raises `Untrusted` unless nothing but listed objects would be made of a part.
+    """Raises `Untrusted` unless nothing but accepted objects would be made of a part.
 
     Arguments:
         part: Of what a model file says of the model, as parsed from JSON.
@@ -135,8 +143,6 @@ def _check(part: object, layer: str, own: bool = False) -> None:
             _check(each, layer, own)
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
-        if printable(layer) != layer or set(layer) & {"\n", "\t"}:
-            raise _odd(f"has the name {short(layer)} with codes of a terminal", "")
         if part.get("function_type") == "lambda":
             raise _code("a Lambda", layer)
         if "class_name" in part:
@@ -149,13 +155,6 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_names(key, value, layer)
             if key == "inbound_nodes":
                 _check_data(value, layer)
-            if key in _COUNTS:
-                _check_count(key, value, layer)
-            if key in _LENGTHS and isinstance(value, list | dict):
-                _check_length(key, value, layer)
-            wrong = key == "pad_values" and not _is_number(value)
-            if not own and (wrong or (key in _NUMBERS and _has_text(value))):
-                raise _odd(f"has {key}={short(value)}, which is not a number", layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
         raise _odd("contains a tensor with parts of its own", layer)
@@ -208,7 +207,8 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
     found = _allowed.registered(other)
     if isinstance(found, type):
         # Keras takes this one, except where it goes by the name of the class.
-        if name != found.__name__ and not _allowed.is_class(name):
+        other_name = name != found.__name__ and not _allowed.is_class(name)
+        if other_name or _allowed.runs_code(found):
             raise _foreign(part, layer)
     elif other not in (None, name) or not _allowed.is_class(name):
         raise _foreign(part, layer)
@@ -259,29 +259,6 @@ def _check_names(key: str, value: object, layer: str) -> None:
         )
 
 
-def _check_count(key: str, value: object, layer: str) -> None:
-    numbers = value[_COUNTS[key]] if isinstance(value, list) else [value]
-    for each in numbers:
-        if isinstance(each, list):  # above and below, to the left and to the right
-            _check_count(key, each, layer)
-        elif isinstance(each, int | float) and not abs(each) <= _MOST:
-            raise _odd(f"has {key}={short(value)}, more than {_MOST:,}", layer)
-
-
-def _check_length(key: str, value: Sized, layer: str) -> None:
-    if len(value) > _LENGTHS[key]:
-        raise _odd(f"has {len(value):,} {key}, more than {_LENGTHS[key]:,}", layer)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _has_text(value: object) -> bool:
-    inside = value if isinstance(value, list) else []
-    return isinstance(value, str) or any(map(_has_text, inside))
-
-
 def short(value: object) -> str:
     """A value of a file as a message shows it."""
     text = repr(value)
@@ -293,22 +270,6 @@ def _check_data(part: object, layer: str) -> None:
     for each in _dictionaries(part):
         if "class_name" in each and each["class_name"] not in _DATA:
             raise _odd("is called with an object from the file", layer)
-    for call in part if isinstance(part, list) else []:
-        if call and not any(_tensors(call)):  # computed at once, whatever its size
-            raise _odd("is called with constants only", layer)
-
-
-def _tensors(call: object) -> Iterator[bool]:
-    """One for each tensor of another layer that a call is given."""
-    if isinstance(call, dict):
-        call = list(call.values())
-    if isinstance(call, list):
-        if len(call) in (3, 4) and isinstance(call[0], str):
-            if call[0] != "_CONSTANT_VALUE":
-                yield True
-            call = call[3:]
-        for each in call:
-            yield from _tensors(each)
 
 
 def _dictionaries(part: object) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,121 @@
+"""Models, opened without running code from their files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from .._checks import check_flag, check_path
+from .._errors import InvalidValue
+from .._files import check_utf8
+from .._keras import keras
+from .._larq import without_starvation_warning
+from .._messages import first_line
+from .._names import find_pretrained
+from ..models import open_pretrained
+from ._configuration import SUFFIXES, check_model_file
+
+
+def open_model(
+    path: str | os.PathLike, compile: bool = False, trust: bool = False
+) -> keras.Model:
+    """Opens a `.keras` or `.h5` file, or that of a run folder, running no code from it.
+
+    A file may name layers, losses and other objects of Keras, Larq and this package,
+    what was registered with Keras in this process, and tensor operations that are known
+    to be harmless. Any other is rejected before anything of the model is built.
+
+    Arguments:
+        path: A `.keras` file, a whole model in an `.h5` file, a run folder, a packed
+            network (`.npz`), or a name of `models.pretrained()`; where it is trusted,
+            also the folder of a SavedModel.
+        compile: Whether to restore loss, metrics and optimizer as well.
+        trust: Whether to open it as Keras does, which runs the code that it carries.
+            For files of your own.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a Keras model, is damaged, carries code, or names what
+            is not known.
+
+    Example:
+        ```python
+        model = nobn.training.open_model("runs/digits/model.keras")
+        ```
+    """
+    file = Path(check_path("path", path))
+    check_flag("trust", trust)
+    check_utf8(file, "a model")
+    if not file.is_dir() and find_pretrained(file) is not None:
+        return open_pretrained(file)[0]
+    if is_saved_model(file):
+        _check_trust(trust, file)
+    else:
+        file = _file_of(file)
+        if not trust:
+            check_model_file(file)
+    try:
+        with without_starvation_warning():
+            model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:  # whatever Keras, or a class of the user, says to it
+        raise InvalidValue(
+            f"{file} cannot be opened as a Keras model: {first_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise InvalidValue(
+            f"{file} contains a {type(model).__name__}, which is not a Keras model. "
+            "Save the model that it is part of."
+        )
+    return model
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether it is the folder of a SavedModel, as far as one may look into it."""
+    with contextlib.suppress(PermissionError):
+        return (path / "saved_model.pb").is_file()
+    return False
+
+
+def _check_trust(trust: bool, folder: Path) -> None:
+    if not trust:
+        raise InvalidValue(
+            f"{folder} is a SavedModel, which is a program and can do what any program "
+            "can: save the model as a .keras file, or pass trust=True (--trust) for a "
+            "folder of your own."
+        )
+
+
+def _file_of(path: Path) -> Path:
+    """The model file of a run folder, or the file itself, if it can be one."""
+    file = path
+    if file.is_dir():
+        file = file / "model.keras"
+        if not file.exists():
+            raise FileNotFoundError(
+                f"{path} contains no model.keras, so it is not a finished run. "
+                "Give the --output folder of a training run."
+            )
+    if file.exists() and not file.is_file():
+        raise InvalidValue(
+            f"{file} is not a regular file, so no model is read from it. Give a run "
+            "folder, or a .keras or .h5 file."
+        )
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist. Give a run folder, a .keras or .h5 file, or the "
+            "name of a trained network (larq-nobn models)."
+        )
+    if file.suffix not in SUFFIXES:
+        raise InvalidValue(
+            f"{file} is not a .keras file or .h5 file. Give a run folder or a file "
+            "that Keras saved under a name with one of these endings."
+        )
+    return file
