@@ -357,7 +357,7 @@ def test_no_space_for_the_model(
     full_for = {"settings.json"}
     sentence = one_sentence(invoke(*command))
     assert "'run/settings.json' cannot be written: No space left" in sentence
-    assert not Path("run").exists()
+    assert list(Path("run").iterdir()) == []
     full_for = {"model.keras"}
     sentence = one_sentence(invoke(*command))
     assert "'run/model.keras' cannot be written: No space left" in sentence
@@ -386,13 +386,10 @@ def resuming(tiny: tuple[str, ...], place: Path) -> tuple[str, ...]:
             "run/logs is not a folder, or a link to one",
         ),
         (lambda: Path("run/other").touch(), "run contains other, so it is not the"),
-        (lambda: Path("run/.lock").mkdir(), "run/.lock is a folder or a device, but"),
-        (lambda: os.mkfifo("run/.lock"), "run/.lock is a folder or a device, but a"),
-        (lambda: Path("run/.lock").symlink_to(".lock"), "run/.lock is a link, but a"),
+        (lambda: Path("run/.lock").mkdir(), "Is a directory: "),
         (
             lambda: Path("run/.lock").symlink_to("../notes.txt"),
-            "run/.lock is a link, but a training locks its folder by a file of that "
-            "name. Remove it, or choose another output.",
+            "Too many levels of symbolic links: ",
         ),
     ],
 )
