@@ -25,7 +25,7 @@ EFFORT = XLA_FLAGS=--xla_backend_optimization_level=0
 PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calibration \
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
-	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
+	tests/test_initializers.py tests/diagnostics tests/test_architecture.py
 
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE

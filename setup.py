@@ -13,7 +13,7 @@ EXTRAS = {
         "pillow>=10.1",
         "scikit-learn>=1.3",
     ],
-    "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
+    "plots": ["matplotlib>=3.8", "scikit-learn>=1.3", "tensorboard>=2.16,<2.22"],
     "cluster": ["distributed>=2024.8"],
     "torch": ["torch>=2.6"],  # before, reading weights alone could run code
     "docs": [

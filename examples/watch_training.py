@@ -26,4 +26,3 @@ model.fit(
         nobn.callbacks.GradientClippingMonitor(log_dir=folder),
     ],
 )
-print(nobn.class_center_alignment(model, test))

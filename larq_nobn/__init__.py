@@ -8,6 +8,8 @@ if not _process.late:
     from . import (
         callbacks,
         data,
+        deploy,
+        diagnostics,
         initializers,
         interop,
         layers,
@@ -19,7 +21,6 @@ if not _process.late:
     )
     from .calibration import calibrate
     from .deploy import audit, benchmark, convert
-    from .diagnostics import class_center_alignment
     from .surgery import (
         fold_batch_norm,
         freeze_statistics,
@@ -32,9 +33,10 @@ __all__ = [
     "benchmark",
     "calibrate",
     "callbacks",
-    "class_center_alignment",
     "convert",
     "data",
+    "deploy",
+    "diagnostics",
     "fold_batch_norm",
     "freeze_statistics",
     "initializers",

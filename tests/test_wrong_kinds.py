@@ -28,9 +28,6 @@ OF_A_MODEL = {
     "ModelProfile": nobn.models.ModelProfile,
     "compare_formats": deploy.compare_formats,
     "save_model": lambda model: nobn.training.save_model(model, "never.keras"),
-    "class_center_alignment": lambda model: nobn.class_center_alignment(
-        model, (X, np.zeros(4, int))
-    ),
     "sampled_predictions": lambda model: nobn.diagnostics.sampled_predictions(model, X),
     "for_model": lambda model: optimizers.AdaptiveGradientClipping.for_model(
         model, "adam"

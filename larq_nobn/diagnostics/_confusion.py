@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from .._checks import check_integer, check_list
-from .._errors import InvalidValue
+from .._errors import InvalidValue, MissingPackage
 from .._figures import check_plot, drawable, new_figure, shortened
 from .._files import replacing
 
@@ -159,38 +159,44 @@ class ConfusionMatrix:
         return found
 
     def draw(self, path: str | os.PathLike, title: str = "") -> None:
-        """Draws the matrix: a row per class, each square its fraction of the row.
+        """Draws the matrix in percent of each row, a row per class.
 
         Arguments:
             path: Where the plot goes; ends in .png.
             title: Its heading.
 
         Raises:
-            ImportError: If matplotlib is not installed.
+            ImportError: If matplotlib or scikit-learn is not installed.
             ValueError: If the name ends otherwise, or nothing was counted.
         """
         target = check_plot(path)
         if not self._counts.sum():
             raise InvalidValue("No example was counted. Call update first.")
+        try:
+            from sklearn.metrics import ConfusionMatrixDisplay
+        except ImportError as error:
+            raise MissingPackage(
+                f"A plot of the confusion matrix needs scikit-learn ({error}). Install "
+                "it with: pip install 'larq-nobn[plots]'"
+            ) from error
         classes = len(self._counts)
         side = min(4 + 0.35 * classes, 12)
         figure = new_figure(target, (side + 0.8, side))
-        shares = self._counts / np.maximum(self._counts.sum(1, keepdims=True), 1)
-        axes = figure.subplots()
-        image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-        axes.set_title(drawable(title))
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true class")
-        if classes <= _NAMED:
-            names = [shortened(name, _LONGEST) for name in self.class_names]
-            axes.set_xticks(range(classes), names, rotation=90)
-            axes.set_yticks(range(classes), names)
-        if classes <= _NUMBERED:
-            for (i, j), times in np.ndenumerate(self._counts):
-                if times:
-                    colour = "white" if shares[i, j] > 0.5 else "black"
-                    axes.text(j, i, f"{times}", ha="center", va="center", color=colour)
-        figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
+        totals = np.maximum(self._counts.sum(1, keepdims=True), 1)
+        names = [shortened(name, _LONGEST) for name in self.class_names]
+        named = {"display_labels": names} if classes <= _NAMED else {}
+        display = ConfusionMatrixDisplay(100 * self._counts / totals, **named)
+        display.plot(
+            ax=figure.subplots(),
+            include_values=classes <= _NUMBERED,
+            values_format=".0f",
+            cmap="Blues",
+            xticks_rotation="vertical",
+            im_kw={"vmin": 0, "vmax": 100},
+        )
+        display.ax_.set(title=drawable(title), ylabel="true class", xlabel="predicted")
+        if not named:
+            display.ax_.set(xticks=[], yticks=[])
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)
 

@@ -704,13 +704,6 @@ FAULTS = (
     ),
     # --- diagnostics and interop
     Fault(
-        "alignment: angle of a vector with itself",
-        "diagnostics",
-        "np.triu_indices(len(vectors), 1)",
-        "np.triu_indices(len(vectors), 0)",
-        ("tests/test_diagnostics.py",),
-    ),
-    Fault(
         "interop: a kernel's rows and columns swapped",
         "interop",
         "return array.transpose(2, 3, 1, 0)[::-1, ::-1]",

@@ -68,10 +68,6 @@ def functions(model, images):
                 probabilities, labels, "r.png"
             ),
         ),
-        "class_center_alignment": (
-            None,
-            lambda: nobn.class_center_alignment(model, (images, labels)),
-        ),
         "calibrate": (
             None,
             lambda: nobn.calibrate(
