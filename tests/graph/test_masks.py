@@ -69,6 +69,7 @@ ROWS = {
     "lost in a convolution": lambda x: mean()(norm()(conv()(x))),
     "lost in a sign": lambda x: mean()(lq.quantizers.SteSign()(norm()(dense()(x)))),
     "lost in an identity": lambda x: mean()(layers.Identity()(norm()(dense()(x)))),
+    "lost in what goes": lambda x: norm()(dense()(mean()(layers.Identity()(x)))),
     "handed through": lambda x: mean()(Through()(norm()(dense()(x)))),
     "shortcut": lambda x: mean()(norm()(shortcut(x))),
     "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),

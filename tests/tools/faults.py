@@ -475,6 +475,27 @@ FAULTS = (
         'config["axis"] = list(layer.axis)',
         ("tests/graph/test_rebuild.py", "tests/graph", "tests/surgery"),
     ),
+    Fault(
+        "masks: layers of the user's do not read any",
+        "graph",
+        "return given or not known",
+        "return given",
+        ("tests/graph/test_masks.py",),
+    ),
+    Fault(
+        "masks: one that was lost is handed on",
+        "graph",
+        "given = tensor if wanted is None else [tensor, self._makers[wanted]]",
+        "given = [tensor, self._makers.get(wanted, tensor)]",
+        ("tests/graph/test_masks.py",),
+    ),
+    Fault(
+        "probe: means of positive and negative numbers are 0",
+        "graph",
+        "for numbers in (_POSITIVE, _NEGATIVE):",
+        "for numbers in (_POSITIVE,):",
+        ("tests/graph/test_probe.py",),
+    ),
     # --- rewrites and surgery
     Fault(
         "batch norm: gain without epsilon",
