@@ -8,7 +8,8 @@ not turn: neither that of a product and a sum, where batch norm subtracts a mean
 nor that of a pool which follows them now. So a little is added to such biases. Signs do
 not notice a part of a step, anything else no more than rounding. But a function that
 jumps at 0, such as `tf.sign`, has to see 0 itself: for it the bias is the opposite of
-what the product will be.
+what the product will be. So it is for another affine operation, of whose scale little
+would be less than 0.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
     reached = some & steps.reach(threshold, number)
     if finest is not None:
         better = bias + np.abs(scale) * finest.step / 4
-    elif meets_jump(graph, call.first_output):
+    elif meets_jump(graph, call.first_output, is_affine):
         value = np.round(threshold / steps.step) * steps.step
         better = -(scale.astype(number) * value.astype(number))
     else:

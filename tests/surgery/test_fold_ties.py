@@ -3,10 +3,10 @@
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.nets import images
+from deploy.nets import binary_conv, images
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_array_equal
-from tie_networks import GAINS, REAL, SHAPE, WHOLE, conv, network
+from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, conv, layers, network, norm
 
 
 def check(model, before):
@@ -25,6 +25,17 @@ def test_of_whole_numbers(kind):
 @pytest.mark.parametrize("kind", ["rectified", "sum", "average"])
 def test_of_whole_numbers_without_an_epsilon(kind):
     check(*network(WHOLE[kind], epsilon=0.0))
+
+
+def test_of_zeros_that_another_batch_norm_makes():
+    """A little more than such a 0, times a negative gain, has the other sign."""
+
+    def part(x):
+        inner = norm(np.roll(GAINS, 4), MEANS, 1e-3, "inner")
+        return layers.MaxPooling2D()(inner(conv()(x)))
+
+    # Padded with ones, so that no kernel takes the negative gains.
+    check(*network(part, 0.0, last=binary_conv(16)))
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
