@@ -36,8 +36,8 @@ def masks_of(graph: Graph, make: Make) -> Masks | None:
 class Masks:
     """The masks of a given model, and of one that is being built in its place.
 
-    Only a call tells what becomes of a mask, so each is made a second time, on tensors
-    of a graph that nobody runs. Masks are compared by the call that makes them.
+    Only a call tells what a layer does with a mask, so each is made a second time, on
+    tensors of a graph that nobody runs. Masks are compared by the call that makes them.
 
     Arguments:
         model: The given model.
@@ -49,7 +49,7 @@ class Masks:
         self._graph, self._make = tf.__internal__.FuncGraph("masks"), make
         self._names = {call.name for call in found}
         self._kept: list[Any] = []  # whose ids are known here
-        self._twins: dict[int, Any] = {}
+        self._traced: dict[int, Any] = {}
         self._origins: dict[int, _Origin] = {}
         self._makers: dict[_Origin, Any] = {}
         for given in model.inputs:
@@ -65,17 +65,17 @@ class Masks:
     def start(self, tensor: Any) -> None:
         """Takes note of an input of a model."""
         with self._graph.as_default():
-            twin = tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
-        self._keep(tensor, twin)
+            traced = tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
+        self._keep(tensor, traced)
 
     def follow(self, call: Call, layer: Any, given: Sequence[Any], made: Any) -> None:
         """Takes note of what a call of a layer has made of some tensors."""
         with self._graph.as_default():
-            twins = self._make(call, layer, [self._twins[id(x)] for x in given], True)
-        pairs = zip(tf.nest.flatten(made), tf.nest.flatten(twins), strict=False)
-        for place, (tensor, twin) in enumerate(pairs):
-            self._keep(tensor, twin)
-            mask = getattr(twin, "_keras_mask", None)
+            ends = self._make(call, layer, [self._traced[id(x)] for x in given], True)
+        pairs = zip(tf.nest.flatten(made), tf.nest.flatten(ends), strict=False)
+        for place, (tensor, traced) in enumerate(pairs):
+            self._keep(tensor, traced)
+            mask = getattr(traced, "_keras_mask", None)
             if mask is not None and id(mask) not in self._origins:
                 self._kept.append(mask)
                 origin = id(call.node), place
@@ -106,7 +106,7 @@ class Masks:
         if wanted is not None and wanted not in self._makers:
             reader = "the output" if call is None else f"layer {call.described}"
             raise ModelError(
-                f"The mask that {reader} reads behind layer {own!r} is not made any "
+                f"The mask that {reader} reads after layer {own!r} is not made any "
                 "more once the layers before it are rewritten. Call the layer with "
                 "mask=..., or build the model without that mask."
             )
@@ -117,17 +117,17 @@ class Masks:
         layer = WithMask(name=name)
         given = tensor if wanted is None else [tensor, self._makers[wanted]]
         made = layer(given)
-        twins = tf.nest.map_structure(lambda x: self._twins[id(x)], given)
+        traced = tf.nest.map_structure(lambda x: self._traced[id(x)], given)
         with self._graph.as_default():
-            self._keep(made, layer(twins))
+            self._keep(made, layer(traced))
         return made
 
-    def _keep(self, tensor: Any, twin: Any) -> None:
+    def _keep(self, tensor: Any, traced: Any) -> None:
         self._kept.append(tensor)
-        self._twins[id(tensor)] = twin
+        self._traced[id(tensor)] = traced
 
     def _origin(self, tensor: Any) -> _Origin | None:
-        mask = getattr(self._twins[id(tensor)], "_keras_mask", None)
+        mask = getattr(self._traced[id(tensor)], "_keras_mask", None)
         return None if mask is None else self._origins[id(mask)]
 
 

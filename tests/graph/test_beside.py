@@ -1,4 +1,4 @@
-"""What Keras hands on beside tensors, other than masks: kept, refused or said."""
+"""What Keras hands on beside tensors, other than masks: kept, rejected or said."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -56,7 +56,7 @@ def test_other_arguments_of_calls_reach_them(make):
     assert np.isfinite(removed(STEPS)).all()
 
 
-def test_ragged_and_sparse_inputs_are_refused():
+def test_ragged_and_sparse_inputs_are_rejected():
     for kind in ("ragged", "sparse"):
         inputs = keras.Input((8,), name="rows", **{kind: True})
         model = keras.Model(inputs, layers.Dense(8)(inputs))
