@@ -1,14 +1,150 @@
-"""How good the outputs of a classifier are."""
+"""How good the outputs of a classifier are: probabilities, calibration and scores."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ._calibration_error import binned
-from ._errors import InvalidValue
-from ._probabilities import as_logits, log_partition
+from ._checks import check_integer
+from ._errors import InvalidType, InvalidValue
+
+# Of 8 bits, which are the coarsest; bfloat16 has steps of 1/256 below 1, too.
+_STEP = 1 / 256
+
+
+def as_logits(outputs: np.ndarray) -> np.ndarray:
+    """Our networks end in logits; models from elsewhere may end in a softmax.
+
+    Each probability may be rounded to a step of 1/256. What is 0 then counts as half of
+    a step.
+    """
+    rounded = np.array_equal(outputs, np.round(outputs / _STEP) * _STEP)
+    off = max(4e-3, outputs.shape[1] * _STEP / 2 if rounded else 0.0)
+    inside = ((outputs >= 0) & (outputs <= 1)).all()
+    if inside and (np.abs(outputs.sum(1) - 1) <= min(off, 0.5)).all():
+        return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))
+    return outputs
+
+
+def log_partition(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of the sum of the exponentials of each row."""
+    highest = logits.max(1, keepdims=True)
+    return highest[:, 0] + np.log(np.exp(logits - highest).sum(1))
+
+
+def as_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """The probabilities that outputs stand for, in float64."""
+    logits = as_logits(np.asarray(outputs, np.float64))
+    return np.exp(logits - log_partition(logits)[:, None])
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Predictions by confidence, in intervals of equal width.
+
+    Attributes:
+        share: Of the predictions that fall into each, (bins,).
+        confidence: Their mean confidence; 0 where there is none.
+        accuracy: The fraction of them that is right; 0 where there is none.
+    """
+
+    share: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    def error(self) -> float:
+        """The expected calibration error."""
+        return float(np.sum(self.share * np.abs(self.accuracy - self.confidence)))
+
+
+def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
+    """Sorts predictions into the intervals (k/bins, (k+1)/bins].
+
+    Arguments:
+        confidence: Of each prediction, in [0, 1].
+        right: Whether it is.
+        bins: Number of intervals.
+    """
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(places, values, bins) / np.maximum(counts, 1)
+
+    return Bins(counts / len(places), mean(confidence), mean(right))
+
+
+def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each prediction and whether it is right, checked."""
+    p, y = np.asarray(probabilities), np.asarray(labels)
+    if p.dtype.kind not in "fiu":
+        raise InvalidType(
+            f"probabilities are of type {p.dtype}, but they must be numbers. Pass the "
+            "softmax of logits."
+        )
+    p = p.astype(np.float64)
+    if p.ndim != 2 or not len(p) or y.shape != (len(p),):
+        raise InvalidValue(
+            f"probabilities of shape {p.shape} and labels of shape {y.shape} do not "
+            "fit. Pass (examples, classes) and (examples,), at least one example."
+        )
+    if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
+        raise InvalidValue(
+            f"probabilities go from {p.min():.3g} to {p.max():.3g} and do not add up "
+            "to 1 per example. Pass the softmax of logits."
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= p.shape[1]:
+        raise InvalidValue(
+            f"labels of type {y.dtype} go from {y.min()} to {y.max()}, but they must "
+            f"be whole numbers below {p.shape[1]}. Pass one class per example."
+        )
+    return p.max(1), p.argmax(1) == y
+
+
+def expected_calibration_error(
+    probabilities: Any, labels: Any, bins: int = 15
+) -> float:
+    r"""Returns the expected calibration error of a classifier.
+
+    The confidence of a prediction is the probability of the predicted class. With
+    predictions sorted by it into intervals \(B_k\) of equal width,
+
+    \[ \mathrm{ECE} = \sum_k \frac{|B_k|}{N}
+       \big|\operatorname{accuracy}(B_k) - \operatorname{confidence}(B_k)\big| . \]
+
+    Arguments:
+        probabilities: (N, classes), rows that add up to 1.
+        labels: (N,), whole numbers.
+        bins: Number of intervals, 1 or more.
+
+    Returns:
+        A number in [0, 1]; 0 for a classifier that is right as often as it says.
+
+    Raises:
+        TypeError, ValueError: For arguments that are none of these.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        error = nobn.diagnostics.expected_calibration_error(
+            [[0.9, 0.1], [0.8, 0.2]], [0, 1]
+        )
+        print(error)  # 0.45: a tenth in one interval, eight tenths in another
+        ```
+
+    References:
+        - C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+          Networks", ICML 2017, arXiv:1706.04599.
+
+    Differences from the paper:
+        None known.
+    """
+    check_integer("bins", bins, 1, "15 is usual.")
+    return binned(*predictions(probabilities, labels), bins).error()
+
 
 # As many as are usual for the expected calibration error.
 _BINS = 15

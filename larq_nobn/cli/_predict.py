@@ -14,7 +14,7 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
-from .._probabilities import as_probabilities
+from .._scores import as_probabilities
 from ._arguments import Command, model_argument, trust_option
 from ._console import percent, progress, show
 from ._models import lite_predictor, open_any, preprocessing_of

@@ -1,6 +1,6 @@
 """What a trained network tells about itself."""
 
-from .._calibration_error import expected_calibration_error
+from .._scores import expected_calibration_error
 from ._confusion import ConfusionMatrix
 from ._mistakes import Mistake, Mistakes
 from ._reliability import reliability_diagram

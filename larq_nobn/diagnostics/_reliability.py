@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from .._calibration_error import binned, predictions
 from .._checks import check_integer, check_path
 from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
+from .._scores import binned, predictions
 
 
 def reliability_diagram(

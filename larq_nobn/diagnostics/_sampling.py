@@ -12,7 +12,7 @@ from .._batches import batches, model_batches
 from .._checks import check_bounds
 from .._errors import InvalidValue
 from .._keras import check_model, keras
-from .._probabilities import as_probabilities
+from .._scores import as_probabilities
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 
 

@@ -12,7 +12,7 @@ from larq.quantizers import Quantizer
 from .._checks import check_choice
 from .._errors import InvalidValue
 from .._keras import calling_layer
-from .._larq_repairs import count_flips
+from .._larq import count_flips
 from ._owner import OPEN_SHARED, check_owner
 
 _ROUNDING = 1e-5  # of the largest value

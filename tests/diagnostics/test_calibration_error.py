@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from larq_nobn._calibration_error import binned
+from larq_nobn._scores import binned
 from larq_nobn.diagnostics import expected_calibration_error, reliability_diagram
 from sklearn.calibration import calibration_curve
 
