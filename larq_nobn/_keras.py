@@ -12,8 +12,10 @@ import inspect
 import os
 import reprlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, TypeVar
 
 from ._errors import InvalidType, InvalidValue, MissingPackage
@@ -207,6 +209,34 @@ def check_model(given: Any) -> None:
         raise InvalidType(why_no_model(given))
 
 
+def alias(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
+    """Returns the given layer under calls of its own.
+
+    All its attributes are those of the given layer, variables and layers inside it
+    too, whatever its configuration says. What it is called on, what losses that adds
+    and what is set later are not seen in the given layer.
+
+    Arguments:
+        layer: Any layer that is not a model.
+        **attributes: Those that differ, past Keras' tracking.
+    """
+    same = copy(layer)
+    vars(same).update(
+        _inbound_nodes_value=[],
+        _outbound_nodes_value=[],
+        _losses=[],
+        _alias_of=weakref.ref(original(layer)),
+    )
+    vars(same).update(attributes)
+    return same
+
+
+def original(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns the layer that an `alias` stands for, and others as they are."""
+    given = vars(layer).get("_alias_of")
+    return layer if given is None else given() or layer
+
+
 def calling_layer() -> keras.layers.Layer | None:
     """The layer whose `call` is running, the innermost of them; None outside of all."""
     return call_context().layer
@@ -220,6 +250,7 @@ def uncast(variable: Any) -> tensorflow.Tensor:
 
 __all__ = [
     "PACKAGE",
+    "alias",
     "call_named_activations",
     "calling_layer",
     "check_model",
@@ -228,6 +259,7 @@ __all__ = [
     "layers_in_files",
     "of_keras_3",
     "open_later_inputs",
+    "original",
     "register",
     "uncast",
     "why_no_model",

@@ -447,7 +447,7 @@ def prepared(
     given = as_functional(model)
     check_int8(given, False)
     _, lacking = check_model(given, allow_float)
-    found = prepare(given, {layer.layer for layer in lacking})
+    found = prepare(given, {layer.layer for layer in lacking}, shared=False)
     if verify:
         verify_prepared(model, given, found, made_up(given, FEW), ending="")
     for layer in found.layers:

@@ -20,7 +20,7 @@ from .._files import replacing
 from .._keras import check_model, keras
 from .._progress import step
 from .._scores import Scores
-from ..graph import from_keras, to_keras
+from ..graph import flat
 from ..layers import FakeQuantization
 from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
@@ -29,6 +29,7 @@ from ._shown import Shown
 from .device import Timing, benchmark
 from .device._benchmark import check_counts
 from .int8 import fake_quantize
+from .int8._conversion import without_ranges
 from .lite import Runner, io_spec, run, to_float_flatbuffer
 from .verify import given_batches, top1_agreement, verification_examples
 
@@ -224,14 +225,10 @@ def compare_formats(
     layers = getattr(model, "layers", ())
     ranged, plain = any(isinstance(x, FakeQuantization) for x in layers), model
     if ranged:
-        graph = from_keras(model)
-        for call in graph.calls:
-            if call.operation.kind is FakeQuantization:
-                graph = graph.with_row(call.name, [])
-        plain = to_keras(graph)
-    flat, labels, generated = as_functional(plain), None, ""
+        plain = without_ranges(flat(model))
+    given, labels, generated = as_functional(plain), None, ""
     if data is None:
-        examples, generated = verification_examples(None, model, flat)
+        examples, generated = verification_examples(None, model, given)
     else:
         parts, its = zip(*given_batches(model, data, _GROUP), strict=True)
         examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

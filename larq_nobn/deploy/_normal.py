@@ -65,7 +65,7 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
     apart = _apart(graph.calls)
     if not merged and not apart and not renamed:
         return model, []
-    return to_keras(graph.with_calls(apart)), merged
+    return to_keras(graph.with_calls(apart), shared=True), merged
 
 
 def given_name(name: str) -> str:

@@ -15,7 +15,7 @@ from ..graph import (
     ModelError,
     calls,
     check_dense_inputs,
-    flat_copy,
+    flattened,
     raised_by,
     sign_after,
 )
@@ -65,9 +65,9 @@ def output_layers(model: keras.Model) -> list[str]:
 def as_functional(model: Any) -> keras.Model:
     """Returns a plain functional model, with lists of inputs and outputs or one each.
 
-    Its layers are the given model's own, or copies where it does not have the form that
-    is converted: with models inside, with signs given as the activation of a layer, or
-    with what `normal_form` changes.
+    Its layers are the given model's own. Where that does not have the form that is
+    converted (models inside, signs given as the activation of a layer, what
+    `normal_form` changes), they are under calls of their own.
     """
     return normalized(model)[0]
 
@@ -101,7 +101,7 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
             )
     try:
         if any(isinstance(x, keras.Model) or sign_after(x) for x in model.layers):
-            model = flat_copy(model)
+            model = flattened(model)
         model, merged = normal_form(model)
     except ModelError as error:
         raise UnreadableError(str(error)) from error
@@ -150,7 +150,7 @@ def with_known_sizes(
     name = model.input_names[0]
     start = keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
     try:
-        return flat_copy(model, [start])
+        return flattened(model, [start])
     except ModelError:  # the whole of it may take that size, or says why not
         return _wrapped(model, spec)
 

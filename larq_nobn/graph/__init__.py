@@ -1,5 +1,6 @@
 """The layer graph of a functional model: read, copied, and built again."""
 
+from ._copies import copied, to_keras
 from ._errors import (
     OF_MEMORY,
     LayerError,
@@ -46,7 +47,7 @@ from ._models import (
     check_inference,
     check_readable,
     flat,
-    flat_copy,
+    flattened,
     from_keras,
     has_batch_statistics,
     inputs_like,
@@ -56,13 +57,13 @@ from ._models import (
     replace_layers,
     rerun,
     run_call,
-    to_keras,
     training_argument,
 )
 from ._operation import (
     KERNELS,
     UNWRAP,
     Operation,
+    finalize,
     is_function,
     latent,
     operation_of,
@@ -170,9 +171,11 @@ __all__ = [
     "compare_sign",
     "compare_values",
     "constants_of",
+    "copied",
     "finest_at_signs",
     "flat",
-    "flat_copy",
+    "flattened",
+    "finalize",
     "from_keras",
     "function_traits",
     "has_batch_statistics",

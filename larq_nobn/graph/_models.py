@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -12,14 +11,12 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras, why_no_model
+from .._keras import alias, keras, why_no_model
 from ..layers import BatchKalmanNormalization
 from ..layers._with_mask import WithMask
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
 from ._kinds import inherited, traits
-from ._masks import masks_of
-from ._operation import rebuild
 from ._signs import as_quantizer, sign_after
 
 # A layer, or layers in a row as a function.
@@ -30,70 +27,7 @@ Make = Callable[[Call, dict[str, Any]], Any]
 _ADDITIONS = ("AddLoss", "AddMetric")
 _log = logging.getLogger("larq_nobn")
 _HALVES = (tf.float16, tf.bfloat16)
-_UNCALLED = "cannot be called"
-
-
-def to_keras(
-    graph: Graph, edges: Sequence[Any] | None = None, float32: bool = False
-) -> keras.Model:
-    """Builds the model that a graph describes, of new layers with the graph's weights.
-
-    Names stay, calls of one layer are calls of one layer again, and what was trainable,
-    constrained or in half precision still is.
-
-    Arguments:
-        graph: A graph.
-        edges: What the model returns; None for what the given model returned.
-        float32: Whether all layers of the given model compute in float32.
-
-    Raises:
-        ModelError: If a layer cannot be rebuilt, or called again.
-    """
-    starts = inputs_like(graph.model)
-    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
-    built: dict[int, keras.layers.Layer] = {}
-    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
-    with lq.context.quantized_scope(False):
-        masks = masks_of(graph, _made)
-        if masks is not None:
-            for start in starts:
-                masks.start(start)
-        for call in graph.calls:
-            operation = call.operation
-            if id(operation) not in built:
-                built[id(operation)] = operation.build(float32)
-            layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
-            if masks is not None:
-                given = masks.shown(call, layer, given)
-            made = _made(call, layer, given)
-            if masks is not None:
-                masks.follow(call, layer, given, made)
-            # Of a state, what inference does not compute is missing in the end.
-            pairs = zip(
-                tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
-            )
-            tensors.update((id(edge), tensor) for edge, tensor in pairs)
-        for operation in {id(c.operation): c.operation for c in graph.calls}.values():
-            operation.fill(built[id(operation)])
-    if edges is not None:
-        return keras.Model(starts, [tensors[id(edge)] for edge in edges])
-    ends = [tensors[id(end)] for end in graph.outputs]
-    if masks is not None:
-        ends = masks.shown_outside(ends)
-    return model_like(graph.model, starts, ends)
-
-
-def _made(
-    call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
-) -> Any:
-    """What a layer makes of the tensors that a call reads."""
-    if call.node is None:
-        with raised_by(layer, _UNCALLED):
-            return layer(given if len(given) > 1 else given[0])
-    old = [str(id(edge)) for edge in inputs_of(call.node)]
-    free = layer._expects_training_arg and training_argument(call) is None
-    mode = {"training": False} if at_inference and free else {}
-    return run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+UNCALLED = "cannot be called"
 
 
 def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
@@ -160,7 +94,7 @@ def run_call(
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
     named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
     if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
-        with raised_by(named, _UNCALLED):
+        with raised_by(named, UNCALLED):
             return layer(tensors[str(id(inputs_of(call.node)[0]))])
     args, kwargs = tf.nest.map_structure(
         partial(_as_wide, call, tensors), call.arguments(tensors)
@@ -172,7 +106,7 @@ def run_call(
         args = args[:1]
     if "training" in arguments and (place := training_position(call)) is not None:
         args = args[:place]  # a None that was given by position
-    with raised_by(named, _UNCALLED):
+    with raised_by(named, UNCALLED):
         return layer(*args, **{**kwargs, **arguments})
 
 
@@ -190,45 +124,42 @@ def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
 
-def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
-    """Returns a functional copy of the same inference function, with new layers.
+def flattened(model: Any, starts: list[Any] | None = None) -> keras.Model:
+    """Returns a functional model of the same inference function, and the same layers.
 
-    Models inside the model are opened, so that every layer stands in one graph; where
-    two layers would then share a name, the later gets that of its model in front. A
-    sign that is the activation of a layer becomes a layer of its own after it. What
-    only training needs of other examples is left out: the states of Kalman
-    normalizations, and preconditioning.
+    Each is an `alias` of a layer of the model, with the same variables. Models inside
+    the model are opened, so that every layer stands in one graph; where two layers
+    would then share a name, the later gets that of its model in front. A sign that is
+    the activation of a layer becomes a layer of its own after it. What only training
+    needs of other examples is left out: the states of Kalman normalizations, and
+    preconditioning.
 
     Arguments:
         model: A built functional or Sequential model; it is not changed.
         starts: New inputs, of other sizes; None for inputs like those of the model.
 
     Raises:
-        ModelError: If it is, or holds, a subclassed model, all of which it names, or a
-            layer that cannot be rebuilt.
+        ModelError: If it is, or holds, a subclassed model, all of which it names.
     """
     check_readable(model)
+    starts = inputs_like(model) if starts is None else starts
     with lq.context.quantized_scope(False):
-        copier = _Copier(model)
-        starts = inputs_like(model) if starts is None else starts
-        ends = copier.run(model, starts, {})
-        copy = model_like(model, starts, ends)
-        copier.fill()
-    return copy
+        ends = _Opener(model).run(model, starts, {})
+    return model_like(model, starts, ends)
 
 
 def flat(model: Any) -> keras.Model:
-    """Returns the model itself if it is flat already, or else its `flat_copy`.
+    """Returns the model itself if it is flat already, or else `flattened`.
 
-    For whoever reads what it returns, and calls none of its layers. It warns of losses
-    and metrics that were added to the model itself, and so to no layer.
+    It warns of losses and metrics that were added to the model itself, and so to no
+    layer.
 
     Raises:
-        ModelError: As `flat_copy`, but for layers that cannot be rebuilt.
+        ModelError: As `flattened`.
     """
     check_readable(model)
     _warn_of_additions(model)
-    return model if all(map(_is_plain, calls(model))) else flat_copy(model)
+    return model if all(map(_is_plain, calls(model))) else flattened(model)
 
 
 def from_keras(model: Any) -> Graph:
@@ -241,7 +172,7 @@ def from_keras(model: Any) -> Graph:
 
 
 def _is_plain(call: Call) -> bool:
-    """Whether a call stands in a flat copy as it stands in the model."""
+    """Whether a call stands in a flat model as it stands in the given one."""
     opened = (keras.Model, BatchKalmanNormalization)
     return (
         call.layer is call.node.layer
@@ -251,16 +182,17 @@ def _is_plain(call: Call) -> bool:
     )
 
 
-class _Copier:
+class _Opener:
+    """Makes the calls of a model, and of models inside it, of aliases of its layers."""
+
     def __init__(self, model: keras.Model) -> None:
-        self._new: dict[int, Layers] = {}
-        self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._layers: dict[int, Layers] = {}
         self._names = set(model.input_names)
 
     def run(
         self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
     ) -> list[Any]:
-        """Calls copies of a model's layers, in a mode of training if one is fixed."""
+        """Calls a model's layers, in a mode of training if one is fixed."""
 
         def make(call: Call, tensors: dict[str, Any]) -> Any:
             fixed = training_argument(call)
@@ -273,21 +205,19 @@ class _Copier:
             free = call.layer._expects_training_arg and fixed is None
             given = _with_real_inputs(call, tensors)
             takes = modes if free else {}
-            return run_call(call, self._copy(model, call), given, **takes)
+            return run_call(call, self._layer(model, call), given, **takes)
 
         return rerun(model, starts, make)
 
-    def _copy(self, model: keras.Model, call: Call) -> Layers:
+    def _layer(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer
-        if id(layer) not in self._new:
-            sign = sign_after(layer)
-            alone = layer if sign is None else _without_activation(layer)
-            new = rebuild(alone, name=self._name(call.name, model))
-            self._new[id(layer)] = new
-            self._pairs.append((layer, new))
-            if sign is not None:
-                self._new[id(layer)] = self._split(new, sign, model)
-        return self._new[id(layer)]
+        if id(layer) not in self._layers:
+            name, sign = self._name(call.name, model), sign_after(layer)
+            if sign is None:
+                self._layers[id(layer)] = alias(layer, _name=name)
+            else:
+                self._layers[id(layer)] = self._split(layer, name, sign, model)
+        return self._layers[id(layer)]
 
     def _name(self, name: str, model: keras.Model) -> str:
         while name in self._names:
@@ -295,19 +225,25 @@ class _Copier:
         self._names.add(name)
         return name
 
-    def _split(self, new: keras.layers.Layer, sign: Any, model: keras.Model) -> Layers:
-        """A copy of a layer and, after it, the sign that was its activation."""
-        name = self._name(f"{new.name}_sign", model)
+    def _split(
+        self, layer: keras.layers.Layer, name: str, sign: Any, model: keras.Model
+    ) -> Layers:
+        """A layer and, after it, the sign that is its activation."""
+        own = [x for x in layer._self_tracked_trackables if x is not sign]
+        linear = keras.activations.linear
+        first = alias(
+            layer, _name=name, activation=linear, _self_tracked_trackables=own
+        )
+        name = self._name(f"{name}_sign", model)
         if isinstance(sign, keras.layers.Layer):
-            last = rebuild(sign, name=name)
-            self._pairs.append((sign, last))
+            last = alias(sign, _name=name)
         else:
             last = as_quantizer(sign, name=name)
             if last is sign:  # a function of the user's
                 last = keras.layers.Activation(sign, name=name)
 
         def split(x: Any) -> Any:
-            between = new(x)
+            between = first(x)
             made = last(between)
             if getattr(between, "_keras_mask", None) is None:
                 return made
@@ -315,21 +251,6 @@ class _Copier:
             return WithMask(name=mask)([made, between])
 
         return split
-
-    def fill(self) -> None:
-        """Gives every copy the weights of its layer."""
-        for given, new in self._pairs:
-            apart = {id(x) for x in getattr(sign_after(given), "weights", ())}
-            if apart:
-                own = [x.numpy() for x in given.weights if id(x) not in apart]
-            new.set_weights(own if apart else given.get_weights())
-
-
-def _without_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The same layer, for its configuration: not every sign can be written in one."""
-    alone = copy(layer)
-    vars(alone)["activation"] = keras.activations.linear
-    return alone
 
 
 def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 An operation is to a layer what a number is to a variable. It has the configuration of
 the Keras layer that it came from, but for the arguments that an edit changed, and that
 layer's weights as read-only arrays, but for those that an edit replaced. Only building
-makes layers, and it makes new ones.
+makes layers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ UNWRAP = (
 
 # What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
+_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 
 
 def rebuild(
@@ -66,6 +67,39 @@ def rebuild(
         if is_function(layer):
             return type(layer)(**config)
         return (kind or type(layer)).from_config(config)
+
+
+def take_state(layer: keras.layers.Layer, given: keras.layers.Layer) -> None:
+    """Gives a copy of a layer, or of a model, the state of the given one."""
+    layer.set_weights(given.get_weights())
+    finalize(layer)
+
+
+def finalize(layer: keras.layers.Layer) -> None:
+    """Lets a layer or a model, whose weights were set, derive from them what it uses.
+
+    The numbers that preprocessing layers use are made of their weights by Keras'
+    `adapt`, and when Keras opens some formats, but not when weights are assigned.
+    """
+    for part in layer._flatten_layers():
+        part.finalize_state()
+
+
+def is_foreign(layer: keras.layers.Layer) -> bool:
+    """Whether a layer, or a part of it, is of a class of the user's.
+
+    Of others, configuration and weights say all.
+    """
+    return any(
+        type(part).__module__.partition(".")[0] not in _PACKAGES
+        for part in layer._flatten_layers()
+    )
+
+
+def needs_float32(layer: keras.layers.Layer) -> bool:
+    """Whether a layer, or a part of it, computes in floats of another precision."""
+    dtypes = {part.compute_dtype for part in layer._flatten_layers()}
+    return any(_is_float(dtype) for dtype in dtypes - {"float32"})
 
 
 def is_function(layer: keras.layers.Layer) -> bool:
@@ -219,6 +253,12 @@ class Operation:
             **fields,
         )
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it is what its base computes: no edit changed it."""
+        edited = self.values or self.arguments or self.kind is not type(self.base)
+        return self.base is not None and not edited
+
     def build(self, float32: bool = False) -> keras.layers.Layer:
         """Returns a new layer; its weights come with `fill`, once it is built.
 
@@ -236,7 +276,10 @@ class Operation:
         return rebuild(self.base, float32, self.kind, **changes)
 
     def fill(self, layer: keras.layers.Layer) -> None:
-        """Gives a layer that it built its weights."""
+        """Gives a layer that it built its state."""
+        if self.is_given:
+            take_state(layer, self.base)
+            return
         inside = {k: v for k, v in self.arguments.items() if isinstance(v, Operation)}
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
@@ -257,6 +300,7 @@ class Operation:
             variable.assign(np.full(variable.shape, value) if not value.ndim else value)
         for name, part in inside.items():
             part.fill(getattr(layer, name))
+        finalize(layer)
 
     def _broken_constraints(self) -> list[str]:
         """The constraints that only the weights of the base obeyed."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .._keras import dtype_policy, keras
+from ._copies import to_keras
 from ._errors import LayerError, ModelError
 from ._examples import SIZES, made_up
 from ._graph import Graph
-from ._models import to_keras
 from ._segments import Found, compare, record
 
 # Beside the regular ones, of which one is of whole numbers.
@@ -109,4 +109,4 @@ def _in_float32(model: keras.Model) -> keras.Model:
     if not any(layer.compute_dtype in halves for layer in model.layers):
         return model
     with dtype_policy("float32"):
-        return to_keras(Graph(model), float32=True)
+        return to_keras(Graph(model), float32=True, shared=True)

@@ -8,12 +8,13 @@ from typing import Any
 import larq as lq
 import numpy as np
 
-from .._keras import keras
+from .._keras import alias, keras
+from .._larq import unmeasured
 from ..quantizers import BinaryRegularized
 from ._errors import raised_by
 from ._graph import Call, inputs_of
 from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, SIGNS, inherited
-from ._operation import Operation, rebuild
+from ._operation import Operation, needs_float32, rebuild, take_state
 from ._operation import latent as _latent
 from ._probe import is_users, probe
 
@@ -167,11 +168,12 @@ def _quantized(quantizer: Any, latent: np.ndarray) -> np.ndarray:
     if not isinstance(quantizer, keras.layers.Layer):
         with called:
             return np.asarray(quantizer(latent))
-    # On a copy: calling the given quantizer would move its metrics.
-    same = rebuild(quantizer, float32=latent.dtype == np.float32)
-    with called:
-        same(latent)
-        same.set_weights(quantizer.get_weights())
+    same = alias(quantizer)
+    with called, unmeasured(same):
+        if latent.dtype == np.float32 and needs_float32(quantizer):
+            same = rebuild(quantizer, float32=True)
+            same(latent)
+            take_state(same, quantizer)
         return np.asarray(same(latent))
 
 

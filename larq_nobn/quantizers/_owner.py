@@ -7,7 +7,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from .._keras import keras
+from .._keras import keras, original
 
 # Kept outside of the quantizers, in which it would be copied and pickled with them.
 _OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
@@ -34,7 +34,7 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
         ValueError: If it belongs to another layer, or twice to this one.
     """
     found = _OWNERS.get(quantizer)
-    owner = None if found is None else found()
+    owner, host = None if found is None else found(), original(host)
     if owner is host:
         return
     places = [name for name, value in vars(host).items() if value is quantizer]

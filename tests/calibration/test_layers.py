@@ -8,7 +8,7 @@ import tensorflow as tf
 from larq_nobn import layers, quantizers
 from calibration.oracle import deviation, mean, tensors
 from larq_nobn._keras import keras
-from larq_nobn.graph import flat_copy
+from larq_nobn.graph import flattened
 from numpy.testing import assert_allclose, assert_array_equal
 
 
@@ -171,7 +171,7 @@ def test_models_inside_models(x):
     block = keras.Sequential([conv(binary=False, input_shape=(6, 6, 4)), inner])
     act = layers.RPReLU()
     model = calibrated(x, act(block(x)))
-    flat = flat_copy(model)
+    flat = flattened(model)
     real, binary = [layer.output for layer in flat.layers[1:3]]
     assert_allclose(deviation(value(flat, real)), 1.0, rtol=1e-5)
     assert_allclose(deviation(value(flat, binary)), 1.0, rtol=1e-5)

@@ -13,7 +13,7 @@ from larq_nobn.deploy import (
     _opening,
     convert,
 )
-from larq_nobn.graph import flat_copy
+from larq_nobn.graph import flattened
 
 pytestmark = pytest.mark.convert
 
@@ -63,11 +63,11 @@ def test_the_given_model_is_what_the_file_is_compared_with(tmp_path, monkeypatch
     """Not the copy that has the size."""
 
     def wrong(model, starts):
-        copy = flat_copy(model, starts)
+        copy = flattened(model, starts)
         copy.layers[-1].bias.assign_add(np.ones(5))
         return copy
 
-    monkeypatch.setattr(_opening, "flat_copy", wrong)
+    monkeypatch.setattr(_opening, "flattened", wrong)
     with pytest.raises(VerificationError, match="Copying the layers .* changed"):
         convert(open_model(), tmp_path / "m.tflite", input_shape=(8, 8, 3))
     assert not any(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from larq_nobn import layers as own
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize, prepared
-from larq_nobn.graph import ModelError, check_inference, flat_copy
+from larq_nobn.graph import ModelError, check_inference, flattened
 from numpy.testing import assert_array_equal
 
 layers = keras.layers
@@ -100,7 +100,7 @@ def test_a_copy_without_models_inside_keeps_all_arguments():
         [fixed(outer, training=True), free(outer, True), free(outer, training=False)],
     )
     x = np.random.default_rng(0).normal(3, 2, (16, 4)).astype("float32")
-    copy = flat_copy(model)  # before the moving averages change
+    copy = flattened(model)  # before the moving averages change
     for wanted, found in zip(model(x), copy(x), strict=True):
         assert_array_equal(found, wanted)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import flat_copy, layers_inside
+from larq_nobn.graph import flattened, layers_inside
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers
@@ -59,7 +59,7 @@ def copied(make):
     inputs = keras.Input((4, 6))
     model = keras.Model(inputs, make(inputs))
     nodes = [(layer.name, len(layer.inbound_nodes)) for layer in model.layers]
-    copy = flat_copy(model)
+    copy = flattened(model)
     assert [(layer.name, len(layer.inbound_nodes)) for layer in model.layers] == nodes
     assert [layer.name for layer in copy.layers] == [name for name, _ in nodes]
     assert not {id(x) for x in model.layers} & {id(x) for x in copy.layers}
@@ -126,7 +126,7 @@ def test_a_lambda_keeps_its_outputs_mask_and_precision():
         own = layers.Lambda(parts, name="own", mask=lambda x, m: None, trainable=False)
     inputs = keras.Input((4, 6))
     model = keras.Model(inputs, own(inputs))
-    copy = flat_copy(model)
+    copy = flattened(model)
     new = copy.get_layer("own")
     assert (new.compute_dtype, new.trainable) == ("float16", False)
     assert new.supports_masking and new.mask is own.mask

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph import calls, flat, flat_copy, has_sign_input, sign_at, sign_of
+from larq_nobn.graph import calls, flat, flattened, has_sign_input, sign_at, sign_of
 from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.quantizers import ReSTE, RSign
 
@@ -94,7 +94,7 @@ def test_any_sign_as_an_activation(name):
     x = images(4, MAP)
     assert is_signs(model(x))
     assert sign_at(model.output) is model.get_layer("layer").activation
-    copy = flat_copy(model)
+    copy = flattened(model)
     assert sign_at(copy.output) is not None
     np.testing.assert_array_equal(copy(x), model(x))
     assert len(copy.weights) == len(model.weights)

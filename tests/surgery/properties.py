@@ -19,7 +19,7 @@ from larq_nobn.graph import (
     MARGIN,
     Graph,
     calls,
-    flat_copy,
+    flattened,
     is_binary_convolution,
     sign_in,
 )
@@ -33,7 +33,7 @@ def flat(model: keras.Model) -> keras.Model:
     """A model as one graph of what inference computes: a copy, unless it is one."""
     opened = (keras.Model, BatchKalmanNormalization)
     copied = any(isinstance(layer, opened) for layer in model.layers)
-    return flat_copy(model) if copied else model
+    return flattened(model) if copied else model
 
 
 def inputs_of(model: keras.Model, count: int = 24) -> list[np.ndarray]:

@@ -121,11 +121,12 @@ def _reads_steps(call: Call, graph: Graph) -> bool:
 
 
 def without_ranges(model: keras.Model) -> keras.Model:
-    """Takes the ranges from a model's layers, which then hand their input on."""
-    for layer in model.layers:
-        if isinstance(layer, FakeQuantization):
-            layer.set_range(0.0, 0.0)
-    return model
+    """Returns the model of the same layers without their ranges."""
+    graph = Graph(model)
+    for call in graph.calls:
+        if call.operation.kind is FakeQuantization:
+            graph = graph.with_row(call.name, [])
+    return to_keras(graph, shared=True)
 
 
 def round_kernels(prepared: keras.Model) -> keras.Model:
@@ -154,7 +155,7 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
                 values[name] = _rounded(operation, name, channels)
         if values and call.label == graph.uses(call.name)[0].label:
             graph = graph.with_operation(operation.replaced(values))
-    return to_keras(graph)
+    return to_keras(graph, shared=True)
 
 
 def merge_scale(graph: Graph, call: Call) -> Edit | None:
@@ -415,10 +416,9 @@ def verify_without_rounding(
 ) -> dict[str, Any]:
     """Compares the given model with the prepared one, both without their ranges.
 
-    The prepared one, whose kernels are not rounded yet, loses its ranges in place.
-
-    With them, two sums that differ in the last bit may be rounded to different steps;
-    and what is prepared keeps the ranges as they are.
+    The kernels of the prepared one are not rounded yet. With ranges, two sums that
+    differ in the last bit may be rounded to different steps; and what is prepared keeps
+    the ranges as they are.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.

@@ -81,10 +81,10 @@ def _may_leave(call: Call, padded: Call) -> bool:
 
 
 def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
-    """Copies a model with its zero-padded binary convolutions padded with ones.
+    """Pads the zero-padded binary convolutions of a model with ones.
 
     At the border of a map a kernel then meets +1 where it met 0, which is neither of
-    the values that it meets inside: the copy computes something else there. Its files
+    the values that it meets inside: the model computes something else there. Its files
     are right on maps smaller than a kernel, and bits can pass from one binary
     convolution to the next.
 
@@ -92,7 +92,8 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
         model: A built functional or Sequential model; it is not changed.
 
     Returns:
-        The copy, and the names of the layers that are padded with ones.
+        A model whose other layers are the given ones, and the names of those that are
+        padded with ones.
 
     Raises:
         ConversionError: If the model cannot be taken apart.
@@ -111,6 +112,6 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
         ones: dict[str, Any] = {"pad_values": 1.0}
         graph = graph.with_operation(operation.replaced(arguments=ones, kind=kind))
     with conversion_errors():
-        copy = to_keras(graph)
+        copy = to_keras(graph, shared=True)
     named = list(dict.fromkeys(map(given_name, padded)))
     return model_like(model, copy.inputs, copy.outputs), named

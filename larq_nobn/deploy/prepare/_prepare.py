@@ -77,17 +77,24 @@ PASSES = (
 )
 
 
-def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
-    """Returns a new float32 model of the same function, in its inference form.
+def prepare(
+    model: keras.Model, in_float: Container[str] = (), shared: bool = True
+) -> keras.Model:
+    """Returns a float32 model of the same function, in its inference form.
 
     The given model is not touched. Layer names stay, so that a finding about the new
     model names a layer of the old. Binary layers named `in_float` stay as they are, but
     for their kernels.
+
+    Arguments:
+        model: A functional model.
+        in_float: The names of binary layers that stay as they are.
+        shared: As in `graph.to_keras`.
     """
     graph = at_inference(model, in_float)
     for rewrite in PASSES:
         graph = rewrite(graph)
-    prepared = built(graph)
+    prepared = built(graph, shared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 
@@ -109,18 +116,22 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Returns the same layers and weights again, computing in float32."""
-    return built(Graph(as_functional(model)))
+    """Returns the model with those of its layers again that compute in other floats."""
+    return built(Graph(as_functional(model)), shared=True)
 
 
-def built(graph: Graph) -> keras.Model:
+def built(graph: Graph, shared: bool) -> keras.Model:
     """Builds the float32 model of a graph.
+
+    Arguments:
+        graph: A graph.
+        shared: As in `graph.to_keras`.
 
     Raises:
         UnreadableError: If that cannot be.
     """
     with _readable(graph.model):
-        return to_keras(graph, float32=True)
+        return to_keras(graph, float32=True, shared=shared)
 
 
 def _is_in_other_type(model: keras.Model) -> bool:

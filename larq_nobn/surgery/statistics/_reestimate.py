@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
 import numpy as np
 
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import check_inference, check_readable, raised_by, rebuild
+from ...graph import check_inference, check_readable, copied
 from ...population import BatchNormStatistics
 from .._report import Change, SurgeryReport
 
@@ -72,7 +71,7 @@ def reestimate_batch_norm(
     check_flag("return_report", return_report)
     check_readable(model)
     check_inference(model, batch_norms=False)  # whose mode plays no part here
-    new = _copy(model)
+    new = copied(model)
     statistics = BatchNormStatistics(new)
     before = {norm: _averages(norm) for norm in statistics.norms}
     counts = statistics.take(
@@ -82,19 +81,6 @@ def reestimate_batch_norm(
         return new
     changes = (_change(norm, *before[norm], count) for norm, count in counts.items())
     return new, SurgeryReport(model.name, tuple(changes))
-
-
-def _copy(model: keras.Model) -> keras.Model:
-    """The same model of new layers, with models inside it left inside."""
-    what = "cannot be rebuilt from its configuration"
-    advice = (
-        "It must be one that Keras can save and open, with no layer shared between a "
-        "model and one inside it."
-    )
-    with lq.context.quantized_scope(False), raised_by(model, what, advice):
-        new = keras.models.clone_model(model, clone_function=rebuild)
-        new.set_weights(model.get_weights())
-    return new
 
 
 def _averages(norm: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,313 @@
+"""Models of layers that are made again: built, and each copy compared with its layer.
+
+Nothing but a comparison tells that a layer is its configuration and its weights: a
+number that training has changed may be an attribute of Python alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import alias, dtype_policy, keras
+from ._errors import LayerError, ModelError, raised_by
+from ._graph import Call, Graph, calls, inputs_of
+from ._masks import masks_of
+from ._models import (
+    UNCALLED,
+    inputs_like,
+    model_like,
+    run_call,
+    training_argument,
+)
+from ._operation import (
+    Operation,
+    is_foreign,
+    is_function,
+    needs_float32,
+    rebuild,
+    take_state,
+)
+
+# Of made-up inputs: what stands for an unknown size, and below what whole numbers are.
+# The first of which a layer can be called on; and the scales of the examples.
+_SIDES, _WHOLE = (32, 128), (256, 2, 1)
+_SCALES = (1.0, 100.0, 10.0, 0.1)
+# A copy makes the same calls on the same machine: 16 units in the last place.
+_EQUAL = {
+    tf.float16: 2.0**-6,
+    tf.bfloat16: 2.0**-3,
+    tf.float32: 2.0**-19,
+    tf.float64: 2.0**-48,
+}
+
+
+def to_keras(
+    graph: Graph,
+    edges: Sequence[Any] | None = None,
+    float32: bool = False,
+    shared: bool = False,
+) -> keras.Model:
+    """Builds the model that a graph describes, with the graph's weights.
+
+    Names stay, calls of one layer are calls of one layer again, and what was trainable,
+    constrained or in half precision still is.
+
+    Arguments:
+        graph: A graph.
+        edges: What the model returns; None for what the given model returned.
+        float32: Whether all layers of the given model compute in float32.
+        shared: Whether layers that no edit changed are the given ones, under calls of
+            their own. Such a model is for the caller alone, who changes nothing in it.
+            In others all layers are new, but for those that have neither weights nor a
+            configuration.
+
+    Raises:
+        ModelError: If a layer cannot be rebuilt, or if one that the graph has as it was
+            given computes something else than that one.
+    """
+    starts = inputs_like(graph.model)
+    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
+    built: dict[int, keras.layers.Layer] = {}
+    new: list[Call] = []
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with lq.context.quantized_scope(False):
+        masks = masks_of(graph, _made)
+        if masks is not None:
+            for start in starts:
+                masks.start(start)
+        for call in graph.calls:
+            operation = call.operation
+            if id(operation) not in built:
+                if shared and _stays(operation, float32):
+                    layer = alias(operation.base, _name=operation.name)
+                else:
+                    layer = _built(operation, float32)
+                    new.append(call)
+                built[id(operation)] = layer
+            layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
+            if masks is not None:
+                given = masks.shown(call, layer, given)
+            with _own_policy(layer):
+                made = _made(call, layer, given)
+            if masks is not None:
+                masks.follow(call, layer, given, made)
+            # Of a state, what inference does not compute is missing in the end.
+            pairs = zip(
+                tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
+            )
+            tensors.update((id(edge), tensor) for edge, tensor in pairs)
+        for call in new:
+            _fill(call, built[id(call.operation)], float32)
+    if edges is not None:
+        return keras.Model(starts, [tensors[id(edge)] for edge in edges])
+    ends = [tensors[id(end)] for end in graph.outputs]
+    if masks is not None:
+        ends = masks.shown_outside(ends)
+    return model_like(graph.model, starts, ends)
+
+
+def _made(
+    call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
+) -> Any:
+    """What a layer makes of the tensors that a call reads."""
+    free = layer._expects_training_arg and training_argument(call) is None
+    mode = {"training": False} if at_inference and free else {}
+    if call.node is None:
+        with raised_by(layer, UNCALLED):
+            return layer(given if len(given) > 1 else given[0], **mode)
+    old = [str(id(edge)) for edge in inputs_of(call.node)]
+    return run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+
+
+def _stays(operation: Operation, float32: bool) -> bool:
+    """Whether an operation is a given layer, of the precision that it had."""
+    return operation.is_given and not (float32 and needs_float32(operation.base))
+
+
+def _built(operation: Operation, float32: bool) -> keras.layers.Layer:
+    try:
+        with _own_policy(None if float32 else operation.base):
+            return operation.build(float32)
+    except ModelError:
+        if not _stays(operation, float32) or operation.base.weights:
+            raise
+        return alias(operation.base, _name=operation.name)
+
+
+def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
+    """Gives a new layer its state, and checks what it is a copy of."""
+    operation = call.operation
+    operation.fill(layer)
+    base = operation.base
+    if base is None:
+        return
+    if not _stays(operation, float32):
+        if not is_foreign(base):
+            return
+        # It is another than the given one; as that is, it has to be the same.
+        with _own_policy(base):
+            layer = rebuild(base)
+    check_copy(call, base, layer)
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """Returns a model of new layers, with models inside it as they are.
+
+    Arguments:
+        model: A functional or Sequential model.
+
+    Raises:
+        ModelError: If a layer cannot be rebuilt, or computes something else then.
+    """
+    new: dict[int, keras.layers.Layer] = {}
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if id(layer) in new:
+            raise ModelError(
+                f"Model {model.name!r} cannot be rebuilt: layer {layer.name!r} is in "
+                "two models. There must be no layer shared between a model and one "
+                "inside it."
+            )
+        if isinstance(layer, keras.Model):
+            new[id(layer)] = clone(layer)
+        else:
+            with _own_policy(layer):
+                new[id(layer)] = rebuild(layer)
+        return new[id(layer)]
+
+    def clone(model: keras.Model) -> keras.Model:
+        made = keras.models.clone_model(model, clone_function=copy)
+        made._trainable = model._trainable  # not that of its layers
+        return made
+
+    layers = model._flatten_layers(include_self=False)
+    halves = (x for x in layers if is_foreign(x) and needs_float32(x))
+    with lq.context.quantized_scope(False):
+        with (
+            _own_policy(next(halves, None)),
+            raised_by(model, "cannot be rebuilt from its configuration"),
+        ):
+            found = clone(model)
+        take_state(found, model)
+        for call in _all_calls(model):
+            check_copy(call, call.node.layer, new[id(call.node.layer)])
+    return found
+
+
+def _all_calls(model: keras.Model) -> Iterator[Call]:
+    for call in calls(model):
+        inside = isinstance(call.layer, keras.Model)
+        yield from _all_calls(call.layer) if inside else [call]
+
+
+@contextmanager
+def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
+    """Builds what a layer of the user's class builds when it is made or first called.
+
+    Under the policy that the layer has, which most likely was the one that ruled then.
+    """
+    policy = "" if layer is None else layer.dtype_policy.name
+    if "float" in policy and is_foreign(layer):
+        with dtype_policy(policy):
+            yield
+    else:
+        yield
+
+
+def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Checks that a copy computes what its layer does, on made-up inputs.
+
+    Arguments:
+        call: One of the layer.
+        given: The layer.
+        copy: Takes its state here if it is not built yet.
+
+    Raises:
+        ModelError: If it does not.
+    """
+    if is_function(given):  # which both call
+        return
+    inputs, made = _called(call, given)
+    if not copy.built:
+        with _own_policy(given):
+            _made(call, copy, inputs)
+        take_state(copy, given)
+    # What is random differs from itself as well.
+    if _equal(made, _kept(call, copy, inputs)):
+        return
+    if _equal(made, _kept(call, given, inputs)):
+        raise ModelError(
+            f"Layer {given.name!r} ({type(given).__name__}) depends on more than its "
+            "configuration and its weights: a copy of it computes something else. "
+            "Keep what its output depends on in a weight, or let get_config return it."
+        )
+
+
+def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]]:
+    """Inputs that a layer can be called on, and what it makes of them."""
+    reads = call.reads if call.node is None else inputs_of(call.node)
+    for side, whole in product(_SIDES, _WHOLE):
+        inputs = [_made_up(each, side, whole) for each in reads]
+        # Larq leaves its scope open when a layer fails.
+        with lq.context.quantized_scope(False):
+            try:
+                return inputs, _kept(call, given, inputs)
+            except LayerError as error:
+                reason = error
+    raise ModelError(
+        f"{reason} It cannot be compared with its copy unless it takes any numbers of "
+        "the shape and type of its inputs."
+    ) from reason
+
+
+def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
+    shape = [len(_SCALES), *(size or side for size in tensor.shape[1:])]
+    generator = np.random.default_rng(0)
+    if tensor.dtype.is_floating:
+        rows = generator.normal(size=shape).T * _SCALES
+    else:
+        rows = generator.integers(0, whole, shape).T
+    if tensor.dtype == tf.string:
+        rows = rows.astype(str)
+    examples = rows.T if tensor.shape[0] is None else rows.T[: tensor.shape[0]]
+    return tf.cast(examples, tensor.dtype)
+
+
+def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
+    """What a layer makes at inference; its weights stay as they are."""
+    variables = [x for x in layer.non_trainable_weights if hasattr(x, "assign")]
+    before = [variable.numpy() for variable in variables]
+    made = _made(call, layer, inputs, at_inference=True)
+    for variable, value in zip(variables, before, strict=True):
+        if not np.array_equal(variable.numpy(), value, equal_nan=True):
+            variable.assign(value)
+    return tf.nest.flatten(made, expand_composites=True)
+
+
+def _equal(first: list[Any], second: list[Any]) -> bool:
+    return len(first) == len(second) and all(map(_is_equal, first, second))
+
+
+def _is_equal(a: tf.Tensor, b: tf.Tensor) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if not a.dtype.is_floating:
+        return np.array_equal(a, b)
+    mine, its = (np.atleast_1d(np.asarray(x, np.float64)) for x in (a, b))
+    finite = np.isfinite(mine)
+    sizes = np.abs(np.where(finite, mine, 0)).reshape(len(mine), -1).max(1, initial=0)
+    with np.errstate(invalid="ignore"):
+        away = np.where(finite, np.abs(mine - its), 0)
+    largest = away.reshape(len(mine), -1).max(1, initial=0)
+    other = np.where(finite, 0, mine), np.where(np.isfinite(its), 0, its)
+    return bool(
+        (largest <= _EQUAL[a.dtype] * sizes).all()
+        and np.array_equal(*other, equal_nan=True)
+    )
