@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from larq.layers_base import BaseLayer
 from larq.quantizers import Quantizer, _BaseQuantizer
@@ -58,14 +59,22 @@ def kernel_in_layer(
 
 @contextmanager
 def unmeasured(quantizer: Any) -> Iterator[None]:
-    """Keeps the metrics of a quantizer as they are while it is called once more."""
+    """Keeps the metrics of a quantizer, and its state where it is run eagerly, as they
+    are while it is called once more.
+    """
     parts = (quantizer, *getattr(quantizer, "submodules", ()))
     # Not through setattr, with which Keras would forget that it tracks them.
     attributes = [getattr(part, "__dict__", {}) for part in parts]
     metrics = [each.pop("flip_ratio", None) for each in attributes]
+    weights = getattr(quantizer, "non_trainable_weights", ())
+    variables = weights if tf.executing_eagerly() else ()
+    before = [variable.numpy() for variable in variables]
     try:
         yield
     finally:
+        for variable, value in zip(variables, before, strict=True):
+            if not np.array_equal(variable.numpy(), value, equal_nan=True):
+                variable.assign(value)
         for each, metric in zip(attributes, metrics, strict=True):
             if metric is not None:
                 each["flip_ratio"] = metric

@@ -68,6 +68,7 @@ from ._operation import (
     latent,
     operation_of,
     rebuild,
+    take_state,
 )
 from ._same import FEW, check_same_function
 from ._segments import (
@@ -230,6 +231,7 @@ __all__ = [
     "steps_of",
     "symbol_of",
     "threshold_of_affine",
+    "take_state",
     "to_keras",
     "training_argument",
     "traits",

@@ -15,6 +15,7 @@ from .._keras import keras
 from .._larq import without_starvation_warning
 from .._messages import first_line
 from .._names import find_pretrained
+from ..graph import finalize
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
 
@@ -63,6 +64,8 @@ def open_model(
     try:
         with without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
+            if isinstance(model, keras.Model):
+                finalize(model)  # which Keras does for some layers and formats only
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # whatever Keras, or a class of the user, says to it

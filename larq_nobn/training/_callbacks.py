@@ -17,7 +17,6 @@ import tensorflow as tf
 from .._batches import model_batches
 from .._files import replacing
 from .._keras import keras
-from .._larq import without_starvation_warning
 from ..callbacks import (
     BinaryWeightMonitor,
     GradientClippingMonitor,
@@ -30,7 +29,7 @@ from ..callbacks import (
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
 from ..config import Recipe
-from ..graph import rebuild
+from ..graph import copied, take_state
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..quantizers import BernoulliSign
 from ._settings import RunSettings
@@ -146,15 +145,14 @@ class ModeStatistics(keras.callbacks.Callback):
         super().__init__()
         self._network = network
         # A copy outside of the strategy: its averages are read without other workers.
-        with without_starvation_warning():
-            self._copy = keras.models.clone_model(network, clone_function=rebuild)
+        self._copy = copied(network)
         self._statistics = BatchNormStatistics(self._copy)
         images: tf.Tensor = next(iter(few_images))[0]
         self._parts = list(model_batches(network, images, batch_size))
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Takes them."""
-        self._copy.set_weights(self._network.get_weights())
+        take_state(self._copy, self._network)
         self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
         pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
         for average, found in pairs:

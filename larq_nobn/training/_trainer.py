@@ -19,9 +19,10 @@ import tensorflow as tf
 from .._checks import check_bounds, check_choice, check_kind, check_path
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
-from .._names import CACHES, GIVEN
+from .._names import CACHES, GIVEN, OWN
 from ..calibration import calibrate
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
+from ..graph import copied
 from ..loading import open_model
 from ..population import EXAMPLES
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
@@ -287,12 +288,17 @@ class Trainer:
         Raises:
             RuntimeError: If nothing has been trained.
             OSError: If a file cannot be written.
+            ModelError: If the file of the network would compute something else: a layer
+                depends on what is neither in its weights nor in its configuration. The
+                run can be resumed once that is mended.
         """
         if not self.history:
             raise RuntimeError(
                 "save() has nothing to write: the network is not trained. Call fit()."
             )
         with self._at_work():
+            if self.config.model == OWN:  # whose layers may be of the user's classes
+                copied(self.network)  # as the file will be
             record = write_record(
                 self._lock_folder(),
                 self.config,
@@ -355,8 +361,7 @@ class Trainer:
             trained = self._train_before("teacher", teacher_settings(self.config))
             # A copy, in which all replicas see the same statistics of batch norm.
             with self._strategy.scope():
-                model = keras.models.clone_model(trained)
-            model.set_weights(trained.get_weights())
+                model = copied(trained)
         else:
             name = str(self.config.teacher)
             with self._strategy.scope():

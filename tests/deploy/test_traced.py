@@ -186,11 +186,6 @@ OPAQUE = {
         r"'x' \(Block\) contains the binary layer 'inner'",
         2,
     ),
-    "has no configuration": (
-        lambda: NoConfig(2.0, name="x"),
-        r"Layer 'x' \(NoConfig\) cannot be rebuilt",
-        1,
-    ),
     "is a subclassed model": (
         lambda: Straight(binary_conv(), layers.ReLU(), name="x"),
         "the subclassed or unbuilt model 'x'",
@@ -209,6 +204,12 @@ def test_a_layer_that_cannot_be_read(kind, tmp_path):
     assert re.search(reason, report.not_prepared)
     assert (report.lce_bconv2d, report.binary_layers) == (count, count)
     assert agrees(path, model, data) > 0.9
+
+
+def test_a_layer_without_a_configuration_stays_as_it_is(tmp_path):
+    model = chain(binary_conv(name="plain"), NoConfig(2.0, name="x"), *head())
+    report = convert(model, tmp_path / "m.tflite")
+    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
 
 
 def test_an_open_size_is_closed_around_such_a_layer(tmp_path):

@@ -1,0 +1,246 @@
+"""Each way in which a model is made again, with each kind of state that a layer has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import training
+from larq_nobn._keras import keras
+from larq_nobn.deploy._errors import ConversionError
+from larq_nobn.deploy._opening import as_functional
+from larq_nobn.deploy.prepare import in_float32, pad_with_ones, prepare
+from larq_nobn.graph import ModelError, copied, flattened, from_keras, to_keras
+from numpy.testing import assert_allclose
+
+layers = keras.layers
+register = keras.utils.register_keras_serializable("test_copies")
+# Far from what layers without their state are made for.
+IMAGES = np.random.default_rng(0).normal(3, 5, (24, 4, 4, 3)).astype(np.float32)
+
+
+@register
+class Annealed(layers.Layer):
+    """With an attribute that training changes, and no configuration says."""
+
+    slope = 1.0
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight("scale", initializer="ones")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.scale * self.slope * x
+
+
+@register
+class Counting(layers.Layer):
+    """With a state that is no trainable weight, and changes with each call."""
+
+    def build(self, shape: Any) -> None:
+        self.count = self.add_weight("count", initializer="zeros", trainable=False)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        made = x + self.count
+        self.count.assign_add(1.0)
+        return made
+
+
+class Bare(layers.Layer):
+    """Without a configuration, and without weights."""
+
+    def __init__(self, factor: float, name: str) -> None:
+        super().__init__(name=name)
+        self.factor = factor
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.factor * x
+
+
+def adapted(kind: type, **arguments: Any) -> keras.layers.Layer:
+    layer = kind(name="part", **arguments)
+    layer.adapt(IMAGES)
+    return layer
+
+
+def annealed() -> keras.layers.Layer:
+    layer = Annealed(name="part")
+    layer.slope = 0.3
+    return layer
+
+
+def nested() -> keras.Model:
+    start = keras.Input((4, 4, 3))
+    return keras.Model(start, adapted(layers.Normalization)(start), name="inner")
+
+
+def shared() -> Callable[[Any], Any]:
+    layer = adapted(layers.Normalization)
+    return lambda x: layer(0.5 * layer(x))
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "normalization": lambda: adapted(layers.Normalization),
+    "discretization": lambda: adapted(
+        layers.Discretization, num_bins=4, output_mode="int"
+    ),
+    "annealed": annealed,
+    "counting": lambda: Counting(name="part"),
+    "quantizer": lambda: binary("part", nobn.quantizers.ReCU()),
+    "nested": nested,
+    "shared": shared,
+    "wrapper": lambda: layers.TimeDistributed(layers.Dense(3), name="part"),
+    "bare": lambda: Bare(0.3, "part"),
+}
+
+
+def binary(name: str, kernel_quantizer: Any = "ste_sign") -> keras.layers.Layer:
+    return lq.layers.QuantConv2D(
+        8,
+        3,
+        padding="valid" if name == "part" else "same",
+        input_quantizer="ste_sign",
+        kernel_quantizer=kernel_quantizer,
+        kernel_constraint="weight_clip",
+        name=name,
+    )
+
+
+def network(kind: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    image = keras.Input((4, 4, 3))
+    x = KINDS[kind]()(image)
+    if not x.dtype.is_floating:
+        x = layers.Rescaling(0.5, -0.6, dtype="float32")(x)
+    x = layers.Conv2D(8, 1, name="stem")(x)
+    x = layers.BatchNormalization(name="norm")(binary("conv")(x))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, layers.Dense(3, name="head")(x), name="net")
+    rng = np.random.default_rng(1)
+    for weight in model.trainable_weights:
+        latent = getattr(weight, "latent_variable", weight)
+        latent.assign(rng.uniform(0.2, 0.9, weight.shape) * rng.choice([-1, 1]))
+    if kind == "quantizer":
+        model.get_layer("part").kernel_quantizer.tau.assign(0.6)
+    return model
+
+
+def part_of(model: keras.Model) -> keras.layers.Layer:
+    return next(x for x in model._flatten_layers() if x.name == "part")
+
+
+def made_of(layer: keras.layers.Layer) -> np.ndarray:
+    """What a layer makes of the images; its state stays as it is."""
+    before = layer.get_weights()
+    made = np.asarray(layer(IMAGES))
+    layer.set_weights(before)
+    return made
+
+
+def saved(ending: str) -> Callable[[keras.Model, Any], keras.Model]:
+    def way(model: keras.Model, folder: Any) -> keras.Model:
+        with lq.context.quantized_scope(False):
+            model.save(folder / f"model.{ending}")
+        return training.open_model(folder / f"model.{ending}")
+
+    return way
+
+
+def taken(model: keras.Model, folder: Any) -> keras.Model:
+    """The network of a run that starts from the model, and hardly trains."""
+    saved("keras")(model, folder)
+    labels = np.arange(len(IMAGES)) % 3
+    config = training.RunSettings.from_recipe(
+        "fine_tune",
+        init=str(folder / "model.keras"),
+        epochs=1,
+        batch_size=24,
+        learning_rate=1e-12,
+        augment="none",
+    )
+    data = ((IMAGES, labels), (IMAGES, labels))
+    run = training.train(config, folder / "run", data=data)
+    again = training.load_run(run.folder).model
+    assert_allclose(
+        again.predict(IMAGES, verbose=0), run.model.predict(IMAGES, verbose=0)
+    )
+    return again
+
+
+# Models for this package alone, of the given layers.
+SHARED = {
+    "flat": lambda model, _: flattened(model),
+    "as_functional": lambda model, _: as_functional(model),
+    "built": lambda model, _: to_keras(from_keras(model), shared=True),
+    "float32": lambda model, _: in_float32(model),
+    "ones": lambda model, _: pad_with_ones(model)[0],
+    "prepare": lambda model, _: prepare(as_functional(model)),
+}
+# Models for others, of new layers.
+COPIES = {
+    "copied": lambda model, _: copied(model),
+    "built": lambda model, _: to_keras(from_keras(model)),
+    "fold": lambda model, _: nobn.fold_batch_norm(model, verify=False),
+    "remove": lambda model, _: nobn.remove_batch_norm(model),
+    "reestimate": lambda model, _: nobn.reestimate_batch_norm(model, IMAGES),
+    "prepared": lambda model, _: nobn.deploy.prepared(model, verify=False),
+    "ranges": lambda model, _: nobn.deploy.fake_quantize(model, IMAGES, verify=False),
+}
+FILES = {"keras": saved("keras"), "h5": saved("h5"), "init": taken}
+# These write binary kernels in another way, and these run the copy on data.
+OTHER_KERNELS, RUN = ("prepare", "prepared", "remove"), ("reestimate", "ranges", "init")
+
+
+def check(kind: str, way: str, made: keras.Model, model: keras.Model) -> None:
+    if way in {"quantizer": OTHER_KERNELS, "counting": RUN}.get(kind, ()):
+        return
+    expected = made_of(part_of(model))
+    assert np.ptp(expected) > 0
+    assert_allclose(made_of(part_of(made)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_the_given_layers_compute_what_these_do(kind, tmp_path):
+    model = network(kind)
+    nodes = [len(layer.inbound_nodes) for layer in model.layers]
+    before = model.get_weights()
+    for way, make in SHARED.items():
+        check(kind, way, make(model, tmp_path), model)
+    # Nothing of that is seen in the given model.
+    assert [len(layer.inbound_nodes) for layer in model.layers] == nodes
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "annealed"])
+def test_a_copy_computes_what_its_layer_does(kind, tmp_path):
+    model = network(kind)
+    before = model.get_weights()
+    for way, make in COPIES.items():
+        if (kind, way) == ("bare", "copied"):
+            continue
+        made = make(model, tmp_path)
+        check(kind, way, made, model)
+        own = {id(x) for x in model.variables} & {id(x) for x in made.variables}
+        assert not own
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_what_a_copy_loses_is_a_refusal_with_the_name_of_the_layer(way, tmp_path):
+    model = network("annealed")
+    with pytest.raises((ModelError, ConversionError), match=r"'part' \(Annealed\) dep"):
+        COPIES[way](model, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+@pytest.mark.parametrize("way", FILES)
+@pytest.mark.parametrize("kind", [x for x in KINDS if x not in ("annealed", "bare")])
+def test_a_file_has_the_state_of_each_layer(kind, way, tmp_path):
+    model = network(kind)
+    check(kind, way, FILES[way](model, tmp_path), model)
