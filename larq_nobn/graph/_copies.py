@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from .._keras import alias, dtype_policy, keras
 from ._errors import LayerError, ModelError, raised_by
+from ._examples import SIZES
 from ._graph import Call, Graph, calls, inputs_of
 from ._masks import masks_of
 from ._models import (
@@ -38,9 +39,9 @@ from ._operation import (
 
 _log = logging.getLogger("larq_nobn")
 
-# Of made-up inputs: what stands for an unknown size, and below what whole numbers are.
-# The first of which a layer can be called on; and the scales of the examples.
-_SIDES, _WHOLE = (32, 128), (256, 2, 1)
+# Of made-up inputs: below what whole numbers are, of which the first are taken that a
+# layer can be called on; and the scales of the examples.
+_WHOLE = (256, 2, 1)
 _SCALES = (1.0, 100.0, 10.0, 0.1)
 # A copy makes the same calls on the same machine: 16 units in the last place.
 _EQUAL = {
@@ -264,7 +265,8 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
 def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]]:
     """Inputs that a layer can be called on, and what it makes of them."""
     reads = call.reads if call.node is None else inputs_of(call.node)
-    for side, whole in product(_SIDES, _WHOLE):
+    is_open = any(None in read.shape[1:] for read in reads)
+    for side, whole in product(SIZES if is_open else SIZES[:1], _WHOLE):
         inputs = [_made_up(each, side, whole) for each in reads]
         # Larq leaves its scope open when a layer fails.
         with lq.context.quantized_scope(False):

@@ -9,7 +9,7 @@ from larq_nobn._errors import InternalError
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert, prepared
 from larq_nobn.deploy.prepare import _prepare
-from larq_nobn.graph import LayerError, flat_copy, raised_by
+from larq_nobn.graph import LayerError, flattened, raised_by
 from larq_nobn.layers._inference import PlainAffine
 
 layers = keras.layers
@@ -81,7 +81,7 @@ def test_what_a_layer_raises_when_it_is_called_again_is_said_of_it():
     model = keras.Model(inputs, Fussy(name="own")(inputs))
     words = r"Layer 'own' \(Fussy\) cannot be called: it raised KeyError: nothing of"
     with pytest.raises(LayerError, match=words) as caught:
-        flat_copy(model)
+        flattened(model)
     assert isinstance(caught.value.__cause__, KeyError)
 
 

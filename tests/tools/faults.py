@@ -533,6 +533,27 @@ FAULTS = (
         ("tests/graph/test_kinds.py", "tests/surgery"),
     ),
     Fault(
+        "copies: weights are set, and nothing is derived from them",
+        "graph",
+        "        part.finalize_state()",
+        "        pass",
+        ("tests/test_copies.py", "tests/surgery"),
+    ),
+    Fault(
+        "copies: no copy is compared",
+        "graph",
+        "    if is_function(given):  # which both call",
+        "    if given is not None:",
+        ("tests/test_copies.py", "tests/graph"),
+    ),
+    Fault(
+        "copies: losses and calls of an alias are those of the layer",
+        "graph",
+        "    same = copy(layer)\n",
+        "    same = layer\n",
+        ("tests/test_copies.py", "tests/graph"),
+    ),
+    Fault(
         "re-estimate: variance within batches only",
         "surgery",
         "self.comoment + other.comoment + between,",

@@ -462,7 +462,7 @@ def ranged(*layers):
     model = chain(FakeQuantization(name="behind"), *layers, name="m")
     start = keras.Input((8, 8, 3))
     y = model(FakeQuantization(name="before")(start))
-    return nobn.graph.flat_copy(keras.Model(start, y, name="m"))
+    return nobn.graph.flattened(keras.Model(start, y, name="m"))
 
 
 def with_ranges(model):
