@@ -141,9 +141,10 @@ def _built(operation: Operation, float32: bool) -> keras.layers.Layer:
         with _own_policy(None if float32 else operation.base):
             return operation.build(float32)
     except ModelError:
-        if not _stays(operation, float32) or operation.base.weights:
+        base = operation.base
+        if base is None or not _stays(operation, float32) or base.weights:
             raise
-        return alias(operation.base, _name=operation.name)
+        return alias(base, _name=operation.name)
 
 
 def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
@@ -283,6 +284,7 @@ def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]
 def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
     shape = [len(_SCALES), *(size or side for size in tensor.shape[1:])]
     generator = np.random.default_rng(0)
+    rows: Any
     if tensor.dtype.is_floating:
         rows = generator.normal(size=shape).T * _SCALES
     else:

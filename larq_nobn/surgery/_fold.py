@@ -101,9 +101,10 @@ def fold_batch_norm(
     Raises:
         ModelError: For a subclassed model inside, a layer that cannot be made again
             from its configuration and weights, or computes something else then, batch
-            norm over another axis than the last, inside a wrapper or a Lambda, or called with `training=True`. It names all such
-            layers. Also if the folded model computes something else, with the layer,
-            or if the given one cannot be called on generated examples.
+            norm over another axis than the last, inside a wrapper or a Lambda, or
+            called with `training=True`. It names all such layers. Also if the folded
+            model computes something else, with the layer, or if the given one cannot
+            be called on generated examples.
 
     Example:
         ```python
