@@ -116,7 +116,7 @@ def convert(
             or generator, of which the first 256 examples are used. By default 32
             generated ones, 8 for inputs above 128x128 pixels.
         tolerance: Allowed difference between numbers of model and file, relative to
-            the largest number of their channel.
+            how far the numbers of their channel are apart.
         batch_size: Batch size of the file, whatever the batch size of the model is;
             layers that depend on it must have been built for this one.
         one_padding: Whether zero-padded binary convolutions are padded with ones

@@ -234,7 +234,8 @@ def compare(
         reference: A flat functional model in float32.
         other: Returns what the other form computes for examples.
         examples: One array per input.
-        tolerance: Allowed difference of numbers, relative to the largest of a channel.
+        tolerance: Allowed difference of numbers, relative to how far those of a channel
+            are apart.
         skipped: Layers of the reference that hand their input on.
         at_once: How many examples are compared in one go.
     """
@@ -847,12 +848,15 @@ def compare_values(
     counted: bool = True,
     grid: Grid | None = None,
 ) -> None:
-    """Compares numbers per channel, by each channel's own magnitude.
+    """Compares numbers per channel, by how far those of the channel vary.
+
+    Beside a large bias, rounding reaches a fraction of the largest number at least.
 
     Arguments:
         mine: Those of the reference.
         theirs: Those of the other form.
-        tolerance: Allowed difference, relative to the largest of a channel.
+        tolerance: Allowed difference, relative to how far the numbers of a channel are
+            apart, but to no more than the largest.
         what: What differs, for the message.
         rows: The numbers of the examples.
         place: Is told what was found.
@@ -864,17 +868,23 @@ def compare_values(
     first, second = (
         np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
     )
-    sizes = np.abs(np.where(np.isfinite(first), first, 0)).max(axis=(0, 1), initial=0)
+    finite = np.where(np.isfinite(first), first, 0)
+    sizes = np.abs(finite).max(axis=(0, 1), initial=0)
+    apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes) if finite.size else sizes
+    if len(set(rows)) * first.shape[1] == 1:  # a single number, which varies somehow
+        apart = sizes
+    allowed = np.maximum(tolerance * apart, min(tolerance, MARGIN) * sizes)
     floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
     if grid is not None:
         first = np.clip(first, grid.low, grid.high)
         step = grid.step or 1e-5 * sizes.max(initial=0) or 1.0
         sizes, floor = np.full(channels, step), np.zeros(1)
+        allowed = tolerance * sizes
     with np.errstate(invalid="ignore"):
         away = np.abs(first - second)
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0
     away[np.isnan(away)] = np.inf
-    wrong = away > tolerance * sizes + floor
+    wrong = away > allowed + floor
     least = _NOISE * sizes.max(initial=0)
     relative = away / np.maximum(sizes, least if least else 1.0)
     place.worst = max(place.worst, float(relative.max(initial=0)))

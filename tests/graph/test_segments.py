@@ -461,3 +461,24 @@ def test_where_all_channels_cancel_they_may_round(error, fault):
     assert np.abs(exact - model(x)).max() > 1e-3 * np.abs(exact).max()
     found = compare(model, lambda _: Found([exact + error], {}), [x], 1e-5)
     assert bool(found.finding) == fault
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-4])
+@pytest.mark.parametrize("positions", [1, 9])
+def test_beside_a_large_bias_numbers_are_compared_by_how_they_vary(
+    tolerance, positions
+):
+    """A kernel that is 1.5 times too large, beside a bias of 1e4."""
+    sums = np.random.default_rng(0).normal(size=(8, positions, 4))
+    for factor, is_fault in ((1.5, True), (1 + tolerance / 9, False)):
+        mine, theirs = (np.float32(1e4 + k * sums) for k in (1.0, factor))
+        place = Segments(8).place("output", "y")
+        compare_values(mine, theirs, tolerance, "it differs", [*range(8)], place)
+        assert bool(place.fault) == is_fault
+
+
+def test_a_number_alone_is_compared_by_its_size():
+    place = Segments(1).place("output", "y")
+    one = np.float32([[3.0]])
+    compare_values(one, one * np.float32(1.0009), 1e-3, "it", [0], place)
+    assert not place.fault

@@ -174,7 +174,8 @@ def verify_file(
         flatbuffer: The content of the file.
         runner: Runs it.
         examples: One array per input.
-        tolerance: Allowed difference, relative to the largest number of a channel.
+        tolerance: Allowed difference, relative to how far the numbers of a channel are
+            apart.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
