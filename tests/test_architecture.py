@@ -92,6 +92,35 @@ LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),
     *("tensorboard", "torch"),
 }
+# What code of this package raises by mistake. A handler of these stands around a single
+# statement, or raises what it caught again; the others are here, with what they read.
+BROAD = {"Exception", "BaseException"}
+SLIPS = BROAD | {
+    *("AttributeError", "IndexError", "KeyError", "LookupError", "TypeError"),
+    *("AssertionError", "NameError", "RuntimeError"),
+}
+CATCHES = {
+    "_signals.py at_work": "a signal, of which native code makes any error",
+    "_signals.py stop_at_once": "the last words of a process",
+    "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
+    "data/folder/_decode.py _pixels_in": "an image of somebody's, as decoders read it",
+    "data/folder/_decode.py decode": "an image of somebody's, as decoders read it",
+    "data/folder/_folder.py statistics_of": "JSON that somebody may have edited",
+    "deploy/device/_metadata.py read_card": "JSON that somebody may have edited",
+    "deploy/lite/_converter.py to_flatbuffer": "LCE's converter, a native program",
+    "deploy/lite/_converter.py to_float_flatbuffer": "TensorFlow's, likewise",
+    "deploy/lite/_file.py parsing": "a TFLite file of somebody's",
+    "graph/_errors.py raised_by": "code of the user's, which it names",
+    "interop/_checkpoint.py _load": "a pickle of somebody's, as PyTorch reads it",
+    "layers/_proxy.py _activation": "a function of the user's, as Keras reads it",
+    "loading/_open.py open_model": "a model of somebody's, as Keras reads it",
+    "models/_pretrained.py _read_metadata": "JSON that somebody may have edited",
+    "training/_checkpoints.py restore": "a checkpoint that may be of another version",
+    "training/_distribution.py _check_cluster": "JSON of an environment variable",
+    "training/_distribution.py _multi_worker": "TensorFlow's cluster",
+    "training/folder/_opening.py _rows": "CSV that somebody may have edited",
+    "training/folder/_opening.py dataset_of": "JSON that somebody may have edited",
+}
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
 SIBLINGS = 3
 
@@ -237,6 +266,53 @@ def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{missing} is missing from __all__"
 
 
+def wide_handlers(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Handlers that would take a mistake of this package for what they expect.
+
+    Yields:
+        The function of each, and its line.
+    """
+    parents = {id(y): x for x in ast.walk(tree) for y in ast.iter_child_nodes(x)}
+
+    def function_of(node: ast.AST) -> str:
+        while not isinstance(node, ast.FunctionDef | ast.Module):
+            node = parents[id(node)]
+        return getattr(node, "name", "")
+
+    for node in ast.walk(tree):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called.endswith("suppress") and last_names(node) & BROAD:
+            yield function_of(node), node.lineno
+        if not isinstance(node, ast.Try):
+            continue
+        inside = sum(isinstance(x, ast.stmt) for y in node.body for x in ast.walk(y))
+        for handler in node.handlers:
+            caught = last_names(handler.type) if handler.type else BROAD
+            broad = bool(caught & BROAD)
+            if caught & SLIPS and (broad or inside > 1) and not raises_again(handler):
+                yield function_of(node), handler.lineno
+
+
+def last_names(node: ast.AST) -> set[str]:
+    """The names of classes in an expression, without those of their modules."""
+    found = {x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute)}
+    return found | {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler ends in raising what it caught, or calls it a fault of ours."""
+    last = handler.body[-1]
+    if not isinstance(last, ast.Raise):
+        return False
+    return last.exc is None or ast.unparse(last.exc).startswith("internal_error(")
+
+
+def unexpected_catches(path: str, tree: ast.AST) -> Iterator[str]:
+    for function, line in wide_handlers(tree):
+        if f"{path} {function}" not in CATCHES:
+            yield f"line {line}: {function} may take a mistake of ours for a reason"
+
+
 def problems(path: str, source: str) -> list[str]:
     """Everything wrong with one file, whose path is relative to the package."""
     tree = ast.parse(source)
@@ -246,6 +322,7 @@ def problems(path: str, source: str) -> list[str]:
         *early_imports(path, tree),
         *other_doors_to_keras(path, tree),
         *bare_signs(path, tree),
+        *unexpected_catches(path, tree),
         *foreign_errors(path, tree),
         *unlisted_names(path, tree),
         *file_problems(path, source),
@@ -269,6 +346,15 @@ def test_source():
     texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in FILES}
     found = {path: problems(path, source) for path, source in texts.items()}
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+def test_every_exception_from_the_rule_of_handlers_is_needed():
+    found = {
+        f"{path.relative_to(ROOT)} {function}"
+        for path in FILES
+        for function, _ in wide_handlers(ast.parse(path.read_text("utf-8")))
+    }
+    assert found == set(CATCHES)
 
 
 def test_folders():
@@ -397,8 +483,27 @@ BAD = [
     ("__init__.py", "from . import layers", "layers is missing from __all__"),
     ("callbacks.py", "class Monitor: ...", "Monitor is missing from __all__"),
     ("surgery.py", "def fold(): ...\n__all__ = []", "fold is missing from __all__"),
+    *(
+        ("cli/_a.py", f"def f():\n    {text}", "f may take a mistake of ours for a")
+        for text in (
+            "try: g()\n    except: pass",
+            "try: g()\n    except Exception as e: raise ValueError from e",
+            "try: g()\n    except (OSError, builtins.BaseException): raise x",
+            "try: g(); h()\n    except KeyError: return None",
+            "with contextlib.suppress(Exception): g()",
+        )
+    ),
 ]
 GOOD = [
+    (
+        "cli/_a.py",
+        "try: g()\nexcept KeyError: x = 1\ntry: g()\nexcept Exception: h(); raise",
+    ),
+    (
+        "cli/_a.py",
+        "try: g()\nexcept Exception as e: raise internal_error(x) from e",
+    ),
+    ("cli/_a.py", "try: g(); h()\nexcept OSError: x = 1"),
     (
         "__init__.py",
         "from . import _keras as _keras\nfrom .cli import m\n__all__=['m']",

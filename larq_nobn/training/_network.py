@@ -28,6 +28,7 @@ from ..graph import (
     check_readable,
     inputs_of,
     is_binary,
+    raised_by,
     rebuild,
     replace_layers,
 )
@@ -216,12 +217,6 @@ def with_head(
         made = _built(model, image_shape, classes)
     except ModelError as error:
         raise InvalidValue(f"{called} cannot be trained as it is: {error}") from error
-    except (ValueError, TypeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidValue(
-            f"{called} cannot be built for images of {tuple(image_shape)}: {reason} "
-            f"It takes images of {model.input_shape[1:]}: choose their size."
-        ) from error
     if tuple(made.output_shape) != (None, classes):
         raise InvalidValue(
             f"{called} gives outputs of shape {made.output_shape[1:]} instead of "
@@ -265,11 +260,11 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
                 changes[size] = classes
         return rebuild(layer, float32=True, **changes)
 
-    made = keras.models.clone_model(
-        plain,
-        input_tensors=keras.Input(tuple(image_shape), name=plain.input_names[0]),
-        clone_function=rebuilt,
-    )
+    start = keras.Input(tuple(image_shape), name=plain.input_names[0])
+    what = f"cannot be built for images of {tuple(image_shape)}"
+    advice = f"It takes images of {model.input_shape[1:]}: choose their size."
+    with raised_by(plain, what, advice, InvalidValue):
+        made = keras.models.clone_model(plain, start, clone_function=rebuilt)
     if made.outputs[0].shape.rank != 4:
         return made
     x = _layers.GlobalAveragePooling2D(name="pool")(made.outputs[0])

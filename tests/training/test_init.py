@@ -240,7 +240,7 @@ def of_two_inputs() -> keras.Model:
         (of_two_inputs, "It has 2 inputs and 1 outputs, but a classifier"),
         (
             lambda: ending(layers.Reshape((36, 4)), layers.GlobalAvgPool1D()),
-            r"for images of \(9, 9, 3\): .*Reshape.* It takes images of",
+            r"for images of \(9, 9, 3\): .*'reshape.* It takes images of",
         ),
     ],
     ids=["features", "two", "size"],
