@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 import subprocess
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import larq_nobn as nobn
 import numpy as np
@@ -361,14 +363,14 @@ def test_files_without_permission(
     root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ):
     two_classes(write, 2)
-    opened = os.open
+    opened = io.open
 
-    def refused(path: Path, *flags: int) -> int:  # for root, nothing is forbidden
+    def refused(path: Path, *more: Any) -> Any:  # for root, nothing is forbidden
         if Path(path).name == "01.png":
             raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, *flags)
+        return opened(path, *more)
 
-    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(io, "open", refused)
     with pytest.raises(ValueError, match=r"cat/01.png \(permission denied\), dog/01"):
         nobn.data.open_dataset(root)
     monkeypatch.undo()
