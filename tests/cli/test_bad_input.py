@@ -112,11 +112,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --init notes.txt --dataset digits", "is not a .keras file"),
         ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
         ("train --output r --init damaged.keras --dataset digits", "is damaged"),
-        (
-            "train --output r --init float.keras --dataset digits --model ReActNet18 "
-            "--blocks 1 --width 4",
-            "No weight of init='float.keras' fits the network",
-        ),
         ("train --output r --init float.keras --width 8", "width=8 does not apply"),
         ("train --output r --model init", "is the network of init, which is not given"),
         ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
