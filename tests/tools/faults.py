@@ -683,8 +683,8 @@ FAULTS = (
     Fault(
         "scoring: probabilities as logits",
         "training",
-        "return np.log(np.maximum(outputs, 1e-12))",
-        "return np.maximum(outputs, 1e-12)",
+        "return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))",
+        "return np.maximum(outputs, _STEP / 2 if rounded else 1e-12)",
         ("tests/training/test_scoring.py", "tests/training"),
     ),
     # --- data
@@ -897,8 +897,8 @@ FAULTS = (
     Fault(
         "errors: epochs that were never kept",
         "cli",
-        'is kept up to {kept}. {again}" if kept else ""',
-        'is kept up to {kept}. {again}"',
+        "    if kept:\n        return",
+        "    if output:\n        return",
         (
             "tests/training/test_stopping.py",
             "tests/training/test_crash.py",
