@@ -29,6 +29,7 @@ from ...graph import (
     symbol_of,
     threshold_of_affine,
     traits,
+    weights_of_sum,
 )
 from ...layers import ChannelAffine, DynamicTanh
 from ...layers._inference import (
@@ -79,6 +80,8 @@ from ._reading import (
 )
 
 _layers = keras.layers
+# Of less, `threshold_of_affine` means 0 and which side of it.
+_THRESHOLD_OF_ZERO = 1e-20
 
 
 @rule
@@ -353,8 +356,14 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     if finest is None:
         if meets_jump(graph, edge):
             return _exact_at_zero(graph, call, before, scale, bias)
-        rounds = np.any(bias) or _pads_zeros(call)
-        return _clear_of_sums(graph, call, before, scale, bias) if rounds else None
+        if np.any(bias):
+            return _clear_of_sums(graph, call, before, scale, bias)
+        if not _pads_zeros(call):
+            return None
+        moved = _clear_of_sums(graph, call, before, scale, bias)
+        return (
+            _beside_zero(graph if moved is None else moved.graph, call, scale) or moved
+        )
     if not np.any(bias):
         return None
     threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
@@ -395,6 +404,73 @@ def _clear_of_sums(
             new = Operation(sign.name, ShiftedSign, None, {"shift": moved})
             edited = edited.with_operation(with_sign(reader, new))
     return None if edited is graph else Edit(edited)
+
+
+def _beside_zero(graph: Graph, call: Call, scale: np.ndarray) -> Edit | None:
+    """Makes a binary convolution add more than rounding makes of its sums that are 0.
+
+    For the signs that read a sum of its map and others, which is 0 where all of them
+    are: what is added has the sign that they are to have there. It is no operation, and
+    of the largest sum no more than float32 rounds.
+    """
+    sides = [*_sides_after(graph, call.first_output, np.ones(len(scale)), set())]
+    if not sides:
+        return None
+    up, down = np.any(np.sign(sides) > 0, axis=0), np.any(np.sign(sides) < 0, axis=0)
+    terms = call.operation.arrays["kernel"][..., 0].size
+    most = terms * np.abs(scale) * np.finfo(np.float32).eps
+    offset = 2 * most * (1.0 * up - 1.0 * down)
+    if not np.any(offset):
+        return None
+    changed = graph.call(call.label).operation.replaced(arguments={"offset": offset})
+    return Edit(graph.with_operation(changed))
+
+
+def _sides_after(
+    graph: Graph, edge: Any, side: np.ndarray, seen: set[Any], summed: bool = False
+) -> Iterator[np.ndarray]:
+    """Yields for each sign that reads sums with a map which numbers have its sign of 0.
+
+    Arguments:
+        graph: A model.
+        edge: The map, or what is made of it.
+        side: 1 or -1 per channel, where that rises or falls with the map; else 0.
+        seen: What was looked at.
+        summed: Whether it is a sum already.
+
+    Yields:
+        1 per channel for those above 0, -1 for those below; 0 where it is not known.
+    """
+    if (id(edge), side.tobytes(), summed) in seen:
+        return
+    seen.add((id(edge), side.tobytes(), summed))
+    for call in graph.consumers(edge):
+        weights, sign, known = weights_of_sum(call), sign_in(call), commutation(call)
+        there = []
+        if sign is not None:
+            if summed:
+                yield side * _side_of_zero(sign, len(side))
+        elif weights is not None:
+            pairs = zip(call.reads, weights, strict=True)
+            there = [(side * np.sign(w), True) for read, w in pairs if read is edge]
+        elif is_affine(call):
+            k, b = scale_and_bias(call)
+            there = [(side * np.where(b == 0, np.sign(k), 0.0), summed)]
+        elif known.gain and known.shift and call.first_output.shape[-1] == len(side):
+            there = [(side, summed)]
+        for after, is_sum in there:
+            yield from _sides_after(graph, call.first_output, after, seen, is_sum)
+
+
+def _side_of_zero(sign: Operation, channels: int) -> np.ndarray:
+    """Which numbers next to 0 have the sign that 0 has, as 1 or -1 per channel.
+
+    0 where the threshold is another number.
+    """
+    gain, shift = numbers(sign, "gain", channels, 1.0), numbers(sign, "shift", channels)
+    # That of an opposite sign is the least number above 0.
+    side = np.where(shift < 0, -1.0, np.where(gain < 0, -1.0, 1.0))
+    return np.where(np.abs(shift) < _THRESHOLD_OF_ZERO, side, 0.0)
 
 
 def _signs_after(

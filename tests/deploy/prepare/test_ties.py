@@ -125,6 +125,41 @@ def test_signs_of_scaled_sums_beside_zeros_and_another_reader(other):
     assert_array_equal(Runner(content).outputs([x])[0], whole(x)[0])
 
 
+# What is made of a map and of a branch that reads it, before signs.
+SUMMED = {
+    "sum": lambda x, y: layers.Add()([y, x]),
+    "operator": lambda x, y: x + y,
+    "difference": lambda x, y: layers.Subtract()([x, y]),
+    "largest": lambda x, y: layers.MaxPooling2D()(layers.Add()([y, x])),
+    "two in a row": lambda x, y: layers.Add()([layers.Add()([x, y]), y]),
+    "negative": lambda x, y: norm(GAINS, 0.0, 1e-3, "negative")(y - x),
+}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("kind", SUMMED)
+def test_signs_of_sums_with_a_branch_beside_zeros(kind):
+    """Where both are 0, so is the sum: not of what LCE takes borders of zeros from."""
+
+    def branch(x, name):
+        gain = np.linspace(0.3, 1.7, 16)
+        return norm(gain, 0.0, 1e-3, name)(binary_conv(16, pad_values=0.0)(x))
+
+    keras.utils.set_random_seed(0)
+    start = keras.Input(SHAPE)
+    x = branch(start, "first")
+    total = SUMMED[kind](x, branch(x, "second"))
+    model = keras.Model(start, [conv(1)(total), total])
+    x = images(8, SHAPE)
+    wanted, sums = (y.numpy() for y in model(x))
+    assert np.mean(sums == 0) > 0.003
+    prepared = prepare(model)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    for found in (prepared(x), Runner(content).outputs([x])):
+        assert_array_equal(found[0], wanted)
+        assert_allclose(found[1], sums, rtol=0, atol=1e-5 * np.abs(sums).max())
+
+
 def test_what_is_close_to_a_sum_needs_no_shift():
     """Only of sums that are exactly 0 it matters what rounding makes of them."""
     for away, wanted in ((0.0, 1), (1e-3, 0)):
