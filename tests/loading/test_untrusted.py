@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -688,7 +689,13 @@ def test_what_runs_code_stays_closed(
     found = vars(importlib.import_module(module))[name]
     assert _allowed.runs_code(found)
     fields = {"module": module, "class_name": name, "registered_name": name}
+
+    def without_module(config: Config) -> None:
+        hostile.of_class(**fields)(config)
+        del hostile.layer(config, "dense")["module"]
+
     for change in (
+        without_module,
         hostile.of_class(**fields),
         hostile.of_class(**fields | {"module": "keras.layers"}),
         hostile.of_class(**fields | {"registered_name": None}),
@@ -700,6 +707,20 @@ def test_what_runs_code_stays_closed(
         file = hostile.changed(files[suffix], tmp_path / f"m{suffix}", change)
         with pytest.raises(ValueError, match="carries Python code|is not trusted"):
             open_model(file, compile=True)
+
+
+def test_other_classes_of_accepted_names(monkeypatch: pytest.MonkeyPatch):
+    """Of a module of Keras that is imported already, what it defines is looked at."""
+    module = types.ModuleType("tf_keras.src.more")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    bases = {"Flatten": keras.layers.Flatten, "Dense": object}
+    bases["Softmax"] = keras.layers.Lambda
+    for name, base in bases.items():
+        setattr(module, name, type(name, (base,), {"__module__": module.__name__}))
+        assert _allowed.is_class(name)
+    assert _allowed.defines(module.__name__, "Flatten")
+    assert not _allowed.defines(module.__name__, "Dense")
+    assert not _allowed.defines(module.__name__, "Softmax")
 
 
 def test_a_registered_class_may_not_be_one_that_runs_code(

@@ -744,6 +744,35 @@ FAULTS = (
         "tf.roll(images, 0, 0)",
         ("tests/data/test_augment.py",),
     ),
+    # --- files of others
+    Fault(
+        "loading: what runs code is accepted by its name",
+        "loading",
+        "if _is_part(value) and not runs_code(value):",
+        "if _is_part(value):",
+        ("tests/loading",),
+    ),
+    Fault(
+        "loading: a class is accepted whatever its module",
+        "loading",
+        "return _is_part(found) and not runs_code(found) and name in _classes()",
+        "return name in _classes() or name in RUNNING_CODE",
+        ("tests/loading",),
+    ),
+    Fault(
+        "loading: arrays declare nothing",
+        "loading",
+        "declared += found.nbytes if found.shape is not None else 0",
+        "declared += 0",
+        ("tests/loading",),
+    ),
+    Fault(
+        "memory: a child that was ended is one that has ended",
+        "cli",
+        "    if code < 0:\n        raise MemoryError\n",
+        "",
+        ("tests/cli/test_memory.py",),
+    ),
     # --- diagnostics and interop
     Fault(
         "interop: a kernel's rows and columns swapped",
