@@ -26,6 +26,7 @@ from ...graph import (
     steps_after_activation,
     steps_after_kernel,
     steps_of,
+    symbol_of,
     traits,
     weights_of_sum,
 )
@@ -68,12 +69,16 @@ def compare_sum_with_sign(graph: Graph, call: Call) -> Edit | None:
     if sign is None or source is None or weights_of_sum(source) is None:
         return None
     makers = [graph.producer(edge) for edge in source.reads]
-    if not any(maker and sign_of(maker.layer) is not None for maker in makers):
+    if not any(maker is not None and _makes_signs(maker) for maker in makers):
         return None
     shift, gain = (sign.argument(name) for name in ("shift", "gain"))
     arguments = {"shift": shift, "gain": gain, "compared": True}
     new = Operation(sign.name, ShiftedSign, None, arguments)
     return Edit(graph.with_operation(with_sign(call, new)))
+
+
+def _makes_signs(call: Call) -> bool:
+    return sign_of(call.layer) is not None or symbol_of(call.layer) == "math.sign"
 
 
 def has_real_kernel(call: Call) -> bool:
