@@ -150,24 +150,49 @@ def saved(ending: str) -> Callable[[keras.Model, Any], keras.Model]:
     return way
 
 
-def taken(model: keras.Model, folder: Any) -> keras.Model:
-    """The network of a run that starts from the model, and hardly trains."""
-    saved("keras")(model, folder)
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+class Annealing(keras.callbacks.Callback):
+    """Sets an attribute in each epoch, and stops a run before one."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._stop:
+            raise Stopped
+        for layer in self.model._flatten_layers():
+            if isinstance(layer, Annealed):
+                layer.slope = 0.3
+
+
+def trained(model: keras.Model, folder: Any, **arguments: Any) -> training.Run:
+    """A run that starts from the model, and hardly trains."""
+    if not (folder / "model.keras").exists():
+        saved("keras")(model, folder)
     labels = np.arange(len(IMAGES)) % 3
     config = training.RunSettings.from_recipe(
         "fine_tune",
         init=str(folder / "model.keras"),
-        epochs=1,
+        epochs=2,
         batch_size=24,
         learning_rate=1e-12,
         augment="none",
     )
     data = ((IMAGES, labels), (IMAGES, labels))
-    run = training.train(config, folder / "run", data=data)
+    return training.train(config, folder / "run", data=data, **arguments)
+
+
+def taken(model: keras.Model, folder: Any) -> keras.Model:
+    """The network of a run, which is stopped and resumed."""
+    with pytest.raises(Stopped):
+        trained(model, folder, progress=Annealing(stop=1))
+    run = trained(model, folder, resume=True)
     again = training.load_run(run.folder).model
-    assert_allclose(
-        again.predict(IMAGES, verbose=0), run.model.predict(IMAGES, verbose=0)
-    )
+    assert_allclose(again(IMAGES), run.model(IMAGES), rtol=1e-5)
     return again
 
 
@@ -244,3 +269,14 @@ def test_what_a_copy_loses_is_a_refusal_with_the_name_of_the_layer(way, tmp_path
 def test_a_file_has_the_state_of_each_layer(kind, way, tmp_path):
     model = network(kind)
     check(kind, way, FILES[way](model, tmp_path), model)
+
+
+def test_a_run_is_not_saved_as_another_function_and_can_be_resumed(tmp_path):
+    model = network("annealed")
+    with pytest.raises(ModelError, match=r"'part' \(Annealed\) depends on more"):
+        trained(model, tmp_path, progress=Annealing())
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+    run = trained(model, tmp_path, resume=True)
+    again = training.load_run(run.folder).model
+    assert_allclose(again(IMAGES), run.model(IMAGES), rtol=1e-5)
