@@ -290,7 +290,7 @@ class Trainer:
             OSError: If a file cannot be written.
             ModelError: If the file of the network would compute something else: a layer
                 depends on what is neither in its weights nor in its configuration. The
-                run can be resumed once that is mended.
+                run can be resumed once that is repaired.
         """
         if not self.history:
             raise RuntimeError(
