@@ -266,7 +266,7 @@ def train_command(
 def _choosing_on_validation(
     cells: Mapping[str, RunSettings], folder: Path
 ) -> Mapping[str, RunSettings]:
-    """Holds images out of all runs, if the table would choose among them without.
+    """Adds a validation split to all runs if the table would choose among them without.
 
     Runs that are there already stay what they are.
     """
