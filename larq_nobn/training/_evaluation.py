@@ -62,6 +62,18 @@ def evaluate(
             "tf.data.Dataset of batches of images and labels, as nobn.data.load "
             "returns."
         )
+    if images.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InvalidValue(
+            "images is a tf.data.Dataset without an end. Give it one by .take(), or "
+            "leave out .repeat()."
+        )
+    if not (spec[1].dtype.is_integer and spec[1].shape.rank == 1):
+        raise InvalidValue(
+            f"images contains labels of {spec[1].dtype.name} and shape "
+            f"{spec[1].shape}, but they must be whole numbers, (N,). "
+            "nobn.data.Dataset.from_data((images, images)).batches('test', 128) makes "
+            "such of one-hot rows, names and floats."
+        )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape
         if not isinstance(wanted, tuple):

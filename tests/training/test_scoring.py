@@ -63,6 +63,31 @@ def test_rounded_probabilities_are_no_logits(rounded: Callable):
     assert result["loss"] == pytest.approx(wanted, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda data: data.repeat(), "images is a tf.data.Dataset without an end"),
+        (
+            lambda data: data.map(lambda x, y: (x, tf.one_hot(y, 2))),
+            r"labels of float32 and shape \(None, 2\), but they must be whole numbers",
+        ),
+        (
+            lambda data: data.map(lambda x, y: (x, tf.cast(y, tf.float32))),
+            r"labels of float32 and shape \(None,\), but they must be whole numbers",
+        ),
+        (
+            lambda data: data.map(lambda x, y: (x, tf.as_string(y))),
+            r"labels of string and shape \(None,\), but they must be whole numbers",
+        ),
+    ],
+    ids=["endless", "one-hot", "floats", "names"],
+)
+def test_data_sets_of_other_kinds_are_a_sentence(change: Callable, sentence: str):
+    data = change(_images())
+    with pytest.raises(ValueError, match=sentence):
+        training.evaluate(lambda batch: batch, data)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_finite_are_no_error(value: float):
     """As at the end of a training, which has its result nevertheless."""
