@@ -103,7 +103,6 @@ CATCHES = {
     "_signals.py at_work": "a signal, of which native code makes any error",
     "_signals.py stop_at_once": "the last words of a process",
     "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
-    "data/folder/_decode.py _pixels_in": "an image of somebody's, as decoders read it",
     "data/folder/_decode.py decode": "an image of somebody's, as decoders read it",
     "data/folder/_folder.py statistics_of": "JSON that somebody may have edited",
     "deploy/device/_metadata.py read_card": "JSON that somebody may have edited",

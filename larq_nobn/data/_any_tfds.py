@@ -13,8 +13,9 @@ from .._datasets import DatasetInfo
 from .._errors import InvalidValue
 from .._names import SPLITS, split_named
 from ._images import Shape, described, once, remembered
-from ._source import Contents, LazyImages, cached, statistics
-from ._tfds import check_labels, check_prepared, open_builder, quiet, reading_records
+from ._records import Examples
+from ._source import LazyImages, cached, statistics
+from ._tfds import check_prepared, open_builder
 from .folder import (
     USUAL_SIDE,
     image_of,
@@ -59,12 +60,14 @@ class AnyTfds:
     @remembered
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
-        contents, labels = self._parts()[split]
+        places, labels = self._parts()[split]
         exact = split != "train" and (self._own_shape != shape or crop != 1)
 
         def image(index: int) -> np.ndarray:
+            examples, number = places[index]
+            file, _ = examples.read(number)
             try:
-                return image_of(contents.read(index), shape, exact, crop)
+                return image_of(file, shape, exact, crop)
             except ValueError as error:
                 raise OSError(
                     f"An image of {self.name} in {self.builder.data_dir} cannot be "
@@ -77,31 +80,23 @@ class AnyTfds:
         return LazyImages(image, known, shape, dtype)
 
     @remembered
-    def _parts(self) -> dict[str, tuple[Contents, list[int]]]:
-        """Files and labels of each split, in their order on disk, by one pass."""
-        import tensorflow_datasets as tfds
-
-        parts: dict[str, tuple[Contents, list[int]]]
-        parts = {split: (Contents(), []) for split in SPLITS}
+    def _parts(self) -> dict[str, tuple[list[tuple[Examples, int]], list[int]]]:
+        """Places and labels of the images of each split, by one pass over all."""
+        parts: dict[str, tuple[list[tuple[Examples, int]], list[int]]]
+        parts = {split: ([], []) for split in SPLITS}
         there = _splits(self.name, self.builder)
         for own, stored in there.items():
-            with reading_records(self.name, self.builder.data_dir), quiet():
-                examples = self.builder.as_dataset(
-                    split=stored,
-                    decoders={self.keys[0]: tfds.decode.SkipDecoding()},
-                    shuffle_files=False,
-                ).as_numpy_iterator()
-                for example in examples:
-                    content, label = (example[key] for key in self.keys)
-                    check_labels([label], len(self.class_names))
-                    digest, split = hashlib.sha256(content).hexdigest(), own
-                    if own == "train" and "test" not in there:
-                        split = "test" if is_held_out(digest, self.holdout) else own
-                    if split == "train" and is_for_validation(digest, self.validation):
-                        split = "validation"
-                    contents, labels = parts[split]
-                    contents.append(content)
-                    labels.append(int(label))
+            examples = Examples(self.name, self.builder, stored, self.keys)
+            for number in range(len(examples)):
+                content, label = examples.read(number)
+                digest, split = hashlib.sha256(content).hexdigest(), own
+                if own == "train" and "test" not in there:
+                    split = "test" if is_held_out(digest, self.holdout) else own
+                if split == "train" and is_for_validation(digest, self.validation):
+                    split = "validation"
+                places, labels = parts[split]
+                places.append((examples, number))
+                labels.append(label)
         return parts
 
 

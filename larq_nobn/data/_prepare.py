@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .._checks import check_choice, check_path
+from .._errors import InvalidValue
 from .._files import check_folder
 from .._names import DATASETS, TFDS_PREFIX
-from ._tfds import DataDir, is_prepared, open_builder, run
+from ._tfds import DataDir, is_prepared, open_builder, quiet
+
+# Seconds without a single byte before a server counts as unreachable.
+_TIMEOUT = 20
+_IMAGENET_FILES = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,49 @@ def prepare(
                 "Remove it and try again."
             )
         check_folder(builder.data_dir_root, "a data set")
-        run(name, builder, given)
+        _download_and_prepare(name, builder, given)
     images = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(name, Path(builder.data_dir), images, done=not present)
+
+
+def _download_and_prepare(name: str, builder: Any, source: Path | None) -> None:
+    """Prepares a data set the way TensorFlow Datasets does, which checks its files.
+
+    `source` is a folder with all that it would download; None to download.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import (
+        NonMatchingChecksumError,
+    )
+
+    files = [info.filename for info in builder.url_infos.values()]
+    if name == "imagenet":
+        files = _IMAGENET_FILES
+    remedy = (
+        f"Put {', '.join(files)} into a folder and run: "
+        f"larq-nobn data {name} --from FOLDER"
+    )
+    if source is None and name == "imagenet":
+        raise FileNotFoundError(f"imagenet has no free download. {remedy}")
+    if source and (missing := [f for f in files if not (source / f).is_file()]):
+        raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
+    config = tfds.download.DownloadConfig(manual_dir=source)
+    try:
+        if source is None:
+            # TFDS would try for minutes before it gives up.
+            for url in [*builder.url_infos][:1]:
+                urllib.request.urlopen(url, timeout=_TIMEOUT).close()
+        with quiet():
+            builder.download_and_prepare(download_config=config)
+    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as problem:
+        reason = str(problem).partition("\n")[0].rstrip(".")
+        if source is None:
+            raise ConnectionError(
+                f"{name} could not be downloaded ({reason}). {remedy}"
+            ) from problem
+        if not isinstance(problem, NonMatchingChecksumError):
+            raise
+        raise InvalidValue(
+            f"{source} contains other files than those of {name} ({reason}). Download "
+            "them again."
+        ) from problem

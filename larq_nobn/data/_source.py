@@ -7,23 +7,22 @@ import functools
 import os
 import shutil
 import tempfile
-import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from .._errors import UserError
 from .._files import cache_folder, check_folder
 
 # What a split may take of the memory.
 IN_MEMORY = 1 << 30
 _CHUNK = 1024
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -58,49 +57,35 @@ class LazyImages:
 
     def decoded(self, indices: Iterable[int]) -> np.ndarray:
         """The same outside of TensorFlow."""
-        try:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                images = list(pool.map(self.read, indices))
-        except OSError as error:
-            _failed.append(error)
-            raise
+        images = in_threads(self.read, indices)
         if not images:
             return np.zeros((0, *self.shape), self.dtype)
         return np.stack(images)
 
 
-_failed: list[OSError] = []
-# Raise if what a batch was made of is damaged; more are not made at one time.
-_checks: deque[Callable[[], object]] = deque(maxlen=256)
+_failed: list[Exception] = []
 
 
-def check_later(check: Callable[[], object]) -> None:
-    """Has what was read checked if TensorFlow cannot make images of it.
-
-    Arguments:
-        check: Raises an error that says what is damaged.
-    """
-    _checks.append(check)
+def in_threads(read: Callable[[int], _Read], indices: Iterable[int]) -> list[_Read]:
+    """Reads several at once; what cannot be read is raised by `reading`."""
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(read, indices))
+    except (OSError, UserError) as error:
+        _failed.append(error)
+        raise
 
 
 @contextmanager
 def reading() -> Iterator[None]:
     """Raises the error of an unreadable image in place of TensorFlow's."""
     _failed.clear()
-    _checks.clear()
     try:
         yield
     except Exception as error:
-        # Where nothing was read, TensorFlow may not even be imported.
-        read = _failed or _checks
         # The second is of a message that quotes bytes.
-        if not (read and isinstance(error, (tf.errors.OpError, UnicodeDecodeError))):
-            raise
-        if _failed:
+        if _failed and isinstance(error, (tf.errors.OpError, UnicodeDecodeError)):
             raise _failed[0].with_traceback(None) from None
-        # Other threads may still read what comes next.
-        for check in reversed(_checks.copy()):
-            check()
         raise
 
 
@@ -116,29 +101,6 @@ def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndar
     order = np.random.default_rng(0).permutation(count)
     held = round(fraction * count)
     return np.sort(order[held:]), np.sort(order[:held])
-
-
-class Contents:
-    """Files, found by their numbers; too many for memory lie in one without a name."""
-
-    def __init__(self) -> None:
-        self._stored = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
-        # Not at the end of the process, in which other threads may still read.
-        weakref.finalize(self, self._stored.close).atexit = False
-        self._ends = [0]
-        self._lock = threading.Lock()
-
-    def append(self, content: bytes) -> None:
-        """Adds a file after the last."""
-        self._stored.write(content)
-        self._ends.append(self._ends[-1] + len(content))
-
-    def read(self, index: int) -> bytes:
-        """Returns one; from several threads too, once all are there."""
-        start, end = self._ends[index : index + 2]
-        with self._lock:
-            self._stored.seek(start)
-            return self._stored.read(end - start)
 
 
 def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

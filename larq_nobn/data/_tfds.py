@@ -8,25 +8,20 @@ import json
 import os
 import re
 import sys
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue, MissingPackage
-from .._files import check_folder, files_below, sha256_of
+from .._files import check_folder, files_below
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
-# Seconds without a single byte before a server counts as unreachable.
-TIMEOUT = 20
 
 # What TFDS raises for a description of another shape.
 _OF_OTHER_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, RuntimeError)
-# Not checked: reading 155 GB would take as long as preparing them.
-_IMAGENET_FILES = {"ILSVRC2012_img_train.tar": None, "ILSVRC2012_img_val.tar": None}
 
 
 def open_builder(name: str, data_dir: DataDir) -> Any:
@@ -144,66 +139,15 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
     return builder
 
 
-def run(name: str, builder: Any, source: Path | None) -> None:
-    """Prepares a data set the way TFDS does, with the errors of `prepare`.
-
-    `source` is a folder with all files that TFDS would download; None to download.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import (
-        NonMatchingChecksumError,
-    )
-
-    checksums: Mapping[str, str | None] = _IMAGENET_FILES
-    if name != "imagenet":
-        infos = builder.url_infos.values()
-        checksums = {info.filename: info.checksum for info in infos}
-    remedy = (
-        f"Put {', '.join(checksums)} into a folder and run: "
-        f"larq-nobn data {name} --from FOLDER"
-    )
-    if source is None and name == "imagenet":
-        raise FileNotFoundError(f"imagenet has no free download. {remedy}")
-    if source is not None:
-        if missing := [each for each in checksums if not (source / each).is_file()]:
-            raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
-        for each, checksum in checksums.items():
-            if checksum is not None:
-                check_archive(source / each, {each: checksum})
-    try:
-        if source is None:
-            # TFDS would try for minutes before it gives up.
-            for url in [*builder.url_infos][:1]:
-                urllib.request.urlopen(url, timeout=TIMEOUT).close()
-        config = tfds.download.DownloadConfig(manual_dir=source)
-        with quiet():
-            builder.download_and_prepare(download_config=config)
-    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as problem:
-        if source is not None:
-            raise
-        reason = str(problem).partition("\n")[0]
-        raise ConnectionError(
-            f"{name} could not be downloaded ({reason}). {remedy}"
-        ) from problem
-
-
-def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
-    """Raises ValueError unless a file has a checksum of these, by names of archives."""
-    found = sha256_of(path)
-    if found not in checksums.values():
-        known = " nor ".join(f"{name} ({sha})" for name, sha in checksums.items())
-        raise InvalidValue(
-            f"{path} has the SHA-256 {found}, which is not that of {known}. The file "
-            "is incomplete or another one; download it again."
-        )
-
-
 @contextlib.contextmanager
 def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]:
     """Says in a sentence that records are not what their description says."""
+    from google.protobuf.message import DecodeError
+
+    kinds = (tf.errors.OpError, DecodeError, OSError, ValueError, *_OF_OTHER_SHAPE)
     try:
         yield
-    except (tf.errors.OpError, ValueError, *_OF_OTHER_SHAPE) as problem:
+    except kinds as problem:
         raise InvalidValue(
             f"{name} in {os.fspath(folder)} is damaged: its records are not what "
             f"dataset_info.json and features.json say ({type(problem).__name__}). "

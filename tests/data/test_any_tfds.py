@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _any_tfds, _source
+from larq_nobn.data import _any_tfds, _records, _source
 
 
 def test_images_labels_and_statistics(cifar10: Path):
@@ -33,18 +33,17 @@ def test_a_set_is_read_once_and_decoded_as_often_as_the_cache_says(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ):
     passes, decoded = [], []
-    make = tfds.core.DatasetBuilder.as_dataset
-    image_of = _any_tfds.image_of
+    records_in, image_of = _records.records_in, _any_tfds.image_of
 
-    def read(builder, *arguments, **options):
-        passes.append(options["split"])
-        return make(builder, *arguments, **options)
+    def read(files):
+        passes.append(Path(files[0]).name.split(".")[0])
+        return records_in(files)
 
     def decode(content, *arguments):
         decoded.append(content)
         return image_of(content, *arguments)
 
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", read)
+    monkeypatch.setattr(_records, "records_in", read)
     monkeypatch.setattr(_any_tfds, "image_of", decode)
     monkeypatch.setattr(_source, "IN_MEMORY", 50_000)  # the files alone take more
     found = {}
@@ -61,7 +60,9 @@ def test_a_set_is_read_once_and_decoded_as_often_as_the_cache_says(
         assert len(decoded) == times == times // 20 * len(labels)
         dataset.labels("train"), dataset.class_counts(), dataset.files("test")
         assert len(decoded) == times
-        assert sorted(passes) == ([] if cache == "disk" else ["test", "train"])
+        assert sorted(passes) == (
+            [] if cache == "disk" else ["cifar10-test", "cifar10-train"]
+        )
     flat = [np.concatenate(each) for of_all in found.values() for each in of_all]
     for each in flat:
         np.testing.assert_array_equal(each, flat[0])
@@ -94,6 +95,20 @@ def test_sets_without_a_part_for_testing(
     assert info.image_shape == (8, 8, 3)
     assert info.train_examples + info.test_examples == 100
     assert 10 < info.test_examples < 45  # four standard deviations of 25
+
+
+def test_a_format_without_numbers(cifar10: Path, tmp_path: Path):
+    shutil.copytree(cifar10, tmp_path / "sets")
+    (file,) = (tmp_path / "sets").glob("cifar10/*/dataset_info.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "fileFormat": "array_record"}))
+    dataset = nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
+    with pytest.raises(ValueError) as caught:
+        dataset.labels("test")
+    assert str(caught.value) == (
+        f"tfds:cifar10 in {file.parent} is stored as array_record. Prepare it as "
+        "tfrecord."
+    )
 
 
 @pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:cats/config"])

@@ -19,9 +19,8 @@ from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import Plan
-from larq_nobn.data._imagenet import Records
 from larq_nobn.data._images import balanced_subset
-from larq_nobn.data._source import check_later
+from larq_nobn.data._records import Records
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -410,23 +409,22 @@ def test_imagenet_testing(imagenet: Path) -> None:
     np.testing.assert_allclose(images, grey, atol=0.02)
 
 
-class Contents:
-    """Files in memory in the place of records."""
+class Files:
+    """Files in memory in the place of examples, all of class 0."""
 
     def __init__(self, files: list[bytes]) -> None:
-        self.files = files
+        self.files, self.folder = files, "memory"
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read_all(self, indices: Any) -> list[bytes]:
-        return [self.files[index] for index in indices]
+    def read(self, index: int) -> tuple[bytes, int]:
+        return self.files[index], 0
 
 
 def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
-    """Makes these files the images of ImageNet, of class 0."""
-    opened = Contents(files), lambda record: (record, tf.constant(0, tf.int64))
-    monkeypatch.setattr(_imagenet, "open_records", lambda *_: opened)
+    """Makes these files the images of ImageNet."""
+    monkeypatch.setattr(_imagenet.ImageNet, "examples", lambda *_: Files(files))
 
 
 def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,16 +518,6 @@ def assert_damaged(
     assert message.startswith(f"imagenet in {file.parent} is damaged: its records are ")
     assert message.endswith("Delete the folder of the set and prepare it again.")
     assert message.count("\n") == 0
-
-
-def test_more_is_read_while_damage_is_looked_for() -> None:
-    def fails() -> None:
-        raise ValueError("it is damaged")
-
-    with pytest.raises(ValueError, match="it is damaged"), nobn.data.reading():
-        check_later(fails)
-        check_later(lambda: check_later(fails))
-        raise tf.errors.InvalidArgumentError(None, None, "no image")
 
 
 def test_imagenet_random_part_is_mirrored_half_the_time() -> None:

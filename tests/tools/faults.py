@@ -710,11 +710,11 @@ FAULTS = (
         ("tests/data/test_load.py", "tests/data"),
     ),
     Fault(
-        "prepare: archives unchecked",
+        "records: one byte too early",
         "data",
-        "            if checksum is not None:\n",
-        "            if checksum is None:\n",
-        ("tests/data/test_prepare.py", "tests/data"),
+        "found.append((place + _BEFORE, size))",
+        "found.append((place + _BEFORE - 1, size))",
+        ("tests/data/test_records.py", "tests/data"),
     ),
     Fault(
         "pictures: turned the other way",

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Condition
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +16,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _GREY = ("1", "L", "LA", "La")
 # So many pixels are made opaque at once: a large image takes no further copies.
 _STRIP = 1 << 22
-# Of a pixel: as it is decoded, with what is transparent, and in red, green and blue.
-_BYTES = 7
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -66,61 +61,6 @@ def decode(content: bytes) -> np.ndarray:
         raise
     except Exception as problem:  # decoders complain in many ways
         raise InvalidValue(f"it is damaged: {problem}") from problem
-
-
-class Room:
-    """Memory that threads share: who needs more than is left waits for the others.
-
-    Arguments:
-        size: How many bytes there are. What needs more than all of them gets them all.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = self._left = size
-        self._given_back = Condition()
-
-    @contextmanager
-    def taken(self, needed: int) -> Iterator[None]:
-        """Takes some bytes for a while."""
-        needed = min(needed, self._size)
-        with self._given_back:
-            self._given_back.wait_for(lambda: self._left >= needed)
-            self._left -= needed
-        try:
-            yield
-        finally:
-            with self._given_back:
-                self._left += needed
-                self._given_back.notify_all()
-
-
-_ROOM = Room(1 << 30)
-
-
-@contextmanager
-def in_turn(file: Path | bytes) -> Iterator[bytes]:
-    """Yields the content of an image file, as soon as there is room to decode it.
-
-    That bounds what several threads take at once, however large their images are.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
-        needed = stream.seek(0, io.SEEK_END) + _BYTES * _pixels_in(stream)
-    with _ROOM.taken(needed):
-        yield file if isinstance(file, bytes) else file.read_bytes()
-
-
-def _pixels_in(stream: BinaryIO) -> int:
-    """How many pixels an image has by its header; 0 if `decode` will reject it."""
-    image, _ = _pillow()
-    try:
-        stream.seek(0)
-        with image.open(stream, formats=FORMATS) as found:
-            return found.width * found.height
-    except Exception:  # decoders complain in many ways
-        return 0
 
 
 def format_of(content: bytes) -> str:
@@ -176,9 +116,8 @@ def image_of(
     that is to be exact, or become bytes again. `crop` is the fraction of the middle
     part that is used, per side, in (0, 1].
     """
-    with in_turn(file) as content:
-        pixels = decode(content)
-        if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one
-            return pixels.astype(np.float32) if exact else pixels
-        means = scaled(pixels[np.newaxis], shape[:2], shape[2], crop)[0]
-        return means if exact else np.rint(means).astype(np.uint8)
+    pixels = decode(file if isinstance(file, bytes) else file.read_bytes())
+    if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one
+        return pixels.astype(np.float32) if exact else pixels
+    means = scaled(pixels[np.newaxis], shape[:2], shape[2], crop)[0]
+    return means if exact else np.rint(means).astype(np.uint8)

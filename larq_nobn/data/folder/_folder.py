@@ -28,7 +28,7 @@ from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
 from .._source import LazyImages, statistics
-from ._decode import FORMATS, decode, format_of, image_of, in_turn
+from ._decode import FORMATS, decode, format_of, image_of
 from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
@@ -88,10 +88,10 @@ def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
 
 def _look_into(root: Path, entry: Entry) -> tuple:
     try:
-        with in_turn(root / entry.path) as content:
-            height, width, channels = decode(content).shape
-            digest = hashlib.sha256(content).hexdigest()
-            return digest, height, width, channels == 1, format_of(content), None
+        content = (root / entry.path).read_bytes()
+        height, width, channels = decode(content).shape
+        digest = hashlib.sha256(content).hexdigest()
+        return digest, height, width, channels == 1, format_of(content), None
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         return "", 0, 0, False, "", reason

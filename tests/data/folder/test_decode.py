@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import larq_nobn as nobn
@@ -13,7 +10,6 @@ import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data.folder import _decode, _folder, image_of, inspect_folder
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -207,83 +203,3 @@ def test_a_large_image_takes_little_more_than_its_pixels():
     # As it is decoded, and in red, green and blue: seven bytes a pixel, twice as many
     # at the most.
     assert kilobytes < 14 * 5000**2 / 1024
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images are decoded at once, whenever one is."""
-    decode, lock, found, inside = _decode.decode, Lock(), [], []
-
-    def slowly(content: bytes) -> np.ndarray:
-        with lock:
-            inside.append(content)
-            found.append(len(inside))
-        time.sleep(0.01)
-        try:
-            return decode(content)
-        finally:
-            with lock:
-                inside.remove(content)
-
-    for module in (_decode, _folder):
-        monkeypatch.setattr(module, "decode", slowly)
-    monkeypatch.setattr(_folder.os, "cpu_count", lambda: 4)
-    return found
-
-
-@pytest.fixture
-def ten_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four images and a damaged one of each of two classes."""
-    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-    for name in ("one", "two"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(5):
-            pixels = RNG.integers(0, 256, (40, 40, 3), np.uint8)
-            content = file(Image.fromarray(pixels), "PNG")
-            content = content[:-50] if number == 4 else content
-            (tmp_path / "images" / name / f"{number}.png").write_bytes(content)
-    return tmp_path / "images"
-
-
-@pytest.mark.parametrize(
-    ("room", "most"), [(1, 1), (7 * 40**2, 1), (2 * 7 * 40**2 + 20_000, 2)]
-)
-def test_large_images_wait_for_each_other(
-    room: int, most: int, at_once: list[int], ten_files: Path, monkeypatch
-):
-    monkeypatch.setattr(_decode, "_ROOM", _decode.Room(room))
-    found = inspect_folder(ten_files)
-    assert len(found.unreadable) == 2
-    assert len(at_once) == 10 and max(at_once) <= most
-    at_once.clear()
-    images = nobn.data.load(
-        ten_files, "train", 8, holdout=0, skip_unreadable=True, shuffle=False
-    )
-    assert sum(len(each) for each, _ in images) == 8
-    assert max(at_once) <= most
-    # All of it is given back, by the damaged ones too.
-    assert _decode._ROOM._left == room
-
-
-def test_the_room_of_an_image_is_that_of_its_pixels(tmp_path: Path, monkeypatch):
-    class Noted(_decode.Room):
-        def taken(self, needed: int):
-            noted.append(needed)
-            return super().taken(needed)
-
-    noted: list[int] = []
-    monkeypatch.setattr(_decode, "_ROOM", Noted(1))
-    for form, content in WHOLE.items():
-        path = tmp_path / f"image.{form}"
-        path.write_bytes(content)
-        pixels = nobn.data.decode(content)
-        height, width, channels = pixels.shape
-        for given in (path, content):
-            exact = image_of(given, (4, 5, channels), exact=True)
-            assert_array_equal(exact, image_of(content, (4, 5, channels), exact=True))
-        assert {*noted} == {7 * height * width + len(content)}
-        noted.clear()
-    image_of(WHOLE["PNG"], (4, 5, 3), exact=False)
-    with pytest.raises(ValueError, match="^it is empty$"):
-        image_of(b"", (4, 5, 3), exact=False)
-    assert noted[1:] == [0]
