@@ -24,6 +24,7 @@ if not _process.late:
     from .surgery import (
         fold_batch_norm,
         freeze_statistics,
+        pad_with_ones,
         reestimate_batch_norm,
         remove_batch_norm,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "layers",
     "models",
     "optimizers",
+    "pad_with_ones",
     "quantizers",
     "reestimate_batch_norm",
     "regularizers",

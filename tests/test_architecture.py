@@ -38,7 +38,7 @@ LAYERS = (
 PARTS: dict[str, tuple[set[str], ...]] = {
     "surgery": (
         {"_batch_norm", "_report"},
-        {"_fold", "remove", "statistics"},
+        {"_fold", "_padding", "remove", "statistics"},
     ),
     "training": (
         {"_evaluation", "_training_model"},

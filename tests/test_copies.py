@@ -14,7 +14,7 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.prepare import in_float32, pad_with_ones, prepare
+from larq_nobn.deploy.prepare import in_float32, prepare
 from larq_nobn.graph import ModelError, copied, flattened, from_keras, to_keras
 from numpy.testing import assert_allclose
 
@@ -202,13 +202,13 @@ SHARED = {
     "as_functional": lambda model, _: as_functional(model),
     "built": lambda model, _: to_keras(from_keras(model), shared=True),
     "float32": lambda model, _: in_float32(model),
-    "ones": lambda model, _: pad_with_ones(model)[0],
     "prepare": lambda model, _: prepare(as_functional(model)),
 }
 # Models for others, of new layers.
 COPIES = {
     "copied": lambda model, _: copied(model),
     "built": lambda model, _: to_keras(from_keras(model)),
+    "ones": lambda model, _: nobn.pad_with_ones(model),
     "fold": lambda model, _: nobn.fold_batch_norm(model, verify=False),
     "remove": lambda model, _: nobn.remove_batch_norm(model),
     "reestimate": lambda model, _: nobn.reestimate_batch_norm(model, IMAGES),

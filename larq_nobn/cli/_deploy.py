@@ -30,11 +30,6 @@ VERIFIED_IMAGES = 256
     help="Largest relative difference between Keras and the file that counts as equal.",
 )
 @click.option(
-    "--one-padding",
-    is_flag=True,
-    help="Pad binary convolutions with ones instead of zeros; this changes the model.",
-)
-@click.option(
     "--int8",
     is_flag=True,
     help="Compute in int8 what is not binary; needs FakeQuantization layers.",

@@ -158,7 +158,7 @@ def _check_map(
     size: Sequence[int],
     kernel: Sequence[int],
     dilation: Sequence[int],
-    remedy: str = "Use pad_values=1.0, convert(one_padding=True), or larger images.",
+    remedy: str = "Use pad_values=1.0 (larq_nobn.pad_with_ones), or larger images.",
 ) -> None:
     """Rejects maps that are smaller than the kernel that they are zero-padded for."""
     reach = missed_reach(size, kernel, dilation)
@@ -244,7 +244,7 @@ def check_trace(
             source = before
             dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
         if source is before or op.get_attr("padding") == b"SAME":
-            # There is no one_padding without preparation.
+            # Surgery cannot change such a model.
             remedy = "Use pad_values=1.0, or larger images."
             size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
             _check_map(kernel.layer, size, sides, dilation, remedy)

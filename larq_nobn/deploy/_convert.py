@@ -58,7 +58,7 @@ from .lite import (
     read,
     to_flatbuffer,
 )
-from .prepare import BinaryConvolution, pad_with_ones, prepare, rewritten
+from .prepare import BinaryConvolution, prepare, rewritten
 from .verify import (
     tie_warnings,
     verification_examples,
@@ -84,7 +84,6 @@ def convert(
     tolerance: float = 1e-3,
     *,
     batch_size: int = 1,
-    one_padding: bool = False,
     int8: bool = False,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -119,10 +118,6 @@ def convert(
             how far the numbers of their channel are apart.
         batch_size: Batch size of the file, whatever the batch size of the model is;
             layers that depend on it must have been built for this one.
-        one_padding: Whether zero-padded binary convolutions are padded with ones
-            instead. The file then computes something else at the borders of feature
-            maps, and is compared with the model so changed. For best accuracy, train
-            with `pad_values=1.0`.
         int8: Whether everything but binary layers computes in int8, inputs and outputs
             included. The model must contain the ranges: see `deploy.fake_quantize`.
             Such a file is compared feature map by feature map, in quantization steps
@@ -160,15 +155,11 @@ def convert(
     check_flag("verify", verify)
     check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
-    check_flag("one_padding", one_padding)
     check_flag("int8", int8)
     check_flag("allow_float", allow_float)
     compute_engine()
     reference, model = model, with_known_sizes(model, input_shape, data)
-    repadded: list[str] = []
-    if one_padding:
-        model, repadded = pad_with_ones(model)
-    if one_padding or not getattr(reference, "_is_graph_network", False):
+    if not getattr(reference, "_is_graph_network", False):
         reference = model
     task = _Task(
         reference=reference,
@@ -181,15 +172,12 @@ def convert(
         labels=labels,
         preprocessing=preprocessing,
         allow_float=allow_float,
-        repadded=repadded,
     )
     if int8:
         return _convert_int8(task)
     try:
         return _convert_prepared(task)
     except UnreadableError as reason:
-        if one_padding:
-            raise
         return _convert_traced(task, reason)
 
 
@@ -207,7 +195,6 @@ class _Task:
     labels: Sequence[str] | None
     preprocessing: Preprocessing | None
     allow_float: bool
-    repadded: list[str]
 
     def names(self, given: keras.Model) -> tuple[str, ...] | None:
         """Checks the metadata, and returns the labels."""
@@ -389,7 +376,6 @@ class _File:
             verify=verified if self._task.verify else None,
             in_float=[layer.to_dict() for layer in in_float],
             warnings=list(warnings),
-            repadded=self._task.repadded,
             **more,
         )
 
@@ -398,7 +384,6 @@ class _File:
 def prepared(
     model: keras.Model,
     *,
-    one_padding: bool = False,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
     verify: bool = True,
@@ -414,7 +399,7 @@ def prepared(
 
     Arguments:
         model: A Larq model that `convert` can optimize. It is not changed.
-        one_padding, allow_float, input_shape: As in `convert`.
+        allow_float, input_shape: As in `convert`.
         verify: Whether to compare it with the given model on a few generated examples,
             segment by segment, as `convert` does.
 
@@ -438,12 +423,9 @@ def prepared(
         optimized.compile(metrics=["accuracy"])
         ```
     """
-    check_flag("one_padding", one_padding)
     check_flag("verify", verify)
     check_flag("allow_float", allow_float)
     model = with_known_sizes(model, input_shape, None)
-    if one_padding:
-        model, _ = pad_with_ones(model)
     given = as_functional(model)
     check_int8(given, False)
     _, lacking = check_model(given, allow_float)

@@ -41,7 +41,6 @@ class ConversionReport(Findings):
             model in that comparison.
         in_float: Layers of one or a few bits that are float in the file, on request:
             `layer, kind` (its class), `finding, remedy, macs, bytes` (of its kernels).
-        repadded: Layers padded with ones instead of the model's zeros, on request.
         rewritten: Binary layers that became other layers of the same function:
             `{"layer", "kind", "as"}`.
         merged: Binary layers that compute the same as others from the same tensors; the
@@ -52,7 +51,6 @@ class ConversionReport(Findings):
 
     binary_layers: int
     verify: dict[str, Any] | None
-    repadded: list[str] = field(default_factory=list)
     rewritten: list[dict[str, str]] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)
     not_prepared: str | None = None
@@ -63,8 +61,6 @@ class ConversionReport(Findings):
         table = super().table()
         if self.not_prepared is not None:
             table.add_row("not optimized", self.not_prepared)
-        if self.repadded:
-            table.add_row("padded with ones", ", ".join(self.repadded))
         if self.rewritten:
             said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
             table.add_row("rewritten", "\n".join(said))

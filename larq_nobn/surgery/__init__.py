@@ -2,6 +2,7 @@
 
 from ..graph import ModelError
 from ._fold import fold_batch_norm
+from ._padding import pad_with_ones
 from ._report import Change, FreezeReport, FrozenLayer, SurgeryReport
 from .remove import remove_batch_norm
 from .statistics import freeze_statistics, reestimate_batch_norm
@@ -14,6 +15,7 @@ __all__ = [
     "SurgeryReport",
     "fold_batch_norm",
     "freeze_statistics",
+    "pad_with_ones",
     "reestimate_batch_norm",
     "remove_batch_norm",
 ]

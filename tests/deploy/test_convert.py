@@ -39,7 +39,6 @@ KEYS = {
     "int8_ops",
     "int8_macs",
     "verify",
-    "repadded",
     "rewritten",
     "merged",
     "in_float",

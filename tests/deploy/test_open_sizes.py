@@ -74,15 +74,6 @@ def test_the_given_model_is_what_the_file_is_compared_with(tmp_path, monkeypatch
     assert not any(tmp_path.iterdir())
 
 
-def test_padding_with_ones_is_compared_at_that_size(tmp_path):
-    conv = binary_conv(name="a", pad_values=0.0)
-    model = chain(conv, *head(), shape=(None, None, 3))
-    report = convert(
-        model, tmp_path / "m.tflite", one_padding=True, input_shape=(2, 2, 3)
-    )
-    assert (report.repadded, report.lce_bconv2d) == (["a"], 1)
-
-
 @cache
 def two_inputs():
     inputs = [keras.Input((None, None, 3)) for _ in range(2)]

@@ -66,11 +66,9 @@ def test_its_float_layers_train_and_its_kernels_stay(tmp_path):
 
 
 def test_the_options_of_convert():
-    conv = binary_conv(name="a", pad_values=0.0)
-    model = chain(conv, *head(), shape=(None, None, 3))
-    found = prepared(model, one_padding=True, input_shape=(8, 8, 3))
+    model = chain(binary_conv(name="a"), *head(), shape=(None, None, 3))
+    found = prepared(model, input_shape=(8, 8, 3))
     assert found.input_shape == (None, 8, 8, 3)
-    assert float(found.get_layer("a").pad_values) == 1
     ternary = chain(binary_conv(name="a", kernel_quantizer="ste_tern"), *head())
     x = images(4)
     assert_allclose(prepared(ternary, allow_float=True)(x), ternary(x), rtol=1e-4)

@@ -457,7 +457,6 @@ def half():
         (nan, {}, "of layer 'a' contains NaN"),
         (half, {}, "'mine' cannot be taken apart.*stay in mixed_float16: build"),
         (lambda: called(Straight(binary_conv())), {"int8": True}, "be taken apart"),
-        (lambda: called(Straight(binary_conv())), {"one_padding": True}, "taken apart"),
     ],
 )
 def test_what_is_rejected_leaves_no_file(make, options, message, tmp_path):

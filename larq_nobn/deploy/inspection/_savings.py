@@ -59,7 +59,7 @@ def _binary(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
         return
     filters, reader = op.input(1).shape, graph.only_reader(op)
     zeros = op.options["padding"] == 0 and op.options["pad_values"] == 0
-    other = "Train with pad_values=1.0, or convert with one_padding=True."
+    other = "Train with pad_values=1.0: larq_nobn.pad_with_ones changes a model."
     if filters[1:3] == (1, 1):
         other = "Use padding='valid', which is the same for a 1x1 kernel."
     signed = reader is not None and reader.op == "LceQuantize"

@@ -2,7 +2,6 @@
 
 from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedSign
 from ._binary_layers import rewritten
-from ._padding import pad_with_ones
 from ._prepare import half_precision, in_float32, prepare
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "ShiftedSign",
     "half_precision",
     "in_float32",
-    "pad_with_ones",
     "prepare",
     "rewritten",
 ]

@@ -1,8 +1,6 @@
-"""What pads the maps of convolutions: fewer zeros, or ones."""
+"""Fewer zeros around the maps of strided convolutions."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from ..._keras import keras
 from ...graph import (
@@ -11,18 +9,10 @@ from ...graph import (
     Graph,
     Operation,
     Value,
-    border_of,
     chain,
     inherited,
-    is_binary_convolution,
-    model_like,
-    to_keras,
-    traits,
 )
 from ...rewrites import Edit, rule
-from .._errors import conversion_errors
-from .._normal import given_name
-from .._opening import as_functional
 
 _layers = keras.layers
 
@@ -78,40 +68,3 @@ def _may_leave(call: Call, padded: Call) -> bool:
         return False
     strides = getattr(call.layer, "strides", (1,))  # a dense layer has none
     return max(strides) > 1 and call.layer.padding == "valid"
-
-
-def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
-    """Pads the zero-padded binary convolutions of a model with ones.
-
-    At the border of a map a kernel then meets +1 where it met 0, which is neither of
-    the values that it meets inside: the model computes something else there. Its files
-    are right on maps smaller than a kernel, and bits can pass from one binary
-    convolution to the next.
-
-    Arguments:
-        model: A built functional or Sequential model; it is not changed.
-
-    Returns:
-        A model whose other layers are the given ones, and the names of those that are
-        padded with ones.
-
-    Raises:
-        ConversionError: If the model cannot be taken apart.
-    """
-    graph = Graph(as_functional(model))
-    padded = {
-        call.name: call.operation
-        for call in graph.calls
-        if is_binary_convolution(call) and border_of(call.operation) == 0
-    }
-    if not padded:
-        return model, []
-    for operation in padded.values():
-        # Of the same arguments, and the number that pads a map.
-        kind = traits(operation.kind).quantized or operation.kind
-        ones: dict[str, Any] = {"pad_values": 1.0}
-        graph = graph.with_operation(operation.replaced(arguments=ones, kind=kind))
-    with conversion_errors():
-        copy = to_keras(graph, shared=True)
-    named = list(dict.fromkeys(map(given_name, padded)))
-    return model_like(model, copy.inputs, copy.outputs), named

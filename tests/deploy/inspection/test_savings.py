@@ -46,7 +46,7 @@ def known_sign():
 # What the sentence says, the layers of a file that shows it, and of one that does not.
 CHAINS = {
     "zero padding": (
-        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0, or",
+        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0: ",
         lambda: (conv(pad_values=0.0), binary_conv(32)),
         clean,
     ),
@@ -56,7 +56,7 @@ CHAINS = {
         lambda: (binary_conv(32, 1, name="a", padding="valid"), binary_conv(32)),
     ),
     "ReLU after zero padding": (
-        r"RELU stays .* zero padding\. Train with pad_values=1\.0, or .*one_padding=",
+        r"RELU stays .* zero padding\. Train with pad_values=1\.0: .*pad_with_ones",
         lambda: (conv(pad_values=0.0), _layers.ReLU()),
         lambda: (conv(), _layers.ReLU()),
     ),

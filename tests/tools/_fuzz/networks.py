@@ -245,8 +245,6 @@ def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
         fill()
     if chance(random, 0.1):
         options["batch_size"] = int(random.integers(2, 4))
-    if chance(random, 0.05):
-        options["one_padding"] = True
     if not unsettled and len(model.inputs or ()) == 1 and chance(random, 0.05):
         options["labels"] = True
     return Drawn(model, options, steps, network.trains)

@@ -1,13 +1,13 @@
-"""Binary convolutions padded with ones in place of zeros, on request."""
+"""Binary convolutions padded with ones in place of zeros."""
 
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn import pad_with_ones
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._padding import pad_with_ones
 from numpy.testing import assert_allclose, assert_array_equal
 
 SHAPE = (6, 5, 32)
@@ -32,8 +32,8 @@ def alone(layer, shape=SHAPE):
     ],
 )
 def test_other_layers_are_left_alone(layer):
-    model = alone(layer)
-    assert pad_with_ones(model) == (model, [])
+    model, x = alone(layer), images(4, SHAPE)
+    assert_array_equal(pad_with_ones(model)(x), model(x))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,8 @@ def test_other_layers_are_left_alone(layer):
 def test_the_border_is_that_of_a_map_of_plus_ones(changes):
     conv = zero_padded(name="conv", **changes)
     model = alone(conv)
-    padded, names = pad_with_ones(model)
-    assert names == ["conv"]
-    x = images(4, SHAPE)
+    padded, x = pad_with_ones(model), images(4, SHAPE)
+    assert padded.get_layer("conv").pad_values == 1
     signs = np.asarray(conv.input_quantizer(x))
     with lq.context.quantized_scope(True):
         kernel = conv.kernel.numpy()
@@ -75,8 +74,7 @@ def test_the_border_is_that_of_a_map_of_plus_ones(changes):
 
 def test_where_no_border_is_met_nothing_changes():
     model = alone(zero_padded(name="conv"))
-    padded, _ = pad_with_ones(model)
-    x = images(4, SHAPE)
+    padded, x = pad_with_ones(model), images(4, SHAPE)
     inside = np.zeros((6, 5), bool)
     inside[1:-1, 1:-1] = True
     difference = np.abs(padded(x) - model(x)).max((0, 3))
@@ -90,8 +88,7 @@ def test_a_convolution_after_a_sign_is_one_too():
     model = alone(lq.quantizers.SteSign())
     model = keras.Model(model.input, conv(model.output))
     conv.set_weights([signs, np.zeros(8)])
-    padded, names = pad_with_ones(model)
-    assert names == ["conv"]
+    padded = pad_with_ones(model)
     assert padded.get_layer("conv").pad_values == 1
     x = images(4, SHAPE)
     assert_allclose(padded(x)[:, 1:-1, 1:-1], model(x)[:, 1:-1, 1:-1], atol=1e-5)
@@ -101,8 +98,11 @@ def test_the_given_model_is_not_touched():
     model = chain(zero_padded(name="first"), zero_padded(name="second"), *head())
     weights, nodes = model.get_weights(), [len(x.inbound_nodes) for x in model.layers]
     before = model(images(), training=False)
-    padded, names = pad_with_ones(model)
-    assert names == ["first", "second"]
+    padded = pad_with_ones(model)
+    assert [float(padded.get_layer(x).pad_values) for x in ("first", "second")] == [
+        1,
+        1,
+    ]
     assert [x.name for x in padded.layers] == [x.name for x in model.layers]
     assert nodes == [len(layer.inbound_nodes) for layer in model.layers]
     assert_array_equal(model(images(), training=False), before)
@@ -114,8 +114,7 @@ def test_inputs_and_outputs_keep_their_structure():
     inputs = {"a": keras.Input(SHAPE), "b": keras.Input(SHAPE)}
     inner = alone(zero_padded(name="conv"))
     model = keras.Model(inputs, {"sum": inner(inputs["a"]) + inputs["b"]})
-    padded, names = pad_with_ones(model)
-    assert names == ["conv"]
+    padded = pad_with_ones(model)
     x = {"a": images(2, SHAPE), "b": images(2, SHAPE)}
     assert set(padded(x)) == {"sum"}
 
@@ -123,7 +122,7 @@ def test_inputs_and_outputs_keep_their_structure():
 def test_mixed_precision_stays_what_it_is():
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        padded, _ = pad_with_ones(alone(zero_padded(name="conv")))
+        padded = pad_with_ones(alone(zero_padded(name="conv")))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert padded.get_layer("conv").compute_dtype == "bfloat16"
@@ -134,24 +133,11 @@ def small_map():
 
 
 @pytest.mark.convert
-def test_on_request_a_small_map_is_padded_with_ones(tmp_path):
-    report = nobn.convert(small_map(), tmp_path / "model.tflite", one_padding=True)
-    assert report.repadded == report.to_dict()["repadded"] == ["conv"]
-    assert report.verify["unexplained"] == 0
-    assert report.rewritten == []
-    rows = "".join(map(str, report.table().columns[0].cells))
-    assert "padded with ones" in rows
-
-
-@pytest.mark.convert
-def test_of_a_model_padded_with_ones_nothing_is_said(tmp_path):
-    model = chain(binary_conv(), *head())
-    report = nobn.convert(model, tmp_path / "model.tflite", one_padding=True)
-    assert report.repadded == []
-    assert "padded with ones" not in list(report.table().columns[0].cells)
-
-
-@pytest.mark.parametrize("given", [1, None, "yes"])
-def test_one_padding_is_a_flag(given, tmp_path):
-    with pytest.raises(TypeError, match="one_padding"):
-        nobn.convert(small_map(), tmp_path / "model.tflite", one_padding=given)
+def test_a_small_map_is_padded_with_ones(tmp_path):
+    """A kernel that is larger than its map needs no layers around it then."""
+    zeros, ones = (
+        nobn.convert(model, tmp_path / "model.tflite")
+        for model in (small_map(), pad_with_ones(small_map()))
+    )
+    assert ([row["layer"] for row in zeros.rewritten], ones.rewritten) == (["conv"], [])
+    assert ones.verify["exact_share"] == 1
