@@ -19,7 +19,7 @@ from .._checks import check_bounds, check_flag, check_integer, check_path
 from .._files import replacing
 from .._keras import keras
 from .._progress import step
-from ..graph import FEW, made_up
+from ..graph import FEW, made_up, with_far
 from ._checks import (
     check_file,
     check_float32,
@@ -209,7 +209,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     binary, in_float = check_model(given, task.allow_float)
     step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
-    file = _File(task, given)
+    file = _File(task, given, far=True)
     with file.named(names):
         file.write(inference(prepared), prepared.variables, prepared)
         merged += file.merged(prepared, binary)
@@ -298,12 +298,16 @@ class _File:
     Arguments:
         task: What was asked for.
         given: The model in one graph of layers.
+        far: Whether generated examples reach far beyond what a network sees, which in
+            int8 is out of range.
     """
 
-    def __init__(self, task: _Task, given: keras.Model):
+    def __init__(self, task: _Task, given: keras.Model, far: bool = False):
         self._task = task
         self.io = io_spec(task.model, task.batch_size)
-        self.examples, self.source = verification_examples(task.data, task.model, given)
+        self.examples, self.source = verification_examples(
+            task.data, task.model, given, far
+        )
         if not task.verify:
             self.examples = [array[:_FEW] for array in self.examples]
 
@@ -431,7 +435,8 @@ def prepared(
     _, lacking = check_model(given, allow_float)
     found = prepare(given, {layer.layer for layer in lacking}, shared=False)
     if verify:
-        verify_prepared(model, given, found, made_up(given, FEW), ending="")
+        examples = with_far(given, made_up(given, FEW))
+        verify_prepared(model, given, found, examples, ending="")
     for layer in found.layers:
         # Their kernels would leave ±1.
         layer.trainable = not isinstance(layer, BinaryConvolution)

@@ -8,7 +8,7 @@ from ._errors import (
     internal_error,
     raised_by,
 )
-from ._examples import made_up
+from ._examples import made_up, with_far
 from ._graph import Call, Graph, Value, calls, chain, inputs_of
 from ._kinds import (
     DEPTHWISE,
@@ -236,4 +236,5 @@ __all__ = [
     "training_argument",
     "traits",
     "weights_of_sum",
+    "with_far",
 ]

@@ -9,13 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ._errors import LayerError
 from ._graph import Graph, inputs_of
+from ._segments import record
 
 # Of an axis whose size is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
 REGULAR = 5
-# How many times as large the numbers of wide examples are.
+# How many times as large the numbers of wide examples are, and of far ones.
 _WIDE = 4
+_FAR = (1e3, 1e5)
 
 
 def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.ndarray]:
@@ -46,6 +49,33 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
             _pad(array, padding[id(given)])
         found.append(array)
     return found
+
+
+def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns the same examples, and after them some far beyond what a network sees.
+
+    In either direction, so that a function is seen where it saturates, or where one
+    form of it overflows. Of these, only those that the model gives numbers for.
+
+    Arguments:
+        flat: A functional model without models inside.
+        examples: What `made_up` returned for it.
+    """
+    ids, generator = _ids(flat), np.random.default_rng(1)
+    is_real = [x.dtype.is_floating and id(x) not in ids for x in flat.inputs]
+    fixed = next(filter(None, (given.shape[0] for given in flat.inputs)), 1)
+    for factor in _FAR if any(is_real) else ():
+        noise = (factor * generator.normal(size=x.shape[1:]) for x in examples)
+        pairs = zip(examples, noise, is_real, strict=True)
+        more = [x.astype(a.dtype) if real else a[-1] for a, x, real in pairs]
+        try:
+            found = record(flat, [np.stack([x] * fixed) for x in more])
+        except LayerError:  # a layer that takes no such numbers
+            continue
+        if all(np.isfinite(x).all() for x in found.outputs):
+            pairs = zip(examples, more, strict=True)
+            examples = [np.concatenate([a, x[np.newaxis]]) for a, x in pairs]
+    return examples
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:

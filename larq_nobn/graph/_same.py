@@ -9,7 +9,7 @@ import numpy as np
 from .._keras import dtype_policy, keras
 from ._copies import to_keras
 from ._errors import LayerError, ModelError
-from ._examples import SIZES, made_up
+from ._examples import SIZES, made_up, with_far
 from ._graph import Graph
 from ._segments import Found, compare, record
 
@@ -78,7 +78,7 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
             reason = reason or str(error)
             continue
         if all(output.size for output in found.outputs):
-            return examples
+            return with_far(model, examples)
     reason = reason or "Its outputs are empty."
     raise ModelError(
         f"{what} of model {model.name!r} cannot be compared, for the model cannot be "

@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -50,6 +52,8 @@ _TIMES, _BY_FAR = 4, 16
 EXACT = "is exactly 0, a sum of whole numbers"
 # At once, since the feature maps of many examples do not fit into memory.
 GROUP = 16
+# No larger is what a network sees.
+_USUAL = 300.0
 # Further from 0 than any threshold.
 _FAR = 1e9
 
@@ -401,16 +405,28 @@ def sign_in(call: Call) -> Any:
 def _groups(
     model: keras.Model, examples: Sequence[np.ndarray], at_once: int
 ) -> list[tuple[list[np.ndarray], list[int]]]:
-    """The examples in batches of a size that a model takes, and their numbers."""
+    """The examples in batches of a size that a model takes, and their numbers.
+
+    Examples of far larger numbers are apart, or what is allowed would go by these.
+    """
     fixed = next(filter(None, (given.shape[0] for given in model.inputs)), None)
-    size, count = fixed or at_once, len(examples[0])
-    found = []
-    for start in range(0, count, size):
-        rows = list(range(start, min(start + size, count)))
-        if fixed:  # the last ones are filled up
-            rows += [rows[-1]] * (fixed - len(rows))
-        found.append(([array[rows] for array in examples], rows))
+    size, found = fixed or at_once, []
+    for _, alike in groupby(range(len(examples[0])), partial(_order_of, examples)):
+        part = list(alike)
+        for start in range(0, len(part), size):
+            rows = part[start : start + size]
+            if fixed:  # the last ones are filled up
+                rows += [rows[-1]] * (fixed - len(rows))
+            found.append(([array[rows] for array in examples], rows))
     return found
+
+
+def _order_of(examples: Sequence[np.ndarray], row: int) -> int:
+    """The order of magnitude of an example beyond that of the pixels of an image."""
+    reals = [array[row] for array in examples if array.dtype.kind == "f"]
+    sizes = (np.abs(x[np.isfinite(x)]).max(initial=0.0) for x in reals)
+    largest = max(sizes, default=0.0)
+    return int(np.log10(max(largest / _USUAL, 1.0)))
 
 
 class _Walk:

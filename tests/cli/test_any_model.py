@@ -40,7 +40,8 @@ def test_an_h5_file_needs_no_data_set(invoke: Invoke, tmp_path: Path):
         model.save(tmp_path / "m.h5", save_format="h5")
     result = invoke("convert", tmp_path / "m.h5", tmp_path / "m.tflite", "--json", "-")
     found = json.loads(result.stdout)
-    assert found["verify"]["data"] == "27 random and 5 regular inputs, seed 0"
+    said = "27 random and 5 regular inputs, 2 of large numbers, seed 0"
+    assert found["verify"]["data"] == said
     run = Runner((tmp_path / "m.tflite").read_bytes())
     x = images(64)
     np.testing.assert_allclose(run(x), model(x), rtol=1e-3, atol=1e-4)

@@ -26,8 +26,8 @@ def agreement(
         reference: Outputs of one form, (examples, ...) each.
         other: Outputs of the other.
         tolerance: Allowed difference, relative to the larger of the example's largest
-            output and its mean over all examples; the mean keeps an output that
-            happens to be near 0 from asking for the impossible.
+            output and the median of these; the median keeps an output that happens
+            to be near 0 from asking for the impossible.
         segments: Their comparison segment by segment, which has found no fault: other
             examples than those that agree differ by a sign that rounding decides.
     """
@@ -53,13 +53,13 @@ def agreement(
 def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest difference of an output for every example, absolute and relative.
 
-    Relative to the larger of the example's largest number and the mean of all examples'
-    largest.
+    Relative to the larger of the example's largest number and the median of all
+    examples' largest.
     """
     first, second = (np.reshape(y, (len(y), -1)) for y in (first, second))
     worst = np.abs(first.astype(np.float64) - second).max(axis=1)
     magnitude = np.abs(first).max(axis=1)
-    magnitude = np.maximum(magnitude, magnitude.mean())
+    magnitude = np.maximum(magnitude, np.median(magnitude))
     return worst, worst / np.where(magnitude > 0, magnitude, 1.0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..._batches import model_batches
 from ..._keras import keras
 from ..._names import ON_GIVEN_DATA
-from ...graph import made_up
+from ...graph import made_up, with_far
 from .._errors import ConversionError
 
 # LCE's interpreter on a PC runs unoptimized kernels.
@@ -22,7 +22,7 @@ _LARGE = 128 * 128 * 3
 
 
 def verification_examples(
-    data: Any, model: keras.Model, flat: keras.Model
+    data: Any, model: keras.Model, flat: keras.Model, far: bool = False
 ) -> tuple[list[np.ndarray], str]:
     """Returns examples for every input, and a word on where they are from.
 
@@ -32,6 +32,7 @@ def verification_examples(
             noise and a few regular patterns.
         model: The model as it was given, whose inputs may have a structure.
         flat: The same in one graph of layers.
+        far: Whether some of the noise is far larger than what a network sees.
 
     Raises:
         ConversionError: If the data has the wrong shape, or there is none.
@@ -39,7 +40,12 @@ def verification_examples(
     if data is None:
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
-        return made_up(flat, random), f"{random} random and 5 regular inputs, seed 0"
+        found = made_up(flat, random)
+        count, said = len(found[0]), f"{random} random and 5 regular inputs"
+        if far:
+            found = with_far(flat, found)
+            said += f", {len(found[0]) - count} of large numbers"
+        return found, f"{said}, seed 0"
     return _taken(model, data), ON_GIVEN_DATA
 
 

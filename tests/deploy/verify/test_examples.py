@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy.verify._data import verification_examples
+from larq_nobn.graph import ModelError, check_same_function
 from numpy.testing import assert_array_equal
 
 _layers = keras.layers
@@ -88,3 +90,40 @@ def test_paths_to_an_embedding_are_not_walked_one_by_one():
     model = keras.Model(inputs, _layers.Embedding(7, 2)(x))
     (found,), _ = verification_examples(None, model, model)
     assert set(np.unique(found)) == set(range(7))
+
+
+def far(layer, shape=(4,)):
+    """What follows the usual examples of a model of one layer."""
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    [usual], _ = verification_examples(None, model, model)
+    [found], said = verification_examples(None, model, model, far=True)
+    assert_array_equal(found[: len(usual)], usual)
+    more = len(found) - len(usual)
+    assert f"5 regular inputs, {more} of large numbers" in said
+    return found[len(usual) :]
+
+
+def test_some_reach_far_in_both_directions():
+    found = far(_layers.Dense(2, "softplus"), (8, 6, 3))
+    assert (found.min(axis=(1, 2, 3)) < [-1e3, -1e5]).all()
+    assert (found.max(axis=(1, 2, 3)) > [1e3, 1e5]).all()
+
+
+@pytest.mark.parametrize("activation", ["exponential", "selu"])
+def test_none_of_them_makes_what_is_not_finite(activation):
+    squared = _layers.Lambda(lambda x: _layers.Activation(activation)(x * x))
+    assert len(far(squared)) == (0 if activation == "exponential" else 2)
+
+
+def test_a_form_that_saturates_is_seen():
+    inputs = keras.Input((4,))
+    model, other = (
+        keras.Model(inputs, _layers.Lambda(function, name="own")(inputs))
+        for function in (
+            tf.math.softplus,
+            lambda x: tf.minimum(tf.math.softplus(x), np.log(3.4e38)),
+        )
+    )
+    with pytest.raises(ModelError, match="changed what model"):
+        check_same_function(model, other, "Writing it otherwise")

@@ -205,8 +205,8 @@ def test_without_faults_all_pass(tmp_path):
 def test_what_is_prepared_is_compared_before_it_is_returned(monkeypatch):
     right = _convert.prepare
 
-    def wrong(*arguments):
-        model = right(*arguments)
+    def wrong(*arguments, **options):
+        model = right(*arguments, **options)
         bit(model.get_layer("second"))
         return model
 

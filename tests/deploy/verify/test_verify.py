@@ -187,7 +187,7 @@ def test_the_tolerance_decides(convert, monkeypatch):
         return right(lambda x: [1.01 * y for y in function(x)], *rest)
 
     monkeypatch.setattr(_convert, "to_flatbuffer", louder)
-    with pytest.raises(VerificationError, match=r"\d+ of 32 .* tolerance=0\.005"):
+    with pytest.raises(VerificationError, match=r"\d+ of 34 .* tolerance=0\.005"):
         convert(small(), tolerance=0.005)
     found = convert(small(), tolerance=0.02)
     assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
