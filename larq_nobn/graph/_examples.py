@@ -73,8 +73,8 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
         except LayerError:  # a layer that takes no such numbers
             continue
         if all(np.isfinite(x).all() for x in found.outputs):
-            pairs = zip(examples, more, strict=True)
-            examples = [np.concatenate([a, x[np.newaxis]]) for a, x in pairs]
+            both = zip(examples, more, strict=True)
+            examples = [np.concatenate([a, x[np.newaxis]]) for a, x in both]
     return examples
 
 
