@@ -368,11 +368,11 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
         return None
     threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
     moves = np.isfinite(threshold)
-    moved = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
+    offset = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
     if is_affine(call):
-        operation = rescaled(call.operation, scale, moved)
+        operation = rescaled(call.operation, scale, offset)
     else:
-        operation = call.operation.replaced(arguments={"offset": moved})
+        operation = call.operation.replaced(arguments={"offset": offset})
     return Edit(graph.with_operation(operation))
 
 
