@@ -129,7 +129,7 @@ class PretrainedNetworks(list[PretrainedNetwork]):
                 row.name,
                 row.dataset,
                 "x".join(map(str, row.input_shape)),
-                f"{row.accuracy:.1%}",
+                f"{100 * row.accuracy:.1f} %",
                 f"{row.size_bytes / 1000:,.0f} kB",
                 f"{row.binary_macs / 1e6:,.1f} M",
                 f"{row.float_macs / 1e6:,.2f} M",

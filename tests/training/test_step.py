@@ -14,7 +14,6 @@ from larq_nobn import data, models, training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
-from larq_nobn.training._checkpoints import EpochMetrics
 from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -240,16 +239,6 @@ def test_the_late_penalty_counts_from_its_first_step_on(eagerly: bool):
         assert (logs[0]["penalty"] > 0) == (step == 2)
         same = np.array_equal(*map(latent, networks))
         assert same == (step < 2)
-
-
-def test_metrics_of_an_epoch_from_before_there_was_a_penalty():
-    trainee = compiled(decayed(), keras.optimizers.SGD(0.1), accumulate=1)
-    trainee.train_on_batch(INPUTS, LABELS)
-    before = EpochMetrics(trainee).get_state()
-    again = compiled(decayed(), keras.optimizers.SGD(0.1), accumulate=1)
-    EpochMetrics(again).set_state(before[:-1])
-    found = EpochMetrics(again).get_state()
-    assert found[:-1] == before[:-1] and found[-1] == [0.0, 0.0]
 
 
 def look_up(inputs: tf.Tensor) -> tf.Tensor:

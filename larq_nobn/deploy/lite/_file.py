@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._checks import check_path
 from ..._errors import InvalidValue
 from ..._messages import first_line
 from .._errors import ConversionError
@@ -263,6 +264,7 @@ def read_file(path: str | os.PathLike) -> bytes:
             f"{reprlib.repr(path)} is not the path of a file. Pass that of a .tflite "
             "file, which larq_nobn.convert writes."
         )
+    path = check_path("path", path)
     try:
         with open(path, "rb") as file:
             content = file.read(8)

@@ -120,7 +120,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     return built(Graph(as_functional(model)), shared=True)
 
 
-def built(graph: Graph, shared: bool) -> keras.Model:
+def built(graph: Graph, shared: bool = False) -> keras.Model:
     """Builds the float32 model of a graph.
 
     Arguments:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import larq_nobn as nobn  # first: it selects legacy Keras
@@ -32,7 +33,6 @@ COMMANDS = {
     "--version": None,
     "demo": DATA,
     f"train --dataset digits {' '.join(TINY)} --output run": DATA,
-    f"compare --dataset digits {' '.join(TINY)} --output grid": DATA,
     "compare --dataset digits --scheduler tcp://127.0.0.1:9 --output grids": CLUSTER,
     "data cifar10": DATA,
     "evaluate model.keras --dataset digits": DATA,
@@ -100,7 +100,7 @@ def prepare(folder):
     run = folder / "finished"
     run.mkdir()
     record = {
-        "settings": {"dataset": "digits", "epochs": 1},
+        "settings": asdict(nobn.training.RunSettings(dataset="digits", epochs=1)),
         "metrics": {"val_accuracy": 0.5, "val_loss": 1.0},
         "versions": {},
     }
