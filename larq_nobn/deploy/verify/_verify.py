@@ -14,7 +14,6 @@ from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
-from ._divergence import first_divergence
 from ._file import FileSigns
 from ._thresholds import differing_threshold
 
@@ -188,13 +187,11 @@ def verify_file(
         segments = compare(prepared, signs, examples, tolerance, at_once=size)
         segments = _past_names(segments, prepared, signs, examples, tolerance, size)
     if segments.finding:
-        faulty = [array[segments.faulty] for array in examples]
-        where = first_divergence(prepared, faulty, tolerance)
         raise_mismatch(
             segments,
             "The converted file computes something else",
             tolerance,
-            f"{exact_remedy(segments)} {where}{NOTHING_WRITTEN}",
+            f"{exact_remedy(segments)}{NOTHING_WRITTEN}",
         )
     differing = differing_threshold(prepared, flatbuffer)
     if differing:
