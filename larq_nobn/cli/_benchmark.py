@@ -9,11 +9,11 @@ import click
 from . import _arguments
 from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
-from ._outputs import json_option, plot_option
+from ._outputs import json_option
 from ._package import data, deploy
 
 # What only a comparison of formats looks at.
-_OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
+_OF_FORMATS = ("dataset", "limit", "data_dir", "trust")
 
 
 @click.command(cls=_arguments.Command)
@@ -39,7 +39,6 @@ _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
 )
 @_arguments.data_dir_option
 @_arguments.trust_option
-@plot_option("With --formats: plot size, latency and accuracy.")
 @click.option("--runs", default=50, help="Timed runs of each file.")
 @click.option(
     "--warmup", default=5, help="Untimed runs of each file before the timed ones."
@@ -65,7 +64,6 @@ def benchmark(
     limit: int,
     data_dir: str | None,
     trust: bool,
-    plot: Path | None,
     logs: tuple[Path, ...],
     report: str | None,
     **counts: int,
@@ -84,13 +82,13 @@ def benchmark(
     \b
     Example: larq-nobn benchmark model.tflite --against other.tflite
              larq-nobn benchmark model.tflite --read model.tflite.log
-             larq-nobn benchmark runs/a --formats --plot formats.png
+             larq-nobn benchmark runs/a --formats --json formats.json
     """
     if formats:
         _arguments.check_unused(
             ctx, ("against", "logs"), "with --formats, which writes its files"
         )
-        found = _formats(file, dataset, limit, data_dir, trust, plot, counts)
+        found = _formats(file, dataset, limit, data_dir, trust, counts)
         show(found.to_dict(), report, found.table())
         return
     _arguments.check_unused(ctx, _OF_FORMATS, "without --formats")
@@ -129,7 +127,6 @@ def _formats(
     limit: int,
     data_dir: str | None,
     trust: bool,
-    plot: Path | None,
     counts: dict[str, int],
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
@@ -148,6 +145,4 @@ def _formats(
             data_name=f"test images of {dataset}",
             **counts,
         )
-    if plot is not None:
-        found.plot(plot)
     return found

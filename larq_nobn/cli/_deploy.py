@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
 
 from .._names import GIVEN
 from . import _arguments
 from ._console import progress, show, stderr_console
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
-from ._outputs import TFLITE, Output, json_option, plot_option
+from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras
 
 # As many as a conversion looks at; a limit takes equally many of every class.
@@ -81,23 +82,32 @@ def convert(
     type=_arguments.tflite_file,
     help="Show how FILE differs from this one.",
 )
-@plot_option("Plot binary and float work, and the float operations of FILE.")
 @json_option
-def audit(
-    file: Path, against: Path | None, plot: Path | None, report: str | None
-) -> None:
+def audit(file: Path, against: Path | None, report: str | None) -> None:
     """List the operations of a .tflite file, and what could be saved.
 
     \b
-    Example: larq-nobn audit model.tflite --plot model.png
-             larq-nobn audit model.tflite --json -
+    Example: larq-nobn audit model.tflite --json -
              larq-nobn audit model.tflite --against other.tflite
     """
-    found = deploy.audit(file)
-    if plot is not None:
-        found.plot(plot)
-    result = found if against is None else deploy.diff(file, against)
-    show(result.to_dict(), report, *result.tables())
+    if against is None:
+        found = deploy.audit(file)
+        show(found.to_dict(), report, *found.tables())
+    else:
+        difference = deploy.diff(file, against)
+        title = f"{file} against {against}"
+        show(difference, report, _difference_table(difference, title))
+
+
+def _difference_table(found: dict[str, Any], title: str) -> Table:
+    table = Table("", title=title, title_justify="left")
+    for name in ("this", "other", "difference"):
+        table.add_column(name, justify="right")
+    for name, row in {**found["numbers"], **found["ops"]}.items():
+        both = f"{row['path']:,}", f"{row['against']:,}"
+        change = f"{row['difference']:+,}" if row["difference"] else ""
+        table.add_row(name.replace("_", " "), *both, change)
+    return table
 
 
 def converted(

@@ -15,7 +15,7 @@ from .device import (
     read_card,
     read_phone_logs,
 )
-from .inspection import Audit, Difference, audit, diff
+from .inspection import Audit, audit, diff
 from .int8 import fake_quantize
 from .lite import Runner, TensorInfo
 
@@ -25,7 +25,6 @@ __all__ = [
     "Card",
     "ConversionError",
     "ConversionReport",
-    "Difference",
     "Format",
     "FormatComparison",
     "Preprocessing",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -15,8 +14,6 @@ import tensorflow as tf
 from rich.table import Table
 
 from .._errors import InvalidValue
-from .._figures import COLOURS, DPI, check_plot, new_figure
-from .._files import replacing
 from .._keras import check_model, keras
 from .._progress import step
 from .._scores import Scores
@@ -116,40 +113,6 @@ class FormatComparison(Shown):
         for each in self.formats:
             table.add_row(each.name, *(text(each) for text in _COLUMNS.values()))
         return table
-
-    def plot(self, path: str | os.PathLike) -> None:
-        """Plots size, latency and accuracy of the formats as a PNG file.
-
-        Without labels, agreement with Keras takes the place of accuracy.
-
-        Raises:
-            ImportError: If matplotlib is not installed.
-            ValueError: If `path` does not end in .png.
-            OSError: If `path` cannot be written.
-        """
-        target = check_plot(path)
-        figure = new_figure(target, (9.0, 1.1 + 0.4 * len(self.formats)))
-        shown = self.formats[::-1]
-        labeled = self.keras_accuracy is not None
-        quality = "accuracy (%)" if labeled else "same class as Keras (%)"
-        values = [e.accuracy if labeled else e.top1_agreement for e in shown]
-        percents = [100 * value for value in values if value is not None]
-        spread = [[e.ms - e.low_ms for e in shown], [e.high_ms - e.ms for e in shown]]
-        panels = (
-            ("size (kB)", [e.size_bytes / 1e3 for e in shown], None, "{:,.0f}"),
-            ("latency (ms), quartiles", [e.ms for e in shown], spread, "{:,.2f}"),
-            (quality, percents, None, "{:.1f}"),
-        )
-        names, every = [each.name for each in shown], figure.subplots(1, 3, sharey=True)
-        for axes, panel, colour in zip(every, panels, COLOURS[:3], strict=True):
-            title, numbers, errors, text = panel
-            bars = axes.barh(names, numbers, xerr=errors, color=colour)
-            axes.bar_label(bars, fmt=text, padding=3)
-            axes.set_title(title)
-            axes.margins(x=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        with replacing(target) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _percent(fraction: float | None) -> str:

@@ -34,18 +34,13 @@ def test_it_shows_operations_and_savings(files: tuple[Path, Path], invoke: Invok
     assert "what could be saved" not in invoke("audit", files[0]).stdout
 
 
-def test_it_draws(files: tuple[Path, Path], invoke: Invoke, tmp_path: Path):
-    assert invoke("audit", files[0], "--plot", tmp_path / "a.png").exit_code == 0
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-
-
 def test_it_compares(files: tuple[Path, Path], invoke: Invoke):
     shown = invoke("audit", files[1], "--against", files[0])
     assert shown.exit_code == 0
     assert "float RELU" in shown.stdout
-    assert "layers that differ" in shown.stdout
+    assert "size bytes" in shown.stdout
     report = invoke("audit", files[1], "--against", files[0], "--json", "-")
-    assert json.loads(report.stdout) == deploy.diff(*files[::-1]).to_dict()
+    assert json.loads(report.stdout) == deploy.diff(*files[::-1])
 
 
 @pytest.mark.parametrize("command", ["audit", "benchmark", "evaluate"])

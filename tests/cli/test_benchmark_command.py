@@ -70,20 +70,19 @@ def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path
 
 
 def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
-    file, plot = tmp_path / "m.keras", tmp_path / "formats.png"
+    file = tmp_path / "m.keras"
     pool = keras.layers.GlobalAveragePooling2D()
     layers = binary_conv(), pool, keras.layers.Dense(10)
     chain(*layers, shape=(8, 8, 1)).save(file)
     images = ("--dataset", "digits", "--limit", 50)
     result = invoke(
-        *("benchmark", file, "--formats", *images, "--runs", 2, "--plot", plot),
+        *("benchmark", file, "--formats", *images, "--runs", 2),
         *("--json", tmp_path / "formats.json"),
     )
     assert result.exit_code == 0, result.output
     for part in ("float TFLite", "LCE, int8", "50 test images of digits"):
         assert part in result.stdout
     assert result.stderr == ""
-    assert plot.read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "formats.json").read_text())
     expected = json.loads(invoke("evaluate", file, *images, "--json", "-").stdout)
     assert found["examples"] == expected["examples"]
@@ -153,7 +152,6 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("m.tflite --read whole.log --read whole.log", "contain 2 results, not 1"),
         ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
         ("reactnet18-w32-digits", "'reactnet18-w32-digits' is a trained network"),
-        ("m.tflite --plot m.png", "--plot is not used without --formats"),
         ("m.tflite --dataset digits", "--dataset is not used without --formats"),
         ("m.tflite --limit 5 --trust", "--limit and --trust are not used without"),
         ("m.tflite --limit 1000", "--limit is not used without --formats. Leave it"),
@@ -161,7 +159,6 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("folder --formats --read whole.log", "--read is not used with --formats"),
         ("m.tflite --read whole.log --runs 5", "--runs is not used with --read"),
         ("m.tflite --formats --limit 0", "--limit"),
-        ("folder --formats --plot m.svg", "ends in .png"),
         ("m.tflite --runs 1 --json deep/r.json", "deep/r.json"),
     ],
 )

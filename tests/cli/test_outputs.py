@@ -61,10 +61,10 @@ LINES = {
         {"--json": "json", "--plot": "png", "--mistakes": "png"},
     ),
     "predict": ("predict {model} pictures", {"--json": "json"}),
-    "audit": ("audit own.tflite", {"--json": "json", "--plot": "png"}),
+    "audit": ("audit own.tflite", {"--json": "json"}),
     "report": ("report run", {"--json": "json", "--png": "png"}),
     "compare": ("compare --dataset digits --output grid", {"--json": "json"}),
-    "benchmark": ("benchmark own.tflite", {"--json": "json", "--plot": "png"}),
+    "benchmark": ("benchmark own.tflite", {"--json": "json"}),
     "data": ("data ./pictures", {"--json": "json", "--sheet": "png"}),
 }
 EVERY = [(name, option) for name, (_, options) in LINES.items() for option in options]
@@ -171,7 +171,6 @@ def test_what_is_read_is_not_written(
         "data ./pictures --sheet pictures/cat/new.png",
         "data ./pictures --sheet ./pictures/cat/../cat/new.png",
         "evaluate run --dataset pictures --plot linked/new.png",
-        "benchmark own.keras --formats --dataset pictures --plot pictures/cat/new.png",
         "evaluate run --json run/run.json --dataset digits",
         "fold run run/model.keras",
         "convert run run/checkpoints/epoch-0001.npz",
@@ -223,7 +222,6 @@ def test_nor_a_run(line: str, invoke: Invoke, place: Path):
         "convert run m.tflite --json m.tflite.json",
         "fold run m.keras --json m.keras",
         "evaluate run --plot a.png --mistakes ./a.png",
-        "audit own.tflite --plot a.png --json a.png",
         "report run --png a.png --json a.png",
         "compare --dataset digits --output new --json ./new",
     ],

@@ -96,13 +96,6 @@ def test_no_step_is_said_after_the_block():
     assert said == [("one", 1, 2)]
 
 
-def test_a_plot_is_written(found, tmp_path):
-    found.plot(tmp_path / "formats.png")
-    assert (tmp_path / "formats.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"ends in \.png"):
-        found.plot(tmp_path / "formats.svg")
-
-
 def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
     network, quantized, tmp_path
 ):

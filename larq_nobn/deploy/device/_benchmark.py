@@ -305,8 +305,7 @@ _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _PREFIX = re.compile(r"^(?:.*\bI tflite\s*:|INFO:)\s?")
 _COUNT = re.compile(rf"^count=\d+ .*\bcurr={_NUMBER}")
 _PAIR = re.compile(rf"(\w+)=({_NUMBER})")
-# Some versions call the average of the timed runs simply "Inference".
-_END = re.compile(rf"nference timings in us: .*\bInference(?: \(avg\))?: {_NUMBER}")
+_END = re.compile(rf"Inference timings in us: .*\bInference \(avg\): {_NUMBER}")
 _SIZE = re.compile(rf"input model file size \(MB\): ({_NUMBER})")
 _THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]")
 _OPERATION = re.compile(

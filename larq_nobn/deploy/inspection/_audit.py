@@ -12,8 +12,6 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
-from ..._files import replacing
 from .._float_fallback import float_in_file
 from .._shown import Shown
 from ..lite import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
@@ -61,32 +59,6 @@ class Findings(Shown):
 
     def _binary(self) -> str:
         return str(self.lce_bconv2d)
-
-    def plot(self, path: str | os.PathLike) -> None:
-        """Draws binary against float work, and the float operations, as a PNG file.
-
-        Raises:
-            ImportError: If matplotlib is not installed.
-            ValueError: If `path` does not end in .png.
-            OSError: If `path` cannot be written.
-        """
-        target = check_plot(path)
-        figure = new_figure(target, (8.0, 1.8 + 0.3 * len(self.float_ops)))
-        work, left = figure.subplots(1, 2, width_ratios=(1, 2))
-        macs = [self.binary_macs / 1e6, self.float_macs / 1e6]
-        bars = work.bar(["binary", "float"], macs, color=COLOURS[:2])
-        work.bar_label(bars, fmt="%.2f")
-        work.margins(y=0.15)
-        work.set_title("million MACs")
-        names = [drawable(op["op"]) for op in self.float_ops][::-1]
-        counts = [op["count"] for op in self.float_ops][::-1]
-        left.bar_label(left.barh(names, counts, color=COLOURS[1]), padding=2)
-        left.margins(x=0.1)
-        left.set_title(
-            f"float operations beside {self.lce_bconv2d} binary convolutions"
-        )
-        with replacing(target) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -391,80 +363,20 @@ _NUMBERS = (
 )
 
 
-@dataclass(frozen=True)
-class Difference(Shown):
-    """How one `.tflite` file differs from another.
-
-    Attributes:
-        path: The one file.
-        against: The other.
-        numbers: Sizes, MACs and counts of binary convolutions, named as in `Audit`:
-            `{"path", "against", "difference"}`, the last being the first minus the
-            second.
-        ops: The same for the count of every operation: `{"op", "kind", "path",
-            "against", "difference"}`.
-        only_in_path: Layers that only the one file names.
-        only_in_against: Layers that only the other names.
-        changed_layers: Those that both name and compute with other operations:
-            `{"layer", "path", "against"}`.
-    """
-
-    path: str
-    against: str
-    numbers: dict[str, dict[str, int]]
-    ops: list[dict[str, Any]]
-    only_in_path: list[str]
-    only_in_against: list[str]
-    changed_layers: list[dict[str, Any]]
-
-    def table(self) -> Table:
-        """Returns the numbers and operations as a `rich` table."""
-        table = Table(title=f"{self.path} against {self.against}", title_justify="left")
-        table.add_column("")
-        for name in ("this", "other", "difference"):
-            table.add_column(name, justify="right")
-        rows = [(name.replace("_", " "), row) for name, row in self.numbers.items()]
-        rows += [(f"{row['kind']} {row['op']}", row) for row in self.ops]
-        for name, row in rows:
-            both = f"{row['path']:,}", f"{row['against']:,}"
-            change = f"{row['difference']:+,}" if row["difference"] else ""
-            table.add_row(name, *both, change)
-        return table
-
-    def layer_table(self) -> Table:
-        """Returns the layers that differ as a `rich` table."""
-        table = Table(title="layers that differ", title_justify="left")
-        for name in ("layer", "this", "other"):
-            table.add_column(name)
-        for row in self.changed_layers:
-            table.add_row(row["layer"], *(", ".join(row[k]) for k in _SIDES))
-        if self.only_in_path:
-            table.add_row(short_list(self.only_in_path), "yes", "no")
-        if self.only_in_against:
-            table.add_row(short_list(self.only_in_against), "no", "yes")
-        return table
-
-    def tables(self) -> list[Table]:
-        """Returns all that there is to print."""
-        layers = self.layer_table()
-        return [self.table(), layers] if layers.row_count else [self.table()]
-
-
-_SIDES = ("path", "against")
-
-
-def diff(path: str | os.PathLike, against: str | os.PathLike) -> Difference:
-    """Compares two `.tflite` files, operation by operation.
-
-    Layers are distinguished by the names that the converter left in a file; what
-    several layers were fused into has the name of the last.
+def diff(
+    path: str | os.PathLike, against: str | os.PathLike
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Compares two `.tflite` files by their numbers and operations.
 
     Arguments:
         path: The one file.
         against: The other.
 
     Returns:
-        A `Difference`.
+        Under `"numbers"` sizes, MACs and counts of binary convolutions, named as in
+        `Audit`; under `"ops"` the count of every operation, by its kind and name, such
+        as `"float RELU"`. Both contain `{"path", "against", "difference"}`, the last
+        being the first minus the second.
 
     Raises:
         ConversionError: If a file is missing or is not an intact TFLite file, or Larq
@@ -477,46 +389,20 @@ def diff(path: str | os.PathLike, against: str | os.PathLike) -> Difference:
         for kind in ("nobn", "batch_norm"):
             model = nobn.models.ReActNet18((32, 32, 3), 10, kind, width=16)
             nobn.convert(model, f"{kind}.tflite")
-        print(nobn.deploy.diff("nobn.tflite", "batch_norm.tflite"))
+        print(nobn.deploy.diff("nobn.tflite", "batch_norm.tflite")["ops"])
         ```
     """
     first, second = audit(path), audit(against)
-    one, other = _by_layer(first), _by_layer(second)
-    return Difference(
-        path=first.path,
-        against=second.path,
-        numbers={
-            name: _pair(getattr(first, name), getattr(second, name))
-            for name in _NUMBERS
-        },
-        ops=_operations(first, second),
-        only_in_path=[name for name in one if name not in other],
-        only_in_against=[name for name in other if name not in one],
-        changed_layers=[
-            {"layer": name, "path": one[name], "against": other[name]}
-            for name in one
-            if name in other and one[name] != other[name]
-        ],
+    one, other = (
+        Counter(f"{row['kind']} {row['op']}" for row in found.operations)
+        for found in (first, second)
     )
+    numbers = ((name, getattr(first, name), getattr(second, name)) for name in _NUMBERS)
+    return {
+        "numbers": {name: _pair(*both) for name, *both in numbers},
+        "ops": {name: _pair(one[name], other[name]) for name in sorted(one | other)},
+    }
 
 
 def _pair(first: int, second: int) -> dict[str, int]:
     return {"path": first, "against": second, "difference": first - second}
-
-
-def _operations(first: Audit, second: Audit) -> list[dict[str, Any]]:
-    one, other = (
-        Counter((row["kind"], row["op"]) for row in found.operations)
-        for found in (first, second)
-    )
-    return [
-        {"op": op, "kind": kind, **_pair(one[kind, op], other[kind, op])}
-        for kind, op in sorted(one | other)
-    ]
-
-
-def _by_layer(found: Audit) -> dict[str, list[str]]:
-    layers: dict[str, list[str]] = {}
-    for row in found.operations:
-        layers.setdefault(row["layer"], []).append(described(row))
-    return layers

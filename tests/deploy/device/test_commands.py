@@ -134,17 +134,8 @@ def test_operations_come_from_the_timed_runs(tmp_path, gap):
         *summary([("Inner", 1, 1.0, 100.0)], gap),  # of a part, summed up before
     ]
     assert read(tmp_path, log(profile=profile))[0].operations == READ
-    # Older tools profile the timed runs only, and put no such line above.
-    only = [*run_order(), *summary(gap=gap)]
-    assert read(tmp_path, log(profile=only))[0].operations == READ
     nothing = profile[: len(run_order()) + len(preparing) + 1]
     assert read(tmp_path, log(profile=nothing))[0].operations == []
-
-
-def test_older_words_for_the_end(tmp_path):
-    end = "Average inference timings in us: Warmup: 3, Init: 2, Inference: 10250.5"
-    (found,) = read(tmp_path, log(end=end))
-    assert found.typical == 10250.5
 
 
 def test_several_results_in_one_log(tmp_path):
