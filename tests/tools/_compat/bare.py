@@ -101,8 +101,13 @@ def prepare(folder):
     run.mkdir()
     record = {
         "settings": asdict(nobn.training.RunSettings(dataset="digits", epochs=1)),
-        "metrics": {"val_accuracy": 0.5, "val_loss": 1.0},
+        "metrics": {
+            f"{split}_{name}": 0.5
+            for split in ("val", "test")
+            for name in ("accuracy", "loss")
+        },
         "versions": {},
+        "history_split": "test",
     }
     (run / "run.json").write_text(json.dumps(record))
     (run / "history.csv").write_text("epoch,val_accuracy,seconds\n1,0.5,1.0\n")
