@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import _normalizations
 from ._checks import check_path
-from ._datasets import BUILT_IN
 from ._errors import InvalidType, InvalidValue
 
 MODELS = (
@@ -35,7 +33,18 @@ MODELS = (
 FLOAT_MODEL = "FloatResNet"
 # As a model: the network that `init` names.
 OWN = "init"
-NORMALIZATIONS = tuple(_normalizations.NORMALIZATIONS)
+NORMALIZATIONS = (
+    "batch_norm",
+    "none",
+    "nobn",
+    "filter_response",
+    "proxy",
+    "group",
+    "kalman",
+    "independent_component",
+    "evonorm",
+    "dynamic_tanh",
+)
 KERNELS = (
     "ste_sign",
     "approx_sign",
@@ -55,7 +64,7 @@ OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
-DATASETS = tuple(BUILT_IN)
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 # How folders of splits, and splits of data sets, are usually called.
 _SPLIT_NAMES = {
     "train": ("train", "training"),

@@ -16,20 +16,19 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {"_errors", "_signals"},
     {
-        *("_checks", "_datasets", "_figures", "_files", "_process"),
-        *("_normalizations", "_progress", "_tables", "_version"),
+        *("_checks", "_figures", "_files", "_process"),
+        *("_progress", "_tables", "_version"),
     },
-    {"_keras", "_messages", "_names", "_run_files"},
+    {"_keras", "_messages", "_names"},
     {"config"},
-    {
-        *("_larq", "_math", "_batches", "_scores"),
-    },
-    {"_penalties", "_plane"},
-    {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
+    {"_larq", "_math"},
+    {"regularizers", "initializers"},
+    {"quantizers", "layers", "optimizers", "data"},
     {"graph"},
     {"rewrites"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
-    {"calibration", "population", "loading"},
+    {"population", "loading"},
+    {"calibration"},
     {"surgery", "diagnostics", "training", "deploy", "interop"},
     {"cli"},
     {"__main__"},
@@ -83,7 +82,7 @@ ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
 ONLY = {
     "data": {
-        *("_keras", "_checks", "_datasets", "_errors", "_files", "_names"),
+        *("_keras", "_checks", "_errors", "_files", "_names"),
         *("_process", "_progress", "_signals"),
     }
 }
@@ -428,7 +427,7 @@ BAD = [
     ("layers/_a.py", "import larq_nobn", "layers imports larq_nobn"),
     ("cli/_a.py", "from .. import __version__", "cli imports larq_nobn.__version__"),
     ("layers/__init__.py", "from .. import cli as _cli", "layers imports larq_nobn.cl"),
-    ("regularizers.py", "from ._math import x as _x\nfrom .models import y", ".models"),
+    ("regularizers/_a.py", "from .._math import x\nfrom ..models import y", ".models"),
     ("_checks.py", "from ._keras import keras", "_checks imports larq_nobn._keras"),
     (
         "_math.py",

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn._batches import batches
 from larq_nobn._keras import keras
+from larq_nobn.population._batches import batches
 from numpy.testing import assert_array_equal
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from inspect import isfunction
 
 from larq_nobn import _names, data, models
+from larq_nobn.data._registry import BUILT_IN
 from larq_nobn.models import _normalizers
+from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.models._normalizers import NORMALIZERS
 from larq_nobn.training._network import KERNELS
 from larq_nobn.training._settings import NETWORKS
@@ -42,5 +44,5 @@ def test_a_normalization_has_the_layer_of_its_name():
 
 
 def test_public_names_are_the_same():
-    assert data.NAMES == _names.DATASETS
-    assert models.NORMALIZATIONS == _names.NORMALIZATIONS
+    assert data.NAMES == _names.DATASETS == tuple(BUILT_IN)
+    assert models.NORMALIZATIONS == _names.NORMALIZATIONS == tuple(NORMALIZATIONS)

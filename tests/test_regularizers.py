@@ -14,8 +14,8 @@ from contract_docstring import check_docstring
 from contract_networks import HOSTS, dense_or_convolution
 from gradients import finite_differences
 from larq_nobn._keras import PACKAGE, keras
-from larq_nobn._penalties import median
 from larq_nobn.regularizers import BinaryRegularizer
+from larq_nobn.regularizers._penalties import median
 from numpy.testing import assert_allclose
 from regularizer_cases import CASES
 

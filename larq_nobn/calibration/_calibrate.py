@@ -4,10 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._batches import model_batches
 from .._checks import check_integer
 from .._keras import keras
 from ..graph import ModelError, check_readable, has_batch_statistics
+from ..population._batches import model_batches
 from ._rules import Rules
 from ._walk import Value, walk
 

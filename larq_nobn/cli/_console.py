@@ -21,7 +21,7 @@ from rich.table import Table
 
 from .._process import native_stderr_closed
 from .._progress import watched
-from .._run_files import as_json, write_json
+from ..config._run_files import as_json, write_json
 
 
 def stdout_console() -> Console:

@@ -20,8 +20,8 @@ import tensorflow as tf
 from .. import _signals
 from .._errors import InternalError, UserError
 from .._messages import first_line
-from .._run_files import SETTINGS_FILE
 from .._tables import sentence
+from ..config._run_files import SETTINGS_FILE
 from ._console import own_stderr
 from ._package import training
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._names import SPLITS
-from .._scores import Scores
 from . import _arguments
 from ._console import pairs, percent, progress, show
 from ._models import Images, is_lite, lite_predictor, open_any, statistics_images
@@ -190,7 +189,7 @@ def _sampled(
     """
     found = diagnostics.sampled_predictions(model, images, samples, statistics=few)
     labels = np.asarray(found.labels)
-    scores = Scores()
+    scores = population.Scores()
     scores.update(found.probabilities, labels)
     spread = found.spread[np.arange(len(labels)), labels]
     result = {**scores.to_dict(), "samples": samples, "spread": float(spread.mean())}

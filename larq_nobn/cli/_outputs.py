@@ -17,7 +17,7 @@ import click
 from .._errors import InvalidValue
 from .._figures import check_plot, new_figure
 from .._names import IMAGE_SUFFIXES
-from .._run_files import LOCK, OURS
+from ..config._run_files import LOCK, OURS
 
 TFLITE, KERAS, PNG, JSON = ".tflite", ".keras", ".png", ".json"
 # Parameters whose value is a folder of images, if it is a folder; and those that may

@@ -14,12 +14,11 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
-from .._scores import as_probabilities
 from ._arguments import Command, model_argument, trust_option
 from ._console import percent, progress, show
 from ._models import lite_predictor, open_any, preprocessing_of
 from ._outputs import json_option
-from ._package import data, deploy, keras
+from ._package import data, deploy, keras, population
 
 _BATCH = 32
 
@@ -86,7 +85,7 @@ def predict(
                     "Choose a classifier."
                 )
             outputs = np.asarray(found)
-            probabilities = as_probabilities(outputs)
+            probabilities = population.as_probabilities(outputs)
             names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
             # Of equal ones the first comes first.
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]

@@ -1,7 +1,6 @@
 """Data sets: opening, loading, describing, preparing."""
 
 from .._checks import check_size
-from .._datasets import DatasetInfo
 from .._names import (
     AUGMENTATIONS,
     CACHES,
@@ -21,6 +20,7 @@ from ._dataset import (
     open_dataset,
 )
 from ._prepare import Prepared, prepare
+from ._registry import DatasetInfo
 from ._source import reading
 from .folder import Overview, decode, inspect_folder
 

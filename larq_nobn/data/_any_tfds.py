@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._datasets import DatasetInfo
 from .._errors import InvalidValue
 from .._names import SPLITS, split_named
 from ._images import Shape, described, once, remembered
 from ._records import Examples
+from ._registry import DatasetInfo
 from ._source import LazyImages, cached, statistics
 from ._tfds import check_prepared, open_builder
 from .folder import (

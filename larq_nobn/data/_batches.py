@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._datasets import DatasetInfo
 from .._errors import InvalidValue
 from ._augment import Augmentation, draw, mixed, shares, varied
+from ._registry import DatasetInfo
 from ._source import Source
 
 # From seed and epoch to what makes images and labels of the numbers of some images.

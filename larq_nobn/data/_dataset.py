@@ -23,7 +23,6 @@ from .._checks import (
     check_path,
     check_size,
 )
-from .._datasets import DatasetInfo
 from .._errors import InvalidType, InvalidValue
 from .._names import (
     AUGMENTATIONS,
@@ -48,6 +47,7 @@ from ._batches import (
 from ._given import Given, Streams
 from ._imagenet import ImageNet
 from ._images import BuiltIn, balanced_subset, once
+from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
 from .folder import Folder, open_folder

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._datasets import DatasetInfo
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
 from ._images import InMemory, Shape, described, remembered
+from ._registry import DatasetInfo
 from ._source import Arrays, statistics
 
 # So many labels are read at once.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from .._datasets import DatasetInfo
 from .._errors import InvalidValue
 from ._batches import OfEpoch, OfNumbers
 from ._images import built_in_info
 from ._records import Examples
+from ._registry import DatasetInfo
 from ._source import in_threads, validation_numbers
 from ._tfds import prepared_builder, reading_records
 from .folder import image_of

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_bounds
-from .._datasets import BUILT_IN, DatasetInfo
 from .._errors import MissingPackage
 from ._area import scaled
+from ._registry import BUILT_IN, DatasetInfo
 from ._source import Arrays, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
 

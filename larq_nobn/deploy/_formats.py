@@ -16,9 +16,9 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._keras import check_model, keras
 from .._progress import step
-from .._scores import Scores
 from ..graph import flat
 from ..layers import FakeQuantization
+from ..population import Scores
 from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
 from ._opening import as_functional

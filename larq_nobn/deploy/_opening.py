@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._batches import batches
 from .._keras import keras, why_no_model
 from ..graph import (
     ModelError,
@@ -20,6 +19,7 @@ from ..graph import (
     sign_after,
 )
 from ..layers._with_mask import WithMask
+from ..population._batches import batches
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
 from ._normal import given_name, normal_form

@@ -1,6 +1,6 @@
 """What a trained network tells about itself."""
 
-from .._scores import expected_calibration_error
+from ..population._scores import expected_calibration_error
 from ._confusion import ConfusionMatrix
 from ._mistakes import Mistake, Mistakes
 from ._reliability import reliability_diagram

@@ -10,7 +10,7 @@ import numpy as np
 from .._checks import check_integer
 from .._figures import check_plot, drawable, new_figure, shortened
 from .._files import replacing
-from .._scores import as_probabilities
+from ..population import as_probabilities
 
 _INCHES = 1.5
 _LONGEST = 12  # characters of a name over an image

@@ -8,7 +8,7 @@ import numpy as np
 from .._checks import check_integer, check_path
 from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
-from .._scores import binned, predictions
+from ..population._scores import binned, predictions
 
 
 def reliability_diagram(

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._batches import batches, model_batches
 from .._checks import check_bounds
 from .._errors import InvalidValue
 from .._keras import check_model, keras
-from .._scores import as_probabilities
-from ..population import BatchNormStatistics, averages_of, has_batch_norm
+from ..population import (
+    BatchNormStatistics,
+    as_probabilities,
+    averages_of,
+    has_batch_norm,
+)
+from ..population._batches import batches, model_batches
 
 
 @dataclass(frozen=True)

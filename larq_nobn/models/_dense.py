@@ -11,10 +11,10 @@ import tensorflow as tf
 from .._checks import check_blocks
 from .._errors import InvalidValue
 from .._keras import keras
-from .._normalizations import NORMALIZATIONS
 from ..layers import ProxyNormalization
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape, check_supported
+from ._normalizations import NORMALIZATIONS
 from ._normalizers import CONCATENATED, NORMALIZERS
 from ._parts import LARGE, Parts
 

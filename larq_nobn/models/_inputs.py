@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from .._checks import check_choice, check_integer
 from .._errors import InvalidValue
-from .._normalizations import NORMALIZATIONS
 from ._head import HEADS
+from ._normalizations import NORMALIZATIONS
 
 
 def check_image_shape(

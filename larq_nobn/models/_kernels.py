@@ -8,8 +8,8 @@ from typing import Any
 import larq as lq
 
 from .._keras import keras
-from .._normalizations import NORMALIZATIONS
 from ..quantizers import ScaledStandardization, ScaledStdSign
+from ._normalizations import NORMALIZATIONS
 from ._offset import OFFSET
 
 # Mean of the largest of a max pool's values, in their standard deviations, by the

@@ -6,7 +6,7 @@ the same statistics without one, or, where the table says so, beside branches no
 The last argument is where a learned bias starts: `START` before signs, which group and
 proxy norm do without, since they subtract the mean of each example.
 
-What else is known of them is in the table of `larq_nobn/_normalizations.py`.
+What else is known of them is in the table of `_normalizations.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras
-from .._normalizations import NORMALIZATIONS
 from ..layers import (
     DynamicTanh,
     EvoNormS0,
     FilterResponseNormalization,
     ProxyNormalization,
 )
+from ._normalizations import NORMALIZATIONS
 from ._offset import START
 
 _EPSILON = 1e-5

@@ -11,13 +11,13 @@ import tensorflow as tf
 from .._checks import check_choice, check_flag
 from .._keras import keras
 from .._larq import without_starvation_warning
-from .._normalizations import NORMALIZATIONS
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
 from ._kernels import Kernels
 from ._moments import Moments
+from ._normalizations import NORMALIZATIONS
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 from ._offset import START, lifted, sign_offset
 

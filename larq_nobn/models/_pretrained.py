@@ -21,12 +21,12 @@ from typing import Any, Protocol
 import numpy as np
 from rich.table import Table
 
-from .._datasets import check_normalization
 from .._errors import InvalidType, InvalidValue
 from .._files import UNREADABLE, check_zip
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
+from ..data._registry import check_normalization
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1

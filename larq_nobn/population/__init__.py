@@ -1,13 +1,16 @@
-"""Statistics of what layers meet in the whole of some data, depth by depth."""
+"""A model on the whole of some data: batches, statistics of layers, and scores."""
 
 from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
 from ._population import Moments, Population, moments_of, pooled
+from ._scores import Scores, as_probabilities
 
 __all__ = [
     "EXAMPLES",
     "BatchNormStatistics",
     "Moments",
     "Population",
+    "Scores",
+    "as_probabilities",
     "averages_of",
     "has_batch_norm",
     "moments_of",

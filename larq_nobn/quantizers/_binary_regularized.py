@@ -11,7 +11,7 @@ from .._checks import check_flag, check_number
 from .._errors import InvalidType
 from .._keras import keras, register
 from .._math import beside
-from .._penalties import binary_penalty, check_order, check_strength
+from ..regularizers._penalties import binary_penalty, check_order, check_strength
 from ._kernel_quantizer import KernelQuantizer
 
 _SMALLEST = 1e-4  # the scale stays above it

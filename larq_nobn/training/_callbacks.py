@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._batches import model_batches
 from .._files import replacing
 from .._keras import keras
 from ..callbacks import (
@@ -31,6 +30,7 @@ from ..callbacks._weights import binary_weights
 from ..config import Recipe
 from ..graph import copied, take_state
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
+from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
 from ._settings import RunSettings
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras, of_keras_3
-from .._scores import Scores
+from ..population import Scores
 
 # Images, labels, and what a classifier says of them.
 Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]

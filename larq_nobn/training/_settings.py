@@ -15,7 +15,6 @@ from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, OWN, find_pretrained
-from .._normalizations import NORMALIZATIONS
 from ..config import (
     IMPLIED,
     OF_KERNELS,
@@ -27,6 +26,7 @@ from ..config import (
 )
 from ..data import WHICH
 from ..models._float_resnet import float_resnet
+from ..models._normalizations import NORMALIZATIONS
 
 # A float network is none of the models of this package, but teaches them.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {

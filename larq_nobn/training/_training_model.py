@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from .._keras import dtype_policy, keras
 from .._math import at_least_float32
-from .._penalties import binary_penalty
 from ..callbacks._weights import binary_weights
 from ..quantizers._kernel_quantizer import KernelQuantizer
+from ..regularizers._penalties import binary_penalty
 
 NOT_FINITE = "The loss is not finite"
 Probabilities = Callable[[tf.Tensor], tf.Tensor]

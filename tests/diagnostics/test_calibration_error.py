@@ -7,8 +7,8 @@ import textwrap
 
 import numpy as np
 import pytest
-from larq_nobn._scores import binned
 from larq_nobn.diagnostics import expected_calibration_error, reliability_diagram
+from larq_nobn.population._scores import binned
 from sklearn.calibration import calibration_curve
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn._normalizations import NORMALIZATIONS
 from larq_nobn.graph import ModelError, is_binary
+from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._datasets import DatasetInfo, check_normalization
 from ..._errors import InvalidValue
 from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
+from .._registry import DatasetInfo, check_normalization
 from .._source import LazyImages, statistics
 from ._decode import FORMATS, decode, format_of, image_of
 from ._listing import Entry, Listing, read_listing

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._batches import model_batches
 from ..._keras import keras
 from ..._names import ON_GIVEN_DATA
 from ...graph import made_up, with_far
+from ...population._batches import model_batches
 from .._errors import ConversionError
 
 # LCE's interpreter on a PC runs unoptimized kernels.

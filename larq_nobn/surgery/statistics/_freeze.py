@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ..._scores import Scores
 from ...graph import (
     Graph,
     ModelError,
@@ -21,6 +19,8 @@ from ...graph import (
     to_keras,
 )
 from ...population import Moments, Population, pooled
+from ...population._batches import model_batches
+from ...population._scores import Scores
 from .._report import FreezeReport, FrozenLayer
 from ._constants import DYNAMIC, Constant, constant_of
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
 from ...graph import check_inference, check_readable, copied
 from ...population import BatchNormStatistics
+from ...population._batches import model_batches
 from .._report import Change, SurgeryReport
 
 

@@ -18,9 +18,9 @@ from ..._checks import check_kind, check_list, check_path
 from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
-from ..._run_files import as_json
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
+from ...config._run_files import as_json
 from .._settings import RunSettings
 from ..folder import check_compared, load_record, write_json
 

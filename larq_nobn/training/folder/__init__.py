@@ -1,6 +1,6 @@
 """The folder of a training run: locked, written, and opened again."""
 
-from ..._run_files import CHECKPOINTS, write_json
+from ...config._run_files import CHECKPOINTS, write_json
 from ._archives import START, Position
 from ._lock import RunInUse, check_not_in_use, locked
 from ._opening import (

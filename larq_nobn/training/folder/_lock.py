@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..._run_files import LOCK
+from ...config._run_files import LOCK
 
 _log = logging.getLogger("larq_nobn")
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from ... import data
 from ..._checks import check_path
-from ..._datasets import check_normalization
 from ..._errors import InvalidValue
 from ..._keras import keras
 from ...config import Settings, settings_of
+from ...data._registry import check_normalization
 from ...loading import open_model, short
 
 _NUMBER, _LARGEST = (int, float), sys.float_info.max

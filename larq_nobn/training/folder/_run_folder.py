@@ -19,7 +19,8 @@ from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, drawable, new_figure
 from ..._files import check_folder, check_utf8, is_leftover, replacing
 from ..._keras import check_model, keras
-from ..._run_files import (
+from ..._version import __version__
+from ...config._run_files import (
     CHECKPOINTS,
     LOCK,
     OURS,
@@ -28,7 +29,6 @@ from ..._run_files import (
     SETTINGS_FILE,
     write_json,
 )
-from ..._version import __version__
 from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of

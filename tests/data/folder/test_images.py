@@ -13,8 +13,8 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn._datasets import BUILT_IN
 from larq_nobn.data import _images, _source, load
+from larq_nobn.data._registry import BUILT_IN
 from larq_nobn.data.folder import _folder
 from PIL import Image
 

@@ -1,6 +1,6 @@
 """The normalizations that networks are built with, by name, and what is known of each.
 
-Their layers are the functions of the same names in `models/_normalizers.py`.
+Their layers are the functions of the same names in `_normalizers.py`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ._checks import check_path
-from ._errors import InvalidType
-from ._files import replacing
+from .._checks import check_path
+from .._errors import InvalidType
+from .._files import replacing
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.csv"

@@ -1,5 +1,3 @@
-"""Keras initializers: where the weights of an ordinary layer start."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,12 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ._checks import check_integer, check_number
-from ._errors import InvalidValue
-from ._keras import keras, register
+from .._checks import check_integer, check_number
+from .._errors import InvalidValue
+from .._keras import keras, register
 from ._plane import random_plane, symmetric_vectors
-
-__all__ = ["SymmetricClasses"]
 
 
 @register()

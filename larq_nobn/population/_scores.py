@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_integer
-from ._errors import InvalidType, InvalidValue
+from .._checks import check_integer
+from .._errors import InvalidType, InvalidValue
 
 # Of 8 bits, which are the coarsest; bfloat16 has steps of 1/256 below 1, too.
 _STEP = 1 / 256

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ._errors import InvalidValue
-from ._keras import keras
+from .._errors import InvalidValue
+from .._keras import keras
 
 
 def batches(

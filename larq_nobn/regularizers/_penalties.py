@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from ._checks import check_number
-from ._errors import InvalidValue
-from ._math import at_least_float32
+from .._checks import check_number
+from .._errors import InvalidValue
+from .._math import at_least_float32
 
 
 def check_order(order: object) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ._keras import keras
-from ._math import at_least_float32
+from .._keras import keras
+from .._math import at_least_float32
 
 # Keeps columns of zeros finite.
 _SHORTEST = 1e-12

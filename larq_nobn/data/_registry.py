@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._errors import InvalidValue
+from .._errors import InvalidValue
 
 
 @dataclass(frozen=True)

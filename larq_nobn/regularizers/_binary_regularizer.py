@@ -1,17 +1,13 @@
-"""Keras regularizers for the latent kernels of binary layers."""
-
 from __future__ import annotations
 
 from typing import Any
 
 import tensorflow as tf
 
-from ._checks import check_choice, check_number
-from ._keras import keras, register
-from ._math import at_least_float32
+from .._checks import check_choice, check_number
+from .._keras import keras, register
+from .._math import at_least_float32
 from ._penalties import binary_penalty, check_order, check_strength, median
-
-__all__ = ["BinaryRegularizer"]
 
 
 @register()
