@@ -296,7 +296,7 @@ class Dataset:
             check_kind("like", like, DatasetInfo, "a DatasetInfo, as Dataset.info")
         check_share(share)
         check_choice("cache", cache, CACHES)
-        self._check_applies(split, augment, mixup, reflect)
+        self._check_applies(split, augment, mixup, reflect, like)
         if isinstance(self._images, Streams):
             if shuffle:
                 raise InvalidValue(
@@ -331,7 +331,12 @@ class Dataset:
         return prefetched(found)
 
     def _check_applies(
-        self, split: str, augment: bool | str, mixup: float, reflect: bool
+        self,
+        split: str,
+        augment: bool | str,
+        mixup: float,
+        reflect: bool,
+        like: DatasetInfo | None,
     ) -> None:
         """Raises for what this kind of images cannot do."""
         images, name = self._images, self._images.name
@@ -342,11 +347,17 @@ class Dataset:
                 "numbers. Leave it out."
             )
         usual = augment in (True, False, "none")
-        if isinstance(images, Streams) and not usual:
-            raise InvalidValue(
-                f"augment={augment!r} does not apply to a tf.data.Dataset. Leave it "
-                "out, and map the data set."
-            )
+        if isinstance(images, Streams):
+            for argument, value, applies in (
+                ("augment", augment, usual),
+                ("reflect", reflect, not reflect),
+                ("like", getattr(like, "name", None), like in (None, self.info)),
+            ):
+                if not applies:
+                    raise InvalidValue(
+                        f"{argument}={value!r} does not apply to a tf.data.Dataset. "
+                        "Leave it out, and map the data set."
+                    )
         if isinstance(images, ImageNet) and reflect:
             raise InvalidValue(
                 "reflect=True does not apply to imagenet, whose images are cropped and "

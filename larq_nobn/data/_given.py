@@ -109,11 +109,7 @@ def names_of(
                 "return_inverse=True)[1], or names."
             )
         names = tuple(map(str, given or range(classes)))
-        if len(names) < classes:
-            raise InvalidValue(
-                f"data contains labels up to {classes - 1}, but names only "
-                f"{len(names)} classes. Name all of them."
-            )
+        _check_count(classes, names)
     if len(names) < 2:
         raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
@@ -160,6 +156,14 @@ def _check_labels(split: str, labels: np.ndarray) -> str:
         "Give whole numbers from 0 or names of classes, (N,), or one-hot rows, (N, "
         "classes)."
     )
+
+
+def _check_count(classes: int, names: Sequence[str]) -> None:
+    if len(names) < classes:
+        raise InvalidValue(
+            f"data contains labels up to {classes - 1}, but names only {len(names)} "
+            "classes. Name all of them."
+        )
 
 
 def _count_classes(labels: np.ndarray) -> int:
@@ -229,9 +233,21 @@ class Streams:
                 raise InvalidValue(f"data contains no {split} images. Give some.")
             labels[split] = np.concatenate(found)
         self._counts = {split: len(each) for split, each in labels.items()}
-        # As `image_dataset_from_directory` leaves them.
-        known = getattr(parts["train"], "class_names", None)
+        # As `image_dataset_from_directory` leaves them, for each of its folders.
+        own = {
+            split: tuple(part.class_names)
+            for split, part in parts.items()
+            if hasattr(part, "class_names") and part.element_spec[1].dtype != tf.string
+        }
+        # One that was mapped has no names any more: those of another are meant.
+        known = own.get("train") or next(iter(own.values()), None)
         self.class_names = names_of(labels, known)
+        self._places = {
+            split: _places(split, own.get(split, self.class_names), self.class_names)
+            for split in parts
+        }
+        for split, names in own.items():
+            _check_count(_count_classes(labels[split]), names)
 
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
@@ -256,10 +272,11 @@ class Streams:
             batch_size = min(batch_size, count)
         steps = count // batch_size if training else -(-count // batch_size)
         whole = part.batch(batch_size, drop_remainder=training)
+        places = self._places[split]
         whole = whole.map(
             lambda x, y: (
                 tf.cast(x, tf.float32),
-                class_numbers(y, self.class_names, 1),
+                tf.gather(places, class_numbers(y, self.class_names, 1)),
             ),
             tf.data.AUTOTUNE,
         ).apply(tf.data.experimental.assert_cardinality(steps))
@@ -267,6 +284,17 @@ class Streams:
         if step:
             found = found.skip(step * share[1]).concatenate(found.repeat())
         return prefetched(found)
+
+
+def _places(split: str, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """The numbers of the classes of a split, which may have a part of all of them."""
+    if unknown := [name for name in own if name not in names]:
+        raise InvalidValue(
+            f"data contains {split} images of the class {unknown[0]!r}, which is not "
+            "among the training images. Give image_dataset_from_directory the same "
+            "class_names for both."
+        )
+    return np.array([names.index(name) for name in own], np.int64)
 
 
 def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:

@@ -154,10 +154,29 @@ def test_labels_are_numbers_names_or_one_hot(labels: Any, names: Any, kind: str)
 def test_class_names_are_those_that_keras_leaves():
     train = streams()
     train.class_names = ["1", "10", "2"]
-    assert Dataset.from_data((train, streams())).info.class_names == ("1", "10", "2")
+    for given in ((train, streams()), (streams(), train)):
+        assert Dataset.from_data(given).info.class_names == ("1", "10", "2")
     train.class_names = ["1", "10"]
     with pytest.raises(ValueError, match="labels up to 2, but names only 2 classes"):
         Dataset.from_data((train, streams()))
+
+
+def test_folders_of_fewer_classes_are_read_by_name():
+    train = streams()
+    train.class_names = ["a dog", "bird", "cat"]
+    test = streams().map(lambda x, y: (x, tf.where(y == 2, 0, 1)))
+    test.class_names = ["cat", "a dog"]
+    dataset = Dataset.from_data((train, test))
+    found = np.concatenate([y for _, y in dataset.batches("test", 8)])
+    assert_array_equal(found, np.where(LABELS == 2, 2, 0))
+    test.class_names = ["cat"]
+    with pytest.raises(ValueError, match="labels up to 1, but names only 1 classes"):
+        Dataset.from_data((train, test))
+    test.class_names = ["cat", "cow"]
+    with pytest.raises(
+        ValueError, match="test images of the class 'cow', which is not"
+    ):
+        Dataset.from_data((train, test))
 
 
 def test_a_limit_takes_the_first_of_a_stream():
@@ -169,11 +188,16 @@ def test_a_limit_takes_the_first_of_a_stream():
     assert len(train) == 1 and train.element_spec[0].shape[0] == 5
 
 
+DIGITS = nobn.data.open_dataset("digits").info
+
+
 def test_what_does_not_apply_to_streams():
     dataset = Dataset.from_data((streams(), streams()))
     for options, sentence in (
         ({"shuffle": True}, "shuffle=True does not apply to a tf.data.Dataset"),
         ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
+        ({"reflect": True}, "reflect=True does not apply to a tf.data"),
+        ({"like": DIGITS}, "like='digits' does not apply to a tf.data"),
         ({"mixup": 0.2}, "mixup=0.2 does not apply to given, whose images"),
     ):
         with pytest.raises(ValueError, match=sentence):
