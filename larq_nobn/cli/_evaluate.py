@@ -10,7 +10,9 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue
+from .._errors import InvalidValue, MissingPackage
+from .._figures import drawable, new_figure, shortened
+from .._files import replacing
 from .._names import SPLITS
 from . import _arguments
 from ._console import pairs, percent, progress, show
@@ -20,6 +22,9 @@ from ._package import data, diagnostics, keras, population, training
 
 # The widest matrix that a JSON holds, and the mistakes of a plot.
 _WRITTEN, _MISTAKES = 200, 24
+# Up to so many classes the squares of a plot have room for a number each, and its
+# sides for names, of so many characters.
+_NUMBERED, _NAMED, _LONGEST = 20, 60, 20
 
 
 @click.command(cls=_arguments.Command)
@@ -106,7 +111,7 @@ def evaluate(
         found = training.evaluate(classifier, batches, advance, seen)
     title = f"{model} on {name}"
     if plot is not None:
-        seen.confusion.draw(plot, title)
+        _plot_confusion(seen.confusion, plot, title)
     if mistakes is not None:
         mean, std = images.info.mean, images.info.std
         seen.mistakes.draw(mistakes, seen.confusion.class_names, mean, std, title)
@@ -158,6 +163,39 @@ class _Seen:
             for each in self.mistakes.found
         ]
         return found
+
+
+def _plot_confusion(
+    found: diagnostics.ConfusionMatrix, target: Path, title: str
+) -> None:
+    """Plots the matrix in percent of each row, a row per class."""
+    try:
+        from sklearn.metrics import ConfusionMatrixDisplay
+    except ImportError as error:
+        raise MissingPackage(
+            f"{target.name} needs scikit-learn ({error}). Install it with: "
+            "pip install 'larq-nobn[plots]'"
+        ) from error
+    classes, named = len(found.counts), len(found.counts) <= _NAMED
+    side = min(4 + 0.35 * classes, 12)
+    figure = new_figure(target, (side + 0.8, side))
+    names = [shortened(name, _LONGEST) for name in found.class_names]
+    shares = found.counts / np.maximum(found.counts.sum(1, keepdims=True), 1)
+    display = ConfusionMatrixDisplay(
+        100 * shares, display_labels=names if named else None
+    ).plot(
+        ax=figure.subplots(),
+        include_values=classes <= _NUMBERED,
+        values_format=".0f",
+        cmap="Blues",
+        xticks_rotation="vertical",
+        im_kw={"vmin": 0, "vmax": 100},
+    )
+    display.ax_.set(title=drawable(title), ylabel="true class", xlabel="predicted")
+    if not named:
+        display.ax_.set(xticks=[], yticks=[])
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def _rows(found: dict) -> dict[str, str]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +8,9 @@ import numpy as np
 from rich.table import Table
 
 from .._checks import check_integer, check_list
-from .._errors import InvalidValue, MissingPackage
-from .._figures import check_plot, drawable, new_figure, shortened
-from .._files import replacing
+from .._errors import InvalidValue
 
-# Up to so many classes the squares of a plot have room for a number each, and its
-# sides for names.
-_NUMBERED, _NAMED = 20, 60
-_LONGEST = 20  # characters of a name
 _TOP = 5
-_PAIRS = 20
 # The widest matrix that a terminal has room for, and the classes of a list.
 _MATRIX, _LIST = 12, 10
 
@@ -86,7 +78,10 @@ class ConfusionMatrix:
         if not len(self._counts):
             self._counts = np.zeros((wanted, wanted), np.int64)
         np.add.at(self._counts, (y, z.argmax(1)), 1)
-        self._among_first += int(np.sum(ranks(y, z) < _TOP))
+        own = z[np.arange(len(y)), y][:, np.newaxis]
+        earlier = np.arange(wanted) < y[:, np.newaxis]  # of equal outputs
+        ranks = np.sum((z > own) | ((z == own) & earlier), 1)
+        self._among_first += int(np.sum(ranks < _TOP))
 
     def accuracies(self) -> np.ndarray:
         """The recall of each class, NaN without an example of it."""
@@ -102,7 +97,7 @@ class ConfusionMatrix:
         total = int(self._counts.sum())
         return self._among_first / total if total and len(self._counts) > _TOP else None
 
-    def confused(self, count: int = _PAIRS) -> list[tuple[int, int, int]]:
+    def confused(self, count: int = 20) -> list[tuple[int, int, int]]:
         """The most frequent mistakes: class, what it is taken for, how often.
 
         Arguments:
@@ -157,52 +152,3 @@ class ConfusionMatrix:
             for i, j, times in self.confused()
         ]
         return found
-
-    def draw(self, path: str | os.PathLike, title: str = "") -> None:
-        """Draws the matrix in percent of each row, a row per class.
-
-        Arguments:
-            path: Where the plot goes; ends in .png.
-            title: Its heading.
-
-        Raises:
-            ImportError: If matplotlib or scikit-learn is not installed.
-            ValueError: If the name ends otherwise, or nothing was counted.
-        """
-        target = check_plot(path)
-        if not self._counts.sum():
-            raise InvalidValue("No example was counted. Call update first.")
-        try:
-            from sklearn.metrics import ConfusionMatrixDisplay
-        except ImportError as error:
-            raise MissingPackage(
-                f"A plot of the confusion matrix needs scikit-learn ({error}). Install "
-                "it with: pip install 'larq-nobn[plots]'"
-            ) from error
-        classes = len(self._counts)
-        side = min(4 + 0.35 * classes, 12)
-        figure = new_figure(target, (side + 0.8, side))
-        totals = np.maximum(self._counts.sum(1, keepdims=True), 1)
-        names = [shortened(name, _LONGEST) for name in self.class_names]
-        named = {"display_labels": names} if classes <= _NAMED else {}
-        display = ConfusionMatrixDisplay(100 * self._counts / totals, **named)
-        display.plot(
-            ax=figure.subplots(),
-            include_values=classes <= _NUMBERED,
-            values_format=".0f",
-            cmap="Blues",
-            xticks_rotation="vertical",
-            im_kw={"vmin": 0, "vmax": 100},
-        )
-        display.ax_.set(title=drawable(title), ylabel="true class", xlabel="predicted")
-        if not named:
-            display.ax_.set(xticks=[], yticks=[])
-        with replacing(target) as temporary:
-            figure.savefig(temporary, dpi=120)
-
-
-def ranks(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """How many classes come before the right one; of equal outputs the first ones."""
-    own = outputs[np.arange(len(labels)), labels][:, np.newaxis]
-    earlier = np.arange(outputs.shape[1]) < labels[:, np.newaxis]
-    return np.sum((outputs > own) | ((outputs == own) & earlier), 1)

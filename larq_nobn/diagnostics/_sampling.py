@@ -99,7 +99,6 @@ def sampled_predictions(
           with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
         - X. Meng, R. Bachmann, M. E. Khan, "Training Binary Neural Networks using the
           Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
-
         - W. Maddox, T. Garipov, P. Izmailov, D. Vetrov, A. G. Wilson, "A Simple
           Baseline for Bayesian Uncertainty in Deep Learning", NeurIPS 2019,
           arXiv:1902.02476 (statistics of each network).
