@@ -56,11 +56,11 @@ def evaluate(
     if is_model or not callable(model) or isinstance(model, type):
         check_model(model)
     spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
-    if not (isinstance(spec, tuple) and len(spec) > 1):
+    if not isinstance(spec, tuple) or [*map(type, spec)] != [tf.TensorSpec] * 2:
+        given = type(images).__name__ if spec is None else f"data set of {spec}"
         raise InvalidType(
-            f"images is of type {type(images).__name__}, but it must be a "
-            "tf.data.Dataset of batches of images and labels, as nobn.data.load "
-            "returns."
+            f"images is a {given}, but it must be a tf.data.Dataset of batches of "
+            "images and labels, as nobn.data.load returns."
         )
     if images.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InvalidValue(

@@ -68,6 +68,14 @@ def test_rounded_probabilities_are_no_logits(rounded: Callable):
     [
         (lambda data: data.repeat(), "images is a tf.data.Dataset without an end"),
         (
+            lambda data: data.map(lambda x, y: (x, y, tf.ones_like(y))),
+            r"images is a data set of \(TensorSpec.*of batches of images and labels",
+        ),
+        (
+            lambda data: data.map(lambda x, y: ({"x": x}, y)),
+            r"images is a data set of \(\{'x'.*of batches of images and labels",
+        ),
+        (
             lambda data: data.map(lambda x, y: (x, tf.one_hot(y, 2))),
             r"labels of float32 and shape \(None, 2\), but they must be whole numbers",
         ),
@@ -80,11 +88,11 @@ def test_rounded_probabilities_are_no_logits(rounded: Callable):
             r"labels of string and shape \(None,\), but they must be whole numbers",
         ),
     ],
-    ids=["endless", "one-hot", "floats", "names"],
+    ids=["endless", "weights", "named", "one-hot", "floats", "names"],
 )
 def test_data_sets_of_other_kinds_are_a_sentence(change: Callable, sentence: str):
     data = change(_images())
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
         training.evaluate(lambda batch: batch, data)
 
 
