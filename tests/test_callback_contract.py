@@ -26,7 +26,6 @@ SECTIONS = ["Arguments", "Logs", "Raises", "Example"]
 OF_A_PAPER = ["References", "Differences from the paper"]
 every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 PICKY = [case for case in CASES if case.wrong is not None]
-picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in PICKY])
 
 
 def hidden(**kwargs):
@@ -49,10 +48,12 @@ def all_of_them(folder):
 def watched(request, tmp_path_factory):
     """A training under all callbacks, each with a folder of its own.
 
-    Gives the history, the rows of a CSV file, and the folder.
+    Beside them is Keras' own TensorBoard, which switches recording off for all but
+    every hundredth step. Gives the history, the rows of a CSV file, and the folder.
     """
     folder = tmp_path_factory.mktemp("watched")
-    callbacks = all_of_them(folder)
+    board = keras.callbacks.TensorBoard(folder / "keras", update_freq=100)
+    callbacks = [board, *all_of_them(folder)]
     logger = keras.callbacks.CSVLogger(folder / "log.csv")  # after them in the list
     # One of them as a graph, which is traced for seconds.
     model = model_for_all(request.param, run_eagerly=request.param is not sequential)
@@ -102,22 +103,6 @@ def test_one_object_resumes_after_a_resume(case, resumed):
     assert {tuple(steps) for steps in written.values()} == {(0, 1, 2, 3)}
 
 
-@pytest.fixture(scope="module")
-def beside(tmp_path_factory):
-    """The folder of a training under Keras' own TensorBoard too."""
-    folder = tmp_path_factory.mktemp("beside")
-    # Which switches recording off for all but every hundredth step.
-    board = keras.callbacks.TensorBoard(folder / "keras", update_freq=100)
-    fit(model_for_all(), board, *all_of_them(folder))
-    return folder
-
-
-@every_row
-def test_beside_tensorboard_of_keras(case, beside):
-    written = scalars(beside / case.name)
-    assert all(list(written[name]) == [0, 1] for name in case.logs)
-
-
 @functools.cache
 def unwatched(run_eagerly):
     model = model_for_all(run_eagerly=run_eagerly)
@@ -138,14 +123,11 @@ def test_training_is_that_without_the_callback(case):
     assert files[0] == files[1]
 
 
-@picky_rows
+@pytest.mark.parametrize("case", PICKY, ids=[case.name for case in PICKY])
 def test_a_model_it_cannot_work_on(case):
     with pytest.raises(ValueError, match=case.message):
         fit(case.wrong(), case.make())
-
-
-@picky_rows
-def test_a_model_without_weights(case):
+    # Nor one without weights.
     keras.utils.set_random_seed(1)
     model = Subclassed(hidden)
     optimizer = nobn.optimizers.AdaptiveGradientClipping("sgd")
@@ -170,10 +152,10 @@ def test_mixed_precision(case, in_half_precision):
         assert all(0 <= value <= case.highest for value in in_half_precision[name])
 
 
-@every_row
-def test_log_dir_is_a_path(case):
-    with pytest.raises(TypeError, match="log_dir=3 is not a path. Pass a folder"):
-        case.make(log_dir=3)
+def test_log_dir_is_a_path():
+    for case in CASES:
+        with pytest.raises(TypeError, match="log_dir=3 is not a path. Pass a folder"):
+            case.make(log_dir=3)
 
 
 @every_row

@@ -9,7 +9,7 @@ from callback_networks import IMAGES, compiled, fit, scalars
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.callbacks import BinaryWeightMonitor
 from larq_nobn.callbacks._kernels import beyond_quantile
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 RNG = np.random.default_rng(1)
 
@@ -55,15 +55,8 @@ def test_the_hand_computed_example():
     assert int(beyond_quantile(kernel, (0,), tf.constant(0.99))) == 0
 
 
-@pytest.mark.parametrize("tau", [0.6, 0.85, 0.95])
-def test_laplacian_weights_are_dead_with_probability_2_minus_2_tau(tau):
-    kernel = RNG.laplace(size=(2000, 50)).astype("float32")
-    found = int(beyond_quantile(kernel, (0,), tf.constant(tau))) / kernel.size
-    assert found == pytest.approx(2 - 2 * tau, abs=0.01)  # 5 standard deviations
-
-
 def test_one_model_after_the_other_is_watched_without_a_warning(caplog):
-    for _ in range(12):
+    for _ in range(6):  # TensorFlow warns at the fifth
         monitor = started(one_layer(dense("ste_sign")))
         epoch(monitor)
         del monitor
@@ -200,9 +193,10 @@ QUANTIZERS = {
 }
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", QUANTIZERS)
-def test_kernels_are_those_of_the_training_step(name, policy):
+def test_kernels_are_those_of_the_training_step(name):
+    even = list(QUANTIZERS).index(name) % 2
+    policy = "mixed_bfloat16" if even else "mixed_float16"
     with dtype_policy(policy):
         model = one_layer(dense(QUANTIZERS[name](), 10))
     layer = model.get_layer("binary")
@@ -214,18 +208,6 @@ def test_kernels_are_those_of_the_training_step(name, policy):
     layer.kernel.latent_variable.assign(2 * kernel.mean(0) - kernel)
     expected = np.mean(signs_in_the_layer(layer) != before)
     assert epoch(monitor)["flip_ratio"] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("half", ["mixed_float16", "mixed_bfloat16"])
-def test_a_standardized_kernel_that_is_turned_over_has_flipped(half):
-    with dtype_policy(half):
-        model = one_layer(dense(nobn.quantizers.ScaledStdSign(), 2))
-    kernel = model.get_layer("binary").kernel.latent_variable
-    offsets = np.array([[-1.0, 1.0]] * 3 + [[1.0, -1.0]] * 3)
-    kernel.assign(1 + 1e-5 * offsets)  # all of them 1 in 16 bits
-    monitor = started(model)
-    kernel.assign(1 - 1e-5 * offsets)
-    assert epoch(monitor)["flip_ratio"] == 1
 
 
 def test_a_layer_in_a_wrapper_has_its_own_precision():
@@ -254,26 +236,24 @@ def test_recu_gives_its_own_tau(regularized):
         assert epoch(monitor)["dead_weight_ratio"] == pytest.approx(expected)
 
 
-def test_metrics_of_the_quantizers_do_not_move():
-    quantizer = lq.quantizers.SteSign(metrics=["flip_ratio"])
-    model = one_layer(dense(quantizer))
-    model(IMAGES)
-    before = [value.numpy() for value in quantizer.flip_ratio.variables]
-    monitor = started(model)
-    model.get_layer("binary").kernel.assign_add(tf.ones((6, 5)))
-    epoch(monitor)
-    for value, start in zip(quantizer.flip_ratio.variables, before, strict=True):
-        assert_array_equal(value, start)
-
-
-def test_losses_of_the_quantizers_stay_as_they_are():
+def test_metrics_and_losses_of_the_quantizers_stay_as_they_are():
+    counting = lq.quantizers.SteSign(metrics=["flip_ratio"])
     quantizer = nobn.quantizers.BinaryRegularized("ste_sign", strength=0.1)
-    model = one_layer(dense(quantizer))
+    penalized = lq.layers.QuantDense(2, kernel_quantizer=quantizer)
+    model = keras.Sequential([keras.Input((6,)), dense(counting), penalized])
     model(IMAGES)
-    before = [float(loss) for loss in model.losses]
-    model.get_layer("binary").kernel.assign_add(tf.ones((6, 5)))
-    epoch(started(model))
-    assert [float(loss) for loss in model.losses] == before != []
+
+    def state():
+        metrics = [value.numpy() for value in counting.flip_ratio.variables]
+        return [*metrics, *(float(loss) for loss in model.losses)]
+
+    before, monitor = state(), started(model)
+    for weight in model.trainable_weights:
+        weight.assign_add(tf.ones_like(weight))
+    epoch(monitor)
+    assert len(model.losses) == 1
+    for value, start in zip(state(), before, strict=True):
+        assert_array_equal(value, start)
 
 
 def test_weights_under_bop_flip_and_have_no_dead_ones():
@@ -301,24 +281,9 @@ def test_a_layer_used_twice_counts_once():
     assert len(monitor._kernels) == 1
 
 
-def test_a_function_of_precision_1_is_a_quantizer():
-    def around_one(x):
-        return lq.math.sign(x - 1)
-
-    around_one.precision = 1
-    model = one_layer(dense(around_one))
-    kernel = model.get_layer("binary").kernel
-    kernel.assign(0.5 * tf.ones((6, 5)))
-    monitor = started(model)
-    kernel.assign(1.5 * tf.ones((6, 5)))
-    assert epoch(monitor)["flip_ratio"] == 1
-    assert_allclose(epoch(monitor)["dead_weight_ratio"], 0)  # constant: no tails
-
-
-@pytest.mark.parametrize("tau", [0.5, 1.0])
-def test_bad_arguments(tau):
-    with pytest.raises(ValueError, match=rf"tau={tau} is outside \(0.5, 1\). Use ReCU"):
-        BinaryWeightMonitor(tau)
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"tau=0.5 is outside \(0.5, 1\). Use ReCU"):
+        BinaryWeightMonitor(0.5)
 
 
 def test_a_second_fit_compiles_nothing_again():

@@ -66,7 +66,7 @@ FAULTS = (
         "callbacks",
         "return min(max(progress * count - place, 0.0), 1.0)",
         "return min(max(progress, 0.0), 1.0)",
-        ("tests/callbacks/test_progressive.py", "tests/callbacks"),
+        ("tests/callbacks/test_schedulers.py", "tests/callbacks"),
     ),
     Fault(
         "biper: gradient of a sine of frequency 1",
@@ -322,7 +322,7 @@ FAULTS = (
         "callbacks",
         "math.exp(min(epoch / epochs, 1))",
         "math.exp(min((epoch + 1) / epochs, 1))",
-        ("tests/callbacks/test_tau.py", "tests/callbacks"),
+        ("tests/callbacks/test_schedulers.py", "tests/callbacks"),
     ),
     Fault(
         "throughput: counts the first step",

@@ -83,10 +83,6 @@ def test_normalizations_that_look_at_the_batch():
     )
 
 
-COMMANDS_OF_THE_PAGES = (
-    *("train", "evaluate", "compare", "report"),
-    *("data", "convert", "predict"),
-)
 COMMANDS = [
     line.split()[1:]
     for line in "".join(blocks("bash")).replace("\\\n", " ").splitlines()
@@ -95,12 +91,11 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_commands_are_understood(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_commands_are_understood(words: list[str], monkeypatch, tmp_path: Path):
     assert_understood(words, monkeypatch, tmp_path)
 
 
+COMMANDS_OF_THE_PAGES = {words[0] for words in COMMANDS}
 # Of TensorBoard and Dask.
 FOREIGN = {"--help", "--logdir", "--nthreads"}
 
@@ -108,15 +103,7 @@ FOREIGN = {"--help", "--logdir", "--nthreads"}
 def test_options_exist():
     given = {
         option
-        for name in (
-            "train",
-            "evaluate",
-            "compare",
-            "report",
-            "data",
-            "convert",
-            "predict",
-        )
+        for name in COMMANDS_OF_THE_PAGES
         for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
         for option in (*parameter.opts, *parameter.secondary_opts)

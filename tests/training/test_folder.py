@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from larq_nobn.training.folder import position_kept
 from larq_nobn.training.folder._run_folder import is_finished, lock_run_folder
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
+
+
+OTHER = SETTINGS | {"epochs": 3, "limit": 64}
+DIFFERENCE = "a run with epochs=2, limit=None, but epochs=3, limit=64 was given"
 
 
 class Failure(BaseException):
@@ -39,9 +44,15 @@ def write_history(folder: Path) -> None:
     (folder / "logs").mkdir(exist_ok=True)
 
 
-def write_stage(folder: Path) -> None:
-    (folder / "stage1").mkdir()
-    (folder / "stage1" / "run.json").write_text("{}")
+def put_in_place_of(name: str, kind: str, folder: Path) -> None:
+    """A file, or a link to nowhere, in the place of a folder of an unfinished run."""
+    fails_after(folder, write_checkpoint)
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / name).parent.mkdir(exist_ok=True)
+    if kind == "file":
+        (folder / name).touch()
+    else:
+        (folder / name).symlink_to("gone")
 
 
 def contents(folder: Path) -> set[str]:
@@ -58,53 +69,85 @@ def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
     assert contents(folder) == {"history.csv", "run.json"}
 
 
-@pytest.mark.parametrize("write", [write_checkpoint, write_stage, write_history])
-def test_a_failure_leaves_all(write: Callable[[Path], object], tmp_path: Path):
+def test_a_failure_leaves_all(tmp_path: Path):
     folder = tmp_path / "run"
-    fails_after(folder, write)
+    fails_after(folder, write_checkpoint)
     kept = contents(folder)
-    assert "settings.json" in kept and len(kept) > 1
+    assert kept == {"settings.json", "history.csv", "checkpoints"}
     fails_after(folder, write_history, resume=True)
-    assert contents(folder) >= kept
+    assert contents(folder) == kept | {"logs"}
 
 
-def test_an_empty_folder_of_the_user_stays(tmp_path: Path):
-    """Whatever ends the run, before or after its first file."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    with pytest.raises(ValueError, match="is damaged"):
-        (folder / "settings.json").write_text("[1")
-        with lock_run_folder(folder, SETTINGS, resume=True):
-            pytest.fail("claimed")
-    (folder / "settings.json").unlink()
-    fails_after(folder, lambda _: None)
-    assert contents(folder) == {"settings.json"}
-    fails_after(folder, lambda _: None, resume=True)
-    assert contents(folder) == {"settings.json"}
+# What is in a folder beside an unfinished run, or None without one; whether it is to be
+# resumed, with which settings; and why it is not.
+REFUSED = {
+    "other files": (
+        lambda folder: (folder / "notes.txt").write_text("mine"),
+        *(False, SETTINGS, FileExistsError, "is not empty.*, or delete it"),
+    ),
+    "other files, resumed": (
+        lambda folder: (folder / "notes.txt").write_text("mine"),
+        *(True, SETTINGS, FileExistsError, r"contains notes\.txt, so it is not the"),
+    ),
+    "a model": (
+        lambda folder: (folder / "model.keras").write_bytes(b"mine"),
+        *(True, SETTINGS, FileExistsError, r"contains model\.keras, so it is not"),
+    ),
+    "a run": (
+        lambda folder: fails_after(folder, write_checkpoint),
+        *(False, SETTINGS, FileExistsError, r"resume it by --resume \(resume="),
+    ),
+    "a run and other files": (
+        lambda folder: (
+            fails_after(folder, write_checkpoint),
+            (folder / "notes.txt").write_text("mine"),
+        ),
+        *(True, SETTINGS, FileExistsError, r"contains notes\.txt"),
+    ),
+    "a run of other settings": (
+        lambda folder: fails_after(folder, write_checkpoint),
+        *(True, OTHER, ValueError, DIFFERENCE),
+    ),
+    "damaged settings": (
+        lambda folder: (folder / "settings.json").write_text("[1"),
+        *(True, SETTINGS, ValueError, r"settings\.json is damaged.*train again"),
+    ),
+    **{
+        f"{name} that is a {kind}": (
+            partial(put_in_place_of, name, kind),
+            *(True, SETTINGS, NotADirectoryError, f"{name} is not a folder, or a link"),
+        )
+        for name, kind in (
+            *(("checkpoints", "file"), ("stage1", "dangling link")),
+            *(("teacher", "file"), ("logs/train", "dangling link")),
+        )
+    },
+}
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoints", "stage1", "teacher", "logs", "logs/train", "logs/monitors"]
-)
-@pytest.mark.parametrize("kind", ["file", "dangling"])
-def test_folders_of_a_run_that_are_none(name: str, kind: str, tmp_path: Path):
-    place = tmp_path / name
-    fails_after(tmp_path, write_checkpoint)
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(exist_ok=True)
-    if kind == "file":
-        place.write_bytes(b"")
-    else:
-        place.symlink_to("gone")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_there_is_not_touched(name: str, tmp_path: Path):
+    prepare, resume, settings, error, sentence = REFUSED[name]
+    prepare(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with (
-        pytest.raises(
-            NotADirectoryError, match=f"{name} is not a folder, or a link to"
-        ),
-        lock_run_folder(tmp_path, SETTINGS, resume=True),
+        pytest.raises(error, match=sentence),
+        lock_run_folder(tmp_path, settings, resume),
     ):
         pytest.fail("claimed")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_is_no_folder_and_a_finished_run_has_its_settings(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(NotADirectoryError, match="file is a file"),
+        lock_run_folder(tmp_path / "file", SETTINGS, resume=True),
+    ):
+        pytest.fail("claimed")
+    training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
+    with pytest.raises(ValueError, match=DIFFERENCE):
+        is_finished(tmp_path, OTHER)
 
 
 def test_epochs_kept(tmp_path: Path):
@@ -118,75 +161,6 @@ def test_epochs_kept(tmp_path: Path):
     within.touch()
     assert training.epochs_kept(tmp_path / "two") == 1
     assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
-
-
-def test_what_is_there_is_not_overwritten(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with (
-        pytest.raises(FileExistsError, match="is not empty.*, or delete it"),
-        lock_run_folder(tmp_path, SETTINGS),
-    ):
-        pytest.fail("claimed")
-    with (
-        pytest.raises(FileExistsError, match=r"contains notes\.txt, so it is not the"),
-        lock_run_folder(tmp_path, SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")
-    with (
-        pytest.raises(NotADirectoryError, match=r"notes\.txt is a file"),
-        lock_run_folder(tmp_path / "notes.txt", SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_a_model_alone_is_no_run(tmp_path: Path):
-    (tmp_path / "model.keras").write_bytes(b"mine")
-    with (
-        pytest.raises(FileExistsError, match=r"contains model\.keras, so it is not"),
-        lock_run_folder(tmp_path, SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")
-    assert contents(tmp_path) == {"model.keras"}
-
-
-def test_foreign_files_in_an_unfinished_run_are_not_touched(tmp_path: Path):
-    fails_after(tmp_path, write_checkpoint)
-    (tmp_path / "notes.txt").write_text("mine")
-    before = contents(tmp_path)
-    with (
-        pytest.raises(FileExistsError, match=r"contains notes\.txt"),
-        lock_run_folder(tmp_path, SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")
-    assert contents(tmp_path) == before
-
-
-def test_an_unfinished_run_has_to_be_resumed(tmp_path: Path):
-    fails_after(tmp_path, write_checkpoint)
-    with (
-        pytest.raises(FileExistsError, match=r"resume it by --resume \(resume="),
-        lock_run_folder(tmp_path, SETTINGS),
-    ):
-        pytest.fail("claimed")
-
-
-@pytest.mark.parametrize("finished", [False, True])
-def test_other_settings_are_named(finished: bool, tmp_path: Path):
-    if finished:
-        training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
-    else:
-        fails_after(tmp_path, write_checkpoint)
-    before = contents(tmp_path)
-    other = SETTINGS | {"epochs": 3, "limit": 64}
-    message = r"a run with epochs=2, limit=None, but epochs=3, limit=64 was given"
-    with pytest.raises(ValueError, match=message):
-        if finished:
-            is_finished(tmp_path, other)
-        else:
-            with lock_run_folder(tmp_path, other, resume=True):
-                pytest.fail("claimed")
-    assert contents(tmp_path) == before
 
 
 def test_killed_before_anything_was_written(tmp_path: Path):
@@ -205,13 +179,3 @@ def test_killed_while_it_cleared_up(tmp_path: Path):
     training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
     assert is_finished(tmp_path, SETTINGS)
     assert contents(tmp_path) == {"history.csv", "run.json"}
-
-
-def test_damaged_settings_get_a_sentence(tmp_path: Path):
-    fails_after(tmp_path, write_checkpoint)
-    (tmp_path / "settings.json").write_text("[1")
-    with (
-        pytest.raises(ValueError, match=r"settings\.json is damaged.*train again"),
-        lock_run_folder(tmp_path, SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")

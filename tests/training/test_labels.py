@@ -101,33 +101,3 @@ def test_weights_of_classes(tmp_path):
     )
     plain.build()
     assert plain.model._class_weights is None
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"label_smoothing": 1.0}, r"label_smoothing=1.0 is outside \[0, 1\)"),
-        ({"mixup": -0.1}, r"mixup=-0.1 is outside \[0, 1e4\]"),
-        (
-            {"label_smoothing": 0.1, "teacher": "train"},
-            "label_smoothing=0.1 changes labels, but teacher='train' takes their",
-        ),
-        ({"holdout": 0.0}, r"holdout=0.0 is outside \(0, 1\)"),
-        ({"augment": "blur"}, "augment must be one of none.*; got 'blur'"),
-        ({"image_size": (32,)}, r"image_size=\(32,\) is not a pair"),
-    ],
-)
-def test_settings_of_images(wrong: dict, sentence: str):
-    with pytest.raises(ValueError, match=sentence):
-        training.RunSettings(**wrong)
-
-
-def test_names_of_folders_are_absolute(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "digits").mkdir()
-    for name, path in (("./digits", "digits"), ("a/b", "a/b"), ("../x", "../x")):
-        settings = training.RunSettings(dataset=name)
-        assert settings.dataset == str((tmp_path / path).resolve())
-    assert training.RunSettings(dataset="digits").dataset == "digits"
-    with pytest.raises(TypeError, match="dataset=3 is neither a name nor a path."):
-        training.RunSettings(dataset=3)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from larq_nobn import training
 from larq_nobn.training.folder import _lock
 from larq_nobn.training.folder._lock import RunInUse, check_not_in_use, locked
 from larq_nobn.training.folder._run_folder import lock_run_folder
@@ -115,26 +114,15 @@ def test_where_files_cannot_be_locked(
     assert f"Cannot lock {tmp_path} (No locks av" in caplog.text
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_run_in_use_is_not_touched(resume: bool, tmp_path: Path):
+def test_a_run_in_use_is_not_touched(tmp_path: Path):
     folder = tmp_path / "run"
     with lock_run_folder(folder, {"seed": 1}):
         (folder / ".partial-a.npz").touch()
         before = {path.name for path in folder.iterdir()}
         with (
             pytest.raises(RunInUse, match=r"run is in use: process"),
-            lock_run_folder(folder, {"seed": 1}, resume),
+            lock_run_folder(folder, {"seed": 1}, resume=True),
         ):
             pytest.fail("claimed")
         assert {path.name for path in folder.iterdir()} == before
     assert list(folder.iterdir()) == []
-
-
-def test_training_is_rejected_in_a_sentence(
-    tiny_settings: training.RunSettings, tmp_path: Path
-):
-    with another_process(tmp_path) as (process, _):
-        with pytest.raises(FileExistsError) as caught:
-            training.train(tiny_settings, tmp_path, resume=True)
-        assert str(caught.value) == in_use(tmp_path, process.pid)
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]

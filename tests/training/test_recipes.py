@@ -15,7 +15,7 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph import ModelError, is_binary
 from larq_nobn.models._normalizations import NORMALIZATIONS
-from larq_nobn.training import RECIPES, Recipe, RunSettings
+from larq_nobn.training import RECIPES, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (
     KERNELS,
@@ -39,62 +39,54 @@ def with_batch_norm():
     return small_network(normalization="batch_norm")
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_makes_settings_that_can_be_written_and_read(name: str):
-    settings = RunSettings.from_recipe(name, normalization=_fitting(name))
-    assert settings.recipe == name
-    for field in ("epochs", "batch_size", "learning_rate", "clip_factor", "stages"):
-        assert getattr(settings, field) == getattr(RECIPES[name], field)
-
-
-def _fitting(name: str) -> str:
-    return "nobn" if RECIPES[name].kernel is None else "batch_norm"
-
-
-# The others are one of these with further epochs, or with a part before it.
+# The other recipes are one of these with further epochs, or with a part before it.
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
-    "name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus", "bayesian"]
-)
-def test_recipes_train(name: str, tmp_path):
-    settings = RunSettings.from_recipe(
-        name, normalization=_fitting(name), dataset="digits", width=4, blocks=(1,)
-    )
-    one = {"epochs": 1, "warmup_epochs": 0, "stages": 1, "batch_size": 32, "limit": 32}
-    run = nobn.training.train(replace(settings, **one), tmp_path / "run")
-    assert 0 < run.record["metrics"]["loss"] < 10
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize(
-    "chosen",
+    "name, chosen",
     [
-        {"kernel": "biper"},
-        {"network": {"estimator": "progressive_sign"}},
-        {"late_penalty": 1e-3},
+        ("ab_cifar", {}),
+        ("recu_cifar", {}),
+        ("bnn_plus", {}),
+        ("bayesian", {}),
+        ("nobn", {"kernel": "biper", "network": {"estimator": "progressive_sign"}}),
     ],
-    ids=str,
 )
-def test_what_may_be_added_to_a_recipe_trains(chosen: dict, tmp_path):
+def test_recipes_train(name: str, chosen: dict, tmp_path):
     settings = RunSettings.from_recipe(
-        "nobn", dataset="digits", width=4, blocks=(1,), limit=32, **chosen
+        name, dataset="digits", width=4, blocks=(1,), **chosen
     )
-    short = replace(settings, epochs=2, batch_size=16)
-    run = nobn.training.train(short, tmp_path / "run")
+    short = {"epochs": 1, "warmup_epochs": 0, "stages": 1, "batch_size": 16}
+    run = nobn.training.train(replace(settings, **short, limit=32), tmp_path / "run")
     assert 0 < run.record["metrics"]["loss"] < 10
     again = nobn.training.load_run(run.folder).model
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
     np.testing.assert_array_equal(again(x), run.model(x))
 
 
-@pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
-def test_every_recipe_of_nobn_fits_every_network(model: str):
-    for name, recipe in RECIPES.items():
-        if recipe.kernel is None:
-            settings = RunSettings.from_recipe(name, model=model)
-            assert settings.network.items() <= recipe.network.items()
+def test_recipes_fit_every_network_and_calibrate_what_they_can():
+    # By hand: whose signs or activations have shifts, and what looks at the batch.
+    shifted = ["none", "nobn", "filter_response", "proxy", "group", "evonorm"]
+    shifted.append("dynamic_tanh")
+    for model in nobn.models.BUILDERS:
+        for name, recipe in RECIPES.items():
+            if recipe.kernel is None:
+                settings = RunSettings.from_recipe(name, model=model)
+                assert settings.network.items() <= recipe.network.items()
+        calibrated = [
+            name
+            for name in nobn.models.NORMALIZATIONS
+            if RunSettings.from_recipe(
+                "nobn", model=model, normalization=name
+            ).calibrate
+        ]
+        expected = shifted if model.startswith("ReActNet") else ["nobn"]
+        assert sorted(calibrated) == sorted(expected), model
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    nobn.calibrate(small_network(normalization="none"), images)
+    other = nobn.models.BiRealNet18((8, 8, 1), 10, "none", **SMALL)
+    with pytest.raises(ModelError, match="no shift, gain or bias"):
+        nobn.calibrate(other, images)
 
 
 def test_the_recipe_follows_the_normalization():
@@ -104,44 +96,15 @@ def test_the_recipe_follows_the_normalization():
         assert (settings.recipe, settings.normalization) == (normalization,) * 2
         assert RunSettings.from_recipe(normalization) == settings
     assert RunSettings.from_recipe("none", normalization="proxy").recipe == "none"
-    with pytest.raises(
-        ValueError, match="normalization must be one of .*; got 'small'"
-    ):
-        RunSettings.from_recipe(normalization="small")
 
 
-@pytest.mark.parametrize("name", ["ab_cifar", "group"])
-def test_borders_of_a_recipe_are_left_out_where_crops_have_none(name: str):
+def test_borders_of_a_recipe_are_left_out_where_crops_have_none():
+    name = "group"
     assert RECIPES[name].reflect and RunSettings.from_recipe(name).reflect
     assert not RunSettings.from_recipe(name, dataset="imagenet").reflect
     assert not RunSettings.from_recipe(name, reflect=False).reflect
     chosen = RunSettings.from_recipe(name, dataset="imagenet", reflect=True)
     assert chosen.reflect  # which reading the images then rejects
-
-
-# By hand: whose signs or activations have shifts, and what looks at the batch.
-@pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
-def test_a_recipe_calibrates_what_it_can(model: str):
-    calibrated = [
-        name
-        for name in nobn.models.NORMALIZATIONS
-        if RunSettings.from_recipe("nobn", model=model, normalization=name).calibrate
-    ]
-    shifted = ["none", "nobn", "filter_response", "proxy", "group", "evonorm"]
-    shifted.append("dynamic_tanh")
-    wanted = shifted if model.startswith("ReActNet") else ["nobn"]
-    assert sorted(calibrated) == sorted(wanted)
-
-
-@pytest.mark.parametrize("model", ["ReActNet18", "BiRealNet18", "ResNet20", "VGGSmall"])
-def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
-    network = nobn.models.BUILDERS[model]((32, 32, 3), 10, "none", width=4)
-    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
-    if model == "ReActNet18":
-        nobn.calibrate(network, images)
-    else:
-        with pytest.raises(ModelError, match="no shift, gain or bias"):
-            nobn.calibrate(network, images)
 
 
 def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
@@ -253,94 +216,6 @@ def test_what_is_chosen_goes_before_the_recipe():
     assert RECIPES["nobn"].network["alpha"] == 0.5
 
 
-def test_plain_settings_are_the_plain_recipe():
-    assert RunSettings() == RunSettings.from_recipe("plain")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"optimizer": "lion"}, "optimizer must be one of adam, sgd.*; got 'lion'"),
-        ({"schedule": "step"}, "schedule must be one of .*; got 'step'"),
-        ({"beta_2": 1.0}, r"beta_2=1.0 is outside \[0, 1\)"),
-        ({"momentum": -0.1}, r"momentum=-0.1 is outside \[0, 1\)"),
-        ({"weight_decay": -1.0}, "weight_decay=-1.0 is outside"),
-        ({"shift_multiplier": 0.0}, "shift_multiplier=0.0 is outside"),
-        ({"latent_scale": 0.0}, "latent_scale=0.0 is outside"),
-        ({"stages": 3}, "stages=3 is above 2"),
-        ({"natural_learning_rate": 0}, "natural_learning_rate=0 is outside"),
-        ({"prior_weight": -1}, "prior_weight=-1 is outside"),
-        ({"temperature": 0}, "temperature=0 is outside"),
-        (
-            {"kernel": "biper", "late_penalty": 1e-5},
-            "late_penalty=1e-05 pulls .*, but those of kernel='biper' do not",
-        ),
-        (
-            {"kernel": "biper", "stages": 2},
-            "stages=2 does not go with kernel='biper'",
-        ),
-        (
-            {"kernel": "bernoulli_sign", "weight_decay": 0.1},
-            "weight_decay=0.1 would be .* Use prior_weight in its place",
-        ),
-        ({"accumulate": 0}, "accumulate=0 is below 1"),
-        ({"accumulate": 3}, "accumulate=3 does not divide batch_size=128"),
-        ({"warmup_epochs": 2}, "warmup_epochs=2 needs the schedule 'cosine'"),
-        (
-            {"warmup_epochs": 20, "schedule": "cosine"},
-            "warmup_epochs=20 leaves nothing of epochs=20",
-        ),
-        (
-            {"latent_initializer": "ones"},
-            "latent_initializer must be one of glorot_uniform, he_n.*; got 'ones'",
-        ),
-        ({"kernel": "ternary"}, "kernel must be one of .*recu.*; got 'ternary'"),
-    ],
-)
-def test_recipes_outside_what_is_allowed(wrong: dict, sentence: str):
-    with pytest.raises(ValueError, match=sentence):
-        Recipe(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"network": {"beta": 1}}, "'beta', which ReActNet18 does not know. .*alpha"),
-        ({"kernel": "recu"}, "kernel='recu' needs a normalization"),
-        (
-            {"calibrate": True, "normalization": "kalman"},
-            "calibrate=True finds nothing to set in ReActNet18 with "
-            "normalization='kalman'",
-        ),
-        (
-            {"calibrate": True, "normalization": "group", "model": "VGGSmall"},
-            "calibrate=True finds nothing to set in VGGSmall",
-        ),
-        (
-            {"standardize_activations": True, "normalization": "kalman"},
-            "standardize_activations=True does not apply to normalization='kalman'",
-        ),
-        ({"recipe": "best"}, "recipe must be one of .*two_stage.*; got 'best'"),
-    ],
-)
-def test_recipes_that_do_not_fit_the_network(wrong: dict, sentence: str):
-    with pytest.raises(ValueError, match=sentence):
-        RunSettings(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"calibrate": 1}, "calibrate=1 is neither True nor False"),
-        ({"network": "alpha"}, "network='alpha' is not a mapping"),
-        ({"stages": 1.5}, "stages=1.5 is not a whole number"),
-    ],
-)
-def test_recipes_of_the_wrong_type(wrong: dict, sentence: str):
-    with pytest.raises(TypeError, match=sentence):
-        Recipe(**wrong)
-
-
 def test_linear_schedule():
     rates = [
         float(schedule_for(RunSettings(epochs=4, learning_rate=0.1), 10)(step))
@@ -412,20 +287,17 @@ def test_networks_without_shifts_have_no_groups():
     assert type(optimizer.inner_optimizer).__name__ == "Adam"
 
 
-@pytest.mark.parametrize("name", sorted(KERNELS))
-def test_every_kernel_takes_the_place_of_the_binary_ones(name: str, with_batch_norm):
-    network = with_kernels(with_batch_norm, name, 0.0)
-    kinds = {
-        layer.name: type(layer.kernel_quantizer).__name__
-        for layer in network.layers
-        if isinstance(layer, lq.layers.QuantConv2D)
-    }
-    assert kinds.pop("stem_conv") == "NoneType"
-    assert set(kinds.values()) == {type(KERNELS[name]()).__name__}
-    quantizers = [
-        layer.kernel_quantizer for layer in network.layers if layer.name in kinds
-    ]
-    assert len({id(each) for each in quantizers}) == len(quantizers) == 3
+def test_every_kernel_takes_the_place_of_the_binary_ones(with_batch_norm):
+    for name, make in KERNELS.items():
+        network = with_kernels(with_batch_norm, name, 0.0)
+        quantizers = {
+            layer.name: layer.kernel_quantizer
+            for layer in network.layers
+            if isinstance(layer, lq.layers.QuantConv2D)
+        }
+        assert quantizers.pop("stem_conv") is None
+        assert set(map(type, quantizers.values())) == {type(make())}
+        assert len(set(map(id, quantizers.values()))) == len(quantizers) == 3
 
 
 def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
@@ -442,8 +314,8 @@ def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
         np.testing.assert_allclose(gradient, 0.01 * latent.numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["recu_cifar", "bnn_plus", "bayesian"])
-def test_a_recipe_of_a_kernel_is_for_batch_norm(name: str):
+def test_a_recipe_of_a_kernel_is_for_batch_norm():
+    name = "bnn_plus"
     assert RunSettings.from_recipe(name).normalization == "batch_norm"
     chosen = RunSettings.from_recipe(name, normalization="group")
     assert chosen.normalization == "group"
@@ -459,7 +331,7 @@ def as_by(recipe: str, **chosen) -> keras.Model:
     return build_network(settings, nobn.data.open_dataset("digits").info)
 
 
-@pytest.mark.parametrize("model", ["ResNet20", "ReActNet18", "XNORNet18"])
+@pytest.mark.parametrize("model", ["ReActNet18", "XNORNet18"])
 def test_the_recipe_of_recu_is_that_of_its_code(model: str):
     network = as_by("recu_cifar", model=model)
     signs = [
@@ -486,7 +358,7 @@ def test_the_recipe_of_recu_is_that_of_its_code(model: str):
 
 
 def test_standardized_activations_change_nothing_but_gradients():
-    chosen = {"model": "ResNet20", "normalization": "batch_norm"}
+    chosen = {"model": "BiRealNet18", "normalization": "batch_norm"}
     with_it, without = (
         as_by("plain", standardize_activations=each, **chosen) for each in (True, False)
     )
@@ -537,9 +409,7 @@ def test_the_recipe_of_add_and_bit_is_that_of_its_code():
     }
 
 
-@pytest.mark.parametrize(
-    "recipe, each", [("vita_cifar", True), ("ab_cifar", True), ("plain", False)]
-)
+@pytest.mark.parametrize("recipe, each", [("vita_cifar", True), ("plain", False)])
 def test_gains_are_clipped_as_published(recipe: str, each: bool):
     """Of four channels one has a large gradient, of 1 where its gain is 1."""
     network = small_network()

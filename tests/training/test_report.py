@@ -55,13 +55,6 @@ def test_statistics_over_the_seeds(tmp_path: Path):
     assert row == [*["3", "60.0", "(40.0", "to", "80.0)", "2", "(60.0)", "3.9"]]
 
 
-def test_one_seed_has_no_spread(tmp_path: Path):
-    comparison = training.report(leave_seeds(tmp_path, PLAIN, CURVES[:1]))
-    (group,) = comparison.to_dict()["groups"]
-    assert group["metrics"]["val_accuracy"]["std"] is None
-    assert "40.0" in str(comparison) and "40.0 (40.0" not in str(comparison)
-
-
 def test_the_json_is_whole_and_plain(tmp_path: Path):
     runs = leave_seeds(tmp_path, PLAIN, CURVES)
     leave_run(runs[0], PLAIN, CURVES[0], val_loss=float("nan"), accuracy=0.5)
@@ -138,16 +131,40 @@ def test_data_sets_never_compete(tmp_path: Path):
     assert all(group.best for group in comparison.groups)
 
 
-def test_zero_with_and_without_a_point_is_one_setting(tmp_path: Path):
-    leave_run(tmp_path / "a", replace(PLAIN, clip_factor=0), [0.5])
-    leave_run(tmp_path / "b", replace(PLAIN, clip_factor=0.0, seed=1), [0.7])
-    assert len(training.report([tmp_path / "a", tmp_path / "b"]).groups) == 1
+def test_which_runs_are_one_group(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Zero with and without a point; wherever the images lie."""
+    free = replace(PLAIN, clip_factor=0)
+    leave_run(tmp_path / "a", free, [0.5])
+    leave_run(tmp_path / "b", replace(free, clip_factor=0.0, seed=1), [0.7])
+    leave_run(tmp_path / "c", replace(free, data_dir="elsewhere", seed=2), [0.7])
+    # A folder that comes twice counts once.
+    runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "b" / ".." / "a"]
+    (group,) = training.report(runs).groups
+    assert len(group.outcomes) == 3 and caplog.text == ""
+    leave_run(tmp_path / "d", free, [0.5])
+    training.report([tmp_path / "a", tmp_path / "d"])
+    same = f"{tmp_path / 'a'} and {tmp_path / 'd'} have the same settings"
+    assert same in caplog.text
+    # One seed has no spread.
+    one = training.report([tmp_path / "b"])
+    (group,) = one.to_dict()["groups"]
+    assert group["metrics"]["val_accuracy"]["std"] is None
+    assert "70.0" in str(one) and "70.0 (70.0" not in str(one)
 
 
-def test_where_the_images_lie_makes_no_difference(tmp_path: Path):
-    leave_run(tmp_path / "a", PLAIN, [0.5])
-    leave_run(tmp_path / "b", replace(PLAIN, data_dir="elsewhere", seed=1), [0.7])
-    assert len(training.report([tmp_path / "a", tmp_path / "b"]).groups) == 1
+def test_what_cannot_be_reported(tmp_path: Path):
+    (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
+    with pytest.raises(ValueError, match="by=colour has 'colour', which is no setting"):
+        training.report([run], ["colour"])
+    with pytest.raises(ValueError, match="by=seed,seed has 'seed', .* or comes twice"):
+        training.report([run], ["seed", "seed"])
+    for runs, sentence in (
+        ([tmp_path], "contains no finished run"),
+        ([tmp_path / "gone"], "gone does not exist"),
+        ([], "An empty list contains no finished run"),
+    ):
+        with pytest.raises(FileNotFoundError, match=sentence):
+            training.report(runs)
 
 
 def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
@@ -193,60 +210,11 @@ def test_what_is_no_finished_run_is_named_and_left_out(
     assert message.endswith(f"{tmp_path / 'compare.json'}, {runs[1]}.")
 
 
-def test_a_folder_that_comes_twice_counts_once(tmp_path: Path):
-    (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
-    assert len(training.report([run, run / ".." / run.name]).outcomes) == 1
-
-
-def test_the_same_run_in_two_folders_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    leave_run(tmp_path / "a", PLAIN, [0.5])
-    leave_run(tmp_path / "b", PLAIN, [0.5])
-    training.report([tmp_path / "a", tmp_path / "b"])
-    assert (
-        f"{tmp_path / 'a'} and {tmp_path / 'b'} have the same settings" in caplog.text
-    )
-
-
-@pytest.mark.parametrize(
-    ("by", "sentence"),
-    [
-        (["colour"], "by=colour has 'colour', which is no setting"),
-        (
-            ["seed", "seed"],
-            "by=seed,seed has 'seed', which is no setting, or comes twice",
-        ),
-    ],
-)
-def test_by_what_is_no_setting(by: list[str], sentence: str, tmp_path: Path):
-    (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
-    with pytest.raises(ValueError, match=sentence):
-        training.report([run], by)
-
-
-def test_there_has_to_be_a_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="contains no finished run"):
-        training.report([tmp_path])
-    with pytest.raises(FileNotFoundError, match="gone does not exist"):
-        training.report([tmp_path / "gone"])
-    with pytest.raises(
-        FileNotFoundError, match="An empty list contains no finished run"
-    ):
-        training.report([])
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("run.json", "{"),
-        ("run.json", "[]"),
-        ("run.json", "{}"),
-        ("run.json", '{"settings": 3, "metrics": {}, "versions": {}}'),
         ("run.json", '{"settings": {}, "metrics": {}, "versions": {}}'),
-        ("history.csv", ""),
         ("history.csv", "epoch,val_accuracy,seconds\n1,high,2\n"),
-        ("history.csv", "epoch,val_accuracy,seconds\n1,nan,2\n"),
         ("history.csv", "epoch,val_accuracy\n1,0.5\n"),
     ],
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn import training
 from larq_nobn.training import Comparison, Outcome, RunSettings
 from larq_nobn.training.comparison._report import COLOURS, draw_groups, plain_settings
 from matplotlib.figure import Figure
@@ -46,6 +44,8 @@ def drawn(comparison: Comparison) -> Figure:
 
 def test_a_mean_line_in_a_band_from_lowest_to_highest():
     axes = drawn(Comparison(outcomes(PLAIN))).axes[0]
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["nobn"]
     (line,) = axes.lines
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
     np.testing.assert_allclose(line.get_ydata(), 100 * CURVES.mean(0))
@@ -82,8 +82,8 @@ def test_more_lines_than_colours_are_dashed():
     assert len({colour for colour, _ in looks}) == len(COLOURS)
 
 
-@pytest.mark.parametrize("groups", [7, 30])
-def test_a_legend_is_not_cut_off(groups: int):
+def test_a_legend_is_not_cut_off():
+    groups = 30
     cells = [
         replace(PLAIN, width=width, clip_factor=width / 1000, temperature=width / 100)
         for width in range(1, groups + 1)
@@ -118,11 +118,6 @@ def test_colours_differ_for_colour_blind_readers_too():
     assert min(apart) > 0.08
 
 
-def test_a_lonely_group_is_named_by_its_normalization():
-    (legend,) = drawn(Comparison(outcomes(PLAIN))).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["nobn"]
-
-
 def test_what_has_no_result_is_not_drawn(tmp_path: Path):
     failed = Outcome("run-9", plain_settings(of("none", 2)), failure="It diverged.")
     Comparison([failed, *outcomes(PLAIN)]).draw(tmp_path / "runs.png")
@@ -146,10 +141,3 @@ def test_names_and_places_that_are_none(tmp_path: Path):
         comparison.draw(tmp_path / "runs.jpg")
     with pytest.raises(OSError, match="cannot be written"):
         comparison.draw(tmp_path / "nowhere" / "runs.png")
-
-
-def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for missing in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match="because matplotlib is not installed"):
-        training.Comparison(outcomes(PLAIN)).draw(tmp_path / "runs.png")

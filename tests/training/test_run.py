@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import platform
 import sys
 from dataclasses import replace
@@ -18,7 +17,10 @@ from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.training._callbacks import HistoryWriter
+from larq_nobn.training.folder import _run_folder
 from training.runs import step_by_step
+
+DRAW_CURVES = _run_folder.draw_curves
 
 
 def test_the_folder_contains_what_it_should(tiny_run: training.Run):
@@ -68,6 +70,7 @@ def test_run_json_says_how_to_do_it_again(
     last = tiny_run.history[-1]
     tested = {f"test_{name}": last[f"val_{name}"] for name in ("loss", "accuracy")}
     known = {**last, **tested}
+    assert record["history_split"] == "test"  # there is no other
     assert record["metrics"] == {name: known[name] for name in record["metrics"]}
     assert len(record["seconds_per_epoch"]) == 2
     assert record["preprocessing"]["image_shape"] == [8, 8, 1]
@@ -82,18 +85,12 @@ def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
     assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        {"kernel": "bnn_plus", "normalization": "batch_norm"},
-        {"weight_decay": 0.1, "label_smoothing": 0.1, "accumulate": 2},
-    ],
-    ids=["kernel", "weight decay"],
-)
 def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
-    tiny_settings: training.RunSettings, tmp_path: Path, way: dict
+    tiny_settings: training.RunSettings, tmp_path: Path
 ):
-    settings = replace(tiny_settings, epochs=1, limit=64, calibrate=False, **way)
+    way = {"kernel": "bnn_plus", "normalization": "batch_norm", "weight_decay": 0.1}
+    way |= {"label_smoothing": 0.1, "accumulate": 2}
+    settings = replace(tiny_settings, epochs=1, limit=64, **way)
     with step_by_step():
         run = training.train(settings, tmp_path / "run")
     images = data.load("digits", "test", 32, limit=64)
@@ -118,32 +115,29 @@ def test_rows_from_before_there_was_a_penalty_are_kept(tmp_path: Path):
     assert (second["loss"], second["penalty"]) == ("2.0", "0.25")
 
 
-@pytest.fixture(scope="module")
-def bare(
-    tiny_settings: training.RunSettings, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[training.Run, list[str]]:
-    """A run without clipping, matplotlib and TensorBoard, and what it complained of."""
-    said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())
-    logger = logging.getLogger("larq_nobn")
-    logger.addHandler(handler)
-    settings = replace(tiny_settings, epochs=1, limit=64, clip_factor=0)
-    try:
-        with step_by_step(), pytest.MonkeyPatch.context() as patch:
-            for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
-                patch.setitem(sys.modules, missing, None)
-            run = training.train(settings, tmp_path_factory.mktemp("bare") / "run")
-    finally:
-        logger.removeHandler(handler)
-    return run, said
-
-
 @pytest.mark.slow
-def test_adam_with_clipping_and_without(
-    tiny_run: training.Run, bare: tuple[training.Run, list[str]]
+def test_without_matplotlib_and_tensorboard_a_sentence_each(
+    tiny_run: training.Run,
+    tiny_settings: training.RunSettings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ):
-    clipped, free = (run.model.optimizer for run in (tiny_run, bare[0]))
+    settings = replace(tiny_settings, epochs=1, limit=64, clip_factor=0)
+    with step_by_step(), pytest.MonkeyPatch.context() as patch:
+        for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
+            patch.setitem(sys.modules, missing, None)
+        patch.setattr(_run_folder, "draw_curves", DRAW_CURVES)
+        run = training.train(settings, tmp_path / "run")
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {"model.keras", "history.csv", "run.json"}
+    said = [
+        record.getMessage() for record in caplog.records if record.name == "larq_nobn"
+    ]
+    assert [sentence.split(". ")[0] for sentence in said] == [
+        "logs/ is left out because TensorBoard is not installed",
+        "curves.png is left out because matplotlib is not installed",
+    ]
+    clipped, free = tiny_run.model.optimizer, run.model.optimizer
     assert isinstance(clipped, AdaptiveGradientClipping)
     assert clipped.get_config()["clip_factor"] == 0.02
     assert type(free) is keras.optimizers.Adam
@@ -151,55 +145,15 @@ def test_adam_with_clipping_and_without(
     assert float(free.learning_rate) == pytest.approx(0.5e-3, rel=1e-6)
 
 
-def test_an_output_that_is_not_empty_is_rejected(
+def test_what_cannot_start_leaves_nothing(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=f"{tmp_path} is not empty"):
-        training.train(tiny_settings, tmp_path)
-    with pytest.raises(NotADirectoryError, match="notes.txt is a file"):
-        training.train(tiny_settings, tmp_path / "notes.txt")
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-class _Interruption(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        raise KeyboardInterrupt
-
-
-@pytest.mark.usefixtures("little_network")
-def test_an_interrupted_run_is_resumed(
-    tiny_settings: training.RunSettings, tmp_path: Path
-):
-    settings, folder = replace(tiny_settings, limit=32), tmp_path / "deep" / "run"
-    with pytest.raises(KeyboardInterrupt):
-        training.train(settings, folder, _Interruption())
-    assert training.epochs_kept(folder) is None
-    with pytest.raises(FileExistsError, match="or resume it by --resume"):
-        training.train(settings, folder)
-    assert len(training.train(settings, folder, resume=True).history) == 2
-
-
-def test_a_network_that_does_not_fit_leaves_nothing(
-    tiny_settings: training.RunSettings, tmp_path: Path
-):
-    settings = replace(tiny_settings, blocks=(1, 1, 1, 1, 1))
-    with pytest.raises(ValueError, match="is too small for"):
-        training.train(settings, tmp_path / "run")
+    too_deep = replace(tiny_settings, blocks=(1, 1, 1, 1, 1))
+    for settings, options, message in (
+        (too_deep, {}, "is too small for"),
+        (tiny_settings, {"strategy": "tpu"}, "strategy must be one of n.*; got 'tpu'"),
+        (tiny_settings, {"checkpoint_steps": 0}, "steps=0 is below 1. Leave it out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            training.train(settings, tmp_path / "run", **options)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_without_matplotlib_and_tensorboard_a_sentence_each(
-    bare: tuple[training.Run, list[str]],
-):
-    run, said = bare
-    assert {path.name for path in run.folder.iterdir()} == {
-        "model.keras",
-        "history.csv",
-        "run.json",
-    }
-    assert [sentence.split(". ")[0] for sentence in said] == [
-        "logs/ is left out because TensorBoard is not installed",
-        "curves.png is left out because matplotlib is not installed",
-    ]

@@ -52,18 +52,12 @@ def handlers() -> list[object]:
 
 
 @pytest.mark.parametrize("number", list(RAISES))
-def test_a_signal_ends_what_is_inside(number: int):
-    before = handlers()
+def test_a_signal_ends_what_is_inside_and_a_lost_one_is_raised_after_the_batch(
+    number: int, monkeypatch: pytest.MonkeyPatch
+):
     with pytest.raises(RAISES[number]), stoppable():
         signal.raise_signal(number)
         pytest.fail("nothing was raised")
-    assert handlers() == before
-
-
-@pytest.mark.parametrize("number", list(RAISES))
-def test_a_lost_one_is_raised_after_the_batch(
-    number: int, monkeypatch: pytest.MonkeyPatch
-):
     ignored: list[type] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda found: ignored.append(found.exc_type)
@@ -77,10 +71,7 @@ def test_a_lost_one_is_raised_after_the_batch(
     with pytest.raises(RAISES[number]):
         check.on_test_batch_end(0)
     assert handlers() == before
-
-
-def test_a_terminated_script_ends_with_143():
-    assert issubclass(training.Terminated, SystemExit)
+    assert issubclass(training.Terminated, SystemExit)  # scripts end with it
     assert training.Terminated().code == 143
 
 

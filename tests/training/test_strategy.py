@@ -44,12 +44,6 @@ def test_one_device_is_left_as_it_is():
     check_shares(strategy, 7, 7)
 
 
-def test_an_unknown_strategy(tiny_settings: training.RunSettings, tmp_path: Path):
-    with pytest.raises(ValueError, match="strategy must be one of n.*; got 'tpu'"):
-        training.train(tiny_settings, tmp_path / "run", strategy="tpu")
-    assert list(tmp_path.iterdir()) == []
-
-
 def described(kind: str, index: int, *workers: str) -> str:
     task = {"type": kind, "index": index}
     return json.dumps({"cluster": {"worker": workers}, "task": task})
@@ -60,19 +54,13 @@ def described(kind: str, index: int, *workers: str) -> str:
     [
         (None, "TF_CONFIG, which is not set. Set it to something like {"),
         ("{", "TF_CONFIG={ does not describe a cluster.*Expecting"),
-        ("[]", r"TF_CONFIG=\[\] does not describe a cluster"),
         ('{"cluster": {}}', "KeyError: 'task'"),
         (described("worker", 1, "a:1"), "IndexError: list index out of range"),
         (described("worker", -1, "a:1"), "IndexError: index -1 is below 0"),
-        (described("chief", 0, "a:1"), "KeyError: 'chief'"),
         (described("worker", 0, "localhost"), "'localhost' is no host:port"),
-        ('{"cluster": [["a:1"]], "task": {"type": 0, "index": 0}}', "AttributeError: "),
         ("[" * 3000, "does not describe a cluster.*RecursionError"),
     ],
-    ids=[
-        *("unset", "no JSON", "a list", "no task", "high", "low", "other", "no port"),
-        *("no jobs", "deep"),
-    ],
+    ids=["unset", "no JSON", "no task", "high", "low", "no port", "deep"],
 )
 def test_a_cluster_that_is_not_described(
     config: str | None, message: str, monkeypatch: pytest.MonkeyPatch
@@ -177,11 +165,9 @@ def test_an_address_that_is_not_its_own():
             wait_for_workers(config, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_wait(number: int):
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
-    begin = {signal.SIGTERM: training.Terminated, signal.SIGINT: KeyboardInterrupt}
-    with pytest.raises(begin[number]), stoppable():
+def test_a_signal_ends_the_wait():
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    with pytest.raises(training.Terminated), stoppable():
         timer.start()
         wait_for_workers(config_of(1, free_ports(2)), 60)
     timer.join()
@@ -204,16 +190,15 @@ from larq_nobn.training import _stopping
 _stopping.SECONDS_OF_GRACE = 0.5
 lock, native = ctypes.create_string_buffer(256), ctypes.CDLL(None)
 with _stopping.stoppable(), _stopping.ending_surely():
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGNAL)).start()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     native.pthread_mutex_lock(lock)
     native.pthread_mutex_lock(lock)
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_native_code_that_hears_nothing_is_ended(name: str):
-    ended = fresh.run(DEAF.replace("SIGNAL", name), timeout=60)
-    assert ended.returncode == 128 + getattr(signal, name)
+def test_native_code_that_hears_nothing_is_ended():
+    ended = fresh.run(DEAF, timeout=60)
+    assert ended.returncode == 128 + signal.SIGTERM
     assert ended.stderr.endswith("Stopped; another worker did not answer.\n")
 
 
@@ -285,6 +270,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
+from larq_nobn._keras import keras
 from larq_nobn.training.folder import _run_folder
 from larq_nobn.training._distribution import check_shares, shared, strategy_for
 from larq_nobn.training._settings import NETWORKS
@@ -330,6 +316,24 @@ with TemporaryDirectory() as folder:
     NETWORKS["ReActNet18"] = drawn.two_norms
     run = training.train(drawn.SETTINGS, Path(folder) / "drawn", strategy="mirrored")
     drawn.assert_of_the_mode(run)
+
+    # The weights of another network are those of every replica too.
+    given = one.model.get_weights()
+
+
+    class Begun(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            np.testing.assert_array_equal(self.model.get_weights()[0], given[0])
+            raise KeyboardInterrupt
+
+
+    settings = training.RunSettings.from_recipe(dataset="digits", init=ALONE, limit=64)
+    try:
+        training.train(settings, Path(folder) / "init", Begun(), strategy="mirrored")
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("it has not begun")
 """
 
 

@@ -99,17 +99,6 @@ def test_after_a_failure_it_starts_from_the_checkpoint(
 
 
 @pytest.mark.usefixtures("little_network")
-def test_a_data_set_object_is_the_images(whole: training.Run, tmp_path: Path):
-    named = training.Trainer(
-        SETTINGS, data.open_dataset("digits"), output=tmp_path / "named"
-    )
-    named.fit()
-    run = named.save()
-    assert_same(run, whole)
-    assert run.record["settings"]["dataset"] == "digits"
-
-
-@pytest.mark.usefixtures("little_network")
 def test_a_data_set_object_of_arrays(tmp_path: Path):
     settings = replace(SETTINGS, epochs=1)
     own = data.Dataset.from_data(PARTS)
@@ -150,18 +139,3 @@ def test_what_is_there_is_found_before_anything_is_built(
     monkeypatch.setattr(training.Trainer, "build", lambda self: pytest.fail("built"))
     with pytest.raises(FileExistsError, match="is not empty"):
         training.train(SETTINGS, tmp_path)
-
-
-@pytest.mark.usefixtures("little_network")
-def test_the_first_stage_is_a_trainer_of_its_own(tmp_path: Path):
-    settings = replace(SETTINGS, stages=2, epochs=1)
-    watcher = StopAt(9)
-    trainer = training.Trainer(settings, output=tmp_path / "run", progress=watcher)
-    network = trainer.build()
-    first = training.load_run(tmp_path / "run" / "stage1").model
-    kernels = [model.get_layer("head").kernel.numpy() for model in (first, network)]
-    np.testing.assert_array_equal(*kernels)
-    assert watcher.begun == [0]
-    trainer.fit()
-    assert watcher.begun == [0, 0]
-    assert trainer.save().record["settings"]["stages"] == 2
