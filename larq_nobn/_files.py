@@ -95,13 +95,13 @@ def files_below(
             inside = sorted(
                 (e for e in entries if counts(e.name)), key=lambda e: e.name
             )
-        for each in inside:
-            if each.is_dir(follow_symlinks=False):
-                below.append((each.path, os.path.join(real, each.name)))
-            elif not os.path.isdir(each.path):
-                yield Path(each.path)
+        for entry in inside:
+            if entry.is_dir(follow_symlinks=False):
+                below.append((entry.path, os.path.join(real, entry.name)))
+            elif not os.path.isdir(entry.path):
+                yield Path(entry.path)
             elif links:
-                below.append((each.path, os.path.realpath(each.path)))
+                below.append((entry.path, os.path.realpath(entry.path)))
         waiting.extend(reversed(below))
 
 
@@ -112,13 +112,13 @@ def check_folder(path: str | os.PathLike, what: str) -> None:
         NotADirectoryError: If it, or one above it, is a file, or a link that leads
             nowhere.
     """
-    for each in (Path(path), *Path(path).parents):
-        if each.is_dir():
+    for entry in (Path(path), *Path(path).parents):
+        if entry.is_dir():
             return
-        if os.path.lexists(each):
-            kind = "a file" if each.exists() else "a link that leads nowhere"
+        if os.path.lexists(entry):
+            kind = "a file" if entry.exists() else "a link that leads nowhere"
             raise NotADirectoryError(
-                f"{each} is {kind}, but {what} needs a folder. Choose another place, "
+                f"{entry} is {kind}, but {what} needs a folder. Choose another place, "
                 "or remove it."
             )
 

@@ -161,11 +161,11 @@ def call_named_activations(base: type) -> None:
     Arguments:
         base: The class of which it and its subclasses are meant.
     """
-    found = activations.get
+    get_activation = activations.get
 
-    @functools.wraps(found)
+    @functools.wraps(get_activation)
     def get(identifier: Any) -> Any:
-        activation = found(identifier)
+        activation = get_activation(identifier)
         if not (isinstance(activation, type) and issubclass(activation, base)):
             return activation
         try:

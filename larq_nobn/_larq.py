@@ -65,7 +65,7 @@ def unmeasured(quantizer: Any) -> Iterator[None]:
     parts = (quantizer, *getattr(quantizer, "submodules", ()))
     # Not through setattr, with which Keras would forget that it tracks them.
     attributes = [getattr(part, "__dict__", {}) for part in parts]
-    metrics = [each.pop("flip_ratio", None) for each in attributes]
+    metrics = [attribute.pop("flip_ratio", None) for attribute in attributes]
     weights = getattr(quantizer, "non_trainable_weights", ())
     variables = weights if tf.executing_eagerly() else ()
     before = [variable.numpy() for variable in variables]
@@ -75,9 +75,9 @@ def unmeasured(quantizer: Any) -> Iterator[None]:
         for variable, value in zip(variables, before, strict=True):
             if not np.array_equal(variable.numpy(), value, equal_nan=True):
                 variable.assign(value)
-        for each, metric in zip(attributes, metrics, strict=True):
+        for attribute, metric in zip(attributes, metrics, strict=True):
             if metric is not None:
-                each["flip_ratio"] = metric
+                attribute["flip_ratio"] = metric
 
 
 def count_flips(quantizer: Quantizer, value: tf.Tensor) -> None:
@@ -87,7 +87,7 @@ def count_flips(quantizer: Quantizer, value: tf.Tensor) -> None:
     of Larq that pads with ones has its padding swapped meanwhile, which they share.
     """
     metric = quantizer.flip_ratio
-    if all(each is not metric for each in quantizer._metrics):
+    if all(known is not metric for known in quantizer._metrics):
         quantizer._metrics.append(metric)  # as `add_metric` does
     metric.update_state(value)
 

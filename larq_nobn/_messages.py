@@ -31,7 +31,7 @@ def first_line(error: BaseException) -> str:
     elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
         nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
         lines = lines[min(nodes, default=1) - 1 :]
-    found = next(iter(lines), f"{type(error).__name__} without a message")
-    if isinstance(error, KeyError) and " " not in found:  # no more than the key
-        found = f"{found!r} is missing" if own else f"{found} is missing"
-    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", found)), _LONGEST)
+    message = next(iter(lines), f"{type(error).__name__} without a message")
+    if isinstance(error, KeyError) and " " not in message:  # no more than the key
+        message = f"{message!r} is missing" if own else f"{message} is missing"
+    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", message)), _LONGEST)

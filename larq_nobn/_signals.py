@@ -68,13 +68,13 @@ def stop_at_once(number: int, frame: object) -> None:
 
 def handle_signals(handler: Any, *instead_of: Any) -> bool:
     """Sets what Ctrl-C and SIGTERM do in place of one of these; whether it was one."""
-    found = False
+    replaced = False
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in instead_of:
             with suppress(ValueError):  # of a program that calls this in a thread
                 signal.signal(number, handler)
-                found = True
-    return found
+                replaced = True
+    return replaced
 
 
 def leave() -> None:

@@ -102,11 +102,11 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
 
 
 def _check_batch_norm(model: keras.Model) -> None:
-    found = [x.name for x in model.submodules if has_batch_statistics(x)]
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    names = [x.name for x in model.submodules if has_batch_statistics(x)]
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise ModelError(
-            f"Model {model.name!r} has the batch norm {found[0]!r}{more}, which takes "
+            f"Model {model.name!r} has the batch norm {names[0]!r}{more}, which takes "
             "its statistics from every batch, so that there is nothing to calibrate. "
             'Build it with normalization="nobn", or use remove_batch_norm.'
         )

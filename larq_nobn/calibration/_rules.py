@@ -65,11 +65,11 @@ def is_linear(layer: keras.layers.Layer) -> bool:
 def passed_on(call: Call, values: Values) -> tf.Tensor | None:
     """The offset of what a call that has no weights makes of its inputs."""
     offsets = {key: value.offset for key, value in values.items()}
-    found = [offset for offset in offsets.values() if offset is not None]
-    if not found:
+    known_offsets = [offset for offset in offsets.values() if offset is not None]
+    if not known_offsets:
         return None
     if inherited(call.operation.kind).idle:
-        return found[0]
+        return known_offsets[0]
     is_sum = weights_of_sum(call) is not None or symbol_of(call.layer) in SUMS
     if not (is_sum or commutation(call).shift or traits(call.operation.kind).constant):
         return None
@@ -127,15 +127,15 @@ class Rules:
         return self._made(call, values)
 
     def _made(self, call: Call, values: Values) -> list[Value]:
-        found = outputs(call, values)
+        returned = outputs(call, values)
         if not is_linear(call.layer):
             offset = passed_on(call, values)
         elif _kernel_of(call.layer) is not None and call.layer.use_bias:
             offset = None
         else:
-            mean = tf.constant(_finite(call, mean_of(found[0])), tf.float32)
-            offset = tf.broadcast_to(mean, (1, *found[0][0].shape[1:]))
-        return [Value(parts, offset) for parts in found]
+            mean = tf.constant(_finite(call, mean_of(returned[0])), tf.float32)
+            offset = tf.broadcast_to(mean, (1, *returned[0][0].shape[1:]))
+        return [Value(parts, offset) for parts in returned]
 
     def _scale(self, graph: Graph, call: Call, values: Values) -> None:
         """Sets gain and bias of a layer with one of the scaled kernels."""
@@ -171,10 +171,10 @@ def _kernel_of(layer: keras.layers.Layer) -> Any:
     """The scaled kernel quantizer of a layer whose units are the kernel's last axis."""
     if not has_kernel(layer) or not is_channels_last(layer):
         return None
-    found = getattr(layer, "kernel_quantizer", None)
-    if isinstance(found, BinaryRegularized):
-        found = found.quantizer
-    return found if isinstance(found, ScaledKernel) else None
+    quantizer = getattr(layer, "kernel_quantizer", None)
+    if isinstance(quantizer, BinaryRegularized):
+        quantizer = quantizer.quantizer
+    return quantizer if isinstance(quantizer, ScaledKernel) else None
 
 
 def _reads_signs(call: Call) -> bool:

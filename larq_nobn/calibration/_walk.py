@@ -52,10 +52,10 @@ def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
                 del values[key]
         if isinstance(call.layer, keras.Model):
             args, _ = call.arguments(given)
-            found = walk(call.layer, _inputs_of_model(call.layer, args[0]), visit)
+            returned = walk(call.layer, _inputs_of_model(call.layer, args[0]), visit)
         else:
-            found = visit(graph, call, given)
-        made = zip(call.node.flat_output_ids, found, strict=True)
+            returned = visit(graph, call, given)
+        made = zip(call.node.flat_output_ids, returned, strict=True)
         values.update((key, value) for key, value in made if key in last)
         step(f"Initializing {model.name} from data", at + 1, len(graph.calls))
     return [values[key] for key in ends]
@@ -77,9 +77,9 @@ def outputs(call: Call, values: Values) -> list[list[tf.Tensor]]:
     """Makes a call at inference, part by part; for each output its parts."""
     layer = call.node.layer
     mode = {"training": False} if layer._expects_training_arg else {}
-    found = []
+    by_part = []
     for number in range(len(next(iter(values.values())).parts)):
         tensors = {key: value.parts[number] for key, value in values.items()}
         args, kwargs = call.arguments(tensors)
-        found.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
-    return [list(parts) for parts in zip(*found, strict=True)]
+        by_part.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
+    return [list(parts) for parts in zip(*by_part, strict=True)]

@@ -141,14 +141,14 @@ class ConfusionMatrix:
         """
         names, top5 = self.class_names, self.top5()
         totals, shares = self._counts.sum(1).tolist(), self.accuracies().tolist()
-        found: dict[str, Any] = {} if top5 is None else {"top5_accuracy": top5}
-        found["classes"] = [
+        result: dict[str, Any] = {} if top5 is None else {"top5_accuracy": top5}
+        result["classes"] = [
             {"label": name, "examples": total, "accuracy": share if total else None}
             for name, total, share in zip(names, totals, shares, strict=True)
         ]
-        found["confusion"] = self._counts.tolist()
-        found["confused"] = [
+        result["confusion"] = self._counts.tolist()
+        result["confused"] = [
             {"label": names[i], "predicted": names[j], "count": times}
             for i, j, times in self.confused()
         ]
-        return found
+        return result

@@ -54,26 +54,26 @@ def reliability_diagram(
     """
     target = check_plot(check_path("path", path))
     check_integer("bins", bins, 1, "15 is usual.")
-    found = binned(*predictions(probabilities, labels), bins)
+    calibration = binned(*predictions(probabilities, labels), bins)
     figure = new_figure(target, (3.4, 4.2))
-    error = f"calibration error {found.error():.3f}"
+    error = f"calibration error {calibration.error():.3f}"
     figure.suptitle(drawable(f"{title}: {error}" if title else error))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     starts = np.arange(bins) / bins
     bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
-    above.bar(starts, found.accuracy, color=COLOURS[0], label="accuracy", **bars)
+    above.bar(starts, calibration.accuracy, color=COLOURS[0], label="accuracy", **bars)
     above.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
-    filled = found.share > 0
+    filled = calibration.share > 0
     above.plot(
         starts[filled] + 0.5 / bins,
-        found.confidence[filled],
+        calibration.confidence[filled],
         "o",
         color=COLOURS[1],
         label="confidence",
     )
     above.set_ylabel("accuracy")
     above.legend(loc="upper left")
-    below.bar(starts, 100 * found.share, color="#999999", **bars)
+    below.bar(starts, 100 * calibration.share, color="#999999", **bars)
     below.set_ylabel("predictions, %")
     below.set_xlabel("confidence")
     below.set_xlim(0, 1)

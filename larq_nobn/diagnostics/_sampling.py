@@ -179,10 +179,12 @@ def _signs(
 ) -> Iterator[list[np.ndarray]]:
     """The signs of each network, kernel by kernel."""
     rng = np.random.default_rng(seed)
-    likely = [(1 + np.tanh(each.astype(np.float64))) / 2 for each in natural]
+    likely = [
+        (1 + np.tanh(parameters.astype(np.float64))) / 2 for parameters in natural
+    ]
     for _ in range(samples):
-        positive = (rng.random(each.shape) < each for each in likely)
-        yield [2 * each.astype(np.int8) - 1 for each in positive]
+        positive = (rng.random(parameters.shape) < parameters for parameters in likely)
+        yield [2 * parameters.astype(np.int8) - 1 for parameters in positive]
 
 
 def _probabilities(

@@ -16,9 +16,9 @@ CIFAR, IMAGENET = 32, 224  # pixels
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
     """The shape of a tensor that has to be there."""
     if name not in state or state[name].ndim != rank:
-        found = f"of shape {state[name].shape}" if name in state else "missing"
+        shape = f"of shape {state[name].shape}" if name in state else "missing"
         raise InvalidValue(
-            f"The checkpoint's {name} is {found}, but a network of the published code "
+            f"The checkpoint's {name} is {shape}, but a network of the published code "
             f"has one of {rank} axes. Give a checkpoint of that code."
         )
     return state[name].shape

@@ -53,9 +53,9 @@ def group_mean(x: tf.Tensor, groups: int) -> tf.Tensor:
     channels = x.shape[-1]
     if groups == channels:
         return means
-    each = channels // groups
-    shared = tf.reduce_mean(tf.reshape(means, (-1, groups, each)), -1, keepdims=True)
-    return tf.reshape(tf.tile(shared, (1, 1, each)), (-1, *means.shape[1:]))
+    size = channels // groups
+    shared = tf.reduce_mean(tf.reshape(means, (-1, groups, size)), -1, keepdims=True)
+    return tf.reshape(tf.tile(shared, (1, 1, size)), (-1, *means.shape[1:]))
 
 
 def group_moments(x: tf.Tensor, groups: int) -> tuple[tf.Tensor, tf.Tensor]:

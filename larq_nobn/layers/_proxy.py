@@ -34,11 +34,11 @@ def _activation(given: Any) -> tuple[Activation, Any]:
 
 def _regularizer(given: Any) -> Any:
     # For a name that it does not know, Keras may return the name.
-    found = None
+    regularizer = None
     with suppress(TypeError, ValueError):
-        found = keras.regularizers.get(given)
-    if callable(found) or given is None:
-        return found
+        regularizer = keras.regularizers.get(given)
+    if callable(regularizer) or given is None:
+        return regularizer
     raise InvalidValue(
         f"proxy_regularizer={given!r} is not a regularizer. Pass a Keras regularizer "
         "or its name, such as 'l2', or None."

@@ -287,22 +287,22 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
 
     entries = _entries(file)
     try:
-        found = json.loads(str(entries[METADATA]))
-        if found.pop("format") != FORMAT or found.pop("version") != VERSION:
+        fields = json.loads(str(entries[METADATA]))
+        if fields.pop("format") != FORMAT or fields.pop("version") != VERSION:
             raise InvalidValue("it is of another format, or a later version")
         for key, kind in _TYPES_OF_LISTS.items():
-            listed = isinstance(found[key], list)
-            if not listed or any(type(each) is not kind for each in found[key]):
-                raise InvalidValue(f"{key} is {found[key]!r}")
-            found[key] = tuple(found[key])
+            listed = isinstance(fields[key], list)
+            if not listed or any(type(value) is not kind for value in fields[key]):
+                raise InvalidValue(f"{key} is {fields[key]!r}")
+            fields[key] = tuple(fields[key])
         for key, kinds in _TYPES.items():
-            if not isinstance(found[key], kinds) or isinstance(found[key], bool):
-                raise InvalidValue(f"{key} is {found[key]!r}")
-        inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
-        if "weights" in found["arguments"]:
+            if not isinstance(fields[key], kinds) or isinstance(fields[key], bool):
+                raise InvalidValue(f"{key} is {fields[key]!r}")
+        inspect.signature(BUILDERS[fields["model"]]).bind_partial(**fields["arguments"])
+        if "weights" in fields["arguments"]:
             raise InvalidValue("its arguments name other weights")
-        _check_values(found)
-        metadata = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
+        _check_values(fields)
+        metadata = PretrainedNetwork(**fields, size_bytes=file.stat().st_size)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
     return metadata

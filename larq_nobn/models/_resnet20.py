@@ -36,15 +36,15 @@ def expected_variances(stages: Sequence[int], alpha: float) -> list[list[float]]
     stage changes, half of the shortcut's channels are zero.
     """
     variance = clipped_variance(1.0)
-    found = []
+    by_stage = []
     for stage, blocks in enumerate(stages):
         variances = []
         for step in range(2 * blocks):
             variances.append(variance)
             shortcut = variance / 2 if stage > 0 and step == 0 else variance
             variance = clipped_variance(shortcut + alpha**2)
-        found.append(variances)
-    return found
+        by_stage.append(variances)
+    return by_stage
 
 
 def _shortcut(

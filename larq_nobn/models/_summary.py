@@ -38,7 +38,8 @@ class _LayerProfile(lq.models.LayerProfile):
         if wrapped:
             averages = (layer.moving_mean, layer.moving_variance, layer.batches)
             self.weight_profiles += [
-                lq.models.WeightProfile(each, trainable=False) for each in averages
+                lq.models.WeightProfile(average, trainable=False)
+                for average in averages
             ]
 
     @property

@@ -15,7 +15,7 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
     Of binary kernels the latent weights. Layers of models inside the model have the
     names of these in front.
     """
-    found: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for path, layer in _leaves(model, ""):
         seen: Counter[str] = Counter()
         for weight in layer.weights:
@@ -24,8 +24,8 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
             seen[last] += 1
             again = f"_{seen[last]}" if seen[last] > 1 else ""
             latent = getattr(weight, "latent_variable", weight)
-            found[f"{path}/{last}{again}"] = latent
-    return found
+            weights[f"{path}/{last}{again}"] = latent
+    return weights
 
 
 def _leaves(

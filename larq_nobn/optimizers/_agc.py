@@ -292,7 +292,7 @@ def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool
     if optimizer.var_opt_mapping is None:  # as its own first step would do
         optimizer._compute_var_opt_mapping(pairs)
     chosen = optimizer.var_opt_mapping
-    of_parts = [is_latent_free(each, pairs) for each in optimizer.optimizers]
+    of_parts = [is_latent_free(part, pairs) for part in optimizer.optimizers]
 
     def of_its_part(variable: tf.Variable) -> bool:
         index = chosen.get(_var_key(variable))

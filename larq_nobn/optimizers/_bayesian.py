@@ -82,14 +82,14 @@ def checked(pairs: Pairs) -> Pairs:
 
     Compiled by XLA, which drops the check, elements that are not finite count as zero.
     """
-    found = []
+    checked_pairs = []
     for gradient, variable in pairs:
         if gradient is not None:
             dense = tf.convert_to_tensor(gradient)
             safe = tf.debugging.check_numerics(dense, _message(variable.name))
             safe = tf.where(tf.math.is_finite(safe), safe, tf.zeros_like(safe))
-            found.append((safe, variable))
-    return found
+            checked_pairs.append((safe, variable))
+    return checked_pairs
 
 
 def descend(

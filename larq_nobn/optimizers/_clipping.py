@@ -99,16 +99,16 @@ def adaptive_gradient_clip(
 
 def _tensor(name: str, value: Any) -> tf.Tensor:
     try:
-        found = tf.convert_to_tensor(value)
+        tensor = tf.convert_to_tensor(value)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError):
-        found = None
-    if found is None or not (found.dtype.is_floating or found.dtype.is_integer):
+        tensor = None
+    if tensor is None or not (tensor.dtype.is_floating or tensor.dtype.is_integer):
         raise InvalidType(
             f"{name} is not one tensor of numbers. Call "
             "adaptive_gradient_clip once for each variable, or wrap the optimizer in "
             "AdaptiveGradientClipping."
         )
-    return found
+    return tensor
 
 
 class Clipped(NamedTuple):

@@ -82,7 +82,7 @@ def axes_of_all(
     unit_axes: tuple[tuple[str, Units], ...],
 ) -> tuple[Units | None, ...]:
     """Returns the axes of one unit for each `(name, shape)`; None where excluded."""
-    return tuple(_axes(*each, exclude, dict(unit_axes)) for each in variables)
+    return tuple(_axes(*variable, exclude, dict(unit_axes)) for variable in variables)
 
 
 def _axes(

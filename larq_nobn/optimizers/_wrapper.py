@@ -129,8 +129,8 @@ class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
             pairs = inner.aggregate_gradients(pairs)
         return self._step(
             pairs,
-            lambda each: inner.apply_gradients(
-                each, name=name, skip_gradients_aggregation=True
+            lambda changed: inner.apply_gradients(
+                changed, name=name, skip_gradients_aggregation=True
             ),
         )
 
@@ -155,8 +155,8 @@ class _Legacy(OptimizerWrapper, keras.optimizers.legacy.Optimizer):
             pairs = inner._aggregate_gradients(pairs)
         return self._step(
             pairs,
-            lambda each: inner.apply_gradients(
-                each, name=name, experimental_aggregate_gradients=False
+            lambda changed: inner.apply_gradients(
+                changed, name=name, experimental_aggregate_gradients=False
             ),
         )
 
@@ -172,6 +172,6 @@ def in_both_families(wrapper: _Wrapper) -> _Wrapper:
         for family in (_NewStyle, _Legacy)
     )
     wrapper._public, wrapper._families = wrapper, (new_style, legacy)
-    for each in (new_style, legacy, wrapper):
-        keras.utils.register_keras_serializable(PACKAGE)(each)
+    for kind in (new_style, legacy, wrapper):
+        keras.utils.register_keras_serializable(PACKAGE)(kind)
     return wrapper

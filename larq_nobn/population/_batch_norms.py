@@ -109,8 +109,8 @@ def _of_all_uses(
     """Mean and variance per channel, in the shape of the moving averages."""
     if isinstance(norm, BatchKalmanNormalization):
         uses = [_posterior(norm, use) for use in uses]
-    found, shape = pooled(uses), norm.moving_mean.shape
-    return found.mean.reshape(shape), found.variance.reshape(shape)
+    moments, shape = pooled(uses), norm.moving_mean.shape
+    return moments.mean.reshape(shape), moments.variance.reshape(shape)
 
 
 def _posterior(norm: BatchKalmanNormalization, use: Moments) -> Moments:

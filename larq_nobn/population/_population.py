@@ -212,8 +212,8 @@ def _totals(
     """The moments of each use over all batches."""
     totals: list[Moments] = []
     for inputs in batches:
-        found = tf.nest.map_structure(np.asarray, measure(*inputs))
-        totals = [*map(Moments.merged, totals, found)] if totals else found
+        moments = tf.nest.map_structure(np.asarray, measure(*inputs))
+        totals = [*map(Moments.merged, totals, moments)] if totals else moments
     return totals
 
 

@@ -182,7 +182,7 @@ def halving_thresholds(
     if not is_compiled(columns, _LARGE):
         return _middle(columns)
     few = max(1, columns.shape[1] // _SHARE)
-    found = _searched(columns, _start(columns, mean, sigma), few)
-    _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
+    bounds = _searched(columns, _start(columns, mean, sigma), few)
+    _, last = tf.math.top_k(tf.cast(bounds.open, tf.int32), few)
     rest = _middle(tf.gather(columns, last, axis=1))
-    return tf.tensor_scatter_nd_update(found.low, last[:, None], rest)
+    return tf.tensor_scatter_nd_update(bounds.low, last[:, None], rest)

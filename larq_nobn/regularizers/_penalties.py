@@ -47,8 +47,8 @@ def median(magnitudes: tf.Tensor) -> tf.Tensor:
     bits = tf.bitcast(magnitudes, integer)
     rank = (magnitudes.shape[0] - 1) // 2
 
-    def count(found: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.cast(found, tf.int32))
+    def count(are_below: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(are_below, tf.int32))
 
     # The largest integer with at most `rank` numbers below it.
     lower = tf.constant(0, integer)

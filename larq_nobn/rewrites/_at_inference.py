@@ -141,8 +141,8 @@ def rprelu_is_plain(graph: Graph, call: Call) -> Edit | None:
 def layer_is_affine(graph: Graph, call: Call) -> Edit | None:
     """Makes an affine operation of batch norm and its kin."""
     # Subclasses may compute more; those of this package are listed.
-    found = _NUMBERS.get(type(call.layer))
-    numbers = None if found is None else found(call)
+    numbers_of = _NUMBERS.get(type(call.layer))
+    numbers = None if numbers_of is None else numbers_of(call)
     if numbers is None:
         return None
     return Edit(graph.with_row(call.name, [affine_operation(call.name, *numbers)]))

@@ -63,7 +63,7 @@ def _forward(
             reason = f"{reader.described} lies after it"
             raise NotExact(outcome.reason if outcome is not None else reason)
         graph = outcome.graph
-        if any(each.label == name for each in graph.calls):  # it has passed a pool
+        if any(other.label == name for other in graph.calls):  # it has passed a pool
             graph, more = _forward(graph, graph.call(name), takers)
             words += more
         else:

@@ -96,11 +96,11 @@ def computed(chain: list[Call], end: Any) -> list[Call]:
         end: What the last makes from now on; between them are new edges.
     """
     edges = [*(Value(call.first_output) for call in chain[:-1]), end]
-    found = [chain[0]._replace(outputs=edges[0])]
+    moved_calls = [chain[0]._replace(outputs=edges[0])]
     for call, before, after in zip(chain[1:], edges, edges[1:], strict=False):
         moved = call.reading(call.first_input, before)
-        found.append(moved._replace(outputs=after))
-    return found
+        moved_calls.append(moved._replace(outputs=after))
+    return moved_calls
 
 
 def before_pools(graph: Graph, affine: Call, source: Source) -> Graph:
@@ -124,10 +124,10 @@ def linear(call: Call, place: str = "before it") -> Linear:
     Raises:
         NotExact: If it has none that is known.
     """
-    found = linear_of(call.operation)
-    if found is None:
+    form = linear_of(call.operation)
+    if form is None:
         raise NotExact(f"{call.described} lies {place}")
-    return found
+    return form
 
 
 def is_quantized(call: Call) -> bool:

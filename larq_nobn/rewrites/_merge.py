@@ -51,8 +51,8 @@ def _pairs(graph: Graph, call: Call) -> list[tuple[Call, Call]]:
         return []
     uses = graph.uses(call.name)
     readers = [graph.sole_consumer(use.first_output) for use in uses]
-    found = [(a, b) for a, b in zip(uses, readers, strict=True) if b is not None]
-    names = {after.name for _, after in found}
-    if len(found) < len(uses) or len(names) > 1 or not is_affine(found[0][1]):
+    pairs = [(a, b) for a, b in zip(uses, readers, strict=True) if b is not None]
+    names = {after.name for _, after in pairs}
+    if len(pairs) < len(uses) or len(names) > 1 or not is_affine(pairs[0][1]):
         return []
-    return found if len(graph.uses(names.pop())) == len(uses) else []
+    return pairs if len(graph.uses(names.pop())) == len(uses) else []

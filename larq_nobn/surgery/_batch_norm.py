@@ -17,11 +17,11 @@ def check_batch_norms(graph: Graph) -> None:
     Raises:
         ModelError: Naming all of them.
     """
-    found = list(
+    faults = list(
         dict.fromkeys(line for call in graph.calls for line in _faults(graph, call))
     )
-    if found:
-        raise ModelError("; ".join(found) + ".")
+    if faults:
+        raise ModelError("; ".join(faults) + ".")
 
 
 def check_no_nan(graph: Graph) -> None:

@@ -150,8 +150,8 @@ def fold_batch_norm(
 
 def _folded(graph: Graph) -> list[Operation]:
     """The affine operations that were batch norms, each once, in order."""
-    found = {c.name: c.operation for c in graph.calls if is_affine(c)}
-    return [x for x in found.values() if any(map(is_batch_norm, x.origins))]
+    affines = {c.name: c.operation for c in graph.calls if is_affine(c)}
+    return [x for x in affines.values() if any(map(is_batch_norm, x.origins))]
 
 
 def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
@@ -170,12 +170,12 @@ def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
 def _changes(
     operation: Operation, kept: bool, action: str, reason: str
 ) -> dict[str, Change]:
-    found = {}
+    changes = {}
     for layer in operation.origins:
         what, why = action, reason
         if kept and layer.name != operation.name:
             what, why = f"merged into {operation.name!r}", ""
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
             what += ", without its dropout"
-        found[layer.name] = Change(layer.name, type(layer).__name__, what, why)
-    return found
+        changes[layer.name] = Change(layer.name, type(layer).__name__, what, why)
+    return changes

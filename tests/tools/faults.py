@@ -262,8 +262,8 @@ FAULTS = (
     Fault(
         "groups: channels of groups interleaved",
         "layers",
-        "tf.tile(shared, (1, 1, each))",
-        "tf.tile(tf.transpose(shared, (0, 2, 1)), (1, each, 1))",
+        "tf.tile(shared, (1, 1, size))",
+        "tf.tile(tf.transpose(shared, (0, 2, 1)), (1, size, 1))",
         ("tests/layers/test_groups.py", "tests/layers"),
     ),
     # --- optimizers

@@ -142,9 +142,9 @@ def to_standardize(graph: Graph, call: Call) -> str | None:
         return name
     if quantizer is not None:
         return None
-    found = {what for use in graph.uses(call.name) for what in _ahead(graph, use)}
+    readers = {what for use in graph.uses(call.name) for what in _ahead(graph, use)}
     wanted = {"norm"} if isinstance(layer, _layers.Dense) else {"norm", "sign", "merge"}
-    return name if found & wanted else None
+    return name if readers & wanted else None
 
 
 def _ahead(graph: Graph, call: Call) -> Iterator[str]:
@@ -194,11 +194,13 @@ def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
         positive: Whether its factors are; only then may a maximum lie between.
     """
     uses = graph.uses(norm.name)
-    found = [_kernel_before(graph, use, positive) for use in uses]
-    first = found[0]
-    if first is None or any(call is None or call.name != first.name for call in found):
+    kernels = [_kernel_before(graph, use, positive) for use in uses]
+    first = kernels[0]
+    if first is None or any(
+        call is None or call.name != first.name for call in kernels
+    ):
         return None
-    different = len({id(call.first_output) for call in found if call}) == len(uses)
+    different = len({id(call.first_output) for call in kernels if call}) == len(uses)
     return first if different and len(graph.uses(first.name)) == len(uses) else None
 
 
@@ -238,24 +240,24 @@ def flippable(graph: Graph, sign: Call) -> list[str] | None:
         if graph.is_output(sign.first_output):
             return None
         readers = graph.consumers(sign.first_output)
-    found: list[str] = []
+    names: list[str] = []
     for reader in readers:
         layer = reader.layer
         if inherited(type(layer)).idle:
             further = flippable(graph, reader)
             if further is None:
                 return None
-            found += further
+            names += further
         elif (
             traits(type(layer)).quantized is not None
             and kernel_name(layer) == "kernel"
             and getattr(layer, "groups", 1) == 1
             and len(graph.uses(reader.name)) == 1
         ):
-            found.append(reader.name)
+            names.append(reader.name)
         else:
             return None
-    return found
+    return names
 
 
 class Planner:
@@ -281,9 +283,9 @@ class Planner:
                 self.plan.signs[call.name] = equal
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in call.reads]
-            found = self._step(call, inputs)
+            moments = self._step(call, inputs)
             for tensor in tf.nest.flatten(call.outputs):
-                self._moments[id(tensor)] = resized(found, channels_of(tensor))
+                self._moments[id(tensor)] = resized(moments, channels_of(tensor))
         place_biases(self.graph, self.plan)
         return self.plan
 
@@ -420,7 +422,7 @@ def signs_after(
     readers = graph.consumers(norm.first_output)
     if graph.is_output(norm.first_output) or not readers:
         return None
-    found = []
+    signs_and_kernels = []
     for use in (norm, *readers):
         if len(graph.uses(use.name)) > 1:
             return None
@@ -428,8 +430,8 @@ def signs_after(
         kernels = flippable(graph, reader) if np.any(gamma < 0) else []
         if reader.name not in signs or kernels is None:
             return None
-        found.append((reader, kernels))
-    return found
+        signs_and_kernels.append((reader, kernels))
+    return signs_and_kernels
 
 
 def sign_shift(
@@ -510,14 +512,14 @@ def stream_of(graph: Graph, call: Call) -> int | None:
 
 def _ancestors(graph: Graph, tensor: Any) -> dict[int, Call | None]:
     """Every tensor that one depends on, itself too, by id: the call that makes it."""
-    found: dict[int, Call | None] = {}
+    makers: dict[int, Call | None] = {}
     left = [tensor]
     while left:
         tensor = left.pop()
-        if id(tensor) not in found:
-            call = found[id(tensor)] = graph.producer(tensor)
+        if id(tensor) not in makers:
+            call = makers[id(tensor)] = graph.producer(tensor)
             left += call.reads if call else []
-    return found
+    return makers
 
 
 def _term(graph: Graph, tensor: Any, own: list[Call]) -> Term:

@@ -253,16 +253,16 @@ def _precision(call: Call) -> dict[str, Any]:
 
 def _norm(call: Call, plan: Plan) -> list[Operation]:
     """An affine operation, dropout, both or neither."""
-    norm, layer, found = plan.norms[call.name], call.layer, []
+    norm, layer, row = plan.norms[call.name], call.layer, []
     if norm.gain is not None and norm.bias is not None:
         values = {"gamma": norm.alpha * norm.gain, "beta": norm.alpha * norm.bias}
         arguments = {**_precision(call), "trainable": layer.trainable}
-        found.append(Operation(call.name, ChannelAffine, None, arguments, values))
+        row.append(Operation(call.name, ChannelAffine, None, arguments, values))
     if isinstance(layer, IndependentComponent) and layer.rate > 0:
-        name = f"{call.name}_dropout" if found else call.name
+        name = f"{call.name}_dropout" if row else call.name
         arguments = {**_precision(call), "rate": layer.rate}
-        found.append(Operation(name, keras.layers.Dropout, None, arguments))
-    return found
+        row.append(Operation(name, keras.layers.Dropout, None, arguments))
+    return row
 
 
 def _sign(plan: Equal, name: str, call: Call) -> Operation:

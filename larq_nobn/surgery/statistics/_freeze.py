@@ -179,9 +179,9 @@ def _accuracies(
         classes = _classes(labels, outputs[0])
         if classes is None:
             return ()
-        for each, found in zip(scores, outputs, strict=True):
-            each.update(found, classes)
-    return tuple(each.to_dict()["accuracy"] for each in scores)
+        for score, output in zip(scores, outputs, strict=True):
+            score.update(output, classes)
+    return tuple(score.to_dict()["accuracy"] for score in scores)
 
 
 def _inference(model: keras.Model) -> Any:
