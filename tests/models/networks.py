@@ -39,8 +39,7 @@ class Network:
         binary: How many binary convolutions the small network has, worked out by hand.
         smallest: The side of the smallest image that the small network takes.
         normalizations: Which it supports.
-        tried: All that are met, of which few are enough where nothing but numbers sets
-            a network apart from another one. None where it is a design of its own.
+        own: Whether it is a design of its own: more than numbers set it apart.
     """
 
     builder: Callable[..., keras.Model]
@@ -49,7 +48,7 @@ class Network:
     binary: int
     smallest: int
     normalizations: tuple[str, ...] = NORMALIZATIONS
-    tried: tuple[str, ...] | None = None
+    own: bool = True
 
     def __call__(
         self, normalization: str = "nobn", classes: int = 3, **changes: Any
@@ -84,22 +83,21 @@ NETWORKS = (
         3,
         2,
         _NOT_KALMAN,
-        ("nobn",),
+        own=False,
     ),
-    Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
+    Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
     Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
-    Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, ("nobn",)),
-    Network(QuickNetSmall, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
+    Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
+    Network(QuickNetSmall, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
     Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
-    Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
+    Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
 )
 
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
 # that takes the place of ReLUs as well, or one of the two that `Parts` and
-# `Moments` build in their own way: each pair for which it has code of its own is here,
-# "nobn", batch norm and nothing at all with every design, and every other normalization
-# in three designs or more.
+# `Moments` build in their own way. "nobn" and batch norm are met with every design, and
+# every other normalization in two designs or more.
 #
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.
@@ -119,43 +117,38 @@ TRAINED = {
 # By `fit` too, whose graph takes five times as long as a step: what learns shifts and
 # slopes. Every other normalization has its graph in `training/test_normalizations.py`.
 FITTED = ReActNet18
-# Of the other pairs those whose file has something of its own. Batch norm and what
-# stands in its place are in every design, where their operations are compared. Whatever
-# else normalizes is in two networks, TRAINED included, of which the second has it in
-# another place: in residual blocks, between dense ones or before signs.
+# Of the other pairs those whose file has something of its own: batch norm and what
+# stands in its place, whose operations are compared.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
     # After convolutions of branches only; ReLUs after proxy norm.
-    ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm", "dynamic_tanh"],
+    ReActNet18: ["batch_norm", "proxy"],
     ReActNetA: _COMPARED,
     BiRealNet18: ["nobn"],
-    # Before signs, past sums: moments, which are none in the file, and flipped signs.
-    XNORNet18: [*_COMPARED, "kalman", "independent_component"],
+    # Before signs, past sums: flipped signs.
+    XNORNet18: [*_COMPARED, "independent_component"],
     ResNet20: [*_COMPARED, "none"],  # which needs more additions than batch norm
     VGGSmall: _COMPARED,
     BinaryAlexNet: _COMPARED,
-    # Between dense layers, where one group has all channels.
-    BinaryDenseNet28: [*_COMPARED, "group"],
+    BinaryDenseNet28: _COMPARED,
     MeliusNet22: _COMPARED,
     QuickNet: ["batch_norm"],
 }
-# The rest take a step, which a file adds nothing to.
+# These take a step: the form without batch norm of every design, and what a
+# normalization has of its own in a network where no file is compared.
 STEPPED = {
-    ReActNet18: ["none"],
-    ReActNetA: ["none", "kalman"],  # whose moments are concatenated
-    BiRealNet18: ["none", "group"],
-    VGGSmall: ["none", "kalman"],  # forgets what it knew at every pool
-    BinaryAlexNet: ["none"],
+    ReActNetA: ["nobn", "kalman"],  # whose moments are concatenated
+    BiRealNet18: ["nobn", "group"],
+    XNORNet18: ["nobn"],
+    ResNet20: ["nobn"],
+    VGGSmall: ["nobn", "kalman"],  # forgets what it knew at every pool
+    BinaryAlexNet: ["nobn"],
     # Components before the real-valued kernels of transitions.
-    BinaryDenseNet28: ["none", "independent_component", "dynamic_tanh"],
+    BinaryDenseNet28: ["nobn", "independent_component", "dynamic_tanh"],
     BinaryDenseNet37: ["nobn"],  # dilated
-    BinaryDenseNet45: ["nobn"],
-    MeliusNet22: ["none"],
-    MeliusNet29: ["nobn"],
-    QuickNetSmall: ["nobn"],
-    # In place of the ReLU within a binary convolution; components after the blur.
-    QuickNet: ["none", "filter_response", "proxy", "evonorm", "independent_component"],
-    QuickNetLarge: ["nobn"],
+    MeliusNet22: ["nobn"],
+    # In place of the ReLU within a binary convolution.
+    QuickNet: ["filter_response", "evonorm"],
 }
 
 

@@ -1,8 +1,9 @@
-from functools import cache
+"""Bi-Real Net and XNOR-Net, which differ in their norms and shortcuts."""
 
 import larq as lq
 import numpy as np
 import pytest
+from larq_nobn import layers
 from larq_nobn._keras import keras
 from larq_nobn.models import BiRealNet18, XNORNet18
 from models.reference import (
@@ -22,25 +23,20 @@ TINY = {"width": 4, "blocks": (2, 2)}
 both = pytest.mark.parametrize("builder", [BiRealNet18, XNORNet18])
 
 
-def test_parameter_count_on_cifar():
-    """That of XNOR-Net, with batch norm, is in test_xnornet.py."""
+def test_parameter_counts_on_cifar():
     assert parameters(BiRealNet18((32, 32, 3), 100)) == 11_215_908
-
-
-@cache
-def counted(normalization):
-    """The parameters of a small network."""
+    # γ and β of what enters the 16 blocks, of the stem and of the three shortcuts.
+    entering = 5 * 64 + 4 * 128 + 4 * 256 + 3 * 512
+    norms = 2 * (entering + 64 + 128 + 256 + 512)
+    model = XNORNet18((32, 32, 3), 10, "batch_norm")
+    assert parameters(model) == 11_169_738 - 4_800 + norms
     small = {"width": 4, "blocks": (1, 1)}
-    return parameters(BiRealNet18((32, 32, 3), 10, normalization, **small))
-
-
-@pytest.mark.parametrize(
-    "normalization, more",
+    bare, free, normalized = (
+        parameters(BiRealNet18((8, 8, 3), 10, normalization, **small))
+        for normalization in ("none", "nobn", "batch_norm")
+    )
     # A gain for each channel of a convolution, or γ and β.
-    [("nobn", 24), ("batch_norm", 48)],
-)
-def test_parameters_beyond_those_without_normalization(normalization, more):
-    assert counted(normalization) == counted("none") + more
+    assert (free - bare, normalized - bare) == (24, 48)
 
 
 @both
@@ -54,17 +50,12 @@ def test_the_stem_for_imagenet(builder):
 
 
 @both
-def test_signs_have_no_shift_and_leaks_start_at_a_quarter(builder):
-    model = builder((16, 16, 3), 3, **TINY)
+def test_what_quantizers_and_leaks_start_with(builder):
+    model = builder((8, 8, 3), 3, alpha=0.25, variance_rule="nf", **TINY)
     assert not any("shift" in weight.name for weight in model.weights)
     for name, channels in (("stem_act", 4), ("last_act", 8)):
         expected = np.full((1, 1, channels), 0.25)
         assert_allclose(model.get_layer(name).alpha, expected)
-
-
-@both
-def test_alpha_and_beta_live_in_the_quantizers(builder):
-    model = builder((16, 16, 3), 3, alpha=0.25, variance_rule="nf", **TINY)
     second = model.get_layer("stage2_block1_conv")
     assert second.kernel_quantizer.scale == 0.25
     assert_allclose(second.input_quantizer.scale, 1.125**-0.5)
@@ -73,17 +64,17 @@ def test_alpha_and_beta_live_in_the_quantizers(builder):
     assert shortcut.input_quantizer is None
 
 
-@pytest.mark.parametrize("binary_weights, bits", [(True, 1), (False, 32)])
 @both
-def test_which_kernels_are_binary(builder, binary_weights, bits):
-    model = builder((16, 16, 3), 3, binary_weights=binary_weights, **TINY)
-    convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
-    assert len(convs) == 1 + 4 + 1
-    for layer in convs:
-        real = layer.name == "stem_conv" or (
-            builder is BiRealNet18 and "shortcut" in layer.name
-        )
-        assert layer.kernel_quantizer.precision == (32 if real else bits)
+def test_which_kernels_are_binary(builder):
+    for binary_weights, bits in ((True, 1), (False, 32)):
+        model = builder((8, 8, 3), 3, binary_weights=binary_weights, **TINY)
+        convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
+        assert len(convs) == 1 + 4 + 1
+        for layer in convs:
+            real = layer.name == "stem_conv" or (
+                builder is BiRealNet18 and "shortcut" in layer.name
+            )
+            assert layer.kernel_quantizer.precision == (32 if real else bits)
 
 
 def shortcut_of(builder, model, x):
@@ -114,16 +105,33 @@ def test_forward_pass_equals_the_formula(builder):
     assert_computes(builder((8, 8, 3), 3, **TINY), formula_of(builder))
 
 
-@both
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"input_shape": (4, 4, 3)}, ValueError, r"too small for this {}, .* 8 or"),
-        ({"blocks": 4}, TypeError, "blocks=4 is not a list of blocks"),
-        ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\)"),
-        ({"variance_rule": "he"}, ValueError, "must be one of vita.*; got 'he'"),
-    ],
-)
-def test_rejects(builder, arguments, error, message):
-    with pytest.raises(error, match=message.format(builder.__name__)):
-        builder(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})
+SMALL = {"width": 4, "blocks": (1, 2)}
+NORMS = {
+    "batch_norm": keras.layers.BatchNormalization,
+    "filter_response": layers.FilterResponseNormalization,
+    "group": keras.layers.GroupNormalization,
+    "kalman": layers.BatchKalmanNormalization,
+}
+
+
+@pytest.mark.parametrize("normalization", NORMS)
+def test_normalization_of_xnor_net_stands_before_the_sign(normalization):
+    model = XNORNet18((8, 8, 3), 3, normalization, **SMALL)
+    kind = NORMS[normalization]
+    blocks = ["stage1_block1", "stage2_block1", "stage2_block2"]
+    for name in blocks:
+        conv = model.get_layer(f"{name}_conv")
+        before = conv.inbound_nodes[0].inbound_layers
+        assert (before.name, type(before)) == (f"{name}_norm", kind)
+        behind = {node.layer.name for node in conv.outbound_nodes}
+        assert f"{name}_add" in behind
+    names = [f"{name}_norm" for name in ("stem", "stage2_block1_shortcut", *blocks)]
+    assert {x.name for x in model.layers if isinstance(x, kind)} == set(names)
+
+
+def test_the_shortcut_of_xnor_net_is_one_convolution_with_a_stride():
+    model = XNORNet18((8, 8, 3), 3, **SMALL)
+    conv = model.get_layer("stage2_block1_shortcut_conv")
+    assert (conv.kernel_size, conv.strides) == ((1, 1), (2, 2))
+    before = conv.inbound_nodes[0].inbound_layers
+    assert before.name == "stage1_block1_add"

@@ -1,4 +1,5 @@
 from functools import cache
+from inspect import signature
 
 import larq_nobn as nobn
 import larq as lq
@@ -39,21 +40,13 @@ def transitions(model):
     ],
 )
 def test_parameters_as_published(builder, layers, large, narrowed):
+    assert sum(signature(builder).parameters["blocks"].default) == layers
     model = builder((224, 224, 3), 1000, "none")
     # Of batch norm γ, β and two statistics.
     assert model.count_params() + 4 * normalized_channels(model) == large
     assert transitions(model) == narrowed
     assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
     assert len(nobn.deploy.binary_layers(model)) == layers
-
-
-def test_parameters_on_cifar():
-    """The stem and the head are smaller; what is between is the same."""
-    large, small = (
-        BinaryDenseNet28((side, side, 3), 10, "batch_norm", blocks=(1,)).count_params()
-        for side in (224, 32)
-    )
-    assert 5_150_504 - 990 * (576 + 1) - (large - small) == 4_571_338
 
 
 def formula(model, images):
@@ -70,7 +63,7 @@ def formula(model, images):
     return finished(model, x)
 
 
-@pytest.mark.parametrize("side", [8, 9, 64])
+@pytest.mark.parametrize("side", [9, 64])
 def test_forward_pass_equals_the_formula(side):
     keras.utils.set_random_seed(4)
     assert_computes(BinaryDenseNet28((side, side, 3), 3, **TINY), formula)
@@ -79,35 +72,22 @@ def test_forward_pass_equals_the_formula(side):
 def test_names_can_be_read():
     names = [layer.name for layer in BinaryDenseNet28((8, 8, 3), 3, **TINY).layers]
     assert names == [
-        "image",
-        "stem_conv",
-        "stage1_layer1_conv",
-        "stage1_layer1_concat",
-        "transition1_pool",
-        "transition1_act",
-        "transition1_conv",
-        "stage2_layer1_conv",
-        "stage2_layer1_concat",
-        "stage2_layer2_conv",
-        "stage2_layer2_concat",
-        "final_act",
-        "pool",
-        "head",
+        *("image", "stem_conv", "stage1_layer1_conv", "stage1_layer1_concat"),
+        *("transition1_pool", "transition1_act", "transition1_conv"),
+        *("stage2_layer1_conv", "stage2_layer1_concat"),
+        *("stage2_layer2_conv", "stage2_layer2_concat", "final_act", "pool", "head"),
     ]
 
 
 def test_dilation_takes_the_place_of_the_pools():
     small = {"width": 4, "blocks": (1, 1, 1, 1)}
-    plain = BinaryDenseNet37((16, 16, 3), 3, **small)
-    dilated = BinaryDenseNet37((16, 16, 3), 3, dilated=True, **small)
+    plain = BinaryDenseNet37((8, 8, 3), 3, **small)
+    dilated = BinaryDenseNet37((8, 8, 3), 3, dilated=True, **small)
     assert [w.shape for w in dilated.weights] == [w.shape for w in plain.weights]
-    sizes, rates = [], []
-    for stage in (1, 2, 3, 4):
-        conv = dilated.get_layer(f"stage{stage}_layer1_conv")
-        sizes.append(conv.output_shape[1])
-        rates.append(conv.dilation_rate[0])
-    assert (sizes, rates) == ([16, 8, 8, 8], [1, 1, 2, 4])
-    assert plain.get_layer("stage4_layer1_conv").output_shape[1] == 2
+    convs = [dilated.get_layer(f"stage{i}_layer1_conv") for i in (1, 2, 3, 4)]
+    assert [conv.output_shape[1] for conv in convs] == [8, 4, 4, 4]
+    assert [conv.dilation_rate[0] for conv in convs] == [1, 1, 2, 4]
+    assert plain.get_layer("stage4_layer1_conv").output_shape[1] == 1
 
 
 @cache
@@ -154,7 +134,6 @@ def kinds(model, *classes):
 @pytest.mark.parametrize(
     "normalization, before_sign, at_relu",
     [
-        ("batch_norm", keras.layers.BatchNormalization, None),
         ("filter_response", layers.FilterResponseNormalization, None),
         ("group", keras.layers.GroupNormalization, None),
         ("proxy", layers.ProxyNormalization, layers.ProxyNormalization),
@@ -179,25 +158,12 @@ def test_norms_stand_before_signs_and_relus(normalization, before_sign, at_relu)
         assert model.get_layer(f"{name}_conv").input_quantizer.shift is None
 
 
-def test_independent_components_come_before_the_weights():
-    model = BinaryDenseNet28((8, 8, 3), 3, "independent_component", **TINY)
-    assert kinds(model, layers.IndependentComponent) == ["transition1_norm"]
-    conv = model.get_layer("transition1_conv")
-    assert conv.inbound_nodes[0].inbound_layers.name == "transition1_norm"
-    for name in ("stage1_layer1", "stage2_layer1", "stage2_layer2"):
-        chain, layer = [], model.get_layer(f"{name}_conv")
-        for _ in range(3):
-            layer = layer.inbound_nodes[0].inbound_layers
-            chain.append(layer.name)
-        assert chain == [f"{name}_flip", f"{name}_sign", f"{name}_norm"]
-
-
-@pytest.mark.parametrize("normalization", ["none", "nobn"])
-def test_no_norm_at_all(normalization):
-    model = BinaryDenseNet28((8, 8, 3), 3, normalization, **TINY)
-    assert [name for name in kinds(model, keras.layers.Layer) if "norm" in name] == []
-    shifts = [w.name for w in model.weights if "shift" in w.name]
-    assert len(shifts) == (3 if normalization == "nobn" else 0)
+def test_no_norm_at_all():
+    for normalization, shifts in (("none", 0), ("nobn", 3)):
+        model = large(normalization)
+        names = [name for name in kinds(model, keras.layers.Layer) if "norm" in name]
+        assert names == []
+        assert sum("shift" in w.name for w in model.weights) == shifts
 
 
 def test_scales_and_arguments_reach_the_kernels():
@@ -212,20 +178,6 @@ def test_scales_and_arguments_reach_the_kernels():
     assert set(scales.values()) == {1.0}
     kernel = model.get_layer("stage2_layer1_conv").kernel_quantizer
     assert kernel.variance_preserving and kernel.balanced
-
-
-@pytest.mark.parametrize(
-    "builder, arguments, error, message",
-    [
-        (BinaryDenseNet28, {"blocks": (1,) * 5}, ValueError, "5 stages, but BinaryD"),
-        (BinaryDenseNet28, {"blocks": 4}, TypeError, "blocks=4 is not a list"),
-        (BinaryDenseNet28, {"blocks": (4, 0)}, ValueError, "blocks=0 is below 1"),
-        (BinaryDenseNet37, {"dilated": 1}, TypeError, "dilated=1 is neither"),
-    ],
-)
-def test_rejects(builder, arguments, error, message):
-    with pytest.raises(error, match=message):
-        builder(**{"input_shape": (8, 8, 3), "classes": 3, "width": 4, **arguments})
 
 
 @pytest.mark.convert

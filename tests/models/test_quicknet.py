@@ -8,8 +8,8 @@ from larq_nobn._keras import keras
 from larq_nobn.models import QuickNet, QuickNetLarge, QuickNetSmall
 from larq_nobn.models._blur_pool import blur_pool
 from models.dense_reference import MEAN, SCALE, relu
-from models.networks import NETWORKS, scattered
-from models.operations import key, operations, table
+from models.networks import scattered
+from models.operations import operations
 from models.reference import (
     assert_computes,
     binary_kernel,
@@ -224,38 +224,11 @@ def test_the_blur_is_binomial_and_stays(tmp_path):
         assert_allclose(blur(x), depthwise(x.astype(np.float64), kernel, 2), atol=1e-6)
 
 
-def by_hand(blocks, large=False):
-    """A sum for every block; a pool, a blur and a kernel for every transition.
-
-    Means and shifts travel within the stream to where convolutions make them, and a
-    ReLU is part of the operation in front of it.
-    """
-    count, changes = sum(blocks), len(blocks) - 1
-    return {
-        "ADD": count,
-        "CONV_2D": 1 + large + changes,
-        "DEPTHWISE_CONV_2D": large + changes,
-        "FULLY_CONNECTED": 1,
-        "LceBconv2d": count,
-        "LceQuantize": count,
-        "MAX_POOL_2D": changes,
-        "MEAN": 1,
-    }
-
-
-@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
-def test_a_block_needs_its_sum_alone(normalization):
-    (network,) = (n for n in NETWORKS if n.builder is QuickNet)
-    found = table()[key(network, normalization)]
-    assert found == by_hand(network.small["blocks"])
-
-
 @pytest.mark.slow
 @pytest.mark.convert
-@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
-def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
+def test_the_stem_for_imagenet_trains_and_converts(tmp_path):
     keras.utils.set_random_seed(1)
-    model = QuickNet((64, 64, 3), 3, normalization, width=8, blocks=(1,))
+    model = QuickNet((64, 64, 3), 3, width=8, blocks=(1,))
     x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
     before = [w.numpy() for w in model.trainable_weights]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -267,8 +240,10 @@ def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
     report = nobn.convert(scattered(model), path, data=x)
     assert report.lce_bconv2d == report.binary_layers == 1
     assert report.verify["unexplained"] == 0
-    expected = by_hand((1,), large=True)
-    assert operations(path) == {op: count for op, count in expected.items() if count}
+    # A kernel more than the small one, and one for each channel; the block's sum.
+    ops = {"ADD": 1, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "MEAN": 1}
+    bits = {"FULLY_CONNECTED": 1, "LceBconv2d": 1, "LceQuantize": 1}
+    assert operations(path) == {**ops, **bits}
 
 
 @pytest.mark.parametrize("normalization", ["proxy", "evonorm"])
@@ -291,18 +266,3 @@ def test_independent_components_stand_before_every_kernel_but_the_first():
 def test_channels_of_the_third_stage(builder, first):
     model = builder((8, 8, 3), 3, width=2, blocks=(1, 1, 1))
     assert model.get_layer("stage3_block1_conv").filters == 2 * first
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"input_shape": (64, 64, 3), "width": 6}, "width=6 is not a multiple of 4"),
-        ({"alpha": 0}, r"alpha=0 is outside \(0, inf\)"),
-        ({"blocks": (1,) * 5}, "5 stages, but QuickNetSmall knows the channels of 4"),
-        ({"variance_rule": "he"}, "must be one of vita.*; got 'he'"),
-        ({"normalization": "kalman"}, "'kalman' is not supported by QuickNetSmall"),
-    ],
-)
-def test_rejects(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        QuickNetSmall(**{"input_shape": (8, 8, 3), "classes": 3, **arguments})

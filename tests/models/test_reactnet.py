@@ -1,11 +1,9 @@
-from functools import cache, partial
+from functools import partial
 
 import larq as lq
 import pytest
 from larq_nobn._keras import keras
-from larq_nobn.models import (
-    ReActNet18,
-)
+from larq_nobn.models import ReActNet18
 from larq_nobn.models._variance import expected_variances
 from models.reference import (
     assert_computes,
@@ -23,22 +21,6 @@ from numpy.testing import assert_allclose
 TINY = {"width": 4, "blocks": (2, 2)}
 
 
-@cache
-def counted(normalization):
-    """The parameters of a small network."""
-    small = {"width": 4, "blocks": (1, 1)}
-    return parameters(ReActNet18((32, 32, 3), 10, normalization, **small))
-
-
-@pytest.mark.parametrize(
-    "normalization, more",
-    # A gain for each channel of a convolution, or γ and β.
-    [("nobn", 24), ("batch_norm", 48)],
-)
-def test_parameters_beyond_those_without_normalization(normalization, more):
-    assert counted(normalization) == counted("none") + more
-
-
 def test_parameter_counts_of_the_published_networks():
     model = ReActNet18((224, 224, 3), 1000)
     assert parameters(model) == 11_699_624
@@ -49,19 +31,20 @@ def test_parameter_counts_of_the_published_networks():
     assert 11_699_624 - 990 * (512 + 1) - (large - small) == 11_184_074
     assert model.get_layer("stage1_block1_conv").input_shape == (None, 56, 56, 64)
     assert model.get_layer("stage4_block4_act").output_shape == (None, 7, 7, 512)
+    small = {"width": 4, "blocks": (1, 1)}
+    bare, free, normalized = (
+        parameters(ReActNet18((8, 8, 3), 10, normalization, **small))
+        for normalization in ("none", "nobn", "batch_norm")
+    )
+    # A gain for each channel of a convolution, or γ and β.
+    assert (free - bare, normalized - bare) == (24, 48)
 
 
 @pytest.mark.parametrize(
     "rule, alpha, expected",
     [
         ("vita", 0.2, [[1, 1, 1.04, 1.08]] + 3 * [[1.12, 1, 1.04, 1.08]]),
-        ("vita", 0.25, [[1, 1, 1.0625, 1.125]] + 3 * [[1.1875, 1, 1.0625, 1.125]]),
-        ("nf", 0.2, [[1, 1.04, 1.08, 1.12]] + 3 * [[1.16, 1.04, 1.08, 1.12]]),
-        (
-            "nf",
-            0.25,
-            [[1, 1.0625, 1.125, 1.1875]] + 3 * [[1.25, 1.0625, 1.125, 1.1875]],
-        ),
+        ("nf", 0.5, [[1, 1.25, 1.5, 1.75]] + 3 * [[2, 1.25, 1.5, 1.75]]),
     ],
 )
 def test_expected_variances(rule, alpha, expected):
@@ -79,13 +62,13 @@ def test_alpha_and_beta_live_in_the_quantizers():
 
 
 def test_summary_counts_every_binary_layer_at_one_bit():
-    model = ReActNet18((16, 16, 3), 3, **TINY)
+    model = ReActNet18((8, 8, 3), 3, **TINY)
     profile = lq.models.ModelProfile(model)
     layers = {p.name: p for p in profile.layer_profiles}
     for stage in (1, 2):
         for block in (1, 2):
             layer = layers[f"stage{stage}_block{block}_conv"]
-            pixels, channels = (16 // stage) ** 2, 4 * stage
+            pixels, channels = (8 // stage) ** 2, 4 * stage
             fan_in = 9 * (4 if block == 1 else channels)
             assert layer.op_count("mac", 1) == pixels * channels * fan_in
             assert layer.weight_count(1) == channels * fan_in
@@ -120,24 +103,3 @@ def test_forward_pass_of_the_published_quantized_form():
     model = ReActNet18((8, 8, 3), 3, scaled_shortcut=False, power_of_two=True, **TINY)
     assert model.get_layer("stage2_block2_act").power_of_two is True
     assert_computes(model, partial(formula, scaled=False))
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"input_shape": (4, 4, 3)}, ValueError, r"\(4, 4, 3\) is too small .* 8 or"),
-        ({"blocks": 4}, TypeError, "blocks=4 is not a list of blocks"),
-        ({"blocks": (4, 0)}, ValueError, "blocks=0 is below 1"),
-        ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\)"),
-        (
-            {"variance_rule": "he"},
-            ValueError,
-            "must be one of vita, nf.*; got 'he'",
-        ),
-        ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
-        ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
-    ],
-)
-def test_rejects(arguments, error, message):
-    with pytest.raises(error, match=message):
-        ReActNet18(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})

@@ -34,16 +34,11 @@ def count(blocks, vectors):
     return 9 * kernels + 64 * 10 + 10 + vectors * channels
 
 
-# A gain and a bias where batch norm has γ and β.
-@pytest.mark.parametrize(
-    "normalization, vectors", [("none", 0), ("batch_norm", 2), ("nobn", 2)]
-)
-def test_parameter_counts(normalization, vectors):
-    model = ResNet20((32, 32, 3), 10, normalization, blocks=(1, 1, 1))
-    assert parameters(model) == count(1, vectors)
-
-
-def test_parameter_count_of_the_published_depth():
+def test_parameter_counts():
+    # A gain and a bias where batch norm has γ and β.
+    for normalization, vectors in (("none", 0), ("batch_norm", 2), ("nobn", 2)):
+        model = ResNet20((8, 8, 3), 10, normalization, blocks=(1, 1, 1))
+        assert parameters(model) == count(1, vectors)
     defaults = signature(ResNet20).parameters
     assert (defaults["width"].default, defaults["blocks"].default) == (16, (3, 3, 3))
     assert count(3, 2) == 269_722
@@ -67,7 +62,7 @@ def test_expected_variances_follow_the_stream():
 
 
 def test_alpha_and_beta_live_in_the_quantizers():
-    model = ResNet20((16, 16, 3), 3, alpha=0.5, **TINY)
+    model = ResNet20((8, 8, 3), 3, alpha=0.5, **TINY)
     variances = expected_variances((1, 1), 0.5)[1]
     for half, variance in zip(("first", "second"), variances, strict=True):
         layer = model.get_layer(f"stage2_block1_{half}_conv")
@@ -125,9 +120,3 @@ def test_the_graph_that_is_run_computes_what_the_layers_do():
     found = tf.function(model, autograph=False)(images)
     agrees = np.abs(found - model(images)).max(-1) < 1e-4
     assert agrees.mean() >= 0.9
-
-
-@pytest.mark.parametrize("alpha", [0, -1.0])
-def test_rejects_an_alpha_that_is_not_positive(alpha):
-    with pytest.raises(ValueError, match=rf"alpha={alpha} is outside \(0, inf\)"):
-        ResNet20((32, 32, 3), 10, alpha=alpha)

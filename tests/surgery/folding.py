@@ -1,4 +1,4 @@
-"""What the tests of folding share: models and their comparison."""
+"""What the tests of folding share: models of rows of layers, and their comparison."""
 
 from contextlib import contextmanager
 
@@ -10,22 +10,34 @@ from larq_nobn.graph import is_batch_norm
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization
+AFFINE = "became a per-channel affine layer"
+SHAPE = (8, 8, 4)
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
-def chain(*layers, shape=(8, 8, 4), name="chain"):
-    """A model of new layers like the given ones, in a row, of the policy in force."""
-    rows = [type(x).from_config(_of_policy(x.get_config())) for x in layers]
-    return keras.Sequential([keras.Input(shape), *rows], name=name)
+def chain(*layers, shape=SHAPE):
+    return keras.Sequential([keras.Input(shape), *layers], name="chain")
 
 
-def _of_policy(config):
-    if not isinstance(config, dict):
-        return config
-    policy = keras.mixed_precision.global_policy().name
-    return {
-        key: policy if key == "dtype" else _of_policy(value)
-        for key, value in config.items()
-    }
+def beside(*rows, shapes=()):
+    """A model of rows of layers; each has an input and an output of its own."""
+    inputs, outputs = [], []
+    for place, row in enumerate(rows):
+        x = keras.Input(shapes[place] if shapes else SHAPE)
+        inputs.append(x)
+        for layer in row:
+            x = layer(x)
+        outputs.append(x)
+    return keras.Model(inputs, outputs, name="beside")
+
+
+def names_of(model, place=0):
+    """The names of the layers in a row, the input's left out."""
+    layer, names = model.outputs[place]._keras_history.layer, []
+    while not isinstance(layer, keras.layers.InputLayer):
+        names.insert(0, layer.name)
+        layer = layer.inbound_nodes[0].inbound_layers
+    return names
 
 
 def randomize(model, seed=0):
@@ -50,15 +62,11 @@ def make_positive(model):
 
 
 def difference(model, other):
-    """The largest difference of two models, relative to the largest output."""
+    """The largest difference of two models, relative to the largest of an output."""
     random = np.random.default_rng(1)
     x = [random.normal(size=(4, *given.shape[1:])) for given in model.inputs]
-    expected, got = map(_flat, (model(x), other(x)))
-    return np.max(np.abs(got - expected)) / np.max(np.abs(expected))
-
-
-def _flat(outputs):
-    return np.concatenate([np.ravel(y) for y in tf.nest.flatten(outputs)])
+    pairs = zip(tf.nest.flatten(model(x)), tf.nest.flatten(other(x)), strict=True)
+    return max(np.max(np.abs(y - was)) / np.max(np.abs(was)) for was, y in pairs)
 
 
 @contextmanager
@@ -71,20 +79,21 @@ def floatx(name):
         keras.backend.set_floatx("float32")
 
 
-TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+def random_model(build, policy="float64"):
+    with dtype_policy(policy), floatx(policy):
+        return randomize(build())
 
 
-def fold(build, positive=False, rounded=False):
+def fold(build, change=None, rounded=False):
     """Folds a model in float64, if `rounded` in float32 too, and returns the last one.
 
     In float64 nothing can hide after a sign that rounding flips. What float32 may do
     to values lies where they go: every place is tried in it, not every way there.
     """
     for policy in list(TOLERANCE)[: 1 + rounded]:
-        with dtype_policy(policy), floatx(policy):
-            model = randomize(build())
-        if positive:
-            make_positive(model)
+        model = random_model(build, policy)
+        if change is not None:
+            change(model)
         folded, report = fold_untouched(model)
         assert difference(model, folded) < TOLERANCE[policy]
         assert not any(is_batch_norm(layer) for layer in folded.submodules)

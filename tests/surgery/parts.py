@@ -10,6 +10,11 @@ from larq_nobn._keras import keras
 
 layers = keras.layers
 SHAPE = (16, 16, 3)
+SIGNS = {
+    "input_quantizer": "ste_sign",
+    "kernel_quantizer": "ste_sign",
+    "kernel_constraint": "weight_clip",
+}
 
 
 def image_input(shape=SHAPE, **kwargs):
@@ -28,36 +33,14 @@ def conv(x, filters, size=3, strides=1, **kwargs):
 
 
 def binary(x, filters, size=3, strides=1, **kwargs):
-    arguments = {
-        "padding": "same",
-        "use_bias": False,
-        "input_quantizer": "ste_sign",
-        "kernel_quantizer": "ste_sign",
-        "kernel_constraint": "weight_clip",
-    }
-    return lq.layers.QuantConv2D(filters, size, strides, **{**arguments, **kwargs})(x)
-
-
-def stem(x, filters, pool=True):
-    x = norm(conv(x, filters), momentum=0.9)
-    x = layers.Activation("relu")(x)
-    return layers.MaxPool2D(3, 2, padding="same")(x) if pool else x
+    arguments = {"padding": "same", "use_bias": False, **SIGNS, **kwargs}
+    return lq.layers.QuantConv2D(filters, size, strides, **arguments)(x)
 
 
 def head(x):
     # Logits: a softmax would hide differences.
     x = layers.Activation("relu")(x)
     return layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
-
-
-def shortcut(x, filters):
-    if x.shape[-1] == filters:
-        return x
-    return norm(conv(layers.AvgPool2D(2, 2)(x), filters, 1), momentum=0.8)
-
-
-def strides(x, filters):
-    return 1 if x.shape[-1] == filters else 2
 
 
 def images(count: int = 32, shape: tuple[int, ...] = SHAPE, seed: int = 1):

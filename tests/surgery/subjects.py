@@ -1,30 +1,21 @@
-"""Small networks of the shapes that published ones have, for surgery to be tried on.
+"""Small networks for surgery to be tried on, of shapes that users bring.
 
-Each is built from plain Keras and Larq layers, as users build theirs.
+The package's own networks have those of the published ones; here is what they do not
+have: gates, layers and models that are shared, signs as layers, batch norms in a row,
+and layers that nothing can look into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import larq as lq
+import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from surgery.parts import (
-    binary,
-    conv,
-    head,
-    image_input,
-    norm,
-    settled,
-    shortcut,
-    stem,
-    strides,
-)
+from models.networks import NETWORKS, scattered
+from surgery.parts import SIGNS, binary, conv, head, image_input, norm, settled
 
 layers = keras.layers
+INNER = (8, 8, 8)
 
 
 @lq.utils.register_keras_custom_object
@@ -46,147 +37,158 @@ class ChannelRescale(layers.Layer):
         return inputs * self.factor
 
 
-def quick_net(image):
-    x = stem(image, 8, pool=False)
-    x = layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False)(x)
-    x = norm(x, scale=False, center=False)
-    x = norm(conv(x, 16, 1))
-    for filters in (16, 24):
-        if filters != x.shape[-1]:
-            x = layers.MaxPool2D(2, 1)(layers.Activation("relu")(x))
-            x = layers.DepthwiseConv2D(
-                3,
-                2,
-                padding="same",
-                use_bias=False,
-                trainable=False,
-                depthwise_initializer=keras.initializers.Constant(1 / 9),
-            )(x)
-            x = norm(conv(x, filters, 1))
-        y = binary(x, filters, pad_values=1.0, activation="relu")
-        x = layers.add([norm(y, momentum=0.9, epsilon=1e-5), x])
-    return head(x)
-
-
-def bi_real_net(image):
-    x = stem(image, 8)
-    for filters in (16, 16):
-        y = binary(
-            x,
-            filters,
-            strides=strides(x, filters),
-            input_quantizer="approx_sign",
-            kernel_quantizer="magnitude_aware_sign",
-        )
-        x = layers.add([norm(y, momentum=0.8), shortcut(x, filters)])
-    return head(x)
-
-
-def res_net_e(image):
-    # The batch norm after the pool feeds a sign and a shortcut.
-    x = norm(stem(image, 8), momentum=0.9)
-    for filters in (8, 16):
-        y = binary(x, filters, strides=strides(x, filters))
-        x = layers.add([norm(y, momentum=0.9), shortcut(x, filters)])
-    return head(x)
-
-
 def gate(x, filters):
     """Squeeze and excite: a factor per channel, made from the whole map."""
     y = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D()(x))
     return layers.Reshape((1, 1, filters))(layers.Dense(filters, "sigmoid")(y))
 
 
-def real_to_binary(image):
-    x = stem(image, 8)
-    for filters in (8, 16):
+def gated():
+    """Blocks with a gate, a projection, and a batch norm before signs and gate."""
+    image = image_input()
+    x = layers.MaxPool2D(3, 2, padding="same")(layers.ReLU()(norm(conv(image, 8))))
+    for filters, strides in ((8, 1), (16, 2)):
         y = norm(x)
-        z = binary(y, filters, strides=strides(x, filters))
-        z = layers.multiply([z, gate(y, filters)])
-        z = layers.PReLU(shared_axes=[1, 2])(z)
-        x = layers.add([z, shortcut(x, filters)])
-    return head(x)
+        kernel = {"kernel_quantizer": magnitude_times_sign} if strides == 2 else {}
+        z = binary(y, filters, strides=strides, **kernel)
+        z = layers.PReLU(shared_axes=[1, 2])(
+            layers.multiply([z, gate(y, filters)]) if strides == 1 else norm(z)
+        )
+        if strides == 2:
+            x = norm(conv(layers.AvgPool2D(2, 2)(x), filters, 1), momentum=0.8)
+        x = layers.add([z, x])
+    return keras.Model(image, head(x), name="gated")
 
 
-def _grow(x, **kwargs):
-    sign = lq.quantizers.SteSign(clip_value=1.3)
-    kernel = {
-        "input_quantizer": sign,
-        "kernel_quantizer": lq.quantizers.SteSign(clip_value=1.3),
-        "kernel_constraint": lq.constraints.WeightClip(clip_value=1.3),
-    }
-    return binary(norm(x, momentum=0.9, epsilon=1e-5), 8, **kernel, **kwargs)
-
-
-def melius_net(image):
-    """Dense blocks, one of them dilated, and a block that improves what one adds."""
-    x = stem(image, 8)
-    x = layers.concatenate([x, _grow(x, dilation_rate=2)])
-    x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
-    x = conv(x, 16, 1)
-    x = layers.concatenate([x, _grow(x)])
-    y, by = _grow(x), x.shape[-1] - 8
-    x = layers.add([x, tf.pad(y, [[0, 0]] * 3 + [[by, 0]])])
-    return head(norm(x))
-
-
-def xnor_net(image):
-    kernel = {"kernel_quantizer": magnitude_times_sign}
-    x = norm(layers.Conv2D(8, 5, padding="same", use_bias=False)(image), scale=False)
-    x = layers.MaxPool2D(3, 2)(layers.Activation("relu")(x))
-    x = layers.MaxPool2D(3, 2, padding="same")(
-        binary(norm(x, scale=False), 8, **kernel)
-    )
-    x = binary(norm(x, scale=False), 16, 4, padding="valid", **kernel)
-    x = binary(norm(x, scale=False), 16, 1, **kernel)
-    x = layers.Flatten()(layers.Activation("relu")(norm(x)))
-    return layers.Dense(5)(x)
-
-
-def binary_alex_net(image):
-    """The last batch norm makes the logits."""
-    # Its first kernel is binary, its first input is not.
-    x = norm(binary(image, 8, 5, strides=2, input_quantizer=None), scale=False)
-    x = norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
-    dense = {
-        "input_quantizer": "ste_sign",
-        "kernel_quantizer": "ste_sign",
-        "kernel_constraint": "weight_clip",
-    }
-    x = layers.Flatten()(x)
+def dense_signs():
+    """A batch norm for a sign and a shortcut; the last one makes the logits."""
+    image = image_input()
+    x = norm(layers.MaxPool2D(2)(norm(binary(image, 8, 5, 2, input_quantizer=None))))
+    x = layers.add([norm(binary(x, 8), momentum=0.9), x])
+    x = layers.Flatten()(norm(layers.MaxPool2D(2)(x), scale=False))
     for units in (24, 5):
-        x = norm(lq.layers.QuantDense(units, use_bias=False, **dense)(x), scale=False)
-    return x
+        x = norm(lq.layers.QuantDense(units, use_bias=False, **SIGNS)(x), scale=False)
+    return keras.Model(image, x, name="dense_signs")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A network and what is known of it.
-
-    Arguments:
-        network: From an image to the output.
-        norms: How many batch norms it has, counted by hand.
-        binary: How many binary convolutions LCE should find; None if convert has
-            no such kernel.
-    """
-
-    network: Callable[[Any], Any]
-    norms: int
-    binary: int | None
-
-    def __call__(self, seed: int = 0, zero: bool = False) -> keras.Model:
-        keras.utils.set_random_seed(seed)
-        image = image_input()
-        name = self.network.__name__
-        return settled(keras.Model(image, self.network(image), name=name), seed, zero)
+def _block(name="block"):
+    inputs = image_input(INNER)
+    x = norm(binary(norm(inputs), 8), name="norm")
+    return keras.Model(inputs, layers.add([x, inputs]), name=name)
 
 
-ZOO = (
-    Subject(quick_net, 6, 2),
-    Subject(bi_real_net, 4, 2),
-    Subject(res_net_e, 5, 2),
-    Subject(real_to_binary, 4, 2),
-    Subject(melius_net, 6, 3),
-    Subject(xnor_net, 5, 3),
-    Subject(binary_alex_net, 4, None),
+def nested():
+    """Models in models, whose layers share names; a frozen one, at inference."""
+    image = image_input()
+    stem = keras.Model(image, norm(conv(image, 8, strides=2)), name="backbone")
+    stem.trainable = False
+    stem(image_input())  # a use that is not part of the model
+    tail = [layers.BatchNormalization(name="norm"), layers.GlobalAveragePooling2D()]
+    middle = keras.Sequential([image_input(INNER), _block("inner"), *tail], name="tail")
+    given = image_input()
+    x = _block()(norm(stem(given, training=False), name="norm"))
+    return keras.Model(given, norm(layers.Dense(5)(middle(x))), name="nested")
+
+
+def shared():
+    """A model on two images, a convolution with two norms, and a norm of two."""
+    left, right = image_input(name="left"), image_input(name="right")
+    image = image_input()
+    backbone = keras.Model(
+        image, _block()(norm(conv(image, 8, strides=2))), name="both"
+    )
+    x, y = backbone(left), backbone(right)
+    convolution = lq.layers.QuantConv2D(8, 3, padding="same", **SIGNS)
+    z = layers.add([norm(convolution(x)), layers.ReLU()(convolution(y))])
+    both = layers.BatchNormalization()
+    z = layers.add([both(conv(z, 8)), both(binary(z, 8))])
+    ends = [head(norm(layers.add([x, y]))), head(layers.concatenate([z, y]))]
+    return keras.Model([left, right], ends, name="shared")
+
+
+def sign_layers():
+    """Signs that are layers; what a batch norm makes is an output, and read on."""
+    image = image_input()
+    plain = {"input_quantizer": None}
+    features = norm(conv(image, 8, strides=2), name="features")
+    sign = lq.quantizers.SteSign()(norm(features))
+    y = norm(binary(sign, 8, **plain), scale=False)
+    y = lq.quantizers.ApproxSign()(layers.MaxPool2D(2)(y))
+    y = norm(binary(y, 8, pad_values=1.0, **plain))
+    end = head(layers.add([y, layers.AvgPool2D(2)(sign)]))
+    return keras.Model(image, {"x": features, "y": end}, name="sign_layers")
+
+
+def batch_norms_in_a_row():
+    """Batch norm of the input, twice in a row, before a dense and a depthwise layer."""
+    image = image_input()
+    x = norm(image)
+    x = layers.DepthwiseConv2D(3, 2, depth_multiplier=2, padding="valid")(norm(x))
+    x = layers.SeparableConv2D(8, 3, padding="same")(norm(norm(x)))
+    x = layers.Conv2DTranspose(6, 3, 2, padding="same")(norm(x))
+    x = layers.Conv2D(8, 3, activation="relu")(norm(x))
+    x = layers.Flatten()(layers.AvgPool2D(4)(layers.Dropout(0.1)(norm(x))))
+    x = layers.Dense(5)(norm(layers.Dense(8)(norm(x))))
+    return keras.Model(image, x, name="batch_norms_in_a_row")
+
+
+def opaque():
+    """Lambdas, operators for layers, a blurring pool, and a layer of a user."""
+    image = image_input()
+    x = layers.ReLU()(norm(conv(image, 8, strides=2)))
+    parts = layers.Lambda(lambda x: tf.split(x, 2, axis=-1), name="split")(x)
+    parts = [conv(part, 4, name=f"group_{i}") for i, part in enumerate(parts)]
+    x = layers.Lambda(lambda x: tf.concat(x, axis=-1), name="join")(parts)
+    x = tf.nn.relu(norm(x, name="behind_join"))
+    y = binary(norm(x), 8, pad_values=1.0, activation="relu", dilation_rate=2)
+    x = norm(y, name="behind_binary") + x
+    blur = keras.initializers.Constant(1 / 9)
+    pool = {"use_bias": False, "trainable": False, "padding": "same"}
+    x = layers.DepthwiseConv2D(3, 2, depthwise_initializer=blur, **pool)(x)
+    left, right = tf.split(value=norm(x), num_or_size_splits=2, axis=-1)
+    x = tf.concat([2.0 * right, left[..., ::-1]], axis=-1)
+    x = ChannelRescale(name="own")(x)
+    x = norm(x, name="behind_own")
+    merge = layers.Lambda(lambda x: x[0] + tf.pad(x[1], BEHIND), name="merge")
+    x = merge([x, binary(x, 4)])
+    return keras.Model(image, head(norm(x, name="behind_merge")), name="opaque")
+
+
+BEHIND = [[0, 0], [0, 0], [0, 0], [4, 0]]
+# What the Lambdas compute.
+ORACLES = {
+    "split": lambda x: np.split(x, 2, axis=-1),
+    "join": lambda x: np.concatenate(x, axis=-1),
+    "merge": lambda x: x[0] + np.pad(x[1], BEHIND),
+}
+# Of the package's networks those that nothing here looks like, under every
+# normalization by statistics of batches.
+OWN = {
+    "ReActNetA": "batch_norm",
+    "MeliusNet22": "batch_norm",
+    "XNORNet18": "batch_norm",
+    "ResNet20": "kalman",
+    "QuickNet": "independent_component",
+}
+HAND_MADE = (
+    gated,
+    dense_signs,
+    nested,
+    shared,
+    sign_layers,
+    batch_norms_in_a_row,
+    opaque,
 )
+SUBJECTS = (*(build.__name__ for build in HAND_MADE), *OWN)
+
+
+def subject(name: str) -> keras.Model:
+    """A network, with weights as training may leave them."""
+    keras.utils.set_random_seed(0)
+    for build in HAND_MADE:
+        if build.__name__ == name:
+            return settled(build(), zero=name == "gated")
+    (network,) = (n for n in NETWORKS if n.builder.__name__ == name)
+    # Of residual blocks one with a projection is enough here, and one without.
+    small = {"blocks": (1, 1)} if "blocks" in network.small else {}
+    return settled(scattered(network(OWN[name], **small)))

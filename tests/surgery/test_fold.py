@@ -5,72 +5,108 @@ import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 from larq_nobn.graph import kernel_value, split_kernel
 from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
-from surgery.folding import BatchNorm, chain, difference, floatx, fold, randomize
+from surgery.folding import (
+    AFFINE,
+    SHAPE,
+    TOLERANCE,
+    BatchNorm,
+    beside,
+    chain,
+    difference,
+    fold,
+    make_positive,
+    names_of,
+    random_model,
+)
 
 layers = keras.layers
-AFFINE = "became a per-channel affine layer"
 
 FLOAT = {
     "conv": lambda **k: layers.Conv2D(6, 3, **k),
-    "without a bias": lambda **k: layers.Conv2D(6, 3, use_bias=False, **k),
+    "without_bias": lambda **k: layers.Conv2D(6, 3, use_bias=False, **k),
     "grouped": lambda **k: layers.Conv2D(6, 3, groups=2, **k),
-    "grouped in MeliusNet": lambda **k: GroupedConv2D(6, 3, groups=2, **k),
+    "grouped_in_melius_net": lambda **k: GroupedConv2D(6, 3, groups=2, **k),
     "depthwise": lambda **k: layers.DepthwiseConv2D(3, depth_multiplier=3, **k),
     "separable": lambda **k: layers.SeparableConv2D(6, 3, **k),
     "transposed": lambda **k: layers.Conv2DTranspose(6, 3, **k),
     "dense": lambda **k: layers.Dense(6, **k),
-    "binary input": lambda **k: lq.layers.QuantConv2D(
+    "binary_input": lambda **k: lq.layers.QuantConv2D(
         6, 3, input_quantizer="ste_sign", **k
     ),
-    "Larq's depthwise": lambda **k: lq.layers.QuantDepthwiseConv2D(3, **k),
+    "depthwise_of_larq": lambda **k: lq.layers.QuantDepthwiseConv2D(3, **k),
+    "conv_1d": lambda **k: layers.Conv1D(6, 3, padding="causal", **k),
+    "depthwise_1d": lambda **k: layers.DepthwiseConv1D(3, depth_multiplier=2, **k),
+    "separable_1d": lambda **k: lq.layers.QuantSeparableConv1D(6, 3, **k),
+    "transposed_1d": lambda **k: layers.Conv1DTranspose(6, 3, **k),
 }
 
 
-@pytest.mark.parametrize("kind", FLOAT)
-def test_after_a_float_layer(kind):
-    folded, changes = fold(
-        lambda: chain(FLOAT[kind](name="layer"), BatchNorm(name="norm")),
-        rounded=kind == "conv",
-    )
-    assert [layer.name for layer in folded.layers[1:]] == ["layer"]
-    assert changes["norm"].action == "folded into 'layer'"
+def pairs(table):
+    """A layer and a batch norm in a row, for each of a table."""
+    rows = [[make(name=n), BatchNorm(name=f"{n}_norm")] for n, make in table.items()]
+    return beside(*rows, shapes=[(9, 4) if "1d" in name else SHAPE for name in table])
 
 
-ONE_D = {
-    "conv": lambda: layers.Conv1D(6, 3, padding="causal"),
-    "depthwise": lambda: layers.DepthwiseConv1D(3, depth_multiplier=2),
-    "separable": lambda: lq.layers.QuantSeparableConv1D(6, 3),
-    "transposed": lambda: layers.Conv1DTranspose(6, 3),
+def test_after_float_layers_it_goes_into_the_kernel():
+    folded, changes = fold(lambda: pairs(FLOAT), rounded=True)
+    for place, name in enumerate(FLOAT):
+        assert changes[f"{name}_norm"].action == f"folded into {name!r}"
+        assert names_of(folded, place) == [name]
+
+
+QUANTIZED = {
+    "binary": lambda **k: binary_conv(6, **k),
+    "activated": lambda **k: binary_conv(6, activation="relu", **k),
+    "standardized": lambda **k: lq.layers.QuantConv2D(
+        6, 3, kernel_quantizer="scaled_standardization", **k
+    ),
+    "marked": lambda **k: binary_conv(6, kernel_quantizer=lq.quantizers.NoOp(1), **k),
+    "dense": lambda **k: lq.layers.QuantDense(
+        6, kernel_quantizer="ste_sign", kernel_constraint="weight_clip", **k
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", ONE_D)
-def test_after_a_float_layer_of_one_dimension(kind):
-    folded, _ = fold(lambda: chain(ONE_D[kind](), BatchNorm(), shape=(9, 4)))
-    assert len(folded.layers) == 2
+def test_after_quantized_kernels_gain_and_bias_stay_outside():
+    folded, changes = fold(lambda: pairs(QUANTIZED), rounded=True)
+    for name in QUANTIZED:
+        change = changes[f"{name}_norm"]
+        assert isinstance(folded.get_layer(change.layer), nobn.layers.ChannelAffine)
+        assert change.action == f"became gain and bias after {name!r}"
+        assert change.reason == ""
 
 
 NORMS = {
-    "no scale": lambda: BatchNorm(scale=False),
-    "no center": lambda: BatchNorm(center=False),
-    "neither": lambda: BatchNorm(scale=False, center=False, epsilon=0.1),
-    "synchronized": lambda: layers.BatchNormalization(synchronized=True),
-    "renormalizing": lambda: BatchNorm(renorm=True),
-    "of virtual batches": lambda: BatchNorm(virtual_batch_size=2),
-    "independent component": lambda: nobn.layers.IndependentComponent(0.5),
+    "no_scale": lambda name: BatchNorm(scale=False, name=name),
+    "no_center": lambda name: BatchNorm(center=False, name=name),
+    "neither": lambda name: BatchNorm(
+        scale=False, center=False, epsilon=0.1, name=name
+    ),
+    "synchronized": lambda name: BatchNorm(synchronized=True, name=name),
+    "renormalizing": lambda name: BatchNorm(renorm=True, name=name),
+    "of_virtual_batches": lambda name: BatchNorm(virtual_batch_size=2, name=name),
+    "component": lambda name: nobn.layers.IndependentComponent(0.5, name=name),
 }
 
 
-@pytest.mark.parametrize("kind", NORMS)
-@pytest.mark.parametrize("before", ["conv", "relu"])
-def test_kinds_of_batch_norm(kind, before):
-    conv = layers.Conv2D(6, 3) if before == "conv" else layers.ReLU()
-    folded, _ = fold(lambda: chain(conv, NORMS[kind]()))
-    assert len(folded.layers) == (2 if before == "conv" else 3)
+def test_every_kind_of_batch_norm():
+    def build():
+        before = lambda name: layers.Conv2D(6, 3, name=f"{name}_conv")  # noqa: E731
+        convs = [[before(name), NORMS[name](name)] for name in NORMS]
+        return beside(*convs, *([layers.ReLU(), NORMS[n](f"{n}_2")] for n in NORMS))
+
+    folded, changes = fold(build)
+    for place, name in enumerate(NORMS):
+        assert changes[name].action.startswith(f"folded into '{name}_conv'")
+        assert names_of(folded, place) == [f"{name}_conv"]
+        affine = folded.get_layer(f"{name}_2")
+        assert isinstance(affine, nobn.layers.ChannelAffine)
+    said = "folded into 'component_conv', without its dropout"
+    assert changes["component"].action == said
 
 
 def test_kalman_normalization_loses_its_state():
@@ -85,45 +121,13 @@ def test_kalman_normalization_loses_its_state():
     assert isinstance(folded.get_layer("norm2"), nobn.layers.ChannelAffine)
 
 
-def test_the_report_names_dropout_that_went():
-    _, changes = fold(
-        lambda: chain(
-            layers.Conv2D(6, 3, name="conv"),
-            nobn.layers.IndependentComponent(name="norm"),
-        )
-    )
-    assert changes["norm"].action == "folded into 'conv', without its dropout"
-
-
-QUANTIZED = {
-    "binary": lambda **k: binary_conv(6, **k),
-    "activated": lambda **k: binary_conv(6, activation="relu", **k),
-    "standardized": lambda **k: lq.layers.QuantConv2D(
-        6, 3, kernel_quantizer="scaled_standardization", **k
-    ),
-    "marked": lambda **k: binary_conv(6, kernel_quantizer=lq.quantizers.NoOp(1), **k),
-    "binary dense": lambda **k: lq.layers.QuantDense(
-        6, kernel_quantizer="ste_sign", kernel_constraint="weight_clip", **k
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", QUANTIZED)
-def test_after_a_quantized_kernel_gain_and_bias_stay_outside(kind):
-    folded, changes = fold(
-        lambda: chain(QUANTIZED[kind](name="conv"), BatchNorm(name="norm")),
-        rounded=kind == "binary",
-    )
-    assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
-    assert changes["norm"].action == "became gain and bias after 'conv'"
-    assert changes["norm"].reason == ""
-
-
 def magnitude_aware(policy, largest):
     """A kernel with its weights' magnitude, which folding makes as large as that."""
-    with dtype_policy(policy), floatx(policy):
-        conv = binary_conv(6, name="conv", kernel_quantizer="magnitude_aware_sign")
-        model = randomize(chain(conv, BatchNorm(name="norm")))
+    quantizer = {"kernel_quantizer": "magnitude_aware_sign"}
+    model = random_model(
+        lambda: chain(binary_conv(6, name="conv", **quantizer), BatchNorm(name="norm")),
+        policy,
+    )
     norm, latent = model.get_layer("norm"), latent_kernel(model)
     gain = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
     latent.assign(largest * latent / np.abs(latent * gain).max())
@@ -134,12 +138,12 @@ def latent_kernel(model):
     return model.get_layer("conv").kernel.latent_variable
 
 
-@pytest.mark.parametrize("policy, tolerance", [("float64", 1e-9), ("float32", 1e-5)])
-def test_a_kernel_that_has_its_weights_magnitude_takes_gain_and_bias(policy, tolerance):
+@pytest.mark.parametrize("policy", TOLERANCE)
+def test_a_kernel_that_has_its_weights_magnitude_takes_gain_and_bias(policy):
     model = magnitude_aware(policy, largest=0.9)
     folded = nobn.fold_batch_norm(model)
-    assert [layer.name for layer in folded.layers[1:]] == ["conv"]
-    assert difference(model, folded) < tolerance
+    assert names_of(folded) == ["conv"]
+    assert difference(model, folded) < TOLERANCE[policy]
     assert_allclose(np.abs(latent_kernel(folded)).max(), 0.9, rtol=1e-6)
     assert split_kernel(kernel_value(folded.get_layer("conv").kernel)) is not None
 
@@ -151,148 +155,133 @@ def test_latent_weights_stay_where_they_have_a_gradient():
     assert_array_equal(latent_kernel(folded), latent_kernel(model))
 
 
-def test_a_plain_kernel_that_is_binary_stays_so():
+def test_binary_kernels_stay_binary():
+    """A plain one, and one after which gains are 0."""
+
     def build():
-        conv = layers.Conv2D(6, 3, use_bias=False, name="conv")
-        model = chain(lq.quantizers.SteSign(), conv, BatchNorm(name="norm"))
-        return model
+        plain = layers.Conv2D(6, 3, use_bias=False, name="plain")
+        return beside(
+            [lq.quantizers.SteSign(), plain, BatchNorm(name="norm")],
+            [binary_conv(6, name="conv"), BatchNorm(name="zeros")],
+        )
 
-    with dtype_policy("float64"):
-        model = randomize(build())
-    kernel = model.get_layer("conv").kernel
-    kernel.assign(2.0 * np.sign(kernel))
-    folded = nobn.fold_batch_norm(model)
-    assert difference(model, folded) < 1e-9
-    assert np.all(np.abs(folded.get_layer("conv").kernel) == 2)
+    def change(model):
+        kernel, gamma = model.get_layer("plain").kernel, model.get_layer("zeros").gamma
+        kernel.assign(2.0 * np.sign(kernel))
+        gamma.assign(np.where(np.arange(6) < 3, 0, gamma))
 
-
-def test_a_binary_kernel_with_gains_of_zero_keeps_its_signs():
-    model = randomize(chain(binary_conv(6, name="conv"), BatchNorm(name="norm")))
-    gamma = model.get_layer("norm").gamma
-    gamma.assign(np.where(np.arange(6) < 3, 0, gamma))
-    folded = nobn.fold_batch_norm(model)
-    assert difference(model, folded) < 1e-5
-    assert np.sum(folded.get_layer("norm").gamma == 0) == 3
+    folded, _ = fold(build, change)
+    assert np.all(np.abs(folded.get_layer("plain").kernel) == 2)
+    assert np.sum(folded.get_layer("zeros").gamma == 0) == 3
 
 
 POOLS = {
     "average": layers.AvgPool2D,
-    "padded average": lambda: layers.AvgPool2D(3, 2, padding="same"),
-    "global average": layers.GlobalAvgPool2D,
+    "padded_average": lambda **k: layers.AvgPool2D(3, 2, padding="same", **k),
+    "global_average": layers.GlobalAvgPool2D,
     "maximum": layers.MaxPool2D,
 }
 
 
-@pytest.mark.parametrize("kind", POOLS)
-def test_after_a_pool_it_goes_before(kind):
-    binary = (binary_conv(6, name="conv"), POOLS[kind](), BatchNorm(name="norm"))
-    folded, changes = fold(lambda: chain(*binary), positive=True)
-    assert changes["norm"].action == "became gain and bias after 'conv'"
-    assert folded.layers[2].name == "norm"
-    real = (layers.Conv2D(6, 3, name="conv"), POOLS[kind](), BatchNorm(name="norm"))
-    folded, changes = fold(lambda: chain(*real), positive=True)
-    assert changes["norm"].action == "folded into 'conv'"
+def test_after_pools_it_goes_before_them():
+    def build():
+        rows = [
+            [make(name), pool(name=f"{name}_pool"), BatchNorm(name=f"{name}_norm")]
+            for kind, pool in POOLS.items()
+            for name, make in (
+                (f"{kind}_binary", lambda name: binary_conv(6, name=name)),
+                (f"{kind}_real", lambda name: layers.Conv2D(6, 3, name=name)),
+            )
+        ]
+        two = [layers.MaxPool2D(name="a"), layers.AvgPool2D(name="b")]
+        return beside(*rows, [binary_conv(6, name="conv"), *two, BatchNorm(name="c")])
+
+    folded, changes = fold(build, make_positive)
+    for place, kind in enumerate(POOLS):
+        binary, real = f"{kind}_binary", f"{kind}_real"
+        said = f"became gain and bias after {binary!r}"
+        assert changes[f"{binary}_norm"].action == said
+        names = [binary, f"{binary}_norm", f"{binary}_pool"]
+        assert names_of(folded, 2 * place) == names
+        assert changes[f"{real}_norm"].action == f"folded into {real!r}"
+        assert names_of(folded, 2 * place + 1) == [real, f"{real}_pool"]
+    assert names_of(folded, 2 * len(POOLS)) == ["conv", "c", "a", "b"]
 
 
-def test_after_two_pools_their_order_stays():
-    rows = [binary_conv(6), layers.MaxPool2D(name="a"), layers.AvgPool2D(name="b")]
-    folded, _ = fold(lambda: chain(*rows, BatchNorm(name="norm")), positive=True)
-    assert [layer.name for layer in folded.layers[2:]] == ["norm", "a", "b"]
+def test_negative_gains_pass_no_maximum_and_batch_norms_in_a_row_are_one():
+    def build():
+        return beside(
+            [layers.Conv2D(6, 3), layers.MaxPool2D(name="pool"), BatchNorm(name="max")],
+            [layers.ReLU(name="relu"), *(BatchNorm(name=f"norm{i}") for i in range(3))],
+            [
+                layers.Dense(6, name="dense"),
+                nobn.layers.ChannelAffine(name="affine"),
+                BatchNorm(name="after"),
+            ],
+        )
 
-
-def test_negative_gains_do_not_pass_a_maximum():
-    rows = [layers.Conv2D(6, 3), layers.MaxPool2D(name="pool"), BatchNorm(name="norm")]
-    _, changes = fold(lambda: chain(*rows))
-    assert changes["norm"].action == AFFINE
-    assert "are negative, and 'pool' (MaxPooling2D) takes" in changes["norm"].reason
-
-
-def test_batch_norms_in_a_row_are_one():
-    rows = [BatchNorm(name=f"norm{i}") for i in range(3)]
-    folded, changes = fold(lambda: chain(layers.ReLU(), *rows))
-    assert [layer.name for layer in folded.layers[2:]] == ["norm2"]
+    folded, changes = fold(build)
+    assert changes["max"].action == AFFINE
+    assert "are negative, and 'pool' (MaxPooling2D) takes" in changes["max"].reason
+    assert names_of(folded, 1) == ["relu", "norm2"]
     assert changes["norm0"].action == "merged into 'norm2'"
     assert changes["norm2"].action == AFFINE
-
-
-def test_a_channel_affine_joins_the_batch_norm():
-    affine = nobn.layers.ChannelAffine(name="affine")
-    folded, changes = fold(
-        lambda: chain(layers.Dense(6, name="dense"), affine, BatchNorm(), shape=(4,))
-    )
-    assert [layer.name for layer in folded.layers[1:]] == ["dense"]
+    assert names_of(folded, 2) == ["dense"]
     assert changes["affine"].action == "folded into 'dense'"
 
 
-def branches(read, name):
-    inputs = keras.Input((8, 8, 4))
-    x = layers.Conv2D(6, 3, name="conv")(inputs)
-    return keras.Model(inputs, read(x, BatchNorm(name="norm")(x)), name=name)
+def test_a_convolution_that_others_read_is_left_alone():
+    readers = {
+        "shortcut": lambda x, y: [layers.Add()([x, y])],
+        "output": lambda x, y: [x, y],
+        "twice": lambda x, y: [layers.Concatenate()([x, y, x])],
+    }
 
-
-READ_ELSEWHERE = {
-    "shortcut": lambda x, y: layers.Add()([x, y]),
-    "output": lambda x, y: [x, y],
-    "twice": lambda x, y: layers.Concatenate()([x, y, x]),
-}
-
-
-@pytest.mark.parametrize("kind", READ_ELSEWHERE)
-def test_a_convolution_that_others_read_is_left_alone(kind):
-    folded, changes = fold(lambda: branches(READ_ELSEWHERE[kind], kind))
-    assert changes["norm"].action == AFFINE
-    assert "'conv' (Conv2D) is read elsewhere too" in changes["norm"].reason
-
-
-def siamese(*parts):
-    """Two images through the same layers."""
-    images = [keras.Input((8, 8, 4)) for _ in range(2)]
-    shared = chain(*parts)
-    found = [shared(image) for image in images]
-    return keras.Model(images, layers.Subtract()(found), name="siamese")
-
-
-def test_a_shared_pair_folds_once():
-    conv, norm = layers.Conv2D(6, 3, name="conv"), BatchNorm(name="norm")
-    folded, changes = fold(lambda: siamese(conv, norm))
-    assert changes["norm"].action == "folded into 'conv'"
-    assert len(folded.get_layer("conv").inbound_nodes) == 2
-
-
-def test_a_shared_batch_norm_stays_shared():
-    act, norm = layers.ReLU(), BatchNorm(name="norm")
-    folded, changes = fold(lambda: siamese(act, norm))
-    assert len(folded.get_layer("norm").inbound_nodes) == 2
-    assert "'re_lu" in changes["norm"].reason
-
-
-def test_one_batch_norm_after_two_convolutions_folds_into_both():
     def build():
-        inputs, norm = keras.Input((8, 8, 4)), BatchNorm(name="norm")
-        x, y = (norm(layers.Conv2D(6, 3, name=name)(inputs)) for name in "ab")
-        return keras.Model(inputs, layers.Subtract()([x, y]), name="net")
-
-    folded, changes = fold(build)
-    assert changes["norm"].action == "folded into 'a' and 'b'"
-
-
-def test_a_convolution_shared_by_two_batch_norms_keeps_both():
-    def build():
-        left, right = keras.Input((8, 8, 4)), keras.Input((8, 8, 4))
-        conv = layers.Conv2D(6, 3, name="conv")
-        x, y = BatchNorm()(conv(left)), BatchNorm()(conv(right))
-        return keras.Model([left, right], layers.Subtract()([x, y]), name="net")
+        inputs, outputs = keras.Input(SHAPE), []
+        for name, read in readers.items():
+            x = layers.Conv2D(6, 3, name=name)(inputs)
+            outputs += read(x, BatchNorm(name=f"{name}_norm")(x))
+        return keras.Model(inputs, outputs, name="branches")
 
     _, changes = fold(build)
-    assert [c.action for c in changes.values()] == [AFFINE] * 2
-    assert all("'conv' is used elsewhere too" in c.reason for c in changes.values())
+    for name in readers:
+        change = changes[f"{name}_norm"]
+        assert change.action == AFFINE
+        assert f"'{name}' (Conv2D) is read elsewhere too" in change.reason
+
+
+def test_shared_layers_stay_shared():
+    """Two images through a pair, a batch norm, one after two, and two after one."""
+
+    def build():
+        images = left, right = keras.Input(SHAPE), keras.Input(SHAPE)
+        conv = lambda name: layers.Conv2D(6, 3, name=name)  # noqa: E731
+        pair = keras.Sequential([conv("pair"), BatchNorm(name="pair_norm")])
+        row = [layers.ReLU(name="relu"), BatchNorm(name="alone")]
+        alone = keras.Sequential(row)
+        outputs = [layers.Subtract()([x(left), x(right)]) for x in (pair, alone)]
+        both, one = BatchNorm(name="both"), conv("one")
+        parts = [both(conv("a")(left)), both(conv("b")(left))]
+        outputs.append(layers.Subtract()(parts))
+        parts = [BatchNorm(name="first")(one(left)), BatchNorm(name="last")(one(right))]
+        return keras.Model(images, [*outputs, layers.Subtract()(parts)], name="net")
+
+    folded, changes = fold(build)
+    assert changes["pair_norm"].action == "folded into 'pair'"
+    assert len(folded.get_layer("pair").inbound_nodes) == 2
+    assert "'relu' (ReLU)" in changes["alone"].reason
+    assert len(folded.get_layer("alone").inbound_nodes) == 2
+    assert changes["both"].action == "folded into 'a' and 'b'"
+    for name in ("first", "last"):
+        assert changes[name].action == AFFINE
+        assert "'one' is used elsewhere too" in changes[name].reason
 
 
 def test_models_inside_a_model_are_opened():
     def build():
-        inputs = keras.Input((8, 8, 4))
-        inner = chain(layers.Conv2D(6, 3, name="conv"), name="inner")
-        outer = chain(inner, name="outer")
+        inputs = keras.Input(SHAPE)
+        outer = keras.Sequential([chain(layers.Conv2D(6, 3, name="conv"))])
         return keras.Model(inputs, BatchNorm(name="norm")(outer(inputs)), name="net")
 
     folded, changes = fold(build)
@@ -300,5 +289,4 @@ def test_models_inside_a_model_are_opened():
 
 
 def test_without_batch_norm_the_copy_is_equal():
-    folded, changes = fold(lambda: chain(layers.Conv2D(6, 3), layers.ReLU()))
-    assert changes == {}
+    assert fold(lambda: chain(layers.Conv2D(6, 3), layers.ReLU()))[1] == {}

@@ -10,82 +10,96 @@ from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import RSign, SigmoidSign
 from numpy.testing import assert_allclose
 from surgery.folding import (
+    AFFINE,
+    SHAPE,
     BatchNorm,
+    beside,
     chain,
-    difference,
     fold,
     make_positive,
+    names_of,
+    random_model,
     randomize,
 )
 
 layers = keras.layers
-SIGN = "became the shift of the sign in 'conv'"
-AFFINE = "became a per-channel affine layer"
+SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 
 
-def norm():
+def norm(name="norm"):
     # After an activation, where nothing else can take its gain and bias.
-    return [layers.Activation("tanh"), BatchNorm(name="norm")]
+    return [layers.Activation("tanh"), BatchNorm(name=name)]
 
 
-def zero_padded(**kwargs):
-    return binary_conv(6, name="conv", pad_values=0.0, **kwargs)
+def zero_padded(name="conv", **kwargs):
+    return binary_conv(6, name=name, pad_values=0.0, **kwargs)
+
+
+def after_norms(table):
+    """A batch norm and what a table has in a row, for each of it."""
+    rows = [[*norm(f"{name}_norm"), *make(name)] for name, make in table.items()]
+    return beside(*rows)
 
 
 KERNELS = {
-    "zero padding": lambda: zero_padded(),
-    "no padding": lambda: binary_conv(6, name="conv", padding="valid"),
-    "one position": lambda: binary_conv(6, 1, name="conv", strides=2),
-    "magnitudes": lambda: zero_padded(kernel_quantizer="magnitude_aware_sign"),
-    "real kernel": lambda: zero_padded(kernel_quantizer=None),
-    "with bias": lambda: zero_padded(use_bias=True, activation="relu"),
-    "grouped": lambda: zero_padded(groups=2),
-    "depthwise": lambda: lq.layers.QuantDepthwiseConv2D(
-        3, input_quantizer="ste_sign", depthwise_quantizer="ste_sign", name="conv"
-    ),
-    "separable": lambda: lq.layers.QuantSeparableConv2D(
-        6,
-        3,
-        input_quantizer="ste_sign",
-        depthwise_quantizer="ste_sign",
-        pointwise_quantizer="ste_sign",
-        name="conv",
-    ),
-    "transposed": lambda: lq.layers.QuantConv2DTranspose(
-        6,
-        3,
-        padding="same",
-        input_quantizer="ste_sign",
-        kernel_quantizer="ste_sign",
-        name="conv",
-    ),
-    "dense": lambda: lq.layers.QuantDense(
-        6, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="conv"
-    ),
+    "zero_padding": lambda name: [zero_padded(name)],
+    "no_padding": lambda name: [binary_conv(6, name=name, padding="valid")],
+    "one_position": lambda name: [binary_conv(6, 1, name=name, strides=2)],
+    "magnitudes": lambda name: [
+        zero_padded(name, kernel_quantizer="magnitude_aware_sign")
+    ],
+    "real_kernel": lambda name: [zero_padded(name, kernel_quantizer=None)],
+    "with_bias": lambda name: [zero_padded(name, use_bias=True, activation="relu")],
+    "grouped": lambda name: [zero_padded(name, groups=2)],
+    "depthwise": lambda name: [
+        lq.layers.QuantDepthwiseConv2D(
+            3, input_quantizer="ste_sign", depthwise_quantizer="ste_sign", name=name
+        )
+    ],
+    "separable": lambda name: [
+        lq.layers.QuantSeparableConv2D(
+            6,
+            3,
+            input_quantizer="ste_sign",
+            depthwise_quantizer="ste_sign",
+            pointwise_quantizer="ste_sign",
+            name=name,
+        )
+    ],
+    "transposed": lambda name: [
+        lq.layers.QuantConv2DTranspose(6, 3, padding="same", name=name, **SIGNS)
+    ],
+    "dense": lambda name: [lq.layers.QuantDense(6, name=name, **SIGNS)],
 }
 
 
-@pytest.mark.parametrize("kind", KERNELS)
-def test_before_a_sign_with_gains_of_both_signs(kind):
-    rounded = kind == "zero padding"
-    folded, changes = fold(lambda: chain(*norm(), KERNELS[kind]()), rounded=rounded)
-    assert [layer.name for layer in folded.layers[2:]] == ["conv"]
-    assert isinstance(folded.get_layer("conv").input_quantizer, RSign)
-    assert changes["norm"].action == SIGN
+def test_before_signs_with_gains_of_both_signs():
+    folded, changes = fold(lambda: after_norms(KERNELS), rounded=True)
+    for place, name in enumerate(KERNELS):
+        said = f"became the shift of the sign in {name!r}"
+        assert changes[f"{name}_norm"].action == said
+        assert names_of(folded, place)[1:] == [name]
+        assert isinstance(folded.get_layer(name).input_quantizer, RSign)
 
 
-def test_latent_weights_of_zero_are_negated_too():
-    with dtype_policy("float64"):
-        model = randomize(chain(*norm(), zero_padded()))
-    kernel = model.get_layer("conv").kernel.latent_variable
-    kernel.assign(np.where(np.abs(kernel) < 0.5, 0.0, kernel))
-    assert difference(model, nobn.fold_batch_norm(model)) < 1e-9
+def test_latent_weights_and_gains_of_zero():
+    """The first are turned as well; of the other a sign cannot be the threshold."""
+    table = {name: lambda name: [zero_padded(name)] for name in ("latent", "gain")}
+
+    def change(model):
+        kernel = model.get_layer("latent").kernel.latent_variable
+        kernel.assign(np.where(np.abs(kernel) < 0.5, 0.0, kernel))
+        gamma = model.get_layer("gain_norm").gamma
+        gamma.assign([0.0, *gamma[1:]])
+
+    _, changes = fold(lambda: after_norms(table), change)
+    assert changes["latent_norm"].action == "became the shift of the sign in 'latent'"
+    assert "1 of its 4 gains are 0" in changes["gain_norm"].reason
 
 
 def test_a_tie_at_zero_stays_positive():
     """Where a ReLU gives 0 and the threshold is 0, the sign is +1 for any gain."""
-    rows = [layers.ReLU(), BatchNorm(center=False), zero_padded()]
-    model = randomize(chain(*rows))
+    model = randomize(chain(layers.ReLU(), BatchNorm(center=False), zero_padded()))
     model.layers[1].moving_mean.assign(np.zeros(4))
     x = -np.ones((1, 8, 8, 4), np.float32)
     assert np.any(model.layers[1].gamma < 0)
@@ -93,65 +107,75 @@ def test_a_tie_at_zero_stays_positive():
 
 
 REFUSED = {
-    "pads with 1": lambda: binary_conv(6, name="conv"),
-    "the kernel_quantizer of 'conv' does not": lambda: zero_padded(
-        kernel_quantizer="scaled_std_sign"
-    ),
+    "ones": lambda name: [binary_conv(6, name=name)],
+    "standardized": lambda name: [
+        zero_padded(name, kernel_quantizer="scaled_std_sign")
+    ],
+    "maximum": lambda name: [layers.MaxPool2D(), zero_padded(name)],
+    "swish": lambda name: [
+        zero_padded(name, input_quantizer=lq.quantizers.SwishSign())
+    ],
+    "unclipped": lambda name: [
+        zero_padded(name, input_quantizer=lq.quantizers.SteSign(None))
+    ],
+}
+REASONS = {
+    "ones": "pads with 1",
+    "standardized": "the kernel_quantizer of 'standardized' does not",
+    "maximum": "are negative, and",
+    "swish": "RSign has no estimator like that of S",
+    "unclipped": "RSign has no estimator like that of S",
 }
 
 
-@pytest.mark.parametrize("reason", REFUSED)
-def test_where_negative_gains_need_an_affine_layer(reason):
-    _, changes = fold(lambda: chain(*norm(), REFUSED[reason]()))
-    assert changes["norm"].action == AFFINE
-    assert reason in changes["norm"].reason
-    _, changes = fold(lambda: chain(*norm(), REFUSED[reason]()), positive=True)
-    assert changes["norm"].action == SIGN
-
-
-def test_a_gain_of_zero_needs_an_affine_layer():
-    model = randomize(chain(*norm(), zero_padded()))
-    gamma = model.get_layer("norm").gamma
-    gamma.assign([0.0, *gamma[1:]])
-    folded, report = nobn.fold_batch_norm(model, return_report=True)
-    assert "1 of its 4 gains are 0" in report.changes[0].reason
-    assert difference(model, folded) < 1e-5
+def test_where_an_affine_layer_is_needed():
+    """Of negative gains, and of estimators without a counterpart."""
+    _, changes = fold(lambda: after_norms(REFUSED))
+    for name, reason in REASONS.items():
+        assert changes[f"{name}_norm"].action == AFFINE
+        assert reason in changes[f"{name}_norm"].reason
+    _, changes = fold(lambda: after_norms(REFUSED), make_positive)
+    for name in ("ones", "standardized", "maximum"):
+        said = f"became the shift of the sign in {name!r}"
+        assert changes[f"{name}_norm"].action == said
+    for name in ("swish", "unclipped"):
+        assert changes[f"{name}_norm"].action == AFFINE
 
 
 QUANTIZERS = {
     "approx": lq.quantizers.ApproxSign,
-    "straight-through": lq.quantizers.SteSign,
+    "straight_through": lq.quantizers.SteSign,
     "sigmoid": lambda: SigmoidSign(slope=2.0),
     "shifted": lambda: RSign(scale=1.5, estimator="ste_sign"),
     "scaled": lambda: RSign(scale=1.5, shift=False),
 }
 
 
-@pytest.mark.parametrize("kind", QUANTIZERS)
-def test_values_and_gradients_of_signs(kind):
+def test_values_and_gradients_of_signs():
     """With gains all alike, the gradient is exactly the one before, too."""
-
-    def build():
-        quantized = zero_padded(input_quantizer=QUANTIZERS[kind]())
-        return chain(*norm(), quantized)
-
-    fold(build)
-    with dtype_policy("float64"):
-        model = randomize(build())
-    given = model.get_layer("norm")
-    given.gamma.assign(np.full(4, 0.7))
-    given.moving_variance.assign(np.full(4, 0.9))
-    folded = nobn.fold_batch_norm(model)
-    x = tf.constant(np.random.default_rng(4).normal(size=(4, 8, 8, 4)))
-    wanted, found = (gradient(m, x) for m in (model, folded))
-    assert_allclose(found, wanted, atol=1e-9 * np.abs(wanted).max())
+    table = {
+        name: lambda name: [zero_padded(name, input_quantizer=QUANTIZERS[name]())]
+        for name in QUANTIZERS
+    }
+    fold(lambda: after_norms(table))
+    model = random_model(lambda: after_norms(table))
+    for name in QUANTIZERS:
+        given = model.get_layer(f"{name}_norm")
+        given.gamma.assign(np.full(4, 0.7))
+        given.moving_variance.assign(np.full(4, 0.9))
+    random = np.random.default_rng(4)
+    x = [tf.constant(random.normal(size=(4, 8, 8, 4))) for _ in QUANTIZERS]
+    gradients = [gradient(m, x) for m in (model, nobn.fold_batch_norm(model))]
+    for name, wanted, found in zip(QUANTIZERS, *gradients, strict=True):
+        tolerance = 1e-9 * np.abs(wanted).max()
+        assert_allclose(found, wanted, atol=tolerance, err_msg=name)
 
 
 def gradient(model, x):
     with tf.GradientTape() as tape:
         tape.watch(x)
-        loss = tf.reduce_sum(tf.square(model(x)))
-    return tape.gradient(loss, x).numpy()
+        loss = sum(tf.reduce_sum(tf.square(y)) for y in model(x))
+    return tape.gradient(loss, x)
 
 
 def test_a_clipped_window_stays_where_it_was():
@@ -160,161 +184,158 @@ def test_a_clipped_window_stays_where_it_was():
     given = model.get_layer("norm")
     given.gamma.assign(np.ones(4))
     given.moving_variance.assign(np.full(4, 1 - given.epsilon))
-    folded = nobn.fold_batch_norm(model)
-    new = folded.get_layer("conv").input_quantizer
+    new = nobn.fold_batch_norm(model).get_layer("conv").input_quantizer
     assert new.scale == pytest.approx(0.5)
-    bias = given.beta - given.moving_mean
-    assert_allclose(new.shift, bias / 2, rtol=1e-6)
+    assert_allclose(new.shift, (given.beta - given.moving_mean) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "quantizer", [lq.quantizers.SwishSign, lambda: lq.quantizers.SteSign(None)]
-)
-def test_estimators_without_a_counterpart_need_an_affine_layer(quantizer):
-    _, changes = fold(lambda: chain(*norm(), zero_padded(input_quantizer=quantizer())))
-    assert changes["norm"].action == AFFINE
-    assert "RSign has no estimator like that of S" in changes["norm"].reason
-
-
-def test_a_sign_that_is_a_layer():
-    signs = [
-        lambda: layers.Activation(lq.quantizers.SteSign(), name="sign"),
-        lambda: lq.quantizers.ApproxSign(name="sign"),
-    ]
-    for sign in signs:
-
-        def build(sign=sign):
-            conv = zero_padded(input_quantizer=None)
-            inputs = keras.Input((8, 8, 4))
-            x = BatchNorm(name="norm")(layers.Activation("tanh")(inputs))
-            x = nobn.layers.SignFlipDropout()(sign()(x))
-            return keras.Model(inputs, conv(x), name="net")
-
-        folded, changes = fold(build)
-        assert isinstance(folded.get_layer("sign"), RSign)
-        assert changes["norm"].action == "became the shift of the sign 'sign'"
-
-
-def forked(*readers):
-    """One batch norm after an activation, read by several layers."""
+def test_signs_that_are_layers():
+    def row(name, sign):
+        conv = zero_padded(f"{name}_conv", input_quantizer=None)
+        return [*norm(f"{name}_norm"), sign, nobn.layers.SignFlipDropout(), conv]
 
     def build():
-        inputs = keras.Input((8, 8, 4))
-        x = BatchNorm(name="norm")(layers.Activation("tanh")(inputs))
-        return keras.Model(inputs, [reader()(x) for reader in readers], name="net")
+        sign = layers.Activation(lq.quantizers.SteSign(), name="a")
+        return beside(row("a", sign), row("b", lq.quantizers.ApproxSign(name="b")))
 
-    return build
+    folded, changes = fold(build)
+    for name in "ab":
+        assert isinstance(folded.get_layer(name), RSign)
+        said = f"became the shift of the sign {name!r}"
+        assert changes[f"{name}_norm"].action == said
+
+
+@pytest.mark.parametrize("gain", (-0.8, 0.8))
+def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(gain):
+    """It takes the signs of signs, which are opposite ones after a negative gain."""
+    sign = layers.Activation(lq.quantizers.SteSign(), name="sign")
+    conv = binary_conv(6, 1, name="conv", strides=2)
+    model = chain(*norm(), sign, layers.Dropout(0.5), conv)
+    random = np.random.default_rng(0)
+    numbers = (random.normal(size=4) for _ in range(2))
+    gains = np.where(np.arange(4) % 2, gain, 0.5)
+    model.get_layer("norm").set_weights([gains, *numbers, np.ones(4)])
+    folded = nobn.fold_batch_norm(model)
+    assert not any(isinstance(x, BatchNorm) for x in folded.layers)
+    x = random.normal(size=(16, *SHAPE)).astype(np.float32)
+    assert_allclose(folded(x), model(x), rtol=1e-5)
 
 
 def test_all_readers_take_it_or_none():
-    a, b = (lambda name=name: binary_conv(6, 1, name=name) for name in "ab")
-    real = lambda: layers.Conv2D(6, 1, name="real")  # noqa: E731
-    folded, changes = fold(forked(a, b, real))
-    assert "norm" not in [layer.name for layer in folded.layers]
+    def build():
+        inputs, outputs = keras.Input(SHAPE), []
+        last = {"all": layers.Conv2D(6, 1, name="real"), "none": layers.ReLU(name="r")}
+        for name, other in last.items():
+            x = BatchNorm(name=name)(layers.Activation("tanh")(inputs))
+            signs = [binary_conv(6, 1, name=f"{name}_{i}") for i in "ab"]
+            outputs += [layer(x) for layer in (*signs, other)]
+        return keras.Model(inputs, outputs, name="net")
+
+    folded, changes = fold(build)
+    assert "all" not in [layer.name for layer in folded.layers]
     words = ["folded into 'real'"]
-    words += [f"became the shift of the sign in {name!r}" for name in "ab"]
-    assert set(changes["norm"].action.split(" and ")) == set(words)
-    _, changes = fold(forked(a, b, lambda: layers.ReLU(name="act")))
-    assert changes["norm"].action == AFFINE
-    assert "'act' (ReLU) lies after it" in changes["norm"].reason
+    words += [f"became the shift of the sign in 'all_{name}'" for name in "ab"]
+    assert set(changes["all"].action.split(" and ")) == set(words)
+    assert changes["none"].action == AFFINE
+    assert "'r' (ReLU) lies after it" in changes["none"].reason
+
+
+def conv(name, filters=3, size=3, **kwargs):
+    return layers.Conv2D(filters, size, name=name, **kwargs)
+
+
+def dense(name):
+    return layers.Dense(3, name=name)
 
 
 AHEAD = {
-    "dense": lambda: [layers.Dense(3, name="x")],
-    "conv": lambda: [layers.Conv2D(3, 3, use_bias=False, activation="relu", name="x")],
-    "grouped": lambda: [layers.Conv2D(6, 3, groups=2, name="x")],
-    "one position": lambda: [layers.Conv2D(3, 1, padding="same", name="x")],
-    "depthwise": lambda: [layers.DepthwiseConv2D(3, depth_multiplier=2, name="x")],
-    "separable": lambda: [layers.SeparableConv2D(3, 3, name="x")],
-    "flattened": lambda: [layers.Flatten(), layers.Dense(3, name="x")],
-    "averaged": lambda: [layers.GlobalAvgPool2D(), layers.Dense(3, name="x")],
-    "both": lambda: [layers.AvgPool2D(), layers.Flatten(), layers.Dense(3, name="x")],
+    "dense": lambda name: [dense(name)],
+    "conv": lambda name: [conv(name, use_bias=False, activation="relu")],
+    "grouped": lambda name: [conv(name, 6, groups=2)],
+    "one_position": lambda name: [conv(name, 3, 1, padding="same")],
+    "depthwise": lambda name: [
+        layers.DepthwiseConv2D(3, depth_multiplier=2, name=name)
+    ],
+    "separable": lambda name: [layers.SeparableConv2D(3, 3, name=name)],
+    "flattened": lambda name: [layers.Flatten(), dense(name)],
+    "averaged": lambda name: [layers.GlobalAvgPool2D(), dense(name)],
+    "both": lambda name: [layers.AvgPool2D(), layers.Flatten(), dense(name)],
+    # Between two layers of weights both sides compose.
+    "between": lambda name: [dense(name), BatchNorm(), dense("last")],
 }
 
 
-@pytest.mark.parametrize("kind", AHEAD)
-def test_before_a_layer_of_weights(kind):
-    rounded = kind == "conv"
-    folded, changes = fold(lambda: chain(*norm(), *AHEAD[kind]()), rounded=rounded)
-    assert "norm" not in [layer.name for layer in folded.layers]
-    assert changes["norm"].action == "folded into 'x'"
+def test_before_layers_of_weights():
+    folded, changes = fold(lambda: after_norms(AHEAD), rounded=True)
+    assert not any(isinstance(x, nobn.layers.ChannelAffine) for x in folded.layers)
+    for name in AHEAD:
+        assert changes[f"{name}_norm"].action == f"folded into {name!r}"
 
 
-def test_between_two_layers_of_weights_both_sides_compose():
-    rows = [*norm(), layers.Dense(5), BatchNorm(), layers.Dense(3)]
-    folded, _ = fold(lambda: chain(*rows))
-    assert len(folded.layers) == 4
-
-
-PADDED = {
-    "zeros around": lambda: layers.Conv2D(3, 3, padding="same"),
-    "steps": lambda: layers.Conv2DTranspose(3, 3),
+UNEVEN = {
+    "zeros_around": lambda name: [conv(name, padding="same")],
+    "steps": lambda name: [layers.Conv2DTranspose(3, 3, name=name)],
 }
 
 
-@pytest.mark.parametrize("kind", PADDED)
-def test_a_bias_does_not_pass_what_sees_it_unevenly(kind):
-    folded, changes = fold(lambda: chain(*norm(), PADDED[kind]()))
-    assert changes["norm"].action == AFFINE
-    assert "not see as much of its input everywhere" in changes["norm"].reason
-    with dtype_policy("float64"):
-        model = randomize(chain(*norm(), PADDED[kind]()))
-    given = model.get_layer("norm")
-    for weight in (given.beta, given.moving_mean):
-        weight.assign(np.zeros(4))
-    folded = nobn.fold_batch_norm(model)
-    assert len(folded.layers) == 3
-    assert difference(model, folded) < 1e-9
+def test_a_bias_does_not_pass_what_sees_it_unevenly():
+    _, changes = fold(lambda: after_norms(UNEVEN))
+    for name in UNEVEN:
+        change = changes[f"{name}_norm"]
+        assert change.action == AFFINE
+        assert "not see as much of its input everywhere" in change.reason
+    folded, _ = fold(lambda: after_norms(UNEVEN), without_bias)
+    assert not any(isinstance(x, nobn.layers.ChannelAffine) for x in folded.layers)
 
 
-def scaling_only():
-    """At inference a gain without a bias: its mean and its beta are 0."""
-    return BatchNorm(center=False, name="norm")
+def without_bias(model):
+    """Leaves every batch norm a gain alone."""
+    for weight in model.weights:
+        if "beta" in weight.name or "moving_mean" in weight.name:
+            weight.assign(np.zeros(weight.shape))
 
 
-def bordered(kind, *arguments, **options):
-    return lambda value: getattr(lq.layers, f"Quant{kind}")(
-        *arguments, padding="same", pad_values=value, name="conv", **options
-    )
-
-
+# Layers that pad, by what they pad, and the gain of one of the channels before them.
 BORDERS = {
-    "2D": ((8, 8, 4), bordered("Conv2D", 3, 3)),
-    "2D strided": ((8, 8, 4), bordered("Conv2D", 3, 3, strides=2)),
-    "2D dilated": ((8, 8, 4), bordered("Conv2D", 3, (1, 3), dilation_rate=2)),
-    "1D": ((8, 4), bordered("Conv1D", 3, 3)),
-    "3D": ((4, 4, 4, 2), bordered("Conv3D", 3, 3)),
-    "depthwise": ((8, 8, 4), bordered("DepthwiseConv2D", 3)),
-    "separable": ((8, 8, 4), bordered("SeparableConv2D", 3, 3)),
-    "separable 1D": ((8, 4), bordered("SeparableConv1D", 3, 3)),
+    "Conv2D": ((8, 8, 4), (3, 3), {}, 2.0),
+    "Conv2D strided": ((8, 8, 4), (3, 3), {"strides": 2}, -1.0),
+    "Conv2D dilated": ((8, 8, 4), (3, (1, 3)), {"dilation_rate": 2}, 0.0),
+    "Conv1D": ((8, 4), (3, 3), {}, 2.0),
+    "Conv3D": ((4, 4, 4, 2), (3, 3), {}, -1.0),
+    "DepthwiseConv2D": ((8, 8, 4), (3,), {}, 0.0),
+    "SeparableConv2D": ((8, 8, 4), (3, 3), {}, 2.0),
+    "SeparableConv1D": ((8, 4), (3, 3), {}, -1.0),
 }
 
 
-def averaged(shape):
-    return getattr(layers, f"AveragePooling{len(shape) - 1}D")(2, 1, "same")
+def bordered(value):
+    rows = []
+    for place, (kind, (shape, given, options, gain)) in enumerate(BORDERS.items()):
+        row = [*norm(f"norm{place}")]
+        if gain == 2:
+            pool = getattr(layers, f"AveragePooling{len(shape) - 1}D")
+            row.append(pool(2, 1, "same"))
+        options = {"padding": "same", "pad_values": value, **options}
+        layer = getattr(lq.layers, f"Quant{kind.split()[0]}")
+        rows.append([*row, layer(*given, name=f"conv{place}", **options)])
+    return beside(*rows, shapes=[row[0] for row in BORDERS.values()])
 
 
-@pytest.mark.parametrize("gain", [2.0, -1.0, 0.0])
-@pytest.mark.parametrize("kind", BORDERS)
-def test_a_gain_does_not_pass_a_border_of_ones(kind, gain):
-    shape, conv = BORDERS[kind]
-    rows = [layers.Activation("tanh"), scaling_only()]
-    if gain == 2 and kind != "3D":  # of which there is no average in float64
-        rows.append(averaged(shape))
-    with dtype_policy("float64"):
-        ones, zeros = (chain(*rows, conv(x), shape=shape) for x in (1.0, 0.0))
-    for model in (ones, zeros):
-        randomize(model)
-        norm = model.get_layer("norm")
-        norm.moving_mean.assign(np.zeros(shape[-1]))
-        norm.gamma.assign(np.append(np.ones(shape[-1] - 1), gain))
-    folded, report = nobn.fold_batch_norm(ones, return_report=True)
-    assert difference(ones, folded) < 1e-9
-    assert report.changes[0].action == AFFINE
-    assert "'conv' pads with 1" in report.changes[0].reason
-    folded, report = nobn.fold_batch_norm(zeros, return_report=True)
-    assert difference(zeros, folded) < 1e-9
-    assert report.changes[0].action == "folded into 'conv'"
+def one_gain(model):
+    without_bias(model)
+    for place, (shape, *_, gain) in enumerate(BORDERS.values()):
+        gains = np.append(np.ones(shape[-1] - 1), gain)
+        model.get_layer(f"norm{place}").gamma.assign(gains)
+
+
+def test_a_gain_passes_a_border_of_zeros_and_not_of_ones():
+    _, of_ones = fold(lambda: bordered(1.0), one_gain)
+    _, of_zeros = fold(lambda: bordered(0.0), one_gain)
+    for place in range(len(BORDERS)):
+        change = of_ones[f"norm{place}"]
+        assert change.action == AFFINE
+        assert f"'conv{place}' pads with 1" in change.reason
+        assert of_zeros[f"norm{place}"].action == f"folded into 'conv{place}'"
 
 
 def test_the_corner_of_a_map_that_ones_pad_is_what_it_was():
@@ -329,15 +350,9 @@ def test_the_corner_of_a_map_that_ones_pad_is_what_it_was():
     assert nobn.fold_batch_norm(model)(x)[0, 0, 0, 0] == 5
 
 
-def test_a_maximum_lets_positive_gains_pass():
-    rows = [*norm(), layers.MaxPool2D(), zero_padded()]
-    _, changes = fold(lambda: chain(*rows), positive=True)
-    assert changes["norm"].action == SIGN
-
-
 def test_a_layer_used_twice_is_left_alone():
     def build():
-        inputs = keras.Input((8, 8, 4))
+        inputs = keras.Input(SHAPE)
         conv = layers.Conv2D(4, 1, name="conv")
         x = BatchNorm(name="norm")(layers.Activation("tanh")(inputs))
         return keras.Model(inputs, conv(layers.ReLU()(conv(x))), name="net")
@@ -349,27 +364,8 @@ def test_a_layer_used_twice_is_left_alone():
 def test_other_precisions_stay_apart():
     """A shift in float16 is not one in float32."""
     with dtype_policy("mixed_float16"):
-        rows = chain(*norm(), zero_padded())
-    model = keras.Sequential(
-        [keras.Input((8, 8, 4)), layers.ReLU(), BatchNorm(name="norm")]
-    )
-    model = keras.Model(model.input, rows.layers[-1](model.output))
-    folded, report = nobn.fold_batch_norm(make_positive(model), return_report=True)
+        conv = zero_padded()
+    model = make_positive(chain(layers.ReLU(), BatchNorm(name="norm"), conv))
+    folded, report = nobn.fold_batch_norm(model, return_report=True)
     assert "'conv' (QuantConv2D) computes in float16" in report.changes[0].reason
     assert folded.get_layer("conv").compute_dtype == "float16"
-
-
-@pytest.mark.parametrize("gain", (-0.8, 0.8))
-def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(gain):
-    """It takes the signs of signs, which are opposite ones after a negative gain."""
-    sign = layers.Activation(lq.quantizers.SteSign(), name="sign")
-    model = chain(*norm(), sign, layers.Dropout(0.5), KERNELS["one position"]())
-    random = np.random.default_rng(0)
-    channels = model.get_layer("norm").gamma.shape[0]
-    numbers = (random.normal(size=channels) for _ in range(2))
-    signs = np.where(np.arange(channels) % 2, gain, 0.5)
-    model.get_layer("norm").set_weights([signs, *numbers, np.ones(channels)])
-    folded = nobn.fold_batch_norm(model)
-    assert not any(isinstance(x, layers.BatchNormalization) for x in folded.layers)
-    x = random.normal(size=(16, *model.input_shape[1:])).astype(np.float32)
-    assert_allclose(folded(x), model(x), rtol=1e-5)

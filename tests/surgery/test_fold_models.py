@@ -7,76 +7,72 @@ import tensorflow as tf
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import ModelError
-from surgery.folding import BatchNorm, chain, difference, fold, make_positive, randomize
+from surgery.folding import (
+    BatchNorm,
+    chain,
+    difference,
+    fold,
+    make_positive,
+    random_model,
+    randomize,
+)
+from surgery.parts import settled
 
 layers = keras.layers
 
 
-def mixed_network(pad_values=1.0, blocks=2):
+def mixed_network():
     """Batch norms before and after convolutions, pools, signs and the head."""
-    inputs = keras.Input((8, 8, 8))
-    x = BatchNorm(name="stem_norm")(layers.Conv2D(32, 3, padding="same")(inputs))
-    for i in range(blocks):
-        y = BatchNorm(name=f"before{i}")(x)
-        y = binary_conv(32, name=f"conv{i}", pad_values=pad_values)(y)
-        y = layers.MaxPool2D(3, 1, padding="same")(y)
-        x = layers.Add()([x, BatchNorm(name=f"behind{i}")(y)])
+    inputs = keras.Input((8, 8, 4))
+    x = BatchNorm(name="stem_norm")(layers.Conv2D(8, 3, padding="same")(inputs))
+    y = binary_conv(8, name="conv")(BatchNorm(name="before")(x))
+    y = layers.MaxPool2D(3, 1, padding="same")(y)
+    x = layers.Add()([x, BatchNorm(name="behind")(y)])
     x = layers.GlobalAvgPool2D()(BatchNorm(name="final_norm")(x))
-    model = keras.Model(inputs, layers.Dense(5, name="head")(x), name="mixed")
-    return randomize(model)
+    return keras.Model(inputs, layers.Dense(5, name="head")(x), name="mixed")
 
 
-@pytest.mark.slow
-@pytest.mark.convert
-@pytest.mark.parametrize(
-    "pad_values, positive", [(0.0, False), (1.0, False), (1.0, True)]
-)
-def test_no_float_operation_is_added(pad_values, positive, tmp_path):
-    model = mixed_network(pad_values, blocks=1)
-    if positive:
-        make_positive(model)
-    folded = nobn.fold_batch_norm(model)
-    before, after = (
-        operations(nobn.convert(x, tmp_path / "x.tflite", verify=x is folded))
-        for x in (model, folded)
-    )
-    assert all(count <= before.get(op, 0) for op, count in after.items())
-    # Conversion finds places for positive gains, and for some of the others.
-    assert ("MUL" in before) == (not positive)
-    # As many as folding does.
-    assert after.get("MUL", 0) == before.get("MUL", 0)
+@pytest.fixture(scope="module")
+def mixed():
+    return make_positive(randomize(mixed_network()))
 
 
-def operations(report):
+def operations(model, path):
+    report = nobn.convert(model, path)
     assert report.lce_bconv2d == report.binary_layers
     return {op["op"]: op["count"] for op in report.float_ops}
 
 
-def test_every_new_weight_trains():
-    folded = nobn.fold_batch_norm(make_positive(mixed_network()))
+@pytest.mark.convert
+def test_no_float_operation_is_added(tmp_path):
+    # Conversion finds places for positive gains, and for some of the others.
+    model, path = randomize(mixed_network()), tmp_path / "model.tflite"
+    before = operations(model, path)
+    after = operations(nobn.fold_batch_norm(model), path)
+    assert all(count <= before.get(op, 0) for op, count in after.items())
+    assert after["MUL"] == before["MUL"]
+
+
+def test_every_new_weight_trains_and_the_new_model_is_not_compiled(mixed):
+    mixed.compile("adam", "mse")
+    optimizer = mixed.optimizer
+    folded = nobn.fold_batch_norm(mixed)
+    assert mixed.optimizer is optimizer
+    assert folded.optimizer is None
     names = [weight.name for weight in folded.trainable_weights]
-    assert "behind0/gamma:0" in names
-    assert sum("rsign/shift" in name for name in names) == 2
+    assert "behind/gamma:0" in names
+    assert sum("rsign/shift" in name for name in names) == 1
     before = folded.get_weights()
     folded.compile(keras.optimizers.Adam(1e-4), "mse", run_eagerly=True)
     random = np.random.default_rng(2)
-    x, y = random.normal(size=(16, 8, 8, 8)), random.normal(size=(16, 5))
-    folded.fit(x, y, batch_size=2, verbose=0)
+    x, y = random.normal(size=(16, 8, 8, 4)), random.normal(size=(16, 5))
+    folded.fit(x, y, batch_size=4, verbose=0)
     for name, was, now in zip(names, before, folded.get_weights(), strict=True):
         assert np.all(np.isfinite(now)) and np.any(now != was), name
 
 
-def test_the_model_stays_compiled_and_the_new_one_is_not():
-    model = mixed_network()
-    model.compile("adam", "mse")
-    optimizer = model.optimizer
-    folded = nobn.fold_batch_norm(model)
-    assert model.optimizer is optimizer
-    assert folded.optimizer is None
-
-
 def test_frozen_batch_norms_leave_frozen_weights():
-    model = make_positive(mixed_network())
+    model = make_positive(randomize(mixed_network()))
     for layer in model.layers:
         layer.trainable = "norm" not in layer.name and layer.name[:2] != "be"
     folded = nobn.fold_batch_norm(model)
@@ -85,52 +81,59 @@ def test_frozen_batch_norms_leave_frozen_weights():
     assert "head/bias:0" in names
 
 
+KERNELS = {
+    "float": lambda: layers.Conv2D(8, 3, trainable=False, name="conv"),
+    "binary": lambda: binary_conv(8, pad_values=0.0, trainable=False, name="conv"),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("behind", [False, True])
+def test_beside_a_frozen_layer_a_gain_and_a_bias_stay_to_be_trained(kernel, behind):
+    rows = [BatchNorm(name="norm"), KERNELS[kernel]()]
+    model = settled(chain(*(rows if behind else rows[::-1]), shape=(8, 8, 8)))
+    folded = nobn.fold_batch_norm(model)
+    names = [weight.name for weight in folded.trainable_weights]
+    assert names == ["norm/gamma:0", "norm/beta:0"]
+
+
+def test_what_does_not_train_either_goes_into_a_frozen_layer():
+    norm = BatchNorm(scale=False, center=False)
+    model = chain(layers.Conv2D(8, 3, trainable=False, name="conv"), norm)
+    folded = nobn.fold_batch_norm(settled(model))
+    assert [layer.name for layer in folded.layers[1:]] == ["conv"]
+    assert folded.trainable_weights == []
+
+
 def test_mixed_precision_stays():
     with dtype_policy("mixed_float16"):
-        model = mixed_network()
+        model = make_positive(randomize(mixed_network()))
+        row = randomize(chain(layers.Dense(5), BatchNorm(), layers.ReLU()))
     folded = nobn.fold_batch_norm(model)
-    assert folded.get_layer("behind0").dtype_policy.name == "mixed_float16"
+    assert folded.get_layer("behind").dtype_policy.name == "mixed_float16"
     assert folded.get_layer("head").compute_dtype == "float16"
     assert all(weight.dtype == tf.float32 for weight in folded.weights)
-    with dtype_policy("mixed_float16"):
-        model = randomize(chain(layers.Dense(5), BatchNorm(), layers.ReLU()))
-    assert difference(model, nobn.fold_batch_norm(model)) < 5e-3
+    assert difference(row, nobn.fold_batch_norm(row)) < 5e-3
 
 
-CONSTRAINTS = {"unit_norm": False, "weight_clip": True}
-
-
-@pytest.mark.parametrize("constraint", CONSTRAINTS)
-def test_constraints_that_would_undo_the_folding_are_gone(constraint):
+@pytest.mark.parametrize("constraint, stays", [("unit_norm", 0), ("weight_clip", 1)])
+def test_constraints_that_would_undo_the_folding_are_gone(constraint, stays):
     dense = layers.Dense(3, kernel_constraint=constraint, name="dense")
     model = chain(dense, BatchNorm(), shape=(4,))
-    kernel = model.get_layer("dense").kernel
-    kernel.assign(model.get_layer("dense").kernel_constraint(kernel))
+    dense.kernel.assign(dense.kernel_constraint(dense.kernel))
     kept = nobn.fold_batch_norm(model).get_layer("dense").kernel_constraint
-    assert (kept is not None) == CONSTRAINTS[constraint]
+    assert (kept is not None) == stays
 
 
 def test_masks_pass():
-    def build():
-        rows = [layers.ReLU(), BatchNorm(name="norm"), layers.LSTM(3)]
-        return chain(layers.Masking(), *rows, shape=(5, 4))
-
-    with dtype_policy("float64"):
-        model = randomize(build())
+    rows = lambda: [layers.Masking(), layers.ReLU(), BatchNorm()]  # noqa: E731
+    model = random_model(
+        lambda: chain(*rows(), layers.GlobalAveragePooling1D(), shape=(5, 4))
+    )
     x = np.random.default_rng(1).normal(size=(2, 5, 4))
     x[:, 2] = 0
     folded = nobn.fold_batch_norm(model)
     np.testing.assert_allclose(folded(x), model(x), rtol=1e-9)
-
-
-@pytest.mark.parametrize("call", [{"training": False}, {}])
-def test_a_fixed_inference_mode_is_no_obstacle(call):
-    def build():
-        inputs = keras.Input((8, 8, 4))
-        x = BatchNorm(name="norm")(layers.ReLU()(inputs), **call)
-        return keras.Model(inputs, x, name="net")
-
-    fold(build)
 
 
 def model_with(layer, shape=(8, 8, 4), **call):
@@ -138,7 +141,27 @@ def model_with(layer, shape=(8, 8, 4), **call):
     return keras.Model(inputs, layer(inputs, **call), name="net")
 
 
-REFUSALS = {
+def test_a_fixed_inference_mode_is_no_obstacle():
+    fold(lambda: model_with(BatchNorm(), training=False))
+
+
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = BatchNorm()
+
+    def call(self, inputs):
+        return self.norm(inputs)
+
+
+def with_hidden_norm():
+    hidden = BatchNorm(name="hidden")
+    hidden.build((None, 8, 8, 4))
+    return model_with(layers.Lambda(lambda x: hidden(x), name="own"))
+
+
+WRAPPED = layers.TimeDistributed
+REJECTED = {
     r"Layer 'norm' \(BatchNormalization\) normalizes axis \[1\], but only": (
         lambda: model_with(BatchNorm(axis=1, name="norm"))
     ),
@@ -146,8 +169,15 @@ REFUSALS = {
         lambda: model_with(BatchNorm(axis=[1, 3], name="norm"))
     ),
     r"'each' \(TimeDistributed\) contains the batch norm 'norm'": (
-        lambda: model_with(layers.TimeDistributed(BatchNorm(name="norm"), name="each"))
+        lambda: model_with(WRAPPED(BatchNorm(name="norm"), name="each"))
     ),
+    "'own' .*'hidden'": with_hidden_norm,
+    "'own_part'": lambda: model_with(Subclassed(name="own_part")),
+    "'whole'": lambda: Subclassed(name="whole"),
+    # All at once.
+    "'a'.*; .*'b'": lambda: chain(BatchNorm(1, name="a"), BatchNorm(2, name="b")),
+}
+NOT_FOLDED = {
     "'norm'.* is called with training=True": (
         lambda: model_with(BatchNorm(name="norm"), training=True)
     ),
@@ -157,16 +187,13 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("message", REFUSALS)
-def test_rejects_by_name(message):
-    with pytest.raises(ModelError, match=message):
-        nobn.fold_batch_norm(REFUSALS[message]())
-
-
-def test_rejects_all_at_once():
-    rows = [BatchNorm(1, name="a"), BatchNorm(2, name="b")]
-    with pytest.raises(ModelError, match="'a'.*; .*'b'"):
-        nobn.fold_batch_norm(chain(*rows))
+@pytest.mark.parametrize("message", [*REJECTED, *NOT_FOLDED])
+def test_what_cannot_be_taken_apart_is_named(message):
+    model = {**REJECTED, **NOT_FOLDED}[message]()
+    tools = [nobn.fold_batch_norm, nobn.remove_batch_norm]
+    for tool in tools[: 1 + (message in REJECTED)]:
+        with pytest.raises(ModelError, match=message):
+            tool(model)
 
 
 def test_rejects_what_is_neither_true_nor_false():
@@ -174,12 +201,13 @@ def test_rejects_what_is_neither_true_nor_false():
         nobn.fold_batch_norm(chain(BatchNorm()), return_report="yes")
 
 
-@pytest.mark.parametrize("weight", range(4))
-def test_a_batch_norm_with_nan_is_rejected_by_name(weight):
+def test_a_batch_norm_with_nan_is_rejected_by_name():
     layer = BatchNorm(name="diverged")
-    model = keras.Sequential([keras.Input((6, 6, 8)), layer, binary_conv(4)])
-    numbers = layer.get_weights()
-    numbers[weight][1] = np.nan
-    layer.set_weights(numbers)
-    with pytest.raises(ModelError, match="of layer 'diverged' .* contains NaN"):
-        nobn.fold_batch_norm(model)
+    model = chain(layer, binary_conv(4))
+    start = layer.get_weights()
+    for place in range(4):
+        numbers = [number.copy() for number in start]
+        numbers[place][1] = np.nan
+        layer.set_weights(numbers)
+        with pytest.raises(ModelError, match="of layer 'diverged' .* contains NaN"):
+            nobn.fold_batch_norm(model)

@@ -72,7 +72,6 @@ def test_reactnet_becomes_what_its_builder_makes(rule, binary):
 EQUAL = {
     "BinaryDenseNet37": {"blocks": (2, 1, 1), "dilated": True},
     "VGGSmall": {},
-    "BinaryAlexNet": {},
     "ResNet20": {"blocks": (2,)},
 }
 

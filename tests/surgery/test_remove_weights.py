@@ -60,14 +60,6 @@ def test_a_float_convolution_is_the_standardized_one():
     assert_allclose(free(x), wanted, atol=1e-5)
 
 
-def test_alpha_multiplies_the_bias_of_a_branch():
-    inputs = image()
-    x = stem(inputs)
-    x = layers.add([norm(binary(x, "conv"), "norm"), x])
-    given, free, _ = removed(inputs, x)
-    assert_allclose(free.get_layer("conv").bias, 0.2 * factors(given, "norm")[1])
-
-
 def test_a_learned_shift_after_takes_the_bias():
     inputs = image()
     x = stem(inputs)
@@ -237,21 +229,6 @@ def test_a_classifier_and_other_kernels_stay():
     )
 
 
-def test_one_convolution_and_one_batch_norm_may_share_two_inputs():
-    left, right = image(), image()
-    shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
-    both = layers.BatchNormalization(name="norm")
-    outputs = layers.concatenate([both(shared(left)), both(shared(right))])
-    given, free, _ = removed([left, right], outputs)
-    assert_array_equal(
-        free.get_layer("conv").kernel_quantizer.gain, factors(given, "norm")[0]
-    )
-    assert len(free.layers) == 4
-    x = noise(2, 8, 8, 4)
-    halves = np.split(free([x, x]).numpy(), 2, axis=-1)
-    assert_array_equal(*halves)
-
-
 def test_one_convolution_after_two_batch_norms_keeps_a_gain_of_its_own():
     left, right = image(), image()
     shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
@@ -261,37 +238,3 @@ def test_one_convolution_after_two_batch_norms_keeps_a_gain_of_its_own():
     for name in ("a", "b"):
         gain = factors(given, name)[0] / np.sqrt(1 + 1e-3)
         assert_allclose(free.get_layer(name).gamma, gain, rtol=1e-5)
-
-
-@pytest.mark.convert
-def test_the_given_model_stays_and_the_new_one_trains_saves_and_converts(tmp_path):
-    keras.utils.set_random_seed(3)
-    inputs = image(3)
-    x = layers.add([norm(binary(stem(inputs), "conv"), "norm"), stem_too(inputs)])
-    x = layers.GlobalAveragePooling2D()(layers.ReLU()(norm(x, "last")))
-    given = randomized(keras.Model(inputs, layers.Dense(2)(x)))
-    given.get_layer("norm").gamma.assign([0.0, 1.0, -1.0, 0.5])
-    given.compile("sgd", "mse")
-    before, optimizer = given.get_weights(), given.optimizer
-    free = nobn.remove_batch_norm(given)
-    for was, now in zip(before, given.get_weights(), strict=True):
-        assert_array_equal(was, now)
-    assert given.optimizer is optimizer
-    kinds = (layers.BatchNormalization, nobn.layers.BatchKalmanNormalization)
-    assert not any(isinstance(part, kinds) for part in free.submodules)
-    x = noise(8, 8, 8, 3)
-    free.compile("adam", "mse", run_eagerly=True)
-    start = free.get_weights()
-    free.fit(x, np.ones((8, 2)), verbose=0)
-    assert all(np.isfinite(weight).all() for weight in free.get_weights())
-    moved = [np.any(a != b) for a, b in zip(start, free.get_weights(), strict=True)]
-    assert all(moved)
-    free.save(tmp_path / "free.keras")
-    reopened = keras.models.load_model(tmp_path / "free.keras")
-    assert_array_equal(reopened(x), free(x))
-    costs = []
-    for model in (given, reopened):
-        report = nobn.convert(model, tmp_path / "model.tflite", data=x)
-        assert report.lce_bconv2d == 1
-        costs.append(sum(op["count"] for op in report.float_ops))
-    assert costs[1] <= costs[0]

@@ -1,159 +1,177 @@
-"""Surgery on networks of the shapes that published ones have, and on stranger ones."""
+"""Surgery on whole networks: of the package, of users, and drawn at random."""
 
-from functools import cache, partial
+import json
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
+from deploy.generated import build, plans, seeds
+from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
-from models.networks import NETWORKS, scattered
-from surgery.parts import batch_norms, images, settled
-from surgery.properties import (
-    Cost,
-    check_equal,
-    check_exact,
-    check_folded_twice,
-    check_independent,
-    check_report,
-    check_saved,
-    check_training,
-    check_without_batch_norm,
-    flat,
-    inputs_of,
-    untouched,
-)
-from surgery.subjects import ZOO
-from surgery.variants import VARIANTS, variant
-
-
-def own(network, normalization):
-    keras.utils.set_random_seed(0)
-    # Of residual blocks one with a projection is enough here, and one without.
-    small = {"blocks": (1, 1)} if "blocks" in network.small else {}
-    return settled(scattered(network(normalization, **small)))
-
-
-SUBJECTS = {s.network.__name__: s for s in ZOO}
-ZEROS = ("quick_net", "res_net_e", "melius_net", "real_to_binary")
-STRANGERS = {
-    name: partial(subject, zero=name in ZEROS) for name, subject in SUBJECTS.items()
-}
-STRANGERS |= {build.__name__: partial(variant, build) for build in VARIANTS}
-# Those of the package's networks that no stranger looks like, and each of its
-# normalizations by statistics of batches in residual blocks or between pools; in
-# `test_remove.py` they are in another network.
-PAIRS = {
-    "ReActNetA": "batch_norm",
-    "ResNet20": "kalman",
-    "VGGSmall": "independent_component",
-    "QuickNet": "independent_component",
-}
-NAMED = {network.builder.__name__: network for network in NETWORKS}
-OWN = {
-    f"{name}-{kind}": partial(own, NAMED[name], kind) for name, kind in PAIRS.items()
-}
-
-
-@cache
-def given(name):
-    return {**STRANGERS, **SUBJECTS}[name]()
+from larq_nobn.graph import Graph, is_binary_convolution
+from numpy.testing import assert_allclose, assert_array_equal
+from surgery.folding import AFFINE
+from surgery.parts import batch_norms, images
+from surgery.properties import flat, inputs_of, outputs_of, untouched
+from surgery.subjects import HAND_MADE, ORACLES, SUBJECTS, subject
 
 
 def operated(model):
-    """The model folded and without batch norm, after what contains of every model."""
+    """The model folded, without batch norm, and the report of folding."""
     with untouched(model):
-        folded, of_folding = nobn.fold_batch_norm(model, return_report=True)
+        folded, report = nobn.fold_batch_norm(model, return_report=True)
         removed, of_removing = nobn.remove_batch_norm(model, return_report=True)
-    check_without_batch_norm(model, folded)
-    check_without_batch_norm(model, removed)
-    check_report(model, of_folding)
-    check_report(model, of_removing)
+    for new, said in ((folded, report), (removed, of_removing)):
+        check_without_batch_norm(model, new)
+        check_report(model, said)
+    return folded, removed, {change.layer: change for change in report.changes}
+
+
+def check_without_batch_norm(model, new):
+    """No batch norm is left, and the binary convolutions and interfaces are."""
+    assert batch_norms(new) == []
+    assert (new.name, new.input_names) == (model.name, model.input_names)
+    for owned in ("submodules", "weights"):
+        old = {id(part) for part in getattr(model, owned)}
+        assert not old & {id(part) for part in getattr(new, owned)}
+    for was, now in zip(model.outputs, new.outputs, strict=True):
+        assert was.shape == now.shape and was.dtype == now.dtype
+    # What surgery returns is flat: nothing inside an inner model would be counted.
+    assert binary_convolutions(new) == binary_convolutions(flat(model))
+
+
+def binary_convolutions(model):
+    return sum(map(is_binary_convolution, Graph(model).calls))
+
+
+def check_report(model, report):
+    """It names every batch norm once, and is ready for JSON."""
+    named = [change.layer for change in report.changes]
+    assert len(set(named)) == len(named)
+    assert {layer.name for layer in batch_norms(flat(model))} <= set(named)
+    assert report.model == model.name
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+
+
+def check_independent(model):
+    """In training, an example's output does not depend on the other examples."""
+    x = inputs_of(model, 4)
+    found = []
+    for batch in (x, [np.concatenate([part[:1], 5 - 3 * part[1:]]) for part in x]):
+        keras.utils.set_random_seed(5)  # the same dropout
+        found.append([y[0] for y in outputs_of(model, batch, training=True)])
+    for was, now in zip(*found, strict=True):
+        assert_allclose(now, was, rtol=0, atol=1e-5 * max(1e-3, np.abs(was).max()))
+
+
+def check_use(model, path):
+    """A step moves weights and leaves them finite; saved, it is the same model."""
+    x, before = inputs_of(model, 8), model.get_weights()
+    with tf.GradientTape() as tape:
+        outputs = tf.nest.flatten(model(x, training=True))
+        loss = sum(tf.reduce_mean(part**2) for part in outputs)
+    weights = model.trainable_weights
+    for slope, weight in zip(tape.gradient(loss, weights), weights, strict=True):
+        if slope is not None:
+            weight.assign_sub(1e-3 * tf.convert_to_tensor(slope))
+    after = model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
+    model.save(path)
+    reopened = keras.models.load_model(path)
+    for was, now in zip(outputs_of(model, x), outputs_of(reopened, x), strict=True):
+        assert_array_equal(was, now)
+
+
+def check_folded_twice(folded):
+    """What has been folded is not changed any more."""
+    again, report = nobn.fold_batch_norm(folded, return_report=True)
+    assert report.changes == ()
+    assert [x.name for x in again.layers] == [x.name for x in folded.layers]
+    for was, now in zip(folded.get_weights(), again.get_weights(), strict=True):
+        assert_array_equal(was, now)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_in_float64(name, tmp_path):
+    """Where rounding decides no sign, folding changes nothing."""
+    with dtype_policy("float64"):
+        model = subject(name)
+    x = inputs_of(model)
+    if name in [build.__name__ for build in HAND_MADE]:
+        # It tells examples apart.
+        assert min(y.std(axis=0).max() for y in outputs_of(model, x)) > 0.01
+    folded, removed, changes = operated(model)
+    for was, now in zip(outputs_of(model, x), outputs_of(folded, x), strict=True):
+        assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
     check_independent(removed)
     kernels = ("QuantConv2D", "Conv2D", "QuantDense", "Dense", "Add")
-    layers = flat(model).layers
-    kept = {layer.name for layer in layers if type(layer).__name__ in kernels}
+    kept = {x.name for x in flat(model).layers if type(x).__name__ in kernels}
     assert kept <= {layer.name for layer in removed.layers}
-    return folded, removed
-
-
-def check_use(models, folder):
-    """What surgery returns trains and is saved."""
-    for name, model in models.items():
-        check_training(model)
-        check_saved(model, folder / f"{name}.keras")
-
-
-def check_subject(model, norms):
-    """It has its batch norms, with gains of both signs, and tells examples apart."""
-    found = batch_norms(model)
-    assert len(found) == norms
-    factors = [layer.gamma.numpy() for layer in found if layer.gamma is not None]
-    assert all(np.any(gamma < 0) and np.any(gamma > 0) for gamma in factors)
-    assert model(images()).numpy().std(axis=0).min() > 0.01
-
-
-# What is trained and saved of which: between them, and ReActNet, they have every kind
-# of layer that surgery makes, moves or keeps, with every quantizer, frozen and shared.
-USED = {
-    "quick_net": ("removed",),
-    "real_to_binary": ("folded",),
-    "melius_net": ("folded",),
-    "xnor_net": ("folded",),
-    "sequential": ("removed",),
-    "shared_model": ("removed",),
-    "sign_layers": ("folded",),
-    "frozen": ("folded", "removed"),
-}
-# `test_random_models.py` folds all of its own twice.
-FOLDED_TWICE = ("quick_net", "shared_model", "frozen", "nested")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STRANGERS)
-def test_strangers_in_float64(name, tmp_path):
-    with dtype_policy("float64"):
-        model = STRANGERS[name]()
-    if name in SUBJECTS:
-        check_subject(model, SUBJECTS[name].norms)
-    folded, removed = operated(model)
-    check_exact(model, folded, inputs_of(model))
-    if name in FOLDED_TWICE:
+    if name in ("gated", "nested"):
         check_folded_twice(folded)
-    found = {"folded": folded, "removed": removed}
-    check_use({key: found[key] for key in USED.get(name, ())}, tmp_path)
+        check_use(folded, tmp_path / "folded.keras")
+        check_use(removed, tmp_path / "removed.keras")
+    if name == "opaque":
+        check_opaque(model, folded, removed, changes)
+
+
+# Batch norms that would have to go through an opaque layer, and that layer.
+STAY = {
+    "behind_join": "'join' (Lambda)",
+    "behind_own": "'own' (ChannelRescale)",
+    "behind_merge": "'merge' (Lambda)",
+}
+
+
+def check_opaque(model, folded, removed, changes):
+    """Surgery looks into nothing, and keeps what it does not know."""
+    for name, reason in STAY.items():
+        assert changes[name].action == AFFINE
+        assert reason in changes[name].reason
+        assert type(folded.get_layer(name)) is nobn.layers.ChannelAffine
+    kinds = (keras.layers.Lambda,)
+    unknown = [x.name for x in model.layers if isinstance(x, kinds)]
+    assert unknown == [x.name for x in removed.layers if isinstance(x, kinds)]
+    for name, oracle in ORACLES.items():
+        layer = removed.get_layer(name)
+        ends = keras.Model(removed.inputs, [layer.input, layer.output])
+        before, after = ends(images(2))
+        wanted = oracle(tf.nest.map_structure(np.asarray, before))
+        assert_allclose(np.asarray(after), np.asarray(wanted), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
-def test_networks_of_the_package(name, tmp_path):
-    with dtype_policy("float64"):
-        model = OWN[name]()
-    folded, removed = operated(model)
-    check_exact(model, folded, inputs_of(model))
-    if name == "ReActNetA-batch_norm":
-        check_use({"removed": removed}, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["quick_net", "nested"])
-def test_reestimated_statistics_fold_to_the_same_function(name):
-    model = given(name)
-    with untouched(model):
-        new = nobn.reestimate_batch_norm(model, inputs_of(model)[0])
-    assert len(batch_norms(new)) == len(batch_norms(model))
-    check_equal(new, nobn.fold_batch_norm(new), 1e-5)
-
-
-# Residual blocks, gates, dense blocks. Layers in a row are in networks
-# drawn at random.
-CONVERTIBLE = ("quick_net", "real_to_binary", "melius_net")
+@settings(max_examples=2)
+@given(plans(), seeds)
+def test_drawn_networks(plan, seed):
+    """Folding compares what it makes with what it was given, sign by sign."""
+    _, model = build([("norm", 1), *plan, ("norm", 2)], seed)
+    folded, removed, _ = operated(model)
+    check_folded_twice(folded)
+    assert all(np.isfinite(y).all() for y in outputs_of(removed, inputs_of(removed)))
 
 
 @pytest.mark.slow
 @pytest.mark.convert
-@pytest.mark.parametrize("name", CONVERTIBLE)
-def test_surgery_costs_nothing_on_device(name, tmp_path):
-    model, path = given(name), tmp_path / "model.tflite"
-    before = Cost.of(model, path, verify=False)
-    assert before.binary == SUBJECTS[name].binary
-    Cost.of(nobn.fold_batch_norm(model), path).check(before)
-    Cost.of(nobn.remove_batch_norm(model), path, verify=False).check(before)
+def test_surgery_costs_nothing_on_device(tmp_path):
+    """Files are as binary as before, and no float operation has been added."""
+    model, path = subject("gated"), tmp_path / "model.tflite"
+    folded = nobn.fold_batch_norm(model)
+    tools = (model, folded, nobn.remove_batch_norm(model))
+    reports = [nobn.convert(x, path, verify=x is folded) for x in tools]
+    assert [report.lce_bconv2d for report in reports] == [2, 2, 2]
+    rows = [{op["op"]: op["count"] for op in report.float_ops} for report in reports]
+    for names in (set().union(*rows), ("MUL",), ("MUL", "ADD", "SUB")):
+        before, *after = (sum(row.get(name, 0) for name in names) for row in rows)
+        assert max(after) <= before
+
+
+@pytest.mark.convert
+def test_a_folded_model_of_opaque_layers_converts(tmp_path):
+    model = nobn.fold_batch_norm(subject("opaque"))
+    report = nobn.convert(model, tmp_path / "m.tflite", data=images(8))
+    assert (report.lce_bconv2d, report.not_prepared) == (2, None)
+    assert report.verify["unexplained"] == 0
