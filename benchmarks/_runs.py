@@ -29,7 +29,7 @@ _LEFT_OUT = "seconds_per_epoch"
 _TESTED = ("loss", "accuracy")
 
 
-def history(settings, run, kept, train=True, data=lambda: None, progress=None):
+def history(settings, run, kept, train=True, data=lambda: None):
     """The epochs of a run; None if its log is not there.
 
     A log in `kept` may be that of another machine, which has the folder of the run.
@@ -43,7 +43,7 @@ def history(settings, run, kept, train=True, data=lambda: None, progress=None):
     if train and not is_kept(run, kept):
         tf.keras.backend.clear_session()
         with suppress(nobn.training.RunInUse):
-            nobn.training.train(settings, run, progress, resume=True, data=data())
+            nobn.training.train(settings, run, resume=True, data=data())
     return kept_runs(kept.parent)[kept.name][1] if is_kept(run, kept) else None
 
 

@@ -25,24 +25,10 @@ import click
 from _drawing import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (
-    "README.md",
-    "docs/results.md",
-    "docs/models.md",
-    "docs/surgery.md",
-    "docs/supported.md",
-    "docs/guides/audit.md",
-    "docs/guides/batch_norm.md",
-    "docs/guides/choosing.md",
-    "docs/guides/from_larq.md",
-    "docs/guides/own_network.md",
-    "docs/guides/own_images.md",
-    "docs/guides/scaling.md",
-    "docs/guides/troubleshooting.md",
-    *(
-        str(page.relative_to(ROOT).as_posix())
-        for page in sorted(ROOT.glob("results/*/README.md"))
-    ),
+PAGES = tuple(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("README.md", "docs/**/*.md", "results/*/README.md")
+    for page in sorted(ROOT.glob(pattern))
 )
 BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 

@@ -17,10 +17,8 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import click
-import numpy as np
-import tensorflow as tf
 from _drawing import grids
-from _results import RESULTS, command, machine, say, write, write_text
+from _results import RESULTS, command, machine, say, write_text
 from _runs import KERNELS, OF_BATCH_NORM, as_folders, history
 
 MAIN = ("nobn", "batch_norm", "none")
@@ -51,34 +49,6 @@ def bfloat16(seed):
     for epochs, rate in {10: 3e-3, 30: 5e-3}.items():
         chosen = {"epochs": epochs, "learning_rate": rate, "seed": seed}
         yield f"nobn-{epochs}-{seed}", settings(**chosen)
-
-
-LONG = {
-    "nobn": {},
-    "batch_norm": {"normalization": "batch_norm"},
-    "smoothing": {"label_smoothing": 0.1},
-    "clip_0.001": {"clip_factor": 1e-3},
-    "cosine": {"schedule": "cosine"},
-    "strong": {"augment": "strong"},
-    "latents_30": {"latent_scale": 30.0},
-    "distillation": {"recipe": "distillation"},
-    "late_penalty_0.001": {"late_penalty": 1e-3},
-    "late_penalty_0.01": {"late_penalty": 1e-2},
-    "progressive": {"network": {"estimator": "progressive_sign"}},
-    "biper": {"kernel": "biper"},
-    "biper_latents_0.1": {"kernel": "biper", "latent_scale": 0.1},
-}
-
-
-def long_recipe(seed):
-    """Thirty epochs of the recipe nobn, and of it with one thing changed.
-
-    On a validation split: no test image has a part in the choice.
-    """
-    chosen = {"epochs": 30, "learning_rate": 5e-3, "precision": "float32"}
-    for name, change in LONG.items():
-        change = {"seed": seed, "validation": 0.1, **chosen, **change}
-        yield f"{name}-{seed}", settings(**change)
 
 
 LEVERS = {
@@ -142,63 +112,12 @@ EXPERIMENTS = {
     for each in (
         budgets,
         bfloat16,
-        long_recipe,
         levers,
         methods,
         kernels,
         cifar10_accuracy,
     )
 }
-
-
-class WeightAverage(tf.keras.callbacks.Callback):
-    """Writes the mean of the weights over the last tenth of the steps.
-
-    Not of a run that is stopped in them.
-    """
-
-    def __init__(self, file):
-        super().__init__()
-        self._file = file
-
-    def on_train_begin(self, logs=None):
-        self._first = self.params["epochs"] * self.params["steps"] * 9 // 10
-        self._seen, self._sums = 0, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.optimizer.iterations > self._first:
-            weights = self.model.get_weights()
-            self._seen += 1
-            self._sums = (
-                [np.float64(w) for w in weights]
-                if self._seen == 1
-                else [s + w for s, w in zip(self._sums, weights, strict=True)]
-            )
-
-    def on_train_end(self, logs=None):
-        total = self.params["epochs"] * self.params["steps"]
-        if self._seen == total - self._first:
-            np.savez(self._file, *(s / self._seen for s in self._sums))
-
-
-def accuracy_of_average(chosen, run):
-    """That of the mean weights of a finished run on its validation split, in %."""
-    network = nobn.training.open_model(run)
-    with np.load(mean_of(run)) as mean:
-        network.set_weights([mean[name] for name in mean.files])
-    images = nobn.data.open_dataset(**chosen.images).batches("validation", 500)
-    return round(100 * nobn.training.evaluate(network, images)["accuracy"], 2)
-
-
-def mean_of(run):
-    """The file of the mean weights, beside the run's folder."""
-    return run.with_name(f"{run.name}-mean.npz")
-
-
-def keep_average(accuracy, kept, name):
-    file = kept / "averages.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    write(dict(sorted({**found, name: accuracy}.items())), file)
 
 
 @click.command()
@@ -215,12 +134,9 @@ def main(experiment, seeds, only, train, folder, output):
             if not name.startswith(only):
                 continue
             cell = folder / experiment / name
-            average = WeightAverage(mean_of(cell)) if chosen.validation else None
-            found = history(chosen, cell, kept / name, train, progress=average)
+            found = history(chosen, cell, kept / name, train)
             if found is None:
                 continue
-            if mean_of(cell).exists():
-                keep_average(accuracy_of_average(chosen, cell), kept, name)
             accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in found]
             print(name, *accuracies, flush=True)
     with as_folders(kept) as cells:

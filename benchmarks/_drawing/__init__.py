@@ -16,7 +16,6 @@ from . import (
     grids,
     networks,
     overview,
-    small,
     steps,
     zoo,
 )
@@ -29,19 +28,13 @@ TABLES = {
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
     "bfloat16": ("bfloat16/compare.json,budgets/compare.json", grids.bfloat16),
-    "long_recipe": (
-        "long_recipe/compare.json,long_recipe/averages.json",
-        grids.long_recipe,
-    ),
     "larger": ("larger/runs.json", accuracy.larger),
-    "signs": ("signs/result.json", steps.signs),
     "long_recipe_gpu": ("long_recipe_gpu/runs.json", accuracy.searched),
     "cifar10_accuracy": ("cifar10_accuracy/compare.json", grids.methods),
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
-    "small_batches": ("small_batches/result.json", small.small_batches),
-    "small_batch_rates": ("small_batches/result.json", small.small_batch_rates),
+    "small_batches": ("small_batches/result.json", accuracy.small_batches),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),
     "train_step_short": ("train_step/result.json", cost.train_step_short),
@@ -65,7 +58,6 @@ TABLES = {
         "normalizations/result.json,methods/compare.json",
         choices.choosing,
     ),
-    "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "width_64_lead": ("larger/runs.json", accuracy.width_64_lead),
     "overview": (
         "budgets/compare.json,larger/runs.json,"

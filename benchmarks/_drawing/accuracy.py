@@ -105,3 +105,25 @@ def normalizations(result):
 def costs(row):
     operations = f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
     return f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}", operations
+
+
+def small_batches(result):
+    """A row for each stream of batches, a column for each normalization.
+
+    The logs call reflection padding "mirrored".
+    """
+    rows = result["rows"]
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    return table(
+        ["batch size", *(f"`{name}`" for name in names)],
+        [
+            [
+                stream.replace("mirrored", "reflected"),
+                *(
+                    seeds(row[name]["reached"]) if name in row else "-"
+                    for name in names
+                ),
+            ]
+            for stream, row in rows.items()
+        ],
+    )

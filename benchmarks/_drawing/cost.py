@@ -1,4 +1,4 @@
-"""Time and memory of a training step, and of reading the images."""
+"""Time and memory of a training step."""
 
 from __future__ import annotations
 
@@ -93,20 +93,3 @@ def marks(result):
             for said, pair in MARKS.items()
         ],
     )
-
-
-def input_pipeline(result):
-    """A row per image size and cache."""
-    head = ["images, cache", "alone /s", "limit /s", "training /s", "share"]
-    rows = [
-        [
-            f"{side}x{side}, {cache}",
-            f"{row['alone_per_second']:,.0f}",
-            f"{of['limit']:,.0f}",
-            f"{of['step_per_second']:,.0f}",
-            f"{row['share']:.1%}",
-        ]
-        for side, of in result["sizes"].items()
-        for cache, row in of["rows"].items()
-    ]
-    return table(head, rows)

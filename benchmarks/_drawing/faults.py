@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .markdown import table
 
 
@@ -21,21 +23,13 @@ def fuzz_reasons(found):
 def mutants(found):
     """A row per part of the package, then those that are not caught."""
     now, before = found["faults"], found["before"]["faults"]
-    parts = dict.fromkeys(row["part"] for row in now.values())
-
-    def caught(results, part):
-        return sum(
-            row["status"] == "caught" for row in results.values() if row["part"] == part
-        )
-
-    rows = [
-        [
-            f"`{part}`",
-            str(sum(row["part"] == part for row in now.values())),
-            str(caught(before, part)),
-            str(caught(now, part)),
-        ]
-        for part in parts
+    counts = [
+        Counter(row["part"] for row in now.values()),
+        *(
+            Counter(r["part"] for r in of.values() if r["status"] == "caught")
+            for of in (before, now)
+        ),
     ]
-    total = [sum(int(row[column]) for row in rows) for column in (1, 2, 3)]
-    return table(["", "faults", "caught before", "caught"], [*rows, ["all", *total]])
+    rows = [[f"`{part}`", *(of[part] for of in counts)] for part in counts[0]]
+    totals = [of.total() for of in counts]
+    return table(["", "faults", "caught before", "caught"], [*rows, ["all", *totals]])

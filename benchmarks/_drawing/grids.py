@@ -82,31 +82,14 @@ LEVERS = {
     "distillation": "a teacher",
 }
 
-# Those of the experiment `long_recipe`, likewise.
-LONG = {
-    "nobn": "recipe `nobn`",
-    "batch_norm": "batch norm",
-    "smoothing": "label smoothing 0.1",
-    "clip_0.001": "clip factor 0.001",
-    "cosine": "cosine schedule",
-    "strong": "strong augmentation",
-    "latents_30": "initial latent weights 30 times as large",
-    "distillation": "a teacher",
-    "late_penalty_0.001": "late penalty 0.001",
-    "late_penalty_0.01": "late penalty 0.01",
-    "progressive": "progressive sign",
-    "biper": "BiPer kernels",
-    "biper_latents_0.1": "BiPer kernels, initial latent weights a tenth as large",
-}
 
-
-def of_cells(compare, order=LEVERS):
-    """The groups by the names of their cells, those of `order` in its order."""
+def of_cells(compare):
+    """The groups by the names of their cells, the levers in their order."""
     groups = {
         PurePath(group["runs"][0]).name.rpartition("-")[0]: group
         for group in compare["groups"]
     }
-    names = sorted(groups, key=[*order, *groups].index)
+    names = sorted(groups, key=[*LEVERS, *groups].index)
     return {name: groups[name] for name in names}
 
 
@@ -125,29 +108,6 @@ def levers(compare):
                 LEVERS[name],
                 accuracy(group, alone),
                 change.get(name, ""),
-            ]
-            for name, group in groups.items()
-        ],
-    )
-
-
-def long_recipe(compare, averages):
-    """With the accuracy of the mean weights, of which `averages` has one per run."""
-    groups = of_cells(compare, LONG)
-    alone = all(len(group["seeds"]) == 1 for group in groups.values())
-
-    def of_mean(group):
-        found = [averages[PurePath(run).name] for run in group["runs"]]
-        return f"{sum(found) / len(found):.1f}"
-
-    return table(
-        ["", "accuracy", "of the mean weights", "training loss"],
-        [
-            [
-                LONG[name],
-                accuracy(group, alone),
-                of_mean(group),
-                f"{group['metrics']['loss']['mean']:.3f}",
             ]
             for name, group in groups.items()
         ],

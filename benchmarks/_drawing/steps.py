@@ -69,23 +69,3 @@ def states(name):
 def ends(layers, key, form):
     """The first layer's number and the last one's."""
     return " → ".join(form.format(layers[place][key]) for place in (0, -1))
-
-
-def signs(result):
-    """Of each run the window of every stage, then what the last stage has."""
-    rows = result["rows"].items()
-    *_, (_, stages) = rows
-    *_, last = stages
-    columns = [f"{last}, {name}" for name in ("standard deviation", "constant")]
-    return table(
-        ["", *stages, *columns],
-        [
-            [
-                f"`{run}`",
-                *(f"{stage['window']:.0%}" for stage in found.values()),
-                f"{found[last]['deviation']:.1f}",
-                f"{found[last]['stuck']:.0%}",
-            ]
-            for run, found in rows
-        ],
-    )
