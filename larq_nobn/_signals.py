@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM, and how the command ends."""
+"""Ctrl-C and SIGTERM: how commands and trainings end by them."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,17 +23,15 @@ class Terminated(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
-def terminate(number: int, frame: object) -> NoReturn:
-    """Handles SIGTERM where something is to be taken away."""
-    raise Terminated
-
-
 # What a program starts with.
 USUAL = (signal.SIG_DFL, signal.default_int_handler)
 STOPPED = "Stopped; nothing half-written is left."
 # A key that is pressed twice, or a signal that is passed on by several, is one.
 _SECONDS_OF_ONE = 2.0
-# What has stopped the command, and when: native code may turn the error into another.
+# How long a signal may go unheeded where workers wait for each other.
+SECONDS_OF_GRACE = 10.0
+# What has stopped the command or the training, and when: native code may turn the error
+# into another, and Python ignores what is raised while it frees an object.
 stopped_by: int | None = None
 _stopped_at = -_SECONDS_OF_ONE
 # How the command has ended; None until then.
@@ -40,7 +39,7 @@ exit_code: int | None = None
 
 
 def stop(number: int, frame: object) -> None:
-    """Handles signals in a command, which takes away what it has written by half."""
+    """Handles signals where something is to be taken away: raises an error."""
     global stopped_by, _stopped_at
     now = time.monotonic()
     if now - _stopped_at < _SECONDS_OF_ONE:
@@ -50,7 +49,7 @@ def stop(number: int, frame: object) -> None:
 
 
 def raise_stopped() -> NoReturn:
-    """Raises the error of the signal that has stopped the command."""
+    """Raises the error of the signal that has come."""
     raise Terminated if stopped_by == signal.SIGTERM else KeyboardInterrupt
 
 
@@ -66,14 +65,13 @@ def stop_at_once(number: int, frame: object) -> None:
     os._exit(128 + number)
 
 
-def handle_signals(handler: Any, *instead_of: Any) -> bool:
-    """Sets what Ctrl-C and SIGTERM do in place of one of these; whether it was one."""
-    replaced = False
+def handle_signals(handler: Any, *instead_of: Any) -> dict[int, Any]:
+    """Sets what Ctrl-C and SIGTERM do in place of one of these; returns those."""
+    replaced = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in instead_of:
             with suppress(ValueError):  # of a program that calls this in a thread
-                signal.signal(number, handler)
-                replaced = True
+                replaced[number] = signal.signal(number, handler)
     return replaced
 
 
@@ -94,7 +92,7 @@ def leave() -> None:
 @contextmanager
 def at_work() -> Iterator[None]:
     """Raises what a signal did, in place of what native code has made of it."""
-    changed = handle_signals(stop, stop_at_once)
+    replaced = handle_signals(stop, stop_at_once)
     try:
         yield
     except Exception:
@@ -102,5 +100,68 @@ def at_work() -> Iterator[None]:
             raise
         raise_stopped()
     finally:
-        if changed:
-            handle_signals(stop_at_once, stop)
+        for number, before in replaced.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Makes Ctrl-C and SIGTERM end a training by an exception.
+
+    SIGTERM raises `Terminated`, Ctrl-C `KeyboardInterrupt` as usual. Outside of the
+    main thread, where Python hands out no signals, and where the program has handlers
+    of its own, nothing is changed. What gets lost is in `stopped_by`.
+    """
+    replaced = handle_signals(stop, *USUAL)
+    if replaced:
+        _forget()
+    try:
+        yield
+    finally:
+        for number, before in replaced.items():
+            signal.signal(number, before)
+        if replaced:
+            _forget()
+
+
+def _forget() -> None:
+    """Lets the next signal be a new one."""
+    global stopped_by, _stopped_at
+    stopped_by, _stopped_at = None, -_SECONDS_OF_ONE
+
+
+@contextmanager
+def ending_surely() -> Iterator[None]:
+    """Ends the process where a signal is not obeyed in time.
+
+    What waits in native code for another worker does not come back to Python, which
+    alone could raise something. The lock on a run folder ends with the process, and its
+    files are whole at any time.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(heard, 1)[0]:
+            known = number in (signal.SIGINT, signal.SIGTERM)
+            if known and not over.wait(SECONDS_OF_GRACE):
+                sys.stderr.write("Stopped; another worker did not answer.\n")
+                sys.stderr.flush()
+                os._exit(128 + number)
+
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.write(told, b"\0")
+        thread.join()
+        os.close(heard)
+        os.close(told)

@@ -8,12 +8,13 @@ from .._names import (
     SCHEDULES,
     STRATEGIES,
 )
+from .._signals import Terminated
 from ..config import RECIPES, Recipe
 from ..loading import open_model
 from ._evaluation import evaluate
 from ._network import KERNELS
 from ._settings import RunSettings
-from ._stopping import NonFiniteLoss, Terminated
+from ._stopping import NonFiniteLoss
 from ._trainer import Trainer, train
 from .comparison import Comparison, Outcome, compare, grid, report
 from .folder import (

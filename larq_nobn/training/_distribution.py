@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import tensorflow as tf
@@ -41,8 +41,7 @@ if not select.select([0], [], [], float(seconds))[0]:
     print(message, file=sys.stderr, flush=True)
     os.kill(int(parent), signal.SIGKILL)
 """
-_HELLO, _GO = b"larq_nobn worker ", b"go\n"
-# How long an answer of a few bytes may take.
+# How long a connection may take.
 _ANSWER = 5.0
 # Seconds that a worker waits for the others, and those that TensorFlow gets then.
 WAIT, _LIMIT = 600, 30
@@ -271,29 +270,76 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
 def wait_for_workers(config: Mapping[str, Any], wait: float) -> None:
     """Waits until all workers of a cluster are there, before TensorFlow starts.
 
-    TensorFlow would wait without a word. The first worker listens at its own address;
-    each of the others listens at its own and sends its number to the first one, which
-    calls back to see that the address is right. When all are there the first one says
-    so, and every process lets TensorFlow take the port. A ConnectionError names who is
-    not there in time, and an address that is not of this machine.
+    TensorFlow would wait without a word. Each worker listens at its own address, where
+    TensorFlow will, and calls all others until each of them can be reached. A
+    ConnectionError names who is not there in time, and an address that is not of this
+    machine.
     """
     cluster, task = config["cluster"], config["task"]
-    places = [
-        (f"{job} {index}", address)
+    places = {
+        f"{job} {index}": address
         for job in ("chief", "worker")
         for index, address in enumerate(cluster.get(job, ()))
-    ]
+    }
     own = f"{task['type']} {task['index']}"
-    names = [name for name, _ in places]
-    if len(places) < 2 or own not in names:
+    if len(places) < 2 or own not in places:
         return
-    place = names.index(own)
-    until = _Until(wait)
-    with _listening(*places[place]) as listener:
-        if place == 0:
-            _gather(listener, places, until)
-        else:
-            _join(listener, place, places[0], until)
+    start = time.monotonic()
+    said = start + _QUIET - _AGAIN
+    with _listening(own, places[own]) as listener:
+        while missing := [
+            f"{name} ({address})"
+            for name, address in places.items()
+            if name != own and not _answers(address)
+        ]:
+            with suppress(BlockingIOError):
+                while True:  # calls of others would fill the queue
+                    listener.accept()[0].close()
+            now, awaited = time.monotonic(), ", ".join(missing)
+            if now - start >= wait:
+                raise ConnectionError(
+                    f"After {wait:g} seconds there is no answer from {awaited}. Start "
+                    "all workers of TF_CONFIG, see that their addresses and ports can "
+                    "be reached, or wait longer with --wait (wait=...)."
+                )
+            if now - said >= _AGAIN:
+                said, left = now, start + wait - now
+                _log.warning("Waiting for %s, for %.0f seconds at most.", awaited, left)
+            time.sleep(_PAUSE)
+
+
+@contextmanager
+def _listening(name: str, address: str) -> Iterator[socket.socket]:
+    """Lets other workers reach this one, at an address of this machine."""
+    try:
+        family, *_, bound = socket.getaddrinfo(
+            *_split(address), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(bound, family=family, backlog=1024)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConnectionError(
+            f"This process is to be {name} of TF_CONFIG, but cannot listen at "
+            f"{address}: {reason}. Give each worker an address and a free port of its "
+            "own machine."
+        ) from error
+    with listener:
+        listener.setblocking(False)
+        yield listener
+
+
+def _answers(address: str) -> bool:
+    """Whether a worker listens at an address."""
+    with suppress(OSError, ValueError, OverflowError):
+        # Who ends a connection first keeps its port for a while: not the listener.
+        socket.create_connection(_split(address), _ANSWER).close()
+        return True
+    return False
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 @contextmanager
@@ -310,135 +356,3 @@ def given_up_after(seconds: float, message: str) -> Iterator[None]:
         errors = sys.stderr.fileno()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors):
         yield
-
-
-class _Until:
-    """How long there is still time; says now and then what it is taken for."""
-
-    def __init__(self, wait: float) -> None:
-        self._wait = wait
-        self._start = time.monotonic()
-        self._said = self._start + _QUIET - _AGAIN
-
-    def check(self, awaited: Sequence[tuple[str, str]]) -> None:
-        """Raises when the time is over."""
-        now = time.monotonic()
-        said = ", ".join(f"{name} ({address})" for name, address in awaited)
-        if now - self._start >= self._wait:
-            raise ConnectionError(
-                f"After {self._wait:g} seconds there is no answer from {said}. Start "
-                "all workers of TF_CONFIG, see that their addresses and ports can be "
-                "reached, or wait longer with --wait (wait=...)."
-            )
-        if now - self._said >= _AGAIN:
-            self._said = now
-            _log.warning(
-                "Waiting for %s, for %.0f seconds at most.",
-                said,
-                max(0.0, self._start + self._wait - now),
-            )
-
-
-@contextmanager
-def _listening(name: str, address: str) -> Iterator[socket.socket]:
-    """A socket that takes the calls of other workers, at an address of this machine."""
-    with ExitStack() as stack:
-        try:
-            family, *_, bound = socket.getaddrinfo(
-                *_split(address), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(bound)
-            listener.listen(1024)
-        except (OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConnectionError(
-                f"This process is to be {name} of TF_CONFIG, but cannot listen at "
-                f"{address}: {reason}. Give each worker an address and a free port of "
-                "its own machine."
-            ) from error
-        listener.settimeout(_PAUSE)
-        yield listener
-
-
-def _gather(
-    listener: socket.socket, places: Sequence[tuple[str, str]], until: _Until
-) -> None:
-    """The first worker: waits for all others, and tells them."""
-    there: dict[int, socket.socket] = {}
-    with ExitStack() as stack:
-        while missing := [i for i in range(1, len(places)) if _is_gone(there.get(i))]:
-            until.check([places[i] for i in missing])
-            try:
-                caller = stack.enter_context(listener.accept()[0])
-            except TimeoutError:
-                continue
-            # Whatever calls may say anything, or hang up.
-            with suppress(OSError, ValueError, OverflowError):
-                caller.settimeout(_ANSWER)
-                said = caller.recv(64)
-                known = said.startswith(_HELLO)
-                place = int(said.removeprefix(_HELLO)) if known else 0
-                if place in range(1, len(places)):
-                    socket.create_connection(_split(places[place][1]), _ANSWER).close()
-                    caller.setblocking(False)
-                    there[place] = caller  # a second one was started again
-        for caller in there.values():
-            caller.settimeout(_ANSWER)
-            with suppress(OSError):
-                caller.sendall(_GO)
-        for caller in there.values():
-            # Who ends a connection first keeps its port for a while.
-            with suppress(OSError):
-                caller.recv(1)
-
-
-def _join(
-    listener: socket.socket, place: int, first: tuple[str, str], until: _Until
-) -> None:
-    """Another worker: tells the first one, and waits until that says all are there.
-
-    If the first one hangs up, it is called again: it may have been started again.
-    """
-    name, address = first
-    while True:
-        until.check([first])
-        with ExitStack() as stack:
-            answer: bytes | None = b""
-            with suppress(OSError, ValueError, OverflowError):
-                reached = socket.create_connection(_split(address), _ANSWER)
-                call = stack.enter_context(reached)
-                call.sendall(_HELLO + b"%d\n" % place)
-                call.settimeout(_PAUSE)
-                answer = None
-            while answer is None:
-                until.check([(name, f"{address}, which waits for others")])
-                with suppress(OSError):
-                    listener.accept()[0].close()  # the first one calls back
-                try:
-                    answer = call.recv(len(_GO))
-                except TimeoutError:
-                    continue
-                except OSError:
-                    answer = b""
-            if answer == _GO:
-                return
-        time.sleep(_PAUSE)
-
-
-def _is_gone(caller: socket.socket | None) -> bool:
-    """Whether a worker has not called yet, or hung up since."""
-    if caller is None:
-        return True
-    try:
-        return not caller.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

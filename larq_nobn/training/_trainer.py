@@ -20,6 +20,7 @@ from .._checks import check_bounds, check_choice, check_kind, check_path
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN, OWN
+from .._signals import ending_surely, stoppable
 from ..calibration import calibrate
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
 from ..graph import copied
@@ -55,7 +56,7 @@ from ._network import (
     teacher_settings,
 )
 from ._settings import RunSettings
-from ._stopping import FiniteCheck, ending_surely, explain_non_finite, stoppable
+from ._stopping import FiniteCheck, StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 from .folder import (
     CHECKPOINTS,
@@ -273,7 +274,7 @@ class Trainer:
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[self._stop, finite, *callbacks, *progress, checkpoints],
+                    callbacks=[StopCheck(), finite, *callbacks, *progress, checkpoints],
                     verbose=0,
                 )
             self.history = history.rows
@@ -329,7 +330,7 @@ class Trainer:
     def _at_work(self) -> Iterator[None]:
         """Handles signals, lost workers and unreadable images; a failure unlocks."""
         surely = ending_surely() if has_workers(self._strategy) else nullcontext()
-        with stoppable() as self._stop, surely, with_all_workers(), reading():
+        with stoppable(), surely, with_all_workers(), reading():
             try:
                 yield
             except BaseException:

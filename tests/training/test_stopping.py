@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from larq_nobn import training
+from larq_nobn import _signals, training
 from click.testing import CliRunner
+from larq_nobn._signals import stoppable
 from larq_nobn.cli import _progress, main
-from larq_nobn.training._stopping import StopCheck, stoppable
+from larq_nobn.training._stopping import StopCheck
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
 TINY = (
@@ -63,25 +64,19 @@ def test_a_signal_ends_what_is_inside_and_a_lost_one_is_raised_after_the_batch(
         sys, "unraisablehook", lambda found: ignored.append(found.exc_type)
     )
     before = handlers()
-    with pytest.raises(RAISES[number]), stoppable() as check:
+    check = StopCheck()
+    with pytest.raises(RAISES[number]), stoppable(), stoppable():
         check.on_train_batch_end(0)
         Freed(number)
         assert ignored == [RAISES[number]]
-        check.on_train_batch_end(1)
-    with pytest.raises(RAISES[number]):
+        with pytest.raises(RAISES[number]):
+            check.on_train_batch_end(1)
         check.on_test_batch_end(0)
     assert handlers() == before
+    assert _signals.stopped_by is None  # of the next training
+    check.on_train_batch_end(0)
     assert issubclass(training.Terminated, SystemExit)  # scripts end with it
     assert training.Terminated().code == 143
-
-
-def test_an_inner_one_is_the_outer_one():
-    with stoppable() as outer, stoppable() as inner:
-        assert inner is outer
-        taken = handlers()
-    assert handlers() != taken
-    with stoppable() as next_one:
-        assert next_one is not outer
 
 
 def test_handlers_of_the_program_stay():
@@ -91,9 +86,9 @@ def test_handlers_of_the_program_stay():
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, own)
     try:
-        with stoppable() as check:
+        with stoppable():
             signal.raise_signal(signal.SIGTERM)
-            check.on_train_batch_end(0)
+            StopCheck().on_train_batch_end(0)
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
         assert seen == [signal.SIGTERM]
@@ -105,14 +100,13 @@ def test_other_threads_have_no_signals():
     found: list[object] = []
 
     def inside() -> None:
-        with stoppable() as check:
-            found.extend([check, *handlers()])
+        with stoppable():
+            found.extend(handlers())
 
     thread = threading.Thread(target=inside)
     thread.start()
     thread.join()
-    assert isinstance(found[0], StopCheck)
-    assert found[1:] == handlers()
+    assert found == handlers()
 
 
 def stopped_in(

@@ -26,11 +26,11 @@ from ..._checks import check_bounds, check_kind, check_list, check_path
 from ..._errors import InvalidValue, MissingPackage
 from ..._files import check_folder, check_utf8
 from ..._names import GIVEN
+from ..._signals import stoppable
 from ...config import RECIPES, settings_of, words
 from ...config._run_files import HISTORY_FILE, PARTS, RECORD_FILE
 from ...data import open_dataset
 from .._settings import RunSettings
-from .._stopping import stoppable
 from ..folder import check_output, is_finished, kept_settings
 from ._report import Comparison, Outcome, differing, plain_settings
 
