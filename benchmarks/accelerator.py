@@ -272,22 +272,22 @@ def within(place, count):
 def finish(settings, weights, output):
     """Leaves the run folder of trained weights, tested; of two stages the second."""
     trainer = nobn.training.Trainer(of_stage(settings, 2), output=output)
-    network = trainer.build()
+    split = trainer._watched
     with np.load(weights) as found:
-        rows = json.loads(str(found["history"]))
-        for name, variable in weights_by_name(network).items():
-            variable.assign(found[f"weights/{name}"])
+        rows, values = json.loads(str(found["history"])), dict(found)
     if len(rows) != settings.epochs:
         raise click.UsageError(
             f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
             "settings that it was trained by."
         )
-    split = trainer._watched
     if ("val_loss" in rows[0]) != (split == "validation"):
         raise click.UsageError(
             f"{weights} was not trained with validation={settings.validation}. Give "
             "the settings that it was trained by."
         )
+    network = trainer.build()
+    for name, variable in weights_by_name(network).items():
+        variable.assign(values[f"weights/{name}"])
     # Test images are read once, after the last epoch; that one in float32, here.
     found = nobn.training.evaluate(network, trainer._batches(split))
     for name in ("loss", "accuracy"):

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from callback_cases import CASES as CALLBACKS
 from cases import CASES
-from contract_case import ROLES, Case
+from contract_case import ROLES
 from contract_docstring import check_docstring
 from contract_files import SUFFIXES, opened, write_and_reopen
 from contract_networks import (
@@ -159,30 +159,6 @@ def test_completeness():
     ]
     rows = [case.cls for table in TABLES for case in table]
     assert Counter(rows) == Counter(public)
-
-
-def test_rows_are_checked_and_say_what_they_leave_out():
-    for case in CASES:
-        for check, reason in case.skip.items():
-            print(f"{case.name} leaves out {check!r}: {reason}")
-    row = {
-        "role": "kernel",
-        "alias": None,
-        "shapes": ((4, 3),),
-        "weights": (),
-        "smooth": True,
-        "oracle": None,
-        "inference": "removed",
-        "float_ops": {},
-    }
-    for wrong, message in [
-        ({"skip": {"gradients": "random"}}, r"skip\['gradients'\]='random' needs"),
-        ({"skip": {"gradient": " "}}, r"skip\['gradient'\]=' ' needs the name"),
-        ({"role": "wrapper"}, "role 'wrapper' or inference 'removed' is not known"),
-        ({"float_ops": {"ADD": 1}}, r"{'ADD': 1} contradict inference='removed'"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            Case(RuntimeError, **{**row, **wrong})
 
 
 @pytest.mark.parametrize("case, shape", rows_and_shapes("call"))

@@ -55,20 +55,20 @@ def test_python_runs_as_printed(tmp_path, monkeypatch, capsys):
     text = "\n".join(blocks("python"))
     for printed, smaller in {
         "epochs=10": "epochs=1",
-        "blocks=(2, 2)": "blocks=(1, 1)",
+        "width=32, blocks=(2, 2)": "width=8, blocks=(1,)",
         '"train", batch_size=64)': '"train", batch_size=64).take(1)',
         '"test", batch_size=64)': '"test", batch_size=64).take(1)',
     }.items():
         assert text.count(printed) == 1
         text = text.replace(printed, smaller)
     monkeypatch.chdir(tmp_path)
-    given = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1, 1))
+    given = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
     nobn.training.save_model(given, tmp_path / "with_batch_norm.keras")
     exec(text, {"__name__": "example"})
     said = capsys.readouterr().out
     assert "binary convolutions" in said
     assert "folded into 'stem_conv'" in said
-    assert (tmp_path / "digits.tflite").stat().st_size > 10_000
+    assert (tmp_path / "digits.tflite").stat().st_size > 1_000
 
 
 @pytest.mark.parametrize("words", LARQ_NOBN, ids=" ".join)
@@ -80,15 +80,14 @@ def test_every_command_is_shown():
     assert {words[0] for words in LARQ_NOBN} == set(main.commands)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_printed_as_described(shell):
+def test_completion_is_printed_as_described():
     variable = "_LARQ_NOBN_COMPLETE"
-    assert f"{variable}={shell}_source larq-nobn >" in COMMANDS
-    done = CliRunner(env={variable: f"{shell}_source"}).invoke(
+    assert f"{variable}=bash_source larq-nobn >" in COMMANDS
+    done = CliRunner(env={variable: "bash_source"}).invoke(
         main, prog_name="larq-nobn", complete_var=variable
     )
     assert done.exit_code == 0
-    assert f"{variable}={shell}_complete" in done.output
+    assert f"{variable}=bash_complete" in done.output
 
 
 def test_make_targets_exist():
@@ -140,23 +139,11 @@ def test_the_glossary_explains_each_word_once():
         assert entry.rstrip().endswith(".")
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        *(
-            "clip factor",
-            "latent weight",
-            "learning-rate schedule",
-            "bit-packed output",
-        ),
-        *(
-            "optimizer",
-            "residual shortcut",
-            "straight-through estimator",
-            "gain",
-            "shift",
-        ),
-    ],
-)
-def test_the_glossary_has_the_words_of_the_help_texts(word):
-    assert re.search(rf"^\*\*{word}", GLOSSARY, re.MULTILINE | re.IGNORECASE)
+def test_the_glossary_has_the_words_of_the_help_texts():
+    words = {
+        *("clip factor", "latent weight", "learning-rate schedule", "gain", "shift"),
+        *("bit-packed output", "optimizer", "residual shortcut"),
+        "straight-through estimator",
+    }
+    explained = [line.lower() for line in GLOSSARY.splitlines() if line[:2] == "**"]
+    assert {w for w in words if not any(f"**{w}" in x for x in explained)} == set()

@@ -270,14 +270,6 @@ def test_what_is_no_file_is_rejected(function, tmp_path):
         function(b"TFL3")
 
 
-def test_what_is_no_path_is_rejected():
-    for function in (nobn.training.open_model, nobn.training.load_run):
-        for given in (b"m.keras", keras.Sequential(), ["m.keras"], None):
-            kind = type(given).__name__
-            with pytest.raises(TypeError, match=f"of type {kind}, but it must be a pa"):
-                function(given)
-
-
 @pytest.mark.convert
 def test_a_runner_opens_a_path(tmp_path):
     layer = lq.layers.QuantConv2D(

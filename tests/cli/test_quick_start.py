@@ -187,6 +187,7 @@ def test_a_command_that_needs_networks_has_the_whole_package(program: Path):
         (["python", "-X", "dev", "-m", "larq_nobn"], "-m", True),
         (["python", "-m", "pytest", "-m", "larq_nobn"], "-m", False),
         (["python", "mine.py", "-m", "larq_nobn"], "mine.py", False),
+        (["python", "larq-nobn.py"], "larq-nobn.py", False),
         (["python", "-c", "import larq_nobn"], "-c", False),
         (["python"], "", False),
         # A process that the command started.

@@ -25,11 +25,13 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import select
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -41,76 +43,71 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from _drawing import TABLES
 from _results import RESULTS, command, say, write
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+CONTEXT = multiprocessing.get_context("spawn")
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
 TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
-STARTUP = 300
 PARTS = ("convert", "fold", "remove", "int8", "draw", "evaluate")
+
+
+def work(pipe, int8):
+    """Tries networks, a number at a time; says what is done next, and the result."""
+    for stream in (1, 2):  # what libraries print
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    warnings.simplefilter("ignore")
+    from _fuzz.judge import judge
+
+    pipe.send("ready")
+    while True:
+        seed = pipe.recv()
+        try:
+            pipe.send(judge(seed, pipe.send, int8=int8))
+        except Exception:  # of the fuzz itself
+            said = traceback.format_exc()[-1500:]
+            pipe.send({"seed": seed, "outcome": "untried", "said": said})
 
 
 class Worker:
     """A process that tries networks until it dies, on request also as int8."""
 
     def __init__(self, int8=False):
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
-        single = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        path = os.pathsep.join(map(str, (ROOT, HERE)))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "_fuzz.worker", *(["int8"] if int8 else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **quiet, **single, "PYTHONPATH": path},
-        )
-        self.done, self.stage, self.rest = 0, "start", b""
-        self.answer(STARTUP, until_ready=True)
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=work, args=(theirs, int8), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.done, self.stage = 0, "start"
 
     def judge(self, seed):
         """What the process says of a network, or what became of the process."""
-        start, self.stage = time.monotonic(), "draw"
+        start = time.monotonic()
         self.done += 1
-        try:
-            self.process.stdin.write(f"{seed}\n".encode())
-            self.process.stdin.flush()
-            found = self.answer(TIMEOUT)
-        except BrokenPipeError:
-            found = None
-        if found is not None:
+        if (found := self.answer(seed)) is not None:
             return found
-        status = self.process.poll()
+        status = self.process.exitcode
         how = "hang" if status is None else f"exit status {status}"
         self.stop()
         seconds = round(time.monotonic() - start, 2)
-        reason = f"{how} in {self.stage}"
-        part = {self.stage: {"outcome": "crash", "reason": reason}}
-        return {"seed": seed, "outcome": "crash", **part, "seconds": seconds}
+        part = {"outcome": "crash", "reason": f"{how} in {self.stage}"}
+        crash = {"seed": seed, "outcome": "crash", self.stage: part}
+        return {**crash, "seconds": seconds}
 
-    def answer(self, seconds, until_ready=False):
-        """The next result; None if the process dies or takes too long."""
-        end, pipe = time.monotonic() + seconds, self.process.stdout
-        while True:
-            while b"\n" in self.rest:
-                line, self.rest = self.rest.split(b"\n", 1)
-                found = json.loads(line)
-                if "stage" not in found:
+    def answer(self, seed):
+        """The result; None if the process dies or takes too long."""
+        end = time.monotonic() + TIMEOUT
+        try:
+            self.pipe.send(seed)
+            while self.pipe.poll(max(0.0, end - time.monotonic())):
+                found = self.pipe.recv()
+                if isinstance(found, dict):
                     return found
-                self.stage = found["stage"]
-                if until_ready:
-                    return found
-            ready, _, _ = select.select(
-                [pipe], [], [], max(0.0, end - time.monotonic())
-            )
-            read = os.read(pipe.fileno(), 65536) if ready else b""
-            if not read:
-                if ready:
-                    self.process.wait()
-                return None
-            self.rest += read
+                self.stage = found
+        except (EOFError, ConnectionError):
+            self.process.join()
+        return None
 
     def stop(self):
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 def commit():
@@ -211,10 +208,14 @@ def main(count, seed, output, resume, int8, summary):
         raise click.UsageError(f"{output} exists. Pass --resume to go on, or move it.")
     output.parent.mkdir(parents=True, exist_ok=True)
     first = max([seed - 1, *(r["seed"] for r in records)]) + 1
+    # For the processes that work, each of which takes one core.
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    os.environ |= {"TF_NUM_INTEROP_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     worker, code = None, {"commit": commit()}
     with output.open("a", encoding="utf-8") as file:
         for number in range(first, seed + count):
-            if worker is None or worker.process.poll() is not None:
+            if worker is None or not worker.process.is_alive():
                 worker = Worker(int8)
             record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")

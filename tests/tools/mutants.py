@@ -106,6 +106,19 @@ def outcome_of(code, said):
     return "invalid", said[-500:]
 
 
+def tests_of(fault):
+    """The files and folders of a fault, then the folders that contain the files."""
+    named = fault.tests.split()
+    folders = [name.rpartition("/")[0] for name in named if name.endswith(".py")]
+    return list(dict.fromkeys([*named, *(f for f in folders if f != "tests")]))
+
+
+def part_of(path, tree):
+    """The package inside of ours that contains a file."""
+    *folders, _ = path.relative_to(tree / "larq_nobn").parts
+    return folders[0] if folders else "base"
+
+
 def try_fault(fault, tree, wide):
     """Plants a fault in a copy, runs tests until one fails, and takes it out again."""
     start, home = time.monotonic(), home_of(fault, tree)
@@ -113,8 +126,7 @@ def try_fault(fault, tree, wide):
     home.write_text(clean.replace(fault.old, fault.new))
     status, test = "invalid", "none of its tests is there"
     try:
-        # A file may have another name by now; the folder after it contains its tests.
-        for tests in (*fault.tests, *(["tests"] if wide else [])):
+        for tests in (*tests_of(fault), *(["tests"] if wide else [])):
             if not (tree / tests).exists():
                 continue
             left = TIMEOUT - (time.monotonic() - start)
@@ -128,7 +140,8 @@ def try_fault(fault, tree, wide):
     finally:
         home.write_text(clean)
     seconds = round(time.monotonic() - start, 1)
-    return {"part": fault.part, "status": status, "test": test, "seconds": seconds}
+    part = part_of(home, tree)
+    return {"part": part, "status": status, "test": test, "seconds": seconds}
 
 
 def table_of(results):

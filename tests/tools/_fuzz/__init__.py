@@ -1,7 +1,7 @@
 """Random networks, and what is expected of their conversion, folding and removal.
 
 `tables` and `networks` draw them, `oracle` computes what they are without the package,
-`judge` compares, and `worker` does so in a process of its own.
+and `judge` compares.
 """
 
 # What may come of a network; of several parts, the last of them.
