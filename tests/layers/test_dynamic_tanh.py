@@ -23,23 +23,14 @@ def in_numpy(x):
     return np.array(GAMMA) * np.tanh(ALPHA * x.astype(np.float64)) + np.array(BETA)
 
 
-def test_values():
+def test_values_and_the_published_start():
     x = np.random.default_rng(0).normal(0, 4, (50, 6)).astype(np.float32)
     assert_allclose(weighted(DynamicTanh())(x), in_numpy(x), atol=1e-6)
-
-
-def test_it_starts_as_published():
     layer = DynamicTanh()
     layer.build((None, 3))
     alpha, gamma, beta = layer.get_weights()
     assert alpha.shape == () and alpha == 0.5
     assert gamma.tolist() == [1, 1, 1] and beta.tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_slope_that_is_not_positive_is_rejected(alpha):
-    with pytest.raises(ValueError, match=f"alpha={alpha} .*Use 0.5"):
-        DynamicTanh(alpha)
 
 
 SIGNS = {
@@ -50,10 +41,11 @@ SIGNS = {
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("rank", [2, 4])
-@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize(
+    "sign, rank", [("ste_sign", 2), ("SignSwish", 4), ("shifted", 4)]
+)
 def test_before_a_sign_it_is_a_threshold(sign, rank, tmp_path):
-    shape = (6,) if rank == 2 else (4, 4, 6)
+    shape = (6,) if rank == 2 else (2, 2, 6)
     inputs = keras.Input(shape)
     tanh = weighted(DynamicTanh())
     x = tanh(inputs)
@@ -85,7 +77,7 @@ def test_before_a_sign_it_is_a_threshold(sign, rank, tmp_path):
 
 @pytest.mark.convert
 def test_elsewhere_it_stays(tmp_path):
-    inputs = keras.Input((4, 4, 6))
+    inputs = keras.Input((2, 2, 6))
     x = weighted(DynamicTanh())(inputs)
     y = binary_conv(5, input_quantizer="ste_sign")(x)
     model = keras.Model(inputs, [x, y])

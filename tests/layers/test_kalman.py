@@ -6,10 +6,10 @@ from larq_nobn._keras import keras
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_allclose, assert_array_equal
 
-SHAPES = [(2, 3, 4, 5), (6, 5), (2, 7, 5), (2, 3, 2, 2, 5)]
+SHAPE = (2, 3, 4, 5)
 
 
-def in_float64(shape, **arguments):
+def in_float64(shape=SHAPE, **arguments):
     """A layer in float64, and features that are far from standardized."""
     layer = BatchKalmanNormalization(dtype="float64", **arguments)
     rng = np.random.default_rng(30)
@@ -35,41 +35,16 @@ def test_published_number():
     assert_allclose(y[:, 0], (np.array([-1, 3]) - 0.1) / np.sqrt(1.39001), rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_posterior_is_that_of_the_mixture(shape):
-    layer, x = in_float64(shape, prior=0.6)
-    prior = np.linspace(-1, 1, 5), np.linspace(1, 2, 5)
-    _, (mean, variance) = layer([x, prior], training=True)
-    (m, v), (m_p, v_p) = moments(x), prior
-    expected = 0.6 * m_p + 0.4 * m
-    second = 0.6 * (v_p + m_p**2) + 0.4 * (v + m**2)
-    assert_allclose(mean, expected, rtol=1e-12)
-    assert_allclose(variance, second - expected**2, rtol=1e-10)
-
-
-def test_a_prior_with_the_batch_mean_averages_the_variances():
-    layer, x = in_float64(SHAPES[0], prior=0.6)
-    mean, variance = moments(x)
-    _, state = layer([x, (mean, 2 * variance)], training=True)
-    assert_allclose(state, [mean, 1.6 * variance], rtol=1e-12)
-
-
 class FirstOutput(keras.layers.Wrapper):
     """Calls a layer for training and keeps y, as batch norm returns it."""
 
-    def __init__(self, layer, state=None):
-        super().__init__(layer)
-        self.state = state
-
     def call(self, inputs):
-        given = inputs if self.state is None else [inputs, self.state]
-        found = self.layer(given, training=True)
+        found = self.layer(inputs, training=True)
         return found[0] if isinstance(found, tuple) else found
 
 
-@pytest.mark.parametrize("with_state", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_without_prior_it_is_batch_norm(shape, with_state):
+@pytest.mark.parametrize("shape", [SHAPE, (6, 5)])
+def test_without_prior_it_is_batch_norm(shape):
     layer, x = in_float64(shape, prior=0.0)
     # The fused kernel of Keras corrects the moving variance and knows float32 only.
     norm = keras.layers.BatchNormalization(
@@ -78,13 +53,11 @@ def test_without_prior_it_is_batch_norm(shape, with_state):
     norm.build(shape)
     norm.set_weights(layer.get_weights())
     upstream = np.random.default_rng(31).normal(size=shape)
-    state = (tf.ones(5, "float64"), tf.ones(5, "float64")) if with_state else None
-    found = value_and_gradients(FirstOutput(layer, state), x, upstream)
+    found = value_and_gradients(FirstOutput(layer), x, upstream)
     expected = value_and_gradients(FirstOutput(norm), x, upstream)
     assert_allclose(found[0], expected[0], rtol=1e-12)
     assert_allclose(found[1], expected[1], atol=1e-12)
-    assert found[2].keys() == expected[2].keys()
-    for name in found[2]:
+    for name in expected[2]:
         assert_allclose(found[2][name], expected[2][name], rtol=1e-10)
     # Keras rounds the momentum to float32.
     for one, other in zip(layer.get_weights(), norm.get_weights(), strict=True):
@@ -94,7 +67,7 @@ def test_without_prior_it_is_batch_norm(shape, with_state):
 
 @pytest.mark.parametrize("times, used", [(99.9, True), (100.1, False)])
 def test_a_prior_too_wide_for_the_batch_is_left_out(times, used):
-    layer, x = in_float64(SHAPES[0], prior=0.5)
+    layer, x = in_float64(prior=0.5)
     mean, variance = moments(x)
     # On average over the channels; single ones may be beyond the limit.
     factors = times * np.array([0.2, 1.8, 1, 1, 1])
@@ -106,9 +79,9 @@ def test_a_prior_too_wide_for_the_batch_is_left_out(times, used):
             [tf.reduce_sum(s) for s in state]
         )
     d_x, d_prior = tape.gradient(loss, [x, prior])
-    share = 0.5 if used else 0.0
-    assert_allclose(state[0], mean + share, rtol=1e-12)
-    mixed = variance + share * (factors - 1) * variance + share * (1 - share)
+    fraction = 0.5 if used else 0.0
+    assert_allclose(state[0], mean + fraction, rtol=1e-12)
+    mixed = variance + fraction * (factors - 1) * variance + fraction * (1 - fraction)
     assert_allclose(state[1], mixed, rtol=1e-12)
     assert np.isfinite(d_x).all()
     assert np.any(d_prior[0]) == np.any(d_prior[1]) == used
@@ -128,31 +101,24 @@ def test_dead_channels_stay_finite(prior_variance):
     assert np.isfinite(tape.gradient(loss, x)).all()
 
 
-def test_moving_averages_follow_the_posterior():
-    layer, x = in_float64(SHAPES[0], prior=0.6, momentum=0.75)
+def test_moving_averages_follow_the_posterior_and_serve_inference():
+    layer, x = in_float64(prior=0.6, momentum=0.75)
     prior = np.zeros(5), np.ones(5)
-    expected = np.zeros(5), np.ones(5)
+    expected = prior
     for factor in (1, 2):
         _, posterior = layer([factor * x, prior], training=True)
-        expected = [
-            0.75 * old + 0.25 * np.asarray(new)
-            for old, new in zip(expected, posterior, strict=True)
-        ]
+        pairs = zip(expected, posterior, strict=True)
+        expected = [0.75 * old + 0.25 * np.asarray(new) for old, new in pairs]
     assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
     assert_allclose(layer.moving_variance, expected[1], rtol=1e-12)
-
-
-def test_inference_sees_neither_batch_nor_prior():
-    layer, x = in_float64(SHAPES[0])
-    layer.moving_mean.assign(np.arange(5.0))
-    layer.moving_variance.assign(np.arange(1.0, 6.0))
+    # Inference sees neither the batch nor the prior.
     y, state = layer([x, (np.full(5, 7.0), np.full(5, 8.0))])
-    hat = (x - layer.moving_mean) / np.sqrt(layer.moving_variance + 1e-5)
-    assert_allclose(y, layer.gamma * hat + layer.beta, rtol=1e-12)
+    hat = (x - expected[0]) / np.sqrt(expected[1] + 1e-5)
+    assert_allclose(y, layer.gamma * hat + layer.beta, rtol=1e-9)
     assert_array_equal(state, [layer.moving_mean, layer.moving_variance])
     layer.trainable = False  # frozen, as Keras' batch norm
     assert_array_equal(layer([x, *state], training=True)[0], y)
-    assert_array_equal(layer.moving_mean, np.arange(5.0))
+    assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
 
 
 def test_the_forms_of_the_state_mean_the_same():
@@ -188,32 +154,3 @@ def test_micro_batches_of_two_train():
     losses = history.history["loss"]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"prior": 1.0}, ValueError, r"prior=1.0 is outside \[0, 1\)"),
-        ({"prior": -0.1}, ValueError, r"prior=-0.1 is outside \[0, 1\)"),
-        ({"prior": None}, TypeError, "prior=None is not a number"),
-        ({"momentum": 1.0}, ValueError, r"momentum=1.0 is outside \[0, 1\)"),
-        ({"epsilon": 0.0}, ValueError, r"epsilon=0.0 is outside \(0, inf\)"),
-    ],
-)
-def test_rejects(arguments, error, message):
-    with pytest.raises(error, match=message):
-        BatchKalmanNormalization(**arguments)
-
-
-@pytest.mark.parametrize(
-    "sizes, message",
-    [
-        ((4, 4), r"a state of shapes \[\(4,\), \(4,\)\].* has 3 channels"),
-        ((3,), r"a state of shapes \[\(3,\)\].* has 3 channels"),
-        ((3, 3, 3), r"a state of shapes \[\(3,\), \(3,\), \(3,\)\]"),
-    ],
-)
-def test_rejects_states_that_do_not_fit(sizes, message):
-    state = [tf.ones(size) for size in sizes]
-    with pytest.raises(ValueError, match=message):
-        BatchKalmanNormalization()([tf.ones((2, 3)), state])

@@ -1,9 +1,12 @@
+"""Preconditioned layers: the rule, whatever layer is inside, and the averages."""
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.layers import BatchNormalizationPreconditioning
 from larq_nobn.layers._preconditioning import limited, preconditioned
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -13,34 +16,26 @@ BINARY = {
     "kernel_constraint": "weight_clip",
 }
 SAME_ONE = {"padding": "same", "pad_values": 1.0, **BINARY}
+STRIDES = {"strides": 2, "activation": "tanh", **SAME_ONE}
+SCALED = {"kernel_quantizer": "scaled_std_sign", "input_quantizer": "rsign"}
 FIRST = {"data_format": "channels_first"}
+CAUSAL = {"padding": "causal"}
+conv, quant = keras.layers, lq.layers
+LINE, IMAGE = (2, 7, 3), (2, 5, 6, 3)
 LAYERS = {
-    "dense": (keras.layers.Dense, (4,), {"activation": "relu"}, (5, 3)),
-    "dense-3": (keras.layers.Dense, (4,), {}, (2, 5, 3)),
-    "quant-dense": (lq.layers.QuantDense, (4,), BINARY, (5, 3)),
-    "causal": (keras.layers.Conv1D, (4, 3), {"padding": "causal"}, (2, 7, 3)),
-    "quant-causal": (
-        *(lq.layers.QuantConv1D, (4, 3), {"padding": "causal", **BINARY}),
-        (2, 7, 3),
-    ),
-    "first": (keras.layers.Conv1D, (4, 3), FIRST, (2, 3, 7)),
-    "groups": (keras.layers.Conv2D, (6, 3), {"groups": 2}, (2, 5, 6, 4)),
-    "dilation": (keras.layers.Conv2D, (4, 2), {"dilation_rate": 2}, (2, 5, 6, 3)),
-    "same-zero": (
-        *(lq.layers.QuantConv2D, (4, 3), {"padding": "same", **BINARY}),
-        (2, 5, 6, 3),
-    ),
-    "same-one": (lq.layers.QuantConv2D, (4, 3), SAME_ONE, (2, 5, 6, 3)),
-    "strides": (
-        *(lq.layers.QuantConv2D, (4, 3)),
-        *({"strides": 2, "activation": "tanh", **SAME_ONE}, (2, 5, 6, 3)),
-    ),
-    "scaled": (
-        *(lq.layers.QuantConv2D, (4, 3)),
-        *({"kernel_quantizer": "scaled_std_sign", "input_quantizer": "rsign"},),
-        (2, 5, 6, 3),
-    ),
-    "3d": (lq.layers.QuantConv3D, (4, 2), BINARY, (2, 3, 4, 3, 3)),
+    "dense": (conv.Dense, (4,), {"activation": "relu"}, (5, 3)),
+    "dense-3": (conv.Dense, (4,), {}, (2, 5, 3)),
+    "quant-dense": (quant.QuantDense, (4,), BINARY, (5, 3)),
+    "causal": (conv.Conv1D, (4, 3), CAUSAL, LINE),
+    "quant-causal": (quant.QuantConv1D, (4, 3), {**CAUSAL, **BINARY}, LINE),
+    "first": (conv.Conv1D, (4, 3), FIRST, (2, 3, 7)),
+    "groups": (conv.Conv2D, (6, 3), {"groups": 2}, (2, 5, 6, 4)),
+    "dilation": (conv.Conv2D, (4, 2), {"dilation_rate": 2}, IMAGE),
+    "same-zero": (quant.QuantConv2D, (4, 3), {"padding": "same", **BINARY}, IMAGE),
+    "same-one": (quant.QuantConv2D, (4, 3), SAME_ONE, IMAGE),
+    "strides": (quant.QuantConv2D, (4, 3), STRIDES, IMAGE),
+    "scaled": (quant.QuantConv2D, (4, 3), SCALED, IMAGE),
+    "3d": (quant.QuantConv3D, (4, 2), BINARY, (2, 3, 4, 3, 3)),
 }
 
 
@@ -71,18 +66,6 @@ def test_published_numbers():
     )
     assert_array_equal(d_kernel, [[0.25], [1.0]])
     assert_array_equal(d_bias, [-0.25])
-
-
-def test_standardized_inputs_change_nothing():
-    rng = np.random.default_rng(42)
-    kernel, bias = rng.normal(size=(3, 3, 4, 5)), rng.normal(size=5)
-    zero, one = np.zeros((4, 1)), np.ones((4, 1))
-    found = preconditioned(*map(tf.constant, (kernel, bias, zero, one)))
-    assert_array_equal(found[0], kernel)
-    assert_array_equal(found[1], bias)
-
-
-def test_limited_variances():
     variance = tf.constant([[4.0, 1.0], [0.0, 0.5]])
     assert_allclose(limited(variance, 0.1), [[4.1, 1.1], [0.14, 0.6]], rtol=1e-6)
 
@@ -98,7 +81,7 @@ def test_limited_variances():
 def test_a_step_is_one_of_the_batch_normalized_layer(layer, shape):
     rng = np.random.default_rng(43)
     x = rng.normal([1.0, -2.0, 0.5], [1.0, 0.4, 2.0], size=shape)
-    wrapper = nobn.layers.BatchNormalizationPreconditioning(layer, epsilon=0.01)
+    wrapper = BatchNormalizationPreconditioning(layer, epsilon=0.01)
     wrapper.build(shape)
     axes = tuple(range(x.ndim - 1))
     mean, sigma = x.mean(axes), np.sqrt(x.var(axes) + 0.01)
@@ -117,9 +100,8 @@ def test_a_step_is_one_of_the_batch_normalized_layer(layer, shape):
         else:
             y = tf.nn.conv2d(normalized, hat, strides=2, padding="VALID")
         loss = tf.reduce_sum((tf.tanh(y + hat_bias) - target) ** 2)
-    for variable, slope in zip(
-        (hat, hat_bias), tape.gradient(loss, (hat, hat_bias)), strict=True
-    ):
+    slopes = tape.gradient(loss, (hat, hat_bias))
+    for variable, slope in zip((hat, hat_bias), slopes, strict=True):
         variable.assign_sub(0.125 * slope)
     kernel = hat.numpy() / sigma[:, None]
     expected = hat_bias - (kernel * mean[:, None]).reshape(-1, 4).sum(0)
@@ -127,27 +109,27 @@ def test_a_step_is_one_of_the_batch_normalized_layer(layer, shape):
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum((tf.tanh(wrapper(x, training=True)) - target) ** 2)
     weights = wrapper.trainable_weights
-    keras.optimizers.SGD(0.125).apply_gradients(
-        zip(tape.gradient(loss, weights), weights, strict=True)
-    )
+    pairs = zip(tape.gradient(loss, weights), weights, strict=True)
+    keras.optimizers.SGD(0.125).apply_gradients(pairs)
     assert_allclose(layer.kernel.numpy(), kernel, rtol=1e-10)
     assert_allclose(layer.bias.numpy(), expected, rtol=1e-10)
 
 
 def in_either_way():
-    """Every pair of a layer and a precision, of a layer and a way, and of these two."""
+    """Every layer, in turn in each precision and each way."""
+    ways = ["eager", "graph", "eager", "graph"]
+    policies = ["float32", "float32", "mixed_float16", "mixed_float16"]
     for place, kind in enumerate(LAYERS):
-        ways = ("eager", "graph") if place % 2 else ("graph", "eager")
         # TensorFlow has no half-precision convolution of channels first for the CPU.
-        other = "float32" if kind == "first" else "mixed_float16"
-        yield from zip((kind, kind), ("float32", other), ways, strict=True)
+        policy = "float32" if kind == "first" else policies[place % 4]
+        yield kind, policy, ways[place % 4]
 
 
 @pytest.mark.parametrize("kind, policy, way", [*in_either_way()])
 def test_forward_pass_and_input_gradient_are_the_layers_own(kind, policy, way):
     with dtype_policy(policy):
         layer, x = layer_and_input(kind)
-        wrapper = nobn.layers.BatchNormalizationPreconditioning(layer)
+        wrapper = BatchNormalizationPreconditioning(layer)
         assert wrapper(x).dtype == layer(x).dtype
 
     def all_three(x):
@@ -171,7 +153,7 @@ def test_forward_pass_and_input_gradient_are_the_layers_own(kind, policy, way):
 @pytest.mark.parametrize("kind", [k for k in LAYERS if k != "scaled"])
 def test_weight_gradients(kind):
     layer, x = layer_and_input(kind)
-    wrapper = nobn.layers.BatchNormalizationPreconditioning(layer)
+    wrapper = BatchNormalizationPreconditioning(layer)
     wrapper.build(x.shape)
     wrapped = value_and_gradients(lambda x: wrapper(x, training=True), layer, x)
     alone = value_and_gradients(layer, layer, x)
@@ -180,8 +162,6 @@ def test_weight_gradients(kind):
     last = np.moveaxis(seen, 1, -1) if kind == "first" else seen
     mean = last.reshape(-1, last.shape[-1]).mean(0)
     square = last.reshape(-1, last.shape[-1]).var(0)
-    if "input_quantizer" in LAYERS[kind][2]:
-        assert_allclose(square, 1 - mean**2, rtol=1e-5)
     groups, (inputs, units) = getattr(layer, "groups", 1), g_w.shape[-2:]
     along, across = np.empty_like(g_w), g_b.copy()
     for unit in range(units):
@@ -197,9 +177,133 @@ def test_weight_gradients(kind):
 
 def test_constant_inputs_stay_finite():
     layer = keras.layers.Dense(2)
-    wrapper = nobn.layers.BatchNormalizationPreconditioning(layer)
+    wrapper = BatchNormalizationPreconditioning(layer)
     wrapper.build((4, 3))
     x = tf.fill((4, 3), 1e3)
     _, _, found = value_and_gradients(lambda x: wrapper(x, training=True), layer, x)
     assert all(np.isfinite(np.asarray(g)).all() for g in found.values())
     assert_array_equal(wrapper.moving_variance, 0)
+
+
+def test_averages_are_even_at_first_and_then_run_unless_frozen():
+    rng = np.random.default_rng(44)
+    batches = rng.normal(2.0, 3.0, size=(5, 8, 3))
+    layer = keras.layers.Dense(2, dtype="float64")
+    wrapper = BatchNormalizationPreconditioning(layer, momentum=0.6)
+    mean, variance = np.zeros(3), np.zeros(3)
+    for x, kept in zip(batches, [0, 1 / 2, 0.6, 0.6, 0.6], strict=True):
+        wrapper(x, training=False)
+        wrapper(x, training=True)
+        mean = kept * mean + (1 - kept) * x.mean(0)
+        variance = kept * variance + (1 - kept) * x.var(0)
+        assert_allclose(wrapper.moving_mean, mean)
+        assert_allclose(wrapper.moving_variance, variance)
+    wrapper.trainable = False
+    wrapper(batches[0], training=True)
+    assert wrapper.batches == 5
+    assert_allclose(wrapper.moving_mean, mean)
+
+
+def test_training_may_be_a_tensor():
+    wrapper = BatchNormalizationPreconditioning(keras.layers.Dense(2))
+    step = tf.function(lambda x, training: wrapper(x, training=training))
+    x = tf.random.stateless_normal((4, 3), (1, 2))
+    assert_array_equal(step(x, tf.constant(False)), wrapper.layer(x))
+    assert wrapper.batches == 0
+    assert_array_equal(step(x, tf.constant(True)), wrapper.layer(x))
+    assert wrapper.batches == 1
+
+
+def test_quantizers_run_once_and_penalties_count_once():
+    calls = []
+
+    def counting(kind):
+        return lambda x: calls.append(kind) or lq.math.sign(x)
+
+    layer = lq.layers.QuantDense(
+        *(2, "tanh"),
+        input_quantizer=counting("input"),
+        kernel_quantizer=counting("kernel"),
+        kernel_regularizer="l2",
+        activity_regularizer="l2",
+    )
+    x = tf.random.stateless_normal((4, 3), (1, 2))
+    layer(x)
+    alone, calls[:] = [loss.numpy() for loss in layer.losses], []
+    wrapper = BatchNormalizationPreconditioning(layer)
+    wrapper(x, training=True)
+    assert calls == ["input", "kernel"]
+    assert_array_equal([loss.numpy() for loss in wrapper.losses], alone)
+
+
+def test_a_failing_call_leaves_the_layer_as_it_was():
+    def fail(y):
+        raise RuntimeError("no activation")
+
+    layer = keras.layers.Dense(2, activation=fail)
+    wrapper = BatchNormalizationPreconditioning(layer)
+    wrapper.build((4, 3))
+    kernel = layer.kernel
+    with pytest.raises(RuntimeError, match="no activation"):
+        wrapper(tf.ones((4, 3)), training=True)
+    assert layer.kernel is kernel
+
+
+def network(policy="float32"):
+    keras.utils.set_random_seed(45)
+    with dtype_policy(policy):
+        layers = [
+            lq.layers.QuantConv2D(4, 3, name="conv", **SAME_ONE),
+            keras.layers.Dense(3, name="out"),
+        ]
+        first, last = map(BatchNormalizationPreconditioning, layers)
+        pool = keras.layers.GlobalAveragePooling2D()
+        model = keras.Sequential([keras.Input((4, 4, 2)), first, pool, last])
+        model.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "policy, suffix", [("float32", ".keras"), ("mixed_float16", ".saved_model")]
+)
+def test_training_continues_from_a_file(policy, suffix, tmp_path):
+    rng = np.random.default_rng(46)
+    x, y = rng.normal(size=(8, 4, 4, 2)), rng.normal(size=(8, 3))
+    model = network(policy)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert model.layers[0].batches == 2
+    kind = {"save_format": "tf"} if suffix == ".saved_model" else {}
+    model.save(tmp_path / f"model{suffix}", **kind)
+    other = keras.models.load_model(tmp_path / f"model{suffix}")
+    other.run_eagerly = True  # which not every kind of file keeps
+    for trained in (model, other):
+        trained.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    for here, there in zip(model.weights, other.weights, strict=True):
+        assert_array_equal(here, there, err_msg=here.name)
+        assert np.isfinite(here).all()
+
+
+def test_clipping_knows_the_layer_inside_and_sees_its_gradients():
+    model = network()
+    x = tf.random.stateless_normal((8, 4, 4, 2), (1, 2))
+    optimizer = nobn.optimizers.AdaptiveGradientClipping.for_model(
+        model, keras.optimizers.SGD(1.0), clip_factor=1e-3, exclude=()
+    )
+    axes = {"^conv/kernel:0$": (0, 1, 2), "^out/kernel:0$": (0,)}
+    assert optimizer.unit_axes == axes
+    variable = model.trainable_variables[-2]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x, training=True) ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    start = variable.numpy()
+    clipped = nobn.optimizers.adaptive_gradient_clip(
+        gradients[-2], start, (0,), 1e-3, 1e-3
+    )
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    assert_allclose(variable.numpy(), start - clipped, rtol=1e-5)
+
+
+def test_names():
+    dense = keras.layers.Dense(2, name="head")
+    assert BatchNormalizationPreconditioning(dense).name == "head"
+    assert BatchNormalizationPreconditioning(dense, name="other").name == "other"

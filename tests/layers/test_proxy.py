@@ -1,13 +1,93 @@
-import larq_nobn as nobn
+"""Proxy normalization: its moments against integrals, and the layer around them."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from gradients import assert_is_gradient, value_and_gradients
+from gradients import assert_is_gradient, finite_differences, value_and_gradients
 from larq_nobn._keras import keras
 from larq_nobn.layers import ProxyNormalization
+from larq_nobn.layers._proxy_moments import (
+    exact_moments,
+    normal_quantiles,
+    sampled_moments,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 WEIGHTS = ("gamma", "beta", "proxy_gamma", "proxy_beta")
+
+
+def numbers(moments):
+    """Moments of one variable, as two numbers."""
+    return tuple(float(np.squeeze(moment)) for moment in moments)
+
+
+def one(number):
+    return tf.constant([number], tf.float64)
+
+
+def exact(slope, mean=0.0, deviation=1.0):
+    return numbers(exact_moments(slope, one(mean), one(deviation)))
+
+
+def test_quantiles():
+    quantiles = np.array(normal_quantiles(200))
+    assert_allclose(quantiles[[0, -1]], [-2.8070337683, 2.8070337683], rtol=1e-10)
+    assert_allclose(quantiles.var(), 0.9935962236, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "activation, mean, expected",
+    [
+        (tf.nn.relu, 0.0, (0.3984511734, 0.3380347742)),
+        (tf.nn.relu, 0.5, (0.6973027566, 0.5504340156)),
+        (lambda y: tf.nn.leaky_relu(y, 0.25), 0.0, (0.2988383800, 0.4385436164)),
+        (lambda y: tf.clip_by_value(y, -1, 1), 0.0, (0, 0.5160564140)),
+        (lambda y: y, 0.5, (0.5, 0.9935962236)),
+    ],
+)
+def test_published_moments_of_quantiles(activation, mean, expected):
+    found = numbers(sampled_moments(activation, one(mean), one(1.0), 200))
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_published_exact_moments():
+    assert_allclose(exact(0.0), (0.3989422804, 0.3408450569), rtol=1e-9)
+    assert_allclose(exact(0.0, 0.5), (0.6977965574, 0.5534407045), rtol=1e-9)
+    assert_allclose(exact(1.0, 0.5), (0.5, 1.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "slope, mean, deviation",
+    [(0.0, -1.3, 0.7), (0.2, 2.1, -1.9), (0.2, 0.0, 1.0), (1.0, -1.3, 0.7)],
+)
+def test_exact_moments_are_integrals(slope, mean, deviation):
+    t, step = np.linspace(-12, 12, 400_001, retstep=True)
+    density = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    y = mean + deviation * t
+    y = np.where(y > 0, y, slope * y)
+    center = np.sum(y * density) * step
+    variance = np.sum((y - center) ** 2 * density) * step
+    found = exact(slope, mean, deviation)
+    assert_allclose(found, (center, variance), rtol=1e-8, atol=1e-9)
+    place = tf.Variable([mean, deviation], dtype=tf.float64)
+    for index in (0, 1):
+        with tf.GradientTape() as tape:
+            moment = exact_moments(slope, place[0], place[1])[index]
+        expected = finite_differences(
+            lambda at, index=index: exact(slope, *at)[index], place.numpy()
+        )
+        assert_allclose(tape.gradient(moment, place), expected, atol=1e-8)
+
+
+def test_exact_moments_survive_a_vanishing_or_relatively_small_spread():
+    place = tf.constant([100.0, -100.0, 2.0, -2.0])
+    spread = tf.Variable([0.01, 0.01, 0.0, 0.0])
+    with tf.GradientTape() as tape:
+        center, variance = exact_moments(0.0, place, spread)
+        total = tf.reduce_sum(center + variance)
+    assert_allclose(center, [100, 0, 2, 0], rtol=1e-6, atol=1e-6)
+    assert_allclose(variance, [1e-4, 0, 0, 0], rtol=1e-5, atol=1e-11)
+    assert np.isfinite(tape.gradient(total, spread)).all()
 
 
 @pytest.mark.parametrize(
@@ -22,20 +102,13 @@ def test_published_value(num_samples, center, variance):
     assert_allclose(np.ravel(found), expected, rtol=1e-5)
 
 
-SAMPLED = {"activation": "softplus", "num_samples": 20}
-EXACT = {"num_samples": None}
-
-
-# Every pair of two of the three.
+# The contract has one group, whose proxy is sampled.
 @pytest.mark.parametrize(
     "groups, arguments, shape",
     [
-        (1, SAMPLED, (2, 3, 2, 6)),
-        (1, EXACT, (3, 6)),
-        (2, SAMPLED, (3, 6)),
-        (2, EXACT, (2, 3, 2, 6)),
-        (3, SAMPLED, (2, 3, 2, 6)),
-        (3, EXACT, (3, 6)),
+        (1, {"num_samples": None}, (3, 6)),
+        (2, {"num_samples": None}, (2, 3, 2, 6)),
+        (3, {"activation": "softplus", "num_samples": 20}, (2, 3, 2, 6)),
     ],
 )
 def test_gradients_are_finite_differences(shape, groups, arguments):
@@ -78,42 +151,6 @@ def test_normal_channels_leave_with_mean_0_and_variance_1():
     assert_allclose(y.var((0, 1, 2)), 1, atol=0.06)
 
 
-def test_large_maps_are_compiled_to_the_same_function():
-    x = tf.random.stateless_normal((2, 48, 48, 16), (5, 3))
-    layer = ProxyNormalization(groups=4)
-
-    def value_and_slope():
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x)
-            loss = tf.reduce_sum(tf.sin(y))
-        return y, *tape.gradient(loss, [x, *layer.trainable_weights])
-
-    eager, compiled = value_and_slope(), tf.function(value_and_slope)()
-    for one, other in zip(compiled, eager, strict=True):
-        scale = np.abs(other).max()
-        assert_allclose(one, other, rtol=0, atol=1e-5 * scale)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_an_example_does_not_see_the_rest_of_its_batch(training):
-    x = np.random.default_rng(51).normal(size=(5, 6, 6, 4)).astype(np.float32)
-    other = np.concatenate([x[:1], 9 * x[1:] + 4])
-    layer = ProxyNormalization(groups=2)
-    first, again = (layer(batch, training=training)[0] for batch in (x, other))
-    assert_array_equal(first, again)
-
-
-def test_float16_does_not_overflow():
-    x = tf.constant([-3e4, 3e4] * 16, tf.float16, (1, 4, 4, 2))
-    wide, narrow = (
-        ProxyNormalization(dtype=dtype)(tf.cast(x, compute))
-        for dtype, compute in (("float32", "float32"), ("mixed_float16", "float16"))
-    )
-    assert narrow.dtype == tf.float16
-    assert_allclose(narrow, wide, rtol=1e-3)
-
-
 def test_decay_draws_the_proxy_alone():
     image = keras.Input((4, 4, 3))
     layer = ProxyNormalization(proxy_regularizer=keras.regularizers.L2(0.1))
@@ -141,47 +178,3 @@ def test_activations_of_ones_own_are_saved(tmp_path):
     assert again.layers[1].activation is leaky
     x = np.random.default_rng(52).normal(size=(2, 4, 4, 3))
     assert_array_equal(again(x), model(x))
-
-
-def unregistered(y):
-    return y
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"activation": "rely"}, ValueError, "activation='rely' is not an elementwise"),
-        ({"activation": unregistered}, ValueError, "activation=<function unregistered"),
-        ({"activation": keras.layers.PReLU()}, ValueError, "activation=<.*PReLU"),
-        ({"activation": 3}, ValueError, "activation=3 is not an elementwise"),
-        ({"groups": 0}, ValueError, "groups=0 is below 1"),
-        ({"groups": 2.0}, TypeError, "groups=2.0 is not a whole number"),
-        ({"num_samples": 1}, ValueError, "num_samples=1 is below 2"),
-        (
-            {"activation": "tanh", "num_samples": None},
-            ValueError,
-            "activation='tanh' does not have; linear, relu, leaky_relu have. Use",
-        ),
-        ({"epsilon": 0.0}, ValueError, r"epsilon=0.0 is outside \(0, inf\)"),
-        ({"proxy_regularizer": "l3"}, ValueError, "proxy_regularizer='l3' is not"),
-        ({"proxy_regularizer": 0.1}, ValueError, "proxy_regularizer=0.1 is not"),
-    ],
-)
-def test_rejects(arguments, error, message):
-    with pytest.raises(error, match=message):
-        ProxyNormalization(**arguments)
-
-
-@pytest.mark.parametrize(
-    "groups, shape, message",
-    [
-        (3, (2, 4, 4, 8), "8 channels, which groups=3 does not divide"),
-        (8, (2, 1, 1, 8), r"shape \(2, 1, 1, 8\) for groups=8, where every group"),
-        (8, (2, 8), r"shape \(2, 8\) for groups=8, where every group"),
-        (1, (2, 1), r"shape \(2, 1\) for groups=1, where every group"),
-        (1, (2, 4, 4, None), r"shape \(2, 4, 4, None\), but it needs"),
-    ],
-)
-def test_rejects_inputs(groups, shape, message):
-    with pytest.raises(ValueError, match=message):
-        nobn.layers.ProxyNormalization(groups=groups).build(shape)

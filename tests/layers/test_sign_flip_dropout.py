@@ -3,6 +3,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from deploy.nets import binary_conv
 from larq_nobn._keras import keras
 from larq_nobn.layers import SignFlipDropout
 from numpy.testing import assert_array_equal
@@ -18,7 +19,7 @@ def _seeded():
 
 
 def test_half_of_the_replaced_signs_flip():
-    x, rate = signs(100, 1000), 0.3
+    x, rate = signs(100, 400), 0.3
     y = SignFlipDropout(rate)(x, training=True).numpy()
     assert set(np.unique(y)) == {-1, 1}
     flipped = y != x
@@ -32,7 +33,7 @@ def test_half_of_the_replaced_signs_flip():
 
 
 def test_kept_signs_alone_pass_gradients():
-    x, rate = tf.constant(signs(100, 1000)), 0.3
+    x, rate = tf.constant(signs(100, 400)), 0.3
     upstream = np.random.default_rng(62).normal(size=x.shape).astype(np.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -64,7 +65,7 @@ def test_every_call_draws_again_and_a_seed_repeats_them():
 
 
 def test_half_precision_and_large_compiled_maps():
-    x = tf.constant(signs(8, 32, 32, 16, dtype="float16"))
+    x = tf.constant(signs(8, 32, 16, 16, dtype="float16"))
     layer = SignFlipDropout(0.5, dtype="mixed_float16")
 
     @tf.function
@@ -84,35 +85,10 @@ def test_half_precision_and_large_compiled_maps():
 
 @pytest.mark.convert
 def test_a_convolution_of_flipped_signs_is_still_binary(tmp_path):
-    image = keras.Input((8, 8, 32))
-    x = lq.quantizers.SteSign()(image)
-    x = SignFlipDropout(0.5)(x)
-    x = lq.layers.QuantConv2D(
-        32,
-        3,
-        padding="same",
-        pad_values=1.0,
-        use_bias=False,
-        kernel_quantizer="ste_sign",
-        kernel_constraint="weight_clip",
-        name="conv",
-    )(x)
-    model = keras.Model(image, x)
+    image = keras.Input((2, 2, 8))
+    x = SignFlipDropout(0.5)(lq.quantizers.SteSign()(image))
+    model = keras.Model(image, binary_conv(8, name="conv", input_quantizer=None)(x))
     assert nobn.deploy.binary_layers(model) == ["conv"]
-    data = np.random.default_rng(63).normal(size=(4, 8, 8, 32)).astype(np.float32)
-    report = nobn.convert(model, tmp_path / "model.tflite", data=data)
+    report = nobn.convert(model, tmp_path / "model.tflite")
     assert report.lce_bconv2d == 1
     assert not report.float_ops
-
-
-@pytest.mark.parametrize(
-    "rate, error, message",
-    [
-        (1.0, ValueError, r"rate=1.0 is outside \[0, 1\)"),
-        (-0.1, ValueError, r"rate=-0.1 is outside \[0, 1\)"),
-        ("half", TypeError, "rate='half' is not a number"),
-    ],
-)
-def test_rejects(rate, error, message):
-    with pytest.raises(error, match=message):
-        SignFlipDropout(rate)
