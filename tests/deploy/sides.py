@@ -1,15 +1,19 @@
 """Networks side by side in one file, compared with what Keras makes of each."""
 
 import numpy as np
+import tensorflow as tf
 from deploy.nets import images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner, convert
 
 
 def beside(networks):
-    """One model of several, each after an input of its own."""
-    starts = [keras.Input(network.input_shape[1:]) for network in networks]
-    ends = [network(x) for network, x in zip(networks, starts, strict=True)]
+    """One model of several, each after inputs of its own."""
+    starts, ends = [], []
+    for network in networks:
+        given = [keras.Input(x.shape[1:], dtype=x.dtype) for x in network.inputs]
+        starts += given
+        ends += tf.nest.flatten(network(given if len(given) > 1 else given[0]))
     return keras.Model(starts, ends)
 
 

@@ -31,7 +31,7 @@ def own(kernel):
         return kernel(lq.math.sign(latent))
 
     layer = Own(
-        *(32, 3),
+        *(8, 3),
         input_quantizer="ste_sign",
         kernel_quantizer=quantizer,
         kernel_constraint="weight_clip",
@@ -39,11 +39,11 @@ def own(kernel):
         pad_values=1.0,
         name="own",
     )
-    return chain(binary_conv(), layer, keras.layers.ReLU(), *head())
+    return chain(binary_conv(8), layer, keras.layers.ReLU(), *head())
 
 
 def jitter(amount):
-    signs = np.sign(np.random.default_rng(0).normal(size=(3, 3, 32, 32)))
+    signs = np.sign(np.random.default_rng(0).normal(size=(3, 3, 8, 8)))
     return (1 + amount * signs).astype(np.float32)
 
 
@@ -78,8 +78,8 @@ def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch)
 
 
 def test_kernels_that_are_nearly_binary_are_not_flattened(tmp_path):
-    conv = binary_conv(name="x", kernel_quantizer=None)
-    model = chain(conv, binary_conv(), *head())
+    conv = binary_conv(8, name="x", kernel_quantizer=None)
+    model = chain(conv, binary_conv(8), stem=False, shape=(8, 8, 8))
     conv.kernel.assign(np.sign(conv.kernel) * jitter(0.002))
     message = (
         "LCE found 2 .* has 1: it takes for signs, or for ±c, what .* that, in 'x'"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -10,62 +11,29 @@ import larq_compute_engine
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import (
-    Constant,
-    binary_conv,
-    chain,
-    head,
-    images,
-    scrambled,
-    small,
-    three_convs,
-)
+from deploy.nets import Constant, binary_conv, chain, head, images, scrambled, small
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy import (
+    ConversionError,
+    VerificationError,
+    _convert,
+    convert,
+)
 from larq_nobn.deploy.verify import _verify
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
 pytestmark = pytest.mark.convert
 
-KEYS = {
-    "path",
-    "size_bytes",
-    "binary_layers",
-    "lce_bconv2d",
-    "float_ops",
-    "binary_macs",
-    "float_macs",
-    "int8_ops",
-    "int8_macs",
-    "verify",
-    "rewritten",
-    "merged",
-    "in_float",
-    "not_prepared",
-    "warnings",
-}
-NUMBERS = {
-    "examples",
-    "exact_share",
-    "explained",
-    "unexplained",
-    "segments",
-    "worst_abs",
-    "worst_rel",
-    "top1_agreement",
-    "ties",
-}
+KEYS = "path size_bytes binary_layers lce_bconv2d float_ops binary_macs float_macs "
+KEYS += "int8_ops int8_macs verify rewritten merged in_float not_prepared warnings"
+NUMBERS = "examples exact_share explained unexplained segments worst_abs worst_rel "
+NUMBERS += "top1_agreement ties"
 
 
 @pytest.fixture(scope="module")
 def model():
     return small()
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    return convert(three_convs(), tmp_path_factory.mktemp("convert") / "model.tflite")
 
 
 def text(table):
@@ -74,40 +42,33 @@ def text(table):
     return shown.getvalue()
 
 
-def test_the_report_has_the_promised_keys(report, tmp_path):
+def test_the_report(model, tmp_path, capfd):
+    path = tmp_path / "m.tflite"
+    path.write_text("old")
+    report = convert(model, path)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+    assert path.read_bytes()[4:8] == b"TFL3"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
     found = json.loads(report.to_json(tmp_path / "report.json"))
     assert found == json.loads((tmp_path / "report.json").read_text())
-    assert set(found) == KEYS
-    assert set(found["verify"]) == NUMBERS | {"data", "prepared"}
-    assert set(found["verify"]["prepared"]) == NUMBERS | {"reference"}
-    for part in (found["verify"], found["verify"]["prepared"]):
+    assert set(found) == set(KEYS.split())
+    prepared, numbers = found["verify"].pop("prepared"), set(NUMBERS.split())
+    assert set(found["verify"]) == numbers | {"data"}
+    assert set(prepared) == numbers | {"reference"}
+    for part in (found["verify"], prepared):
         named = {"compared", "signs", "worst", "within_rounding"}
         assert set(part["segments"]) == named
         assert set(part["segments"]["worst"]) == {"layer", "difference"}
-
-
-def test_every_binary_layer_is_found_and_every_example_accounted_for(report):
-    assert report.binary_layers == report.lce_bconv2d == 3
-    for part in (report.verify, report.verify["prepared"]):
-        assert part["examples"] == 34
-        assert part["unexplained"] == 0
+        assert (part["examples"], part["unexplained"]) == (34, 0)
         assert part["exact_share"] == 1 - part["explained"] / 34
-    assert report.verify["prepared"]["reference"] == "the given model"
-    assert "the given model" not in text(report.table())
-    assert report.size_bytes == Path(report.path).stat().st_size
-
-
-def test_the_table_shows_the_numbers(report):
+    assert prepared["reference"] == "the given model"
+    assert report.binary_layers == report.lce_bconv2d == 1
+    assert report.size_bytes == path.stat().st_size
     shown = text(report.table())
-    assert "3 of 3" in shown
-    assert "0 unexplained" in shown
-    assert "27 random and 5 regular inputs" in shown
-
-
-def test_without_verification_there_is_none(model, tmp_path):
-    report = convert(model, tmp_path / "m.tflite", verify=False)
-    assert report.verify is None
-    assert "unexplained" not in text(report.table())
+    for said in ("1 of 1", "0 unexplained", "27 random and 5 regular inputs"):
+        assert said in shown
+    assert "the given model" not in shown
 
 
 @pytest.mark.parametrize("verify, count", [(True, 34), (False, 8)])
@@ -122,14 +83,10 @@ def test_some_examples_are_compared_all_the_same(
         return real(reference, other, examples, *arguments, **options)
 
     monkeypatch.setattr(_verify, "compare", counted)
-    convert(model, tmp_path / "m.tflite", verify=verify)
+    report = convert(model, tmp_path / "m.tflite", verify=verify)
     assert compared == [count, count]
-
-
-def test_a_sequential_model_converts(tmp_path):
-    rows = [keras.Input((8, 8, 32)), binary_conv(), *head()]
-    report = convert(scrambled(keras.Sequential(rows)), tmp_path / "m.tflite")
-    assert report.lce_bconv2d == 1
+    assert (report.verify is not None) == verify
+    assert ("unexplained" in text(report.table())) == verify
 
 
 def test_a_mixed_precision_model_converts(tmp_path):
@@ -142,125 +99,6 @@ def test_a_mixed_precision_model_converts(tmp_path):
     reference = report.verify["prepared"]["reference"]
     assert reference.startswith("the given model in float32; in its mixed_bfloat16")
     assert reference in text(report.table())
-
-
-def test_bytes_as_input_stay_bytes(tmp_path):
-    inputs = keras.Input((8, 8, 3), dtype="uint8")
-    x = keras.layers.Rescaling(1 / 255)(inputs)
-    x = binary_conv(8)(keras.layers.Conv2D(8, 3)(x))
-    report = convert(scrambled(keras.Model(inputs, x)), tmp_path / "m.tflite")
-    assert report.verify["examples"] == 32
-
-
-X, Y = images(40), np.zeros(40)
-
-
-@pytest.mark.parametrize(
-    "data, examples",
-    [
-        ((X, Y), 40),
-        (X.astype("float64"), 40),
-        (tf.data.Dataset.from_tensor_slices((X, Y)).batch(16), 40),
-        (tf.data.Dataset.from_tensor_slices(X).batch(16).repeat(), 256),
-    ],
-)
-def test_data_may_be_given_in_several_forms(model, tmp_path, data, examples):
-    verify = convert(model, tmp_path / "m.tflite", data=data).verify
-    assert verify["examples"] == verify["prepared"]["examples"] == examples
-    assert verify["data"] == "the given data"
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (images(4, (8, 8, 1)), r"data contains examples of shape \(8, 8, 1\)"),
-        (images(0), "data contains no example"),
-        ("images.npy", r"data contains examples of shape \(\), but the model 'small'"),
-        (
-            tf.data.Dataset.from_tensor_slices(X),
-            r"data contains examples of shape \(8, 3",
-        ),
-        (tf.data.Dataset.from_tensor_slices(X).take(0), "data contains no example"),
-    ],
-)
-def test_data_that_does_not_fit_is_rejected(model, tmp_path, data, message):
-    with pytest.raises(ConversionError, match=message):
-        convert(model, tmp_path / "m.tflite", data=data)
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"verify": 1}, "verify=1 is neither True nor False"),
-        ({"tolerance": 0}, r"tolerance=0 is outside \(0, 1e6\]"),
-    ],
-)
-def test_arguments_are_checked(model, tmp_path, changes, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        convert(model, tmp_path / "m.tflite", **changes)
-
-
-def test_the_given_model_can_continue_training(tmp_path):
-    model = small()
-    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
-    model.fit(X, np.zeros((40, 5)), verbose=0)
-    variables = [*model.weights, *model.optimizer.variables]
-    before = [v.numpy() for v in variables]
-    names = [v.name for v in variables]
-    convert(model, tmp_path / "m.tflite", data=X)
-    assert [v.name for v in variables] == names
-    for old, new in zip(before, variables, strict=True):
-        assert_array_equal(old, new.numpy())
-    model.fit(X, np.zeros((40, 5)), verbose=0)
-
-
-def test_a_missing_compute_engine_is_one_sentence(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
-    with pytest.raises(ConversionError, match=r"pip install 'larq-nobn\[lce\]'"):
-        convert(model, tmp_path / "m.tflite")
-
-
-def test_a_folder_that_is_not_there(model, tmp_path):
-    with pytest.raises(OSError, match="cannot be written: No such file"):
-        convert(model, tmp_path / "nowhere" / "m.tflite")
-
-
-def test_no_room_for_the_weights_on_the_way(tmp_path):
-    """TensorFlow writes them to a temporary folder, which may have a limit."""
-    model = keras.Sequential([keras.Input((400,)), keras.layers.Dense(400)])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
-    try:
-        with pytest.raises(OSError, match=r"^Converting needs room.* TMPDIR\.$"):
-            convert(model, tmp_path / "m.tflite", allow_float=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_success_replaces_the_old_file(model, tmp_path):
-    path = tmp_path / "m.tflite"
-    path.write_text("old")
-    convert(model, path, verify=False)
-    assert path.read_bytes()[4:8] == b"TFL3"
-    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
-
-
-def test_outputs_that_are_not_finite_are_rejected(tmp_path):
-    model = small()
-    kernel = model.get_layer("head").kernel
-    kernel.assign(np.full(kernel.shape, 1e38))
-    with pytest.raises(ConversionError, match="Model 'small' gives outputs that are"):
-        convert(model, tmp_path / "m.tflite")
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_constant_that_lce_fuses_wrongly_is_rejected(tmp_path):
-    model = chain(binary_conv(), Constant((1, 1, 1, 32), name="wide"), *head())
-    with pytest.raises(ConversionError, match="'wide' computes with a constant of sh"):
-        convert(model, tmp_path / "m.tflite", verify=False)
-    assert not any(tmp_path.iterdir())
 
 
 class Forward(keras.layers.Layer):
@@ -277,9 +115,37 @@ class Forward(keras.layers.Layer):
         return double(inputs)
 
 
-def test_no_gradient_is_asked_for(tmp_path):
-    model = chain(binary_conv(8), Forward(), stem=False)
-    assert convert(model, tmp_path / "m.tflite").lce_bconv2d == 1
+def test_bytes_stay_bytes_and_no_gradient_is_asked_for(tmp_path):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = Forward()(binary_conv(8)(keras.layers.Conv2D(8, 3)(x)))
+    report = convert(scrambled(keras.Model(inputs, x)), tmp_path / "m.tflite")
+    assert (report.lce_bconv2d, report.verify["examples"]) == (1, 32)
+
+
+X, Y = images(40), np.zeros(40)
+SLICES = tf.data.Dataset.from_tensor_slices
+
+
+@pytest.mark.parametrize(
+    "data, examples",
+    [
+        ((X.astype("float64"), Y), 40),
+        (SLICES((X, Y)).batch(16), 40),
+        (SLICES(X).batch(16).repeat(), 256),
+    ],
+)
+def test_data_may_be_given_in_several_forms(model, tmp_path, data, examples):
+    verify = convert(model, tmp_path / "m.tflite", data=data).verify
+    assert verify["examples"] == verify["prepared"]["examples"] == examples
+    assert verify["data"] == "the given data"
+
+
+def overflowing():
+    model = small()
+    kernel = model.get_layer("head").kernel
+    kernel.assign(np.full(kernel.shape, 1e38))
+    return model
 
 
 class Unknown(keras.layers.Layer):
@@ -291,13 +157,53 @@ class Unknown(keras.layers.Layer):
         return outputs
 
 
-def test_an_operation_that_lce_does_not_know_is_named(tmp_path):
-    model = chain(binary_conv(), Unknown(name="odd"), *head())
-    with pytest.raises(
-        ConversionError, match="Layer .odd. needs the operation .PyFunc."
-    ):
-        convert(model, tmp_path / "m.tflite")
+@pytest.mark.parametrize(
+    "make, options, message",
+    [
+        (small, {"data": images(4, (8, 8, 1))}, r"examples of shape \(8, 8, 1\)"),
+        (small, {"data": images(0)}, "data contains no example"),
+        (small, {"data": SLICES(X).take(0)}, "data contains no example"),
+        (small, {"data": "images.npy"}, r"of shape \(\), but the model 'small'"),
+        (small, {"data": SLICES(X)}, r"data contains examples of shape \(8, 3"),
+        (small, {"verify": 1}, "verify=1 is neither True nor False"),
+        (small, {"tolerance": 0}, r"tolerance=0 is outside \(0, 1e6\]"),
+        (overflowing, {}, "Model 'small' gives outputs that are"),
+        (
+            lambda: chain(binary_conv(8), Constant((1, 1, 1, 8), name="wide")),
+            {"verify": False},
+            "'wide' computes with a constant of sh",
+        ),
+        (
+            lambda: chain(binary_conv(8), Unknown(name="odd"), *head()),
+            {},
+            "Layer .odd. needs the operation .PyFunc.",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_rejected(make, options, message, tmp_path):
+    with pytest.raises((ConversionError, TypeError, ValueError), match=message):
+        convert(make(), tmp_path / "m.tflite", **options)
     assert not any(tmp_path.iterdir())
+
+
+def test_the_given_model_can_continue_training(tmp_path):
+    model = small()
+    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
+    model.fit(X, np.zeros((40, 5)), verbose=0)
+    variables = [*model.weights, *model.optimizer.variables]
+    before = [v.numpy() for v in variables]
+    names = [v.name for v in variables]
+    convert(model, tmp_path / "m.tflite", verify=False)
+    assert [v.name for v in variables] == names
+    for old, new in zip(before, variables, strict=True):
+        assert_array_equal(old, new.numpy())
+    model.fit(X, np.zeros((40, 5)), verbose=0)
+
+
+def test_a_missing_compute_engine_is_one_sentence(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    with pytest.raises(ConversionError, match=r"pip install 'larq-nobn\[lce\]'"):
+        convert(model, tmp_path / "m.tflite")
 
 
 def test_a_converter_that_fails_gives_its_reason(model, tmp_path, monkeypatch):
@@ -308,10 +214,93 @@ def test_a_converter_that_fails_gives_its_reason(model, tmp_path, monkeypatch):
     message = r"not convert the model: error: 'tf\.Odd' op is not known\. Replace"
     with pytest.raises(ConversionError, match=message):
         convert(model, tmp_path / "m.tflite")
-    assert not any(tmp_path.iterdir())
 
 
-def test_conversion_is_silent(model, tmp_path, capfd):
-    convert(model, tmp_path / "m.tflite")
-    captured = capfd.readouterr()
-    assert captured.out == captured.err == ""
+# --- whatever fails, and wherever: no file is left, and an old one stays as it was
+
+STAGES = "normalized check_model prepare to_flatbuffer read audit_graphs Runner "
+STAGES += "verify_prepared verify_file"
+FULL = OSError(28, os.strerror(28))
+
+
+@pytest.fixture(params=[None, "old"])
+def path(request, tmp_path):
+    """Where a file goes; at the end there must be what was there before."""
+    file = tmp_path / "m.tflite"
+    if request.param:
+        file.write_text(request.param)
+    yield file
+    found = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert found == ({file.name: request.param} if request.param else {})
+
+
+def failing(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("path", ["old"], indirect=True)
+def test_a_stage_that_fails(model, path, monkeypatch):
+    for stage in STAGES.split():
+        with monkeypatch.context() as patch:
+            patch.setattr(_convert, stage, failing(ConversionError(f"no {stage}")))
+            with pytest.raises(ConversionError, match=f"^no {stage}$"):
+                convert(model, path)
+
+
+def test_a_conversion_that_is_interrupted(model, path, monkeypatch):
+    monkeypatch.setattr(_convert, "verify_file", failing(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        convert(model, path)
+
+
+@pytest.mark.parametrize("path", [None], indirect=True)
+def test_equality_with_the_given_model_does_not_depend_on_verify(
+    model, path, monkeypatch
+):
+    def wrong(given, in_float):
+        prepared = right(given)
+        bias = prepared.get_layer("head").bias
+        bias.assign(bias + 1e-3)
+        return prepared
+
+    right = _convert.prepare
+    monkeypatch.setattr(_convert, "prepare", wrong)
+    with pytest.raises(VerificationError, match=r"8 of 8 .* tolerance=1e-05"):
+        convert(model, path, verify=False, tolerance=1.0)
+
+
+@pytest.mark.parametrize(
+    "of, method", [(Path, "write_bytes"), (os, "open"), (os, "replace")]
+)
+def test_a_disk_that_is_full(of, method, model, path, monkeypatch):
+    usual, full = getattr(of, method), failing(FULL)
+
+    def written(where, *arguments):
+        ours = Path(where).name.startswith(".partial-")
+        return (full if ours else usual)(where, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of, method, written)
+        with pytest.raises(OSError, match="cannot be written: No space left"):
+            convert(model, path, verify=False)
+
+
+def test_a_folder_that_is_not_there(model, tmp_path):
+    with pytest.raises(OSError, match="cannot be written: No such file"):
+        convert(model, tmp_path / "nowhere" / "m.tflite", verify=False)
+
+
+def test_no_room_for_the_weights_on_the_way(tmp_path):
+    """TensorFlow writes them to a temporary folder, which may have a limit."""
+    model = keras.Sequential([keras.Input((400,)), keras.layers.Dense(400)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
+    try:
+        with pytest.raises(OSError, match=r"^Converting needs room.* TMPDIR\.$"):
+            convert(model, tmp_path / "m.tflite", allow_float=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -4,13 +4,14 @@ import larq as lq
 import pytest
 from larq_nobn import deploy
 from deploy.nets import binary_conv, images, scrambled
-from deploy.sides import compared
+from deploy.sides import beside, compared
 from larq_nobn._keras import keras
 from larq_nobn.quantizers import RSign
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
 SHAPE = (6, 6, 8)
+SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 
 
 def equal(layer, other):
@@ -26,22 +27,8 @@ def two(first, second, shape=SHAPE):
     return model
 
 
-def equal_convolutions():
-    return two(binary_conv(8), binary_conv(8))
-
-
-def equal_dense():
-    kwargs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-    return two(*(lq.layers.QuantDense(8, **kwargs) for _ in range(2)), shape=(20,))
-
-
-def equal_sequences():
-    kwargs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-    return two(*(lq.layers.QuantConv1D(8, 3, **kwargs) for _ in range(2)), (9, 8))
-
-
-def equal_shifts():
-    return two(*(binary_conv(8, input_quantizer=RSign()) for _ in range(2)))
+def pair(kind=binary_conv, *arguments, **options):
+    return [kind(*arguments, **options) for _ in range(2)]
 
 
 def equal_values():
@@ -109,19 +96,6 @@ def sums(first, second, kernel=None):
     return model
 
 
-def other_activations():
-    return sums(binary_conv(8), binary_conv(8, activation="relu"))
-
-
-def other_biases():
-    return sums(binary_conv(8, use_bias=True), binary_conv(8, use_bias=True))
-
-
-def other_scales():
-    scaled = [binary_conv(8, kernel_quantizer="magnitude_aware_sign") for _ in range(2)]
-    return sums(*scaled, kernel=lambda first: 3 * first.kernel.latent_variable)
-
-
 def other_quantizers():
     """Of other pseudo-gradients, and then equal all the way."""
     inputs, ends = keras.Input(SHAPE), []
@@ -134,93 +108,9 @@ def other_quantizers():
 
 
 def another_class():
-    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-    dense = lq.layers.QuantDense(8, use_bias=False, **options)
+    dense = lq.layers.QuantDense(8, use_bias=False, **SIGNS)
     conv = binary_conv(8, 1, padding="valid")
     return sums(conv, dense, lambda first: first.kernel.latent_variable[0, 0])
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.conv = binary_conv(8)
-        self.norms = [layers.BatchNormalization() for _ in range(2)]
-
-    def call(self, x):
-        first, second = (norm(self.conv(x)) for norm in self.norms)
-        return first + second
-
-
-CASES = {
-    equal_convolutions: (1, 1),
-    equal_dense: (1, 1),
-    equal_sequences: (1, 1),
-    equal_shifts: (1, 1),
-    equal_values: (1, 1),
-    equal_branches: (2, 2),
-    one_called_twice: (1, 1),
-    outputs_that_are_one: (1, 1),
-    model_in_a_sum: (2, 1),
-    backbone_of_two_heads: (2, 2),
-    other_activations: (1, 1),
-    other_biases: (1, 1),
-    other_scales: (1, 1),
-    other_quantizers: (2, 2),
-    another_class: (1, 1),
-}
-# Only the converter sees that these are equal.
-BEHIND = (
-    *(other_activations, other_biases, other_scales, other_quantizers),
-    another_class,
-)
-
-
-@pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
-def test_equal_layers_become_one(build, tmp_path):
-    left, merged = CASES[build]
-    model = build()
-    report, off = compared(model, tmp_path)
-    assert report.lce_bconv2d == report.binary_layers == left
-    if build not in BEHIND:
-        assert len(deploy.binary_layers(model)) == left
-    assert len(report.merged) == merged
-    assert ("merged" in str(report)) == bool(merged)
-    assert report.verify["exact_share"] == 1
-    assert max(off) < 1e-4
-
-
-def test_a_layer_that_a_subclassed_model_calls_twice(tmp_path):
-    model, x = Subclassed(), images(8, SHAPE)
-    model(x)
-    scrambled(model)
-    report = deploy.convert(model, tmp_path / "m.tflite", data=x)
-    assert report.lce_bconv2d == report.binary_layers == len(report.merged) == 1
-    assert report.verify["exact_share"] == 1
-
-
-class Hidden(keras.Model):
-    """A model that shows none of its layers."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def call(self, x):
-        return self.inner(x)
-
-
-@pytest.mark.parametrize(
-    "build",
-    [equal_convolutions, equal_values, equal_branches, model_in_a_sum,
-     backbone_of_two_heads, outputs_that_are_one],
-)  # fmt: skip
-def test_equal_calls_of_a_model_that_shows_no_layer(build, tmp_path):
-    model, x = Hidden(build()), images(8, SHAPE)
-    model(x)
-    report = deploy.convert(model, tmp_path / "m.tflite", data=x)
-    assert report.not_prepared is not None
-    assert report.lce_bconv2d == report.binary_layers == CASES[build][0]
-    assert report.verify["exact_share"] == 1
 
 
 def changed_weight():
@@ -238,17 +128,87 @@ def other_inputs():
     return scrambled(keras.Model([left, right], conv(left) + conv(right)))
 
 
-def other_borders():
-    return two(binary_conv(8), binary_conv(8, pad_values=0.0))
+def aware():
+    return binary_conv(8, kernel_quantizer="magnitude_aware_sign")
 
 
-@pytest.mark.parametrize("build", [changed_weight, other_inputs, other_borders])
-def test_different_layers_stay_apart(build, tmp_path):
-    model = build()
-    report, off = compared(model, tmp_path)
-    assert report.lce_bconv2d == report.binary_layers == 2
-    assert report.merged == []
+# Binary convolutions in the file, and layers that were merged.
+CASES = {
+    equal_values: (1, 1),
+    equal_branches: (2, 2),
+    one_called_twice: (1, 1),
+    outputs_that_are_one: (1, 1),
+    model_in_a_sum: (2, 1),
+    backbone_of_two_heads: (2, 2),
+    (lambda: two(*pair(binary_conv, 8))): (1, 1),
+    (lambda: two(*pair(lq.layers.QuantDense, 8, **SIGNS), (20,))): (1, 1),
+    (lambda: two(*pair(lq.layers.QuantConv1D, 8, 3, **SIGNS), (9, 8))): (1, 1),
+    (lambda: two(*(binary_conv(8, input_quantizer=RSign()) for _ in "ab"))): (1, 1),
+    # Different ones.
+    changed_weight: (2, 0),
+    other_inputs: (2, 0),
+    (lambda: two(binary_conv(8), binary_conv(8, pad_values=0.0))): (2, 0),
+}
+# Only the converter sees that these are equal.
+BEHIND = {
+    other_quantizers: (2, 2),
+    another_class: (1, 1),
+    (lambda: sums(binary_conv(8), binary_conv(8, activation="relu"))): (1, 1),
+    (lambda: sums(*pair(binary_conv, 8, use_bias=True))): (1, 1),
+    (lambda: sums(aware(), aware(), lambda x: 3 * x.kernel.latent_variable)): (1, 1),
+}
+
+
+@pytest.mark.parametrize("cases", [CASES, BEHIND], ids=["equal", "equal behind"])
+def test_equal_layers_become_one(cases, tmp_path):
+    models = [build() for build in cases]
+    report, off = compared(beside(models), tmp_path)
+    left, merged = map(sum, zip(*cases.values(), strict=True))
+    assert report.lce_bconv2d == report.binary_layers == left
+    assert len(report.merged) == merged
+    assert "merged" in str(report)
+    assert report.verify["exact_share"] == 1
     assert max(off) < 1e-4
+    for build, model in zip(cases, models, strict=True):
+        if cases is CASES:
+            assert len(deploy.binary_layers(model)) == cases[build][0], build
+
+
+class Twice(keras.Model):
+    """Calls one layer twice on its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = binary_conv(8)
+        self.norms = [layers.BatchNormalization() for _ in range(2)]
+
+    def call(self, x):
+        first, second = (norm(self.conv(x)) for norm in self.norms)
+        return first + second
+
+
+class Hidden(keras.Model):
+    """Shows none of the layers of the models that it contains."""
+
+    def __init__(self, models):
+        super().__init__()
+        self.models = models
+
+    def call(self, x):
+        return [model(x + 0.1 * i) for i, model in enumerate(self.models)]
+
+
+def test_equal_calls_in_models_that_show_no_layer(tmp_path):
+    builds = equal_values, equal_branches, model_in_a_sum, backbone_of_two_heads
+    twice, x = Twice(), images(8, SHAPE)
+    twice(x)
+    model = Hidden([scrambled(twice), *(build() for build in builds)])
+    model(x)
+    report = deploy.convert(model, tmp_path / "m.tflite", data=x)
+    assert report.not_prepared is not None
+    left = 1 + sum(CASES[build][0] for build in builds)
+    assert report.lce_bconv2d == report.binary_layers == left
+    assert report.verify["exact_share"] == 1
 
 
 def test_a_sign_that_bears_the_name_of_a_merged_layer(tmp_path):
@@ -270,9 +230,10 @@ def test_a_sign_that_bears_the_name_of_a_merged_layer(tmp_path):
     assert max(off) < 1e-4
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("names", [("a", "a/1"), ("a/1", "a"), ("a", "a/1", "a_1")])
-def test_names_like_those_of_parts_are_names_like_others(names, groups, tmp_path):
+@pytest.mark.parametrize(
+    "groups, names", [(1, ("a", "a/1")), (2, ("a/1", "a")), (2, ("a", "a/1", "a_1"))]
+)
+def test_names_like_those_of_parts_are_names_like_others(groups, names, tmp_path):
     inputs = keras.Input(SHAPE)
     x = inputs
     for name in names:

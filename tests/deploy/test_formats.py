@@ -70,30 +70,21 @@ def test_accuracy_and_agreement_are_those_of_each_file(
     assert (as_float.accuracy, as_float.top1_agreement) == (found.keras_accuracy, 1)
 
 
-def test_the_table_has_a_row_for_each_format_and_for_keras(found):
-    text = str(found)
-    for name in ("Keras", "float TFLite", "LCE, int8", "40 given examples"):
+def test_the_table_and_the_steps_name_each_format(found, steps):
+    text, names = str(found), ["float TFLite", "LCE, int8", "LCE"]
+    for name in ("Keras", *names, "40 given examples"):
         assert name in text
     assert found.to_dict()["formats"][2]["name"] == "LCE"
-
-
-def test_what_is_done_is_said_step_by_step(found, steps):
     texts = list(dict.fromkeys(text for text, _, _ in steps))
-    assert [t for t in texts if t.startswith("Converting to")] == [
-        f"Converting to {name}" for name in ("float TFLite", "LCE, int8", "LCE")
-    ]
-    assert [s[1:] for s in steps if s[0] == "Measuring latency"] == [
-        (done, 6) for done in range(1, 7)
-    ]
+    made = [text for text in texts if text.startswith("Converting to")]
+    assert made == [f"Converting to {name}" for name in names]
+    measured = [s[1:] for s in steps if s[0] == "Measuring latency"]
+    assert measured == [(done, 6) for done in range(1, 7)]
     assert ("Running LCE on examples", 32, 40) in steps
-
-
-def test_no_step_is_said_after_the_block():
-    said = []
-    with watched(lambda *each: said.append(each)):
-        step("one", 1, 2)
+    # None is said after the block.
+    before = list(steps)
     step("two")
-    assert said == [("one", 1, 2)]
+    assert steps == before
 
 
 def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
@@ -124,18 +115,14 @@ def test_a_format_that_cannot_be_made_is_reported_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "match"),
+    "data, runs, error, match",
     [
-        ((IMAGES, LABELS + 1), ValueError, "go up to 5"),
-        ((IMAGES, np.zeros((40, 2), int)), ValueError, r"int64 of shape \(40, 2\)"),
-        (IMAGES[:, :4], ConversionError, r"examples of shape \(4, 8, 3\)"),
+        ((IMAGES, LABELS + 1), 1, ValueError, "go up to 5"),
+        ((IMAGES, np.zeros((40, 2), int)), 1, ValueError, r"int64 of shape \(40, 2\)"),
+        (IMAGES[:, :4], 1, ConversionError, r"examples of shape \(4, 8, 3\)"),
+        (IMAGES, 0, ValueError, "runs=0 is below 1"),
     ],
 )
-def test_examples_that_do_not_fit_are_rejected(network, data, error, match):
+def test_examples_that_do_not_fit_are_rejected(network, data, runs, error, match):
     with pytest.raises(error, match=match):
-        deploy.compare_formats(network, data)
-
-
-def test_runs_are_checked_first(network):
-    with pytest.raises(ValueError, match="runs=0 is below 1"):
-        deploy.compare_formats(network, runs=0)
+        deploy.compare_formats(network, data, runs=runs)

@@ -1,162 +1,363 @@
-"""What LCE cannot binarize is rejected by the layer's name, before anything runs."""
+"""What is binary, and what LCE cannot binarize: named before anything runs."""
 
+import re
+
+import larq_nobn as nobn
 import larq as lq
+import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy import ConversionError, binary_layers
 from larq_nobn.deploy._checks import check_model
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite import missed_reach
 
-BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name": "x"}
-layers = lq.layers
+SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+BINARY = {**SIGNS, "name": "x"}
+DEPTHWISE = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
+layers, sign = keras.layers, lq.quantizers.SteSign
+two_bits, scaled = lq.quantizers.DoReFa(2), nobn.quantizers.ScaledStdSign
+ternary = {"input_quantizer": "ste_tern"}, {"kernel_quantizer": "ste_tern"}
 
 
-class OwnDense(layers.QuantDense):
+class OwnDense(lq.layers.QuantDense):
     """A user's layer, which might compute more than the one that it is made of."""
 
 
-class OwnConv1D(layers.QuantConv1D):
+class OwnConv1D(lq.layers.QuantConv1D):
     """Likewise."""
 
 
-class OwnConv2D(layers.QuantConv2D):
+class OwnConv2D(lq.layers.QuantConv2D):
     """Likewise."""
 
 
-def own_conv(**changes):
+class Block(layers.Layer):
+    """A layer of the user's that contains another."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+@lq.utils.set_precision(1)
+def one_bit(x):
+    return lq.math.sign(x)
+
+
+class Cell(layers.Layer):
+    """A recurrent cell with a Larq layer in it."""
+
+    state_size = output_size = 4
+
+    def __init__(self, sign, **kwargs):
+        super().__init__(**kwargs)
+        self.sign = sign
+        quantizers = {**SIGNS, "input_quantizer": sign}
+        self.inner = lq.layers.QuantDense(4, **quantizers, name="inner")
+
+    def call(self, inputs, states):
+        found = self.inner(inputs) + states[0]
+        return found, [found]
+
+    def get_config(self):
+        return {**super().get_config(), "sign": self.sign}
+
+
+def checked(model, allow_float=False):
+    return check_model(as_functional(model), allow_float)
+
+
+def x(*before, **changes):
+    """A binary convolution named 'x' after other layers."""
+    return [*before, binary_conv(name="x", **changes)]
+
+
+def own(*before, **changes):
     same = {"kernel_size": 3, "padding": "same", "pad_values": 1.0}
-    return OwnConv2D(32, **{**BINARY, **same, **changes})
+    return [*before, OwnConv2D(32, **{**BINARY, **same, **changes})]
 
 
-def small(size, conv=own_conv):
-    """A zero-padded binary convolution on a size x size map."""
-    return [keras.layers.AveragePooling2D(8 // size), conv(pad_values=0.0)]
+def unsigned(*before):
+    """A binary convolution without a sign of its own."""
+    return x(*before, input_quantizer=None)
 
 
-@pytest.mark.parametrize(
-    "rows, message",
-    [
-        ([OwnDense(8, **BINARY)], "'x' is a binary OwnDense.*Reshape"),
-        ([layers.QuantConv2DTranspose(8, 3, **BINARY)], "'x' is a binary QuantConv2DT"),
-        (
-            [
-                layers.QuantDepthwiseConv2D(
-                    3,
-                    input_quantizer="ste_sign",
-                    depthwise_quantizer="ste_sign",
-                    name="x",
-                )
-            ],
-            "'x' is a binary QuantDepthwiseConv2D",
-        ),
-        (
-            [
-                layers.QuantSeparableConv2D(
-                    8,
-                    3,
-                    input_quantizer="ste_sign",
-                    depthwise_quantizer="ste_sign",
-                    name="x",
-                )
-            ],
-            "'x' is a binary QuantSeparableConv2D",
-        ),
-        (
-            [keras.layers.Reshape((64, 32)), OwnConv1D(8, 3, **BINARY)],
-            "'x' is a binary OwnConv1D.*kernel size .1, size.",
-        ),
-        ([own_conv(groups=2)], "'x' is a .* in 2 groups.*a plain QuantConv2D, "),
-        ([own_conv(pad_values=-1.0)], "'x' pads with -1"),
-        (
-            [own_conv(input_quantizer="ste_heaviside")],
-            "quantizer of layer 'x' gives 0, but",
-        ),
-        (small(2), "'x' pads a 2x2 feature map with zeros for a 3x3 kernel"),
-        (small(1), "'x' pads a 1x1 feature map with zeros for a 3x3 kernel"),
-        (
-            [own_conv(kernel_size=5, dilation_rate=2, pad_values=0.0)],
-            "'x' pads a 8x8 feature map with zeros for a 9x9 kernel",
-        ),
-        (
-            [
-                keras.layers.Reshape((64, 32)),
-                layers.QuantLocallyConnected1D(8, 3, **BINARY),
-            ],
-            "'x' is a binary QuantLocallyConnected1D.*kernel size .1, size.",
-        ),
-        ([layers.QuantLocallyConnected2D(8, 3, **BINARY)], "binary QuantLocallyConnec"),
-        (
-            [keras.layers.Reshape((8, 8, 32, 1)), layers.QuantConv3D(8, 3, **BINARY)],
-            "'x' is a binary QuantConv3D, for which LCE has no.* Use a QuantConv2D",
-        ),
-        (head(), "Model 'chain' has no binary layer: it contains no QuantConv2D"),
-    ],
-)
-def test_the_layer_and_the_remedy_are_named(rows, message):
-    with pytest.raises(ConversionError, match=message):
-        check_model(as_functional(chain(*rows)))
+def rows_of(layer):
+    return [layers.Reshape((64, 32)), layer]
+
+
+def step(inner, *before):
+    wrapper = layers.TimeDistributed(inner, name="x")
+    return [layers.Reshape((1, 8, 8, 32)), *before, wrapper]
+
+
+def inner(**changes):
+    return binary_conv(name="inner", **changes)
+
+
+def plain(kernel):
+    """A convolution of Keras whose kernel happens to be ±c, or not."""
+    return layers.Conv2D(32, 3, kernel_initializer=kernel, name="plain")
+
+
+def two_valued(shape, dtype=None):
+    return np.where(np.indices(shape).sum(axis=0) % 2, 0.5, -0.5).astype(np.float32)
+
+
+# How many binary convolutions rows of layers make.
+COUNTS = [
+    (x(), 1),
+    (x(binary_conv()), 2),
+    (x(kernel_quantizer="magnitude_aware_sign"), 1),
+    (x(kernel_quantizer=scaled()), 1),
+    (x(input_quantizer=nobn.quantizers.RSign()), 1),
+    (x(groups=4), 4),
+    (unsigned(sign()), 1),
+    (unsigned(sign(), layers.Dropout(0.1)), 1),
+    ([layers.Activation(sign()), plain(two_valued)], 1),
+    ([keras.Sequential([keras.Input((8, 8, 32)), binary_conv()]), binary_conv()], 2),
+    # Real numbers on one side, or many bits, beside a binary one.
+    ([*unsigned(), binary_conv(kernel_quantizer=None), binary_conv()], 1),
+    ([*unsigned(binary_conv(), layers.MaxPooling2D())], 1),
+    ([binary_conv(kernel_quantizer=None, input_quantizer=two_bits), *x()], 1),
+    ([binary_conv(kernel_quantizer="ste_tern", input_quantizer=None), *x()], 1),
+    ([binary_conv(input_quantizer=lq.quantizers.DoReFa(8)), *x()], 1),
+    ([binary_conv(), lq.layers.QuantDense(8, kernel_quantizer="ste_sign")], 1),
+    ([binary_conv(), lq.layers.QuantDepthwiseConv2D(3, input_quantizer=sign())], 1),
+    ([Block(binary_conv(input_quantizer=None)), Block(layers.Dense(8)), *x()], 1),
+    # What is written as another binary convolution, or fits as it is.
+    ([lq.layers.QuantDense(8, **BINARY)], 1),
+    (rows_of(lq.layers.QuantConv1D(8, 3, **BINARY)), 1),
+    (x(input_quantizer="ste_heaviside", pad_values=-1.0), 1),
+    (x(padding="valid", pad_values=-1.0), 1),
+    (x(layers.AveragePooling2D(4), pad_values=0.0), 1),
+    (x(layers.AveragePooling2D(8), pad_values=1.0), 1),
+    (x(layers.AveragePooling2D(8), size=1, pad_values=0.0), 1),
+    (own(layers.AveragePooling2D(2), pad_values=0.0), 1),
+    (own(layers.Cropping2D(((2, 3), (3, 2))), pad_values=0.0), 1),
+]
+
+
+@pytest.mark.parametrize("rows, count", COUNTS)
+def test_binary_layers_are_counted(rows, count):
+    model = chain(*rows, scramble=False)
+    assert len(checked(model)[0]) == len(binary_layers(model)) == count
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        small(4),
-        small(2, binary_conv),
-        [layers.QuantDense(8, **BINARY)],
-        [keras.layers.Reshape((64, 32)), layers.QuantConv1D(8, 3, **BINARY)],
-        [binary_conv(input_quantizer="ste_heaviside", pad_values=-1.0)],
-        [keras.layers.Cropping2D(((2, 3), (3, 2))), binary_conv(pad_values=0.0)],
-        [keras.layers.AveragePooling2D(8), binary_conv(pad_values=1.0)],
-        [keras.layers.AveragePooling2D(8), binary_conv(size=1, pad_values=0.0)],
-        [binary_conv(padding="valid", pad_values=-1.0)],
-        [binary_conv(), layers.QuantDense(8, kernel_quantizer="ste_sign")],
-        [binary_conv(), layers.QuantDense(8, input_quantizer="ste_sign")],
-        [binary_conv(), layers.QuantDepthwiseConv2D(3, input_quantizer="ste_sign")],
+        [plain(two_valued), layers.ReLU()],
+        x(input_quantizer=lq.quantizers.NoOp(precision=1)),  # a marker, and no sign
+        [sign(), lq.layers.QuantConv2DTranspose(32, 3, kernel_quantizer=None)],
     ],
 )
-def test_what_lce_can_do_passes(rows):
-    assert len(check_model(as_functional(chain(*rows)))[0]) == 1
+def test_what_only_looks_binary_is_not_counted(rows):
+    assert binary_layers(chain(*rows, scramble=False)) == []
 
 
-def test_each_group_of_a_binary_convolution_counts():
-    assert len(check_model(as_functional(chain(binary_conv(groups=4))))[0]) == 4
+def test_a_layer_used_twice_counts_twice():
+    conv = binary_conv()
+    assert binary_layers(chain(conv, conv)) == [conv.name, conv.name]
 
 
-def test_channels_first_is_rejected():
-    layer = binary_conv(name="x", data_format="channels_first")
-    model = chain(layer, stem=False, shape=(32, 8, 8))
-    with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
-        check_model(as_functional(model))
+NO_KERNEL = "for which LCE has no"
+NONE = "has no binary layer: "
+BITS = "'x' has inputs of {} bit and a kernel of {} bit.*'ste_sign'"
+BETWEEN = "Layer 'b'.* stands between a sign and layer 'x'"
+INSIDE = "'x' .{}. contains the {} layer 'inner'"
+REJECTED = [
+    (unsigned(), f"{NONE}no sign before 'x'. A QuantConv2D is binary with"),
+    (x(kernel_quantizer=None), f"{NONE}no binary kernel in 'x'"),
+    (
+        [binary_conv(name="a", kernel_quantizer=None), *unsigned()],
+        f"{NONE}no sign before 'x' and no binary kernel in 'a'",
+    ),
+    (head(), f"Model 'chain' {NONE}it contains no QuantConv2D"),
+    (step(inner(input_quantizer=None)), f"{NONE}no sign before 'x/inner'"),
+    (x(input_quantizer=two_bits), BITS.format(2, 1)),
+    (x(**ternary[0]), BITS.format(2, 1)),
+    (x(**ternary[1]), BITS.format(1, 2)),
+    (x(**ternary[0], **ternary[1]), BITS.format(2, 2)),
+    (unsigned(sign(), layers.MaxPooling2D(name="b")), BETWEEN),
+    (unsigned(sign(), layers.Rescaling(0.5, name="b")), BETWEEN),
+    (unsigned(sign(), layers.ZeroPadding2D(name="b"), layers.Dropout(0.1)), BETWEEN),
+    (unsigned(sign(), layers.Reshape((8, 4, 64), name="b")), BETWEEN),
+    ([Block(inner(), name="x")], INSIDE.format("Block", "binary") + ".*model itself"),
+    ([Block(Block(inner()), name="x")], INSIDE.format("Block", "binary")),
+    (
+        [Block(lq.layers.QuantDense(8, **SIGNS, name="inner"), name="x")],
+        INSIDE.format("Block", "binary"),
+    ),
+    (step(inner()), INSIDE.format("TimeDistributed", "binary")),
+    (
+        step(inner(input_quantizer=None), sign()),
+        INSIDE.format("TimeDistributed", "binary"),
+    ),
+    (
+        step(
+            inner(
+                input_quantizer=two_bits,
+                kernel_quantizer=lq.quantizers.DoReFa(2),
+                kernel_constraint=None,
+            )
+        ),
+        INSIDE.format("TimeDistributed", "quantized"),
+    ),
+    (
+        [layers.Reshape((8, -1)), layers.RNN(Cell("ste_sign"), name="x")],
+        INSIDE.format("RNN", "binary") + ".*steps of a recurrent",
+    ),
+    ([OwnDense(8, **BINARY)], "'x' is a binary OwnDense.*Reshape"),
+    ([lq.layers.QuantConv2DTranspose(8, 3, **BINARY)], "'x' is a binary QuantConv2DT"),
+    (
+        [lq.layers.QuantDepthwiseConv2D(3, name="x", **DEPTHWISE)],
+        "'x' is a binary QuantDepthwiseConv2D",
+    ),
+    (
+        [lq.layers.QuantSeparableConv2D(8, 3, name="x", **DEPTHWISE)],
+        "'x' is a binary QuantSeparableConv2D",
+    ),
+    (
+        rows_of(OwnConv1D(8, 3, **BINARY)),
+        "'x' is a binary OwnConv1D.*kernel size .1, size.",
+    ),
+    (
+        rows_of(lq.layers.QuantLocallyConnected1D(8, 3, **BINARY)),
+        "'x' is a binary QuantLocallyConnected1D.*kernel size .1, size.",
+    ),
+    ([lq.layers.QuantLocallyConnected2D(8, 3, **BINARY)], "binary QuantLocallyConnec"),
+    (
+        [layers.Reshape((8, 8, 32, 1)), lq.layers.QuantConv3D(8, 3, **BINARY)],
+        f"'x' is a binary QuantConv3D, {NO_KERNEL}.* Use a QuantConv2D",
+    ),
+    (own(groups=2), "'x' is a .* in 2 groups.*a plain QuantConv2D, "),
+    (own(pad_values=-1.0), "'x' pads with -1"),
+    (own(input_quantizer="ste_heaviside"), "quantizer of layer 'x' gives 0, but"),
+    (
+        own(layers.AveragePooling2D(4), pad_values=0.0),
+        "'x' pads a 2x2 feature map with zeros for a 3x3 kernel",
+    ),
+    (
+        own(kernel_size=5, dilation_rate=2, pad_values=0.0),
+        "'x' pads a 8x8 feature map with zeros for a 9x9 kernel",
+    ),
+]
+
+
+@pytest.mark.parametrize("rows, message", REJECTED)
+def test_the_layer_and_the_remedy_are_named(rows, message):
+    with pytest.raises(ConversionError, match=message):
+        checked(chain(*rows, scramble=False))
+
+
+def signed(x):
+    return nobn.quantizers.RSign()(x)
 
 
 @pytest.mark.parametrize(
-    "before", [[], [keras.layers.Activation(lq.quantizers.SteSign())]], ids=["own", "a"]
+    "between, message",
+    [
+        (lambda x: 0.5 * signed(x), r"'tf\.math\.multiply(_\d+)?'.* between.*'x'"),
+        (
+            lambda x: layers.Concatenate(name="both")([signed(x), signed(-x)]),
+            "'both' .*between a sign and layer 'x'",
+        ),
+        (
+            lambda x: layers.MaxPooling2D()(tf.sign(x)),
+            "for layer 'x', but gives 0 at 0",
+        ),
+        (
+            lambda x: layers.MaxPooling2D()(layers.Activation(tf.sign)(x)),
+            "takes the sign for layer 'x', but gives 0 at 0",
+        ),
+    ],
 )
-def test_channels_first_is_rejected_of_sequences(before):
-    layer = layers.QuantConv1D(
-        4,
-        3,
-        data_format="channels_first",
-        input_quantizer=None if before else "ste_sign",
-        kernel_quantizer="ste_sign",
-        name="x",
-    )
-    model = chain(*before, layer, stem=False, shape=(2, 8))
-    with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
-        check_model(as_functional(model))
-    assert [lack.layer for lack in check_model(as_functional(model), True)[1]] == ["x"]
+def test_operators_between_are_named_too(between, message):
+    inputs = keras.Input((8, 8, 32))
+    outputs = binary_conv(name="x", input_quantizer=None)(between(inputs))
+    with pytest.raises(ConversionError, match=message):
+        checked(keras.Model(inputs, outputs))
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
+def test_wrappers_that_are_rebuilt_are_looked_into():
+    with keras.utils.custom_object_scope({"Cell": Cell, "one_bit": one_bit}):
+        both = layers.Bidirectional(layers.RNN(Cell(one_bit)), name="x")
+        message = INSIDE.format("Bidirectional", "binary")
+        with pytest.raises(ConversionError, match=message):
+            checked(chain(layers.Reshape((8, -1)), both))
+
+
+@pytest.mark.convert
+def test_the_steps_of_a_wrapper_may_be_called_one_by_one(tmp_path):
+    shared = binary_conv(8, name="shared")
+    clip = keras.Input((2, 4, 4, 8))
+    wrapped = keras.Model(clip, layers.TimeDistributed(shared, name="each")(clip))
+    message = "'each' .* layer 'shared'.* step x.:, t., .* tf.stack"
+    report = nobn.convert(wrapped, tmp_path / "m.tflite")
+    assert report.lce_bconv2d == 1
+    assert re.search(message, report.not_prepared)
+    # What the message advises computes the same, and is prepared.
+    steps = tf.stack([shared(clip[:, t]) for t in range(2)], axis=1)
+    model = keras.Model(clip, steps)
+    images = np.random.default_rng(0).normal(size=(4, 2, 4, 4, 8)).astype("float32")
+    np.testing.assert_array_equal(model(images), wrapped(images))
+    report = nobn.convert(model, tmp_path / "m.tflite", data=images)
+    assert (report.lce_bconv2d, report.not_prepared) == (2, None)
+
+
+@pytest.mark.parametrize(
+    "weight, value, message",
+    [
+        ("kernel", np.nan, "'x/kernel:0' of layer 'x' contains NaN"),
+        ("bias", np.nan, "'x/bias:0' of layer 'x' contains NaN"),
+        ("kernel", -np.inf, "'x/kernel:0' of layer 'x' contains infinity"),
+        ("gain", np.inf, "gain.*' of layer 'x' contains infinity"),
+        ("shift", np.nan, "shift.*' of layer 'x' contains NaN"),
+    ],
+)
+def test_weights_that_are_not_numbers_are_named(weight, value, message):
+    quantizers = {
+        "input_quantizer": nobn.quantizers.RSign(name="shift"),
+        "kernel_quantizer": scaled(gain=True, name="gain"),
+    }
+    model = chain(*x(use_bias=True, **quantizers))
+    (variable,) = (w for w in model.get_layer("x").weights if f"{weight}:" in w.name)
+    values = variable.numpy()
+    values[..., 1] = value
+    variable.assign(values)
+    with pytest.raises(ConversionError, match=message):
+        checked(model)
+
+
+def test_channels_first_is_rejected():
+    message = "'x' has data_format='channels_first'"
+    first = {"data_format": "channels_first"}
+    with pytest.raises(ConversionError, match=message):
+        checked(chain(*x(**first), stem=False, shape=(32, 8, 8)))
+    for before in ([], [layers.Activation(sign())]):
+        options = {**BINARY, "input_quantizer": None if before else "ste_sign"}
+        line = lq.layers.QuantConv1D(4, 3, **first, **options)
+        model = chain(*before, line, stem=False, shape=(2, 8))
+        with pytest.raises(ConversionError, match=message):
+            checked(model)
+        assert [lack.layer for lack in checked(model, True)[1]] == ["x"]
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, layers.Bidirectional])
 def test_a_recurrent_layer_that_remembers_is_named(wrap):
     inputs = keras.Input(batch_shape=(1, 8, 8, 8))
-    x = keras.layers.Reshape((8, -1))(binary_conv()(inputs))
-    x = wrap(keras.layers.GRU(4, stateful=True, name="memory"))(x)
+    rows = layers.Reshape((8, -1))(binary_conv(8)(inputs))
+    outputs = wrap(layers.GRU(4, stateful=True, name="memory"))(rows)
     message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
     with pytest.raises(ConversionError, match=message):
-        check_model(as_functional(keras.Model(inputs, x)))
+        checked(keras.Model(inputs, outputs))
 
 
 @pytest.mark.parametrize(

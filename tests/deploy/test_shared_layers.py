@@ -26,79 +26,61 @@ def shared(layer, *shapes):
 
 
 def conv(**changes):
-    same = {"padding": "same", "pad_values": 0.0, "name": "shared"}
-    return lq.layers.QuantConv2D(16, 3, **{**SIGNS, **same, **changes})
+    same = {"padding": "same", "pad_values": 0.0}
+    return lq.layers.QuantConv2D(8, 3, **{**SIGNS, **same, **changes})
+
+
+def line(padding):
+    return lq.layers.QuantConv1D(8, 3, padding=padding, **SIGNS)
+
+
+def dense():
+    return lq.layers.QuantDense(8, **SIGNS)
 
 
 def squares(*sizes):
     return [(size, size, 8) for size in sizes]
 
 
-CASES = {
-    "small first": (conv, squares(1, 8)),
-    "large first": (conv, squares(8, 1)),
-    "8, then 2": (conv, squares(8, 2)),
-    "detection heads": (conv, squares(8, 4, 2, 1)),
-    "padded with ones": (lambda: conv(pad_values=1.0), squares(8, 2)),
-    "groups": (lambda: conv(groups=2), squares(1, 4)),
-    "with a bias": (lambda: conv(use_bias=True, activation="relu"), squares(1, 4)),
-    "lengths": (
-        lambda: lq.layers.QuantConv1D(16, 3, padding="same", name="shared", **SIGNS),
-        [(9, 8), (2, 8)],
-    ),
-    "causal": (
-        lambda: lq.layers.QuantConv1D(16, 3, padding="causal", name="shared", **SIGNS),
-        [(9, 8), (4, 8)],
-    ),
-    "ranks": (
-        lambda: lq.layers.QuantDense(16, name="shared", **SIGNS),
-        [(8,), (5, 8), (3, 4, 8)],
-    ),
-    "sizes": (
-        lambda: lq.layers.QuantDense(16, name="shared", **SIGNS),
-        [(5, 8), (7, 8)],
-    ),
-}
+CASES = (
+    (conv(name="small_first"), squares(1, 4)),
+    (conv(name="large_first"), squares(4, 1)),
+    (conv(name="detection_heads"), squares(4, 3, 2, 1)),
+    (conv(name="ones", pad_values=1.0), squares(4, 2)),
+    (conv(name="groups", groups=2), squares(1, 4)),
+    (conv(name="bias", use_bias=True, activation="relu"), squares(1, 4)),
+    (line("same"), [(9, 8), (2, 8)]),
+    (line("causal"), [(9, 8), (4, 8)]),
+    (dense(), [(8,), (5, 8), (3, 4, 8)]),
+    (dense(), [(5, 8), (7, 8)]),
+)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_of_several_shapes(name, tmp_path):
-    make, shapes = CASES[name]
-    model = shared(make(), *shapes)
+def test_of_several_shapes(tmp_path):
+    model = beside([shared(layer, *shapes) for layer, shapes in CASES])
     arrays = examples(model)
-    expected = outputs(model, arrays)
-    for found, wanted in zip(
-        outputs(deploy.prepared(model), arrays), expected, strict=True
-    ):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    found = outputs(deploy.prepared(model), arrays)
+    for y, expected in zip(found, outputs(model, arrays), strict=True):
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+    # Of a 1x1 map, zeros around leave the middle of the kernel.
+    middle = np.where(np.asarray(CASES[0][0].kernel) >= 0, 1, -1)[1, 1]
+    expected = np.where(arrays[0] >= 0, 1, -1)[:, 0, 0] @ middle
+    np.testing.assert_array_equal(found[0][:, 0, 0], expected)
     report, off = compared(model, tmp_path)
-    groups = getattr(model.get_layer("shared"), "groups", 1)
-    assert report.lce_bconv2d == report.binary_layers == groups * len(shapes)
+    counts = [getattr(layer, "groups", 1) * len(shapes) for layer, shapes in CASES]
+    assert report.lce_bconv2d == report.binary_layers == sum(counts)
     assert max(off) < 1e-4
-    assert deploy.binary_layers(model) == ["shared"] * groups * len(shapes)
-
-
-def test_the_oracle_is_right():
-    """Of a 1x1 map, zeros around leave the middle of the kernel."""
-    model = shared(conv(), *squares(1, 8))
-    [x, other] = examples(model)
-    kernel = np.asarray(model.get_layer("shared").kernel)
-    middle = np.where(kernel >= 0, 1, -1)[1, 1]
-    wanted = np.where(x >= 0, 1, -1)[:, 0, 0] @ middle
-    np.testing.assert_array_equal(
-        outputs(deploy.prepared(model), [x, other])[0][:, 0, 0], wanted
-    )
+    names = [name.split("/")[-1] for name in deploy.binary_layers(model)]
+    assert [names.count(layer.name) for layer, _ in CASES] == counts
 
 
 def test_weights_are_stored_once(tmp_path):
-    sizes = {}
-    for name, shapes in (("one", squares(8)), ("four", squares(8, 7, 6, 5))):
-        folder = tmp_path / name
-        folder.mkdir()
-        report, _ = compared(shared(conv(), *shapes), folder)
-        sizes[name] = report.size_bytes
-    kernel = 16 * 9 * 4  # eight bits of 32, each
-    assert sizes["four"] < sizes["one"] + 3 * kernel + 3 * 400
+    one, four = (
+        deploy.convert(shared(conv(), *shapes), tmp_path / "m.tflite", verify=False)
+        for shapes in (squares(8), squares(8, 7, 6, 5))
+    )
+    kernel = 8 * 9 * 4  # eight bits of 32, each
+    assert four.size_bytes < one.size_bytes + 3 * kernel + 3 * 400
 
 
 def test_after_a_sign_and_after_numbers(tmp_path):
@@ -154,27 +136,32 @@ def normed(x):
 
 # Of each, conversion makes branches shorter or longer, and Keras lists the uses in
 # another order then.
-BRANCHES = {
-    "pooled": lambda conv, x: joined(conv(x), conv(moved(x))),
-    "norms after": lambda conv, x: joined(conv(moved(x)), normed(conv(x))),
-    "norms before": lambda conv, x: joined(conv(x), conv(normed(moved(normed(x))))),
-    "a convolution after": lambda conv, x: joined(
-        layers.Conv2D(16, 1)(normed(conv(x))), layers.ReLU()(conv(moved(x)))
+BRANCHES = (
+    # norms before
+    lambda conv, x: joined(conv(x), conv(normed(moved(normed(x))))),
+    # pooled
+    lambda conv, x: joined(conv(x), conv(moved(x))),
+    # norms after
+    lambda conv, x: joined(conv(moved(x)), normed(conv(x))),
+    # a convolution after
+    lambda conv, x: joined(
+        layers.Conv2D(8, 1)(normed(conv(x))), layers.ReLU()(conv(moved(x)))
     ),
-}
+)
 
 
-@pytest.mark.parametrize("name", BRANCHES)
-def test_of_branches(name, tmp_path):
-    inputs = keras.Input((6, 6, 16))
-    model = scrambled(keras.Model(inputs, BRANCHES[name](conv(), inputs)))
+def test_of_branches(tmp_path):
+    models = []
+    for branches in BRANCHES:
+        inputs = keras.Input((4, 4, 8))
+        models.append(scrambled(keras.Model(inputs, branches(conv(), inputs))))
+    model = beside(models)
     report, off = compared(model, tmp_path)
-    assert report.lce_bconv2d == 2
+    assert report.lce_bconv2d == 2 * len(models)
     assert max(off) < 1e-4
-    folded = fold_batch_norm(model)
-    signs = np.sign(examples(model)[0])
-    quantized = deploy.fake_quantize(model, signs)
-    expected = model.predict(signs, verbose=0)
-    np.testing.assert_allclose(folded.predict(signs, verbose=0), expected, atol=1e-4)
-    off = np.abs(quantized.predict(signs, verbose=0) - expected).max()
-    assert off < np.ptp(expected) / 4
+    signs = [np.sign(x) for x in examples(model)]
+    folded = outputs(fold_batch_norm(model), signs)
+    quantized = outputs(deploy.fake_quantize(model, signs), signs)
+    for i, expected in enumerate(outputs(model, signs)):
+        np.testing.assert_allclose(folded[i], expected, atol=1e-4)
+        assert np.abs(quantized[i] - expected).max() < np.ptp(expected) / 4

@@ -759,7 +759,7 @@ FAULTS = (
         "phone: times of the warm-up",
         "_PAIR.findall(counts[-1])",
         "_PAIR.findall(counts[0])",
-        "tests/deploy/device/test_commands.py",
+        "tests/deploy/device/test_benchmark.py",
     ),
     Fault(
         "benchmark: the warm-up is timed",
@@ -777,7 +777,7 @@ FAULTS = (
         "convert: work of a whole batch",
         "binary_macs=found.binary_macs // examples,",
         "binary_macs=found.binary_macs,",
-        "tests/deploy/test_convert.py",
+        "tests/deploy/test_traced.py",
     ),
     # --- the command line
     Fault(

@@ -1,6 +1,7 @@
-"""Timing files side by side: the arithmetic on made-up seconds, and real files."""
+"""Timing files side by side: here, on made-up seconds, and from the logs of a phone."""
 
 import json
+import shlex
 
 import larq_nobn as nobn
 import larq_compute_engine as engine
@@ -8,13 +9,19 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_compute_engine.mlir.python import tflite_schema as schema
-from larq_nobn.deploy import ConversionError, benchmark
+from larq_nobn.deploy import (
+    ConversionError,
+    benchmark,
+    phone_commands,
+    read_phone_logs,
+)
 from larq_nobn.deploy.device import _benchmark
 from larq_nobn.deploy.device._benchmark import (
     _alternate,
     _note,
     _random_input,
     _timings,
+    read_results,
 )
 from larq_nobn.deploy.lite import _converter
 
@@ -25,7 +32,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
     paths = folder / "one.tflite", folder / "two.tflite"
     for count, path in enumerate(paths, 1):
-        layers = [binary_conv(name=f"conv{place}") for place in range(count)]
+        layers = [binary_conv(8, name=f"conv{place}") for place in range(count)]
         nobn.convert(chain(*layers, *head()), path, verify=False)
     return paths
 
@@ -57,20 +64,6 @@ def test_what_slows_whole_rounds_down_stays_out_of_the_ratio():
     _, second = _timings([audited()] * 2, seconds, 1, np.random.default_rng(0))
     assert second.ratio_low == pytest.approx(2)
     assert second.ratio_high == pytest.approx(2)
-
-
-def test_a_file_is_run_with_room_for_the_tensors_of_its_operations(files, monkeypatch):
-    given = []
-
-    class Interpreter(engine.testing.Interpreter):
-        def __init__(self, content, **options):
-            given.append(content)
-            super().__init__(content, **options)
-
-    monkeypatch.setattr(engine.testing, "Interpreter", Interpreter)
-    benchmark(files[0], runs=1, warmup=0)
-    graph = schema.Model.GetRootAsModel(given[0], 0).Subgraphs(0)
-    assert graph.TensorsLength() > 128 + 16 * graph.OperatorsLength()
 
 
 def test_the_interval_of_a_ratio_contains_the_true_one():
@@ -127,19 +120,12 @@ def test_inputs_are_random_numbers_of_the_type_that_a_file_takes(kind, lowest, h
     assert (made == again).all()
 
 
-@pytest.mark.parametrize(
-    "machine, sentence",
-    [
-        ("x86_64", "do not predict those of a phone"),
-        ("AMD64", "do not predict those of a phone"),
-        ("armv7l", "do not predict those of a phone"),
-        ("aarch64", "optimised kernels ran"),
-        ("arm64", "optimised kernels ran"),
-    ],
-)
-def test_the_processor_decides_what_the_times_are_worth(machine, sentence):
-    assert _note(machine).startswith(f"{machine}: LCE")
-    assert sentence in _note(machine)
+def test_the_processor_decides_what_the_times_are_worth():
+    for machine in ("x86_64", "AMD64", "armv7l", "aarch64", "arm64"):
+        assert _note(machine).startswith(f"{machine}: LCE")
+        optimized = machine in ("aarch64", "arm64")
+        assert ("optimised kernels ran" in _note(machine)) == optimized
+        assert ("do not predict those of a phone" in _note(machine)) != optimized
 
 
 @pytest.mark.convert
@@ -159,13 +145,7 @@ def test_two_files_side_by_side(files, tmp_path, monkeypatch):
         assert 0 < timing.low_ms <= timing.ms <= timing.high_ms
         assert timing.ratio_low <= timing.ratio <= timing.ratio_high
     text = str(result)
-    for part in (
-        "(x86_64)",
-        "do not predict those of a phone",
-        "ms, median",
-        "quartiles",
-        "95 %",
-    ):
+    for part in ("(x86_64)", "do not predict", "ms, median", "quartiles", "95 %"):
         assert part in " ".join(text.split())
     saved = json.loads(result.to_json(tmp_path / "b.json"))
     assert saved == result.to_dict() == json.loads((tmp_path / "b.json").read_text())
@@ -174,11 +154,20 @@ def test_two_files_side_by_side(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.convert
-def test_one_file_alone_and_a_list_of_others(files):
+def test_a_list_of_others_with_room_for_the_tensors_of_operations(files, monkeypatch):
+    given = []
+
+    class Interpreter(engine.testing.Interpreter):
+        def __init__(self, content, **options):
+            given.append(content)
+            super().__init__(content, **options)
+
+    monkeypatch.setattr(engine.testing, "Interpreter", Interpreter)
     one, two = files
-    assert len(benchmark(one, runs=1, warmup=0).timings) == 1
     several = benchmark(str(one), [two, str(one)], runs=1, warmup=0)
     assert [t.lce_bconv2d for t in several.timings] == [1, 2, 1]
+    graph = schema.Model.GetRootAsModel(given[0], 0).Subgraphs(0)
+    assert graph.TensorsLength() > 128 + 16 * graph.OperatorsLength()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +182,9 @@ def test_one_file_alone_and_a_list_of_others(files):
 def test_numbers_out_of_range(changes, message):
     with pytest.raises(ValueError, match=message):
         benchmark("m.tflite", **changes)
+    if changes.keys() & {"runs", "threads"}:
+        with pytest.raises(ValueError, match=message.split(".")[0]):
+            phone_commands("m.tflite", **changes)
 
 
 @pytest.mark.convert
@@ -212,3 +204,220 @@ def test_files_that_cannot_be_timed(files, tmp_path, monkeypatch):
     monkeypatch.setattr(_converter, "compute_engine", lambda: Unable)
     with pytest.raises(ConversionError, match=r"cannot run '.*one\.tflite': .* oper"):
         benchmark(files[0])
+
+
+# --- commands for a phone, and the logs that they leave
+
+TITLE = "=" * 30
+OPERATIONS = (
+    ("LceBconv2d", 16, 6.25, 62.5),
+    ("Convolution (NHWC, F32) IGEMM", 2, 2.5, 25.0),
+    ("LceQuantize", 16, 1.25, 12.5),
+)
+READ = [
+    {"op": name, "count": count, "ms": ms, "share": percent / 100}
+    for name, count, ms, percent in OPERATIONS
+]
+
+
+def summary(rows=OPERATIONS, gap="\t"):
+    names = ("[Node type]", "[count]", "[avg ms]", "[avg %]", "[cdf %]", "[mem KB]")
+    lines = [f"{TITLE} Summary by node type {TITLE}", gap.join(names)]
+    for name, count, ms, percent in rows:
+        cells = (f"{'':>8}{name}", f"{count:>9}", f"{ms:>10.3f}", f"{percent:>10.3f}%")
+        lines.append(
+            gap.join((*cells, f"{99.9:>10.3f}%", f"{0:>10.3f}", f"{count:>9}"))
+        )
+    total = "Timings (microseconds): count=50 first=9 curr=9 min=9 max=9 avg=9 std=0"
+    return [*lines, "", total, "Memory (bytes): count=0", "34 nodes observed", ""]
+
+
+def run_order():
+    """Rows that must not be taken for those of the summary."""
+    return [
+        f"{TITLE} Run Order {TITLE}",
+        "[node type]\t[first]\t[avg ms]\t[%]\t[cdf%]\t[mem KB]\t[times called]\t[Name]",
+        "\tLceQuantize\t 0.100\t 0.100\t 1.000%\t 1.000%\t 0.000\t 1\t[sign]:0",
+        "",
+        f"Number of nodes executed: {len(OPERATIONS)}",
+    ]
+
+
+def log(
+    *,
+    counted="count=50 first=10400 curr=10100 min=9800 max=11900 avg=10250.5 std=310",
+    end="Inference timings in us: Init: 5210, First inference: 15873, "
+    "Warmup (avg): 12001.5, Inference (avg): 10250.5",
+    threads="#threads used for CPU inference: [4]",
+    size="",
+    profile=(),
+):
+    warmed = "count=40 first=15873 curr=12000 min=11000 max=15873 avg=12001.5 std=900"
+    lines = [
+        "STARTING!",
+        "Graph: [/data/local/tmp/model.tflite]",
+        threads,
+        "Loaded model /data/local/tmp/model.tflite",
+        size,
+        "Initialized session in 5.21ms.",
+        "Running benchmark for at least 1 iterations and at least 0.5 seconds",
+        warmed,
+        "",
+        "Running benchmark for at least 50 iterations and at least 1 seconds",
+        counted,
+        "",
+        end,
+        *profile,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "phone.log"
+    path.write_bytes(text.encode(encoding))
+    return read_results(str(path))
+
+
+def prefixed(prefix, text):
+    return "\n".join(prefix + line for line in text.splitlines())
+
+
+PROFILE = [
+    "Profiling Info for Benchmark Initialization:",
+    *run_order(),
+    *summary([("AllocateTensors", 1, 1.5, 100.0)]),
+]
+BOTH = [
+    *PROFILE,
+    "Operator-wise Profiling Info for Regular Benchmark Runs:",
+    *run_order(),
+    *summary(),
+    *summary([("Inner", 1, 1.0, 100.0)]),  # of a part, summed up before
+]
+COUNTED = "count=50 first=10 curr=10 min=9 max=20 avg=1.24027e+06 std=1"
+MEDIAN = f"{COUNTED} p5=9 median=11 p95=14"
+FULL = log(profile=[*run_order(), *summary()])
+
+
+@pytest.mark.parametrize(
+    "text, encoding, typical, threads, operations",
+    [
+        (log(), "utf-8", 10250.5, 4, []),  # not those of the runs that warm up
+        (log(counted=COUNTED), "utf-8", 1240270, 4, []),
+        (log(counted=MEDIAN), "utf-8", 11, 4, []),
+        (log(counted="count=1 curr=700"), "utf-8", 700, 4, []),
+        (log(counted="count=9 curr=700(all same)"), "utf-8", 700, 4, []),
+        (log(threads="Num threads: [-1]"), "utf-8", 10250.5, None, []),
+        (log(threads="", profile=PROFILE), "utf-8", 10250.5, None, []),
+        (log(profile=BOTH), "utf-8", 10250.5, 4, READ),
+        (log(profile=summary(gap="     ")), "utf-8", 10250.5, 4, READ),
+        (prefixed("INFO: ", FULL), "utf-8", 10250.5, 4, READ),
+        (
+            prefixed("11-20 10:11:12.1  7  8 I tflite  : ", FULL),
+            *("utf-8", 10250.5, 4, READ),
+        ),
+        # What Windows makes of it.
+        (FULL.replace("\n", "\r\n"), "utf-16", 10250.5, 4, READ),
+        (FULL.replace("\n", "\r\n"), "utf-8-sig", 10250.5, 4, READ),
+    ],
+)
+def test_times_of_the_timed_runs(
+    text, encoding, typical, threads, operations, tmp_path
+):
+    (found,) = read(tmp_path, text, encoding)
+    assert (found.typical, found.threads, found.megabytes) == (typical, threads, None)
+    assert found.operations == operations
+
+
+def test_several_results_in_one_log(tmp_path):
+    cut = log().split("Running")[0]
+    second = "count=50 first=7 curr=8 min=7 max=9 avg=8 std=1"
+    found = read(tmp_path, log() + cut + log(counted=second))
+    assert [each.typical for each in found] == [10250.5, 8]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("\n adb: no devices\n", "is no output .* starts with 'adb: no devices'. Pass"),
+        ("\0\1binary", r"starts with '\?\?binary'"),
+        (log().split("count=50")[0], "phone.log' ends before the times"),
+        (log(counted="count=5 first=0 curr=0 min=0 max=0 avg=0"), "ends before the"),
+        (
+            "STARTING!\nINFO: Loaded model\nERROR: Unresolved custom op: Lce",
+            "contains no times, but 'ERROR: Unresolved custom op: Lce'. See",
+        ),
+    ],
+)
+def test_logs_without_times_get_one_sentence(tmp_path, text, message):
+    with pytest.raises(ConversionError, match=message) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def size_line(path):
+    return f"The input model file size (MB): {path.stat().st_size / 1e6:.6g}"
+
+
+@pytest.mark.convert
+def test_logs_become_the_same_table(files, tmp_path):
+    first, second = tmp_path / "one.log", tmp_path / "two.log"
+    first.write_text(log(size=size_line(files[0]), profile=summary()))
+    faster = "count=60 first=6 curr=5 min=4000 max=9000 avg=5500 std=1"
+    faster += " p5=4500 median=5125.25 p95=8000"
+    second.write_text(log(counted=faster, size=size_line(files[1])))
+    result = read_phone_logs(files[0], [first, second], files[1])
+    one, two = result.timings
+    assert (one.ms, one.typical) == (pytest.approx(10.2505), "mean")
+    assert (one.low_ms, one.high_ms) == pytest.approx((9.8, 11.9))
+    assert (two.ms, two.typical) == (pytest.approx(5.12525), "median")
+    assert (two.low_ms, two.high_ms) == pytest.approx((4.5, 8))
+    assert (one.spread, two.spread) == ("range", "5 to 95 %")
+    assert (one.ratio, two.ratio) == (1, pytest.approx(0.5))
+    assert two.ratio_low is two.ratio_high is None
+    assert (one.lce_bconv2d, two.lce_bconv2d, one.runs, two.runs) == (1, 2, 50, 60)
+    assert (one.operations, two.operations) == (READ, [])
+    text = " ".join(str(result).split())
+    for part in ("10.251 ms, mean", "0.500", "16 in 6.250 ms, 62.5%", str(second)[-7:]):
+        assert part in text
+    assert "x86" not in text
+
+
+@pytest.mark.convert
+def test_logs_that_do_not_fit_the_files(files, tmp_path):
+    path = tmp_path / "phone.log"
+    path.write_text(log(size=size_line(files[1])))
+    with pytest.raises(ConversionError, match="contain 1 results, not 2. Pass one"):
+        read_phone_logs(files[0], path, files[1])
+    with pytest.raises(ConversionError, match=r"phone\.log' is of a file of 0\.\d+ MB"):
+        read_phone_logs(files[0], path)
+    assert read_phone_logs(files[1], path).timings[0].lce_bconv2d == 2
+    with pytest.raises(FileNotFoundError):
+        read_phone_logs(files[0], tmp_path / "none.log")
+
+
+def test_commands_push_and_run_every_file():
+    commands = phone_commands("m.tflite", "n.tflite", runs=9, warmup=2, threads=4)
+    tool = "/data/local/tmp/lce_benchmark_model"
+    flags = "--num_threads=4 --num_runs=9 --warmup_runs=2 --enable_op_profiling=true"
+    assert commands == [
+        f"adb push lce_benchmark_model {tool}",
+        f"adb shell chmod +x {tool}",
+        "adb push m.tflite /data/local/tmp/m.tflite",
+        f"adb shell {tool} --graph=/data/local/tmp/m.tflite {flags} "
+        "> m.tflite.log 2>&1",
+        "adb push n.tflite /data/local/tmp/n.tflite",
+        f"adb shell {tool} --graph=/data/local/tmp/n.tflite {flags} "
+        "> n.tflite.log 2>&1",
+    ]
+
+
+def test_commands_keep_odd_names_and_equal_ones_apart():
+    files = ["a/my model;é.tflite", "b/m.tflite", "c/m.tflite", "c/m.tflite"]
+    commands = phone_commands(files[0], files[1:])
+    pushed = [shlex.split(line)[2:] for line in commands if " push " in line]
+    assert pushed[1:] == [
+        [files[0], "/data/local/tmp/my_model__.tflite"],
+        [files[1], "/data/local/tmp/m.tflite"],
+        [files[2], "/data/local/tmp/2_m.tflite"],
+    ]

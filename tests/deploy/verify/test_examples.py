@@ -18,7 +18,7 @@ def made_up(*inputs):
     return found
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (6, 3), (8, 6, 3), (4, 8, 6, 3)])
+@pytest.mark.parametrize("shape", [(), (6, 3), (4, 8, 6, 3)])
 def test_regular_ones_come_first(shape):
     [found] = made_up(keras.Input(shape))
     assert found.shape == (32, *shape)
@@ -26,6 +26,10 @@ def test_regular_ones_come_first(shape):
     assert len(np.unique(found[:5].reshape(5, -1), axis=0)) >= 4
     assert np.std(found[5::3]) == pytest.approx(1, abs=0.25)
     assert np.std(found[6::3]) > 2
+    # Some are of whole numbers that tie.
+    whole = [x for x in found[5:] if (x == np.rint(x)).all()]
+    assert len(whole) == 9
+    assert 0.2 < np.mean(np.equal(whole, 0)) < 0.6
 
 
 def test_of_images_they_are_ramps_and_a_checkerboard():
@@ -39,21 +43,16 @@ def test_of_images_they_are_ramps_and_a_checkerboard():
 
 
 @pytest.mark.parametrize(
-    "dtype, low, high",
-    [("uint8", 0, 255), ("int8", -128, 127), ("int32", 0, 255), ("int64", 0, 255)],
+    "dtype, low, high", [("uint8", 0, 255), ("int8", -128, 127), ("int64", 0, 255)]
 )
 def test_integers_are_bytes(dtype, low, high):
     [found] = made_up(keras.Input((8, 8, 3), dtype=dtype))
     assert found.dtype == dtype
-    assert found.min() < low + 40
-    assert found.max() > high - 40
-    assert low <= found.min() <= found.max() <= high
-
-
-def test_flags_are_both():
-    [found] = made_up(keras.Input((8,), dtype="bool"))
-    assert found.dtype == bool
-    assert 0.2 < found.mean() < 0.8
+    assert low <= found.min() < low + 40
+    assert high - 40 < found.max() <= high
+    [flags] = made_up(keras.Input((8,), dtype="bool"))
+    assert flags.dtype == bool
+    assert 0.2 < flags.mean() < 0.8
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
@@ -73,13 +72,6 @@ def test_of_large_inputs_there_are_few():
     model = keras.Model(inputs, inputs)
     (found,), said = verification_examples(None, model, model)
     assert (len(found), said) == (8, "3 random and 5 regular inputs, seed 0")
-
-
-def test_some_are_of_whole_numbers_that_tie():
-    [found] = made_up(keras.Input((8, 6, 3)))
-    whole = [x for x in found[5:] if (x == np.rint(x)).all()]
-    assert len(whole) == 9
-    assert 0.2 < np.mean(np.equal(whole, 0)) < 0.6
 
 
 def test_paths_to_an_embedding_are_not_walked_one_by_one():

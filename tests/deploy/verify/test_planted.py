@@ -4,7 +4,8 @@ At the beginning, in the middle and at the end, in a network whose sums are real
 and in one where most of them tie at 0.
 """
 
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 
 import larq_nobn as nobn
 import numpy as np
@@ -19,7 +20,7 @@ from larq_nobn.deploy.lite import Runner, inference, io_spec, read, to_flatbuffe
 from larq_nobn.deploy.lite._file import edited
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
 from larq_nobn.deploy.verify import _verify, verify_file, verify_prepared
-from larq_nobn.graph import ModelError, made_up
+from larq_nobn.graph import made_up
 from larq_nobn.quantizers import RSign
 from larq_nobn.surgery import _fold
 from larq_nobn.surgery.statistics import _freeze
@@ -52,6 +53,10 @@ def bias(layer):
         layer.offset = tf.constant(offset)
     else:
         changed(layer, "bias", lambda value: value.__setitem__(1, value[1] + 0.1))
+
+
+def logit(layer):
+    changed(layer, "bias", lambda value: value.__setitem__(2, value[2] + 100))
 
 
 def bit(layer):
@@ -95,163 +100,163 @@ def changed(layer, name, change):
     weight.assign(value)
 
 
-FAULTS = (bias, bit, gain, swapped)
+@contextmanager
+def planted(fault, layer):
+    attributes = "scale", "offset", "pad_values"
+    numbers = {n: getattr(layer, n) for n in attributes if hasattr(layer, n)}
+    weights = layer.get_weights()
+    fault(layer)
+    try:
+        yield
+    finally:
+        layer.set_weights(weights)
+        for name, value in numbers.items():
+            setattr(layer, name, value)
 
 
-def refused(kind, fault, place):
-    """What is said of the prepared form of a network with a fault in one layer."""
+@cache
+def both_forms(kind):
     model = as_functional(network(kind))
-    prepared = prepare(model)
-    fault(prepared.get_layer(place))
-    with pytest.raises(VerificationError, match="Preparing the model changed") as found:
-        verify_prepared(model, model, prepared, made_up(model, 3))
-    return str(found.value)
+    return model, prepare(model), made_up(model, 3)
 
 
-@pytest.mark.parametrize("place", ["stem", *PLACES, "head"])
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("kind", ["normed", "tied"])
-def test_in_what_is_prepared(kind, fault, place):
-    said = refused(kind, fault, place)
-    following = {"stem": "first", "first": "second", "second": "third"}
-    assert repr(following.get(place, "head")) in said
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", ["normed", "tied"])
-def test_at_the_border(kind, place):
-    refused(kind, border, place)
+# The layer whose sign, or the output, is the first to differ.
+NEXT = {"stem": "first", "first": "second", "second": "third"}
 
 
 @pytest.mark.parametrize("kind", ["normed", "tied"])
-def test_no_tie_excuses_a_wrong_logit(kind):
-    def wrong(layer):
-        changed(layer, "bias", lambda value: value.__setitem__(2, value[2] + 100))
+def test_in_what_is_prepared(kind):
+    model, prepared, examples = both_forms(kind)
+    cases = [
+        (fault, p) for p in ("stem", *PLACES) for fault in (bias, bit, gain, swapped)
+    ]
+    cases = [(bias, "head"), *cases[kind == "tied" :: 2], (swapped, "head")]
+    cases += [(border, place) for place in PLACES]
+    for fault, place in cases:
+        named = "" if fault is border else repr(NEXT.get(place, "head"))
+        caught = pytest.raises(VerificationError, match=f"Preparing .*changed.*{named}")
+        with planted(fault, prepared.get_layer(place)), caught:
+            verify_prepared(model, model, prepared, examples)
+    with planted(logit, prepared.get_layer("head")):
+        message = "output 'head' differs, by 100 in channel 2"
+        with pytest.raises(VerificationError, match=message):
+            verify_prepared(model, model, prepared, examples)
+    verify_prepared(model, model, prepared, examples)
 
-    assert "output 'head' differs, by 100 in channel 2" in refused(kind, wrong, "head")
 
-
-@pytest.mark.parametrize("place", ["stem", "second", "head"])
-@pytest.mark.parametrize("fault", [bias, bit, swapped])
+@pytest.mark.parametrize(
+    "fault, place", [(bias, "stem"), (bit, "second"), (swapped, "head")]
+)
 def test_in_the_file(fault, place, tmp_path, monkeypatch):
     """The converter gets a model in which one number is another."""
-    kind = "tied" if fault is swapped else "normed"
-    right = _convert.to_flatbuffer
-    prepared = {}
-    real = _convert.prepare
+    right, real = _convert.to_flatbuffer, _convert.prepare
+    made = []
 
     def kept(*arguments):
-        prepared["model"] = real(*arguments)
-        return prepared["model"]
+        made.append(real(*arguments))
+        return made[-1]
 
     def wrong(*arguments):
-        layer = prepared["model"].get_layer(place)
-        numbers = {name: getattr(layer, name, None) for name in ("scale", "offset")}
-        weights = layer.get_weights()
-        fault(layer)
-        try:
+        with planted(fault, made[-1].get_layer(place)):
             return right(*arguments)
-        finally:
-            layer.set_weights(weights)
-            vars(layer).update(numbers)
 
     monkeypatch.setattr(_convert, "prepare", kept)
     monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
-    with pytest.raises(
-        VerificationError, match="The converted file computes something"
-    ):
-        convert(network(kind), tmp_path / "m.tflite", verify=False)
+    message = f"The converted file computes something else.*'{NEXT.get(place, 'head')}'"
+    with pytest.raises(VerificationError, match=message):
+        convert(network("normed"), tmp_path / "m.tflite", verify=False)
     assert not any(tmp_path.iterdir())
 
 
-def folded_wrongly(monkeypatch, place, name, change):
-    right = _fold.to_keras
-
-    def wrong(*arguments):
-        model = right(*arguments)
-        layer = model.get_layer(place)
-        weight = next(w for w in layer.weights if f"/{name}:" in w.name)
-        value = weight.numpy()
-        change(value)
-        weight.assign(value)
-        return model
-
-    monkeypatch.setattr(_fold, "to_keras", wrong)
-
-
-FOLDED = {
-    "a bias": ("beta", lambda value: value.__setitem__(3, value[3] + 1.0)),
-    "a gain": ("gamma", lambda value: value.__setitem__(2, -value[2])),
-    "two channels": ("beta", lambda value: value.__setitem__(..., np.roll(value, 1))),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("fault", FOLDED)
-def test_in_what_is_folded(fault, place, monkeypatch):
-    folded_wrongly(monkeypatch, f"{place}_norm", *FOLDED[fault])
-    with pytest.raises(ModelError, match="Folding batch norm changed what model 'norm"):
-        nobn.fold_batch_norm(network("normed"))
-    assert nobn.fold_batch_norm(network("normed"), verify=False)
-
-
-def test_without_faults_all_pass(tmp_path):
-    for kind in ("normed", "tied"):
-        assert convert(network(kind), tmp_path / "m.tflite").verify["unexplained"] == 0
-    nobn.fold_batch_norm(network("normed"))
-
-
-def test_what_is_prepared_is_compared_before_it_is_returned(monkeypatch):
-    right = _convert.prepare
-
-    def wrong(*arguments, **options):
-        model = right(*arguments, **options)
-        bit(model.get_layer("second"))
-        return model
-
-    monkeypatch.setattr(_convert, "prepare", wrong)
-    with pytest.raises(VerificationError, match="layer 'third'"):
-        nobn.deploy.prepared(network("normed"))
-    assert nobn.deploy.prepared(network("normed"), verify=False)
-
-
-def test_what_gets_ranges_is_compared_before_it_is_returned(monkeypatch):
-    right = _fake_quantize.to_keras
-
-    def wrong(graph):
-        model = right(graph)
-        changed(model.get_layer("head"), "bias", lambda value: value.fill(7.0))
-        return model
-
-    monkeypatch.setattr(_fake_quantize, "to_keras", wrong)
-    with pytest.raises(ValueError, match="Making ranges visible changed .*'third'"):
-        nobn.deploy.fake_quantize(network("normed"), images(8))
-    assert nobn.deploy.fake_quantize(network("normed"), images(8), verify=False)
-
-
-def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
+def standardized():
     inputs = keras.Input((8, 8, 3))
     x = nobn.layers.FilterResponseNormalization(name="norm")(inputs)
     x = binary_conv(4, name="conv", pad_values=0.0)(x)
-    model = scrambled(keras.Model(inputs, _layers.GlobalMaxPool2D()(x)))
-    right = _freeze.to_keras
+    return scrambled(keras.Model(inputs, _layers.GlobalMaxPool2D()(x)))
 
-    def wrong(*arguments):
-        made = right(*arguments)
-        kernel = made.get_layer("conv").weights[0]
-        kernel.assign(-kernel)
+
+def changed_weight(model, layer, name, change):
+    weights = model.get_layer(layer).weights
+    weight = next(w for w in weights if f"/{name}:" in w.name)
+    value = weight.numpy()
+    change(value)
+    weight.assign(value)
+
+
+def far_away():
+    """A batch norm with a threshold that no sum reaches."""
+    model = keras.models.clone_model(network("normed"))
+    model.set_weights(network("normed").get_weights())
+    norm = model.get_layer("first_norm")
+    gamma, beta, mean, variance = norm.get_weights()
+    gamma[3], mean[3], beta[3], variance[3] = 1, 50, 0, 1
+    norm.set_weights([gamma, beta, mean, variance])
+    return model
+
+
+def folded(place, name, change, message="Folding batch norm changed what model 'norm"):
+    return (
+        (_fold, "to_keras"),
+        lambda model: changed_weight(model, f"{place}_norm", name, change),
+        nobn.fold_batch_norm,
+        message,
+    )
+
+
+# What makes a model, a fault in that, who returns the model, and what is said.
+RETURNED = {
+    "prepared": (
+        (_convert, "prepare"),
+        lambda model: bit(model.get_layer("second")),
+        nobn.deploy.prepared,
+        "layer 'third'",
+    ),
+    "with ranges": (
+        (_fake_quantize, "to_keras"),
+        lambda model: changed_weight(model, "head", "bias", lambda v: v.fill(7.0)),
+        partial(nobn.deploy.fake_quantize, data=images(8)),
+        "Making ranges visible changed .*'third'",
+    ),
+    "frozen": (
+        (_freeze, "to_keras"),
+        lambda model: changed_weight(model, "conv", "kernel", lambda v: v.__imul__(-1)),
+        partial(nobn.freeze_statistics, data=images(8)),
+        "Freezing statistics changed .*'conv'",
+    ),
+    "folded, a bias": folded("first", "beta", lambda v: v.__setitem__(3, v[3] + 1.0)),
+    "folded, a gain": folded("second", "gamma", lambda v: v.__setitem__(2, -v[2])),
+    "folded, two channels": folded(
+        "third", "beta", lambda v: v.__setitem__(..., np.roll(v, 1))
+    ),
+    "folded, out of reach": folded(
+        *("first", "beta", lambda v: v.__setitem__(3, 0.8 * v[3])),
+        "the threshold of layer 'second' differs",
+    ),
+}
+MODELS = {"frozen": standardized, "folded, out of reach": far_away}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_what_is_returned_is_compared_before(name, monkeypatch):
+    maker, fault, use, message = RETURNED[name]
+    model = MODELS.get(name, lambda: network("normed"))()
+    assert use(model)
+    right = getattr(*maker)
+
+    def wrong(*arguments, **options):
+        made = right(*arguments, **options)
+        fault(made)
         return made
 
-    assert nobn.freeze_statistics(model, images(8))
-    monkeypatch.setattr(_freeze, "to_keras", wrong)
-    with pytest.raises(ModelError, match="Freezing statistics changed .*'conv'"):
-        nobn.freeze_statistics(model, images(8))
-    assert nobn.freeze_statistics(model, images(8), verify=False)
+    monkeypatch.setattr(*maker, wrong)
+    with pytest.raises(ValueError, match=message):
+        use(model)
+    assert use(model, verify=False)
 
 
-@pytest.mark.parametrize("shift", [4.0, -4.0])
-def test_a_threshold_far_from_0_is_passed(shift):
+def test_a_threshold_far_from_0_is_passed():
     """Numbers of a standard deviation of 1 are never beyond it."""
+    shift = -4.0
     inputs = keras.Input((8, 8, 3))
     sign = nobn.quantizers.RSign(offset=shift)
     x = binary_conv(8, name="first", input_quantizer=sign)(inputs)
@@ -264,58 +269,34 @@ def test_a_threshold_far_from_0_is_passed(shift):
         verify_prepared(model, model, prepared, made_up(model, 3))
 
 
-def out_of_reach(place, threshold):
-    """The network with batch norms, one of which has a threshold beyond all sums."""
-    model = keras.models.clone_model(network("normed"))
-    model.set_weights(network("normed").get_weights())
-    norm = model.get_layer(f"{place}_norm")
-    gamma, beta, mean, variance = norm.get_weights()
-    gamma[3], mean[3], beta[3], variance[3] = np.sign(threshold), threshold, 0, 1
-    norm.set_weights([gamma, beta, mean, variance])
-    return model
-
-
-@pytest.mark.parametrize("threshold", [-50.0, 50.0, -80.0])
-@pytest.mark.parametrize("place", PLACES[:2])
-def test_a_threshold_deep_inside_that_no_sum_reaches(place, threshold):
-    """Of 72 signs the sum is 50 in no example, nor 40: no sign says where it is."""
-    model = as_functional(out_of_reach(place, threshold))
-    prepared = prepare(model)
-    verify_prepared(model, model, prepared, made_up(model, 3))
-    layer = prepared.get_layer(place)
-    offset = np.array(layer.offset)
-    offset[3] *= 0.8
-    layer.offset = tf.constant(offset)
-    following = {"first": "second", "second": "third"}[place]
-    message = f"the threshold of layer '{following}' differs by .* in channel 3, .* no "
-    with pytest.raises(VerificationError, match=message):
-        verify_prepared(model, model, prepared, made_up(model, 3))
-
-
-# What a threshold is behind, and how many groups of channels read it.
+# What a threshold is behind, how many groups of channels read it, and where it is.
 BEHIND = {
-    "a maximum": (lambda x: _layers.MaxPooling2D(2)(x), 1),
-    "an average": (lambda x: _layers.AveragePooling2D(2)(x), 1),
-    "a rectifier": (lambda x: _layers.ReLU()(x), 1),
+    "nothing": (lambda x: x, 1, 50),
+    "a maximum": (lambda x: _layers.MaxPooling2D(2)(x), 1, 50),
+    "an average": (lambda x: _layers.AveragePooling2D(2)(x), 1, -50),
+    "a rectifier": (lambda x: _layers.ReLU()(x), 1, 50),
     "a bounded function": (
         lambda x: _layers.Activation("tanh")(_layers.Rescaling(0.01)(x)),
-        1,
+        *(1, 0.48),
     ),
-    "groups": (lambda x: x, 2),
+    "groups": (lambda x: x, 2, -50),
 }
 
 
 @pytest.mark.parametrize("kind", BEHIND)
-def test_such_a_threshold_after_other_layers(kind):
-    """They rise, so that two forms are 0 at the same number whatever is between."""
+def test_a_threshold_that_no_sum_reaches(kind):
+    """Of 72 signs the sum is 50 in no example, nor 40: no sign says where it is.
+
+    What is between rises, so that two forms are 0 at the same number.
+    """
     keras.utils.set_random_seed(0)
-    (after, groups), start = BEHIND[kind], keras.Input((6, 6, 8))
+    (after, groups, threshold), start = BEHIND[kind], keras.Input((6, 6, 8))
     x = after(binary_conv(8, name="first")(start))
     norm = _layers.BatchNormalization(name="norm")
     x = binary_conv(4, name="second", groups=groups)(norm(x))
     model = keras.Model(start, _layers.GlobalAveragePooling2D()(x))
     mean = np.zeros(8, np.float32)
-    mean[5] = 0.48 if kind == "a bounded function" else 50
+    mean[5] = threshold
     norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
     prepared, examples = prepare(model), made_up(model, 3)
     flat = as_functional(model)
@@ -337,8 +318,9 @@ BETWEEN = {
 }
 
 
-@pytest.mark.parametrize("gain", [1.0, -0.7])
-@pytest.mark.parametrize("kind", BETWEEN)
+@pytest.mark.parametrize(
+    "kind, gain", [("a batch norm", -0.7), *((kind, 1.0) for kind in BETWEEN)]
+)
 def test_such_a_threshold_inside_a_file(kind, gain):
     """An operation that writes bits has it as a number of bits that differ."""
     keras.utils.set_random_seed(0)
@@ -371,20 +353,8 @@ def test_such_a_threshold_inside_a_file(kind, gain):
         return verify_file(prepared, wanted, changed, Runner(changed), examples, 1e-3)
 
     assert verified(0)["unexplained"] == 0
-    for away in (-1, 1, 4):
+    for away in (-1, 4):
         with pytest.raises(
             VerificationError, match="the threshold between .* channel 3, "
         ):
             verified(away)
-
-
-@pytest.mark.parametrize("threshold", [-50.0, 50.0])
-def test_such_a_threshold_in_what_is_folded(threshold, monkeypatch):
-    model = out_of_reach("first", threshold)
-    nobn.fold_batch_norm(model)
-    folded_wrongly(
-        monkeypatch, "first_norm", "beta",
-        lambda value: value.__setitem__(3, 0.8 * value[3]),
-    )  # fmt: skip
-    with pytest.raises(ModelError, match="the threshold of layer 'second' differs"):
-        nobn.fold_batch_norm(model)
