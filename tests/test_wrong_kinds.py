@@ -4,7 +4,6 @@ Every public function says in one sentence what it was given and what to pass.
 """
 
 import larq_nobn as nobn
-import keras as keras_3
 import larq as lq
 import numpy as np
 import pytest
@@ -223,6 +222,8 @@ def test_what_is_no_data_set_is_rejected(given):
 
 
 def of_keras_3():
+    import keras as keras_3  # which takes a second
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)
         return keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(2)])
@@ -245,6 +246,8 @@ def test_what_is_no_model_is_rejected(function, tmp_path):
 
 @pytest.mark.parametrize("wrapper", OPTIMIZERS)
 def test_optimizers_of_keras_3_are_named(wrapper):
+    import keras as keras_3
+
     message = (
         r"the Adam of Keras 3, but larq_nobn needs legacy Keras \(tf_keras\), as Larq "
         r"does. Pass tf_keras.optimizers.Adam\(...\), or its name"
