@@ -1,6 +1,5 @@
 """The arithmetic of the clipping, against a loop in float64 and its own invariants."""
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from larq_nobn.optimizers import adaptive_gradient_clip
 from larq_nobn.optimizers._clipping import clip_gradients
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_oracle import clip
+from optimizers.networks import clip
 
 ROLES = [((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 4, 2), (0, 1)), ((3, 3, 5, 4), (0, 1, 3)),
          ((3, 4, 5), (0, 1)), ((2, 2, 2, 3, 4), (0, 1, 2, 3)), ((6, 5), (0,)),
@@ -36,17 +35,11 @@ def test_a_gradient_below_the_smallest_divisor_is_divided_by_that():
 
 
 @pytest.mark.parametrize("shape, axes", ROLES)
-def test_every_role_against_the_loop(shape, axes):
-    gradient, weight = draw(shape, 1), draw(shape, 2, 0.1)
-    clipped = adaptive_gradient_clip(gradient, weight, axes, 0.05)
-    assert clipped.shape == shape
-    assert_allclose(clipped, clip(gradient, weight, axes, 0.05), rtol=2e-6)
-
-
-@pytest.mark.parametrize("shape, axes", ROLES)
-def test_invariants(shape, axes):
+def test_the_loop_and_invariants(shape, axes):
     gradient, weight = draw(shape, 3), draw(shape, 4)
     clipped = adaptive_gradient_clip(gradient, weight, axes, 0.02).numpy()
+    assert clipped.shape == shape
+    assert_allclose(clipped, clip(gradient, weight, axes, 0.02), rtol=2e-6)
 
     norms = np.sqrt(np.sum(np.square(clipped), axes))
     limits = 0.02 * np.maximum(np.sqrt(np.sum(np.square(weight), axes)), 1e-3)
@@ -95,7 +88,7 @@ def problems(draw_from):
     return variables, seed, scale, 10.0 ** draw_from(st.integers(-4, 1))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(problems())
 def test_the_batched_form_against_the_loop(problem):
     variables, seed, scale, clip_factor = problem
@@ -161,11 +154,11 @@ def test_enormous_finite_gradients_keep_their_direction(compiled):
     assert_array_equal(head, gradients[2])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
-    "which, name", [(0, "kernel"), (1, "bias"), (2, "head/kernel")]
+    "which, name, bad",
+    [(0, "kernel", np.nan), (1, "bias", np.inf), (2, "head/kernel", -np.inf)],
 )
-def test_what_is_not_finite_raises_and_names_the_variable(bad, which, name):
+def test_what_is_not_finite_raises_and_names_the_variable(which, name, bad):
     gradients = finite()
     gradients[which][0] = bad
     message = f"The gradient of {name} contains NaN or infinite values"
@@ -184,10 +177,3 @@ def test_without_assertions_the_affected_units_get_zero(bad):
     assert_allclose(kernel[:, 1:], unaffected, rtol=1e-6)
     assert_array_equal(bias, np.zeros(4))
     assert_array_equal(head, np.zeros((4, 3)))
-
-
-def test_the_example_of_the_docstring():
-    clipped = nobn.optimizers.adaptive_gradient_clip(
-        tf.constant([[6.0], [8.0]]), tf.constant([[3.0], [4.0]]), axes=(0,)
-    )
-    assert_allclose(clipped, [[0.03], [0.04]], rtol=1e-6)

@@ -238,7 +238,7 @@ FAULTS = (
         "agc: floor under the limit, not under the norm",
         "limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)",
         "limits = tf.maximum(clip_factor * _concatenate(weight_norms), epsilon)",
-        "tests/optimizers/test_agc_training.py",
+        "tests/optimizers/test_clipping.py",
     ),
     Fault(
         "agc: units of a transposed kernel",
@@ -250,13 +250,14 @@ FAULTS = (
         "agc: replicas clip on their own",
         "pairs = inner.aggregate_gradients(pairs)",
         "pairs = list(pairs)",
-        "tests/optimizers/test_agc_training.py",
+        "tests/optimizers/test_files.py",
+        "replicas",
     ),
     Fault(
         "agc: norms of signs instead of latent weights",
         '[getattr(v, "latent_variable", v) for v in variables],',
         "variables,",
-        "tests/optimizers/test_agc.py",
+        "tests/optimizers/test_wrappers.py",
     ),
     Fault(
         "groups: weight decay without the factor",
@@ -268,7 +269,7 @@ FAULTS = (
         "groups: quantized value for the latent one",
         '            latent = getattr(variable, "latent_variable", variable)\n',
         "            latent = variable\n",
-        "tests/optimizers/test_groups.py",
+        "tests/optimizers/test_wrappers.py",
     ),
     Fault(
         "boolean: nothing is forgotten",

@@ -1,0 +1,188 @@
+"""A training that is saved and opened again, or shared, is the same one."""
+
+from pathlib import Path
+
+import larq as lq
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import (
+    AdaptiveGradientClipping,
+    BayesianLearningRule,
+    BooleanAccumulation,
+    ParameterGroups,
+)
+from numpy.testing import assert_array_equal
+from optimizers.networks import eager, opened, train
+from replicas import assert_replicas_agree
+
+new, legacy = keras.optimizers, keras.optimizers.legacy
+schedules = keras.optimizers.schedules
+# Keras calls its older format legacy; it stays one of our formats.
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+# A reopened .keras file has lost the first part of the names under `binary/`.
+MULTIPLIERS = {"^binary/kernel:0$": 0.5, "^(bias|alpha):0$": 4.0}
+
+
+def clipping(inner):
+    return AdaptiveGradientClipping(inner, 0.02, unit_axes={"^conv/": ()})
+
+
+def groups(inner):
+    return ParameterGroups(inner, MULTIPLIERS)
+
+
+def rule(inner):
+    # Drops with the third step: only a file that knows the step goes on alike.
+    rates = schedules.PiecewiseConstantDecay([2], [5.0, 0.5])
+    return BayesianLearningRule(inner, rates, 0.01, prior=0.6)
+
+
+def scheduled(family):
+    return family.SGD(schedules.ExponentialDecay(0.1, 2, 0.5), momentum=0.9)
+
+
+def averaged():
+    return new.AdamW(0.01, use_ema=True)
+
+
+def boolean():
+    return BooleanAccumulation(schedules.CosineDecay(300.0, 20))
+
+
+def in_case(learning_rate=300.0):
+    flips = BooleanAccumulation(learning_rate)
+    return lq.optimizers.CaseOptimizer(
+        (flips.is_binary_variable, flips), default_optimizer=legacy.Adam(0.01)
+    )
+
+
+# Keras keeps the state of no legacy optimizer in .keras files. None: checkpoints only.
+OPTIMIZERS = {
+    "clipping": (lambda: clipping(averaged()), "keras"),
+    "clipping legacy": (lambda: clipping(scheduled(legacy)), "h5"),
+    "groups": (lambda: groups(averaged()), None),
+    "groups schedule": (lambda: groups(scheduled(new)), "h5"),
+    "groups of clipping": (lambda: groups(clipping(new.Adam(0.01))), "h5"),
+    "clipping of groups": (lambda: clipping(groups(new.Adam(0.01))), "keras"),
+    "rule of clipping": (lambda: rule(clipping(averaged())), "keras"),
+    "clipping of rule": (lambda: clipping(rule(new.Adam(0.01))), "h5"),
+    "rule legacy": (lambda: rule(legacy.Adam(0.01)), "h5"),
+    "boolean": (in_case, None),
+}
+
+
+def network(name, policy="float32"):
+    quantizer = "bernoulli_sign" if "rule" in name else "ste_sign"
+    if name == "boolean":
+        quantizer = lq.quantizers.NoOp(precision=1, dtype=policy)
+    return eager(OPTIMIZERS[name][0](), quantizer, policy)
+
+
+def assert_same(first, second):
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert_array_equal(one, other)
+
+
+def train_both(first, second):
+    train(first)
+    train(second)
+    assert_same(first, second)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if OPTIMIZERS[name][1]])
+def test_files_twice(name, tmp_path):
+    model = again = network(name)
+    train(model)
+    path = tmp_path / f"model.{OPTIMIZERS[name][1]}"
+    for _ in range(2):
+        again.save(path)
+        again = opened(path)
+        assert type(again.optimizer) is type(model.optimizer)
+        assert again.optimizer.get_config() == model.optimizer.get_config()
+        train_both(model, again)
+
+
+def test_a_file_of_boolean_accumulation(tmp_path):
+    keras.utils.set_random_seed(2)
+    signs = lq.quantizers.NoOp(precision=1)
+    dense = lq.layers.QuantDense(3, kernel_quantizer=signs, use_bias=False)
+    model = keras.Sequential([keras.Input((5, 5, 3)), keras.layers.Flatten(), dense])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(boolean(), loss, run_eagerly=True)
+    train(model, 2)
+    model.save(tmp_path / "model.h5")
+    again = opened(tmp_path / "model.h5")
+    assert type(again.optimizer) is BooleanAccumulation
+    assert again.optimizer.get_weights()[1].any()
+    assert_array_equal(
+        again.optimizer.get_weights()[1], model.optimizer.get_weights()[1]
+    )
+    train_both(model, again)
+
+
+def checkpoint(model):
+    return tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+
+
+# Files do not contain the loss scale, with any optimizer; checkpoints do.
+@pytest.mark.parametrize(
+    "name, policy",
+    [
+        ("clipping", "mixed_float16"),
+        ("clipping legacy", "float32"),
+        ("groups of clipping", "mixed_bfloat16"),
+        ("groups", "mixed_float16"),
+        ("rule of clipping", "mixed_float16"),
+        ("rule legacy", "float32"),
+        ("boolean", "float32"),
+    ],
+)
+def test_checkpoints(name, policy, tmp_path):
+    model, other = network(name, policy), network(name, policy)
+    train(model, 2)
+    path = checkpoint(model).write(str(tmp_path / "state"))
+    restored = checkpoint(other).read(path)
+    train_both(model, other)
+    restored.assert_consumed()
+
+
+@pytest.mark.parametrize(
+    "name, inner",
+    [("groups of clipping", new.Adam), ("clipping legacy", lambda: scheduled(legacy))],
+)
+def test_a_checkpoint_is_that_of_the_wrapped_optimizer(name, inner, tmp_path):
+    model, plain = network(name), eager(inner())
+    train(model)
+    path = checkpoint(model).write(str(tmp_path / "state"))
+    status = checkpoint(plain).read(path)
+    train(plain)
+    status.assert_consumed()
+
+
+def test_a_keras_file_contains_the_state_once(tmp_path):
+    sizes = []
+    for optimizer in (groups(clipping(new.Adam())), new.Adam()):
+        model = eager(optimizer)
+        train(model)
+        model.save(tmp_path / "model.keras")
+        sizes.append((tmp_path / "model.keras").stat().st_size)
+    assert sizes[0] - sizes[1] < 1500  # the arguments; a second state would be 6 kB
+
+
+@pytest.mark.parametrize("name", ["clipping legacy", "groups"])
+def test_a_saved_model_keeps_the_arguments_but_as_in_keras_no_state(name, tmp_path):
+    model = network(name)
+    train(model)
+    model.save(tmp_path / "model", save_format="tf")
+    again = opened(tmp_path / "model")
+    assert type(again.optimizer) is type(model.optimizer)
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    other = network(name)
+    other.set_weights(model.get_weights())
+    train_both(other, again)
+
+
+@pytest.mark.slow
+def test_replicas_clip_the_summed_gradient_and_share_draws():
+    assert_replicas_agree(Path(__file__).with_name("two_replicas.py").read_text())

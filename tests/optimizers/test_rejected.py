@@ -1,0 +1,158 @@
+"""Arguments and nestings that optimizers reject, each with a remedy."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import (
+    AdaptiveGradientClipping,
+    BayesianLearningRule,
+    BooleanAccumulation,
+    ParameterGroups,
+)
+from optimizers.networks import apply, gradients, variables
+
+new, legacy = keras.optimizers, keras.optimizers.legacy
+scaled = keras.mixed_precision.LossScaleOptimizer
+clipping, rule = AdaptiveGradientClipping, BayesianLearningRule
+ADVICE = r"Use 0 to freeze, 1 for no change"
+ARGUMENTS = [
+    (clipping, (3,), "optimizer=3 is not a Keras optimizer. Pass an optimizer"),
+    (clipping, (None,), "optimizer=None is not a Keras optimizer"),
+    (clipping, ("sgd", 0.0), r"clip_factor=0.0 is outside \(0, inf\)"),
+    (clipping, ("sgd", "a"), "clip_factor='a' is not a number"),
+    (clipping, ("sgd", 0.1, 0.0), r"epsilon=0.0 is outside \(0, inf\)"),
+    (clipping, ("sgd", 0.1, 0.1, "^a"), r"Write exclude=\('\^a',\)"),
+    (clipping, ("sgd", 0.1, 0.1, ("[",)), r"'\[' in exclude is not a reg"),
+    (clipping, ("sgd", 0.1, 0.1, (1,)), "1 in exclude is not a regular"),
+    (clipping, ("sgd", 0.1, 0.1, (), {"(": (0,)}), r"'\(' in unit_axes is"),
+    (clipping, ("sgd", 0.1, 0.1, (), {"a": 1}), r"\{'a': 1\} gives no tuple"),
+    (clipping, ("sgd", 0.1, 0.1, (), {"a": (0.5,)}), "axis in unit_axes=0.5"),
+    (ParameterGroups, (3, {}), "optimizer=3 is not a Keras optimizer. Pass an opt"),
+    (ParameterGroups, ("sgd", 4.0), "multipliers=4.0 is not a mapping .* Write one, s"),
+    (ParameterGroups, ("sgd", {"a": -1}), rf"\['a'\]=-1 is outside .* {ADVICE}"),
+    (ParameterGroups, ("sgd", {"a": np.inf}), rf"\['a'\]=inf is outside .* {ADVICE}"),
+    (
+        ParameterGroups,
+        ("sgd", {"a": "x"}),
+        rf"\['a'\]='x' is not a number; .* {ADVICE}",
+    ),
+    (ParameterGroups, ("sgd", {"[": 1.0}), r"'\[' in multipliers is not a regular"),
+    (ParameterGroups, ("sgd", {1: 1.0}), "1 in multipliers is not a regular express"),
+    (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use its namesake in"),
+    (rule, (3, 1.0, 0.1), "optimizer=3 is not a Keras optimizer. Pass an opt"),
+    (rule, ("sgd", 0, 0.1), r"learning_rate=0 is outside \(0, inf\). Try po"),
+    (rule, ("sgd", "1", 0.1), "learning_rate='1' is not a number; it must"),
+    (rule, ("sgd", 1.0, -1), r"prior_weight=-1 is outside \[0, inf\). Use 0"),
+    (rule, ("sgd", 1.0, 0.1, 1), r"prior=1 is outside \(0, 1\). Use 0.5"),
+]
+for bad in (0, -1.0, float("inf"), float("nan")):
+    said = re.escape(f"learning_rate={bad} is outside (0, inf). Use 1000, or 300 ")
+    ARGUMENTS.append((BooleanAccumulation, (bad,), said))
+for bad in ("fast", True, None):
+    said = re.escape(f"learning_rate={bad!r} is not a number; it must lie in (0, ")
+    ARGUMENTS.append((BooleanAccumulation, (bad,), said))
+
+
+@pytest.mark.parametrize("optimizer, arguments, message", ARGUMENTS)
+def test_arguments(optimizer, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer(*arguments)
+
+
+CLIPS = "already clips by an AdaptiveGradientClipping.*inner_op"
+GROUPED = "has ParameterGroups already.* into one"
+RULED = "follows a BayesianLearningRule already"
+
+
+def adam_in_groups():
+    return ParameterGroups(new.Adam(), {})
+
+
+def adam_in_rule():
+    return rule("adam", 1.0, 0.1)
+
+
+NESTINGS = [
+    (lambda: clipping(clipping(new.Adam())), CLIPS),
+    (lambda: clipping(clipping(legacy.Adam())), CLIPS),
+    (lambda: clipping(ParameterGroups(clipping("adam"), {"a": 2.0})), CLIPS),
+    (
+        lambda: clipping(scaled(new.Adam())),
+        r"Write LossScaleOptimizer\(AdaptiveGradientClipping\(...\)\)",
+    ),
+    (
+        lambda: ParameterGroups(scaled(new.Adam()), {}),
+        r"belongs around .* Write LossScaleOptimizer\(ParameterGroups\(...\)\)",
+    ),
+    (lambda: ParameterGroups(adam_in_groups(), {}), GROUPED),
+    (lambda: ParameterGroups(clipping(adam_in_groups()), {}), GROUPED),
+    (
+        lambda: rule(scaled(new.Adam()), 1.0, 0.1),
+        r"belongs around .* Write LossScaleOptimizer\(BayesianLearningRule",
+    ),
+    (lambda: rule(adam_in_rule(), 1.0, 0.1), RULED),
+    (lambda: rule(clipping(adam_in_rule()), 1.0, 0.1), RULED),
+    (
+        lambda: ParameterGroups(adam_in_rule(), {}),
+        r"Write BayesianLearningRule\(ParameterG",
+    ),
+    (
+        lambda: ParameterGroups(clipping(adam_in_rule()), {}),
+        r"Write BayesianLearningRule\(ParameterG",
+    ),
+]
+
+
+@pytest.mark.parametrize("make, message", NESTINGS)
+def test_nestings(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_a_pattern_that_matches_nothing_is_named_with_some_variables():
+    groups = ParameterGroups("adam", {"^head/": 2.0, "^shift:0$": 4.0})
+    message = (
+        r"The pattern '\^shift:0\$' in multipliers matches none of the 3 variables, "
+        "such as conv/kernel:0, conv/gain:0, head/kernel:0. Correct the pattern"
+    )
+    with pytest.raises(ValueError, match=message):
+        groups.build(variables())
+    with pytest.raises(ValueError, match=message):
+        apply(groups, gradients(), variables())
+
+
+def test_a_network_without_random_kernels():
+    message = "None of the 3 variables, such as conv/kernel:0.* is the kernel of a Bern"
+    with pytest.raises(ValueError, match=message):
+        apply(adam_in_rule(), gradients(), variables())
+
+
+class Elsewhere(new.Optimizer):
+    """Updates its variables, but not in `update_step`."""
+
+    def __init__(self):
+        super().__init__("elsewhere")
+
+    def build(self, var_list):
+        self._build_index_dict(var_list)
+
+    def apply_gradients(self, grads_and_vars, **_):
+        for gradient, variable in grads_and_vars:
+            variable.assign_sub(gradient)
+
+
+def test_an_optimizer_whose_updates_are_out_of_reach():
+    message = "Elsewhere updates variables without calling update_step.*wrap it before"
+    with pytest.raises(TypeError, match=message):
+        apply(ParameterGroups(Elsewhere(), {"^head/": 2}), gradients(), variables())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite(bad):
+    weight = tf.Variable([1.0, -1.0], name="kernel")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of kernel:0 is not fin"):
+        apply(BooleanAccumulation(), [[bad, 0.0]], [weight])
+    np.testing.assert_array_equal(weight, [1, -1])

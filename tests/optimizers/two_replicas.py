@@ -1,0 +1,126 @@
+"""Wrapped optimizers in two replicas, against one; `tests/replicas.py` runs it."""
+
+# `strategy` and `tf` are there when this runs.
+# ruff: noqa: F821
+
+import larq_nobn  # noqa: F401
+import numpy as np
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
+from larq_nobn.training._callbacks import Reseeding
+from optimizers import networks
+from optimizers.networks import IMAGES, LABELS, apply, build, clip, gradients, variables
+from optimizers.test_files import clipping, rule
+from optimizers.test_groups import MULTIPLIERS
+
+new, legacy = keras.optimizers, keras.optimizers.legacy
+scaler = keras.mixed_precision.LossScaleOptimizer
+
+
+def scaled(optimizer):
+    optimizer = scaler(optimizer, dynamic=False, initial_scale=1.0)
+    optimizer.get_scaled_loss(tf.constant(1.0))
+    optimizer.get_unscaled_gradients([])
+    return optimizer
+
+
+def prepared(optimizer, weights):
+    """With its state there, the step is traced once and not twice."""
+    if isinstance(optimizer, new.Optimizer):
+        optimizer.build(weights)
+    else:
+        optimizer._create_all_weights(weights)
+    return optimizer
+
+
+# Clipping: by hand, of sums that are taken by the wrapper or by the caller.
+start = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+parts = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")
+parts[1] -= 0.9 * parts[0]  # the clipped sum is far from the sum of the clipped
+parts[..., 2] *= 1e-3  # within its limit, where a sum that is taken twice shows
+expected = start - clip(parts.sum(0), start, (0,), 0.01)
+clipped = []
+for family, is_scaled, skip in [
+    (new, False, False),
+    (new, True, True),
+    (legacy, True, False),
+    (legacy, False, True),
+]:
+    with strategy.scope():
+        weight = tf.Variable(start, name="kernel")
+        optimizer = AdaptiveGradientClipping(family.SGD(1.0))
+        optimizer = scaled(optimizer) if is_scaled else optimizer
+    clipped.append((skip, prepared(optimizer, [weight]), weight))
+
+# Groups: as one replica steps by the summed gradients.
+of_replicas = [gradients(seed) for seed in range(2)]
+
+
+def adam():
+    return new.AdamW(0.1, weight_decay=0.2, use_ema=True)
+
+
+grouped = []
+for make in (
+    lambda: ParameterGroups(adam(), MULTIPLIERS),
+    lambda: scaled(ParameterGroups(clipping(adam()), MULTIPLIERS)),
+    lambda: clipping(ParameterGroups(adam(), MULTIPLIERS)),
+):
+    alone, optimizer = variables(), make()
+    for _ in range(2):
+        apply(optimizer, [a + b for a, b in zip(*of_replicas, strict=True)], alone)
+    with strategy.scope():
+        weights = variables()
+        grouped.append((alone, prepared(make(), weights), weights))
+
+
+@tf.function(autograph=False)
+def step():
+    context = tf.distribute.get_replica_context()
+    replica = context.replica_id_in_sync_group
+    gradient = tf.gather(parts, replica)
+    total = context.all_reduce("sum", gradient)
+    for skip, optimizer, weight in clipped:
+        optimizer.apply_gradients(
+            [(total if skip else gradient, weight)],
+            experimental_aggregate_gradients=not skip,
+        )
+    pairs = zip(*of_replicas, strict=True)
+    raw = [tf.gather(np.stack(pair), replica) for pair in pairs]
+    for _, optimizer, weights in grouped:
+        apply(optimizer, raw, weights)
+
+
+def copies(weight):
+    return strategy.experimental_local_results(weight)
+
+
+strategy.run(step)
+for row, (*_, weight) in enumerate(clipped):
+    for copy in copies(weight):
+        np.testing.assert_allclose(copy, expected, 1e-5, 1e-6, err_msg=f"clipped {row}")
+strategy.run(step)
+for row, (alone, _, weights) in enumerate(grouped):
+    for weight, value in zip(weights, networks.numpy(alone), strict=True):
+        for copy in copies(weight):
+            np.testing.assert_allclose(copy, value, 1e-5, 1e-5, err_msg=f"groups {row}")
+
+
+# A training of random kernels, whose draws the replicas share.
+def network(**how):
+    optimizer = scaler(clipping(rule(new.Adam(0.01))), initial_scale=1024.0)
+    return build(optimizer, "bernoulli_sign", **how)
+
+
+one = network(run_eagerly=True)
+before = one.get_weights()
+with strategy.scope():
+    both = network()
+for model in (one, both):
+    # Both halves of a batch meet the weights of one draw.
+    model.fit(IMAGES, LABELS, 8, 3, verbose=0, shuffle=False, callbacks=[Reseeding(3)])
+assert all((a != b).any() for a, b in zip(before, one.get_weights(), strict=True))
+for a, b in zip(one.get_weights(), both.get_weights(), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+first, second = copies(both.get_layer("binary").kernel.latent_variable)
+np.testing.assert_array_equal(first, second)
