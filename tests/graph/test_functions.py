@@ -35,10 +35,6 @@ def backwards(x):
     return tf.stack([second, first - second], axis=1)
 
 
-def twice(x):
-    return x + x
-
-
 def numbers(x):
     return FACTORS - x * FACTORS
 
@@ -50,7 +46,6 @@ OPERATORS = {
     last_half: lambda x: x[:, 2:, ::2],
     products: lambda x: x @ np.maximum(x, 0).transpose(0, 2, 1),
     backwards: lambda x: np.stack([x[:, 2:], x[:, :2] - x[:, 2:]], axis=1),
-    twice: lambda x: 2 * x,
     numbers: lambda x: FACTORS - x * FACTORS,
 }
 
@@ -106,8 +101,6 @@ LAMBDAS = {
         lambda: layers.Lambda(remote, arguments={"by": 4.0}),
         lambda x: x + 4,
     ),
-    "function of TensorFlow": (lambda: layers.Lambda(tf.abs), np.abs),
-    "object": (lambda: layers.Lambda(Scale(5).__call__), lambda x: 5 - x),
 }
 
 

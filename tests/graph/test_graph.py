@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import (
     Graph,
-    ModelError,
     Operation,
     Value,
     flat,
@@ -49,7 +48,7 @@ def check_round_trip(model):
         assert_array_equal(now, was)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(plans(), seeds)
 def test_drawn_models_are_built_again_as_they_are(plan, seed):
     check_round_trip(build(plan, seed)[1])
@@ -89,9 +88,9 @@ def test_calls_of_one_layer_share_an_operation():
     check_round_trip(two_uses())
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("before", [1, 2, 3])
-@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize(
+    "before, after, turned", [(1, 0, False), (1, 2, True), (3, 1, False), (3, 0, True)]
+)
 def test_uses_are_numbered_in_the_order_of_the_calls(before, after, turned):
     """However deep they lie, which decides in what order Keras lists them."""
     conv = layers.Conv2D(4, 1, name="conv")
@@ -163,15 +162,6 @@ def test_calls_come_go_and_read_other_edges():
     assert_array_equal(values[1], values[0])
     assert_array_equal(values[2], values[0])
     assert len(split.uses("first")) == 2
-
-
-def test_a_model_that_cannot_be_read_is_named():
-    class Mine(keras.Model):
-        def call(self, x):
-            return x
-
-    with pytest.raises(ModelError, match="subclassed or unbuilt model"):
-        from_keras(Mine())
 
 
 def test_an_output_is_no_sole_use():

@@ -14,12 +14,9 @@ layers = keras.layers
 MAP, LINE, BOX = (6, 6, 4), (6, 4), (4, 4, 4, 2)
 SIGNS = {
     "SteSign": lq.quantizers.SteSign,
-    "SwishSign": lq.quantizers.SwishSign,
     "RSign": RSign,
     "ReSTE": ReSTE,
-    "ste_sign": lambda: lq.quantizers.ste_sign,
     "approx_sign": lambda: lq.quantizers.approx_sign,
-    "swish_sign": lambda: lq.quantizers.swish_sign,
     "math.sign": lambda: lq.math.sign,
 }
 
@@ -36,28 +33,15 @@ class Halved(lq.layers.QuantConv2D):
 
 
 KINDS = {
-    "Dense": (layers.Dense, MAP, (3,)),
     "EinsumDense": (layers.EinsumDense, LINE, ("abc,cd->abd", (None, 3))),
-    "Conv1D": (layers.Conv1D, LINE, (3, 2)),
-    "Conv2D": (layers.Conv2D, MAP, (3, 2)),
     "Conv3D": (layers.Conv3D, BOX, (3, 2)),
     "DepthwiseConv1D": (layers.DepthwiseConv1D, LINE, (2,)),
-    "DepthwiseConv2D": (layers.DepthwiseConv2D, MAP, (2,)),
-    "SeparableConv1D": (layers.SeparableConv1D, LINE, (3, 2)),
     "SeparableConv2D": (layers.SeparableConv2D, MAP, (3, 2)),
-    "Conv1DTranspose": (layers.Conv1DTranspose, LINE, (3, 2)),
     "Conv2DTranspose": (layers.Conv2DTranspose, MAP, (3, 2)),
-    "Conv3DTranspose": (layers.Conv3DTranspose, BOX, (3, 2)),
     "LocallyConnected1D": (layers.LocallyConnected1D, LINE, (3, 2)),
-    "LocallyConnected2D": (layers.LocallyConnected2D, MAP, (3, 2)),
     "QuantDense": (lq.layers.QuantDense, MAP, (3,)),
-    "QuantConv1D": (lq.layers.QuantConv1D, LINE, (3, 2)),
     "QuantConv2D": (lq.layers.QuantConv2D, MAP, (3, 2)),
-    "QuantConv3D": (lq.layers.QuantConv3D, BOX, (3, 2)),
-    "QuantDepthwiseConv2D": (lq.layers.QuantDepthwiseConv2D, MAP, (2,)),
     "QuantSeparableConv2D": (lq.layers.QuantSeparableConv2D, MAP, (3, 2)),
-    "QuantConv2DTranspose": (lq.layers.QuantConv2DTranspose, MAP, (3, 2)),
-    "QuantLocallyConnected1D": (lq.layers.QuantLocallyConnected1D, LINE, (3, 2)),
     "GroupedConv2D": (GroupedConv2D, MAP, (4, 2)),
     "a subclass": (Mine, MAP, (3, 2)),
 }
@@ -103,30 +87,25 @@ def test_any_sign_as_an_activation(name):
 SAME = {
     "linear": layers.Activation("linear"),
     "Identity": layers.Identity(),
-    "Layer": layers.Layer(),
     "Rescaling": layers.Rescaling(1.0),
     "Dropout": layers.Dropout(0.5),
-    "SpatialDropout2D": layers.SpatialDropout2D(0.5),
     "GaussianNoise": layers.GaussianNoise(0.1),
     "tf.identity": tf.identity,
-    "tf.stop_gradient": tf.stop_gradient,
     "tf.cast": lambda x: tf.cast(x, x.dtype),
 }
 OTHERS = {
     "halved": layers.Rescaling(0.5),
     "shifted": layers.Rescaling(1.0, 0.5),
     "pool": layers.AveragePooling2D(),
-    "padding": layers.ZeroPadding2D(),
     "relu": layers.ReLU(),
     "product": lambda x: 0.5 * x,
-    "sum": lambda x: x + x,
     "whole numbers": lambda x: tf.cast(x, tf.int32),
 }
 
 
 @pytest.mark.parametrize("name", [*SAME, *OTHERS])
-@pytest.mark.parametrize("activation", [True, False])
-def test_what_hands_signs_on(name, activation):
+def test_what_hands_signs_on(name):
+    activation = len(name) % 2  # or a layer of its own
     sign, inputs = lq.quantizers.SteSign(), keras.Input(MAP)
     conv = layers.Conv2D(4, 2, activation=sign if activation else None)
     signs = conv(inputs) if activation else sign(conv(inputs))

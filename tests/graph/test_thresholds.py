@@ -79,20 +79,8 @@ def test_in_steps_it_lies_between_two_values(gain, count, aside, step):
         assert off - np.floor(off) == 0.5
 
 
-@pytest.mark.parametrize("off", [2.0**-30, -(2.0**-30), 0.0])
-@pytest.mark.parametrize("gain", [1.0, -1.0, 0.7, -0.7])
-def test_numbers_in_float64_are_told_from_whole_ones(gain, off):
-    steps = Steps(np.ones(1), 100.0)
-    offset = -gain * (3 + off)
-    wide = threshold_of_affine(gain, offset, steps, np.float64)
-    narrow = threshold_of_affine(gain, offset, steps)
-    assert found(narrow, 3.0, narrow.value[0]) == 1
-    right = 1 if gain * -off >= 0 else -1
-    assert found(wide, 3.0, wide.value[0]) == right
-
-
-@pytest.mark.parametrize("gain", [0.7, -0.7, 0.3, -1.7, 1e-3, -1e-3])
-@pytest.mark.parametrize("mean", [0.0, 3.0, -5.0, 0.1])
+@pytest.mark.parametrize("gain", [0.7, -0.3, -1e-3])
+@pytest.mark.parametrize("mean", [0.0, -5.0, 0.1])
 def test_a_tie_in_a_batch_norm_is_a_tie(gain, mean):
     # As batch norms are turned into a gain and an offset, in float64.
     gain = np.float64(F32(gain)) / np.sqrt(np.float64(F32(1.3)) + 1e-3)

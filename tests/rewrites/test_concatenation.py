@@ -3,7 +3,7 @@
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.prepare.affine_nets import operations
+from deploy.prepare.preparing import operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras
@@ -51,7 +51,7 @@ def joined(parts, scales, pool=False, seed=0, last=layers.ReLU):
     return randomized(model, scales, seed=seed)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     st.lists(st.sampled_from(PARTS), min_size=2, max_size=3),
     st.sampled_from(sorted(SCALES)),

@@ -30,7 +30,7 @@ RULES = [
     rewrites.affine_through_pool,
     rewrites.merge_affines,
 ]
-drawn = settings(max_examples=10)
+drawn = settings(max_examples=6)
 networks = st.fixed_dictionaries(
     {
         "before": st.sampled_from(sorted(BEFORE)),
@@ -61,8 +61,7 @@ def test_every_rule_keeps_every_edge(drawn):
     assert [call.label for call in graph.calls] == labels
 
 
-@pytest.mark.parametrize("scales", SCALES)
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("scales, shared", [("mixed", False), ("one 0", True)])
 def test_a_batch_norm_is_affine(scales, shared):
     graph = from_keras(network("rectified", ["norm"], scales, shared))
     [first, *_] = edits(graph, batch_norm_to_affine)
@@ -77,7 +76,7 @@ FITS = {
     "affine_after_activation": ("binary, rectified", ["relu"], "one 0", "became gain"),
     "affine_into_kernel_after": ("rectified", ["valid"], "one 0", "folded into 'conv"),
     "affine_into_layers_after": ("relu", ["flat", "sign"], "mixed", "folded into 'den"),
-    "affine_into_sign": ("relu", ["dropout"], "mixed", "became the shift of the sign"),
+    "affine_into_sign": ("relu", ["noise"], "negative", "became the shift of the sign"),
     "affine_through_pool": ("relu", ["pool"], "positive", ""),
     "affine_stays": ("relu", ["relu"], "mixed", "became a per-channel affine layer"),
     "merge_affines": ("relu", ["norm"], "one 0", ""),
@@ -116,8 +115,10 @@ def test_where_a_rule_rejects(case):
     assert isinstance(outcome, Refusal) and outcome.reason
 
 
-@pytest.mark.parametrize("scales", ["positive", "negative", "mixed"])
-@pytest.mark.parametrize("after", ["sign", "sign inside", "shifted", "dropout"])
+@pytest.mark.parametrize(
+    "after, scales",
+    [("sign", "mixed"), ("sign inside", "negative"), ("shifted", "mixed")],
+)
 def test_ties_go_to_the_same_side(after, scales):
     """Sums of signs that meet their thresholds exactly, many times."""
     model = network("binary", [after], scales, whole=True)
@@ -141,13 +142,6 @@ def test_a_scale_alone_passes_what_keeps_0(after, scales):
     if isinstance(outcome, Edit):
         assert outcome.words.startswith("folded into 'conv")
         check_edges(graph, outcome.graph)
-
-
-def test_a_sign_is_turned_through_what_does_nothing_at_inference():
-    graph = graph_of(network("relu", ["noise"], "negative"))
-    outcome = rewrites.affine_into_sign(graph, affine_in(graph))
-    assert isinstance(outcome, Edit)
-    check_edges(graph, outcome.graph)
 
 
 def test_a_wrong_edit_is_found():

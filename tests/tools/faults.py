@@ -412,7 +412,7 @@ FAULTS = (
         "graph: axis of ghost batch norm",
         'config["axis"] = [axis - 1 for axis in layer.axis]',
         'config["axis"] = list(layer.axis)',
-        "tests/graph/test_rebuild.py tests/surgery",
+        "tests/graph/test_flat.py tests/surgery",
     ),
     Fault(
         "masks: layers of the user's do not read any",
@@ -694,7 +694,7 @@ FAULTS = (
         "prepare: offset of merged gains",
         "bias * k + b,",
         "bias + b,",
-        "tests/deploy/prepare/test_affine_gains.py",
+        "tests/deploy/prepare/test_affine.py",
     ),
     Fault(
         "prepare: a bias by the factor of the input",

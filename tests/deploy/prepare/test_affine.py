@@ -1,95 +1,91 @@
-"""Layers that are a gain and an offset at inference, and how they look prepared."""
+"""Scales and biases: what is read as one, and which layers take them over."""
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
-from deploy.nets import chain, images, scrambled
-from deploy.prepare.factor_nets import as_written
+from deploy.nets import binary_conv, chain, images, scrambled
+from deploy.prepare.preparing import (
+    BOTH_SIGNS,
+    POSITIVE,
+    SHAPE,
+    SOME_ZERO,
+    affine,
+    affines,
+    as_written,
+    equal,
+    file_of,
+    made,
+    names,
+    prepared,
+    row,
+    scaled_conv,
+)
 from larq_nobn._keras import keras
-from larq_nobn.layers._inference import PlainAffine
-from numpy.testing import assert_allclose
+from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.lite import Runner
+from larq_nobn.deploy.prepare._affine import scale_into_layers_after
+from larq_nobn.deploy.prepare._prepare import at_inference, prepare
+from larq_nobn.deploy.prepare._reading import spell_affine
+from larq_nobn.deploy.verify._verify import prepared_signs
+from larq_nobn.graph import compare, record, to_keras
+from larq_nobn.layers._inference import PlainAffine, ShiftedReLU, ShiftedSign
+from larq_nobn.quantizers import RSign, SigmoidSign
+from larq_nobn.rewrites import everywhere, once
+from numpy.testing import assert_allclose, assert_array_equal
 
-_layers, _nobn = keras.layers, nobn.layers
-AFFINE = {
-    "batch norm": lambda: _layers.BatchNormalization(name="x"),
-    "no gamma": lambda: _layers.BatchNormalization(scale=False, name="x"),
-    "no beta": lambda: _layers.BatchNormalization(center=False, name="x"),
-    "epsilon": lambda: _layers.BatchNormalization(epsilon=0.5, name="x"),
-    "frozen": lambda: _layers.BatchNormalization(trainable=False, name="x"),
-    "independent component": lambda: _nobn.IndependentComponent(0.5, name="x"),
-    "kalman": lambda: _FirstOf(_nobn.BatchKalmanNormalization(name="x")),
-    "affine": lambda: _nobn.ChannelAffine(name="x"),
-    "skip init": lambda: _nobn.SkipInit(name="x"),
-    "rescaling": lambda: _layers.Rescaling(0.5, -1.0, name="x"),
-    "rescaling of channels": lambda: _layers.Rescaling([0.5] * 32, name="x"),
-}
+layers = keras.layers
+tanh = layers.Activation("tanh")
 
 
-class _FirstOf:
-    """The features that a Kalman normalization makes, without its state."""
-
-    def __init__(self, layer):
-        self.layer = layer
-
-    def __call__(self, x):
-        return self.layer(x)[0]
+# --- What is read as a scale and a bias.
 
 
-def by_rules(model):
-    prepared = as_written(model)
-    x = images(shape=model.input_shape[1:])
-    expected = model(x, training=False)
-    assert_allclose(prepared(x), expected, rtol=1e-5, atol=1e-5)
-    return prepared.get_layer("x")
-
-
-@pytest.mark.parametrize("name", AFFINE)
-def test_these_become_a_gain_and_an_offset(name):
-    assert type(by_rules(chain(AFFINE[name]()))) is PlainAffine
-
-
-@pytest.mark.parametrize("name", ["batch norm", "affine"])
-def test_these_do_so_after_dense_layers_too(name):
-    model = chain(_layers.Dense(8), AFFINE[name](), stem=False, shape=(5,))
-    assert type(by_rules(model)) is PlainAffine
-
-
-class Doubled(_layers.BatchNormalization):
+class Doubled(layers.BatchNormalization):
     def call(self, inputs, training=None):
         return 2 * super().call(inputs, training)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        _layers.BatchNormalization(axis=1, name="x"),
-        _layers.Rescaling(np.ones((8, 8, 32)), 1.0, name="x"),
-        Doubled(name="x"),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_other_layers_stay_what_they_are(layer):
-    assert type(by_rules(chain(layer))) is type(layer)
+READ = {
+    "batch norm": (layers.BatchNormalization(), PlainAffine),
+    "no gamma": (layers.BatchNormalization(scale=False), PlainAffine),
+    "no beta": (layers.BatchNormalization(center=False), PlainAffine),
+    "frozen": (layers.BatchNormalization(trainable=False), PlainAffine),
+    "independent component": (nobn.layers.IndependentComponent(0.5), PlainAffine),
+    "affine": (nobn.layers.ChannelAffine(), PlainAffine),
+    "skip init": (nobn.layers.SkipInit(), PlainAffine),
+    "rescaling": (layers.Rescaling(0.5, -1.0), PlainAffine),
+    "rescaling of channels": (layers.Rescaling([0.5] * 32), PlainAffine),
+    "batch norm of rows": (layers.BatchNormalization(axis=1), None),
+    "rescaling of places": (layers.Rescaling(np.ones((8, 8, 32)), 1.0), None),
+    "a user's": (Doubled(), None),
+}
 
 
-def test_statistics_of_the_batch_stay():
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_as_an_affine_operation(name):
+    layer, kind = READ[name]
+    model = chain(layer)
+    new = equal(as_written(model), model).get_layer(layer.name)
+    assert type(new) is (kind or type(layer))
+
+
+def test_so_it_is_after_dense_layers_but_not_in_training_nor_of_whole_numbers():
+    norm = layers.BatchNormalization(name="x")
+    model = chain(layers.Dense(8), norm, stem=False, shape=(5,))
+    assert type(as_written(model).get_layer("x")) is PlainAffine
     inputs = keras.Input((8, 8, 3))
-    norm = _layers.BatchNormalization(name="x")
+    norm = layers.BatchNormalization(name="x")
     model = scrambled(keras.Model(inputs, norm(inputs, training=True)))
-    new = as_written(model).get_layer("x")
-    assert type(new) is _layers.BatchNormalization
-
-
-def test_a_rescaling_of_whole_numbers_stays():
+    assert type(as_written(model).get_layer("x")) is type(norm)
     inputs = keras.Input((8, 8, 3), dtype="uint8")
-    model = keras.Model(inputs, _layers.Rescaling(1 / 255, name="x")(inputs))
-    new = as_written(model).get_layer("x")
-    assert type(new) is _layers.Rescaling
+    model = keras.Model(inputs, layers.Rescaling(1 / 255, name="x")(inputs))
+    assert type(as_written(model).get_layer("x")) is layers.Rescaling
 
 
 def test_gains_are_those_of_float64():
     """In float32, epsilon would be lost beside the variance."""
-    norm = _layers.BatchNormalization(name="x", epsilon=1e-3)
+    norm = layers.BatchNormalization(name="x", epsilon=1e-3)
     model = chain(norm, scramble=False)
     gamma, beta, mean, variance = np.random.default_rng(3).uniform(1, 9, (4, 32))
     norm.set_weights([gamma, beta, mean, variance])
@@ -105,3 +101,313 @@ def test_numbers_that_do_nothing_are_left_out():
     assert layer.gain is None and layer.offset is None
     x = images(shape=(3,))
     assert_allclose(layer(x), x, rtol=0)
+
+
+# Rows of layers, of which none keeps a gain.
+VANISHES = [
+    # Into what stands before.
+    "binary both second third",
+    "scaled maximum positive",
+    "scaled average both",
+    "scaled global-average both",
+    "scaled maximum global-maximum positive",
+    # Into kernels after them.
+    "tanh positive conv-same tanh",
+    "tanh positive depthwise tanh",
+    "tanh positive quantized tanh",
+    "tanh positive transposed",
+    "tanh positive relu flatten dense",
+    "tanh positive relu-function conv",
+    "tanh positive leaky conv",
+    "tanh positive prelu conv",
+    "tanh positive maximum conv",
+    "tanh positive padding conv",
+    "tanh positive relu third relu dense",
+    # Before signs.
+    "tanh positive binary",
+    "tanh positive dropout rsign",
+    "tanh positive maximum rsign",
+    "tanh positive maximum average binary",
+    "tanh positive cropping binary",
+    "average-valid positive flatten binary-dense",
+    "average-valid positive one-place binary-dense",
+]
+# Rows that keep one.
+STAYS = [
+    "scaled maximum both",
+    "scaled global-maximum both",
+    "tanh both relu dense",
+    "tanh both conv-same",
+    "tanh both transposed",
+    "tanh both maximum second",
+    "tanh positive relu6 dense",
+    "tanh positive conv-ones",
+    "tanh positive average-valid depthwise-ones",
+    # Before signs, with ones at the border, a maximum, or without a kernel to turn.
+    "tanh both binary",
+    "tanh both maximum binary-1x1",
+    "tanh both real-of-signs",
+    "tanh zero binary-1x1",
+    "tanh tiny binary-1x1",
+    "tanh positive tanh",
+    "tanh positive real-of-levels",
+    "tanh positive",
+]
+
+
+@pytest.mark.parametrize("words", VANISHES)
+def test_gains_that_vanish(words):
+    assert affines(row(words)) == []
+
+
+@pytest.mark.parametrize("words", STAYS)
+def test_gains_that_stay(words):
+    assert "affine" in affines(row(words))
+
+
+@pytest.mark.parametrize(
+    "sign", ["approx_sign", "swish_sign", SigmoidSign(), RSign(2.0)]
+)
+def test_any_sign_forgets_them(sign):
+    conv = binary_conv(input_quantizer=sign, name="conv")
+    new = prepared(row("tanh positive", conv))
+    assert "affine" not in names(new)
+    assert type(new.get_layer("conv").input_quantizer) is ShiftedSign
+
+
+def test_of_two_in_a_row_the_name_is_that_of_the_second():
+    assert affines(row("tanh both dropout third tanh")) == ["third"]
+
+
+def test_shared_layers_keep_their_weights():
+    for before, shared in (
+        ("", binary_conv(name="conv")),
+        ("tanh", layers.Conv2D(32, 1)),
+        ("tanh", binary_conv(size=1)),
+    ):
+        rows = ["positive", shared] if before else [shared, "positive"]
+        assert affines(row(before, *rows, "relu", shared)) == ["affine"]
+    norm = affine(POSITIVE)
+    assert affines(row("binary", norm, "relu", norm)) == ["affine"]
+
+
+# --- Into the layer before.
+
+
+@pytest.mark.parametrize("conv", [binary_conv, scaled_conv])
+@pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS, SOME_ZERO])
+def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
+    model = row(conv(name="conv"), affine(gain))
+    new = prepared(model)
+    assert "affine" not in names(new)
+    conv = new.get_layer("conv")
+    assert_array_equal(np.abs(conv.kernel), 1)
+    assert conv.scale.shape == conv.offset.shape == (32,)
+    assert np.all(conv.scale.numpy() >= 0)
+    given = model.get_layer("conv")
+    if given.kernel_quantizer is not None and not given.use_bias:
+        # Negative gains turn the kernel.
+        signs = np.where(given.kernel < 0, -1, 1) * np.where(gain < 0, -1, 1)
+        assert_array_equal(np.where(gain == 0, 1, conv.kernel * signs), 1)
+        assert_allclose(conv.scale, np.abs(gain), rtol=1e-6)
+
+
+# Whether it stands right after a layer, where the converter merges it. After others it
+# would be work on the larger map.
+BEFORE_POOLS = {
+    **dict.fromkeys(("conv-32", "depthwise-same", "binary-relu"), True),
+    **dict.fromkeys(("binary-tanh", "zero-padded-relu", "relu"), False),
+}
+
+
+@pytest.mark.parametrize("word", BEFORE_POOLS)
+def test_on_which_side_of_a_pool_it_stands(word):
+    new = prepared(row(word, layers.MaxPooling2D(name="pool"), "positive"))
+    (node,) = new.get_layer("pool").inbound_nodes
+    assert (node.inbound_layers.name == "affine") == BEFORE_POOLS[word]
+
+
+def test_what_something_else_reads_too_stays_as_it_is():
+    def build(pool):
+        inputs = keras.Input(SHAPE)
+        x = binary_conv()(inputs)
+        y = layers.MaxPooling2D()(x) if pool else x
+        return keras.Model(inputs, layers.Add()([affine(POSITIVE)(y), tanh(y)]))
+
+    assert affines(build(pool=False)) == affines(build(pool=True)) == ["affine"]
+    inputs = keras.Input(SHAPE)
+    x = binary_conv(name="conv")(inputs)
+    model = keras.Model(inputs, [x, affine(POSITIVE)(x)])
+    assert prepare(model).get_layer("conv").scale is None
+
+
+# --- Into layers after.
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky", "padding"])
+def test_these_keep_the_offset_before_them(name):
+    graph = at_inference(row("tanh positive", name, "binary"))
+    graph = once(everywhere(graph, scale_into_layers_after), (spell_affine,))
+    new = to_keras(graph).get_layer("affine")
+    assert new.gain is None
+    assert new.offset is not None
+
+
+@pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS], ids=["positive", "both"])
+def test_after_a_pool_another_gain_takes_it_whole(gain):
+    left = names(prepared(row("tanh", affine(gain), "average-valid second tanh")))
+    assert "affine" not in left and "second" in left
+
+
+def test_signs_and_kernels_may_read_the_same():
+    def build(gain):
+        inputs = keras.Input(SHAPE)
+        x = affine(gain)(tanh(inputs))
+        first, second = binary_conv(8, 1)(x), layers.Conv2D(8, 1)(x)
+        return keras.Model(inputs, layers.Add()([first, second]))
+
+    assert affines(build(POSITIVE)) == []
+    assert affines(build(BOTH_SIGNS)) == []
+
+
+@pytest.mark.convert
+def test_kernels_that_meet_all_of_a_map_take_any_gain_and_bias():
+    """Of one file, each after an input of its own."""
+    kinds = ("conv", "dense", "groups", "depthwise", "average-valid conv-32")
+    inputs, ends = [keras.Input(SHAPE) for _ in kinds], []
+    for x, kind in zip(inputs, kinds, strict=True):
+        norm = affine(BOTH_SIGNS, f"affine{len(ends)}")
+        for layer in made("tanh", norm, kind, "tanh"):
+            x = layer(x)
+        ends.append(x)
+    model = keras.Model(inputs, ends)
+    x = [images(4, SHAPE) for _ in kinds]
+    new = prepared(model, x)
+    assert not [name for name in names(new) if "affine" in name]
+    content = file_of(new)
+    equal(lambda x: Runner(content).outputs(x), model, x, 1e-4)
+    assert not {"ADD", "SUB", "MUL"} & set(audit_bytes(content, "net").ops)
+
+
+# --- Before ReLUs that are operations in any case.
+
+
+def stacked(relu, read_twice=False):
+    """A ReLU of a concatenation, or of a sum that a binary convolution reads too."""
+    inputs = keras.Input(SHAPE)
+    x = tanh(inputs)
+    join = layers.Add() if read_twice else layers.Concatenate()
+    x = join([x, binary_conv()(x)])
+    y = layers.Conv2D(8, 1)(relu(x))
+    if read_twice:
+        y = layers.Add()([y, binary_conv(8, 1)(x)])
+    return keras.Model(inputs, y)
+
+
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_a_relu_of_a_map_that_is_not_its_own_takes_shifts(read_twice):
+    kinds = layers.ReLU(name="relu"), layers.Activation("relu", name="relu")
+    model = prepared(stacked(kinds[read_twice], read_twice))
+    assert type(model.get_layer("relu")) is ShiftedReLU
+
+
+OTHERS = ({"max_value": 6}, {"max_value": 1e9}, {"negative_slope": 0.5})
+
+
+@pytest.mark.parametrize("options", [*OTHERS, {"threshold": 0.5}], ids=str)
+def test_other_relus_do_not(options):
+    model = prepared(stacked(layers.ReLU(name="relu", **options)))
+    assert type(model.get_layer("relu")) is layers.ReLU
+
+
+def test_one_that_its_convolution_takes_in_does_not():
+    for before in ("binary", "conv"):
+        new = prepared(row(before, layers.ReLU(name="relu"), "conv"))
+        assert type(new.get_layer("relu")) is layers.ReLU
+    new = prepared(row("tanh positive", layers.ReLU(name="relu"), "conv"))
+    assert "affine" not in names(new)
+    assert new.get_layer("relu").shift is not None
+
+
+# --- Before signs.
+
+
+@pytest.mark.parametrize(
+    "sign, gain",
+    [
+        (lambda: lq.quantizers.ApproxSign(name="sign"), POSITIVE),
+        (lambda: RSign(name="sign"), BOTH_SIGNS),
+        (lambda: layers.Activation(lq.quantizers.SteSign(), name="sign"), BOTH_SIGNS),
+    ],
+)
+def test_signs_as_layers_forget_them_too(sign, gain):
+    conv = binary_conv(size=1, input_quantizer=None)
+    new = prepared(row("tanh", affine(gain), sign(), conv))
+    assert "affine" not in names(new)
+    assert type(new.get_layer("sign")) is ShiftedSign
+
+
+@pytest.mark.parametrize(
+    "changes, between",
+    [
+        ({"size": 1}, ""),
+        ({"size": 1, "strides": 2}, "average-valid"),
+        ({"padding": "valid"}, "average-valid"),
+        ({"pad_values": 0.0}, ""),
+    ],
+)
+def test_negative_gains_before_a_sign_turn_the_kernel(changes, between):
+    conv = binary_conv(name="conv", **changes)
+    model = row("tanh both", between, conv)
+    new = prepared(model)
+    assert "affine" not in names(new)
+    given = np.where(model.get_layer("conv").kernel < 0, -1, 1)
+    turned = given * np.sign(BOTH_SIGNS)[:, None]
+    assert_array_equal(new.get_layer("conv").kernel, turned)
+
+
+def test_each_of_several_signs_takes_its_shift():
+    def left(gain, last):
+        inputs = keras.Input(SHAPE)
+        x = affine(gain)(tanh(inputs))
+        rsign = RSign()
+        signs = binary_conv(input_quantizer=rsign, padding="valid")(x)
+        ends = [signs, binary_conv(padding="valid")(x), last(x)]
+        return "affine" in names(prepared(keras.Model(inputs, ends)))
+
+    assert not left(POSITIVE, binary_conv())
+    assert not left(BOTH_SIGNS, binary_conv(size=1))
+    assert left(BOTH_SIGNS, binary_conv())
+    assert left(POSITIVE, tanh)
+
+
+def test_an_offset_alone_is_left_where_it_is():
+    norm = nobn.layers.ChannelAffine(name="affine")
+    model = row("tanh", norm, "binary-1x1")
+    norm.beta.assign(POSITIVE)
+    graph = at_inference(model)
+    assert all(scale_into_layers_after(graph, call) is None for call in graph.calls)
+
+
+def test_zero_keeps_its_sign_though_the_gain_is_negative():
+    model = row("both", binary_conv(size=1, name="conv"))
+    assert_array_equal(model.get_layer("affine").beta[:8], 0)
+    x = np.arange(-4, 4, dtype=np.float32)[:, None] * np.ones(SHAPE, np.float32)
+    assert_allclose(prepare(model)(x[None]), model(x[None], training=False), atol=1e-5)
+
+
+def test_signs_are_compared_with_those_of_the_given_model():
+    model = row("tanh both", binary_conv(size=1, name="conv"))
+    new, x = prepare(model), [images(shape=SHAPE)]
+    turned, given = prepared_signs(new)(x).signs, record(model, x).signs
+    assert_array_equal(turned["conv"], given["conv"])
+    assert compare(model, prepared_signs(new), x, 1e-6).finding == ""
+
+
+@pytest.mark.parametrize("between", ["", "dropout maximum"])
+def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(between):
+    """It takes signs of signs, which would be opposite ones with those."""
+    sign = layers.Activation(lq.quantizers.SteSign())
+    model = row("tanh both", sign, between, binary_conv(size=1, name="conv"))
+    x = images(8, SHAPE)
+    assert_array_equal(nobn.deploy.prepared(model)(x), model(x))

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
-from deploy.prepare.factor_nets import (
-    SHAPE,
+from deploy.prepare.preparing import (
+    LAYERS,
+    as_written,
+    audited,
+    equal,
     factor,
     factors_left,
     is_factor,
     network,
+    row,
     rsign_conv,
 )
 from larq_nobn._keras import keras
@@ -20,50 +24,9 @@ from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph import to_keras
 from larq_nobn.rewrites import once
+from numpy.testing import assert_array_equal
 
-_layers, _nobn = keras.layers, nobn.layers
-
-
-HOLDS = {
-    "binary convolution": lambda: binary_conv(),
-    "binary convolution of a shifted sign": rsign_conv,
-    "convolution": lambda: _layers.Conv2D(8, 3, padding="same"),
-    "rectified convolution": lambda: _layers.Conv2D(8, 3, activation="relu"),
-    "binary kernel": lambda: lq.layers.QuantConv2D(
-        8, 1, kernel_quantizer=nobn.quantizers.ScaledStdSign()
-    ),
-    "real kernel of signs": lambda: lq.layers.QuantConv2D(
-        8, 3, padding="same", pad_values=1.0, input_quantizer=nobn.quantizers.RSign()
-    ),
-    "kernel inside its map": lambda: lq.layers.QuantConv2D(8, 3, pad_values=1.0),
-    "depthwise": lambda: _layers.DepthwiseConv2D(3, padding="same"),
-    "dense": lambda: _layers.Dense(8),
-    "batch norm": lambda: _layers.BatchNormalization(),
-    "batch norm without a gain": lambda: _layers.BatchNormalization(scale=False),
-    "batch norm without center": lambda: _layers.BatchNormalization(center=False),
-    "affine": lambda: _nobn.ChannelAffine(),
-    "rescaling": lambda: _layers.Rescaling([-1.0] * 32, 0.5, name="other"),
-}
-TAKES = {
-    "shifted sign": lambda: nobn.quantizers.RSign(2.0),
-    "sign": lambda: _layers.Activation(lq.quantizers.ApproxSign()),
-    "sign of the package": lambda: nobn.quantizers.SignSwish(),
-    "binary convolution with tanh": lambda: rsign_conv(activation="tanh"),
-    "convolution with tanh": lambda: _layers.Conv2D(8, 3, activation="tanh"),
-}
-PASSES = {
-    "rprelu": lambda: _nobn.RPReLU(),
-    "threshold": lambda: _nobn.ThresholdedLinearUnit(),
-    "relu": lambda: _layers.ReLU(),
-    "activation": lambda: _layers.Activation("relu"),
-    "leaky relu": lambda: _layers.LeakyReLU(0.25),
-    "prelu": lambda: _layers.PReLU(),
-    "average": lambda: _layers.AveragePooling2D(3, 2, padding="same"),
-    "maximum": lambda: _layers.MaxPooling2D(3, 2, padding="same"),
-    "padding": lambda: _layers.ZeroPadding2D(),
-    "dropout": lambda: _layers.Dropout(0.5),
-    "flat": lambda: _layers.Flatten(),
-}
+layers = keras.layers
 
 
 class AboveHalf(lq.quantizers.Quantizer):
@@ -75,106 +38,99 @@ class AboveHalf(lq.quantizers.Quantizer):
         return lq.math.sign(inputs - 0.5)
 
 
-STOPS = {
-    "tanh": lambda: _layers.Activation("tanh"),
-    "bounded relu": lambda: _layers.ReLU(6.0),
-    "shifted relu": lambda: _layers.ReLU(threshold=0.5),
-    "padding with ones": lambda: lq.layers.QuantConv2D(
-        8, 3, padding="same", pad_values=1.0
+OWN = {
+    "kernel-of-signs": lambda: lq.layers.QuantConv2D(
+        8, 3, padding="same", pad_values=1.0, input_quantizer=nobn.quantizers.RSign()
     ),
-    "levels": lambda: lq.layers.QuantConv2D(8, 3, input_quantizer="dorefa_quantizer"),
-    "signs of its own": lambda: binary_conv(input_quantizer=AboveHalf()),
-    "a layer of such signs": lambda: AboveHalf(),
-    "layer norm": lambda: _layers.LayerNormalization(),
-    "sum with a number": lambda: lambda x: x + 1.0,
-    "product": lambda: lambda x: _layers.Multiply()([x, x]),
+    "scaled-std": lambda: lq.layers.QuantConv2D(
+        8, 1, kernel_quantizer=nobn.quantizers.ScaledStdSign()
+    ),
+    "rescaling": lambda: layers.Rescaling([-1.0] * 32, 0.5, name="other"),
+    "sign-swish": lambda: nobn.quantizers.SignSwish(),
+    "own-signs": lambda: binary_conv(input_quantizer=AboveHalf()),
+    "sum-with-a-number": lambda: lambda x: x + 1.0,
+    "product": lambda: lambda x: layers.Multiply()([x, x]),
 }
+# What takes in a factor before it, and one after it too.
+EITHER = (
+    *("rsign", "conv-same", "conv-relu", "kernel-of-signs", "scaled-std", "depthwise"),
+    *("dense", "norm", "gain-and-bias", "rescaling"),
+)
+BEFORE_ONLY = ("rsign-layer", "sign", "sign-swish", "binary-tanh", "conv-tanh")
+PASSES = (
+    *("rprelu", "tlu", "relu", "relu-function", "leaky", "prelu", "average"),
+    *("maximum", "padding", "dropout", "flatten"),
+)
+STOPS = (
+    *("tanh", "relu6", "relu-above", "conv-ones", "real-of-levels", "own-signs"),
+    *("layer-norm", "sum-with-a-number", "product"),
+)
 
 
-def before_tanh(*rows):
-    tanh = _layers.Activation("tanh", name="tanh")
-    return chain(*rows, tanh, stem=False, shape=SHAPE)
+def made(word):
+    return {**LAYERS, **OWN}[word]()
 
 
-@pytest.mark.parametrize("name", HOLDS)
-def test_these_hold_a_factor_on_either_side(name):
-    for rows in ((factor(), HOLDS[name]()), (HOLDS[name](), factor())):
-        assert "factor" not in factors_left(before_tanh(*rows))
+@pytest.mark.parametrize("word", EITHER)
+def test_these_hold_a_factor_on_either_side(word):
+    for rows in ((factor(), made(word)), (made(word), factor())):
+        assert "factor" not in factors_left(row(*rows, "tanh", scramble=True))
 
 
-@pytest.mark.parametrize("name", TAKES)
-def test_these_hold_a_factor_before_them_only(name):
-    assert factors_left(before_tanh(factor(), TAKES[name]())) == {}
-    assert factors_left(before_tanh(TAKES[name](), factor())) == {"factor": 0.25}
+@pytest.mark.parametrize("word", BEFORE_ONLY)
+def test_these_hold_a_factor_before_them_only(word):
+    assert factors_left(row("factor", made(word), "tanh", scramble=True)) == {}
+    left = factors_left(row(made(word), "factor tanh", scramble=True))
+    assert left == {"factor": 0.25}
 
 
-@pytest.mark.parametrize("name", PASSES)
-def test_these_pass_a_factor_on(name):
-    dense = _layers.Dense(5)
-    model = chain(factor(), PASSES[name](), dense, stem=False, shape=SHAPE)
-    assert factors_left(model) == {}
+@pytest.mark.parametrize("word", PASSES)
+def test_these_pass_a_factor_on(word):
+    assert factors_left(row("factor", made(word), "dense", scramble=True)) == {}
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_before_these_a_factor_stays(name):
-    model = chain(factor(), STOPS[name](), *head(), stem=False, shape=SHAPE)
+@pytest.mark.parametrize("word", STOPS)
+def test_before_these_a_factor_stays(word):
+    model = row("factor", made(word), *head(), scramble=True)
     assert factors_left(model) == {"factor": 0.25}
     assert prepare(model).get_layer("factor").offset is None
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        factor(0.0),
-        factor(-0.5),
-        factor([0.5] * 32),
-        factor(0.5, 0.5),
-        factor(float("inf")),
-        factor(1e-13),
-    ],
+NO_FACTORS = (
+    *([0.0, 0.0], [-0.5, 0.0], [[0.5] * 32, 0.0], [0.5, 0.5], [float("inf"), 0.0]),
+    [1e-13, 0.0],
 )
-def test_what_is_no_positive_number_stays(given):
-    model = chain(given, *head(), stem=False, shape=SHAPE)
-    graph = at_inference(model)
+
+
+@pytest.mark.parametrize("numbers", NO_FACTORS, ids=str)
+def test_what_is_no_positive_number_stays(numbers):
+    graph = at_inference(row(factor(*numbers), *head(), scramble=True))
     assert absorb_factors(graph) is graph
 
 
-@pytest.mark.parametrize(
-    "multiply",
-    [
+def test_products_written_as_such_count_too():
+    for multiply in (
         lambda x: 0.25 * x,
-        lambda x: x * 0.25,
         lambda x: tf.multiply(x, 0.25),
         lambda x: tf.multiply(x=0.25, y=x),
-    ],
-)
-def test_products_written_as_such_count_too(multiply):
-    assert factors_left(network(multiply)) == {}
-    assert len(factors_left(network(lambda x: tf.tanh(multiply(x))))) == 1
-
-
-@pytest.mark.parametrize("number", [-0.25, np.ones(32, np.float32)])
-def test_other_products_written_as_such_stay(number):
-    assert len(factors_left(network(lambda x: x * number))) == 1
+    ):
+        assert factors_left(network(multiply)) == {}
+        stopped = network(lambda x, multiply=multiply: tf.tanh(multiply(x)))
+        assert len(factors_left(stopped)) == 1
+    for other in (-0.25, np.ones(32, np.float32)):
+        assert len(factors_left(network(lambda x, other=other: x * other))) == 1
+    assert factors_left(network(lambda x: 0.5 * (0.5 * x))) == {}
+    assert factors_left(network(lambda x: 0.5 * factor()(x))) == {}
 
 
 def test_pixels_become_floats_all_the_same():
     inputs = keras.Input((8, 8, 3), dtype="uint8")
-    x = _layers.Conv2D(8, 3)(factor(1 / 256)(inputs))
+    x = layers.Conv2D(8, 3)(factor(1 / 256)(inputs))
     model = scrambled(keras.Model(inputs, x))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
     assert factors_left(model, pixels) == {"factor": 1 / 256}
-
-
-def test_pixels_in_floats_are_left_as_they_are():
-    conv = _layers.Conv2D(8, 3, padding="same")
-    model = chain(factor(1 / 255), conv, stem=False, shape=(8, 8, 3))
+    model = row(factor(1 / 255), "conv-same", shape=(8, 8, 3), scramble=True)
     assert factors_left(model) == {}
-
-
-def test_a_factor_of_the_output_stays():
-    model = chain(factor(), _layers.ReLU(), stem=False, shape=SHAPE)
-    assert factors_left(model) == {"factor": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -183,44 +139,33 @@ def test_a_factor_of_the_output_stays():
         lambda x: factor(0.25)(x),
         lambda x: 0.25 * x,
         lambda x: factor(0.5, name="last")(factor(1 / 3)(x)),
-        lambda x: [factor(0.25)(x), _layers.Dense(2)(x)],
+        lambda x: [factor(0.25)(x), layers.Dense(2)(x)],
     ],
 )
 def test_a_factor_of_the_output_goes_into_the_kernel_before_it(ends):
     inputs = keras.Input((4,))
-    model = scrambled(keras.Model(inputs, ends(_layers.Dense(3)(inputs))))
-    x = images(shape=(4,))
-    made = to_keras(once(absorb_factors(at_inference(model)), (spell_affine,)))
-    assert not any(map(is_factor, made.layers))
-    for got, expected in zip(
-        tf.nest.flatten(made(x)), tf.nest.flatten(model(x)), strict=True
-    ):
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    model = scrambled(keras.Model(inputs, ends(layers.Dense(3)(inputs))))
+    new = to_keras(once(absorb_factors(at_inference(model)), (spell_affine,)))
+    assert not any(map(is_factor, equal(new, model).layers))
 
 
-def test_of_several_factors_that_cannot_vanish_the_last_contains_all():
-    rows = factor(0.5, name="first"), _layers.ReLU(), factor(0.25, name="last")
-    assert factors_left(chain(*rows, stem=False, shape=SHAPE)) == {"last": 0.125}
+def test_without_a_kernel_the_last_one_stays_and_contains_all():
+    assert factors_left(row("factor relu", scramble=True)) == {"factor": 0.25}
+    rows = factor(0.5, name="first"), "relu", factor(0.25, name="last")
+    assert factors_left(row(*rows, scramble=True)) == {"last": 0.125}
 
 
 def test_a_skip_init_is_a_factor_like_any_other():
-    rows = _nobn.SkipInit(name="skip"), factor()
-    (left,) = factors_left(before_tanh(*rows)).items()
-    assert left[0] == "factor"
-    assert factors_left(chain(*rows, *head(), stem=False, shape=SHAPE)) == {}
+    assert [*factors_left(row("skip factor tanh", scramble=True))] == ["factor"]
+    assert factors_left(row("skip factor", *head(), scramble=True)) == {}
 
 
 def test_factors_do_not_leave_the_range_of_floats():
     rows = [factor(2.0**-30, name=f"factor{i}") for i in range(4)]
-    rows[1:1] = [_nobn.RPReLU()]
-    model = chain(*rows, rsign_conv(), *head(), stem=False, shape=SHAPE)
-    left = factors_left(model)
+    rows[1:1] = [nobn.layers.RPReLU()]
+    left = factors_left(row(*rows, "rsign", *head(), scramble=True))
     assert 0 < len(left) < 4
-
-
-def test_an_infinite_factor_is_no_matter_of_weights():
-    rows = binary_conv(), factor(float("inf")), _layers.Activation("tanh")
-    graph = at_inference(chain(*rows, stem=False, shape=SHAPE))
+    graph = at_inference(row("binary", factor(float("inf")), "tanh", scramble=True))
     assert absorb_factors(graph) is graph
 
 
@@ -228,6 +173,167 @@ def test_an_infinite_factor_is_no_matter_of_weights():
 def test_kernels_of_any_rank_take_a_factor(kind):
     filters = () if "Depthwise" in kind else (4,)
     shape = (6, 6, 6, 3) if kind == "Conv3D" else (8, 3)
-    layer = getattr(_layers, kind)(*filters, 3)
-    rows = factor(), layer, _layers.Flatten(), _layers.Dense(2)
-    assert factors_left(chain(*rows, stem=False, shape=shape)) == {}
+    layer = getattr(layers, kind)(*filters, 3)
+    model = row("factor", layer, "flatten dense", shape=shape, scramble=True)
+    assert factors_left(model) == {}
+
+
+# --- Where maps meet.
+BRANCHES = {
+    "binary convolution": lambda x: binary_conv()(x),
+    "batch norm": lambda x: layers.BatchNormalization()(binary_conv()(x)),
+    "convolution": lambda x: layers.Conv2D(32, 1)(x),
+    "rprelu": lambda x: nobn.layers.RPReLU()(rsign_conv()(x)),
+    "the same factor": lambda x: layers.ReLU()(factor(name="same")(x)),
+}
+JOINS = {
+    "difference": lambda *maps: layers.Subtract()(maps),
+    "maximum": lambda *maps: layers.Maximum()(maps),
+    "concatenation": lambda *maps: layers.Concatenate()(maps),
+    "sum as written": lambda first, second: first + second,
+    "difference as written": lambda first, second: tf.subtract(first, second),
+}
+
+
+@pytest.mark.parametrize("name", [*BRANCHES, *JOINS])
+def test_factors_pass_where_such_branches_are_joined(name):
+    branch = BRANCHES.get(name, rsign_conv())
+    join = JOINS.get(name, lambda *maps: layers.Add()(maps))
+    model = network(lambda x: nobn.layers.RPReLU()(join(branch(x), factor()(x))))
+    assert factors_left(model) == {}
+
+
+def summed(branch):
+    return network(lambda x: layers.Add()([branch(x), factor()(x)]))
+
+
+@pytest.mark.parametrize(
+    "branch, left",
+    [
+        (lambda x: layers.ReLU()(factor(2.0, name="second")(x)), {"factor": 0.125}),
+        (lambda x: layers.ReLU()(factor(0.5, name="second")(x)), {"factor": 0.5}),
+        (layers.ReLU(), {"factor": 0.25}),
+        (lambda x: rsign_conv(activation="tanh")(x), {"factor": 0.25}),
+    ],
+    ids=["a larger one", "a smaller one", "no weights", "a convolution with tanh"],
+)
+def test_where_factors_cannot_pass_one_multiplication_is_left(branch, left):
+    assert factors_left(summed(branch)) == left
+
+
+def test_what_else_reads_the_convolution_has_to_be_signs():
+    def build(x, last):
+        y = rsign_conv()(x)
+        return layers.Concatenate()([layers.Add()([y, factor()(x)]), last(y)])
+
+    assert factors_left(network(lambda x: build(x, rsign_conv()))) == {}
+    tanh = layers.Activation("tanh")
+    assert factors_left(network(lambda x: build(x, tanh))) == {"factor": 0.25}
+
+
+@pytest.mark.parametrize("word", ["rprelu", "conv-32", "rsign", "rsign-layer"])
+def test_a_shared_layer_is_changed_once_and_for_all_its_uses(word):
+    layer = made(word)
+
+    def alike(x):
+        y = factor()(x)
+        return layers.Concatenate()([layer(y), layer(layers.ReLU()(y))])
+
+    def apart(x):
+        return layers.Concatenate()([layer(x), layer(factor()(x))])
+
+    assert factors_left(network(alike)) == {}
+    assert factors_left(network(apart)) == {"factor": 0.25}
+
+
+def test_a_shared_layer_without_weights_may_see_several_factors():
+    pool = layers.MaxPooling2D()
+
+    def build(x):
+        first, second = rsign_conv()(pool(x)), rsign_conv()(pool(factor()(x)))
+        return layers.Add()([first, second])
+
+    assert factors_left(network(build)) == {}
+
+
+def test_a_shared_factor_vanishes_everywhere_or_nowhere():
+    def build(x, last):
+        shared = factor()
+        other = layers.Activation(last)(shared(layers.ReLU()(x)))
+        return layers.Concatenate()([rsign_conv()(shared(x)), other])
+
+    assert factors_left(network(lambda x: build(x, "relu"))) == {}
+    assert factors_left(network(lambda x: build(x, "tanh"))) == {"factor": 0.25}
+
+
+# --- What else stays as it is, and what is left in a file.
+
+
+def test_kernels_stay_signs_and_only_what_must_change_does():
+    model = summed(binary_conv(name="conv"))
+    given = model.get_weights()
+    before, after = as_written(model), prepare(model)
+    first, second = (m.get_layer("conv") for m in (before, after))
+    assert_array_equal(first.kernel, second.kernel)
+    assert first.scale is None
+    assert_array_equal(second.scale, np.full(32, 4.0))
+    head_before, head_after = (m.get_layer("head") for m in (before, after))
+    assert_array_equal(head_before.bias, head_after.bias)
+    assert_array_equal(head_before.kernel * 0.25, head_after.kernel)
+    assert model.get_layer("factor").scale == 0.25
+    for old, new in zip(given, model.get_weights(), strict=True):
+        assert_array_equal(new, old)
+
+
+def test_after_the_signs_of_a_factor_integers_stay_integers():
+    model = row("factor", binary_conv(name="conv"), *head(), scramble=True)
+    assert factors_left(model) == {}
+    assert prepare(model).get_layer("conv").scale is None
+
+
+def test_a_model_without_factors_is_left_alone():
+    graph = at_inference(chain(rsign_conv(), nobn.layers.RPReLU(), *head()))
+    assert absorb_factors(graph) is graph
+
+
+@pytest.mark.convert
+def test_a_relu_stays_part_of_its_convolution():
+    model = summed(lambda x: layers.ReLU()(binary_conv()(x)))
+    assert factors_left(model) == {"factor": 0.25}
+    assert audited(prepare(model)).ops == audited(as_written(model)).ops
+
+
+def reactnet_a(scaled):
+    """A block of stride 2 and twice as wide, after a stem and before a head."""
+    sign, kernel = nobn.quantizers.RSign, nobn.quantizers.ScaledStdSign
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, padding="same", name="stem")(inputs)
+    options = {"input_quantizer": sign(0.96), "kernel_quantizer": kernel(scale=0.2)}
+    conv = binary_conv(strides=2, **options)
+    shortcut = layers.AveragePooling2D()(factor(0.96)(x) if scaled else x)
+    h = nobn.layers.RPReLU()(layers.Add()([conv(x), shortcut]))
+    t, halves = sign(0.95)(h), []
+    for _ in range(2):
+        half = binary_conv(
+            32, 1, input_quantizer=None, kernel_quantizer=kernel(scale=0.2)
+        )
+        halves.append(layers.Add()([half(t), h]))
+    x = nobn.layers.RPReLU()(layers.Concatenate()(halves))
+    for layer in head():
+        x = layer(x)
+    return scrambled(keras.Model(inputs, x))
+
+
+@pytest.mark.convert
+def test_scaled_shortcuts_cost_nothing(tmp_path):
+    model = reactnet_a(scaled=True)
+    assert audited(as_written(model)).ops["MUL"] == 1
+    x = images(16, (8, 8, 3))
+    report = nobn.convert(model, tmp_path / "model.tflite", data=x)
+    counts = {op["op"]: op["count"] for op in report.float_ops}
+    unscaled = audited(prepare(reactnet_a(scaled=False))).ops
+    assert counts == {op: n for op, n in unscaled.items() if not op.startswith("Lce")}
+    assert "MUL" not in counts
+    assert report.lce_bconv2d == 3
+    assert report.verify["unexplained"] == 0
+    assert report.verify["prepared"]["unexplained"] == 0

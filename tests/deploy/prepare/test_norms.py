@@ -1,15 +1,28 @@
-"""Keras' own normalizers in a residual binary network, as a file."""
+"""Normalizers other than batch norm: as they are prepared, and in files."""
 
 import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
-import tensorflow as tf
-from deploy.nets import binary_conv, chain
-from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.layers._inference import PlainGroupNormalization
-from numpy.testing import assert_allclose
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.prepare.preparing import (
+    as_written,
+    equal,
+    names,
+    operations,
+    prepared,
+    row,
+    side_by_side,
+)
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.deploy import binary_layers
+from larq_nobn.deploy.prepare._prepare import half_precision, in_float32, prepare
+from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
+from larq_nobn.layers._inference import (
+    BinaryConvolution,
+    PlainAffine,
+    PlainGroupNormalization,
+)
+from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers
 
@@ -17,14 +30,10 @@ layers = keras.layers
 def network(norm):
     """The norm before a shifted sign and a shortcut that both need its output."""
     keras.utils.set_random_seed(5)
-    image = keras.Input((8, 8, 32))
-    x = norm(layers.Conv2D(32, 3, padding="same")(image))
-    branch = lq.layers.QuantConv2D(
-        32,
-        3,
-        padding="same",
-        pad_values=1.0,
-        use_bias=False,
+    image = keras.Input((4, 4, 8))
+    x = norm(layers.Conv2D(8, 3, padding="same")(image))
+    branch = binary_conv(
+        8,
         input_quantizer=nobn.quantizers.RSign(),
         kernel_quantizer=nobn.quantizers.ScaledStdSign(),
     )(x)
@@ -36,42 +45,39 @@ def network(norm):
     return model
 
 
-NORMS = {
+GROUPS = {
     "one group": lambda: layers.GroupNormalization(1),
     "four groups": lambda: layers.GroupNormalization(4, epsilon=1e-5),
     "a group per channel": lambda: layers.GroupNormalization(-1),
     "no affine": lambda: layers.GroupNormalization(4, center=False, scale=False),
+}
+OTHERS = {
     "layer norm": lambda: layers.LayerNormalization(),
     "layer norm over positions": lambda: layers.LayerNormalization(axis=(1, 2, 3)),
     "unit": lambda: layers.UnitNormalization(),
 }
 
 
-# What is group norm becomes one layer of the package, as the next test sees.
 @pytest.mark.convert
 def test_they_convert_beside_a_shortcut(tmp_path):
-    """Side by side in one file, each after an input of its own."""
-    names = [n for n in NORMS if n not in ("a group per channel", "no affine")]
-    networks = [network(NORMS[name]()) for name in names]
-    ends = [n.output for n in networks]
-    model = keras.Model([n.input for n in networks], ends)
-    images = np.random.default_rng(7).normal(size=(16, 8, 8, 32)).astype(np.float32)
-    data = len(names) * [images]
+    makers = [GROUPS["one group"], GROUPS["four groups"], *OTHERS.values()]
+    model = side_by_side([network(make()) for make in makers])
+    data = len(makers) * [images(16, (4, 4, 8))]
     report = nobn.convert(model, tmp_path / "model.tflite", data=data)
-    assert report.lce_bconv2d == len(names)
+    assert report.lce_bconv2d == len(makers)
     assert report.verify["unexplained"] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in NORMS if "group" in n or n == "no affine"])
+@pytest.mark.parametrize("name", GROUPS)
 def test_group_norm_is_prepared(name):
-    model = network(NORMS[name]())
-    prepared = prepare(model)
-    plain = [x for x in prepared.layers if isinstance(x, PlainGroupNormalization)]
-    assert len(plain) == 1
-    (given,) = (x for x in model.layers if isinstance(x, layers.GroupNormalization))
-    assert plain[0].name == given.name
-    x = tf.random.stateless_normal((4, 8, 8, 32), (1, 2))
-    assert_allclose(prepared(x), model(x), atol=1e-4)
+    model = network(GROUPS[name]())
+    plain = [
+        layer.name
+        for layer in prepared(model).layers
+        if isinstance(layer, PlainGroupNormalization)
+    ]
+    given = [x.name for x in model.layers if isinstance(x, layers.GroupNormalization)]
+    assert plain == given
 
 
 @pytest.mark.convert
@@ -83,3 +89,144 @@ def test_operations_on_a_large_map_name_their_layer(tmp_path):
     layers_of = {op["op"]: op["layers"] for op in report.float_ops}
     assert layers_of["SQUARE"] == ["norm"]
     assert "unknown" not in sum(layers_of.values(), [])
+
+
+# --- Proxy norm: group norm, activation and a constant shift.
+
+
+def proxy(activation, **changes):
+    return ProxyNormalization(activation, name="proxy", **changes)
+
+
+@pytest.mark.parametrize(
+    "activation, groups, num_samples",
+    [("linear", 4, 50), ("relu", 1, None), ("leaky_relu", 4, None), ("tanh", 1, 50)],
+)
+def test_proxy_norm_in_three_layers_computes_the_same(activation, groups, num_samples):
+    layer = proxy(activation, groups=groups, num_samples=num_samples)
+    model = chain(binary_conv(), layer, layers.Activation("tanh"))
+    prepared(model)
+    new = as_written(model)
+    kinds = {layer.name: type(layer) for layer in new.layers}
+    assert kinds["proxy/norm"] is PlainGroupNormalization
+    assert kinds["proxy"] is PlainAffine
+    assert ("proxy/activation" in kinds) == (activation != "linear")
+    # Of what is linear above 0, only a shift is left after it.
+    assert (new.get_layer("proxy").gain is None) == (activation != "tanh")
+
+
+def test_its_constants_are_those_of_the_proxy():
+    layer = proxy("tanh", num_samples=1000)
+    new = as_written(chain(layer)).get_layer("proxy")
+    gamma, beta = (w.numpy() for w in (layer.gamma, layer.beta))
+    spread = gamma * (1 + layer.proxy_gamma.numpy())
+    normal = np.random.default_rng(0).normal(size=(200_000, 1))
+    values = np.tanh(gamma * layer.proxy_beta.numpy() + beta + spread * normal)
+    rate = 1 / np.sqrt(values.var(0) + 0.03)
+    assert_allclose(new.gain, rate, rtol=0.02)
+    assert_allclose(new.offset, -values.mean(0) * rate, atol=0.02)
+
+
+def test_shared_it_stays_shared():
+    layer = proxy("relu")
+    new = prepared(chain(layer, layer))
+    assert len(new.get_layer("proxy").inbound_nodes) >= 2
+
+
+@pytest.mark.convert
+def test_before_a_sign_it_costs_four_operations_less(tmp_path):
+    model = row("tanh", proxy("tanh"), "binary", scramble=True)
+    # Its formula takes SUB, MUL, ADD, TANH, SUB, MUL on the map.
+    once = ("SQUARED_DIFFERENCE", "SUB", "RSQRT", "LceQuantize", "LceBconv2d")
+    expected = {"TANH": 2, "MEAN": 2, "ADD": 3, "MUL": 2, **dict.fromkeys(once, 1)}
+    assert operations(model) == expected
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    named = {op["op"]: op["layers"] for op in report.float_ops}
+    assert set(named["MEAN"]) == set(named["RSQRT"]) == {"proxy"}
+    assert report.verify["prepared"]["unexplained"] == 0
+
+
+# --- What only training needs: states, and wrappers that precondition.
+
+
+def reactnet(normalization):
+    return scrambled(
+        nobn.models.ReActNet18((8, 8, 3), 4, normalization, width=8, blocks=(1,))
+    )
+
+
+@pytest.mark.convert
+def test_a_file_with_kalman_norm_is_that_of_its_batch_norm_counterpart(tmp_path):
+    models = [reactnet(kind) for kind in ("kalman", "batch_norm")]
+    new, other = map(prepared, models)
+    assert [type(x) for x in new.layers] == [type(x) for x in other.layers]
+    kalman, batch = (
+        nobn.convert(model, tmp_path / f"{number}.tflite")
+        for number, model in enumerate(models)
+    )
+    assert kalman.float_ops == batch.float_ops
+    assert kalman.lce_bconv2d == batch.lce_bconv2d == len(binary_layers(models[0]))
+    assert kalman.size_bytes == batch.size_bytes
+    assert kalman.verify["unexplained"] == 0
+
+
+def test_kalman_norm_of_mixed_precision_is_rebuilt_in_float32():
+    with dtype_policy("mixed_float16"):
+        model = reactnet("kalman")
+    same = in_float32(model)
+    assert half_precision(same) is None
+    # Half precision keeps 11 bits; a few signs near 0 fall the other way.
+    assert_allclose(same(images()), model(images()).numpy(), rtol=0, atol=0.2)
+
+
+def wrapped(wrap):
+    """Two binary convolutions with a bias, a real-valued one and a head."""
+    conv = {"use_bias": True, "kernel_quantizer": "scaled_std_sign"}
+    return chain(
+        wrap(binary_conv(name="first", **conv)),
+        layers.Dropout(0.5),
+        wrap(binary_conv(name="second", activation="relu", **conv)),
+        wrap(layers.Conv2D(8, 1, name="float")),
+        *head(),
+        scramble=False,
+    )
+
+
+def renamed(layer):
+    return BatchNormalizationPreconditioning(layer, name=f"{layer.name}_wrapper")
+
+
+@pytest.mark.parametrize("wrap", [BatchNormalizationPreconditioning, renamed])
+def test_preparation_sees_the_layers_inside_wrappers(wrap):
+    model = scrambled(wrapped(wrap))
+    before, weights = model.get_config(), model.get_weights()
+    binary = names(model)[2:5:2]
+    assert binary_layers(model) == binary
+    new = prepare(model)
+    assert names(new) == [name for name in names(model) if "dropout" not in name]
+    assert {type(new.get_layer(name)) for name in binary} == {BinaryConvolution}
+    for form in (new, in_float32(model)):
+        assert not any(
+            type(x) is BatchNormalizationPreconditioning for x in form.layers
+        )
+        equal(form, model)
+    assert model.get_config() == before
+    for now, then in zip(model.get_weights(), weights, strict=True):
+        assert_array_equal(now, then)
+
+
+@pytest.mark.convert
+def test_a_file_has_nothing_more_than_that_of_the_layers_inside(tmp_path):
+    plain = scrambled(wrapped(lambda layer: layer))
+    model = wrapped(BatchNormalizationPreconditioning)
+    for layer, other in zip(plain.layers, model.layers, strict=True):
+        getattr(other, "layer", other).set_weights(layer.get_weights())
+    one, other = (
+        nobn.convert(made, tmp_path / f"{made.name}{number}.tflite")
+        for number, made in enumerate((plain, model))
+    )
+    assert other.binary_layers == other.lce_bconv2d == 2
+    assert other.float_ops == one.float_ops
+    assert other.size_bytes == one.size_bytes
+    assert other.verify["unexplained"] == 0
+    assert {"ADD", "MUL"}.isdisjoint(op["op"] for op in other.float_ops)

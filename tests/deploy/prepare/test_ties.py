@@ -1,20 +1,47 @@
-"""Signs of what is exactly 0: +1 in the given model, the prepared one and the file."""
+"""Signs and jumps of what is exactly 0: alike given, prepared and in the file."""
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images
+from deploy.prepare.preparing import check_together, equal, file_of
 from larq_nobn._keras import keras
-from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy import VerificationError
+from larq_nobn.deploy.lite import Runner
 from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.graph import calls, sign_in
 from larq_nobn.quantizers import RSign
-from numpy.testing import assert_allclose, assert_array_equal
-from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, conv, network, norm, sign
+from numpy.testing import assert_array_equal
+from tie_networks import (
+    GAINS,
+    JUMPS,
+    MEANS,
+    REAL,
+    SHAPE,
+    WHOLE,
+    conv,
+    network,
+    norm,
+    sign,
+)
 
 layers = keras.layers
+X = images(4, SHAPE)
+
+
+def check_ties(networks, atol=0.0, share=0.01):
+    """Checks networks, each with what it is before the sign, in one file."""
+    for name, (_, before) in networks.items():
+        assert np.mean(before(X).numpy() == 0) > share, name
+    models = {name: model for name, (model, _) in networks.items()}
+    return check_together(models, X, atol)
+
+
+def binary_layers_of(networks):
+    found = [layer for model, _ in networks.values() for layer in model.layers]
+    return sum(bool(getattr(layer, "kernel_quantizer", None)) for layer in found)
 
 
 def rescaled(x):
@@ -35,41 +62,9 @@ CASES = {
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("kind", CASES)
-def test_prepared_models_and_files_give_the_signs_of_the_given_model(kind):
-    part, options = CASES[kind]
-    model, before = network(part, **options)
-    x = images(4, SHAPE)
-    assert np.mean(before(x).numpy() == 0) > 0.01
-    prepared = prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    binary = [x for x in model.layers if getattr(x, "input_quantizer", None)]
-    assert audit_bytes(content, "net").ops["LceBconv2d"] == len(binary)
-    assert_array_equal(prepared(x), model(x))
-    assert_array_equal(Runner(content)(x), model(x))
-
-
-def mean(x):
-    return layers.AveragePooling2D()(x)
-
-
-# A sign, and what needs scale and bias of the map beside it.
-BESIDE = {
-    "a real kernel": lambda sign, x: (sign(x), layers.Conv2D(8, 1)(x)),
-    "an average": lambda sign, x: (sign(mean(x)), layers.Conv2D(8, 1)(mean(x))),
-}
-
-
-@pytest.mark.parametrize("offset", [None, -0.5])
-@pytest.mark.parametrize("kind", BESIDE)
-def test_a_bias_that_stays_is_part_of_the_steps(kind, offset):
-    """The signs are of whole numbers plus a bias that is none, of any size."""
-    start, mean_of_channel = keras.Input(SHAPE), np.arange(16) + np.linspace(0, 1, 16)
-    x = norm(0.25, mean_of_channel, 1e-3, "norm")(conv(1, activation="relu")(start))
-    sign = conv(1) if offset is None else conv(1, input_quantizer=RSign(offset=offset))
-    model, x = keras.Model(start, BESIDE[kind](sign, x)), images(8, SHAPE)
-    for found, expected in zip(prepare(model)(x), model(x), strict=True):
-        assert_allclose(found, expected, rtol=0, atol=1e-4)
+def test_prepared_models_and_files_give_the_signs_of_the_given_model():
+    nets = {kind: network(part, **options) for kind, (part, options) in CASES.items()}
+    assert check_ties(nets).ops["LceBconv2d"] == binary_layers_of(nets)
 
 
 # What reads a map as it is, beside signs of its values.
@@ -89,40 +84,38 @@ def joined(x):
     return layers.Concatenate()([layers.Conv2D(3, 1)(x), x, layers.Conv2D(1, 1)(x)])
 
 
+def in_steps(x):
+    step = layers.Activation("ste_heaviside")(x)
+    return layers.GlobalAveragePooling2D()(step)
+
+
 @pytest.mark.convert
-@pytest.mark.parametrize("other", OTHERS)
-@pytest.mark.parametrize("kind", ["zero padded", "average", "dense"])
-def test_signs_beside_another_reader(kind, other):
+def test_signs_beside_another_reader():
     """It needs the bias: of sums that should be 0 that makes rounding."""
-    model, before = network(WHOLE[kind], last=OTHERS[other])
-    x = images(4, SHAPE)
-    assert np.mean(before(x).numpy() == 0) > 0.01
-    prepared = prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    wanted = [y.numpy() for y in tf.nest.flatten(model(x))]
-    for outputs in (tf.nest.flatten(prepared(x)), Runner(content).outputs([x])):
-        for found, expected in zip(outputs, wanted, strict=True):
-            assert_allclose(found, expected, rtol=0, atol=1e-4)
+    pairs = [("zero padded", other) for other in OTHERS]
+    pairs += [("average", "an output"), ("average", "groups")]
+    pairs += [("dense", "a function"), ("dense", "two signs")]
+    nets = {f"{k}, {o}": network(WHOLE[k], last=OTHERS[o]) for k, o in pairs}
+    for kind in ("rectified", "average"):
+        nets[f"{kind}, a step"] = network(WHOLE[kind], last=in_steps)
+    check_ties(nets, atol=1e-4)
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("other", ["an output", "a function", "a pool", "groups"])
-def test_signs_of_scaled_sums_beside_zeros_and_another_reader(other):
+def test_signs_of_scaled_sums_beside_zeros_and_another_reader():
     """LCE takes a border of zeros from sums that have their scale, which rounds."""
 
-    def net(kernel):
+    def net(other, kernel):
         keras.utils.set_random_seed(0)
         start = keras.Input(SHAPE)
-        first = binary_conv(16, pad_values=0.0, kernel_quantizer=kernel, name="first")
-        return keras.Model(start, OTHERS[other](first(start)))
+        first = binary_conv(16, pad_values=0.0, kernel_quantizer=kernel)(start)
+        return keras.Model(start, OTHERS[other](first)[0]), keras.Model(start, first)
 
-    scaled, whole, x = net("magnitude_aware_sign"), net("ste_sign"), images(4, SHAPE)
-    sums = keras.Model(whole.inputs, whole.get_layer("first").output)(x).numpy()
-    assert np.mean(sums == 0) > 0.01
-    prepared = prepare(scaled)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    assert_array_equal(prepared(x)[0], whole(x)[0])
-    assert_array_equal(Runner(content).outputs([x])[0], whole(x)[0])
+    others = ("an output", "a function", "a pool", "groups")
+    scaled = {other: net(other, "magnitude_aware_sign")[0] for other in others}
+    whole = {other: net(other, "ste_sign") for other in others}
+    assert np.mean(whole["groups"][1](X).numpy() == 0) > 0.01
+    check_together(scaled, X, wanted={name: m(X) for name, (m, _) in whole.items()})
 
 
 # What is made of a map and of a branch that reads it, before signs.
@@ -137,27 +130,45 @@ SUMMED = {
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("kind", SUMMED)
-def test_signs_of_sums_with_a_branch_beside_zeros(kind):
+def test_signs_of_sums_with_a_branch_beside_zeros():
     """Where both are 0, so is the sum: not of what LCE takes borders of zeros from."""
 
     def branch(x, name):
         gain = np.linspace(0.3, 1.7, 16)
         return norm(gain, 0.0, 1e-3, name)(binary_conv(16, pad_values=0.0)(x))
 
-    keras.utils.set_random_seed(0)
-    start = keras.Input(SHAPE)
-    x = branch(start, "first")
-    total = SUMMED[kind](x, branch(x, "second"))
-    model = keras.Model(start, [conv(1)(total), total])
-    x = images(8, SHAPE)
-    wanted, sums = (y.numpy() for y in model(x))
-    assert np.mean(sums == 0) > 0.003
-    prepared = prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    for found in (prepared(x), Runner(content).outputs([x])):
-        assert_array_equal(found[0], wanted)
-        assert_allclose(found[1], sums, rtol=0, atol=1e-5 * np.abs(sums).max())
+    nets = {}
+    for kind, joining in SUMMED.items():
+        keras.utils.set_random_seed(0)
+        start = keras.Input(SHAPE)
+        x = branch(start, "first")
+        total = joining(x, branch(x, "second"))
+        ends = [conv(1)(total), total]
+        nets[kind] = keras.Model(start, ends), keras.Model(start, total)
+    check_ties(nets, atol=1e-4, share=0.003)
+
+
+def mean(x):
+    return layers.AveragePooling2D()(x)
+
+
+# A sign, and what needs scale and bias of the map beside it.
+BESIDE = {
+    "a real kernel": lambda sign, x: (sign(x), layers.Conv2D(8, 1)(x)),
+    "an average": lambda sign, x: (sign(mean(x)), layers.Conv2D(8, 1)(mean(x))),
+}
+
+
+@pytest.mark.parametrize(
+    "kind, offset", [("a real kernel", None), ("an average", -0.5)]
+)
+def test_a_bias_that_stays_is_part_of_the_steps(kind, offset):
+    """The signs are of whole numbers plus a bias that is none, of any size."""
+    start, mean_of_channel = keras.Input(SHAPE), np.arange(16) + np.linspace(0, 1, 16)
+    x = norm(0.25, mean_of_channel, 1e-3, "norm")(conv(1, activation="relu")(start))
+    sign = conv(1) if offset is None else conv(1, input_quantizer=RSign(offset=offset))
+    model = keras.Model(start, BESIDE[kind](sign, x))
+    equal(prepare(model), model, images(8, SHAPE), 1e-5)
 
 
 def test_what_is_close_to_a_sum_needs_no_shift():
@@ -188,11 +199,8 @@ def test_a_batch_norm_over_rows_is_not_one_over_channels(rows):
 def bordered(quantizer, kernel, pad, gain):
     """A map that is padded with what LCE does not pad with, and read by a sign."""
     start = keras.Input((6, 6, 4))
-    first = lq.layers.QuantConv2D(
-        16, 3, padding="same", pad_values=pad, use_bias=False, name="first",
-        input_quantizer=quantizer, kernel_quantizer=kernel,
-    )  # fmt: skip
-    x = first(start)
+    options = {"input_quantizer": quantizer, "kernel_quantizer": kernel}
+    x = binary_conv(16, pad_values=pad, name="first", **options)(start)
     if gain is not None:
         x = norm(gain, 0.0, 1e-3, "norm")(x)
     x = layers.GlobalAveragePooling2D()(binary_conv(8)(x))
@@ -200,33 +208,37 @@ def bordered(quantizer, kernel, pad, gain):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("gain", [None, 0.7, -0.7])
-@pytest.mark.parametrize("kernel", ["magnitude_aware_sign", "scaled_std_sign"])
-@pytest.mark.parametrize(
-    "quantizer, pad", [("ste_heaviside", 1.0), ("ste_sign", -1.0), ("ste_sign", 0.5)]
-)
-def test_sums_beside_a_border_have_no_scale_before_a_sign(quantizer, kernel, pad, gain):
-    given, x = bordered(quantizer, kernel, pad, gain), images(4, (6, 6, 4))
-    # In steps of the scale, Keras' own sums are noise where they should be 0.
-    whole = bordered(quantizer, "ste_sign", pad, gain)
-    for layer, other in zip(whole.layers, given.layers, strict=True):
-        if hasattr(layer, "kernel"):
-            with lq.context.quantized_scope(True):
-                layer.kernel.assign(tf.sign(other.kernel))
-        else:
-            layer.set_weights(other.get_weights())
-    sums = keras.Model(whole.inputs, whole.get_layer("first").output)(x).numpy()
-    assert np.mean(sums == 0) > 0.01
-    prepared = prepare(given)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    assert audit_bytes(content, "net").ops["LceBconv2d"] == 2
-    assert_allclose(prepared(x), whole(x), rtol=1e-6)
-    assert_allclose(Runner(content)(x), whole(x), rtol=1e-6)
+def test_sums_beside_a_border_have_no_scale_before_a_sign():
+    models, wanted, x = {}, {}, images(4, (6, 6, 4))
+    for quantizer, pad in (
+        ("ste_heaviside", 1.0),
+        ("ste_sign", -1.0),
+        ("ste_sign", 0.5),
+    ):
+        for kernel, gain in (
+            ("magnitude_aware_sign", 0.7),
+            ("scaled_std_sign", None),
+            ("scaled_std_sign", -0.7),
+        ):
+            name = f"{quantizer}, {pad}, {kernel}, {gain}"
+            models[name] = given = bordered(quantizer, kernel, pad, gain)
+            # In steps of the scale, Keras' own sums are noise where they should be 0.
+            whole = bordered(quantizer, "ste_sign", pad, gain)
+            for layer, other in zip(whole.layers, given.layers, strict=True):
+                if hasattr(layer, "kernel"):
+                    with lq.context.quantized_scope(True):
+                        layer.kernel.assign(tf.sign(other.kernel))
+                else:
+                    layer.set_weights(other.get_weights())
+            sums = keras.Model(whole.inputs, whole.get_layer("first").output)(x)
+            assert np.mean(sums.numpy() == 0) > 0.01
+            wanted[name] = whole(x)
+    audit = check_together(models, x, 1e-4, wanted)
+    assert audit.ops["LceBconv2d"] == 2 * len(models)
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("pad", [-1.0, 0.5])
-@pytest.mark.parametrize("kind", ["gate", "tanh", "groups"])
+@pytest.mark.parametrize("kind, pad", [("gate", -1.0), ("tanh", 0.5), ("groups", 0.5)])
 def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
     """What reads them takes no scale: they are whole numbers all the same."""
     keras.utils.set_random_seed(0)
@@ -240,26 +252,140 @@ def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
     before = keras.Model(start, x)
     x = binary_conv(8, groups=2 if kind == "groups" else 1)(x)
     model = keras.Model(start, [x, before.output])
-    x, prepared = images(4, (6, 6, 4)), prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    signs, sums = prepared(x)
+    x, new = images(4, (6, 6, 4)), prepare(model)
+    signs, sums = new(x)
     assert np.mean(sums.numpy() == 0) > 0.01
-    assert_allclose(sums, before(x), atol=1e-5)
-    file = Runner(content).outputs([x])
+    np.testing.assert_allclose(sums, before(x), atol=1e-5)
+    file = Runner(file_of(new)).outputs([x])
     assert_array_equal(file[1] == 0, sums.numpy() == 0)
-    assert_allclose(file[0], signs, rtol=1e-5)
+    np.testing.assert_allclose(file[0], signs, rtol=1e-5)
+
+
+# --- Functions that jump at 0.
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("kind", ["convolution", "rectified", "maximum", "average"])
-def test_a_step_of_0_and_1_is_0_where_the_sum_is(kind):
-    def last(x):
-        return layers.GlobalAveragePooling2D()(layers.Activation("ste_heaviside")(x))
+def test_what_is_exactly_0_is_0_before_a_function():
+    """Compares models, prepared ones and a file with what float64 gives."""
+    kinds = ("convolution", "rectified", "maximum", "average", "dense", "joined")
+    pairs = [("zero padded", step) for step in JUMPS]
+    pairs += [(kind, "sign") for kind in kinds]
+    nets, wanted = {}, {}
+    for kind, step in pairs:
+        name, (function, exact) = f"{kind}, {step}", JUMPS[step]
+        nets[name] = model, _ = network(WHOLE[kind], last=function)
+        whole = keras.Model(model.inputs, model.get_layer("norm").input)(X).numpy()
+        assert_array_equal(whole * 4, np.round(whole * 4))  # of an average too
+        known = (whole.astype(float) - MEANS) * GAINS
+        assert np.mean(known == 0) > 0.01
+        wanted[name] = exact(known)
+        assert_array_equal(model(X), wanted[name], err_msg=name)
+    models = {name: model for name, (model, _) in nets.items()}
+    audit = check_together(models, X, wanted=wanted)
+    assert audit.ops["LceBconv2d"] == binary_layers_of(nets)
 
-    model, before = network(WHOLE[kind], last=last)
-    x = images(4, SHAPE)
-    assert np.mean(before(x).numpy() == 0) > 0.01
-    prepared = prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    assert_allclose(prepared(x), model(x), rtol=1e-6)
-    assert_allclose(Runner(content)(x), model(x), rtol=1e-6)
+
+BETWEEN = {
+    "maximum": layers.MaxPooling2D(),
+    "functions": lambda x: 2.0 * -x,
+    "rectified": lambda x: layers.ReLU()(x),
+    "two readers": lambda x: layers.Concatenate()([x, -x]),
+    "shape": layers.Reshape((36, 16)),
+}
+
+
+@pytest.mark.convert
+def test_with_layers_between():
+    models = {}
+    for kind, middle in BETWEEN.items():
+        part = WHOLE["convolution" if kind == "shape" else "zero padded"]
+        models[kind], _ = network(part, last=lambda x, f=middle: tf.sign(f(x)))
+    start = keras.Input(SHAPE)
+    gain = GAINS.astype(np.float32) / np.float32(3)
+    affine = nobn.layers.ChannelAffine()
+    ends = tf.sign(affine(WHOLE["zero padded"](start)))
+    models["scale and bias"] = keras.Model(start, ends)
+    affine.set_weights([gain, -gain * MEANS.astype(np.float32)])
+    assert all(np.mean(model(X).numpy() == 0) > 0.01 for model in models.values())
+    check_together(models, X)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("away", [2.0**-22, -(2.0**-22)])
+def test_what_is_close_to_0_is_as_close(away, tmp_path):
+    # Where moving averages of a constant sum end: the next number to it.
+    means = np.full(16, 3 + away)
+    model, _ = network(WHOLE["zero padded"], means=means, last=tf.sign)
+    whole = keras.Model(model.inputs, model.get_layer("norm").input)(X).numpy()
+    assert np.any(whole == 3)
+    wanted = np.sign((whole.astype(float) - means) * GAINS)
+    report = nobn.convert(model, tmp_path / "net.tflite", data=X)
+    assert_array_equal(model(X), wanted)
+    assert_array_equal(Runner((tmp_path / "net.tflite").read_bytes())(X), wanted)
+    assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.convert
+def test_where_rounding_makes_it_another_number_it_is_said(tmp_path):
+    """Of 3 less the mean, times the gain, the bias is not quite the opposite."""
+    model, _ = network(WHOLE["convolution"], means=0.1, gains=1.0, last=tf.sign)
+    gains = np.linspace(0.5, 0.9, 16).astype(np.float32)
+    bias = -(3 - 0.1) * gains.astype(float) / np.sqrt(1.001)
+    model.get_layer("norm").set_weights([gains, bias, np.full(16, 0.1), np.ones(16)])
+    whole = keras.Model(model.inputs, model.get_layer("norm").input)(X).numpy()
+    assert np.any((whole == 3) & (model(X).numpy() != 0))
+    report = nobn.convert(model, tmp_path / "net.tflite", data=X)
+    assert report.verify["prepared"]["exact_share"] < 1
+    assert "tf.math.sign" in report.verify["prepared"]["ties"][0]["layer"]
+    found = Runner((tmp_path / "net.tflite").read_bytes())(X)
+    assert_array_equal(found, np.where(whole == 3, 0, model(X)))
+
+
+@pytest.mark.convert
+def test_a_function_inside_of_an_activation_is_read(tmp_path):
+    model, _ = network(WHOLE["zero padded"], last=layers.Activation(tf.sign))
+    report = nobn.convert(model, tmp_path / "net.tflite", data=X)
+    assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.convert
+def test_sums_of_few_bits_are_rejected_and_the_remedy_converts(tmp_path):
+    """LCE's converter puts the 1/7 of DoReFa into the kernel of a float layer."""
+
+    def net(**options):
+        keras.utils.set_random_seed(0)
+        start = keras.Input((4, 4, 16))
+        few = lq.layers.QuantDense(
+            32,
+            use_bias=False,
+            input_quantizer=lq.quantizers.DoReFa(3),
+            kernel_quantizer="ste_sign",
+        )
+        x = layers.MaxPooling2D()(binary_conv(16)(start))
+        x = binary_conv(8, **options)(few(x))
+        return keras.Model(start, layers.GlobalAveragePooling2D()(x))
+
+    path, x = tmp_path / "net.tflite", images(16, (4, 4, 16))
+    with pytest.raises(VerificationError, match="exactly 0, .* Give that sign a shift"):
+        nobn.convert(net(), path, data=x, allow_float=True)
+    shift = nobn.quantizers.RSign(offset=0.05)
+    report = nobn.convert(net(input_quantizer=shift), path, data=x, allow_float=True)
+    assert report.verify["unexplained"] == 0 and report.lce_bconv2d == 2
+
+
+def apart(last):
+    """How many layers keep what jumps apart, in a model that ends so."""
+    start = keras.Input((4, 4, 8))
+    x = norm(0.7, 0.0, 1e-3, "norm")(binary_conv(8)(start))
+    new = prepare(keras.Model(start, tf.sign(last(x))))
+    return [type(layer).__name__ for layer in new.layers].count("AffineApart")
+
+
+def test_what_jumps_is_found_in_a_web_of_sums_and_the_rest_costs_nothing():
+    def web(x):
+        for _ in range(25):  # 2^25 ways
+            x = layers.Concatenate()([x, x])[..., :8]
+        return x
+
+    assert apart(web) == 1
+    assert apart(layers.Conv2D(4, 1)) == 0

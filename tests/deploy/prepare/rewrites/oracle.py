@@ -3,8 +3,6 @@
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from deploy.nets import scrambled
-from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner, convert
 
 BINARY = {
@@ -19,7 +17,7 @@ ACTIVATIONS = {
 }
 
 
-def examples(shape, count=64):
+def examples(shape, count=32):
     """Normal numbers of which every eighth is 0, where signs are easily confused."""
     random = np.random.default_rng(2)
     x = random.normal(size=(count, *shape))
@@ -92,17 +90,11 @@ def expected(layer, x):
     return ACTIVATIONS.get(layer.activation.__name__, lambda y: y)(y)
 
 
-def side_by_side(layers, shape):
-    """A model of layers that all read its input, and each make an output."""
-    inputs = keras.Input(shape)
-    return scrambled(keras.Model(inputs, [layer(inputs) for layer in layers]))
-
-
 def converted(model, folder, x):
     """The report of a model's conversion, and the outputs of the file."""
     report = convert(model, folder / "model.tflite", data=x)
-    content = (folder / "model.tflite").read_bytes()
-    return report, Runner(content).outputs([x])
+    run = Runner((folder / "model.tflite").read_bytes())
+    return report, run.outputs(x if isinstance(x, list) else [x])
 
 
 def operations(report):

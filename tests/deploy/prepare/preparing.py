@@ -1,0 +1,265 @@
+"""Networks that the tests of preparation share, and how they compare and count."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.prepare._moves import absorb_factors
+from larq_nobn.deploy.prepare._prepare import at_inference, built, prepare
+from larq_nobn.deploy.prepare._reading import spell_affine
+from larq_nobn.graph import to_keras
+from larq_nobn.layers._inference import PlainAffine
+from larq_nobn.rewrites import once
+from numpy.testing import assert_allclose
+
+layers = keras.layers
+SHAPE = (8, 8, 32)
+BOTH_SIGNS = np.linspace(-1.55, 1.55, 32)
+POSITIVE = np.linspace(0.1, 3.2, 32)
+SOME_ZERO = np.where(np.arange(32) < 8, 0.0, BOTH_SIGNS)
+
+
+def affine(gain, name="affine", seed=0):
+    """A batch norm of given gains and of random other numbers, 8 in 32 of them 0."""
+    random = np.random.default_rng(seed)
+    beta, mean = random.normal(size=(2, len(gain)))
+    beta[:8] = mean[:8] = 0
+
+    def constant(values):
+        return keras.initializers.Constant(values)
+
+    return layers.BatchNormalization(
+        epsilon=1e-3,
+        gamma_initializer=constant(gain * np.sqrt(1.001)),
+        beta_initializer=constant(beta),
+        moving_mean_initializer=constant(mean),
+        name=name,
+    )
+
+
+def factor(scale=0.25, offset=0.0, name="factor"):
+    """Powers of two commute with rounding: no sign near 0 falls the other way."""
+    return layers.Rescaling(scale, offset, name=name)
+
+
+def rsign_conv(**changes):
+    arguments = {"use_bias": True, "kernel_quantizer": "magnitude_aware_sign"}
+    return binary_conv(input_quantizer=nobn.quantizers.RSign(), **arguments, **changes)
+
+
+def scaled_conv(**changes):
+    arguments = {"kernel_quantizer": "magnitude_aware_sign", "use_bias": True}
+    return binary_conv(bias_initializer="normal", **{**arguments, **changes})
+
+
+# Layers by the words of which the tests make rows.
+LAYERS = {
+    "tanh": lambda: layers.Activation("tanh"),
+    # Batch norms by their scales.
+    "positive": lambda: affine(POSITIVE),
+    "both": lambda: affine(BOTH_SIGNS),
+    "some-zero": lambda: affine(SOME_ZERO),
+    "zero": lambda: affine(POSITIVE - POSITIVE[5]),
+    "tiny": lambda: affine(np.append(POSITIVE[1:], 1e-20)),
+    "second": lambda: affine(BOTH_SIGNS, "second", 1),
+    "third": lambda: affine(POSITIVE, "third", 2),
+    "negative": lambda: layers.BatchNormalization(
+        center=False, gamma_initializer=keras.initializers.Constant(-1.0)
+    ),
+    "norm": lambda: layers.BatchNormalization(),
+    "gain-and-bias": lambda: nobn.layers.ChannelAffine(),
+    "skip": lambda: nobn.layers.SkipInit(),
+    "factor": lambda: factor(),
+    # What is binary.
+    "binary": lambda: binary_conv(),
+    "binary-1x1": lambda: binary_conv(size=1),
+    "zero-padded": lambda: binary_conv(pad_values=0.0),
+    "zero-padded-relu": lambda: binary_conv(activation="relu", pad_values=0.0),
+    "binary-relu": lambda: binary_conv(activation="relu"),
+    "binary-tanh": lambda: binary_conv(activation="tanh"),
+    "scaled": lambda: scaled_conv(),
+    "rsign": lambda: rsign_conv(),
+    "rsign-layer": lambda: nobn.quantizers.RSign(2.0),
+    "sign": lambda: lq.quantizers.SteSign(),
+    "binary-dense": lambda: lq.layers.QuantDense(5, input_quantizer="ste_sign"),
+    "real-of-signs": lambda: lq.layers.QuantConv2D(8, 1, input_quantizer="ste_sign"),
+    "real-of-levels": lambda: lq.layers.QuantConv2D(
+        8, 1, input_quantizer="dorefa_quantizer"
+    ),
+    # Real kernels.
+    "conv": lambda: layers.Conv2D(8, 3),
+    "conv-same": lambda: layers.Conv2D(8, 3, padding="same"),
+    "conv-ones": lambda: lq.layers.QuantConv2D(8, 3, padding="same", pad_values=1.0),
+    "conv-32": lambda: layers.Conv2D(32, 1),
+    "strided": lambda: layers.Conv2D(8, 3, strides=2, use_bias=False),
+    "groups": lambda: layers.Conv2D(8, 1, groups=2),
+    "quantized": lambda: lq.layers.QuantConv2D(
+        8, 1, kernel_quantizer="magnitude_aware_sign"
+    ),
+    "depthwise": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
+    "depthwise-same": lambda: layers.DepthwiseConv2D(3, padding="same"),
+    "depthwise-ones": lambda: lq.layers.QuantDepthwiseConv2D(
+        3, padding="same", pad_values=1.0
+    ),
+    "separable": lambda: layers.SeparableConv2D(8, 3),
+    "transposed": lambda: layers.Conv2DTranspose(8, 2),
+    "dense": lambda: layers.Dense(8),
+    "dense-32": lambda: layers.Dense(32, use_bias=False),
+    "conv-relu": lambda: layers.Conv2D(8, 3, activation="relu"),
+    "conv-tanh": lambda: layers.Conv2D(8, 3, activation="tanh"),
+    # What has no weights, or those of an activation.
+    "relu": lambda: layers.ReLU(),
+    "relu-function": lambda: layers.Activation("relu"),
+    "relu6": lambda: layers.ReLU(6.0),
+    "relu-above": lambda: layers.ReLU(threshold=0.5),
+    "leaky": lambda: layers.LeakyReLU(0.25),
+    "prelu": lambda: layers.PReLU(alpha_initializer="normal"),
+    "rprelu": lambda: nobn.layers.RPReLU(),
+    "tlu": lambda: nobn.layers.ThresholdedLinearUnit("ones"),
+    "maximum": lambda: layers.MaxPooling2D(3, 2, padding="same"),
+    "average": lambda: layers.AveragePooling2D(3, 2, padding="same"),
+    "average-valid": lambda: layers.AveragePooling2D(),
+    "global-maximum": lambda: layers.GlobalMaxPooling2D(),
+    "global-average": lambda: layers.GlobalAveragePooling2D(),
+    "padding": lambda: layers.ZeroPadding2D(),
+    "cropping": lambda: layers.Cropping2D(),
+    "upsampling": lambda: layers.UpSampling2D(),
+    "dropout": lambda: layers.Dropout(0.5),
+    "identity": lambda: layers.Activation("linear"),
+    "flatten": lambda: layers.Flatten(),
+    "reshape": lambda: layers.Reshape((4, 16, 32)),
+    "one-place": lambda: layers.Reshape((1, 1, -1)),
+    "layer-norm": lambda: layers.LayerNormalization(),
+    "frn": lambda: nobn.layers.FilterResponseNormalization(),
+}
+
+
+def made(*parts):
+    """Layers in a row; a text is words, each of them the name of one in `LAYERS`."""
+    for part in parts:
+        if isinstance(part, str):
+            yield from (LAYERS[word]() for word in part.split())
+        else:
+            yield part
+
+
+def row(*parts, scramble=False, **options):
+    """A model of layers in a row, with the numbers that they start with."""
+    keras.utils.set_random_seed(3)
+    options = {"stem": False, "shape": SHAPE, **options}
+    return chain(*made(*parts), scramble=scramble, **options)
+
+
+def network(build, shape=SHAPE):
+    """A model of `build(map)`, pooled and classified."""
+    inputs = keras.Input(shape)
+    x = build(inputs)
+    for layer in head():
+        x = layer(x)
+    return scrambled(keras.Model(inputs, x))
+
+
+def as_written(model):
+    """Prepared but for passes over the graph, so that factors are operations."""
+    return built(once(at_inference(model), (spell_affine,)))
+
+
+def prepared(model, x=None):
+    """The prepared model, once it is seen to compute the same."""
+    return equal(prepare(model), model, x)
+
+
+def equal(made, model, x=None, tolerance=1e-5):
+    """A model, once it is seen to compute what another does."""
+    x = images(shape=tuple(model.input_shape[1:])) if x is None else x
+    for found, expected in zip(
+        tf.nest.flatten(made(x)),
+        tf.nest.flatten(model(x, training=False)),
+        strict=True,
+    ):
+        atol = tolerance * np.abs(expected).max()
+        assert_allclose(found, expected, rtol=0, atol=atol)
+    return made
+
+
+def names(model):
+    return [layer.name for layer in model.layers]
+
+
+def affines(model):
+    """The names of the layers with a gain that preparation leaves."""
+    return [
+        layer.name
+        for layer in prepared(model).layers
+        if isinstance(layer, PlainAffine) and layer.gain is not None
+    ]
+
+
+def is_factor(layer):
+    """Whether a layer of a prepared model multiplies everything by one number."""
+    if isinstance(layer, keras.layers.Rescaling):
+        return True
+    if not isinstance(layer, PlainAffine) or layer.gain is None:
+        return False
+    return layer.gain.shape == () and layer.offset is None
+
+
+def factors_left(model, x=None):
+    """The factors that their pass leaves, once it is seen to keep the function."""
+    graph = absorb_factors(at_inference(model))
+    absorbed = equal(to_keras(once(graph, (spell_affine,))), model, x)
+    return {
+        layer.name: getattr(layer, "gain", getattr(layer, "scale", None))
+        for layer in absorbed.layers
+        if is_factor(layer) or getattr(layer, "symbol", None) == "math.multiply"
+    }
+
+
+def file_of(model):
+    """The bytes of a prepared model's file."""
+    return to_flatbuffer(inference(model), model.variables, io_spec(model))
+
+
+def audited(model):
+    return audit_bytes(file_of(model), "net")
+
+
+def operations(model):
+    """The operations of the converted file, once it is seen to compute the same."""
+    content = file_of(prepared(model))
+    x = images(4, model.input_shape[1:])
+    equal(lambda x: Runner(content).outputs([x]), model, x, 1e-4)
+    return audit_bytes(content, "net").ops
+
+
+def side_by_side(models):
+    """One model of several, each with an input and outputs of its own."""
+    inputs = [keras.Input(model.input_shape[1:]) for model in models]
+    return keras.Model(inputs, [m(x) for m, x in zip(models, inputs, strict=True)])
+
+
+def check_together(models, x, atol=0.0, wanted=None):
+    """Compares prepared models, and one file of all of them, with what they compute.
+
+    Arguments:
+        models: Models by name.
+        x: What all of them take.
+        atol: How far results may be off.
+        wanted: What they should compute, if that is not what they do.
+
+    Returns:
+        The audit of the file.
+    """
+    new = prepare(side_by_side(models.values()))
+    content, inputs = file_of(new), [x] * len(models)
+    made = tf.nest.flatten(new(inputs)), Runner(content).outputs(inputs)
+    for found in map(iter, made):
+        for name, model in models.items():
+            given = model(x, training=False) if wanted is None else wanted[name]
+            for expected in tf.nest.flatten(given):
+                assert_allclose(next(found), expected, rtol=0, atol=atol, err_msg=name)
+    return audit_bytes(content, "net")

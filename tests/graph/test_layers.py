@@ -1,0 +1,81 @@
+"""Single layers: the value of kernels, and layers that are made again or replaced."""
+
+import logging
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import layers
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import kernel_value, rebuild, replace_layers
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+def test_the_value_of_other_latent_weights():
+    layer = lq.layers.QuantDense(3, kernel_quantizer=nobn.quantizers.ReCU())
+    layer(np.zeros((1, 4)))  # which builds the quantizer too
+    latent = np.random.default_rng(1).normal(size=(4, 3))
+    before = kernel_value(layer.kernel)
+    found = kernel_value(layer.kernel, latent)
+    assert_array_equal(kernel_value(layer.kernel), before)
+    layer.kernel.latent_variable.assign(latent)
+    assert_array_equal(found, kernel_value(layer.kernel))
+    assert np.any(found != before)
+    layer = lq.layers.QuantDense(3)
+    layer.build((None, 4))
+    assert_array_equal(kernel_value(layer.kernel, np.ones((4, 3))), np.ones((4, 3)))
+
+
+@pytest.mark.parametrize("policy", ["float32", "float64"])
+def test_it_is_what_the_layer_multiplies_by(policy):
+    with dtype_policy(policy):
+        quantizer = nobn.quantizers.ScaledStdSign()
+        layer = lq.layers.QuantDense(3, kernel_quantizer=quantizer)
+        layer(np.zeros((1, 4)))
+    with lq.context.quantized_scope(True):
+        seen = np.asarray(layer.kernel.read_value())
+    found = kernel_value(layer.kernel)
+    assert found.dtype == policy
+    assert_allclose(found, seen, rtol=1e-6)
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_layer_that_is_made_again_repeats_no_warning(made_again, caplog):
+    # The command line, in another test, shows errors only.
+    caplog.set_level(logging.WARNING, logger="larq")
+
+    def make():
+        return lq.layers.QuantConv2D(4, 3, kernel_quantizer="ste_sign")
+
+    layer = make()
+    assert "starved weights" in caplog.text
+    caplog.clear()
+    rebuild(layer) if made_again else make()
+    assert ("starved weights" in caplog.text) != made_again
+
+
+@pytest.mark.parametrize("mode", [(), (False,), (True,)])
+@pytest.mark.parametrize("keyword", [False, True])
+def test_a_layer_of_another_class_gets_no_fixed_mode(mode, keyword):
+    inputs = keras.Input((3,))
+    norm = keras.layers.BatchNormalization(name="norm")
+    outputs = (
+        norm(inputs, training=mode[0]) if keyword and mode else norm(inputs, *mode)
+    )
+    model = keras.Model(inputs, outputs)
+    new = replace_layers(model, lambda call: layers.ChannelAffine(name=call.name))
+    (node,) = new.get_layer("norm").inbound_nodes
+    assert node.call_kwargs == {} and len(node.call_args) == 1
+    assert len(new.trainable_weights) == 2
+
+
+def test_a_layer_can_become_several():
+    inputs = keras.Input((3,))
+    x = keras.layers.BatchNormalization(name="norm")(inputs, training=False)
+    model = keras.Model(inputs, x)
+    double = keras.layers.Rescaling(2.0, name="double")
+    shift = keras.layers.Rescaling(1.0, 1.0, name="shift")
+    new = replace_layers(model, lambda call: lambda x: shift(double(x)))
+    assert [layer.name for layer in new.layers[1:]] == ["double", "shift"]
+    assert_array_equal(new(np.array([[-1.0, 0.0, 1.0]])), [[-1, 1, 3]])
