@@ -117,8 +117,9 @@ def test_a_set_of_a_community_is_code(name: str):
         nobn.data.open_dataset(f"tfds:{name}")
 
 
-@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
-@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(
+    ("key", "linked"), [("pythonClassName", True), ("python_class_name", False)]
+)
 def test_features_import_nothing(
     key: str,
     linked: bool,
@@ -194,8 +195,17 @@ def test_what_there_is_not(tmp_path: Path):
         nobn.data.load("tfds:imdb_reviews", "train", 4)
 
 
-@pytest.mark.parametrize("name", ["tfds:cifar10", "cifar10"])
-@pytest.mark.parametrize("damage", ["random", "empty", "folder", "label", "counts"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("tfds:cifar10", "random"),
+        ("cifar10", "empty"),
+        ("tfds:cifar10", "folder"),
+        ("tfds:cifar10", "label"),
+        ("cifar10", "label"),
+        ("tfds:cifar10", "counts"),
+    ],
+)
 def test_damaged_records_are_reported_in_one_sentence(
     name: str, damage: str, cifar10: Path, tmp_path: Path
 ):

@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import larq_nobn as nobn
-import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -153,9 +152,8 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("form", list(WHOLE))
-@pytest.mark.parametrize("share", [0.05, 0.6])
-def test_a_file_that_is_cut_off(form: str, share: float):
-    content = WHOLE[form][: int(share * len(WHOLE[form]))]
+def test_a_file_that_is_cut_off(form: str):
+    content = WHOLE[form][: int(0.6 * len(WHOLE[form]))]
     with pytest.raises(
         ValueError, match="^it is (damaged: .|not a JPEG, PNG, WebP, BMP)"
     ):
@@ -176,30 +174,3 @@ def test_a_png_with_a_wrong_bit():
     content[len(content) // 2] ^= 4
     with pytest.raises(ValueError, match="^it is damaged: .*"):
         nobn.data.decode(bytes(content))
-
-
-LARGE = """
-import io, resource
-import numpy as np
-from larq_nobn.data.folder._decode import image_of
-from PIL import Image
-
-def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-buffer, image = io.BytesIO(), Image.new("RGBA", (5000, 5000), (0, 0, 255, 51))
-image.save(buffer, "PNG", compress_level=1)
-del image
-before = most()
-found = image_of(buffer.getvalue(), (16, 16, 3), exact=True)
-print(most() - before, *np.unique(found.reshape(-1, 3), axis=0).ravel())
-"""
-
-
-def test_a_large_image_takes_little_more_than_its_pixels():
-    ended = fresh.run(LARGE, timeout=120)
-    kilobytes, *colour = map(float, ended.stdout.split())
-    assert colour == [204, 204, 255]  # a fifth of blue on white
-    # As it is decoded, and in red, green and blue: seven bytes a pixel, twice as many
-    # at the most.
-    assert kilobytes < 14 * 5000**2 / 1024

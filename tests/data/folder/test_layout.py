@@ -63,25 +63,24 @@ def test_others_stay_where_they_are_when_some_are_added(root: Path, write: Write
     assert all(set(before[split]) <= set(after[split]) for split in before)
 
 
-TRAINING = ("train", "training", "Train", "TRAINING")
-HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "Test", "VALID")
-SETS = [("training_set", "test_set"), ("Train-Set", "Valset"), ("Train set", "dev")]
-PAIRS = [
-    *((one, "test") for one in TRAINING),
-    *(("train", two) for two in HELD_OUT),
-    *SETS,
-]
-
-
-@pytest.mark.parametrize("train, test", [*PAIRS, ("Training", "Testing")])
+@pytest.mark.parametrize(
+    "train, test",
+    [
+        ("train", "test"),
+        ("training", "testing"),
+        ("TRAINING", "VALID"),
+        ("Train-Set", "Valset"),
+        ("Train set", "dev"),
+    ],
+)
 def test_folders_say_what_is_for_testing(
     root: Path, write: Write, train: str, test: str
 ):
     for place in (f"{train}/cat/a", f"{train}/dog/b", f"{test}/cat/c", f"{test}/dog/d"):
         write(f"{place}.png")
-    found = parts(root)
-    assert found["train"] == [f"{train}/cat/a.png", f"{train}/dog/b.png"]
-    assert found["test"] == [f"{test}/cat/c.png", f"{test}/dog/d.png"]
+    splits = parts(root)
+    assert splits["train"] == [f"{train}/cat/a.png", f"{train}/dog/b.png"]
+    assert splits["test"] == [f"{test}/cat/c.png", f"{test}/dog/d.png"]
     assert nobn.data.open_dataset(root).info.class_names == ("cat", "dog")
 
 
@@ -103,9 +102,8 @@ def test_which_folders_are_used_is_said(
     assert nobn.data.inspect_folder(root).remarks == ()
 
 
-@pytest.mark.parametrize("name", ["test", "Valid"])
-def test_a_split_for_testing_alone(root: Path, write: Write, name: str):
-    for place in (f"{name}/cat/a", f"{name}/dog/b"):
+def test_a_split_for_testing_alone(root: Path, write: Write):
+    for place in ("test/cat/a", "test/dog/b"):
         write(f"{place}.png")
     assert len(parts(root, holdout=1.0)["test"]) == 2  # as another network is tested
     with pytest.raises(ValueError, match="None of the images in .* is for training"):
@@ -115,13 +113,9 @@ def test_a_split_for_testing_alone(root: Path, write: Write, name: str):
 @pytest.mark.parametrize(
     "places, names",
     [
-        (["train", "valid"], "train, valid"),
         (["Training", "Testing"], "Testing, Training"),
-        (["cat", "dog", "test"], "test"),
         (["cat", "dog", "Dev"], "Dev"),
         (["cat", "train", "val"], "train, val"),
-        (["cat", "Training"], "Training"),
-        (["train/train", "test/test"], "test"),
         (["train/cat", "train/dog", "test/cat", "test/validation"], "validation"),
     ],
 )
@@ -141,7 +135,7 @@ def test_a_split_is_not_taken_for_a_class(
     )
 
 
-@pytest.mark.parametrize("splits", [["train", "val"], ["test"], ["Training"]])
+@pytest.mark.parametrize("splits", [["train", "val"], ["Training"]])
 def test_splits_beside_classes_are_asked_about(
     root: Path, write: Write, splits: list[str]
 ):
@@ -315,18 +309,18 @@ def test_links_may_lead_to_one_folder_in_many_ways(root: Path, write: Write):
     assert sum(nobn.data.inspect_folder(root).classes["cat"].values()) == 31
 
 
-def test_a_thousand_classes(root: Path):
+def test_more_classes_than_a_byte_counts(root: Path):
     header = b"BM" + struct.pack("<IHHI", 70, 0, 0, 54)
     header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 24, 0, 16, 0, 0, 0, 0)
-    for number in range(1000):
+    for number in range(300):
         for split in ("train", "test"):
             folder = root / split / f"class {number}"
             folder.mkdir(parents=True)
             colour = struct.pack("<H", number) + bytes([split == "test"])
             (folder / "x.bmp").write_bytes(header + (2 * colour + b"\0\0") * 2)
     info = nobn.data.open_dataset(root).info
-    assert (info.classes, info.train_examples, info.test_examples) == (1000,) * 3
-    images, labels = next(iter(nobn.data.load(root, "test", 1000)))
+    assert (info.classes, info.train_examples, info.test_examples) == (300,) * 3
+    images, labels = next(iter(nobn.data.load(root, "test", 300)))
     pixels = (images.numpy() * info.std + info.mean)[:, 0, 0] * 255
     blue, green, red = (pixels[:, 2 - n].round().astype(int) for n in range(3))
     names = [f"class {number}" for number in blue + 256 * green]
