@@ -30,77 +30,64 @@ def same_weights(model, other):
         assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
+def copy(model):
+    """A network of the same weights."""
+    made = keras.models.clone_model(model)
+    made.set_weights(model.get_weights())
+    return made
+
+
+def check_centered(model):
+    for value in sign_inputs(model, images()):
+        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+
+
 @pytest.fixture(scope="module")
 def start():
     return network()
 
 
-@pytest.fixture
-def model(start):
-    """A network of the same weights in every test."""
-    copy = keras.models.clone_model(start)
-    copy.set_weights(start.get_weights())
-    return copy
-
-
 @pytest.fixture(scope="module")
 def wanted(start):
-    copy = keras.models.clone_model(start)
-    copy.set_weights(start.get_weights())
-    nobn.calibrate(copy, images())
-    return copy
+    model = copy(start)
+    nobn.calibrate(model, images())
+    return model
 
 
-def test_pairs_of_examples_and_labels(model, wanted):
-    nobn.calibrate(model, (images(), np.zeros(24)))
+def test_every_form_of_data(start, wanted, monkeypatch):
+    """Pairs, batches, more examples than asked for, and parts of the data."""
+    others = np.concatenate([images(), np.full((9, 6, 6, 2), 1e9, np.float32)])
+    for data, arguments in (
+        ((images(), np.zeros(24)), {}),
+        (batched(others), {"examples": 24}),
+        (images(), {}),
+    ):
+        model = copy(start)
+        monkeypatch.setattr("larq_nobn.calibration._calibrate._PART", 7)
+        nobn.calibrate(model, data, **arguments)
+        same_weights(model, wanted)
+    nobn.calibrate(model, images())  # a second time, which changes nothing
     same_weights(model, wanted)
 
 
 def test_a_model_inside_takes_whole_numbers_as_its_own_type(start):
     inputs = keras.Input((6, 6, 2))
     whole = keras.layers.Lambda(lambda x: tf.cast(tf.round(x), tf.int32))(inputs)
-    inner = keras.models.clone_model(start)
-    inner.set_weights(start.get_weights())
-    outer = keras.Model(inputs, inner(whole))
+    outer = keras.Model(inputs, copy(start)(whole))
     nobn.calibrate(outer, images())
-    plain = keras.models.clone_model(start)
-    plain.set_weights(start.get_weights())
+    plain = copy(start)
     nobn.calibrate(plain, np.round(images()))
     same_weights(outer, plain)
 
 
-def test_batches(model, wanted):
-    nobn.calibrate(model, batched(images()))
-    same_weights(model, wanted)
-
-
-def test_no_more_examples_than_asked_for(model, wanted):
-    with_others = np.concatenate([images(), np.full((9, 6, 6, 2), 1e9, np.float32)])
-    nobn.calibrate(model, batched(with_others), examples=24)
-    same_weights(model, wanted)
-
-
-def test_parts_make_no_difference(model, monkeypatch, wanted):
-    monkeypatch.setattr("larq_nobn.calibration._calibrate._PART", 7)
-    nobn.calibrate(model, images())
-    same_weights(model, wanted)
-
-
-def test_what_was_learned_is_overwritten(model):
+def test_what_was_learned_is_overwritten(start):
+    model = copy(start)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, run_eagerly=True)
     model.fit(images(), np.zeros(24), verbose=0)
     nobn.calibrate(model, images())
-    for value in sign_inputs(model, images()):
-        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+    check_centered(model)
     model.fit(images(), np.zeros(24), verbose=0)
-
-
-def test_a_second_time_changes_nothing(wanted):
-    again = keras.models.clone_model(wanted)
-    again.set_weights(wanted.get_weights())
-    nobn.calibrate(again, images())
-    same_weights(again, wanted)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -110,8 +97,7 @@ def test_half_precision_has_float32_statistics(policy):
     nobn.calibrate(model, images())
     assert {weight.dtype for weight in model.weights} == {tf.float32}
     # Not more: a mean taken in half precision would be off by 1e-3.
-    for value in sign_inputs(model, images()):
-        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+    check_centered(model)
     name = "stage1_block1_conv"
     branch = tensors(model, images(), [model.get_layer(name).output])[0]
     # The kernel is rounded twice: with the gain that is measured and with the new one.
@@ -123,19 +109,13 @@ def test_variables_of_a_strategy():
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = network()
     nobn.calibrate(model, images())
-    for value in sign_inputs(model, images()):
-        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+    check_centered(model)
 
 
-@pytest.mark.parametrize(
-    "normalization, name", [("batch_norm", "stem_norm"), ("kalman", "stem_norm")]
-)
-def test_rejects_batch_norm(normalization, name):
-    with pytest.raises(ModelError, match=f"has the batch norm '{name}' and 1 more"):
-        nobn.calibrate(network(normalization), images())
-
-
-def test_rejects_what_has_nothing_to_set():
+def test_rejects_models_with_batch_norm_or_nothing_to_set():
+    for normalization in ("batch_norm", "kalman"):
+        with pytest.raises(ModelError, match="has the batch norm 'stem_norm' and 1 mo"):
+            nobn.calibrate(network(normalization), images())
     model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,))], name="bare")
     with pytest.raises(ModelError, match="'bare' has no shift, gain or bias"):
         nobn.calibrate(model, np.ones((4, 2), np.float32))
@@ -150,18 +130,16 @@ def test_rejects_subclassed_models():
         nobn.calibrate(Own(name="own"), images())
 
 
-@pytest.mark.parametrize("examples, error", [(0, ValueError), (1.5, TypeError)])
-def test_rejects_a_number_of_examples(start, examples, error):
-    with pytest.raises(error, match=f"examples={examples}"):
-        nobn.calibrate(start, images(), examples=examples)
-
-
-def test_rejects_other_images(start):
+def test_rejects_other_images_and_numbers_of_examples(start):
+    for examples, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match=f"examples={examples}"):
+            nobn.calibrate(start, images(), examples=examples)
     with pytest.raises(ValueError, match=r"\(5, 5, 2\).*\(6, 6, 2\)"):
         nobn.calibrate(start, images()[:, :5, :5])
 
 
-def test_a_failure_leaves_the_model_as_it_was(model):
+def test_a_failure_leaves_the_model_as_it_was(start):
+    model = copy(start)
     kernel = model.get_layer("stage1_block1_conv").kernel_quantizer.gain
     kernel.assign([1.0, np.inf, 1.0, 1.0])
     before = model.get_weights()

@@ -41,33 +41,33 @@ def x():
     return keras.Input((6, 6, 4))
 
 
-def test_the_scale_of_a_sign_multiplies_the_mean(x):
-    sign = quantizers.RSign(scale=0.5)
-    calibrated(x, sign(x))
-    assert_allclose(sign.shift, -0.5 * mean(images().astype(float)), rtol=1e-5)
+def test_signs_of_every_kind(x):
+    """Scaled ones, those of layers and activations, after what is run as it is."""
+    signs = [quantizers.RSign(scale=0.5), *(quantizers.RSign() for _ in range(2))]
+    square = keras.layers.Lambda(tf.square)(x)
+    ends = [signs[0](x), keras.layers.Activation(signs[1])(x), signs[2](square)]
+    calibrated(x, ends)
+    found, squares = (
+        mean(images().astype(float)),
+        mean(np.square(images().astype(float))),
+    )
+    wanted = (-0.5 * found, -found, -squares)
+    for sign, shift in zip(signs, wanted, strict=True):
+        assert_allclose(sign.shift, shift, rtol=1e-5)
 
 
-def test_a_sign_as_an_activation_layer(x):
-    sign = quantizers.RSign()
-    calibrated(x, keras.layers.Activation(sign)(x))
-    assert_allclose(sign.shift, -mean(images().astype(float)), rtol=1e-5)
-
-
-def test_gains_may_be_missing(x):
-    kernel = quantizers.ScaledStdSign(gain=False)
-    layer = conv(kernel_quantizer=kernel)
+def test_kernels_without_a_gain_and_inside_a_regularized_one(x):
+    layer, act = (
+        conv(kernel_quantizer=quantizers.ScaledStdSign(gain=False)),
+        layers.RPReLU(),
+    )
+    inside = quantizers.ScaledStdSign(scale=0.3)
     y = layer(x)
-    act = layers.RPReLU()
-    model = calibrated(x, act(y))
+    z = conv(kernel_quantizer=quantizers.BinaryRegularized(inside))(x)
+    model = calibrated(x, [act(y), z])
     assert_allclose(layer.input_quantizer.shift, -mean(images()), rtol=1e-4)
     assert_allclose(act.shift_in, -mean(value(model, y)), rtol=1e-5)
-
-
-def test_a_kernel_inside_a_regularized_one(x):
-    inside = quantizers.ScaledStdSign(scale=0.3)
-    y = conv(kernel_quantizer=quantizers.BinaryRegularized(inside))(x)
-    model = calibrated(x, y)
-    assert_allclose(deviation(value(model, y)), 0.3, rtol=1e-5)
+    assert_allclose(deviation(value(model, z)), 0.3, rtol=1e-5)
 
 
 def test_dense_layers_too():
@@ -107,11 +107,13 @@ def test_gains_keep_their_sign_after_a_pool_too(x):
     assert_allclose(mean(found), 0.0, atol=1e-6)
 
 
-def test_what_others_read_before_a_pool_is_not_looked_at_after_it(x):
-    layer = conv(binary=False, use_bias=True)
-    y = layer(x)
-    model = calibrated(x, [keras.layers.MaxPool2D(2)(y), y])
+def test_what_others_read_before_a_pool_or_use_twice_is_set_there(x):
+    layer, shared = conv(binary=False, use_bias=True), conv()
+    y, z = layer(x), shared(x)
+    again = shared(keras.layers.ReLU()(z))
+    model = calibrated(x, [keras.layers.MaxPool2D(2)(y), y, again])
     assert_allclose(deviation(value(model, y)), 1.0, rtol=1e-5)
+    assert_allclose(deviation(value(model, z)), 1.0, rtol=1e-5)
 
 
 def test_channels_that_do_not_vary_keep_their_gain(x):
@@ -158,13 +160,6 @@ def test_channel_affine_keeps_its_factor(x):
     assert_allclose(mean(value(model, y)), 0.0, atol=1e-5)
 
 
-def test_a_layer_used_twice_is_set_by_its_first_use(x):
-    shared = conv()
-    first = shared(x)
-    model = calibrated(x, shared(keras.layers.ReLU()(first)))
-    assert_allclose(deviation(value(model, first)), 1.0, rtol=1e-5)
-
-
 def test_models_inside_models(x):
     inner_input = keras.Input((6, 6, 4))
     inner = keras.Model(inner_input, conv()(inner_input))
@@ -184,9 +179,3 @@ def test_a_layer_that_is_preconditioned(x):
     model = calibrated(x, y)
     assert_allclose(deviation(value(model, y)), 1.0, rtol=1e-5)
     assert_allclose(mean(value(model, y)), 0.0, atol=1e-6)
-
-
-def test_lambdas_are_run_as_they_are(x):
-    sign = quantizers.RSign()
-    calibrated(x, sign(keras.layers.Lambda(tf.square)(x)))
-    assert_allclose(sign.shift, -mean(np.square(images().astype(float))), rtol=1e-5)

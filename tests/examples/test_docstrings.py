@@ -21,11 +21,11 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from interop import published_bnn_nobn
-from interop.comparing import save
-from interop.published import randomized
+from interop.published import Form, ReActNet18, randomized, save
+from larq_nobn.training.comparison import _compare
 from PIL import Image
 from tf_keras import Model
+from training.commands import executing
 from training.runs import step_by_step, without_curves
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,7 @@ SMALLER = {
         "width=8, blocks=(1,), epochs=1, batch_size=32, limit=64"
     ),
     r"width=16, blocks=\(1, 1\)": "width=8, blocks=(1,)",
+    r"32, 32, 3": "8, 8, 3",
     r'"(train|test)", 128\)': r'"\1", 32, limit=32)',
 }
 
@@ -110,8 +111,13 @@ def shallow(builder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder: one of those that the example of comparisons makes."""
     folder = tmp_path_factory.mktemp("docstrings")
+
+    def train(settings: nobn.training.RunSettings, output: Path) -> None:
+        nobn.training.train(settings, output)
+
     with pytest.MonkeyPatch.context() as patch, step_by_step(), without_curves():
         patch.chdir(folder)
+        patch.setattr(_compare, "_executing", executing(train))
         run("\n".join(scripts(COMPARING)), nobn=nobn)
     (found,) = folder.glob("runs/digits/*nobn*/")
     return found
@@ -121,7 +127,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A file of two binary convolutions, and the report of its conversion."""
     path = tmp_path_factory.mktemp("docstrings") / "model.tflite"
-    model = nobn.models.ReActNet18((32, 32, 3), 10, width=16, blocks=(1, 1))
+    model = nobn.models.ReActNet18((8, 8, 3), 10, width=16, blocks=(1, 1))
     return path, nobn.convert(model, path)
 
 
@@ -164,9 +170,7 @@ def pictures(place: Path) -> None:
 def checkpoints(name: str, place: Path) -> None:
     """A small checkpoint of the published code that an example opens."""
     if name == "interop.load_bnn_nobn":
-        network = published_bnn_nobn.ReActNet18(
-            published_bnn_nobn.Form("nobn"), 4, (1, 1)
-        )
+        network = ReActNet18(Form("nobn"), 4, (1, 1))
         save(randomized(network, 0), place / "model_best.pth.tar")
 
 
@@ -207,7 +211,8 @@ def test_scripts(
     given = {"nobn": nobn, "tf": tf, "lq": lq, "np": np, "Path": Path}
     if re.search(r"\bmodel\b", text):
         given["model"] = small_model()
-    run(text, **given)
+    with step_by_step(), without_curves():
+        run(text, **given)
 
 
 @pytest.mark.parametrize("name", WITH_SESSIONS)

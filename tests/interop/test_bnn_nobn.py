@@ -1,9 +1,28 @@
+"""Imported networks: their outputs, signs, files and command."""
+
 import larq_nobn as nobn
+import larq as lq
+import numpy as np
 import pytest
-from interop import published_bnn_nobn
-from interop.comparing import assert_same_function, save
-from interop.published import randomized
-from interop.published_bnn_nobn import Form
+import torch
+from click.testing import CliRunner
+from interop import published
+from interop.published import (
+    Form,
+    ReActNet18,
+    assert_same_function,
+    images,
+    randomized,
+    save,
+)
+from larq_nobn.cli import main
+from larq_nobn.interop._half_turn import HalfTurn
+from larq_nobn.interop._slots import convolution
+from larq_nobn.quantizers import ScaledStdSign
+from larq_nobn.training import open_model
+from numpy.testing import assert_array_equal
+
+SIZE = (16, 16)
 
 
 @pytest.mark.parametrize(
@@ -18,20 +37,85 @@ from interop.published_bnn_nobn import Form
     ids=["18-nobn", "18-none", "18-imagenet", "a-nobn", "a-batch_norm"],
 )
 def test_outputs_are_those_of_pytorch(name, form, arguments, size, tmp_path):
-    network = getattr(published_bnn_nobn, name)(Form(form), **arguments)
+    network = getattr(published, name)(Form(form), **arguments)
     network = randomized(network, seed=0)
     path = save(network, tmp_path / "checkpoint.pth.tar", prefix="module.")
-    model = nobn.interop.load_bnn_nobn(path, size)
-    assert_same_function(network, model, size)
+    assert_same_function(network, nobn.interop.load_bnn_nobn(path, size), size)
 
 
 @pytest.mark.parametrize("name", ["ReActNet18", "ReActNetA"])
 def test_first_stage_and_another_alpha(name, tmp_path):
     form = Form("nobn", binary=False, alpha=0.3)
     # A second block, whose input has another variance by alpha.
-    network = getattr(published_bnn_nobn, name)(form, blocks=(2, 1))
-    network = randomized(network, seed=1)
-    path = save(network, tmp_path / "stage1.pth.tar")
-    size = (16, 16)
-    model = nobn.interop.load_bnn_nobn(path, size, binary_weights=False, alpha=0.3)
-    assert_same_function(network, model, size)
+    network = getattr(published, name)(form, blocks=(2, 1))
+    path = save(randomized(network, seed=1), tmp_path / "stage1.pth.tar")
+    model = nobn.interop.load_bnn_nobn(path, SIZE, binary_weights=False, alpha=0.3)
+    assert_same_function(network, model, SIZE)
+
+
+def kernel_of_ties():
+    """A tenth of the weights are within a few digits of the mean in float32."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(0.02, 0.3, (8, 512, 3, 3)).astype(np.float32)
+    tied = random.random(kernel.shape) < 0.1
+    digits = random.integers(-20, 21, kernel.shape).astype(np.float32)
+    for _ in range(12):  # every weight put there moves the mean a tenth as far
+        mean = kernel.mean((1, 2, 3), keepdims=True)
+        kernel = np.where(tied, mean + digits * np.spacing(mean), kernel)
+    return kernel, tied
+
+
+def sides_here(kernel):
+    values = ScaledStdSign()(np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)))
+    return np.sign(values).transpose(3, 2, 0, 1)
+
+
+def test_weights_beside_the_mean_fall_where_pytorch_has_them():
+    kernel, tied = kernel_of_ties()
+    weights = torch.from_numpy(kernel)
+    # As the published code takes the mean.
+    _, mean = torch.std_mean(weights, dim=[1, 2, 3], keepdim=True, unbiased=False)
+    there = (weights - mean).sign().numpy()
+    layer = lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledStdSign(), name="conv")
+    layer(np.zeros((1, 3, 3, 512), np.float32))
+    set_here = convolution("conv", layer)["conv.weight"].arrange(kernel)
+    moved = set_here[::-1, ::-1].transpose(3, 2, 0, 1)
+    assert (sides_here(kernel) != there)[there != 0].any()
+    assert_array_equal(sides_here(moved)[there != 0], there[there != 0])
+    assert_array_equal(moved[~tied], kernel[~tied])
+    assert np.abs(moved - kernel).max() <= 2e-6 * np.abs(kernel).max()
+
+
+def test_half_turn():
+    x = images((4, 5))
+    turned = HalfTurn()(x)
+    assert_array_equal(turned, np.rot90(x, 2, (1, 2)))
+    assert HalfTurn().compute_output_shape((None, 4, 5, 3)) == (None, 4, 5, 3)
+
+
+def command(*words):
+    return CliRunner().invoke(main, ["import", *map(str, words)])
+
+
+def test_command_for_a_first_stage(tmp_path):
+    form = Form("nobn", binary=False, alpha=0.5)
+    network = randomized(ReActNet18(form, 4, (1, 1)), seed=0)
+    path, output = save(network, tmp_path / "best.pth.tar"), tmp_path / "stage1.keras"
+    words = ["--source", "bnn_nobn", "--real-weights", "--alpha", 0.5]
+    result = command(path, output, *words, "--image-size", *SIZE)
+    assert result.exit_code == 0, result.output
+    model = open_model(output)
+    said = f"stage1.keras contains reactnet4: {model.count_params():,} values, images"
+    assert f"{said} of 16x16x3, 7 classes" in result.output
+    assert_same_function(network, model, SIZE)
+    result = command(tmp_path / "none.pth", tmp_path / "a.keras")
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ") and "is not a file" in result.output
+
+
+@pytest.mark.convert
+def test_it_converts(tmp_path):
+    network = randomized(ReActNet18(Form("nobn"), 8, (1, 1)), seed=0)
+    model = nobn.interop.load_bnn_nobn(save(network, tmp_path / "a.pth.tar"), SIZE)
+    report = nobn.convert(model, tmp_path / "a.tflite", data=images(SIZE))
+    assert report.lce_bconv2d == 2

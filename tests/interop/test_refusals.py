@@ -3,33 +3,21 @@
 import pickle
 import sys
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 import torch
-from interop.published import randomized
-from interop.published_bnn_nobn import Form, ReActNet18
+from interop.published import Form, ReActNet18, randomized
 from larq_nobn._keras import keras
 from larq_nobn.interop import load_bnn_nobn
 from larq_nobn.interop._checkpoint import read_checkpoint
 from larq_nobn.interop._slots import dense, fill
 
+STATE = dict(randomized(ReActNet18(Form("nobn"), 4, (1,)), 0).state_dict())
+
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "checkpoint.pth.tar"
-
-
-@pytest.fixture
-def state():
-    return dict(randomized(ReActNet18(Form("nobn"), 4, (1,)), 0).state_dict())
-
-
-def test_without_pytorch(monkeypatch, path):
-    path.write_bytes(b"anything")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install 'larq-nobn\[torch\]'"):
-        load_bnn_nobn(path)
 
 
 def test_missing_file_and_folder(path, tmp_path):
@@ -39,26 +27,25 @@ def test_missing_file_and_folder(path, tmp_path):
         load_bnn_nobn(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04broken"])
-def test_other_files(content, path):
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged, or contains other"):
-        load_bnn_nobn(path)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_half_a_checkpoint(zipped, state, path):
-    torch.save(state, path, _use_new_zipfile_serialization=zipped)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="is damaged, or contains other"):
-        load_bnn_nobn(path)
-
-
-def test_a_version_of_pytorch_that_runs_code(monkeypatch, path):
+def test_without_pytorch_and_with_a_version_that_runs_code(monkeypatch, path):
     path.write_bytes(b"anything")
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(ImportError, match="PyTorch 2.5.1.cpu can be made to run code"):
         load_bnn_nobn(path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'larq-nobn\[torch\]'"):
+        load_bnn_nobn(path)
+
+
+def test_other_files_and_half_a_checkpoint(path):
+    contents = [b"", b"not a pickle", b"PK\x03\x04broken"]
+    for zipped in (True, False):
+        torch.save(STATE, path, _use_new_zipfile_serialization=zipped)
+        contents.append(path.read_bytes()[: path.stat().st_size // 2])
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged, or contains other"):
+            load_bnn_nobn(path)
 
 
 class Payload:
@@ -77,120 +64,79 @@ def test_code_is_not_run(by_torch, path):
         load_bnn_nobn(path)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [[1, 2], {}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": {"a": 1.0}}, {1: 2}],
-    ids=str,
+def without(name):
+    return {key: value for key, value in STATE.items() if key != name}
+
+
+ZERO = torch.zeros(1)
+NO_STATE = "contains no state_dict"
+NO_WEIGHTS = "contains tensors that are no weights: .*CPU"
+CONTENTS = (
+    *((content, NO_STATE) for content in ([1], {}, {"epoch": 3}, {"a": 1.0}, {1: 2})),
+    ({"state_dict": {}}, NO_STATE),
+    # In a file of a kilobyte.
+    ({"a": torch.ones(1, dtype=torch.half).expand(10**9)}, NO_WEIGHTS),
+    ({"a": torch.eye(3).to_sparse()}, NO_WEIGHTS),
+    ({"a": torch.ones(3, device="meta")}, NO_WEIGHTS),
+    ({"a": torch.ones(3, dtype=torch.complex64)}, NO_WEIGHTS),
+    ({"a": torch._neg_view(torch.ones(3))}, NO_WEIGHTS),
+    (
+        {"fc.weight": torch.zeros(2, 3), "conv1.weight": ZERO},
+        "is not a checkpoint of BNN-BN: it has neither",
+    ),
+    (without("fc.weight"), "checkpoint's fc.weight is missing, but"),
+    (without("conv1.weight"), "checkpoint's conv1.weight is missing, but"),
+    (without("layer1.0.move1.bias"), "misses tensors: layer1.0.move1.bias. Only"),
+    ({**STATE, "extra.bias": ZERO}, "has unknown tensors: extra.bias. Only"),
+    (
+        {**STATE, **{f"x{n}": ZERO for n in range(9)}},
+        "unknown tensors: x0, x1, x2, x3, x4, x5 and 3",
+    ),
+    (
+        {**STATE, "layer1.0.prelu.weight": torch.zeros(5)},
+        r"layer1.0.prelu.weight of shape \(5,\) instead of \(4,\)",
+    ),
 )
-def test_no_state_dict(content, path):
+
+
+@pytest.mark.parametrize("content, message", CONTENTS)
+def test_what_a_checkpoint_contains(content, message, path):
     torch.save(content, path)
-    with pytest.raises(ValueError, match="contains no state_dict"):
-        load_bnn_nobn(path)
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.ones(1, dtype=torch.half).expand(10**9),  # in a file of a kilobyte
-        torch.eye(3).to_sparse(),
-        torch.ones(3, device="meta"),
-        torch.ones(3, dtype=torch.complex64),
-        torch._neg_view(torch.ones(3)),
-    ],
-    ids=["repeated", "sparse", "meta", "complex", "negative"],
-)
-def test_other_tensors(tensor, path):
-    torch.save({"a": tensor}, path)
-    with pytest.raises(ValueError, match="contains tensors that are no weights: .*CPU"):
-        read_checkpoint(path)
-
-
-def test_bare_and_old_and_half_precision(state, path):
-    """Without a key around it, in the format of PyTorch 1.1, in float16."""
-    half = {name: value.half() for name, value in state.items()}
-    half["layer1.0.bn1.num_batches_tracked"] = torch.tensor(7)
-    torch.save(half, path, _use_new_zipfile_serialization=False)
-    found = read_checkpoint(path)
-    assert found.keys() == state.keys()
-    for name, array in found.items():
-        assert array.dtype == np.float32
-        np.testing.assert_array_equal(array, half[name].float().numpy())
-
-
-def test_a_checkpoint_of_something_else(path):
-    torch.save({"fc.weight": torch.zeros(2, 3), "conv1.weight": torch.zeros(1)}, path)
-    with pytest.raises(
-        ValueError, match="is not a checkpoint of BNN-BN: it has neither"
-    ):
-        load_bnn_nobn(path)
-
-
-@pytest.mark.parametrize(
-    "name, found",
-    [("fc.weight", "missing"), ("conv1.weight", "missing")],
-)
-def test_missing_tensors_that_tell_the_network(name, found, state, path):
-    del state[name]
-    torch.save(state, path)
-    with pytest.raises(ValueError, match=f"checkpoint's {name} is {found}, but"):
-        load_bnn_nobn(path)
-
-
-def test_tensors_left_over_and_missing(state, path):
-    torch.save({**state, "extra.bias": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="has unknown tensors: extra.bias. Only"):
-        load_bnn_nobn(path)
-    del state["layer1.0.move1.bias"]
-    torch.save(state, path)
-    with pytest.raises(ValueError, match="misses tensors: layer1.0.move1.bias. Only"):
-        load_bnn_nobn(path)
-
-
-def test_long_lists_are_cut(state, path):
-    torch.save({**state, **{f"x{n}": torch.zeros(1) for n in range(9)}}, path)
-    with pytest.raises(
-        ValueError, match="unknown tensors: x0, x1, x2, x3, x4, x5 and 3"
-    ):
-        load_bnn_nobn(path)
-
-
-def test_wrong_shapes(state, path):
-    torch.save({**state, "layer1.0.prelu.weight": torch.zeros(5)}, path)
-    message = r"layer1.0.prelu.weight of shape \(5,\) instead of \(4,\)"
     with pytest.raises(ValueError, match=message):
         load_bnn_nobn(path)
 
 
-def test_no_variable_stays_as_it_was():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="lonely")])
-    with pytest.raises(ValueError, match="Nothing in the checkpoint sets lonely/bias"):
-        fill(model, {}, {})
+def test_bare_and_old_and_half_precision(path):
+    """Without a key around it, in the format of PyTorch 1.1, in float16."""
+    half = {name: value.half() for name, value in STATE.items()}
+    half["layer1.0.bn1.num_batches_tracked"] = torch.tensor(7)
+    torch.save(half, path, _use_new_zipfile_serialization=False)
+    arrays = read_checkpoint(path)
+    assert arrays.keys() == STATE.keys()
+    for name, array in arrays.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, half[name].float().numpy())
 
 
-@pytest.mark.parametrize("size", [32, (32,), (32, 32, 3)])
-def test_image_sizes_that_are_none(size, state, path):
-    torch.save(state, path)
-    with pytest.raises(ValueError, match="is not a size. Give .height, width. as two"):
-        load_bnn_nobn(path, size)
-
-
-def test_images_that_are_too_small(state, path):
-    torch.save(state, path)
+def test_arguments(path):
+    torch.save(STATE, path)
+    for size in (32, (32,), (32, 32, 3)):
+        with pytest.raises(ValueError, match="is not a size. Give .height, width. as"):
+            load_bnn_nobn(path, size)
     with pytest.raises(ValueError, match="image_size=4 is below 8"):
         load_bnn_nobn(path, (16, 4))
+    for alpha in (0.0, float("nan")):
+        with pytest.raises(ValueError, match=f"alpha={alpha} is outside"):
+            load_bnn_nobn(path, alpha=alpha)
 
 
-@pytest.mark.parametrize("alpha", [0.0, float("nan")])
-def test_alpha(alpha, path):
-    with pytest.raises(ValueError, match=f"alpha={alpha} is outside"):
-        nobn.interop.load_bnn_nobn(path, alpha=alpha)
-
-
-def test_no_variable_is_set_twice():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="shared")])
+def test_every_variable_is_set_once():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="alone")])
+    with pytest.raises(ValueError, match="Nothing in the checkpoint sets alone/bias"):
+        fill(model, {}, {})
     slots = dense("fc", model.layers[0])
     slots["other.bias"] = slots["fc.bias"]
     state = {"fc.weight": np.zeros((3, 2)), "fc.bias": np.zeros(3)}
     state["other.bias"] = np.ones(3)
-    with pytest.raises(ValueError, match="Several tensors .* set shared/bias:0 of"):
+    with pytest.raises(ValueError, match="Several tensors .* set alone/bias:0 of"):
         fill(model, slots, state)

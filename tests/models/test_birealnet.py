@@ -1,6 +1,5 @@
 """Bi-Real Net and XNOR-Net, which differ in their norms and shortcuts."""
 
-import larq as lq
 import numpy as np
 import pytest
 from larq_nobn import layers
@@ -62,19 +61,6 @@ def test_what_quantizers_and_leaks_start_with(builder):
     shortcut = model.get_layer("stage2_block1_shortcut_conv")
     assert shortcut.kernel_quantizer.scale == 1
     assert shortcut.input_quantizer is None
-
-
-@both
-def test_which_kernels_are_binary(builder):
-    for binary_weights, bits in ((True, 1), (False, 32)):
-        model = builder((8, 8, 3), 3, binary_weights=binary_weights, **TINY)
-        convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
-        assert len(convs) == 1 + 4 + 1
-        for layer in convs:
-            real = layer.name == "stem_conv" or (
-                builder is BiRealNet18 and "shortcut" in layer.name
-            )
-            assert layer.kernel_quantizer.precision == (32 if real else bits)
 
 
 def shortcut_of(builder, model, x):

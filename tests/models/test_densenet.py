@@ -2,11 +2,9 @@ from functools import cache
 from inspect import signature
 
 import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import layers
 from larq_nobn._keras import keras
 from larq_nobn.models import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from models.dense_reference import (
@@ -20,7 +18,6 @@ from models.dense_reference import (
 )
 from models.networks import scattered
 from models.reference import assert_computes, conv, real_kernel
-from numpy.testing import assert_allclose
 
 TINY = {"width": 4, "blocks": (1, 2)}
 
@@ -125,59 +122,6 @@ def test_both_signs_stand_after_the_rectified_stem(normalization):
         model(images, training=True)
     share = np.mean(signs(model, images) > 0, (0, 1, 2))
     assert np.all((share > 0.05) & (share < 0.95))
-
-
-def kinds(model, *classes):
-    return [layer.name for layer in model.layers if isinstance(layer, classes)]
-
-
-@pytest.mark.parametrize(
-    "normalization, before_sign, at_relu",
-    [
-        ("filter_response", layers.FilterResponseNormalization, None),
-        ("group", keras.layers.GroupNormalization, None),
-        ("proxy", layers.ProxyNormalization, layers.ProxyNormalization),
-        ("evonorm", keras.layers.GroupNormalization, layers.EvoNormS0),
-    ],
-)
-def test_norms_stand_before_signs_and_relus(normalization, before_sign, at_relu):
-    model = large(normalization)
-    rectified = ["stem", "transition1", "final"]
-    signed = ["stage1_layer1", "stage2_layer1", "stage2_layer2"]
-    relus = kinds(model, keras.layers.ReLU)
-    assert relus == ([] if at_relu else [f"{name}_act" for name in rectified])
-    for name in rectified:
-        norm = model.get_layer(f"{name}_norm")
-        assert type(norm) is (at_relu or before_sign)
-        if normalization == "proxy":
-            assert norm.get_config()["activation"] == "relu"
-    for name in signed:
-        norm = model.get_layer(f"{name}_norm")
-        assert type(norm) is before_sign
-        assert [node.layer.name for node in norm.outbound_nodes] == [f"{name}_conv"]
-        assert model.get_layer(f"{name}_conv").input_quantizer.shift is None
-
-
-def test_no_norm_at_all():
-    for normalization, shifts in (("none", 0), ("nobn", 3)):
-        model = large(normalization)
-        names = [name for name in kinds(model, keras.layers.Layer) if "norm" in name]
-        assert names == []
-        assert sum("shift" in w.name for w in model.weights) == shifts
-
-
-def test_scales_and_arguments_reach_the_kernels():
-    model = BinaryDenseNet28((64, 64, 3), 3, balanced=True, **TINY)
-    scales = {
-        layer.name: layer.kernel_quantizer.scale
-        for layer in model.layers
-        if isinstance(layer, lq.layers.QuantConv2D)
-    }
-    assert_allclose(scales.pop("stem_conv"), SCALE)
-    assert_allclose(scales.pop("transition1_conv"), SCALE)
-    assert set(scales.values()) == {1.0}
-    kernel = model.get_layer("stage2_layer1_conv").kernel_quantizer
-    assert kernel.variance_preserving and kernel.balanced
 
 
 @pytest.mark.convert

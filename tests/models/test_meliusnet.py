@@ -88,16 +88,6 @@ def test_names_can_be_read():
     ]
 
 
-def test_alpha_and_the_scales_live_in_the_kernels():
-    model = MeliusNet22((64, 64, 3), 3, alpha=0.3, **TINY)
-    for layer in model.layers:
-        if isinstance(layer, lq.layers.QuantConv2D):
-            name, scale = layer.name, layer.kernel_quantizer.scale
-            real = name.startswith(("stem", "transition"))
-            expected = SCALE if real else 0.3 if "improve" in name else 1.0
-            assert_allclose(scale, expected)
-
-
 @pytest.mark.parametrize("quantizer", [None, "scaled_standardization"])
 def test_grouped_convolution_is_that_of_keras(quantizer):
     keras.utils.set_random_seed(1)

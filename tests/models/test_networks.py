@@ -239,18 +239,21 @@ def test_stages_heads_and_precisions_share_names_and_shapes(network):
     """On the smallest images, and with either head."""
     network = replace(network, shape=(network.smallest,) * 2 + network.shape[2:])
     real = network(binary_weights=False)
-    binary, logits = half_precision(network, head="symmetric", binary_weights=True)
+    changes = {"head": "symmetric", "binary_weights": True, "balanced": True}
+    binary, logits = half_precision(network, **changes)
     *body, kernel, bias = [(w.name, w.shape) for w in real.weights]
     assert [(w.name, w.shape) for w in binary.weights][: len(body)] == body
     assert [name for name, _ in (kernel, bias)] == ["head/kernel:0", "head/bias:0"]
     assert [layer.name for layer in real.layers] == [x.name for x in binary.layers]
 
-    def precisions(model):
+    def kernels(model):
         convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
-        return [conv.kernel_quantizer.precision for conv in convs]
+        return [conv.kernel_quantizer for conv in convs]
 
-    assert set(precisions(real)) == {32}
-    assert precisions(binary).count(1) >= network.binary
+    assert {kernel.precision for kernel in kernels(real)} == {32}
+    signs = [kernel for kernel in kernels(binary) if kernel.precision == 1]
+    assert len(signs) >= network.binary
+    assert all(kernel.balanced for kernel in signs)
     for model, kind in (
         (real, keras.layers.Dense),
         (binary, nobn.layers.SymmetricHead),

@@ -76,22 +76,17 @@ def test_activations_stay_inside_the_branches():
 def test_where_nothing_is_added_the_first_convolution_has_its_norm():
     model = VGGSmall((8, 8, 3), 10, "filter_response", width=8)
     assert kinds(model, *NORMS)[0] == "stem_norm"
+    for normalization in ("none", "nobn"):
+        assert kinds(built(normalization), *NORMS) == []
 
 
-@pytest.mark.parametrize("normalization", ["none", "nobn"])
-def test_no_norm_at_all(normalization):
-    assert kinds(built(normalization), *NORMS) == []
-
-
-@pytest.mark.parametrize(
-    "width, groups", [(32, [2, 2, 4]), (16, [1, 1, 2]), (24, [1, 1, 3])]
-)
-def test_groups_have_sixteen_channels_where_they_can(width, groups):
+def test_groups_have_sixteen_channels_where_they_can():
     names = ("stem_norm", "stage1_block1_norm", "stage2_block1_norm")
-    model = built("group", width=width, blocks=(1, 1))
-    assert [model.get_layer(name).groups for name in names] == groups
-    model = built("evonorm", width=width, blocks=(1, 1))
-    assert [model.get_layer(name).groups for name in names[1:]] == groups[1:]
+    for width, groups in ((32, [2, 2, 4]), (24, [1, 1, 3])):
+        model = built("group", width=width, blocks=(1, 1))
+        assert [model.get_layer(name).groups for name in names] == groups
+        model = built("evonorm", width=width, blocks=(1, 1))
+        assert [model.get_layer(name).groups for name in names[1:]] == groups[1:]
 
 
 def test_a_single_position_learns_its_epsilon():
@@ -114,9 +109,7 @@ def test_kalman_carries_a_prior_to_all_but_the_first():
     assert first == "stem_norm" and not has_prior(model, first)
     assert len(others) == 4
     assert all(has_prior(model, name) for name in others)
-
-
-def test_kalman_starts_again_after_max_pooling():
+    # It starts again after max pooling.
     model = built("kalman", size=64)
     assert not has_prior(model, "stage1_block1_norm")
     # The branch has moments again, but the shortcut, and so the sum, has none.

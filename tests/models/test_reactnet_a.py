@@ -93,11 +93,6 @@ def test_variances_of_the_published_network(rule, expected):
     assert_allclose(paired_variances(STRIDES, 0.2, rule), expected)
 
 
-def test_the_variances_grow_with_the_square_of_alpha():
-    expected = pairs(1, 1.25, 1.5, 1.75, 1, 1.25)
-    assert_allclose(paired_variances((1, 2, 1), 0.5, "vita"), expected)
-
-
 def test_alpha_and_beta_live_in_the_quantizers():
     model = ReActNetA((8, 8, 3), 3, alpha=0.25, **TINY)
     variances = paired_variances((1, 2, 1), 0.25, "vita")

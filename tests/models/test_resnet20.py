@@ -1,7 +1,6 @@
 from inspect import signature
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.layers._channel_padding import ChannelPadding
@@ -44,14 +43,11 @@ def test_parameter_counts():
     assert count(3, 2) == 269_722
 
 
-@pytest.mark.parametrize("variance", [0.1, 1.0, 1.5])
-def test_variance_of_clipped_normal_values(variance):
-    z = np.random.default_rng(1).normal(0, variance**0.5, 1_000_000)
-    # The standard error of the estimate is below 0.0006.
-    assert_allclose(clipped_variance(variance), hard_tanh(z).var(), atol=0.003)
-
-
 def test_expected_variances_follow_the_stream():
+    for variance in (0.1, 1.0, 1.5):
+        z = np.random.default_rng(1).normal(0, variance**0.5, 100_000)
+        # The standard error of the estimate is below 0.002.
+        assert_allclose(clipped_variance(variance), hard_tanh(z).var(), atol=0.006)
     first, second = expected_variances((1, 1), 0.5)
     start = clipped_variance(1.0)
     then = clipped_variance(start + 0.25)

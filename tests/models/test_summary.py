@@ -98,18 +98,14 @@ def test_operations_and_weights_are_those_of_a_count_by_hand(network):
     assert precisions == [1, 1, 1, None, None, None, None]
     share = total[0] / total.sum()
     assert f"Ratio of MACs that are binarized  {share:.4f}" in printed(summary, network)
-
-
-def test_shapes_are_those_of_the_model(network):
-    shapes = [tuple(each.output_shape) for each in ModelProfile(network).layer_profiles]
+    shapes = [tuple(each.output_shape) for each in profile.layer_profiles]
     assert shapes == [
         tuple(-1 if size is None else size for size in layer.output_shape)
         for layer in network.layers
     ]
 
 
-@pytest.mark.parametrize("include_macs", [True, False])
-def test_larqs_own_layers_have_larqs_own_summary(include_macs):
+def test_larqs_own_layers_have_larqs_own_summary(capsys):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
@@ -124,21 +120,12 @@ def test_larqs_own_layers_have_larqs_own_summary(include_macs):
             lq.layers.QuantDense(3, kernel_quantizer="ste_tern"),
         ]
     )
-    lines = printed(summary, model, include_macs=include_macs)
-    assert ("MACs" in lines) == include_macs
-    if include_macs:
-        assert lines == printed(lq.models.summary, model)
-
-
-def test_it_prints_where_nothing_else_is_said(network, capsys):
-    summary(network)
-    assert capsys.readouterr().out.rstrip("\n") == printed(summary, network)
-
-
-def test_a_model_without_weights():
-    model = keras.Sequential([keras.layers.Dense(2)], name="unborn")
-    with pytest.raises(ValueError, match="Model 'unborn' has no weights yet.*Input"):
-        summary(model)
+    lines = printed(summary, model)
+    assert lines == printed(lq.models.summary, model)
+    assert "MACs" in lines
+    assert "MACs" not in printed(summary, model, include_macs=False)
+    summary(model)
+    assert capsys.readouterr().out.rstrip("\n") == lines
 
 
 class Subclassed(keras.Model):
@@ -150,7 +137,10 @@ class Subclassed(keras.Model):
         return self.conv(x)
 
 
-def test_of_a_model_without_a_graph_the_weights_are_counted():
+def test_models_without_weights_or_a_graph():
+    model = keras.Sequential([keras.layers.Dense(2)], name="unborn")
+    with pytest.raises(ValueError, match="Model 'unborn' has no weights yet.*Input"):
+        summary(model)
     model = Subclassed()
     model(np.zeros((1, 8, 8, 3), np.float32))
     lines = printed(summary, model)

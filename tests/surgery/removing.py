@@ -1,8 +1,8 @@
 """Small networks that the tests of `remove_batch_norm` share."""
 
-import larq as lq
 import numpy as np
 from larq_nobn._keras import keras
+from surgery import parts
 
 layers = keras.layers
 
@@ -12,25 +12,16 @@ def image(channels=4, size=8):
 
 
 def conv(x, name, channels=4, size=3, strides=1, **kwargs):
-    options = {"padding": "same", "use_bias": False, **kwargs}
-    return layers.Conv2D(channels, size, strides, name=name, **options)(x)
+    return parts.conv(x, channels, size, strides, name=name, **kwargs)
 
 
 def binary(x, name, channels=4, size=3, strides=1, **kwargs):
-    options = {
-        "padding": "same",
-        "pad_values": 1.0,
-        "use_bias": False,
-        "input_quantizer": "ste_sign",
-        "kernel_quantizer": "ste_sign",
-        "kernel_constraint": "weight_clip",
-        **kwargs,
-    }
-    return lq.layers.QuantConv2D(channels, size, strides, name=name, **options)(x)
+    options = {"pad_values": 1.0, "name": name, **kwargs}
+    return parts.binary(x, channels, size, strides, **options)
 
 
 def norm(x, name, **kwargs):
-    return layers.BatchNormalization(name=name, **kwargs)(x)
+    return parts.norm(x, name=name, **kwargs)
 
 
 def stem(x, channels=4):

@@ -41,7 +41,6 @@ FLOAT = {
     "conv_1d": lambda **k: layers.Conv1D(6, 3, padding="causal", **k),
     "depthwise_1d": lambda **k: layers.DepthwiseConv1D(3, depth_multiplier=2, **k),
     "separable_1d": lambda **k: lq.layers.QuantSeparableConv1D(6, 3, **k),
-    "transposed_1d": lambda **k: layers.Conv1DTranspose(6, 3, **k),
 }
 
 
@@ -107,18 +106,6 @@ def test_every_kind_of_batch_norm():
         assert isinstance(affine, nobn.layers.ChannelAffine)
     said = "folded into 'component_conv', without its dropout"
     assert changes["component"].action == said
-
-
-def test_kalman_normalization_loses_its_state():
-    def build():
-        inputs = keras.Input((8, 8, 4))
-        norms = [nobn.layers.BatchKalmanNormalization(name=f"norm{i}") for i in (1, 2)]
-        x, state = norms[0](layers.Conv2D(6, 3, name="conv")(inputs))
-        return keras.Model(inputs, norms[1]([layers.ReLU()(x), state])[0], name="net")
-
-    folded, changes = fold(build)
-    assert changes["norm1"].action == "folded into 'conv'"
-    assert isinstance(folded.get_layer("norm2"), nobn.layers.ChannelAffine)
 
 
 def magnitude_aware(policy, largest):
@@ -276,16 +263,6 @@ def test_shared_layers_stay_shared():
     for name in ("first", "last"):
         assert changes[name].action == AFFINE
         assert "'one' is used elsewhere too" in changes[name].reason
-
-
-def test_models_inside_a_model_are_opened():
-    def build():
-        inputs = keras.Input(SHAPE)
-        outer = keras.Sequential([chain(layers.Conv2D(6, 3, name="conv"))])
-        return keras.Model(inputs, BatchNorm(name="norm")(outer(inputs)), name="net")
-
-    folded, changes = fold(build)
-    assert changes["norm"].action == "folded into 'conv'"
 
 
 def test_without_batch_norm_the_copy_is_equal():

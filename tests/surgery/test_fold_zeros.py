@@ -56,14 +56,6 @@ def test_signs_of_a_real_number_that_is_common(kind, epsilon):
     assert "norm" not in [layer.name for layer in folded.layers]
 
 
-@pytest.mark.parametrize("kind, bias", [("convolution", 3), ("maximum", 3), ("sum", 2)])
-def test_signs_of_a_bias_that_is_the_opposite_of_a_sum(kind, bias):
-    """-x + 3 is 0 where x is 3."""
-    model, before = network(WHOLE[kind], 0.0, -1.0, 0.0)
-    model.get_layer("norm").beta.assign(np.full(16, bias))
-    check(model, before)
-
-
 @pytest.mark.parametrize("gain", [-1.0, 1.0])
 def test_signs_with_a_shift_of_their_own(gain):
     """gain * x + b is 0 where x is 2."""
