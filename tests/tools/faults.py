@@ -388,7 +388,7 @@ FAULTS = (
         "calibration: real kernels to the binary target",
         "target = kernel.scale if _reads_signs(call) else 1.0",
         "target = kernel.scale",
-        "tests/calibration/test_layers.py",
+        "tests/calibration/test_networks.py",
     ),
     Fault(
         "calibration: half done after an error",
@@ -491,7 +491,7 @@ FAULTS = (
         "remove: bias behind a scaled sign",
         "shift = sign.shift + sign.scale * bias",
         "shift = sign.shift + bias",
-        "tests/surgery/test_remove_scales.py",
+        "tests/surgery/test_remove_weights.py",
     ),
     Fault(
         "remove: moments of a clipped variable",
