@@ -12,7 +12,6 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, binary_layers
 from larq_nobn.deploy._checks import check_model
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.lite import missed_reach
 
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 BINARY = {**SIGNS, "name": "x"}
@@ -358,16 +357,3 @@ def test_a_recurrent_layer_that_remembers_is_named(wrap):
     message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
     with pytest.raises(ConversionError, match=message):
         checked(keras.Model(inputs, outputs))
-
-
-@pytest.mark.parametrize(
-    "size, dilation, small",
-    [
-        ((3, 3), (1, 1), False),
-        ((2, 3), (1, 1), True),
-        ((5, 5), (2, 2), False),
-        ((5, 4), (2, 2), True),
-    ],
-)
-def test_a_map_is_small_where_the_kernel_reaches_beyond_it(size, dilation, small):
-    assert (missed_reach(size, (3, 3), dilation) is not None) == small
