@@ -67,7 +67,7 @@ def stop_at_once(number: int, frame: object) -> None:
 
 def handle_signals(handler: Any, *instead_of: Any) -> dict[int, Any]:
     """Sets what Ctrl-C and SIGTERM do in place of one of these; returns those."""
-    replaced = {}
+    replaced: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in instead_of:
             with suppress(ValueError):  # of a program that calls this in a thread

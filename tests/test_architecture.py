@@ -54,7 +54,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_normal"},
         {"_opening"},
         {"lite"},
-        {"_float_fallback"},
+        {"_float_fallback", "operations"},
         {"prepare", "inspection"},
         {"_checks", "verify", "device"},
         {"int8"},

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -58,6 +59,7 @@ from .lite import (
     read,
     to_flatbuffer,
 )
+from .operations import function_of, lower, optimized
 from .prepare import BinaryConvolution, prepare, rewritten
 from .verify import (
     tie_warnings,
@@ -105,8 +107,8 @@ def convert(
     Arguments:
         model: A Larq model with any number of inputs and outputs; the file has them in
             the same order, by the same names. A subclassed model, or one with a layer
-            whose parts are not visible, is converted from its trace without
-            optimization, and the report says why.
+            whose parts are not visible, is converted from its trace, and the report
+            says why.
         path: The file to write.
         verify: Whether to verify on all examples and to report the agreement. Without,
             8 examples are compared, and the report has no numbers of them.
@@ -237,13 +239,15 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     step("Tracing")
     trace = Trace(model, io)
     binary, merged, in_float = check_trace(model, trace, task.allow_float)
+    program, values = lower(trace)
+    function = partial(function_of, optimized(program), values)
     file = _File(task, model)
     with file.named(names):
-        file.write(trace.function(), [], model)
+        file.write(function(), [], model)
         file.check(model, binary)
         same = verify_trace(model, trace, io, file.examples)
         numbers = verify_traced_file(
-            trace, file.runner, io, file.examples, task.tolerance
+            trace, function, file.runner, io, file.examples, task.tolerance
         )
     return file.report(
         binary,

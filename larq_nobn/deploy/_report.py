@@ -25,9 +25,9 @@ class ConversionReport(Findings):
         int8_ops: Likewise the int8 operations.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
-        not_prepared: Why the model was converted from its trace; None for an optimized
-            one. `verify` then compares the model with its trace, and that with the
-            file.
+        not_prepared: Why the model was converted from its trace; None for a model whose
+            layers were read. `verify` then compares the model with its trace, and that
+            with the file.
         verify: The optimized model compared with the file; None without verification.
             `segments` is the proof: the number of segments `compared`, of `signs` in
             all examples, the fraction of these `within_rounding` of 0, and in `worst`
@@ -60,7 +60,7 @@ class ConversionReport(Findings):
         """Returns the report as a `rich` table."""
         table = super().table()
         if self.not_prepared is not None:
-            table.add_row("not optimized", self.not_prepared)
+            table.add_row("from the trace", self.not_prepared)
         if self.rewritten:
             said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
             table.add_row("rewritten", "\n".join(said))

@@ -116,7 +116,7 @@ def test_reports_say_what_pages_quote_of_them():
         for page in pages
         for text in re.findall(r'\b[Rr]eports? [a-z ]{0,40}"(\w[^"]*)"', page)
     }
-    assert "not optimized" in quoted
+    assert "from the trace" in quoted
     assert [text for text in quoted if f'"{text}"' not in reports] == []
 
 

@@ -113,6 +113,7 @@ class Trace:
 
     Attributes:
         batch_size: That number.
+        operations: All of them, each after those that it depends on.
 
     Raises:
         ConversionError: If the model cannot be traced.
@@ -140,8 +141,18 @@ class Trace:
                 for spec, name in zip(io.inputs, self._folded.inputs, strict=True)
             ]
             self._imported(starts, self._folded.outputs)
-        self._operations = graph.get_operations()
+        self.operations = graph.get_operations()
         self.batch_size = io.batch_size
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the tensors that are given."""
+        return [f"{name}:0" for name in self._folded.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the tensors that are wanted."""
+        return self._folded.outputs
 
     def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
         """Returns what computes the outputs, and more tensors of the trace.
@@ -194,11 +205,11 @@ class Trace:
 
     def signs(self) -> list[TracedSign]:
         """Lists every sign, each after the signs that it depends on."""
-        return [sign for op in self._operations for sign in _sign(op)]
+        return [sign for op in self.operations for sign in _sign(op)]
 
     def layers(self) -> set[str]:
         """The names of the layers that have an operation."""
-        return {op.name.split("/")[1] for op in self._operations if "/" in op.name}
+        return {op.name.split("/")[1] for op in self.operations if "/" in op.name}
 
     def repeated(self) -> set[str]:
         """The names of operations that compute what an earlier one does.
@@ -208,7 +219,7 @@ class Trace:
         numbers: dict[str, int] = {}  # of tensors; equal ones have the same
         firsts: dict[Any, list[int]] = {}
         found = set()
-        for op in self._operations:
+        for op in self.operations:
             given = [numbers[tensor.name] for tensor in op.inputs]
             own = [len(numbers) + i for i in range(len(op.outputs))]
             if op.type in _NOTHING:
@@ -230,7 +241,7 @@ class Trace:
 
     def kernels(self) -> Iterator[TracedKernel]:
         """Yields the operations that have a constant kernel, in their order."""
-        for op in self._operations:
+        for op in self.operations:
             place = _INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
                 continue

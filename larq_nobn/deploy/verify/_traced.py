@@ -17,6 +17,7 @@ from ..._progress import step
 from ...graph import NOISES, Segments, Sign, compare_sign, compare_values
 from .._errors import ConversionError
 from ..lite import (
+    Function,
     IoSpec,
     Runner,
     Trace,
@@ -91,15 +92,27 @@ def _ends(
 
 
 def verify_traced_file(
-    trace: Trace, runner: Runner, spec: IoSpec, examples: Examples, tolerance: float
+    trace: Trace,
+    function: Callable[[Sequence[str]], Function],
+    runner: Runner,
+    spec: IoSpec,
+    examples: Examples,
+    tolerance: float,
 ) -> dict[str, Any]:
     """Compares the trace of a model with the file in LCE's interpreter, by segments.
+
+    Arguments:
+        trace: The trace.
+        function: Returns what the file was written from, with more of the tensors of
+            the trace as outputs, by their names.
+        runner, spec: Of the file.
+        examples, tolerance: As in `convert`.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
     signs = [sign for sign in trace.signs() if _can_be_given(sign, spec)]
-    read = _probe(trace, signs, runner, spec)
+    read = _probe(trace, function, signs, runner, spec)
     count = len(examples[0])
     segments, parts = Segments(count), []
     for start in range(0, count, _GROUP):
@@ -253,7 +266,11 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _probe(
-    trace: Trace, signs: Sequence[TracedSign], runner: Runner, spec: IoSpec
+    trace: Trace,
+    function: Callable[[Sequence[str]], Function],
+    signs: Sequence[TracedSign],
+    runner: Runner,
+    spec: IoSpec,
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and the values of its signs.
 
@@ -262,14 +279,14 @@ def _probe(
     """
     values, count = [sign.value for sign in signs], len(spec.outputs)
 
-    def function(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        found = trace.function(values)(inputs)
+    def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        numbers = function([value.name for value in values])(inputs)
         rows = [
-            tf.reshape(tf.cast(x, tf.float32), (spec.batch_size, -1)) for x in found
+            tf.reshape(tf.cast(x, tf.float32), (spec.batch_size, -1)) for x in numbers
         ]
         return [tf.concat(rows, axis=1)]
 
-    probe = Runner(to_flatbuffer(function, [], IoSpec(spec.inputs, ["output"])))
+    probe = Runner(to_flatbuffer(in_rows, [], IoSpec(spec.inputs, ["output"])))
     shapes = [x.shape for x in _outputs(trace, spec, spec.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 

@@ -1,0 +1,208 @@
+"""The trace of a model as a program: affine operations, kernels, signs and others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..lite import Trace
+from ._program import Node, Program, Value
+
+_NOTHING = ("Identity", "IdentityN", "StopGradient")
+_SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
+_KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+_FLOAT = tf.float32
+
+
+def lower(trace: Trace) -> tuple[Program, Mapping[str, Value]]:
+    """Reads the operations of a trace.
+
+    An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
+    computes scale * (kernel * x) + bias. A sign is +1 where x + shift >= 0, else -1.
+    What is none of these, nor a sum of two maps, is a TensorFlow operation as it is.
+
+    Returns:
+        The program, and its values by the names of their tensors in the trace.
+    """
+    lowering = _Lowering()
+    for op in trace.operations:
+        lowering.read(op)
+    values = lowering.values
+    inputs = [values[name] for name in trace.input_names]
+    outputs = [values[name] for name in trace.output_names]
+    return Program(inputs, lowering.nodes, outputs), values
+
+
+class _Lowering:
+    """Reads operations one after the other.
+
+    Attributes:
+        values: By the names of tensors; one that computes what an earlier one does is
+            the same.
+        nodes: What makes them.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self._makers: dict[int, Node] = {}
+        self._firsts: dict[Any, Node] = {}
+
+    def read(self, op: Any) -> None:
+        reads = tuple(self.values[tensor.name] for tensor in op.inputs)
+        if op.type in _NOTHING:
+            for tensor, value in zip(op.outputs, reads, strict=True):
+                self.values[tensor.name] = value
+            return
+        if op.type == "Placeholder":
+            self._name(op, _values_of(op))
+            return
+        key = None if op.op_def.is_stateful else (op.type, _attributes(op), *reads)
+        first = self._firsts.get(key)
+        if key is None or first is None:
+            first = self._node(op, reads)
+            self._add(first)
+            self._firsts[key] = first
+        self._name(op, first.makes)
+
+    def _name(self, op: Any, values: tuple[Value, ...]) -> None:
+        for tensor, value in zip(op.outputs, values, strict=False):
+            self.values[tensor.name] = value
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        for value in node.makes:
+            self._makers[id(value)] = node
+
+    def _node(self, op: Any, reads: tuple[Value, ...]) -> Node:
+        makes = _values_of(op)
+        if op.type == "Const":
+            value = tf.make_ndarray(op.get_attr("value"))
+            return Node(op.name, "constant", (), makes, {"value": value})
+        known = makes[0].dtype is _FLOAT and makes[0].channels is not None
+        made = self._known(op, reads, makes[0]) if known else None
+        if made is None:
+            return Node(op.name, "other", reads, makes, {"op": op})
+        kind, read, arguments = made
+        return Node(op.name, kind, read, makes[:1], arguments)
+
+    def _known(
+        self, op: Any, reads: tuple[Value, ...], y: Value
+    ) -> tuple[str, tuple[Value, ...], dict[str, Any]] | None:
+        """The kind of a node, what it reads, and its arguments; None of others."""
+        if op.type in _SUMS:
+            return self._sum(reads, y, _SUMS[op.type])
+        if op.type == "Mul":
+            numbers = self._numbers(reads, y)
+            if numbers is not None:
+                place, k = numbers
+                return _affine(reads[1 - place], k, 0.0)
+        if op.type == "Neg":
+            return _affine(reads[0], -1.0, 0.0)
+        if op.type == "FusedBatchNormV3" and op.get_attr("data_format") == b"NHWC":
+            constants = [self._constant(value) for value in reads[1:]]
+            if not any(value is None for value in constants):
+                gamma, beta, mean, variance = (np.float64(x) for x in constants)
+                k = gamma / np.sqrt(variance + op.get_attr("epsilon"))
+                return _affine(reads[0], k, beta - mean * k)
+        if op.type == "Sign":
+            return self._sign(reads)
+        if op.type in _KERNELS:
+            return self._kernel(op, reads)
+        return None
+
+    def _sum(self, reads: tuple[Value, ...], y: Value, factor: float) -> Any:
+        numbers = self._numbers(reads, y)
+        if numbers is not None:
+            place, b = numbers
+            if place == 0:
+                return _affine(reads[1], factor, b)
+            return _affine(reads[0], 1.0, factor * b)
+        alike = all(value.shape == y.shape for value in reads)
+        return ("sum", reads, {}) if factor == 1 and alike else None
+
+    def _sign(self, reads: tuple[Value, ...]) -> Any:
+        """Larq's spelling of a sign is sign(sign(x) + 0.1)."""
+        added = self._makers.get(id(reads[0]))
+        if added is None or added.kind != "affine" or not np.all(added["k"] == 1):
+            return None
+        inner = self._makers.get(id(added.x))
+        if inner is None or inner.type != "Sign" or np.any(np.abs(added["b"]) >= 1):
+            return None
+        if not np.all(added["b"] > 0):
+            return None
+        x = inner.x
+        return "sign", (x,), {"shift": np.zeros(x.channels or 1)}
+
+    def _kernel(self, op: Any, reads: tuple[Value, ...]) -> Any:
+        kernel = self._constant(reads[1])
+        options = {}
+        if op.type == "MatMul":
+            turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
+            if turned or reads[0].shape is None or len(reads[0].shape) != 2:
+                return None
+        else:
+            if op.get_attr("data_format") != b"NHWC":
+                return None
+            options = {
+                "strides": op.get_attr("strides"),
+                "padding": op.get_attr("padding").decode(),
+                "dilations": op.get_attr("dilations"),
+            }
+        if kernel is None or options.get("padding") == "EXPLICIT":
+            return None
+        if op.type == "Conv2D" and reads[0].channels != kernel.shape[2]:
+            return None  # in groups
+        channels = kernel.shape[-1]
+        if op.type == "DepthwiseConv2dNative":
+            channels *= kernel.shape[-2]
+        arguments = {
+            "of": op.type,
+            "kernel": kernel.astype(np.float64),
+            "scale": np.ones(channels),
+            "bias": np.zeros(channels),
+            "binary": False,
+            **options,
+        }
+        return "kernel", reads[:1], arguments
+
+    def _constant(self, value: Value) -> np.ndarray | None:
+        node = self._makers.get(id(value))
+        return node["value"] if node is not None and node.kind == "constant" else None
+
+    def _numbers(
+        self, reads: tuple[Value, ...], y: Value
+    ) -> tuple[int, np.ndarray] | None:
+        """Which of two values is a number per channel of the other, and it."""
+        for place, value in enumerate(reads):
+            numbers = self._constant(value)
+            if numbers is None or reads[1 - place].shape != y.shape:
+                continue
+            if numbers.size == 1 or numbers.size == numbers.shape[-1] == y.channels:
+                return place, np.broadcast_to(numbers.reshape(-1), y.channels or 1)
+        return None
+
+
+def _values_of(op: Any) -> tuple[Value, ...]:
+    return tuple(
+        Value(None if x.shape.rank is None else x.shape.as_list(), x.dtype)
+        for x in op.outputs
+    )
+
+
+def _attributes(op: Any) -> bytes:
+    """What an operation computes, apart from its inputs: of a constant, its value."""
+    attributes = sorted(op.node_def.attr.items())
+    return b"|".join(
+        name.encode() + value.SerializeToString(deterministic=True)
+        for name, value in attributes
+        if not name.startswith("_")
+    )
+
+
+def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
+    numbers = (np.broadcast_to(np.float64(n), x.channels or 1) for n in (k, b))
+    return "affine", (x,), dict(zip("kb", numbers, strict=True))

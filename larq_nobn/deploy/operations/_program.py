@@ -1,0 +1,183 @@
+"""An immutable graph of operations, of which files are made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+
+class Value:
+    """What a node makes, and others read.
+
+    Attributes:
+        shape: One size per axis, None where it is open; None of an open rank.
+        dtype: Of its numbers.
+    """
+
+    def __init__(self, shape: Sequence[int | None] | None, dtype: tf.DType):
+        self.shape = None if shape is None else tuple(shape)
+        self.dtype = dtype
+
+    def like(self) -> Value:
+        """Returns another value of the same form."""
+        return Value(self.shape, self.dtype)
+
+    @property
+    def channels(self) -> int | None:
+        return self.shape[-1] if self.shape else None
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: Where it comes from, 'net/layer/operation'.
+        kind: One of `KINDS`, or "other": a TensorFlow operation as it is.
+        reads, makes: Its inputs and outputs.
+        arguments: What it computes, by the names that its kind has.
+    """
+
+    name: str
+    kind: str
+    reads: tuple[Value, ...]
+    makes: tuple[Value, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def x(self) -> Value:
+        """The first that it reads."""
+        return self.reads[0]
+
+    @property
+    def y(self) -> Value:
+        """The first that it makes."""
+        return self.makes[0]
+
+    @property
+    def type(self) -> str:
+        """The type of a TensorFlow operation; of others empty."""
+        return self.arguments["op"].type if self.kind == "other" else ""
+
+    def reading(self, old: Value, new: Value) -> Node:
+        """Returns the same operation of another value."""
+        reads = tuple(new if value is old else value for value in self.reads)
+        return replace(self, reads=reads)
+
+    def making(self, value: Value) -> Node:
+        """Returns the same operation, whose output is another value."""
+        return replace(self, makes=(value,))
+
+    def with_arguments(self, **arguments: Any) -> Node:
+        """Returns the same operation with other arguments."""
+        return replace(self, arguments={**self.arguments, **arguments})
+
+
+class Program:
+    """Operations, each after those that it depends on.
+
+    Arguments:
+        inputs: What is given.
+        nodes: In any order; what no output depends on is left out.
+        outputs: What is wanted.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Value], nodes: Iterable[Node], outputs: Sequence[Value]
+    ):
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self._makers = {id(value): node for node in nodes for value in node.makes}
+        self.nodes = tuple(self._ordered())
+
+    def _ordered(self) -> list[Node]:
+        order: dict[int, Node] = {}
+        waiting = [self._makers[id(x)] for x in self.outputs if id(x) in self._makers]
+        waiting.reverse()
+        while waiting:
+            node = waiting[-1]
+            makers = (self.maker(value) for value in node.reads)
+            before = [m for m in makers if m is not None and id(m) not in order]
+            if not before or id(node) in order:
+                order[id(waiting.pop())] = node
+            waiting += reversed(before)
+        return list(order.values())
+
+    def maker(self, value: Value) -> Node | None:
+        """The node that makes a value; None of an input."""
+        return self._makers.get(id(value))
+
+    def readers(self, value: Value) -> list[Node]:
+        """The nodes that read a value, each once."""
+        return self._readers.get(id(value), [])
+
+    def is_output(self, value: Value) -> bool:
+        return any(value is output for output in self.outputs)
+
+    def reader(self, value: Value) -> Node | None:
+        """The one node that reads a value, once; None if there are others."""
+        readers = self.readers(value)
+        if len(readers) != 1 or self.is_output(value):
+            return None
+        once = sum(read is value for read in readers[0].reads) == 1
+        return readers[0] if once else None
+
+    def with_nodes(
+        self,
+        old: Iterable[Node],
+        new: Iterable[Node],
+        instead: Sequence[tuple[Value, Value]] = (),
+    ) -> Program:
+        """Returns the program with some nodes in the place of others.
+
+        Arguments:
+            old: The nodes that go.
+            new: Those that come.
+            instead: Pairs of a value and of what all that reads it reads from now on.
+        """
+        gone = {id(node) for node in old}
+        nodes = [node for node in self.nodes if id(node) not in gone]
+        nodes += new
+        outputs = list(self.outputs)
+        for before, after in instead:
+            nodes = [
+                node.reading(before, after)
+                if any(read is before for read in node.reads)
+                else node
+                for node in nodes
+            ]
+            outputs = [after if output is before else output for output in outputs]
+        return Program(self.inputs, nodes, outputs)
+
+    @cached_property
+    def _readers(self) -> dict[int, list[Node]]:
+        readers: dict[int, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for key in {id(value): None for value in node.reads}:
+                readers[key].append(node)
+        return readers
+
+
+Rule = Callable[[Program, Node], Program | None]
+
+
+def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
+    """Applies to every node the first rule that fits, until none does."""
+    changed = True
+    while changed:
+        changed = False
+        for node in program.nodes:
+            if program.maker(node.y) is not node:
+                continue  # an earlier rule has replaced it
+            outcomes = (rule(program, node) for rule in rules)
+            edited = next((edit for edit in outcomes if edit is not None), None)
+            if edited is not None:
+                program, changed = edited, True
+    return program

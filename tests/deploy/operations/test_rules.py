@@ -1,0 +1,177 @@
+"""Programs lowered from traces: what they compute, and of how many operations."""
+
+from collections import Counter
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy.lite import Trace, io_spec
+from larq_nobn.deploy.operations import lower, optimized
+from larq_nobn.deploy.operations._emit import outputs_of
+from numpy.testing import assert_allclose
+
+layers = keras.layers
+SHAPE = (8, 8, 3)
+
+
+def norm(gamma=None, beta=None):
+    """A batch norm; negative gains are among its own by default."""
+    gamma, beta = (
+        keras.initializers.RandomNormal(stddev=1.0, seed=1)
+        if value is None
+        else keras.initializers.Constant(value)
+        for value in (gamma, beta)
+    )
+    return layers.BatchNormalization(gamma_initializer=gamma, beta_initializer=beta)
+
+
+def shift():
+    return nobn.layers.ChannelAffine()  # whose gain will be 1
+
+
+def sign():
+    return layers.Activation("ste_sign")
+
+
+def in_row(*rows):
+    def build(x):
+        for layer in rows:
+            x = layer(x)
+        return x
+
+    return build
+
+
+def beside(x):
+    """A shift that a sign, a kernel and a sum can take."""
+    y = shift()(layers.Conv2D(8, 1, activation="tanh")(x))
+    return [binary_conv(8)(y), layers.Conv2D(8, 1)(y), layers.Conv2D(8, 1)(x) + y]
+
+
+def block(x):
+    """The residual block of ReActNet: one shift before its sign is all that it adds."""
+    for _ in range(2):
+        y = binary_conv(3, input_quantizer=nobn.quantizers.RSign())(x)
+        x = nobn.layers.RPReLU()(nobn.layers.ChannelAffine()(y) + x)
+    return layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
+
+
+def shared(x):
+    conv = layers.Conv2D(4, 3)
+    return conv(x) * conv(x)
+
+
+# A network, and the operations of its program.
+CASES = {
+    "a convolution": (in_row(layers.Conv2D(4, 3), norm()), {"kernel": 1}),
+    "a depthwise one": (in_row(layers.DepthwiseConv2D(3), norm()), {"kernel": 1}),
+    "a dense layer": (
+        in_row(layers.GlobalAveragePooling2D(), layers.Dense(4), norm()),
+        {"Mean": 1, "kernel": 1},
+    ),
+    "two in a row": (in_row(norm(), norm()), {"affine": 1}),
+    "a binary convolution": (
+        in_row(binary_conv(4), norm()),
+        {"sign": 1, "PadV2": 1, "kernel": 1},
+    ),
+    "its ReLU": (
+        in_row(
+            binary_conv(4, kernel_quantizer="magnitude_aware_sign"),
+            layers.ReLU(),
+            norm(),
+        ),
+        {"sign": 1, "PadV2": 1, "kernel": 1, "Relu": 1, "affine": 1},
+    ),
+    "a sign": (in_row(norm(0.7), sign()), {"sign": 1}),
+    "the opposite sign": (in_row(norm(-0.7), sign()), {"affine": 1, "sign": 1}),
+    "a largest value": (
+        in_row(layers.Conv2D(4, 3), layers.MaxPooling2D(), norm(0.7)),
+        {"kernel": 1, "MaxPool": 1},
+    ),
+    "a least value": (
+        in_row(layers.Conv2D(4, 3), layers.MaxPooling2D(), norm(-0.7)),
+        {"kernel": 1, "MaxPool": 1, "affine": 1},
+    ),
+    "an average": (
+        in_row(layers.Conv2D(4, 3), layers.AveragePooling2D(), norm()),
+        {"kernel": 1, "AvgPool": 1},
+    ),
+    "a slope": (
+        in_row(layers.Conv2D(4, 3), nobn.layers.RPReLU()),
+        {"kernel": 1, "prelu": 1, "affine": 1},
+    ),
+    "a scale and a ReLU": (
+        in_row(layers.Rescaling(0.7), layers.ReLU(), layers.Conv2D(4, 1)),
+        {"Relu": 1, "kernel": 1},
+    ),
+    "beside": (
+        beside,
+        {"kernel": 4, "Tanh": 1, "sign": 1, "PadV2": 1, "sum": 1},
+    ),
+    "a block": (
+        block,
+        {"sign": 2, "PadV2": 2, "kernel": 3, "sum": 2, "prelu": 2, "Mean": 1},
+    ),
+    "the same twice": (shared, {"kernel": 1, "Mul": 1}),
+    "what is not known": (
+        in_row(layers.Activation("tanh"), norm()),
+        {"Tanh": 1, "affine": 1},
+    ),
+    "zeros around": (
+        in_row(shift(), layers.Conv2D(4, 3, padding="same")),
+        {"affine": 1, "kernel": 1},
+    ),
+}
+
+
+def program_of(model):
+    return lower(Trace(model, io_spec(model)))[0]
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_program_computes_the_same_of_fewer_operations(kind):
+    build, expected = CASES[kind]
+    keras.utils.set_random_seed(0)
+    start = keras.Input(SHAPE)
+    model = scrambled(keras.Model(start, build(start)))
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):  # as the case asks for
+            layer.gamma.assign(layer.gamma_initializer(layer.gamma.shape))
+            layer.beta.assign(layer.beta_initializer(layer.beta.shape))
+        if isinstance(layer, nobn.layers.ChannelAffine):
+            layer.gamma.assign(np.ones(layer.gamma.shape))
+    program = program_of(model)
+    small, x = optimized(program), images(1, SHAPE)
+    made = [node.type or node.kind for node in small.nodes if node.kind != "constant"]
+    assert Counter(made) == expected
+    run = tf.function(lambda *inputs: outputs_of(small, inputs))
+    for output, wanted in zip(run(x), tf.nest.flatten(model(x)), strict=True):
+        assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_adds_one_shift_less_than_it_has():
+    keras.utils.set_random_seed(0)
+    start = keras.Input(SHAPE)
+    program = program_of(scrambled(keras.Model(start, block(start))))
+    small = optimized(program)
+    kinds = Counter(node.kind for node in small.nodes)
+    shifts = [n for n in small.nodes if n.kind == "sign" and np.any(n["shift"])]
+    assert kinds["affine"] + len(shifts) <= 2
+
+
+def test_a_threshold_is_halfway_between_two_sums():
+    """Sums of nine signs are odd: 3 is one, and a bias of -3 makes its sign +1."""
+    start = keras.Input((8, 8, 1))
+    row = [binary_conv(4), norm(0.1, -0.3), binary_conv(4)]
+    row[1].epsilon = 0.0
+    model = keras.Model(start, in_row(*row)(start))
+    small = optimized(program_of(model))
+    first = next(node for node in small.nodes if node.kind == "kernel")
+    threshold = -first["bias"] / first["scale"]
+    assert_allclose(threshold, np.full(4, 2.5), rtol=1e-6)
+    x = images(4, (8, 8, 1))
+    sums = keras.Model(start, model.layers[1].output)(x).numpy()
+    assert np.mean(sums == 3) > 0.05
