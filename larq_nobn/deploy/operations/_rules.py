@@ -8,7 +8,7 @@ that is linear, and f that is positively homogeneous (a ReLU, a PReLU):
    \operatorname{sign}(k x + b) = \operatorname{sign}(x + b / k) \]
 
 for k > 0 in the last two. Maximum and average pools let k > 0 and b pass. A binary
-kernel is ±1 with a scale behind it, which LCE makes part of the convolution, as it does
+kernel is ±1 with a scale after it, which LCE makes part of the convolution, as it does
 a bias.
 """
 
