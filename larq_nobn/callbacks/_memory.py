@@ -18,11 +18,11 @@ def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
     the process that started this one.
     """
     try:
-        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
     except OSError:  # no such file outside Linux
-        found = None
-    if found is not None:
-        return int(found[1]) * 1024
+        match = None
+    if match is not None:
+        return int(match[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows

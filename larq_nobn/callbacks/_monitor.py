@@ -98,24 +98,24 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before training with this callback."
         )
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for name, layer in named_layers(model):
         for weight in layer.weights:
-            found.setdefault(id(weight), name)
-    return [found.get(id(v), v.name.partition(":")[0]) for v in variables]
+            names.setdefault(id(weight), name)
+    return [names.get(id(v), v.name.partition(":")[0]) for v in variables]
 
 
 def layers_with(
     model: keras.Model, variables: Sequence[Any]
 ) -> list[keras.layers.Layer]:
     """The innermost layer that each variable belongs to, in a wrapper too."""
-    found = {
+    layers = {
         id(own): each
         for each in (model, *model.submodules)
         if isinstance(each, keras.layers.Layer)
         for own in (*each._trainable_weights, *each._non_trainable_weights)
     }
-    return [found[id(variable)] for variable in variables]
+    return [layers[id(variable)] for variable in variables]
 
 
 def shares(

@@ -68,17 +68,17 @@ class QuantizerScheduler(EpochMonitor):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Finds the quantizers."""
         name, own = self.model.name, type(self).__name__
-        found = self.quantizers_of(self.model)
-        if not found:
+        quantizers = self.quantizers_of(self.model)
+        if not quantizers:
             raise InvalidValue(
                 f"The model {name} has no {self.missing}, or leave {own} out."
             )
-        if not all(each.built for each in found):
+        if not all(each.built for each in quantizers):
             raise InvalidValue(
                 f"The model {name} has no weights yet. Build it or call it on data "
                 f"before training with {own}."
             )
-        self._quantizers = found
+        self._quantizers = quantizers
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets the weight."""
@@ -92,6 +92,6 @@ class QuantizerScheduler(EpochMonitor):
 
     def measure(self) -> dict[str, float]:
         """Returns the value of the epoch."""
-        found = [getattr(each, self.weight) for each in self._quantizers]
-        values = [keras.backend.get_value(each) for each in found]
+        weights = [getattr(each, self.weight) for each in self._quantizers]
+        values = [keras.backend.get_value(each) for each in weights]
         return {self.weight: float(np.mean(values))}

@@ -123,21 +123,21 @@ def _settings_of(cls: Any) -> dict[str, Setting]:
     def distance(field: Any) -> int:
         return next(n for n, names in enumerate(owners) if field.name in names)
 
-    found = {}
+    settings = {}
     fields: list[Any] = sorted(dataclasses.fields(cls), key=distance)
     for field in fields:
         hint = hints[field.name]
         kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
         plain = len(kinds) == 1 and kinds[0] in (int, float, bool, str)
         made = field.default is dataclasses.MISSING
-        found[field.name] = dataclasses.replace(
+        settings[field.name] = dataclasses.replace(
             field.metadata["setting"],
             name=field.name,
             type=kinds[0] if plain else object,
             optional=type(None) in get_args(hint),
             default=field.default_factory() if made else field.default,
         )
-    return found
+    return settings
 
 
 settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
@@ -207,5 +207,5 @@ _STORED: dict[Any, tuple[type, ...]] = {
 def grouped(settings: Mapping[str, Setting]) -> Iterator[tuple[str, list[Setting]]]:
     """Yields each heading with its settings, as far as there are some."""
     for group in GROUPS:
-        if found := [each for each in settings.values() if each.group == group]:
-            yield group, found
+        if members := [each for each in settings.values() if each.group == group]:
+            yield group, members

@@ -10,23 +10,18 @@ from .._names import (
 )
 from .._signals import Terminated
 from ..config import RECIPES, Recipe
+from ..config._run_files import write_json
 from ..loading import open_model
 from ._evaluation import evaluate
 from ._network import KERNELS
 from ._settings import RunSettings
 from ._stopping import NonFiniteLoss
 from ._trainer import Trainer, train
-from .comparison import Comparison, Outcome, compare, grid, report
-from .folder import (
-    Run,
-    RunInUse,
-    dataset_of,
-    epochs_kept,
-    load_record,
-    load_run,
-    save_model,
-    write_json,
-)
+from .comparison._compare import compare, grid
+from .comparison._report import Comparison, Outcome, report
+from .folder._lock import RunInUse
+from .folder._opening import Run, dataset_of, load_record, load_run
+from .folder._run_folder import epochs_kept, save_model
 
 __all__ = [
     "KERNELS",

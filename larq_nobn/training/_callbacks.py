@@ -45,21 +45,21 @@ def callbacks_of(
     few_images: Callable[[], tf.data.Dataset],
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run, each before those that write what it adds."""
-    found: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
+    callbacks: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
     schedulers = (TauScheduler, PowerScheduler, ProgressiveBinarization)
-    found += [each() for each in schedulers if each.quantizers_of(network)]
+    callbacks += [each() for each in schedulers if each.quantizers_of(network)]
     if needs_statistics(network):
-        found.append(ModeStatistics(network, few_images(), settings.batch_size))
+        callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
     if find_spec("tensorboard") is None:
         _log.warning(
             "logs/ is left out because TensorBoard is not installed. "
             "Install it with: pip install 'larq-nobn[plots]'"
         )
-        return [*found, *monitors(settings, network, None), history]
+        return [*callbacks, *monitors(settings, network, None), history]
     logs = folder / "logs"
     # Without the graph and without a profile: they take longer than small epochs.
     board = _TensorBoard(logs, write_graph=False, profile_batch=0)
-    return [*found, *monitors(settings, network, logs / "monitors"), history, board]
+    return [*callbacks, *monitors(settings, network, logs / "monitors"), history, board]
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):
@@ -113,15 +113,15 @@ class Reseeding(keras.callbacks.Callback):
 
     def set_state(self, state: list[list[int]]) -> None:
         """Resumes from there."""
-        for generator, its in zip(_generators(self.model), state, strict=True):
-            generator.reset(np.array(its, np.int64))
+        for generator, values in zip(_generators(self.model), state, strict=True):
+            generator.reset(np.array(values, np.int64))
 
 
 def _generators(model: keras.Model) -> list[Any]:
     """The generators of all layers, in an order that the architecture decides."""
     holders = (getattr(each, "_random_generator", None) for each in model.submodules)
-    found = (getattr(holder, "_generator", None) for holder in holders)
-    return [generator for generator in found if generator is not None]
+    generators = (getattr(holder, "_generator", None) for holder in holders)
+    return [generator for generator in generators if generator is not None]
 
 
 def needs_statistics(network: keras.Model) -> bool:
@@ -155,8 +155,8 @@ class ModeStatistics(keras.callbacks.Callback):
         take_state(self._copy, self._network)
         self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
         pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
-        for average, found in pairs:
-            average.assign(found.numpy())
+        for average, taken in pairs:
+            average.assign(taken.numpy())
 
 
 def monitors(
@@ -169,14 +169,14 @@ def monitors(
     flips from the restored ones, as it would have without the interruption.
     """
     # First, for the clock to stop before the others look at the weights.
-    found: list[keras.callbacks.Callback] = [
+    callbacks: list[keras.callbacks.Callback] = [
         ThroughputMonitor(recipe.batch_size, log_dir)
     ]
     if binary_weights(model):
-        found.append(BinaryWeightMonitor(log_dir=log_dir))
+        callbacks.append(BinaryWeightMonitor(log_dir=log_dir))
     if list(clipping_in(model.optimizer)):
-        found.append(GradientClippingMonitor(log_dir))
-    return [*found, MemoryMonitor(log_dir)]
+        callbacks.append(GradientClippingMonitor(log_dir))
+    return [*callbacks, MemoryMonitor(log_dir)]
 
 
 class Stopwatch:

@@ -16,8 +16,8 @@ from .._files import is_leftover
 from .._keras import keras
 from ..graph import finalize
 from ._distribution import has_workers
-from .folder import START, Position
-from .folder._archives import checkpoints_in, is_checkpoint, name_of, read, write
+from .folder import _archives
+from .folder._archives import START, Position
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
@@ -116,7 +116,9 @@ class Checkpoints(keras.callbacks.Callback):
                 "state": states,
                 **more,
             }
-            if not self._writes or self._write(name_of(position), header, values):
+            if not self._writes or self._write(
+                _archives.name_of(position), header, values
+            ):
                 self.last = position
         if self._schedule is not None:
             self._schedule.written()
@@ -130,11 +132,11 @@ class Checkpoints(keras.callbacks.Callback):
         if target.is_dir() and not target.is_symlink():
             _log.warning("No checkpoint is written: %s is a folder.", target)
             return False
-        write(target, header, values)
+        _archives.write(target, header, values)
         self._kept = [*self._kept, target][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
         for file in self._folder.iterdir():
-            ours = is_checkpoint(file) or is_leftover(file)
+            ours = _archives.is_checkpoint(file) or is_leftover(file)
             if ours and file not in self._kept and not file.is_dir():
                 file.unlink()
         return True
@@ -144,7 +146,7 @@ class Checkpoints(keras.callbacks.Callback):
 
         Returns where it was written; the start if there is none.
         """
-        files = checkpoints_in(self._folder)
+        files = _archives.checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
@@ -152,7 +154,7 @@ class Checkpoints(keras.callbacks.Callback):
             try:
                 if not file.is_file():
                     raise InvalidValue("it is not a file")
-                header, values = read(file)
+                header, values = _archives.read(file)
                 self._check(header, variables)
                 if not _is_good(model, values):
                     raise InvalidValue("its weights are not finite")
@@ -183,15 +185,15 @@ class Checkpoints(keras.callbacks.Callback):
             raise InvalidValue("it is of a run with other settings")
         if header["steps"] and sorted(header["within"]) != sorted(self._within):
             raise InvalidValue("it was written within an epoch, under other callbacks")
-        found = header["variables"]
+        kept = header["variables"]
         wanted = [_description(variable) for variable in variables]
-        if len(found) != len(wanted):
+        if len(kept) != len(wanted):
             raise InvalidValue(
-                f"it has {len(found)} variables, and this run has {len(wanted)}"
+                f"it has {len(kept)} variables, and this run has {len(wanted)}"
             )
-        for its, ours in zip(found, wanted, strict=True):
-            if its != ours:
-                raise InvalidValue(f"it has {its} where this run has {ours}")
+        for theirs, ours in zip(kept, wanted, strict=True):
+            if theirs != ours:
+                raise InvalidValue(f"it has {theirs} where this run has {ours}")
 
 
 def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:
@@ -203,13 +205,13 @@ def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:
 def _variables(model: keras.Model) -> list[Any]:
     """All variables that a training step changes or depends on."""
     optimizer = model.optimizer
-    found = [*model.weights, *optimizer.variables]
+    variables = [*model.weights, *optimizer.variables]
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         # Not among its variables, as they do not belong to the inner optimizer.
         scale = optimizer._loss_scale
-        found += [scale.current_loss_scale, scale.counter]
+        variables += [scale.current_loss_scale, scale.counter]
     # A quantized variable reads as ±1 inside of Larq's scope.
-    return [getattr(variable, "latent_variable", variable) for variable in found]
+    return [getattr(variable, "latent_variable", variable) for variable in variables]
 
 
 def _description(variable: Any) -> list[Any]:

@@ -230,8 +230,8 @@ def shared(
         first = context.input_pipeline_id * count
         # Known to be endless, the workers need not ask each other whether it is over.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        found = parts_of((first, count, replicas)).repeat().apply(endless)
-        return found.prefetch(2)
+        images = parts_of((first, count, replicas)).repeat().apply(endless)
+        return images.prefetch(2)
 
     return strategy.distribute_datasets_from_function(parts)
 

@@ -16,7 +16,7 @@ from ..graph import finalize
 from ..loading import open_model
 from ..models._weights import weights_by_name
 from ._settings import RunSettings, weights_file
-from .folder import kept_settings
+from .folder._run_folder import kept_settings
 
 # Below the package's own, so that a program can show it alone.
 _log = logging.getLogger("larq_nobn.start")
@@ -42,9 +42,9 @@ def resolve_init(
         return settings
     if settings.init_sha256 is not None:
         return settings
-    found = kept_settings(output) if resume else None
-    if found is not None and found.get("init") == settings.init:
-        return replace(settings, init_sha256=found.get("init_sha256"))
+    kept = kept_settings(output) if resume else None
+    if kept is not None and kept.get("init") == settings.init:
+        return replace(settings, init_sha256=kept.get("init_sha256"))
     open_model(settings.init, trust=trust)  # has a sentence for what is not there
     return settings
 
@@ -53,11 +53,11 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     """Opens the network of `init`, if it is the file that it was for the settings."""
     init = str(settings.init)
     model = open_model(init, trust=trust)
-    found = sha256_of(weights_file(init))
-    if settings.init_sha256 is not None and found != settings.init_sha256:
+    digest = sha256_of(weights_file(init))
+    if settings.init_sha256 is not None and digest != settings.init_sha256:
         raise InvalidValue(
             f"init={init!r} is not the file that the run started from: its SHA-256 is "
-            f"{found}, and init_sha256={settings.init_sha256!r}. Restore the file, or "
+            f"{digest}, and init_sha256={settings.init_sha256!r}. Restore the file, or "
             "start another run."
         )
     return model
@@ -92,9 +92,9 @@ class InitialWeights:
         """Gives the network the weights that fit it, and says which."""
         if self._applies:
             source = open_init(self._settings, self._trust)
-            found = transfer(source, network, str(self._settings.init))
-            self._found = asdict(found)
-            _log.info("%s", found)
+            taken = transfer(source, network, str(self._settings.init))
+            self._found = asdict(taken)
+            _log.info("%s", taken)
 
     def get_state(self) -> dict[str, Any] | None:
         """Returns what was taken, for a checkpoint."""

@@ -198,8 +198,8 @@ def head_name(model: keras.Model) -> str | None:
 
     What follows it (an activation, a norm, a pool) has one input.
     """
-    found = _ending(model)
-    return found[-1].name if found and _size(found[-1]) else None
+    layers = _ending(model)
+    return layers[-1].name if layers and _size(layers[-1]) else None
 
 
 def with_head(
@@ -279,16 +279,16 @@ def _ending(model: keras.Model) -> list[keras.layers.Layer]:
     after a feature map.
     """
     graph, (end,) = Graph(model), model.outputs
-    found: list[keras.layers.Layer] = []
+    layers: list[keras.layers.Layer] = []
     call = graph.producer(end) if end.shape.rank == 2 else None
     while call is not None:
-        found.append(call.layer)
+        layers.append(call.layer)
         inputs = inputs_of(call.node)
         inside = isinstance(call.layer, keras.Model)
         if _size(call.layer) or inside or len(inputs) != 1:
             break
         call = graph.producer(inputs[0])
-    return found
+    return layers
 
 
 def _size(layer: keras.layers.Layer) -> str | None:
@@ -426,13 +426,13 @@ def probabilities_of(
     its classes apart.
     """
     wanted = ([None, *image_shape], [None, classes])
-    found = (teacher.input_shape, teacher.output_shape)
-    if not all(isinstance(each, tuple) for each in found) or not all(
-        tf.TensorShape(its).is_compatible_with(ours)
-        for its, ours in zip(found, wanted, strict=True)
+    shapes = (teacher.input_shape, teacher.output_shape)
+    if not all(isinstance(each, tuple) for each in shapes) or not all(
+        tf.TensorShape(theirs).is_compatible_with(ours)
+        for theirs, ours in zip(shapes, wanted, strict=True)
     ):
         raise InvalidValue(
-            f"The teacher {name} maps {found[0]} to {found[1]}, but it has to map "
+            f"The teacher {name} maps {shapes[0]} to {shapes[1]}, but it has to map "
             f"images of {tuple(image_shape)} to {classes} classes. Choose one that was "
             "trained on this data set."
         )

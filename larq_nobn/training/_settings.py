@@ -118,8 +118,8 @@ class RunSettings(Settings):
             # All latent weights of 'nobn' start above zero, which is one sign here.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:
-            found = _digest(weights_file(self.init))
-            object.__setattr__(self, "init_sha256", found)
+            digest = _digest(weights_file(self.init))
+            object.__setattr__(self, "init_sha256", digest)
 
     def _check_init(self) -> None:
         """Rejects what does not go with the weights of another network."""

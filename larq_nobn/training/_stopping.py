@@ -17,7 +17,7 @@ from ..callbacks._monitor import owners
 from ._checkpoints import Checkpoints
 from ._settings import RunSettings
 from ._training_model import NOT_FINITE, Probabilities
-from .folder import START, Position
+from .folder._archives import START, Position
 
 # What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "contains NaN or infinite values")

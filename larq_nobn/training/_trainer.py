@@ -22,54 +22,22 @@ from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN, OWN
 from .._signals import ending_surely, stoppable
 from ..calibration import calibrate
+from ..config._run_files import CHECKPOINTS
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
 from ..graph import copied
 from ..loading import open_model
 from ..population import EXAMPLES
+from . import _checkpoints, _distribution, _initial_weights, _network
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
-from ._checkpoints import Checkpoints, CheckpointSchedule, EpochMetrics, Stateful
-from ._distribution import (
-    WAIT,
-    check_shares,
-    has_workers,
-    is_chief,
-    shared,
-    strategy_for,
-    warn_of_small_batches,
-    with_all_workers,
-)
+from ._checkpoints import Stateful
+from ._distribution import WAIT
 from ._evaluation import evaluate
-from ._initial_weights import (
-    InitialWeights,
-    TeacherWeights,
-    copy_weights,
-    resolve_init,
-    weights_digest,
-)
-from ._network import (
-    build_network,
-    compile_network,
-    optimizer_for,
-    probabilities_of,
-    scale_latent_weights,
-    schedule_for,
-    teacher_settings,
-)
 from ._settings import RunSettings
 from ._stopping import FiniteCheck, StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
-from .folder import (
-    CHECKPOINTS,
-    START,
-    Position,
-    Run,
-    check_run_folder,
-    is_finished,
-    load_run,
-    lock_run_folder,
-    plain,
-    write_record,
-)
+from .folder import _run_folder
+from .folder._archives import START, Position
+from .folder._opening import Run, load_run
 
 _log = logging.getLogger("larq_nobn")
 
@@ -136,16 +104,16 @@ class Trainer:
             config = _naming(dataset, config)
         elif dataset is not None:
             config = replace(config, dataset=GIVEN)
-        config = resolve_init(config, Path(output), resume, trust)
+        config = _initial_weights.resolve_init(config, Path(output), resume, trust)
         with stoppable():
-            self._strategy = strategy_for(strategy, wait)
-        check_shares(self._strategy, config.batch_size, config.accumulate)
+            self._strategy = _distribution.strategy_for(strategy, wait)
+        _distribution.check_shares(self._strategy, config.batch_size, config.accumulate)
         if checkpoint_steps is not None:
             check_bounds("checkpoint_steps", checkpoint_steps)
         self._cache = check_choice("cache", cache, CACHES)
         self._checkpoint_steps = checkpoint_steps
         self._progress, self._resume, self._trust = progress, resume, trust
-        warn_of_small_batches(config, self._strategy.num_replicas_in_sync)
+        _distribution.warn_of_small_batches(config, self._strategy.num_replicas_in_sync)
         if isinstance(dataset, Dataset):
             self.dataset = dataset
         elif dataset is not None:
@@ -189,21 +157,21 @@ class Trainer:
                 stage1 = self._train_before("stage1", first_stage(config))
             keras.utils.set_random_seed(config.seed)
             self._steps = len(self._batches("train"))
-            self._learning_rate = schedule_for(config, self._steps)
+            self._learning_rate = _network.schedule_for(config, self._steps)
             with (
                 dtype_policy(config.precision),
                 own_generators(),
                 self._strategy.scope(),
             ):
-                network = build_network(config, self.dataset.info, self._trust)
+                network = _network.build_network(config, self.dataset.info, self._trust)
                 if stage1 is not None:
-                    copy_weights(stage1, network)
+                    _initial_weights.copy_weights(stage1, network)
                 else:
-                    scale_latent_weights(network, config.latent_scale)
+                    _network.scale_latent_weights(network, config.latent_scale)
                     if config.calibrate:
                         calibrate(network, self._few_images())
-                optimizer = optimizer_for(config, self._learning_rate, network)
-                compile_network(network, optimizer)
+                optimizer = _network.optimizer_for(config, self._learning_rate, network)
+                _network.compile_network(network, optimizer)
                 weights = None
                 if config.balance_classes:
                     weights = balanced_weights(self.dataset.class_counts(config.limit))
@@ -217,8 +185,11 @@ class Trainer:
                     # The last third of the steps.
                     2 * self._steps * config.epochs // 3,
                 )
-                compile_network(self.model, network.optimizer)  # with its loss scale
-            self._initial_weights = InitialWeights(config, stage1 is None, self._trust)
+                # With its loss scale.
+                _network.compile_network(self.model, network.optimizer)
+            self._initial_weights = _initial_weights.InitialWeights(
+                config, stage1 is None, self._trust
+            )
             self.network = network
         return network
 
@@ -254,7 +225,7 @@ class Trainer:
             # A callback of the caller may change the weights after an epoch.
             measured = keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda *_: self._measured.append(
-                    weights_digest(self.network)
+                    _initial_weights.weights_digest(self.network)
                 )
             )
             progress = [] if self._progress is None else [measured, self._progress]
@@ -300,7 +271,7 @@ class Trainer:
         with self._at_work():
             if self.config.model == OWN:  # whose layers may be of the user's classes
                 copied(self.network)  # as the file will be
-            record = write_record(
+            record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
                 self.network,
@@ -316,11 +287,13 @@ class Trainer:
 
     def _run(self) -> Run:
         """Does all of it; a finished run that is resumed is returned as it is."""
-        if self._resume and is_finished(self.output, plain(self.config)):
+        if self._resume and _run_folder.is_finished(
+            self.output, _run_folder.plain(self.config)
+        ):
             return load_run(self.output, self._trust)
         with self._at_work():
-            if is_chief(self._strategy):
-                check_run_folder(*self._claim)
+            if _distribution.is_chief(self._strategy):
+                _run_folder.check_run_folder(*self._claim)
             # What does not fit is said before the folder is there.
             self.build()
             self.fit()
@@ -329,8 +302,12 @@ class Trainer:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Handles signals, lost workers and unreadable images; a failure unlocks."""
-        surely = ending_surely() if has_workers(self._strategy) else nullcontext()
-        with stoppable(), surely, with_all_workers(), reading():
+        surely = (
+            ending_surely()
+            if _distribution.has_workers(self._strategy)
+            else nullcontext()
+        )
+        with stoppable(), surely, _distribution.with_all_workers(), reading():
             try:
                 yield
             except BaseException:
@@ -342,8 +319,8 @@ class Trainer:
     def _lock_folder(self) -> Path:
         """Where this process writes: one worker in the run folder, the others away."""
         if self._folder is None:
-            if is_chief(self._strategy):
-                place: Any = lock_run_folder(*self._claim)
+            if _distribution.is_chief(self._strategy):
+                place: Any = _run_folder.lock_run_folder(*self._claim)
             else:
                 place = TemporaryDirectory()
             self._folder = Path(self._lock.enter_context(place))
@@ -353,13 +330,15 @@ class Trainer:
     def _claim(self) -> tuple[Path, dict[str, Any], bool, str | None]:
         """What says whose the run folder is."""
         images = self.dataset.fingerprint
-        return self.output, plain(self.config), self._resume, images
+        return self.output, _run_folder.plain(self.config), self._resume, images
 
     def _find_teacher(self) -> Probabilities:
         """Trains the teacher or opens it."""
         if self.config.teacher == "train":
             name = str(self.output / "teacher")
-            trained = self._train_before("teacher", teacher_settings(self.config))
+            trained = self._train_before(
+                "teacher", _network.teacher_settings(self.config)
+            )
             # A copy, in which all replicas see the same statistics of batch norm.
             with self._strategy.scope():
                 model = copied(trained)
@@ -367,9 +346,9 @@ class Trainer:
             name = str(self.config.teacher)
             with self._strategy.scope():
                 model = open_model(name, trust=self._trust)
-        self._stateful = {"teacher": TeacherWeights(model, name)}
+        self._stateful = {"teacher": _initial_weights.TeacherWeights(model, name)}
         info = self.dataset.info
-        return probabilities_of(model, name, info.image_shape, info.classes)
+        return _network.probabilities_of(model, name, info.image_shape, info.classes)
 
     def _train_before(self, name: str, config: RunSettings) -> keras.Model:
         """Trains another network of the same images, in a folder inside this one."""
@@ -399,15 +378,15 @@ class Trainer:
             "share": share,
             "cache": self._cache,
         }
-        found = self.dataset.batches(split, **{**options, **changes})
-        return found.repeat() if position.steps else found
+        batches = self.dataset.batches(split, **{**options, **changes})
+        return batches.repeat() if position.steps else batches
 
     def _shared(
         self, images: tf.data.Dataset, split: str, position: Position = START
     ) -> Any:
         """The same images, each batch in one part for each replica."""
         parts = partial(self._batches, split, position)
-        return shared(images, parts, self._strategy)
+        return _distribution.shared(images, parts, self._strategy)
 
     def _few_images(self) -> tf.data.Dataset:
         """A batch of training images, the same for the same settings."""
@@ -416,25 +395,25 @@ class Trainer:
 
     def _checkpoints(
         self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
-    ) -> Checkpoints:
+    ) -> _checkpoints.Checkpoints:
         within: dict[str, Stateful] = {
-            "metrics": EpochMetrics(self.model),
+            "metrics": _checkpoints.EpochMetrics(self.model),
             "stopwatch": history.stopwatch,
         }
         for each in callbacks:
             if isinstance(each, Stateful) and each is not history:
                 within[type(each).__name__] = each
-        return Checkpoints(
+        return _checkpoints.Checkpoints(
             self.output / CHECKPOINTS,
-            plain(self.config),
+            _run_folder.plain(self.config),
             {
                 "journal": history,
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
             within,
-            CheckpointSchedule(self._checkpoint_steps, self._strategy),
-            writes=is_chief(self._strategy),
+            _checkpoints.CheckpointSchedule(self._checkpoint_steps, self._strategy),
+            writes=_distribution.is_chief(self._strategy),
         )
 
     @property
@@ -446,24 +425,24 @@ class Trainer:
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         row, as_measured = self.history[-1], True
         if self._measured:
-            own = weights_digest(self.network)
+            own = _initial_weights.weights_digest(self.network)
             as_measured = own in self._measured
             if as_measured:  # of a resumed run, only the last epochs are known
                 row = self.history[-1 - self._measured[::-1].index(own)]
-        found = {name: row[name] for name in names}
+        metrics = {name: row[name] for name in names}
         if not as_measured:
             _log.warning(
                 "A callback changed the weights after the last epoch: the loss and the "
                 "accuracy of training in run.json are those before."
             )
             again = evaluate(self.network, self._batches(self._watched))
-            found |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
+            metrics |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
         if self._watched == "test":
-            tested = {name: found[f"val_{name}"] for name in ("loss", "accuracy")}
+            tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
         else:
             tested = evaluate(self.network, self._batches("test"))
         more = {f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")}
-        return {**found, **more}
+        return {**metrics, **more}
 
 
 def first_stage(config: RunSettings) -> RunSettings:

@@ -137,8 +137,10 @@ class TrainingModel(keras.Model):
         strength, start = self._late
 
         def penalty() -> tf.Tensor:
-            found = map(_distance_from_scale, self._kernels())
-            return strength * tf.add_n([tf.cast(each, tf.float32) for each in found])
+            distances = map(_distance_from_scale, self._kernels())
+            return strength * tf.add_n(
+                [tf.cast(each, tf.float32) for each in distances]
+            )
 
         started = self.optimizer.iterations >= start
         return tf.cond(started, penalty, lambda: tf.constant(0.0))

@@ -368,7 +368,9 @@ def resuming(tiny: tuple[str, ...], place: Path) -> tuple[str, ...]:
     )
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/epoch-0001.npz").write_bytes(b"")
-    training.write_json(Path("run/settings.json"), training.folder.plain(settings))
+    training.write_json(
+        Path("run/settings.json"), training.folder._run_folder.plain(settings)
+    )
     line = ("train", *tiny, "--normalization", "nobn", "--recipe", "plain")
     return (*line, "--output", "run", "--resume")
 

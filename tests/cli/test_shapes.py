@@ -19,8 +19,9 @@ from larq_nobn.cli import _models, _train
 from larq_nobn.data.folder import _folder
 from larq_nobn.deploy.device import write_metadata
 from larq_nobn.training._checkpoints import Checkpoints
-from larq_nobn.training.folder import kept_settings, position_kept
+from larq_nobn.training.folder import position_kept
 from larq_nobn.training.folder._archives import read, write
+from larq_nobn.training.folder._run_folder import kept_settings
 from PIL import Image
 
 SHAPES = (

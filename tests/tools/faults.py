@@ -526,8 +526,8 @@ FAULTS = (
     ),
     Fault(
         "checkpoints: steps since the last overflow",
-        "found += [scale.current_loss_scale, scale.counter]",
-        "found += [scale.current_loss_scale]",
+        "variables += [scale.current_loss_scale, scale.counter]",
+        "variables += [scale.current_loss_scale]",
         "tests/training/test_checkpoints.py",
     ),
     Fault(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training import _trainer
+from larq_nobn.training import _network
 from larq_nobn.training._settings import NETWORKS
 from larq_nobn.training.folder import _run_folder
 
@@ -80,14 +80,14 @@ def stop_and_resume(
 @contextmanager
 def step_by_step() -> Iterator[None]:
     """Takes steps as they come: of a few of them, a graph takes longer."""
-    compile_ = _trainer.compile_network
+    compile_ = _network.compile_network
 
     def eagerly(model: keras.Model, *arguments: object) -> None:
         model.compile = partial(model.compile, run_eagerly=True)
         compile_(model, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_trainer, "compile_network", eagerly)
+        patch.setattr(_network, "compile_network", eagerly)
         yield
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training.folder import lock_run_folder, plain
+from larq_nobn.training.folder._run_folder import lock_run_folder, plain
 from PIL import Image
 from training.runs import Stop, StopAt, assert_same
 

@@ -31,7 +31,7 @@ from ...config import RECIPES, settings_of, words
 from ...config._run_files import HISTORY_FILE, PARTS, RECORD_FILE
 from ...data import open_dataset
 from .._settings import RunSettings
-from ..folder import check_output, is_finished, kept_settings
+from ..folder import _run_folder
 from ._report import Comparison, Outcome, differing, plain_settings
 
 _log = logging.getLogger("larq_nobn")
@@ -192,10 +192,10 @@ def compare(
         commands = {n: train_command(s, folder / n, trust) for n, s in chosen.items()}
     for name, settings in chosen.items():
         plain = plain_settings(settings)
-        if is_finished(folder / name, plain):
+        if _run_folder.is_finished(folder / name, plain):
             del commands[name]
         else:
-            check_output(folder / name, plain, resume=True)
+            _run_folder.check_output(folder / name, plain, resume=True)
     failures: dict[str, str] = {}
     if commands:
         with stoppable(), _executing(jobs, scheduler) as submit:
@@ -206,8 +206,8 @@ def compare(
         else Outcome.read(folder / n)
         for n, s in chosen.items()
     ]
-    found = differing([outcome.settings for outcome in outcomes])
-    by = [name for name in _ROWS if name in found] or [_ROWS[0]]
+    compared = differing([outcome.settings for outcome in outcomes])
+    by = [name for name in _ROWS if name in compared] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     comparison.to_json(folder / "compare.json")
@@ -278,7 +278,7 @@ def _choosing_on_validation(
     ):
         return cells
     for name in cells:
-        kept = kept_settings(folder / name)
+        kept = _run_folder.kept_settings(folder / name)
         if kept is not None and not kept["validation"]:
             return cells
     _log.warning(

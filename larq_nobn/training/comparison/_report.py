@@ -20,9 +20,9 @@ from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
-from ...config._run_files import as_json
+from ...config._run_files import as_json, write_json
 from .._settings import RunSettings
-from ..folder import check_compared, load_record, write_json
+from ..folder._opening import check_compared, load_record
 
 _log = logging.getLogger("larq_nobn")
 # Of each epoch, by which settings are chosen; and of the end, which is reported.
@@ -99,8 +99,8 @@ def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
     given = settings if isinstance(settings, dict) else asdict(settings)
 
     def number(digits: str) -> int | float:
-        found = float(digits)
-        return int(found) if found.is_integer() else found
+        value = float(digits)
+        return int(value) if value.is_integer() else value
 
     return dict(json.loads(json.dumps(given), parse_float=number))
 
@@ -207,13 +207,13 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     What merely follows from the recipe is left out where recipes differ.
     """
     names = dict.fromkeys([*_FIRST, *(name for each in settings for name in each)])
-    found = [
+    apart = [
         name
         for name in names
         if name not in _POOLED and len({_key(each.get(name)) for each in settings}) > 1
     ]
-    if "recipe" not in found:
-        return found
+    if "recipe" not in apart:
+        return apart
     follows = {each.name for each in fields(Recipe)}
     for each in settings:
         chosen = {name: each.get(name) for name in ("model", "normalization", "init")}
@@ -222,7 +222,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
         except ValueError:  # a recipe or a network that this version does not have
             preset = {}
         follows &= {n for n in preset if preset[n] == each.get(n)}
-    return [name for name in found if name not in follows]
+    return [name for name in apart if name not in follows]
 
 
 def _key(value: object) -> str:
@@ -272,10 +272,10 @@ class Comparison:
     @property
     def compared(self) -> list[str]:
         """Names of the settings that table and plot tell apart."""
-        found = differing([each.settings for each in self.outcomes])
+        names = differing([each.settings for each in self.outcomes])
         if self.by is None:
-            return found
-        apart = [n for n in found if n == "dataset" and n not in self.by]
+            return names
+        apart = [n for n in names if n == "dataset" and n not in self.by]
         return [*self.by, *apart]
 
     @property
@@ -402,8 +402,8 @@ class Comparison:
 
 def _validated(groups: Sequence[Group]) -> bool:
     """Whether all histories are of validation splits."""
-    found = {each.history_split for group in groups for each in group.finished}
-    return found == {"validation"}
+    splits = {each.history_split for group in groups for each in group.finished}
+    return splits == {"validation"}
 
 
 def report(

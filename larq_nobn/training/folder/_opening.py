@@ -88,19 +88,19 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
         ValueError: If `record` is nothing that `run.json` contains.
     """
     try:
-        name, found = record["settings"]["dataset"], record["preprocessing"]
-        examples, names = record["examples"], tuple(found["class_names"])
+        name, preprocessing = record["settings"]["dataset"], record["preprocessing"]
+        examples, names = record["examples"], tuple(preprocessing["class_names"])
         known = data.open_dataset(name).info if name in data.NAMES else None
         return data.DatasetInfo(
             name=name,
-            image_shape=tuple(found["image_shape"]),
+            image_shape=tuple(preprocessing["image_shape"]),
             classes=known.classes if known and not names else len(names),
             class_names=names,
             train_examples=examples["train"],
             test_examples=examples["test"],
-            mean=tuple(found["mean"]),
-            std=tuple(found["std"]),
-            crop=found["crop"],
+            mean=tuple(preprocessing["mean"]),
+            std=tuple(preprocessing["std"]),
+            crop=preprocessing["crop"],
             validation_examples=examples.get("validation", 0),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -298,9 +298,9 @@ def _check_optional(content: Mapping[str, Any], file: Path) -> None:
             check_shape(content[name], known, file, name)
 
 
-def _check_preprocessing(found: Mapping[str, Any], file: Path) -> None:
-    shape, mean, std = (found[name] for name in ("image_shape", "mean", "std"))
+def _check_preprocessing(content: Mapping[str, Any], file: Path) -> None:
+    shape, mean, std = (content[name] for name in ("image_shape", "mean", "std"))
     try:
-        check_normalization(shape, mean, std, found["crop"])
+        check_normalization(shape, mean, std, content["crop"])
     except ValueError as error:
         raise damaged(file, f"preprocessing.{error}") from error

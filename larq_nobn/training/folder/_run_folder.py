@@ -148,16 +148,16 @@ def position_kept(output: str | os.PathLike) -> Position | None:
     """The same with the steps after those epochs."""
     place = Path(check_path("output", output))
     parts = [place, *(place / part for part in PARTS)]
-    found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
-    return next((position_of(newest[0]) for newest in found if newest), None)
+    checkpoints = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
+    return next((position_of(newest[0]) for newest in checkpoints if newest), None)
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Rejects a folder that does not belong to such a run alone."""
     check_folder(folder, "a run")
     check_utf8(folder, "a run")
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    there = [path for path in found if path.name != LOCK]
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    there = [path for path in files if path.name != LOCK]
     unfinished = (folder / SETTINGS_FILE).is_file()
     if there and not resume:
         hint = "resume it by --resume (resume=True)" if unfinished else "delete it"
@@ -198,26 +198,26 @@ def _is_within(folder: Path, dataset: str) -> bool:
 
 
 def _check_settings(
-    folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
+    folder: Path, kept: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
     """Raises a ValueError if a run has other settings, or other images."""
-    found, given = dict(found), dict(given)
-    was, now = found.pop(_IMAGES_SHA256, None), given.pop(_IMAGES_SHA256, None)
+    kept, given = dict(kept), dict(given)
+    was, now = kept.pop(_IMAGES_SHA256, None), given.pop(_IMAGES_SHA256, None)
     if was and now and was != now:
         raise InvalidValue(
             f"Images in {given['dataset']} were added, removed or changed since the "
             f"run in {folder} started with them. Put them back as they were, or choose "
             "another output."
         )
-    names = dict.fromkeys([*given, *found])
-    differing = [name for name in names if found.get(name) != given.get(name)]
+    names = dict.fromkeys([*given, *kept])
+    differing = [name for name in names if kept.get(name) != given.get(name)]
     if differing:
-        its, ours = (
+        theirs, ours = (
             ", ".join(f"{name}={each.get(name)!r}" for name in differing)
-            for each in (found, given)
+            for each in (kept, given)
         )
         raise InvalidValue(
-            f"{folder} contains a run with {its}, but {ours} was given. Resume with "
+            f"{folder} contains a run with {theirs}, but {ours} was given. Resume with "
             "the settings that it started with, or choose another output."
         )
 
