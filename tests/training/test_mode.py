@@ -22,13 +22,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[training.Run]:
         yield training.train(SETTINGS, tmp_path_factory.mktemp("mode") / "run")
 
 
-def test_batch_norms_have_the_statistics_of_the_most_probable_weights(
-    run: training.Run,
-):
+def test_norms_have_the_statistics_of_what_is_saved_and_tested(run: training.Run):
     assert_of_the_mode(run)
-
-
-def test_what_is_tested_in_an_epoch_is_what_is_saved(run: training.Run):
     images = data.load("digits", "test", 64, limit=64)
     found = training.evaluate(run.model, images)
     assert run.record["metrics"]["val_loss"] == pytest.approx(found["loss"], rel=1e-5)

@@ -11,59 +11,79 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from training.runs import Stop, StopAt, step_by_step, without_curves
+from training.runs import Stop, StopAt, assert_same, step_by_step, without_curves
 
 TINY = training.RunSettings.from_recipe(
     "plain", dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=32, limit=32
 )
 # So slow that the second stage is still where the first one ended.
 TAUGHT_IN_TWO = replace(
-    TINY, stages=2, teacher="train", learning_rate=1e-12, stage_one_decay=1e-3
+    TINY, epochs=2, stages=2, teacher="train", learning_rate=1e-12, stage_one_decay=1e-3
 )
 
 
-Resumed = tuple[training.Run, list[str]]
+Resumed = tuple[training.Run, list[str], training.Run]
 
 
 def settings_in(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())["settings"]
 
 
+class StopInPart(keras.callbacks.Callback):
+    """Stops in the second epoch of one of the trainings of a run."""
+
+    def __init__(self, part: int) -> None:
+        super().__init__()
+        self._part = part
+        self._begun = -1
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._begun += 1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if (self._begun, epoch) == (self._part, 1):
+            raise Stop
+
+
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    """A taught run of two stages that was stopped before the last, and went on.
+    """A taught run of two stages that was stopped in each of them, and went on.
 
-    With it, the names of the folders that were trained, in their order.
+    With it, the names of the folders that were trained, in their order, and the same
+    run without a stop.
     """
-    folder = tmp_path_factory.mktemp("parts") / "run"
+    folder = tmp_path_factory.mktemp("parts")
     fitted = []
     fit = training.Trainer.fit
 
-    def stopped_at_the_last(trainer):
+    def noted(trainer):
         fitted.append(trainer.output.name)
-        if trainer.output.name == "run" and len(fitted) == 3:
-            raise KeyboardInterrupt
         return fit(trainer)
 
-    with (
-        step_by_step(),
-        without_curves(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(training.Trainer, "fit", stopped_at_the_last)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(TAUGHT_IN_TWO, folder)
-        return training.train(TAUGHT_IN_TWO, folder, resume=True), fitted
+    with step_by_step(), without_curves(), pytest.MonkeyPatch.context() as patch:
+        whole = training.train(TAUGHT_IN_TWO, folder / "whole")
+        patch.setattr(training.Trainer, "fit", noted)
+        for _ in range(2):  # the teacher is trained by the first attempt alone
+            stop = StopInPart(1)
+            with pytest.raises(Stop):
+                training.train(TAUGHT_IN_TWO, folder / "run", stop, resume=True)
+        run = training.train(TAUGHT_IN_TWO, folder / "run", resume=True)
+    return run, fitted, whole
 
 
 @pytest.mark.slow
-def test_what_a_run_needs_is_not_trained_again(resumed: Resumed):
-    assert resumed[1] == ["teacher", "stage1", "run", "run"]
+def test_a_run_of_parts_resumes_in_each_of_them(resumed: Resumed):
+    run, fitted, whole = resumed
+    assert fitted == ["teacher", "stage1", "stage1", "run", "run"]
+    assert_same(run, whole)
+    for name in ("teacher", "stage1"):
+        ours, theirs = (training.load_run(x.folder / name) for x in (run, whole))
+        assert_same(ours, theirs)
 
 
 @pytest.mark.slow
 def test_two_stages_leave_two_runs(resumed: Resumed):
-    run, _ = resumed
+    run = resumed[0]
     first = training.load_run(run.folder / "stage1")
     assert settings_in(first.folder)["network"] == {"binary_weights": False}
     assert settings_in(first.folder)["weight_decay"] == 1e-3

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from larq_nobn._figures import DPI
 from larq_nobn.training import Comparison, Outcome, RunSettings
 from larq_nobn.training.comparison._report import COLOURS, draw_groups, plain_settings
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
 PLAIN = RunSettings(dataset="digits", epochs=3)
@@ -82,22 +84,23 @@ def test_more_lines_than_colours_are_dashed():
     assert len({colour for colour, _ in looks}) == len(COLOURS)
 
 
-def test_a_legend_is_not_cut_off():
-    groups = 30
+def test_a_legend_is_not_cut_off_and_covers_nothing(tmp_path: Path):
     cells = [
         replace(PLAIN, width=width, clip_factor=width / 1000, temperature=width / 100)
-        for width in range(1, groups + 1)
+        for width in range(1, 31)
     ]
-    figure = drawn(Comparison([each for cell in cells for each in outcomes(cell)]))
-    (legend,) = figure.legends
-    assert len(legend.get_texts()) == groups  # of three lines each
-    frame, whole = legend.get_window_extent(), figure.bbox
-    assert whole.x0 <= frame.x0 and frame.x1 <= whole.x1
-    assert whole.y0 <= frame.y0 and frame.y1 <= whole.y1
-    (axes,) = figure.axes
-    assert axes.get_window_extent().width > 1.8 * figure.dpi
-    title = figure._suptitle.get_window_extent()
-    assert not frame.overlaps(title) and not frame.overlaps(axes.get_window_extent())
+    comparison = Comparison([each for cell in cells for each in outcomes(cell)])
+    figure = drawn(comparison)
+    (legend,), (axes,) = figure.legends, figure.axes
+    assert len(legend.get_texts()) == 30  # of three lines each
+    frame = legend.get_window_extent()
+    assert not frame.overlaps(figure._suptitle.get_window_extent())
+    assert not frame.overlaps(axes.get_window_extent())
+    comparison.draw(tmp_path / "runs.png")
+    height, width, _ = imread(tmp_path / "runs.png").shape
+    # In inches; letters are as large but for the rounding of pixels.
+    assert height / DPI > 0.99 * frame.height / figure.dpi
+    assert width / DPI > (frame.width + axes.get_window_extent().width) / figure.dpi
 
 
 def luminance_and_hues(colour: str) -> np.ndarray:

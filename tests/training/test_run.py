@@ -18,7 +18,7 @@ from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training.folder import _run_folder
-from training.runs import step_by_step
+from training.runs import assert_same, step_by_step
 
 DRAW_CURVES = _run_folder.draw_curves
 
@@ -141,8 +141,21 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
     assert isinstance(clipped, AdaptiveGradientClipping)
     assert clipped.get_config()["clip_factor"] == 0.02
     assert type(free) is keras.optimizers.Adam
+    assert set(tiny_run.history[0]) - set(run.history[0]) == {"clipped_share"}
     # Linear to zero: the last of two steps had half of 1e-3 left.
     assert float(free.learning_rate) == pytest.approx(0.5e-3, rel=1e-6)
+
+
+def test_a_finished_run_is_returned_as_it_is(
+    tiny_run: training.Run, tiny_settings: training.RunSettings
+):
+    files = {path: path.read_bytes() for path in tiny_run.folder.glob("*.*")}
+    run = training.train(tiny_settings, tiny_run.folder, resume=True)
+    assert_same(run, tiny_run)
+    assert {path: path.read_bytes() for path in tiny_run.folder.glob("*.*")} == files
+    other = replace(tiny_settings, seed=1)
+    with pytest.raises(ValueError, match="with seed=0, but seed=1 was given"):
+        training.train(other, tiny_run.folder, resume=True)
 
 
 def test_what_cannot_start_leaves_nothing(

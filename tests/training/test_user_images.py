@@ -128,14 +128,12 @@ def test_a_image_that_goes_while_a_run_reads_it_is_named(
         training.train(settings, run, Remove(), cache="none")
 
 
-@pytest.mark.parametrize("recipe", ["nobn", "bayesian"])
 def test_images_are_kept_where_one_says_also_those_of_statistics(
-    recipe: str,
     settings: training.RunSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Of calibration, and of batch norms after random kernels."""
+    """Of batch norms after random kernels."""
     load, caches = data.Dataset.batches, []
 
     def noted(*arguments: object, **options: object) -> object:
@@ -147,9 +145,8 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
             raise Stop
 
     monkeypatch.setattr(data.Dataset, "batches", noted)
-    norm = "nobn" if recipe == "nobn" else "batch_norm"
     chosen = {"dataset": settings.dataset, "width": 4, "blocks": (1,)}
-    given = training.RunSettings.from_recipe(recipe, normalization=norm, **chosen)
+    given = training.RunSettings.from_recipe("bayesian", **chosen)
     with pytest.raises(Stop):
         training.train(given, tmp_path / "run", AtOnce(), cache="none")
     assert caches == ["none"] * 4

@@ -40,8 +40,6 @@ _OF_TEST = (
 _LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
 _PANEL = "batch_size"
-# Inches: beside a legend, of a title, and of a legend in a single column.
-_MARGIN, _TITLE, _HIGH = 0.2, 0.4, 6.0
 
 
 @dataclass(frozen=True)
@@ -348,7 +346,7 @@ class Comparison:
         figure = new_figure(target, (3, 2.8))
         draw_groups(figure, self._title(), self.compared, groups)
         with replacing(target) as temporary:
-            figure.savefig(temporary, dpi=DPI)
+            figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
 
     def table(self) -> Table:
         """Returns a `rich` table with a row for each group that is best."""
@@ -507,30 +505,7 @@ def draw_groups(
             )
             (line,) = axes.plot(epochs, mean, markersize=4, **style)
             drawn.setdefault(label, line)
-    _add_legend(figure, drawn)
-
-
-def _add_legend(figure: Any, lines: dict[str, Any]) -> None:
-    """Puts a legend to the right of the panels, and makes the figure large enough."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(figure).get_renderer()
-
-    def drawn(columns: int) -> tuple[Any, float, float]:
-        legend = figure.legend(
-            lines.values(),
-            map(drawable, lines),
-            loc="outside right center",
-            ncols=columns,
-        )
-        taken = legend.get_window_extent(renderer)
-        return legend, taken.width / figure.dpi, taken.height / figure.dpi
-
-    width, height = figure.get_size_inches()
-    legend, wide, high = drawn(1)
-    columns = math.ceil(high / max(height, _HIGH))
-    if columns > 1:
-        legend.remove()
-        legend, wide, high = drawn(columns)
-    # A title is above, and as much is left below.
-    figure.set_size_inches(width + wide + _MARGIN, max(height, high + 2 * _TITLE))
+    # Outside of the figure, which is saved as large as all that is drawn.
+    figure.legend(
+        drawn.values(), map(drawable, drawn), loc="upper left", bbox_to_anchor=(1, 1)
+    )
