@@ -11,6 +11,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy.lite import Trace, io_spec
 from larq_nobn.deploy.operations import lower, optimized
 from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.prepare import prepare
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -175,3 +176,12 @@ def test_a_threshold_is_halfway_between_two_sums():
     x = images(4, (8, 8, 1))
     sums = keras.Model(start, model.layers[1].output)(x).numpy()
     assert np.mean(sums == 3) > 0.05
+
+
+def test_a_batch_norm_of_whole_numbers_keeps_its_cast():
+    start = keras.Input((4, 4, 3))
+    bins = layers.Discretization(bin_boundaries=[-0.5, 0.5])(start)
+    model = scrambled(keras.Model(start, binary_conv(4)(norm()(bins))))
+    x = images(4, (4, 4, 3))
+    assert bins.dtype.is_integer
+    assert_allclose(prepare(model)(x), model(x), rtol=1e-5)

@@ -161,7 +161,9 @@ def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
     if refusal is not None:
         found.update(outcome="refused", in_float="converted", **_said(refusal))
     count = binary_convolutions(content)
-    least = wanted.plain if refusal is not None else wanted.binary
+    # What is named in the report is not silent.
+    named = len(report.in_float)
+    least = wanted.binary if refusal is None else wanted.plain - named
     if count < least:
         raise Fault("silent float", f"{count} of {least} binary convolutions")
     found |= {"bconv": count, "prepared": report.not_prepared is None}
