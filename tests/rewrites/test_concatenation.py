@@ -51,7 +51,7 @@ def joined(parts, scales, pool=False, seed=0, last=layers.ReLU):
     return randomized(model, scales, seed=seed)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(
     st.lists(st.sampled_from(PARTS), min_size=2, max_size=3),
     st.sampled_from(sorted(SCALES)),

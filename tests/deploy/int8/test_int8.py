@@ -260,7 +260,7 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
         lambda x: keras.layers.Softmax()(keras.layers.GlobalMaxPooling2D()(x)),
         lambda x: keras.layers.Flatten()(x * keras.layers.Activation("sigmoid")(x)),
     )
-    data = images(24, (8, 6, 3))
+    data = images(8, (8, 6, 3))
     quantized = fake_quantize(scrambled(model), data)
     fixed = [x for x in quantized.layers if not x.trainable]
     ends = {(float(x.minimum), float(x.maximum)) for x in fixed}

@@ -242,13 +242,13 @@ def side_by_side(models):
     return keras.Model(inputs, [m(x) for m, x in zip(models, inputs, strict=True)])
 
 
-def check_together(models, x, atol=0.0, wanted=None):
+def check_together(models, x, tolerance=0.0, wanted=None):
     """Compares prepared models, and one file of all of them, with what they compute.
 
     Arguments:
         models: Models by name.
         x: What all of them take.
-        atol: How far results may be off.
+        tolerance: How far results may be off, as a part of the largest.
         wanted: What they should compute, if that is not what they do.
 
     Returns:
@@ -261,5 +261,6 @@ def check_together(models, x, atol=0.0, wanted=None):
         for name, model in models.items():
             given = model(x, training=False) if wanted is None else wanted[name]
             for expected in tf.nest.flatten(given):
+                atol = tolerance * np.abs(expected).max()
                 assert_allclose(next(found), expected, rtol=0, atol=atol, err_msg=name)
     return audit_bytes(content, "net")

@@ -57,7 +57,7 @@ def check(graph, rule):
     return len(found)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     st.sampled_from(sorted({*BEFORE} - {"magnitude"})),
     st.lists(st.sampled_from(sorted(AFTER)), min_size=1, max_size=2),

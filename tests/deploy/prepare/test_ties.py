@@ -31,12 +31,12 @@ layers = keras.layers
 X = images(4, SHAPE)
 
 
-def check_ties(networks, atol=0.0, share=0.01):
+def check_ties(networks, tolerance=0.0, share=0.01):
     """Checks networks, each with what it is before the sign, in one file."""
     for name, (_, before) in networks.items():
         assert np.mean(before(X).numpy() == 0) > share, name
     models = {name: model for name, (model, _) in networks.items()}
-    return check_together(models, X, atol)
+    return check_together(models, X, tolerance)
 
 
 def binary_layers_of(networks):
@@ -98,7 +98,7 @@ def test_signs_beside_another_reader():
     nets = {f"{k}, {o}": network(WHOLE[k], last=OTHERS[o]) for k, o in pairs}
     for kind in ("rectified", "average"):
         nets[f"{kind}, a step"] = network(WHOLE[kind], last=in_steps)
-    check_ties(nets, atol=1e-4)
+    check_ties(nets, tolerance=1e-4)
 
 
 @pytest.mark.convert
@@ -145,7 +145,7 @@ def test_signs_of_sums_with_a_branch_beside_zeros():
         total = joining(x, branch(x, "second"))
         ends = [conv(1)(total), total]
         nets[kind] = keras.Model(start, ends), keras.Model(start, total)
-    check_ties(nets, atol=1e-4, share=0.003)
+    check_ties(nets, tolerance=1e-5, share=0.003)
 
 
 def mean(x):
