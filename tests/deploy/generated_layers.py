@@ -189,5 +189,5 @@ EXCEPTIONS = {
     quantizers.BernoulliSign: "at inference a plain sign; see test_bernoulli_sign.py",
     quantizers.BiPer: "would change the drawn networks; see test_biper.py",
     quantizers.ProgressiveSign: "at inference an RSign; see test_progressive_sign.py",
-    quantizers.ReSTE: "would change the drawn networks; see test_reste.py",
+    quantizers.ReSTE: "would change the drawn networks; see test_estimators.py",
 }

@@ -31,31 +31,14 @@ def place(label: int, outputs: np.ndarray) -> int:
     return sorted(range(len(outputs)), key=lambda k: -outputs[k]).index(label)
 
 
-def test_counts(counted: ConfusionMatrix):
-    expected = np.zeros((7, 7), int)
-    for label, outputs in zip(LABELS, OUTPUTS, strict=True):
-        expected[label, list(outputs).index(max(outputs))] += 1
-    np.testing.assert_array_equal(counted.counts, expected)
-    assert counted.class_names == tuple("0123456")
-
-
-def test_accuracy_by_class(counted: ConfusionMatrix):
-    for k, found in enumerate(counted.accuracies()):
-        of_class = [
-            place(k, o) == 0 for o, y in zip(OUTPUTS, LABELS, strict=True) if y == k
-        ]
-        if k == 6:
-            assert np.isnan(found)
-        else:
-            assert found == pytest.approx(np.mean(of_class))
-
-
 def test_scikit_learn_counts_the_same(counted: ConfusionMatrix):
     predicted = OUTPUTS.argmax(1)
     expected = metrics.confusion_matrix(LABELS, predicted, labels=range(7))
     np.testing.assert_array_equal(counted.counts, expected)
     recall = metrics.recall_score(LABELS, predicted, labels=range(6), average=None)
     np.testing.assert_allclose(counted.accuracies()[:6], recall)
+    assert np.isnan(counted.accuracies()[6])
+    assert counted.class_names == tuple("0123456")
 
 
 def test_top5(counted: ConfusionMatrix):
@@ -136,18 +119,13 @@ def test_a_plot_shows_images_as_they_were(channels: int, tmp_path: Path):
     middle = pixels[pixels.shape[0] * 2 // 3]
     assert np.mean(middle < 20) > 0.2  # the dark one
     assert np.mean(middle > 235) > 0.2
+    worst.draw(tmp_path / "raw.png", ["a", "b"])  # without means
+    Mistakes().draw(tmp_path / "none.png", [], title="all right")
+    for name in ("raw.png", "none.png"):
+        assert (tmp_path / name).stat().st_size > 1000
 
 
-def test_a_plot_without_mistakes_or_means(tmp_path: Path):
-    worst = Mistakes()
-    worst.draw(tmp_path / "none.png", [], title="all right")
-    worst.update(RNG.normal(size=(1, 2, 2, 1)), [0], [[0.0, 1.0]])
-    worst.draw(tmp_path / "one.png", ["a", "b"])
-    assert (tmp_path / "none.png").stat().st_size > 1000
-    assert (tmp_path / "one.png").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("name", ["$x^$", "caf\udce9", "a$b", r"\$x^$", "a_b^c"])
+@pytest.mark.parametrize("name", ["$x^$", "caf\udce9", r"a_b$\x"])
 def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path):
     """No formula, which may be a wrong one, and no bytes that are not text."""
     labels, outputs = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])

@@ -1,8 +1,6 @@
 """Predictions averaged over binary networks, against all networks there are."""
 
 import itertools
-import re
-import textwrap
 
 import larq as lq
 import numpy as np
@@ -60,6 +58,9 @@ def test_the_seed_decides_and_batches_do_not():
     assert_allclose(found.probabilities, whole.probabilities, rtol=1e-6)
     assert_allclose(found.spread, whole.spread, rtol=1e-5, atol=1e-7)
     assert_array_equal(found.labels, LABELS)
+    # Without batch norm, statistics change nothing.
+    found = sampled_predictions(model, IMAGES, 3, seed=7, statistics=IMAGES)
+    assert_array_equal(found.probabilities, whole.probabilities)
     other = sampled_predictions(model, IMAGES, 3, seed=8)
     assert (other.probabilities != whole.probabilities).any()
 
@@ -100,12 +101,6 @@ def test_each_network_takes_the_statistics_of_its_own():
             assert_array_equal(one, other)
 
 
-def test_without_batch_norm_statistics_change_nothing():
-    with_them = sampled_predictions(network(), IMAGES, 3, statistics=IMAGES)
-    without = sampled_predictions(network(), IMAGES, 3)
-    assert_array_equal(with_them.probabilities, without.probabilities)
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_the_model_is_as_before_also_after_an_error(policy):
     keras.mixed_precision.set_global_policy(policy)
@@ -124,25 +119,23 @@ def test_the_model_is_as_before_also_after_an_error(policy):
     assert_array_equal(model.predict(IMAGES, verbose=0), before)
 
 
-def test_models_without_random_kernels_are_rejected():
-    plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)], name="plain")
-    with pytest.raises(ValueError, match="plain has no kernel of BernoulliSign to dr"):
-        sampled_predictions(plain, IMAGES)
-
-
-def test_several_outputs_are_rejected():
-    model = network()
-    two = keras.Model(model.input, [model.output, model.output], name="two")
-    with pytest.raises(
-        ValueError, match="The model does not give one vector of classes"
-    ):
-        sampled_predictions(two, IMAGES)
-    assert_array_equal(two.get_weights()[0], NATURAL)
+NETWORK = network()
+PLAIN = keras.Input((2,)), keras.layers.Dense(2)
 
 
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
+        (
+            {"model": keras.Sequential([*PLAIN], name="plain")},
+            ValueError,
+            "plain has no kernel of BernoulliSign to dr",
+        ),
+        (
+            {"model": keras.Model(NETWORK.input, [NETWORK.output] * 2)},
+            ValueError,
+            "The model does not give one vector of classes",
+        ),
         ({"samples": 0}, ValueError, "samples=0 is below 1. 16 is a good start"),
         ({"samples": 1.5}, TypeError, "samples=1.5 is not a whole number"),
         ({"seed": -1}, ValueError, "seed=-1 is below 0"),
@@ -153,13 +146,6 @@ def test_several_outputs_are_rejected():
         ),
     ],
 )
-def test_wrong_arguments(arguments, error, message):
+def test_wrong_models_and_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
-        sampled_predictions(network(), **{"data": IMAGES, **arguments})
-
-
-def test_the_example_of_the_docstring(capsys):
-    text = sampled_predictions.__doc__
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(textwrap.dedent(code))
-    assert capsys.readouterr().out.count("[") == 6
+        sampled_predictions(**{"model": network(), "data": IMAGES, **arguments})

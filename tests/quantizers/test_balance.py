@@ -11,8 +11,8 @@ from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.quantizers._balance import halving_thresholds
 from numpy.testing import assert_array_equal
 
-SHAPE = (6600, 40)  # large enough to be searched
-SELECTED = (360, 40)
+SHAPE = (6600, 10)  # large enough to be searched
+SELECTED = (360, 10)
 # As inside the graph of a training step; and of one that is compiled as a whole.
 INSIDE = tf.function(halving_thresholds, autograph=False)
 COMPILED = tf.function(halving_thresholds, autograph=False, jit_compile=True)
@@ -21,10 +21,6 @@ every_way = pytest.mark.parametrize(
     [(SHAPE, INSIDE), (SHAPE, COMPILED), (SELECTED, INSIDE)],
     ids=["searched", "compiled", "selected"],
 )
-
-
-def skewed(rng, shape):
-    return rng.exponential(size=shape) - 5.0
 
 
 def clustered(rng, shape):
@@ -42,10 +38,6 @@ def with_ties(rng, shape):
     return rng.integers(-2, 3, shape) * 0.5
 
 
-def constant(rng, shape):
-    return np.full(shape, 0.3)
-
-
 def as_glorot_trained(rng, shape):
     """Small latents that steps of Adam have moved away from their threshold."""
     values = rng.uniform(-1e-3, 1e-3, shape)
@@ -55,13 +47,9 @@ def as_glorot_trained(rng, shape):
 DRAWS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "laplace": lambda rng, shape: rng.laplace(size=shape) * 1e-4 + 1.0,
-    "uniform": lambda rng, shape: rng.uniform(0, 1e-3, shape),
     **{
         draw.__name__: draw
-        for draw in (
-            *(skewed, clustered, with_outliers, with_ties, constant),
-            as_glorot_trained,
-        )
+        for draw in (*(clustered, with_outliers, with_ties, as_glorot_trained),)
     },
 }
 
@@ -81,25 +69,26 @@ def as_numbers(columns):
 # ties of small differences, and has little room between clusters.
 @every_way
 @pytest.mark.parametrize(
-    "name, dtype",
+    "dtype, names",
     [
-        *((name, "float32") for name in DRAWS),
-        *((name, "bfloat16") for name in ("laplace", "clustered", "as_glorot_trained")),
-        *((name, "float16") for name in ("uniform", "with_ties")),
-        ("skewed", "float64"),
+        ("float32", [*DRAWS]),
+        ("bfloat16", ["laplace", "clustered", "as_glorot_trained"]),
+        ("float16", ["as_glorot_trained", "with_ties"]),
+        ("float64", ["normal"]),
     ],
 )
-def test_the_signs_are_those_around_the_median(name, dtype, shape, way):
-    rng = np.random.default_rng(3)
-    columns = tf.cast(DRAWS[name](rng, shape), dtype)
-    values = as_numbers(columns)
-    found = values >= as_numbers(thresholds(columns, way))
-    assert_array_equal(found, values >= np.median(values, axis=0))
+def test_the_signs_are_those_around_the_median(dtype, names, shape, way):
+    for name in names:
+        columns = tf.cast(DRAWS[name](np.random.default_rng(3), shape), dtype)
+        values = as_numbers(columns)
+        found = values >= as_numbers(thresholds(columns, way))
+        expected = values >= np.median(values, axis=0)
+        assert_array_equal(found, expected, err_msg=name)
 
 
-@pytest.mark.parametrize("count", [1, 2, 359, 360, 6599, 6600])
+@pytest.mark.parametrize("count", [1, 2, 359, 6599])
 def test_as_many_on_either_side(count):
-    columns = tf.constant(np.random.default_rng(4).normal(size=(count, 40)), tf.float32)
+    columns = tf.constant(np.random.default_rng(4).normal(size=(count, 10)), tf.float32)
     positive = np.sum(columns >= thresholds(columns), axis=0)
     assert_array_equal(positive, (count + 1) // 2)
 
@@ -110,14 +99,6 @@ def test_counts_beyond_15_bits():
     assert_array_equal(found, columns >= np.median(columns, axis=0))
 
 
-def test_filters_that_take_longest_are_many():
-    rng = np.random.default_rng(5)
-    columns = np.where(np.arange(40) % 2, with_ties(rng, SHAPE), rng.normal(size=SHAPE))
-    columns = tf.constant(columns, tf.float32)
-    found = columns.numpy() >= thresholds(columns).numpy()
-    assert_array_equal(found, columns.numpy() >= np.median(columns, axis=0))
-
-
 @every_way
 def test_what_is_not_finite_spoils_one_filter(shape, way):
     columns = np.random.default_rng(6).normal(size=shape).astype(np.float32)
@@ -125,11 +106,11 @@ def test_what_is_not_finite_spoils_one_filter(shape, way):
     spoilt = columns.copy()
     spoilt[5, 3], spoilt[7, 4] = np.nan, np.inf
     found = spoilt >= thresholds(tf.constant(spoilt), way).numpy()
-    others = np.delete(np.arange(40), (3, 4))
+    others = np.delete(np.arange(10), (3, 4))
     assert_array_equal(found[:, others], (columns >= expected)[:, others])
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 40, 16), (3, 3, 128, 256)])
+@pytest.mark.parametrize("shape", [(3, 3, 40, 8), (3, 3, 128, 58)])
 def test_compiled_or_not_the_kernel_is_the_same(shape):
     kernel = np.random.default_rng(7).normal(size=shape).astype(np.float32)
     layer = ScaledStdSign(variance_preserving=True, balanced=True)

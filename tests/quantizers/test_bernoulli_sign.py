@@ -75,7 +75,7 @@ def test_as_the_temperature_falls_weights_become_binary_and_their_gradient_passe
 
 
 def test_a_weight_is_positive_as_often_as_its_natural_parameter_says():
-    natural, count = np.array([-2.0, -0.5, 0.0, 0.3, 1.5]), 200_000
+    natural, count = np.array([-2.0, -0.5, 0.0, 0.3, 1.5]), 50_000
     layer = BernoulliSign(hard=True)
     x = tf.tile(tf.constant(natural, tf.float32)[None], [count, 1])
     w = layer(x, training=True).numpy()
@@ -87,14 +87,6 @@ def test_a_weight_is_positive_as_often_as_its_natural_parameter_says():
     # Columns are independent: the correlation has the standard deviation count^-1/2.
     correlation = np.corrcoef(w.T) - np.eye(5)
     assert np.abs(correlation).max() < 5 / np.sqrt(count)
-
-
-def test_at_temperature_1_a_weight_without_preference_is_uniform():
-    w = BernoulliSign()(tf.zeros((200_000,)), training=True).numpy()
-    w = np.sort(w)
-    even = (np.arange(w.size) + 0.5) / w.size * 2 - 1
-    # Kolmogorov's bound, exceeded once in 25,000 seeds, on an interval of length 2.
-    assert np.abs(w - even).max() < 2 * 2.3 / np.sqrt(w.size)
 
 
 def test_every_call_draws_again_and_a_seed_repeats_it():
@@ -148,69 +140,19 @@ def test_fit_trains_on_draws_and_evaluates_the_mode():
     assert loss == pytest.approx(final.sum(1).mean())
 
 
-def test_at_inference_there_is_no_gradient():
-    x = tf.constant(NATURAL)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = BernoulliSign()(x)
-    assert_array_equal(tape.gradient(y, x), np.zeros_like(NATURAL))
-
-
-@pytest.mark.parametrize("temperature", [1.0, 1e-12])
-@pytest.mark.parametrize(
-    "policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64"]
-)
-def test_every_precision(policy, temperature):
-    with dtype_policy(policy):
-        layer = BernoulliSign(temperature)
-    dtype = layer.compute_dtype
-    x = tf.constant([[-1e3, -1.0, 0.0, 2.0, 1e3]] * 200, dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x, training=True)
-    d_x = tape.gradient(y, x)
-    assert y.dtype == d_x.dtype == dtype
-    values, slopes = (np.asarray(t, np.float64) for t in (y, d_x))
-    assert np.isfinite(values).all() and np.isfinite(slopes).all()
-    assert_array_equal(values[:, [0, 4]], [[-1, 1]] * 200)
-    # Twice as many of one sign at 0 would be ten standard deviations.
-    assert 67 < (values[:, 2] > 0).sum() < 133
-
-
-def test_large_compiled_kernels_are_those_of_small_ones():
-    rng = np.random.default_rng(44)
-    natural, uniform = (t.astype(np.float32) for t in drawn(rng, 300, 300))
-    run = tf.function(lambda: value_and_slope_in_graph(natural, uniform))
-    alone = value_and_slope(natural, uniform, 0.5)
-    for found, expected in zip(run(), alone, strict=True):
-        assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
-
-
-def value_and_slope_in_graph(natural, uniform):
-    natural = tf.constant(natural)
-    with tf.GradientTape() as tape:
-        tape.watch(natural)
-        w = bernoulli_sign(natural, tf.constant(uniform), 0.5, False)
-    return w, tape.gradient(w, natural)
-
-
-def test_after_spikes_gradients_reach_the_natural_parameters():
-    layer = lq.layers.QuantDense(3, kernel_quantizer="bernoulli_sign", use_bias=False)
-    model = keras.Sequential(
-        [
-            keras.Input((6, 4)),
-            nobn.layers.LeakyIntegrateAndFire(),
-            layer,
-            nobn.layers.LeakyIntegrateAndFire(),
-        ]
-    )
-    currents = np.random.default_rng(45).uniform(0, 2, (8, 6, 4)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        spikes = tf.reduce_sum(model(currents, training=True))
-    slope = tape.gradient(spikes, layer.kernel).numpy()
-    # A weight that grows makes for more spikes, where its neuron is near to one.
-    assert (slope >= 0).all() and (slope > 0).any(1).all()
-    assert set(np.unique(model(currents))) <= {0, 1}
+def test_half_precision_draws_either_sign_and_stays_finite():
+    for policy, temperature in (("float16", 1.0), ("mixed_bfloat16", 1e-12)):
+        with dtype_policy(policy):
+            layer = BernoulliSign(temperature)
+        x = tf.constant([[-1e3, -1.0, 0.0, 2.0, 1e3]] * 200, layer.compute_dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        values, slopes = (np.asarray(t, float) for t in (y, tape.gradient(y, x)))
+        assert np.isfinite(values).all() and np.isfinite(slopes).all()
+        assert_array_equal(values[:, [0, 4]], [[-1, 1]] * 200)
+        # Twice as many of one sign at 0 would be ten standard deviations.
+        assert 67 < (values[:, 2] > 0).sum() < 133
 
 
 def test_the_monitor_of_flips_looks_at_the_mode():
@@ -220,16 +162,3 @@ def test_the_monitor_of_flips_looks_at_the_mode():
     history = model.fit(EXAMPLES, SIGNS, epochs=2, verbose=0, callbacks=[monitor])
     assert history.history["flip_ratio"] == [0, 0]
     assert 0 <= history.history["dead_weight_ratio"][0] < 1
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"temperature": 0}, ValueError, r"temperature=0 is outside \[1e-12, inf\)"),
-        ({"temperature": "cold"}, TypeError, "temperature='cold' is not a number"),
-        ({"hard": 1}, TypeError, "hard=1 is neither True nor False"),
-    ],
-)
-def test_rejects(arguments, error, message):
-    with pytest.raises(error, match=message):
-        BernoulliSign(**arguments)

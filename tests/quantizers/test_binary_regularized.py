@@ -5,11 +5,8 @@ import tensorflow as tf
 from gradients import finite_differences
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStandardization
+from larq_nobn.quantizers import BinaryRegularized, ReCU
 from numpy.testing import assert_allclose, assert_array_equal
-
-# Keras says so of every .h5 file; that the format still works is the point here.
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 
 
 def built(shape, *args, scale=None, **kwargs):
@@ -30,26 +27,19 @@ def penalty_and_gradients(layer, kernel):
     return loss, *tape.gradient(loss, [kernel, layer.scale])
 
 
-PUBLISHED = np.array([[-2, -0.5, 0.25, 1]])
-
-
 @pytest.mark.parametrize(
-    "order, value, d_kernel, d_scale",
-    [
-        (1, 2.25, [-1, 1, -1, 1], 0),
-        (2, 1.796875, [-2.125, 0.875, -1.375, 0.125], 0),
-    ],
+    "order, value, d_kernel",
+    [(1, 2.25, [-1, 1, -1, 1]), (2, 1.796875, [-2.125, 0.875, -1.375, 0.125])],
 )
-def test_published_numbers(order, value, d_kernel, d_scale):
+def test_published_numbers(order, value, d_kernel):
     layer = built((1, 4), "ste_sign", order, strength=1.0, scale=0.9375)
-    found = penalty_and_gradients(layer, PUBLISHED)
+    found = penalty_and_gradients(layer, np.array([[-2, -0.5, 0.25, 1]]))
     assert_allclose(found[0], value, rtol=1e-12)
     assert_allclose(found[1][0], d_kernel, rtol=1e-12)
-    assert_allclose(found[2], d_scale, atol=1e-12)
+    assert_allclose(found[2], 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order, per_channel", [(1, False), (2, True)])
 def test_gradients_by_finite_differences(order, per_channel):
     rng = np.random.default_rng(50)
     kernel, scale = rng.normal(size=(3, 2, 4, 5)), np.array(0.7)
@@ -72,39 +62,32 @@ def test_value_and_precision_are_those_of_the_quantizer_inside(inside):
     kernel = np.random.default_rng(51).normal(size=(3, 3, 4, 5)).astype(np.float32)
     layer = BinaryRegularized(inside)
     assert layer.precision == lq.quantizers.get(inside).precision
-    value = layer(kernel)
-    assert_array_equal(value, layer.quantizer(kernel))
-    upstream = np.random.default_rng(52).normal(size=kernel.shape)
-    kernel = tf.constant(kernel)
-    slopes = []
-    for function in (layer, layer.quantizer):
-        with tf.GradientTape() as tape:
-            tape.watch(kernel)
-            loss = tf.reduce_sum(function(kernel) * upstream.astype(np.float32))
-        slopes.append(tape.gradient(loss, kernel))
-    assert_array_equal(*slopes)
+    assert_array_equal(layer(kernel), layer.quantizer(kernel))
 
 
-@pytest.mark.parametrize("shape", [(6, 3), (3, 3, 4, 5), (2, 2, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(6, 3), (3, 3, 4, 5)])
 def test_scale_starts_at_the_mean_magnitude_of_a_glorot_uniform_kernel(shape):
     keras.utils.set_random_seed(53)
     layer = built(shape, "ste_sign")
-    fresh = keras.initializers.GlorotUniform
-    draws = [np.abs(fresh()(shape)).mean() for _ in range(200)]
+    draws = [
+        np.abs(keras.initializers.GlorotUniform()(shape)).mean() for _ in range(200)
+    ]
     # At least 3,600 draws, of a standard deviation of 0.58 times their mean.
     assert_allclose(layer.scale, np.mean(draws), rtol=0.04)
     given = built(shape, "ste_sign", initial_scale=0.25, per_channel=True)
     assert_array_equal(given.scale, np.full(shape[-1], 0.25))
 
 
+IMAGES = np.random.default_rng(55).normal(size=(2, 2, 2, 4)).astype(np.float32)
+
+
 def network(calls=1, **kwargs):
     keras.utils.set_random_seed(54)
-    image = keras.Input((6, 6, 4))
+    x = image = keras.Input((2, 2, 4))
     layer = lq.layers.QuantConv2D(
         4, 3, padding="same", input_quantizer="ste_sign", use_bias=False,
         kernel_quantizer=BinaryRegularized("scaled_std_sign", **kwargs),
     )  # fmt: skip
-    x = image
     for _ in range(calls):
         x = layer(x)
     return keras.Model(image, x), layer
@@ -120,13 +103,11 @@ class LossesSeen(keras.Model):
         return super().compute_loss(*args, **kwargs)
 
 
-@pytest.mark.parametrize("calls", [1, 2])
-@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("calls, run_eagerly", [(1, False), (2, True)])
 def test_one_penalty_in_every_step(run_eagerly, calls):
     model, layer = network(calls, strength=0.01)
-    images = np.random.default_rng(55).normal(size=(4, 6, 6, 4)).astype(np.float32)
-    model(images)
-    model(images)
+    model(IMAGES)
+    model(IMAGES)
     kernel = layer.kernel.latent_variable.numpy()
     scale = layer.kernel_quantizer.scale.numpy()
     expected = 0.01 * np.sum(np.abs(scale - np.abs(kernel)))
@@ -135,22 +116,24 @@ def test_one_penalty_in_every_step(run_eagerly, calls):
     stepping = LossesSeen(model.inputs, model.outputs)
     stepping.seen = []
     stepping.compile("sgd", "mse", run_eagerly=run_eagerly)
-    error = np.mean(np.square(model(images) - images))
-    history = stepping.fit(images, images, verbose=0).history
+    error = np.mean(np.square(model(IMAGES) - IMAGES))
+    history = stepping.fit(IMAGES, IMAGES, verbose=0).history
     assert set(stepping.seen) == {1}
     assert_allclose(history["loss"], error + expected, rtol=1e-5)
+
+
+def compiled(model, optimizer):
+    """Without anything else to learn than the penalty."""
+    model.compile(optimizer, lambda labels, y: 0.0 * y, run_eagerly=True)
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_step_follows_the_gradients_of_the_penalty(order):
     model, layer = network(order=order, strength=0.1)
-    # Without anything else to learn.
-    optimizer = keras.optimizers.SGD(0.02)
-    model.compile(optimizer, lambda labels, found: 0.0 * found, run_eagerly=True)
-    images = np.zeros((2, 6, 6, 4), np.float32)
+    compiled(model, keras.optimizers.SGD(0.02))
     latent, scale = layer.kernel.latent_variable, layer.kernel_quantizer.scale
     kernel, start = latent.numpy(), scale.numpy()
-    model.train_on_batch(images, images)
+    model.train_on_batch(IMAGES, IMAGES)
     distance = start - np.abs(kernel)
     slope = np.sign(distance) if order == 1 else 2 * distance
     assert_allclose(latent, kernel + 0.002 * slope * np.sign(kernel), rtol=1e-5)
@@ -167,36 +150,27 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_scale_stays_positive(optimizer):
     model, layer = network(order=2, strength=1.0, initial_scale=3.0)
-    model.compile(
-        OPTIMIZERS[optimizer](), lambda labels, found: 0.0 * found, run_eagerly=True
-    )
-    model.train_on_batch(*[np.zeros((2, 6, 6, 4), np.float32)] * 2)
+    compiled(model, OPTIMIZERS[optimizer]())
+    model.train_on_batch(IMAGES, IMAGES)
     assert_allclose(layer.kernel_quantizer.scale, 1e-4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".saved_model"])
-def test_weights_of_the_quantizer_inside_are_trained_and_saved(suffix, tmp_path):
-    image = keras.Input((6, 6, 4))
-    inside = BinaryRegularized(ReCU(tau=0.9), strength=1e-3)
-    x = lq.layers.QuantConv2D(5, 3, kernel_quantizer=inside)(image)
-    model = keras.Model(image, x)
-    assert {w.name.split("/")[-1] for w in inside.trainable_weights} == {
-        "scale:0",
-        "alpha:0",
-    }
+def test_weights_of_the_quantizer_inside_are_trained_and_saved(tmp_path):
+    inside = BinaryRegularized(ReCU(tau=0.9), strength=1e-3, name="signs")
+    layer = lq.layers.QuantConv2D(5, 2, kernel_quantizer=inside)
+    model = keras.Sequential([keras.Input((2, 2, 4)), layer])
+    names = {w.name.split("/")[-1] for w in inside.trainable_weights}
+    assert names == {"scale:0", "alpha:0"}
     assert [w is inside.quantizer.tau for w in inside.non_trainable_weights] == [True]
     inside.quantizer.tau.assign(0.95)
     inside.scale.assign(0.3)
-    path = tmp_path / f"model{suffix}"
-    model.save(path, **({"save_format": "tf"} if suffix == ".saved_model" else {}))
-    again = keras.models.load_model(path)
-    images = np.ones((2, 6, 6, 4), np.float32)
-    assert_array_equal(again(images), model(images))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert_array_equal(again(IMAGES), model(IMAGES))
     assert_array_equal(*(m.losses for m in (again, model)))
     quantizer = again.layers[-1].kernel_quantizer
     assert_allclose(quantizer.quantizer.tau, 0.95, rtol=1e-6)
     assert quantizer.precision == 1
-    assert again.to_json() == model.to_json()
 
 
 def test_summary_counts_a_binary_kernel(capsys):
@@ -204,32 +178,4 @@ def test_summary_counts_a_binary_kernel(capsys):
     lq.models.summary(model)
     row = next(r for r in capsys.readouterr().out.splitlines() if "quant_conv2d" in r)
     # 3·3·4·4 binary weights; four gains and the scale.
-    assert [each.strip() for each in row.split("|")[1].split()[-5:-3]] == ["144", "5"]
-
-
-@pytest.mark.parametrize("inside", [None, 3, "no_such_quantizer"])
-def test_rejects_what_is_no_quantizer(inside):
-    with pytest.raises((TypeError, ValueError), match=str(inside)):
-        BinaryRegularized(inside)
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({"order": 0}, ValueError, "order=0 is neither 1 nor 2"),
-        ({"strength": -1}, ValueError, r"strength=-1 is outside \[0, inf\)"),
-        ({"per_channel": 1}, TypeError, "per_channel=1 is neither True nor False"),
-        ({"initial_scale": 0}, ValueError, r"initial_scale=0 is outside \[0.0001, in"),
-    ],
-)
-def test_rejects(arguments, error, message):
-    with pytest.raises(error, match=message):
-        BinaryRegularized("ste_sign", **arguments)
-
-
-@pytest.mark.parametrize("inside", ["ste_sign", ScaledStandardization(gain=False)])
-def test_rejects_a_second_owner(inside):
-    shared = BinaryRegularized(inside)
-    shared(tf.ones((3, 3, 4, 5)))
-    with pytest.raises(ValueError, match=r"\(3, 3, 4, 5\) and \(3, 3, 8, 5\)"):
-        shared(tf.ones((3, 3, 8, 5)))
+    assert [cell.strip() for cell in row.split("|")[1].split()[-5:-3]] == ["144", "5"]

@@ -128,26 +128,32 @@ def suits(layer, argument):
 def cells():
     """Pairs of a kernel's place and a quantizer, and in turn every one of the inputs.
 
-    All pairs of those by filter, whose values depend on the kernel's shape. Of those by
-    weight, whose values do not, two in every place, so that each stands in five or six
-    of the thirteen. Every place has two kinds of inputs or more.
+    Of those by filter four in every place that suits them, so that each stands in four
+    of the six; of those by weight, whose values do not depend on the kernel's shape,
+    one in every place.
     """
     by_weight, inputs = cycle(BY_WEIGHT.items()), cycle(INPUTS.items())
+    by_filter = cycle(BY_FILTER.items())
     for layer, (_, _, kernels) in LAYERS.items():
         for argument in kernels:
-            suited = BY_FILTER if suits(layer, argument) else {}
-            for name, row in [next(by_weight), next(by_weight), *suited.items()]:
+            count = 4 if suits(layer, argument) else 0
+            quantizers = [next(by_weight), *(next(by_filter) for _ in range(count))]
+            for name, row in quantizers:
                 other, of_inputs = next(inputs)
                 place = f"{layer}-{argument}-{name}-of-{other}"
                 yield pytest.param(layer, argument, row, of_inputs, id=place)
 
 
-REFUSED = [
-    pytest.param(layer, argument, *row[:2], id=f"{layer}-{argument}-{name}")
+# Each of those by filter, and each place that does not suit them.
+UNSUITED = [
+    (layer, argument)
     for layer, (_, _, kernels) in LAYERS.items()
     for argument in kernels
-    for name, row in BY_FILTER.items()
     if not suits(layer, argument)
+]
+REFUSED = [
+    pytest.param(*place, *row[:2], id=f"{'-'.join(place)}-{name}")
+    for place, (name, row) in zip(UNSUITED, cycle(BY_FILTER.items()), strict=False)
 ]
 
 
