@@ -81,7 +81,7 @@ ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
 ONLY = {
     "data": {
-        *("_keras", "_checks", "_errors", "_files", "_names"),
+        *("_keras", "_checks", "_errors", "_figures", "_files", "_names"),
         *("_process", "_progress", "_signals"),
     }
 }
@@ -97,7 +97,6 @@ CATCHES = {
     "_signals.py stop_at_once": "the last words of a process",
     "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
     "data/folder/_decode.py decode": "an image of somebody's, as decoders read it",
-    "data/folder/_folder.py statistics_of": "JSON that somebody may have edited",
     "deploy/device/_metadata.py read_card": "JSON that somebody may have edited",
     "deploy/lite/_converter.py to_flatbuffer": "LCE's converter, a native program",
     "deploy/lite/_converter.py to_float_flatbuffer": "TensorFlow's, likewise",

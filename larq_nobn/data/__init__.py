@@ -15,7 +15,6 @@ from ._batches import WHOLE, Share
 from ._dataset import (
     WHICH,
     Dataset,
-    files_of,
     load,
     open_dataset,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "check_name",
     "check_size",
     "decode",
-    "files_of",
     "inspect_folder",
     "load",
     "open_dataset",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import os
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._names import SPLITS, split_named
-from ._images import Shape, described, once, remembered
+from ._images import Shape, cached_method, described
 from ._records import Examples
 from ._registry import DatasetInfo
 from ._source import LazyImages, cached, statistics
@@ -42,10 +42,10 @@ class AnyTfds:
     ) -> None:
         self.name, self.builder, self.keys = name, builder, keys
         self.holdout, self.validation = holdout, validation
-        self.class_names = tuple(builder.info.features[keys[1]].names)
-        self._own_shape: tuple = builder.info.features[keys[0]].shape
+        image, label = (builder.info.features[key] for key in keys)
+        self.class_names, self._own_shape = tuple(label.names), image.shape
 
-    @remembered
+    @cached_method
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their own size if it is known and small; counting takes a pass over all."""
         *own, channels = self._own_shape
@@ -54,10 +54,10 @@ class AnyTfds:
             size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
         shape = (*size, channels or 3)
         counts = {split: len(labels) for split, (_, labels) in self._parts().items()}
-        found = statistics(cached(self.read("train", shape, 1.0), "auto"))
-        return described(self.name, self.class_names, shape, counts, found)
+        of_training = statistics(cached(self.read("train", shape, 1.0), "auto"))
+        return described(self.name, self.class_names, shape, counts, of_training)
 
-    @remembered
+    @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
         places, labels = self._parts()[split]
@@ -79,7 +79,7 @@ class AnyTfds:
             known = tf.constant(np.array(labels, np.int64))
         return LazyImages(image, known, shape, dtype)
 
-    @remembered
+    @cached_method
     def _parts(self) -> dict[str, tuple[list[tuple[Examples, int]], list[int]]]:
         """Places and labels of the images of each split, by one pass over all."""
         parts: dict[str, tuple[list[tuple[Examples, int]], list[int]]]
@@ -100,6 +100,7 @@ class AnyTfds:
         return parts
 
 
+@functools.lru_cache(maxsize=8)
 def open_tfds(
     name: str, holdout: float, data_dir: str | None, validation: float = 0.0
 ) -> AnyTfds:
@@ -112,18 +113,15 @@ def open_tfds(
             f"{name} has a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
-    return once(
-        (name, os.fspath(builder.data_dir), holdout, validation),
-        lambda: AnyTfds(name, builder, keys, holdout, validation),
-    )
+    return AnyTfds(name, builder, keys, holdout, validation)
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:
     """The names of its splits by what they are for; without a test split, that for
     validation is for testing.
     """
-    named = [(split_named(each), each) for each in reversed([*builder.info.splits])]
-    there = {split: each for split, each in named if split is not None}
+    names = reversed([*builder.info.splits])
+    there = {split: name for name in names if (split := split_named(name))}
     if "train" not in there:
         raise InvalidValue(
             f"{name} has no training split: its splits are "

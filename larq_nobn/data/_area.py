@@ -35,11 +35,11 @@ def scaled(
     """
     middle = _middle(images, size, crop)
     columns = max(1, _AT_ONCE * middle.shape[2] // middle.size)
-    found = [
+    parts = [
         _touched(middle[:, :, left : left + columns], 1, size[0])
         for left in range(0, middle.shape[2], columns)
     ]
-    sums, high = np.concatenate([part for part, _ in found], 2), found[0][1]
+    sums, high = np.concatenate([part for part, _ in parts], 2), parts[0][1]
     sums, wide = _touched(sums, 2, size[1])
     unit = 1
     if channels == 1 and sums.shape[-1] == 3:

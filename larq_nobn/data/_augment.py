@@ -239,7 +239,7 @@ def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     return tf.where(hole, _GREY, images)
 
 
-def shares(alpha: float, examples: int, seed: tuple) -> tf.Tensor:
+def mixup_weights(alpha: float, examples: int, seed: tuple) -> tf.Tensor:
     """Draws from Beta(α, α) how much of itself each example keeps, (N,) in [0, 1]."""
     # Beta by two draws of Gamma, from a stream that nothing else starts.
     seed = (-1 - tf.cast(seed[0], tf.int64), -1 - tf.cast(seed[1], tf.int64))
@@ -250,7 +250,7 @@ def shares(alpha: float, examples: int, seed: tuple) -> tf.Tensor:
 
 
 def mixed(
-    images: tf.Tensor, labels: tf.Tensor, share: tf.Tensor, classes: int
+    images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, classes: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     r"""Mixes each example of a batch with the one before it, the first with the last.
 
@@ -260,7 +260,7 @@ def mixed(
     Arguments:
         images: (N, height, width, channels).
         labels: (N,) integers.
-        share: (N,), the numbers λ.
+        weights: (N,), the numbers λ.
         classes: Number of classes.
 
     Returns:
@@ -274,7 +274,7 @@ def mixed(
         Each example has a λ of its own, and not each batch.
     """
     images = tf.cast(images, tf.float32)
-    wide = share[:, None, None, None]
+    wide = weights[:, None, None, None]
     images = wide * images + (1 - wide) * tf.roll(images, 1, 0)
-    hot, share = tf.one_hot(labels, classes), share[:, None]
-    return images, share * hot + (1 - share) * tf.roll(hot, 1, 0)
+    hot, weights = tf.one_hot(labels, classes), weights[:, None]
+    return images, weights * hot + (1 - weights) * tf.roll(hot, 1, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from ._augment import Augmentation, draw, mixed, shares, varied
+from ._augment import Augmentation, draw, mixed, mixup_weights, varied
 from ._registry import DatasetInfo
 from ._source import Source
 
@@ -25,8 +25,8 @@ WHOLE: Share = (0, 1, 1)
 
 def check_share(share: Any) -> None:
     """Rejects what is not a share for some replicas."""
-    whole = isinstance(share, tuple) and all(type(each) is int for each in share)
-    if not whole or len(share) != 3 or not 0 <= share[0] < sum(share[:2]) <= share[2]:
+    numbers = isinstance(share, tuple) and [*map(type, share)] == [int] * 3
+    if not numbers or not 0 <= share[0] < sum(share[:2]) <= share[2]:
         raise InvalidValue(
             f"share={share!r} is not a share of replicas. Give three whole numbers: "
             "the first replica that is served, how many are, and how many there are."
@@ -96,7 +96,7 @@ def taken(
         if variation is not None:
             draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
         if mixup:
-            portion = shares(mixup, len(data.labels), (seed, epoch))
+            weights = mixup_weights(mixup, len(data.labels), (seed, epoch))
 
         def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images = data.take(indices)
@@ -105,7 +105,7 @@ def taken(
             labels = tf.gather(data.labels, indices)
             if not mixup:
                 return images, labels
-            return mixed(images, labels, tf.gather(portion, indices), classes)
+            return mixed(images, labels, tf.gather(weights, indices), classes)
 
         return batch
 
@@ -124,7 +124,7 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
         def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
             bounds = _bounds(tf.shape(batch[0], tf.int64)[0], replica, replicas)
             return tuple(
-                tf.ensure_shape(each[bounds], (even, *each.shape[1:])) for each in batch
+                tf.ensure_shape(part[bounds], (even, *part.shape[1:])) for part in batch
             )
 
         return tf.data.Dataset.range(first, first + count).map(part)
@@ -151,18 +151,18 @@ def passes(
     def number(_: tf.Tensor) -> tf.Tensor:
         # Asked when the first batch of a pass is needed, not when it is set up: Keras
         # sets up one iterator more than it uses.
-        found = tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)
-        return tf.ensure_shape(found, ())
+        next_epoch = tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)
+        return tf.ensure_shape(next_epoch, ())
 
     def of_epoch(number: tf.Tensor) -> tf.data.Dataset:
         start = tf.where(number == epoch, tf.constant(step, tf.int64), 0)
         batch = made(plan.seed, number)
-        found = whole.numbers(number, start).map(batch, tf.data.AUTOTUNE)
-        return cut(found, plan.share) if mixup else found
+        batches = whole.numbers(number, start).map(batch, tf.data.AUTOTUNE)
+        return cut(batches, plan.share) if mixup else batches
 
     def pipeline() -> tf.data.Dataset:
-        found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
-        return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
+        batches = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+        return batches.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
 
     # AutoGraph would read the functions for a second, for nothing.
     return tf.autograph.experimental.do_not_convert(pipeline)()
@@ -178,7 +178,7 @@ def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     return images * scale - shift
 
 
-def prefetched(found: tf.data.Dataset) -> tf.data.Dataset:
+def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Reads two batches ahead, on all cores, without a thread that would tune both.
 
     It can miss that an iterator ends, whose destructor then waits for its next round:
@@ -186,7 +186,7 @@ def prefetched(found: tf.data.Dataset) -> tf.data.Dataset:
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    return found.prefetch(2).with_options(options)
+    return batches.prefetch(2).with_options(options)
 
 
 def _bounds(size: tf.Tensor, replica: tf.Tensor, replicas: int) -> slice:

@@ -6,9 +6,9 @@ import os
 import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,46 +33,21 @@ from .._names import (
     TFDS_PREFIX,
     check_dataset,
 )
-from ._any_tfds import AnyTfds, open_tfds
-from ._augment import variation_of
-from ._batches import (
-    WHOLE,
-    Plan,
-    Share,
-    check_share,
-    passes,
-    prefetched,
-    taken,
-)
-from ._given import Given, Streams
-from ._imagenet import ImageNet
-from ._images import BuiltIn, balanced_subset, once
+from . import _any_tfds, _augment, _batches, _given, _imagenet, _images, folder
+from ._batches import WHOLE, Share
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
-from .folder import Folder, open_folder
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Size = int | tuple[int, int] | None
 # Those of which each image is found by its number, and all. Each has a name, names of
 # classes and `info`; the former `read`, the others make batches themselves.
-Numbered = BuiltIn | Given | AnyTfds | Folder
-Images = Numbered | ImageNet | Streams
+Numbered = _images.BuiltIn | _given.Given | _any_tfds.AnyTfds | folder.Folder
+Images = Numbered | _imagenet.ImageNet | _given.Streams
 
 
-class Which(TypedDict, total=False):
-    """The arguments of `open_dataset` that say which images are meant."""
-
-    image_size: Size
-    holdout: float
-    skip_unreadable: bool
-    data_dir: DataDir
-    validation: float
-
-
-WHICH = tuple(Which.__annotations__)
+# The arguments of `open_dataset` that say which images are meant.
+WHICH = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
 
 
 class Dataset:
@@ -132,13 +107,13 @@ class Dataset:
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
         if kinds == {False}:
-            return cls(Given(parts, validation), check_size(image_size))
+            return cls(_given.Given(parts, validation), check_size(image_size))
         if validation:
             raise InvalidValue(
                 f"validation={validation} does not apply to a tf.data.Dataset. Give "
                 "three: data=(train, validation, test)."
             )
-        return cls(Streams(parts), check_size(image_size))
+        return cls(_given.Streams(parts), check_size(image_size))
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -148,7 +123,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str | None:
         """A digest of the images of a folder; None where they do not change."""
-        return self._images.content if isinstance(self._images, Folder) else None
+        return self._images.content if isinstance(self._images, folder.Folder) else None
 
     def labels(self, split: str = "train") -> np.ndarray:
         """Returns the labels of a split, (N,) int64.
@@ -170,11 +145,7 @@ class Dataset:
         """
         source, numbers = self._numbered(split, self.info), np.asarray(indices)
         count = len(source.labels)
-        if numbers.size and (
-            numbers.dtype.kind not in "iu"
-            or min(*numbers.flat, 0) < 0
-            or numbers.max() >= count
-        ):
+        if not all(isinstance(n, np.integer) and 0 <= n < count for n in numbers.flat):
             raise InvalidValue(
                 f"indices={reprlib.repr(indices)} are not numbers of images of "
                 f"{self._images.name}. Give whole numbers from 0 to {count - 1}."
@@ -184,7 +155,7 @@ class Dataset:
     def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
         """Returns the number of training images per class, of the first `limit`."""
         labels = self.labels("train")
-        labels = labels[balanced_subset(labels, limit)]
+        labels = labels[_images.balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
     def files(
@@ -194,11 +165,11 @@ class Dataset:
 
         None for what is not an image folder.
         """
-        if not isinstance(self._images, Folder):
+        if not isinstance(self._images, folder.Folder):
             return None
         labels = self._numbered(split, like or self.info).labels.numpy()
         part, root = self._images.parts[split], self._images.root
-        chosen = balanced_subset(labels, limit)
+        chosen = _images.balanced_subset(labels, limit)
         return tuple(str(root / part[n].entry.path) for n in chosen)
 
     def batches(
@@ -294,28 +265,25 @@ class Dataset:
             limit = int(check_bounds("limit", limit))
         if like is not None:
             check_kind("like", like, DatasetInfo, "a DatasetInfo, as Dataset.info")
-        check_share(share)
+        _batches.check_share(share)
         check_choice("cache", cache, CACHES)
-        self._check_applies(split, augment, mixup, reflect, like)
-        if isinstance(self._images, Streams):
-            if shuffle:
-                raise InvalidValue(
-                    "shuffle=True does not apply to a tf.data.Dataset. Leave it out, "
-                    "and shuffle the data set."
-                )
+        self._check_split(split)
+        self._check_applies(augment, mixup, reflect, shuffle, like)
+        if isinstance(self._images, _given.Streams):
             return self._images.batches(split, batch_size, share, step, limit)
         shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
-        if isinstance(self._images, ImageNet):
+        if isinstance(self._images, _imagenet.ImageNet):
             numbers, made = self._images.open(split, augment is True, info)
             chosen = numbers[:limit]
         else:
             source = self._numbered(split, info, cache)
-            chosen = balanced_subset(source.labels.numpy(), limit)
-            shape = info.image_shape
-            variation = variation_of(augment, info.name, shape, reflect)
-            made = taken(source, variation, mixup, info.classes)
+            chosen = _images.balanced_subset(source.labels.numpy(), limit)
+            variation = _augment.variation_of(
+                augment, info.name, info.image_shape, reflect
+            )
+            made = _batches.taken(source, variation, mixup, info.classes)
         if not len(chosen):
             raise InvalidValue(
                 f"{self._images.name} has no image for split={split!r}. Add "
@@ -323,51 +291,39 @@ class Dataset:
             )
         if training:
             batch_size = min(batch_size, len(chosen))
-        plan = Plan(chosen, batch_size, seed, shuffle, training, share)
-        found = passes(made, plan, info, epoch, step, mixup)
+        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training, share)
+        batches = _batches.passes(made, plan, info, epoch, step, mixup)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
-            found = found.apply(length)
-        return prefetched(found)
+            batches = batches.apply(length)
+        return _batches.prefetched(batches)
 
     def _check_applies(
         self,
-        split: str,
         augment: bool | str,
         mixup: float,
         reflect: bool,
+        shuffle: bool | None,
         like: DatasetInfo | None,
     ) -> None:
-        """Raises for what this kind of images cannot do."""
-        images, name = self._images, self._images.name
-        self._check_split(split)
-        if mixup and not isinstance(images, Numbered):
-            raise InvalidValue(
-                f"mixup={mixup} does not apply to {name}, whose images have no "
-                "numbers. Leave it out."
-            )
+        """Raises for what images without numbers cannot do."""
+        if isinstance(self._images, Numbered):
+            return
         usual = augment in (True, False, "none")
-        if isinstance(images, Streams):
-            for argument, value, applies in (
-                ("augment", augment, usual),
-                ("reflect", reflect, not reflect),
-                ("like", getattr(like, "name", None), like in (None, self.info)),
-            ):
-                if not applies:
-                    raise InvalidValue(
-                        f"{argument}={value!r} does not apply to a tf.data.Dataset. "
-                        "Leave it out, and map the data set."
-                    )
-        if isinstance(images, ImageNet) and reflect:
-            raise InvalidValue(
-                "reflect=True does not apply to imagenet, whose images are cropped and "
-                "not padded. Leave it out."
-            )
-        if isinstance(images, ImageNet) and not usual:
-            raise InvalidValue(
-                f"augment={augment!r} does not apply to imagenet, whose images are "
-                "random parts of images. Leave it out, or name tfds:imagenet2012."
-            )
+        wanted: dict[str, object] = {"reflect": reflect, "mixup": mixup}
+        wanted["augment"] = not usual and augment
+        what = "imagenet, whose images are random parts of files"
+        remedy = "or name tfds:imagenet2012"
+        if isinstance(self._images, _given.Streams):
+            what, remedy = "a tf.data.Dataset", "and map the data set"
+            wanted["shuffle"] = shuffle
+            wanted["like"] = like is not None and like != self.info and like.name
+        for argument, value in wanted.items():
+            if value:
+                raise InvalidValue(
+                    f"{argument}={value!r} does not apply to {what}. Leave it out, "
+                    f"{remedy}."
+                )
 
     def _check_split(self, split: str) -> None:
         check_choice("split", split, SPLITS)
@@ -473,21 +429,27 @@ def open_dataset(
     _check_validation(validation)
     place = None if data_dir is None else check_path("data_dir", data_dir)
     images: Images
-    if chosen == "imagenet":
-        images = once((chosen, place, validation), lambda: ImageNet(place, validation))
-    elif chosen in DATASETS:
-        which = (chosen, place, validation)
-        images = once(which, lambda: BuiltIn(*which))
+    if chosen in DATASETS:
+        images = _built_in(chosen, place, validation)
     elif chosen == GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
             "data set or a folder of images instead, as by --dataset."
         )
     elif chosen.startswith(TFDS_PREFIX):
-        images = open_tfds(chosen, holdout, place, validation)
+        images = _any_tfds.open_tfds(chosen, holdout, place, validation)
     else:
-        images = open_folder(Path(chosen), holdout, skip_unreadable, validation)
+        images = folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
     return Dataset(images, check_size(image_size))
+
+
+@lru_cache(maxsize=8)
+def _built_in(
+    name: str, data_dir: str | None, validation: float
+) -> _images.BuiltIn | _imagenet.ImageNet:
+    if name == "imagenet":
+        return _imagenet.ImageNet(data_dir, validation)
+    return _images.BuiltIn(name, data_dir, validation)
 
 
 def load(
@@ -519,32 +481,3 @@ def load(
     """
     which = {key: how.pop(key) for key in WHICH if key in how}
     return open_dataset(name, **which).batches(split, batch_size, **how)
-
-
-def files_of(
-    name: str | os.PathLike[str],
-    split: str,
-    *,
-    limit: int | None = None,
-    like: DatasetInfo | None = None,
-    **which: Unpack[Which],
-) -> tuple[str, ...] | None:
-    """Returns the files of a folder's images, in the test order of `load`.
-
-    Arguments:
-        name: As in `open_dataset`.
-        split: As in `Dataset.batches`, and so are `limit` and `like`.
-        limit: Use at most this many images.
-        like: Makes images what a network of another data set takes.
-        **which: Further arguments of `open_dataset`.
-
-    Returns:
-        Their paths; None for what is not a folder of images.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError: As `open_dataset` does.
-
-    Example:
-        >>> nobn.data.files_of("digits", "test")
-    """
-    return open_dataset(name, **which).files(split, limit, like)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
-from ._images import InMemory, Shape, described, remembered
+from ._images import InMemory, Shape, cached_method, described
 from ._registry import DatasetInfo
 from ._source import Arrays, statistics
 
@@ -31,10 +31,9 @@ class Given(InMemory):
 
     def __init__(self, parts: dict[str, Any], validation: float) -> None:
         pairs = {split: _pair(split, part) for split, part in parts.items()}
-        labels = {split: y for split, (_, y) in pairs.items()}
-        self.class_names = names_of(labels)
+        self.class_names = names_of({split: y for split, (_, y) in pairs.items()})
         given = {
-            split: _arrays(split, x, class_numbers(y, self.class_names, 1))
+            split: _arrays(split, x, class_numbers(y, self.class_names))
             for split, (x, y) in pairs.items()
         }
         super().__init__(given.__getitem__, validation)
@@ -55,7 +54,7 @@ class Given(InMemory):
         self._splits = {*given, *(["validation"] if validation else [])}
         self._normalized = train.dtype.is_floating
 
-    @remembered
+    @cached_method
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their own size and channels; of floats nothing but these is known."""
         height, width, channels = self.part("train").images.shape[1:]
@@ -63,8 +62,8 @@ class Given(InMemory):
         counts = {split: len(self.part(split).labels) for split in self._splits}
         if self._normalized:
             return described(self.name, self.class_names, shape, counts)
-        found = statistics(self.read("train", shape, 1.0))
-        return described(self.name, self.class_names, shape, counts, found)
+        of_training = statistics(self.read("train", shape, 1.0))
+        return described(self.name, self.class_names, shape, counts, of_training)
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
         """The images of a split; floats are taken as they are."""
@@ -91,14 +90,16 @@ def names_of(
         ValueError: If they are neither numbers nor names of classes nor one-hot, or
             there are not enough of them.
     """
-    kinds = {_check_labels(*each) for each in labels.items()}
+    kinds = {_check_labels(split, part) for split, part in labels.items()}
     if len(kinds) > 1:
         raise InvalidValue(
             f"data contains labels as {' and as '.join(sorted(kinds))}. Give all of "
             "the same kind."
         )
     if kinds == {"names"}:
-        names = tuple(sorted({_text(x) for y in labels.values() for x in np.ravel(y)}))
+        texts = np.concatenate([np.ravel(y) for y in labels.values()])
+        known = {x.decode() if isinstance(x, bytes) else str(x) for x in texts}
+        names = tuple(sorted(known))
     else:
         classes = max(_count_classes(y) for y in labels.values())
         images = sum(map(len, labels.values()))
@@ -118,22 +119,15 @@ def names_of(
     return names
 
 
-def class_numbers(labels: Any, names: Sequence[str], rank: int) -> tf.Tensor:
-    """Returns the numbers of classes, int64.
-
-    Arguments:
-        labels: As they were given, and checked.
-        names: Of the classes.
-        rank: That of labels which are numbers: 0 for a single one.
-    """
+def class_numbers(labels: Any, names: Sequence[str]) -> tf.Tensor:
+    """Returns the numbers of classes, (N,) int64, of labels that were checked."""
     labels = tf.convert_to_tensor(labels)
-    if labels.shape.rank > rank and labels.shape[-1] == 1:
+    if labels.shape.rank == 2 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     if labels.dtype == tf.string:
-        same = labels[..., tf.newaxis] == tf.constant(names)
-        return tf.argmax(tf.cast(same, tf.int32), -1)
-    return tf.cast(
-        tf.argmax(labels, -1) if labels.shape.rank > rank else labels, tf.int64
+        labels = tf.cast(labels[..., tf.newaxis] == tf.constant(names), tf.int32)
+    return (
+        tf.argmax(labels, -1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
     )
 
 
@@ -172,17 +166,13 @@ def _count_classes(labels: np.ndarray) -> int:
     return 1 + int(labels.max())
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
 def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(part, (tuple, list)) or len(part) != 2:
         raise InvalidType(
             f"data contains {type(part).__name__} for the {split} images. Give "
             "(images, labels)."
         )
-    images, labels = (np.asarray(each) for each in part)
+    images, labels = map(np.asarray, part)
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or labels.ndim not in (1, 2) or len(images) != len(labels):
@@ -228,11 +218,11 @@ class Streams:
             own = part.map(lambda x, y: y)
             if part.element_spec[0].shape.rank == 3:  # single examples
                 own = own.batch(_LABELS)
-            found = list(own.as_numpy_iterator())
-            if not found:
+            batches = list(own.as_numpy_iterator())
+            if not batches:
                 raise InvalidValue(f"data contains no {split} images. Give some.")
-            labels[split] = np.concatenate(found)
-        self._counts = {split: len(each) for split, each in labels.items()}
+            labels[split] = np.concatenate(batches)
+        self._counts = {split: len(part) for split, part in labels.items()}
         # As `image_dataset_from_directory` leaves them, for each of its folders.
         own = {
             split: tuple(part.class_names)
@@ -276,14 +266,14 @@ class Streams:
         whole = whole.map(
             lambda x, y: (
                 tf.cast(x, tf.float32),
-                tf.gather(places, class_numbers(y, self.class_names, 1)),
+                tf.gather(places, class_numbers(y, self.class_names)),
             ),
             tf.data.AUTOTUNE,
         ).apply(tf.data.experimental.assert_cardinality(steps))
-        found = cut(whole, share)
+        batches = cut(whole, share)
         if step:
-            found = found.skip(step * share[1]).concatenate(found.repeat())
-        return prefetched(found)
+            batches = batches.skip(step * share[1]).concatenate(batches.repeat())
+        return prefetched(batches)
 
 
 def _places(split: str, own: Sequence[str], names: Sequence[str]) -> np.ndarray:

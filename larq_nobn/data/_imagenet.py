@@ -27,14 +27,14 @@ class ImageNet:
 
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """What the registry says, of its one size."""
-        found = built_in_info(self.name, self._validation)
-        if size not in (None, found.image_shape[:2]):
+        info = built_in_info(self.name, self._validation)
+        if size not in (None, info.image_shape[:2]):
             raise InvalidValue(
                 f"image_size={size} does not apply to imagenet, whose images are "
                 "224x224. Leave it out, or name tfds:imagenet2012, which comes in any "
                 "size."
             )
-        return found
+        return info
 
     def examples(self, split: str) -> Examples:
         """All examples of a split; the test split is the usual validation set."""
@@ -71,9 +71,9 @@ class ImageNet:
                 with reading_records(self.name, examples.folder):
                     return image(file, index, seed), label
 
-            found = in_threads(example, indices)
-            images = np.array([each for each, _ in found], np.float32)
-            labels = np.array([label for _, label in found], np.int64)
+            examples = in_threads(example, indices)
+            images = np.array([image for image, _ in examples], np.float32)
+            labels = np.array([label for _, label in examples], np.int64)
             return images.reshape(-1, *shape), labels
 
         def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:

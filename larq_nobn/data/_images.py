@@ -18,34 +18,23 @@ from ._source import Arrays, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
 
 Shape = tuple[int, int, int]
-_Made = TypeVar("_Made")
+# Mean and standard deviation of each channel.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_KEPT = 12
-_opened: dict[Hashable, Any] = {}
 
 
-def once(
-    key: Hashable, make: Callable[[], _Made], kept: dict[Hashable, Any] = _opened
-) -> _Made:
-    """Returns what was made for a key, if it is among the last few; else makes it."""
-    if key in kept:
-        return kept[key]
-    made = kept[key] = make()
-    while len(kept) > _KEPT:
-        del kept[next(iter(kept))]
-    return made
-
-
-def remembered(method: _Method) -> _Method:
+def cached_method(method: _Method) -> _Method:
     """Lets a method return for the same arguments what it returned before."""
 
     @functools.wraps(method)
-    def found(self: Any, *given: Hashable) -> Any:
-        before = vars(self).setdefault("_remembered", {})
-        key = (method.__name__, *given)
-        return once(key, lambda: method(self, *given), before)
+    def cached(self: Any, *arguments: Hashable) -> Any:
+        results = vars(self).setdefault("_results", {})
+        key = (method.__name__, *arguments)
+        if key not in results:
+            results[key] = method(self, *arguments)
+        return results[key]
 
-    return found  # type: ignore[return-value]
+    return cached  # type: ignore[return-value]
 
 
 def described(
@@ -53,21 +42,14 @@ def described(
     class_names: tuple[str, ...],
     shape: Shape,
     counts: Mapping[str, int],
-    of_training: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
+    of_training: Statistics = ((), ()),
 ) -> DatasetInfo:
     """What is said of images; mean and standard deviation are of those for training."""
+    train, test = counts["train"], counts["test"]
+    info = DatasetInfo(name, shape, len(class_names), class_names, train, test)
     mean, std = of_training
-    return DatasetInfo(
-        name=name,
-        image_shape=shape,
-        classes=len(class_names),
-        class_names=class_names,
-        train_examples=counts["train"],
-        test_examples=counts["test"],
-        mean=mean,
-        std=std,
-        validation_examples=counts.get("validation", 0),
-    )
+    held_out = counts.get("validation", 0)
+    return replace(info, mean=mean, std=std, validation_examples=held_out)
 
 
 class InMemory:
@@ -79,25 +61,21 @@ class InMemory:
     def __init__(self, whole: Callable[[str], Arrays], validation: float) -> None:
         self._whole, self._validation = whole, validation
 
-    @remembered
+    @cached_method
     def part(self, split: str) -> Arrays:
         """A split as it is used, in its own shape."""
         if self._validation and split != "test":
             return self._divided()[split == "validation"]
         return self._whole(split)
 
-    @remembered
-    def _divided(self) -> tuple[Arrays, Arrays]:
+    @cached_method
+    def _divided(self) -> list[Arrays]:
         whole = self._whole("train")
         numbers = validation_numbers(len(whole.labels), self._validation)
         with tf.device("CPU:0"):
-            first, second = (
-                Arrays(tf.gather(whole.images, n), tf.gather(whole.labels, n))
-                for n in numbers
-            )
-        return first, second
+            return [Arrays(whole.take(n), tf.gather(whole.labels, n)) for n in numbers]
 
-    @remembered
+    @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
         """The images of a split: bytes to train with, exact means to test with."""
         part = self.part(split)
@@ -119,19 +97,17 @@ class BuiltIn(InMemory):
 
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """What the registry says; nothing is read for it."""
-        found = built_in_info(self.name, self._validation)
-        if size is None:
-            return found
-        return replace(found, image_shape=(*size, found.image_shape[2]))
+        info = built_in_info(self.name, self._validation)
+        height, width, channels = info.image_shape
+        return replace(info, image_shape=(*(size or (height, width)), channels))
 
 
 def built_in_info(name: str, validation: float) -> DatasetInfo:
     """What the registry says, with a fraction of the training images held out."""
-    found = BUILT_IN[name]
-    if validation:
-        train, held = map(len, validation_numbers(found.train_examples, validation))
-        found = replace(found, train_examples=train, validation_examples=held)
-    return found
+    info = BUILT_IN[name]
+    held_out = round(validation * info.train_examples)
+    train = info.train_examples - held_out
+    return replace(info, train_examples=train, validation_examples=held_out)
 
 
 def stored(name: str, data_dir: str | None, split: str) -> Arrays:
@@ -144,9 +120,9 @@ def stored(name: str, data_dir: str | None, split: str) -> Arrays:
         builder = prepared_builder(name, data_dir)
         # Files in their order on disk, so that an example keeps its index.
         with reading_records(name, builder.data_dir):
-            found = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-            check_labels(found["label"].numpy(), BUILT_IN[name].classes)
-            return Arrays(found["image"], found["label"])
+            data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+            check_labels(data["label"].numpy(), BUILT_IN[name].classes)
+            return Arrays(data["image"], data["label"])
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -82,13 +82,13 @@ def prepare(
     given = None
     if source is not None:
         given = Path(os.path.expanduser(check_path("source", source)))
+        if not given.is_dir():
+            raise FileNotFoundError(
+                f"{given} is not a folder. Pass one that contains the files, or none "
+                "to download them."
+            )
     if data_dir is not None:
         check_path("data_dir", data_dir)
-    if given is not None and not given.is_dir():
-        raise FileNotFoundError(
-            f"{given} is not a folder. Pass one that contains the files, or none to "
-            "download them."
-        )
     builder = open_builder(name, data_dir)
     present = is_prepared(builder)
     if not present:

@@ -46,7 +46,7 @@ class Examples:
                 f"{name} in {self.folder} is stored as "
                 f"{builder.info.file_format.value}. Prepare it as tfrecord."
             )
-        with self._reading():
+        with reading_records(name, self.folder):
             self._records = records_in(part.filepaths)
             if len(self._records) != part.num_examples:
                 raise InvalidValue(f"{len(self._records)} records")
@@ -54,9 +54,6 @@ class Examples:
     def __len__(self) -> int:
         """Returns how many there are."""
         return len(self._records)
-
-    def _reading(self) -> contextlib.AbstractContextManager[None]:
-        return reading_records(self._name, self.folder)
 
     def read(self, index: int) -> tuple[bytes, int]:
         """Returns the file of an image and its label; from several threads, too.
@@ -67,7 +64,7 @@ class Examples:
         import tensorflow_datasets as tfds
 
         image, label = self._keys
-        with self._reading():
+        with reading_records(self._name, self.folder):
             example = self._features.deserialize_example_np(
                 self._records.read(index), decoders={image: tfds.decode.SkipDecoding()}
             )
@@ -116,9 +113,9 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
     ):
         return Records(names, np.load(stream, allow_pickle=False))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_places_in, names))
+        parts = list(pool.map(_places_in, names))
     places = np.concatenate(
-        [np.insert(each, 0, number, axis=1) for number, each in enumerate(found)]
+        [np.insert(part, 0, number, axis=1) for number, part in enumerate(parts)]
     )
     with contextlib.suppress(OSError):
         target = cache_folder() / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import shutil
@@ -56,11 +55,9 @@ class LazyImages:
         return tf.ensure_shape(images, (indices.shape[0], *self.shape))
 
     def decoded(self, indices: Iterable[int]) -> np.ndarray:
-        """The same outside of TensorFlow."""
+        """Decodes images outside of TensorFlow."""
         images = in_threads(self.read, indices)
-        if not images:
-            return np.zeros((0, *self.shape), self.dtype)
-        return np.stack(images)
+        return np.array(images, self.dtype).reshape(-1, *self.shape)
 
 
 _failed: list[Exception] = []
@@ -125,9 +122,6 @@ def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean), tuple(std)
 
 
-_FRACTION_OF_DISK = 0.5  # of what is free
-
-
 @functools.lru_cache(maxsize=4)
 def cached(source: LazyImages, cache: str) -> Source:
     """Returns the same images, each decoded once; always the same ones for a source.
@@ -141,8 +135,8 @@ def cached(source: LazyImages, cache: str) -> Source:
     shape, dtype = (count, *source.shape), np.dtype(source.dtype)
     if cache == "auto":
         size = int(np.prod(shape)) * dtype.itemsize
-        on_disk = size > IN_MEMORY and size <= _FRACTION_OF_DISK * _free_on_disk()
-        cache = "memory" if size <= IN_MEMORY else "disk" if on_disk else "none"
+        on_disk = "disk" if size <= _free_on_disk() / 2 else "none"
+        cache = "memory" if size <= IN_MEMORY else on_disk
     if cache == "memory":
         images = np.empty(shape, dtype)
         for start in range(0, count, _CHUNK):
@@ -152,9 +146,7 @@ def cached(source: LazyImages, cache: str) -> Source:
         # travel.
         with tf.device("CPU:0"):
             return Arrays(tf.constant(images), source.labels)
-    if cache == "disk" and count:
-        return _on_disk(source, shape, dtype)
-    return source
+    return _on_disk(source, shape, dtype) if cache == "disk" and count else source
 
 
 def _free_on_disk() -> int:
@@ -166,20 +158,6 @@ def _free_on_disk() -> int:
     return 0
 
 
-def _reserve(file: int, size: int) -> None:
-    """Takes the room of a file on the disk, where the system can do so.
-
-    Without, writing to its map when the disk is full would end the process.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-
-
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
     folder, size = cache_folder(), int(np.prod(shape)) * dtype.itemsize
@@ -187,7 +165,9 @@ def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImag
         check_folder(folder, "the cache")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
-            _reserve(file.fileno(), size)
+            # Writing to the map when the disk is full would end the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
             images = np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         if error.errno is None:  # a sentence already

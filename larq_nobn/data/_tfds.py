@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._errors import InvalidType, InvalidValue, MissingPackage
+from .._errors import InvalidType, InvalidValue, MissingPackage, UserError
 from .._files import check_folder, files_below
 from .._names import TFDS_PREFIX
 
@@ -88,30 +89,25 @@ def _check_code(name: str, data_dir: DataDir) -> None:
         return
     place = Path(os.path.expanduser(data_dir), set_name)
     for file in files_below(place) if place.is_dir() else ():
-        if file.name != "features.json":
-            continue
-        try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as problem:
-            raise _damaged(str(file), problem) from problem
-        for found in _feature_classes(content):
-            if not str(found).startswith("tensorflow_datasets."):
-                raise InvalidValue(
-                    f"{file} wants {found!r}, which is not a class of TensorFlow "
-                    "Datasets and is not imported for it. Prepare the set again."
-                )
+        if file.name == "features.json":
+            check = functools.partial(_check_feature, file)
+            try:
+                json.loads(file.read_bytes(), object_hook=check)
+            except (ValueError, RecursionError) as problem:
+                if isinstance(problem, UserError):
+                    raise
+                raise _damaged(str(file), problem) from problem
 
 
-def _feature_classes(part: Any) -> Iterator[Any]:
-    """What the description of a prepared set says of the classes of its features."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            if key in ("pythonClassName", "python_class_name"):
-                yield value
-            yield from _feature_classes(value)
-    elif isinstance(part, list):
-        for each in part:
-            yield from _feature_classes(each)
+def _check_feature(file: Path, part: dict[str, Any]) -> None:
+    """Raises ValueError for a feature of a class that TFDS would have to import."""
+    for key in ("pythonClassName", "python_class_name"):
+        name = str(part.get(key, "tensorflow_datasets."))
+        if not name.startswith("tensorflow_datasets."):
+            raise InvalidValue(
+                f"{file} wants {name!r}, which is not a class of TensorFlow Datasets "
+                "and is not imported for it. Prepare the set again."
+            )
 
 
 def is_prepared(builder: Any) -> bool:

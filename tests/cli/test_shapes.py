@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn.cli import _models, _train
-from larq_nobn.data.folder import _folder
 from larq_nobn.deploy.device import write_metadata
 from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder import position_kept
@@ -242,46 +241,6 @@ def test_the_metadata_of_a_name_that_is_no_text(lite_file: Path, tmp_path: Path)
     found = deploy.read_card(file)
     assert (found.file, found.labels) == (file.name, labels)
     assert "ä" in Path(f"{file}.json").read_text(encoding="utf-8")
-
-
-def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):
-    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-    folder = pictures_in(tmp_path / "pictures")
-    info = data.open_dataset(folder).info
-    notes = _folder.Notes(folder)
-    target = tmp_path / "cache" / notes._name
-    content = json.loads(target.read_text())
-    cut = {path: noted[:2] for path, noted in content["files"].items()}
-    short, deep = {**content, "files": cut}, "[" * 100_000
-    # Size, time, digest, height, width, grey, format, problem.
-    values = {2: ("", "zz" * 32), 3: (-5, 0, 1 << 40), 4: (0,), 6: ("\x1b[31m", "")}
-    wrong = [
-        {path: [*noted[:at], value, *noted[at + 1 :]] for path, noted in files.items()}
-        for files in [content["files"]]
-        for at, several in values.items()
-        for value in several
-    ]
-    others = [{**content, "files": each} for each in wrong]
-    for each in (*changed(content), *SHAPES, short, deep, *others):
-        text = each if isinstance(each, str) else json.dumps(each)
-        target.write_bytes(text.encode("latin-1"))
-        found = data.open_dataset(folder).info
-        assert found.image_shape == info.image_shape
-        assert found.class_names == info.class_names
-        assert data.inspect_folder(folder).formats == {"PNG": 20}
-
-
-@pytest.fixture
-def pictures_in() -> Callable[[Path], Path]:
-    def write_pictures(folder: Path) -> Path:
-        for name in ("cat", "dog"):
-            (folder / name).mkdir(parents=True)
-            for number in range(10):
-                pixels = np.full((8, 8, 3), 20 * number + len(name), np.uint8)
-                Image.fromarray(pixels).save(folder / name / f"{number}.png")
-        return folder
-
-    return write_pictures
 
 
 def test_checkpoints_of_another_shape_are_passed_over(tmp_path: Path, caplog):

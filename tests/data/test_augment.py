@@ -14,8 +14,8 @@ from larq_nobn.data._augment import (
     draw,
     jittered,
     mixed,
+    mixup_weights,
     random_affine,
-    shares,
     varied,
 )
 from numpy.testing import assert_allclose, assert_array_equal
@@ -136,13 +136,13 @@ def test_no_augmentation_by_name():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_have_the_moments_of_beta(alpha: float):
-    found = shares(alpha, 40_000, (0, tf.constant(1, tf.int64))).numpy()
+    found = mixup_weights(alpha, 40_000, (0, tf.constant(1, tf.int64))).numpy()
     assert found.min() >= 0 and found.max() <= 1
     spread = 1 / (4 * (2 * alpha + 1))
     # Five standard errors.
     assert abs(found.mean() - 0.5) < 5 * np.sqrt(spread / 40_000)
     assert abs(found.var() - spread) < 0.02 * spread
-    assert np.isfinite(shares(1e-4, 1000, (0, 0))).all()
+    assert np.isfinite(mixup_weights(1e-4, 1000, (0, 0))).all()
 
 
 def test_mixed_pairs():

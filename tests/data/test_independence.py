@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet
-from larq_nobn.data._augment import Augmentation, draw, shares
+from larq_nobn.data._augment import Augmentation, draw, mixup_weights
 from larq_nobn.data._batches import Plan, taken
 from larq_nobn.data._source import Arrays
 from larq_nobn.training._callbacks import Reseeding, own_generators
@@ -52,7 +52,7 @@ def assert_uncorrelated(columns: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def random_parts() -> dict[str, np.ndarray]:
-    """Place, size and direction of 800 random parts of an image of two slopes."""
+    """Place, size and direction of 400 random parts of an image of two slopes."""
     height, width = 180, 240
     y, x = np.mgrid[0:height, 0:width]
     ramps = np.stack([x, y, 0 * x], -1).astype(np.uint8)
@@ -64,7 +64,7 @@ def random_parts() -> dict[str, np.ndarray]:
         lines = (part[:, 20, 0], part[:, 203, 0], part[20, :, 1], part[203, :, 1])
         return tf.stack([tf.reduce_mean(line) for line in lines])
 
-    rows = [corners(tf.constant([seed, 1], tf.int64)).numpy() for seed in range(800)]
+    rows = [corners(tf.constant([seed, 1], tf.int64)).numpy() for seed in range(400)]
     left, right, top, bottom = np.transpose(rows)
     wide, high = abs(right - left), bottom - top
     return {
@@ -76,9 +76,9 @@ def random_parts() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("other", ["ratio", "area", "across", "down"])
-def test_an_imagenet_mirror_image_does_not_follow_from_the_crop(random_parts, other):
-    assert_uncorrelated({name: random_parts[name] for name in ("mirrored", other)})
+def test_an_imagenet_mirror_image_does_not_follow_from_the_crop(random_parts):
+    for other in ("ratio", "area", "across", "down"):
+        assert_uncorrelated({name: random_parts[name] for name in ("mirrored", other)})
 
 
 def test_an_imagenet_crop_is_of_any_place_and_ratio(random_parts):
@@ -116,7 +116,7 @@ def test_no_two_draws_of_epochs_and_runs_have_one_seed():
     assert len(seeds) == len(set(seeds)) >= 2 * 2 * 4
 
 
-@pytest.mark.parametrize("seed, epoch", [(0, 0), (0, 1), (1, 0), (7, 3)])
+@pytest.mark.parametrize("seed, epoch", [(0, 0), (7, 3)])
 def test_draws_of_images_in_memory_are_independent(seed: int, epoch: int):
     examples = 2000
     epoch = tf.constant(epoch, tf.int64)
@@ -126,7 +126,7 @@ def test_draws_of_images_in_memory_are_independent(seed: int, epoch: int):
     rows = draw(STRONG, examples, (seed, 2 * epoch + 1)).numpy()
     columns = {f"draw {place}": rows[:, place] for place in range(rows.shape[1])}
     columns["order"] = keys.numpy().astype(float)
-    columns["mixup"] = shares(0.2, examples, (seed, epoch)).numpy()
+    columns["mixup"] = mixup_weights(0.2, examples, (seed, epoch)).numpy()
     for name, values in [*columns.items()]:
         columns[f"{name} of the next image"] = np.roll(values, 1)
     for name, others in {

@@ -142,10 +142,6 @@ def test_a_full_disk_takes_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch
         f"{cache} takes no cache of 36 bytes: No space left on device. Choose --cache "
         "none (cache='none'), or another folder by LARQ_NOBN_CACHE."
     )
-    code = errno.EOPNOTSUPP
-    reads = Reads(6)
-    _source.cached(reads.pictures, "disk").take(tf.constant([3]))
-    assert reads.times[3] == 1
 
 
 def test_a_home_folder_that_may_not_be_looked_into_takes_no_cache(

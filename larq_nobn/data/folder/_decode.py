@@ -14,8 +14,6 @@ from .._area import scaled
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _GREY = ("1", "L", "LA", "La")
-# So many pixels are made opaque at once: a large image takes no further copies.
-_STRIP = 1 << 22
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -40,22 +38,28 @@ def decode(content: bytes) -> np.ndarray:
         pixels = nobn.data.decode(Path("cat.jpg").read_bytes())
         ```
     """
-    image, operations = _pillow()
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as problem:
+        raise MissingPackage(
+            f"Images need Pillow ({problem}). Install it with: "
+            "pip install 'larq-nobn[data]'"
+        ) from problem
     check_kind("content", content, bytes, "bytes. Read the file first")
     if not content:
         raise InvalidValue("it is empty")
     try:
         if content.startswith(b"\x89PNG"):
             # Reads all checksums, which decoding leaves out.
-            with image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 opened.verify()
-        with image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            operations.exif_transpose(opened, in_place=True)
-            return _pixels(image, opened)
-    except image.UnidentifiedImageError as problem:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _pixels(opened)
+    except Image.UnidentifiedImageError as problem:
         raise InvalidValue("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
-    except image.DecompressionBombError as problem:
-        most = 2 * image.MAX_IMAGE_PIXELS
+    except Image.DecompressionBombError as problem:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise InvalidValue(f"it has more than {most:,} pixels") from problem
     except MemoryError:
         raise
@@ -65,56 +69,39 @@ def decode(content: bytes) -> np.ndarray:
 
 def format_of(content: bytes) -> str:
     """Returns `"JPEG"` or another of `FORMATS` for a file that can be decoded."""
-    image, _ = _pillow()
-    with image.open(io.BytesIO(content), formats=FORMATS) as opened:
-        found = opened.format
-    return found if found in FORMATS else "JPEG"  # several JPEGs in one are an MPO
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        name = opened.format
+    return name if name in FORMATS else "JPEG"  # several JPEGs in one are an MPO
 
 
-def _pixels(image: Any, opened: Any) -> np.ndarray:
+def _pixels(opened: Any) -> np.ndarray:
+    from PIL import Image
+
     if opened.mode.startswith("I"):  # grey of 16 bits
         return (np.asarray(opened) >> 8).astype(np.uint8)[..., np.newaxis]
     grey, palette = opened.mode in _GREY, opened.mode == "P"
-    width, height = opened.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):
-        strip = opened.crop((0, top, width, min(top + rows, height)))
-        pixels[top : top + rows] = np.asarray(_opaque(image, strip).convert("RGB"))
+    if opened.has_transparency_data:
+        white = Image.new("RGBA", opened.size, "white")
+        opened = Image.alpha_composite(white, opened.convert("RGBA"))
+    pixels = np.array(opened.convert("RGB"))
     if grey or (palette and (pixels == pixels[..., :1]).all()):
         return pixels[..., :1]
     return pixels
 
 
-def _opaque(image: Any, opened: Any) -> Any:
-    if not opened.has_transparency_data:
-        return opened
-    opened = opened.convert("RGBA")
-    white = image.new("RGBA", opened.size, "white")
-    return image.alpha_composite(white, opened)
-
-
-def _pillow() -> tuple[Any, Any]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as problem:
-        raise MissingPackage(
-            f"Images need Pillow ({problem}). Install it with: "
-            "pip install 'larq-nobn[data]'"
-        ) from problem
-    return Image, ImageOps
-
-
 def image_of(
     file: Path | bytes, shape: tuple[int, int, int], exact: bool, crop: float = 1.0
 ) -> np.ndarray:
-    """Returns what a file shows, of some height, width and number of channels.
+    """Returns the image in a file, a path or its content, scaled to a shape.
 
-    It is a path or a content.
-
-    The means of pixels stay what they are, in float32, as an app computes them, if
-    that is to be exact, or become bytes again. `crop` is the fraction of the middle
-    part that is used, per side, in (0, 1].
+    Arguments:
+        file: The path, or the content.
+        shape: Height, width and number of channels.
+        exact: Whether means of pixels stay float32, as an app computes them, or become
+            bytes again.
+        crop: Fraction of the middle part that is used, per side, in (0, 1].
     """
     pixels = decode(file if isinstance(file, bytes) else file.read_bytes())
     if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one

@@ -6,12 +6,11 @@ What is found out is remembered in the user's cache folder, never in the folder 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from ..._errors import InvalidValue
 from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
-from .._images import Shape, described, once, remembered
+from .._images import Shape, Statistics, cached_method, described
 from .._registry import DatasetInfo, check_normalization
 from .._source import LazyImages, statistics
-from ._decode import FORMATS, decode, format_of, image_of
+from ._decode import decode, format_of, image_of
 from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
@@ -60,30 +59,25 @@ def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
 
     What is found is noted, also of those that were opened before an interruption.
     """
-    known = [notes.of_file(each) for each in listing.entries]
-    missing = [place for place, found in enumerate(known) if found is None]
-    done = len(known) - len(missing)
+    known = {entry: notes.of_file(entry) for entry in listing.entries}
+    changed = [entry for entry, noted in known.items() if noted is None]
+    done = len(known) - len(changed)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            entries = [listing.entries[place] for place in missing]
-            results = pool.map(lambda each: _look_into(listing.root, each), entries)
+            results = pool.map(lambda entry: _look_into(listing.root, entry), changed)
             try:
-                for place, found in zip(missing, results, strict=True):
-                    known[place], entry = found, listing.entries[place]
-                    notes.files[entry.path] = [entry.size, entry.changed, *found]
+                for entry, result in zip(changed, results, strict=True):
+                    known[entry] = result
+                    notes.files[entry.path] = [entry.size, entry.changed, *result]
                     done += 1
                     step("Opening images", done, len(known))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     finally:
-        if missing:
+        if changed:
             notes.keep()
-    return [
-        ScannedImage(entry, *found)
-        for entry, found in zip(listing.entries, known, strict=True)
-        if found is not None
-    ]
+    return [ScannedImage(entry, *noted) for entry, noted in known.items() if noted]
 
 
 def _look_into(root: Path, entry: Entry) -> tuple:
@@ -92,17 +86,14 @@ def _look_into(root: Path, entry: Entry) -> tuple:
         height, width, channels = decode(content).shape
         digest = hashlib.sha256(content).hexdigest()
         return digest, height, width, channels == 1, format_of(content), None
-    except OSError as problem:
-        reason = (problem.strerror or str(problem)).lower()
-        return "", 0, 0, False, "", reason
-    except ValueError as problem:
-        return "", 0, 0, False, "", str(problem)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None)
+        return "", 0, 0, False, "", reason.lower() if reason else str(problem)
 
 
 _VERSION = 1
 # Types of what is noted of an image: all of a `ScannedImage` but where it lies.
-_READABLE = (str, int, int, bool, str, type(None))
-_DIGEST, _NO_SIDE = re.compile("[0-9a-f]{64}"), 1 << 31
+_NOTED = (str, int, int, bool, str, type(None))
 
 
 class Notes:
@@ -117,43 +108,24 @@ class Notes:
         self._name = f"folders/{name}.json"
         self.files: dict[str, list] = {}
         self.statistics: dict[str, Any] = {}
-        with contextlib.suppress(
-            OSError, ValueError, KeyError, TypeError, RecursionError
-        ):
-            found = json.loads((cache_folder() / self._name).read_bytes())
-            if found["version"] == _VERSION:
-                self.files = dict(found["files"])
-                self.statistics = dict(found["statistics"])
+        unusable = (OSError, ValueError, KeyError, TypeError, RecursionError)
+        with contextlib.suppress(*unusable):
+            content = json.loads((cache_folder() / self._name).read_bytes())
+            if content["version"] == _VERSION:
+                self.files = dict(content["files"])
+                self.statistics = dict(content["statistics"])
 
     def of_file(self, entry: Entry) -> tuple | None:
         """What was found in a file, unless it has changed since, or was unreadable."""
         noted = self.files.get(entry.path)
         if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
             return None
-        found = tuple(noted[2:])
-        if tuple(map(type, found)) != _READABLE:
-            return None
-        digest, height, width, _, kind, _ = found
-        sizes = 0 < height < _NO_SIDE and 0 < width < _NO_SIDE
-        known = _DIGEST.fullmatch(digest) and sizes and kind in FORMATS
-        return found if known else None
-
-    def statistics_of(self, key: str, channels: int) -> Any:
-        """Mean and standard deviation of each channel; None if they are not noted."""
-        try:
-            mean, std = self.statistics[key]
-            check_normalization((1, 1, channels), mean, std, 1.0)
-        except (KeyError, TypeError, ValueError):
-            return None
-        return (mean, std) if len(mean) == channels else None
+        return tuple(noted[2:]) if tuple(map(type, noted[2:])) == _NOTED else None
 
     def keep(self) -> None:
         """Writes all of it, if there is a place for it."""
-        content = {
-            "version": _VERSION,
-            "files": self.files,
-            "statistics": self.statistics,
-        }
+        content = {"version": _VERSION, "files": self.files}
+        content["statistics"] = self.statistics
         with contextlib.suppress(OSError):
             target = cache_folder() / self._name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,12 +145,12 @@ def divided(
     its split when others come or go.
     """
     parts: dict[str, list[ScannedImage]] = {"train": [], "validation": [], "test": []}
-    for each in images:
-        by_content = "test" if is_held_out(each.digest, holdout) else "train"
-        split = each.entry.split or by_content
-        if split == "train" and is_for_validation(each.digest, validation):
+    for image in images:
+        by_content = "test" if is_held_out(image.digest, holdout) else "train"
+        split = image.entry.split or by_content
+        if split == "train" and is_for_validation(image.digest, validation):
             split = "validation"
-        parts[split].append(each)
+        parts[split].append(image)
     return parts
 
 
@@ -213,66 +185,68 @@ class Folder:
     def content(self) -> str:
         """A digest of what the images show, in their order, and what they are for."""
         lines = [
-            f"{split} {each.digest} {each.entry.label!r}"
+            f"{split} {image.digest} {image.entry.label!r}"
             for split in SPLITS
-            for each in self.parts[split]
+            for image in self.parts[split]
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    @remembered
+    @cached_method
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their own size if they all have one; grey only if all are."""
-        images = [each for part in self.parts.values() for each in part]
-        channels = 1 if all(each.grey for each in images) else 3
-        size = size or suitable((each.height, each.width) for each in images)
+        images = [image for part in self.parts.values() for image in part]
+        channels = 1 if all(image.grey for image in images) else 3
+        size = size or suitable((image.height, image.width) for image in images)
         shape = (*size, channels)
         counts = {split: len(part) for split, part in self.parts.items()}
-        found = self._statistics(shape)
-        return described(self.name, self.class_names, shape, counts, found)
+        return described(
+            self.name, self.class_names, shape, counts, self._statistics(shape)
+        )
 
-    def _statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        digests = "".join(each.digest for each in self.parts["train"])
+    def _statistics(self, shape: Shape) -> Statistics:
+        digests = "".join(image.digest for image in self.parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
         notes = Notes(self.root)  # so that they are found out once
-        found = notes.statistics_of(key, shape[2])
-        if found is None and not self.parts["train"]:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            mean, std = notes.statistics[key]
+            check_normalization(shape, mean, std, 1.0)
+            if len(mean) == shape[2]:
+                return tuple(mean), tuple(std)
+        if not self.parts["train"]:
             raise InvalidValue(
                 f"None of the images in {self.root} is for training, of which mean and "
                 "std are taken. Lower the holdout, or give those of a run (like=...)."
             )
-        if found is None:
-            found = notes.statistics[key] = statistics(self.read("train", shape, 1.0))
-            notes.keep()
-        mean, std = found
-        return tuple(mean), tuple(std)
+        notes.statistics[key] = statistics(self.read("train", shape, 1.0))
+        notes.keep()
+        return notes.statistics[key]
 
-    @remembered
+    @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
         part = self.parts[split]
-        places = [self.root / each.entry.path for each in part]
+        paths = [self.root / image.entry.path for image in part]
         as_they_are = crop == 1 and all(
-            (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
-            for each in part
+            (image.height, image.width) == shape[:2] and (shape[2] == 3 or image.grey)
+            for image in part
         )
         exact = split != "train" and not as_they_are
         number = {name: place for place, name in enumerate(self.class_names)}
-        labels = np.array([number[each.entry.label] for each in part], np.int64)
+        labels = np.array([number[image.entry.label] for image in part], np.int64)
 
-        def image(index: int) -> np.ndarray:
-            path = places[index]
+        def read(index: int) -> np.ndarray:
             try:
-                return image_of(path, shape, exact, crop)
+                return image_of(paths[index], shape, exact, crop)
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise OSError(
-                    f"{path} cannot be read any more ({why}). Put it back as it was, "
-                    f"or look {self.root} over by larq-nobn data."
+                    f"{paths[index]} cannot be read any more ({why}). Put it back as "
+                    f"it was, or look {self.root} over by larq-nobn data."
                 ) from error
 
-        dtype = "float32" if exact else "uint8"
         with tf.device("CPU:0"):
-            return LazyImages(image, tf.constant(labels), shape, dtype)
+            known = tf.constant(labels)
+        return LazyImages(read, known, shape, "float32" if exact else "uint8")
 
 
 def open_folder(
@@ -280,53 +254,51 @@ def open_folder(
 ) -> Folder:
     """Opens a folder, with the arguments and errors of `open_dataset`."""
     listing = read_listing(root)
-    if validation and any(each.split == "validation" for each in listing.entries):
+    if validation and any(entry.split == "validation" for entry in listing.entries):
         raise InvalidValue(
             f"{root} contains a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
-    return once(
-        (root, listing.fingerprint, holdout, skip_unreadable, validation),
-        lambda: _opened(listing, holdout, skip_unreadable, validation),
-    )
+    return _opened(listing, holdout, skip_unreadable, validation)
 
 
+@functools.lru_cache(maxsize=8)
 def _opened(
     listing: Listing, holdout: float, skip_unreadable: bool, validation: float
 ) -> Folder:
-    images = scan(listing, Notes(listing.root))
-    good = [each for each in images if each.problem is None]
-    bad = [each for each in images if each.problem is not None]
-    if bad and not skip_unreadable:
-        raise InvalidValue(
-            f"{len(bad)} of {len(images)} files in {listing.root} cannot be read: "
-            f"{_named(bad)}. Repair or remove them, or leave them out by "
-            "--skip-unreadable (skip_unreadable=True)."
-        )
-    if bad:
+    root, images = listing.root, scan(listing, Notes(listing.root))
+    good = [image for image in images if image.problem is None]
+    if bad := [
+        f"{shown(image.entry.path)} ({image.problem})"
+        for image in images
+        if image.problem is not None
+    ]:
+        said = f"{len(bad)} of {len(images)} files in {root}"
+        if not skip_unreadable:
+            raise InvalidValue(
+                f"{said} cannot be read: {_first(bad)}. Repair or remove them, or "
+                "leave them out by --skip-unreadable (skip_unreadable=True)."
+            )
         _log.warning(
-            "%d of %d files in %s are left out, because they cannot be read: %s.",
-            len(bad), len(images), listing.root, _named(bad),
-        )  # fmt: skip
+            "%s are left out, because they cannot be read: %s.", said, _first(bad)
+        )
     parts = divided(good, holdout, validation)
-    names = tuple(sorted({each.entry.label for each in good}))
+    names = tuple(sorted({image.entry.label for image in good}))
     _check(listing, parts, names, holdout)
-    return Folder(listing.root, parts, names)
+    return Folder(root, parts, names)
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Height and width of images: their own if they agree, or 96x96."""
-    found = set(sizes)
-    one = next(iter(found))
-    if len(found) > 1 or max(one) > _LARGEST_SIDE:
+    different = set(sizes)
+    if len(different) > 1 or max(max(different)) > _LARGEST_SIDE:
         return USUAL_SIDE, USUAL_SIDE
-    return one
+    return different.pop()
 
 
-def _named(bad: Sequence[ScannedImage]) -> str:
-    named = [f"{shown(each.entry.path)} ({each.problem})" for each in bad[:_NAMED]]
-    more = [f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
-    return ", ".join([*named, *more])
+def _first(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
 
 
 def shown(path: str) -> str:
@@ -362,14 +334,12 @@ def _check(
     if listing.empty:
         _log.warning(
             "%s contains no image of %s, which is left out of the classes.",
-            root, ", ".join(listing.empty),
-        )  # fmt: skip
+            *(root, ", ".join(listing.empty)),
+        )
     for split, part in parts.items():
-        there = Counter(each.entry.label for each in part)
-        if part and (lacking := [name for name in names if name not in there]):
-            shown_names = ", ".join(lacking[:_NAMED])
+        lacking = [*{*names} - {image.entry.label for image in part}]
+        if part and lacking:
             _log.warning(
-                "The %s images in %s lack %d of %d classes: %s%s.",
-                split, root, len(lacking), len(names), shown_names,
-                " and others" if len(lacking) > _NAMED else "",
-            )  # fmt: skip
+                "The %s images in %s lack %d of %d classes: %s.",
+                *(split, root, len(lacking), len(names), _first(sorted(lacking))),
+            )

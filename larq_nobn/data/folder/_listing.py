@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..._errors import InvalidValue
@@ -46,13 +46,7 @@ class Listing:
     divided: bool
     remarks: tuple[str, ...]
     empty: tuple[str, ...]
-    others: dict[str, int]
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with every file that is added, removed or written."""
-        rows = "\n".join(map(repr, self.entries))
-        return hashlib.sha256(rows.encode(errors="surrogatepass")).hexdigest()
+    others: dict[str, int] = field(compare=False)
 
 
 def read_listing(root: Path) -> Listing:
@@ -77,7 +71,7 @@ def read_listing(root: Path) -> Listing:
     parts, remarks = _parts(root)
     entries: list[Entry] = []
     empty: list[str] = []
-    others: dict[str, int] = {}
+    others: Counter[str] = Counter()
     for split, folder in parts.items():
         _check_classes(folder)
         for place in _folders(folder):
@@ -94,8 +88,7 @@ def read_listing(root: Path) -> Listing:
                 if file.suffix.lower() in IMAGE_SUFFIXES:
                     entries.append(_entry(root, file, label, split))
                 else:
-                    suffix = file.suffix.lower() or file.name
-                    others[suffix] = others.get(suffix, 0) + 1
+                    others[file.suffix.lower() or file.name] += 1
             if len(entries) == before:
                 empty.append(str(place.relative_to(root)))
     if not entries:
@@ -103,15 +96,15 @@ def read_listing(root: Path) -> Listing:
             f"{root} contains no folder with images in it. Put those of each class "
             "into a folder of its name, as in cats/1.jpg, or these into train and test."
         )
-    entries.sort(key=lambda each: (os.path.basename(each.path), each.label, each.path))
+    entries.sort(key=lambda e: (os.path.basename(e.path), e.label, e.path))
     divided = None not in parts
-    return Listing(root, tuple(entries), divided, remarks, tuple(empty), others)
+    return Listing(root, tuple(entries), divided, remarks, tuple(empty), dict(others))
 
 
 def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     """Where the classes are, by split, or by None where nothing says which; remarks."""
-    named = [each for each in _folders(root) if split_named(each.name)]
-    splits = [each for each in named if _folders(each)]
+    named = [place for place in _folders(root) if split_named(place.name)]
+    splits = [place for place in named if _folders(place)]
     if not splits:
         return {None: root}, ()
     if beside := [p for p in _folders(root) if p not in named and _has_images(p)]:
@@ -121,32 +114,32 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
             "splits, as in train/cats/1.jpg, or elsewhere; rename a class that is "
             "called like a split."
         )
-    found: dict[str | None, Path] = {}
-    for each in splits:
-        split = split_named(each.name)
-        if split in found:
+    parts: dict[str | None, Path] = {}
+    for place in splits:
+        split = split_named(place.name)
+        if split in parts:
             raise InvalidValue(
-                f"{root} contains both {found[split].name} and {each.name}, which are "
+                f"{root} contains both {parts[split].name} and {place.name}, which are "
                 f"names of the {split} split. Keep one of them."
             )
-        found[split] = each
-    unused = [each for each in named if each not in splits and _has_images(each)]
+        parts[split] = place
+    unused = [p for p in named if p not in splits and _has_images(p)]
     remarks = [f"{p.name} is not used: it has no folders of classes" for p in unused]
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-        remarks.append(f"{found['test'].name} is used as the test split")
-    if "test" not in found:
-        found = {None: found["train"]}
-    return found, tuple(remarks)
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+        remarks.append(f"{parts['test'].name} is used as the test split")
+    if "test" not in parts:
+        parts = {None: parts["train"]}
+    return parts, tuple(remarks)
 
 
 def _check_classes(folder: Path) -> None:
     """Rejects splits in the place of classes."""
-    places = [each for each in _folders(folder) if _has_images(each)]
+    places = [p for p in _folders(folder) if _has_images(p)]
     # Beside others, "train" may be a class: of images of trains.
-    classes = [each for each in places if not split_named(each.name)]
+    classes = [p for p in places if not split_named(p.name)]
     doubtful = [p for p in places if p not in classes]
-    if classes and [each.name.casefold() for each in doubtful] == ["train"]:
+    if classes and [p.name.casefold() for p in doubtful] == ["train"]:
         doubtful = []
     if doubtful:
         raise InvalidValue(
@@ -155,8 +148,8 @@ def _check_classes(folder: Path) -> None:
             "train/cats/1.jpg, and rename a class that is called like a split."
         )
     for place in classes:
-        inside = [p for p in _inside(place) if split_named(p.name) and p.is_dir()]
-        kinds = {split_named(each.name) for each in inside}
+        inside = [p for p in _folders(place) if split_named(p.name)]
+        kinds = {split_named(p.name) for p in inside}
         if "train" in kinds and len(kinds) > 1:
             raise InvalidValue(
                 f"{place} contains {_names(inside)}, which are names of splits. Choose "
@@ -166,7 +159,7 @@ def _check_classes(folder: Path) -> None:
 
 
 def _names(folders: list[Path]) -> str:
-    names = [each.name for each in folders]
+    names = [place.name for place in folders]
     return ", ".join([*names[:5], *(["and others"] if len(names) > 5 else [])])
 
 
@@ -177,11 +170,8 @@ def _has_images(place: Path) -> bool:
 
 
 def _folders(place: Path) -> list[Path]:
-    return [each for each in _inside(place) if each.is_dir()]
-
-
-def _inside(place: Path) -> list[Path]:
-    return [place / name for name in sorted(os.listdir(place)) if _counts(name)]
+    inside = (place / name for name in sorted(os.listdir(place)) if _counts(name))
+    return [path for path in inside if path.is_dir()]
 
 
 def _counts(name: str) -> bool:
@@ -191,7 +181,7 @@ def _counts(name: str) -> bool:
 def _entry(root: Path, file: Path, label: str, split: str | None) -> Entry:
     path = file.relative_to(root).as_posix()
     try:
-        found = file.stat()
+        state = file.stat()
     except OSError:  # a link to nothing: reading it will say so
         return Entry(path, label, split, -1, 0)
-    return Entry(path, label, split, found.st_size, found.st_mtime_ns)
+    return Entry(path, label, split, state.st_size, state.st_mtime_ns)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_number, check_path
-from ..._errors import InvalidValue
+from ..._figures import check_plot
 from ..._files import replacing
 from ..._progress import watched
 from ._decode import image_of
@@ -62,23 +63,10 @@ class Overview:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as plain JSON types."""
-        return {
-            "path": str(self.root),
-            "divided": self.divided,
-            "classes": self.classes,
-            "heights": list(self.sizes[0]) if self.sizes else None,
-            "widths": list(self.sizes[1]) if self.sizes else None,
-            "formats": self.formats,
-            "grey": self.grey,
-            "unreadable": self.unreadable,
-            "empty": list(self.empty),
-            **{
-                name: [list(group) for group in getattr(self, name)]
-                for name in ("copies", "leaks", "twins")
-            },
-            "others": self.others,
-            "remarks": list(self.remarks),
-        }
+        content = {"path": str(self.root), **asdict(self)}
+        del content["root"]
+        content["heights"], content["widths"] = content.pop("sizes") or (None, None)
+        return json.loads(json.dumps(content, default=str))
 
     def draw(self, path: str | os.PathLike[str]) -> None:
         """Plots some images of each class.
@@ -90,11 +78,14 @@ class Overview:
             ValueError: If the name ends otherwise.
             OSError: If the file cannot be written.
         """
-        found: dict[str, list[Path]] = {name: [] for name in self.classes}
-        for each in read_listing(self.root).entries:
-            if each.label in found and shown(each.path) not in self.unreadable:
-                found[each.label].append(self.root / each.path)
-        draw_overview(Path(path), found)
+        target = check_plot(path)
+        images: dict[str, list[Path]] = {name: [] for name in self.classes}
+        for entry in read_listing(self.root).entries:
+            if entry.label in images and shown(entry.path) not in self.unreadable:
+                images[entry.label].append(self.root / entry.path)
+        sheet = _sheet(images)
+        with replacing(target) as temporary:
+            sheet.save(temporary)
 
 
 def inspect_folder(
@@ -133,30 +124,32 @@ def inspect_folder(
     )
     with watched(lambda _, *done: progress(*done)) if progress else nullcontext():
         images = scan(listing, Notes(listing.root))
-    good = [each for each in images if each.problem is None]
+    good = [image for image in images if image.problem is None]
     parts = {
         s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
     }
     by_content: dict[str, list[ScannedImage]] = {}
-    for each in good:
-        by_content.setdefault(each.digest, []).append(each)
-    names = sorted({each.entry.label for each in images})
+    for image in good:
+        by_content.setdefault(image.digest, []).append(image)
+    names = sorted({image.entry.label for image in images})
     counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
     side = {p.entry.path: split for split, part in parts.items() for p in part}
     groups = [group for group in by_content.values() if len(group) > 1]
-    across = [g for g in groups if len({side[p.entry.path] for p in g}) > 1]
+    leaks = [g for g in groups if len({side[p.entry.path] for p in g}) > 1]
     twins = [g for g in groups if len({p.entry.label for p in g}) > 1]
+    sides: Any = zip(*((p.height, p.width) for p in good), strict=True)
+    sizes: Any = tuple((min(s), int(median(s)), max(s)) for s in sides)
     return Overview(
         root=listing.root,
         divided=listing.divided,
         classes={name: {s: counts[s][name] for s in parts} for name in names},
-        sizes=_sizes(good),
-        formats=dict(sorted(Counter(each.format for each in good).items())),
-        grey=sum(each.grey for each in good),
+        sizes=sizes or None,
+        formats=dict(sorted(Counter(image.format for image in good).items())),
+        grey=sum(image.grey for image in good),
         unreadable={shown(p.entry.path): p.problem for p in images if p.problem},
         empty=listing.empty,
-        copies=_paths(g for g in groups if g not in across and g not in twins),
-        leaks=_paths(across),
+        copies=_paths(g for g in groups if g not in leaks and g not in twins),
+        leaks=_paths(leaks),
         twins=_paths(twins),
         others=listing.others,
         remarks=listing.remarks,
@@ -164,59 +157,28 @@ def inspect_folder(
 
 
 def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(shown(each.entry.path) for each in group) for group in groups)
+    return tuple(tuple(shown(image.entry.path) for image in group) for group in groups)
 
 
-def _sizes(images: list[ScannedImage]) -> Any:
-    if not images:
-        return None
-    sides = ([p.height for p in images], [p.width for p in images])
-    return tuple((min(side), int(median(side)), max(side)) for side in sides)
-
-
-_TILE = 72
-_GAP = 4
-_LINE = 18
+# Pixels of an image, of the gap between two, and of a line of text; columns.
+_TILE, _GAP, _LINE, _ACROSS = 72, 4, 18, 10
 # With more classes a row for each would be too high for an image.
 _ROWS = 40
-_ACROSS = 10
 
 
-def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
+def _sheet(images: Mapping[str, Sequence[Path]]) -> Any:
     """Draws a row of up to ten images for each class; of many classes one of each."""
-    if target.suffix.lower() != ".png":
-        raise InvalidValue(
-            f"{target} is not a name for a plot. Choose one that ends in "
-            ".png, such as plot.png."
-        )
-    if len(images) <= _ROWS:
-        cells = [
-            (row, column, file)
-            for row, files in enumerate(images.values())
-            for column, file in enumerate(files[:_ACROSS])
-        ]
-        words = [(row, 0, name) for row, name in enumerate(images)]
-        rows = len(images)
-    else:
-        places = [(n // _ACROSS, n % _ACROSS) for n in range(len(images))]
-        named = list(zip(places, images.items(), strict=True))
-        cells = [(*place, file) for place, (_, files) in named for file in files[:1]]
-        words = [(*place, name[:11]) for place, (name, _) in named]
-        rows = places[-1][0] + 1
-    with replacing(target) as temporary:
-        _drawn(cells, words, rows).save(temporary)
-
-
-def _drawn(cells: list, words: list, rows: int) -> Any:
     from PIL import Image, ImageDraw, ImageFont
 
-    high, wide = _TILE + _LINE + _GAP, _TILE + _GAP
-    plot = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
-    pen, font = ImageDraw.Draw(plot), ImageFont.load_default(12)
-    for row, column, file in cells:
-        pixels = image_of(file, (_TILE, _TILE, 3), exact=False)
-        place = (_GAP + column * wide, _GAP + row * high + _LINE)
-        plot.paste(Image.fromarray(np.ascontiguousarray(pixels)), place)
-    for row, column, text in words:
-        pen.text((_GAP + column * wide, _GAP + row * high), text, "black", font)
-    return plot
+    high, wide, many = _TILE + _LINE + _GAP, _TILE + _GAP, len(images) > _ROWS
+    rows = -(-len(images) // _ACROSS) if many else len(images)
+    sheet = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (name, files) in enumerate(images.items()):
+        row, column = divmod(number, _ACROSS) if many else (number, 0)
+        top, left = _GAP + row * high, _GAP + column * wide
+        pen.text((left, top), name[:11] if many else name, "black", font)
+        for place, file in enumerate(files[: 1 if many else _ACROSS]):
+            pixels = np.ascontiguousarray(image_of(file, (_TILE, _TILE, 3), False))
+            sheet.paste(Image.fromarray(pixels), (left + place * wide, top + _LINE))
+    return sheet
