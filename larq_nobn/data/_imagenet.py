@@ -71,10 +71,10 @@ class ImageNet:
                 with reading_records(self.name, examples.folder):
                     return image(file, index, seed), label
 
-            examples = in_threads(example, indices)
-            images = np.array([image for image, _ in examples], np.float32)
-            labels = np.array([label for _, label in examples], np.int64)
-            return images.reshape(-1, *shape), labels
+            pairs = in_threads(example, indices)
+            pixels = np.array([picture for picture, _ in pairs], np.float32)
+            labels = np.array([label for _, label in pairs], np.int64)
+            return pixels.reshape(-1, *shape), labels
 
         def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
             # No seed that a user gives is negative: the order starts another stream.
