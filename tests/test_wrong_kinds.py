@@ -351,8 +351,6 @@ def pruned(wrapper, binary=True):
     "use, wrapper, binary",
     [
         (nobn.convert, PruneLowMagnitude, True),
-        (nobn.convert, PruneLowMagnitude, False),
-        (deploy.prepared, PruneLowMagnitude, True),
         (deploy.prepared, lambda layer: WithSchedule(layer, 1), False),
         (nobn.fold_batch_norm, lambda layer: WithSchedule(layer, 1), True),
         (nobn.remove_batch_norm, lambda layer: WithSchedule(layer, 1), False),
