@@ -6,11 +6,8 @@
 
 from contract_case import Case
 from rows import (
-    affine,
-    dynamic_tanh,
+    elementwise,
     estimators,
-    evonorm,
-    fake_quantization,
     filter_response,
     heads,
     kalman,
@@ -26,13 +23,10 @@ CASES: tuple[Case, ...] = (
     *filter_response.ROWS,
     *kernels.ROWS,
     *estimators.ROWS,
-    *dynamic_tanh.ROWS,
-    *evonorm.ROWS,
     *kalman.ROWS,
     *normalization.ROWS,
     *preconditioning.ROWS,
     *spiking.ROWS,
-    *affine.ROWS,
-    *fake_quantization.ROWS,
+    *elementwise.ROWS,
     *heads.ROWS,
 )

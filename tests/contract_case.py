@@ -63,13 +63,13 @@ class Case:
 
     cls: type
     role: str
-    alias: str | None
     shapes: tuple[Shape | list[Shape], ...]
-    weights: tuple[str, ...]
     smooth: bool
     oracle: Callable[[Arrays, dict[str, np.ndarray], Arrays], dict[str, Arrays]]
     inference: str
-    float_ops: Mapping[str, int]
+    alias: str | None = None
+    weights: tuple[str, ...] = ()
+    float_ops: Mapping[str, int] = field(default_factory=dict)
     lce_bconv2d: int = 1
     kwargs: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(
         default_factory=dict

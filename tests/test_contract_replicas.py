@@ -13,7 +13,7 @@ from larq_nobn.layers import SignFlipDropout
 from larq_nobn.quantizers import BernoulliSign, ProgressiveSign
 from replicas import assert_replicas_agree
 
-# In training they draw, every model on its own; `test_bayesian_files.py` and
+# In training they draw, every model on its own; `optimizers/test_files.py` and
 # `test_sign_flip_dropout.py` know what they draw.
 _RANDOM = (BernoulliSign, SignFlipDropout)
 _ROWS = [case for case in CASES if case.cls not in _RANDOM]

@@ -62,12 +62,10 @@ ROWS = (
         alias="reste",
         kwargs={"power": 2.0},
         shapes=((2, 5, 6, 3), (4, 3), (2, 5, 3), (2, 3, 3, 2, 3)),
-        weights=(),
         state=("power",),
         smooth=False,
         oracle=reste,
         inference="removed",
-        float_ops={},
     ),
     Case(
         SignSwish,
@@ -79,7 +77,6 @@ ROWS = (
         smooth=False,
         oracle=sign_swish,
         inference="removed",
-        float_ops={},
     ),
     Case(
         SigmoidSign,
@@ -87,10 +84,8 @@ ROWS = (
         alias="sigmoid_sign",
         kwargs={"slope": 2.0},
         shapes=((2, 5, 6, 3), (4, 3), (2, 5, 3), (2, 3, 3, 2, 3)),
-        weights=(),
         smooth=False,
         oracle=partial(sigmoid_sign, slope=2.0),
         inference="removed",
-        float_ops={},
     ),
 )

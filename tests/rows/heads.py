@@ -42,7 +42,6 @@ ROWS = (
     Case(
         SymmetricHead,
         role="layer",
-        alias=None,
         kwargs={"classes": 5, "scale": 2.0},
         shapes=((4, 6), (3, 2)),
         weights=("plane", "scale"),

@@ -57,7 +57,6 @@ ROWS = (
     Case(
         BatchKalmanNormalization,
         role="layer",
-        alias=None,
         kwargs={"prior": 0.7, "epsilon": 0.01},
         shapes=(
             [(4, 5, 6, 3), (3,), (3,)],
@@ -70,7 +69,6 @@ ROWS = (
         smooth=True,
         oracle=partial(batch_kalman_normalization, prior=0.7, epsilon=0.01),
         inference="folded",
-        float_ops={},
         training=True,
         sees_batch=True,
         output_dtypes=(None, "float32", "float32"),

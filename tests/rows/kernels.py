@@ -102,7 +102,6 @@ ROWS = (
         smooth=False,
         oracle=recu,
         inference="removed",
-        float_ops={},
     ),
     Case(
         BiPer,
@@ -114,12 +113,10 @@ ROWS = (
         smooth=False,
         oracle=partial(biper, frequency=5.0, scale=0.3),
         inference="removed",
-        float_ops={},
     ),
     Case(
         BinaryRegularized,
         role="kernel",
-        alias=None,
         kwargs=lambda: {
             "quantizer": ScaledStdSign(epsilon=1e-3),
             "strength": 0.3,
@@ -130,7 +127,6 @@ ROWS = (
         smooth=False,
         oracle=partial(binary_regularized, strength=0.3),
         inference="removed",
-        float_ops={},
     ),
     Case(
         # Checked at inference: no oracle knows the draws of training, whose relaxation
@@ -140,23 +136,18 @@ ROWS = (
         alias="bernoulli_sign",
         kwargs={"temperature": 0.5, "hard": True},
         shapes=((3, 3, 4, 5), (3, 4, 5), (2, 2, 2, 3, 4), (6, 3)),
-        weights=(),
         training=False,
         smooth=True,
         oracle=mode,
         inference="removed",
-        float_ops={},
     ),
     Case(
         ActivationStandardization,
         role="layer",
-        alias=None,
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
-        weights=(),
         training=True,
         smooth=True,
         oracle=activation_standardization,
         inference="removed",
-        float_ops={},
     ),
 )

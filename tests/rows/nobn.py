@@ -91,7 +91,6 @@ ROWS = (
         smooth=False,
         oracle=partial(scaled_std_sign, scale=0.2, epsilon=1e-3),
         inference="removed",
-        float_ops={},
     ),
     Case(
         RSign,
@@ -108,7 +107,6 @@ ROWS = (
     Case(
         RPReLU,
         role="layer",
-        alias=None,
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
         weights=("shift_in", "slope", "shift_out"),
         smooth=True,

@@ -78,7 +78,6 @@ ROWS = (
     Case(
         ProxyNormalization,
         role="layer",
-        alias=None,
         kwargs={"activation": "tanh", "num_samples": 50, "epsilon": 0.05},
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta", "proxy_gamma", "proxy_beta"),
@@ -94,7 +93,6 @@ ROWS = (
         # Without dropout, whose draws no oracle knows.
         IndependentComponent,
         role="layer",
-        alias=None,
         kwargs={"rate": 0.0, "momentum": 0.9, "epsilon": 0.01},
         shapes=((4, 3, 3, 3), (6, 3), (4, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta"),
@@ -104,21 +102,17 @@ ROWS = (
         smooth=True,
         oracle=partial(independent_component, epsilon=0.01),
         inference="folded",
-        float_ops={},
     ),
     Case(
         # Checked at inference, for the same reason.
         SignFlipDropout,
         role="layer",
-        alias=None,
         kwargs={"rate": 0.9},
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
-        weights=(),
         training=False,
         smooth=True,
         oracle=nothing,
         inference="removed",
-        float_ops={},
         draw=signs,
     ),
 )

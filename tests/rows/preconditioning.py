@@ -52,7 +52,6 @@ ROWS = (
     Case(
         BatchNormalizationPreconditioning,
         role="layer",
-        alias=None,
         kwargs=lambda: {"layer": binary_convolution(), "momentum": 0.5},
         shapes=((2, 6, 6, 4),),
         weights=("kernel", "bias"),
@@ -63,6 +62,5 @@ ROWS = (
         oracle=preconditioned_convolution,
         inference="removed",
         lce_bconv2d=2,
-        float_ops={},
     ),
 )

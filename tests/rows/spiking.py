@@ -35,9 +35,7 @@ ROWS = (
     Case(
         LeakyIntegrateAndFire,
         role="layer",
-        alias=None,
         shapes=((2, 4, 5), (3, 6, 2, 3), (2, 3, 2, 2, 3)),
-        weights=(),
         smooth=False,
         oracle=leaky_integrate_and_fire,
         inference="kept",
