@@ -158,9 +158,9 @@ def plain():
 
 @pytest.mark.parametrize("wider", [0, 1])
 def test_ranges_are_the_extremes_of_all_batches(wider):
-    model = plain()
-    data = np.concatenate([X * (1 + (wider == place)) for place in (0, 1)])
-    quantized = fake_quantize(model, (data, np.zeros(32)))
+    model, x = plain(), images(32)  # as many as a batch has
+    data = np.concatenate([x * (1 + (wider == place)) for place in (0, 1)])
+    quantized = fake_quantize(model, (data, np.zeros(64)))
     layer = quantized.get_layer("stem_range")
     values = model(data).numpy()
     for extreme in (values.argmin(), values.argmax()):
