@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from ._outputs import Output, check_outputs
 from ._package import images
 
 _HELP = "Options"
-_NO_SIZE = "is not a size of 2GB or more, such as 8GB or 8GiB"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
@@ -40,38 +39,14 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, limited: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
-        if limited or any(each.name == "trust" for each in self.params):
-            self.params.append(
-                click.Option(
-                    ["--memory"],
-                    type=Word("SIZE", read_size, _NO_SIZE),
-                    show_default="no limit",
-                    help="End the command when it needs more memory (address space) "
-                    "than this, such as 8GB. Without effect on Windows and macOS.",
-                )
-            )
-        if any(isinstance(each.type, Output) for each in self.params):
-            self.params.append(
-                click.Option(
-                    ["--force"],
-                    is_flag=True,
-                    help="Overwrite existing output files.",
-                )
-            )
-        self.params.append(
-            click.Option(
-                ["--traceback"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_keep_traceback,
-                help="Show the whole traceback of an error, for a report.",
-            )
-        )
+        if limited or any(option.name == "trust" for option in self.params):
+            self.params.append(_MEMORY)
+        if any(isinstance(option.type, Output) for option in self.params):
+            self.params.append(_FORCE)
+        self.params.append(_TRACEBACK)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the words after the command's name, each of which has to be one."""
-        _check_words(ctx, args)
+        """Reads the words after the command's name."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -91,10 +66,6 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-def _keep_traceback(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    ctx.meta[TRACEBACK] = wanted
-
-
 class Grouped(Command):
     """A command whose `--help` shows its options in groups.
 
@@ -106,45 +77,21 @@ class Grouped(Command):
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
         """Writes a section for each group that the command has options of."""
-        sections: dict[str, list[tuple[str, str]]] = {
-            heading: [] for heading in (*GROUPS, _HELP)
-        }
+        sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                sections[_heading(parameter)].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
+                sections.setdefault(_heading(parameter), []).append(record)
+        for heading in (*GROUPS, _HELP):
+            with formatter.section(heading):
+                formatter.write_dl(sections[heading])
 
 
 def _heading(parameter: click.Parameter) -> str:
     if "--help" in parameter.opts:
         return _HELP
     name = parameter.name or ""
-    found = SETTINGS.get(name, SETTINGS.get(name.removesuffix("s")))
-    return found.group if found else WHERE
-
-
-def _check_words(ctx: click.Context, args: Sequence[str]) -> None:
-    """Rejects empty words, and `-` where it would become the name of a file."""
-    for before, word in zip(("", *args), args, strict=False):
-        name, equals, value = word.partition("=")
-        if not (equals and name.startswith("--")):
-            name, value = before, word
-        called = name if name.startswith("-") else "An argument"
-        if not value.strip():
-            raise click.UsageError(
-                f"{called} is empty, as an unset shell variable is. Give it a value, "
-                "or leave it out.",
-                ctx,
-            )
-        if value == "-" and name != "--json":
-            raise click.UsageError(
-                f"{called} is -, which means standard output for --json, and nothing "
-                "else. Give it a name; a file that is called so is ./-.",
-                ctx,
-            )
+    setting = SETTINGS.get(name, SETTINGS.get(name.removesuffix("s")))
+    return setting.group if setting else WHERE
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -152,11 +99,11 @@ def _check_value(name: str, value: Any) -> None:
     if name in SETTINGS:
         SETTINGS[name].check(value)
     elif name.removesuffix("s") in SETTINGS and isinstance(value, list):
-        for each in value:
-            SETTINGS[name.removesuffix("s")].check(each)
+        for part in value:
+            SETTINGS[name.removesuffix("s")].check(part)
     elif name in BOUNDS:
-        for each in value if isinstance(value, tuple) else [value]:
-            check_bounds(name, each, name.removeprefix("published_"))
+        for part in value if isinstance(value, tuple) else [value]:
+            check_bounds(name, part, name.removeprefix("published_"))
 
 
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
@@ -270,6 +217,24 @@ class RunOrFile(click.Path):
             ) from error
 
 
+_MEMORY = click.Option(
+    ["--memory"],
+    type=Word("SIZE", read_size, "is not a size of 2GB or more, such as 8GB or 8GiB"),
+    show_default="no limit",
+    help="End the command when it needs more memory (address space) than this, such as "
+    "8GB. Without effect on Windows and macOS.",
+)
+_FORCE = click.Option(
+    ["--force"], is_flag=True, help="Overwrite existing output files."
+)
+_TRACEBACK = click.Option(
+    ["--traceback"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, param, wanted: ctx.meta.update({TRACEBACK: wanted}),
+    help="Show the whole traceback of an error, for a report.",
+)
 model_argument = click.argument("model", metavar="RUN_OR_FILE", type=RunOrFile())
 tflite_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 dataset_option = click.option(
@@ -336,9 +301,9 @@ def training_options(
 ) -> _Decorator:
     """Options for all settings but some, after others, in the order of --help."""
     options = [
-        option_of(each)
-        for name, each in settings_of(settings).items()
-        if each.option and name not in but
+        option_of(setting)
+        for name, setting in settings_of(settings).items()
+        if setting.option and name not in but
     ]
 
     def decorate(command: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,9 +12,6 @@ from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option
 from ._package import data, deploy
-
-# What only a comparison of formats looks at.
-_OF_FORMATS = ("dataset", "limit", "data_dir", "trust")
 
 
 @click.command(cls=_arguments.Command)
@@ -85,13 +83,13 @@ def benchmark(
              larq-nobn benchmark runs/a --formats --json formats.json
     """
     if formats:
-        _arguments.check_unused(
-            ctx, ("against", "logs"), "with --formats, which writes its files"
-        )
-        found = _formats(file, dataset, limit, data_dir, trust, counts)
-        show(found.to_dict(), report, found.table())
+        why = "with --formats, which writes its files"
+        _arguments.check_unused(ctx, ("against", "logs"), why)
+        comparison = _formats(file, dataset, limit, data_dir, trust, counts)
+        show(comparison.to_dict(), report, comparison.table())
         return
-    _arguments.check_unused(ctx, _OF_FORMATS, "without --formats")
+    unused = ("dataset", "limit", "data_dir", "trust")
+    _arguments.check_unused(ctx, unused, "without --formats")
     if logs:
         _arguments.check_unused(ctx, counts, "with --read: the phone has run the files")
     if not file.is_file():
@@ -106,18 +104,13 @@ def benchmark(
         total = (counts["runs"] + counts["warmup"]) * (1 + len(against))
         with progress() as bar:
             task = bar.add_task("running", total=total)
-            result = deploy.benchmark(
-                file,
-                against,
-                **counts,
-                progress=lambda: bar.advance(task),
-            )
+            advance = partial(bar.advance, task)
+            result = deploy.benchmark(file, against, **counts, progress=advance)
     show(result.to_dict(), report, result.table())
     if report != "-" and not logs:
+        del counts["seed"]
         say("\nOn a phone, with lce_benchmark_model from a release of LCE:")
-        for command in deploy.phone_commands(
-            file, against, **{k: n for k, n in counts.items() if k != "seed"}
-        ):
+        for command in deploy.phone_commands(file, against, **counts):
             say(f"  {command}")
 
 
@@ -137,12 +130,8 @@ def _formats(
     if dataset is not None:
         images = Images(dataset, origin, data_dir).batches(limit=limit)
         ranges = statistics_images(dataset, origin, data_dir)
+    name = f"test images of {dataset}"
     with progress(f"comparing formats of {path}"):
-        found = deploy.compare_formats(
-            model,
-            images,
-            range_data=ranges,
-            data_name=f"test images of {dataset}",
-            **counts,
+        return deploy.compare_formats(
+            model, images, range_data=ranges, data_name=name, **counts
         )
-    return found

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ._arguments import Command, Grouped, several, training_options
-from ._console import say, show, stderr_console, stdout_console
+from ._console import console, say, show
 from ._errors import RUN
 from ._outputs import json_option, plot_option
 from ._package import training
@@ -108,18 +108,20 @@ def compare(
 
     cells = training.grid(**chosen)
     context.meta[RUN] = None
-    console = stderr_console() if report == "-" else stdout_console()
+    lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    with comparing_progress(cells, finished, console) as progress:
+    with comparing_progress(cells, finished, lines) as progress:
         comparison = training.compare(cells, output, progress, jobs, trust, scheduler)
     show(comparison.to_dict(), report, comparison.table())
     if report != "-":
         say(f"All numbers: {output / 'compare.json'}")
         if (output / "compare.png").exists():
             say(f"Curves: {output / 'compare.png'}")
-    failed = [each for each in comparison.outcomes if each.failure is not None]
-    for each in failed:
-        stderr_console().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
+    failed = [run for run in comparison.outcomes if run.failure is not None]
+    for run in failed:
+        console(stderr=True).print(
+            f"Failed: {run.folder}. {run.failure}", soft_wrap=True
+        )
     if failed:
         context.exit(1)
 

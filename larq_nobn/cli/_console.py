@@ -24,14 +24,14 @@ from .._progress import watched
 from ..config._run_files import as_json, write_json
 
 
-def stdout_console() -> Console:
-    """The console for results; wide enough for tables where there is no terminal."""
-    return _console(stderr=False)
+def console(stderr: bool = False) -> Console:
+    """Returns the console for results, or that for what is said beside JSON.
 
-
-def stderr_console() -> Console:
-    """The console for what is said while stdout is for JSON."""
-    return _console(stderr=True)
+    It is wide enough for tables where there is no terminal.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(stderr=stderr, width=width, highlight=False, markup=False)
 
 
 @contextmanager
@@ -42,14 +42,14 @@ def progress(text: str = "") -> Iterator[Progress]:
         text: What is done; its steps are shown after it. Without, they have a bar of
             their own, until one is complete.
     """
-    console = stderr_console()
+    terminal = console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=terminal,
+        disable=not terminal.is_terminal,
         transient=True,
         # On a terminal lines have to go above the bar; in a file they belong there.
         redirect_stdout=sys.stdout.isatty(),
@@ -71,7 +71,7 @@ def progress(text: str = "") -> Iterator[Progress]:
 
 def say(text: str) -> None:
     """Prints one line of text."""
-    stdout_console().print(text, soft_wrap=True)
+    console().print(text, soft_wrap=True)
 
 
 def percent(share: float) -> str:
@@ -100,7 +100,7 @@ def show(
     if report is not None:
         write_json(Path(report), result)
     for table in tables:
-        stdout_console().print(table)
+        console().print(table)
 
 
 def quiet() -> None:
@@ -138,9 +138,3 @@ def own_stderr() -> Iterator[None]:
     finally:
         with suppress(OSError):  # of what could not be written
             stream.close()
-
-
-def _console(stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 120
-    return Console(stderr=stderr, width=width, highlight=False, markup=False)

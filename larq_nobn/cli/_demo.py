@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .._errors import InvalidValue
-from .._names import check_dataset
-from ._arguments import Command, Word
-from ._console import pairs, percent, progress, say, stdout_console
-from ._deploy import converted
-from ._errors import RUN
-from ._models import Images, lite_predictor, origin_of
+from . import _arguments, _console, _deploy, _errors, _models
 from ._package import data, training
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
@@ -23,33 +16,17 @@ DEMOS: dict[str, dict[str, Any]] = {
     "digits": dict(width=32, blocks=(4, 4), epochs=20, batch_size=64),
     "cifar10": dict(width=16, epochs=5, batch_size=64, limit=10_000),
 }
-# Of images in a folder: the more there are, the fewer epochs.
-_IMAGES_SEEN, _LIMIT, _EPOCHS = 50_000, 10_000, (5, 50)
-_SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
-EVALUATED_IMAGES = 500
+_EVALUATED = 500
 
 
-def demo_images(word: str) -> str:
-    """Returns a data set that has a demo, or the absolute path of a folder."""
-    if word in DEMOS:
-        return word
-    if not Path(word).is_dir():
-        raise InvalidValue(word)
-    return check_dataset("dataset", Path(word))
-
-
-@click.command(cls=Command)
+@click.command(cls=_arguments.Command)
 @click.option(
     "--dataset",
-    type=Word(
-        "|".join([*DEMOS, "FOLDER"]),
-        demo_images,
-        f"is not one of {', '.join(map(repr, DEMOS))}, nor a folder",
-    ),
+    type=_arguments.DATASET,
     default="digits",
-    help="digits (8x8 pixels, up to two minutes), cifar10 (some minutes), or an image "
-    "folder.",
+    help="digits (8x8 pixels, up to two minutes), cifar10 (some minutes), another data "
+    "set, or an image folder.",
 )
 @click.option(
     "--output",
@@ -60,7 +37,7 @@ def demo_images(word: str) -> str:
 @click.option(
     "--epochs",
     type=int,
-    show_default="20 for digits, 5 for cifar10, 5 to 50 for a folder",
+    show_default="20 for digits, 5 for cifar10, else 5 to 50",
     help="Passes over the training images.",
 )
 @click.pass_context
@@ -79,70 +56,48 @@ def demo(
              larq-nobn demo --dataset path/to/images
     """
     folder = output or Path("demo") / Path(dataset).name
-    run_folder, file = folder / "run", folder / "model.tflite"
-    if folder.is_dir() and any(folder.iterdir()) and not run_folder.is_dir():
+    file, trained = folder / "model.tflite", folder / "run"
+    if folder.is_dir() and any(folder.iterdir()) and not trained.is_dir():
         raise FileExistsError(
             f"{folder} is not empty and contains no demo. Choose another --output."
         )
-    known = DEMOS[dataset] if dataset in DEMOS else _settings_for(dataset)
-    chosen = known | ({"epochs": epochs} if epochs is not None else {})
-    settings = training.RunSettings.from_recipe(dataset=dataset, **chosen)
-    if dataset in DEMOS:
-        say(str(data.prepare(dataset)))
-    say(
-        f"Training {settings.model} without batch normalization on {dataset}, "
-        f"{settings.epochs} epochs."
-    )
+    if not Path(dataset).is_absolute():
+        _console.say(str(data.prepare(dataset)))
+    chosen = {"dataset": dataset, **(DEMOS.get(dataset) or _settings_for(dataset))}
+    if epochs is not None:
+        chosen["epochs"] = epochs
+    settings = training.RunSettings.from_recipe(**chosen)
+    _console.say(f"Training {settings.model} without batch normalization on {dataset}.")
     from ._progress import training_progress
 
-    ctx.meta[RUN] = None
+    ctx.meta[_errors.RUN] = None
     with training_progress(settings) as bar:
-        run = training.train(settings, run_folder, bar, resume=True)
-    report = converted(run.model, file, None, origin_of(run))
+        run = training.train(settings, trained, bar, resume=True)
+    origin = _models.origin_of(run)
+    report = _deploy.converted(run.model, file, None, origin)
     report.to_json(folder / "report.json")
-    stdout_console().print(
-        pairs(f"Demo {folder}", _results(run, file, report.to_dict()))
-    )
+    images = _models.Images(None, origin).batches(limit=_EVALUATED)
+    models: dict[str, Any] = {"Keras": run.model}
+    models[".tflite"] = _models.lite_predictor(file)
+    rows: dict[str, object] = {}
+    with _console.progress() as progress:
+        task = progress.add_task("evaluating both", total=2 * len(images))
+        for name, model in models.items():
+            scores = training.evaluate(model, images, lambda _: progress.advance(task))
+            accuracy = _console.percent(scores["accuracy"])
+            rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
+    _console.console().print(report.table())
+    rows |= {"file": file, "report": folder / "report.json"}
+    _console.console().print(_console.pairs(f"Demo {folder}", rows))
 
 
-def _settings_for(folder: str) -> dict[str, Any]:
-    """What suits a new image folder."""
-    info = data.open_dataset(folder).info
-    least, most = _EPOCHS
+def _settings_for(dataset: str) -> dict[str, Any]:
+    """Returns what suits other images: the more there are, the fewer epochs."""
+    info = data.open_dataset(dataset).info
     return dict(
         width=16,
-        blocks=(4, 4) if min(info.image_shape[:2]) < _SMALL else None,
-        epochs=max(least, min(most, _IMAGES_SEEN // min(info.train_examples, _LIMIT))),
+        blocks=(4, 4) if min(info.image_shape[:2]) < 16 else None,
+        epochs=max(5, min(50, 50_000 // min(info.train_examples, 10_000))),
         batch_size=64,
-        limit=_LIMIT,
+        limit=10_000,
     )
-
-
-def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
-    images = Images(None, origin_of(run)).batches(limit=EVALUATED_IMAGES)
-    with progress() as bar:
-        task = bar.add_task("evaluating both", total=2 * len(images))
-        seen = partial(bar.advance, task)
-        in_keras = training.evaluate(run.model, images, lambda _: seen())
-        in_file = training.evaluate(lite_predictor(file), images, lambda _: seen())
-    verified = report["verify"]
-    history = ", ".join(percent(row["val_accuracy"]) for row in run.history)
-    return {
-        f"{run.record['history_split']} accuracy per epoch": history,
-        "size": f"{report['size_bytes'] / 1000:,.0f} kB",
-        "binary convolutions": (
-            f"{report['lce_bconv2d']} of {report['binary_layers']} binary layers"
-        ),
-        "verified test images": verified["examples"],
-        "equal to Keras": percent(verified["exact_share"]),
-        "different due to rounding": verified["explained"],
-        "unexplained": verified["unexplained"],
-        "same class as Keras": percent(verified["top1_agreement"]),
-        f"Keras accuracy, {in_keras['examples']} test images": percent(
-            in_keras["accuracy"]
-        ),
-        ".tflite accuracy, the same images": percent(in_file["accuracy"]),
-        "file": file,
-        "labels and pre-processing": f"{file}.json",
-        "report": file.with_name("report.json"),
-    }

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .._names import GIVEN
 from . import _arguments
-from ._console import progress, show, stderr_console
+from ._console import console, progress, show
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras
@@ -91,19 +91,19 @@ def audit(file: Path, against: Path | None, report: str | None) -> None:
              larq-nobn audit model.tflite --against other.tflite
     """
     if against is None:
-        found = deploy.audit(file)
-        show(found.to_dict(), report, *found.tables())
+        operations = deploy.audit(file)
+        show(operations.to_dict(), report, *operations.tables())
     else:
         difference = deploy.diff(file, against)
         title = f"{file} against {against}"
         show(difference, report, _difference_table(difference, title))
 
 
-def _difference_table(found: dict[str, Any], title: str) -> Table:
+def _difference_table(difference: dict[str, Any], title: str) -> Table:
     table = Table("", title=title, title_justify="left")
     for name in ("this", "other", "difference"):
         table.add_column(name, justify="right")
-    for name, row in {**found["numbers"], **found["ops"]}.items():
+    for name, row in {**difference["numbers"], **difference["ops"]}.items():
         both = f"{row['path']:,}", f"{row['against']:,}"
         change = f"{row['difference']:+,}" if row["difference"] else ""
         table.add_row(name.replace("_", " "), *both, change)
@@ -122,28 +122,19 @@ def converted(
     info = origin.info if origin else None
     if dataset is not None and info is None:
         info = data.open_dataset(dataset, data_dir=data_dir).info
-    known = dataset is not None or (info is not None and info.name != GIVEN)
     images = None
-    if known:
-        images = _test_images(dataset, origin, data_dir)
+    if dataset is not None or (info is not None and info.name != GIVEN):
+        try:
+            known = Images(dataset, origin, data_dir)
+            images = known.batches(limit=VERIFIED_IMAGES)
+        except FileNotFoundError as error:
+            if dataset is not None:
+                raise
+            said = f"Verifying on generated images. {error}"
+            console(stderr=True).print(said, soft_wrap=True)
     metadata = described(model, info, options.get("input_shape")) if info else {}
     with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **metadata)
-
-
-def _test_images(
-    dataset: str | None, origin: Origin | None, data_dir: str | None
-) -> Any:
-    """None for those of the network's own data set, where they are not here."""
-    try:
-        return Images(dataset, origin, data_dir).batches(limit=VERIFIED_IMAGES)
-    except FileNotFoundError as error:
-        if dataset is not None:
-            raise
-        stderr_console().print(
-            f"Verifying on generated images. {error}", soft_wrap=True
-        )
-        return None
 
 
 def described(

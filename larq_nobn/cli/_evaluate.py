@@ -14,9 +14,7 @@ from .._errors import InvalidValue, MissingPackage
 from .._figures import drawable, new_figure, shortened
 from .._files import replacing
 from .._names import SPLITS
-from . import _arguments
-from ._console import pairs, percent, progress, show
-from ._models import Images, is_lite, lite_predictor, open_any, statistics_images
+from . import _arguments, _console, _models
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
 
@@ -77,13 +75,13 @@ def evaluate(
              larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    lite = is_lite(model)
+    lite = _models.is_lite(model)
     if lite and samples is not None:
         raise InvalidValue(
             f"{model} contains one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
-    network, origin = open_any(model, trust)
+    network, origin = _models.open_any(model, trust)
     # A file knows the names of its classes, but not whose images it has learned.
     name = dataset or (origin.images.get("name") if origin else None)
     if name is None:
@@ -91,38 +89,40 @@ def evaluate(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )
-    images = Images(dataset, origin, data_dir)
-    batches, files = images.batches(split, limit), images.files(split, limit)
-    seen, sampled = _Seen(images.info, files), {}
-    with progress() as bar:
+    images = _models.Images(dataset, origin, data_dir)
+    batches, info = images.batches(split, limit), images.info
+    seen = _Seen(info, images.files(split, limit))
+    sampled: dict[str, Any] = {}
+    with _console.progress() as bar:
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
             if population.has_batch_norm(network):
-                few = statistics_images(dataset, origin, data_dir)
+                few = _models.statistics_images(dataset, origin, data_dir)
             sampled = _sampled(network, batches, samples, few)
             bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=len(batches))
-
-        def advance(count: int) -> None:
-            bar.advance(task)
-
-        classifier = lite_predictor(model) if lite else network
-        found = training.evaluate(classifier, batches, advance, seen)
+        classifier = _models.lite_predictor(model) if lite else network
+        scores = training.evaluate(
+            classifier, batches, lambda _: bar.advance(task), seen
+        )
     title = f"{model} on {name}"
     if plot is not None:
         _plot_confusion(seen.confusion, plot, title)
     if mistakes is not None:
-        mean, std = images.info.mean, images.info.std
-        seen.mistakes.draw(mistakes, seen.confusion.class_names, mean, std, title)
-    result = {"path": str(model), "dataset": name, "split": split}
-    result["mean_and_std_of"] = images.info.name
-    result |= {**found, **seen.to_dict(), **({"sampled": sampled} if sampled else {})}
-    rows = {**_rows(result), f"{split} images": f"{found['examples']:,}"}
-    rows["mean and std of"] = images.info.name
-    for row, value in _rows(sampled).items():
-        rows[f"{row} of {samples} samples"] = value
-    show(result, report, pairs(title, rows), seen.confusion.table())
+        labels = seen.confusion.class_names
+        seen.mistakes.draw(mistakes, labels, info.mean, info.std, title)
+    result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
+    result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
+    rows = _rows(result) | {
+        f"{split} images": f"{scores['examples']:,}",
+        "mean and std of": info.name,
+    }
+    if sampled:
+        result["sampled"] = sampled
+        averaged = _rows(sampled).items()
+        rows |= {f"{row} of {samples} samples": value for row, value in averaged}
+    _console.show(result, report, _console.pairs(title, rows), seen.confusion.table())
 
 
 class _Seen:
@@ -150,23 +150,23 @@ class _Seen:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what JSON says of it; the matrix where it is not huge."""
-        found, names = self.confusion.to_dict(), self.confusion.class_names
-        if len(found["classes"]) > _WRITTEN:
-            del found["confusion"]
-        found["mistakes"] = [
+        content, names = self.confusion.to_dict(), self.confusion.class_names
+        if len(content["classes"]) > _WRITTEN:
+            del content["confusion"]
+        content["mistakes"] = [
             {
-                "image": each.index if self._files is None else self._files[each.index],
-                "label": names[each.label],
-                "predicted": names[each.predicted],
-                "probability": each.probability,
+                "image": self._files[mistake.index] if self._files else mistake.index,
+                "label": names[mistake.label],
+                "predicted": names[mistake.predicted],
+                "probability": mistake.probability,
             }
-            for each in self.mistakes.found
+            for mistake in self.mistakes.found
         ]
-        return found
+        return content
 
 
 def _plot_confusion(
-    found: diagnostics.ConfusionMatrix, target: Path, title: str
+    confusion: diagnostics.ConfusionMatrix, target: Path, title: str
 ) -> None:
     """Plots the matrix in percent of each row, a row per class."""
     try:
@@ -176,13 +176,13 @@ def _plot_confusion(
             f"{target.name} needs scikit-learn ({error}). Install it with: "
             "pip install 'larq-nobn[plots]'"
         ) from error
-    classes, named = len(found.counts), len(found.counts) <= _NAMED
+    classes, named = len(confusion.counts), len(confusion.counts) <= _NAMED
     side = min(4 + 0.35 * classes, 12)
     figure = new_figure(target, (side + 0.8, side))
-    names = [shortened(name, _LONGEST) for name in found.class_names]
-    shares = found.counts / np.maximum(found.counts.sum(1, keepdims=True), 1)
+    names = [shortened(name, _LONGEST) for name in confusion.class_names]
+    sums = np.maximum(confusion.counts.sum(1, keepdims=True), 1)
     display = ConfusionMatrixDisplay(
-        100 * shares, display_labels=names if named else None
+        100 * confusion.counts / sums, display_labels=names if named else None
     ).plot(
         ax=figure.subplots(),
         include_values=classes <= _NUMBERED,
@@ -198,19 +198,16 @@ def _plot_confusion(
         figure.savefig(temporary, dpi=120)
 
 
-def _rows(found: dict) -> dict[str, str]:
+def _rows(scores: dict) -> dict[str, str]:
     """What is measured, in words."""
-    shown = {
-        "accuracy": percent,
-        "top5_accuracy": percent,
-        "loss": "{:.4f}".format,
-        "calibration_error": "{:.4f}".format,
-        "spread": "{:.4f}".format,
-    }
+    shown: dict[str, Any] = dict.fromkeys(
+        ("accuracy", "top5_accuracy"), _console.percent
+    )
+    shown |= dict.fromkeys(("loss", "calibration_error", "spread"), "{:.4f}".format)
     return {
-        name.replace("_", " "): say(found[name])
-        for name, say in shown.items()
-        if name in found
+        name.replace("_", " "): show(scores[name])
+        for name, show in shown.items()
+        if name in scores
     }
 
 
@@ -219,16 +216,17 @@ def _sampled(
     images: tf.data.Dataset,
     samples: int,
     few: tf.data.Dataset | None,
-) -> dict:
-    """The same of the average of binary networks, and how far apart these are.
+) -> dict[str, Any]:
+    """Evaluates the average of sampled binary networks, and how far apart these are.
 
     The spread is the standard deviation of the probability of an image's class. Batch
     norms of sampled networks take statistics of their own, of few training images.
     """
-    found = diagnostics.sampled_predictions(model, images, samples, statistics=few)
-    labels = np.asarray(found.labels)
+    drawn = diagnostics.sampled_predictions(model, images, samples, statistics=few)
+    labels = np.asarray(drawn.labels)
     scores = population.Scores()
-    scores.update(found.probabilities, labels)
-    spread = found.spread[np.arange(len(labels)), labels]
-    result = {**scores.to_dict(), "samples": samples, "spread": float(spread.mean())}
-    return {name: value for name, value in result.items() if name != "examples"}
+    scores.update(drawn.probabilities, labels)
+    result = {**scores.to_dict(), "samples": samples}
+    del result["examples"]
+    result["spread"] = float(drawn.spread[np.arange(len(labels)), labels].mean())
+    return result

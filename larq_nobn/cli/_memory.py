@@ -62,14 +62,12 @@ def limit_memory(size: int) -> None:
 def _wait(child: int) -> int:
     """Returns how a process has ended, which gets the signals that this one gets."""
     while True:
+        number = signal.SIGINT
         try:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except KeyboardInterrupt:
-            _pass_on(child, signal.SIGINT)
         except _signals.Terminated:
-            _pass_on(child, signal.SIGTERM)
-
-
-def _pass_on(child: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(child, number)
+            number = signal.SIGTERM
+        except KeyboardInterrupt:
+            pass
+        with suppress(ProcessLookupError):
+            os.kill(child, number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ class Origin:
     @property
     def images(self) -> dict[str, Any]:
         """The arguments of `data.open_dataset` that say which they are."""
-        found = {
-            name: self.settings[name] for name in data.WHICH if name in self.settings
-        }
-        return found | {"name": self.settings["dataset"]} if self.settings else {}
+        if not self.settings:
+            return {}
+        given = {n: v for n, v in self.settings.items() if n in data.WHICH}
+        return {**given, "name": self.settings["dataset"]}
 
 
 def origin_of(run: training.Run) -> Origin:
@@ -49,17 +49,13 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
-        steps = row.preprocessing or {}
-        info = data.DatasetInfo(
-            row.dataset,
-            row.input_shape,
-            row.classes,
-            row.class_names,
-            mean=tuple(steps.get("mean", ())),
-            std=tuple(steps.get("std", ())),
-            crop=steps.get("crop", 1.0),
-        )
         settings = {**row.settings, "dataset": row.dataset}
+        info = data.DatasetInfo(
+            row.dataset, row.input_shape, row.classes, row.class_names
+        )
+        if steps := row.preprocessing:
+            mean, std = tuple(steps["mean"]), tuple(steps["std"])
+            info = replace(info, mean=mean, std=std, crop=steps.get("crop", 1.0))
         return model, Origin(info, settings, row.name, row.accuracy)
     if not path.is_dir() or loading.is_saved_model(path):
         return training.open_model(path, trust=trust), None
@@ -75,7 +71,7 @@ def is_lite(path: Path) -> bool:
 def open_any(
     path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
-    """The same, also of a `.tflite` file: no model then, and what its metadata says.
+    """Opens a `.tflite` file, too: returns no model then, and what its metadata says.
 
     If `strict`, such a file has to have metadata. What is there has to be intact.
     """
@@ -87,16 +83,10 @@ def open_any(
     steps, classes = metadata.preprocessing, int(metadata.output.shape[-1])
     if steps is None:
         return None, None
-    info = data.DatasetInfo(
-        path.name,
-        steps.image_shape,
-        classes,
-        metadata.labels or (),
-        mean=tuple(steps.mean),
-        std=tuple(steps.std),
-        crop=steps.crop,
-    )
-    return None, Origin(info)
+    labels = metadata.labels or ()
+    info = data.DatasetInfo(path.name, steps.image_shape, classes, labels)
+    mean, std = tuple(steps.mean), tuple(steps.std)
+    return None, Origin(replace(info, mean=mean, std=std, crop=steps.crop))
 
 
 def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:

@@ -7,7 +7,6 @@ error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -61,14 +60,33 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
         OSError: If an output is an input, exists, or lies in no folder.
         ValueError: If two outputs are one file, or a name has a wrong ending.
     """
-    outputs, inputs = list(_outputs(ctx)), list(_inputs(ctx))
+    inputs: list[tuple[Path, bool]] = []  # each with whether it is of images
+    outputs: list[tuple[str, Path, Output]] = []
+    folders: list[tuple[str, Path]] = []
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        kind, of_images = parameter.type, parameter.name in _OF_IMAGES
+        if value is None or value == "-":
+            continue
+        if isinstance(kind, Output):
+            is_option = isinstance(parameter, click.Option)
+            name = parameter.opts[0] if is_option else "Output"
+            outputs.append((name, Path(value), kind))
+            if kind.suffix == TFLITE:
+                outputs.append(("The metadata", Path(f"{value}.json"), Output(JSON)))
+        elif parameter.name == "output":
+            folders.append(("--output", value))
+        elif isinstance(kind, click.Path) or parameter.name in _MAY_BE_READ:
+            for path in map(Path, value if isinstance(value, tuple) else [value]):
+                inputs.append((path, of_images))
+                if path.suffix == TFLITE:
+                    inputs.append((Path(f"{path}.json"), False))
     for name, path, kind in outputs:
-        for read, of_images in inputs:
-            if _is_input(path, read, of_images):
-                raise FileExistsError(
-                    f"{name} {path} would overwrite what the command reads, or lie "
-                    "among its images. Choose another name."
-                )
+        if any(_is_input(path, *read) for read in inputs):
+            raise FileExistsError(
+                f"{name} {path} would overwrite what the command reads, or lie among "
+                "its images. Choose another name."
+            )
         _check_place(f"{name} {path}", path, force)
         if kind.suffix == PNG:
             check_plot(path)
@@ -79,10 +97,11 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                 f"{name} {path} is not a name for a Keras model. Choose one that ends "
                 "in .keras."
             )
-    for (one, first), (other, path) in combinations(_places(ctx, outputs), 2):
-        if _same(first, path):
+    written = [*folders, *((name, path) for name, path, _ in outputs)]
+    for (one, first), (other, second) in combinations(written, 2):
+        if _same(first, second):
             raise InvalidValue(
-                f"{one} {first} and {other} {path} are one file. Choose another name "
+                f"{one} {first} and {other} {second} are one file. Choose another name "
                 "for one of them."
             )
 
@@ -101,48 +120,6 @@ def _check_place(said: str, path: Path, force: bool) -> None:
         )
 
 
-def _places(
-    ctx: click.Context, outputs: Sequence[tuple[str, Path, Output]]
-) -> Iterator[tuple[str, Path]]:
-    """What is written, with the folder that some commands write."""
-    for parameter, value in _given(ctx):
-        if parameter.name == "output" and not isinstance(parameter.type, Output):
-            yield "--output", value
-    yield from ((name, path) for name, path, _ in outputs)
-
-
-def _outputs(ctx: click.Context) -> Iterator[tuple[str, Path, Output]]:
-    """What is written: name, file and type of each, metadata included."""
-    for parameter, value in _given(ctx):
-        if not isinstance(parameter.type, Output) or value == "-":
-            continue
-        name = parameter.opts[0] if isinstance(parameter, click.Option) else "Output"
-        yield name, Path(value), parameter.type
-        if parameter.type.suffix == TFLITE:
-            yield "The metadata", Path(f"{value}.json"), Output(JSON)
-
-
-def _inputs(ctx: click.Context) -> Iterator[tuple[Path, bool]]:
-    """What is read, with metadata; of each whether it is a data set."""
-    for parameter, value in _given(ctx):
-        if isinstance(parameter.type, Output) or parameter.name == "output":
-            continue
-        if isinstance(parameter.type, click.Path) or parameter.name in _MAY_BE_READ:
-            for path in map(
-                Path, value if isinstance(value, tuple | list) else [value]
-            ):
-                yield path, parameter.name in _OF_IMAGES
-                if path.suffix == TFLITE:
-                    yield Path(f"{path}.json"), False
-
-
-def _given(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:
-    for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if value is not None:
-            yield parameter, value
-
-
 def _same(one: Path, other: Path) -> bool:
     """Whether two names are of one file, through links, and also if it is not there."""
     try:
@@ -156,11 +133,9 @@ def _is_input(path: Path, read: Path, of_images: bool) -> bool:
 
     The files of a run are its parts; among images every image is, a new one too.
     """
-    if _same(path, read):
-        return True
-    place, folder = (Path(os.path.realpath(each)) for each in (path, read))
-    if folder not in place.parents:
-        return False
+    place, folder = Path(os.path.realpath(path)), Path(os.path.realpath(read))
+    if _same(path, read) or folder not in place.parents:
+        return _same(path, read)
     if of_images:
         return path.suffix.lower() in IMAGE_SUFFIXES
     return place.relative_to(folder).parts[0] in {*OURS, LOCK}

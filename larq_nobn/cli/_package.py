@@ -42,8 +42,8 @@ else:
 
     data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
     interop, models, population = map(_Late, ("interop", "models", "population"))
-    loading = _Late("loading")
-    surgery, training, keras = map(_Late, ("surgery", "training", "_keras:keras"))
+    loading, surgery, training = map(_Late, ("loading", "surgery", "training"))
+    keras = _Late("_keras:keras")
     # These need no TensorFlow: an image folder is inspected without it.
     folder, images = _Late("data.folder", False), _Late("data._source", False)
 

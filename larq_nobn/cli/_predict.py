@@ -14,8 +14,8 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
+from . import _console
 from ._arguments import Command, model_argument, trust_option
-from ._console import percent, progress, show
 from ._models import lite_predictor, open_any, preprocessing_of
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
@@ -69,22 +69,21 @@ def predict(
             "images alone."
         )
     result = []
-    with progress() as bar:
+    with _console.progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))
         run = lite_predictor(model) if network is None else _as_the_file(network)
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
             images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
-            found = run(np.stack(images))
-            if isinstance(found, list | dict) or found.ndim != 2:
+            outputs = run(np.stack(images))
+            if not isinstance(outputs, np.ndarray) or outputs.ndim != 2:
                 what = "several outputs or named ones"
-                if isinstance(found, np.ndarray):
-                    what = f"outputs of shape {found.shape[1:]}"
+                if isinstance(outputs, np.ndarray):
+                    what = f"outputs of shape {outputs.shape[1:]}"
                 raise InvalidValue(
                     f"{model} gives {what} for an image, and no vector of classes. "
                     "Choose a classifier."
                 )
-            outputs = np.asarray(found)
             probabilities = population.as_probabilities(outputs)
             names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
             # Of equal ones the first comes first.
@@ -95,7 +94,7 @@ def predict(
                 ]
                 result.append({"file": str(file), "predictions": best})
             bar.advance(task, len(part))
-    show(result, report, _table(str(model), result))
+    _console.show(result, report, _table(str(model), result))
 
 
 def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -109,14 +108,13 @@ def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
     table = Table(title=f"Predictions of {title}", title_justify="left")
     table.add_column("image", overflow="fold")
-    for place in range(max(len(each["predictions"]) for each in result)):
+    for place in range(max(len(row["predictions"]) for row in result)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
-    for each in result:
+    for row in result:
         # A name may contain bytes that are not text.
-        name = each["file"].encode(errors="replace").decode()
-        cells = (
-            f"{p['label']} {percent(p['probability'])}" for p in each["predictions"]
-        )
+        name = row["file"].encode(errors="replace").decode()
+        best = row["predictions"]
+        cells = (f"{p['label']} {_console.percent(p['probability'])}" for p in best)
         table.add_row(name, *cells)
     return table
 
@@ -127,27 +125,23 @@ def image_files(places: Sequence[Path]) -> list[Path]:
     Files are taken as they are given; of folders those whose suffix is that of an
     image, sorted, and none that is hidden.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for place in places:
         if not place.exists():
             raise FileNotFoundError(
                 f"{place} does not exist. Give images, or folders that contain some."
             )
-        if not place.is_dir():
-            found.append(place)
-            continue
-        inside = sorted(
-            file
-            for file in files_below(place, _counts, links=False)
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        )
+        inside = [place]
+        if place.is_dir():
+            below = files_below(place, lambda name: name[0] != ".", links=False)
+            inside = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES)
         if not inside:
             raise FileNotFoundError(
                 f"{place} contains no image. Those are files that end in "
                 f"{', '.join(IMAGE_SUFFIXES)}."
             )
-        found += inside
-    return found
+        files += inside
+    return files
 
 
 def read_pixels(file: Path, channels: int) -> np.ndarray:
@@ -164,7 +158,3 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
             "again."
         ) from error
     return np.repeat(pixels, 3, -1) if pixels.shape[-1] < channels else pixels
-
-
-def _counts(name: str) -> bool:
-    return not name.startswith(".")

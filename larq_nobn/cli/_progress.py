@@ -14,7 +14,7 @@ from rich.progress import Progress
 from .. import data, training
 from .._keras import keras
 from ..training._trainer import watched_split
-from ._console import percent, progress, stdout_console
+from ._console import console, percent, progress
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def training_progress(
 ) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
     with progress() as bar:
-        yield _TrainingProgress(bar, settings, stdout_console())
+        yield _TrainingProgress(bar, settings, console())
 
 
 @contextmanager

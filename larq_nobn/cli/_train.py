@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from .._names import CACHES, STRATEGIES
 from . import _arguments
-from ._console import initial_weights_shown, pairs, percent, stdout_console
+from ._console import console, initial_weights_shown, pairs, percent
 from ._errors import RUN
 from ._package import training
 
@@ -83,7 +83,7 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     ctx.meta[RUN] = output
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
-    stdout_console().print(pairs(f"Run {output}", _rows(run.record, output)))
+    console().print(pairs(f"Run {output}", _rows(run.record, output)))
 
 
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:

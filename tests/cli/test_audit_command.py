@@ -43,28 +43,6 @@ def test_it_compares(files: tuple[Path, Path], invoke: Invoke):
     assert json.loads(report.stdout) == deploy.diff(*files[::-1])
 
 
-@pytest.mark.parametrize("command", ["audit", "benchmark", "evaluate"])
-@pytest.mark.parametrize("damage", ["text", "keras", "cut", "empty"])
-def test_what_is_no_such_file_gets_one_sentence(
-    command: str,
-    damage: str,
-    files: tuple[Path, Path],
-    invoke: Invoke,
-    tmp_path: Path,
-):
-    path = tmp_path / "bad.tflite"
-    whole = files[0].read_bytes()
-    contents = {"text": b"text", "keras": b"PK\3\4", "cut": whole[:-1], "empty": b""}
-    path.write_bytes(contents[damage])
-    options = ["--dataset", "digits"] if command == "evaluate" else []
-    result = invoke(command, path, *options)
-    assert result.exit_code == 2
-    kind = "damaged" if damage == "cut" else "no"
-    sentence = {"damaged": "is a damaged TFLite file", "no": "is not a TFLite file"}
-    assert sentence[kind] in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
 def test_the_other_file_must_be_intact_too(
     files: tuple[Path, Path], invoke: Invoke, tmp_path: Path
 ):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from larq_nobn import data, training
 from cli.answers import one_sentence
-from click.testing import Result
+from cli.conftest import Invoke
 from larq_nobn._keras import keras
 from larq_nobn.cli import _evaluate
 from larq_nobn.diagnostics import ConfusionMatrix
 from PIL import Image
 from rich.console import Console
 
-Invoke = Callable[..., Result]
 LIMIT = 100
 
 
@@ -148,14 +146,3 @@ def test_classes_of_other_names_are_rejected(invoke: Invoke, tmp_path: Path):
     training.save_model(keras.Model(image, logits), tmp_path / "m.keras")
     result = invoke("evaluate", tmp_path / "m.keras", "--dataset", "digits")
     assert "The model has 12 classes, whose names are not known" in one_sentence(result)
-
-
-def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
-    for option in ("--plot", "--mistakes"):
-        for target, sentence in (
-            (tmp_path / "m.jpg", "m.jpg is not a name for a plot"),
-            (tmp_path / "deep" / "m.png", "m.png lies in no existing folder"),
-        ):
-            result = invoke("evaluate", run_folder, option, target)
-            assert sentence in one_sentence(result)
-    assert list(tmp_path.iterdir()) == []

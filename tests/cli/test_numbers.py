@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,22 +69,27 @@ def test_every_command_with_a_number_is_here():
     assert {name for name, *_ in EVERY} == set(LINES)
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("numbers")
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Flatten()(inputs))
-    keras.Model(inputs, keras.layers.Dense(10)(x)).save("float.keras")
-    Path("own.tflite").write_bytes(b"\x1c\0\0\0TFL3 mine")
-    Path("pictures").mkdir()
-    Path("picture.png").write_bytes(b"\x89PNG")
+    keras.Model(inputs, keras.layers.Dense(10)(x)).save(folder / "float.keras")
+    (folder / "own.tflite").write_bytes(b"\x1c\0\0\0TFL3 mine")
+    (folder / "pictures").mkdir()
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    return folder
 
+
+@pytest.fixture
+def place(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def begin(*_: object, **__: object) -> None:
         raise Begun
 
+    monkeypatch.chdir(files)
     monkeypatch.setattr(training.Trainer, "_run", begin)
     monkeypatch.setattr(_compare, "_executing", begin)
-    return tmp_path
+    return files
 
 
 @pytest.mark.parametrize(
@@ -103,20 +109,20 @@ def test_numbers(
     assert [each for each in sorted(place.rglob("*")) if each not in before] == []
 
 
-@pytest.mark.parametrize("model", sorted(set(NETWORKS) - {"FloatResNet"}))
 def test_arguments_of_networks(
-    model: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training.Trainer, "_run", lambda its: built(its.config))
-    known = inspect.signature(NETWORKS[model]).parameters
-    line = ("train", "--dataset", "digits", "--output", "new", "--model", model)
-    for name in known.keys() & {"alpha", "weights", "head", "binary_weights"}:
-        for value in ("1e308", "1e999", "-1", "[1e308]"):
-            one_sentence(invoke(*line, "--network", f"{name}={value}"))
+    monkeypatch.setattr(training.Trainer, "_run", lambda run: built(run.config))
+    line = ("train", "--dataset", "digits", "--output", "new", "--model")
+    values = itertools.cycle(("1e308", "1e999", "-1", "[1e308]"))
+    for model in sorted(set(NETWORKS) - {"FloatResNet"}):
+        known = inspect.signature(NETWORKS[model]).parameters
+        for name in sorted(known.keys() & {"alpha", "weights", "head"}):
+            one_sentence(invoke(*line, model, "--network", f"{name}={next(values)}"))
 
 
 def built(settings: training.RunSettings) -> None:
-    """Builds the network of a run, which is to be refused."""
+    """Builds the network of a run, which is to be rejected."""
     NETWORKS[settings.model]((64, 64, 3), 10, **settings.network)
     pytest.fail(f"{settings.network} is built")
 

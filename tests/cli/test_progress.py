@@ -24,7 +24,7 @@ def stream(
     """Where the commands write beside their results, and whether it is a terminal."""
     written = io.StringIO()
     console = Console(file=written, force_terminal=request.param, width=100)
-    monkeypatch.setattr(_console, "_console", lambda stderr: console)
+    monkeypatch.setattr(_console, "console", lambda stderr=False: console)
     return request.param, written
 
 
@@ -70,23 +70,26 @@ def test_a_conversion_says_its_steps(tmp_path):
     assert said == [("Calibrating ranges", 0, None), ("Calibrating ranges", 32, None)]
 
 
-def test_folding_says_which_batch_norm_it_is_at():
+def test_other_long_work_says_its_steps():
     said: list[tuple[str, int, int | None]] = []
     norms = [keras.layers.BatchNormalization() for _ in range(2)]
     network = chain(norms[0], binary_conv(), norms[1], *head())
-    with watched(lambda *each: said.append(each)):
+    with watched(lambda *step: said.append(step)):
         surgery.fold_batch_norm(network)
     assert said[:2] == [("Folding batch norms", 0, 2), ("Folding batch norms", 1, 2)]
     assert texts(said)[1:] == ["Comparing examples"]
-
-
-def test_removing_says_which_layer_it_is_at():
-    said: list[tuple[str, int, int | None]] = []
-    network = chain(keras.layers.BatchNormalization(), binary_conv(), *head())
-    with watched(lambda *each: said.append(each)):
+    said.clear()
+    with watched(lambda *step: said.append(step)):
         surgery.remove_batch_norm(network)
     count = len(network.layers) - 1
     assert said == [("Replacing layers", done, count) for done in range(count)]
+    said.clear()
+    network = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)
+    with watched(lambda *step: said.append(step)):
+        nobn.calibrate(network, images)
+    assert [done for _, done, _ in said] == list(range(1, 1 + (said[0][2] or 0)))
+    assert texts(said) == [f"Initializing {network.name} from data"]
 
 
 def test_evaluation_and_prediction_show_how_far_they_are(
@@ -104,16 +107,6 @@ def test_evaluation_and_prediction_show_how_far_they_are(
     assert ("2/2" in written.getvalue()) is terminal
     assert ("1/1" in written.getvalue()) is terminal
     assert terminal or written.getvalue() == ""
-
-
-def test_initialization_from_data_says_at_which_layer_it_is():
-    said: list[tuple[str, int, int | None]] = []
-    network = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
-    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)
-    with watched(lambda *each: said.append(each)):
-        nobn.calibrate(network, images)
-    assert [done for _, done, _ in said] == list(range(1, 1 + (said[0][2] or 0)))
-    assert texts(said) == [f"Initializing {network.name} from data"]
 
 
 def test_steps_beside_a_training_go_when_they_are_complete(

@@ -1,0 +1,160 @@
+"""`convert` of any Keras file: of open size, with float layers, to int8, to JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import data, deploy, training
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from click.testing import Result
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.cli import _deploy
+from larq_nobn.deploy import Runner
+
+pytestmark = pytest.mark.convert
+
+
+def test_it_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
+    file, result = converted
+    assert result.exit_code == 0, result.output
+    report = json.loads(file.with_name("report.json").read_text())
+    assert report["size_bytes"] == file.stat().st_size
+    assert report["binary_layers"] == report["lce_bconv2d"] == 1
+    assert report["verify"]["examples"] == 256
+    assert report["verify"]["unexplained"] == 0
+    assert "1 of 1" in result.stdout
+    # And describes the file for an app.
+    card, info = deploy.read_card(file), data.open_dataset("digits").info
+    assert card.labels == info.class_names
+    assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
+
+
+def test_of_images_an_app_takes_the_center():
+    model = keras.Sequential(
+        [
+            keras.Input((224, 224, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1000),
+        ]
+    )
+    info = data.open_dataset("imagenet").info
+    assert _deploy.described(model, info) == {
+        "labels": None,
+        "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
+    }
+
+
+def test_what_classifies_something_else_has_no_description(
+    invoke: Invoke, tmp_path: Path
+):
+    pool = keras.layers.GlobalAveragePooling2D()
+    model = chain(binary_conv(), pool, keras.layers.Dense(7), shape=(8, 8, 1))
+    training.save_model(model, tmp_path / "m.keras")
+    file = tmp_path / "m.tflite"
+    result = invoke("convert", tmp_path / "m.keras", file, "--dataset", "digits")
+    assert result.exit_code == 0, result.output
+    assert file.exists() and not Path(f"{file}.json").exists()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    chain(binary_conv(), *head(), shape=(None, None, 3)).save(folder / "open.keras")
+    two = [keras.Input((None, None, 3)) for _ in range(2)]
+    keras.Model(two, keras.layers.Add()(two)).save(folder / "two.keras")
+    local = lq.layers.QuantDepthwiseConv2D(
+        3, input_quantizer="ste_sign", depthwise_quantizer="ste_sign", name="local"
+    )
+    model = chain(local, binary_conv(), *head())
+    model.save(folder / "local.keras")
+    return folder
+
+
+def test_an_h5_file_needs_no_data_set(invoke: Invoke, tmp_path: Path):
+    model = scrambled(chain(binary_conv(), *head()))
+    model.save_weights(tmp_path / "weights.h5")
+    with pytest.warns(UserWarning, match="HDF5"):
+        model.save(tmp_path / "m.h5", save_format="h5")
+    result = invoke("convert", tmp_path / "m.h5", tmp_path / "m.tflite", "--json", "-")
+    found = json.loads(result.stdout)
+    said = "27 random and 5 regular inputs, 2 of large numbers, seed 0"
+    assert found["verify"]["data"] == said
+    run = Runner((tmp_path / "m.tflite").read_bytes())
+    x = images(64)
+    np.testing.assert_allclose(run(x), model(x), rtol=1e-3, atol=1e-4)
+    said = one_sentence(
+        invoke("convert", tmp_path / "weights.h5", tmp_path / "w.tflite")
+    )
+    assert "weights.h5 is damaged or not a Keras model: it contains weights at" in said
+
+
+def test_an_open_size_is_given(invoke: Invoke, files: Path, tmp_path: Path):
+    out = tmp_path / "m.tflite"
+    result = invoke("convert", files / "open.keras", out, "--input-shape", "10,8,3")
+    assert result.exit_code == 0, result.output
+    assert Runner(out.read_bytes()).input_tensors[0].shape == (1, 10, 8, 3)
+
+
+def test_images_of_a_data_set_close_a_size_too(invoke: Invoke, tmp_path: Path):
+    rows = [
+        binary_conv(),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10),
+    ]
+    chain(*rows, shape=(None, None, 1)).save(tmp_path / "m.keras")
+    options = ("--dataset", "digits", "--input-shape", "8,8,1")
+    result = invoke("convert", tmp_path / "m.keras", tmp_path / "m.tflite", *options)
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "m.tflite.json").read_text())
+    assert card["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_float_layers_are_listed_on_request(
+    invoke: Invoke, files: Path, tmp_path: Path
+):
+    out = tmp_path / "m.tflite"
+    said = one_sentence(invoke("convert", files / "local.keras", out))
+    assert "Layer 'local' is a binary QuantDepthwiseConv2D" in said
+    assert "(10,368 MACs and 1,152 bytes in float)" in said
+    assert "(--allow-float)" in said
+    assert not any(tmp_path.iterdir())
+    result = invoke("convert", files / "local.keras", out, "--allow-float")
+    for shown in (result, invoke("audit", out)):
+        assert shown.exit_code == 0, shown.output
+        assert "binary in the model, float in the file" in shown.stdout
+        assert "local (" in shown.stdout
+
+
+def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: Path):
+    for name, options, sentence in (
+        ("open", "", "pass that to convert as input_shape"),
+        ("open", "--input-shape 10,8", "input_shape=(10, 8) does not fit"),
+        ("open", "--input-shape 10,8,1", "takes (None, None, None, 3)"),
+        ("open", "--input-shape 0,8,3", "input_shape=(0, 8, 3) is not the size"),
+        ("two", "--input-shape 10,8,3", "is for models of one input"),
+        ("local", "--input-shape 10,8,3", "does not fit the input of model"),
+        ("local", "--allow-float=yes", "--allow-float' does not take a value"),
+        ("open", "--int8 --input-shape 10,8,3", "contains no FakeQuantization"),
+        ("local", "--dataset cifar10 --data-dir gone", "larq-nobn data cifar10"),
+    ):
+        out = tmp_path / "m.tflite"
+        result = invoke("convert", files / f"{name}.keras", out, *options.split())
+        assert sentence in one_sentence(result)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_quantized_model_becomes_an_int8_file(tmp_path: Path, invoke: Invoke):
+    given, file = tmp_path / "m.keras", tmp_path / "m.tflite"
+    deploy.fake_quantize(chain(binary_conv(), *head()), images()).save(given)
+    result = invoke("convert", given, file, "--int8")
+    assert result.exit_code == 0, result.output
+    (tensor,) = deploy.Runner(file.read_bytes()).input_tensors
+    assert tensor.dtype == "int8"
+    assert not nobn.audit(file).float_ops
