@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import larq_nobn as nobn
@@ -16,7 +18,12 @@ from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.prepare import in_float32, prepare
 from larq_nobn.graph import ModelError, copied, flattened, from_keras, to_keras
+from larq_nobn.models._normalizations import NORMALIZATIONS
+from larq_nobn.models._weights import weights_by_name
+from larq_nobn.training._initial_weights import copy_weights
+from larq_nobn.training._network import probabilities_of, with_kernels
 from numpy.testing import assert_allclose
+from pack import pack
 
 layers = keras.layers
 register = keras.utils.register_keras_serializable("test_copies")
@@ -182,6 +189,21 @@ def trained(model: keras.Model, folder: Any, **arguments: Any) -> training.Run:
     return training.train(config, folder / "run", data=data, **arguments)
 
 
+def taught(model: keras.Model, folder: Any) -> keras.Model:
+    """The network of a file, as it teaches another one."""
+    made, other = (saved("keras")(model, folder) for _ in range(2))
+    found = probabilities_of(made, "net", (4, 4, 3), 3)(IMAGES)
+    assert_allclose(found, tf.nn.softmax(other(IMAGES)), rtol=1e-5)
+    return saved("keras")(model, folder)
+
+
+def cloned(model: keras.Model, folder: Any) -> keras.Model:
+    """As training builds a network with other regularizers, and gives it weights."""
+    made = with_kernels(model, None, weight_decay=0.1)
+    copy_weights(model, made)
+    return made
+
+
 # Models for this package alone, of the given layers.
 SHARED = {
     "flat": lambda model, _: flattened(model),
@@ -201,7 +223,12 @@ COPIES = {
     "prepared": lambda model, _: nobn.deploy.prepared(model, verify=False),
     "ranges": lambda model, _: nobn.deploy.fake_quantize(model, IMAGES, verify=False),
 }
-FILES = {"keras": saved("keras"), "h5": saved("h5")}
+FILES = {
+    "keras": saved("keras"),
+    "h5": saved("h5"),
+    "teacher": taught,
+    "cloned": cloned,
+}
 # These write binary kernels in another way, and these run the copy on data.
 OTHER_KERNELS, RUN = ("prepare", "prepared", "remove"), ("reestimate", "ranges", "run")
 
@@ -268,3 +295,37 @@ def test_a_run_is_not_saved_as_another_function_and_can_be_resumed(tmp_path):
     again = training.load_run(run.folder).model
     assert_allclose(again(IMAGES), run.model(IMAGES), rtol=1e-5)
     check("run", again, model, without("annealed", "bare"))
+
+
+def packed(model: keras.Model, file: Any, monkeypatch: Any, **arguments: Any) -> Any:
+    """The network of a builder, of a run that trained it, from its packed file."""
+    settings = asdict(training.RunSettings(model="ReActNet18", **arguments))
+    info = nobn.data.DatasetInfo("net", (4, 4, 3), 3, ("a", "b", "c"))
+    metrics = {"test_loss": 1.0, "test_accuracy": 0.5}
+    record = {"settings": settings, "metrics": metrics}
+    run = SimpleNamespace(folder=file, model=model, record=record, dataset=info)
+    monkeypatch.setattr(training, "load_run", lambda _: run)
+    pack(file, file)
+    return training.open_model(file)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_packed_network_has_the_state_of_each_layer(
+    normalization, tmp_path, monkeypatch
+):
+    keras.utils.set_random_seed(0)
+    arguments = {"normalization": normalization, "width": 8, "blocks": (1,)}
+    model = nobn.models.ReActNet18((4, 4, 3), 3, **arguments)
+    rng = np.random.default_rng(1)
+    for weight in weights_by_name(model).values():
+        weight.assign(rng.uniform(0.2, 0.9, weight.shape))
+    made = packed(model, tmp_path / "net.npz", monkeypatch, **arguments)
+    expected = model(IMAGES)
+    assert_allclose(made(IMAGES), expected, rtol=1e-5, atol=1e-5)
+    if normalization != "batch_norm":
+        return
+    ways = {**SHARED, **COPIES, "keras": FILES["keras"]}
+    other_functions = {"ones", "remove", "reestimate", "ranges"}
+    for way in ways.keys() - other_functions:
+        again = ways[way](made, tmp_path)
+        assert_allclose(again(IMAGES), expected, rtol=1e-4, atol=1e-4, err_msg=way)

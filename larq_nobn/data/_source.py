@@ -79,9 +79,8 @@ def reading() -> Iterator[None]:
     _failed.clear()
     try:
         yield
-    except Exception as error:
-        # The second is of a message that quotes bytes.
-        if _failed and isinstance(error, (tf.errors.OpError, UnicodeDecodeError)):
+    except (tf.errors.OpError, UnicodeDecodeError):  # of a message that quotes bytes
+        if _failed:
             raise _failed[0].with_traceback(None) from None
         raise
 

@@ -211,7 +211,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     binary, in_float = check_model(given, task.allow_float)
     step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
-    file = _File(task, given, far=True)
+    file = _File(task, given)
     with file.named(names):
         file.write(inference(prepared), prepared.variables, prepared)
         merged += file.merged(prepared, binary)
@@ -302,16 +302,12 @@ class _File:
     Arguments:
         task: What was asked for.
         given: The model in one graph of layers.
-        far: Whether generated examples reach far beyond what a network sees, which in
-            int8 is out of range.
     """
 
-    def __init__(self, task: _Task, given: keras.Model, far: bool = False):
+    def __init__(self, task: _Task, given: keras.Model):
         self._task = task
         self.io = io_spec(task.model, task.batch_size)
-        self.examples, self.source = verification_examples(
-            task.data, task.model, given, far
-        )
+        self.examples, self.source = verification_examples(task.data, task.model, given)
         if not task.verify:
             self.examples = [array[:_FEW] for array in self.examples]
 

@@ -6,6 +6,7 @@ from ._errors import (
     LayerError,
     ModelError,
     internal_error,
+    is_internal,
     raised_by,
 )
 from ._examples import made_up, with_far
@@ -83,6 +84,7 @@ from ._segments import (
     compare,
     compare_sign,
     compare_values,
+    grouped,
     record,
     sign_in,
 )
@@ -178,6 +180,7 @@ __all__ = [
     "flattened",
     "finalize",
     "from_keras",
+    "grouped",
     "function_traits",
     "has_batch_statistics",
     "has_binary_kernel",
@@ -186,6 +189,7 @@ __all__ = [
     "int8_of",
     "int8_range_of",
     "internal_error",
+    "is_internal",
     "inputs_like",
     "inputs_of",
     "is_batch_norm",

@@ -9,13 +9,14 @@ reason for anything.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
-from .._errors import InternalError, InvalidValue
+from .._errors import InternalError, InvalidValue, UserError
 from .._keras import keras
 from .._messages import first_line
 from ..layers import _inference
@@ -45,6 +46,17 @@ def internal_error(where: str, error: Exception) -> InternalError:
         f"{where} failed with {type(error).__name__}: {said}. This is a fault of "
         "larq_nobn, not of the model: please report it, with the whole traceback."
     )
+
+
+def is_internal(error: BaseException) -> bool:
+    """Whether code of this package raised an error, and not as a reason."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, UserError) or not frames:
+        return False
+    module = str(frames[-1].f_globals.get("__name__"))
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 @contextmanager

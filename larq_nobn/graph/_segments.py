@@ -12,7 +12,7 @@ forward, and excuses nothing after it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -405,20 +405,25 @@ def sign_in(call: Call) -> Any:
 def _groups(
     model: keras.Model, examples: Sequence[np.ndarray], at_once: int
 ) -> list[tuple[list[np.ndarray], list[int]]]:
-    """The examples in batches of a size that a model takes, and their numbers.
-
-    Examples of far larger numbers are apart, or what is allowed would go by these.
-    """
+    """The examples in batches of a size that a model takes, and their numbers."""
     fixed = next(filter(None, (given.shape[0] for given in model.inputs)), None)
-    size, found = fixed or at_once, []
+    found = []
+    for rows in grouped(examples, fixed or at_once):
+        if fixed:  # the last ones are filled up
+            rows += [rows[-1]] * (fixed - len(rows))
+        found.append(([array[rows] for array in examples], rows))
+    return found
+
+
+def grouped(examples: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
+    """Yields the numbers of examples that are compared at once, in their order.
+
+    Those of far larger numbers are apart, or what is allowed would go by these.
+    """
     for _, alike in groupby(range(len(examples[0])), partial(_order_of, examples)):
         part = list(alike)
-        for start in range(0, len(part), size):
-            rows = part[start : start + size]
-            if fixed:  # the last ones are filled up
-                rows += [rows[-1]] * (fixed - len(rows))
-            found.append(([array[rows] for array in examples], rows))
-    return found
+        for start in range(0, len(part), most):
+            yield part[start : start + most]
 
 
 def _order_of(examples: Sequence[np.ndarray], row: int) -> int:

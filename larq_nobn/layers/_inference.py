@@ -131,6 +131,7 @@ class PlainAffine(keras.layers.Layer):
         return {"name": self.name, "gain": gain, "offset": offset}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        inputs = tf.cast(inputs, tf.float32)  # of whole numbers batch norm does that
         outputs = inputs if self.gain is None else inputs * self.gain
         return outputs if self.offset is None else outputs + self.offset
 

@@ -15,7 +15,7 @@ from .._keras import keras
 from .._larq import without_starvation_warning
 from .._messages import first_line
 from .._names import find_pretrained
-from ..graph import finalize
+from ..graph import finalize, internal_error, is_internal
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
 
@@ -69,6 +69,8 @@ def open_model(
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # whatever Keras, or a class of the user, says to it
+        if is_internal(error):
+            raise internal_error(f"Opening {file}", error) from error
         raise InvalidValue(
             f"{file} cannot be opened as a Keras model: {first_line(error)}"
         ) from error

@@ -118,6 +118,7 @@ class Forward(keras.layers.Layer):
 def test_bytes_stay_bytes_and_no_gradient_is_asked_for(tmp_path):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Add()([x, keras.layers.BatchNormalization()(inputs)])
     x = Forward()(binary_conv(8)(keras.layers.Conv2D(8, 3)(x)))
     report = convert(scrambled(keras.Model(inputs, x)), tmp_path / "m.tflite")
     assert (report.lce_bconv2d, report.verify["examples"]) == (1, 32)

@@ -419,7 +419,7 @@ def changed_trace(monkeypatch):
     "fault, verify, message",
     [
         (halved, True, "LCE found 0 .* has 1: layer 'a' stayed"),
-        (louder, True, "file computes .*: 32 of 32 .* that of layer 'a .sign 1.'"),
+        (louder, True, "file computes .*: 34 of 34 .* that of layer 'a .sign 1.'"),
         (shifted, True, r"'a \(sign 1\)', whose input there is"),
         (changed_trace, False, "Tracing the model changed what it co"),
     ],

@@ -17,9 +17,10 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn._errors import InternalError
 from larq_nobn._keras import keras
 from larq_nobn._messages import first_line
-from larq_nobn.loading import _allowed, open_model
+from larq_nobn.loading import _allowed, _open, open_model
 from loading import hostile
 from loading.hostile import Change, Config, function
 from numpy.testing import assert_array_equal
@@ -693,6 +694,15 @@ def test_objects_of_this_package_open(suffix: str, tmp_path: Path):
     keras.models.save_model(keras.Model(inputs, x), file)
     kept = open_model(file).layers[1].kernel_regularizer.get_config()
     assert kept == penalty.get_config() and kept["scale"] == "median"
+
+
+def test_a_fault_of_this_package_is_no_fault_of_the_file(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_open, "finalize", None)
+    with pytest.raises(InternalError, match="fault of larq_nobn") as error:
+        open_model(files[".keras"])
+    assert isinstance(error.value.__cause__, TypeError)
 
 
 def test_what_an_archive_declares(files: dict[str, Path], tmp_path: Path):

@@ -8,7 +8,6 @@ import re
 import reprlib
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -111,10 +110,7 @@ def to_flatbuffer(
     holder.variables_ = list(variables)
     signed = _signed(function, io)
     with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
-        # In int8, the converter would round the input of softplus to the range that is
-        # noted for its output.
-        bounded = nullcontext() if int8 else softplus_bounded()
-        with unfused(), bounded:
+        with unfused(), softplus_bounded():
             concrete = signed.get_concrete_function(*io.inputs)
         check_constants(concrete.graph)
         check_signs(concrete.graph)

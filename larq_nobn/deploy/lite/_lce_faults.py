@@ -50,21 +50,22 @@ from ._file import Operation, Subgraph, Tensor, edited
 FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 
 
-# Of more, softplus is the number itself in float32, and far less than exp can bear.
-_LARGE = 80.0
 _NEXT = 1 + 2.0**-23  # the number next to 1
 
 
 def bounded_softplus(x: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(x)), with an exp of 80 at most, and exact where that is next to 1.
+    """max(x, 0) + log(1 + exp(-|x|)), exact where that exp is next to 0.
 
     In a file it is log(1 + exp(x)): exp(89) is more than float32 can represent, and of
     1 + exp(-12) a hundredth of exp(-12) is lost. What 1 + y has lost of a small y,
     log(1 + y) times y / ((1 + y) - 1) has again.
+
+    The sum is last: in int8, the converter would round what a maximum is taken of to
+    the range that is noted for that.
     """
-    y = tf.exp(tf.minimum(x, _LARGE))
+    y = tf.exp(-tf.abs(x))
     more = tf.maximum(1 + y, _NEXT)
-    return tf.maximum(x, tf.math.log(more) * (y / (more - 1)))
+    return tf.nn.relu(x) + tf.math.log(more) * (y / (more - 1))
 
 
 @contextmanager

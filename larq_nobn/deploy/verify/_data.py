@@ -22,17 +22,17 @@ _LARGE = 128 * 128 * 3
 
 
 def verification_examples(
-    data: Any, model: keras.Model, flat: keras.Model, far: bool = False
+    data: Any, model: keras.Model, flat: keras.Model
 ) -> tuple[list[np.ndarray], str]:
     """Returns examples for every input, and a word on where they are from.
 
     Arguments:
         data: An array, a list or dict of one per input, `(x, y)`, batches of either
             as of a `tf.data.Dataset` or a `keras.utils.Sequence`, or None for seeded
-            noise and a few regular patterns.
+            noise, of which some is far larger than what a network sees, and a few
+            regular patterns.
         model: The model as it was given, whose inputs may have a structure.
         flat: The same in one graph of layers.
-        far: Whether some of the noise is far larger than what a network sees.
 
     Raises:
         ConversionError: If the data has the wrong shape, or there is none.
@@ -40,12 +40,11 @@ def verification_examples(
     if data is None:
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
-        found = made_up(flat, random)
-        count, said = len(found[0]), f"{random} random and 5 regular inputs"
-        if far:
-            found = with_far(flat, found)
-            said += f", {len(found[0]) - count} of large numbers"
-        return found, f"{said}, seed 0"
+        usual = made_up(flat, random)
+        found = with_far(flat, usual)
+        far = len(found[0]) - len(usual[0])
+        said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
+        return found, said
     return _taken(model, data), ON_GIVEN_DATA
 
 

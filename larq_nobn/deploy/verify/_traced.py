@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import NOISES, Segments, Sign, compare_sign, compare_values
+from ...graph import NOISES, Segments, Sign, compare_sign, compare_values, grouped
 from .._errors import ConversionError
 from ..lite import (
     Function,
@@ -64,11 +65,12 @@ def verify_trace(
     given = checked_outputs(model, in_batches(called(model), examples, size), count)
     with _unoptimized():
         found = _outputs(trace, spec, examples)
-        segments = _ends(given, found, spec)
+        groups = list(grouped(examples, count))
+        segments = _ends(given, found, spec, groups)
         if segments.finding:
             # Of the trace, whose rounding this is.
             noisy = [_outputs(trace.with_noise(x), spec, examples) for x in NOISES]
-            segments = _ends(found, given, spec, noisy)
+            segments = _ends(found, given, spec, groups, noisy)
             segments.outputs = found
     if segments.finding:
         raise_mismatch(segments, "Tracing the model changed what it computes", _EQUAL)
@@ -79,15 +81,16 @@ def _ends(
     mine: list[np.ndarray],
     theirs: list[np.ndarray],
     spec: IoSpec,
+    groups: Sequence[list[int]],
     noisy: Sequence[list[np.ndarray]] = (),
 ) -> Segments:
-    """Compares outputs."""
-    segments, rows = Segments(len(mine[0]), theirs), list(range(len(mine[0])))
-    for i, name in enumerate(spec.outputs):
+    """Compares outputs, of each group of examples for itself."""
+    segments = Segments(len(mine[0]), theirs)
+    for (i, name), rows in product(enumerate(spec.outputs), groups):
         place = segments.place("output", name)
-        noise = [numbers[i] for numbers in noisy]
-        what = f"output {name!r} differs"
-        compare_values(mine[i], theirs[i], _EQUAL, what, rows, place, noise)
+        noise = [numbers[i][rows] for numbers in noisy]
+        what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
+        compare_values(*pair, _EQUAL, what, rows, place, noise)
     return segments
 
 
@@ -115,9 +118,8 @@ def verify_traced_file(
     read = _probe(trace, function, signs, runner, spec)
     count = len(examples[0])
     segments, parts = Segments(count), []
-    for start in range(0, count, _GROUP):
-        rows = list(range(start, min(start + _GROUP, count)))
-        step("Comparing examples", start, count)
+    for rows in grouped(examples, _GROUP):
+        step("Comparing examples", rows[0], count)
         taken = [array[rows] for array in examples]
         found, made = read(taken)
         parts.append(found)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import chain, head, images
+from deploy.nets import chain
 from larq_nobn._keras import keras
-from larq_nobn.deploy import audit, convert, fake_quantize
-from larq_nobn.deploy.lite import Runner
+from larq_nobn.deploy import VerificationError, convert, fake_quantize
+from larq_nobn.deploy.lite import Runner, _lce_faults
 from larq_nobn.deploy.lite._lce_faults import bounded_softplus, softplus_bounded
 from larq_nobn.deploy.prepare import prepare
 from numpy.testing import assert_allclose
@@ -50,7 +50,7 @@ def test_every_one_of_a_network_is_bounded():
     rows = layers.Conv2D(4, 3, activation="softplus"), layers.Activation("softplus")
     sequence = layers.Reshape((-1, 4)), layers.SimpleRNN(4, "softplus", unroll=True)
     model = chain(*rows, layers.MaxPooling2D(3), *sequence)
-    assert inputs_of("Exp", prepare(model)) == ["Minimum"] * (2 + 4)
+    assert inputs_of("Exp", prepare(model)) == ["Neg"] * (2 + 4)
 
 
 class Own(layers.Layer):
@@ -92,7 +92,29 @@ def test_files_compute_any_of_them_of_large_numbers(function, exact, tmp_path):
 
 
 @pytest.mark.convert
-def test_none_is_in_int8_where_ranges_are_noted(tmp_path):
-    model = fake_quantize(chain(layers.Activation("softplus"), *head()), images(4))
+def test_int8_files_compute_it_of_large_numbers(tmp_path):
+    start = keras.Input((6,))
+    model = keras.Model(start, layers.Activation("softplus")(start))
+    x = np.float32([[-200, -100, -1, 1, 100, 200]])
+    model = fake_quantize(model, x)
     convert(model, tmp_path / "net.tflite", int8=True, allow_float=True)
-    assert "MINIMUM" not in audit(tmp_path / "net.tflite").ops
+    found = Runner(tmp_path / "net.tflite")(x)
+    assert_allclose(found, np.logaddexp(x, 0), atol=1.5 * 400 / 255)
+
+
+def overflowing(x):
+    return tf.math.log(1 + tf.exp(x))
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_file_that_overflows_is_rejected(int8, monkeypatch, tmp_path):
+    """Of a model that is converted from its trace, or has ranges, as of any other."""
+    start = keras.Input((6,))
+    softplus = layers.Activation("softplus") if int8 else Subclassed()
+    model = keras.Model(start, softplus(start))
+    if int8:
+        model = fake_quantize(model, np.float32([[-200, 0, 0, 0, 0, 200]]))
+    monkeypatch.setattr(_lce_faults, "bounded_softplus", overflowing)
+    with pytest.raises(VerificationError, match="omputes something else|changed"):
+        convert(model, tmp_path / "net.tflite", int8=int8, allow_float=True)
