@@ -75,7 +75,7 @@ def test_train_starts_from_one(invoke, tmp_path, monkeypatch):
     def stopped(settings, *_, **__):
         initial = InitialWeights(settings)
         initial.apply(training.open_model(DIGITS))
-        begun.append((settings.init, initial.record["fresh"]))
+        begun.append((settings.init, initial.record["init"]["fresh"]))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", stopped)
