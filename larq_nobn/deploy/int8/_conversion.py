@@ -345,8 +345,7 @@ def verify_int8(
             raise VerificationError(
                 "The converted file and the same file with its feature maps made "
                 "visible compute different outputs, so it cannot be compared map by "
-                "map. Leave out a FakeQuantization between a layer and its activation "
-                "(larq_nobn.deploy.fake_quantize does). No file was written."
+                "map. Convert the model without ranges and int8. No file was written."
             )
         values = {c.label: x[..., :-1] for c, x in zip(inner, maps, strict=False)}
         known = zip(makers, ends, strict=True)
