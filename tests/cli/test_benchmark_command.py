@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from larq_nobn import deploy
-from click.testing import Result
+from cli.answers import one_sentence
+from cli.conftest import Invoke
 from deploy.nets import binary_conv, chain
 from larq_nobn._keras import keras
 
-Invoke = Callable[..., Result]
 pytestmark = pytest.mark.convert
 
 LOG = """STARTING!
@@ -121,7 +120,6 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     content = lite_file.read_bytes()
     Path("m.tflite").write_bytes(content)
     Path("truncated.tflite").write_bytes(content[: len(content) // 2])
-    Path("empty.tflite").write_bytes(b"")
     Path("notes.txt").write_text("text")
     Path("cut.log").write_text(LOG.split("count=")[0])
     Path("whole.log").write_text(LOG)
@@ -133,41 +131,20 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     ("line", "sentence"),
     [
         ("", "Missing argument 'FILE'"),
-        ("nowhere.tflite", "'nowhere.tflite' does not exist"),
         ("folder", "'folder' is a directory"),
-        ("notes.txt", "'notes.txt' is not a TFLite file"),
-        ("empty.tflite", "'empty.tflite' is not a TFLite file"),
-        ("truncated.tflite", "'truncated.tflite' is a damaged TFLite file"),
         ("m.tflite --against truncated.tflite", "'truncated.tflite' is a damaged"),
-        ("m.tflite --against nowhere.tflite", "'nowhere.tflite' does not exist"),
-        ("m.tflite --runs 0", "runs=0 is below 1"),
-        ("m.tflite --runs many", "'many' is not a valid integer"),
-        ("m.tflite --warmup -1", "warmup=-1 is below 0"),
-        ("m.tflite --threads 0", "threads=0 is below 1"),
-        ("m.tflite --seed -1", "seed=-1 is below 0"),
-        ("m.tflite --read nowhere.log", "'nowhere.log' does not exist"),
         ("m.tflite --read cut.log", "'cut.log' ends before the times"),
-        ("m.tflite --read notes.txt", "is no output of lce_benchmark_model"),
         ("m.tflite --read m.tflite", "is no output of lce_benchmark_model"),
         ("m.tflite --read whole.log --read whole.log", "contain 2 results, not 1"),
         ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
         ("reactnet18-w32-digits", "'reactnet18-w32-digits' is a trained network"),
-        ("m.tflite --dataset digits", "--dataset is not used without --formats"),
         ("m.tflite --limit 5 --trust", "--limit and --trust are not used without"),
         ("m.tflite --limit 1000", "--limit is not used without --formats. Leave it"),
-        ("m.tflite --data-dir sets", "--data-dir is not used without --formats"),
         ("folder --formats --read whole.log", "--read is not used with --formats"),
         ("m.tflite --read whole.log --runs 5", "--runs is not used with --read"),
-        ("m.tflite --formats --limit 0", "--limit"),
-        ("m.tflite --runs 1 --json deep/r.json", "deep/r.json"),
     ],
 )
 def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
     before = sorted(place.rglob("*"))
-    result = invoke("benchmark", *line.split())
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    assert sentence in result.stderr
+    assert sentence in one_sentence(invoke("benchmark", *line.split()))
     assert sorted(place.rglob("*")) == before

@@ -23,11 +23,7 @@ from larq_nobn.training.folder._archives import read, write
 from larq_nobn.training.folder._run_folder import kept_settings
 from PIL import Image
 
-SHAPES = (
-    *("[]", "null", "{}", "3", '"text"', "[{}]", "", "{", "\xff", "1e999"),
-    *('{"settings": []}', '{"settings": {}, "metrics": {}}', '{"settings": null}'),
-    "[" * 100_000,
-)
+SHAPES = ("[]", "null", "", "{", "\xff", '{"settings": []}', "[" * 100_000)
 READERS = {
     "evaluate": "evaluate run --limit 8",
     "convert": "convert run new.tflite",
@@ -48,51 +44,47 @@ def place(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-@pytest.mark.parametrize("command", READERS)
-def test_the_record_of_a_run(command: str, invoke: Invoke, place: Path):
-    for shape in SHAPES:
-        Path("run", "run.json").write_bytes(shape.encode("latin-1"))
-        said = one_sentence(invoke(*READERS[command].split()))
-        assert said.startswith("Error: run/run.json is damaged: "), shape[:20]
-        assert said.endswith("or train again in another folder.")
-        assert len(said) < 300
+def test_the_record_of_a_run(invoke: Invoke, place: Path):
+    for number, line in enumerate(READERS.values()):
+        for shape in SHAPES if number == 0 else SHAPES[number % len(SHAPES) :][:1]:
+            Path("run", "run.json").write_bytes(shape.encode("latin-1"))
+            said = one_sentence(invoke(*line.split()))
+            assert said.startswith("Error: run/run.json is damaged: "), shape[:20]
+            assert said.endswith("or train again in another folder.")
+            assert len(said) < 300
 
 
-@pytest.mark.parametrize("command", [each for each in READERS if each != "train"])
-def test_the_history_of_a_run(command: str, invoke: Invoke, place: Path):
+def test_the_history_of_a_run(invoke: Invoke, place: Path):
     for content in (
-        b"epoch,loss\n1,x\n",
-        b"epoch,loss\n1\n",
         b"epoch\n1,2\n",
         b"epoch\n\xff\n",
         b"epoch\n\0\n",
         b"epoch\n" + b"1" * 200_000 + b"\n",
     ):
         Path("run", "history.csv").write_bytes(content)
-        said = one_sentence(invoke(*READERS[command].split()))
+        said = one_sentence(invoke(*READERS["evaluate"].split()))
         assert said.startswith("Error: run/history.csv is damaged: "), content[:20]
         assert len(said) < 400
 
 
 def test_the_settings_of_an_unfinished_run(invoke: Invoke, place: Path):
     settings = json.loads(Path("run/run.json").read_text())["settings"]
-    shutil.rmtree("run")
-    for line in (READERS["train"], f"{READERS['train']} --init gone"):
-        for shape in SHAPES:
-            Path("run").mkdir()
-            Path("run", "settings.json").write_bytes(shape.encode("latin-1"))
-            said = one_sentence(invoke(*line.split()))
-            assert said.startswith("Error: run/settings.json is damaged: "), shape[:20]
-            shutil.rmtree("run")
+    file, line = Path("run", "settings.json"), READERS["train"].split()
+    for shape in SHAPES:
+        shutil.rmtree("run")
+        Path("run").mkdir()
+        file.write_bytes(shape.encode("latin-1"))
+        said = one_sentence(invoke(*line))
+        assert said.startswith("Error: run/settings.json is damaged: "), shape[:20]
     wrong = {"dataset": 5, "epochs": True, "network": [], "init": 1}
     wrong |= {"learning_rate": "fast", "calibrate": 0, "blocks": 4, "width": 1.5}
     for name, value in wrong.items():
+        shutil.rmtree("run")
         Path("run").mkdir()
-        Path("run", "settings.json").write_text(json.dumps({**settings, name: value}))
-        said = one_sentence(invoke(*READERS["train"].split()))
+        file.write_text(json.dumps({**settings, name: value}))
+        said = one_sentence(invoke(*line))
         assert "run/settings.json is damaged: " in said
         assert f"{name} is {value!r}. Restore" in said
-        shutil.rmtree("run")
 
 
 def changed(content: Any) -> Iterator[Any]:
@@ -100,12 +92,12 @@ def changed(content: Any) -> Iterator[Any]:
     if isinstance(content, dict):
         for name in content:
             yield {key: part for key, part in content.items() if key != name}
-            for part in (None, [], {}, 0, -1, "x", True, 1e308, [None], {"a": []}):
+            for part in (None, [], {}, -1, "x", 1e308):
                 yield {**content, name: part}
             for part in changed(content[name]):
                 yield {**content, name: part}
     elif isinstance(content, list) and content:
-        for part in (None, [], {}, 0, -1, "x", True):
+        for part in (None, {}, -1, "x"):
             yield [part, *content[1:]]
         yield content[1:]
 
@@ -141,7 +133,7 @@ def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypat
                 "folder",
             )
             assert any(word in str(error) for word in known), error
-    assert refused > 250 and opened > 100, (refused, opened)
+    assert refused > 100 and opened > 40, (refused, opened)
 
 
 def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke):
@@ -150,9 +142,8 @@ def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke)
     card = json.loads(Path(f"{lite_file}.json").read_text())
     kept = copy.deepcopy(card)
     beside = Path(f"{file}.json")
-    for content in (*changed(card), *SHAPES):
-        text = content if isinstance(content, str) else json.dumps(content)
-        beside.write_bytes(text.encode("latin-1"))
+    for content in changed(card):
+        beside.write_text(json.dumps(content))
         try:
             found = deploy.read_card(file)
         except deploy.ConversionError as error:
@@ -160,13 +151,12 @@ def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke)
         else:
             assert found.labels is None or len(found.labels) == 10
     assert card == kept
-    for content in ("[]", "null", "{}", json.dumps({**card, "preprocessing": []})):
-        beside.write_text(content)
-        said = one_sentence(invoke("predict", file, tmp_path / "x.png"))
-        assert "x.png does not exist" in said
-        (tmp_path / "y.png").write_bytes(b"\x89PNG")
-        said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
-        assert f"{beside}" in said or "does not say how images are prepared" in said
+    beside.write_text(json.dumps({**card, "preprocessing": []}))
+    said = one_sentence(invoke("predict", file, tmp_path / "x.png"))
+    assert "x.png does not exist" in said
+    (tmp_path / "y.png").write_bytes(b"\x89PNG")
+    said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
+    assert f"{beside}" in said or "does not say how images are prepared" in said
 
 
 @pytest.fixture
@@ -209,9 +199,7 @@ def test_damaged_metadata_is_rejected_alike(
 
 
 @pytest.mark.parametrize("name", ["m.tflite", "M.TFLITE"])
-@pytest.mark.parametrize("beside", [False, True], ids=["no metadata", "metadata"])
 def test_an_evaluation_says_whose_mean_and_std_it_takes(
-    beside: bool,
     name: str,
     lite_file: Path,
     ten_classes: Path,
@@ -220,15 +208,14 @@ def test_an_evaluation_says_whose_mean_and_std_it_takes(
     monkeypatch,
 ):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / name
+    file, report = tmp_path / name, tmp_path / "report.json"
     shutil.copy(lite_file, file)
-    if beside:
+    if name == "m.tflite":
         shutil.copy(f"{lite_file}.json", f"{file}.json")
-    report = tmp_path / "found.json"
     words = ("evaluate", file, "--split", "train", "--json", report)
     result = invoke(*words, "--dataset", ten_classes)
     assert result.exit_code == 0, result.output
-    owner = name if beside else str(ten_classes)
+    owner = name if name == "m.tflite" else str(ten_classes)
     assert json.loads(report.read_text())["mean_and_std_of"] == owner
     assert "mean and std of" in result.stdout
 
