@@ -21,7 +21,7 @@ import click
 import numpy as np
 from larq_nobn._files import replacing
 from larq_nobn._keras import keras
-from larq_nobn.graph import kernel_value
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
 from larq_nobn.models._pretrained import (
     BITS,

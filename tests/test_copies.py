@@ -17,7 +17,9 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.prepare import in_float32, prepare
-from larq_nobn.graph import ModelError, copied, flattened, from_keras, to_keras
+from larq_nobn.graph._copies import copied, to_keras
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._models import flattened, from_keras
 from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training._initial_weights import copy_weights

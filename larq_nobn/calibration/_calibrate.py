@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._checks import check_integer
 from .._keras import keras
-from ..graph import ModelError, check_readable, has_batch_statistics
+from ..graph import _errors, _models
 from ..population._batches import model_batches
 from ._rules import Rules
 from ._walk import Value, walk
@@ -85,7 +85,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
         are set too, for signs depend on little else.
     """
     check_integer("examples", examples, 1, "Use 512.")
-    check_readable(model)
+    _models.check_readable(model)
     _check_batch_norm(model)
     rules = Rules()
     try:
@@ -94,7 +94,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
         rules.undo()
         raise
     if not rules.have_applied:
-        raise ModelError(
+        raise _errors.ModelError(
             f"Model {model.name!r} has no shift, gain or bias to calibrate. Pass one "
             "with RSign, RPReLU, ScaledStdSign, ScaledStandardization or BiPer, such "
             'as a network built with normalization="nobn".'
@@ -102,10 +102,10 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
 
 
 def _check_batch_norm(model: keras.Model) -> None:
-    names = [x.name for x in model.submodules if has_batch_statistics(x)]
+    names = [x.name for x in model.submodules if _models.has_batch_statistics(x)]
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ModelError(
+        raise _errors.ModelError(
             f"Model {model.name!r} has the batch norm {names[0]!r}{more}, which takes "
             "its statistics from every batch, so that there is nothing to calibrate. "
             'Build it with normalization="nobn", or use remove_batch_norm.'

@@ -11,20 +11,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._keras import keras
-from ..graph import (
-    SUMS,
-    Call,
-    Graph,
-    commutation,
-    has_sign_input,
-    inherited,
-    is_channels_last,
-    kernels_of,
-    sign_in,
-    symbol_of,
-    traits,
-    weights_of_sum,
-)
+from ..graph import _graph, _kinds, _segments, _signs
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..quantizers import BinaryRegularized
@@ -59,19 +46,30 @@ def _count(parts: Parts) -> int:
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Returns whether batch norm could follow a layer with weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    return kernels_of(layer) is not None and plain and is_channels_last(layer)
+    return (
+        _kinds.kernels_of(layer) is not None
+        and plain
+        and _kinds.is_channels_last(layer)
+    )
 
 
-def passed_on(call: Call, values: Values) -> tf.Tensor | None:
+def passed_on(call: _graph.Call, values: Values) -> tf.Tensor | None:
     """The offset of what a call that has no weights makes of its inputs."""
     offsets = {key: value.offset for key, value in values.items()}
     known_offsets = [offset for offset in offsets.values() if offset is not None]
     if not known_offsets:
         return None
-    if inherited(call.operation.kind).idle:
+    if _kinds.inherited(call.operation.kind).idle:
         return known_offsets[0]
-    is_sum = weights_of_sum(call) is not None or symbol_of(call.layer) in SUMS
-    if not (is_sum or commutation(call).shift or traits(call.operation.kind).constant):
+    is_sum = (
+        _kinds.weights_of_sum(call) is not None
+        or _kinds.symbol_of(call.layer) in _kinds.SUMS
+    )
+    if not (
+        is_sum
+        or _kinds.commutation(call).shift
+        or _kinds.traits(call.operation.kind).constant
+    ):
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
@@ -80,7 +78,7 @@ def passed_on(call: Call, values: Values) -> tf.Tensor | None:
     return _at(call, given) - _at(call, zeros)
 
 
-def _at(call: Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
+def _at(call: _graph.Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
     args, kwargs = call.arguments(tensors)
     # Not the layer itself, which would cast to half precision under such a policy.
     return call.layer.call(*args, **kwargs)
@@ -107,10 +105,12 @@ class Rules:
         for reference, value in self._before.items():
             reference.deref().assign(value)
 
-    def visit(self, graph: Graph, call: Call, values: Values) -> list[Value]:
+    def visit(
+        self, graph: _graph.Graph, call: _graph.Call, values: Values
+    ) -> list[Value]:
         """Sets the weights of a call's layer, then makes the call."""
         layer, first = call.layer, next(iter(values.values()))
-        sign = sign_in(call)
+        sign = _segments.sign_in(call)
         if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
             mean = _finite(call, mean_of(first.parts))
             self._assign(sign.shift, -sign.scale * mean)
@@ -126,7 +126,7 @@ class Rules:
             self._scale(graph, call, values)
         return self._made(call, values)
 
-    def _made(self, call: Call, values: Values) -> list[Value]:
+    def _made(self, call: _graph.Call, values: Values) -> list[Value]:
         returned = outputs(call, values)
         if not is_linear(call.layer):
             offset = passed_on(call, values)
@@ -137,7 +137,7 @@ class Rules:
             offset = tf.broadcast_to(mean, (1, *returned[0][0].shape[1:]))
         return [Value(parts, offset) for parts in returned]
 
-    def _scale(self, graph: Graph, call: Call, values: Values) -> None:
+    def _scale(self, graph: _graph.Graph, call: _graph.Call, values: Values) -> None:
         """Sets gain and bias of a layer with one of the scaled kernels."""
         layer, kernel = call.layer, _kernel_of(call.layer)
         gain = None if isinstance(kernel.gain, bool) else kernel.gain
@@ -169,7 +169,7 @@ class Rules:
 
 def _kernel_of(layer: keras.layers.Layer) -> Any:
     """The scaled kernel quantizer of a layer whose units are the kernel's last axis."""
-    if not has_kernel(layer) or not is_channels_last(layer):
+    if not has_kernel(layer) or not _kinds.is_channels_last(layer):
         return None
     quantizer = getattr(layer, "kernel_quantizer", None)
     if isinstance(quantizer, BinaryRegularized):
@@ -177,18 +177,18 @@ def _kernel_of(layer: keras.layers.Layer) -> Any:
     return quantizer if isinstance(quantizer, ScaledKernel) else None
 
 
-def _reads_signs(call: Call) -> bool:
+def _reads_signs(call: _graph.Call) -> bool:
     # Larq's NoOp says by its precision that bits arrive.
     quantizer = getattr(call.layer, "input_quantizer", None)
-    return getattr(quantizer, "precision", None) == 1 or has_sign_input(call)
+    return getattr(quantizer, "precision", None) == 1 or _signs.has_sign_input(call)
 
 
-def _after_pools(graph: Graph, call: Call, parts: Parts) -> Parts:
+def _after_pools(graph: _graph.Graph, call: _graph.Call, parts: Parts) -> Parts:
     """What max pools make of an output that nothing else reads."""
     tensor = call.first_output
     while reader := graph.sole_consumer(tensor):
         # Not the pools of whole maps, which leave one value of each example.
-        if inherited(reader.operation.kind).pool != "max":
+        if _kinds.inherited(reader.operation.kind).pool != "max":
             break
         parts = [reader.layer(part) for part in parts]
         tensor = reader.first_output
@@ -205,7 +205,7 @@ def _linear(layer: keras.layers.Layer) -> Iterator[None]:
         layer.activation = activation
 
 
-def _finite(call: Call, statistics: np.ndarray) -> np.ndarray:
+def _finite(call: _graph.Call, statistics: np.ndarray) -> np.ndarray:
     if not np.isfinite(statistics).all():
         raise InvalidValue(
             f"Layer {call.described} meets or makes values that are not finite, so "

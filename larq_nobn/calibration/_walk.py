@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._progress import step
-from ..graph import Call, Graph, as_own_input, inputs_of
+from ..graph import _graph, _models
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Value:
 
 
 Values = dict[str, Value]
-Visit = Callable[[Graph, Call, Values], list[Value]]
+Visit = Callable[[_graph.Graph, _graph.Call, Values], list[Value]]
 
 
 def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
@@ -40,7 +40,7 @@ def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
         visit: Gets the graph, a call and the values that it reads, by id; returns what
             the call makes of them.
     """
-    graph = Graph(model)
+    graph = _graph.Graph(model)
     values = {str(id(t)): v for t, v in zip(model.inputs, inputs, strict=True)}
     ends = [str(id(tensor)) for tensor in model.outputs]
     last = {key: at for at, call in enumerate(graph.calls) for key in _read_by(call)}
@@ -61,19 +61,19 @@ def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
     return [values[key] for key in ends]
 
 
-def _read_by(call: Call) -> dict[str, None]:
-    return {str(id(tensor)): None for tensor in inputs_of(call.node)}
+def _read_by(call: _graph.Call) -> dict[str, None]:
+    return {str(id(tensor)): None for tensor in _graph.inputs_of(call.node)}
 
 
 def _inputs_of_model(model: keras.Model, given: Any) -> list[Value]:
     values = model._flatten_to_reference_inputs(given)
     return [
-        replace(value, parts=[as_own_input(own, part) for part in value.parts])
+        replace(value, parts=[_models.as_own_input(own, part) for part in value.parts])
         for own, value in zip(model.inputs, values, strict=True)
     ]
 
 
-def outputs(call: Call, values: Values) -> list[list[tf.Tensor]]:
+def outputs(call: _graph.Call, values: Values) -> list[list[tf.Tensor]]:
     """Makes a call at inference, part by part; for each output its parts."""
     layer = call.node.layer
     mode = {"training": False} if layer._expects_training_arg else {}

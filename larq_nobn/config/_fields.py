@@ -10,15 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from .._checks import (
-    Bounds,
-    check_blocks,
-    check_choice,
-    check_flag,
-    check_path,
-    check_size,
-    check_within,
-)
+from .. import _checks
 from .._errors import InvalidType
 from .._names import check_dataset
 
@@ -54,7 +46,7 @@ class Setting:
 
     help: str
     group: str
-    range: Bounds | None = None
+    range: _checks.Bounds | None = None
     choices: Sequence[str] | None = None
     offered: Sequence[str] | None = None
     kind: str | None = None
@@ -71,9 +63,9 @@ class Setting:
         if value is None and self.optional:
             return None
         if self.choices is not None:
-            return check_choice(self.name, value, self.choices)
+            return _checks.check_choice(self.name, value, self.choices)
         if self.range is not None:
-            number = check_within(self.name, value, self.range)
+            number = _checks.check_within(self.name, value, self.range)
             # A scalar of NumPy is not written as JSON.
             return value if type(value) in (int, float) else number
         return _KINDS[self.kind or self.type](self.name, value)
@@ -183,13 +175,13 @@ def _check_text(name: str, value: Any) -> str:
 
 
 _KINDS: dict[Any, Callable[[str, Any], Any]] = {
-    bool: check_flag,
+    bool: _checks.check_flag,
     str: _check_text,
     "arguments": _check_arguments,
-    "blocks": lambda name, value: check_blocks(value),
+    "blocks": lambda name, value: _checks.check_blocks(value),
     "dataset": check_dataset,
-    "path": check_path,
-    "size": lambda name, value: check_size(value),
+    "path": _checks.check_path,
+    "size": lambda name, value: _checks.check_size(value),
 }
 
 

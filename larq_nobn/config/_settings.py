@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .. import _names
 from .._checks import BOUNDS
-from .._names import (
-    AUGMENTATIONS,
-    FLOAT_MODEL,
-    MODELS,
-    NORMALIZATIONS,
-    OWN,
-    PRECISIONS,
-)
 from ._fields import RESOURCES, WHAT, WHERE, documented, setting, settings_of
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
@@ -34,15 +27,15 @@ class Settings(Recipe):
         "The network. init (the default with --init): the network of --init, with a "
         "new classifier if the number of classes differs.",
         WHAT,
-        choices=(*MODELS, FLOAT_MODEL, OWN),
-        offered=(*MODELS, OWN),
+        choices=(*_names.MODELS, _names.FLOAT_MODEL, _names.OWN),
+        offered=(*_names.MODELS, _names.OWN),
     )
     normalization: str | None = setting(
         "nobn",
         "Normalization after convolutions. nobn: no layer, but scaled residual "
         "branches; none: no layer, and no such scale.",
         WHAT,
-        choices=NORMALIZATIONS,
+        choices=_names.NORMALIZATIONS,
         absent="that of the network of init",
     )
     dataset: str = setting(
@@ -75,7 +68,7 @@ class Settings(Recipe):
         "float32",
         "Number format; the mixed ones compute in 16 bits and keep weights in 32.",
         RESOURCES,
-        choices=PRECISIONS,
+        choices=_names.PRECISIONS,
     )
     limit: int | None = setting(
         None,
@@ -115,7 +108,7 @@ class Settings(Recipe):
     augment: str | None = setting(
         None,
         "Augmentation of training images.",
-        choices=AUGMENTATIONS,
+        choices=_names.AUGMENTATIONS,
         absent="the data set's usual one",
     )
     skip_unreadable: bool = setting(

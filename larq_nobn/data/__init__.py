@@ -1,23 +1,12 @@
 """Data sets: opening, loading, describing, preparing."""
 
 from .._checks import check_size
-from .._names import (
-    AUGMENTATIONS,
-    CACHES,
-    GIVEN,
-    SPLITS,
-    TFDS_PREFIX,
-)
+from .._names import AUGMENTATIONS, CACHES, GIVEN, SPLITS, TFDS_PREFIX
 from .._names import DATASETS as NAMES
 from .._names import IMAGE_SUFFIXES as SUFFIXES
 from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
-from ._dataset import (
-    WHICH,
-    Dataset,
-    load,
-    open_dataset,
-)
+from ._dataset import WHICH, Dataset, load, open_dataset
 from ._prepare import Prepared, prepare
 from ._registry import DatasetInfo
 from ._source import reading

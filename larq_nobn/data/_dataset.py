@@ -13,26 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._checks import (
-    check_bounds,
-    check_choice,
-    check_flag,
-    check_integer,
-    check_kind,
-    check_number,
-    check_path,
-    check_size,
-)
+from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from .._names import (
-    AUGMENTATIONS,
-    CACHES,
-    DATASETS,
-    GIVEN,
-    SPLITS,
-    TFDS_PREFIX,
-    check_dataset,
-)
 from . import _any_tfds, _augment, _batches, _given, _imagenet, _images, folder
 from ._batches import WHOLE, Share
 from ._registry import DatasetInfo
@@ -69,8 +51,8 @@ class Dataset:
 
     def __init__(self, images: Images, size: tuple[int, int] | None = None) -> None:
         wanted = "images. Open them with open_dataset, or Dataset.from_data"
-        self._images: Images = check_kind("images", images, Images, wanted)
-        self._size = check_size(size)
+        self._images: Images = _checks.check_kind("images", images, Images, wanted)
+        self._size = _checks.check_size(size)
         if not isinstance(images, Numbered):  # which have one size
             images.info(size)
 
@@ -107,13 +89,13 @@ class Dataset:
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
         if kinds == {False}:
-            return cls(_given.Given(parts, validation), check_size(image_size))
+            return cls(_given.Given(parts, validation), _checks.check_size(image_size))
         if validation:
             raise InvalidValue(
                 f"validation={validation} does not apply to a tf.data.Dataset. Give "
                 "three: data=(train, validation, test)."
             )
-        return cls(_given.Streams(parts), check_size(image_size))
+        return cls(_given.Streams(parts), _checks.check_size(image_size))
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -247,26 +229,28 @@ class Dataset:
                 images, or there is no image of the split.
             TypeError: If an argument has the wrong type.
         """
-        training = check_choice("split", split, SPLITS) == "train"
-        batch_size = int(check_bounds("batch_size", batch_size))
+        training = _checks.check_choice("split", split, _names.SPLITS) == "train"
+        batch_size = int(_checks.check_bounds("batch_size", batch_size))
         augment = training if augment is None else augment
         if isinstance(augment, str):
-            check_choice("augment", augment, AUGMENTATIONS)
+            _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
         else:
-            check_flag("augment", augment)
-        check_flag("reflect", reflect)
+            _checks.check_flag("augment", augment)
+        _checks.check_flag("reflect", reflect)
         if shuffle is not None:
-            check_flag("shuffle", shuffle)
-        check_bounds("mixup", mixup)
-        seed = int(check_bounds("seed", seed))
-        epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
-        step = check_integer("step", step, 0, "0 leaves out nothing.")
+            _checks.check_flag("shuffle", shuffle)
+        _checks.check_bounds("mixup", mixup)
+        seed = int(_checks.check_bounds("seed", seed))
+        epoch = _checks.check_integer("epoch", epoch, 0, "Counting starts at 0.")
+        step = _checks.check_integer("step", step, 0, "0 leaves out nothing.")
         if limit is not None:
-            limit = int(check_bounds("limit", limit))
+            limit = int(_checks.check_bounds("limit", limit))
         if like is not None:
-            check_kind("like", like, DatasetInfo, "a DatasetInfo, as Dataset.info")
+            _checks.check_kind(
+                "like", like, DatasetInfo, "a DatasetInfo, as Dataset.info"
+            )
         _batches.check_share(share)
-        check_choice("cache", cache, CACHES)
+        _checks.check_choice("cache", cache, _names.CACHES)
         self._check_split(split)
         self._check_applies(augment, mixup, reflect, shuffle, like)
         if isinstance(self._images, _given.Streams):
@@ -326,7 +310,7 @@ class Dataset:
                 )
 
     def _check_split(self, split: str) -> None:
-        check_choice("split", split, SPLITS)
+        _checks.check_choice("split", split, _names.SPLITS)
         if split == "validation" and not self.info.validation_examples:
             raise InvalidValue(
                 f"{self._images.name} has no validation split. Hold out training "
@@ -369,7 +353,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _check_validation(validation: float) -> None:
-    check_number("validation", validation, "[0, 1)", "0.1 holds out every tenth.")
+    _checks.check_number(
+        "validation", validation, "[0, 1)", "0.1 holds out every tenth."
+    )
 
 
 def open_dataset(
@@ -423,24 +409,26 @@ def open_dataset(
         >>> nobn.data.open_dataset("digits").labels("test").shape
         (355,)
     """
-    chosen = check_dataset("name", name)
-    check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
-    check_flag("skip_unreadable", skip_unreadable)
+    chosen = _names.check_dataset("name", name)
+    _checks.check_number(
+        "holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing."
+    )
+    _checks.check_flag("skip_unreadable", skip_unreadable)
     _check_validation(validation)
-    place = None if data_dir is None else check_path("data_dir", data_dir)
+    place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     images: Images
-    if chosen in DATASETS:
+    if chosen in _names.DATASETS:
         images = _built_in(chosen, place, validation)
-    elif chosen == GIVEN:
+    elif chosen == _names.GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
             "data set or a folder of images instead, as by --dataset."
         )
-    elif chosen.startswith(TFDS_PREFIX):
+    elif chosen.startswith(_names.TFDS_PREFIX):
         images = _any_tfds.open_tfds(chosen, holdout, place, validation)
     else:
         images = folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
-    return Dataset(images, check_size(image_size))
+    return Dataset(images, _checks.check_size(image_size))
 
 
 @lru_cache(maxsize=8)

@@ -8,17 +8,7 @@ from typing import Any
 import larq as lq
 
 from .._keras import keras
-from ..graph import (
-    Call,
-    Operation,
-    bits_of_kernel,
-    has_binary_kernel,
-    is_binary_convolution,
-    is_channels_last,
-    kind_of,
-    quantized,
-    sign_before,
-)
+from ..graph import _graph, _kinds, _operation, _signs
 from ..layers._inference import SignAbove
 
 _CONVOLUTIONS = (keras.layers.Conv2D, lq.layers.QuantConv2D)
@@ -26,9 +16,9 @@ _CONVOLUTIONS = (keras.layers.Conv2D, lq.layers.QuantConv2D)
 RESHAPED = (lq.layers.QuantDense, lq.layers.QuantConv1D)
 
 
-def binary_parts(call: Call) -> list[str]:
+def binary_parts(call: _graph.Call) -> list[str]:
     """The names of the binary convolutions that a call becomes: of groups, one each."""
-    if not is_binary_convolution(call) and not is_reshaped(call):
+    if not _signs.is_binary_convolution(call) and not is_reshaped(call):
         return []
     groups = getattr(call.layer, "groups", 1)
     exact = type(call.layer) in (*_CONVOLUTIONS, *RESHAPED)
@@ -37,43 +27,43 @@ def binary_parts(call: Call) -> list[str]:
     return [f"{call.name}/{i}" for i in range(1, groups + 1)]
 
 
-def is_reshaped(call: Call) -> bool:
+def is_reshaped(call: _graph.Call) -> bool:
     """Whether a call is a binary layer that a reshape makes a binary convolution."""
     layer = call.layer
     return (
         type(layer) in RESHAPED
         and None not in call.first_input.shape[1:]
-        and is_channels_last(layer)
+        and _kinds.is_channels_last(layer)
         and sign_for(call) is not None
         and kernel_bits(call.operation, "kernel") == 1
-        and has_binary_kernel(call.operation)
+        and _signs.has_binary_kernel(call.operation)
     )
 
 
-def kernel_bits(operation: Operation, kernel: str) -> int:
+def kernel_bits(operation: _operation.Operation, kernel: str) -> int:
     """The precision of a kernel of an operation."""
-    value = partial(quantized, operation, kernel)
-    return bits_of_kernel(operation.quantizer(kernel), value)
+    value = partial(_signs.quantized, operation, kernel)
+    return _signs.bits_of_kernel(operation.quantizer(kernel), value)
 
 
-def is_plain(call: Call) -> bool:
+def is_plain(call: _graph.Call) -> bool:
     """Whether a call is a convolution of exactly Keras' class, or Larq's."""
-    return type(call.layer) in _CONVOLUTIONS and is_channels_last(call.layer)
+    return type(call.layer) in _CONVOLUTIONS and _kinds.is_channels_last(call.layer)
 
 
-def sign_for(call: Call) -> Any:
+def sign_for(call: _graph.Call) -> Any:
     """The quantizer that makes what meets the kernel, if it is a sign; else None.
 
     What a reshape makes a convolution may have its sign before another.
     """
-    return sign_before(call, reshaped=type(call.layer) in RESHAPED)
+    return _signs.sign_before(call, reshaped=type(call.layer) in RESHAPED)
 
 
 def is_zero_one(quantizer: Any) -> bool:
     """Whether a quantizer gives 1 for positive numbers, and 0 for others."""
-    return kind_of(quantizer) is lq.quantizers.SteHeaviside
+    return _signs.kind_of(quantizer) is lq.quantizers.SteHeaviside
 
 
 def is_above(quantizer: Any) -> bool:
     """Whether a quantizer gives 1 for positive numbers, and -1 for others."""
-    return kind_of(quantizer) is SignAbove
+    return _signs.kind_of(quantizer) is SignAbove

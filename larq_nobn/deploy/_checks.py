@@ -8,30 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import (
-    UNWRAP,
-    Call,
-    Graph,
-    border_of,
-    calls,
-    check_inference,
-    has_sign_input,
-    is_binary_convolution,
-    sign_of,
-)
+from ..graph import _graph, _linear, _models, _operation, _signs
+from . import _float_fallback
 from ._binary import binary_parts, is_plain
 from ._errors import ConversionError, UnreadableError, conversion_errors
-from ._float_fallback import (
-    FEW_BITS,
-    FloatFallback,
-    bits_of_layer,
-    float_in_trace,
-    float_layers,
-    is_binary_operation,
-    kernel_quantizers,
-    stayed_float,
-    why_none_is_binary,
-)
 from ._normal import given_name
 from .lite import (
     FUSED_LSTM,
@@ -55,7 +35,7 @@ _GELU = (
 
 def check_model(
     model: keras.Model, allow_float: bool = False
-) -> tuple[list[str], list[FloatFallback]]:
+) -> tuple[list[str], list[_float_fallback.FloatFallback]]:
     """Returns what should be binary in a file of a model, and what is float on request.
 
     Raises:
@@ -65,22 +45,22 @@ def check_model(
         UnreadableError: If a layer contains a binary one.
     """
     with conversion_errors():
-        check_inference(model)
+        _models.check_inference(model)
     found: list[str] = []
-    for call in calls(model):
+    for call in _graph.calls(model):
         _check_layer(call.layer, call.label)
-        if is_binary_convolution(call):
+        if _signs.is_binary_convolution(call):
             _check_convolution(call)
         parts = binary_parts(call)
         if not parts:
             _check_inside(call)
         found += [call.name] * len(parts)
-    in_float = float_layers(model)
+    in_float = _float_fallback.float_layers(model)
     # The layer is float in all its uses.
     names = {layer.layer for layer in in_float}
     binary = [name for name in found if given_name(name) not in names]
     if not allow_float:
-        lacking = f"binary layer: {why_none_is_binary(model)}"
+        lacking = f"binary layer: {_float_fallback.why_none_is_binary(model)}"
         _check_binary(model, binary, in_float, lacking)
     return binary, in_float
 
@@ -88,7 +68,7 @@ def check_model(
 def _check_binary(
     model: keras.Model,
     binary: Sequence[str],
-    in_float: Sequence[FloatFallback],
+    in_float: Sequence[_float_fallback.FloatFallback],
     lacking: str,
 ) -> None:
     """Rejects layers that would be float, naming each, its cost and its remedy."""
@@ -132,7 +112,7 @@ def _check_layer(layer: keras.layers.Layer, label: str) -> None:
             )
 
 
-def _check_convolution(call: Call) -> None:
+def _check_convolution(call: _graph.Call) -> None:
     """Rejects what LCE would make a binary convolution of, but not a right one."""
     layer = call.layer
     if layer.data_format != "channels_last":
@@ -148,7 +128,7 @@ def _check_convolution(call: Call) -> None:
             "which LCE's kernels on device reject. Use a plain QuantConv2D, which "
             "becomes one convolution for each group."
         )
-    if border_of(call.operation) == 0.0:
+    if _linear.border_of(call.operation) == 0.0:
         size = call.inputs.shape[1:3]
         _check_map(call.label, size, layer.kernel_size, layer.dilation_rate)
 
@@ -169,20 +149,25 @@ def _check_map(
         )
 
 
-def _check_inside(call: Call) -> None:
+def _check_inside(call: _graph.Call) -> None:
     """Rejects layers of few bits inside another, whose call says nothing of them."""
     outer = call.layer
     inside = list(outer._flatten_layers(include_self=False))
-    kernels = [q for layer in inside for q in kernel_quantizers(layer)]
-    signs = [x for x in map(sign_of, inside) if x is not None]
-    signed = has_sign_input(call) or not all(
+    kernels = [q for layer in inside for q in _float_fallback.kernel_quantizers(layer)]
+    signs = [x for x in map(_signs.sign_of, inside) if x is not None]
+    signed = _signs.has_sign_input(call) or not all(
         any(sign is kernel for kernel in kernels) for sign in signs
     )
     for layer in inside:
-        bits = bits_of_layer(layer, signed)
-        if not kernel_quantizers(layer) or bits >= FEW_BITS:
+        bits = _float_fallback.bits_of_layer(layer, signed)
+        if (
+            not _float_fallback.kernel_quantizers(layer)
+            or bits >= _float_fallback.FEW_BITS
+        ):
             continue
-        unwrap = f"; {UNWRAP}" if isinstance(outer, keras.layers.Wrapper) else ""
+        unwrap = (
+            f"; {_operation.UNWRAP}" if isinstance(outer, keras.layers.Wrapper) else ""
+        )
         remedy = (
             "Call that layer in the model itself; layers that belong together may be a "
             f"functional model, which is opened{unwrap}."
@@ -222,7 +207,7 @@ def check_float32(model: keras.Model, reason: ConversionError) -> None:
 
 def check_trace(
     model: keras.Model, trace: Trace, allow_float: bool
-) -> tuple[list[str], list[str], list[FloatFallback]]:
+) -> tuple[list[str], list[str], list[_float_fallback.FloatFallback]]:
     """Returns what should be binary in a file of a trace, and what is float on request.
 
     Between these, the binary layers that compute what others do, which the converter
@@ -237,7 +222,7 @@ def check_trace(
     binary: list[str] = []
     merged: list[str] = []
     repeated, kernels = trace.repeated(), list(trace.kernels())
-    for kernel in filter(is_binary_operation, kernels):
+    for kernel in filter(_float_fallback.is_binary_operation, kernels):
         op, before = kernel.op, kernel.op.inputs[0].op
         source, dilation = op, op.get_attr("dilations")[1:3]
         if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
@@ -249,7 +234,7 @@ def check_trace(
             size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
             _check_map(kernel.layer, size, sides, dilation, remedy)
         (merged if op.name in repeated else binary).append(kernel.layer)
-    in_float = float_in_trace(trace, kernels, layers)
+    in_float = _float_fallback.float_in_trace(trace, kernels, layers)
     if not allow_float:
         _check_binary(model, [*binary, *merged], in_float, "binary convolution")
     return binary, merged, in_float
@@ -269,7 +254,7 @@ def merged_convolutions(
     repeated = trace.repeated()
     same = [k for k in trace.kernels() if k.op.name in repeated]
     left, names = list(expected), []
-    for kernel in [*filter(is_binary_operation, same)][:lacking]:
+    for kernel in [*filter(_float_fallback.is_binary_operation, same)][:lacking]:
         # Of a part of a layer the trace does not know the name.
         name = kernel.layer if kernel.layer in left else left[-1]
         left.remove(name)
@@ -294,7 +279,7 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
         if op.op in FUSED_LSTM:
             names = [
                 call.described
-                for call in calls(prepared)
+                for call in _graph.calls(prepared)
                 for inner in call.layer._flatten_layers()
                 if isinstance(inner, _layers.LSTM) and not inner.unroll
             ]
@@ -338,14 +323,14 @@ def _why_other_count(
     graph: Subgraph, prepared: keras.Model, expected: Sequence[str], found: int
 ) -> str:
     """Says which layers are not what was expected, and what to do."""
-    model = Graph(prepared)
+    model = _graph.Graph(prepared)
     if found > len(expected):
         nearly = [
             repr(call.label)
             for call in model.calls
             if isinstance(call.layer, _layers.Conv2D)
-            and has_sign_input(call)
-            and not is_binary_convolution(call)
+            and _signs.has_sign_input(call)
+            and not _signs.is_binary_convolution(call)
         ]
         where = f", in {', '.join(nearly)}" if nearly else ""
         return (
@@ -362,7 +347,7 @@ def _why_other_count(
         if uses:
             name = "" if call is None else call.name
         if op.op in ("CONV_2D", "DEPTHWISE_CONV_2D") and name in expected:
-            why = stayed_float(graph, op)
+            why = _float_fallback.stayed_float(graph, op)
             said = "" if why is None else f" {why[0]}. {why[1]}"
             stayed.append(f"layer {name!r} stayed float.{said}")
     return " ".join(stayed) or (

@@ -20,14 +20,8 @@ from .._checks import check_bounds, check_flag, check_integer, check_path
 from .._files import replacing
 from .._keras import keras
 from .._progress import step
-from ..graph import FEW, made_up, with_far
-from ._checks import (
-    check_file,
-    check_float32,
-    check_model,
-    check_trace,
-    merged_convolutions,
-)
+from ..graph import _examples, _same
+from . import _checks
 from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
@@ -208,7 +202,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     given, merged = normalized(task.model)
     names = task.names(given)
     check_int8(given, False)
-    binary, in_float = check_model(given, task.allow_float)
+    binary, in_float = _checks.check_model(given, task.allow_float)
     step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
     file = _File(task, given)
@@ -233,12 +227,12 @@ def _convert_prepared(task: _Task) -> ConversionReport:
 def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     """The route of a model that cannot be prepared: converted from the trace."""
     model = task.model
-    check_float32(model, reason)
+    _checks.check_float32(model, reason)
     names = task.names(model)
     io = io_spec(model, task.batch_size)
     step("Tracing")
     trace = Trace(model, io)
-    binary, merged, in_float = check_trace(model, trace, task.allow_float)
+    binary, merged, in_float = _checks.check_trace(model, trace, task.allow_float)
     program, values = lower(trace)
     function = partial(function_of, optimized(program), values)
     file = _File(task, model)
@@ -264,7 +258,7 @@ def _convert_int8(task: _Task) -> ConversionReport:
     given, merged = normalized(task.model)
     names = task.names(given)
     check_int8(given, True)
-    binary, in_float = check_model(given, task.allow_float)
+    binary, in_float = _checks.check_model(given, task.allow_float)
     step("Preparing")
     unrounded = prepare(given, _layers_of(in_float))
     prepared = round_kernels(unrounded)
@@ -339,14 +333,14 @@ class _File:
 
     def merged(self, model: keras.Model, binary: list[str]) -> list[str]:
         """Takes what LCE merged out of `binary`, and returns its names."""
-        names = merged_convolutions(self._graphs[0], model, self.io, binary)
+        names = _checks.merged_convolutions(self._graphs[0], model, self.io, binary)
         for name in names:
             binary.remove(name)
         return [given_name(name) for name in names]
 
     def check(self, model: keras.Model, binary: Sequence[str]) -> None:
         """Checks what the file contains, counts it, and runs it once."""
-        check_file(self._graphs[0], model, binary)
+        _checks.check_file(self._graphs[0], model, binary)
         path = os.fspath(self._task.path)
         self._audit = audit_graphs(self._graphs, len(self.content), path)
         made = [t for op in self._graphs[0].operations for t in op.outputs if t]
@@ -432,10 +426,10 @@ def prepared(
     model = with_known_sizes(model, input_shape, None)
     given = as_functional(model)
     check_int8(given, False)
-    _, lacking = check_model(given, allow_float)
+    _, lacking = _checks.check_model(given, allow_float)
     found = prepare(given, {layer.layer for layer in lacking}, shared=False)
     if verify:
-        examples = with_far(given, made_up(given, FEW))
+        examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
         verify_prepared(model, given, found, examples, ending="")
     for layer in found.layers:
         # Their kernels would leave ±1.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._errors import InvalidValue
-from ..graph import ModelError
+from ..graph import _errors
 
 
 class ConversionError(InvalidValue):
@@ -26,5 +26,5 @@ def conversion_errors() -> Iterator[None]:
     """Makes what is said of a graph a `ConversionError`, in the same words."""
     try:
         yield
-    except ModelError as error:
+    except _errors.ModelError as error:
         raise ConversionError(str(error)) from error

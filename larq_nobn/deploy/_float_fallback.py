@@ -20,35 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import (
-    KERNELS,
-    TRANSPOSED,
-    Call,
-    bits_of,
-    bits_of_kernel,
-    border_of,
-    calls,
-    has_binary_kernel,
-    has_sign_input,
-    inherited,
-    is_binary,
-    is_channels_last,
-    kernel_value,
-    sign_at,
-    sign_finding,
-    sign_finding_of_layer,
-    split_kernel,
-)
-from ._binary import (
-    RESHAPED,
-    binary_parts,
-    is_above,
-    is_plain,
-    is_reshaped,
-    is_zero_one,
-    kernel_bits,
-    sign_for,
-)
+from ..graph import _graph, _kinds, _linear, _operation, _signs
+from . import _binary
 from ._normal import given_name
 from .lite import Operation, Subgraph, Trace, TracedKernel
 
@@ -104,7 +77,7 @@ def float_layers(model: keras.Model) -> list[FloatFallback]:
     a kernel.
     """
     found: dict[str, FloatFallback] = {}
-    for call in calls(model):
+    for call in _graph.calls(model):
         why = _why_float(call)
         if why is None:
             continue
@@ -115,17 +88,17 @@ def float_layers(model: keras.Model) -> list[FloatFallback]:
     return list(found.values())
 
 
-def _why_float(call: Call) -> Why | None:
+def _why_float(call: _graph.Call) -> Why | None:
     """Says why a call that was meant to be binary has no binary kernel in LCE.
 
     None for a binary convolution that has one, and for whatever is float in the model.
     """
     layer, label = call.layer, call.label
-    if binary_parts(call):
-        rewritten = is_plain(call) or is_reshaped(call)
-        if rewritten and is_zero_one(sign_for(call)):
+    if _binary.binary_parts(call):
+        rewritten = _binary.is_plain(call) or _binary.is_reshaped(call)
+        if rewritten and _binary.is_zero_one(_binary.sign_for(call)):
             return None
-        if not rewritten and is_above(sign_for(call)):
+        if not rewritten and _binary.is_above(_binary.sign_for(call)):
             return (
                 f"The sign before layer {label!r} gives -1 at 0, {_NO_SIGN}",
                 f"Use larq.math.sign, or a plain QuantConv2D as {label!r}.",
@@ -138,7 +111,7 @@ def _why_float(call: Call) -> Why | None:
                 "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at "
                 "0.",
             )
-        border = border_of(call.operation)
+        border = _linear.border_of(call.operation)
         if not rewritten and border not in (None, 0.0, 1.0):
             return (
                 f"Layer {label!r} pads with {border:g}, but LCE knows binary "
@@ -148,23 +121,23 @@ def _why_float(call: Call) -> Why | None:
         return None
     # Of the kernels that meet the input.
     kernels = [
-        kernel_bits(call.operation, name)
-        for name, quantizer in KERNELS.items()
+        _binary.kernel_bits(call.operation, name)
+        for name, quantizer in _operation.KERNELS.items()
         if name != "pointwise_kernel" and getattr(layer, quantizer, None) is not None
     ]
-    if sign_for(call) is not None and 1 in kernels:
+    if _binary.sign_for(call) is not None and 1 in kernels:
         return _other_kernel(call)
     if not kernels:
         return None
     quantizer = getattr(layer, "input_quantizer", None)
-    finding = sign_finding(quantizer)
+    finding = _signs.sign_finding(quantizer)
     if finding and min(kernels) < FEW_BITS:
         return (
             f"The input quantizer of layer {label!r} {finding}, {_NO_SIGN}",
             "Use larq.math.sign, or a quantizer of Larq such as 'ste_sign'; a class of "
             "signs with thresholds of their own needs precision = 1.",
         )
-    bits = 1 if has_sign_input(call) else input_bits(quantizer)
+    bits = 1 if _signs.has_sign_input(call) else input_bits(quantizer)
     if max(bits, min(kernels)) < FEW_BITS:
         return (
             f"Layer {label!r} has inputs of {bits} bit and a kernel of {min(kernels)} "
@@ -175,7 +148,7 @@ def _why_float(call: Call) -> Why | None:
     return None if own or min(kernels) != 1 else _stands_between(call)
 
 
-def _other_value(call: Call) -> float | None:
+def _other_value(call: _graph.Call) -> float | None:
     """What an input quantizer gives that is neither -1 nor +1."""
     quantizer = getattr(call.layer, "input_quantizer", None)
     if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
@@ -187,18 +160,18 @@ def _other_value(call: Call) -> float | None:
     return next((x for x in values if x not in (-1, 1)), None)
 
 
-def _other_kernel(call: Call) -> Why:
+def _other_kernel(call: _graph.Call) -> Why:
     """Why a kernel that is meant for signs has no counterpart in LCE."""
     layer, kind = call.layer, type(call.layer).__name__
-    if isinstance(layer, RESHAPED) and not is_channels_last(layer):
+    if isinstance(layer, _binary.RESHAPED) and not _kinds.is_channels_last(layer):
         return (
             f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
             "knows 'channels_last' only",
             "Build the model with that.",
         )
-    known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
-    if known and not has_binary_kernel(call.operation):
-        kernel = kernel_value(layer.kernel)
+    known = isinstance(layer, (lq.layers.QuantConv2D, *_binary.RESHAPED))
+    if known and not _signs.has_binary_kernel(call.operation):
+        kernel = _signs.kernel_value(layer.kernel)
         zeros = int(np.sum(kernel == 0))
         some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
         return (
@@ -224,7 +197,7 @@ def _other_kernel(call: Call) -> Why:
     )
 
 
-def _stands_between(call: Call) -> Why | None:
+def _stands_between(call: _graph.Call) -> Why | None:
     """Says what stands between a sign and the binary kernel that it is for."""
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
     # Each tensor once: through residual sums, the number of paths grows exponentially.
@@ -238,7 +211,9 @@ def _stands_between(call: Call) -> Why | None:
         node = layer.inbound_nodes[index]
         # An operator such as * stands for a layer, whose symbol it is.
         symbol = getattr(layer, "symbol", "").split(".")[-1]
-        finding = "gives 0 at 0" if symbol == "sign" else sign_finding_of_layer(layer)
+        finding = (
+            "gives 0 at 0" if symbol == "sign" else _signs.sign_finding_of_layer(layer)
+        )
         if finding:
             return (
                 f"Layer {layer.name!r} takes the sign for layer {call.label!r}, but "
@@ -246,10 +221,10 @@ def _stands_between(call: Call) -> Why | None:
                 f"{remedy} instead.",
             )
         operator = hasattr(layer, "symbol") and len(node.keras_inputs) == 1
-        known = inherited(type(layer))
+        known = _kinds.inherited(type(layer))
         if not operator and not (known.binary or known.idle):
             continue
-        if any(sign_at(x) is not None for x in node.keras_inputs):
+        if any(_signs.sign_at(x) is not None for x in node.keras_inputs):
             return (
                 f"Layer {layer.name!r} ({type(layer).__name__}) stands between a sign "
                 f"and layer {call.label!r}, which makes that a float convolution",
@@ -259,14 +234,14 @@ def _stands_between(call: Call) -> Why | None:
     return None
 
 
-def _cost(call: Call) -> tuple[int, int]:
+def _cost(call: _graph.Call) -> tuple[int, int]:
     """Multiply-accumulates for one example, and bytes of the kernels as floats."""
     layer = call.layer
-    kernels = [getattr(layer, name, None) for name in KERNELS]
+    kernels = [getattr(layer, name, None) for name in _operation.KERNELS]
     weights = sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
     # How often each weight is used; of what no shape tells, once. A transposed
     # convolution spreads every input, the others gather every output.
-    spreads = inherited(type(layer)).kernels is TRANSPOSED
+    spreads = _kinds.inherited(type(layer)).kernels is _kinds.TRANSPOSED
     end = call.first_input if spreads else call.first_output
     first = getattr(layer, "data_format", None) == "channels_first"
     sizes = end.shape[2:] if first else end.shape[1:-1]
@@ -277,15 +252,17 @@ def _cost(call: Call) -> tuple[int, int]:
 def why_none_is_binary(model: keras.Model) -> str:
     """Says what the Larq convolutions of a model lack, by name."""
     no_input, no_kernel = [], []
-    for call in calls(model):
+    for call in _graph.calls(model):
         for layer in call.layer._flatten_layers():
             if not isinstance(layer, lq.layers.QuantConv2D):
                 continue
             inner = "" if layer is call.layer else f"/{layer.name}"
             name = repr(call.label + inner)
-            if not (has_sign_input(call) or is_binary(layer.input_quantizer)):
+            if not (
+                _signs.has_sign_input(call) or _signs.is_binary(layer.input_quantizer)
+            ):
                 no_input.append(name)
-            if bits_of(layer.kernel_quantizer) != 1:
+            if _signs.bits_of(layer.kernel_quantizer) != 1:
                 no_kernel.append(name)
     said = []
     if no_input:
@@ -297,20 +274,22 @@ def why_none_is_binary(model: keras.Model) -> str:
 
 def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
     """The quantizers of all kernels of a layer."""
-    found = [getattr(layer, name, None) for name in KERNELS.values()]
+    found = [getattr(layer, name, None) for name in _operation.KERNELS.values()]
     return [quantizer for quantizer in found if quantizer is not None]
 
 
 def input_bits(quantizer: Any) -> int:
     """Of what a quantizer makes of any input: of a marker, 32."""
-    return 32 if isinstance(quantizer, lq.quantizers.NoOp) else bits_of(quantizer)
+    return (
+        32 if isinstance(quantizer, lq.quantizers.NoOp) else _signs.bits_of(quantizer)
+    )
 
 
 def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
     """Of the larger one of input and kernel, as far as the layer itself says."""
     kernels = [
-        bits_of_kernel(getattr(layer, quantizer), partial(_value, layer, kernel))
-        for kernel, quantizer in KERNELS.items()
+        _signs.bits_of_kernel(getattr(layer, quantizer), partial(_value, layer, kernel))
+        for kernel, quantizer in _operation.KERNELS.items()
         if getattr(layer, quantizer, None) is not None
     ]
     bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
@@ -318,7 +297,7 @@ def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
 
 
 def _value(layer: keras.layers.Layer, kernel: str) -> np.ndarray:
-    return kernel_value(getattr(layer, kernel))
+    return _signs.kernel_value(getattr(layer, kernel))
 
 
 # --- operations of a trace
@@ -372,7 +351,7 @@ def is_binary_operation(kernel: TracedKernel) -> bool:
     """Whether LCE should find a binary convolution here."""
     if kernel.op.type != "Conv2D" or not kernel.signs or kernel.pad not in (None, 1.0):
         return False
-    return split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
+    return _signs.split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
 
 
 def _macs(use: TracedKernel) -> int:

@@ -16,7 +16,7 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._keras import check_model, keras
 from .._progress import step
-from ..graph import flat
+from ..graph import _models
 from ..layers import FakeQuantization
 from ..population import Scores
 from ._convert import convert, prepared
@@ -188,7 +188,7 @@ def compare_formats(
     layers = getattr(model, "layers", ())
     ranged, plain = any(isinstance(x, FakeQuantization) for x in layers), model
     if ranged:
-        plain = without_ranges(flat(model))
+        plain = without_ranges(_models.flat(model))
     given, labels, generated = as_functional(plain), None, ""
     if data is None:
         examples, generated = verification_examples(None, model, given)

@@ -12,21 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import (
-    KERNELS,
-    Call,
-    Graph,
-    LayerError,
-    Operation,
-    inputs_of,
-    is_function,
-    is_identity,
-    kernel_value,
-    kind_of,
-    raised_by,
-    symbol_of,
-    to_keras,
-)
+from ..graph import _copies, _errors, _graph, _kinds, _operation, _signs
 from ._binary import binary_parts, sign_for
 
 _USE = re.compile(r"/use\d+$")
@@ -52,7 +38,7 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
         A model of the same function, the given one where nothing changes, and the names
         of the binary layers that others make superfluous, once for every call.
     """
-    graph = Graph(model)
+    graph = _graph.Graph(model)
     equals = _equals(graph.calls)
     merged = [c.name for c in graph.calls if c.label in equals for _ in binary_parts(c)]
     for label, equal in equals.items() if merged else ():
@@ -65,7 +51,7 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
     apart = _apart(graph.calls)
     if not merged and not apart and not renamed:
         return model, []
-    return to_keras(graph.with_calls(apart), shared=True), merged
+    return _copies.to_keras(graph.with_calls(apart), shared=True), merged
 
 
 def given_name(name: str) -> str:
@@ -73,10 +59,10 @@ def given_name(name: str) -> str:
     return _USE.sub("", name)
 
 
-def _renamed(found: Sequence[Call]) -> dict[str, list[Call]]:
+def _renamed(found: Sequence[_graph.Call]) -> dict[str, list[_graph.Call]]:
     """Calls of layers of other names, where a name is that of a part of another."""
     names = {call.name: call.operation for call in found}
-    new: dict[str, Operation] = {}
+    new: dict[str, _operation.Operation] = {}
     for name, operation in names.items():
         parts = name.split("/")
         if any("/".join(parts[:n]) in names for n in range(1, len(parts))):
@@ -97,9 +83,9 @@ def _renamed(found: Sequence[Call]) -> dict[str, list[Call]]:
     }
 
 
-def _apart(found: Sequence[Call]) -> dict[str, list[Call]]:
+def _apart(found: Sequence[_graph.Call]) -> dict[str, list[_graph.Call]]:
     """Calls of new layers, in the place of some."""
-    uses: dict[str, list[Call]] = defaultdict(list)
+    uses: dict[str, list[_graph.Call]] = defaultdict(list)
     for call in found:
         uses[call.name].append(call)
     apart = {}
@@ -113,26 +99,26 @@ def _apart(found: Sequence[Call]) -> dict[str, list[Call]]:
     return apart
 
 
-def _differ(group: Sequence[Call]) -> bool:
+def _differ(group: Sequence[_graph.Call]) -> bool:
     """Whether calls of one layer are rewritten in different ways."""
     by_call = type(group[0].layer) in _BY_CALL or any(map(binary_parts, group))
     return by_call and len(set(map(_way, group))) > 1
 
 
-def _way(call: Call) -> tuple[Any, ...]:
+def _way(call: _graph.Call) -> tuple[Any, ...]:
     given = call.first_input
-    signs = kind_of(sign_for(call)) if binary_parts(call) else None
+    signs = _signs.kind_of(sign_for(call)) if binary_parts(call) else None
     return tuple(given.shape[1:]), given.dtype, signs
 
 
-def _equals(found: Sequence[Call]) -> dict[str, Call]:
+def _equals(found: Sequence[_graph.Call]) -> dict[str, _graph.Call]:
     """Calls that compute what an earlier one does, and that one, by their labels."""
     same: dict[int, int] = {}  # the first of equal tensors, all by id
-    firsts: dict[Any, list[Call]] = defaultdict(list)
-    equals: dict[str, Call] = {}
+    firsts: dict[Any, list[_graph.Call]] = defaultdict(list)
+    equals: dict[str, _graph.Call] = {}
     for call in found:
-        given = tuple(same.get(id(x), id(x)) for x in inputs_of(call.node))
-        if is_identity(call.node):
+        given = tuple(same.get(id(x), id(x)) for x in _graph.inputs_of(call.node))
+        if _signs.is_identity(call.node):
             same[id(call.first_output)] = given[0]
             continue
         candidates = firsts[(type(call.layer), given)]
@@ -147,22 +133,24 @@ def _equals(found: Sequence[Call]) -> dict[str, Call]:
     return equals
 
 
-def _is_same(first: Call, second: Call) -> bool:
+def _is_same(first: _graph.Call, second: _graph.Call) -> bool:
     """Whether two calls of equal inputs compute the same."""
     if not _is_equal(_arguments(first), _arguments(second)):
         return False
     a, b = first.layer, second.layer
     if a is b:
         return True
-    if is_function(a):
-        random = symbol_of(a).startswith("random.")
-        same = a.function is b.function or symbol_of(a) == symbol_of(b) != ""
+    if _operation.is_function(a):
+        random = _kinds.symbol_of(a).startswith("random.")
+        same = (
+            a.function is b.function or _kinds.symbol_of(a) == _kinds.symbol_of(b) != ""
+        )
         return same and not random and _is_equal(_extra(a), _extra(b))
     if not _is_known(a):
         return False
     try:
         return _is_equal(_config(a), _config(b)) and _has_equal_weights(a, b)
-    except LayerError:  # a quantizer of the user's, which may be random
+    except _errors.LayerError:  # a quantizer of the user's, which may be random
         return False
 
 
@@ -172,7 +160,7 @@ def _is_known(layer: keras.layers.Layer) -> bool:
     return package in _PACKAGES and parts[:1] != ["deploy"]
 
 
-def _arguments(call: Call) -> Any:
+def _arguments(call: _graph.Call) -> Any:
     """What a call is given, with the tensors of the model left out."""
 
     def constant(x: Any) -> Any:
@@ -188,9 +176,11 @@ def _extra(layer: keras.layers.Layer) -> Any:
 
 def _config(layer: keras.layers.Layer) -> Any:
     """What a layer's configuration says of what it computes."""
-    with raised_by(layer, "cannot be written as a configuration"):
+    with _errors.raised_by(layer, "cannot be written as a configuration"):
         config = dict(layer.get_config())
-    for name in KERNELS.values():  # of kernels, which are compared themselves
+    for (
+        name
+    ) in _operation.KERNELS.values():  # of kernels, which are compared themselves
         config.pop(name, None)
     return _relevant(config)
 
@@ -218,11 +208,11 @@ def _values(layer: keras.layers.Layer) -> list[np.ndarray]:
     """Its weights, of which a quantizer's are in what it makes of a kernel."""
     apart = {
         id(weight)
-        for name in KERNELS.values()
+        for name in _operation.KERNELS.values()
         for weight in getattr(getattr(layer, name, None), "weights", ())
     }
     own = [x for x in layer.weights if id(x) not in apart]
-    return [kernel_value(x) for x in own]
+    return [_signs.kernel_value(x) for x in own]
 
 
 def _is_equal(a: Any, b: Any) -> bool:

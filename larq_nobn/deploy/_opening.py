@@ -10,14 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras, why_no_model
-from ..graph import (
-    ModelError,
-    calls,
-    check_dense_inputs,
-    flattened,
-    raised_by,
-    sign_after,
-)
+from ..graph import _errors, _graph, _models, _signs
 from ..layers._with_mask import WithMask
 from ..population._batches import batches
 from ._binary import binary_parts
@@ -47,7 +40,7 @@ def binary_layers(model: keras.Model) -> list[str]:
         len(nobn.deploy.binary_layers(model))  # 16
         ```
     """
-    found = calls(as_functional(model))
+    found = _graph.calls(as_functional(model))
     return [given_name(call.name) for call in found for _ in binary_parts(call)]
 
 
@@ -88,8 +81,8 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
             "and keras.Model, or call build(input_shape) first."
         )
     try:
-        check_dense_inputs(model)
-    except ModelError as error:
+        _models.check_dense_inputs(model)
+    except _errors.ModelError as error:
         raise ConversionError(str(error)) from error
     for given, name in zip(model.inputs, model.input_names, strict=True):
         if None in given.shape[1:]:
@@ -100,10 +93,12 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
                 "input_shape."
             )
     try:
-        if any(isinstance(x, keras.Model) or sign_after(x) for x in model.layers):
-            model = flattened(model)
+        if any(
+            isinstance(x, keras.Model) or _signs.sign_after(x) for x in model.layers
+        ):
+            model = _models.flattened(model)
         model, merged = normal_form(model)
-    except ModelError as error:
+    except _errors.ModelError as error:
         raise UnreadableError(str(error)) from error
     return keras.Model(model.inputs, model.outputs, name=model.name), merged
 
@@ -150,8 +145,8 @@ def with_known_sizes(
     name = model.input_names[0]
     start = keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
     try:
-        return flattened(model, [start])
-    except ModelError:  # the whole of it may take that size, or says why not
+        return _models.flattened(model, [start])
+    except _errors.ModelError:  # the whole of it may take that size, or says why not
         return _wrapped(model, spec)
 
 
@@ -230,6 +225,8 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
     inputs = tf.nest.pack_sequence_as(specs, starts)
     shapes = [tuple(spec.shape[1:]) for spec in flat]
     what = f"cannot be called on inputs of shape {shapes if shapes[1:] else shapes[0]}"
-    with raised_by(model, what, "Pass an input_shape that it takes.", ConversionError):
+    with _errors.raised_by(
+        model, what, "Pass an input_shape that it takes.", ConversionError
+    ):
         outputs = model(inputs)
     return keras.Model(inputs, outputs, name=model.name)

@@ -17,25 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import alias, dtype_policy, keras
+from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES
 from ._graph import Call, Graph, calls, inputs_of
 from ._masks import masks_of
-from ._models import (
-    UNCALLED,
-    inputs_like,
-    model_like,
-    run_call,
-    training_argument,
-)
-from ._operation import (
-    Operation,
-    is_foreign,
-    is_function,
-    needs_float32,
-    rebuild,
-    take_state,
-)
 
 _log = logging.getLogger("larq_nobn")
 
@@ -76,7 +62,7 @@ def to_keras(
         ModelError: If a layer cannot be rebuilt, or if one that the graph has as it was
             given computes something else than that one.
     """
-    starts = inputs_like(graph.model)
+    starts = _models.inputs_like(graph.model)
     tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
     built: dict[int, keras.layers.Layer] = {}
     new: list[Call] = []
@@ -114,29 +100,31 @@ def to_keras(
     ends = [tensors[id(end)] for end in graph.outputs]
     if masks is not None:
         ends = masks.shown_outside(ends)
-    return model_like(graph.model, starts, ends)
+    return _models.model_like(graph.model, starts, ends)
 
 
 def _made(
     call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
 ) -> Any:
     """What a layer makes of the tensors that a call reads."""
-    fixed = None if call.node is None else training_argument(call)
+    fixed = None if call.node is None else _models.training_argument(call)
     free = layer._expects_training_arg and fixed is None
     mode = {"training": False} if at_inference and free else {}
     if call.node is None:
-        with raised_by(layer, UNCALLED):
+        with raised_by(layer, _models.UNCALLED):
             return layer(given if len(given) > 1 else given[0], **mode)
     old = [str(id(edge)) for edge in inputs_of(call.node)]
-    return run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
 
 
-def _stays(operation: Operation, float32: bool) -> bool:
+def _stays(operation: _operation.Operation, float32: bool) -> bool:
     """Whether an operation is a given layer, of the precision that it had."""
-    return operation.is_given and not (float32 and needs_float32(operation.base))
+    return operation.is_given and not (
+        float32 and _operation.needs_float32(operation.base)
+    )
 
 
-def _built(operation: Operation, float32: bool) -> keras.layers.Layer:
+def _built(operation: _operation.Operation, float32: bool) -> keras.layers.Layer:
     try:
         with _own_policy(None if float32 else operation.base):
             return operation.build(float32)
@@ -155,11 +143,11 @@ def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
     if base is None:
         return
     if not _stays(operation, float32):
-        if not is_foreign(base):
+        if not _operation.is_foreign(base):
             return
         # It is another than the given one; as that is, it has to be the same.
         with _own_policy(base):
-            layer = rebuild(base)
+            layer = _operation.rebuild(base)
     check_copy(call, base, layer)
 
 
@@ -185,7 +173,7 @@ def copied(model: keras.Model) -> keras.Model:
             new[id(layer)] = clone(layer)
         else:
             with _own_policy(layer):
-                new[id(layer)] = rebuild(layer)
+                new[id(layer)] = _operation.rebuild(layer)
         return new[id(layer)]
 
     def clone(model: keras.Model) -> keras.Model:
@@ -194,14 +182,16 @@ def copied(model: keras.Model) -> keras.Model:
         return made
 
     layers = model._flatten_layers(include_self=False)
-    halves = (x for x in layers if is_foreign(x) and needs_float32(x))
+    halves = (
+        x for x in layers if _operation.is_foreign(x) and _operation.needs_float32(x)
+    )
     with lq.context.quantized_scope(False):
         with (
             _own_policy(next(halves, None)),
             raised_by(model, "cannot be rebuilt from its configuration"),
         ):
             found = clone(model)
-        take_state(found, model)
+        _operation.take_state(found, model)
         for call in _all_calls(model):
             check_copy(call, call.node.layer, new[id(call.node.layer)])
     return found
@@ -220,7 +210,7 @@ def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
     Under the policy that the layer has, which most likely was the one that ruled then.
     """
     policy = "" if layer is None else layer.dtype_policy.name
-    if "float" in policy and is_foreign(layer):
+    if "float" in policy and _operation.is_foreign(layer):
         with dtype_policy(policy):
             yield
     else:
@@ -239,7 +229,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
         ModelError: If it does not; or if the layer, which has weights, cannot be called
             on any inputs that are made up.
     """
-    if is_function(given):  # which both call
+    if _operation.is_function(given):  # which both call
         return
     try:
         inputs, made = _called(call, given)
@@ -251,7 +241,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
     if not copy.built:
         with _own_policy(given):
             _made(call, copy, inputs)
-        take_state(copy, given)
+        _operation.take_state(copy, given)
     # What is random differs from itself as well.
     if _equal(made, _kept(call, copy, inputs)):
         return

@@ -13,23 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._keras import keras
+from . import _kinds
 from ._graph import Call, Graph
-from ._kinds import (
-    DEPTHWISE,
-    JUMPS,
-    SEPARABLE,
-    SIGNS,
-    TRANSPOSED,
-    commutation,
-    function_traits,
-    inherited,
-    is_channels_last,
-    joins_channels,
-    kernels_of,
-    symbol_of,
-    traits,
-    weights_of_sum,
-)
 from ._linear import border_value
 from ._operation import is_function
 from ._signs import kind_of, quantized, sign_of
@@ -117,20 +102,20 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
 def steps_after_layer(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps; None if that is not known."""
     layer = call.layer
-    if kind_of(sign_of(layer)) in SIGNS:
+    if kind_of(sign_of(layer)) in _kinds.SIGNS:
         return sign_steps(call.first_output.shape[-1])
-    if kernels_of(layer) is not None:
+    if _kinds.kernels_of(layer) is not None:
         return _after_kernels(call, taken[0])
     if not taken or any(steps is None for steps in taken):
         return None
     known = [steps for steps in taken if steps is not None]
     if len(known) > 1:
         return _joined(call, known)
-    if not is_channels_last(layer):
+    if not _kinds.is_channels_last(layer):
         return None
-    if traits(type(layer)).pool in ("mean", "whole mean"):
+    if _kinds.traits(type(layer)).pool in ("mean", "whole mean"):
         return _averaged(call, known[0])
-    return _kept(call, known[0]) if inherited(type(layer)).keeps else None
+    return _kept(call, known[0]) if _kinds.inherited(type(layer)).keeps else None
 
 
 def steps_after_kernel(
@@ -158,7 +143,7 @@ def steps_after_kernel(
 
 def steps_after_activation(activation: Any, taken: Steps | None) -> Steps | None:
     """What an activation makes of a map of known steps."""
-    if type(activation) in SIGNS and taken is not None:
+    if type(activation) in _kinds.SIGNS and taken is not None:
         return sign_steps(len(taken.step))
     known = (None, keras.activations.linear, keras.activations.relu)
     return taken if activation in known else None
@@ -182,10 +167,10 @@ def finest_at_signs(
         if len(graph.uses(call.name)) > 1:
             return None
         there: Steps | None = None
-        known = commutation(call)
+        known = _kinds.commutation(call)
         if is_plain(call):
             there = steps
-        elif joins_channels(call):
+        elif _kinds.joins_channels(call):
             there = finest_at_signs(graph, call.first_output, steps, is_plain)
         elif known.gain and known.shift:
             after = steps_after_layer(call, [steps])
@@ -215,9 +200,11 @@ def meets_jump(
     while edges:
         for call in graph.consumers(edges.pop()):
             function = _function_of(call)
-            if function in ("", *JUMPS) or (jumps is not None and jumps(call)):
+            if function in ("", *_kinds.JUMPS) or (jumps is not None and jumps(call)):
                 return True
-            passes = function or joins_channels(call) or commutation(call).gain
+            passes = (
+                function or _kinds.joins_channels(call) or _kinds.commutation(call).gain
+            )
             if passes and id(call.first_output) not in seen:
                 seen.add(id(call.first_output))
                 edges.append(call.first_output)
@@ -228,28 +215,30 @@ def _function_of(call: Call) -> str | None:
     """The function that a call is; "" for one that is not known, None for a layer."""
     layer = call.layer
     if is_function(layer):
-        return symbol_of(layer).split(".")[-1]
+        return _kinds.symbol_of(layer).split(".")[-1]
     if type(layer) is _layers.Activation and sign_of(layer) is None:
-        return "known" if function_traits(layer.activation).elementwise else ""
+        return "known" if _kinds.function_traits(layer.activation).elementwise else ""
     home = type(layer).__module__.split(".")[0]
     return None if home in ("tf_keras", "keras", "larq", "larq_nobn") else ""
 
 
 def _after_kernels(call: Call, taken: Steps | None) -> Steps | None:
-    layer, kernels = call.layer, kernels_of(call.layer)
+    layer, kernels = call.layer, _kinds.kernels_of(call.layer)
     assert kernels is not None
     quantizer = getattr(layer, "input_quantizer", None)
     if quantizer is not None:
-        known = type(quantizer) in SIGNS
+        known = type(quantizer) in _kinds.SIGNS
         taken = sign_steps(call.first_input.shape[-1]) if known else None
-    if taken is None or not is_channels_last(layer):
+    if taken is None or not _kinds.is_channels_last(layer):
         return None
     border = border_value(layer.name, getattr(layer, "pad_values", 0.0))
     for name in dict.fromkeys((kernels.first, kernels.last)):
         kernel = quantized(call.operation, name)
-        if kernels is TRANSPOSED:
+        if kernels is _kinds.TRANSPOSED:
             kernel = np.swapaxes(kernel, -1, -2)
-        if kernels is DEPTHWISE or (kernels is SEPARABLE and name == kernels.first):
+        if kernels is _kinds.DEPTHWISE or (
+            kernels is _kinds.SEPARABLE and name == kernels.first
+        ):
             kernel = kernel.reshape(*kernel.shape[:-2], -1)
         taken = steps_after_kernel(kernel.reshape(-1, kernel.shape[-1]), taken, border)
         border = 0.0
@@ -276,7 +265,7 @@ def _kept(call: Call, taken: Steps) -> Steps | None:
 
 def _averaged(call: Call, taken: Steps) -> Steps | None:
     layer = call.layer
-    if traits(type(layer)).pool == "whole mean":
+    if _kinds.traits(type(layer)).pool == "whole mean":
         sizes = call.first_input.shape[1:-1]
         if None in sizes:
             return None
@@ -291,11 +280,11 @@ def _averaged(call: Call, taken: Steps) -> Steps | None:
 def _joined(call: Call, taken: Sequence[Steps]) -> Steps | None:
     layer = call.layer
     if type(layer) is _layers.Concatenate:
-        if not joins_channels(call):
+        if not _kinds.joins_channels(call):
             return None
         step = np.concatenate([steps.step for steps in taken])
         return Steps(step, max(steps.most for steps in taken))
-    weights = weights_of_sum(call)
+    weights = _kinds.weights_of_sum(call)
     if type(layer) in (_layers.Maximum, _layers.Minimum):
         weights = np.ones(len(taken))
     if weights is None or len({len(steps.step) for steps in taken}) > 1:

@@ -8,7 +8,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras, register
-from ..graph import Call, rebuild, rerun, run_call
+from ..graph import _graph, _models, _operation
 
 
 @register()
@@ -38,13 +38,13 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
             builders follows from the size, that of PyTorch code does not.
     """
 
-    def make(call: Call, tensors: dict[str, Any]) -> Any:
+    def make(call: _graph.Call, tensors: dict[str, Any]) -> Any:
         changes: dict[str, Any] = {}
         if isinstance(call.layer, lq.layers.QuantConv2D):
             changes["pad_values"] = 0.0
-        layer = rebuild(call.layer, name=call.name, **changes)
-        return run_call(call, layer, tensors)
+        layer = _operation.rebuild(call.layer, name=call.name, **changes)
+        return _models.run_call(call, layer, tensors)
 
     image = keras.Input((*image_size, model.input_shape[-1]), name="image")
-    ends = rerun(model, [HalfTurn(name="turn")(image)], make)
+    ends = _models.rerun(model, [HalfTurn(name="turn")(image)], make)
     return keras.Model(image, ends[0], name=model.name)

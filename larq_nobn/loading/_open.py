@@ -15,7 +15,7 @@ from .._keras import keras
 from .._larq import without_starvation_warning
 from .._messages import first_line
 from .._names import find_pretrained
-from ..graph import finalize, internal_error, is_internal
+from ..graph import _errors, _operation
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
 
@@ -65,12 +65,14 @@ def open_model(
         with without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
             if isinstance(model, keras.Model):
-                finalize(model)  # which Keras does for some layers and formats only
+                _operation.finalize(
+                    model
+                )  # which Keras does for some layers and formats only
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # whatever Keras, or a class of the user, says to it
-        if is_internal(error):
-            raise internal_error(f"Opening {file}", error) from error
+        if _errors.is_internal(error):
+            raise _errors.internal_error(f"Opening {file}", error) from error
         raise InvalidValue(
             f"{file} cannot be opened as a Keras model: {first_line(error)}"
         ) from error

@@ -9,7 +9,7 @@ import larq as lq
 
 from .._errors import InvalidValue
 from .._keras import check_model, keras
-from ..graph import sign_at
+from ..graph import _signs
 from ..layers import BatchNormalizationPreconditioning
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -52,7 +52,7 @@ class _LayerProfile(lq.models.LayerProfile):
         if not any(hasattr(self._layer, name) for name in _KERNELS):
             return False
         read = [x for node in self._called.inbound_nodes for x in node.keras_inputs]
-        return bool(read) and all(sign_at(x) is not None for x in read)
+        return bool(read) and all(_signs.sign_at(x) is not None for x in read)
 
     @property
     def output_shape(self) -> Sequence[int] | None:

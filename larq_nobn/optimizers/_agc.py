@@ -13,21 +13,11 @@ from larq.optimizers import Bop, CaseOptimizer, _var_key
 from .._checks import check_number
 from .._errors import InvalidType
 from .._keras import keras, register
-from ._arguments import (
-    check_patterns,
-    check_unit_axes,
-    serialize_units,
-)
+from . import _arguments, _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Units, clip_gradients
 from ._counts import ClipCounts
-from ._unit_axes import (
-    axes_by_layer,
-    axes_of_all,
-    classifier_patterns,
-    first_match,
-)
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _log = logging.getLogger("larq_nobn")
@@ -127,8 +117,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             check_number("clip_factor", clip_factor, "(0, inf)", advice)
         self.clip_factor = float(clip_factor)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
-        self.exclude = check_patterns("exclude", exclude)
-        self.unit_axes = check_unit_axes({} if unit_axes is None else unit_axes)
+        self.exclude = _arguments.check_patterns("exclude", exclude)
+        self.unit_axes = _arguments.check_unit_axes(
+            {} if unit_axes is None else unit_axes
+        )
         self._counts = None  # until a monitor asks
         self._warned = False
 
@@ -164,12 +156,12 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = check_unit_axes({} if unit_axes is None else unit_axes)
+        given = _arguments.check_unit_axes({} if unit_axes is None else unit_axes)
         if exclude is None:
-            exclude = (*_HEADS, *classifier_patterns(model))
-        settled = [*check_patterns("exclude", exclude), *given]
-        roles = axes_by_layer(
-            model, lambda name: first_match(settled, name) is not None
+            exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
+        settled = [*_arguments.check_patterns("exclude", exclude), *given]
+        roles = _unit_axes.axes_by_layer(
+            model, lambda name: _unit_axes.first_match(settled, name) is not None
         )
         return cls(optimizer, clip_factor, epsilon, exclude, {**given, **roles})
 
@@ -182,7 +174,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
             "unit_axes": {
-                key: serialize_units(units) for key, units in self.unit_axes.items()
+                key: _arguments.serialize_units(units)
+                for key, units in self.unit_axes.items()
             },
         }
 
@@ -195,7 +188,9 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         def axes_of(variables: Sequence[tf.Variable]) -> list[Units | None]:
             latent_free = is_latent_free(self.inner_optimizer, pairs)
             named = tuple((v.name, tuple(v.shape)) for v in variables)
-            roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
+            roles = _unit_axes.axes_of_all(
+                named, self.exclude, tuple(self.unit_axes.items())
+            )
             if self.exclude == _HEADS and None not in roles and not self._warned:
                 self._warned = True
                 _log.warning(

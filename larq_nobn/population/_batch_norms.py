@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import ModelError, check_readable, has_batch_statistics
+from ..graph import _errors, _models
 from ..layers import BatchKalmanNormalization
 from ..layers._posterior import posterior
 from ._population import Moments, Population, moments_of, pooled
@@ -48,10 +48,10 @@ class BatchNormStatistics:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        check_readable(model)
+        _models.check_readable(model)
         self.norms = _norms_of(model)
         if not self.norms:
-            raise ModelError(
+            raise _errors.ModelError(
                 f"Model {model.name!r} has no batch norm, so that there is nothing to "
                 "estimate. Pass a model with BatchNormalization layers."
             )
@@ -83,7 +83,7 @@ class BatchNormStatistics:
 
 
 def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
-    return [each for each in model.submodules if has_batch_statistics(each)]
+    return [each for each in model.submodules if _models.has_batch_statistics(each)]
 
 
 def _moments(

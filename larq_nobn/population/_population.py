@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._keras import keras
-from ..graph import ModelError
+from ..graph import _errors
 
 
 class Moments(NamedTuple):
@@ -133,7 +133,7 @@ def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
         order.prepare()
     except CycleError as error:
         names = ", ".join(sorted({repr(layer.name) for layer in error.args[1]}))
-        raise ModelError(
+        raise _errors.ModelError(
             f"Layer {names} is used again on what it has made itself, so that its "
             "statistics would depend on themselves. Give every use a layer of its own."
         ) from error

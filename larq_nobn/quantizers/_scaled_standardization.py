@@ -6,12 +6,8 @@ import tensorflow as tf
 
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum
+from . import _standardization
 from ._filters import filters
-from ._standardization import (
-    StandardizedKernel,
-    standardization_gradient,
-    standardization_rate,
-)
 
 
 @fused
@@ -33,13 +29,15 @@ def scaled_standardization(
     @tf.custom_gradient
     def standardized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         of = filters(kernel)
-        rate = standardization_rate(of, epsilon)
+        rate = _standardization.standardization_rate(of, epsilon)
         value = _value(of.columns, of.mean, scale * gain * rate)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             g = tf.reshape(upstream, of.columns.shape)
             inner = unit_sum(_product(g, of.columns, of.mean))
-            d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
+            d_kernel = _standardization.standardization_gradient(
+                g, inner, of, scale * gain, epsilon
+            )
             return tf.reshape(d_kernel, kernel.shape), scale * rate * inner
 
         return tf.reshape(value, kernel.shape), grad
@@ -48,7 +46,7 @@ def scaled_standardization(
 
 
 @register("scaled_standardization")
-class ScaledStandardization(StandardizedKernel):
+class ScaledStandardization(_standardization.StandardizedKernel):
     r"""Real-valued kernel with standardized filters and a learned gain.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard

@@ -8,13 +8,9 @@ import tensorflow as tf
 from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum
+from . import _standardization
 from ._balance import halving_thresholds
 from ._filters import Filters, filters, signed
-from ._standardization import (
-    StandardizedKernel,
-    standardization_gradient,
-    standardization_rate,
-)
 
 
 @fused
@@ -47,13 +43,15 @@ def scaled_std_sign(
         if variance_preserving:
             magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
         else:
-            magnitude = standardization_rate(of, epsilon) * of.deviation
+            magnitude = (
+                _standardization.standardization_rate(of, epsilon) * of.deviation
+            )
         value = signed(of.columns, center, scale * (magnitude * gain))
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             g = tf.reshape(upstream, of.columns.shape)
             with_offset, with_sign = _products(g, of.columns, of.mean, center)
-            d_kernel = standardization_gradient(
+            d_kernel = _standardization.standardization_gradient(
                 g, unit_sum(with_offset), of, scale * gain, epsilon
             )
             d_gain = scale * (magnitude * unit_sum(with_sign))
@@ -65,7 +63,7 @@ def scaled_std_sign(
 
 
 @register("scaled_std_sign")
-class ScaledStdSign(StandardizedKernel):
+class ScaledStdSign(_standardization.StandardizedKernel):
     r"""Binary kernel of BNN-BN: the sign of the standardized filter, with its scale.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard

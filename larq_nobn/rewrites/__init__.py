@@ -38,12 +38,7 @@ from ._into_sign import (
     starts_with_plain_sign,
 )
 from ._kernel_after import affine_into_kernel_after
-from ._kernel_before import (
-    affine_into_kernel_before,
-    before_pools,
-    computed,
-    source_of,
-)
+from ._kernel_before import affine_into_kernel_before, before_pools, computed, source_of
 from ._merge import merge_affines
 from ._pools import affine_through_pool, averages
 from ._rule import (

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Operation, finest_at_signs, meets_jump
+from ..graph import _graph, _operation, _steps
 from ._into_sign import starts_with_plain_sign
 from ._kernel_before import Source, before_pools, is_quantized, linear, source_of
 from ._pools import averages
@@ -24,7 +24,9 @@ from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
 
 
 @rule
-def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
+def affine_after_quantized_kernel(
+    graph: _graph.Graph, call: _graph.Call
+) -> Edit | None:
     """Moves an affine operation to right after the quantized kernel before it."""
     if not is_affine(call):
         return None
@@ -46,7 +48,7 @@ def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
 
 
 @rule
-def affine_after_activation(graph: Graph, call: Call) -> Edit | None:
+def affine_after_activation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Leaves an affine operation after a quantized kernel and its activation."""
     if not is_affine(call):
         return None
@@ -59,7 +61,7 @@ def affine_after_activation(graph: Graph, call: Call) -> Edit | None:
 
 
 @rule
-def affine_stays(graph: Graph, call: Call) -> Edit | None:
+def affine_stays(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Leaves an affine operation where it is."""
     if not is_affine(call):
         return None
@@ -67,15 +69,17 @@ def affine_stays(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(operation), "became a per-channel affine layer")
 
 
-def _keeps_ties(graph: Graph, call: Call) -> bool:
+def _keeps_ties(graph: _graph.Graph, call: _graph.Call) -> bool:
     """Whether a jump reads what may be exactly 0, and no bias can move that."""
     edge, steps = call.first_output, graph.facts.get(id(call.first_input))
-    if steps is None or finest_at_signs(graph, edge, steps, starts_with_plain_sign):
+    if steps is None or _steps.finest_at_signs(
+        graph, edge, steps, starts_with_plain_sign
+    ):
         return False
-    return meets_jump(graph, edge, starts_with_plain_sign)
+    return _steps.meets_jump(graph, edge, starts_with_plain_sign)
 
 
-def _quantized_sources(graph: Graph, call: Call) -> list[Source]:
+def _quantized_sources(graph: _graph.Graph, call: _graph.Call) -> list[Source]:
     affine = affine_of(call.operation)
     uses = graph.uses(call.name)
     sources = [source_of(graph, use.first_input, affine) for use in uses]
@@ -85,13 +89,17 @@ def _quantized_sources(graph: Graph, call: Call) -> list[Source]:
     return sources
 
 
-def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
+def _beside_ties(
+    graph: _graph.Graph, call: _graph.Call, moved: bool
+) -> _operation.Operation:
     """The operation of a call, whose biases are no exact ties of a sign any more."""
     scale, bias, _, dtype = affine_of(call.operation)
     steps = graph.facts.get(id(call.first_input))
     if steps is None or len(graph.uses(call.name)) > 1:
         return call.operation
-    finest = finest_at_signs(graph, call.first_output, steps, starts_with_plain_sign)
+    finest = _steps.finest_at_signs(
+        graph, call.first_output, steps, starts_with_plain_sign
+    )
     number = np.float64 if dtype == "float64" else np.float32
     if finest is not None:
         steps = finest
@@ -100,7 +108,7 @@ def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
     reached = some & steps.reach(threshold, number)
     if finest is not None:
         better = bias + np.abs(scale) * finest.step / 4
-    elif meets_jump(graph, call.first_output, is_affine):
+    elif _steps.meets_jump(graph, call.first_output, is_affine):
         value = np.round(threshold / steps.step) * steps.step
         better = -(scale.astype(number) * value.astype(number))
     else:

@@ -22,18 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import (
-    KERNELS,
-    Call,
-    Graph,
-    Operation,
-    as_quantizer,
-    is_identity,
-    operation_of,
-    quantized,
-    sign_of,
-    training_argument,
-)
+from ..graph import _graph, _models, _operation, _signs
 from ..layers import (
     BatchKalmanNormalization,
     ChannelAffine,
@@ -42,12 +31,7 @@ from ..layers import (
     RPReLU,
     SkipInit,
     SymmetricHead,
-)
-from ..layers._inference import (
-    PlainGroupNormalization,
-    PlainRPReLU,
-    PlainTernary,
-    ShiftedSign,
+    _inference,
 )
 from ..layers._normalized_activation import FLOOR
 from ..layers._proxy_moments import NEGATIVE_SLOPES
@@ -61,33 +45,34 @@ _Numbers = tuple[Any, Any]
 
 
 @rule
-def identity_goes(graph: Graph, call: Call) -> Edit | None:
+def identity_goes(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Leaves out what does nothing at inference: dropout, noise and their kin."""
-    if not is_identity(call.node):
+    if not _signs.is_identity(call.node):
         return None
     return Edit(graph.with_row(call.name, []))
 
 
 @rule
-def random_crop_resizes(graph: Graph, call: Call) -> Edit | None:
+def random_crop_resizes(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Writes a `RandomCrop` as the resizing that it is at inference."""
     layer = call.layer
     if type(layer) is not _layers.RandomCrop:
         return None
     size = {"height": layer.height, "width": layer.width}
     arguments = {**size, "crop_to_aspect_ratio": True}
-    resized = Operation(call.name, _layers.Resizing, None, arguments)
+    resized = _operation.Operation(call.name, _layers.Resizing, None, arguments)
     return Edit(graph.with_operation(resized))
 
 
 @rule
-def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
+def sign_is_plain(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Writes a sign, or a function that is one, as a quantizer without a scale."""
     layer = call.layer
     given = layer.activation if type(layer) is _layers.Activation else layer
     known = isinstance(given, ThresholdSign) or type(given) is lq.quantizers.SteTern
     if not known and (
-        sign_of(layer) is None or as_quantizer(given, at_inference=True) is given
+        _signs.sign_of(layer) is None
+        or _signs.as_quantizer(given, at_inference=True) is given
     ):
         return None
     return Edit(graph.with_operation(plain_quantizer(given, call.name)))
@@ -102,7 +87,7 @@ def plain_quantizer(quantizer: Any, name: str = "") -> Any:
         quantizer: Of activations.
         name: Of the operation; that of the quantizer if empty.
     """
-    quantizer = as_quantizer(quantizer, at_inference=True)
+    quantizer = _signs.as_quantizer(quantizer, at_inference=True)
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer
     name = name or quantizer.name
@@ -114,19 +99,21 @@ def plain_quantizer(quantizer: Any, name: str = "") -> Any:
     if type(quantizer) is lq.quantizers.SteTern:
         adapts = quantizer.ternary_weight_networks
         threshold = None if adapts else quantizer.threshold_value
-        return Operation(name, PlainTernary, None, {"threshold": threshold})
+        return _operation.Operation(
+            name, _inference.PlainTernary, None, {"threshold": threshold}
+        )
     unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}
-    return operation_of(quantizer, name).replaced(arguments=unmeasured)
+    return _operation.operation_of(quantizer, name).replaced(arguments=unmeasured)
 
 
-def shifted_sign(name: str, shift: np.ndarray | None = None) -> Operation:
+def shifted_sign(name: str, shift: np.ndarray | None = None) -> _operation.Operation:
     """Returns the operation sign(x + shift); None for 0."""
     shift = None if shift is None or not np.any(shift) else shift
-    return Operation(name, ShiftedSign, None, {"shift": shift})
+    return _operation.Operation(name, _inference.ShiftedSign, None, {"shift": shift})
 
 
 @rule
-def rprelu_is_plain(graph: Graph, call: Call) -> Edit | None:
+def rprelu_is_plain(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Spells an RPReLU for the converter; training spells it for speed."""
     layer = call.layer
     if not isinstance(layer, RPReLU):
@@ -134,11 +121,15 @@ def rprelu_is_plain(graph: Graph, call: Call) -> Edit | None:
     weights = (layer.shift_in, layer.effective_slope(), layer.shift_out)
     names = ("shift_in", "slope", "shift_out")
     values = {k: w.numpy() for k, w in zip(names, weights, strict=True)}
-    return Edit(graph.with_operation(Operation(call.name, PlainRPReLU, None, values)))
+    return Edit(
+        graph.with_operation(
+            _operation.Operation(call.name, _inference.PlainRPReLU, None, values)
+        )
+    )
 
 
 @rule
-def layer_is_affine(graph: Graph, call: Call) -> Edit | None:
+def layer_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes an affine operation of batch norm and its kin."""
     # Of whole numbers, such as pixels or bins, these layers also make floats.
     if not call.first_input.dtype.is_floating:
@@ -151,19 +142,19 @@ def layer_is_affine(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_row(call.name, [affine_operation(call.name, *numbers)]))
 
 
-def _batch_norm(call: Call) -> _Numbers | None:
-    if not is_over_channels(call) or training_argument(call):
+def _batch_norm(call: _graph.Call) -> _Numbers | None:
+    if not is_over_channels(call) or _models.training_argument(call):
         return None
     return scale_and_bias(call.layer)
 
 
-def _rescaling(call: Call) -> _Numbers | None:
+def _rescaling(call: _graph.Call) -> _Numbers | None:
     numbers = np.asarray(call.layer.scale), np.asarray(call.layer.offset)
     per_channel = all(x.shape in ((), call.inputs.shape[-1:]) for x in numbers)
     return numbers if per_channel else None
 
 
-_NUMBERS: dict[type, Callable[[Call], _Numbers | None]] = {
+_NUMBERS: dict[type, Callable[[_graph.Call], _Numbers | None]] = {
     _layers.BatchNormalization: _batch_norm,
     IndependentComponent: _batch_norm,
     BatchKalmanNormalization: _batch_norm,
@@ -174,7 +165,7 @@ _NUMBERS: dict[type, Callable[[Call], _Numbers | None]] = {
 
 
 @rule
-def proxy_norm_in_parts(graph: Graph, call: Call) -> Edit | None:
+def proxy_norm_in_parts(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Writes Proxy Norm as layers in a row: group norm, activation, scale and bias."""
     layer, name = call.layer, call.name
     if type(layer) is not ProxyNormalization:
@@ -188,7 +179,9 @@ def proxy_norm_in_parts(graph: Graph, call: Call) -> Edit | None:
     # Named as parts of the layer, so that what is found in a file names it.
     norm = _group_norm(f"{name}/norm", layer.groups, FLOOR, gamma * inner, beta * inner)
     last = {"activation": layer.activation}
-    activation = Operation(f"{name}/activation", _layers.Activation, None, last)
+    activation = _operation.Operation(
+        f"{name}/activation", _layers.Activation, None, last
+    )
     affine = affine_operation(name, outer, -center * rate)
     linear = layer.activation is keras.activations.linear
     row = [norm, affine] if linear else [norm, activation, affine]
@@ -197,13 +190,15 @@ def proxy_norm_in_parts(graph: Graph, call: Call) -> Edit | None:
 
 def _group_norm(
     name: str, groups: int, epsilon: float, gamma: Any, beta: Any
-) -> Operation:
+) -> _operation.Operation:
     arguments = {"groups": groups, "epsilon": epsilon, "gamma": gamma, "beta": beta}
-    return Operation(name, PlainGroupNormalization, None, arguments)
+    return _operation.Operation(
+        name, _inference.PlainGroupNormalization, None, arguments
+    )
 
 
 @rule
-def group_norm_is_plain(graph: Graph, call: Call) -> Edit | None:
+def group_norm_is_plain(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Spells Keras' group norm over the last axis for the converter."""
     layer, kind = call.layer, _layers.GroupNormalization
     if type(layer) is not kind or layer.axis not in (-1, call.inputs.shape.rank - 1):
@@ -216,27 +211,29 @@ def group_norm_is_plain(graph: Graph, call: Call) -> Edit | None:
 
 
 @rule
-def head_is_dense(graph: Graph, call: Call) -> Edit | None:
+def head_is_dense(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes a dense layer of the class vectors of a `SymmetricHead`."""
     layer = call.layer
     if type(layer) is not SymmetricHead:
         return None
     arguments = {"units": layer.classes, "use_bias": False}
     values = {"kernel": layer.class_vectors().numpy()}
-    dense = Operation(call.name, _layers.Dense, None, arguments, values)
+    dense = _operation.Operation(call.name, _layers.Dense, None, arguments, values)
     return Edit(graph.with_operation(dense))
 
 
 @rule
-def kernel_is_numbers(graph: Graph, call: Call) -> Edit | None:
+def kernel_is_numbers(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes the numbers of a quantized kernel that it stands for."""
     operation = call.operation
-    folded = [name for name in KERNELS if operation.quantizer(name)]
+    folded = [name for name in _operation.KERNELS if operation.quantizer(name)]
     own = operation.argument("input_quantizer")
     if not folded and own is None:
         return None
-    values = {n: quantized(operation, n) for n in folded if n in operation.arrays}
-    arguments = {KERNELS[name]: None for name in folded}
+    values = {
+        n: _signs.quantized(operation, n) for n in folded if n in operation.arrays
+    }
+    arguments = {_operation.KERNELS[name]: None for name in folded}
     if own is not None:
         arguments["input_quantizer"] = plain_quantizer(own)
     return Edit(graph.with_operation(operation.replaced(values, arguments)))

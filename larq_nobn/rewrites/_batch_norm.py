@@ -15,16 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, Steps, Value, is_batch_norm, steps_after_layer
+from ..graph import _graph, _models, _steps
 from ..layers import BatchKalmanNormalization
 from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
 
 
 @rule
-def batch_norm_to_affine(graph: Graph, call: Call) -> Edit | None:
+def batch_norm_to_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Puts an affine operation in the place of a batch norm, in all its uses."""
     layer = call.layer
-    if not is_batch_norm(layer):
+    if not _models.is_batch_norm(layer):
         return None
     if not is_over_channels(call):
         raise NotExact(f"{call.described} normalizes another axis than the last")
@@ -48,7 +48,7 @@ def _float64(variable: Any) -> np.ndarray:
     return variable.numpy().astype(np.float64).reshape(-1)
 
 
-def is_over_channels(call: Call) -> bool:
+def is_over_channels(call: _graph.Call) -> bool:
     """Tells whether a batch norm has one mean per channel of the last axis."""
     layer = call.layer
     if isinstance(layer, BatchKalmanNormalization):
@@ -58,23 +58,25 @@ def is_over_channels(call: Call) -> bool:
     return list(layer.axis) == [rank if ghost else rank - 1]
 
 
-def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+def steps_after(
+    call: _graph.Call, taken: Sequence[_steps.Steps | None]
+) -> _steps.Steps | None:
     """What a call makes of maps of known steps, also of a batch norm or an affine."""
-    if is_batch_norm(call.layer):
+    if _models.is_batch_norm(call.layer):
         if not is_over_channels(call):
             return None
         scale, bias = scale_and_bias(call.layer)
     elif is_affine(call):
         scale, bias, *_ = affine_of(call.operation)
     else:
-        return steps_after_layer(call, taken)
+        return _steps.steps_after_layer(call, taken)
     scaled = None if taken[0] is None else taken[0].times(scale)
     return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)
 
 
 def steps_at(
-    graph: Graph, edge: Any, rule: Callable[..., Steps | None]
-) -> Steps | None:
+    graph: _graph.Graph, edge: Any, rule: Callable[..., _steps.Steps | None]
+) -> _steps.Steps | None:
     """The steps of an edge, also of one that a rewrite has made.
 
     Arguments:
@@ -82,7 +84,7 @@ def steps_at(
         edge: Any.
         rule: `steps_after_layer`, or one that knows more kinds of layers.
     """
-    if not isinstance(edge, Value):
+    if not isinstance(edge, _graph.Value):
         return graph.facts.get(id(edge))
     call = graph.producer(edge)
     if call is None or len(call.reads) > 1:

@@ -11,38 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import Call, Graph, Value, joins_channels
+from ..graph import _graph, _kinds
+from . import _rule
 from ._kernel_before import computed, source_of
-from ._rule import (
-    Edit,
-    NotExact,
-    Refusal,
-    Rule,
-    affine_of,
-    is_affine,
-    is_shared,
-    rescaled,
-    rule,
-)
 
 
-def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
+def affine_before_concatenation(takers: Sequence[_rule.Rule]) -> _rule.Rule:
     """Returns a rule that hands an affine operation to the parts of its input.
 
     Arguments:
         takers: Rules, of which one must fit each part.
     """
 
-    @rule
-    def match(graph: Graph, call: Call) -> Edit | None:
-        if not is_affine(call) or is_shared(graph, call):
+    @_rule.rule
+    def match(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | None:
+        if not _rule.is_affine(call) or _rule.is_shared(graph, call):
             return None
-        affine = affine_of(call.operation)
+        affine = _rule.affine_of(call.operation)
         join, pools = source_of(graph, call.first_input, affine)
-        if not joins_channels(join) or not affine.scale.ndim:
+        if not _kinds.joins_channels(join) or not affine.scale.ndim:
             return None
         if len({id(edge) for edge in join.reads}) < len(join.reads):
-            raise NotExact(f"{join.described} reads a map twice")
+            raise _rule.NotExact(f"{join.described} reads a map twice")
         parts, first = [], 0
         for index, edge in enumerate(join.reads):
             last = first + edge.shape[-1]
@@ -50,10 +40,10 @@ def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
             name = f"{call.name}_{index}"
             while graph.uses(name):
                 name += "_part"
-            operation = rescaled(call.operation, scale, bias).replaced(name=name)
+            operation = _rule.rescaled(call.operation, scale, bias).replaced(name=name)
             part = call.reading(call.first_input, edge)
             part = part._replace(label=name, name=name, operation=operation)
-            parts.append(part._replace(outputs=Value(edge)))
+            parts.append(part._replace(outputs=_graph.Value(edge)))
             join = join.reading(edge, parts[-1].first_output)
             first = last
         chain = computed([join, *pools], call.first_output)
@@ -64,17 +54,19 @@ def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
             outcome = _taken(graph, part, takers)
             graph = outcome.graph
             words.append(outcome.words)
-        return Edit(graph, " and ".join(dict.fromkeys(filter(None, words))))
+        return _rule.Edit(graph, " and ".join(dict.fromkeys(filter(None, words))))
 
     return match
 
 
-def _taken(graph: Graph, part: Call, takers: Sequence[Rule]) -> Edit:
+def _taken(
+    graph: _graph.Graph, part: _graph.Call, takers: Sequence[_rule.Rule]
+) -> _rule.Edit:
     reasons = []
     for take in takers:
         outcome = take(graph, part)
-        if isinstance(outcome, Edit):
+        if isinstance(outcome, _rule.Edit):
             return outcome
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, _rule.Refusal):
             reasons.append(outcome.reason)
-    raise NotExact(next(iter(reasons), f"no layer takes {part.name!r}"))
+    raise _rule.NotExact(next(iter(reasons), f"no layer takes {part.name!r}"))

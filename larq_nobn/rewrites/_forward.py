@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import Call, Graph, Value
+from ..graph import _graph
 from ._into_sign import affine_into_sign
 from ._kernel_after import affine_into_kernel_after
 from ._pools import affine_through_pool
@@ -25,7 +25,7 @@ def into_layers_after(takers: Sequence[Rule]) -> Rule:
     """
 
     @rule
-    def match(graph: Graph, call: Call) -> Edit | None:
+    def match(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         if not is_affine(call):
             return None
         if is_shared(graph, call):
@@ -42,8 +42,8 @@ affine_into_layers_after = into_layers_after(
 
 
 def _forward(
-    graph: Graph, call: Call, takers: Sequence[Rule]
-) -> tuple[Graph, list[str]]:
+    graph: _graph.Graph, call: _graph.Call, takers: Sequence[Rule]
+) -> tuple[_graph.Graph, list[str]]:
     edge, words = call.first_output, []
     if graph.is_output(edge):
         raise NotExact("it is an output of the model")
@@ -52,7 +52,7 @@ def _forward(
         own = call._replace(
             label=name,
             name=name,
-            outputs=Value(edge),
+            outputs=_graph.Value(edge),
             operation=call.operation.replaced(name=name),
         )
         alone = reader.reading(edge, own.outputs)

@@ -22,48 +22,33 @@ import larq as lq
 import numpy as np
 
 from ..graph import (
-    SIGNS,
-    Call,
-    Graph,
-    Linear,
-    Operation,
-    Steps,
-    Value,
-    inherited,
-    is_binary,
-    quantized,
-    sign_in,
-    sign_of,
-    steps_after_layer,
-    threshold_of_affine,
+    _graph,
+    _kinds,
+    _linear,
+    _operation,
+    _segments,
+    _signs,
+    _steps,
+    _thresholds,
 )
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
+from . import _rule
 from ._batch_norm import steps_at
 from ._kernel_before import linear
-from ._rule import (
-    Affine,
-    Edit,
-    NotExact,
-    Rule,
-    affine_of,
-    check_trains,
-    is_affine,
-    is_shared,
-    reader_of,
-    rule,
-)
 
 # The sign of an affine operation of x as a sign of x, up to the sign of its scale, if a
 # call is or starts with one: of the call, the affine operation, and the steps of x.
-Spell = Callable[[Call, Affine, Steps | None], Operation | None]
+Spell = Callable[
+    [_graph.Call, _rule.Affine, _steps.Steps | None], _operation.Operation | None
+]
 
 
 def into_sign(
     spell: Spell,
-    steps_after: Callable[..., Steps | None],
-    turn: Callable[[Call, np.ndarray], Operation],
+    steps_after: Callable[..., _steps.Steps | None],
+    turn: Callable[[_graph.Call, np.ndarray], _operation.Operation],
     twice: bool = True,
-) -> Rule:
+) -> _rule.Rule:
     """Returns a rule that makes a threshold of an affine operation.
 
     Arguments:
@@ -75,16 +60,16 @@ def into_sign(
             take opposite ones.
     """
 
-    @rule
-    def match(graph: Graph, call: Call) -> Edit | None:
-        if not is_affine(call):
+    @_rule.rule
+    def match(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | None:
+        if not _rule.is_affine(call):
             return None
-        affine, reader = affine_of(call.operation), reader_of(graph, call)
+        affine, reader = _rule.affine_of(call.operation), _rule.reader_of(graph, call)
         steps = steps_at(graph, call.first_input, steps_after)
         sign = spell(reader, affine, steps)
         if sign is None:
             return None
-        inside = sign_of(reader.layer) is None
+        inside = _signs.sign_of(reader.layer) is None
         negative = affine.scale < 0
         opposite = negative if np.any(negative) else None
         if inside:
@@ -101,34 +86,38 @@ def into_sign(
         new = new._replace(operation=operation)
         changed = {call.label: [], reader.label: [new]}
         if opposite is not None and not inside:
-            edge, after = reader.first_output, Value(reader.first_output)
+            edge, after = reader.first_output, _graph.Value(reader.first_output)
             changed[reader.label] = [new._replace(outputs=after)]
             changed.update(_turned_readers(graph, edge, after, negative, turn, twice))
         where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
-        return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
+        return _rule.Edit(
+            graph.with_calls(changed), f"became the shift of the sign {where}"
+        )
 
     return match
 
 
-def _as_rsign(reader: Call, affine: Affine, steps: Steps | None) -> Operation | None:
-    quantizer = sign_in(reader)
-    if not is_binary(quantizer):
+def _as_rsign(
+    reader: _graph.Call, affine: _rule.Affine, steps: _steps.Steps | None
+) -> _operation.Operation | None:
+    quantizer = _segments.sign_in(reader)
+    if not _signs.is_binary(quantizer):
         return None
-    check_trains(reader, affine)
-    name = reader.name if sign_of(reader.layer) is not None else "rsign"
+    _rule.check_trains(reader, affine)
+    name = reader.name if _signs.sign_of(reader.layer) is not None else "rsign"
     return _rsign(name, quantizer, affine, steps)
 
 
-def starts_with_plain_sign(call: Call) -> bool:
+def starts_with_plain_sign(call: _graph.Call) -> bool:
     """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    return _is_plain(sign_in(call))
+    return _is_plain(_segments.sign_in(call))
 
 
 def _is_plain(quantizer: Any) -> bool:
     """Whether a quantizer is sign(x), whatever its pseudo-gradient."""
     if type(quantizer) in (RSign, ProgressiveSign):
         return quantizer.whole_shift() is None
-    known = SIGNS.get(type(quantizer)) in ("zero", "shift")
+    known = _kinds.SIGNS.get(type(quantizer)) in ("zero", "shift")
     return known and getattr(quantizer, "shift", None) is None
 
 
@@ -165,7 +154,9 @@ def as_rsign(quantizer: Any) -> Equal | None:
     return None
 
 
-def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Operation:
+def _rsign(
+    name: str, quantizer: Any, affine: _rule.Affine, steps: _steps.Steps | None
+) -> _operation.Operation:
     """The sign of k x + b as an `RSign` of x, up to the sign of k.
 
     Of the quantizer sign(s z + c), with s in the place of 1 and c in that of 0 above.
@@ -173,23 +164,23 @@ def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Op
     scale, bias = affine.scale, affine.bias
     equal = as_rsign(quantizer)
     if equal is None:
-        raise NotExact(
+        raise _rule.NotExact(
             f"RSign has no estimator like that of {type(quantizer).__name__}"
         )
     own = 0.0 if equal.shift is None else equal.shift.astype(float)
     if not np.all(scale):
-        raise NotExact(f"{np.sum(scale == 0)} of its {scale.size} gains are 0")
+        raise _rule.NotExact(f"{np.sum(scale == 0)} of its {scale.size} gains are 0")
     # Of what is in half precision, it takes the sign in float32.
     double = quantizer.compute_dtype == "float64"
     dtype = np.float64 if double else np.float32
-    threshold = threshold_of_affine(
+    threshold = _thresholds.threshold_of_affine(
         equal.scale * scale, equal.scale * bias + own, steps, dtype
     )
     factor = equal.scale * float(np.median(np.abs(scale)))
     with np.errstate(over="ignore"):
         far = np.abs(factor * threshold.value) >= 1e30
     if np.any(far):
-        raise NotExact("some of its gains are as good as 0")
+        raise _rule.NotExact("some of its gains are as good as 0")
     arguments = {
         "scale": factor,
         "estimator": equal.estimator,
@@ -197,23 +188,30 @@ def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Op
         "dtype": quantizer.dtype_policy.name,
         "trainable": affine.trainable,
     }
-    return Operation(
+    return _operation.Operation(
         name, RSign, None, arguments, {"shift": threshold.shift(factor, dtype)}
     )
 
 
 def _turned_readers(
-    graph: Graph, edge: Any, turned: Any, negative: np.ndarray, turn: Any, twice: bool
-) -> Iterator[tuple[str, list[Call]]]:
+    graph: _graph.Graph,
+    edge: Any,
+    turned: Any,
+    negative: np.ndarray,
+    turn: Any,
+    twice: bool,
+) -> Iterator[tuple[str, list[_graph.Call]]]:
     """The calls that read an edge, as they read it with some channels negated."""
     if graph.is_output(edge):
-        raise NotExact("some gains are negative, and the sign is an output")
+        raise _rule.NotExact("some gains are negative, and the sign is an output")
     for call in graph.consumers(edge):
-        if is_shared(graph, call):
-            raise NotExact(f"some gains are negative, and {call.described} is shared")
+        if _rule.is_shared(graph, call):
+            raise _rule.NotExact(
+                f"some gains are negative, and {call.described} is shared"
+            )
         new = call.reading(edge, turned)
-        if inherited(call.operation.kind).idle:
-            after = Value(call.first_output)
+        if _kinds.inherited(call.operation.kind).idle:
+            after = _graph.Value(call.first_output)
             yield call.label, [new._replace(outputs=after)]
             last = after, negative, turn, twice
             yield from _turned_readers(graph, call.first_output, *last)
@@ -222,7 +220,7 @@ def _turned_readers(
         quantizer = getattr(call.layer, "input_quantizer", None)
         if quantizer is not None:
             if not (twice and _is_plain(quantizer)):
-                raise NotExact(
+                raise _rule.NotExact(
                     f"some gains are negative, and {call.described} quantizes too"
                 )
             before = call.operation.opposite
@@ -231,11 +229,11 @@ def _turned_readers(
         yield call.label, [new._replace(operation=operation)]
 
 
-def _turned(call: Call, negative: np.ndarray) -> Operation:
+def _turned(call: _graph.Call, negative: np.ndarray) -> _operation.Operation:
     """The operation of a call with some input channels of its kernel negated."""
     form = linear(call, "after the sign")
     if form.border:
-        raise NotExact(
+        raise _rule.NotExact(
             f"some gains are negative, and {call.name!r} pads with {form.border:g}"
         )
     factor = form.by_input(np.where(negative, -1.0, 1.0))
@@ -249,15 +247,15 @@ def _turned(call: Call, negative: np.ndarray) -> Operation:
 
 
 def _check_odd(
-    form: Linear, call: Call, turned: np.ndarray, factor: np.ndarray
+    form: _linear.Linear, call: _graph.Call, turned: np.ndarray, factor: np.ndarray
 ) -> None:
-    before = quantized(call.operation, form.first)
-    after = quantized(call.operation, form.first, turned)
+    before = _signs.quantized(call.operation, form.first)
+    after = _signs.quantized(call.operation, form.first, turned)
     if not np.allclose(after, before * factor, rtol=1e-5, atol=0):
-        raise NotExact(
+        raise _rule.NotExact(
             f"some gains are negative, and the kernel_quantizer of {call.name!r} does "
             "not negate what is negated"
         )
 
 
-affine_into_sign = into_sign(_as_rsign, steps_after_layer, _turned)
+affine_into_sign = into_sign(_as_rsign, _steps.steps_after_layer, _turned)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph
+from ..graph import _graph
 from ._kernel_before import linear
 from ._rule import Edit, NotExact, affine_of, check_trains, is_affine, reader_of, rule
 
 
 @rule
-def affine_into_kernel_after(graph: Graph, call: Call) -> Edit | None:
+def affine_into_kernel_after(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Multiplies the scale into the kernel of the layer that alone reads it."""
     if not is_affine(call):
         return None

@@ -14,50 +14,34 @@ from typing import Any, NamedTuple
 import larq as lq
 import numpy as np
 
-from ..graph import (
-    Call,
-    Graph,
-    Linear,
-    Value,
-    commutation,
-    is_binary_convolution,
-    linear_of,
-    quantized,
-)
+from ..graph import _graph, _kinds, _linear, _signs
+from . import _rule
 from ._pools import passes
-from ._rule import (
-    Affine,
-    Edit,
-    NotExact,
-    affine_of,
-    check_trains,
-    is_affine,
-    is_shared,
-    rule,
-)
 
 
 class Source(NamedTuple):
     """What makes the input of an affine operation, and the pools between, in order."""
 
-    call: Call
-    pools: list[Call]
+    call: _graph.Call
+    pools: list[_graph.Call]
 
 
-@rule
-def affine_into_kernel_before(graph: Graph, call: Call) -> Edit | None:
+@_rule.rule
+def affine_into_kernel_before(
+    graph: _graph.Graph, call: _graph.Call
+) -> _rule.Edit | None:
     """Multiplies the scale into the kernels of the layers before, in all uses alike."""
-    if not is_affine(call):
+    if not _rule.is_affine(call):
         return None
-    affine, uses = affine_of(call.operation), graph.uses(call.name)
+    affine, uses = _rule.affine_of(call.operation), graph.uses(call.name)
     sources = [source_of(graph, use.first_input, affine) for use in uses]
     ends = {source.call.label for source in sources}
     by_name = {source.call.name: source.call for source in sources}
     for name, source in by_name.items():
         _check_takes(source, affine)
         if not all(use.label in ends for use in graph.uses(name)):
-            raise NotExact(f"{name!r} is used elsewhere too")
-    changed: dict[str, list[Call]] = {use.label: [] for use in uses}
+            raise _rule.NotExact(f"{name!r} is used elsewhere too")
+    changed: dict[str, list[_graph.Call]] = {use.label: [] for use in uses}
     for use, (first, pools) in zip(uses, sources, strict=True):
         chain = [first, *pools]
         for part, moved in zip(chain, computed(chain, use.first_output), strict=True):
@@ -66,10 +50,10 @@ def affine_into_kernel_before(graph: Graph, call: Call) -> Edit | None:
     for source in by_name.values():
         operation = linear(source).scaled_outputs(affine.scale, affine.bias)
         graph = graph.with_operation(operation)
-    return Edit(graph, "folded into " + " and ".join(map(repr, by_name)))
+    return _rule.Edit(graph, "folded into " + " and ".join(map(repr, by_name)))
 
 
-def source_of(graph: Graph, edge: Any, affine: Affine) -> Source:
+def source_of(graph: _graph.Graph, edge: Any, affine: _rule.Affine) -> Source:
     """What makes an edge, and the pools on the way that an affine operation passes.
 
     Raises:
@@ -77,25 +61,25 @@ def source_of(graph: Graph, edge: Any, affine: Affine) -> Source:
     """
     call = graph.producer(edge)
     if call is None:
-        raise NotExact("it reads an input of the model")
+        raise _rule.NotExact("it reads an input of the model")
     if graph.sole_consumer(edge) is None:
-        raise NotExact(f"the output of {call.described} is read elsewhere too")
-    if commutation(call).tiles or passes(call, affine) is None:
+        raise _rule.NotExact(f"the output of {call.described} is read elsewhere too")
+    if _kinds.commutation(call).tiles or passes(call, affine) is None:
         return Source(call, [])
-    if is_shared(graph, call):
-        raise NotExact(f"{call.described} is used more than once")
+    if _rule.is_shared(graph, call):
+        raise _rule.NotExact(f"{call.described} is used more than once")
     before = source_of(graph, call.first_input, affine)
     return before._replace(pools=[*before.pools, call])
 
 
-def computed(chain: list[Call], end: Any) -> list[Call]:
+def computed(chain: list[_graph.Call], end: Any) -> list[_graph.Call]:
     """Calls in a row of which the first computes something else, and the last an edge.
 
     Arguments:
         chain: They.
         end: What the last makes from now on; between them are new edges.
     """
-    edges = [*(Value(call.first_output) for call in chain[:-1]), end]
+    edges = [*(_graph.Value(call.first_output) for call in chain[:-1]), end]
     moved_calls = [chain[0]._replace(outputs=edges[0])]
     for call, before, after in zip(chain[1:], edges, edges[1:], strict=False):
         moved = call.reading(call.first_input, before)
@@ -103,7 +87,9 @@ def computed(chain: list[Call], end: Any) -> list[Call]:
     return moved_calls
 
 
-def before_pools(graph: Graph, affine: Call, source: Source) -> Graph:
+def before_pools(
+    graph: _graph.Graph, affine: _graph.Call, source: Source
+) -> _graph.Graph:
     """Moves an affine operation to right after a call, which pools follow."""
     first, pools = source
     after = affine.reading(affine.first_input, first.first_output)
@@ -114,7 +100,7 @@ def before_pools(graph: Graph, affine: Call, source: Source) -> Graph:
     return graph.with_calls({affine.label: [], **parts})
 
 
-def linear(call: Call, place: str = "before it") -> Linear:
+def linear(call: _graph.Call, place: str = "before it") -> _linear.Linear:
     """The linear form of a call.
 
     Arguments:
@@ -124,31 +110,31 @@ def linear(call: Call, place: str = "before it") -> Linear:
     Raises:
         NotExact: If it has none that is known.
     """
-    form = linear_of(call.operation)
+    form = _linear.linear_of(call.operation)
     if form is None:
-        raise NotExact(f"{call.described} lies {place}")
+        raise _rule.NotExact(f"{call.described} lies {place}")
     return form
 
 
-def is_quantized(call: Call) -> bool:
+def is_quantized(call: _graph.Call) -> bool:
     """Tells whether what a call makes is that of a quantized kernel."""
     form = linear(call)
     # A kernel of ±c may also be a plain one.
-    return form.quantizer(form.last) is not None or is_binary_convolution(call)
+    return form.quantizer(form.last) is not None or _signs.is_binary_convolution(call)
 
 
-def _check_takes(call: Call, affine: Affine) -> None:
+def _check_takes(call: _graph.Call, affine: _rule.Affine) -> None:
     if linear(call).is_activated:
-        raise NotExact(f"{call.name!r} has an activation")
+        raise _rule.NotExact(f"{call.name!r} has an activation")
     # Scales in a kernel of -1 and +1 would make its integer sums inexact.
     if is_quantized(call) and not _follows(linear(call), affine):
-        raise NotExact(f"the kernel of {call.name!r} is quantized")
+        raise _rule.NotExact(f"the kernel of {call.name!r} is quantized")
     if call.layer.compute_dtype != affine.dtype:
-        raise NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")
-    check_trains(call, affine)
+        raise _rule.NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")
+    _rule.check_trains(call, affine)
 
 
-def _follows(form: Linear, affine: Affine) -> bool:
+def _follows(form: _linear.Linear, affine: _rule.Affine) -> bool:
     """Whether a quantized kernel has the magnitude, and sign, of the latent one.
 
     As that of MagnitudeAwareSign has. Then scales are better off in the latent kernel:
@@ -163,7 +149,7 @@ def _follows(form: Linear, affine: Affine) -> bool:
     latent, scale = form.kernel(form.last), form.by_output(affine.scale)
     if np.abs(latent * scale).max() > 1:  # where pseudo-gradients are 0
         return False
-    wanted = quantized(form.operation, form.last) * scale
+    wanted = _signs.quantized(form.operation, form.last) * scale
     return np.allclose(
-        quantized(form.operation, form.last, latent * scale), wanted, 1e-5, 0
+        _signs.quantized(form.operation, form.last, latent * scale), wanted, 1e-5, 0
     )

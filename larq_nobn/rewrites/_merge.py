@@ -7,13 +7,13 @@ It needs the first to be read by nothing but the second, in every use alike.
 
 from __future__ import annotations
 
-from ..graph import Call, Graph, is_batch_norm
+from ..graph import _graph, _models
 from ..layers import ChannelAffine
 from ._rule import Edit, affine_of, affine_operation, is_affine, rule
 
 
 @rule
-def merge_affines(graph: Graph, call: Call) -> Edit | None:
+def merge_affines(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Merges an affine operation with the next one, unless both are trained as such.
 
     What was a batch norm gives its name, the last one if both were; else the second.
@@ -22,10 +22,10 @@ def merge_affines(graph: Graph, call: Call) -> Edit | None:
     if not pairs:
         return None
     first, second = (c.operation for c in pairs[0])
-    origins = sorted((*first.origins, *second.origins), key=is_batch_norm)
+    origins = sorted((*first.origins, *second.origins), key=_models.is_batch_norm)
     if origins and all(isinstance(layer, ChannelAffine) for layer in origins):
         return None
-    normed = [any(map(is_batch_norm, x.origins)) for x in (first, second)]
+    normed = [any(map(_models.is_batch_norm, x.origins)) for x in (first, second)]
     named = first if normed == [True, False] else second
     (scale, bias), (k, b) = (affine_of(x)[:2] for x in (first, second))
     operation = affine_operation(
@@ -45,7 +45,9 @@ def merge_affines(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls(changed))
 
 
-def _pairs(graph: Graph, call: Call) -> list[tuple[Call, Call]]:
+def _pairs(
+    graph: _graph.Graph, call: _graph.Call
+) -> list[tuple[_graph.Call, _graph.Call]]:
     """All uses of an affine operation with the affine operation that reads each."""
     if not is_affine(call):
         return []

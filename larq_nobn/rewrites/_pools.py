@@ -13,38 +13,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Value, commutation, traits
-from ._rule import (
-    Affine,
-    Edit,
-    NotExact,
-    affine_of,
-    is_affine,
-    reader_of,
-    rescaled,
-    rule,
-)
+from ..graph import _graph, _kinds
+from . import _rule
 
 
-@rule
-def affine_through_pool(graph: Graph, call: Call) -> Edit | None:
+@_rule.rule
+def affine_through_pool(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | None:
     """Lets an affine operation follow the pool that alone reads it."""
-    if not is_affine(call):
+    if not _rule.is_affine(call):
         return None
-    pool = reader_of(graph, call)
-    passed = passes(pool, affine_of(call.operation), scale=True)
+    pool = _rule.reader_of(graph, call)
+    passed = passes(pool, _rule.affine_of(call.operation), scale=True)
     if passed is None:
         return None
-    between = Value(pool.first_output)
+    between = _graph.Value(pool.first_output)
     before = pool.reading(call.first_output, call.first_input)._replace(outputs=between)
     after = call.reading(call.first_input, between)._replace(
         outputs=pool.first_output,
-        operation=rescaled(call.operation, passed.scale, passed.bias),
+        operation=_rule.rescaled(call.operation, passed.scale, passed.bias),
     )
-    return Edit(graph.with_calls({call.label: (), pool.label: (before, after)}))
+    return _rule.Edit(graph.with_calls({call.label: (), pool.label: (before, after)}))
 
 
-def passes(call: Call, affine: Affine, scale: bool = False) -> Affine | None:
+def passes(
+    call: _graph.Call, affine: _rule.Affine, scale: bool = False
+) -> _rule.Affine | None:
     """What follows a layer in the place of an affine operation before it.
 
     None if the layer does not let it pass. Dropout does so at inference only: what is
@@ -59,16 +52,16 @@ def passes(call: Call, affine: Affine, scale: bool = False) -> Affine | None:
     Raises:
         NotExact: If it would, but for some negative scale.
     """
-    known = commutation(call)
+    known = _kinds.commutation(call)
     if not known.gain or not (known.shift or (scale and not np.any(affine.bias))):
         return None
     if not known.negative and np.any(affine.scale < 0):
-        raise NotExact(
+        raise _rule.NotExact(
             f"some gains are negative, and {call.described} takes the maximum"
         )
     return affine.tiled(call.first_output.shape[-1]) if known.tiles else affine
 
 
-def averages(call: Call) -> bool:
+def averages(call: _graph.Call) -> bool:
     """Tells whether a call averages windows, or the whole of a map."""
-    return traits(call.operation.kind).pool in ("mean", "whole mean")
+    return _kinds.traits(call.operation.kind).pool in ("mean", "whole mean")

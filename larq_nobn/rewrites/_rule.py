@@ -18,7 +18,7 @@ import numpy as np
 
 from .._errors import InternalError, UserError
 from .._keras import keras
-from ..graph import OF_MEMORY, Call, Graph, Operation, internal_error
+from ..graph import _errors, _graph, _operation
 from ..layers import ChannelAffine
 
 
@@ -30,7 +30,7 @@ class Edit(NamedTuple):
         words: What was done, for a report; empty if there is nothing to say.
     """
 
-    graph: Graph
+    graph: _graph.Graph
     words: str = ""
 
 
@@ -44,14 +44,14 @@ class NotExact(Exception):
     """Raised inside a rule with what its refusal says."""
 
 
-Rule = Callable[[Graph, Call], Edit | Refusal | None]
+Rule = Callable[[_graph.Graph, _graph.Call], Edit | Refusal | None]
 
 
 def rule(match: Rule) -> Rule:
     """Makes a rule of a function that raises `NotExact` where it rejects."""
 
     @wraps(match)
-    def matched(graph: Graph, call: Call) -> Edit | Refusal | None:
+    def matched(graph: _graph.Graph, call: _graph.Call) -> Edit | Refusal | None:
         try:
             return match(graph, call)
         except NotExact as error:
@@ -60,7 +60,9 @@ def rule(match: Rule) -> Rule:
     return matched
 
 
-def applied(rule: Rule, graph: Graph, call: Call) -> Edit | Refusal | None:
+def applied(
+    rule: Rule, graph: _graph.Graph, call: _graph.Call
+) -> Edit | Refusal | None:
     """Applies a rule to a call; of what it fails with, says at which layer.
 
     Raises:
@@ -68,13 +70,15 @@ def applied(rule: Rule, graph: Graph, call: Call) -> Edit | Refusal | None:
     """
     try:
         return rule(graph, call)
-    except (UserError, InternalError, *OF_MEMORY):
+    except (UserError, InternalError, *_errors.OF_MEMORY):
         raise
     except Exception as error:
-        raise internal_error(f"Rewriting layer {call.described}", error) from error
+        raise _errors.internal_error(
+            f"Rewriting layer {call.described}", error
+        ) from error
 
 
-def everywhere(graph: Graph, rule: Rule) -> Graph:
+def everywhere(graph: _graph.Graph, rule: Rule) -> _graph.Graph:
     """Applies a rule to every call, until it fits none."""
     calls = list(graph.calls)
     while calls:
@@ -85,7 +89,7 @@ def everywhere(graph: Graph, rule: Rule) -> Graph:
     return graph
 
 
-def once(graph: Graph, rules: Sequence[Rule]) -> Graph:
+def once(graph: _graph.Graph, rules: Sequence[Rule]) -> _graph.Graph:
     """Applies to each layer of a graph the first rule that fits, one time."""
     for name in dict.fromkeys(call.name for call in graph.calls):
         if uses := graph.uses(name):
@@ -116,12 +120,12 @@ class Affine(NamedTuple):
         )
 
 
-def is_affine(call: Call) -> bool:
+def is_affine(call: _graph.Call) -> bool:
     """Tells whether a call is an affine operation."""
     return issubclass(call.operation.kind, ChannelAffine)
 
 
-def affine_of(operation: Operation) -> Affine:
+def affine_of(operation: _operation.Operation) -> Affine:
     """Reads the numbers of an affine operation."""
     arrays, origins = operation.arrays, operation.origins
     return Affine(
@@ -137,7 +141,7 @@ def affine_operation(
     scale: Any,
     bias: Any,
     origins: tuple[keras.layers.Layer, ...] = (),
-) -> Operation:
+) -> _operation.Operation:
     """Makes an affine operation in the place of some layers.
 
     Arguments:
@@ -152,20 +156,22 @@ def affine_operation(
         policy = origins[-1].dtype_policy.name
         arguments = {"dtype": policy, "trainable": trainable}
     values = {"gamma": scale, "beta": bias}
-    return Operation(name, ChannelAffine, None, arguments, values, origins)
+    return _operation.Operation(name, ChannelAffine, None, arguments, values, origins)
 
 
-def rescaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:
+def rescaled(
+    operation: _operation.Operation, scale: np.ndarray, bias: np.ndarray
+) -> _operation.Operation:
     """Returns an affine operation of other numbers."""
     return operation.replaced({"gamma": scale, "beta": bias})
 
 
-def is_shared(graph: Graph, call: Call) -> bool:
+def is_shared(graph: _graph.Graph, call: _graph.Call) -> bool:
     """Tells whether the layer of a call has other calls."""
     return len(graph.uses(call.name)) > 1
 
 
-def reader_of(graph: Graph, affine: Call) -> Call:
+def reader_of(graph: _graph.Graph, affine: _graph.Call) -> _graph.Call:
     """The one call that reads an affine operation, where it may take it over.
 
     Raises:
@@ -181,7 +187,7 @@ def reader_of(graph: Graph, affine: Call) -> Call:
     return reader
 
 
-def check_trains(call: Call, affine: Affine) -> None:
+def check_trains(call: _graph.Call, affine: Affine) -> None:
     """Rejects a frozen layer, where what is trained would not be any more.
 
     Raises:

@@ -1,6 +1,6 @@
 """Tools that take batch norm out of an existing model, or look after its statistics."""
 
-from ..graph import ModelError
+from ..graph._errors import ModelError
 from ._fold import fold_batch_norm
 from ._padding import pad_with_ones
 from ._report import Change, FreezeReport, FrozenLayer, SurgeryReport

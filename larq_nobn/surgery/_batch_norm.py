@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from ..graph import Call, Graph, ModelError, is_batch_norm, layers_inside
+from ..graph import _errors, _graph, _models
 from ..rewrites import is_over_channels
 
 
-def check_batch_norms(graph: Graph) -> None:
+def check_batch_norms(graph: _graph.Graph) -> None:
     """Rejects a model with batch norms that are no gain and bias per channel.
 
     Raises:
@@ -21,31 +21,31 @@ def check_batch_norms(graph: Graph) -> None:
         dict.fromkeys(line for call in graph.calls for line in _faults(graph, call))
     )
     if faults:
-        raise ModelError("; ".join(faults) + ".")
+        raise _errors.ModelError("; ".join(faults) + ".")
 
 
-def check_no_nan(graph: Graph) -> None:
+def check_no_nan(graph: _graph.Graph) -> None:
     """Rejects a model with batch norms of which a number is NaN.
 
     Raises:
         ModelError: Naming the first.
     """
     for call in graph.calls:
-        weights = call.layer.weights if is_batch_norm(call.layer) else ()
+        weights = call.layer.weights if _models.is_batch_norm(call.layer) else ()
         for weight in weights:
             if np.isnan(weight.numpy()).any():
-                raise ModelError(
+                raise _errors.ModelError(
                     f"Weight {weight.name!r} of layer {call.described} contains NaN: "
                     "training diverged. Fold an earlier state of the model."
                 )
 
 
-def _faults(graph: Graph, call: Call) -> Iterator[str]:
+def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
     layer = call.layer
     label = f"Layer {call.described}"
-    if not is_batch_norm(layer):
-        for inner in layers_inside(layer):
-            if is_batch_norm(inner):
+    if not _models.is_batch_norm(layer):
+        for inner in _models.layers_inside(layer):
+            if _models.is_batch_norm(inner):
                 yield (
                     f"{label} contains the batch norm {inner.name!r}, which cannot be "
                     "reached from outside. Call batch norm as a layer of its own"

@@ -7,17 +7,7 @@ from typing import Any
 from .._checks import check_flag
 from .._keras import keras
 from .._progress import step
-from ..graph import (
-    Call,
-    Graph,
-    Operation,
-    check_inference,
-    check_same_function,
-    flat,
-    is_batch_norm,
-    steps_of,
-    to_keras,
-)
+from ..graph import _copies, _graph, _models, _operation, _same, _steps
 from ..layers import IndependentComponent
 from ..rewrites import (
     Edit,
@@ -117,13 +107,13 @@ def fold_batch_norm(
     """
     check_flag("return_report", return_report)
     check_flag("verify", verify)
-    given = flat(model)
-    check_inference(given)
-    graph = Graph(given)
+    given = _models.flat(model)
+    _models.check_inference(given)
+    graph = _graph.Graph(given)
     check_batch_norms(graph)
     check_no_nan(graph)
     order = dict.fromkeys(call.name for call in graph.calls)
-    graph = graph.with_facts(steps_of(graph, steps_after))
+    graph = graph.with_facts(_steps.steps_of(graph, steps_after))
     for rule in _FIRST:
         graph = everywhere(graph, rule)
     changes: dict[str, Change] = {}
@@ -133,14 +123,14 @@ def fold_batch_norm(
         graph, action, reason = _fold(graph, graph.uses(operation.name)[0])
         kept = graph.uses(operation.name) != []
         changes.update(_changes(operation, kept, action, reason))
-    folded = to_keras(graph)
+    folded = _copies.to_keras(graph)
     if verify:
         turned = {
             call.label: call.operation.opposite
             for call in graph.calls
             if call.operation.opposite is not None
         }
-        check_same_function(given, folded, "Folding batch norm", turned)
+        _same.check_same_function(given, folded, "Folding batch norm", turned)
     if not return_report:
         return folded
     return folded, SurgeryReport(
@@ -148,13 +138,13 @@ def fold_batch_norm(
     )
 
 
-def _folded(graph: Graph) -> list[Operation]:
+def _folded(graph: _graph.Graph) -> list[_operation.Operation]:
     """The affine operations that were batch norms, each once, in order."""
     affines = {c.name: c.operation for c in graph.calls if is_affine(c)}
-    return [x for x in affines.values() if any(map(is_batch_norm, x.origins))]
+    return [x for x in affines.values() if any(map(_models.is_batch_norm, x.origins))]
 
 
-def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
+def _fold(graph: _graph.Graph, call: _graph.Call) -> tuple[_graph.Graph, str, str]:
     """Applies the first rule that fits: what is done, and why nothing better."""
     reasons: list[str] = []
     for rule in _THEN:
@@ -168,7 +158,7 @@ def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
 
 
 def _changes(
-    operation: Operation, kept: bool, action: str, reason: str
+    operation: _operation.Operation, kept: bool, action: str, reason: str
 ) -> dict[str, Change]:
     changes = {}
     for layer in operation.origins:

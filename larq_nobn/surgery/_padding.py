@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from .._keras import keras
-from ..graph import (
-    Graph,
-    border_of,
-    flat,
-    is_binary_convolution,
-    model_like,
-    to_keras,
-    traits,
-)
+from ..graph import _copies, _graph, _kinds, _linear, _models, _signs
 
 
 def pad_with_ones(model: keras.Model) -> keras.Model:
@@ -47,16 +39,16 @@ def pad_with_ones(model: keras.Model) -> keras.Model:
         padded.layers[-1].pad_values  # 1.0
         ```
     """
-    graph = Graph(flat(model))
+    graph = _graph.Graph(_models.flat(model))
     padded = {
         call.name: call.operation
         for call in graph.calls
-        if is_binary_convolution(call) and border_of(call.operation) == 0
+        if _signs.is_binary_convolution(call) and _linear.border_of(call.operation) == 0
     }
     for operation in padded.values():
         # Of the same arguments, and the number that pads a map.
-        kind = traits(operation.kind).quantized or operation.kind
+        kind = _kinds.traits(operation.kind).quantized or operation.kind
         ones = operation.replaced(arguments={"pad_values": 1.0}, kind=kind)
         graph = graph.with_operation(ones)
-    copy = to_keras(graph)
-    return model_like(model, copy.inputs, copy.outputs)
+    copy = _copies.to_keras(graph)
+    return _models.model_like(model, copy.inputs, copy.outputs)

@@ -28,7 +28,7 @@ from ..callbacks import (
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
 from ..config import Recipe
-from ..graph import copied, take_state
+from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
@@ -145,14 +145,14 @@ class ModeStatistics(keras.callbacks.Callback):
         super().__init__()
         self._network = network
         # A copy outside of the strategy: its averages are read without other workers.
-        self._copy = copied(network)
+        self._copy = _copies.copied(network)
         self._statistics = BatchNormStatistics(self._copy)
         images: tf.Tensor = next(iter(few_images))[0]
         self._parts = list(model_batches(network, images, batch_size))
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Takes them."""
-        take_state(self._copy, self._network)
+        _operation.take_state(self._copy, self._network)
         self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
         pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
         for average, taken in pairs:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._files import is_leftover
 from .._keras import keras
-from ..graph import finalize
+from ..graph import _operation
 from ._distribution import has_workers
 from .folder import _archives
 from .folder._archives import START, Position
@@ -166,7 +166,7 @@ class Checkpoints(keras.callbacks.Callback):
                 continue
             with model.distribute_strategy.scope():
                 keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
-                finalize(model)
+                _operation.finalize(model)
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
             self._pending = header.get("within", {})

@@ -12,7 +12,7 @@ from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._math import is_finite
-from ..graph import finalize
+from ..graph import _operation
 from ..loading import open_model
 from ..models._weights import weights_by_name
 from ._settings import RunSettings, weights_file
@@ -187,7 +187,7 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
                 "can be trained from it. Give an earlier state of that network."
             )
         places[key].assign(given[key].numpy())
-    finalize(target)
+    _operation.finalize(target)
     return Transfer(
         source=name,
         taken=list(fitting),
@@ -213,4 +213,4 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         )
     for key in given:
         places[key].assign(given[key].numpy())
-    finalize(target)
+    _operation.finalize(target)

@@ -21,17 +21,7 @@ from .._names import FLOAT_MODEL, OWN
 from .._names import KERNELS as NAMES
 from ..config import Recipe
 from ..data import DatasetInfo
-from ..graph import (
-    Call,
-    Graph,
-    ModelError,
-    check_readable,
-    inputs_of,
-    is_binary,
-    raised_by,
-    rebuild,
-    replace_layers,
-)
+from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
 from ..optimizers import (
     AdaptiveGradientClipping,
@@ -135,7 +125,7 @@ def with_kernels(
         if weight_decay and hasattr(layer, "kernel_regularizer"):
             # The gradient of half the square is the kernel itself.
             changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
-        binary = is_binary(getattr(layer, "kernel_quantizer", None))
+        binary = _signs.is_binary(getattr(layer, "kernel_quantizer", None))
         if latent_initializer is not None and binary:
             changes["kernel_initializer"] = latent_initializer
         if kernel is not None and binary:
@@ -149,7 +139,7 @@ def with_kernels(
             elif kernel == "bernoulli_sign":
                 clip = lq.constraints.WeightClip(_LARGEST_NATURAL)
                 changes["kernel_constraint"] = clip
-        return rebuild(layer, **changes)
+        return _operation.rebuild(layer, **changes)
 
     done = {
         node.layer.name
@@ -158,10 +148,12 @@ def with_kernels(
         for node in each.outbound_nodes
     }
 
-    def standardized(call: Call) -> Any:
+    def standardized(call: _graph.Call) -> Any:
         """A layer after an `ActivationStandardization`, if it starts with a sign."""
         layer = same_but(call.layer)
-        sign = is_binary(layer) or is_binary(getattr(layer, "input_quantizer", None))
+        sign = _signs.is_binary(layer) or _signs.is_binary(
+            getattr(layer, "input_quantizer", None)
+        )
         if not sign or layer.name in done:
             return layer
         before = ActivationStandardization(name=f"{layer.name}_standardization")
@@ -169,14 +161,14 @@ def with_kernels(
 
     with without_starvation_warning():
         if standardize_activations:
-            return replace_layers(network, standardized)
+            return _models.replace_layers(network, standardized)
         return keras.models.clone_model(network, clone_function=same_but)
 
 
 def scale_latent_weights(network: keras.Model, factor: float) -> None:
     """Multiplies the latent weights of every binary kernel."""
     for layer in network.layers:
-        if is_binary(getattr(layer, "kernel_quantizer", None)):
+        if _signs.is_binary(getattr(layer, "kernel_quantizer", None)):
             latent = layer.kernel.latent_variable
             latent.assign(factor * latent)
 
@@ -215,7 +207,7 @@ def with_head(
     advice = "Choose a model (--model) that takes its weights."
     try:
         made = _built(model, image_shape, classes)
-    except ModelError as error:
+    except _errors.ModelError as error:
         raise InvalidValue(f"{called} cannot be trained as it is: {error}") from error
     if tuple(made.output_shape) != (None, classes):
         raise InvalidValue(
@@ -241,9 +233,9 @@ def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
 
 
 def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> keras.Model:
-    check_readable(model)
+    _models.check_readable(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(
+        raise _errors.ModelError(
             f"It has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but "
             "a classifier of images has one of each. Choose another network."
         )
@@ -260,12 +252,12 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
                 changes["activation"] = "linear"
             if layer is ending[-1] and (size := _size(layer)):
                 changes[size] = classes
-        return rebuild(layer, float32=True, **changes)
+        return _operation.rebuild(layer, float32=True, **changes)
 
     start = keras.Input(tuple(image_shape), name=plain.input_names[0])
     what = f"cannot be built for images of {tuple(image_shape)}"
     advice = f"It takes images of {model.input_shape[1:]}: choose their size."
-    with raised_by(plain, what, advice, InvalidValue):
+    with _errors.raised_by(plain, what, advice, InvalidValue):
         made = keras.models.clone_model(plain, start, clone_function=rebuilt)
     if made.outputs[0].shape.rank != 4:
         return made
@@ -280,12 +272,12 @@ def _ending(model: keras.Model) -> list[keras.layers.Layer]:
     Without one they end where a layer has several inputs, or is a model; there are none
     after a feature map.
     """
-    graph, (end,) = Graph(model), model.outputs
+    graph, (end,) = _graph.Graph(model), model.outputs
     layers: list[keras.layers.Layer] = []
     call = graph.producer(end) if end.shape.rank == 2 else None
     while call is not None:
         layers.append(call.layer)
-        inputs = inputs_of(call.node)
+        inputs = _graph.inputs_of(call.node)
         inside = isinstance(call.layer, keras.Model)
         if _size(call.layer) or inside or len(inputs) != 1:
             break

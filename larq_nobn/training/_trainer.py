@@ -24,7 +24,7 @@ from .._signals import ending_surely, stoppable
 from ..calibration import calibrate
 from ..config._run_files import CHECKPOINTS
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
-from ..graph import copied
+from ..graph import _copies
 from ..loading import open_model
 from ..population import EXAMPLES
 from . import _checkpoints, _distribution, _initial_weights, _network
@@ -270,7 +270,7 @@ class Trainer:
             )
         with self._at_work():
             if self.config.model == OWN:  # whose layers may be of the user's classes
-                copied(self.network)  # as the file will be
+                _copies.copied(self.network)  # as the file will be
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
@@ -341,7 +341,7 @@ class Trainer:
             )
             # A copy, in which all replicas see the same statistics of batch norm.
             with self._strategy.scope():
-                model = copied(trained)
+                model = _copies.copied(trained)
         else:
             name = str(self.config.teacher)
             with self._strategy.scope():

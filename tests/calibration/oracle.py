@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph import Graph
+from larq_nobn.graph._graph import Graph
 from larq_nobn.quantizers import RSign
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from calibration.oracle import deviation, mean, sign_inputs, tensors
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import ModelError
+from larq_nobn.graph._errors import ModelError
 from numpy.testing import assert_allclose, assert_array_equal
 
 

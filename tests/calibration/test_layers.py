@@ -8,7 +8,7 @@ import tensorflow as tf
 from larq_nobn import layers, quantizers
 from calibration.oracle import deviation, mean, tensors
 from larq_nobn._keras import keras
-from larq_nobn.graph import flattened
+from larq_nobn.graph._models import flattened
 from numpy.testing import assert_allclose, assert_array_equal
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from calibration.oracle import deviation, mean, sign_inputs, signs, tensors
 from larq_nobn._keras import keras
-from larq_nobn.graph import Graph, has_sign_input
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._signs import has_sign_input
 from models.networks import NETWORKS
 
 # How many signs of the small forms have a shift, or read a bias directly.

@@ -17,7 +17,7 @@ from deploy import generated_layers as tables
 from deploy.generated_layers import Draw, chance, made, one_of
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
-from larq_nobn.graph import inherited
+from larq_nobn.graph._kinds import inherited
 from surgery.parts import settled
 
 layers = keras.layers

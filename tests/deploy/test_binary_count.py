@@ -7,7 +7,8 @@ from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
 from larq_nobn.deploy.prepare import _binary_layers
-from larq_nobn.graph import Operation, _signs
+from larq_nobn.graph import _signs
+from larq_nobn.graph._operation import Operation
 from larq_nobn.layers import _inference
 
 pytestmark = pytest.mark.convert

@@ -19,7 +19,7 @@ from larq_nobn.deploy import (
     _convert,
     convert,
 )
-from larq_nobn.deploy.verify import _verify
+from larq_nobn.graph import _segments
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
@@ -76,13 +76,13 @@ def test_some_examples_are_compared_all_the_same(
     verify, count, model, tmp_path, monkeypatch
 ):
     """Given and prepared model, prepared model and file."""
-    compared, real = [], _verify.compare
+    compared, real = [], _segments.compare
 
     def counted(reference, other, examples, *arguments, **options):
         compared.append(len(examples[0]))
         return real(reference, other, examples, *arguments, **options)
 
-    monkeypatch.setattr(_verify, "compare", counted)
+    monkeypatch.setattr(_segments, "compare", counted)
     report = convert(model, tmp_path / "m.tflite", verify=verify)
     assert compared == [count, count]
     assert (report.verify is not None) == verify

@@ -223,7 +223,7 @@ def test_such_a_file_is_not_written(tmp_path, monkeypatch):
     """Even without verification, which finds it as well."""
     with pytest.raises(ConversionError, match="layer 'shift' would overwrite"):
         convert(shortcut(), tmp_path / "m.tflite", verify=False)
-    monkeypatch.setattr(_convert, "check_file", lambda *arguments: None)
+    monkeypatch.setattr(_convert._checks, "check_file", lambda *arguments: None)
     with pytest.raises(VerificationError, match="something else.* '(shift|sum)' "):
         convert(shortcut(), tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())

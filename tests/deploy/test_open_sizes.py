@@ -15,7 +15,7 @@ from larq_nobn.deploy import (
     binary_layers,
     convert,
 )
-from larq_nobn.graph import flattened
+from larq_nobn.graph._models import flattened
 
 pytestmark = pytest.mark.convert
 
@@ -53,7 +53,7 @@ def test_the_given_model_is_what_the_file_is_compared_with(tmp_path, monkeypatch
         copy.layers[-1].activation = tf.exp
         return copy
 
-    monkeypatch.setattr(_opening, "flattened", wrong)
+    monkeypatch.setattr(_opening._models, "flattened", wrong)
     with pytest.raises(VerificationError, match="Copying the layers .* changed"):
         convert(open_model(), tmp_path / "m.tflite", input_shape=(8, 8, 3))
     assert not any(tmp_path.iterdir())

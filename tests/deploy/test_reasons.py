@@ -9,7 +9,8 @@ from larq_nobn._errors import InternalError
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert, prepared
 from larq_nobn.deploy.prepare import _prepare
-from larq_nobn.graph import LayerError, flattened, raised_by
+from larq_nobn.graph._errors import LayerError, raised_by
+from larq_nobn.graph._models import flattened
 from larq_nobn.layers._inference import PlainAffine
 
 layers = keras.layers

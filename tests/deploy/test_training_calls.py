@@ -8,7 +8,8 @@ from larq_nobn import layers as own
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize, prepared
-from larq_nobn.graph import ModelError, check_inference, flattened
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._models import check_inference, flattened
 from numpy.testing import assert_array_equal
 
 layers = keras.layers

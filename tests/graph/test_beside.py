@@ -8,7 +8,7 @@ import tensorflow as tf
 from deploy.nets import scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize, prepared
-from larq_nobn.graph import ModelError
+from larq_nobn.graph._errors import ModelError
 from numpy.testing import assert_allclose
 
 layers = keras.layers

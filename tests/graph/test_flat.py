@@ -5,7 +5,9 @@ import tensorflow as tf
 from larq_nobn import layers
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph import Graph, ModelError, flat, flattened
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._models import flat, flattened
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import flattened, layers_inside
+from larq_nobn.graph._models import flattened, layers_inside
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers

@@ -6,14 +6,10 @@ import pytest
 from deploy.generated import build, plans, seeds
 from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import (
-    Graph,
-    Operation,
-    Value,
-    flat,
-    from_keras,
-    to_keras,
-)
+from larq_nobn.graph._copies import to_keras
+from larq_nobn.graph._graph import Graph, Value
+from larq_nobn.graph._models import flat, from_keras
+from larq_nobn.graph._operation import Operation
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_array_equal
 from surgery.properties import inputs_of, outputs_of, untouched

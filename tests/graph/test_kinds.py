@@ -7,16 +7,16 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.graph import (
+from larq_nobn.graph._graph import calls
+from larq_nobn.graph._kinds import (
     KINDS,
     Commutation,
     bounds_of,
-    calls,
     commutation,
     kernels_of,
-    linear_of,
     weights_of_sum,
 )
+from larq_nobn.graph._linear import linear_of
 from larq_nobn.graph._operation import operation_of
 from larq_nobn.layers._grouped import GroupedConv2D
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from larq_nobn import layers
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import kernel_value, rebuild, replace_layers
+from larq_nobn.graph._models import replace_layers
+from larq_nobn.graph._operation import rebuild
+from larq_nobn.graph._signs import kernel_value
 from numpy.testing import assert_allclose, assert_array_equal
 
 

@@ -7,7 +7,11 @@ import pytest
 from deploy.nets import scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import prepared
-from larq_nobn.graph import Graph, ModelError, flat, made_up, to_keras
+from larq_nobn.graph._copies import to_keras
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._examples import made_up
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._models import flat
 from larq_nobn.layers._with_mask import WithMask
 from numpy.testing import assert_allclose, assert_array_equal
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph import bits_of, is_binary, kind_of, sign_of
 from larq_nobn.graph._probe import probe
+from larq_nobn.graph._signs import bits_of, is_binary, kind_of, sign_of
 from larq_nobn.layers._inference import SignAbove
 from numpy.testing import assert_array_equal
 

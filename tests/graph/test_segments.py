@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.graph import (
+from larq_nobn.graph._segments import (
     MARGIN,
     Found,
     Grid,

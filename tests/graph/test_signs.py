@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 from deploy.nets import images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph import calls, flat, flattened, has_sign_input, sign_at, sign_of
+from larq_nobn.graph._graph import calls
+from larq_nobn.graph._models import flat, flattened
+from larq_nobn.graph._signs import has_sign_input, sign_at, sign_of
 from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.quantizers import ReSTE, RSign
 

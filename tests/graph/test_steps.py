@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
-from larq_nobn.graph import (
-    Graph,
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._steps import (
+    _MOST,
     Steps,
     sign_steps,
     steps_after_kernel,
     steps_after_layer,
     steps_of,
 )
-from larq_nobn.graph._steps import _MOST
 from larq_nobn.quantizers import RSign
 
 layers = keras.layers

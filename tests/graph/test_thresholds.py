@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from larq_nobn.graph import Steps, threshold_of_affine
+from larq_nobn.graph._steps import Steps
+from larq_nobn.graph._thresholds import threshold_of_affine
 from larq_nobn.quantizers import RSign
 
 # Small numbers, of which ties are common, and any others.

@@ -699,7 +699,7 @@ def test_objects_of_this_package_open(suffix: str, tmp_path: Path):
 def test_a_fault_of_this_package_is_no_fault_of_the_file(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_open, "finalize", None)
+    monkeypatch.setattr(_open._operation, "finalize", None)
     with pytest.raises(InternalError, match="fault of larq_nobn") as error:
         open_model(files[".keras"])
     assert isinstance(error.value.__cause__, TypeError)

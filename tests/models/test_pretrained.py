@@ -9,7 +9,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
-from larq_nobn.graph import kernel_value
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.models import BUILDERS, ReActNet18, ResNet20, open_pretrained, pretrained
 from larq_nobn.models._pretrained import (
     BITS,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv
 from gradients import finite_differences, value_and_gradients
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import kernel_value
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.quantizers import BiPer
 from larq_nobn.training import RunSettings
 from larq_nobn.training._network import build_network

@@ -6,7 +6,11 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import Graph, commutation, from_keras, steps_of, to_keras
+from larq_nobn.graph._copies import to_keras
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._kinds import commutation
+from larq_nobn.graph._models import from_keras
+from larq_nobn.graph._steps import steps_of
 from larq_nobn.quantizers import RSign
 from larq_nobn.rewrites import (
     batch_norm_to_affine,

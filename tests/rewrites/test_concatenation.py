@@ -7,7 +7,7 @@ from deploy.prepare.preparing import operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import is_batch_norm
+from larq_nobn.graph._models import is_batch_norm
 from larq_nobn.rewrites import (
     Edit,
     Refusal,

@@ -7,7 +7,7 @@ from larq_nobn import rewrites
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
-from larq_nobn.graph import from_keras
+from larq_nobn.graph._models import from_keras
 from larq_nobn.rewrites import Edit, Refusal, batch_norm_to_affine, merge_affines
 from rewrites.rewriting import (
     AFTER,

@@ -6,7 +6,7 @@ import larq_nobn as nobn
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import is_batch_norm
+from larq_nobn.graph._models import is_batch_norm
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization

@@ -11,7 +11,9 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph import MARGIN, calls, flattened, sign_in
+from larq_nobn.graph._graph import calls
+from larq_nobn.graph._models import flattened
+from larq_nobn.graph._segments import MARGIN, sign_in
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_array_equal
 

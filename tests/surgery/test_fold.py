@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
-from larq_nobn.graph import kernel_value, split_kernel
+from larq_nobn.graph._signs import kernel_value, split_kernel
 from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import (

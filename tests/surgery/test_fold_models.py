@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import ModelError
+from larq_nobn.graph._errors import ModelError
 from surgery.folding import (
     BatchNorm,
     chain,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
 from larq_nobn._keras import keras
-from larq_nobn.graph import to_keras
+from larq_nobn.graph._copies import to_keras
 from larq_nobn.surgery import _fold
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.parts import batch_norms, images, norm, settled
@@ -99,7 +99,7 @@ def test_open_sizes_are_compared_at_one_that_the_model_takes(size, wrong, monkey
     x = norm(layers.Conv2D(2, size, name="conv")(image))
     model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
     if wrong:
-        monkeypatch.setattr(_fold, "to_keras", _with_other_kernel)
+        monkeypatch.setattr(_fold._copies, "to_keras", _with_other_kernel)
         with pytest.raises(nobn.surgery.ModelError, match="changed what model"):
             nobn.fold_batch_norm(model)
         return

@@ -9,7 +9,8 @@ import tensorflow as tf
 from deploy.generated import build, plans, seeds
 from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import Graph, is_binary_convolution
+from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._signs import is_binary_convolution
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import AFFINE
 from surgery.parts import batch_norms, images

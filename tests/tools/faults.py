@@ -471,7 +471,7 @@ FAULTS = (
     ),
     Fault(
         "copies: no copy is compared",
-        "    if is_function(given):  # which both call",
+        "    if _operation.is_function(given):  # which both call",
         "    if given is not None:",
         "tests/test_copies.py tests/graph",
     ),

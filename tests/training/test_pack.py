@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from click.testing import CliRunner
-from larq_nobn.graph import kernel_value
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.models import BUILDERS
 from larq_nobn.models._pretrained import BITS, MAGNITUDE, unpacked
 from larq_nobn.models._weights import weights_by_name

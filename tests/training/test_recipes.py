@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph import ModelError, is_binary
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._signs import is_binary
 from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.training import RECIPES, RunSettings
 from larq_nobn.training._initial_weights import copy_weights

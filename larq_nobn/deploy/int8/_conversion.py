@@ -19,24 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import (
-    KERNELS,
-    Call,
-    Found,
-    Graph,
-    Grid,
-    Operation,
-    Value,
-    border_of,
-    chain,
-    compare,
-    inherited,
-    int8_of,
-    linear_of,
-    sign_of,
-    symbol_of,
-    to_keras,
-)
+from ...graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
 from ...layers import FakeQuantization
 from ...layers._fake_quantization import representable_range
 from ...layers._inference import AffineApart
@@ -53,7 +36,7 @@ _REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
 
 def check_int8(model: keras.Model, int8: bool) -> None:
     """Checks that a model says all ranges for an int8 file, and none for another."""
-    graph = Graph(model)
+    graph = _graph.Graph(model)
     ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
     if not int8:
         if ranges:
@@ -85,19 +68,23 @@ def check_int8(model: keras.Model, int8: bool) -> None:
             )
     for call in graph.calls:
         binary = getattr(call.layer, "input_quantizer", None) is not None
-        if (binary or sign_of(call.layer) is not None) and not _on_grid(call, graph):
+        if (binary or _signs.sign_of(call.layer) is not None) and not _on_grid(
+            call, graph
+        ):
             raise ConversionError(
                 f"Layer {call.label!r} takes the sign of what no FakeQuantization has "
                 f"rounded, and rounding may turn it. {_REMEDY}"
             )
 
 
-def _on_grid(call: Call, graph: Graph) -> bool:
-    quantizer = getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
+def _on_grid(call: _graph.Call, graph: _graph.Graph) -> bool:
+    quantizer = getattr(call.layer, "input_quantizer", None) or _signs.sign_of(
+        call.layer
+    )
     return getattr(quantizer, "shift", None) is None and _reads_steps(call, graph)
 
 
-def _reads_steps(call: Call, graph: Graph) -> bool:
+def _reads_steps(call: _graph.Call, graph: _graph.Graph) -> bool:
     """Whether what a call reads are steps of ranges, or signs."""
     # Each edge once: the number of paths through maxima grows exponentially.
     left, seen = list(call.reads), set()
@@ -109,9 +96,9 @@ def _reads_steps(call: Call, graph: Graph) -> bool:
         maker = graph.producer(tensor)
         if maker is None:
             return False
-        if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer):
+        if isinstance(maker.layer, FakeQuantization) or _signs.sign_of(maker.layer):
             continue
-        if int8_of(maker) != "kept":
+        if _kinds.int8_of(maker) != "kept":
             return False
         left += maker.reads
     return True
@@ -122,11 +109,11 @@ def _reads_steps(call: Call, graph: Graph) -> bool:
 
 def without_ranges(model: keras.Model) -> keras.Model:
     """Returns the model of the same layers without their ranges."""
-    graph = Graph(model)
+    graph = _graph.Graph(model)
     for call in graph.calls:
         if call.operation.kind is FakeQuantization:
             graph = graph.with_row(call.name, [])
-    return to_keras(graph, shared=True)
+    return _copies.to_keras(graph, shared=True)
 
 
 def round_kernels(prepared: keras.Model) -> keras.Model:
@@ -137,7 +124,7 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     channel; a dense layer and the slopes of a PReLU get only one. Of a rounded kernel
     the converter finds the same scales again.
     """
-    graph = Graph(prepared)
+    graph = _graph.Graph(prepared)
     for rule in (
         affine_alone,
         merge_scale,
@@ -149,16 +136,16 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     for call in graph.calls:
         operation, values = call.operation, {}
         binary = issubclass(operation.kind, BinaryConvolution)
-        if not binary and inherited(operation.kind).int8 != "none":
-            for name in {*KERNELS, "alpha"} & operation.arrays.keys():
+        if not binary and _kinds.inherited(operation.kind).int8 != "none":
+            for name in {*_operation.KERNELS, "alpha"} & operation.arrays.keys():
                 channels = call.first_output.shape[-1]
                 values[name] = _rounded(operation, name, channels)
         if values and call.label == graph.uses(call.name)[0].label:
             graph = graph.with_operation(operation.replaced(values))
-    return to_keras(graph, shared=True)
+    return _copies.to_keras(graph, shared=True)
 
 
-def merge_scale(graph: Graph, call: Call) -> Edit | None:
+def merge_scale(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """A scale and a bias go into the real-valued kernel before them."""
     before = graph.producer(call.first_input)
     if call.operation.kind is PlainAffine:
@@ -167,7 +154,7 @@ def merge_scale(graph: Graph, call: Call) -> Edit | None:
         numbers = 1.0, call.operation.arrays["shift"]
     else:
         return None
-    form = None if before is None else linear_of(before.operation)
+    form = None if before is None else _linear.linear_of(before.operation)
     if form is None or before is None or form.is_activated:
         return None
     quantized = before.operation.argument("input_quantizer") is not None
@@ -181,7 +168,7 @@ def merge_scale(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
 
 
-def affine_alone(graph: Graph, call: Call) -> Edit | None:
+def affine_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Factors that no kernel can take become a convolution of single channels.
 
     That is one operation in int8, where a product and a sum would stay float.
@@ -196,14 +183,18 @@ def affine_alone(graph: Graph, call: Call) -> Edit | None:
     gain, offset = np.broadcast_arrays(*call.layer.exact)
     values = {"depthwise_kernel": gain[None, None, :, None], "bias": offset}
     size = {"kernel_size": 1}
-    single = Operation(call.name, _layers.DepthwiseConv2D, None, size, values)
+    single = _operation.Operation(
+        call.name, _layers.DepthwiseConv2D, None, size, values
+    )
     return Edit(graph.with_row(call.name, [single]))
 
 
-def leave_out_border(graph: Graph, call: Call) -> Edit | None:
+def leave_out_border(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """A binary convolution that meets no zeros is not padded, which LCE asks for."""
     operation = call.operation
-    padded = operation.argument("padding") == "same" and border_of(operation) is None
+    padded = (
+        operation.argument("padding") == "same" and _linear.border_of(operation) is None
+    )
     if operation.kind is not BinaryConvolution or not padded:
         return None
     return Edit(
@@ -211,28 +202,34 @@ def leave_out_border(graph: Graph, call: Call) -> Edit | None:
     )
 
 
-def leave_border_float(graph: Graph, call: Call) -> Edit | None:
+def leave_border_float(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """A binary convolution that is padded with zeros stays float up to its range.
 
     LCE makes the range part of it, with a scale and a bias between, and has no kernel
     for int8 then.
     """
     linear = call.operation.argument("last") is keras.activations.linear
-    padded = call.operation.kind is BinaryConvolution and border_of(call.operation) == 0
+    padded = (
+        call.operation.kind is BinaryConvolution
+        and _linear.border_of(call.operation) == 0
+    )
     readers = [c.operation.kind for c in graph.consumers(call.first_output)]
     merged = {FakeQuantization, ChannelShift, PlainAffine} & {*readers}
     if not (linear and padded and merged):
         return None
     arguments = {"center": 0.0, "gain": 1.0, "offset": 0.0}
-    row = call.operation, Operation(f"{call.name}/float", AffineApart, None, arguments)
+    row = (
+        call.operation,
+        _operation.Operation(f"{call.name}/float", AffineApart, None, arguments),
+    )
     changed = {}
     for use in graph.uses(call.name):
-        first, last = chain(use, row, [tuple(use.first_output.shape[1:])] * 2)
+        first, last = _graph.chain(use, row, [tuple(use.first_output.shape[1:])] * 2)
         changed[use.label] = [first, last._replace(outputs=use.first_output)]
     return Edit(graph.with_calls(changed))
 
 
-def range_after_reshape(graph: Graph, call: Call) -> Edit | None:
+def range_after_reshape(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The range of a mean follows the reshape that alone reads it.
 
     The converter makes one operation of both, which rounds otherwise than a mean. So it
@@ -242,11 +239,11 @@ def range_after_reshape(graph: Graph, call: Call) -> Edit | None:
     if (
         call.operation.kind is not FakeQuantization
         or reader is None
-        or not inherited(reader.operation.kind).reshapes
+        or not _kinds.inherited(reader.operation.kind).reshapes
         or not _is_mean(graph, graph.producer(call.first_input))
     ):
         return None
-    between = Value(reader.first_output)
+    between = _graph.Value(reader.first_output)
     before = reader.reading(call.first_output, call.first_input)
     after = call.reading(call.first_input, between)
     after = after._replace(outputs=reader.first_output)
@@ -254,19 +251,22 @@ def range_after_reshape(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls({call.label: (), reader.label: parts}))
 
 
-def _is_mean(graph: Graph, call: Call | None) -> bool:
+def _is_mean(graph: _graph.Graph, call: _graph.Call | None) -> bool:
     """Whether a call is a mean of positions, or such a mean in another shape."""
-    while call is not None and inherited(call.operation.kind).reshapes:
+    while call is not None and _kinds.inherited(call.operation.kind).reshapes:
         call = graph.producer(call.first_input)
     if call is None:
         return False
-    means = inherited(call.operation.kind).pool == "whole mean"
-    return means or symbol_of(call.layer) == "math.reduce_mean"
+    means = _kinds.inherited(call.operation.kind).pool == "whole mean"
+    return means or _kinds.symbol_of(call.layer) == "math.reduce_mean"
 
 
-def _rounded(operation: Operation, name: str, channels: int) -> np.ndarray:
+def _rounded(operation: _operation.Operation, name: str, channels: int) -> np.ndarray:
     """A kernel in steps, one for all elements that the file scales alike."""
-    kernel, form = operation.arrays[name].astype(np.float32), linear_of(operation)
+    kernel, form = (
+        operation.arrays[name].astype(np.float32),
+        _linear.linear_of(operation),
+    )
     axes = tuple(range(kernel.ndim))
     if name != "alpha" and not issubclass(operation.kind, keras.layers.Dense):
         if form is not None:
@@ -294,7 +294,7 @@ def _outputs_apart(prepared: keras.Model, outputs: Sequence[Any]) -> list[Any]:
     LCE loses such an output where a float operation or a sign reads it. The largest of
     two equal numbers is a copy that it does not merge.
     """
-    graph = Graph(prepared)
+    graph = _graph.Graph(prepared)
     read = [
         end.dtype.is_floating and bool(graph.consumers(end)) for end in prepared.outputs
     ]
@@ -323,7 +323,7 @@ def verify_int8(
     Raises:
         VerificationError: If a map is farther off than rounding reaches.
     """
-    graph = Graph(prepared)
+    graph = _graph.Graph(prepared)
     ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
     # Whoever runs a file rounds its inputs: here that is the runner.
     ranges = [call for call in ranges if graph.producer(call.first_input) is not None]
@@ -336,9 +336,9 @@ def verify_int8(
     for name, tensor in zip(
         prepared.output_names, visible.output_tensors[count:], strict=True
     ):
-        grids.setdefault(name, Grid(tensor.scale))
+        grids.setdefault(name, _segments.Grid(tensor.scale))
 
-    def held(group: list[np.ndarray]) -> Found:
+    def held(group: list[np.ndarray]) -> _segments.Found:
         maps = visible.outputs(group)
         ends = maps[count:]
         if not all(map(np.array_equal, ends, runner.outputs(group))):
@@ -350,14 +350,14 @@ def verify_int8(
         values = {c.label: x[..., :-1] for c, x in zip(inner, maps, strict=False)}
         known = zip(makers, ends, strict=True)
         values |= {c.label: x for c, x in known if c is not None and c.label in labels}
-        return Found(ends, {}, values, values, grids)
+        return _segments.Found(ends, {}, values, values, grids)
 
     pairs = zip(visible.input_tensors, examples, strict=True)
     rounded = [
         array if tensor.scale is None else tensor.decode(tensor.encode(array))
         for tensor, array in pairs
     ]
-    segments = compare(prepared, held, rounded, MOST_STEPS)
+    segments = _segments.compare(prepared, held, rounded, MOST_STEPS)
     for name, maker in zip(prepared.output_names, makers, strict=True):
         if maker is not None and maker.label in labels:  # a map, which was compared
             segments.places.pop(("output", name), None)
@@ -388,7 +388,7 @@ def verify_int8(
     }
 
 
-def _visible(prepared: keras.Model, inner: Sequence[Call], io: IoSpec) -> Runner:
+def _visible(prepared: keras.Model, inner: Sequence[_graph.Call], io: IoSpec) -> Runner:
     """Runs the same file with all maps as outputs, since only those can be read."""
     edges = [*(call.first_output for call in inner), *prepared.outputs]
     wide = IoSpec(io.inputs, [f"map_{i}" for i in range(len(edges))])
@@ -404,10 +404,10 @@ def _visible(prepared: keras.Model, inner: Sequence[Call], io: IoSpec) -> Runner
     return Runner(to_flatbuffer(padded, prepared.variables, wide, int8=True))
 
 
-def _grid(call: Call) -> Grid:
+def _grid(call: _graph.Call) -> _segments.Grid:
     ends = representable_range(call.layer.minimum, call.layer.maximum)
     low, high = map(float, ends)
-    return Grid((high - low) / 255, low, high)
+    return _segments.Grid((high - low) / 255, low, high)
 
 
 def verify_without_rounding(

@@ -15,25 +15,7 @@ import tensorflow as tf
 
 from ..._keras import keras, register
 from ..._progress import step
-from ...graph import (
-    FUSED,
-    Call,
-    Graph,
-    Operation,
-    Value,
-    bounds_of,
-    calls,
-    check_inference,
-    check_same_function,
-    flat,
-    inherited,
-    int8_of,
-    int8_range_of,
-    is_binary_convolution,
-    kernels_of,
-    sign_of,
-    to_keras,
-)
+from ...graph import _copies, _graph, _kinds, _models, _operation, _same, _signs
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
@@ -96,21 +78,21 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         training steps. Kernels are not rounded in the copy: the converter does that,
         per output channel.
     """
-    given = flat(model)
-    check_inference(given)
-    graph = Graph(given)
+    given = _models.flat(model)
+    _models.check_inference(given)
+    graph = _graph.Graph(given)
     _check_layers(graph)
     for rule in _RULES:
         graph = everywhere(graph, rule)
-    quantized = to_keras(_with_ranges(graph))
+    quantized = _copies.to_keras(_with_ranges(graph))
     _calibrate(quantized, data)
     if verify:
         what = "Making ranges visible"
-        check_same_function(given, quantized, what, skipped=(FakeQuantization,))
+        _same.check_same_function(given, quantized, what, skipped=(FakeQuantization,))
     return quantized
 
 
-def _check_layers(graph: Graph) -> None:
+def _check_layers(graph: _graph.Graph) -> None:
     name = graph.model.name
     kinds = {call.name: type(call.layer) for call in graph.calls}
     found = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
@@ -131,7 +113,7 @@ def _calibrate(model: keras.Model, data: Any) -> None:
 
     Those that stay as they are, which are not trainable, have theirs already.
     """
-    ranges = [c for c in calls(model) if isinstance(c.layer, FakeQuantization)]
+    ranges = [c for c in _graph.calls(model) if isinstance(c.layer, FakeQuantization)]
     found = [call for call in ranges if call.layer.trainable]
     inner = keras.Model(model.inputs, [call.first_input for call in found])
     least, most = np.zeros(len(found)), np.zeros(len(found))
@@ -176,22 +158,26 @@ class ChannelShift(ChannelwiseLayer):
         return inputs + tf.cast(self.shift, inputs.dtype)
 
 
-def _shift(name: str, values: Any) -> Operation:
-    return Operation(name, ChannelShift, values={"shift": np.asarray(values)})
+def _shift(name: str, values: Any) -> _operation.Operation:
+    return _operation.Operation(
+        name, ChannelShift, values={"shift": np.asarray(values)}
+    )
 
 
-def _inserted(graph: Graph, edge: Any, operation: Operation) -> Graph:
+def _inserted(
+    graph: _graph.Graph, edge: Any, operation: _operation.Operation
+) -> _graph.Graph:
     """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
-    maker, after = graph.producer(edge), Value(edge)
+    maker, after = graph.producer(edge), _graph.Value(edge)
     label = operation.name if maker is None else f"{operation.name} of {maker.label}"
-    new = Call(label, operation.name, edge, after, None, (edge,), operation)
+    new = _graph.Call(label, operation.name, edge, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
         return graph.of([new, *graph.calls], graph.outputs)
     return graph.with_calls({maker.label: [maker, new]})
 
 
-def split_rprelu(graph: Graph, call: Call) -> Edit | None:
+def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The shifts of an RPReLU become layers before and after a PReLU."""
     layer, name = call.layer, call.name
     if not isinstance(layer, RPReLU):
@@ -199,13 +185,13 @@ def split_rprelu(graph: Graph, call: Call) -> Edit | None:
     positions = [*range(1, call.first_input.shape.rank - 1)]
     slope = np.reshape(layer.effective_slope(), [1] * len(positions) + [-1])
     shared = {"shared_axes": positions or None}
-    inner = Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
+    inner = _operation.Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
     first = _shift(f"{name}_shift_in", layer.shift_in)
     last = _shift(f"{name}_shift_out", layer.shift_out)
     return Edit(graph.with_row(call.name, [first, inner, last]))
 
 
-def split_rsign(graph: Graph, call: Call) -> Edit | None:
+def split_rsign(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
     quantizer = inside or call.layer
@@ -220,14 +206,14 @@ def split_rsign(graph: Graph, call: Call) -> Edit | None:
         "shift": False,
         "power": 1.0 if power is None else float(power),
     }
-    own = Operation(quantizer.name, RSign, None, arguments)
+    own = _operation.Operation(quantizer.name, RSign, None, arguments)
     if inside is not None:
         own = call.operation.replaced(arguments={"input_quantizer": own})
     shift = _shift(f"{call.name}_shift", whole / quantizer.scale)
     return Edit(graph.with_row(call.name, [shift, own]))
 
 
-def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
+def shift_of_sum(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The shift of a sum goes to a summand that a convolution makes, which takes it."""
     total = graph.producer(call.first_input)
     if (
@@ -242,7 +228,7 @@ def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
     return Edit(_inserted(graph, maker.first_output, call.operation))
 
 
-def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
+def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The shift after a PReLU goes into whatever reads it, where all readers can.
 
     That is into the shift of a sign, and into the other summand of a sum.
@@ -273,11 +259,11 @@ def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
 _RULES = (split_rprelu, split_rsign, shift_of_sum, shift_after_prelu)
 
 
-def _is_shift(call: Call, graph: Graph) -> bool:
+def _is_shift(call: _graph.Call, graph: _graph.Graph) -> bool:
     return call.operation.kind is ChannelShift and len(graph.uses(call.name)) == 1
 
 
-def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
+def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
     """The convolution, or what follows it, that makes a summand and nothing else."""
     if total.operation.kind is not _layers.Add:
         return None
@@ -295,54 +281,54 @@ def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
     return None
 
 
-def _joins(call: Call) -> bool:
+def _joins(call: _graph.Call) -> bool:
     """Whether it joins the multiplier and the bias of a convolution before it."""
     kind = call.operation.kind
-    return kind is ChannelShift or inherited(kind).affine
+    return kind is ChannelShift or _kinds.inherited(kind).affine
 
 
-def _start(call: Call, graph: Graph) -> Call | None:
+def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
     """The convolution that makes this, with at most scales and biases after it.
 
     A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
     """
-    if kernels_of(call.layer) is not None:
+    if _kinds.kernels_of(call.layer) is not None:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
-        return call if plain or is_binary_convolution(call) else None
+        return call if plain or _signs.is_binary_convolution(call) else None
     if not _joins(call):
         return None
     before = graph.producer(call.first_input)
     alone = graph.sole_consumer(call.first_input) is not None
     start = _start(before, graph) if before is not None and alone else None
-    known = inherited(call.operation.kind)
+    known = _kinds.inherited(call.operation.kind)
     own = known.affine and not known.constant and call.first_input.shape.rank == 4
     return call if start is None and own else start
 
 
-def _is_linear(call: Call, graph: Graph) -> bool:
+def _is_linear(call: _graph.Call, graph: _graph.Graph) -> bool:
     return _start(call, graph) is not None
 
 
 # --- where ranges are needed
 
 
-def _with_ranges(graph: Graph) -> Graph:
+def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     """Returns the graph with a range after every map that the file has as int8."""
     given = graph.model
     for edge, name in zip(given.inputs, given.input_names, strict=True):
         if edge.dtype.is_floating and graph.consumers(edge):
-            first = Operation(f"{name}_range", FakeQuantization)
+            first = _operation.Operation(f"{name}_range", FakeQuantization)
             graph = _inserted(graph, edge, first)
     groups = _groups(graph)
-    made: dict[str, Operation] = {}
+    made: dict[str, _operation.Operation] = {}
     for call in graph.calls:
         root = groups.get(call.name)
         is_range = call.operation.kind is FakeQuantization
         if root is None:
             continue
         if root not in made:
-            new = Operation(f"{root}_range", FakeQuantization)
+            new = _operation.Operation(f"{root}_range", FakeQuantization)
             made[root] = call.operation if is_range else new
         if not is_range:
             graph = _inserted(graph, call.first_output, made[root])
@@ -353,23 +339,25 @@ def _with_ranges(graph: Graph) -> Graph:
     return _with_fixed_ranges(graph)
 
 
-def _with_fixed_ranges(graph: Graph) -> Graph:
+def _with_fixed_ranges(graph: _graph.Graph) -> _graph.Graph:
     """Writes out the ranges that TensorFlow Lite fixes, of maps that are read again.
 
     Without, a sign would be of numbers that only the file has rounded.
     """
     for call in graph.calls:
-        fixed, edge = int8_range_of(call), call.first_output
+        fixed, edge = _kinds.int8_range_of(call), call.first_output
         if fixed is None or not graph.consumers(edge):
             continue
         ends = dict(zip(("minimum", "maximum"), map(np.asarray, fixed), strict=True))
         stays = {"trainable": False}
-        own = Operation(f"{call.name}_range", FakeQuantization, None, stays, ends)
+        own = _operation.Operation(
+            f"{call.name}_range", FakeQuantization, None, stays, ends
+        )
         graph = _inserted(graph, edge, own)
     return graph
 
 
-def _groups(graph: Graph) -> dict[str, str]:
+def _groups(graph: _graph.Graph) -> dict[str, str]:
     """The layers after which a range is needed.
 
     With each, the first of those that share a range with it.
@@ -384,15 +372,15 @@ def _groups(graph: Graph) -> dict[str, str]:
 
     for call in graph.calls:
         taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
-        before, known = graph.producer(call.first_input), int8_of(call)
-        source = inherited(before and before.operation.kind)
+        before, known = graph.producer(call.first_input), _kinds.int8_of(call)
+        source = _kinds.inherited(before and before.operation.kind)
         # A pool that clips its output does so to numbers of its own range.
         pools = source.pool in ("max", "mean") and bool(source.int8)
         # What has no range, such as a tanh or a sign, may be beyond that of another.
         if known == "kept" and taken:
             floats = sum(edge.dtype.is_floating for edge in call.reads)
             known = "kept" if len(taken) == floats else "shared"
-        shares = known == "shared" or (pools and bounds_of(call) in FUSED)
+        shares = known == "shared" or (pools and _kinds.bounds_of(call) in _kinds.FUSED)
         keeps = known == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
@@ -406,13 +394,13 @@ def _groups(graph: Graph) -> dict[str, str]:
     return {name: root(name) for name in parents}
 
 
-def _needs_range(graph: Graph, call: Call) -> bool:
+def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
     """Whether somebody sees what a call makes, and nothing else fixes its range."""
     if isinstance(call.layer, FakeQuantization):
         return True
     if not call.first_output.dtype.is_floating:
         return False
-    if sign_of(call.layer) is not None or int8_range_of(call) is not None:
+    if _signs.sign_of(call.layer) is not None or _kinds.int8_range_of(call) is not None:
         return False
     reader = graph.sole_consumer(call.first_output)
     if reader is None:
@@ -422,5 +410,5 @@ def _needs_range(graph: Graph, call: Call) -> bool:
     if _joins(reader):
         return start is None
     sums = call.operation.kind is _layers.Add
-    takes = sums or (start is not None and not is_binary_convolution(start))
-    return not (bounds_of(reader) in FUSED and takes)
+    takes = sums or (start is not None and not _signs.is_binary_convolution(start))
+    return not (_kinds.bounds_of(reader) in _kinds.FUSED and takes)

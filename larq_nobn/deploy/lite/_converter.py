@@ -18,7 +18,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._math import unfused
 from ..._messages import first_line
-from ...graph import OF_MEMORY, UNWRAP, raised_by
+from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import TYPES, edited, open_axes, parsing, read, read_file, signature
@@ -130,13 +130,13 @@ def to_flatbuffer(
             ) from error
         try:
             content = engine.convert_saved_model(folder, **types)
-        except (OSError, *OF_MEMORY):
+        except (OSError, *_errors.OF_MEMORY):
             raise
         except Exception as error:  # MLIR's complaints have no common type
             said = cause(error, chatter())
             remedy = "Replace the layer it names"
             if "not immutable" in said:
-                remedy += f", or {UNWRAP}"
+                remedy += f", or {_operation.UNWRAP}"
             if "while_body" in said:  # of a batch whose size the loop before lost
                 remedy = "Build the recurrent layers with unroll=True"
             raise ConversionError(
@@ -153,7 +153,7 @@ def to_float_flatbuffer(model: keras.Model, io: IoSpec) -> bytes:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
         try:
             content = converter.convert()
-        except (OSError, *OF_MEMORY):
+        except (OSError, *_errors.OF_MEMORY):
             raise
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
@@ -210,7 +210,7 @@ def called(model: keras.Model) -> Function:
 
     def named(inputs: Sequence[Any]) -> Sequence[Any]:
         what = "cannot be called on the examples"
-        with raised_by(model, what, advice, ConversionError):
+        with _errors.raised_by(model, what, advice, ConversionError):
             return function(inputs)
 
     return named

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
-from ...graph import UNWRAP, raised_by
+from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
@@ -125,7 +125,9 @@ class Trace:
         )
 
         traced = tf.function(lambda *inputs: inference(model)(inputs))
-        tracing = partial(raised_by, model, "cannot be traced", kind=ConversionError)
+        tracing = partial(
+            _errors.raised_by, model, "cannot be traced", kind=ConversionError
+        )
         with quiet():
             with unfused(), softplus_bounded(), tracing():
                 concrete = traced.get_concrete_function(*io.inputs)
@@ -270,7 +272,10 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
         if _RANDOM.search(node.op):
             effect = "draws random numbers"
         elif _ASSIGNS.fullmatch(node.op):
-            effect, remedy = "changes its variables", f"{remedy}, and {UNWRAP}"
+            effect, remedy = (
+                "changes its variables",
+                f"{remedy}, and {_operation.UNWRAP}",
+            )
         else:
             continue
         parts = node.name.split("/")

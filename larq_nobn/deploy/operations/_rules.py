@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Steps, split_kernel, threshold_of_affine
+from ...graph import _signs, _steps, _thresholds
 from ._program import Node, Program, Rule, Value, everywhere
 
 # Their outputs are positively homogeneous in their inputs.
@@ -45,7 +45,7 @@ def spell_binary_kernel(program: Program, node: Node) -> Program | None:
         return None
     if not _is_sign(program, node.x):
         return None
-    parts = split_kernel(node["kernel"])
+    parts = _signs.split_kernel(node["kernel"])
     if parts is None:
         return None
     signs, scale = parts
@@ -157,7 +157,9 @@ def into_sign(program: Program, node: Node) -> Program | None:
     affine = program.maker(node.x)
     if affine is None or affine.kind != "affine" or np.any(affine["k"] <= 0):
         return None
-    shift = threshold_of_affine(affine["k"], affine["b"] + node["shift"]).shift()
+    shift = _thresholds.threshold_of_affine(
+        affine["k"], affine["b"] + node["shift"]
+    ).shift()
     if np.any(shift) and program.reader(affine.y) is None:
         return None  # the affine operation would stay, beside a shift
     made = node.reading(node.x, affine.x).with_arguments(shift=np.float64(shift))
@@ -315,7 +317,9 @@ def _shifted(shift: Node, reader: Node) -> Iterator[Node]:
     """What computes the same without the shift before it."""
     b, new = shift["b"], reader.reading(shift.y, shift.x)
     if reader.kind == "sign":
-        total = threshold_of_affine(np.ones_like(b), b + reader["shift"]).shift()
+        total = _thresholds.threshold_of_affine(
+            np.ones_like(b), b + reader["shift"]
+        ).shift()
         yield new.with_arguments(shift=np.float64(total))
     elif reader.kind == "affine":
         yield new.with_arguments(b=reader["b"] + reader["k"] * b)
@@ -421,8 +425,10 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     else:
         return None
     scale, bias = node["scale"], node["bias"]
-    whole = Steps(np.ones_like(scale), _LARGEST_SUM)
-    at, clear = (threshold_of_affine(scale, bias, x).value for x in (None, whole))
+    whole = _steps.Steps(np.ones_like(scale), _LARGEST_SUM)
+    at, clear = (
+        _thresholds.threshold_of_affine(scale, bias, x).value for x in (None, whole)
+    )
     moves = np.isfinite(at) & (at != clear)
     if not np.any(moves):
         return None

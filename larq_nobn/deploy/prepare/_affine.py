@@ -8,37 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import (
-    RECTIFIED,
-    SUMS,
-    TRANSPOSED,
-    Call,
-    Graph,
-    Operation,
-    Steps,
-    Value,
-    border_of,
-    bounds_of,
-    chain,
-    commutation,
-    constants_of,
-    finest_at_signs,
-    joins_channels,
-    kernels_of,
-    meets_jump,
-    symbol_of,
-    threshold_of_affine,
-    traits,
-    weights_of_sum,
-)
-from ...layers import ChannelAffine, DynamicTanh
-from ...layers._inference import (
-    AffineApart,
-    BinaryConvolution,
-    Channels,
-    ShiftedReLU,
-    ShiftedSign,
-)
+from ...graph import _graph, _kinds, _linear, _operation, _steps, _thresholds
+from ...graph._graph import chain
+from ...layers import ChannelAffine, DynamicTanh, _inference
 from ...rewrites import (
     Affine,
     Edit,
@@ -64,20 +36,8 @@ from ...rewrites import (
     source_of,
     starts_with_plain_sign,
 )
+from . import _reading
 from ._moves import LARGEST
-from ._reading import (
-    has_real_kernel,
-    is_linear_binary,
-    is_single,
-    is_zero_one_step,
-    merges_after,
-    numbers,
-    scale_and_bias,
-    sign_in,
-    steps_after,
-    steps_of_sums,
-    with_sign,
-)
 
 _layers = keras.layers
 # Of less, `threshold_of_affine` means 0 and which side of it.
@@ -85,16 +45,23 @@ _THRESHOLD_OF_ZERO = 1e-20
 
 
 @rule
-def constant_after_transposed(graph: Graph, call: Call) -> Edit | None:
+def constant_after_transposed(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Writes a constant that is added to a transposed convolution as one per channel.
 
     TensorFlow Lite makes it the bias of the convolution, where that has none: if it is
     a single number, the file cannot run, and x - c loses its sign.
     """
-    maker, factors = graph.producer(call.first_input), SUMS.get(symbol_of(call.layer))
-    if factors is None or maker is None or kernels_of(maker.layer) is not TRANSPOSED:
+    maker, factors = (
+        graph.producer(call.first_input),
+        _kinds.SUMS.get(_kinds.symbol_of(call.layer)),
+    )
+    if (
+        factors is None
+        or maker is None
+        or _kinds.kernels_of(maker.layer) is not _kinds.TRANSPOSED
+    ):
         return None
-    constants, channels = constants_of(call), call.first_input.shape[-1]
+    constants, channels = _kinds.constants_of(call), call.first_input.shape[-1]
     if len(constants) != 1:
         return None
     constant = np.asarray(constants[0], np.float64)
@@ -112,7 +79,7 @@ def constant_after_transposed(graph: Graph, call: Call) -> Edit | None:
 
 
 @rule
-def tanh_to_affine(graph: Graph, call: Call) -> Edit | None:
+def tanh_to_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     r"""Before plain signs a `DynamicTanh` is affine.
 
     For |β| < |γ| the sign of γ tanh(α x) + β is that of γ (α x + artanh(β / γ)), and
@@ -131,23 +98,25 @@ def tanh_to_affine(graph: Graph, call: Call) -> Edit | None:
     scale = np.where(inner, gamma * alpha, 0.0)
     bias = np.where(inner, gamma * np.arctanh(ratio), beta)
     values, origins = {"gamma": scale, "beta": bias}, call.operation.origins
-    affine = Operation(call.name, ChannelAffine, None, {}, values, origins)
+    affine = _operation.Operation(call.name, ChannelAffine, None, {}, values, origins)
     return Edit(graph.with_operation(affine).renewed([call.first_output]))
 
 
-def _goes_into_plain_signs(graph: Graph, edge: Any) -> bool:
+def _goes_into_plain_signs(graph: _graph.Graph, edge: Any) -> bool:
     if graph.is_output(edge):
         return False
     return all(
         _goes_into_plain_signs(graph, call.first_output)
-        if traits(call.operation.kind).reshapes
-        else starts_with_plain_sign(call) and not has_real_kernel(call)
+        if _kinds.traits(call.operation.kind).reshapes
+        else starts_with_plain_sign(call) and not _reading.has_real_kernel(call)
         for call in graph.consumers(edge)
     )
 
 
 @rule
-def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
+def affine_into_binary_convolution(
+    graph: _graph.Graph, call: _graph.Call
+) -> Edit | None:
     """Moves an affine operation into the binary convolution that makes its input.
 
     Pools that let it pass follow it, but for averages before a jump at 0: in steps of a
@@ -155,29 +124,31 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     kernel. After a rectified convolution it ends up right after it, where the converter
     merges it.
     """
-    if not is_single(graph, call):
+    if not _reading.is_single(graph, call):
         return None
     affine = affine_of(call.operation)
     found = source_of(graph, call.first_input, affine)
     source, pools = found
-    if any(map(averages, pools)) and meets_jump(graph, call.first_output):
+    if any(map(averages, pools)) and _steps.meets_jump(graph, call.first_output):
         return None
-    if not is_linear_binary(source) or is_shared(graph, source):
-        real = has_real_kernel(source)
+    if not _reading.is_linear_binary(source) or is_shared(graph, source):
+        real = _reading.has_real_kernel(source)
         linear = real and source.layer.activation is keras.activations.linear
-        fits = pools and (linear or merges_after(source))
+        fits = pools and (linear or _reading.merges_after(source))
         return Edit(before_pools(graph, call, found)) if fits else None
-    operation = _scaled(source.operation, *scale_and_bias(call))
+    operation = _scaled(source.operation, *_reading.scale_and_bias(call))
     chain = computed([source._replace(operation=operation), *pools], call.first_output)
     moved = {part.label: [part] for part in chain}
     return Edit(graph.with_calls({call.label: [], **moved}))
 
 
-def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:
+def _scaled(
+    operation: _operation.Operation, scale: np.ndarray, bias: np.ndarray
+) -> _operation.Operation:
     """A linear binary convolution that computes scale * y + bias where it was y."""
     channels = len(scale)
-    total = numbers(operation, "scale", channels, 1.0) * scale
-    offset = scale * numbers(operation, "offset", channels) + bias
+    total = _reading.numbers(operation, "scale", channels, 1.0) * scale
+    offset = scale * _reading.numbers(operation, "offset", channels) + bias
     values = {}
     if np.any(total < 0):
         turn = np.where(total < 0, -1.0, 1.0)
@@ -186,7 +157,9 @@ def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operat
 
 
 @rule
-def scale_into_layers_after(graph: Graph, call: Call) -> Edit | Refusal | None:
+def scale_into_layers_after(
+    graph: _graph.Graph, call: _graph.Call
+) -> Edit | Refusal | None:
     r"""Leaves k out of k x + b where all that reads it can take it, or forgets it.
 
     Where all of it takes b as well, nothing is left of the layer: signs, other affine
@@ -194,16 +167,16 @@ def scale_into_layers_after(graph: Graph, call: Call) -> Edit | Refusal | None:
     it is k (x + b / k): activations and pools pass k on to what is after them, and the
     sum stays.
     """
-    if not is_single(graph, call):
+    if not _reading.is_single(graph, call):
         return None
-    scale, bias = scale_and_bias(call)
+    scale, bias = _reading.scale_and_bias(call)
     if np.all(scale == 1) or not _can_divide(scale, bias):
         return None
     graph = graph.with_operation(rescaled(call.operation, scale, bias))
     whole = _into_layers_after(graph, graph.call(call.label))
     if isinstance(whole, Edit) or np.any(scale < 0) or not np.any(bias):
         return whole
-    sum_, ones, zeros = Value(call.first_output), np.ones_like(scale), 0.0 * bias
+    sum_, ones, zeros = _graph.Value(call.first_output), np.ones_like(scale), 0.0 * bias
     first = rescaled(call.operation, ones, bias / scale)
     name = f"{call.name}/scale"
     last = call.reading(call.first_input, sum_)._replace(
@@ -220,26 +193,30 @@ def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
     return bool(np.all(np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)))
 
 
-def _threshold(reader: Call, affine: Affine, steps: Steps | None) -> Operation | None:
+def _threshold(
+    reader: _graph.Call, affine: Affine, steps: _steps.Steps | None
+) -> _operation.Operation | None:
     """A reader's sign of k x + b, or for a negative k its opposite."""
-    given = sign_in(reader)
+    given = _reading.sign_in(reader)
     if given is None:
         return None
     before, scale = given.argument("gain"), affine.scale
     if before is not None and np.any(scale < 0):
         # Of 0 and 1, where sums that are just 0 are common.
         raise NotExact(f"some gains are negative, and {given.name!r} is an opposite")
-    bias = affine.bias + numbers(given, "shift", len(scale))
+    bias = affine.bias + _reading.numbers(given, "shift", len(scale))
     arguments = {
-        "shift": threshold_of_affine(scale, bias, steps).shift(),
+        "shift": _thresholds.threshold_of_affine(scale, bias, steps).shift(),
         "gain": scale if before is None else scale * before,
     }
-    return Operation(given.name, ShiftedSign, None, arguments)
+    return _operation.Operation(given.name, _inference.ShiftedSign, None, arguments)
 
 
-def _turned(call: Call, negative: np.ndarray) -> Operation:
+def _turned(call: _graph.Call, negative: np.ndarray) -> _operation.Operation:
     """The operation of a binary convolution with some input channels negated."""
-    if call.operation.kind is not BinaryConvolution or border_of(call.operation):
+    if call.operation.kind is not _inference.BinaryConvolution or _linear.border_of(
+        call.operation
+    ):
         raise NotExact(f"some gains are negative, and {call.described} reads the sign")
     turn = np.where(negative, -1, 1)[:, None].astype(np.float32)
     return call.operation.replaced({"kernel": call.operation.arrays["kernel"] * turn})
@@ -249,27 +226,27 @@ _into_layers_after = into_layers_after(
     (
         affine_through_pool,
         merge_affines,
-        into_sign(_threshold, steps_after, _turned, twice=False),
+        into_sign(_threshold, _reading.steps_after, _turned, twice=False),
         affine_into_kernel_after,
     )
 )
 
 
 @rule
-def bias_into_relu(graph: Graph, call: Call) -> Edit | None:
+def bias_into_relu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Gives a bias to a ReLU that no operation before it can take in.
 
     The converter makes one operation of an addition and the ReLU after it: before a
     ReLU that is an operation in any case, a bias costs nothing.
     """
-    if bounds_of(call) != RECTIFIED or is_shared(graph, call):
+    if _kinds.bounds_of(call) != _kinds.RECTIFIED or is_shared(graph, call):
         return None
     edge, channels = call.first_input, call.first_input.shape[-1]
     source = graph.producer(edge)
     alone = graph.sole_consumer(edge) is not None
     shift: Any = None
-    if source is not None and alone and is_single(graph, source):
-        scale, shift = scale_and_bias(source)
+    if source is not None and alone and _reading.is_single(graph, source):
+        scale, shift = _reading.scale_and_bias(source)
         if np.any(scale != 1):
             return None
         graph = graph.with_calls({source.label: []})
@@ -277,12 +254,14 @@ def bias_into_relu(graph: Graph, call: Call) -> Edit | None:
     elif source is not None and alone and type(source.layer) is not _layers.Concatenate:
         return None
     shift = np.zeros(channels or 1) if shift is None else shift
-    relu = Operation(call.name, ShiftedReLU, None, {"shift": shift})
+    relu = _operation.Operation(
+        call.name, _inference.ShiftedReLU, None, {"shift": shift}
+    )
     return Edit(graph.with_operation(relu))
 
 
 @rule
-def drop_scale(graph: Graph, call: Call) -> Edit | None:
+def drop_scale(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Leaves the scale out of a binary convolution that only plain signs read.
 
     It is positive, and a sign forgets it. But in steps of the scale, the sums of
@@ -291,9 +270,11 @@ def drop_scale(graph: Graph, call: Call) -> Edit | None:
     """
     operation = call.operation
     rising = (keras.activations.linear, keras.activations.relu)
-    if operation.kind is not BinaryConvolution or np.any(operation.argument("offset")):
+    if operation.kind is not _inference.BinaryConvolution or np.any(
+        operation.argument("offset")
+    ):
         return None
-    scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
+    scale = _reading.numbers(operation, "scale", call.first_output.shape[-1], 1.0)
     if np.all(scale == 1) or np.any(scale <= 0) or is_shared(graph, call):
         return None
     edges = _read_by_signs(graph, call.first_output)
@@ -303,7 +284,7 @@ def drop_scale(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(changed).renewed(edges))
 
 
-def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
+def _read_by_signs(graph: _graph.Graph, edge: Any) -> list[Any] | None:
     """An edge and those after it, if plain signs are all that reads it in the end."""
     readers = graph.consumers(edge)
     if graph.is_output(edge) or not readers:
@@ -312,8 +293,8 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
     for call in readers:
         if starts_with_plain_sign(call):
             continue
-        passes = len(call.reads) == 1 and commutation(call).gain
-        if not (passes or joins_channels(call)):
+        passes = len(call.reads) == 1 and _kinds.commutation(call).gain
+        if not (passes or _kinds.joins_channels(call)):
             return None
         after = _read_by_signs(graph, call.first_output)
         if is_shared(graph, call) or after is None:
@@ -323,7 +304,7 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
 
 
 @rule
-def clear_threshold(graph: Graph, call: Call) -> Edit | None:
+def clear_threshold(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Moves what is added before plain signs or steps, so that no sum is 0 by design.
 
     Of whole numbers times a scale, plus a bias, a sum is 0 in the given model where it
@@ -338,23 +319,23 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     if is_shared(graph, call):
         return None
     if is_affine(call):
-        scale, bias = scale_and_bias(call)
-    elif is_linear_binary(call):
+        scale, bias = _reading.scale_and_bias(call)
+    elif _reading.is_linear_binary(call):
         channels = call.first_output.shape[-1]
-        scale = numbers(call.operation, "scale", channels, 1.0)
-        bias = numbers(call.operation, "offset", channels)
-        before = steps_of_sums(call, before)
+        scale = _reading.numbers(call.operation, "scale", channels, 1.0)
+        bias = _reading.numbers(call.operation, "offset", channels)
+        before = _reading.steps_of_sums(call, before)
     else:
         return None
     if before is None or np.all(scale == 1):
         return None
     edge, turn = call.first_output, 1.0
-    finest = finest_at_signs(graph, edge, before, starts_with_plain_sign)
+    finest = _steps.finest_at_signs(graph, edge, before, starts_with_plain_sign)
     if finest is None:
-        finest = finest_at_signs(graph, edge, before, is_zero_one_step)
+        finest = _steps.finest_at_signs(graph, edge, before, _reading.is_zero_one_step)
         turn = -1.0
     if finest is None:
-        if meets_jump(graph, edge):
+        if _steps.meets_jump(graph, edge):
             return _exact_at_zero(graph, call, before, scale, bias)
         if np.any(bias):
             return _clear_of_sums(graph, call, before, scale, bias)
@@ -366,7 +347,7 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
         )
     if not np.any(bias):
         return None
-    threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
+    threshold = _thresholds.threshold_of_affine(turn * scale, turn * bias, finest).value
     moves = np.isfinite(threshold)
     offset = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
     if is_affine(call):
@@ -376,13 +357,20 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(operation))
 
 
-def _pads_zeros(call: Call) -> bool:
+def _pads_zeros(call: _graph.Call) -> bool:
     """Whether LCE takes the border from sums that have their scale, which rounds."""
-    return call.operation.kind is BinaryConvolution and border_of(call.operation) == 0
+    return (
+        call.operation.kind is _inference.BinaryConvolution
+        and _linear.border_of(call.operation) == 0
+    )
 
 
 def _clear_of_sums(
-    graph: Graph, call: Call, steps: Steps, scale: np.ndarray, bias: np.ndarray
+    graph: _graph.Graph,
+    call: _graph.Call,
+    steps: _steps.Steps,
+    scale: np.ndarray,
+    bias: np.ndarray,
 ) -> Edit | None:
     """Shifts the signs that read scale * sum + bias, so that none is of a 0.
 
@@ -390,23 +378,29 @@ def _clear_of_sums(
     """
     columns, edited = np.arange(len(scale)), graph
     for reader, own, finest in _signs_after(graph, call.first_output, columns, steps):
-        sign = sign_in(reader)
+        sign = _reading.sign_in(reader)
         assert sign is not None  # or it were not among them
-        shift = numbers(sign, "shift", len(own))
+        shift = _reading.numbers(sign, "shift", len(own))
         k = np.where(own < 0, 1.0, scale[own])
         b = np.where(own < 0, 0.0, bias[own]) + shift
-        at, clear = (threshold_of_affine(k, b, x).value for x in (None, finest))
+        at, clear = (
+            _thresholds.threshold_of_affine(k, b, x).value for x in (None, finest)
+        )
         within = (own >= 0) & np.isfinite(at)
         # No further: what is as close to a sum, but is not one, needs no operation.
         moves = within & finest.reach(np.where(within, at, 0.0))
         if np.any(moves):
             moved = np.where(moves, shift - b - k * np.where(moves, clear, 0.0), shift)
-            new = Operation(sign.name, ShiftedSign, None, {"shift": moved})
-            edited = edited.with_operation(with_sign(reader, new))
+            new = _operation.Operation(
+                sign.name, _inference.ShiftedSign, None, {"shift": moved}
+            )
+            edited = edited.with_operation(_reading.with_sign(reader, new))
     return None if edited is graph else Edit(edited)
 
 
-def _beside_zero(graph: Graph, call: Call, scale: np.ndarray) -> Edit | None:
+def _beside_zero(
+    graph: _graph.Graph, call: _graph.Call, scale: np.ndarray
+) -> Edit | None:
     """Makes a binary convolution add more than rounding makes of its sums that are 0.
 
     For the signs that read a sum of its map and others, which is 0 where all of them
@@ -427,7 +421,11 @@ def _beside_zero(graph: Graph, call: Call, scale: np.ndarray) -> Edit | None:
 
 
 def _sides_after(
-    graph: Graph, edge: Any, side: np.ndarray, seen: set[Any], summed: bool = False
+    graph: _graph.Graph,
+    edge: Any,
+    side: np.ndarray,
+    seen: set[Any],
+    summed: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yields for each sign that reads sums with a map which numbers have its sign of 0.
 
@@ -445,7 +443,11 @@ def _sides_after(
         return
     seen.add((id(edge), side.tobytes(), summed))
     for call in graph.consumers(edge):
-        weights, sign, known = weights_of_sum(call), sign_in(call), commutation(call)
+        weights, sign, known = (
+            _kinds.weights_of_sum(call),
+            _reading.sign_in(call),
+            _kinds.commutation(call),
+        )
         there = []
         if sign is not None:
             if summed:
@@ -454,7 +456,7 @@ def _sides_after(
             pairs = zip(call.reads, weights, strict=True)
             there = [(side * np.sign(w), True) for read, w in pairs if read is edge]
         elif is_affine(call):
-            k, b = scale_and_bias(call)
+            k, b = _reading.scale_and_bias(call)
             there = [(side * np.where(b == 0, np.sign(k), 0.0), summed)]
         elif known.gain and known.shift and call.first_output.shape[-1] == len(side):
             there = [(side, summed)]
@@ -462,20 +464,23 @@ def _sides_after(
             yield from _sides_after(graph, call.first_output, after, seen, is_sum)
 
 
-def _side_of_zero(sign: Operation, channels: int) -> np.ndarray:
+def _side_of_zero(sign: _operation.Operation, channels: int) -> np.ndarray:
     """Which numbers next to 0 have the sign that 0 has, as 1 or -1 per channel.
 
     0 where the threshold is another number.
     """
-    gain, shift = numbers(sign, "gain", channels, 1.0), numbers(sign, "shift", channels)
+    gain, shift = (
+        _reading.numbers(sign, "gain", channels, 1.0),
+        _reading.numbers(sign, "shift", channels),
+    )
     # That of an opposite sign is the least number above 0.
     side = np.where(shift < 0, -1.0, np.where(gain < 0, -1.0, 1.0))
     return np.where(np.abs(shift) < _THRESHOLD_OF_ZERO, side, 0.0)
 
 
 def _signs_after(
-    graph: Graph, edge: Any, columns: np.ndarray, steps: Steps
-) -> Iterator[tuple[Call, np.ndarray, Steps]]:
+    graph: _graph.Graph, edge: Any, columns: np.ndarray, steps: _steps.Steps
+) -> Iterator[tuple[_graph.Call, np.ndarray, _steps.Steps]]:
     """Yields the signs that read a map, or values of it.
 
     Arguments:
@@ -491,11 +496,11 @@ def _signs_after(
     for call in graph.consumers(edge):
         if is_shared(graph, call):
             continue
-        known, there, sign = commutation(call), columns, sign_in(call)
-        after: Steps | None = None
+        known, there, sign = _kinds.commutation(call), columns, _reading.sign_in(call)
+        after: _steps.Steps | None = None
         if sign is not None and sign.argument("gain") is None:
             yield call, columns, steps
-        elif joins_channels(call):
+        elif _kinds.joins_channels(call):
             there, step = (
                 np.concatenate(
                     [x if r is edge else np.full(r.shape[-1], n) for r in call.reads]
@@ -503,18 +508,22 @@ def _signs_after(
                 for x, n in ((columns, -1), (steps.step, 1.0))
             )
             after = steps._replace(step=step)
-        elif call.operation.kind is Channels:
-            after = steps_after(call, [steps])
+        elif call.operation.kind is _inference.Channels:
+            after = _reading.steps_after(call, [steps])
             there = columns[call.operation.argument("channels")]
         elif known.gain and known.shift:
-            after = steps_after(call, [steps])
+            after = _reading.steps_after(call, [steps])
             there = np.tile(columns, call.first_output.shape[-1] // len(columns))
         if after is not None:
             yield from _signs_after(graph, call.first_output, there, after)
 
 
 def _exact_at_zero(
-    graph: Graph, call: Call, steps: Steps, scale: np.ndarray, bias: np.ndarray
+    graph: _graph.Graph,
+    call: _graph.Call,
+    steps: _steps.Steps,
+    scale: np.ndarray,
+    bias: np.ndarray,
 ) -> Edit | None:
     """Writes scale * sum + bias so that it is exactly 0 where it should be.
 
@@ -536,17 +545,19 @@ def _exact_at_zero(
         "offset": np.where(within, 0.0, bias),
     }
     if is_affine(call):
-        apart = Operation(call.name, AffineApart, None, arguments)
+        apart = _operation.Operation(call.name, _inference.AffineApart, None, arguments)
         return Edit(graph.with_operation(apart))
     whole = call.operation.replaced(arguments={"scale": None, "offset": None})
-    after = Operation(f"{call.name}/scale", AffineApart, None, arguments)
+    after = _operation.Operation(
+        f"{call.name}/scale", _inference.AffineApart, None, arguments
+    )
     shape = tuple(call.first_output.shape[1:])
     first, last = chain(call, (whole, after), (shape, shape))
     last = last._replace(outputs=call.first_output)
     return Edit(graph.with_calls({call.label: [first, last]}))
 
 
-def merge(graph: Graph) -> Graph:
+def merge(graph: _graph.Graph) -> _graph.Graph:
     """Merges affine operations in a row, and each with the convolutions before it."""
     takers = affine_into_binary_convolution, affine_into_kernel_before
     for each in (

@@ -15,25 +15,8 @@ import larq as lq
 import numpy as np
 
 from ..._keras import keras
-from ...graph import (
-    Call,
-    Graph,
-    Operation,
-    Value,
-    calls,
-    chain,
-    function_traits,
-    is_binary_convolution,
-    quantized,
-    split_kernel,
-)
-from ...layers._inference import (
-    BinaryConvolution,
-    Channels,
-    ConstantLess,
-    PlusLast,
-    ShiftedSign,
-)
+from ...graph import _graph, _kinds, _operation, _signs
+from ...layers import _inference
 from ...rewrites import (
     Edit,
     Rule,
@@ -42,21 +25,14 @@ from ...rewrites import (
     rule,
     shifted_sign,
 )
-from .._binary import (
-    binary_parts,
-    is_above,
-    is_plain,
-    is_reshaped,
-    is_zero_one,
-    sign_for,
-)
+from .. import _binary
 from .._normal import given_name
 from ._geometry import Geometry, border_sums, geometry, padded_as
 
 _layers = keras.layers
 _LINEAR = keras.activations.linear
 # Operations in a row, and the shape of the map that each of them makes.
-_Row = list[tuple[Operation, tuple[int, ...]]]
+_Row = list[tuple[_operation.Operation, tuple[int, ...]]]
 
 
 def binary_layer(in_float: Container[str] = ()) -> Rule:
@@ -70,7 +46,7 @@ def binary_layer(in_float: Container[str] = ()) -> Rule:
     """
 
     @rule
-    def match(graph: Graph, call: Call) -> Edit | None:
+    def match(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         if given_name(call.name) in in_float or not _is_known(call):
             return None
         before, rows, after = _parts(call)
@@ -83,12 +59,14 @@ def binary_layer(in_float: Container[str] = ()) -> Rule:
                 found += _run(use, row, start)
                 ends.append(found[-1].first_output)
             if len(rows) > 1:
-                join = Operation(f"{call.name}/groups", _layers.Concatenate)
+                join = _operation.Operation(f"{call.name}/groups", _layers.Concatenate)
                 channels = sum(end.shape[-1] for end in ends)
-                whole = Value(ends[0], (*ends[0].shape[1:-1], channels))
+                whole = _graph.Value(ends[0], (*ends[0].shape[1:-1], channels))
                 name = join.name + use.label.removeprefix(call.name)
                 reads = tuple(ends)
-                found.append(Call(name, join.name, ends, whole, None, reads, join))
+                found.append(
+                    _graph.Call(name, join.name, ends, whole, None, reads, join)
+                )
             found += _run(use, after, found[-1].first_output)
             found[-1] = found[-1]._replace(outputs=use.first_output)
             changed[use.label] = found
@@ -97,12 +75,12 @@ def binary_layer(in_float: Container[str] = ()) -> Rule:
     return match
 
 
-def _run(use: Call, row: _Row, start: Any = None) -> list[Call]:
+def _run(use: _graph.Call, row: _Row, start: Any = None) -> list[_graph.Call]:
     operations, shapes = zip(*row, strict=True) if row else ((), ())
-    return chain(use, operations, shapes, start)
+    return _graph.chain(use, operations, shapes, start)
 
 
-def _parts(call: Call) -> tuple[_Row, list[_Row], _Row]:
+def _parts(call: _graph.Call) -> tuple[_Row, list[_Row], _Row]:
     """What all groups of channels go through, what each does, and what comes after."""
     layer, place, kernel, name = (
         call.layer,
@@ -110,13 +88,13 @@ def _parts(call: Call) -> tuple[_Row, list[_Row], _Row]:
         binary_kernel(call),
         call.name,
     )
-    names = binary_parts(call)
+    names = _binary.binary_parts(call)
     groups = len(names)
     size, filters = place.channels // groups, len(kernel.scale) // groups
     bias = call.operation.arrays["bias"] if layer.use_bias else 0.0
     bias = np.broadcast_to(bias, kernel.scale.shape)
     # Otherwise it comes last, on the shape that it was written for.
-    any_rank = function_traits(layer.activation).elementwise
+    any_rank = _kinds.function_traits(layer.activation).elementwise
     inside = groups == 1 and (not place.reshaped or any_rank)
     activation = layer.activation if inside else _LINEAR
     rows = []
@@ -127,14 +105,16 @@ def _parts(call: Call) -> tuple[_Row, list[_Row], _Row]:
         own = kernel._replace(signs=kernel.signs[..., made], scale=kernel.scale[made])
         row = convolution(part, own, bias[made], place, signs, activation)
         if groups > 1:
-            some = Operation(f"{part}/channels", Channels, None, {"channels": channels})
+            some = _operation.Operation(
+                f"{part}/channels", _inference.Channels, None, {"channels": channels}
+            )
             row.insert(0, (some, (*place.map_shape[:-1], size)))
         rows.append(row)
 
     before: _Row = []
     if place.reshaped:
         target = {"target_shape": place.map_shape}
-        reshape = Operation(f"{name}/map", _layers.Reshape, None, target)
+        reshape = _operation.Operation(f"{name}/map", _layers.Reshape, None, target)
         before.append((reshape, place.map_shape))
     if signs.front is not None:
         front = affine_operation(f"{name}/signs", *signs.front)
@@ -142,21 +122,30 @@ def _parts(call: Call) -> tuple[_Row, list[_Row], _Row]:
     if place.causal:
         longer = place.columns.before
         sides = {"padding": ((0, 0), (longer, 0))}
-        padding = Operation(f"{name}/padding", _layers.ZeroPadding2D, None, sides)
+        padding = _operation.Operation(
+            f"{name}/padding", _layers.ZeroPadding2D, None, sides
+        )
         rows_, columns, last = place.map_shape
         before.append((padding, (rows_, columns + longer, last)))
     after: _Row = []
     shape = tuple(call.first_output.shape[1:])
     if place.reshaped:
         target = {"target_shape": shape}
-        after.append((Operation(f"{name}/shape", _layers.Reshape, None, target), shape))
+        after.append(
+            (
+                _operation.Operation(f"{name}/shape", _layers.Reshape, None, target),
+                shape,
+            )
+        )
     if not inside and layer.activation is not _LINEAR:
         after.append((_activation(f"{name}/activation", layer.activation), shape))
     return before, rows, after
 
 
-def _activation(name: str, function: Any) -> Operation:
-    return Operation(name, _layers.Activation, None, {"activation": function})
+def _activation(name: str, function: Any) -> _operation.Operation:
+    return _operation.Operation(
+        name, _layers.Activation, None, {"activation": function}
+    )
 
 
 def rewritten(model: keras.Model) -> list[dict[str, str]]:
@@ -174,23 +163,23 @@ def rewritten(model: keras.Model) -> list[dict[str, str]]:
             "kind": type(call.layer).__name__,
             "as": ", ".join(_described(call)),
         }
-        for call in calls(model)
+        for call in _graph.calls(model)
         if _is_known(call)
     }
     return [entry for entry in found.values() if entry["as"]]
 
 
-def _described(call: Call) -> list[str]:
+def _described(call: _graph.Call) -> list[str]:
     place, said = geometry(call), []
-    if is_reshaped(call):
+    if _binary.is_reshaped(call):
         size = "x".join(map(str, place.kernel_size))
         said.append(f"{size} convolution")
-    groups = len(binary_parts(call))
+    groups = len(_binary.binary_parts(call))
     if groups > 1:
         said.append(f"{groups} convolutions, one for each group")
-    if is_zero_one(sign_for(call)):
+    if _binary.is_zero_one(_binary.sign_for(call)):
         said.append("inputs of 0 and 1 as signs")
-    if is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
+    if _binary.is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
         said.append("kernel of 0 and 1 as signs")
     padding = padded_as(place, *mixture(call))
     if padding.place.kernel_size != place.kernel_size:
@@ -201,8 +190,10 @@ def _described(call: Call) -> list[str]:
     return said
 
 
-def _is_known(call: Call) -> bool:
-    return is_reshaped(call) or (is_plain(call) and is_binary_convolution(call))
+def _is_known(call: _graph.Call) -> bool:
+    return _binary.is_reshaped(call) or (
+        _binary.is_plain(call) and _signs.is_binary_convolution(call)
+    )
 
 
 class Signs(NamedTuple):
@@ -223,7 +214,7 @@ class Signs(NamedTuple):
     of_zero: Any = 1.0
 
 
-def signs_of(call: Call, channels: slice, again: bool) -> Signs:
+def signs_of(call: _graph.Call, channels: slice, again: bool) -> Signs:
     """The sign before some of the input channels of a layer.
 
     Arguments:
@@ -235,17 +226,21 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
     if isinstance(own, lq.quantizers.NoOp):
         own = None
     name = f"{call.name}_sign"
-    sign = sign_for(call)
-    if is_zero_one(sign) or is_above(sign):
+    sign = _binary.sign_for(call)
+    if _binary.is_zero_one(sign) or _binary.is_above(sign):
         # It is 0 or -1 at 0, where the sign of the opposite is 1.
-        front = (-2.0, 1.0) if own is None and is_zero_one(sign) else (-1.0, 0.0)
+        front = (
+            (-2.0, 1.0) if own is None and _binary.is_zero_one(sign) else (-1.0, 0.0)
+        )
         gain = -np.ones(channels.stop - channels.start)
-        turned = Operation(name, ShiftedSign, None, {"shift": None, "gain": gain})
+        turned = _operation.Operation(
+            name, _inference.ShiftedSign, None, {"shift": None, "gain": gain}
+        )
         return Signs(turned, front, *mixture(call))
     if own is None:
         return Signs(shifted_sign(name) if again else None)
     new = plain_quantizer(own)
-    known = isinstance(new, Operation) and new.kind is ShiftedSign
+    known = isinstance(new, _operation.Operation) and new.kind is _inference.ShiftedSign
     if not known or new.argument("shift") is None:
         return Signs(new)
     shift = new.argument("shift")[channels]
@@ -253,12 +248,12 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
     return Signs(shifted_sign(new.name, shift), of_zero=of_zero)
 
 
-def mixture(call: Call) -> tuple[float, float]:
+def mixture(call: _graph.Call) -> tuple[float, float]:
     """The factor and the mean of what meets a layer's kernel."""
-    sign = sign_for(call)
-    if is_zero_one(sign):
+    sign = _binary.sign_for(call)
+    if _binary.is_zero_one(sign):
         return -0.5, 0.5
-    return (-1.0, 0.0) if is_above(sign) else (1.0, 0.0)
+    return (-1.0, 0.0) if _binary.is_above(sign) else (1.0, 0.0)
 
 
 class BinaryKernel(NamedTuple):
@@ -275,14 +270,14 @@ class BinaryKernel(NamedTuple):
     zero_one: bool
 
 
-def binary_kernel(call: Call) -> BinaryKernel:
+def binary_kernel(call: _graph.Call) -> BinaryKernel:
     """Reads the kernel of a binary layer as that of a 2D convolution."""
-    kernel = quantized(call.operation, "kernel")
+    kernel = _signs.quantized(call.operation, "kernel")
     kernel = kernel.reshape((1,) * (4 - kernel.ndim) + kernel.shape)
-    if is_zero_one(call.operation.quantizer("kernel")):
+    if _binary.is_zero_one(call.operation.quantizer("kernel")):
         signs = np.where(kernel > 0, np.float32(1), np.float32(-1))
         return BinaryKernel(signs, np.ones(kernel.shape[-1]), zero_one=True)
-    split = split_kernel(kernel)
+    split = _signs.split_kernel(kernel)
     assert split is not None  # or it were no binary layer
     return BinaryKernel(*split, zero_one=False)
 
@@ -333,18 +328,20 @@ def convolution(
         "input_quantizer": signs.quantizer,
     }
     made = (place.rows.steps, place.columns.steps, values.shape[-1])
-    conv = Operation(
-        name, BinaryConvolution, None, arguments, {"kernel": values * turn}
+    conv = _operation.Operation(
+        name, _inference.BinaryConvolution, None, arguments, {"kernel": values * turn}
     )
     row: _Row = [(conv, made)]
     if padding.differs:
-        border = Operation(f"{name}/border", ConstantLess, None, {"constant": offset})
+        border = _operation.Operation(
+            f"{name}/border", _inference.ConstantLess, None, {"constant": offset}
+        )
         row.append((border, made))
     if last:
         row.append((affine_operation(f"{name}/scale", scale, bias), made))
     if kernel.zero_one:
         made = (*made[:-1], made[-1] - 1)
-        row.append((Operation(f"{name}/sum", PlusLast), made))
+        row.append((_operation.Operation(f"{name}/sum", _inference.PlusLast), made))
     if not simple and activation is not _LINEAR:
         row.append((_activation(f"{name}/activation", activation), made))
     return row

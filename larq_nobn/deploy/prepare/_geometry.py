@@ -7,7 +7,7 @@ from typing import NamedTuple
 import larq as lq
 import numpy as np
 
-from ...graph import Call, border_of
+from ...graph import _graph, _linear
 from .._errors import UnreadableError
 from ..lite import missed_reach
 
@@ -123,7 +123,7 @@ class Geometry(NamedTuple):
         return missed_reach(sizes, self.kernel_size, dilations) is not None
 
 
-def geometry(call: Call) -> Geometry:
+def geometry(call: _graph.Call) -> Geometry:
     """Reads a binary layer of one of the kinds that are 2D convolutions."""
     layer = call.layer
     shape: tuple[int, ...] = tuple(call.first_input.shape[1:])
@@ -144,7 +144,7 @@ def geometry(call: Call) -> Geometry:
         for size, step in zip(shape[:-1], steps, strict=True)
     ]
     rows, columns = [Axis(1, 1, 1, 1, "valid"), *axes][-2:]
-    border = border_of(call.operation) or 0.0
+    border = _linear.border_of(call.operation) or 0.0
     return Geometry(rows, columns, shape[-1], border, reshaped=len(axes) == 1)
 
 

@@ -12,23 +12,14 @@ from typing import Any
 import larq as lq
 
 from ..._keras import keras
-from ...graph import (
-    Call,
-    Graph,
-    Operation,
-    Value,
-    function_traits,
-    is_known_sign,
-    sign_of,
-    traits,
-)
+from ...graph import _graph, _kinds, _operation, _signs
 from ...rewrites import Edit, rule
 
 _layers = keras.layers
 
 
 @rule
-def reshape_after(graph: Graph, call: Call) -> Edit | None:
+def reshape_after(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Lets a reshape that keeps the channels follow what does not mind the shape.
 
     Those that meet the opposite reshape vanish with it, as does one that nothing reads.
@@ -45,10 +36,12 @@ def reshape_after(graph: Graph, call: Call) -> Edit | None:
         return Edit(graph.with_edge(call.first_output, maps[0]))
     if not _is_elementwise(call) or any(x.shape[1:] != shape for x in maps):
         return None
-    if sign_of(call.layer) is not None and call.layer.weights:
+    if _signs.sign_of(call.layer) is not None and call.layer.weights:
         # They are of gradients, and may be made for one shape.
-        graph = graph.with_operation(Operation(call.name, lq.quantizers.SteSign))
-    edge, after = call.first_output, Value(maps[0], shape)
+        graph = graph.with_operation(
+            _operation.Operation(call.name, lq.quantizers.SteSign)
+        )
+    edge, after = call.first_output, _graph.Value(maps[0], shape)
     moved = graph.call(call.label)._replace(outputs=after)
     for before, found in zip(call.reads, maps, strict=True):
         moved = moved.reading(before, found)
@@ -56,12 +49,12 @@ def reshape_after(graph: Graph, call: Call) -> Edit | None:
     while graph.uses(name):
         name += "_"
     target = {"target_shape": tuple(edge.shape[1:])}
-    reshape = Operation(name, _layers.Reshape, None, target)
-    last = Call(name, name, after, edge, None, (after,), reshape)
+    reshape = _operation.Operation(name, _layers.Reshape, None, target)
+    last = _graph.Call(name, name, after, edge, None, (after,), reshape)
     return Edit(graph.with_calls({call.label: [moved, last]}))
 
 
-def _as_map(graph: Graph, call: Call, edge: Any) -> Any:
+def _as_map(graph: _graph.Graph, call: _graph.Call, edge: Any) -> Any:
     """The map that an edge is of, or was made earlier than a call; None for none."""
     maker = graph.producer(edge)
     if maker is not None and _lowers(maker):
@@ -74,14 +67,14 @@ def _as_map(graph: Graph, call: Call, edge: Any) -> Any:
     return None
 
 
-def _lowers(call: Call, back: bool = False) -> bool:
+def _lowers(call: _graph.Call, back: bool = False) -> bool:
     """Whether a call makes a vector or a sequence of a map, channel by channel.
 
     Arguments:
         call: Any.
         back: Whether to ask for the opposite.
     """
-    if not traits(call.operation.kind).reshapes:
+    if not _kinds.traits(call.operation.kind).reshapes:
         return False
     before, after = call.first_input.shape, call.first_output.shape
     if back:
@@ -89,9 +82,11 @@ def _lowers(call: Call, back: bool = False) -> bool:
     return before.rank == 4 and after.rank < 4 and before[-1] == after[-1]
 
 
-def _is_elementwise(call: Call) -> bool:
+def _is_elementwise(call: _graph.Call) -> bool:
     layer = call.layer
-    known = traits(call.operation.kind).elementwise or is_known_sign(sign_of(layer))
+    known = _kinds.traits(call.operation.kind).elementwise or _signs.is_known_sign(
+        _signs.sign_of(layer)
+    )
     if type(layer) is _layers.Activation:
-        known = known or function_traits(layer.activation).elementwise
+        known = known or _kinds.function_traits(layer.activation).elementwise
     return known

@@ -15,66 +15,39 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import (
-    RECTIFIED,
-    Call,
-    Graph,
-    Operation,
-    border_of,
-    bounds_of,
-    commutation,
-    constants_of,
-    is_channels_last,
-    joins_channels,
-    linear_of,
-    sign_of,
-    symbol_of,
-    weights_of_sum,
-)
-from ...layers import ThresholdedLinearUnit
+from ...graph import _graph, _kinds, _linear, _operation, _signs
+from ...layers import ThresholdedLinearUnit, _inference
 from ...layers._channel_padding import ChannelPadding
-from ...layers._inference import (
-    BinaryConvolution,
-    PlainGroupNormalization,
-    PlainRPReLU,
-    ShiftedReLU,
-    ShiftedSign,
-)
 from ...rewrites import affine_of, is_affine, is_shared, rescaled
-from ._reading import (
-    has_real_kernel,
-    merges_after,
-    numbers,
-    scale_and_bias,
-    sign_in,
-    with_sign,
-)
+from . import _reading
 
 # Far inside float32, so that no threshold divided by a factor leaves it.
 LARGEST = 2.0**40
 _LINEAR, _RELU = keras.activations.linear, keras.activations.relu
 # What kinds add per channel: to what they read, and to what they make of it.
 _ADDED = {
-    ShiftedSign: ("shift", ""),
-    ShiftedReLU: ("shift", ""),
-    PlainRPReLU: ("shift_in", "shift_out"),
-    PlainGroupNormalization: ("", "beta"),
-    BinaryConvolution: ("", "offset"),
+    _inference.ShiftedSign: ("shift", ""),
+    _inference.ShiftedReLU: ("shift", ""),
+    _inference.PlainRPReLU: ("shift_in", "shift_out"),
+    _inference.PlainGroupNormalization: ("", "beta"),
+    _inference.BinaryConvolution: ("", "offset"),
 }
 
 
 def _fitted(
-    call: Call, s: Any = 0.0, t: Any = 0.0, f: float = 1.0, g: float = 1.0
-) -> Operation:
+    call: _graph.Call, s: Any = 0.0, t: Any = 0.0, f: float = 1.0, g: float = 1.0
+) -> _operation.Operation:
     """What makes (y - t) / g of (x - s) / f, where a call makes y of x.
 
     The rules see to it that this can be: of the statistics of a group norm s is 0, and
     a ReLU has one factor.
     """
-    operation, inside = call.operation, sign_in(call)
+    operation, inside = call.operation, _reading.sign_in(call)
     if is_affine(call):
         # Of a factor, a single number stays one.
-        scale, bias = scale_and_bias(call) if np.ndim(s) else affine_of(operation)[:2]
+        scale, bias = (
+            _reading.scale_and_bias(call) if np.ndim(s) else affine_of(operation)[:2]
+        )
         total = _sum(bias, scale * s, -t) / g
         return rescaled(operation, scale * (f / g), total)
     if operation.kind is ThresholdedLinearUnit:
@@ -82,25 +55,25 @@ def _fitted(
     if inside is not None:
         # The least shift counts, that makes -1 of the sign of 0.
         if shift := _added(inside, s, t, f, g):
-            operation = with_sign(call, inside.replaced(arguments=shift))
+            operation = _reading.with_sign(call, inside.replaced(arguments=shift))
         s, f = 0.0, 1.0
-    if has_real_kernel(call):
+    if _reading.has_real_kernel(call):
         return _fitted_kernel(operation, s, t, f, g)
-    if operation.kind is BinaryConvolution and g != 1:
+    if operation.kind is _inference.BinaryConvolution and g != 1:
         # The kernel stays ±1.
-        scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
+        scale = _reading.numbers(operation, "scale", call.first_output.shape[-1], 1.0)
         operation = operation.replaced(arguments={"scale": scale / g})
     return operation.replaced(arguments=_added(operation, s, t, f, g))
 
 
 def _fitted_kernel(
-    operation: Operation, s: Any, t: Any, f: float, g: float
-) -> Operation:
+    operation: _operation.Operation, s: Any, t: Any, f: float, g: float
+) -> _operation.Operation:
     name = "kernel" if "kernel" in operation.arrays else "depthwise_kernel"
     bias = operation.arrays["bias"] if operation.argument("use_bias") else None
     added, values = -t, {}
     if np.any(s):
-        form = linear_of(operation)
+        form = _linear.linear_of(operation)
         assert form is not None
         added = form.response(s) - t
     if np.any(added):
@@ -112,7 +85,9 @@ def _fitted_kernel(
     return operation.replaced(values, {"use_bias": True} if np.any(added) else {})
 
 
-def _added(operation: Operation, s: Any, t: Any, f: float, g: float) -> dict[str, Any]:
+def _added(
+    operation: _operation.Operation, s: Any, t: Any, f: float, g: float
+) -> dict[str, Any]:
     """The arguments that change, of those that an operation adds."""
     found, pairs = {}, ((s, f), (-t, g))
     for name, (more, over) in zip(_ADDED.get(operation.kind, ()), pairs, strict=False):
@@ -195,7 +170,7 @@ class FactorRule(NamedTuple):
     fits: bool = True
 
 
-def absorb_factors(graph: Graph) -> Graph:
+def absorb_factors(graph: _graph.Graph) -> _graph.Graph:
     """Drops every multiplication by a positive number that other layers can hold.
 
     Convolutions and affine operations can turn any f of their input into any f of their
@@ -234,7 +209,7 @@ def absorb_factors(graph: Graph) -> Graph:
 
 
 def _solve(
-    graph: Graph, rules: Mapping[str, FactorRule], dropped: Mapping[str, float]
+    graph: _graph.Graph, rules: Mapping[str, FactorRule], dropped: Mapping[str, float]
 ) -> tuple[dict[int, float], dict[str, tuple[float, float]]] | None:
     """The factor of every edge, by its id, and what each layer takes and gives.
 
@@ -274,42 +249,44 @@ def _solve(
     return {key: ratios.value(x) for key, x in edges.items()}, fits
 
 
-def _factor_rule(call: Call, graph: Graph) -> FactorRule:
+def _factor_rule(call: _graph.Call, graph: _graph.Graph) -> FactorRule:
     """The rule for a call; of one that is not known here, f and g are 1."""
-    kind, sign = call.operation.kind, sign_in(call)
-    if commutation(call).factor:
+    kind, sign = call.operation.kind, _reading.sign_in(call)
+    if _kinds.commutation(call).factor:
         return FactorRule(takes=True, passes=True, fits=False)
-    if kind in (PlainRPReLU, ThresholdedLinearUnit):
+    if kind in (_inference.PlainRPReLU, ThresholdedLinearUnit):
         return FactorRule(takes=True, passes=True)
     if is_affine(call):
         return FactorRule(takes=True, gives=True)
-    if sign is not None and sign_of(call.layer) is not None:
+    if sign is not None and _signs.sign_of(call.layer) is not None:
         return FactorRule(takes=True)
-    if kind is BinaryConvolution:
+    if kind is _inference.BinaryConvolution:
         gives = call.operation.argument("last") in (_LINEAR, _RELU)
         channels = call.first_output.shape[-1]
-        scale = numbers(call.operation, "scale", channels, 1.0)
+        scale = _reading.numbers(call.operation, "scale", channels, 1.0)
         if np.all(scale == 1) and not np.any(call.operation.argument("offset")):
             # LCE fuses a ReLU with integers only; a scale would make it an operation.
             readers = graph.consumers(call.first_output)
-            gives &= not any(bounds_of(reader) == RECTIFIED for reader in readers)
+            gives &= not any(
+                _kinds.bounds_of(reader) == _kinds.RECTIFIED for reader in readers
+            )
         return FactorRule(sign is not None, gives)
-    if not has_real_kernel(call):
+    if not _reading.has_real_kernel(call):
         return FactorRule(fits=False)
-    takes = not border_of(call.operation)
+    takes = not _linear.border_of(call.operation)
     if call.operation.argument("input_quantizer") is not None:
         takes = sign is not None
     return FactorRule(takes, call.layer.activation in (_LINEAR, _RELU))
 
 
-def positive_scale(call: Call) -> float | None:
+def positive_scale(call: _graph.Call) -> float | None:
     """The positive number by which a call multiplies, if it does nothing else."""
     edges = [*call.reads, *tf.nest.flatten(call.outputs)]
     if is_affine(call):
         scale, bias, *_ = affine_of(call.operation)
         scales = [scale] if not np.any(bias) else []
-    elif symbol_of(call.layer) == "math.multiply":
-        scales = constants_of(call)
+    elif _kinds.symbol_of(call.layer) == "math.multiply":
+        scales = _kinds.constants_of(call)
     else:
         return None
     if len(scales) != 1 or any(edge.dtype != tf.float32 for edge in edges):
@@ -524,7 +501,7 @@ class ShiftRule(NamedTuple):
     fits: bool = False
 
 
-def move_shifts(graph: Graph) -> Graph:
+def move_shifts(graph: _graph.Graph) -> _graph.Graph:
     """Rewrites shifts and biases so that few additions remain.
 
     Convolutions make any s for nothing, by their bias or, where they are binary and end
@@ -541,7 +518,7 @@ def move_shifts(graph: Graph) -> Graph:
     unknowns = Unknowns()
     shifts: dict[int, Shift] = {}
     targets: list[tuple[Shift, Any]] = []
-    fits: list[tuple[Call, Shift, Shift]] = []
+    fits: list[tuple[_graph.Call, Shift, Shift]] = []
     for call in graph.calls:
         taken = [shifts.get(id(x)) or _unshifted(x) for x in call.reads]
         rule = _shift_rule(graph, call, taken, unknowns)
@@ -568,7 +545,7 @@ def move_shifts(graph: Graph) -> Graph:
 
 
 def _shift_rule(
-    graph: Graph, call: Call, taken: list[Shift], unknowns: Unknowns
+    graph: _graph.Graph, call: _graph.Call, taken: list[Shift], unknowns: Unknowns
 ) -> ShiftRule:
     """The rule of a call of which each input is kept as x - s, s as in `taken`."""
     operation, kind = call.operation, call.operation.kind
@@ -577,22 +554,22 @@ def _shift_rule(
     if tf.nest.is_nested(call.outputs):  # several
         return fixed
     if len(taken) > 1:
-        weights = weights_of_sum(call)
-        if joins_channels(call):
+        weights = _kinds.weights_of_sum(call)
+        if _kinds.joins_channels(call):
             return ShiftRule(joined(taken))
         alike = len({edge.shape[-1] for edge in call.reads}) == 1
         if weights is None or not alike:
             return fixed
         return ShiftRule(weighted_sum(taken, weights))
     shift, channels = taken[0], _channels(call.first_input)
-    if commutation(call).shift:
+    if _kinds.commutation(call).shift:
         return ShiftRule(joined([shift] * (call.first_output.shape[-1] // channels)))
     if kind is ChannelPadding:
         sides = call.layer.before, call.layer.after
         before, after = (constant(np.zeros(n)) for n in sides)
         return ShiftRule(joined([before, shift, after]))
     if is_affine(call):
-        scale, bias = scale_and_bias(call)
+        scale, bias = _reading.scale_and_bias(call)
         through = weighted_sum([shift], [scale])
         if not np.any(bias):
             return ShiftRule(through)
@@ -604,20 +581,20 @@ def _shift_rule(
         return ShiftRule(given, kept, fits=True)
     if kind is ThresholdedLinearUnit:
         return ShiftRule(shift, fits=True)
-    if kind is ShiftedReLU:  # its addition and it are one operation
+    if kind is _inference.ShiftedReLU:  # its addition and it are one operation
         return ShiftRule(fixed.given, fits=True)
-    if kind in (PlainRPReLU, PlainGroupNormalization):
-        own = [numbers(operation, name, channels) for name in _ADDED[kind]]
+    if kind in (_inference.PlainRPReLU, _inference.PlainGroupNormalization):
+        own = [_reading.numbers(operation, name, channels) for name in _ADDED[kind]]
         given = unknowns.new(channels)
         return ShiftRule(given, [(shift, -own[0]), (given, own[1])], fits=True)
-    sign, wanted = sign_in(call), fixed.targets
-    if sign is not None and sign.kind is ShiftedSign:
-        wanted = [(shift, -numbers(sign, "shift", channels))]
-        if sign_of(call.layer):
+    sign, wanted = _reading.sign_in(call), fixed.targets
+    if sign is not None and sign.kind is _inference.ShiftedSign:
+        wanted = [(shift, -_reading.numbers(sign, "shift", channels))]
+        if _signs.sign_of(call.layer):
             return ShiftRule(fixed.given, wanted, fits=True)
-    if kind is BinaryConvolution:
+    if kind is _inference.BinaryConvolution:
         last = operation.argument("last")
-    elif has_real_kernel(call) and is_channels_last(call.layer):
+    elif _reading.has_real_kernel(call) and _kinds.is_channels_last(call.layer):
         last, wanted = call.layer.activation, [] if _takes_any(call) else wanted
     else:
         return fixed
@@ -625,17 +602,22 @@ def _shift_rule(
     return ShiftRule(given, wanted, fits=True)
 
 
-def _is_merged(graph: Graph, call: Call) -> bool:
+def _is_merged(graph: _graph.Graph, call: _graph.Call) -> bool:
     """Whether the converter makes any bias of an affine operation a convolution's."""
     source = graph.producer(call.first_input)
     if source is None:
         return False
-    return graph.sole_consumer(call.first_input) is call and merges_after(source)
+    return graph.sole_consumer(call.first_input) is call and _reading.merges_after(
+        source
+    )
 
 
-def _takes_any(call: Call) -> bool:
+def _takes_any(call: _graph.Call) -> bool:
     """Whether all of a kernel meets the shift everywhere, so that its bias takes it."""
-    form, sign = linear_of(call.operation), call.operation.argument("input_quantizer")
+    form, sign = (
+        _linear.linear_of(call.operation),
+        call.operation.argument("input_quantizer"),
+    )
     return form is not None and form.is_uniform and sign is None
 
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from ..._keras import keras
-from ...graph import (
-    TRANSPOSED,
-    Call,
-    Graph,
-    Operation,
-    Value,
-    chain,
-    inherited,
-)
+from ...graph import _graph, _kinds, _operation
 from ...rewrites import Edit, rule
 
 _layers = keras.layers
 
 
 @rule
-def trim_padding(graph: Graph, call: Call) -> Edit | None:
+def trim_padding(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Pads maps only as far as strided convolutions read them.
 
     On a map of even size, a 3x3 convolution of stride 2 never reads the last of the
@@ -46,7 +38,7 @@ def trim_padding(graph: Graph, call: Call) -> Edit | None:
     if once and graph.sole_consumer(padded.first_output) is not None:
         padding = ((top, bottom - spare[0]), (left, right - spare[1]))
         operation = padded.operation.replaced(arguments={"padding": padding})
-        less = Value(padded.first_output, shape)
+        less = _graph.Value(padded.first_output, shape)
         new = padded._replace(operation=operation, outputs=less)
         changed = {padded.label: [new], call.label: [call.reading(call.reads[0], less)]}
         return Edit(graph.with_calls(changed))
@@ -54,17 +46,19 @@ def trim_padding(graph: Graph, call: Call) -> Edit | None:
     use = graph.uses(call.name).index(call)
     crop = {"cropping": ((0, spare[0]), (0, spare[1]))}
     name = f"{call.name}_crop{use or ''}"
-    [first] = chain(call, [Operation(name, _layers.Cropping2D, None, crop)], [shape])
+    [first] = _graph.chain(
+        call, [_operation.Operation(name, _layers.Cropping2D, None, crop)], [shape]
+    )
     first = first._replace(label=name)
     after = call.reading(call.first_input, first.first_output)
     return Edit(graph.with_calls({call.label: [first, after]}))
 
 
-def _may_leave(call: Call, padded: Call) -> bool:
+def _may_leave(call: _graph.Call, padded: _graph.Call) -> bool:
     """Whether a call may leave the end of a padded map unread."""
     if padded.operation.kind is not _layers.ZeroPadding2D:
         return False
-    if inherited(call.operation.kind).kernels in (None, TRANSPOSED):
+    if _kinds.inherited(call.operation.kind).kernels in (None, _kinds.TRANSPOSED):
         return False
     strides = getattr(call.layer, "strides", (1,))  # a dense layer has none
     return max(strides) > 1 and call.layer.padding == "valid"

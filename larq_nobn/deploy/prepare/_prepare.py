@@ -9,7 +9,7 @@ from functools import partial
 import larq as lq
 
 from ..._keras import dtype_policy, keras
-from ...graph import Graph, LayerError, ModelError, to_keras
+from ...graph import _copies, _errors, _graph
 from ...rewrites import (
     Rule,
     everywhere,
@@ -26,14 +26,7 @@ from ...rewrites import (
 )
 from .._errors import UnreadableError
 from .._opening import as_functional
-from ._affine import (
-    bias_into_relu,
-    clear_threshold,
-    constant_after_transposed,
-    drop_scale,
-    merge,
-    scale_into_layers_after,
-)
+from . import _affine
 from ._binary_layers import binary_layer
 from ._lift import reshape_after
 from ._moves import absorb_factors, move_shifts
@@ -56,7 +49,7 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
         proxy_norm_in_parts,
         head_is_dense,
         group_norm_is_plain,
-        constant_after_transposed,
+        _affine.constant_after_transposed,
         binary_layer(in_float),
         kernel_is_numbers,
     )
@@ -64,14 +57,14 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
 
 # Then, on the graph of such layers; what the first make free is nothing to the next.
 PASSES = (
-    merge,
-    partial(everywhere, rule=scale_into_layers_after),
+    _affine.merge,
+    partial(everywhere, rule=_affine.scale_into_layers_after),
     absorb_factors,
-    partial(everywhere, rule=bias_into_relu),
+    partial(everywhere, rule=_affine.bias_into_relu),
     move_shifts,
-    partial(everywhere, rule=drop_scale),
+    partial(everywhere, rule=_affine.drop_scale),
     with_steps,
-    partial(once, rules=(clear_threshold,)),
+    partial(once, rules=(_affine.clear_threshold,)),
     partial(once, rules=(spell_affine,)),
     partial(once, rules=(compare_sum_with_sign,)),
 )
@@ -99,7 +92,7 @@ def prepare(
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 
 
-def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
+def at_inference(model: keras.Model, in_float: Container[str] = ()) -> _graph.Graph:
     """Reads a model, and writes each of its layers as it is at inference.
 
     Arguments:
@@ -109,7 +102,7 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
     # What the rules make of halves would be rounded to halves.
     if _is_in_other_type(model):
         model = in_float32(model)
-    graph = Graph(as_functional(model))
+    graph = _graph.Graph(as_functional(model))
     with _readable(model):
         graph = once(graph, rules(in_float))
     return with_steps(everywhere(everywhere(graph, reshape_after), trim_padding))
@@ -117,10 +110,10 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
 
 def in_float32(model: keras.Model) -> keras.Model:
     """Returns the model with those of its layers again that compute in other floats."""
-    return built(Graph(as_functional(model)), shared=True)
+    return built(_graph.Graph(as_functional(model)), shared=True)
 
 
-def built(graph: Graph, shared: bool = False) -> keras.Model:
+def built(graph: _graph.Graph, shared: bool = False) -> keras.Model:
     """Builds the float32 model of a graph.
 
     Arguments:
@@ -131,7 +124,7 @@ def built(graph: Graph, shared: bool = False) -> keras.Model:
         UnreadableError: If that cannot be.
     """
     with _readable(graph.model):
-        return to_keras(graph, float32=True, shared=shared)
+        return _copies.to_keras(graph, float32=True, shared=shared)
 
 
 def _is_in_other_type(model: keras.Model) -> bool:
@@ -152,8 +145,8 @@ def _readable(model: keras.Model) -> Iterator[None]:
     with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
             yield
-        except ModelError as error:
+        except _errors.ModelError as error:
             more = ""
-            if isinstance(error, LayerError) and _is_in_other_type(model):
+            if isinstance(error, _errors.LayerError) and _is_in_other_type(model):
                 more = " It computes in float32 there: remove casts to other types."
             raise UnreadableError(f"{error}{more}") from error

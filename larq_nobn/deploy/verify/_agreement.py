@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Segments
+from ...graph import _segments
 
 
 def agreement(
     reference: Sequence[np.ndarray],
     other: Sequence[np.ndarray],
     tolerance: float,
-    segments: Segments,
+    segments: _segments.Segments,
 ) -> dict[str, Any]:
     """Returns how far the outputs of two forms agree, as plain JSON types.
 

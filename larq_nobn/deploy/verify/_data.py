@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._keras import keras
 from ..._names import ON_GIVEN_DATA
-from ...graph import made_up, with_far
+from ...graph import _examples
 from ...population._batches import model_batches
 from .._errors import ConversionError
 
@@ -40,8 +40,8 @@ def verification_examples(
     if data is None:
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
-        usual = made_up(flat, random)
-        found = with_far(flat, usual)
+        usual = _examples.made_up(flat, random)
+        found = _examples.with_far(flat, usual)
         far = len(found[0]) - len(usual[0])
         said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
         return found, said

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, Found, calls, sign_in
+from ...graph import _graph, _segments
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
 from ..lite import Operation, Runner, Subgraph, Tensor, read, with_outputs
@@ -31,7 +31,7 @@ _BITS = 32  # channels of a number
 class _Seen(NamedTuple):
     """Where a file contains a sign: places among its outputs, and its channels."""
 
-    call: Call
+    call: _graph.Call
     places: list[int]
     input: int | None
 
@@ -64,7 +64,7 @@ class FileSigns:
         added = shown[self._count :]
         self._runner = Runner(with_outputs(flatbuffer, added)) if added else shipped
 
-    def __call__(self, examples: Sequence[np.ndarray]) -> Found:
+    def __call__(self, examples: Sequence[np.ndarray]) -> _segments.Found:
         """Returns what the file computes.
 
         Raises:
@@ -84,7 +84,7 @@ class FileSigns:
             for sign in self._signs
             if sign.input is not None
         }
-        return Found(found[: self._count], signs, inputs)
+        return _segments.Found(found[: self._count], signs, inputs)
 
 
 def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
@@ -97,14 +97,14 @@ def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
 
 def _packing(
     prepared: keras.Model, graph: Subgraph
-) -> list[tuple[Call, list[Operation], Tensor | None]]:
+) -> list[tuple[_graph.Call, list[Operation], Tensor | None]]:
     """The signs of a model, what makes the bits of each, and of which numbers.
 
     Of a layer that is used several times, all operations that may. The numbers are
     known where the sign of these very numbers has given the operation its name.
     """
     # Those of 0 and 1, or -1 at 0, are made of a sign of something else.
-    found_signs = ((call, sign_in(call)) for call in calls(prepared))
+    found_signs = ((call, _segments.sign_in(call)) for call in _graph.calls(prepared))
     signs = [
         call
         for call, sign in found_signs
@@ -124,7 +124,7 @@ def _packing(
         if fitting:
             found[scopes[max(fitting, key=len)]].append(op)
     # Of signs that are the same, a file has one.
-    made = {id(call.first_output): call for call in calls(prepared)}
+    made = {id(call.first_output): call for call in _graph.calls(prepared)}
     standing = {id(call.first_output): call for call in signs if not _has_kernel(call)}
     same: dict[Any, list[Operation]] = defaultdict(list)
     for call in signs:
@@ -150,25 +150,25 @@ def _packing(
     return rows
 
 
-def _has_kernel(call: Call) -> bool:
+def _has_kernel(call: _graph.Call) -> bool:
     return getattr(call.layer, "input_quantizer", None) is not None
 
 
-def _identity(call: Call, standing: Mapping[int, Call]) -> Any:
+def _identity(call: _graph.Call, standing: Mapping[int, _graph.Call]) -> Any:
     """What is equal for signs of the same numbers: also for a sign and its own sign.
 
     Arguments:
         call: Is or starts with a sign.
         standing: The signs that are layers, by the id of what they make.
     """
-    shift = getattr(sign_in(call), "shift", None)
+    shift = getattr(_segments.sign_in(call), "shift", None)
     inner = standing.get(id(call.first_input))
     if shift is None and inner is not None:
         return _identity(inner, standing)
     return id(call.first_input), None if shift is None else np.asarray(shift).tobytes()
 
 
-def _fits(op: Operation, call: Call) -> bool:
+def _fits(op: Operation, call: _graph.Call) -> bool:
     *positions, words = op.outputs[0].shape
     *wanted, channels = call.first_input.shape[1:]
     if None in wanted:
@@ -200,7 +200,7 @@ def check_same(
 def suspects(prepared: keras.Model) -> str:
     """What may compute differently from one file, or one run, to the next."""
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
-    found = [c.described for c in calls(prepared) if isinstance(c.layer, kinds)]
+    found = [c.described for c in _graph.calls(prepared) if isinstance(c.layer, kinds)]
     if found:
         return (
             f"What stands in the way is the state of the recurrent layers: "

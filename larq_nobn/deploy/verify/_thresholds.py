@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import MARGIN, Call, Graph, sign_in
+from ...graph import _graph, _segments
 from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedReLU
 from ..lite import Operation, read
 
@@ -35,7 +35,7 @@ def differing_threshold(prepared: keras.Model, flatbuffer: bytes) -> str:
         prepared: The model that the file was written from.
         flatbuffer: The content of the file.
     """
-    graph = Graph(prepared)
+    graph = _graph.Graph(prepared)
     convolutions = defaultdict(list)
     for call in graph.calls:
         if call.operation.kind is BinaryConvolution:
@@ -73,7 +73,7 @@ def _kernel(op: Operation) -> np.ndarray:
     return bits[..., : op.options["channels_in"]] == 1
 
 
-def _after(call: Call) -> _Made:
+def _after(call: _graph.Call) -> _Made:
     """What a binary convolution makes of its sums."""
     layer = call.layer
     scale = 1.0 if layer.scale is None else layer.scale
@@ -81,10 +81,12 @@ def _after(call: Call) -> _Made:
     return lambda sums: layer.last(sums * scale + offset)
 
 
-def _signs_of(graph: Graph, edge: Any, made: _Made) -> Iterator[tuple[Call, _Made]]:
+def _signs_of(
+    graph: _graph.Graph, edge: Any, made: _Made
+) -> Iterator[tuple[_graph.Call, _Made]]:
     """The signs of a map, and of what there may be between, and what they are of."""
     for call in graph.consumers(edge):
-        sign = sign_in(call)
+        sign = _segments.sign_in(call)
         if sign is not None:
             shifted = getattr(sign, "shifted", None)
             yield call, made if shifted is None else partial(_then, made, shifted)
@@ -101,7 +103,7 @@ def _then(made: _Made, function: _Made, sums: tf.Tensor) -> tf.Tensor:
 
 
 def _difference(
-    op: Operation, turned: np.ndarray, call: Call, sign: Call, made: _Made
+    op: Operation, turned: np.ndarray, call: _graph.Call, sign: _graph.Call, made: _Made
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
     height, width, channels, _ = call.layer.kernel.shape
@@ -113,7 +115,7 @@ def _difference(
     numbers = made(tf.constant(sums, tf.float32)).numpy()
     found = np.where(turned, differing[::-1], differing)
     wrong = (numbers < 0) != (found > thresholds)
-    near = np.abs(numbers) <= MARGIN * np.abs(numbers).max(axis=0)
+    near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
     wrong &= ~near | (numbers == 0)
     if not wrong.any():
         return ""

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import NOISES, Segments, Sign, compare_sign, compare_values, grouped
+from ...graph import _segments
 from .._errors import ConversionError
 from ..lite import (
     Function,
@@ -27,15 +27,9 @@ from ..lite import (
     in_batches,
     to_flatbuffer,
 )
+from . import _verify
 from ._agreement import agreement
 from ._file import LOOK, check_same
-from ._verify import (
-    GIVEN,
-    NOTHING_WRITTEN,
-    checked_outputs,
-    exact_remedy,
-    raise_mismatch,
-)
 
 # A trace computes constants once that the model computes in every call.
 _EQUAL = 1e-5
@@ -62,19 +56,25 @@ def verify_trace(
         VerificationError: If the trace computes something else.
     """
     size, count = spec.batch_size, len(examples[0])
-    given = checked_outputs(model, in_batches(called(model), examples, size), count)
+    given = _verify.checked_outputs(
+        model, in_batches(called(model), examples, size), count
+    )
     with _unoptimized():
         found = _outputs(trace, spec, examples)
-        groups = list(grouped(examples, count))
+        groups = list(_segments.grouped(examples, count))
         segments = _ends(given, found, spec, groups)
         if segments.finding:
             # Of the trace, whose rounding this is.
-            noisy = [_outputs(trace.with_noise(x), spec, examples) for x in NOISES]
+            noisy = [
+                _outputs(trace.with_noise(x), spec, examples) for x in _segments.NOISES
+            ]
             segments = _ends(found, given, spec, groups, noisy)
             segments.outputs = found
     if segments.finding:
-        raise_mismatch(segments, "Tracing the model changed what it computes", _EQUAL)
-    return {**agreement(given, found, _EQUAL, segments), "reference": GIVEN}
+        _verify.raise_mismatch(
+            segments, "Tracing the model changed what it computes", _EQUAL
+        )
+    return {**agreement(given, found, _EQUAL, segments), "reference": _verify.GIVEN}
 
 
 def _ends(
@@ -83,14 +83,14 @@ def _ends(
     spec: IoSpec,
     groups: Sequence[list[int]],
     noisy: Sequence[list[np.ndarray]] = (),
-) -> Segments:
+) -> _segments.Segments:
     """Compares outputs, of each group of examples for itself."""
-    segments = Segments(len(mine[0]), theirs)
+    segments = _segments.Segments(len(mine[0]), theirs)
     for (i, name), rows in product(enumerate(spec.outputs), groups):
         place = segments.place("output", name)
         noise = [numbers[i][rows] for numbers in noisy]
         what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
-        compare_values(*pair, _EQUAL, what, rows, place, noise)
+        _segments.compare_values(*pair, _EQUAL, what, rows, place, noise)
     return segments
 
 
@@ -117,8 +117,8 @@ def verify_traced_file(
     signs = [sign for sign in trace.signs() if _can_be_given(sign, spec)]
     read = _probe(trace, function, signs, runner, spec)
     count = len(examples[0])
-    segments, parts = Segments(count), []
-    for rows in grouped(examples, _GROUP):
+    segments, parts = _segments.Segments(count), []
+    for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
         taken = [array[rows] for array in examples]
         found, made = read(taken)
@@ -127,18 +127,18 @@ def verify_traced_file(
         theirs = (taken, found, made)
         for noisy in (False, True):  # more forms only where they may excuse something
             segments.places = deepcopy(before)
-            forms = [trace, *(trace.with_noise(x) for x in NOISES if noisy)]
+            forms = [trace, *(trace.with_noise(x) for x in _segments.NOISES if noisy)]
             _compare(forms, signs, spec, theirs, rows, tolerance, segments)
             places = segments.places.values()
             if not any(place.faulty & set(rows) for place in places):
                 break
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if segments.finding:
-        raise_mismatch(
+        _verify.raise_mismatch(
             segments,
             "The converted file computes something else",
             tolerance,
-            exact_remedy(segments, _PREPARED) + NOTHING_WRITTEN,
+            _verify.exact_remedy(segments, _PREPARED) + _verify.NOTHING_WRITTEN,
         )
     wanted = _outputs(trace, spec, examples)
     return agreement(wanted, segments.outputs, tolerance, segments)
@@ -151,7 +151,7 @@ def _compare(
     theirs: tuple[Examples, list[np.ndarray], list[np.ndarray]],
     rows: list[int],
     tolerance: float,
-    segments: Segments,
+    segments: _segments.Segments,
 ) -> None:
     """Computes the trace from the signs that the file has, and compares.
 
@@ -170,8 +170,8 @@ def _compare(
         difference, *noisy = (_difference(sign, rest, shape) for rest in rests)
         label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
         for is_above, has in sign.thresholds():
-            compare_sign(
-                Sign(label, partial(_as_sign, is_above), difference),
+            _segments.compare_sign(
+                _segments.Sign(label, partial(_as_sign, is_above), difference),
                 has(made).reshape(shape),
                 f"between {before} and it",
                 rows,
@@ -184,7 +184,7 @@ def _compare(
         what += f": output {name!r} differs"
         place = segments.place("output", name)
         mine, *noise = (numbers[i] for numbers in found)
-        compare_values(mine, given, tolerance, what, rows, place, noise)
+        _segments.compare_values(mine, given, tolerance, what, rows, place, noise)
 
 
 def _difference(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import EXACT, Found, Segments, Still, calls, compare, record, sign_in
+from ...graph import _graph, _segments
 from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
@@ -66,7 +66,7 @@ def verify_prepared(
         reference = in_float32(flat)
     if type(model) is not type(flat) or not set(model.layers) <= set(flat.layers):
         _check_copy(found, outputs(flat, examples), ending)
-    segments = compare(reference, prepared_signs(prepared), examples, _EQUAL)
+    segments = _segments.compare(reference, prepared_signs(prepared), examples, _EQUAL)
     if segments.finding:
         worst = max(place.worst for place in segments.places.values() if place.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
@@ -100,22 +100,23 @@ def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) 
 
 def prepared_signs(
     prepared: keras.Model, skipped: tuple[type, ...] = ()
-) -> Callable[[list[np.ndarray]], Found]:
+) -> Callable[[list[np.ndarray]], _segments.Found]:
     """Returns what reads a prepared model, its signs as those of the given model.
 
     Where preparation turned a sign, the given model has the opposite one; the signs of
     groups of channels are one sign there.
     """
     gains: dict[str, Any] = {
-        call.label: getattr(sign_in(call), "gain", None) for call in calls(prepared)
+        call.label: getattr(_segments.sign_in(call), "gain", None)
+        for call in _graph.calls(prepared)
     }
 
     def as_given(label: str, positive: np.ndarray) -> np.ndarray:
         gain = gains[label]
         return positive if gain is None else positive == (gain > 0)
 
-    def read(examples: list[np.ndarray]) -> Found:
-        found = record(prepared, examples, skipped=skipped)
+    def read(examples: list[np.ndarray]) -> _segments.Found:
+        found = _segments.record(prepared, examples, skipped=skipped)
         signs = {label: as_given(label, x) for label, x in found.signs.items()}
         still = {
             label: x if gains[label] is None else x.turned(gains[label] < 0)
@@ -148,10 +149,10 @@ def _groups(signs: dict[str, np.ndarray]) -> dict[str, list[str]]:
     return found
 
 
-def _joined(parts: Sequence[Still], sizes: Sequence[int]) -> Still:
+def _joined(parts: Sequence[_segments.Still], sizes: Sequence[int]) -> _segments.Still:
     """What no example turns of channels in a row, of so many each."""
     starts = np.cumsum([0, *sizes[:-1]])
-    return Still(
+    return _segments.Still(
         np.concatenate([p.channels + n for p, n in zip(parts, starts, strict=True)]),
         np.concatenate([part.distances for part in parts], axis=-1),
     )
@@ -180,11 +181,11 @@ def verify_file(
         VerificationError: If some difference is no matter of rounding.
     """
     signs = FileSigns(prepared, flatbuffer, runner)
-    segments = compare(prepared, signs, examples, tolerance)
+    segments = _segments.compare(prepared, signs, examples, tolerance)
     size = runner.batch_size
     if segments.finding:
         # A layer may depend on all examples of a batch, of which a file has its own.
-        segments = compare(prepared, signs, examples, tolerance, at_once=size)
+        segments = _segments.compare(prepared, signs, examples, tolerance, at_once=size)
         segments = _past_names(segments, prepared, signs, examples, tolerance, size)
     if segments.finding:
         raise_mismatch(
@@ -203,13 +204,13 @@ def verify_file(
 
 
 def _past_names(
-    segments: Segments,
+    segments: _segments.Segments,
     prepared: keras.Model,
     signs: FileSigns,
     examples: Sequence[np.ndarray],
     tolerance: float,
     size: int,
-) -> Segments:
+) -> _segments.Segments:
     """Compares without the signs that differ, which may bear a wrong name in the file.
 
     The converter gives a tensor the name of any of the layers that it merged. Without
@@ -223,13 +224,13 @@ def _past_names(
             break
         hidden.add(name)
         shown = partial(_without, signs, frozenset(hidden))
-        longer = compare(prepared, shown, examples, tolerance, at_once=size)
+        longer = _segments.compare(prepared, shown, examples, tolerance, at_once=size)
     return segments if longer.finding else longer
 
 
 def _without(
     signs: FileSigns, hidden: frozenset[str], examples: list[np.ndarray]
-) -> Found:
+) -> _segments.Found:
     found = signs(examples)
     kept = {label: bits for label, bits in found.signs.items() if label not in hidden}
     return found._replace(signs=kept)
@@ -263,9 +264,9 @@ def checked_outputs(
     return found
 
 
-def exact_remedy(found: Segments, more: str = "") -> str:
+def exact_remedy(found: _segments.Segments, more: str = "") -> str:
     """Says what to do where a file computes something else of what is exactly 0."""
-    if EXACT not in found.finding:
+    if _segments.EXACT not in found.finding:
         return ""
     return (
         " In a file, scales are part of each sum, and what is exactly 0 in Keras may "
@@ -275,7 +276,10 @@ def exact_remedy(found: Segments, more: str = "") -> str:
 
 
 def raise_mismatch(
-    found: Segments, what: str, tolerance: float, ending: str = NOTHING_WRITTEN
+    found: _segments.Segments,
+    what: str,
+    tolerance: float,
+    ending: str = NOTHING_WRITTEN,
 ) -> None:
     """Raises a VerificationError that says how many examples differ, and where."""
     raise VerificationError(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._keras import keras
-from ...graph import FUNCTIONS_BY_NAME, PADS, Call, symbol_of, weights_of_sum
+from ...graph import _graph, _kinds
 from ...layers._channel_padding import ChannelPadding
 
 _layers = keras.layers
@@ -79,9 +79,9 @@ def clipped(x: Moments, low: float, high: float) -> Moments:
     return Moments(mean, np.maximum(power - mean**2, 0.0), x.given)
 
 
-def is_sum(call: Call) -> bool:
+def is_sum(call: _graph.Call) -> bool:
     """Whether a call adds feature maps."""
-    weights = weights_of_sum(call)
+    weights = _kinds.weights_of_sum(call)
     return weights is not None and bool(np.all(weights == 1))
 
 
@@ -90,7 +90,7 @@ def activation_of(layer: keras.layers.Layer) -> str:
     if isinstance(layer, _layers.ReLU):
         capped = "relu" if layer.max_value is None else "relu6"
         return "leaky" if layer.negative_slope else capped
-    if symbol := symbol_of(layer):
+    if symbol := _kinds.symbol_of(layer):
         return symbol.rsplit(".", 1)[-1]
     function = getattr(layer, "activation", None)
     if function is None or function is keras.activations.linear:
@@ -100,12 +100,12 @@ def activation_of(layer: keras.layers.Layer) -> str:
 
 def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
     """After the activation of a layer; leaks are taken for the identity."""
-    known = FUNCTIONS_BY_NAME.get(activation_of(layer))
+    known = _kinds.FUNCTIONS_BY_NAME.get(activation_of(layer))
     bounds = None if known is None else known.bounds
     return x if bounds is None else clipped(x, *bounds)
 
 
-def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
+def through(call: _graph.Call, inputs: Sequence[Moments], channels: int) -> Moments:
     """After a layer without kernel; what is not known leaves them as they are."""
     given = all(x.given for x in inputs)
     if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
@@ -120,10 +120,10 @@ def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
     return activated(call.layer, resized(x, channels))
 
 
-def _channel_padding(call: Call) -> tuple[int, int]:
+def _channel_padding(call: _graph.Call) -> tuple[int, int]:
     if isinstance(call.layer, ChannelPadding):
         return call.layer.before, call.layer.after
-    if symbol_of(call.layer) not in PADS:
+    if _kinds.symbol_of(call.layer) not in _kinds.PADS:
         return 0, 0
     arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))
     before, after = np.asarray(arguments[0])[-1]

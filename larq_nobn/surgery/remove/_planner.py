@@ -10,35 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import (
-    FUNCTIONS_BY_NAME,
-    KERNELS,
-    Call,
-    Graph,
-    commutation,
-    has_sign_input,
-    inherited,
-    is_batch_norm,
-    is_binary,
-    is_channels_last,
-    latent,
-    sign_in,
-    sign_of,
-    traits,
-)
+from ...graph import _graph, _kinds, _models, _operation, _segments, _signs
 from ...layers import RPReLU
 from ...rewrites import Equal, as_rsign
-from ._moments import (
-    Moments,
-    activated,
-    activation_of,
-    channels_of,
-    is_sum,
-    resized,
-    through,
-    total,
-    unit,
-)
+from . import _moments
 
 
 @dataclass
@@ -115,30 +90,34 @@ _layers = keras.layers
 
 def has_kernel(layer: keras.layers.Layer) -> bool:
     """Whether a layer multiplies by a kernel of any kind."""
-    return any(getattr(layer, name, None) is not None for name in KERNELS)
+    return any(getattr(layer, name, None) is not None for name in _operation.KERNELS)
 
 
 def kernel_name(layer: keras.layers.Layer) -> str | None:
     """Which kernel of a layer can be standardized: that which makes its output."""
-    known = inherited(type(layer))
-    quantized = traits(type(layer)).quantized or type(layer)
-    if known.kernels is None or known.quantized is None or not is_channels_last(layer):
+    known = _kinds.inherited(type(layer))
+    quantized = _kinds.traits(type(layer)).quantized or type(layer)
+    if (
+        known.kernels is None
+        or known.quantized is None
+        or not _kinds.is_channels_last(layer)
+    ):
         return None
     if not issubclass(quantized, known.quantized):
         return None
     name = known.kernels.last
-    shape = latent(getattr(layer, name)).shape
+    shape = _operation.latent(getattr(layer, name)).shape
     return name if shape[:-1].num_elements() > 1 else None
 
 
-def to_standardize(graph: Graph, call: Call) -> str | None:
+def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
     """The kernel of a call that the BN-free form standardizes, if it has one."""
     layer = call.layer
     name = kernel_name(layer)
     if name is None:
         return None
-    quantizer = getattr(layer, KERNELS[name], None)
-    if is_binary(quantizer):
+    quantizer = getattr(layer, _operation.KERNELS[name], None)
+    if _signs.is_binary(quantizer):
         return name
     if quantizer is not None:
         return None
@@ -147,17 +126,17 @@ def to_standardize(graph: Graph, call: Call) -> str | None:
     return name if readers & wanted else None
 
 
-def _ahead(graph: Graph, call: Call) -> Iterator[str]:
+def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
     """What reads the output of a call first, through pools and activations."""
     if is_bounded(call.layer):
         return
     for reader in graph.consumers(call.first_output):
         layer = reader.layer
-        if is_batch_norm(layer):
+        if _models.is_batch_norm(layer):
             yield "norm"
-        elif sign_in(reader) is not None:
+        elif _segments.sign_in(reader) is not None:
             yield "sign"
-        elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
+        elif _moments.is_sum(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
         elif not has_kernel(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
@@ -167,25 +146,27 @@ def is_bounded(layer: keras.layers.Layer) -> bool:
     """Whether a layer ends in a gate or a probability, which has no scale."""
     if isinstance(layer, _layers.Softmax):
         return True
-    known = FUNCTIONS_BY_NAME.get(activation_of(layer))
+    known = _kinds.FUNCTIONS_BY_NAME.get(_moments.activation_of(layer))
     return known is not None and known.gate
 
 
-def lets_through(call: Call, positive: bool) -> bool:
+def lets_through(call: _graph.Call, positive: bool) -> bool:
     """Whether a gain and a bias per channel may stand before a layer as well as after.
 
     Arguments:
         call: Of the layer.
         positive: Whether all gains are.
     """
-    if inherited(call.operation.kind).idle:
+    if _kinds.inherited(call.operation.kind).idle:
         return True
-    known = commutation(call)
+    known = _kinds.commutation(call)
     gain = known.gain and (positive or known.negative)
     return gain and known.shift and not known.tiles
 
 
-def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
+def kernel_before(
+    graph: _graph.Graph, norm: _graph.Call, positive: bool
+) -> _graph.Call | None:
     """The kernel whose gain and bias can do what all uses of a batch norm do.
 
     Arguments:
@@ -204,21 +185,23 @@ def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
     return first if different and len(graph.uses(first.name)) == len(uses) else None
 
 
-def _kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
+def _kernel_before(
+    graph: _graph.Graph, norm: _graph.Call, positive: bool
+) -> _graph.Call | None:
     tensor = norm.first_input
     while graph.sole_consumer(tensor) is not None:
         call = graph.producer(tensor)
         if call is None:
             return None
         if has_kernel(call.layer):
-            return None if activation_of(call.layer) else call
+            return None if _moments.activation_of(call.layer) else call
         if not lets_through(call, positive):
             return None
         tensor = call.first_input
     return None
 
 
-def main_input(call: Call) -> Any:
+def main_input(call: _graph.Call) -> Any:
     """The tensor whose scale the output of a call has; None where that is unclear."""
     inputs = call.reads
     if len(inputs) == 1:
@@ -230,7 +213,7 @@ def main_input(call: Call) -> Any:
     return full[0] if len(full) == 1 else None
 
 
-def flippable(graph: Graph, sign: Call) -> list[str] | None:
+def flippable(graph: _graph.Graph, sign: _graph.Call) -> list[str] | None:
     """The layers whose kernels can turn the signs of a call around, channel by channel.
 
     None if something else reads them too, or a kernel does that has other inputs.
@@ -243,13 +226,13 @@ def flippable(graph: Graph, sign: Call) -> list[str] | None:
     names: list[str] = []
     for reader in readers:
         layer = reader.layer
-        if inherited(type(layer)).idle:
+        if _kinds.inherited(type(layer)).idle:
             further = flippable(graph, reader)
             if further is None:
                 return None
             names += further
         elif (
-            traits(type(layer)).quantized is not None
+            _kinds.traits(type(layer)).quantized is not None
             and kernel_name(layer) == "kernel"
             and getattr(layer, "groups", 1) == 1
             and len(graph.uses(reader.name)) == 1
@@ -269,66 +252,76 @@ class Planner:
         rule: `"nf"` or `"vita"`.
     """
 
-    def __init__(self, graph: Graph, alpha: float, rule: str):
+    def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
         self.graph, self.alpha, self.rule = graph, alpha, rule
         self.plan = Plan()
-        self._moments: dict[int, Moments] = {}
+        self._moments: dict[int, _moments.Moments] = {}
 
     def run(self) -> Plan:
         for call in self.graph.calls:
             if name := to_standardize(self.graph, call):
-                quantizer = getattr(call.layer, KERNELS[name], None)
-                self.plan.kernels[call.name] = KernelPlan(name, is_binary(quantizer))
-            if equal := as_rsign(sign_in(call)):
+                quantizer = getattr(call.layer, _operation.KERNELS[name], None)
+                self.plan.kernels[call.name] = KernelPlan(
+                    name, _signs.is_binary(quantizer)
+                )
+            if equal := as_rsign(_segments.sign_in(call)):
                 self.plan.signs[call.name] = equal
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in call.reads]
             moments = self._step(call, inputs)
             for tensor in tf.nest.flatten(call.outputs):
-                self._moments[id(tensor)] = resized(moments, channels_of(tensor))
+                self._moments[id(tensor)] = _moments.resized(
+                    moments, _moments.channels_of(tensor)
+                )
         place_biases(self.graph, self.plan)
         return self.plan
 
-    def _of(self, tensor: Any) -> Moments:
-        return self._moments.get(id(tensor)) or unit(channels_of(tensor), given=True)
+    def _of(self, tensor: Any) -> _moments.Moments:
+        return self._moments.get(id(tensor)) or _moments.unit(
+            _moments.channels_of(tensor), given=True
+        )
 
-    def _step(self, call: Call, inputs: list[Moments]) -> Moments:
-        layer, channels = call.layer, channels_of(call.first_output)
+    def _step(
+        self, call: _graph.Call, inputs: list[_moments.Moments]
+    ) -> _moments.Moments:
+        layer, channels = call.layer, _moments.channels_of(call.first_output)
         if call.name in self.plan.signs:
             self._scale_sign(call, inputs[0])
-        if is_batch_norm(layer):
+        if _models.is_batch_norm(layer):
             return self._norm(call, inputs[0])
         if has_kernel(layer):
-            return activated(layer, self._kernel(call, inputs[0], channels))
-        if is_sum(call):
+            return _moments.activated(layer, self._kernel(call, inputs[0], channels))
+        if _moments.is_sum(call):
             return self._sum(call, inputs)
-        if sign_in(call) is not None:
-            return unit(channels)
-        return through(call, inputs, channels)
+        if _segments.sign_in(call) is not None:
+            return _moments.unit(channels)
+        return _moments.through(call, inputs, channels)
 
-    def _scale_sign(self, call: Call, x: Moments) -> None:
+    def _scale_sign(self, call: _graph.Call, x: _moments.Moments) -> None:
         plan = self.plan.signs[call.name]
         if call is self.graph.uses(call.name)[0]:
             scale = plan.scale * x.rate
             self.plan.signs[call.name] = plan._replace(scale=scale)
 
-    def _kernel(self, call: Call, x: Moments, channels: int) -> Moments:
+    def _kernel(
+        self, call: _graph.Call, x: _moments.Moments, channels: int
+    ) -> _moments.Moments:
         plan = self.plan.kernels.get(call.name)
         if plan is None:
-            return unit(channels, given=True)
-        if not has_sign_input(call) and call is self.graph.uses(call.name)[0]:
+            return _moments.unit(channels, given=True)
+        if not _signs.has_sign_input(call) and call is self.graph.uses(call.name)[0]:
             plan.scale = x.rate
-        return unit(channels)
+        return _moments.unit(channels)
 
-    def _norm(self, call: Call, x: Moments) -> Moments:
+    def _norm(self, call: _graph.Call, x: _moments.Moments) -> _moments.Moments:
         if call.name not in self.plan.norms:
             self.plan.norms[call.name] = self._plan_norm(call, x)
         kind = self.plan.norms[call.name].kind
         if kind in ("identity", "shift"):
             return x
-        return unit(len(x.mean), given=kind == "affine" and x.given)
+        return _moments.unit(len(x.mean), given=kind == "affine" and x.given)
 
-    def _plan_norm(self, call: Call, x: Moments) -> NormPlan:
+    def _plan_norm(self, call: _graph.Call, x: _moments.Moments) -> NormPlan:
         gamma, beta = factors(call.layer, len(x.mean))
         kernel = kernel_before(self.graph, call, positive=bool(np.all(gamma >= 0)))
         if kernel is not None and kernel.name in self.plan.kernels:
@@ -346,7 +339,7 @@ class Planner:
                 self.plan.flips[name] = np.where(gamma < 0, -1.0, 1.0)
         return NormPlan("shift", tuple(sign.name for sign, _ in signs), beta)
 
-    def _why(self, call: Call) -> str:
+    def _why(self, call: _graph.Call) -> str:
         """Why a batch norm is neither the gain of a kernel nor the shift of a sign."""
         if len(self.graph.uses(call.name)) > 1:
             return "it is used more than once"
@@ -355,21 +348,23 @@ class Planner:
             return "more than a sign reads it"
         return "no kernel before it and no sign after it can hold it"
 
-    def _sum(self, call: Call, inputs: list[Moments]) -> Moments:
+    def _sum(
+        self, call: _graph.Call, inputs: list[_moments.Moments]
+    ) -> _moments.Moments:
         tensors = call.reads
         place = stream_of(self.graph, call)
         if place is None:
             self.plan.unresolved[call.name] = "no input is the residual shortcut"
-            return total(inputs)
+            return _moments.total(inputs)
         branches = []
         for n, (tensor, x) in enumerate(zip(tensors, inputs, strict=True)):
             if n != place:
                 branches.append(x.times(self._scale_branch(call, tensor)))
         stream = self._average(tensors[place], inputs[place])
         counts = self.rule == "nf" or not is_first_sum(self.graph, tensors[place])
-        return total([stream, *branches]) if counts else stream
+        return _moments.total([stream, *branches]) if counts else stream
 
-    def _scale_branch(self, call: Call, tensor: Any) -> float:
+    def _scale_branch(self, call: _graph.Call, tensor: Any) -> float:
         plans: dict[str, KernelPlan | NormPlan] = {
             **{n: p for n, p in self.plan.norms.items() if p.kind == "affine"},
             **self.plan.kernels,
@@ -381,7 +376,7 @@ class Planner:
         plans[setter].alpha = self.alpha
         return self.alpha
 
-    def _average(self, tensor: Any, x: Moments) -> Moments:
+    def _average(self, tensor: Any, x: _moments.Moments) -> _moments.Moments:
         """A shortcut that averages on the way to a new stage starts at 1 again."""
         call = self.graph.producer(tensor)
         if (
@@ -412,8 +407,11 @@ def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
 
 
 def signs_after(
-    graph: Graph, norm: Call, signs: Mapping[str, Equal], gamma: np.ndarray
-) -> list[tuple[Call, list[str]]] | None:
+    graph: _graph.Graph,
+    norm: _graph.Call,
+    signs: Mapping[str, Equal],
+    gamma: np.ndarray,
+) -> list[tuple[_graph.Call, list[str]]] | None:
     """The signs whose shifts can do what a batch norm does, if nothing else reads it.
 
     Negative factors turn signs around, and so need kernels that turn them back: with
@@ -435,7 +433,7 @@ def signs_after(
 
 
 def sign_shift(
-    sign: Equal, gamma: np.ndarray, beta: np.ndarray | None, x: Moments
+    sign: Equal, gamma: np.ndarray, beta: np.ndarray | None, x: _moments.Moments
 ) -> np.ndarray:
     """What a sign of x needs as its shift to be that of the normalized x, (C,).
 
@@ -454,7 +452,7 @@ def affine_plan(
     norm: keras.layers.Layer,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: Moments,
+    x: _moments.Moments,
     reason: str,
 ) -> NormPlan:
     """Gain and bias without statistics of a batch, or nothing where there are none.
@@ -491,7 +489,7 @@ class Term(NamedTuple):
     window: int
 
 
-def stream_of(graph: Graph, call: Call) -> int | None:
+def stream_of(graph: _graph.Graph, call: _graph.Call) -> int | None:
     """The place of the stream among the inputs of a sum, if one is not like the rest.
 
     That is the input itself or what lies closest to it: after fewer kernels than the
@@ -510,9 +508,9 @@ def stream_of(graph: Graph, call: Call) -> int | None:
     return terms.index(least)
 
 
-def _ancestors(graph: Graph, tensor: Any) -> dict[int, Call | None]:
+def _ancestors(graph: _graph.Graph, tensor: Any) -> dict[int, _graph.Call | None]:
     """Every tensor that one depends on, itself too, by id: the call that makes it."""
-    makers: dict[int, Call | None] = {}
+    makers: dict[int, _graph.Call | None] = {}
     left = [tensor]
     while left:
         tensor = left.pop()
@@ -522,15 +520,15 @@ def _ancestors(graph: Graph, tensor: Any) -> dict[int, Call | None]:
     return makers
 
 
-def _term(graph: Graph, tensor: Any, own: list[Call]) -> Term:
+def _term(graph: _graph.Graph, tensor: Any, own: list[_graph.Call]) -> Term:
     kernels = [call for call in own if has_kernel(call.layer)]
     if not kernels:
         return Term(0, False, 0)
     last = _last_kernel(graph, tensor) or kernels[0]
-    return Term(len(kernels), has_sign_input(last), _window(last))
+    return Term(len(kernels), _signs.has_sign_input(last), _window(last))
 
 
-def _last_kernel(graph: Graph, tensor: Any) -> Call | None:
+def _last_kernel(graph: _graph.Graph, tensor: Any) -> _graph.Call | None:
     call = graph.producer(tensor)
     while call and not has_kernel(call.layer):
         before = main_input(call)
@@ -538,13 +536,15 @@ def _last_kernel(graph: Graph, tensor: Any) -> Call | None:
     return call
 
 
-def _window(call: Call) -> int:
-    kernels = (getattr(call.layer, name, None) for name in KERNELS)
-    shapes = [latent(kernel).shape for kernel in kernels if kernel is not None]
+def _window(call: _graph.Call) -> int:
+    kernels = (getattr(call.layer, name, None) for name in _operation.KERNELS)
+    shapes = [
+        _operation.latent(kernel).shape for kernel in kernels if kernel is not None
+    ]
     return max(shape[:-2].num_elements() or 1 for shape in shapes)
 
 
-def scale_setter(graph: Graph, tensor: Any, setters: set[str]) -> str | None:
+def scale_setter(graph: _graph.Graph, tensor: Any, setters: set[str]) -> str | None:
     """The layer that can multiply a branch by alpha, for that branch alone.
 
     Arguments:
@@ -558,7 +558,11 @@ def scale_setter(graph: Graph, tensor: Any, setters: set[str]) -> str | None:
             return None
         if call.name in setters:
             return call.name if len(graph.uses(call.name)) == 1 else None
-        opaque = has_kernel(call.layer) or sign_of(call.layer) or is_sum(call)
+        opaque = (
+            has_kernel(call.layer)
+            or _signs.sign_of(call.layer)
+            or _moments.is_sum(call)
+        )
         before = None if opaque or is_bounded(call.layer) else main_input(call)
         if before is None:
             return None
@@ -566,18 +570,18 @@ def scale_setter(graph: Graph, tensor: Any, setters: set[str]) -> str | None:
     return None
 
 
-def is_first_sum(graph: Graph, tensor: Any) -> bool:
+def is_first_sum(graph: _graph.Graph, tensor: Any) -> bool:
     """Whether a stream comes from a kernel or the model's input, not from a sum."""
     call = graph.producer(tensor)
     while call and not has_kernel(call.layer):
-        before = None if is_sum(call) else main_input(call)
+        before = None if _moments.is_sum(call) else main_input(call)
         if before is None:
             return False
         call = graph.producer(before)
     return True
 
 
-def place_biases(graph: Graph, plan: Plan) -> None:
+def place_biases(graph: _graph.Graph, plan: Plan) -> None:
     """Adds every such bias to a learned shift after, or else to the kernel's layer."""
     for name, norm in plan.norms.items():
         if norm.kind != "kernel" or norm.beta is None:
@@ -598,7 +602,7 @@ def place_biases(graph: Graph, plan: Plan) -> None:
             plan.activations[reader.name] = before + bias
 
 
-def _shift_after(graph: Graph, plan: Plan, name: str) -> Call | None:
+def _shift_after(graph: _graph.Graph, plan: Plan, name: str) -> _graph.Call | None:
     """The learned shift that alone reads a batch norm, or a sum with it."""
     uses = graph.uses(name)
     tensor = uses[0].first_output if len(uses) == 1 else None
@@ -610,6 +614,6 @@ def _shift_after(graph: Graph, plan: Plan, name: str) -> Call | None:
         shifted = sign is not None and sign.shift is not None
         if shifted or isinstance(reader.layer, RPReLU):
             return reader
-        passes = is_sum(reader) or lets_through(reader, positive=True)
+        passes = _moments.is_sum(reader) or lets_through(reader, positive=True)
         tensor = reader.first_output if passes else None
     return None

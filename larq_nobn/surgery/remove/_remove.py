@@ -8,31 +8,13 @@ from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
 from ..._names import VARIANCE_RULES
 from ..._progress import step
-from ...graph import (
-    KERNELS,
-    Call,
-    Graph,
-    Operation,
-    check_inference,
-    flat,
-    is_batch_norm,
-    sign_in,
-    sign_of,
-    to_keras,
-    traits,
-)
+from ...graph import _copies, _graph, _kinds, _models, _operation, _segments, _signs
 from ...layers import ChannelAffine, IndependentComponent
 from ...quantizers import BiPer, RSign, ScaledStandardization, ScaledStdSign
 from ...rewrites import Equal
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
-from ._planner import (
-    KernelPlan,
-    NormPlan,
-    Plan,
-    Planner,
-    has_kernel,
-)
+from . import _planner
 
 
 def remove_batch_norm(
@@ -128,21 +110,21 @@ def remove_batch_norm(
         ("return_report", return_report),
     ):
         check_flag(name, value)
-    given = flat(model)
-    check_inference(given)
-    graph = Graph(given)
+    given = _models.flat(model)
+    _models.check_inference(given)
+    graph = _graph.Graph(given)
     check_batch_norms(graph)
-    if not any(is_batch_norm(call.layer) for call in graph.calls):
-        copy = to_keras(graph)
+    if not any(_models.is_batch_norm(call.layer) for call in graph.calls):
+        copy = _copies.to_keras(graph)
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
-    plan = Planner(graph, alpha, variance_rule).run()
+    plan = _planner.Planner(graph, alpha, variance_rule).run()
     free = build(
         graph, plan, variance_preserving=variance_preserving, balanced=balanced
     )
     return (free, report_of(given.name, graph, plan)) if return_report else free
 
 
-def report_of(name: str, graph: Graph, plan: Plan) -> SurgeryReport:
+def report_of(name: str, graph: _graph.Graph, plan: _planner.Plan) -> SurgeryReport:
     """One row per layer that is gone or has changed, in the order of the graph."""
     changes: dict[str, Change] = {}
     for call in graph.calls:
@@ -153,7 +135,7 @@ def report_of(name: str, graph: Graph, plan: Plan) -> SurgeryReport:
     return SurgeryReport(name, tuple(changes.values()))
 
 
-def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
+def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
     name = call.name
     if name in plan.norms:
         return [_norm_text(plan.norms[name])], plan.norms[name].reason
@@ -167,7 +149,7 @@ def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
         scale = "" if sign.scale == 1 else f", scale {sign.scale:.4g}"
         shift = "" if sign.shift is None else ", shift"
         actions.append(f"rsign{scale}{shift}")
-    elif sign_in(call) is not None:
+    elif _segments.sign_in(call) is not None:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
     if name in plan.kernels:
@@ -178,7 +160,7 @@ def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
     return actions, reason
 
 
-def _kernel_text(plan: KernelPlan) -> str:
+def _kernel_text(plan: _planner.KernelPlan) -> str:
     parts = ["scaled_std_sign" if plan.binary else "scaled_standardization"]
     if plan.scale != 1:
         parts.append(f"scale {plan.scale:.4g}")
@@ -189,7 +171,7 @@ def _kernel_text(plan: KernelPlan) -> str:
     return ", ".join(parts)
 
 
-def _norm_text(plan: NormPlan) -> str:
+def _norm_text(plan: _planner.NormPlan) -> str:
     names = [repr(name) for name in plan.targets]
     if plan.kind == "identity":
         return "removed; it changed nothing but the scale"
@@ -209,7 +191,7 @@ def _norm_text(plan: NormPlan) -> str:
 _LEAST_GAIN = 1e-4
 
 
-def build(graph: Graph, plan: Plan, **binary: bool) -> keras.Model:
+def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Model:
     """Returns the network without batch norm, of new layers.
 
     Arguments:
@@ -223,49 +205,56 @@ def build(graph: Graph, plan: Plan, **binary: bool) -> keras.Model:
         row = _row(call, plan, binary)
         if row != [call.operation] and call is given.uses(call.name)[0]:
             graph = graph.with_row(call.name, row)
-    return to_keras(graph)
+    return _copies.to_keras(graph)
 
 
-def _row(call: Call, plan: Plan, binary: dict[str, bool]) -> list[Operation]:
+def _row(
+    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+) -> list[_operation.Operation]:
     """What stands in the place of a call, in a row."""
     name, operation = call.name, call.operation
     if name in plan.norms:
         return _norm(call, plan)
-    if sign_of(call.layer) and name in plan.signs:
+    if _signs.sign_of(call.layer) and name in plan.signs:
         return [_sign(plan.signs[name], name, call)]
-    if has_kernel(call.layer) and (
+    if _planner.has_kernel(call.layer) and (
         name in plan.kernels or name in plan.signs or name in plan.flips
     ):
         return [_kernel(call, plan, binary)]
     if name in plan.pools:
         arguments = {"scale": plan.pools[name], **_precision(call)}
         scale = keras.layers.Rescaling
-        return [Operation(f"{name}_scale", scale, None, arguments), operation]
+        return [
+            _operation.Operation(f"{name}_scale", scale, None, arguments),
+            operation,
+        ]
     if name in plan.activations:
         shift = operation.arrays["shift_in"] + plan.activations[name]
         return [operation.replaced({"shift_in": shift})]
     return [operation]
 
 
-def _precision(call: Call) -> dict[str, Any]:
+def _precision(call: _graph.Call) -> dict[str, Any]:
     return {"dtype": call.layer.dtype_policy.name}
 
 
-def _norm(call: Call, plan: Plan) -> list[Operation]:
+def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
     """An affine operation, dropout, both or neither."""
     norm, layer, row = plan.norms[call.name], call.layer, []
     if norm.gain is not None and norm.bias is not None:
         values = {"gamma": norm.alpha * norm.gain, "beta": norm.alpha * norm.bias}
         arguments = {**_precision(call), "trainable": layer.trainable}
-        row.append(Operation(call.name, ChannelAffine, None, arguments, values))
+        row.append(
+            _operation.Operation(call.name, ChannelAffine, None, arguments, values)
+        )
     if isinstance(layer, IndependentComponent) and layer.rate > 0:
         name = f"{call.name}_dropout" if row else call.name
         arguments = {**_precision(call), "rate": layer.rate}
-        row.append(Operation(name, keras.layers.Dropout, None, arguments))
+        row.append(_operation.Operation(name, keras.layers.Dropout, None, arguments))
     return row
 
 
-def _sign(plan: Equal, name: str, call: Call) -> Operation:
+def _sign(plan: Equal, name: str, call: _graph.Call) -> _operation.Operation:
     arguments = {
         "scale": plan.scale,
         "estimator": plan.estimator,
@@ -274,10 +263,12 @@ def _sign(plan: Equal, name: str, call: Call) -> Operation:
         **_precision(call),
     }
     values = {} if plan.shift is None else {"shift": plan.shift}
-    return Operation(name, RSign, None, arguments, values)
+    return _operation.Operation(name, RSign, None, arguments, values)
 
 
-def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
+def _kernel(
+    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+) -> _operation.Operation:
     operation, name = call.operation, call.name
     own, sign = plan.kernels.get(name), plan.signs.get(name)
     arguments: dict[str, Any] = {}
@@ -286,7 +277,7 @@ def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
         if (sine := _sine(operation, own.name)) is not None:
             operation = operation.replaced({own.name: sine})
         quantizer = _quantizer(own, call, binary)
-        argument = KERNELS[own.name]
+        argument = _operation.KERNELS[own.name]
         arguments[argument] = quantizer
         arguments[argument.replace("quantizer", "constraint")] = None
         if own.norm:
@@ -299,11 +290,11 @@ def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
         values["bias"] = alpha * operation.arrays["bias"] if bias is None else bias
     if name in plan.flips:
         values["kernel"] = operation.arrays["kernel"] * plan.flips[name][:, None]
-    kind = traits(operation.kind).quantized or operation.kind
+    kind = _kinds.traits(operation.kind).quantized or operation.kind
     return operation.replaced(values, arguments, kind=kind)
 
 
-def _sine(operation: Operation, kernel: str) -> np.ndarray | None:
+def _sine(operation: _operation.Operation, kernel: str) -> np.ndarray | None:
     """Latent weights in place of those of `BiPer`, whose signs repeat."""
     quantizer = operation.quantizer(kernel)
     quantizer = getattr(quantizer, "quantizer", quantizer)
@@ -313,7 +304,9 @@ def _sine(operation: Operation, kernel: str) -> np.ndarray | None:
     return np.sin(rate * operation.arrays[kernel]) / rate
 
 
-def _quantizer(plan: KernelPlan, call: Call, binary: dict[str, bool]) -> Operation:
+def _quantizer(
+    plan: _planner.KernelPlan, call: _graph.Call, binary: dict[str, bool]
+) -> _operation.Operation:
     name = f"{call.name}_kernel"
     arguments = {"scale": plan.scale * plan.alpha, **_precision(call)}
     values = {}
@@ -322,4 +315,4 @@ def _quantizer(plan: KernelPlan, call: Call, binary: dict[str, bool]) -> Operati
         values["gain"] = turn * np.maximum(np.abs(plan.gain), _LEAST_GAIN)
     kind = ScaledStdSign if plan.binary else ScaledStandardization
     more = binary if plan.binary else {}
-    return Operation(name, kind, None, {**arguments, **more}, values)
+    return _operation.Operation(name, kind, None, {**arguments, **more}, values)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import at_least_float32, beside
-from ...graph import KINDS, Call, Operation
+from ...graph import _graph, _kinds, _operation
 from ...layers import (
     ChannelAffine,
     EvoNormS0,
@@ -23,7 +23,7 @@ from ...population import Moments, moments_of
 
 _layers = keras.layers
 _Function = Callable[[tf.Tensor], tf.Tensor]
-DYNAMIC = tuple(kind for kind, known in KINDS.items() if known.norm == "example")
+DYNAMIC = tuple(kind for kind, known in _kinds.KINDS.items() if known.norm == "example")
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Constant:
         before, after: The others of the row.
     """
 
-    affine: Operation
+    affine: _operation.Operation
     target: _Function
     source: _Function = tf.identity
-    before: tuple[Operation, ...] = ()
-    after: tuple[Operation, ...] = ()
+    before: tuple[_operation.Operation, ...] = ()
+    after: tuple[_operation.Operation, ...] = ()
 
     @property
-    def row(self) -> tuple[Operation, ...]:
+    def row(self) -> tuple[_operation.Operation, ...]:
         return (*self.before, self.affine, *self.after)
 
     def moments(self, inputs: tf.Tensor, **_: Any) -> Moments:
@@ -69,7 +69,7 @@ class Constant:
         return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
 
-def constant_of(call: Call) -> Constant | None:
+def constant_of(call: _graph.Call) -> Constant | None:
     """The row that takes the place of a layer; None if it cannot be such a row."""
     layer, rank = call.layer, call.inputs.shape.rank
     if isinstance(layer, ProxyNormalization):
@@ -85,15 +85,17 @@ def constant_of(call: Call) -> Constant | None:
 
 def _affine(
     layer: keras.layers.Layer, name: str, gain: Any = None, bias: Any = None
-) -> Operation:
+) -> _operation.Operation:
     arguments = {"dtype": layer.dtype_policy.name, "trainable": layer.trainable}
     values = {} if gain is None else {"gamma": gain, "beta": bias}
-    return Operation(name, ChannelAffine, None, arguments, values)
+    return _operation.Operation(name, ChannelAffine, None, arguments, values)
 
 
-def _activation(layer: keras.layers.Layer, name: str, activation: Any) -> Operation:
+def _activation(
+    layer: keras.layers.Layer, name: str, activation: Any
+) -> _operation.Operation:
     arguments = {"activation": activation, "dtype": layer.dtype_policy.name}
-    return Operation(name, _layers.Activation, None, arguments)
+    return _operation.Operation(name, _layers.Activation, None, arguments)
 
 
 def _proxy(layer: ProxyNormalization) -> Constant:

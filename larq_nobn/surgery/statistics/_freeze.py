@@ -8,16 +8,7 @@ import tensorflow as tf
 
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import (
-    Graph,
-    ModelError,
-    calls,
-    check_inference,
-    check_same_function,
-    flat,
-    layers_inside,
-    to_keras,
-)
+from ...graph import _copies, _errors, _graph, _models, _same
 from ...population import Moments, Population, pooled
 from ...population._batches import model_batches
 from ...population._scores import Scores
@@ -98,13 +89,13 @@ def freeze_statistics(
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
     check_flag("verify", verify)
-    given = flat(model)
-    check_inference(given)
+    given = _models.flat(model)
+    _models.check_inference(given)
     rows = _rows(given)
-    graph = Graph(given)
+    graph = _graph.Graph(given)
     for name, row in rows.items():
         graph = graph.with_row(name, row.row)
-    frozen = to_keras(graph)
+    frozen = _copies.to_keras(graph)
     names = {frozen.get_layer(row.row[0].name): name for name, row in rows.items()}
     distances: dict[str, float] = {}
 
@@ -119,7 +110,7 @@ def freeze_statistics(
     )
     if verify:
         firsts = {name: row.row[0].name for name, row in rows.items()}
-        check_same_function(given, frozen, "Freezing statistics", values=firsts)
+        _same.check_same_function(given, frozen, "Freezing statistics", values=firsts)
     if not return_report:
         return frozen
     changes = tuple(
@@ -134,10 +125,10 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     """What takes the place of each dynamic layer of a model, by name."""
     rows: dict[str, Constant] = {}
     failed: list[str] = []
-    for call in calls(model):
+    for call in _graph.calls(model):
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
-            inside = [x for x in layers_inside(layer) if isinstance(x, DYNAMIC)]
+            inside = [x for x in _models.layers_inside(layer) if isinstance(x, DYNAMIC)]
             failed += [label] if inside else []
         elif call.name not in rows:
             row = constant_of(call)
@@ -146,14 +137,14 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
             else:
                 rows[call.name] = row
     if failed:
-        raise ModelError(
+        raise _errors.ModelError(
             f"The statistics of layer {', '.join(dict.fromkeys(failed))} cannot "
             "become a gain and a bias per channel. Normalize the last axis alone (with "
             "groups, positions too), by a layer of its own instead of inside another."
         )
     if not rows:
         kinds = ", ".join(kind.__name__ for kind in DYNAMIC)
-        raise ModelError(
+        raise _errors.ModelError(
             f"Model {model.name!r} has no layer that takes statistics of its examples, "
             f"so that there is nothing to freeze. Those are {kinds}."
         )

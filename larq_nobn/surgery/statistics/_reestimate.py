@@ -6,7 +6,7 @@ import numpy as np
 
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import check_inference, check_readable, copied
+from ...graph import _copies, _models
 from ...population import BatchNormStatistics
 from ...population._batches import model_batches
 from .._report import Change, SurgeryReport
@@ -69,9 +69,9 @@ def reestimate_batch_norm(
     """
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
-    check_readable(model)
-    check_inference(model, batch_norms=False)  # whose mode plays no part here
-    new = copied(model)
+    _models.check_readable(model)
+    _models.check_inference(model, batch_norms=False)  # whose mode plays no part here
+    new = _copies.copied(model)
     statistics = BatchNormStatistics(new)
     before = {norm: _averages(norm) for norm in statistics.norms}
     counts = statistics.take(

@@ -20,15 +20,7 @@ from ..._figures import COLOURS, DPI, drawable, new_figure
 from ..._files import check_folder, check_utf8, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._version import __version__
-from ...config._run_files import (
-    CHECKPOINTS,
-    LOCK,
-    OURS,
-    PARTS,
-    RECORD_FILE,
-    SETTINGS_FILE,
-    write_json,
-)
+from ...config import _run_files
 from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
@@ -38,7 +30,12 @@ from ._opening import RECORD, check_record, check_settings, read_object
 _log = logging.getLogger("larq_nobn")
 # Of what a run writes: TensorFlow's logs in three parts, and further runs.
 _LOGS = ("train", "validation", "monitors")
-_FOLDERS = (CHECKPOINTS, *PARTS, "logs", *(f"logs/{part}" for part in _LOGS))
+_FOLDERS = (
+    _run_files.CHECKPOINTS,
+    *_run_files.PARTS,
+    "logs",
+    *(f"logs/{part}" for part in _LOGS),
+)
 # The key of a digest of the images.
 _IMAGES_SHA256 = "pictures"
 
@@ -71,7 +68,7 @@ def lock_run_folder(
         # Again, for until now another process could start here, or end.
         check_output(folder, settings, resume)
         _remove_leftovers(folder)
-        write_json(folder / SETTINGS_FILE, settings)
+        _run_files.write_json(folder / _run_files.SETTINGS_FILE, settings)
         yield folder
         _clear(folder)
 
@@ -90,8 +87,8 @@ def _with_images(settings: Mapping[str, Any], images: str | None) -> Mapping[str
 
 def _clear(folder: Path) -> None:
     """Removes what a run needs only while it is unfinished."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / _run_files.CHECKPOINTS, ignore_errors=True)
+    (folder / _run_files.SETTINGS_FILE).unlink(missing_ok=True)
     _remove_leftovers(folder)
 
 
@@ -103,22 +100,25 @@ def _remove_leftovers(folder: Path) -> None:
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     """Whether a folder contains a finished run; one of other settings is an error."""
     folder = Path(output)
-    if not (folder / RECORD_FILE).is_file():
+    if not (folder / _run_files.RECORD_FILE).is_file():
         return False
-    _check_settings(folder, _settings_in(folder / RECORD_FILE), settings)
+    _check_settings(folder, _settings_in(folder / _run_files.RECORD_FILE), settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
 
 def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
     """Returns the settings of the run in a folder, finished or not, if there is one."""
-    files = (Path(output, name) for name in (RECORD_FILE, SETTINGS_FILE))
+    files = (
+        Path(output, name)
+        for name in (_run_files.RECORD_FILE, _run_files.SETTINGS_FILE)
+    )
     return next((_settings_in(file) for file in files if file.is_file()), None)
 
 
 def _settings_in(file: Path) -> dict[str, Any]:
     content = read_object(file)
-    if file.name == SETTINGS_FILE:
+    if file.name == _run_files.SETTINGS_FILE:
         check_settings(content, file)
         return content
     check_record(content, RECORD, file)
@@ -147,8 +147,8 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
 def position_kept(output: str | os.PathLike) -> Position | None:
     """The same with the steps after those epochs."""
     place = Path(check_path("output", output))
-    parts = [place, *(place / part for part in PARTS)]
-    checkpoints = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
+    parts = [place, *(place / part for part in _run_files.PARTS)]
+    checkpoints = (checkpoints_in(part / _run_files.CHECKPOINTS)[:1] for part in parts)
     return next((position_of(newest[0]) for newest in checkpoints if newest), None)
 
 
@@ -157,15 +157,17 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
     check_folder(folder, "a run")
     check_utf8(folder, "a run")
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    there = [path for path in files if path.name != LOCK]
-    unfinished = (folder / SETTINGS_FILE).is_file()
+    there = [path for path in files if path.name != _run_files.LOCK]
+    unfinished = (folder / _run_files.SETTINGS_FILE).is_file()
     if there and not resume:
         hint = "resume it by --resume (resume=True)" if unfinished else "delete it"
         raise FileExistsError(
             f"{folder} is not empty, and a run never overwrites another. "
             f"Choose another output, or {hint}."
         )
-    foreign = [p.name for p in there if p.name not in OURS and not is_leftover(p)]
+    foreign = [
+        p.name for p in there if p.name not in _run_files.OURS and not is_leftover(p)
+    ]
     # A run writes its settings first, so nothing else of it can be there alone.
     if foreign or (there and not unfinished and not all(map(is_leftover, there))):
         raise FileExistsError(
@@ -173,7 +175,9 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             "is not the folder of an unfinished run alone. Choose another output."
         )
     if unfinished:
-        _check_settings(folder, _settings_in(folder / SETTINGS_FILE), settings)
+        _check_settings(
+            folder, _settings_in(folder / _run_files.SETTINGS_FILE), settings
+        )
     elif _is_within(folder, str(settings.get("dataset"))):
         raise FileExistsError(
             f"{folder} lies within the images of {settings['dataset']}, and the plots "
@@ -275,7 +279,9 @@ def write_record(
     said = (settings.model, settings.normalization, settings.dataset)
     title = ", ".join(each for each in said if each is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
-    write_json(folder / RECORD_FILE, record)  # last: its presence means finished
+    _run_files.write_json(
+        folder / _run_files.RECORD_FILE, record
+    )  # last: its presence means finished
     return record
 
 

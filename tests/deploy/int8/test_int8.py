@@ -19,7 +19,8 @@ from larq_nobn.deploy import (
     fake_quantize,
 )
 from larq_nobn.deploy.int8 import _conversion
-from larq_nobn.graph import Graph, to_keras
+from larq_nobn.graph._copies import to_keras
+from larq_nobn.graph._graph import Graph
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 

@@ -28,7 +28,8 @@ from larq_nobn.deploy.prepare._affine import scale_into_layers_after
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.deploy.verify._verify import prepared_signs
-from larq_nobn.graph import compare, record, to_keras
+from larq_nobn.graph._copies import to_keras
+from larq_nobn.graph._segments import compare, record
 from larq_nobn.layers._inference import PlainAffine, ShiftedReLU, ShiftedSign
 from larq_nobn.quantizers import RSign, SigmoidSign
 from larq_nobn.rewrites import everywhere, once

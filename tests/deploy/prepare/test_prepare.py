@@ -14,7 +14,7 @@ from larq_nobn.deploy.prepare._prepare import (
     in_float32,
     prepare,
 )
-from larq_nobn.graph import kernel_value, split_kernel
+from larq_nobn.graph._signs import kernel_value, split_kernel
 from larq_nobn.layers._inference import (
     BinaryConvolution,
     PlainRPReLU,

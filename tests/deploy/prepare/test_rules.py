@@ -16,7 +16,7 @@ from larq_nobn.deploy.prepare._binary_layers import binary_layer
 from larq_nobn.deploy.prepare._lift import reshape_after
 from larq_nobn.deploy.prepare._prepare import PASSES, at_inference
 from larq_nobn.deploy.prepare._reading import spell_affine
-from larq_nobn.graph import Graph
+from larq_nobn.graph._graph import Graph
 from larq_nobn.layers import DynamicTanh, ProxyNormalization, RPReLU, SymmetricHead
 from larq_nobn.quantizers import RSign
 from larq_nobn.rewrites import Edit, Refusal

@@ -11,7 +11,8 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError
 from larq_nobn.deploy.lite import Runner
 from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.graph import calls, sign_in
+from larq_nobn.graph._graph import calls
+from larq_nobn.graph._segments import sign_in
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_array_equal
 from tie_networks import (

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy.verify._data import verification_examples
-from larq_nobn.graph import ModelError, check_same_function
+from larq_nobn.graph._errors import ModelError
+from larq_nobn.graph._same import check_same_function
 from numpy.testing import assert_array_equal
 
 _layers = keras.layers

@@ -20,7 +20,7 @@ from larq_nobn.deploy.lite import Runner, inference, io_spec, read, to_flatbuffe
 from larq_nobn.deploy.lite._file import edited
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
 from larq_nobn.deploy.verify import _verify, verify_file, verify_prepared
-from larq_nobn.graph import made_up
+from larq_nobn.graph._examples import made_up
 from larq_nobn.quantizers import RSign
 from larq_nobn.surgery import _fold
 from larq_nobn.surgery.statistics import _freeze

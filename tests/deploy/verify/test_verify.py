@@ -18,7 +18,7 @@ from larq_nobn.deploy.prepare import _binary_layers, _prepare, prepare
 from larq_nobn.deploy.prepare._binary_layers import binary_layer
 from larq_nobn.deploy.verify import verify_prepared
 from larq_nobn.deploy.verify._file import FileSigns
-from larq_nobn.graph import record
+from larq_nobn.graph._segments import record
 from larq_nobn.rewrites import Edit, shifted_sign
 from numpy.testing import assert_array_equal
 
