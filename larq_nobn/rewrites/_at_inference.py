@@ -131,9 +131,6 @@ def rprelu_is_plain(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
 @rule
 def layer_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes an affine operation of batch norm and its kin."""
-    # Of whole numbers, such as pixels or bins, these layers also make floats.
-    if not call.first_input.dtype.is_floating:
-        return None
     # Subclasses may compute more; those of this package are listed.
     numbers_of = _NUMBERS.get(type(call.layer))
     numbers = None if numbers_of is None else numbers_of(call)
@@ -151,7 +148,8 @@ def _batch_norm(call: _graph.Call) -> _Numbers | None:
 def _rescaling(call: _graph.Call) -> _Numbers | None:
     numbers = np.asarray(call.layer.scale), np.asarray(call.layer.offset)
     per_channel = all(x.shape in ((), call.inputs.shape[-1:]) for x in numbers)
-    return numbers if per_channel else None
+    # Of whole numbers, such as pixels, a Rescaling also makes floats.
+    return numbers if per_channel and call.inputs.dtype.is_floating else None
 
 
 _NUMBERS: dict[type, Callable[[_graph.Call], _Numbers | None]] = {
