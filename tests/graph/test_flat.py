@@ -5,9 +5,10 @@ import tensorflow as tf
 from larq_nobn import layers
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
+from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._graph import Graph
-from larq_nobn.graph._models import flat, flattened
+from larq_nobn.graph._models import flat, flattened, from_keras
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization
@@ -101,7 +102,9 @@ def test_training_state_and_policies_are_kept():
 
 def test_batch_norm_over_virtual_batches_keeps_its_axis():
     norm = BatchNorm(virtual_batch_size=2)
-    check(keras.Sequential([keras.Input((8, 8, 3)), norm]), images())
+    model = keras.Sequential([keras.Input((8, 8, 3)), norm])
+    check(model, images())
+    assert_array_equal(to_keras(from_keras(model))(images()), model(images()))
 
 
 def test_what_only_training_needs_is_left_out():
