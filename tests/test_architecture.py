@@ -245,7 +245,8 @@ def raises_again(handler: ast.ExceptHandler) -> bool:
     last = handler.body[-1]
     if not isinstance(last, ast.Raise):
         return False
-    return last.exc is None or ast.unparse(last.exc).startswith("internal_error(")
+    raised = "" if last.exc is None else ast.unparse(last.exc).partition("(")[0]
+    return last.exc is None or raised.split(".")[-1] == "internal_error"
 
 
 def problems(path: str, tree: ast.Module) -> list[str]:
