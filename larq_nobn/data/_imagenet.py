@@ -72,7 +72,7 @@ class ImageNet:
                     return image(file, index, seed), label
 
             pairs = in_threads(example, indices)
-            pixels = np.array([image for image, _ in pairs], np.float32)
+            pixels = np.array([decoded for decoded, _ in pairs], np.float32)
             labels = np.array([label for _, label in pairs], np.int64)
             return pixels.reshape(-1, *shape), labels
 

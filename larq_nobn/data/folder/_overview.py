@@ -83,7 +83,7 @@ class Overview:
         for entry in read_listing(self.root).entries:
             if entry.label in images and shown(entry.path) not in self.unreadable:
                 images[entry.label].append(self.root / entry.path)
-        sheet = _sheet(images)
+        sheet = _overview_image(images)
         with replacing(target) as temporary:
             sheet.save(temporary)
 
@@ -166,7 +166,7 @@ _TILE, _GAP, _LINE, _ACROSS = 72, 4, 18, 10
 _ROWS = 40
 
 
-def _sheet(images: Mapping[str, Sequence[Path]]) -> Any:
+def _overview_image(images: Mapping[str, Sequence[Path]]) -> Any:
     """Draws a row of up to ten images for each class; of many classes one of each."""
     from PIL import Image, ImageDraw, ImageFont
 
