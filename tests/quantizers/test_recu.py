@@ -75,6 +75,14 @@ def test_fractions_that_are_clamped(draw, tau, expected):
     assert_allclose(fraction, expected, atol=0.012)
 
 
+def test_filters_share_the_mean_magnitude():
+    half = np.stack([np.random.default_rng(32).laplace(size=500), np.ones(500)], 1)
+    kernel = np.concatenate([half, -half])
+    standardized = np.sqrt(8) * kernel / kernel.std(0, ddof=1)
+    limit = np.abs(standardized).mean() * 1.2039728
+    assert_array_equal(clamped(kernel, 0.85), np.abs(standardized) > limit)
+
+
 def test_tau_changes_no_value():
     kernel = np.random.default_rng(33).normal(size=(3, 3, 4, 8)).astype(np.float32)
     layer = ReCU()
