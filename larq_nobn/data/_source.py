@@ -79,8 +79,10 @@ def reading() -> Iterator[None]:
     _failed.clear()
     try:
         yield
-    except (tf.errors.OpError, UnicodeDecodeError):  # of a message that quotes bytes
-        if _failed:
+    except Exception as error:
+        # TensorFlow is not imported for other errors. The second is of a message that
+        # quotes bytes.
+        if _failed and isinstance(error, (tf.errors.OpError, UnicodeDecodeError)):
             raise _failed[0].with_traceback(None) from None
         raise
 

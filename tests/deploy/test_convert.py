@@ -219,7 +219,9 @@ def test_a_converter_that_fails_gives_its_reason(model, tmp_path, monkeypatch):
 
 # --- whatever fails, and wherever: no file is left, and an old one stays as it was
 
-STAGES = "normalized check_model prepare to_flatbuffer read audit_graphs Runner "
+STAGES = (
+    "normalized _checks.check_model prepare to_flatbuffer read audit_graphs Runner "
+)
 STAGES += "verify_prepared verify_file"
 FULL = OSError(28, os.strerror(28))
 
@@ -246,7 +248,8 @@ def failing(error):
 def test_a_stage_that_fails(model, path, monkeypatch):
     for stage in STAGES.split():
         with monkeypatch.context() as patch:
-            patch.setattr(_convert, stage, failing(ConversionError(f"no {stage}")))
+            place = f"{_convert.__name__}.{stage}"
+            patch.setattr(place, failing(ConversionError(f"no {stage}")))
             with pytest.raises(ConversionError, match=f"^no {stage}$"):
                 convert(model, path)
 

@@ -21,6 +21,7 @@ from larq_nobn.deploy import (
 from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._graph import Graph
+from larq_nobn.graph._models import flattened
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 
@@ -380,7 +381,7 @@ def ranged(*layers):
     model = chain(FakeQuantization(name="behind"), *layers, name="m")
     start = keras.Input((8, 8, 3))
     y = model(FakeQuantization(name="before")(start))
-    return nobn.graph.flattened(keras.Model(start, y, name="m"))
+    return flattened(keras.Model(start, y, name="m"))
 
 
 def with_ranges(model):

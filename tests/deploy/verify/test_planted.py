@@ -15,15 +15,13 @@ from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.int8 import _fake_quantize
 from larq_nobn.deploy.lite import Runner, inference, io_spec, read, to_flatbuffer
 from larq_nobn.deploy.lite._file import edited
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
 from larq_nobn.deploy.verify import _verify, verify_file, verify_prepared
+from larq_nobn.graph import _copies
 from larq_nobn.graph._examples import made_up
 from larq_nobn.quantizers import RSign
-from larq_nobn.surgery import _fold
-from larq_nobn.surgery.statistics import _freeze
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -196,7 +194,7 @@ def far_away():
 
 def folded(place, name, change, message="Folding batch norm changed what model 'norm"):
     return (
-        (_fold, "to_keras"),
+        (_copies, "to_keras"),
         lambda model: changed_weight(model, f"{place}_norm", name, change),
         nobn.fold_batch_norm,
         message,
@@ -212,13 +210,13 @@ RETURNED = {
         "layer 'third'",
     ),
     "with ranges": (
-        (_fake_quantize, "to_keras"),
+        (_copies, "to_keras"),
         lambda model: changed_weight(model, "head", "bias", lambda v: v.fill(7.0)),
         partial(nobn.deploy.fake_quantize, data=images(8)),
         "Making ranges visible changed .*'third'",
     ),
     "frozen": (
-        (_freeze, "to_keras"),
+        (_copies, "to_keras"),
         lambda model: changed_weight(model, "conv", "kernel", lambda v: v.__imul__(-1)),
         partial(nobn.freeze_statistics, data=images(8)),
         "Freezing statistics changed .*'conv'",
