@@ -82,8 +82,9 @@ class _Lowering:
         if op.type == "Const":
             value = tf.make_ndarray(op.get_attr("value"))
             return Node(op.name, "constant", (), makes, {"value": value})
-        known = makes[0].dtype is _FLOAT and makes[0].channels is not None
-        made = self._known(op, reads, makes[0]) if known else None
+        made = None
+        if makes and makes[0].dtype is _FLOAT and makes[0].channels is not None:
+            made = self._known(op, reads, makes[0])
         if made is None:
             return Node(op.name, "other", reads, makes, {"op": op})
         kind, read, arguments = made
@@ -102,7 +103,7 @@ class _Lowering:
                 return _affine(reads[1 - place], k, 0.0)
         if op.type == "Neg":
             return _affine(reads[0], -1.0, 0.0)
-        if op.type == "FusedBatchNormV3" and op.get_attr("data_format") == b"NHWC":
+        if op.type == "FusedBatchNormV3" and _is_affine(op):
             constants = [self._constant(value) for value in reads[1:]]
             if not any(value is None for value in constants):
                 gamma, beta, mean, variance = (np.float64(x) for x in constants)
@@ -201,6 +202,11 @@ def _attributes(op: Any) -> bytes:
         for name, value in attributes
         if not name.startswith("_")
     )
+
+
+def _is_affine(op: Any) -> bool:
+    """Whether a batch norm takes no statistics, and has its channels last."""
+    return not op.get_attr("is_training") and op.get_attr("data_format") == b"NHWC"
 
 
 def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.lite import Trace, io_spec
+from larq_nobn.deploy.lite import Runner, Trace, io_spec
 from larq_nobn.deploy.operations import lower, optimized
 from larq_nobn.deploy.operations._emit import outputs_of
 from larq_nobn.deploy.prepare import prepare
@@ -185,3 +185,24 @@ def test_a_batch_norm_of_whole_numbers_keeps_its_cast():
     x = images(4, (4, 4, 3))
     assert bins.dtype.is_integer
     assert_allclose(prepare(model)(x), model(x), rtol=1e-5)
+
+
+class Normalizing(keras.Model):
+    """Normalizes by the statistics of what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = binary_conv(4)
+
+    def call(self, x):
+        ones, zeros, sums = tf.ones(4), tf.zeros(4), self.first(x)
+        return tf.compat.v1.nn.fused_batch_norm(sums, ones, zeros, is_training=True)[0]
+
+
+def test_what_takes_statistics_of_its_input_is_not_affine(tmp_path):
+    model, x = Normalizing(), images(4, SHAPE)
+    model(x)
+    path = tmp_path / "m.tflite"
+    assert nobn.convert(model, path, data=x).lce_bconv2d == 1
+    expected = np.concatenate([model(x[i : i + 1]) for i in range(4)])
+    assert_allclose(Runner(path.read_bytes())(x), expected, rtol=1e-4, atol=1e-5)
