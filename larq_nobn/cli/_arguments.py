@@ -46,7 +46,15 @@ class Command(click.Command):
         self.params.append(_TRACEBACK)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the words after the command's name."""
+        """Reads the words after the command's name, none of which may be empty."""
+        for word in args:
+            named = word.startswith("--") and "=" in word
+            if not (word.partition("=")[2] if named else word).strip():
+                raise click.UsageError(
+                    f"A word is empty ({word!r}), as an unset shell variable is. Give "
+                    "it a value, or leave it out.",
+                    ctx,
+                )
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -303,6 +304,19 @@ def test_errors_of_the_machine(
 ):
     monkeypatch.setattr(larq_nobn.models, "pretrained", raises(error))
     assert one_sentence(invoke("models")).startswith(f"Error: {said}")
+
+
+@pytest.mark.parametrize("words", [["audit", " "], ["train", "--output="]])
+def test_an_empty_word_is_no_name(words: list[str], invoke: Invoke):
+    done = invoke(*words)
+    assert done.exit_code == 2
+    assert f"A word is empty ({words[-1]!r}), as an unset shell variable" in done.output
+
+
+def test_a_closed_stream_takes_what_is_written():
+    line = f"{sys.executable} -m larq_nobn models >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(line, shell=True, env=environment).returncode == 0
 
 
 def test_an_option_without_a_value(invoke: Invoke):
