@@ -301,6 +301,7 @@ class Dataset:
         if isinstance(self._images, _given.Streams):
             what, remedy = "a tf.data.Dataset", "and map the data set"
             wanted["shuffle"] = shuffle
+            wanted["reflect"] = False  # of crops, which the data set makes itself
             wanted["like"] = like is not None and like != self.info and like.name
         for argument, value in wanted.items():
             if value:

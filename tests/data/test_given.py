@@ -194,7 +194,6 @@ def test_what_does_not_apply_to_streams():
     for options, sentence in (
         ({"shuffle": True}, "shuffle=True does not apply to a tf.data.Dataset"),
         ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
-        ({"reflect": True}, "reflect=True does not apply to a tf.data"),
         ({"like": DIGITS}, "like='digits' does not apply to a tf.data"),
         ({"mixup": 0.2}, "mixup=0.2 does not apply to a tf.data"),
     ):
@@ -210,3 +209,11 @@ def test_nothing_is_kept():
     Dataset.from_data((BOTH, BOTH))
     with pytest.raises(ValueError, match="given to train as data=, and are stored now"):
         nobn.data.open_dataset("given")
+
+
+def test_a_recipe_that_reflects_takes_a_stream():
+    """Its crops are those of the data set, which no setting pads."""
+    x, y = np.zeros((8, 4, 4, 1), np.float32), np.arange(8) % 2
+    stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    images = Dataset.from_data((stream, stream))
+    assert len([*images.batches("train", 4, reflect=True)]) == 2
