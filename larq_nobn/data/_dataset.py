@@ -294,15 +294,15 @@ class Dataset:
         if isinstance(self._images, Numbered):
             return
         usual = augment in (True, False, "none")
-        wanted: dict[str, object] = {"reflect": reflect, "mixup": mixup}
-        wanted["augment"] = not usual and augment
-        what = "imagenet, whose images are random parts of files"
-        remedy = "or name tfds:imagenet2012"
-        if isinstance(self._images, _given.Streams):
+        wanted: dict[str, object] = {"mixup": mixup, "augment": not usual and augment}
+        if isinstance(self._images, _given.Streams):  # whose crops are their own
             what, remedy = "a tf.data.Dataset", "and map the data set"
             wanted["shuffle"] = shuffle
-            wanted["reflect"] = False  # of crops, which the data set makes itself
             wanted["like"] = like is not None and like != self.info and like.name
+        else:
+            what = "imagenet, whose images are random parts of files"
+            remedy = "or name tfds:imagenet2012"
+            wanted["reflect"] = reflect
         for argument, value in wanted.items():
             if value:
                 raise InvalidValue(

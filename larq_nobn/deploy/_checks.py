@@ -221,8 +221,8 @@ def check_trace(
         _check_layer(layer, layer.name)
     binary: list[str] = []
     merged: list[str] = []
-    repeated, kernels = trace.repeated(), list(trace.kernels())
-    for kernel in filter(_float_fallback.is_binary_operation, kernels):
+    repeated, kernels = trace.repeated(), trace.kernels
+    for kernel in (kernel for kernel in kernels if kernel.is_binary):
         op, before = kernel.op, kernel.op.inputs[0].op
         source, dilation = op, op.get_attr("dilations")[1:3]
         if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
@@ -252,9 +252,9 @@ def merged_convolutions(
         return []
     trace = Trace(prepared, io)
     repeated = trace.repeated()
-    same = [k for k in trace.kernels() if k.op.name in repeated]
+    same = [k for k in trace.kernels if k.op.name in repeated]
     left, names = list(expected), []
-    for kernel in [*filter(_float_fallback.is_binary_operation, same)][:lacking]:
+    for kernel in [kernel for kernel in same if kernel.is_binary][:lacking]:
         # Of a part of a layer the trace does not know the name.
         name = kernel.layer if kernel.layer in left else left[-1]
         left.remove(name)

@@ -320,7 +320,7 @@ def float_in_trace(
     found, binary = [], set()
     for kernel in kernels:
         name, layer = kernel.layer, layers.get(kernel.layer)
-        if is_binary_operation(kernel):
+        if kernel.is_binary:
             binary.add(name)
         elif layer is not None and bits_of_layer(layer, kernel.signs) < FEW_BITS:
             uses.setdefault(name, []).append(kernel)
@@ -345,13 +345,6 @@ def float_in_trace(
         )
         found.append(fallback)
     return found
-
-
-def is_binary_operation(kernel: TracedKernel) -> bool:
-    """Whether LCE should find a binary convolution here."""
-    if kernel.op.type != "Conv2D" or not kernel.signs or kernel.pad not in (None, 1.0):
-        return False
-    return _signs.split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
 
 
 def _macs(use: TracedKernel) -> int:

@@ -28,7 +28,7 @@ from ._lce_faults import (
     overwritten,
     with_room,
 )
-from ._trace import Trace, TracedKernel, TracedSign
+from ._trace import Trace, TracedKernel, TracedSign, is_larqs_sign
 
 __all__ = [
     "FUSED_LSTM",
@@ -54,6 +54,7 @@ __all__ = [
     "check_memory",
     "interpreter_of",
     "io_spec",
+    "is_larqs_sign",
     "missed_reach",
     "overwritten",
     "parsing",

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
-from ...graph import _errors, _operation
+from ...graph import _errors, _operation, _signs
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
@@ -72,7 +72,7 @@ class TracedSign(NamedTuple):
         op, (more, no_less) = self.value.op, ((lambda x: x > 0), (lambda x: x >= 0))
         if op.type != "Sign":
             return [(self._chosen, more)]
-        if _is_larqs(op):
+        if is_larqs_sign(op):
             return [(no_less, more)]
         return [(more, more)] + [(no_less, no_less)] * (not self._is_rectified())
 
@@ -99,6 +99,13 @@ class TracedKernel(NamedTuple):
     kernel: np.ndarray
     signs: bool
     pad: float | None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether LCE should find a binary convolution here."""
+        if self.op.type != "Conv2D" or not self.signs or self.pad not in (None, 1.0):
+            return False
+        return _signs.split_kernel(self.kernel) is not None and bool(self.kernel.all())
 
 
 class Trace:
@@ -218,12 +225,25 @@ class Trace:
 
         The converter merges those.
         """
-        numbers: dict[str, int] = {}  # of tensors; equal ones have the same
-        firsts: dict[Any, list[int]] = {}
-        found = set()
+        return {
+            op.name
+            for op in self.operations
+            if op.type not in _NOTHING
+            and any(self.originals[tensor.name] != tensor.name for tensor in op.outputs)
+        }
+
+    @cached_property
+    def originals(self) -> dict[str, str]:
+        """For each tensor the first that is the same, both by their names.
+
+        Of an identity that is its input, and of an operation that computes what an
+        earlier one does, what that makes.
+        """
+        originals: dict[str, str] = {}
+        firsts: dict[Any, list[str]] = {}
         for op in self.operations:
-            given = [numbers[tensor.name] for tensor in op.inputs]
-            own = [len(numbers) + i for i in range(len(op.outputs))]
+            given = [originals[tensor.name] for tensor in op.inputs]
+            own = [tensor.name for tensor in op.outputs]
             if op.type in _NOTHING:
                 own = given
             elif op.type != "Placeholder" and not op.op_def.is_stateful:
@@ -234,15 +254,16 @@ class Trace:
                     if not name.startswith("_")
                 ]
                 digest = hashlib.sha256(b"|".join(said)).digest()
-                first = firsts.setdefault((op.type, digest, *given), own)
-                if first is not own:
-                    found.add(op.name)
-                own = first
-            numbers.update(zip((x.name for x in op.outputs), own, strict=True))
-        return found
+                own = firsts.setdefault((op.type, digest, *given), own)
+            originals.update(zip((x.name for x in op.outputs), own, strict=True))
+        return originals
 
-    def kernels(self) -> Iterator[TracedKernel]:
-        """Yields the operations that have a constant kernel, in their order."""
+    @cached_property
+    def kernels(self) -> list[TracedKernel]:
+        """The operations that have a constant kernel, in their order."""
+        return list(self._kernels())
+
+    def _kernels(self) -> Iterator[TracedKernel]:
         for op in self.operations:
             place = _INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
@@ -290,11 +311,11 @@ def _sign(op: Any) -> list[TracedSign]:
     """The sign that an operation takes, if it is one: one or none."""
     if op.type == "Sign":
         inner = op.inputs[0].op
-        if _is_larqs(op):
+        if is_larqs_sign(op):
             return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
         after = [r for tensor in op.outputs for r in tensor.consumers()]
         ends = [x for r in after for y in r.outputs for x in y.consumers()]
-        if any(map(_is_larqs, ends)):
+        if any(map(is_larqs_sign, ends)):
             return []  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
             return []  # of a ternary quantizer, whose zeros these two decide
@@ -311,15 +332,18 @@ def _sign(op: Any) -> list[TracedSign]:
 
 def _is_bare(op: Any) -> bool:
     """Whether an operation is TensorFlow's sign, which is 0 at 0, and no more."""
-    return op.type == "Sign" and not _is_larqs(op)
+    return op.type == "Sign" and not is_larqs_sign(op)
 
 
-def _is_larqs(op: Any) -> bool:
+def is_larqs_sign(op: Any) -> bool:
     """Whether it is Larq's, sign(sign(x) + 0.1), and no sum of two signs."""
     if op.type != "Sign" or op.inputs[0].op.type not in _ADDS:
         return False
     first, second = op.inputs[0].op.inputs
-    return first.op.type == "Sign" and second.op.type == "Const"
+    if first.op.type != "Sign" or second.op.type != "Const":
+        return False
+    added = _value(second)  # less than 1, or signs are lost
+    return bool(np.all((added > 0) & (added < 1)))
 
 
 def _value(tensor: Any) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..lite import Trace
+from ...graph import _signs
+from ..lite import Trace, is_larqs_sign
 from ._program import Node, Program, Value
 
-_NOTHING = ("Identity", "IdentityN", "StopGradient")
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
@@ -27,7 +27,7 @@ def lower(trace: Trace) -> tuple[Program, Mapping[str, Value]]:
     Returns:
         The program, and its values by the names of their tensors in the trace.
     """
-    lowering = _Lowering()
+    lowering = _Lowering(trace)
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
@@ -40,50 +40,41 @@ class _Lowering:
     """Reads operations one after the other.
 
     Attributes:
-        values: By the names of tensors; one that computes what an earlier one does is
-            the same.
+        values: By the names of tensors; equal ones are the same.
         nodes: What makes them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self._makers: dict[int, Node] = {}
-        self._firsts: dict[Any, Node] = {}
+        self._originals = trace.originals
+        self._binary = {kernel.op.name for kernel in trace.kernels if kernel.is_binary}
 
     def read(self, op: Any) -> None:
-        reads = tuple(self.values[tensor.name] for tensor in op.inputs)
-        if op.type in _NOTHING:
-            for tensor, value in zip(op.outputs, reads, strict=True):
-                self.values[tensor.name] = value
+        names = [tensor.name for tensor in op.outputs]
+        firsts = [self._originals[name] for name in names]
+        if firsts != names:
+            self.values |= {
+                x: self.values[y] for x, y in zip(names, firsts, strict=True)
+            }
             return
-        if op.type == "Placeholder":
-            self._name(op, _values_of(op))
-            return
-        key = None if op.op_def.is_stateful else (op.type, _attributes(op), *reads)
-        first = self._firsts.get(key)
-        if key is None or first is None:
-            first = self._node(op, reads)
-            self._add(first)
-            self._firsts[key] = first
-        self._name(op, first.makes)
+        makes = tuple(map(_value_of, op.outputs))
+        self.values.update(zip(names, makes, strict=True))
+        if makes and op.type != "Placeholder":
+            reads = tuple(self.values[tensor.name] for tensor in op.inputs)
+            node = self._node(op, reads, makes)
+            self.nodes.append(node)
+            self._makers.update((id(value), node) for value in node.makes)
 
-    def _name(self, op: Any, values: tuple[Value, ...]) -> None:
-        for tensor, value in zip(op.outputs, values, strict=False):
-            self.values[tensor.name] = value
-
-    def _add(self, node: Node) -> None:
-        self.nodes.append(node)
-        for value in node.makes:
-            self._makers[id(value)] = node
-
-    def _node(self, op: Any, reads: tuple[Value, ...]) -> Node:
-        makes = _values_of(op)
+    def _node(
+        self, op: Any, reads: tuple[Value, ...], makes: tuple[Value, ...]
+    ) -> Node:
         if op.type == "Const":
             value = tf.make_ndarray(op.get_attr("value"))
             return Node(op.name, "constant", (), makes, {"value": value})
         made = None
-        if makes and makes[0].dtype is _FLOAT and makes[0].channels is not None:
+        if makes[0].dtype is _FLOAT and makes[0].channels is not None:
             made = self._known(op, reads, makes[0])
         if made is None:
             return Node(op.name, "other", reads, makes, {"op": op})
@@ -109,8 +100,9 @@ class _Lowering:
                 gamma, beta, mean, variance = (np.float64(x) for x in constants)
                 k = gamma / np.sqrt(variance + op.get_attr("epsilon"))
                 return _affine(reads[0], k, beta - mean * k)
-        if op.type == "Sign":
-            return self._sign(reads)
+        if is_larqs_sign(op):
+            x = self.values[op.inputs[0].op.inputs[0].op.inputs[0].name]
+            return "sign", (x,), {"shift": np.zeros(y.channels or 1)}
         if op.type in _KERNELS:
             return self._kernel(op, reads)
         return None
@@ -124,19 +116,6 @@ class _Lowering:
             return _affine(reads[0], 1.0, factor * b)
         alike = all(value.shape == y.shape for value in reads)
         return ("sum", reads, {}) if factor == 1 and alike else None
-
-    def _sign(self, reads: tuple[Value, ...]) -> Any:
-        """Larq's spelling of a sign is sign(sign(x) + 0.1)."""
-        added = self._makers.get(id(reads[0]))
-        if added is None or added.kind != "affine" or not np.all(added["k"] == 1):
-            return None
-        inner = self._makers.get(id(added.x))
-        if inner is None or inner.type != "Sign" or np.any(np.abs(added["b"]) >= 1):
-            return None
-        if not np.all(added["b"] > 0):
-            return None
-        x = inner.x
-        return "sign", (x,), {"shift": np.zeros(x.channels or 1)}
 
     def _kernel(self, op: Any, reads: tuple[Value, ...]) -> Any:
         kernel = self._constant(reads[1])
@@ -160,12 +139,15 @@ class _Lowering:
         channels = kernel.shape[-1]
         if op.type == "DepthwiseConv2dNative":
             channels *= kernel.shape[-2]
+        binary, scale = op.name in self._binary, np.ones(channels)
+        if binary:  # of ±c: ±1, times c
+            kernel, scale = _signs.split_kernel(kernel) or (kernel, scale)
         arguments = {
             "of": op.type,
             "kernel": kernel.astype(np.float64),
-            "scale": np.ones(channels),
+            "scale": scale,
             "bias": np.zeros(channels),
-            "binary": False,
+            "binary": binary,
             **options,
         }
         return "kernel", reads[:1], arguments
@@ -187,21 +169,9 @@ class _Lowering:
         return None
 
 
-def _values_of(op: Any) -> tuple[Value, ...]:
-    return tuple(
-        Value(None if x.shape.rank is None else x.shape.as_list(), x.dtype)
-        for x in op.outputs
-    )
-
-
-def _attributes(op: Any) -> bytes:
-    """What an operation computes, apart from its inputs: of a constant, its value."""
-    attributes = sorted(op.node_def.attr.items())
-    return b"|".join(
-        name.encode() + value.SerializeToString(deterministic=True)
-        for name, value in attributes
-        if not name.startswith("_")
-    )
+def _value_of(tensor: Any) -> Value:
+    rank = tensor.shape.rank
+    return Value(None if rank is None else tensor.shape.as_list(), tensor.dtype)
 
 
 def _is_affine(op: Any) -> bool:

@@ -19,58 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import _signs, _steps, _thresholds
+from ...graph import _steps, _thresholds
 from ._program import Node, Program, Rule, Value, everywhere
 
 # Their outputs are positively homogeneous in their inputs.
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
-# A sign passes through them on its way into a kernel.
-_PADS = ("Pad", "PadV2", "SpaceToBatchND", "MaxPool")
 # Whole numbers that float32 tells half a one apart.
 _LARGEST_SUM = 2.0**20
 
 
 def optimized(program: Program) -> Program:
     """Returns a program of the same function, of the operations that files have."""
-    program = everywhere(program, (spell_binary_kernel, spell_prelu))
+    program = everywhere(program, (spell_prelu,))
     program = everywhere(program, RULES)
     program = _pulled(program)
     return everywhere(program, (clear_threshold,))
-
-
-def spell_binary_kernel(program: Program, node: Node) -> Program | None:
-    """Writes a kernel of ±c that meets signs as one of ±1, times c."""
-    if node.kind != "kernel" or node["of"] != "Conv2D" or node["binary"]:
-        return None
-    if not _is_sign(program, node.x):
-        return None
-    parts = _signs.split_kernel(node["kernel"])
-    if parts is None:
-        return None
-    signs, scale = parts
-    spelled = node.with_arguments(
-        kernel=signs, scale=np.broadcast_to(scale, node["scale"].shape), binary=True
-    )
-    return program.with_nodes([node], [spelled])
-
-
-def _is_sign(program: Program, value: Value) -> bool:
-    maker = program.maker(value)
-    while maker is not None and maker.type in _PADS:
-        maker = program.maker(maker.x)
-    if maker is None:
-        return False
-    selects = maker.type in ("Select", "SelectV2")
-    return maker.kind == "sign" or (selects and _chooses_signs(program, maker))
-
-
-def _chooses_signs(program: Program, node: Node) -> bool:
-    chosen = [program.maker(value) for value in node.reads[1:]]
-    return all(
-        x is not None and x.kind == "constant" and np.all(np.abs(x["value"]) == 1)
-        for x in chosen
-    )
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
