@@ -15,7 +15,6 @@ from ._segments import record
 
 # Of an axis whose size is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
-REGULAR = 5
 # How many times as large the numbers of wide examples are, and of far ones.
 _WIDE = 4
 _FAR = (1e3, 1e5)
