@@ -65,9 +65,8 @@ def open_model(
         with without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
             if isinstance(model, keras.Model):
-                _operation.finalize(
-                    model
-                )  # which Keras does for some layers and formats only
+                # Keras does that for some layers and formats only.
+                _operation.finalize(model)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # whatever Keras, or a class of the user, says to it

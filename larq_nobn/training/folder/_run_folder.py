@@ -279,9 +279,8 @@ def write_record(
     said = (settings.model, settings.normalization, settings.dataset)
     title = ", ".join(each for each in said if each is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
-    _run_files.write_json(
-        folder / _run_files.RECORD_FILE, record
-    )  # last: its presence means finished
+    # Last: its presence means finished.
+    _run_files.write_json(folder / _run_files.RECORD_FILE, record)
     return record
 
 
