@@ -1,4 +1,4 @@
-"""Larq's layers and quantizers seen from outside, and what is repaired in them."""
+"""Larq, repaired: the only module of the package that imports it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
-from larq.layers_base import BaseLayer
-from larq.quantizers import Quantizer, _BaseQuantizer
 
 from ._keras import call_named_activations, keras, uncast
 
@@ -80,7 +79,7 @@ def unmeasured(quantizer: Any) -> Iterator[None]:
                 attribute["flip_ratio"] = metric
 
 
-def count_flips(quantizer: Quantizer, value: tf.Tensor) -> None:
+def count_flips(quantizer: lq.quantizers.Quantizer, value: tf.Tensor) -> None:
     """Shows a quantized value to the `flip_ratio` of its quantizer.
 
     For the result, which `add_metric` takes, all replicas wait for each other. A layer
@@ -92,7 +91,7 @@ def count_flips(quantizer: Quantizer, value: tf.Tensor) -> None:
     metric.update_state(value)
 
 
-def _measured(self: Quantizer, inputs: tf.Tensor) -> tf.Tensor:
+def _measured(self: lq.quantizers.Quantizer, inputs: tf.Tensor) -> tf.Tensor:
     if hasattr(self, "flip_ratio"):
         count_flips(self, inputs)
     return inputs
@@ -100,7 +99,7 @@ def _measured(self: Quantizer, inputs: tf.Tensor) -> tf.Tensor:
 
 def _follow(quantizer: Any, policy: keras.mixed_precision.Policy) -> None:
     """Lets a quantizer compute in the type of its layer; its weights stay."""
-    if not isinstance(quantizer, Quantizer):
+    if not isinstance(quantizer, lq.quantizers.Quantizer):
         return
     if quantizer.dtype_policy.variable_dtype == policy.variable_dtype:
         quantizer._set_dtype_policy(policy)
@@ -114,17 +113,17 @@ def repair_larq() -> None:
     A quantizer has a type of its own, also in the configuration of its layer. Where
     that of the layer alone is changed, inputs and kernels would be of two types.
     """
-    made = BaseLayer.__init__
+    made = lq.layers_base.BaseLayer.__init__
 
     @functools.wraps(made)
-    def __init__(self: BaseLayer, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: lq.layers_base.BaseLayer, *args: Any, **kwargs: Any) -> None:
         made(self, *args, **kwargs)
         for value in vars(self).values():
             _follow(value, self.dtype_policy)
 
-    BaseLayer.__init__ = __init__
-    _BaseQuantizer.call = _measured
+    lq.layers_base.BaseLayer.__init__ = __init__
+    lq.quantizers._BaseQuantizer.call = _measured
 
 
 repair_larq()
-call_named_activations(Quantizer)
+call_named_activations(lq.quantizers.Quantizer)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import larq as lq
-
 from .._keras import keras
+from .._larq import lq
 from ..graph import _graph, _kinds, _operation, _signs
 from ..layers._inference import SignAbove
 

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from ..graph import _graph, _kinds, _linear, _operation, _signs
 from . import _binary
 from ._normal import given_name

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import alias, dtype_policy, keras
+from .._larq import lq
 from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES

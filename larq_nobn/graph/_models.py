@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import alias, keras, why_no_model
+from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ..layers._with_mask import WithMask
 from ._errors import ModelError, raised_by

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from ..layers._inference import SignAbove
 from ._errors import ModelError, raised_by
 from ._kinds import FUNCTIONS, SIGN_FUNCTIONS

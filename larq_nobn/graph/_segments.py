@@ -19,11 +19,11 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from .._progress import step
 from ..layers._inference import PlainTernary
 from ..quantizers._rsign import ThresholdSign

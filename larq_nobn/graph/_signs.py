@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import larq as lq
 import numpy as np
 
 from .._keras import alias, keras
-from .._larq import unmeasured
+from .._larq import lq, unmeasured
 from ..quantizers import BinaryRegularized
 from ._errors import raised_by
 from ._graph import Call, inputs_of

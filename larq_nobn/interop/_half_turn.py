@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._keras import keras, register
+from .._larq import lq
 from ..graph import _graph, _models, _operation
 
 

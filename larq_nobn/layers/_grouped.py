@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import register
+from .._larq import lq
 
 
 def block_diagonal(kernel: tf.Tensor, groups: int) -> tf.Tensor:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from ._groups import group_moments
 from ._rprelu import spelled_prelu
 

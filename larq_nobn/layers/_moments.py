@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
-from .._larq import kernel_in_layer, unmeasured
+from .._larq import kernel_in_layer, lq, unmeasured
 from .._math import at_least_float32
 from ._kalman import BatchKalmanNormalization
 from ._proxy_moments import exact_moments

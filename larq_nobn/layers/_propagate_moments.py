@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
+from .._larq import lq
 from ._kernel_layers import has_kernel
 from ._moments import ELEMENTWISE, Moments, is_sign, output_moments
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from ._head import logits
 from ._parts import Parts
 

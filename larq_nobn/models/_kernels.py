@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import larq as lq
-
 from .._keras import keras
+from .._larq import lq
 from ..quantizers import ScaledStandardization, ScaledStdSign
 from ._normalizations import NORMALIZATIONS
 from ._offset import OFFSET

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag
 from .._keras import keras
-from .._larq import without_starvation_warning
+from .._larq import lq, without_starvation_warning
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign

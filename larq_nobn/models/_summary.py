@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import larq as lq
-
 from .._errors import InvalidValue
 from .._keras import check_model, keras
+from .._larq import lq
 from ..graph import _signs
 from ..layers import BatchNormalizationPreconditioning
 

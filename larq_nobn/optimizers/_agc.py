@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
-from larq.optimizers import Bop, CaseOptimizer, _var_key
 
 from .._checks import check_number
 from .._errors import InvalidType
 from .._keras import keras, register
+from .._larq import lq
 from . import _arguments, _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
@@ -23,7 +23,7 @@ from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 _log = logging.getLogger("larq_nobn")
 
 _HEADS = ("^head/", "^predictions/")
-_LATENT_FREE = (Bop, BooleanAccumulation)
+_LATENT_FREE = (lq.optimizers.Bop, BooleanAccumulation)
 
 
 @in_both_families
@@ -282,7 +282,7 @@ def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool
         return lambda variable: is_natural(variable) or of_others(variable)
     if isinstance(optimizer, OptimizerWrapper):
         return is_latent_free(optimizer.inner_optimizer, pairs)
-    if not isinstance(optimizer, CaseOptimizer):
+    if not isinstance(optimizer, lq.optimizers.CaseOptimizer):
         return lambda _: isinstance(optimizer, _LATENT_FREE)
     if optimizer.var_opt_mapping is None:  # as its own first step would do
         optimizer._compute_var_opt_mapping(pairs)
@@ -290,7 +290,7 @@ def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool
     of_parts = [is_latent_free(part, pairs) for part in optimizer.optimizers]
 
     def of_its_part(variable: tf.Variable) -> bool:
-        index = chosen.get(_var_key(variable))
+        index = chosen.get(lq.optimizers._var_key(variable))
         return index is not None and of_parts[index](variable)
 
     return of_its_part

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
+from .._larq import lq
 from .._math import at_least_float32, tanh_slope
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from larq.math import sign
-from larq.optimizers import Bop
 
 from .._checks import check_number
 from .._keras import keras, register
+from .._larq import lq
 
 
 def accumulate_and_flip(
@@ -28,7 +27,7 @@ def accumulate_and_flip(
         kept: The fraction of the weights that the step before did not flip.
         learning_rate: The factor on the gradient.
     """
-    weight = sign(weight)
+    weight = lq.math.sign(weight)
     accumulator = kept * accumulator + learning_rate * gradient
     # A slope of the same sign as the weight asks for less of it, that is for a flip.
     flips = accumulator * weight >= 1
@@ -117,7 +116,7 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
     @staticmethod
     def is_binary_variable(variable: tf.Variable) -> bool:
         """Returns whether `variable` belongs to a quantizer of precision 1."""
-        return Bop.is_binary_variable(variable)
+        return lq.optimizers.Bop.is_binary_variable(variable)
 
     def get_config(self) -> dict[str, Any]:
         rate = self._serialize_hyperparameter("learning_rate")

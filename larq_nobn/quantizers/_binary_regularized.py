@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._errors import InvalidType
 from .._keras import keras, register
+from .._larq import lq
 from .._math import beside
 from ..regularizers._penalties import binary_penalty, check_order, check_strength
 from ._kernel_quantizer import KernelQuantizer

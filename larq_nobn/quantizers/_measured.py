@@ -3,22 +3,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
-from larq.context import get_training_metrics
-from larq.metrics import FlipRatio
-from larq.quantizers import Quantizer
 
 from .._checks import check_choice
 from .._errors import InvalidValue
 from .._keras import calling_layer
-from .._larq import count_flips
+from .._larq import count_flips, lq
 from ._owner import OPEN_SHARED, check_owner
 
 _ROUNDING = 1e-5  # of the largest value
 
 
-class _Flips(FlipRatio):
+class _Flips(lq.metrics.FlipRatio):
     """Larq's metric, which is not part of a model: a file may lack it."""
 
     def load_own_variables(self, store: Any) -> None:
@@ -26,7 +22,7 @@ class _Flips(FlipRatio):
             super().load_own_variables(store)
 
 
-class MeasuredQuantizer(Quantizer):
+class MeasuredQuantizer(lq.quantizers.Quantizer):
     """Abstract base: a quantizer that takes the `metrics` of Larq's own.
 
     A scaled kernel is measured by its signs: Larq's metric compares integers, as which
@@ -34,7 +30,7 @@ class MeasuredQuantizer(Quantizer):
     fixed, since those of one step are compared with those of the step before.
     """
 
-    flip_ratio: FlipRatio | None = None
+    flip_ratio: lq.metrics.FlipRatio | None = None
 
     def __init__(self, metrics: Sequence[str] | None = None, **kwargs: Any):
         # What is quantized arrives in the layer's compute dtype and leaves in it; in
@@ -43,13 +39,13 @@ class MeasuredQuantizer(Quantizer):
         for name in metrics or ():
             check_choice("a metric", name, ("flip_ratio",))
         self.given_metrics = None if metrics is None else list(metrics)
-        self._in_scope = set(get_training_metrics())
+        self._in_scope = set(lq.context.get_training_metrics())
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
         wanted = self.given_metrics
         if wanted is None:  # a layer takes its quantizers in the scope it is made in
-            wanted = [*self._in_scope, *get_training_metrics()]
+            wanted = [*self._in_scope, *lq.context.get_training_metrics()]
         if "flip_ratio" in wanted and shape.is_fully_defined():
             self.flip_ratio = _Flips(name=f"flip_ratio/{self.name}")
             self.flip_ratio.build(shape)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import keras, register
+from .._larq import lq
 from .._math import at_least_float32, beside, channel_sum, fused
 from ._measured import MeasuredQuantizer
 from ._reste import check_power, reste_slope

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import register
+from .._larq import lq
 from .._math import at_least_float32, fused
 from ._measured import MeasuredQuantizer
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import lq
 from ..graph import _graph, _models, _operation, _signs
 from ..layers import (
     BatchKalmanNormalization,

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 
+from .._larq import lq
 from ..graph import (
     _graph,
     _kinds,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 
+from .._larq import lq
 from ..graph import _graph, _kinds, _linear, _signs
 from . import _rule
 from ._pools import passes

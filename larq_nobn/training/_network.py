@@ -10,13 +10,12 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._keras import keras
-from .._larq import without_starvation_warning
+from .._larq import lq, without_starvation_warning
 from .._names import FLOAT_MODEL, OWN
 from .._names import KERNELS as NAMES
 from ..config import Recipe

@@ -9,11 +9,11 @@ from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ..._larq import lq
 from ..._math import unfused
 from ...graph import _errors, _operation, _signs
 from .._errors import ConversionError

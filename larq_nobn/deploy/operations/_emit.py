@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from ..._larq import lq
 from ...layers._rprelu import spelled_prelu
 from ..lite import Function
 from ._program import Node, Program, Value

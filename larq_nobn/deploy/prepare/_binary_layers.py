@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 
 from ..._keras import keras
+from ..._larq import lq
 from ...graph import _graph, _kinds, _operation, _signs
 from ...layers import _inference
 from ...rewrites import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import larq as lq
 import numpy as np
 
+from ..._larq import lq
 from ...graph import _graph, _linear
 from .._errors import UnreadableError
 from ..lite import missed_reach

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
-
 from ..._keras import keras
+from ..._larq import lq
 from ...graph import _graph, _kinds, _operation, _signs
 from ...rewrites import Edit, rule
 

@@ -6,9 +6,8 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import larq as lq
-
 from ..._keras import dtype_policy, keras
+from ..._larq import lq
 from ...graph import _copies, _errors, _graph
 from ...rewrites import (
     Rule,
