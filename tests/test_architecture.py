@@ -60,7 +60,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"int8"},
         {"_report"},
         {"_convert"},
-        {"_formats"},
+        {"_formats", "_packed"},
     ),
     "deploy/prepare": (
         {"_padding", "_geometry", "_lift"},

@@ -4,6 +4,7 @@ from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
 from ._formats import Format, FormatComparison, compare_formats
 from ._opening import binary_layers
+from ._packed import PackedKernel, packed_kernels
 from ._report import ConversionReport
 from .device import (
     Benchmark,
@@ -27,6 +28,7 @@ __all__ = [
     "ConversionReport",
     "Format",
     "FormatComparison",
+    "PackedKernel",
     "Preprocessing",
     "Runner",
     "TensorInfo",
@@ -39,6 +41,7 @@ __all__ = [
     "convert",
     "diff",
     "fake_quantize",
+    "packed_kernels",
     "phone_commands",
     "prepared",
     "read_card",

@@ -1,0 +1,101 @@
+"""Kernels as bits: NumPy computes from them alone what Keras computes."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+keras = tf.keras
+
+
+def by_bits(kernel, inputs):
+    """A binary convolution of stride 1 or 2 by XOR and counts of bits, map by map."""
+    ones = inputs >= (0.0 if kernel.thresholds is None else kernel.thresholds)
+    maps = np.ones(ones.shape[:3], bool)
+    (_, rows, columns, _), (high, wide) = ones.shape, kernel.bits.shape[1:3]
+    step, apart = kernel.strides[0], kernel.dilation_rate[0]
+    high, wide = (high - 1) * apart + 1, (wide - 1) * apart + 1
+    if kernel.padding == "same":
+        around = [(0, 0)]
+        for size, length in ((high, rows), (wide, columns)):
+            total = max((-(-length // step) - 1) * step + size - length, 0)
+            around.append((total // 2, total - total // 2))
+        value = kernel.pad_values > 0
+        ones = np.pad(ones, [*around, (0, 0)], constant_values=value)
+        maps = np.pad(maps, around, constant_values=kernel.pad_values != 0)
+    words = np.packbits(ones, axis=3, bitorder="little")
+    rows = range(0, ones.shape[1] - high + 1, step)
+    columns = range(0, ones.shape[2] - wide + 1, step)
+    sums = np.zeros((len(ones), len(rows), len(columns), len(kernel.bits)))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            place = np.s_[:, row : row + high : apart, column : column + wide : apart]
+            there = maps[place]
+            unequal = np.unpackbits(words[place][:, None] ^ kernel.bits[None], axis=4)
+            unequal = unequal.sum(axis=4, dtype=int)
+            met = kernel.channels * there[:, None]
+            sums[:, i, j] = (met - 2 * unequal * there[:, None]).sum(axis=(2, 3))
+    activation = keras.activations.get(kernel.activation)
+    return np.asarray(activation(sums * kernel.scales + kernel.offsets))
+
+
+def convolution(quantizer, **options):
+    return lq.layers.QuantConv2D(
+        filters=5,
+        kernel_size=3,
+        input_quantizer=quantizer,
+        kernel_quantizer="magnitude_aware_sign",
+        kernel_constraint="weight_clip",
+        bias_initializer="random_normal",
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same", "pad_values": 1.0, "strides": 2},
+        {"padding": "same", "pad_values": 0.0, "activation": "relu"},
+        {"padding": "valid", "dilation_rate": 2},
+    ],
+)
+def test_a_convolution_computed_from_bits(options):
+    keras.utils.set_random_seed(3)
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((7, 6, 11))  # 11 channels: two bytes, one of them not full
+    sign = nobn.quantizers.RSign()
+    layer = convolution(sign, **options)
+    model = keras.Model(inputs, layer(inputs))
+    sign.set_weights([rng.normal(size=11).astype("float32")])
+
+    (kernel,) = nobn.deploy.packed_kernels(model)
+
+    x = rng.normal(size=(2, 7, 6, 11)).astype("float32")
+    np.testing.assert_allclose(by_bits(kernel, x), model(x), rtol=1e-5, atol=1e-5)
+    assert kernel.name == layer.name
+    assert kernel.bits.dtype == np.uint8
+    assert kernel.bits.shape == (5, 3, 3, 2)
+    assert not (kernel.bits[..., 1] >> 3).any()
+    want = np.where(layer.kernel.latent_variable >= 0, 1.0, -1.0)
+    np.testing.assert_array_equal(kernel.unpacked(), want)
+
+
+def test_layers_in_their_order_and_what_reads_signs():
+    model = nobn.models.VGGSmall((16, 16, 3), 4, width=8)
+    kernels = nobn.deploy.packed_kernels(model)
+    assert [kernel.name for kernel in kernels] == nobn.deploy.binary_layers(model)
+    signs = keras.Input((4,))
+    dense = lq.layers.QuantDense(
+        3, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
+    )
+    (kernel,) = nobn.deploy.packed_kernels(keras.Model(signs, dense(signs)))
+    assert kernel.bits.shape == (3, 1, 1, 1)
+    np.testing.assert_array_equal(kernel.thresholds, np.zeros(4))
+
+
+def test_a_model_without_binary_layers():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
+    with pytest.raises(nobn.deploy.ConversionError, match="'plain' has no binary"):
+        nobn.deploy.packed_kernels(model)
