@@ -43,6 +43,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_settings"},
         {"folder"},
         {"_distribution", "_initial_weights"},
+        {"_choice"},
         {"_callbacks", "_checkpoints", "_network"},
         {"_stopping"},
         {"_trainer"},

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from .. import data, training
 from .._keras import keras
+from ..training._choice import is_over
 from ..training._trainer import watched_split
 from ._console import console, percent, progress
 
@@ -33,12 +34,14 @@ def comparing_progress(
     """Yields what shows a finished epoch of a run: a line, and a bar over all runs."""
     with progress() as bar:
         task = bar.add_task("runs", total=len(cells), completed=finished)
+        rows: dict[str, list[Mapping[str, float]]] = {}
 
         def show(place: str, row: Mapping[str, float]) -> None:
             name, *part = Path(place).parts
             settings, epoch = cells[name], int(row["epoch"])
             console.print(_line(settings, epoch, row, f"{place}, "), soft_wrap=True)
-            if not part and epoch == settings.epochs:
+            rows.setdefault(place, []).append(row)
+            if not part and is_over(settings, rows[place]):
                 bar.advance(task)
 
         yield show

@@ -90,7 +90,11 @@ def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
     """Returns the table of a finished run."""
     metrics = training.folder.test_metrics(record)
     of_test = record["history_split"] == "test"
+    epochs = len(record["seconds_per_epoch"])
+    kept = record.get("kept_epoch", epochs)
+    chosen = not kept == epochs == record["settings"]["epochs"]
     return {
+        **({"saved weights": f"of epoch {kept}; {epochs} trained"} if chosen else {}),
         "test accuracy": percent(metrics["accuracy"]),
         "test loss": f"{metrics['loss']:.4f}",
         "parameters": f"{record['parameters']:,}",

@@ -8,7 +8,14 @@ from typing import Any
 
 from .._checks import BOUNDS
 from .._errors import InvalidValue
-from .._names import KERNELS, LATENT_INITIALIZERS, OPTIMIZERS, SCHEDULES
+from .._names import (
+    KEPT,
+    KERNELS,
+    LATENT_INITIALIZERS,
+    MONITORS,
+    OPTIMIZERS,
+    SCHEDULES,
+)
 from ._fields import RESOURCES, WHAT, check_settings, documented, setting
 
 # What None means of many settings.
@@ -180,6 +187,30 @@ class Recipe:
         "mixup off.",
         range=BOUNDS["mixup"],
     )
+    ema: float | None = setting(
+        None,
+        "Test and save exponential moving averages of the weights, with this decay per "
+        "step; binary kernels are the signs of averaged latent weights.",
+        range=("(0, 1)", "0.999 is usual, 0.99 for short trainings."),
+    )
+    keep: str = setting(
+        "last",
+        "Save the weights of the last epoch, or of the best one on the validation "
+        "split.",
+        choices=KEPT,
+    )
+    monitor: str = setting(
+        "val_accuracy",
+        "What the best epoch is best in, for keep and patience.",
+        choices=MONITORS,
+    )
+    patience: int | None = setting(
+        None,
+        "Stop after so many epochs without a better one on the validation split. The "
+        "learning rate still falls as for all epochs.",
+        range=((1, 1_000_000), "10 is usual."),
+        absent="train all epochs",
+    )
     network: Mapping[str, Any] = setting(
         {},
         "Argument of the network's builder, such as alpha=0.5; may be repeated.",
@@ -222,6 +253,16 @@ class Recipe:
             raise InvalidValue(
                 f"label_smoothing={self.label_smoothing} changes labels, but "
                 f"teacher={self.teacher!r} takes their place. Leave one of them out."
+            )
+        if self.ema is not None and self.kernel == "bernoulli_sign":
+            raise InvalidValue(
+                f"ema={self.ema} does not apply to kernel='bernoulli_sign', whose "
+                "learning rule is a moving average already. Leave one of them out."
+            )
+        if self.monitor != "val_accuracy" and self.keep == "last" and not self.patience:
+            raise InvalidValue(
+                f"monitor={self.monitor!r} is not used: keep='last', and there is no "
+                "patience. Add --keep best (keep='best') or --patience N (patience=N)."
             )
         if self.batch_size % self.accumulate:
             raise InvalidValue(

@@ -32,6 +32,7 @@ from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
+from ._choice import WeightAverages
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -43,12 +44,15 @@ def callbacks_of(
     history: HistoryWriter,
     folder: Path,
     few_images: Callable[[], tf.data.Dataset],
+    averages: WeightAverages | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run, each before those that write what it adds."""
     callbacks: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
+    if averages is not None:
+        callbacks.append(averages)
     schedulers = (TauScheduler, PowerScheduler, ProgressiveBinarization)
     callbacks += [each() for each in schedulers if each.quantizers_of(network)]
-    if needs_statistics(network):
+    if needs_statistics(network, averages is not None):
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
     if find_spec("tensorboard") is None:
         _log.warning(
@@ -124,19 +128,20 @@ def _generators(model: keras.Model) -> list[Any]:
     return [generator for generator in generators if generator is not None]
 
 
-def needs_statistics(network: keras.Model) -> bool:
+def needs_statistics(network: keras.Model, averaged: bool = False) -> bool:
     """Tells whether batch norms see other weights in training than at inference."""
     drawn = any(isinstance(each, BernoulliSign) for each in network.submodules)
-    return drawn and has_batch_norm(network)
+    return (drawn or averaged) and has_batch_norm(network)
 
 
 class ModeStatistics(keras.callbacks.Callback):
-    """Gives batch norms the statistics of the most probable weights before each test.
+    """Gives batch norms the statistics of the tested weights before each test.
 
-    Training draws its weights, and the averages that batch norms keep are of those. The
-    network that is tested and saved has the most probable weights, for which they are
-    far off. Nothing that training computes depends on the averages. They are measured
-    on a batch of training images, computed in parts of `batch_size` as in training.
+    Training draws its weights, or a test takes their averages, and what batch norms
+    keep is of the weights of training. The network that is tested and saved has the
+    most probable or averaged weights, for which it is far off. Nothing that training
+    computes depends on it. The statistics are measured on a batch of training images,
+    computed in parts of `batch_size` as in training.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,7 +49,9 @@ class Checkpoints(keras.callbacks.Callback):
     remember. On CPUs, a resumed run is bitwise identical to one that was never
     interrupted; with several replicas moving averages may differ in the last bit,
     because the file contains the mean of those that each replica has. Weights that are
-    not finite are not written: what is kept, the last two, is good to resume from.
+    not finite are not written: what is kept, the last two, is good to resume from. With
+    `best`, which says the best epoch of a history, those of the best epochs until then
+    are kept, too, to end with.
 
     It comes last among the callbacks, because a checkpoint says that its epoch, or its
     step, is over. Of several workers all take part, because reading a variable may need
@@ -67,16 +69,20 @@ class Checkpoints(keras.callbacks.Callback):
         within: Mapping[str, Stateful] | None = None,
         schedule: CheckpointSchedule | None = None,
         writes: bool = True,
+        averages: Sequence[tf.Variable] = (),
+        best: Callable[[Any], int] | None = None,
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # logs stay on the device
         self._folder = folder
+        self._averages = averages
+        self._best = best
         self._settings = dict(settings)
         self._stateful = dict(stateful)
         self._within = dict(within or {})
         self._schedule = schedule
         self._writes = writes
-        self._kept: list[Path] = []
+        self._kept: list[set[Path]] = []
         self._pending: dict[str, Any] = {}
         self._epoch = 0
         self.last: Position | None = None
@@ -105,7 +111,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, position: Position, more: dict[str, Any]) -> None:
         """Writes one, if the weights are finite."""
-        variables = _variables(self.model)
+        variables = [*_variables(self.model), *self._averages]
         values = [variable.numpy() for variable in variables]
         if _is_good(self.model, values):
             states = {name: each.get_state() for name, each in self._stateful.items()}
@@ -133,11 +139,12 @@ class Checkpoints(keras.callbacks.Callback):
             _log.warning("No checkpoint is written: %s is a folder.", target)
             return False
         _archives.write(target, header, values)
-        self._kept = [*self._kept, target][-_KEPT:]
+        needed = {target, *self._best_file(header["state"])}
+        self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
         for file in self._folder.iterdir():
             ours = _archives.is_checkpoint(file) or is_leftover(file)
-            if ours and file not in self._kept and not file.is_dir():
+            if ours and file not in set().union(*self._kept) and not file.is_dir():
                 file.unlink()
         return True
 
@@ -149,28 +156,26 @@ class Checkpoints(keras.callbacks.Callback):
         files = _archives.checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
-        variables = _variables(model)
+        variables = [*_variables(model), *self._averages]
         for file in files:
             try:
                 if not file.is_file():
                     raise InvalidValue("it is not a file")
-                header, values = _archives.read(file)
-                self._check(header, variables)
-                if not _is_good(model, values):
-                    raise InvalidValue("its weights are not finite")
+                header, values = self._read(file, model, variables)
+                best = self._best_file(header["state"])
+                for other in best - {file}:
+                    self._read(other, model, variables)
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
                 continue
             except (AttributeError, KeyError, TypeError, IndexError) as error:
                 _log.warning("%s is not used: no run writes it so (%r).", file, error)
                 continue
-            with model.distribute_strategy.scope():
-                keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
-                _operation.finalize(model)
+            _set(model, variables, values)
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
             self._pending = header.get("within", {})
-            self._kept = [file]
+            self._kept = [{file, *best}]
             self.last = Position(header["epochs"], header["steps"])
             return self.last
         if files:
@@ -179,6 +184,30 @@ class Checkpoints(keras.callbacks.Callback):
                 self._folder,
             )
         return START
+
+    def restore_best(self, model: keras.Model) -> None:
+        """Sets the model to the checkpoint of the best epoch."""
+        states = {name: each.get_state() for name, each in self._stateful.items()}
+        variables = [*_variables(model), *self._averages]
+        for file in self._best_file(states):
+            _set(model, variables, self._read(file, model, variables)[1])
+
+    def _best_file(self, states: Mapping[str, Any]) -> set[Path]:
+        """The checkpoint of the best epoch of a history, if there is one."""
+        if self._best is None or not states["journal"]:
+            return set()
+        position = Position(self._best(states["journal"]), 0)
+        return {self._folder / _archives.name_of(position)}
+
+    def _read(
+        self, file: Path, model: keras.Model, variables: list[Any]
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """Reads a checkpoint of this run; raises ValueError for another."""
+        header, values = _archives.read(file)
+        self._check(header, variables)
+        if not _is_good(model, values):
+            raise InvalidValue("its weights are not finite")
+        return header, values
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
         if header["settings"] != self._settings:
@@ -194,6 +223,13 @@ class Checkpoints(keras.callbacks.Callback):
         for theirs, ours in zip(kept, wanted, strict=True):
             if theirs != ours:
                 raise InvalidValue(f"it has {theirs} where this run has {ours}")
+
+
+def _set(model: keras.Model, variables: list[Any], values: list[np.ndarray]) -> None:
+    """Gives the variables of a model these values."""
+    with model.distribute_strategy.scope():
+        keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
+        _operation.finalize(model)
 
 
 def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:

@@ -30,6 +30,13 @@ from ..population import EXAMPLES
 from . import _checkpoints, _distribution, _initial_weights, _network
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
 from ._checkpoints import Stateful
+from ._choice import (
+    TestedWeights,
+    WeightAverages,
+    best_epoch,
+    check_choice_of_epoch,
+    is_over,
+)
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._settings import RunSettings
@@ -129,8 +136,6 @@ class Trainer:
         self.network: keras.Model = None
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
-        # The weights of the network when each epoch of the history was measured.
-        self._measured: list[str] = []
         self._folder: Path | None = None
         self._lock = ExitStack()
 
@@ -150,6 +155,7 @@ class Trainer:
         """
         config = self.config
         with self._at_work():
+            check_choice_of_epoch(config, self._watched)
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
             stage1 = None
@@ -175,6 +181,9 @@ class Trainer:
                 weights = None
                 if config.balance_classes:
                     weights = balanced_weights(self.dataset.class_counts(config.limit))
+                self._averages = None
+                if config.ema is not None:
+                    self._averages = WeightAverages(network, config.ema)
                 self.model = TrainingModel(
                     network,
                     config.accumulate,
@@ -184,6 +193,7 @@ class Trainer:
                     config.late_penalty,
                     # The last third of the steps.
                     2 * self._steps * config.epochs // 3,
+                    self._averages and self._averages.update,
                 )
                 # With its loss scale.
                 _network.compile_network(self.model, network.optimizer)
@@ -213,22 +223,28 @@ class Trainer:
                 folder / "history.csv", self._learning_rate, self._steps
             )
             callbacks = callbacks_of(
-                self.config, self.network, history, folder, self._few_images
+                self.config,
+                self.network,
+                history,
+                folder,
+                self._few_images,
+                self._averages,
             )
+            self._tested = TestedWeights(self.network)
             checkpoints = self._checkpoints(history, callbacks)
             position = checkpoints.restore(self.network)
             if position == START:
                 with self._strategy.scope():
                     self._initial_weights.apply(self.network)
+                    if self._averages is not None:
+                        self._averages.start()
             self.model.first_step = position.steps
             finite = FiniteCheck()
-            # A callback of the caller may change the weights after an epoch.
-            measured = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: self._measured.append(
-                    _initial_weights.weights_digest(self.network)
-                )
+            early = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_: self._stop_early(history.rows)
             )
-            progress = [] if self._progress is None else [measured, self._progress]
+            progress = [] if self._progress is None else [self._progress]
+            over = is_over(self.config, history.rows)
             validation = self._batches(self._watched)
             with explain_non_finite(
                 self.config,
@@ -241,15 +257,27 @@ class Trainer:
                 self.model.fit(
                     self._shared(self._batches("train", position), "train", position),
                     steps_per_epoch=self._steps,
-                    epochs=self.config.epochs,
+                    epochs=position.epochs if over else self.config.epochs,
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[StopCheck(), finite, *callbacks, *progress, checkpoints],
+                    callbacks=[
+                        *(StopCheck(), finite, self._tested, *callbacks),
+                        *(early, *progress, checkpoints),
+                    ],
                     verbose=0,
                 )
+            if self.config.keep == "best":
+                checkpoints.restore_best(self.network)
+            if self._averages is not None:
+                self._averages.swap()
             self.history = history.rows
         return self.history
+
+    def _stop_early(self, history: Sequence[dict[str, float]]) -> None:
+        """Ends the training after an epoch if patience does."""
+        if is_over(self.config, history):
+            self.model.stop_training = True
 
     def save(self) -> Run:
         """Tests the trained network, and writes model, curves and record.
@@ -271,14 +299,15 @@ class Trainer:
         with self._at_work():
             if self.config.model == OWN:  # whose layers may be of the user's classes
                 _copies.copied(self.network)  # as the file will be
+            metrics, epoch = self._metrics()
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
                 self.network,
                 self.history,
-                self._metrics(),
+                metrics,
                 self.dataset.info,
-                self._initial_weights.record,
+                {**self._initial_weights.record, "kept_epoch": epoch},
                 self._watched,
             )
             self._lock.close()
@@ -403,34 +432,36 @@ class Trainer:
         for each in callbacks:
             if isinstance(each, Stateful) and each is not history:
                 within[type(each).__name__] = each
+        best = partial(best_epoch, self.config) if self.config.keep == "best" else None
         return _checkpoints.Checkpoints(
             self.output / CHECKPOINTS,
             _run_folder.plain(self.config),
             {
                 "journal": history,
+                "tested": self._tested,
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
             within,
             _checkpoints.CheckpointSchedule(self._checkpoint_steps, self._strategy),
             writes=_distribution.is_chief(self._strategy),
+            averages=() if self._averages is None else self._averages.variables,
+            best=best,
         )
 
     @property
     def _watched(self) -> str:
         return watched_split(self.dataset.info)
 
-    def _metrics(self) -> dict[str, float]:
-        """What is measured of the network as it is, the test images last."""
+    def _metrics(self) -> tuple[dict[str, float], int]:
+        """What is measured of the network as it is, the test images last; its epoch."""
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        row, as_measured = self.history[-1], True
-        if self._measured:
-            own = _initial_weights.weights_digest(self.network)
-            as_measured = own in self._measured
-            if as_measured:  # of a resumed run, only the last epochs are known
-                row = self.history[-1 - self._measured[::-1].index(own)]
+        own = _initial_weights.weights_digest(self.network)
+        digests = self._tested.digests
+        epochs = [n for n, each in enumerate(digests) if each == own]
+        row = self.history[epochs[-1] if epochs else -1]
         metrics = {name: row[name] for name in names}
-        if not as_measured:
+        if not epochs:
             _log.warning(
                 "A callback changed the weights after the last epoch: the loss and the "
                 "accuracy of training in run.json are those before."
@@ -442,7 +473,7 @@ class Trainer:
         else:
             tested = evaluate(self.network, self._batches("test"))
         more = {f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")}
-        return {**metrics, **more}
+        return {**metrics, **more}, int(row["epoch"])
 
 
 def first_stage(config: RunSettings) -> RunSettings:

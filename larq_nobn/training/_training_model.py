@@ -63,6 +63,7 @@ class TrainingModel(keras.Model):
         class_weights: One number per class; None for equal weights.
         late_penalty: The strength λ; 0 for none.
         penalty_start: The step from which on it counts.
+        after_step: Called in the graph after each update, with the number of steps.
 
     References:
         G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
@@ -86,6 +87,7 @@ class TrainingModel(keras.Model):
         class_weights: Sequence[float] | None = None,
         late_penalty: float = 0.0,
         penalty_start: int = 0,
+        after_step: Callable[[tf.Tensor], None] | None = None,
     ) -> None:
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
@@ -95,6 +97,7 @@ class TrainingModel(keras.Model):
         # would become a part of this one, trained and saved with it.
         self._teacher = None if teacher is None else lambda images: teacher(images)
         self._smoothing = label_smoothing
+        self._after_step = after_step
         self._class_weights = None if class_weights is None else tuple(class_weights)
         # After functions as well: variables that are not the network's, or known as it.
         kernels = binary_weights(network) if late_penalty else []
@@ -159,6 +162,8 @@ class TrainingModel(keras.Model):
             self.optimizer.apply_gradients(
                 zip(gradients, self.trainable_variables, strict=True)
             )
+        if self._after_step is not None:
+            self._after_step(self.optimizer.iterations)
         return self.get_metrics_result()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:

@@ -531,6 +531,30 @@ FAULTS = (
         "tests/training/test_checkpoints.py",
     ),
     Fault(
+        "averages: not started from the weights",
+        "average.assign(weight.read_value())",
+        "average.assign_add(weight.read_value() * 0.5)",
+        "tests/training/test_choice.py",
+    ),
+    Fault(
+        "averages: batch norm keeps the statistics of training",
+        "return (drawn or averaged) and has_batch_norm(network)",
+        "return drawn and has_batch_norm(network)",
+        "tests/training/test_choice.py",
+    ),
+    Fault(
+        "checkpoints: that of the best epoch goes",
+        'needed = {target, *self._best_file(header["state"])}',
+        "needed = {target}",
+        "tests/training/test_choice.py",
+    ),
+    Fault(
+        "patience: a run that stopped early is trained on",
+        "epochs=position.epochs if over else self.config.epochs,",
+        "epochs=self.config.epochs,",
+        "tests/training/test_choice.py",
+    ),
+    Fault(
         "journal: learning rate of the next epoch",
         "self._learning_rate(epoch * self._steps)",
         "self._learning_rate((epoch + 1) * self._steps)",

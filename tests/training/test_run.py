@@ -153,9 +153,15 @@ def test_a_finished_run_is_returned_as_it_is(
     run = training.train(tiny_settings, tiny_run.folder, resume=True)
     assert_same(run, tiny_run)
     assert {path: path.read_bytes() for path in tiny_run.folder.glob("*.*")} == files
-    other = replace(tiny_settings, seed=1)
-    with pytest.raises(ValueError, match="with seed=0, but seed=1 was given"):
-        training.train(other, tiny_run.folder, resume=True)
+    for change, said in (
+        ({"seed": 1}, "with seed=0, but seed=1 was given"),
+        ({"epochs": 1}, "with epochs=2, but epochs=1 was given"),
+        ({"epochs": 5}, "over its 2 epochs .* --recipe plain --epochs 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            training.train(
+                replace(tiny_settings, **change), tiny_run.folder, resume=True
+            )
 
 
 def test_what_cannot_start_leaves_nothing(

@@ -78,6 +78,11 @@ WRONG = [
         {"label_smoothing": 0.1, "teacher": "train"},
         "label_smoothing=0.1 changes labels, but teacher='train' takes their",
     ),
+    ({"ema": 1.0}, r"ema=1.0 is outside \(0, 1\)"),
+    ({"patience": 0}, "patience=0 is below 1"),
+    ({"keep": "best", "monitor": "val_auc"}, "val_loss"),
+    ({"monitor": "val_loss"}, "monitor='val_loss' is not used: keep='last'"),
+    ({"kernel": "bernoulli_sign", "ema": 0.9}, "ema=0.9 does not apply to kernel="),
     # With the network.
     ({"network": {"beta": 1}}, "'beta', which ReActNet18 does not know. .*alpha"),
     ({"kernel": "recu"}, "kernel='recu' needs a normalization"),

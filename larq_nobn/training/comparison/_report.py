@@ -49,7 +49,7 @@ class Outcome:
     Arguments:
         folder: Its run folder.
         settings: Its settings as plain JSON types.
-        metrics: Loss and accuracy after the last epoch, on training images (`loss`,
+        metrics: Loss and accuracy of the saved weights, on training images (`loss`,
             `accuracy`), on those of the history (`val_loss`, `val_accuracy`) and on
             test images (`test_loss`, `test_accuracy`).
         history: One row per epoch, as in `history.csv`.
@@ -131,12 +131,13 @@ class Group:
         return _spread(values) if values else None
 
     def curve(self) -> list[dict[str, Any]]:
-        """Returns the same of the accuracy after each epoch."""
+        """Returns the same of the accuracy after each epoch that all runs have."""
         values: dict[int, list[float]] = {}
         for each in self.finished:
             for row in each.history:
                 values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
-        return [{"epoch": epoch, **_spread(values[epoch])} for epoch in sorted(values)]
+        whole = [n for n in sorted(values) if len(values[n]) == len(self.finished)]
+        return [{"epoch": epoch, **_spread(values[epoch])} for epoch in whole]
 
     def best_epoch(self) -> dict[str, Any] | None:
         """Returns the epoch with the highest mean accuracy; None without results."""
@@ -310,9 +311,9 @@ class Comparison:
         """Returns all groups and runs as plain JSON types.
 
         A group has mean, smallest and largest value, and the standard deviation of a
-        sample (None for a single run), of the metrics after the last epoch and of the
-        accuracy after each epoch, on the images of the history; `best` marks those that
-        the table shows.
+        sample (None for a single run), of the metrics of the saved weights and of the
+        accuracy after each epoch that all have, on the images of the history; `best`
+        marks those that the table shows.
         """
         return _plain(
             {

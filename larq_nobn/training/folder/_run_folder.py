@@ -102,7 +102,16 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     folder = Path(output)
     if not (folder / _run_files.RECORD_FILE).is_file():
         return False
-    _check_settings(folder, _settings_in(folder / _run_files.RECORD_FILE), settings)
+    kept = _settings_in(folder / _run_files.RECORD_FILE)
+    more = settings["epochs"] - kept["epochs"]
+    if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
+        raise InvalidValue(
+            f"{folder} is finished: over its {kept['epochs']} epochs the learning rate "
+            "has fallen to 0. Train on in another output, from its weights and with a "
+            f"schedule of its own: --init {folder} --recipe {kept['recipe']} --epochs "
+            f"{more} (or init=...)."
+        )
+    _check_settings(folder, kept, settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
