@@ -267,7 +267,10 @@ class Trainer:
                     ],
                     verbose=0,
                 )
-            if self.config.keep == "best":
+            # Of the last epoch the weights are there, but perhaps not yet the file,
+            # which another worker writes.
+            kept = best_epoch(self.config, history.rows)
+            if self.config.keep == "best" and kept < len(history.rows):
                 checkpoints.restore_best(self.network)
             if self._averages is not None:
                 self._averages.swap()

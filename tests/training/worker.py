@@ -31,6 +31,8 @@ SETTINGS = training.RunSettings.from_recipe(
     limit=97,
     accumulate=2,
     validation=0.2,
+    ema=0.9,
+    keep="best",
 )
 # Of which only the end matters: it trains `least`.
 LOST = training.RunSettings(
