@@ -8,6 +8,7 @@ from callback_networks import IMAGES, LABELS, compiled, fit, head, scalars
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import GradientClippingMonitor
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from larq_nobn.training._training_model import TrainingModel
 from replicas import assert_replicas_agree
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
@@ -112,6 +113,17 @@ def test_a_step_that_was_compiled_before_counts_too_and_only_once():
     fit(model, epochs=1)  # counts on, unseen
     assert fit(model, GradientClippingMonitor(), epochs=1)["clipped_share"] == expected
     assert model.train_function is step
+
+
+def test_accumulated_gradients_count_once_per_update():
+    network = compiled(optimizer=clipping(still(new)))
+    by_hand = clipped_by_hand(network)
+    trainee = TrainingModel(network, accumulate=2)
+    trainee.compile(network.optimizer, network.loss, run_eagerly=True)
+    fit(trainee, GradientClippingMonitor(), epochs=1)
+    clipped, seen = network.optimizer._counts.totals()
+    expected = np.sum([*by_hand.values()], axis=0)
+    assert [clipped.sum(), seen.sum()] == expected.tolist()
 
 
 def test_frozen_layers_leave_the_count():

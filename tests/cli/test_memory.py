@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import pytest
 from cli.answers import one_sentence
 from cli.conftest import Invoke
@@ -34,13 +34,15 @@ def test_words_that_are_no_sizes(word: str, invoke: Invoke):
     assert f"{word!r} is not a size of 2GB or more, such as 8GB or 8GiB" in said
 
 
+COMMAND = "from larq_nobn.cli import main; main()"
+
+
 def test_a_model_of_a_billion_units(tmp_path: Path):
     change = hostile.of_dense(units=10**9)
     file = hostile.changed(
         hostile.saved(tmp_path)[".keras"], tmp_path / "large.keras", change
     )
-    command = [sys.executable, "-m", "larq_nobn", "summary", file, "--memory", "4GB"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = fresh.run(COMMAND, ["summary", file, "--memory", "4GB"])
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("Error: There is not enough memory. Choose ")
     assert done.stderr.count("\n") == 1

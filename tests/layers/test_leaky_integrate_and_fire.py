@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import larq_nobn as nobn
 import numpy as np
 import pytest
@@ -124,15 +122,3 @@ def test_signed_spikes_feed_a_binary_convolution(tmp_path):
     counts = {row["op"]: row["count"] for row in report.float_ops}
     # 2s - 1 once for all steps, beside 3 MUL and 3 SUB of the membrane.
     assert (counts["MUL"], counts["SUB"]) == (4, 4)
-
-
-@pytest.mark.slow
-def test_example_beats_ninety_percent():
-    text = (Path(__file__).parents[2] / "examples/spiking_digits.py").read_text()
-    assert len(text.splitlines()) <= 40
-    # Far fewer epochs than make it as good as it gets.
-    text = text.replace("epochs = 30", "epochs = 6")
-    assert "epochs = 6" in text
-    names = {"__name__": "example"}
-    exec(compile(text, "spiking_digits.py", "exec"), names)
-    assert names["history"].history["val_accuracy"][-1] > 0.9

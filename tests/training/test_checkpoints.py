@@ -52,6 +52,25 @@ def test_weights_that_are_not_finite_are_not_kept(
     np.testing.assert_array_equal(kernel.numpy(), good)
 
 
+def test_a_rate_that_is_too_large_leaves_the_last_finite_weights(tmp_path: Path):
+    """It sends the weights to infinity in the first step, with a finite loss."""
+    model = network()
+    model.compile(keras.optimizers.SGD(1e38), "mse", run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    before = model.get_weights()
+    x, y = np.random.default_rng(0).normal(size=(8, 6)), np.full((8, 2), 100.0)
+    history = model.fit(x, y, 8, verbose=0, callbacks=[checkpoints]).history
+    assert np.isfinite(history["loss"]).all()
+    assert not all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert [each.name for each in tmp_path.iterdir()] == [name_of(Position(1, 0))]
+    Checkpoints(tmp_path, SETTINGS, {}).restore(model)
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
 class Counter(keras.callbacks.Callback):
     """State that is not a variable."""
 

@@ -60,7 +60,7 @@ def test_killed_at_any_step(tmp_path: Path):
     whole = training.train(settings, tmp_path / "whole")
     folder = tmp_path / "killed"
     begin = 0
-    for step in (1, 4, 5, 9):
+    for step in (1, 5, 9):
         watch = KillAt(*divmod(step, STEPS))
         with pytest.raises(Killed):
             training.train(settings, folder, watch, resume=True, checkpoint_steps=EVERY)
