@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ._checks import check_path
+from ._checks import check_choice, check_path
 from ._errors import InvalidType, InvalidValue
 
 MODELS = (
@@ -139,3 +139,9 @@ def split_named(name: str) -> str | None:
     """
     word = name.casefold().removesuffix("set").rstrip(" _-")
     return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)
+
+
+def check_split(split: object) -> str:
+    """Returns the split that a usual name means."""
+    usual = split_named(split) if isinstance(split, str) else None
+    return usual or check_choice("split", split, SPLITS)

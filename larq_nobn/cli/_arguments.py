@@ -29,6 +29,26 @@ _HELP = "Options"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
+# How other programs call an option.
+_CALLED = {
+    "--arch": "--model",
+    "--backbone": "--model",
+    "--bs": "--batch-size",
+    "--data": "--dataset",
+    "--early-stopping": "--patience",
+    "--fp16": "--precision",
+    "--amp": "--precision",
+    "--gpus": "--strategy",
+    "--lr": "--learning-rate",
+    "--norm": "--normalization",
+    "--out": "--output",
+    "--pretrained": "--init",
+    "--resolution": "--image-size",
+    "--scheduler": "--schedule",
+    "--val-split": "--validation",
+    "--wd": "--weight-decay",
+    "--weights": "--init",
+}
 
 
 class Command(click.Command):
@@ -59,6 +79,11 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # of an option without a value click says none
+            if isinstance(error, click.NoSuchOption):
+                meant = _CALLED.get(error.option_name)
+                known = {name for option in self.params for name in option.opts}
+                if meant in known:
+                    error.possibilities = [meant]
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -283,7 +308,8 @@ def option_of(setting: Setting) -> _Decorator:
         known = {"help": setting.help, "multiple": True}
         known["callback"] = lambda ctx, param, pairs: dict(pairs)
     if setting.choices is not None:
-        known["type"] = click.Choice(list(setting.offered or setting.choices))
+        names = list(setting.offered or setting.choices)
+        known["type"] = click.Choice(names, case_sensitive=False)
     elif setting.kind is not None:
         known["type"] = _KINDS[setting.kind]
     elif setting.type is not bool:
@@ -296,7 +322,7 @@ def option_of(setting: Setting) -> _Decorator:
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
     "--recipe",
-    type=click.Choice(list(RECIPES)),
+    type=click.Choice(list(RECIPES), case_sensitive=False),
     show_default="that of the normalization",
     help=SETTINGS["recipe"].help,
 )

@@ -18,7 +18,7 @@ from ._package import training
 @click.command(cls=Grouped)
 @training_options(
     click.option(
-        "--normalizations",
+        *("--normalizations", "--normalization"),
         type=several(str),
         default="batch_norm,none,nobn",
         show_default=True,
@@ -26,26 +26,26 @@ from ._package import training
         "and without --model: that of its network.",
     ),
     click.option(
-        "--batch-sizes",
+        *("--batch-sizes", "--batch-size"),
         type=several(int),
         show_default="the recipe's",
         help="Batch sizes to compare: images in a training step.",
     ),
     click.option(
-        "--seeds",
+        *("--seeds", "--seed"),
         type=several(int),
         default="0",
         show_default=True,
         help="Seeds; runs that differ only in the seed form one row.",
     ),
     click.option(
-        "--learning-rates",
+        *("--learning-rates", "--learning-rate"),
         type=several(float),
         show_default="the recipe's",
         help="Learning rates; each row of the table shows the best one.",
     ),
     click.option(
-        "--recipes",
+        *("--recipes", "--recipe"),
         type=several(str),
         show_default="that of the normalization",
         help="Recipes to compare; any other option of this group changes a setting.",

@@ -149,6 +149,7 @@ class Dataset:
         """
         if not isinstance(self._images, folder.Folder):
             return None
+        split = _names.check_split(split)
         labels = self._numbered(split, like or self.info).labels.numpy()
         part, root = self._images.parts[split], self._images.root
         chosen = _images.balanced_subset(labels, limit)
@@ -182,8 +183,9 @@ class Dataset:
         `epoch=e` continues where an earlier run stopped before epoch e.
 
         Arguments:
-            split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test
-                labels are secret, the test split is the usual validation set.
+            split: `"train"`, `"validation"` or `"test"`, or another usual name of one,
+                such as `"val"`; for ImageNet, whose test labels are secret, the test
+                split is the usual validation set.
             batch_size: Images per batch. The last incomplete batch is left out for
                 `"train"` alone, where all batches have one shape. If there are fewer
                 training images, they are one batch.
@@ -229,7 +231,8 @@ class Dataset:
                 images, or there is no image of the split.
             TypeError: If an argument has the wrong type.
         """
-        training = _checks.check_choice("split", split, _names.SPLITS) == "train"
+        split = _names.check_split(split)
+        training = split == "train"
         batch_size = int(_checks.check_bounds("batch_size", batch_size))
         augment = training if augment is None else augment
         if isinstance(augment, str):
@@ -311,7 +314,6 @@ class Dataset:
                 )
 
     def _check_split(self, split: str) -> None:
-        _checks.check_choice("split", split, _names.SPLITS)
         if split == "validation" and not self.info.validation_examples:
             raise InvalidValue(
                 f"{self._images.name} has no validation split. Hold out training "
@@ -320,6 +322,7 @@ class Dataset:
 
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "none") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
+        split = _names.check_split(split)
         self._check_split(split)
         if not isinstance(self._images, Numbered):
             raise InvalidValue(

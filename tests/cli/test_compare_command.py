@@ -22,9 +22,9 @@ from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
 GRID = (
-    *("compare", "--normalizations", "none,nobn", "--seeds", "1"),
-    *("--dataset", "digits", "--width", "4", "--blocks", "1"),
-    *("--epochs", "1", "--batch-sizes", "32", "--limit", "32"),
+    *("compare", "--normalizations", "none,nobn", "--seed", "1"),
+    *("--model", "reactnet18", "--dataset", "digits", "--width", "4", "--blocks", "1"),
+    *("--epochs", "1", "--batch-size", "32", "--limit", "32"),
 )
 CELLS = {"none-32-1", "nobn-32-1"}
 Compared = tuple[Path, Result]

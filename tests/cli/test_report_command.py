@@ -38,10 +38,10 @@ def test_all_that_differs_is_told_apart(runs: list[str], invoke: Invoke):
     result = invoke("report", *runs)
     assert result.exit_code == 0, result.output
     assert rows(result) == [
-        "none none 0.001 2 15.0 (10.0 to 20.0) 2 (15.0) 1.0",
-        "none none 0.01 2 35.0 (30.0 to 40.0) 2 (35.0) 1.0",
-        "nobn nobn 0.001 2 55.0 (50.0 to 60.0) 2 (55.0) 1.0",
-        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 2 (75.0) 1.0",
+        "none none 0.001 2 15.0 (10.0 to 20.0) 1.000 2 (15.0) 1.0",
+        "none none 0.01 2 35.0 (30.0 to 40.0) 1.000 2 (35.0) 1.0",
+        "nobn nobn 0.001 2 55.0 (50.0 to 60.0) 1.000 2 (55.0) 1.0",
+        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 1.000 2 (75.0) 1.0",
     ]
     assert result.stderr == ""
 
@@ -50,8 +50,8 @@ def test_by_normalization_at_the_best_of_the_rest(runs: list[str], invoke: Invok
     result = invoke("report", *runs, "--by", "normalization")
     assert result.exit_code == 0, result.output
     assert rows(result) == [
-        "none none 0.01 2 35.0 (30.0 to 40.0) 2 (35.0) 1.0",
-        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 2 (75.0) 1.0",
+        "none none 0.01 2 35.0 (30.0 to 40.0) 1.000 2 (35.0) 1.0",
+        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 1.000 2 (75.0) 1.0",
     ]
     assert "chosen on the test images" in result.stdout
 
@@ -122,5 +122,5 @@ def test_where_room_is_short_numbers_stay_whole(runs: list[str], invoke: Invoke)
         leave_run(Path(folder), replace(settings, seed=seed), [0.5, 0.4321])
     result = invoke("report", *runs, "a", "b")
     assert "…" not in result.stdout
-    assert "│ 43.2 (43.2 to 43.2) │ 1 (50.0) │" in result.stdout
-    assert "│ 35.0 (30.0 to 40.0) │ 2 (35.0) │" in result.stdout
+    assert "│ 43.2 (43.2 to 43.2) │ 1.000 │ 1 (50.0) │" in result.stdout
+    assert "│ 35.0 (30.0 to 40.0) │ 1.000 │ 2 (35.0) │" in result.stdout

@@ -94,5 +94,15 @@ def test_streams_have_no_numbers():
 
 
 def test_an_unknown_split_is_rejected():
-    with pytest.raises(ValueError, match="split must be one of .*; got 'dev'"):
-        open_dataset("digits").labels("dev")
+    with pytest.raises(ValueError, match="split must be one of .*; got 'held out'"):
+        open_dataset("digits").labels("held out")
+
+
+def test_splits_have_usual_names():
+    dataset = open_dataset("digits", validation=0.1)
+    ours, theirs = dataset.labels("val"), dataset.labels("validation")
+    np.testing.assert_array_equal(ours, theirs)
+    (_, ours), (_, theirs) = (
+        next(iter(dataset.batches(name, 32))) for name in ("Test", "test")
+    )
+    np.testing.assert_array_equal(ours, theirs)

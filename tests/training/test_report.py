@@ -52,7 +52,9 @@ def test_statistics_over_the_seeds(tmp_path: Path):
     assert group["seeds"] == [0, 1, 2]
     (line,) = (each for each in str(comparison).splitlines() if "80.0" in each)
     row = line.replace("│", "").split()
-    assert row == [*["3", "60.0", "(40.0", "to", "80.0)", "2", "(60.0)", "3.9"]]
+    assert row == [
+        *["3", "60.0", "(40.0", "to", "80.0)", "1.000", "2", "(60.0)", "3.9"]
+    ]
 
 
 def test_the_json_is_whole_and_plain(tmp_path: Path):

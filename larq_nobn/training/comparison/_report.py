@@ -32,7 +32,7 @@ _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 # Chance, where the images lie, and what the name of a file says already.
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "dataset", "width", "epochs", "limit")
-_RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
+_RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
 _OF_TEST = (
     "Best epochs are of test images where there was no validation split (--validation)."
 )
@@ -173,13 +173,14 @@ class Group:
     def _row(self) -> list[str]:
         """What a table says of the results."""
         last, best = self.spread(_TEST_ACCURACY), self.best_epoch()
-        seconds = self.seconds()
+        seconds, loss = self.seconds(), (self.spread("test_loss") or {}).get("mean")
         if last is None or best is None or seconds is None:
             return ["-"] * len(_RESULTS)
         mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
         extent = f" ({low} to {high})" if len(self.finished) > 1 else ""
         return [
             f"{mean}{extent}",
+            "-" if loss is None else f"{loss:.3f}",
             f"{best['epoch']} ({100 * best['mean']:.1f})",
             f"{seconds:.1f}",
         ]
