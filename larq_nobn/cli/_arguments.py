@@ -83,7 +83,9 @@ class Command(click.Command):
                 meant = _CALLED.get(error.option_name)
                 known = {name for option in self.params for name in option.opts}
                 if meant in known:
-                    error.possibilities = [meant]
+                    raise click.NoSuchOption(
+                        error.option_name, possibilities=[meant], ctx=ctx
+                    ) from error
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
