@@ -83,8 +83,10 @@ class Command(click.Command):
                 meant = _CALLED.get(error.option_name)
                 known = {name for option in self.params for name in option.opts}
                 if meant in known:
-                    raise click.NoSuchOption(
-                        error.option_name, possibilities=[meant], ctx=ctx
+                    raise click.UsageError(
+                        f"No such option {error.option_name!r}. Did you mean "
+                        f"{meant!r}?",
+                        ctx,
                     ) from error
             raise
 
