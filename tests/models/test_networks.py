@@ -39,10 +39,17 @@ from numpy.testing import assert_array_equal
 
 def named(pair):
     network, normalization = pair
-    return f"{network.builder.__name__}-{normalization}"
+    return f"{builder_of(network)}-{normalization}"
 
 
-each = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.builder.__name__)
+def builder_of(network):
+    return network.builder.__name__
+
+
+each = pytest.mark.parametrize("network", NETWORKS, ids=builder_of)
+each_design = pytest.mark.parametrize(
+    "network", [n for n in NETWORKS if n.own], ids=builder_of
+)
 
 
 def pairs_of(chosen):
@@ -234,7 +241,7 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32(network, normalizat
     half_precision(network, normalization)
 
 
-@each
+@each_design
 def test_stages_heads_and_precisions_share_names_and_shapes(network):
     """On the smallest images, and with either head."""
     network = replace(network, shape=(network.smallest,) * 2 + network.shape[2:])

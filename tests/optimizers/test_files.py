@@ -90,12 +90,16 @@ def train_both(first, second):
     assert_same(first, second)
 
 
+# Of these the file of what a file gave, too: of either format one.
+TWICE = ("clipping of groups", "groups of clipping")
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if OPTIMIZERS[name][1]])
-def test_files_twice(name, tmp_path):
+def test_files(name, tmp_path):
     model = again = network(name)
     train(model)
     path = tmp_path / f"model.{OPTIMIZERS[name][1]}"
-    for _ in range(2):
+    for _ in range(2 if name in TWICE else 1):
         again.save(path)
         again = opened(path)
         assert type(again.optimizer) is type(model.optimizer)
