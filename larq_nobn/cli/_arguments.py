@@ -323,6 +323,48 @@ def option_of(setting: Setting) -> _Decorator:
     return click.option(name, **known)
 
 
+def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
+    """Makes the settings of a `run.json`, or of a JSON file of settings, defaults."""
+    if file is None:
+        return
+    try:
+        content = json.loads(file.read_bytes())
+        given = content.get("settings", content)
+        defaults = {name: _as_words(name, value) for name, value in given.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise click.BadParameter(
+            f"{file} contains no settings as JSON: {error}. Give the run.json of a "
+            'run, or an object such as {"epochs": 5}.',
+            ctx,
+            param,
+        ) from error
+    ctx.default_map = {n: word for n, word in defaults.items() if word is not None}
+
+
+def _as_words(name: str, value: Any) -> Any:
+    """Returns what a setting of a file is on the command line; None for no option."""
+    if name not in SETTINGS:
+        raise InvalidValue(f"{name} is no setting")
+    setting = SETTINGS[name]
+    if value is None or isinstance(value, bool) or name == "recipe":
+        return value
+    if not setting.option:
+        return None
+    if isinstance(value, list):
+        value = tuple(value)
+    words = [option.partition("=")[2] for option in setting.options(value)]
+    return words if setting.kind == "arguments" else words[0]
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="Take settings from the run.json of a run, or from a JSON file of settings; "
+    "options given beside it change single ones.",
+)
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
     "--recipe",

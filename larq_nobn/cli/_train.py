@@ -20,7 +20,7 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
 
 
 @click.command(cls=_arguments.Grouped)
-@_arguments.training_options(_arguments.recipe_option)
+@_arguments.training_options(_arguments.recipe_option, _arguments.config_option)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import click
@@ -24,6 +24,7 @@ from larq_nobn.config import (
 )
 from larq_nobn.training import RunSettings, grid
 from settings import PAGE, table
+from training import commands
 from training.fake_runs import leave_run
 
 
@@ -246,3 +247,24 @@ def test_every_setting_says_what_it_does():
 def test_the_page_of_settings_is_up_to_date():
     """`python docs/tools/settings.py` writes it."""
     assert table(RunSettings) in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_run_is_repeated_by_its_record(tmp_path: Path):
+    settings = RunSettings.from_recipe(
+        "batch_norm",
+        dataset="digits",
+        blocks=(1, 2),
+        image_size=(8, 9),
+        network={"alpha": 0.25},
+        balance_classes=True,
+        reflect=False,
+        validation=0.1,
+        ema=0.9,
+        keep="best",
+    )
+    record = tmp_path / "run.json"
+    training.write_json(record, {"settings": asdict(settings)})
+    command = [*("-", "-m", "larq_nobn", "train"), f"--config={record}", "--output=o"]
+    assert commands.settings_of(command)[0] == settings
+    other, _, _ = commands.settings_of([*command, "--epochs=3", "--reflect"])
+    assert other == replace(settings, epochs=3, reflect=True)
