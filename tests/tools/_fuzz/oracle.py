@@ -25,6 +25,8 @@ _NEAR = 1e-5  # of the largest input of a sign: there rounding decides
 _SHIFT = 1e-5
 _SHIFTS = 3
 _STEADY = 1e-4
+_JUMP = 1e-2  # of the largest number that a function returns
+_FUNCTIONS = ("Lambda", "Activation", "Discretization", "TFOpLambda")
 
 _RESHAPED = (lq.layers.QuantConv1D, lq.layers.QuantDense)
 _SETTINGS = ("strides", "padding", "pad_values", "dilation_rate", "groups")
@@ -137,8 +139,20 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
 
         return function
 
+    def stepping(call: Any) -> Any:
+        def function(x: Any, *more: Any, **options: Any) -> Any:
+            eager = isinstance(x, tf.__internal__.EagerTensor) and _is_map(x)
+            if eager and x.dtype.is_floating:
+                jumps = _near_jumps(lambda y: call(y, *more, **options), np.asarray(x))
+                near.__iadd__(jumps)
+            return call(x, *more, **options)
+
+        return function
+
     kind = nobn.layers.LeakyIntegrateAndFire
     spiking = [part for part in model.submodules if isinstance(part, kind)]
+    steps = [part for part in model.submodules if type(part).__name__ in _FUNCTIONS]
+    own = [vars(part).get("call") for part in steps]  # operators have theirs
     operators = [
         part for part in model.submodules if getattr(part, "symbol", "") == "math.sign"
     ]
@@ -149,6 +163,8 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
             layer.function = watched(layer.function)
         for layer in spiking:
             layer.call = noting(layer, layer.call)
+        for layer in steps:
+            vars(layer)["call"] = stepping(layer.call)
         yield near
     finally:
         for name, function in real.items():
@@ -157,6 +173,10 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
             layer.function = tf.sign
         for layer in spiking:
             vars(layer).pop("call", None)
+        for layer, call in zip(steps, own, strict=True):
+            vars(layer).pop("call")
+            if call is not None:
+                vars(layer)["call"] = call
 
 
 def _near_spikes(layer: Any, currents: np.ndarray) -> np.ndarray:
@@ -172,6 +192,22 @@ def _near_spikes(layer: Any, currents: np.ndarray) -> np.ndarray:
         left = membrane - layer.threshold if layer.reset == "soft" else 0.0
         membrane = np.where(spike, left, membrane)
     return found.reshape(COUNT, -1).sum(axis=1)
+
+
+def _near_jumps(function: Any, x: np.ndarray) -> np.ndarray:
+    """Counts, for every example, the inputs at which a function may jump.
+
+    Those of whole numbers are sure, as before a sign.
+    """
+    reach = _NEAR * np.abs(x).reshape(len(x), -1).max(axis=1)
+    reach = reach.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+    low, high = (np.asarray(function(tf.constant(y))) for y in (x - reach, x + reach))
+    if low.shape[:1] != x.shape[:1] or np.all(2 * x == np.round(2 * x)):
+        return np.zeros(COUNT, int)
+    low, high = (np.asarray(y, np.float64) for y in (low, high))
+    size = max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0))
+    jumps = np.abs(high - low) > _JUMP * size
+    return jumps.reshape(COUNT, -1).sum(axis=1)
 
 
 def _is_map(x: Any) -> bool:
