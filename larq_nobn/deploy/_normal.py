@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ def _renamed(found: Sequence[_graph.Call]) -> dict[str, list[_graph.Call]]:
     names = {call.name: call.operation for call in found}
     new: dict[str, _operation.Operation] = {}
     for name, operation in names.items():
-        parts = name.split("/")
+        # What `_apart` made stays, so that a second reading of a model changes nothing.
+        parts = [] if _USE.search(name) else name.split("/")
         if any("/".join(parts[:n]) in names for n in range(1, len(parts))):
             other = "_".join(parts)
             while other in names or any(x.name == other for x in new.values()):
@@ -89,11 +91,12 @@ def _apart(found: Sequence[_graph.Call]) -> dict[str, list[_graph.Call]]:
     for call in found:
         uses[call.name].append(call)
     apart = {}
-    for group in uses.values():
+    for group in list(uses.values()):
         if len(group) == 1 or not _differ(group):
             continue
-        for n, call in enumerate(group[1:], start=2):
-            name = f"{call.name}/use{n}"
+        names = (f"{group[0].name}/use{n}" for n in count(2))
+        free = (name for name in names if name not in uses)
+        for call, name in zip(group[1:], free, strict=False):
             own = replace(call.operation, name=name)
             apart[call.label] = [call._replace(label=name, name=name, operation=own)]
     return apart

@@ -8,6 +8,7 @@ from larq_nobn import deploy, fold_batch_norm
 from deploy.nets import binary_conv, scrambled
 from deploy.sides import beside, compared, examples, outputs
 from larq_nobn._keras import keras
+from larq_nobn.deploy._opening import as_functional
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -165,3 +166,19 @@ def test_of_branches(tmp_path):
     for i, expected in enumerate(outputs(model, signs)):
         np.testing.assert_allclose(folded[i], expected, atol=1e-4)
         assert np.abs(quantized[i] - expected).max() < np.ptp(expected) / 4
+
+
+def test_uses_keep_their_names_when_a_model_is_read_again():
+    """By which the signs of a prepared model are those of the given one."""
+    model = shared(conv(name="heads"), *squares(4, 2))
+    once = as_functional(model)
+    names = [layer.name for layer in once.layers]
+    assert "heads/use2" in names
+    assert [layer.name for layer in as_functional(once).layers] == names
+    start = keras.Input((4, 4, 8))
+    own = conv(name="heads/use2")(start)
+    both = keras.Model([start, *model.inputs], [own, *model(model.inputs)])
+    names = [layer.name for layer in as_functional(both).layers]
+    assert sorted(name for name in names if "heads" in name) == [
+        *("heads", "heads/use2", "heads/use3")
+    ]

@@ -1,6 +1,7 @@
 """Shifts that move to where they cost nothing: how many additions of constants stay."""
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, scrambled
@@ -342,3 +343,26 @@ def test_every_wish_that_is_granted_stays_granted(data):
             row * unknowns.value(shifts[i]) for i, row in zip(parts, rows, strict=True)
         )
         assert_allclose(unknowns.value(shifts[total]), expected, atol=1e-6)
+
+
+def test_a_constant_channel_far_smaller_than_others_keeps_its_shift():
+    start = keras.Input((2, 2, 8))
+    signs = lq.quantizers.SteSign()(start)
+    conv = lq.layers.QuantConv2D(
+        8, 1, kernel_quantizer="ste_sign", kernel_constraint="weight_clip",
+        use_bias=False,
+    )  # fmt: skip
+    x = keras.layers.Add()([conv(signs), signs])
+    norm = keras.layers.BatchNormalization()
+    x = norm(x)
+    reader = lq.layers.QuantConv2D(
+        8, 1, input_quantizer="ste_heaviside", kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip", use_bias=False,
+    )  # fmt: skip
+    model = keras.Model(start, reader(x))
+    gamma, beta, mean, _ = (weight.numpy() for weight in norm.weights)
+    gamma[0], beta[0], mean[1:] = 0.0, 1e-6, 100.0
+    norm.set_weights([gamma, beta, mean, np.ones(8)])
+    given = np.random.default_rng(0).normal(size=(4, 2, 2, 8)).astype(np.float32)
+    found = prepared(model)(given).numpy()
+    np.testing.assert_array_equal(found, model(given).numpy())
