@@ -2,7 +2,7 @@
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
 one network may differ a lot from end to end. A network is therefore cut at its signs,
-at ternary signs, and where it compares numbers with constants, as in `x > 0`.
+at ternary signs, at bins, and where it compares numbers with constants, as in `x > 0`.
 Each segment, from the signs and inputs that it reads to the next pre-activations and
 outputs, is computed by the reference from the values that the other form itself had
 there. So nothing is amplified: a sign that rounding decides changes what is fed
@@ -92,7 +92,7 @@ class Found(NamedTuple):
 
     Attributes:
         outputs: One array per output.
-        signs: Where each sign is +1, by label, and of ternary ones what they are; a
+        signs: Where each sign is +1, by label, and of what has levels which it is; a
             list of what it may be where that is not known, of which the likeliest is
             taken. Whichever it is, what follows from it must be what the other form
             computes.
@@ -123,15 +123,15 @@ class Sign(NamedTuple):
     def positive(self, values: np.ndarray) -> np.ndarray:
         """Returns where the sign of such pre-activations is +1.
 
-        Of a ternary one, whether it is -1, 0 or +1.
+        Of a ternary one, whether it is -1, 0 or +1; of bins, the number of the bin.
         """
         made = np.asarray(self.quantizer(tf.constant(values)))
-        return made.astype(np.int8) if self.is_ternary else made > 0
+        return made.astype(np.int32) if self.has_levels else made > 0
 
     @property
-    def is_ternary(self) -> bool:
-        """Whether it may be 0."""
-        return isinstance(self.quantizer, Ternary)
+    def has_levels(self) -> bool:
+        """Whether it may be more than two numbers."""
+        return isinstance(self.quantizer, Ternary | Bins)
 
     def shifted(self, values: np.ndarray) -> np.ndarray:
         """Returns the numbers whose sign it is."""
@@ -321,7 +321,7 @@ def record(
 def _still(sign: Sign, positive: np.ndarray) -> Still:
     columns = positive.reshape(-1, positive.shape[-1])
     same = columns.all(axis=0) | ~columns.any(axis=0)
-    channels = np.flatnonzero(same & (not sign.is_ternary))
+    channels = np.flatnonzero(same & (not sign.has_levels))
     distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
     return Still(channels, distances.astype(float))
 
@@ -354,6 +354,29 @@ class Ternary(NamedTuple):
 
     def __call__(self, x: Any) -> Any:
         return self.function(x)
+
+
+class Bins(NamedTuple):
+    """The number of the bin in which each number lies.
+
+    Attributes:
+        edges: Where the next bin starts, in rising order.
+    """
+
+    edges: np.ndarray
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return np.searchsorted(self.edges, np.asarray(x), side="right")
+
+    def shifted(self, x: Any) -> np.ndarray:
+        """Returns how far numbers are above the nearest edge."""
+        away = np.asarray(x)[..., np.newaxis] - self.edges
+        nearest = np.abs(away).argmin(axis=-1)[..., np.newaxis]
+        return np.take_along_axis(away, nearest, axis=-1)[..., 0]
+
+    def fed(self, bins: np.ndarray) -> np.ndarray:
+        """Returns numbers that lie in bins."""
+        return np.append(np.float32(-_FAR), self.edges)[bins]
 
 
 # Functions of TensorFlow, and whether their result changes just above a number.
@@ -391,9 +414,18 @@ def _ternary_in(call: Call) -> Ternary | None:
     return Ternary(given) if known and not given.ternary_weight_networks else None
 
 
+def _bins_in(call: Call) -> Bins | None:
+    """The bins of a call; None for other calls."""
+    layer, given = call.layer, call.first_input
+    if type(layer) is not keras.layers.Discretization or not given.dtype.is_floating:
+        return None
+    edges = np.asarray(layer.bin_boundaries, np.float32)
+    return Bins(edges) if edges.size and given.shape.rank > 1 else None
+
+
 def _cut_at(call: Call) -> Any:
     """The sign or the comparison at which a network is cut; None for other calls."""
-    return sign_in(call) or _ternary_in(call) or _comparison_in(call)
+    return sign_in(call) or _ternary_in(call) or _bins_in(call) or _comparison_in(call)
 
 
 def sign_in(call: Call) -> Any:
@@ -631,7 +663,7 @@ def _compare_group(
 def _bits(sign: Sign, other: Found) -> np.ndarray | None:
     """Where the other form has +1, in the shape of the reference; None if unknown."""
     found = other.signs.get(sign.label)
-    if sign.is_ternary and getattr(found, "dtype", None) != np.int8:
+    if sign.has_levels and getattr(found, "dtype", None) != np.int32:
         return None
     if isinstance(found, list):
         own = sign.positive(sign.values)
@@ -662,7 +694,9 @@ def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
 
 def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
     """Numbers whose signs are known; None of what does more than take a plain sign."""
-    if sign.is_ternary:
+    if isinstance(sign.quantizer, Bins):
+        return sign.quantizer.fed(bits)
+    if sign.has_levels:
         return (bits * _FAR).astype(np.float32)
     fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
     made, own = (np.asarray(sign.quantizer(tf.constant(x))) for x in (fed, sign.values))
@@ -700,7 +734,10 @@ def compare_sign(
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
         low = np.maximum(low, 0)
-    near = sign.positive(low) != sign.positive(x + margin)
+    least, most = sign.positive(low), sign.positive(x + margin)
+    near = least != most
+    if sign.has_levels:  # rounding reaches the next level, and none beyond
+        near &= (least <= bits) & (bits <= most)
     place.count += x.size
     place.near += int(near.sum())
     parted = sign.positive(x) != bits

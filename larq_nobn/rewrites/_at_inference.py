@@ -133,7 +133,9 @@ def layer_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes an affine operation of batch norm and its kin."""
     # Subclasses may compute more; those of this package are listed.
     numbers_of = _NUMBERS.get(type(call.layer))
-    numbers = None if numbers_of is None else numbers_of(call)
+    # What makes whole numbers, such as of bins, drops what is after the point.
+    is_real = call.first_output.dtype.is_floating
+    numbers = numbers_of(call) if numbers_of is not None and is_real else None
     if numbers is None:
         return None
     return Edit(graph.with_row(call.name, [affine_operation(call.name, *numbers)]))

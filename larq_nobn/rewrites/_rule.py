@@ -121,8 +121,12 @@ class Affine(NamedTuple):
 
 
 def is_affine(call: _graph.Call) -> bool:
-    """Tells whether a call is an affine operation."""
-    return issubclass(call.operation.kind, ChannelAffine)
+    """Tells whether a call is an affine operation.
+
+    What reads whole numbers, such as bins, makes some, and drops the rest.
+    """
+    is_real = call.first_input.dtype.is_floating
+    return is_real and issubclass(call.operation.kind, ChannelAffine)
 
 
 def affine_of(operation: _operation.Operation) -> Affine:

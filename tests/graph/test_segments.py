@@ -363,6 +363,10 @@ TERNARY = {
     "tf.math.sign": (tf.sign, 0.0),
     "mine": (keras.layers.Activation(lq.quantizers.SteTern(0.1), name="mine"), 0.1),
     "ste_tern": (lambda x: lq.quantizers.SteTern(0.3, name="ste_tern")(x), 0.3),
+    "bins": (
+        lambda x: tf.cast(_layers.Discretization([-0.7, 0.1], name="bins")(x), x.dtype),
+        0.1,
+    ),
 }
 
 

@@ -412,3 +412,13 @@ def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(between):
     model = row("tanh both", sign, between, binary_conv(size=1, name="conv"))
     x = images(8, SHAPE)
     assert_array_equal(nobn.deploy.prepared(model)(x), model(x))
+
+
+def test_an_affine_layer_of_whole_numbers_drops_what_is_after_the_point():
+    start = keras.Input((8,))
+    affine = nobn.layers.ChannelAffine()
+    x = affine(layers.Discretization([-0.5, 0.0, 0.5])(start))
+    model = keras.Model(start, layers.Dense(4)(x))
+    affine.set_weights([np.linspace(0.6, 1.4, 8), np.linspace(-0.4, 0.4, 8)])
+    given = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    assert_allclose(prepare(model)(given), model(given), rtol=1e-5, atol=1e-6)
