@@ -13,7 +13,7 @@ from . import _arguments
 from ._console import console, progress, show
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option
-from ._package import data, deploy, keras
+from ._package import data, deploy, keras, layers
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
@@ -33,7 +33,23 @@ VERIFIED_IMAGES = 256
 @click.option(
     "--int8",
     is_flag=True,
-    help="Compute in int8 what is not binary; needs FakeQuantization layers.",
+    help="Compute in int8 what is not binary; needs FakeQuantization layers, or "
+    "--calibrate.",
+)
+@click.option(
+    "--calibrate",
+    "range_images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --int8: take ranges of feature maps from N training images, where the "
+    "model has none.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["lce", "litert"]),
+    default="lce",
+    show_default=True,
+    help="Larq Compute Engine's binary kernels, or LiteRT without custom operations.",
 )
 @click.option(
     "--allow-float",
@@ -55,6 +71,7 @@ def convert(
     data_dir: str | None,
     trust: bool,
     report: str | None,
+    range_images: int | None,
     **options: Any,
 ) -> None:
     """Convert a model to TFLite and verify it against Keras.
@@ -68,8 +85,16 @@ def convert(
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
+             larq-nobn convert runs/a m.tflite --runtime litert --int8 --calibrate 256
     """
+    if range_images is not None and not options["int8"]:
+        raise click.UsageError(
+            "--calibrate takes ranges for int8, and --int8 is not given. Add --int8, "
+            "or leave --calibrate out."
+        )
     network, origin = open_run_or_file(model, trust)
+    if range_images is not None:
+        network = calibrated(network, range_images, dataset, origin, data_dir)
     result = converted(network, output, dataset, origin, data_dir, **options)
     show(result.to_dict(), report, result.table())
 
@@ -108,6 +133,26 @@ def _difference_table(difference: dict[str, Any], title: str) -> Table:
         change = f"{row['difference']:+,}" if row["difference"] else ""
         table.add_row(name.replace("_", " "), *both, change)
     return table
+
+
+def calibrated(
+    model: keras.Model,
+    count: int,
+    dataset: str | None,
+    origin: Origin | None,
+    data_dir: str | None,
+) -> keras.Model:
+    """Returns the model with ranges from training images; its own ranges stay."""
+    if any(isinstance(layer, layers.FakeQuantization) for layer in model.layers):
+        return model
+    if dataset is None and origin is None:
+        raise click.UsageError(
+            "--calibrate needs training images, and a file does not say which. Name "
+            "their data set with --dataset."
+        )
+    images = Images(dataset, origin, data_dir).batches("train", count, shuffle=True)
+    with progress(f"taking ranges from {count} training images"):
+        return deploy.fake_quantize(model, images, verify=False)
 
 
 def converted(

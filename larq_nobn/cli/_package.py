@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         deploy,
         diagnostics,
         interop,
+        layers,
         loading,
         models,
         population,
@@ -42,6 +43,7 @@ else:
 
     data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
     interop, models, population = map(_Late, ("interop", "models", "population"))
+    layers = _Late("layers")
     loading, surgery, training = map(_Late, ("loading", "surgery", "training"))
     keras = _Late("_keras:keras")
     # These need no TensorFlow: an image folder is inspected without it.
@@ -55,6 +57,7 @@ __all__ = [
     "images",
     "interop",
     "keras",
+    "layers",
     "loading",
     "models",
     "population",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
 from .._keras import keras
 from ..graph import _graph, _linear, _models, _operation, _signs
@@ -265,16 +266,14 @@ def merged_convolutions(
 # --- a file
 
 
-def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) -> None:
+def check_file(graph: Subgraph, prepared: keras.Model) -> None:
     """Checks what may be wrong with a file before it runs.
 
     Raises:
-        ConversionError: If a binary convolution stayed float, the file contains an
-            operation that nothing can run or that runs wrongly, or executing it would
-            destroy a map that is still needed. It names the layer.
+        ConversionError: If the file contains an operation that nothing can run or that
+            runs wrongly, or executing it would destroy a map that is still needed. It
+            names the layer.
     """
-    from larq_compute_engine.mlir.python.tflite_schema import BuiltinOperator
-
     for op in graph.operations:
         if op.op in FUSED_LSTM:
             names = [
@@ -303,12 +302,6 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
                 "cannot run. Give the convolution a bias that is not 0: the number "
                 "becomes part of it."
             )
-    found = sum(op.op == "LceBconv2d" for op in graph.operations)
-    if found != len(expected):
-        raise ConversionError(
-            f"LCE found {found} binary convolutions where the model has "
-            f"{len(expected)}: {_why_other_count(graph, prepared, expected, found)}"
-        )
     for operations in overwritten(graph):
         maker, by, reader = map(graph.layer, operations)
         raise ConversionError(
@@ -316,6 +309,41 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
             f"before layer {reader!r} has read it: TensorFlow Lite reshapes without "
             "copying, and then computes in place. Do without a reshape of a map that "
             "has a second use."
+        )
+
+
+def check_binary(
+    graph: Subgraph, prepared: keras.Model, expected: Sequence[str]
+) -> None:
+    """Checks that a file of LCE has the binary convolutions that its model has.
+
+    Raises:
+        ConversionError: If one stayed float. It names the layer.
+    """
+    found = sum(op.op == "LceBconv2d" for op in graph.operations)
+    if found != len(expected):
+        raise ConversionError(
+            f"LCE found {found} binary convolutions where the model has "
+            f"{len(expected)}: {_why_other_count(graph, prepared, expected, found)}"
+        )
+
+
+def check_all_int8(graph: Subgraph) -> None:
+    """Checks that nothing in a file computes in float.
+
+    Raises:
+        ConversionError: If something does. It names the layers.
+    """
+    float_ops = [op for op in graph.operations if op.kind == "float"]
+    if float_ops:
+        layers = list(dict.fromkeys(map(graph.layer, float_ops)))
+        kinds = ", ".join(sorted({op.op for op in float_ops}))
+        raise ConversionError(
+            f"{len(float_ops)} operations would stay float ({kinds}), of "
+            f"{', '.join(map(repr, layers[:4]))}{' and others' * (len(layers) > 4)}: "
+            "int8 has no form of them. Replace these layers, give what they make a "
+            "FakeQuantization, or convert with runtime='lce' (--runtime lce), where "
+            "float operations may stand between others."
         )
 
 

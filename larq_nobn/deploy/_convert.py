@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_bounds, check_flag, check_integer, check_path
+from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
 from .._files import replacing
 from .._keras import keras
 from .._progress import step
@@ -26,6 +26,7 @@ from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, normalized, output_layers, with_known_sizes
+from ._plain import plain
 from ._report import ConversionReport
 from .device import (
     Preprocessing,
@@ -36,13 +37,14 @@ from .device import (
 from .inspection import audit_graphs
 from .int8 import (
     check_int8,
-    int8_inference,
+    int8_function,
     round_kernels,
     verify_int8,
     verify_without_rounding,
 )
 from .lite import (
     MOST_BYTES,
+    RUNTIMES,
     Function,
     Runner,
     Trace,
@@ -62,6 +64,7 @@ from .verify import (
     verify_prepared,
     verify_trace,
     verify_traced_file,
+    visible_signs,
 )
 
 _log = logging.getLogger("larq_nobn")
@@ -81,15 +84,16 @@ def convert(
     *,
     batch_size: int = 1,
     int8: bool = False,
+    runtime: str = "lce",
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> ConversionReport:
-    """Converts a trained model to a TFLite model with LCE's binary kernels.
+    """Converts a trained model to a TFLite model, with LCE's binary kernels or without.
 
-    The model is optimized for inference, converted by LCE and verified; the given model
-    is not changed. If anything fails, nothing is written, and an existing file at
+    The model is optimized for inference, converted and verified; the given model is not
+    changed. If anything fails, nothing is written, and an existing file at
     `path` stays as it is.
 
     Verification compares the given model with the optimized one, and the optimized one
@@ -118,6 +122,10 @@ def convert(
             included. The model must contain the ranges: see `deploy.fake_quantize`.
             Such a file is compared feature map by feature map, in quantization steps
             instead of `tolerance`.
+        runtime: Where the file runs. `"lce"`: with Larq Compute Engine's binary
+            kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, with no custom
+            operation, of the same function: kernels are ±1 in float32, or with `int8`
+            in int8. LCE need not be installed for that.
         labels: One name per class. With `labels` or `preprocessing`, metadata for an
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
@@ -153,7 +161,8 @@ def convert(
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
     check_flag("int8", int8)
     check_flag("allow_float", allow_float)
-    compute_engine()
+    if check_choice("runtime", runtime, RUNTIMES) == "lce":
+        compute_engine()
     reference, model = model, with_known_sizes(model, input_shape, data)
     if not getattr(reference, "_is_graph_network", False):
         reference = model
@@ -165,6 +174,7 @@ def convert(
         data=data,
         tolerance=tolerance,
         batch_size=batch_size,
+        runtime=runtime,
         labels=labels,
         preprocessing=preprocessing,
         allow_float=allow_float,
@@ -174,6 +184,8 @@ def convert(
     try:
         return _convert_prepared(task)
     except UnreadableError as reason:
+        if runtime == "litert":
+            raise
         return _convert_traced(task, reason)
 
 
@@ -188,6 +200,7 @@ class _Task:
     data: Any
     tolerance: float
     batch_size: int
+    runtime: str
     labels: Sequence[str] | None
     preprocessing: Preprocessing | None
     allow_float: bool
@@ -196,23 +209,44 @@ class _Task:
         """Checks the metadata, and returns the labels."""
         return check_metadata(self.path, given, self.labels, self.preprocessing)
 
+    def layers(self, given: keras.Model) -> tuple[list[str], list[FloatFallback]]:
+        """Checks the model, and returns what is binary and what is float on request.
+
+        Without binary kernels, all layers are ordinary ones.
+        """
+        litert = self.runtime == "litert"
+        binary, in_float = _checks.check_model(given, self.allow_float or litert)
+        return binary, [] if litert else in_float
+
 
 def _convert_prepared(task: _Task) -> ConversionReport:
     """The usual route: rewritten for inference, and compared segment by segment."""
     given, merged = normalized(task.model)
     names = task.names(given)
     check_int8(given, False)
-    binary, in_float = _checks.check_model(given, task.allow_float)
+    binary, in_float = task.layers(given)
     step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
     file = _File(task, given)
     with file.named(names):
-        file.write(inference(prepared), prepared.variables, prepared)
+        written = plain(prepared, False) if task.runtime == "litert" else prepared
+        file.write(inference(written), written.variables, prepared)
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
         same, outputs = verify_prepared(task.reference, given, prepared, file.examples)
+        signs = None
+        if task.runtime == "litert":
+            signs = visible_signs(
+                prepared, file.io, file.runner, partial(plain, int8=False)
+            )
         numbers = verify_file(
-            prepared, outputs, file.content, file.runner, file.examples, task.tolerance
+            prepared,
+            outputs,
+            file.content,
+            file.runner,
+            file.examples,
+            task.tolerance,
+            signs,
         )
     return file.report(
         binary,
@@ -258,17 +292,20 @@ def _convert_int8(task: _Task) -> ConversionReport:
     given, merged = normalized(task.model)
     names = task.names(given)
     check_int8(given, True)
-    binary, in_float = _checks.check_model(given, task.allow_float)
+    binary, in_float = task.layers(given)
     step("Preparing")
     unrounded = prepare(given, _layers_of(in_float))
-    prepared = round_kernels(unrounded)
+    prepared = round_kernels(unrounded, task.runtime)
     file = _File(task, given)
     with file.named(names):
-        file.write(int8_inference(prepared), prepared.variables, prepared, int8=True)
+        function, variables = int8_function(prepared, task.runtime)
+        file.write(function, variables, prepared, int8=True)
         merged += file.merged(prepared, binary)
-        file.check(prepared, binary)
+        file.check(prepared, binary, int8=True)
         same = verify_without_rounding(given, unrounded, file.examples)
-        numbers = verify_int8(prepared, file.runner, file.io, file.examples)
+        numbers = verify_int8(
+            prepared, file.runner, file.io, file.examples, task.runtime
+        )
     return file.report(
         binary,
         in_float,
@@ -325,28 +362,38 @@ class _File:
         model: keras.Model,
         int8: bool = False,
     ) -> None:
-        """Has LCE write the function of a model, and reads what it wrote."""
+        """Has a converter write the function of a model, and reads what it wrote."""
         step("Converting")
-        self.content = to_flatbuffer(function, variables, self.io, int8)
+        runtime = self._task.runtime
+        self.content = to_flatbuffer(function, variables, self.io, int8, runtime)
         path = os.fspath(self._task.path)
         self._graphs = read(self.content, path, output_layers(model))
 
     def merged(self, model: keras.Model, binary: list[str]) -> list[str]:
         """Takes what LCE merged out of `binary`, and returns its names."""
+        if self._task.runtime == "litert":
+            return []
         names = _checks.merged_convolutions(self._graphs[0], model, self.io, binary)
         for name in names:
             binary.remove(name)
         return [given_name(name) for name in names]
 
-    def check(self, model: keras.Model, binary: Sequence[str]) -> None:
+    def check(
+        self, model: keras.Model, binary: Sequence[str], int8: bool = False
+    ) -> None:
         """Checks what the file contains, counts it, and runs it once."""
-        _checks.check_file(self._graphs[0], model, binary)
+        graph = self._graphs[0]
+        _checks.check_file(graph, model)
+        if self._task.runtime == "lce":
+            _checks.check_binary(graph, model, binary)
+        elif int8:
+            _checks.check_all_int8(graph)
         path = os.fspath(self._task.path)
         self._audit = audit_graphs(self._graphs, len(self.content), path)
         made = [t for op in self._graphs[0].operations for t in op.outputs if t]
         if sum(each.bytes for each in made) > MOST_BYTES:  # not all of it at once
-            check_memory(self.content)
-        self.runner = Runner(self.content)
+            check_memory(self.content, self._task.runtime)
+        self.runner = Runner(self.content, self._task.runtime)
         self.runner.outputs(self.io.zeros())
 
     def report(
@@ -364,6 +411,7 @@ class _File:
         return ConversionReport(
             path=found.path,
             size_bytes=found.size_bytes,
+            runtime=self._task.runtime,
             binary_layers=len(binary),
             lce_bconv2d=found.lce_bconv2d,
             float_ops=found.float_ops,

@@ -27,7 +27,7 @@ from .device import Timing, benchmark
 from .device._benchmark import check_counts
 from .int8 import fake_quantize
 from .int8._conversion import without_ranges
-from .lite import Runner, io_spec, run, to_float_flatbuffer
+from .lite import Runner, inference, io_spec, run, to_flatbuffer
 from .verify import given_batches, top1_agreement, verification_examples
 
 FLOAT, INT8, LCE = "float TFLite", "LCE, int8", "LCE"
@@ -252,7 +252,9 @@ def _files(
 
     def as_float(file: Path) -> None:
         float_model = prepared(plain, verify=False)
-        file.write_bytes(to_float_flatbuffer(float_model, io_spec(float_model)))
+        function, variables = inference(float_model), float_model.variables
+        io = io_spec(float_model)
+        file.write_bytes(to_flatbuffer(function, variables, io, runtime="litert"))
 
     def as_int8(file: Path) -> None:
         model = quantized or fake_quantize(plain, ranges, verify=False)

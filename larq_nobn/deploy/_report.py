@@ -18,9 +18,10 @@ class ConversionReport(Findings):
     Attributes:
         path: The file.
         size_bytes: Its size in bytes.
-        lce_bconv2d: Number of binary convolutions in the file.
+        runtime: What it was converted for: `"lce"` or `"litert"`.
+        lce_bconv2d: Number of binary convolutions of LCE in the file.
         binary_layers: Number of binary layers in the model, counted per use and group,
-            without those in `merged`. Equals `lce_bconv2d`.
+            without those in `merged`. Equals `lce_bconv2d` for LCE.
         float_ops: Float operations of the file: `{"op", "count", "layers"}`.
         int8_ops: Likewise the int8 operations.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
@@ -79,6 +80,8 @@ class ConversionReport(Findings):
         return table
 
     def _binary(self) -> str:
+        if self.runtime == "litert":
+            return f"{self.binary_layers}, as ordinary convolutions of ±1"
         return f"{self.lce_bconv2d} of {self.binary_layers}"
 
 

@@ -305,7 +305,7 @@ def record(
         if call.name in starts:
             use = call.label[len(call.name) :]
             found.inputs[starts[call.name] + use] = walk.before(call)
-        quantizer = _cut_at(call)
+        quantizer = cut_at(call)
         if quantizer is not None:
             x = walk.before(call)
             sign = Sign(call.label, quantizer, x)
@@ -423,7 +423,7 @@ def _bins_in(call: Call) -> Bins | None:
     return Bins(edges) if edges.size and given.shape.rank > 1 else None
 
 
-def _cut_at(call: Call) -> Any:
+def cut_at(call: Call) -> Any:
     """The sign or the comparison at which a network is cut; None for other calls."""
     return sign_in(call) or _ternary_in(call) or _bins_in(call) or _comparison_in(call)
 
@@ -608,7 +608,7 @@ def _compare_group(
     made = {id(call.first_output): call for call in walk.calls}
     for calls_ in zip(*(w.calls for w in walks), strict=True):
         call = calls_[0]
-        fed, quantizer = None, _cut_at(call)
+        fed, quantizer = None, cut_at(call)
         replaced = call.label in other.values
         if quantizer is not None or replaced:
             read, *noisy = (w.before(c) for w, c in zip(walks, calls_, strict=True))

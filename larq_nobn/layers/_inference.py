@@ -6,6 +6,7 @@ prepared model is built of new ones.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,108 @@ class SignAbove(lq.quantizers.Quantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return -lq.math.sign(-inputs)
+
+
+class SaturatingSign(keras.layers.Layer):
+    """sign(x + shift) of multiplications that saturate, which every runtime has.
+
+    Of numbers on a grid of `step` s it is one 1x1 depthwise convolution, clip(4/s * x +
+    2 - 4g/s, -1, 1), where g is the least number of the grid that becomes +1: a step is
+    4, so that all saturate, and half a step decides. Of float32 numbers, 2^126 x
+    saturates before that, but for those below 2^-126, which are no normal numbers.
+
+    Arguments:
+        shift: (C,); None for 0.
+        above: Whether 0 becomes -1.
+        step: s; None for float32 numbers.
+        padding: Rows and columns of what becomes +1 around a map, as
+            ((before, after), (before, after)); None for none.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(
+        self,
+        shift: np.ndarray | None,
+        above: bool,
+        step: float | None,
+        padding: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.shift, self.above, self.step = shift, above, step
+        self.padding = padding
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("name", "shift", "above", "step", "padding")
+        return {name: getattr(self, name) for name in names}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x, channels = inputs, inputs.shape[-1]
+        if x.shape.rank != 4:
+            x = tf.reshape(x, (-1, 1, math.prod(x.shape[1:-1]), channels))
+        if self.step is None and self.shift is not None:
+            x = x + np.float32(self.shift)
+        if self.padding is not None and not self.pads_signs():
+            x = tf.pad(x, [(0, 0), *self.padding, (0, 0)])  # sign(0) is +1
+        step = 1.0 if self.step is None else self.step
+        edge: Any = np.zeros(())
+        if self.step is None:
+            x = tf.clip_by_value(x * np.float32(2.0**126), -1.0, 1.0)
+        elif self.shift is not None:
+            edge = np.round(-np.float64(self.shift) / step, 6)
+        least = np.floor(edge) + 1 if self.above else np.ceil(edge)
+        kernel = np.full((1, 1, channels, 1), 4 / step, np.float32)
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+        y = tf.clip_by_value(y + np.float32(2 - 4 * least), -1.0, 1.0)
+        if self.step is not None:  # a range in which ±1 are on the grid
+            y = tf.quantization.fake_quant_with_min_max_vars(y, -128 / 127, 1.0)
+        if self.padding is not None and self.pads_signs():
+            y = tf.pad(y, [(0, 0), *self.padding, (0, 0)], constant_values=1.0)
+        return y if inputs.shape.rank == 4 else tf.reshape(y, (-1, *inputs.shape[1:]))
+
+    def pads_signs(self) -> bool:
+        """Whether zeros around its inputs would not become +1."""
+        return self.above or (self.step is not None and self.shift is not None)
+
+
+class SummedPReLU(keras.layers.Layer):
+    """max(x, 0) + slope * min(x, 0) in int8, of operations that delegates have.
+
+    Of the two summands one is 0, and the first is on the grid of x, so that only the
+    second and the sum are rounded. Where no slope is negative, the second is slope * x
+    in a range that ends at 0.
+
+    Arguments:
+        slope: (C,).
+        ends: The range of x.
+        range_after: That of the sum.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, slope: np.ndarray, ends: Any, range_after: Any, **kwargs: Any):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.slope, self.ends, self.range_after = slope, ends, range_after
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("name", "slope", "ends", "range_after")
+        return {name: getattr(self, name) for name in names}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        rounded = tf.quantization.fake_quant_with_min_max_vars
+
+        def scaled(x: tf.Tensor, slope: Any) -> tf.Tensor:
+            kernel = np.broadcast_to(np.float32(slope), inputs.shape[-1:])
+            kernel = kernel.reshape(1, 1, -1, 1)
+            return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+
+        # A ReLU of its own is nothing that delegates have in int8.
+        positive = rounded(tf.nn.relu(scaled(inputs, 1.0)), *self.ends)
+        rest, (low, high) = inputs, self.range_after
+        if np.min(self.slope) < 0:
+            rest = rounded(inputs - positive, *self.ends)
+        else:
+            high = 0.0
+        return positive + rounded(scaled(rest, self.slope), low, high)
 
 
 class PlainTernary(lq.quantizers.Quantizer):

@@ -174,11 +174,17 @@ def test_without_larq_compute_engine(
     monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
     for arguments in (
         ("convert", run_folder, "m.tflite"),
-        ("evaluate", "damaged.tflite", "--dataset", "digits"),
-        ("audit", "damaged.tflite"),
         ("summary", run_folder),
     ):
         assert "pip install" in one_sentence(invoke(*arguments))
+    file = place / "plain.tflite"
+    for arguments in (
+        ("convert", run_folder, file, "--runtime", "litert"),
+        ("audit", file),
+        ("evaluate", file, "--dataset", "digits", "--limit", "8"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 0, result.output
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(

@@ -143,6 +143,8 @@ def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: P
         ("local", "--allow-float=yes", "--allow-float' does not take a value"),
         ("open", "--int8 --input-shape 10,8,3", "contains no FakeQuantization"),
         ("local", "--dataset cifar10 --data-dir gone", "larq-nobn data cifar10"),
+        ("local", "--calibrate 8", "Add --int8, or leave"),
+        ("local", "--int8 --calibrate 8", "with --dataset"),
     ):
         out = tmp_path / "m.tflite"
         result = invoke("convert", files / f"{name}.keras", out, *options.split())
@@ -158,3 +160,15 @@ def test_a_quantized_model_becomes_an_int8_file(tmp_path: Path, invoke: Invoke):
     (tensor,) = deploy.Runner(file.read_bytes()).input_tensors
     assert tensor.dtype == "int8"
     assert not nobn.audit(file).float_ops
+
+
+def test_ranges_come_from_training_images(
+    run_folder: Path, tmp_path: Path, invoke: Invoke
+):
+    file = tmp_path / "m.tflite"
+    options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
+    result = invoke("convert", run_folder, file, *options)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["runtime"], found["float_ops"]) == ("litert", [])
+    assert deploy.read_card(file).runtime == "litert"

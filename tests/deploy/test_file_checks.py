@@ -15,7 +15,7 @@ from larq_nobn.deploy import (
     binary_layers,
     convert,
 )
-from larq_nobn.deploy._checks import check_file
+from larq_nobn.deploy._checks import check_binary, check_file
 from larq_nobn.deploy._opening import output_layers
 from larq_nobn.deploy.lite import (
     IoSpec,
@@ -40,7 +40,8 @@ def file_of(model):
 
 def check(flatbuffer, prepared):
     (graph,) = read(flatbuffer, "a file", output_layers(prepared))
-    check_file(graph, prepared, binary_layers(prepared))
+    check_file(graph, prepared)
+    check_binary(graph, prepared, binary_layers(prepared))
 
 
 class Own(keras.layers.Layer):
@@ -175,7 +176,7 @@ def test_constants_beside_a_transposed_convolution(tmp_path):
     x, path = images(8, (4, 4, 8)), tmp_path / "m.tflite"
     assert convert(model, path, data=x).verify["exact_share"] == 1
     before = keras.Model(start, maps)(x)
-    pairs = zip(Runner(path.read_bytes()).outputs([x])[:-1], wanted, strict=True)
+    pairs = zip(Runner(path.read_bytes(), "lce").outputs([x])[:-1], wanted, strict=True)
     for i, (found, after) in enumerate(pairs):
         expected = np.reshape(after(before[i]), (8, -1))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=str(i))
@@ -185,7 +186,7 @@ def test_a_file_that_the_interpreter_rejects():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
     flatbuffer = to_flatbuffer(inference(model), model.variables, io_spec(model))
     with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
-        Runner(flatbuffer)
+        Runner(flatbuffer, "lce")
 
 
 def shortcut(between=lambda x: x):
@@ -203,7 +204,7 @@ def shortcut(between=lambda x: x):
 def differs(flatbuffer, prepared):
     x = images(shape=prepared.input_shape[1:])
     expected = prepared(x).numpy()
-    off = np.abs(Runner(flatbuffer)(x) - expected).max()
+    off = np.abs(Runner(flatbuffer, "lce")(x) - expected).max()
     return off > 1e-3 * np.abs(expected).max()
 
 
@@ -263,7 +264,7 @@ def test_what_is_rejected_is_what_goes_wrong():
     for seed in range(25, 31):  # of which number 28 goes wrong
         function = random_graph(seed)
         flatbuffer = to_flatbuffer(function, [], ports)
-        found = Runner(flatbuffer)(x)
+        found = Runner(flatbuffer, "lce")(x)
         wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
         refused.append(any(overwritten(read(flatbuffer, "random")[0])))
     assert wrong == refused
@@ -291,7 +292,9 @@ def test_either_input_may_be_overwritten():
     ports = IoSpec(specs, [f"out{i}" for i in range(8)])
     flatbuffer = to_flatbuffer(both, [], ports)
     assert len([*overwritten(read(flatbuffer, "both")[0])]) == 8
-    for found, wanted in zip(Runner(flatbuffer)(arrays), both(arrays), strict=True):
+    for found, wanted in zip(
+        Runner(flatbuffer, "lce")(arrays), both(arrays), strict=True
+    ):
         assert not np.allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 

@@ -147,6 +147,7 @@ class Card:
         file: Name of the `.tflite` file, without its folder.
         sha256: The SHA-256 of its content, as hexadecimal digits.
         size_bytes: Its size.
+        runtime: What it needs: `"lce"` or `"litert"`.
         input: What goes in.
         output: What comes out.
         preprocessing: What makes an input from an image; None where nobody said.
@@ -156,6 +157,7 @@ class Card:
     file: str
     sha256: str
     size_bytes: int
+    runtime: str
     input: TensorInfo
     output: TensorInfo
     preprocessing: Preprocessing | None
@@ -173,6 +175,7 @@ class Card:
             "format": METADATA_FORMAT,
             "version": VERSION,
             "file": file,
+            "runtime": self.runtime,
             "input": asdict(self.input),
             "output": asdict(self.output),
             "preprocessing": steps,
@@ -203,6 +206,7 @@ def _from_dict(found: Any) -> Card:
         file=_typed(file["name"], str),
         sha256=_typed(file["sha256"], str),
         size_bytes=_typed(file["size_bytes"], int),
+        runtime=_typed(found["runtime"], str),
         input=_tensor(found["input"]),
         output=_tensor(found["output"]),
         preprocessing=steps,
@@ -314,6 +318,7 @@ def write_metadata(
         file=Path(path).name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         size_bytes=len(flatbuffer),
+        runtime=runner.runtime,
         input=runner.input_tensors[0],
         output=runner.output_tensors[0],
         preprocessing=preprocessing,

@@ -21,6 +21,10 @@ _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.
 _LONG = 60
 _MOST_NAMES = 4
+_RUNTIMES = {
+    "lce": "lce: needs Larq Compute Engine",
+    "litert": "litert: LiteRT, TensorFlow Lite Micro or Larq Compute Engine",
+}
 _SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_bytes")
 
 
@@ -30,6 +34,7 @@ class Findings(Shown):
 
     path: str
     size_bytes: int
+    runtime: str
     lce_bconv2d: int
     float_ops: list[dict[str, Any]]
     binary_macs: int
@@ -42,6 +47,7 @@ class Findings(Shown):
         """Returns the findings as a `rich` table."""
         table = Table(title=self.path, title_justify="left", show_header=False)
         table.add_row("size", f"{self.size_bytes / 1e3:,.1f} kB")
+        table.add_row("runtime", _RUNTIMES[self.runtime])
         table.add_row("binary convolutions", self._binary())
         table.add_row("binary MACs", f"{self.binary_macs / 1e6:,.2f} M")
         table.add_row("float MACs", f"{self.float_macs / 1e6:,.2f} M")
@@ -63,7 +69,7 @@ class Findings(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Findings):
-    """What an LCE `.tflite` file contains.
+    """What a `.tflite` file contains.
 
     Multiply-accumulates (MACs) are those of one run of the file, on as many examples as
     it takes at once; a size that only a running file knows counts as 1, and is None in
@@ -72,7 +78,8 @@ class Audit(Findings):
     Attributes:
         path: The file.
         size_bytes: Its size.
-        lce_bconv2d: Binary convolutions.
+        runtime: `"lce"` if it has operations of LCE, else `"litert"`.
+        lce_bconv2d: Binary convolutions of LCE.
         float_ops: What computes in float and does more than rename axes:
             `{"op", "count", "layers"}`, the most frequent first.
         int8_ops: The same for what computes in integers of 8 or 16 bits.
@@ -137,7 +144,7 @@ class Audit(Findings):
 
 
 def audit(path: str | os.PathLike) -> Audit:
-    """Reads an LCE `.tflite` file, whoever wrote it.
+    """Reads a `.tflite` file, whoever wrote it.
 
     Layer names are those that the converter left in the names of tensors. What several
     layers were fused into has the name of the last of them. The file's last
@@ -151,8 +158,7 @@ def audit(path: str | os.PathLike) -> Audit:
         An `Audit`.
 
     Raises:
-        ConversionError: If the file is missing or is not an intact TFLite file, or Larq
-            Compute Engine is not installed.
+        ConversionError: If the file is missing or is not an intact TFLite file.
 
     Example:
         ```python
@@ -180,6 +186,7 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
     return Audit(
         path=path,
         size_bytes=size,
+        runtime=_runtime(rows),
         ops=dict(Counter(row["op"] for row in rows).most_common()),
         lce_bconv2d=len(binary),
         bitpacked_outputs=sum(row["writes_bits"] for row in binary),
@@ -196,6 +203,11 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
             if tensor.open_axes
         ],
     )
+
+
+def _runtime(rows: list[dict[str, Any]]) -> str:
+    custom = any(row["op"].startswith("Lce") for row in rows)
+    return "lce" if custom else "litert"
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from ...layers._fake_quantization import representable_range
 from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
+from .._plain import plain
 from ..lite import Function, IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare import BinaryConvolution, PlainAffine, in_float32
 from ..verify import agreement, verify_prepared
@@ -116,7 +117,7 @@ def without_ranges(model: keras.Model) -> keras.Model:
     return _copies.to_keras(graph, shared=True)
 
 
-def round_kernels(prepared: keras.Model) -> keras.Model:
+def round_kernels(prepared: keras.Model, runtime: str = "lce") -> keras.Model:
     """Returns the model with its real-valued kernels rounded as the converter does.
 
     Scales after a kernel are merged into it first, since they change what a step of
@@ -125,11 +126,12 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     the converter finds the same scales again.
     """
     graph = _graph.Graph(prepared)
+    of_lce = (leave_out_border, leave_border_float)
     for rule in (
+        *(() if runtime == "lce" else (range_before_affine,)),
         affine_alone,
         merge_scale,
-        leave_out_border,
-        leave_border_float,
+        *(of_lce if runtime == "lce" else (shift_alone,)),
         range_after_reshape,
     ):
         graph = everywhere(graph, rule)
@@ -168,6 +170,40 @@ def merge_scale(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
 
 
+def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """A binary layer that ends in a ReLU gets the range that its affine leaves it.
+
+    LCE computes both in float, up to the range after them.
+    """
+    before, after = (
+        graph.producer(call.first_input),
+        graph.sole_consumer(call.first_output),
+    )
+    if (
+        call.operation.kind is not PlainAffine
+        or before is None
+        or before.operation.kind is not BinaryConvolution
+        or before.operation.argument("last") is keras.activations.linear
+        or after is None
+        or after.operation.kind is not FakeQuantization
+    ):
+        return None
+    gain, offset = call.layer.exact
+    low, high = (
+        float(end) for end in (after.layer.minimum.numpy(), after.layer.maximum.numpy())
+    )
+    factor = np.where(np.asarray(gain) == 0, np.inf, gain)
+    ends = np.stack([(low - offset) / factor, (high - offset) / factor])
+    values = {
+        "minimum": np.array(min(ends.min(), 0), np.float32),
+        "maximum": np.array(ends.max(), np.float32),
+    }
+    own = _operation.Operation(
+        f"{before.name}_range", FakeQuantization, None, {"trainable": False}, values
+    )
+    return Edit(graph.with_row(call.name, [own, call.operation]))
+
+
 def affine_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Factors that no kernel can take become a convolution of single channels.
 
@@ -180,13 +216,30 @@ def affine_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or not all(_reads_steps(use, graph) for use in graph.uses(call.name))
     ):
         return None
-    gain, offset = np.broadcast_arrays(*call.layer.exact)
+    return Edit(graph.with_row(call.name, [_single(call.name, *call.layer.exact)]))
+
+
+def shift_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """A shift that no kernel takes becomes such a convolution, too.
+
+    As a sum with a constant, which delegates leave to others, it would have 8 bits.
+    """
+    if (
+        call.operation.kind is not ChannelShift
+        or call.first_input.shape.rank != 4
+        or not all(_reads_steps(use, graph) for use in graph.uses(call.name))
+    ):
+        return None
+    shift = call.operation.arrays["shift"]
+    return Edit(graph.with_row(call.name, [_single(call.name, 1.0, shift)]))
+
+
+def _single(name: str, gain: Any, offset: Any) -> _operation.Operation:
+    """A convolution of single channels that computes gain * x + offset."""
+    gain, offset = np.broadcast_arrays(gain, offset)
     values = {"depthwise_kernel": gain[None, None, :, None], "bias": offset}
     size = {"kernel_size": 1}
-    single = _operation.Operation(
-        call.name, _layers.DepthwiseConv2D, None, size, values
-    )
-    return Edit(graph.with_row(call.name, [single]))
+    return _operation.Operation(name, _layers.DepthwiseConv2D, None, size, values)
 
 
 def leave_out_border(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -282,10 +335,22 @@ def _rounded(operation: _operation.Operation, name: str, channels: int) -> np.nd
 # --- the file
 
 
-def int8_inference(prepared: keras.Model) -> Function:
-    """Returns what a prepared model computes, with outputs that nothing else reads."""
+def int8_function(
+    prepared: keras.Model, runtime: str
+) -> tuple[Function, Sequence[tf.Variable]]:
+    """Returns what the file of a prepared model computes, and the variables of it.
+
+    In LCE's, nothing else reads what is an output.
+    """
+    if runtime == "litert":
+        written = plain(prepared, int8=True)
+        return inference(written), written.variables
     function = inference(prepared)
-    return lambda inputs: _outputs_apart(prepared, function(inputs))
+
+    def apart(inputs: Sequence[Any]) -> list[Any]:
+        return _outputs_apart(prepared, function(inputs))
+
+    return apart, prepared.variables
 
 
 def _outputs_apart(prepared: keras.Model, outputs: Sequence[Any]) -> list[Any]:
@@ -311,7 +376,11 @@ MOST_STEPS = 1.5
 
 
 def verify_int8(
-    prepared: keras.Model, runner: Runner, io: IoSpec, examples: Sequence[np.ndarray]
+    prepared: keras.Model,
+    runner: Runner,
+    io: IoSpec,
+    examples: Sequence[np.ndarray],
+    runtime: str = "lce",
 ) -> dict[str, Any]:
     """Compares a prepared model with its int8 file.
 
@@ -328,7 +397,7 @@ def verify_int8(
     # Whoever runs a file rounds its inputs: here that is the runner.
     ranges = [call for call in ranges if graph.producer(call.first_input) is not None]
     inner = [call for call in ranges if not graph.is_output(call.first_output)]
-    visible, count = _visible(prepared, inner, io), len(inner)
+    visible, count = _visible(prepared, inner, io, runtime), len(inner)
     makers = [graph.producer(end) for end in prepared.outputs]
     labels = {call.label for call in ranges}
     # Of the model: the file's own may be wrong.
@@ -388,20 +457,27 @@ def verify_int8(
     }
 
 
-def _visible(prepared: keras.Model, inner: Sequence[_graph.Call], io: IoSpec) -> Runner:
+def _visible(
+    prepared: keras.Model, inner: Sequence[_graph.Call], io: IoSpec, runtime: str
+) -> Runner:
     """Runs the same file with all maps as outputs, since only those can be read."""
     edges = [*(call.first_output for call in inner), *prepared.outputs]
     wide = IoSpec(io.inputs, [f"map_{i}" for i in range(len(edges))])
-    function = inference(keras.Model(prepared.inputs, edges, name="net"))
+    shown = keras.Model(prepared.inputs, edges, name="net")
+    written = plain(shown, int8=True) if runtime == "litert" else shown
+    function = inference(written)
 
     def padded(inputs: Sequence[Any]) -> list[Any]:
         # Outputs that are read have to be copies, as those of the file.
         maps, count = function(inputs), len(inner)
         borders = ([[0, 0]] * (x.shape.rank - 1) + [[0, 1]] for x in maps[:count])
-        ends = _outputs_apart(prepared, maps[count:])
+        ends = maps[count:]
+        if runtime == "lce":
+            ends = _outputs_apart(prepared, ends)
         return [*map(tf.pad, maps[:count], borders), *ends]
 
-    return Runner(to_flatbuffer(padded, prepared.variables, wide, int8=True))
+    content = to_flatbuffer(padded, written.variables, wide, True, runtime)
+    return Runner(content, runtime)
 
 
 def _grid(call: _graph.Call) -> _segments.Grid:

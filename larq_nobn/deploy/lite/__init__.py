@@ -1,7 +1,8 @@
-"""Files of Larq Compute Engine: written, read operation by operation, and run."""
+"""Files of TensorFlow Lite: written, read operation by operation, and run."""
 
 from ._converter import (
     MOST_BYTES,
+    RUNTIMES,
     Function,
     IoSpec,
     Runner,
@@ -14,8 +15,8 @@ from ._converter import (
     interpreter_of,
     io_spec,
     run,
+    runtime_of,
     to_flatbuffer,
-    to_float_flatbuffer,
     with_outputs,
 )
 from ._engine import compute_engine, quiet
@@ -33,6 +34,7 @@ from ._trace import Trace, TracedKernel, TracedSign, is_larqs_sign
 __all__ = [
     "FUSED_LSTM",
     "KINDS",
+    "RUNTIMES",
     "Function",
     "IoSpec",
     "Operation",
@@ -62,8 +64,8 @@ __all__ = [
     "read",
     "read_file",
     "run",
+    "runtime_of",
     "to_flatbuffer",
-    "to_float_flatbuffer",
     "with_outputs",
     "with_room",
 ]

@@ -1,4 +1,4 @@
-"""LCE's converter and interpreter: a function of tensors becomes a file that runs."""
+"""Converters and interpreters: a function of tensors becomes a file that runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import reprlib
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -15,16 +16,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from ..._checks import check_choice
 from ..._keras import keras
 from ..._math import unfused
 from ..._messages import first_line
 from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
-from ._file import TYPES, edited, open_axes, parsing, read, read_file, signature
+from ._file import (
+    TYPES,
+    edited,
+    open_axes,
+    parsing,
+    read,
+    read_file,
+    signature,
+    unpacked,
+)
 from ._lce_faults import check_constants, check_signs, softplus_bounded, with_room
 
-# What LCE's interpreter takes and gives.
+# Who runs a file: LCE, or LiteRT (formerly TensorFlow Lite) as it is everywhere.
+RUNTIMES = ("lce", "litert")
+
+# What both take and give.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
 # No gradient is traced for what only computes forward.
 _NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -97,24 +111,44 @@ def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
 
 
 def to_flatbuffer(
-    function: Function, variables: Sequence[tf.Variable], io: IoSpec, int8: bool = False
+    function: Function,
+    variables: Sequence[tf.Variable],
+    io: IoSpec,
+    int8: bool = False,
+    runtime: str = "lce",
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
+
+    Arguments:
+        function: What the file computes.
+        variables: Those that it reads.
+        io: What the file takes and gives.
+        int8: Whether inputs and outputs are int8.
+        runtime: The one of `RUNTIMES` whose converter writes it.
+    """
+    holder = tf.Module()
+    holder.variables_ = list(variables)
+    signed = _signed(function, io)
+    write = _by_lce if runtime == "lce" else _by_tensorflow
+    with quiet() as chatter:
+        with unfused(), softplus_bounded():
+            concrete = signed.get_concrete_function(*io.inputs)
+        return in_order(write(holder, concrete, int8, chatter), io)
+
+
+def _by_lce(
+    holder: tf.Module, concrete: Any, int8: bool, chatter: Callable[[], str]
+) -> bytes:
+    """Has LCE's converter write a file.
 
     It goes through a SavedModel of this function alone: traced once, not once per
     layer, and with nothing to fall back to where LCE's own path from Keras would
     silently take another one.
     """
     engine = compute_engine()
-    holder = tf.Module()
-    holder.variables_ = list(variables)
-    signed = _signed(function, io)
-    with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
-        with unfused(), softplus_bounded():
-            concrete = signed.get_concrete_function(*io.inputs)
-        check_constants(concrete.graph)
-        check_signs(concrete.graph)
-        types = _INT8 if int8 else {}
+    check_constants(concrete.graph)
+    check_signs(concrete.graph)
+    with tempfile.TemporaryDirectory() as folder:
         try:
             tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
@@ -129,7 +163,7 @@ def to_flatbuffer(
                 "Replace the layer with such a state."
             ) from error
         try:
-            content = engine.convert_saved_model(folder, **types)
+            return engine.convert_saved_model(folder, **(_INT8 if int8 else {}))
         except (OSError, *_errors.OF_MEMORY):
             raise
         except Exception as error:  # MLIR's complaints have no common type
@@ -142,25 +176,27 @@ def to_flatbuffer(
             raise ConversionError(
                 f"Larq Compute Engine could not convert the model: {said}. {remedy}."
             ) from error
-    return in_order(content, io)
 
 
-def to_float_flatbuffer(model: keras.Model, io: IoSpec) -> bytes:
-    """Converts a model with TensorFlow's own converter, without binary operations."""
-    signed = _signed(inference(model), io)
-    with quiet() as chatter:
-        concrete = signed.get_concrete_function(*io.inputs)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
-        try:
-            content = converter.convert()
-        except (OSError, *_errors.OF_MEMORY):
-            raise
-        except Exception as error:  # MLIR's complaints have no common type
-            raise ConversionError(
-                "TensorFlow's converter could not convert the model: "
-                f"{cause(error, chatter())}. Replace the layer it names."
-            ) from error
-    return in_order(content, io)
+def _by_tensorflow(
+    holder: tf.Module, concrete: Any, int8: bool, chatter: Callable[[], str]
+) -> bytes:
+    """Has TensorFlow's own converter write a file, without binary operations."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        # As LCE's converter does, and microcontrollers know: one scale for a matrix.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    try:
+        return converter.convert()
+    except (OSError, *_errors.OF_MEMORY):
+        raise
+    except Exception as error:  # MLIR's complaints have no common type
+        raise ConversionError(
+            "TensorFlow's converter could not convert the model: "
+            f"{cause(error, chatter())}. Replace the layer it names."
+        ) from error
 
 
 def _signed(function: Function, io: IoSpec) -> Any:
@@ -289,24 +325,82 @@ _MOST = 1 << 26
 MOST_BYTES = 1 << 31
 
 
-def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
-    """Opens a file in LCE's interpreter.
+def runtime_of(content: bytes) -> str:
+    """Returns the one of `RUNTIMES` that a file needs: LCE for its own operations."""
+    codes = unpacked(content).operatorCodes or ()
+    custom = (code.customCode for code in codes)
+    return (
+        "lce" if any((name or b"").startswith(b"Lce") for name in custom) else "litert"
+    )
+
+
+class _LiteRT:
+    """TensorFlow's interpreter, which is LiteRT's, with the surface of LCE's."""
+
+    def __init__(self, content: bytes, num_threads: int):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the name under which it is found
+            inner = tf.lite.Interpreter(model_content=content, num_threads=num_threads)
+        inner.allocate_tensors()
+        self._inner, self.interpreter = inner, self
+        self._inputs, self._outputs = (
+            inner.get_input_details(),
+            inner.get_output_details(),
+        )
+        (
+            self.input_shapes,
+            self.input_types,
+            self.input_scales,
+            self.input_zero_points,
+        ) = _columns(self._inputs)
+        (
+            self.output_shapes,
+            self.output_types,
+            self.output_scales,
+            self.output_zero_points,
+        ) = _columns(self._outputs)
+
+    def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs for one batch, given one array per input."""
+        for tensor, array in zip(self._inputs, arrays, strict=True):
+            self._inner.set_tensor(tensor["index"], array)
+        self._inner.invoke()
+        return [self._inner.get_tensor(tensor["index"]) for tensor in self._outputs]
+
+
+def _columns(tensors: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
+    """Shapes, types, scales and zero points; None for the last two of no steps."""
+    steps = [tensor["quantization"] for tensor in tensors]
+    return (
+        [tuple(tensor["shape"].tolist()) for tensor in tensors],
+        [tensor["dtype"] for tensor in tensors],
+        [scale or None for scale, _ in steps],
+        [zero if scale else None for scale, zero in steps],
+    )
+
+
+def interpreter_of(
+    content: bytes, threads: int, what: str = "the file", runtime: str | None = None
+) -> Any:
+    """Opens a file in the interpreter of its runtime.
 
     Raises:
         ConversionError: If it cannot be run, or wants inputs that nobody has. Native
             code divides by their sides, and one of 0 ends the process.
     """
-    engine = compute_engine()
     with parsing(what):
         _check_sizes(content, what)
-        roomy = with_room(content)
+        runtime = runtime or runtime_of(content)
+        roomy = with_room(content) if runtime == "lce" else content
+    name = "Larq Compute Engine" if runtime == "lce" else "TensorFlow"
+    opened = _LiteRT if runtime == "litert" else compute_engine().testing.Interpreter
     with quiet() as chatter:
         try:
-            found = engine.testing.Interpreter(roomy, num_threads=threads)
+            found = opened(roomy, num_threads=threads)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
-                f"Larq Compute Engine's interpreter cannot run {what}: "
-                f"{cause(error, chatter())}. Replace what it names."
+                f"{name}'s interpreter cannot run {what}: {cause(error, chatter())}. "
+                "Replace what it names."
             ) from error
     for shape in found.input_shapes:
         if not 0 < prod(map(int, shape)) <= _MOST:
@@ -334,13 +428,13 @@ def _check_sizes(content: bytes, what: str) -> None:
             )
 
 
-def check_memory(content: bytes) -> None:
+def check_memory(content: bytes, runtime: str | None = None) -> None:
     """Checks a file that somebody else may have made, or its model, before it is run.
 
     Raises:
         ConversionError: If it takes memory that no phone has.
     """
-    needed = _bytes_at_once(content)
+    needed = _bytes_at_once(content, runtime)
     if needed > MOST_BYTES:
         raise ConversionError(
             f"The file takes {needed:,} bytes for what it computes at once, and gets "
@@ -349,7 +443,7 @@ def check_memory(content: bytes) -> None:
         )
 
 
-def _bytes_at_once(content: bytes) -> int:
+def _bytes_at_once(content: bytes, runtime: str | None) -> int:
     """The most that is there at once of what a file computes; its constants are extra.
 
     The shapes that stand in a file need not be those that it computes. Those of outputs
@@ -364,7 +458,7 @@ def _bytes_at_once(content: bytes) -> int:
         for op in graph.operations
     ]
     made = [index for _, outputs in steps for index in outputs]
-    probe = interpreter_of(with_outputs(content, made), 1)
+    probe = interpreter_of(with_outputs(content, made), 1, runtime=runtime)
     inputs, outputs = (
         [t.index for t in tensors] for tensors in (graph.inputs, graph.outputs)
     )
@@ -389,7 +483,7 @@ def _bytes_at_once(content: bytes) -> int:
 
 
 class Runner:
-    """Runs a `.tflite` file in LCE's interpreter.
+    """Runs a `.tflite` file in the interpreter of its runtime.
 
     A file of this package takes inputs and gives outputs in the order of the Keras
     model that it was made from; of other files, the order is that in the file.
@@ -397,16 +491,20 @@ class Runner:
     Arguments:
         flatbuffer: The file's content as bytes, or its path. Of a file it is checked
             first that what it computes at once takes 2 GiB at most.
+        runtime: `"lce"` for LCE's interpreter, `"litert"` for TensorFlow's, which is
+            that of LiteRT. None: LCE's for files with operations of LCE, else
+            TensorFlow's.
 
     Attributes:
         input_names: What the file calls its inputs, in their order.
         output_names: The same for its outputs.
         input_tensors: Shape, type and, where they are int8, scale of the inputs.
         output_tensors: The same for its outputs.
+        runtime: The one in which it runs.
 
     Raises:
         ConversionError: If the file cannot be read, the interpreter cannot run it, or
-            LCE is not installed.
+            it needs LCE, which is not installed.
 
     Example:
         ```python
@@ -420,14 +518,20 @@ class Runner:
         ```
     """
 
-    def __init__(self, flatbuffer: bytes | str | os.PathLike):
+    def __init__(
+        self, flatbuffer: bytes | str | os.PathLike, runtime: str | None = None
+    ):
         given = flatbuffer
         if not isinstance(flatbuffer, bytes):
             flatbuffer = read_file(flatbuffer)
-        inner = interpreter_of(flatbuffer, os.cpu_count() or 1)
+        if runtime is None:
+            with parsing("the file"):
+                runtime = runtime_of(flatbuffer)
+        check_choice("runtime", runtime, RUNTIMES)
+        inner = interpreter_of(flatbuffer, os.cpu_count() or 1, runtime=runtime)
         if flatbuffer is not given:
-            check_memory(flatbuffer)
-        self._interpreter = inner
+            check_memory(flatbuffer, runtime)
+        self._interpreter, self.runtime = inner, runtime
         graph, inputs, outputs = signature(flatbuffer)
         self.input_names = _names(graph, graph.inputs, inputs)
         self.output_names = _names(graph, graph.outputs, outputs)

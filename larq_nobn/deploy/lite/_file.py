@@ -13,12 +13,12 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._checks import check_path
 from ..._errors import InvalidValue
 from ..._messages import first_line
 from .._errors import ConversionError
-from ._engine import compute_engine
 
 _STARTS = b"TFL3"  # from the fifth byte on
 # What an operation computes in. Those of kind "shape" rename axes or do arithmetic on
@@ -304,26 +304,23 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
     Nothing of this leaves Python, so that no content can crash it.
 
     Raises:
-        ConversionError: If it is not an intact TFLite file, or LCE is not installed.
+        ConversionError: If it is not an intact TFLite file.
     """
     if content[4:8] != _STARTS:
         raise ConversionError(
             f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
             "another LCE converter wrote."
         )
-    compute_engine()
     with parsing(path):
         return _graphs(content, path, ends)
 
 
 def unpacked(content: bytes | bytearray) -> Any:
-    """Returns all of a file as objects of LCE's schema; arrays are views of `content`.
+    """Returns all of a file as objects of its schema; arrays are views of `content`.
 
     An offset that leads outside is an error in Python, where native code would follow
     it: measured, LCE's interpreter crashes on a file that was cut.
     """
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
@@ -364,8 +361,6 @@ def signature(content: bytes | bytearray) -> Signature:
 
 def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
     """Reads all graphs; the numbers of operations run through them."""
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
     types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
@@ -376,7 +371,7 @@ def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
         if number not in known:
             raise ConversionError(
                 f"{path!r} contains the operation number {number}, which this version "
-                "of Larq Compute Engine does not know. Convert the model again with "
+                "of TensorFlow does not know. Convert the model again with "
                 "this version."
             )
         custom = code.customCode
@@ -448,7 +443,7 @@ def _options(op: Any, name: str) -> dict[str, Any]:
 
 
 def open_axes(tensor: Any) -> tuple[int, ...]:
-    """The axes of a tensor of LCE's schema whose size only a running file knows.
+    """The axes of a tensor of a file whose size only a running file knows.
 
     Converters write -1 into a signature of its own, and 1 into the shape; some write -1
     into the shape. The first axis is left out: it is that of the examples.

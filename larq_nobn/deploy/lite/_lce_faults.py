@@ -40,6 +40,7 @@ from math import prod
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
 
 from .._errors import ConversionError
 from ._file import Operation, Subgraph, Tensor, edited
@@ -355,7 +356,6 @@ def with_room(content: bytes) -> bytes:
     or a crash for 113 to 128 tensors in all. With tensors enough from the start, the
     first move comes before all of this, and leaves room for all that operations make.
     """
-    from larq_compute_engine.mlir.python import tflite_schema as schema
 
     class Unused(schema.TensorT):
         """It is written once, and all places of a file lead there."""

@@ -9,7 +9,7 @@ the converter leaves in the names of tensors.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,7 +19,17 @@ from ..._keras import keras
 from ...graph import _graph, _segments
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
-from ..lite import Operation, Runner, Subgraph, Tensor, read, with_outputs
+from ..lite import (
+    IoSpec,
+    Operation,
+    Runner,
+    Subgraph,
+    Tensor,
+    inference,
+    read,
+    to_flatbuffer,
+    with_outputs,
+)
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a state "
@@ -62,7 +72,9 @@ class FileSigns:
             given = None if before is None else place_of(before)
             self._signs.append(_Seen(call, places, given))
         added = shown[self._count :]
-        self._runner = Runner(with_outputs(flatbuffer, added)) if added else shipped
+        self._runner = shipped
+        if added:
+            self._runner = Runner(with_outputs(flatbuffer, added), shipped.runtime)
 
     def __call__(self, examples: Sequence[np.ndarray]) -> _segments.Found:
         """Returns what the file computes.
@@ -85,6 +97,64 @@ class FileSigns:
             if sign.input is not None
         }
         return _segments.Found(found[: self._count], signs, inputs)
+
+
+def visible_signs(
+    prepared: keras.Model,
+    io: IoSpec,
+    shipped: Runner,
+    plain: Callable[[keras.Model], keras.Model],
+) -> Callable[[list[np.ndarray]], _segments.Found]:
+    """Returns what reads a file without binary operations at the signs of its model.
+
+    The numbers that it takes signs of are the outputs of a second file, converted of
+    the same layers by the same converter.
+
+    Arguments:
+        prepared: The model.
+        io: What the file takes and gives.
+        shipped: Runs it.
+        plain: What such files are written from, of a prepared model.
+
+    Raises:
+        VerificationError: If both files compute different outputs.
+    """
+    taken = [call for call in _graph.calls(prepared) if _segments.cut_at(call)]
+    made = {id(call.first_output) for call in _graph.calls(prepared)}
+    edges = {
+        id(c.first_input): c.first_input for c in taken if id(c.first_input) in made
+    }
+    wide = keras.Model(
+        prepared.inputs, [*edges.values(), *prepared.outputs], name=prepared.name
+    )
+    written, count = plain(wide), len(edges)
+    names = [f"map_{i}" for i in range(len(wide.outputs))]
+    content = to_flatbuffer(
+        inference(written),
+        written.variables,
+        IoSpec(io.inputs, names),
+        runtime="litert",
+    )
+    runner = Runner(content, shipped.runtime)
+
+    def read(examples: list[np.ndarray]) -> _segments.Found:
+        found = runner.outputs(examples)
+        check_same(found[count:], shipped.outputs(examples), suspects(prepared))
+        maps = dict(zip(edges, found, strict=False))
+        maps |= {id(x): a for x, a in zip(prepared.inputs, examples, strict=True)}
+        signs = {
+            call.label: _segments.Sign(
+                call.label, _segments.cut_at(call), maps[id(call.first_input)]
+            )
+            for call in taken
+        }
+        return _segments.Found(
+            found[count:],
+            {label: sign.positive(sign.values) for label, sign in signs.items()},
+            {label: sign.values for label, sign in signs.items()},
+        )
+
+    return read
 
 
 def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:

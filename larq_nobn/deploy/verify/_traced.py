@@ -288,7 +288,8 @@ def _probe(
         ]
         return [tf.concat(rows, axis=1)]
 
-    probe = Runner(to_flatbuffer(in_rows, [], IoSpec(spec.inputs, ["output"])))
+    content = to_flatbuffer(in_rows, [], IoSpec(spec.inputs, ["output"]))
+    probe = Runner(content, runner.runtime)
     shapes = [x.shape for x in _outputs(trace, spec, spec.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 

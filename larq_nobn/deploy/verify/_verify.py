@@ -165,8 +165,9 @@ def verify_file(
     runner: Runner,
     examples: Sequence[np.ndarray],
     tolerance: float,
+    signs: Callable[[list[np.ndarray]], _segments.Found] | None = None,
 ) -> dict[str, Any]:
-    """Compares the prepared model in Keras with the file in LCE's interpreter.
+    """Compares the prepared model in Keras with the file in its interpreter.
 
     Arguments:
         prepared: The model that the file was written from.
@@ -176,11 +177,13 @@ def verify_file(
         examples: One array per input.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart.
+        signs: What the file computes at the signs of the model; None to look for them
+            in a file of LCE.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    signs = FileSigns(prepared, flatbuffer, runner)
+    signs = signs or FileSigns(prepared, flatbuffer, runner)
     segments = _segments.compare(prepared, signs, examples, tolerance)
     size = runner.batch_size
     if segments.finding:
@@ -206,7 +209,7 @@ def verify_file(
 def _past_names(
     segments: _segments.Segments,
     prepared: keras.Model,
-    signs: FileSigns,
+    signs: Callable[[list[np.ndarray]], _segments.Found],
     examples: Sequence[np.ndarray],
     tolerance: float,
     size: int,
@@ -229,7 +232,9 @@ def _past_names(
 
 
 def _without(
-    signs: FileSigns, hidden: frozenset[str], examples: list[np.ndarray]
+    signs: Callable[[list[np.ndarray]], _segments.Found],
+    hidden: frozenset[str],
+    examples: list[np.ndarray],
 ) -> _segments.Found:
     found = signs(examples)
     kept = {label: bits for label, bits in found.signs.items() if label not in hidden}

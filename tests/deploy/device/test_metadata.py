@@ -58,6 +58,7 @@ def test_it_contains_what_an_app_needs(pair):
         file="model.tflite",
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
+        runtime="lce",
         input=TensorInfo("input", (1, 8, 8, 3), "float32"),
         output=TensorInfo("output", (1, 5), "float32"),
         preprocessing=STEPS,

@@ -342,17 +342,17 @@ def test_whole_numbers_as_an_input(tmp_path):
 def test_a_wrong_scale_is_caught(small, tmp_path, monkeypatch, changed, factor, found):
     to_flatbuffer, kept = _convert.to_flatbuffer, []
 
-    def distorted(function, variables, ports, int8):
+    def distorted(function, variables, ports, int8, runtime):
         layer = kept[0].get_layer(changed)
         scaled = [getattr(layer, name, None) for name in ("kernel", "maximum")]
         (variable,) = (each for each in scaled if each is not None)
         right = variable.numpy()
         variable.assign(factor * right)
-        flatbuffer = to_flatbuffer(function, variables, ports, int8)
+        flatbuffer = to_flatbuffer(function, variables, ports, int8, runtime)
         variable.assign(right)
         return flatbuffer
 
-    def unrounded(prepared):
+    def unrounded(prepared, runtime):
         kept.append(to_keras(Graph(prepared)))  # another model, as with rounding
         return kept[0]
 

@@ -147,7 +147,7 @@ def with_memory():
 )
 def test_the_file_with_its_signs_made_visible_must_be_the_same(make, message):
     prepared = prepare(make())
-    shipped = SimpleNamespace(outputs=lambda examples: [np.ones((2, 5))])
+    shipped = SimpleNamespace(runtime="lce", outputs=lambda examples: [np.ones((2, 5))])
     read = FileSigns(prepared, file_of(prepared), shipped)
     with pytest.raises(VerificationError, match=message):
         read([images(2, (4, 4, 3))])

@@ -1,0 +1,217 @@
+"""Binary layers in operations that every runtime has: exact, and without LCE.
+
+A ±1 kernel is a convolution of real numbers, or of int8 in which ±1 are ±127; a sign is
+a depthwise convolution that saturates. The scale of a binary layer is part of an int8
+kernel, whose channels have scales of their own. In float32 it is a depthwise
+convolution after it: as part of the kernel it would make rounding of a sum that is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._keras import keras
+from ..graph import _copies, _graph, _linear, _operation
+from ..layers import FakeQuantization
+from ..layers._fake_quantization import representable_range
+from ..layers._inference import (
+    BinaryConvolution,
+    SaturatingSign,
+    ShiftedSign,
+    SignAbove,
+    SummedPReLU,
+)
+from ..rewrites import Edit, everywhere
+
+_layers = keras.layers
+_SIGNS = (ShiftedSign, SignAbove)
+
+
+def plain(prepared: keras.Model, int8: bool) -> keras.Model:
+    """Returns the model of the same function without binary operations.
+
+    Arguments:
+        prepared: A prepared model.
+        int8: Whether it becomes an int8 file.
+    """
+    graph = _graph.Graph(prepared)
+
+    def spell(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+        if call.operation.kind in _SIGNS:
+            row = [_sign(graph, call.name, call.operation.layer, int8)]
+            return Edit(graph.with_row(call.name, row))
+        if call.operation.kind is _layers.PReLU and int8:
+            return _summed_prelu(graph, call)
+        if call.operation.kind is _layers.AveragePooling2D and int8:
+            return _weighted_mean(graph, call)
+        if call.operation.kind is BinaryConvolution:
+            return Edit(_convolution(graph, call, int8))
+        return None
+
+    graph = everywhere(graph, spell)
+    found = _copies.to_keras(graph, float32=True, shared=True)
+    return keras.Model(found.inputs, found.outputs, name=prepared.name)
+
+
+def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.Graph:
+    operation, name = call.operation, call.name
+    border, quantizer = (
+        _linear.border_of(operation),
+        operation.argument("input_quantizer"),
+    )
+    padded = border is not None and border > 0
+    changed = {}
+    for use in graph.uses(name):
+        rows, columns, channels = use.first_input.shape[1:]
+        shape = (rows, columns, channels)
+        row: list[tuple[_operation.Operation, tuple]] = []
+        if quantizer is not None or padded:
+            padding = _padding(operation, (rows, columns)) if padded else None
+            if padding is not None:
+                shape = (rows + sum(padding[0]), columns + sum(padding[1]), channels)
+            sign = _sign(graph, name, quantizer, int8, padding)
+            row.append((sign, shape))
+        out = tuple(use.first_output.shape[1:])
+        row += [(each, out) for each in _real(operation, padded, int8)]
+        operations, shapes = zip(*row, strict=True)
+        calls = _graph.chain(use, operations, shapes)
+        changed[use.label] = [*calls[:-1], calls[-1]._replace(outputs=use.first_output)]
+    return graph.with_calls(changed)
+
+
+def _real(
+    operation: _operation.Operation, padded: bool, int8: bool
+) -> list[_operation.Operation]:
+    """The convolution of ±1, and its scale, offset and activation."""
+    layer, kernel = operation.layer, operation.arrays["kernel"]
+    scale = 1.0 if layer.scale is None else np.asarray(layer.scale, np.float32)
+    inside = int8 or bool(np.all(np.frexp(scale)[0] == 0.5))  # powers of two are exact
+    arguments = {
+        name: operation.argument(name)
+        for name in ("filters", "kernel_size", "strides", "dilation_rate", "padding")
+        if operation.argument(name) is not None
+    }
+    if padded:
+        arguments["padding"] = "valid"
+    values = {"kernel": kernel * scale if inside else kernel}
+    end: dict[str, Any] = {
+        "activation": layer.last,
+        "use_bias": layer.offset is not None,
+    }
+    offset = {} if layer.offset is None else {"bias": np.asarray(layer.offset)}
+    if inside:
+        arguments, values = {**arguments, **end}, {**values, **offset}
+    else:
+        arguments["use_bias"] = False
+    name = operation.name
+    found = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
+    if not inside:
+        factors = np.broadcast_to(scale, kernel.shape[-1:])[None, None, :, None]
+        values = {"depthwise_kernel": factors, **offset}
+        arguments = {"kernel_size": 1, **end}
+        found.append(
+            _operation.Operation(
+                f"{name}/scale", _layers.DepthwiseConv2D, None, arguments, values
+            )
+        )
+    return found
+
+
+def _summed_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    slope = np.asarray(call.operation.arrays["alpha"])
+    before, after = graph.producer(call.first_input), graph.consumers(call.first_output)
+    ranges = [before, *after]
+    if (
+        call.first_input.shape.rank != 4
+        or slope.size != slope.shape[-1]
+        or len(graph.uses(call.name)) > 1
+        or len(ranges) != 2
+        or not all(each and each.operation.kind is FakeQuantization for each in ranges)
+    ):
+        return None
+    first, last = (_ends(each.layer) for each in ranges if each)
+    if last[0] >= 0:  # nothing below 0, whose range could not end there
+        return None
+    arguments = {"slope": slope.reshape(-1), "ends": first, "range_after": last}
+    own = _operation.Operation(call.name, SummedPReLU, None, arguments)
+    return Edit(graph.with_row(call.name, [own]))
+
+
+def _weighted_mean(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """A mean of windows as a convolution, which delegates have in int8."""
+    layer, sizes = call.operation.layer, call.first_input.shape[1:3]
+    equal = layer.strides[0] == layer.strides[1]
+    pairs = zip(sizes, layer.pool_size, layer.strides, strict=True)
+    whole = all(
+        size % stride == 0 and window <= stride for size, window, stride in pairs
+    )
+    if layer.data_format != "channels_last" or not (equal and whole):
+        return None
+    arguments = {
+        "kernel_size": layer.pool_size,
+        "strides": layer.strides,
+        "padding": "valid",
+        "use_bias": False,
+    }
+    shape = (*layer.pool_size, call.first_input.shape[-1], 1)
+    kernel = np.full(shape, 1 / np.prod(layer.pool_size), np.float32)
+    own = _operation.Operation(
+        call.name,
+        _layers.DepthwiseConv2D,
+        None,
+        arguments,
+        {"depthwise_kernel": kernel},
+    )
+    return Edit(graph.with_row(call.name, [own]))
+
+
+def _ends(layer: FakeQuantization) -> tuple[float, float]:
+    low, high = representable_range(layer.minimum, layer.maximum)
+    return float(low), float(high)
+
+
+def _sign(
+    graph: _graph.Graph, name: str, quantizer: Any, int8: bool, padding: Any = None
+) -> _operation.Operation:
+    """The sign of what all calls of a layer read."""
+    arguments = {
+        "shift": None if quantizer is None else getattr(quantizer, "shift", None),
+        "above": type(quantizer) is SignAbove,
+        "step": min(_step(graph, use) for use in graph.uses(name)) if int8 else None,
+        "padding": padding,
+    }
+    alone = graph.uses(name)[0].operation.kind in _SIGNS
+    label = name if alone else f"{name}/sign"
+    return _operation.Operation(label, SaturatingSign, None, arguments)
+
+
+def _step(graph: _graph.Graph, call: _graph.Call) -> float:
+    """The least step of the ranges that a call reads; of signs 1."""
+    found, left, seen = [], list(call.reads), set()
+    while left:
+        tensor = left.pop()
+        maker = graph.producer(tensor)
+        if id(tensor) in seen or maker is None:
+            continue
+        seen.add(id(tensor))
+        if isinstance(maker.layer, FakeQuantization):
+            low, high = _ends(maker.layer)
+            found.append((high - low) / 255)
+        elif maker.operation.kind not in (*_SIGNS, SaturatingSign):
+            left += maker.reads
+    return min(found, default=1.0)
+
+
+def _padding(operation: _operation.Operation, sizes: tuple[int, int]) -> Any:
+    """Rows and columns before and after a map, as of `padding="same"`."""
+    found = []
+    layer = operation.layer
+    for size, kernel, stride, dilation in zip(
+        sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
+    ):
+        reach = (kernel - 1) * dilation + 1
+        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        found.append((total // 2, total - total // 2))
+    return tuple(found)

@@ -1,0 +1,194 @@
+"""Files without custom operations: exact in every interpreter that runs them."""
+
+import collections
+from pathlib import Path
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
+from larq_nobn.deploy.lite import read
+from tflite_micro.python.tflite_micro import runtime as micro
+
+pytestmark = pytest.mark.convert
+
+X = images(8)
+
+
+def reactnet():
+    return nobn.models.ReActNet18((8, 8, 3), 5, width=32, blocks=(1, 1))
+
+
+def vgg():
+    return nobn.models.VGGSmall((8, 8, 3), 5, width=8)
+
+
+def of_all_kinds():
+    """Strides, dilation, both kinds of padding, groups, a dense layer, other signs."""
+    rows = [
+        binary_conv(name="zeros", pad_values=0.0, activation="relu"),
+        keras.layers.BatchNormalization(),
+        binary_conv(name="strided", strides=2, kernel_quantizer="magnitude_aware_sign"),
+        keras.layers.BatchNormalization(scale=False),
+        binary_conv(name="dilated", dilation_rate=2),
+        keras.layers.MaxPooling2D(name="pool"),
+        keras.layers.BatchNormalization(),
+        binary_conv(name="grouped", groups=2),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        lq.layers.QuantDense(
+            5, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="dense"
+        ),
+    ]
+    return chain(*rows, name="kinds")
+
+
+NETWORKS = {
+    "reactnet": lambda: scrambled(reactnet()),
+    "vgg": lambda: scrambled(vgg()),
+    "kinds": of_all_kinds,
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Each network's report, in float32 and in int8, converted once."""
+    folder, made = tmp_path_factory.mktemp("litert"), {}
+
+    def file(name, int8, runtime="litert"):
+        key = name, int8, runtime
+        if key not in made:
+            model = NETWORKS[name]()
+            if int8:
+                model = fake_quantize(model, X, verify=False)
+            path = folder / f"{name}-{int8}-{runtime}.tflite"
+            made[key] = model, convert(model, path, data=X, int8=int8, runtime=runtime)
+        return made[key]
+
+    return file
+
+
+def in_litert(content, x, kind=OpResolverType.AUTO):
+    """Outputs of LiteRT's own interpreter, image by image, and its operations."""
+    run = Interpreter(model_content=content, experimental_op_resolver_type=kind)
+    run.allocate_tensors()
+    (given,), (made,) = run.get_input_details(), run.get_output_details()
+    found = []
+    for row in x:
+        run.set_tensor(given["index"], row[None])
+        run.invoke()
+        found.append(run.get_tensor(made["index"])[0])
+    names = collections.Counter(op["op_name"] for op in run._get_ops_details())
+    return np.array(found), names
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
+    _, report = files(name, int8)
+    content = Path(report.path).read_bytes()
+    ops = read(content, "file")[0].operations
+    assert report.runtime == audit(report.path).runtime == Runner(content).runtime
+    assert report.runtime == "litert"
+    assert report.lce_bconv2d == 0
+    assert report.verify["unexplained"] == 0
+    # ±1 kernels, up to a scale of each channel; some of them meet real numbers.
+    kernels = [op.input(1) for op in ops if op.op == "CONV_2D"]
+    signs = [k for k in kernels if len(np.unique(np.abs(k.values))) == 1]
+    assert len(signs) >= report.binary_layers > 0
+    assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
+    if int8:
+        assert report.float_ops == []
+        assert report.verify["int8"]["worst_steps"] < 1.5
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("name", ["reactnet", "vgg"])
+def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, int8):
+    _, report = files(name, int8)
+    content = Path(report.path).read_bytes()
+    runner = Runner(content)
+    (given,), (made,) = runner.input_tensors, runner.output_tensors
+    want = made.encode(runner(X))
+    whole, names = in_litert(content, given.encode(X))
+    assert names["DELEGATE"] == 1
+    assert sum(names.values()) == len(read(content, "file")[0].operations) + 1
+    np.testing.assert_allclose(whole, want, rtol=1e-5, atol=1e-5)
+    if not int8 or name == "vgg":  # whose signs are of whole numbers
+        kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        alone, _ = in_litert(content, given.encode(X), kind)
+        # Other kernels round int8 sums otherwise.
+        np.testing.assert_allclose(alone, want, rtol=1e-4, atol=1 if int8 else 1e-4)
+
+
+def test_a_microcontroller_computes_the_same_to_a_step(files):
+    _, report = files("vgg", True)
+    content = Path(report.path).read_bytes()
+    encoded = Runner(content).input_tensors[0].encode(X)
+    want, _ = in_litert(content, encoded, OpResolverType.BUILTIN_REF)
+    run = micro.Interpreter.from_bytes(content)
+    for x, y in zip(encoded, want, strict=True):
+        run.set_input(x[None], 0)
+        run.invoke()
+        np.testing.assert_allclose(run.get_output(0)[0], y, rtol=0, atol=1)
+
+
+def test_lce_and_litert_agree_to_a_step(files):
+    _, ours = files("vgg", True)
+    _, lces = files("vgg", True, "lce")
+    first, second = Runner(ours.path), Runner(lces.path)
+    step = second.output_tensors[0].scale
+    assert np.abs(first(X) - second(X)).max() <= 1.01 * step
+
+
+@pytest.mark.parametrize("step", [None, 0.25])
+@pytest.mark.parametrize("above", [False, True])
+def test_a_sign_that_saturates(step, above):
+    from larq_nobn.layers._inference import SaturatingSign
+
+    shift = np.array([0.0, 0.5, -0.3, 0.1])
+    grid = np.arange(-8, 8)[:, None] * 0.25 + np.zeros(4)
+    if step is None:
+        tiny = [0.0, -0.0, 2.0**-126, -(2.0**-126), 3e38, -3e38]
+        grid = np.concatenate([grid - shift, np.repeat(np.array(tiny)[:, None], 4, 1)])
+    x = grid.astype(np.float32)[None, :, None]
+    total = x + np.float32(shift)
+    want = np.where(total > 0 if above else total >= 0, 1.0, -1.0)
+    found = SaturatingSign(shift, above, step, ((1, 1), (0, 0)))(x).numpy()
+    np.testing.assert_array_equal(found[:, 1:-1], want)
+    np.testing.assert_array_equal(found[:, [0, -1]], 1.0)
+
+
+@pytest.mark.parametrize("slope", [[0.25, 0.0, 2.0], [0.25, -0.5, 2.0]])
+def test_prelu_of_sums(slope):
+    from larq_nobn.layers._inference import SummedPReLU
+
+    step = 2 / 255
+    x = step * np.arange(-127, 128, dtype=np.float32)[None, :, None, None]
+    x = np.repeat(x, 3, axis=-1)
+    want = np.where(x > 0, x, x * np.float32(slope))
+    ends = (-128 * step, 127 * step)
+    found = SummedPReLU(slope, ends, (-128 * step, 127 * step))(x)
+    inside = np.abs(want) <= 1
+    assert np.abs(found - want)[inside].max() <= 0.51 * step
+
+
+def test_what_cannot_be(tmp_path):
+    model, path = chain(binary_conv(4), *head(), stem=False), tmp_path / "m.tflite"
+    with pytest.raises(ValueError, match="runtime must be one of lce, litert"):
+        convert(model, path, runtime="tpu")
+    with pytest.raises(ConversionError, match="contains no FakeQuantization"):
+        convert(model, path, runtime="litert", int8=True)
+    inputs = keras.Input((8, 8, 3))
+    x = nobn.layers.FakeQuantization(name="in")(inputs)
+    x = binary_conv(4, name="only")(x)
+    x = keras.layers.Activation("softplus", name="smooth")(x)
+    model = keras.Model(inputs, nobn.layers.FakeQuantization(name="out")(x))
+    model(X, training=True)
+    with pytest.raises(ConversionError, match="would stay float.*FakeQuantization"):
+        convert(model, path, runtime="litert", int8=True)
+    assert not path.exists()
