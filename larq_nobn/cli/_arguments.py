@@ -328,10 +328,8 @@ def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
     if file is None:
         return
     try:
-        content = json.loads(file.read_bytes())
-        given = content.get("settings", content)
-        defaults = {name: _as_words(name, value) for name, value in given.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
+        defaults = _defaults_in(file)
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(
             f"{file} contains no settings as JSON: {error}. Give the run.json of a "
             'run, or an object such as {"epochs": 5}.',
@@ -339,6 +337,14 @@ def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
             param,
         ) from error
     ctx.default_map = {n: word for n, word in defaults.items() if word is not None}
+
+
+def _defaults_in(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_bytes())
+    given = content.get("settings", content) if isinstance(content, dict) else content
+    if not isinstance(given, dict):
+        raise InvalidValue("it is no object of names and values")
+    return {name: _as_words(name, value) for name, value in given.items()}
 
 
 def _as_words(name: str, value: Any) -> Any:
