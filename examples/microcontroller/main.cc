@@ -1,0 +1,43 @@
+// Classifies one 8x8 image of a digit with TensorFlow Lite Micro. `export.py` writes
+// network.h: the network, its operations, and the memory that it needs.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+
+#include "network.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+namespace {
+alignas(16) uint8_t arena[kArenaBytes];
+
+// Larger kernels of C libraries vary; these two lines are all that int8 asks for.
+int8_t Quantize(float x) {
+  const long step = std::lround(x / kInputScale) + kInputZeroPoint;
+  return static_cast<int8_t>(step < -128 ? -128 : step > 127 ? 127 : step);
+}
+}  // namespace
+
+// Takes 64 normalized pixels, row by row, and returns the digit; -1 if memory is short.
+int Classify(const float* pixels) {
+  static Resolver resolver;
+  static bool known = false;
+  if (!known) AddOperations(resolver);
+  known = true;
+  static tflite::MicroInterpreter interpreter(tflite::GetModel(kNetwork), resolver,
+                                              arena, kArenaBytes);
+  if (interpreter.AllocateTensors() != kTfLiteOk) return -1;
+  int8_t* input = interpreter.input(0)->data.int8;
+  for (int i = 0; i < 64; ++i) input[i] = Quantize(pixels[i]);
+  if (interpreter.Invoke() != kTfLiteOk) return -1;
+  const int8_t* scores = interpreter.output(0)->data.int8;
+  int best = 0;
+  for (int i = 1; i < 10; ++i) best = scores[i] > scores[best] ? i : best;
+  return best;
+}
+
+int main() {
+  float pixels[64] = {};
+  std::printf("%d\n", Classify(pixels));
+  return 0;
+}
