@@ -34,6 +34,7 @@ def case(picture: np.ndarray, steps: Preprocessing) -> dict:
         file="model.tflite",
         sha256="0" * 64,
         size_bytes=123,
+        runtime="lce",
         input=TensorInfo("input", (1, *steps.image_shape), "float32"),
         output=TensorInfo("output", (1, 4), "float32"),
         preprocessing=steps,

@@ -133,8 +133,9 @@ def layer_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """Makes an affine operation of batch norm and its kin."""
     # Subclasses may compute more; those of this package are listed.
     numbers_of = _NUMBERS.get(type(call.layer))
-    # What makes whole numbers, such as of bins, drops what is after the point.
-    is_real = call.first_output.dtype.is_floating
+    # An affine operation of whole numbers, such as bins, drops what is after the point.
+    ends = (call.first_input, call.first_output)
+    is_real = all(end.dtype.is_floating for end in ends)
     numbers = numbers_of(call) if numbers_of is not None and is_real else None
     if numbers is None:
         return None

@@ -134,6 +134,7 @@ class Trainer:
     def _start_with(self, config: RunSettings, output: Path) -> None:
         self.config, self.output = config, output
         self.network: keras.Model = None
+        self._tested: TestedWeights | None = None  # of a network trained elsewhere
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
         self._folder: Path | None = None
@@ -441,7 +442,7 @@ class Trainer:
             _run_folder.plain(self.config),
             {
                 "journal": history,
-                "tested": self._tested,
+                **({} if self._tested is None else {"tested": self._tested}),
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
@@ -460,11 +461,11 @@ class Trainer:
         """What is measured of the network as it is, the test images last; its epoch."""
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         own = _initial_weights.weights_digest(self.network)
-        digests = self._tested.digests
+        digests = [] if self._tested is None else self._tested.digests
         epochs = [n for n, each in enumerate(digests) if each == own]
         row = self.history[epochs[-1] if epochs else -1]
         metrics = {name: row[name] for name in names}
-        if not epochs:
+        if digests and not epochs:
             _log.warning(
                 "A callback changed the weights after the last epoch: the loss and the "
                 "accuracy of training in run.json are those before."

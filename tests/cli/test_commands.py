@@ -165,7 +165,7 @@ def test_demo_is_resumed(
     (folder / "model.tflite").write_text("old")
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
     said = invoke("demo", "--output", folder, "--epochs", 3).stderr
-    assert "contains a run with epochs=1, but epochs=3 was given" in said
+    assert "run is finished: over its 1 epochs" in said
     result = invoke("demo", "--output", folder, "--epochs", 1)
     assert result.exit_code == 0, result.output
     names = {path.name for path in folder.iterdir()}

@@ -154,7 +154,7 @@ def test_where_all_diverge_there_is_no_plot(tmp_path: Path, trainings: Trainings
     comparison = training.compare(cells, tmp_path / "deep" / "grid")
     assert [p.name for p in (tmp_path / "deep" / "grid").iterdir()] == ["compare.json"]
     row = next(line for line in str(comparison).splitlines() if "none" in line)
-    assert row.replace("│", "").split() == ["none", "0", "2", "-", "-", "-"]
+    assert row.replace("│", "").split() == ["none", "0", "2", "-", "-", "-", "-"]
 
 
 def test_without_matplotlib_there_is_a_sentence(
