@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import _arguments, _console, _deploy, _errors, _models
+from . import _arguments, _console, _deploy, _errors, _few_images, _models
 from ._package import data, training
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
@@ -66,8 +66,12 @@ def demo(
     chosen = {"dataset": dataset, **(DEMOS.get(dataset) or _settings_for(dataset))}
     if epochs is not None:
         chosen["epochs"] = epochs
-    settings = training.RunSettings.from_recipe(**chosen)
-    _console.say(f"Training {settings.model} without batch normalization on {dataset}.")
+    settings = training.RunSettings.from_recipe(chosen.pop("recipe", None), **chosen)
+    if settings.init:
+        _console.say(_few_images.explanation(settings.images))
+    else:
+        network = f"{settings.model} without batch normalization"
+        _console.say(f"Training {network} on {dataset}.")
     from ._progress import training_progress
 
     ctx.meta[_errors.RUN] = None
@@ -89,11 +93,15 @@ def demo(
     _console.console().print(report.table())
     rows |= {"file": file, "report": folder / "report.json"}
     _console.console().print(_console.pairs(f"Demo {folder}", rows))
+    failed = _few_images.verdict(scores["accuracy"], run.model.output_shape[-1])
+    _console.say(failed or f"It works: {file} classifies {accuracy} correctly.")
 
 
 def _settings_for(dataset: str) -> dict[str, Any]:
     """Returns what suits other images: the more there are, the fewer epochs."""
     info = data.open_dataset(dataset).info
+    if start := _few_images.initial_network({"name": dataset}, ()):
+        return dict(recipe="fine_tune", init=start, epochs=10)
     return dict(
         width=16,
         blocks=(4, 4) if min(info.image_shape[:2]) < 16 else None,

@@ -10,10 +10,10 @@ import click
 from click.core import ParameterSource
 
 from .._names import CACHES, STRATEGIES
-from . import _arguments
-from ._console import console, initial_weights_shown, pairs, percent
+from . import _arguments, _few_images
+from ._console import console, initial_weights_shown, pairs, percent, say
 from ._errors import RUN
-from ._package import training
+from ._package import data, training
 
 # What a run without a validation split says of itself.
 _OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
@@ -64,8 +64,12 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     The folder contains model.keras, history.csv, run.json, TensorBoard logs and
     curves.png. To resume, repeat the command with --resume.
 
+    A folder of fewer than 3,000 color images is fine-tuned from a trained network,
+    unless a network, a normalization, a recipe or --init none is given.
+
     \b
-    Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
+    Example: larq-nobn train --dataset photos --image-size 64 --output runs/photos
+             larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
@@ -75,6 +79,17 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
         # Left out, these two follow from the recipe and from --init.
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:
             del chosen[name]
+    images = {"name": chosen["dataset"], **{name: chosen[name] for name in data.WHICH}}
+    decided = {
+        parameter.name or ""
+        for parameter in ctx.command.params
+        if ctx.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+    }
+    if start := _few_images.initial_network(images, decided):
+        recipe, chosen["init"] = "fine_tune", start
+        say(_few_images.explanation(images))
+    elif chosen["init"] == _few_images.SCRATCH:
+        chosen["init"] = None
     settings = training.RunSettings.from_recipe(
         recipe, **{name: each for name, each in chosen.items() if each is not None}
     )
@@ -84,6 +99,9 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
     console().print(pairs(f"Run {output}", _rows(run.record, output)))
+    accuracy = training.folder.test_metrics(run.record)["accuracy"]
+    if failed := _few_images.verdict(accuracy, run.model.output_shape[-1]):
+        say(failed)
 
 
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
-from larq_nobn.cli import _demo, _models
+from larq_nobn.cli import _demo, _few_images, _models
 from PIL import Image
 
 SUFFIXES = ("jpg", "png", "webp", "bmp", "gif")
@@ -140,4 +140,56 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
 
 def test_demo_of_an_image_folder(pictures: Path):
     settings = _demo._settings_for(str(pictures))
-    assert settings["epochs"] == 50
+    assert settings["init"] == "reactnet18-w16-cifar10"
+    assert settings["recipe"] == "fine_tune"
+
+
+@pytest.mark.parametrize(
+    "options, init, model",
+    [
+        ([], "reactnet18-w16-cifar10", "init"),
+        (["--epochs", "2"], "reactnet18-w16-cifar10", "init"),
+        (["--init", "none"], None, "ReActNet18"),
+        (["--width", "4"], None, "ReActNet18"),
+        (["--recipe", "small"], None, "ReActNet18"),
+        (["--normalization", "batch_norm"], None, "ReActNet18"),
+        (["--image-size", "224"], None, "ReActNet18"),
+    ],
+)
+def test_few_images_are_fine_tuned(
+    options: list[str],
+    init: str | None,
+    model: str,
+    pictures: Path,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    begun = []
+
+    def stopped(settings: nobn.training.RunSettings, *_: object, **__: object):
+        begun.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nobn.training, "train", stopped)
+    place = "--dataset", pictures, "--output", tmp_path / "run"
+    said = invoke("train", *place, *options).stdout
+    (settings,) = begun
+    assert (settings.init, settings.model) == (init, model)
+    assert (settings.recipe == "fine_tune") == (init is not None)
+    assert ("--init none trains a new network" in said) == (init is not None)
+
+
+def test_many_images_are_not_fine_tuned(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_few_images, "FEW", 10)
+    assert _few_images.initial_network({"name": str(pictures)}, ()) is None
+    assert _few_images.initial_network({"name": "digits"}, ()) is None
+
+
+@pytest.mark.parametrize("accuracy, fails", [(0.25, True), (0.29, True), (0.6, False)])
+def test_a_network_at_chance_is_told_what_to_try(accuracy: float, fails: bool):
+    said = _few_images.verdict(accuracy, classes=4)
+    assert (said is not None) == fails
+    assert said is None or "--recipe fine_tune" in said

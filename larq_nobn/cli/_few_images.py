@@ -1,0 +1,58 @@
+"""Few images: which trained network a training starts from if none is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ._package import data
+
+# Folders with fewer training images than this are fine-tuned.
+FEW = 3_000
+START = "reactnet18-w16-cifar10"
+SCRATCH = "none"  # as --init: a new network
+# The network of START has 32x32 inputs; far from them its features are of no use, or
+# its first layers, which do not reduce the image, take too long.
+_SIDES = range(16, 129)
+# Whoever chooses one of these wants another network, or another training.
+_DECIDES = (
+    *("init", "model", "normalization", "width", "blocks", "network", "recipe"),
+    *("kernel", "calibrate", "latent_scale", "latent_initializer", "teacher"),
+    *("stages", "precision", "standardize_activations", "backbone_multiplier"),
+)
+
+
+def initial_network(images: Mapping[str, Any], chosen: Collection[str]) -> str | None:
+    """Returns the trained network to start from, or None for a new one.
+
+    Arguments:
+        images: Arguments of `data.open_dataset`, among them `name`.
+        chosen: Names of the settings that the user gave.
+    """
+    if not Path(images["name"]).is_absolute() or not set(_DECIDES).isdisjoint(chosen):
+        return None
+    info = data.open_dataset(**images).info
+    *sides, channels = info.image_shape
+    fits = channels == 3 and all(side in _SIDES for side in sides)
+    return START if fits and 0 < info.train_examples < FEW else None
+
+
+def explanation(images: Mapping[str, Any]) -> str:
+    """Returns the first line of a training that starts from a trained network."""
+    info = data.open_dataset(**images).info
+    return (
+        f"{info.train_examples} training images of {info.classes} classes are few: "
+        f"fine-tuning {START}. --init {SCRATCH} trains a new network."
+    )
+
+
+def verdict(accuracy: float, classes: int) -> str | None:
+    """Returns what to try if a network is at chance; None if it learned something."""
+    if classes < 2 or accuracy > 1.2 / classes:
+        return None
+    return (
+        f"The accuracy is that of guessing among {classes} classes. Try: larq-nobn "
+        f"train --init {START} --recipe fine_tune, with the same --dataset and another "
+        "--output."
+    )
