@@ -68,8 +68,7 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     unless a network, a normalization, a recipe or --init none is given.
 
     \b
-    Example: larq-nobn train --dataset photos --image-size 64 --output runs/photos
-             larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
+    Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
