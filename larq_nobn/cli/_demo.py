@@ -93,7 +93,8 @@ def demo(
     _console.console().print(report.table())
     rows |= {"file": file, "report": folder / "report.json"}
     _console.console().print(_console.pairs(f"Demo {folder}", rows))
-    failed = _few_images.verdict(scores["accuracy"], run.model.output_shape[-1])
+    classes, tuned = run.model.output_shape[-1], settings.init is not None
+    failed = _few_images.verdict(scores["accuracy"], classes, tuned)
     _console.say(failed or f"It works: {file} classifies {accuracy} correctly.")
 
 

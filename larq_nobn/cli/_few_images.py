@@ -47,12 +47,23 @@ def explanation(images: Mapping[str, Any]) -> str:
     )
 
 
-def verdict(accuracy: float, classes: int) -> str | None:
-    """Returns what to try if a network is at chance; None if it learned something."""
+def verdict(accuracy: float, classes: int, tuned: bool) -> str | None:
+    """Returns what to try if a network is at chance; None if it learned something.
+
+    Arguments:
+        accuracy: On test images.
+        classes: Number of classes.
+        tuned: Whether the network started from the weights of another one.
+    """
     if classes < 2 or accuracy > 1.2 / classes:
         return None
+    remedy = (
+        "with more --epochs, and look at the images (larq-nobn data FOLDER --sheet "
+        "sheet.png)."
+        if tuned
+        else f"with --init {START} --recipe fine_tune."
+    )
     return (
-        f"The accuracy is that of guessing among {classes} classes. Try: larq-nobn "
-        f"train --init {START} --recipe fine_tune, with the same --dataset and another "
-        "--output."
+        f"The accuracy is that of guessing among {classes} classes. Repeat the command "
+        f"into another --output {remedy}"
     )

@@ -99,7 +99,8 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
         run = training.train(settings, output, bar, **given)
     console().print(pairs(f"Run {output}", _rows(run.record, output)))
     accuracy = training.folder.test_metrics(run.record)["accuracy"]
-    if failed := _few_images.verdict(accuracy, run.model.output_shape[-1]):
+    classes = run.model.output_shape[-1]
+    if failed := _few_images.verdict(accuracy, classes, settings.init is not None):
         say(failed)
 
 

@@ -190,6 +190,9 @@ def test_many_images_are_not_fine_tuned(
 
 @pytest.mark.parametrize("accuracy, fails", [(0.25, True), (0.29, True), (0.6, False)])
 def test_a_network_at_chance_is_told_what_to_try(accuracy: float, fails: bool):
-    said = _few_images.verdict(accuracy, classes=4)
+    said = _few_images.verdict(accuracy, classes=4, tuned=False)
     assert (said is not None) == fails
     assert said is None or "--recipe fine_tune" in said
+    said = _few_images.verdict(accuracy, classes=4, tuned=True)
+    assert (said is not None) == fails
+    assert said is None or ("more --epochs" in said and "--init" not in said)
