@@ -11,7 +11,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
+from larq_nobn.deploy.int8 import round_kernels
 from larq_nobn.deploy.lite import read
+from larq_nobn.deploy.prepare import prepare
 from tflite_micro.python.tflite_micro import runtime as micro
 
 pytestmark = pytest.mark.convert
@@ -25,6 +27,14 @@ def reactnet():
 
 def vgg():
     return nobn.models.VGGSmall((8, 8, 3), 5, width=8)
+
+
+def alexnet():
+    return nobn.models.BinaryAlexNet((8, 8, 3), 5, width=2)
+
+
+def quicknet():
+    return nobn.models.QuickNet((8, 8, 3), 5, width=8, blocks=(1, 2))
 
 
 def of_all_kinds():
@@ -50,6 +60,8 @@ def of_all_kinds():
 NETWORKS = {
     "reactnet": lambda: scrambled(reactnet()),
     "vgg": lambda: scrambled(vgg()),
+    "alexnet": lambda: scrambled(alexnet()),  # a clip after a binary convolution
+    "quicknet": lambda: scrambled(quicknet()),
     "kinds": of_all_kinds,
 }
 
@@ -87,7 +99,7 @@ def in_litert(content, x, kind=OpResolverType.AUTO):
 
 
 @pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["reactnet", "vgg", "alexnet", "kinds"])
 def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
     _, report = files(name, int8)
     content = Path(report.path).read_bytes()
@@ -107,7 +119,7 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
 
 
 @pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("name", ["reactnet", "vgg"])
+@pytest.mark.parametrize("name", ["reactnet", "vgg", "quicknet"])
 def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, int8):
     _, report = files(name, int8)
     content = Path(report.path).read_bytes()
@@ -175,6 +187,26 @@ def test_prelu_of_sums(slope):
     found = SummedPReLU(slope, ends, (-128 * step, 127 * step))(x)
     inside = np.abs(want) <= 1
     assert np.abs(found - want)[inside].max() <= 0.51 * step
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+@pytest.mark.parametrize("activation", ["relu", lq.activations.hard_tanh])
+@pytest.mark.parametrize("end", [4.0, 0.5])
+def test_a_range_that_the_file_leaves_out(runtime, activation, end):
+    def ranged(x, low, high):
+        layer = nobn.layers.FakeQuantization()
+        x = layer(x)
+        layer.set_range(low, high)
+        return x
+
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(ranged(inputs, -1, 1))
+    x = keras.layers.Activation(activation)(ranged(x, -end, end))
+    model = keras.Model(inputs, ranged(x, -1, 1))
+    kept = round_kernels(prepare(model), runtime)
+    found = [isinstance(each, nobn.layers.FakeQuantization) for each in kept.layers]
+    # One that cuts off what the next one has is part of the function.
+    assert sum(found) == (2 if end == 4 else 3)
 
 
 def test_what_cannot_be(tmp_path):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,7 @@ def round_kernels(prepared: keras.Model, runtime: str = "lce") -> keras.Model:
         affine_alone,
         merge_scale,
         *(of_lce if runtime == "lce" else (shift_alone,)),
+        partial(range_inside, of_binary=runtime != "lce"),
         range_after_reshape,
     ):
         graph = everywhere(graph, rule)
@@ -202,6 +204,47 @@ def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         f"{before.name}_range", FakeQuantization, None, {"trainable": False}, values
     )
     return Edit(graph.with_row(call.name, [own, call.operation]))
+
+
+def range_inside(
+    graph: _graph.Graph, call: _graph.Call, of_binary: bool
+) -> Edit | None:
+    """The range before an activation that the converter makes part of a convolution.
+
+    The file has none there, since it rounds once, after the activation. A range that
+    cuts off what the one after it has stays: it is no matter of rounding.
+    """
+    before = graph.producer(call.first_input)
+    reader = graph.sole_consumer(call.first_output)
+    after = None if reader is None else graph.sole_consumer(reader.first_output)
+    if (
+        call.operation.kind is not FakeQuantization
+        or before is None
+        or reader is None
+        or after is None
+        or after.operation.kind is not FakeQuantization
+        or is_shared(graph, call)
+        or graph.sole_consumer(call.first_input) is None
+        or not _takes_activation(before.operation, of_binary)
+    ):
+        return None
+    bounds = _kinds.bounds_of(reader)
+    if bounds is None or bounds not in _kinds.FUSED:
+        return None
+    inner, outer = _grid(call), _grid(after)
+    ends = np.clip((inner.low, inner.high), *bounds)
+    wanted = np.clip((outer.low, outer.high), *bounds)
+    if ends[0] > wanted[0] + inner.step or ends[1] < wanted[1] - inner.step:
+        return None
+    return Edit(graph.with_row(call.name, []))
+
+
+def _takes_activation(operation: _operation.Operation, of_binary: bool) -> bool:
+    """Whether the converter makes an activation part of an operation."""
+    if operation.kind is BinaryConvolution:
+        return of_binary and operation.argument("last") is keras.activations.linear
+    form = _linear.linear_of(operation)
+    return operation.kind is _layers.Add or (form is not None and not form.is_activated)
 
 
 def affine_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
