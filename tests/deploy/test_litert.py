@@ -137,6 +137,14 @@ def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, i
         np.testing.assert_allclose(alone, want, rtol=1e-4, atol=1 if int8 else 1e-4)
 
 
+def test_every_sign_of_a_trained_network_is_compared(tmp_path):
+    model, _ = nobn.models.open_pretrained("reactnet18-w32-digits")
+    x, path = images(8, (8, 8, 1)), tmp_path / "m.tflite"
+    report = convert(model, path, data=x, runtime="litert")
+    assert report.verify["segments"]["compared"] == report.binary_layers + 1
+    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_microcontroller_computes_the_same_to_a_step(files):
     _, report = files("vgg", True)
     content = Path(report.path).read_bytes()

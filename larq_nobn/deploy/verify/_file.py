@@ -151,7 +151,7 @@ def visible_signs(
         return _segments.Found(
             found[count:],
             {label: sign.positive(sign.values) for label, sign in signs.items()},
-            {label: sign.values for label, sign in signs.items()},
+            {label: sign.shifted(sign.values) for label, sign in signs.items()},
         )
 
     return read
