@@ -29,6 +29,8 @@ MODELS = (
     "QuickNet",
     "QuickNetLarge",
 )
+# Who runs a file: LCE, or LiteRT (formerly TensorFlow Lite) as it is everywhere.
+RUNTIMES = ("lce", "litert")
 # A real-valued network, which teaches binary ones.
 FLOAT_MODEL = "FloatResNet"
 # As a model: the network that `init` names.

@@ -67,9 +67,7 @@ def demo(
     if epochs is not None:
         chosen["epochs"] = epochs
     settings = training.RunSettings.from_recipe(chosen.pop("recipe", None), **chosen)
-    if settings.init:
-        _console.say(_few_images.explanation(settings.images))
-    else:
+    if settings.init is None:  # else it has been said
         network = f"{settings.model} without batch normalization"
         _console.say(f"Training {network} on {dataset}.")
     from ._progress import training_progress
@@ -101,8 +99,9 @@ def demo(
 def _settings_for(dataset: str) -> dict[str, Any]:
     """Returns what suits other images: the more there are, the fewer epochs."""
     info = data.open_dataset(dataset).info
-    if start := _few_images.initial_network({"name": dataset}, ()):
-        return dict(recipe="fine_tune", init=start, epochs=10)
+    if _few_images.is_open(dataset, ()) and _few_images.are_few(info):
+        _console.say(_few_images.explanation(info))
+        return dict(recipe="fine_tune", init=_few_images.START, epochs=10)
     return dict(
         width=16,
         blocks=(4, 4) if min(info.image_shape[:2]) < 16 else None,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from .._names import GIVEN
+from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, progress, show
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
@@ -46,7 +46,7 @@ VERIFIED_IMAGES = 256
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["lce", "litert"]),
+    type=click.Choice(RUNTIMES),
     default="lce",
     show_default=True,
     help="Larq Compute Engine's binary kernels, or LiteRT without custom operations.",
@@ -152,7 +152,7 @@ def calibrated(
         )
     images = Images(dataset, origin, data_dir).batches("train", count, shuffle=True)
     with progress(f"taking ranges from {count} training images"):
-        return deploy.fake_quantize(model, images, verify=False)
+        return deploy.fake_quantize(model, images)
 
 
 def converted(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from ._package import data
 
@@ -23,24 +22,25 @@ _DECIDES = (
 )
 
 
-def initial_network(images: Mapping[str, Any], chosen: Collection[str]) -> str | None:
-    """Returns the trained network to start from, or None for a new one.
+def is_open(dataset: str, chosen: Collection[str]) -> bool:
+    """Whether images of a folder are to train whatever suits them.
 
     Arguments:
-        images: Arguments of `data.open_dataset`, among them `name`.
+        dataset: The data set.
         chosen: Names of the settings that the user gave.
     """
-    if not Path(images["name"]).is_absolute() or not set(_DECIDES).isdisjoint(chosen):
-        return None
-    info = data.open_dataset(**images).info
+    return Path(dataset).is_absolute() and set(_DECIDES).isdisjoint(chosen)
+
+
+def are_few(info: data.DatasetInfo) -> bool:
+    """Whether images are few, and such that START suits them."""
     *sides, channels = info.image_shape
     fits = channels == 3 and all(side in _SIDES for side in sides)
-    return START if fits and 0 < info.train_examples < FEW else None
+    return fits and 0 < info.train_examples < FEW
 
 
-def explanation(images: Mapping[str, Any]) -> str:
+def explanation(info: data.DatasetInfo) -> str:
     """Returns the first line of a training that starts from a trained network."""
-    info = data.open_dataset(**images).info
     return (
         f"{info.train_examples} training images of {info.classes} classes are few: "
         f"fine-tuning {START}. --init {SCRATCH} trains a new network."

@@ -78,15 +78,17 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
         # Left out, these two follow from the recipe and from --init.
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:
             del chosen[name]
-    images = {"name": chosen["dataset"], **{name: chosen[name] for name in data.WHICH}}
     decided = {
         parameter.name or ""
         for parameter in ctx.command.params
         if ctx.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
     }
-    if start := _few_images.initial_network(images, decided):
-        recipe, chosen["init"] = "fine_tune", start
-        say(_few_images.explanation(images))
+    if _few_images.is_open(chosen["dataset"], decided):
+        which = {name: chosen[name] for name in data.WHICH}
+        info = data.open_dataset(chosen["dataset"], **which).info
+        if _few_images.are_few(info):
+            recipe, chosen["init"] = "fine_tune", _few_images.START
+            say(_few_images.explanation(info))
     elif chosen["init"] == _few_images.SCRATCH:
         chosen["init"] = None
     settings = training.RunSettings.from_recipe(

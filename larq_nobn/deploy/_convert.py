@@ -19,6 +19,7 @@ import tensorflow as tf
 from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
 from .._files import replacing
 from .._keras import keras
+from .._names import RUNTIMES
 from .._progress import step
 from ..graph import _examples, _same
 from . import _checks
@@ -44,7 +45,6 @@ from .int8 import (
 )
 from .lite import (
     MOST_BYTES,
-    RUNTIMES,
     Function,
     Runner,
     Trace,
@@ -64,7 +64,6 @@ from .verify import (
     verify_prepared,
     verify_trace,
     verify_traced_file,
-    visible_signs,
 )
 
 _log = logging.getLogger("larq_nobn")
@@ -234,19 +233,8 @@ def _convert_prepared(task: _Task) -> ConversionReport:
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
         same, outputs = verify_prepared(task.reference, given, prepared, file.examples)
-        signs = None
-        if task.runtime == "litert":
-            signs = visible_signs(
-                prepared, file.io, file.runner, partial(plain, int8=False)
-            )
         numbers = verify_file(
-            prepared,
-            outputs,
-            file.content,
-            file.runner,
-            file.examples,
-            task.tolerance,
-            signs,
+            prepared, outputs, file.content, file.runner, file.examples, task.tolerance
         )
     return file.report(
         binary,
@@ -303,9 +291,7 @@ def _convert_int8(task: _Task) -> ConversionReport:
         merged += file.merged(prepared, binary)
         file.check(prepared, binary, int8=True)
         same = verify_without_rounding(given, unrounded, file.examples)
-        numbers = verify_int8(
-            prepared, file.runner, file.io, file.examples, task.runtime
-        )
+        numbers = verify_int8(prepared, file.runner, file.io, file.examples)
     return file.report(
         binary,
         in_float,

@@ -57,10 +57,8 @@ def plain(prepared: keras.Model, int8: bool) -> keras.Model:
 
 def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.Graph:
     operation, name = call.operation, call.name
-    border, quantizer = (
-        _linear.border_of(operation),
-        operation.argument("input_quantizer"),
-    )
+    border = _linear.border_of(operation)
+    quantizer = operation.argument("input_quantizer")
     padded = border is not None and border > 0
     changed = {}
     for use in graph.uses(name):
@@ -68,8 +66,9 @@ def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.G
         shape = (rows, columns, channels)
         row: list[tuple[_operation.Operation, tuple]] = []
         if quantizer is not None or padded:
-            padding = _padding(operation, (rows, columns)) if padded else None
-            if padding is not None:
+            padding = None
+            if padded:
+                padding = operation.layer._get_spatial_padding_same((rows, columns))
                 shape = (rows + sum(padding[0]), columns + sum(padding[1]), channels)
             sign = _sign(graph, name, quantizer, int8, padding)
             row.append((sign, shape))
@@ -108,15 +107,25 @@ def _real(
     name = operation.name
     found = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
     if not inside:
-        factors = np.broadcast_to(scale, kernel.shape[-1:])[None, None, :, None]
-        values = {"depthwise_kernel": factors, **offset}
-        arguments = {"kernel_size": 1, **end}
-        found.append(
-            _operation.Operation(
-                f"{name}/scale", _layers.DepthwiseConv2D, None, arguments, values
-            )
-        )
+        factors = np.broadcast_to(scale, kernel.shape[-1:])
+        found.append(channelwise(f"{name}/scale", factors, layer.offset, layer.last))
     return found
+
+
+def channelwise(
+    name: str, gain: Any, offset: Any = None, activation: Any = None
+) -> _operation.Operation:
+    """A convolution of single channels: activation(gain * x + offset)."""
+    given = gain if offset is None else np.broadcast_arrays(gain, offset)[0]
+    values = {"depthwise_kernel": np.asarray(given)[None, None, :, None]}
+    if offset is not None:
+        values["bias"] = np.broadcast_to(offset, np.shape(given))
+    size = {
+        "kernel_size": 1,
+        "activation": activation,
+        "use_bias": offset is not None,
+    }
+    return _operation.Operation(name, _layers.DepthwiseConv2D, None, size, values)
 
 
 def _summed_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -202,16 +211,3 @@ def _step(graph: _graph.Graph, call: _graph.Call) -> float:
         elif maker.operation.kind not in (*_SIGNS, SaturatingSign):
             left += maker.reads
     return min(found, default=1.0)
-
-
-def _padding(operation: _operation.Operation, sizes: tuple[int, int]) -> Any:
-    """Rows and columns before and after a map, as of `padding="same"`."""
-    found = []
-    layer = operation.layer
-    for size, kernel, stride, dilation in zip(
-        sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
-    ):
-        reach = (kernel - 1) * dilation + 1
-        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-        found.append((total // 2, total - total // 2))
-    return tuple(found)

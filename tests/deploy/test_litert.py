@@ -157,7 +157,7 @@ def test_a_microcontroller_computes_the_same_to_a_step(files):
         np.testing.assert_allclose(run.get_output(0)[0], y, rtol=0, atol=1)
 
 
-def test_lce_and_litert_agree_to_a_step(files):
+def test_the_files_of_vgg_for_both_runtimes_agree_to_a_step(files):
     _, ours = files("vgg", True)
     _, lces = files("vgg", True, "lce")
     first, second = Runner(ours.path), Runner(lces.path)

@@ -14,7 +14,16 @@ from rich.table import Table
 
 from .._float_fallback import float_in_file
 from .._shown import Shown
-from ..lite import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
+from ..lite import (
+    KINDS,
+    Operation,
+    Subgraph,
+    Tensor,
+    parsing,
+    read,
+    read_file,
+    runtime_with,
+)
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
@@ -186,7 +195,7 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
     return Audit(
         path=path,
         size_bytes=size,
-        runtime=_runtime(rows),
+        runtime=runtime_with(row["op"] for row in rows),
         ops=dict(Counter(row["op"] for row in rows).most_common()),
         lce_bconv2d=len(binary),
         bitpacked_outputs=sum(row["writes_bits"] for row in binary),
@@ -203,11 +212,6 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
             if tensor.open_axes
         ],
     )
-
-
-def _runtime(rows: list[dict[str, Any]]) -> str:
-    custom = any(row["op"].startswith("Lce") for row in rows)
-    return "lce" if custom else "litert"
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from ...layers._fake_quantization import representable_range
 from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
-from .._plain import plain
+from .._plain import channelwise, plain
 from ..lite import Function, IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare import BinaryConvolution, PlainAffine, in_float32
 from ..verify import agreement, verify_prepared
@@ -118,7 +118,7 @@ def without_ranges(model: keras.Model) -> keras.Model:
     return _copies.to_keras(graph, shared=True)
 
 
-def round_kernels(prepared: keras.Model, runtime: str = "lce") -> keras.Model:
+def round_kernels(prepared: keras.Model, runtime: str) -> keras.Model:
     """Returns the model with its real-valued kernels rounded as the converter does.
 
     Scales after a kernel are merged into it first, since they change what a step of
@@ -259,7 +259,7 @@ def affine_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or not all(_reads_steps(use, graph) for use in graph.uses(call.name))
     ):
         return None
-    return Edit(graph.with_row(call.name, [_single(call.name, *call.layer.exact)]))
+    return Edit(graph.with_row(call.name, [channelwise(call.name, *call.layer.exact)]))
 
 
 def shift_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -274,15 +274,7 @@ def shift_alone(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     ):
         return None
     shift = call.operation.arrays["shift"]
-    return Edit(graph.with_row(call.name, [_single(call.name, 1.0, shift)]))
-
-
-def _single(name: str, gain: Any, offset: Any) -> _operation.Operation:
-    """A convolution of single channels that computes gain * x + offset."""
-    gain, offset = np.broadcast_arrays(gain, offset)
-    values = {"depthwise_kernel": gain[None, None, :, None], "bias": offset}
-    size = {"kernel_size": 1}
-    return _operation.Operation(name, _layers.DepthwiseConv2D, None, size, values)
+    return Edit(graph.with_row(call.name, [channelwise(call.name, 1.0, shift)]))
 
 
 def leave_out_border(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -423,7 +415,6 @@ def verify_int8(
     runner: Runner,
     io: IoSpec,
     examples: Sequence[np.ndarray],
-    runtime: str = "lce",
 ) -> dict[str, Any]:
     """Compares a prepared model with its int8 file.
 
@@ -440,7 +431,7 @@ def verify_int8(
     # Whoever runs a file rounds its inputs: here that is the runner.
     ranges = [call for call in ranges if graph.producer(call.first_input) is not None]
     inner = [call for call in ranges if not graph.is_output(call.first_output)]
-    visible, count = _visible(prepared, inner, io, runtime), len(inner)
+    visible, count = _visible(prepared, inner, io, runner.runtime), len(inner)
     makers = [graph.producer(end) for end in prepared.outputs]
     labels = {call.label for call in ranges}
     # Of the model: the file's own may be wrong.

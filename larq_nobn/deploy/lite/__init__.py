@@ -2,7 +2,6 @@
 
 from ._converter import (
     MOST_BYTES,
-    RUNTIMES,
     Function,
     IoSpec,
     Runner,
@@ -15,7 +14,7 @@ from ._converter import (
     interpreter_of,
     io_spec,
     run,
-    runtime_of,
+    runtime_with,
     to_flatbuffer,
     with_outputs,
 )
@@ -34,7 +33,6 @@ from ._trace import Trace, TracedKernel, TracedSign, is_larqs_sign
 __all__ = [
     "FUSED_LSTM",
     "KINDS",
-    "RUNTIMES",
     "Function",
     "IoSpec",
     "Operation",
@@ -64,7 +62,7 @@ __all__ = [
     "read",
     "read_file",
     "run",
-    "runtime_of",
+    "runtime_with",
     "to_flatbuffer",
     "with_outputs",
     "with_room",

@@ -8,7 +8,7 @@ import re
 import reprlib
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ..._checks import check_choice
 from ..._keras import keras
 from ..._math import unfused
 from ..._messages import first_line
+from ..._names import RUNTIMES
 from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
@@ -34,9 +35,6 @@ from ._file import (
     unpacked,
 )
 from ._lce_faults import check_constants, check_signs, softplus_bounded, with_room
-
-# Who runs a file: LCE, or LiteRT (formerly TensorFlow Lite) as it is everywhere.
-RUNTIMES = ("lce", "litert")
 
 # What both take and give.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -328,10 +326,12 @@ MOST_BYTES = 1 << 31
 def runtime_of(content: bytes) -> str:
     """Returns the one of `RUNTIMES` that a file needs: LCE for its own operations."""
     codes = unpacked(content).operatorCodes or ()
-    custom = (code.customCode for code in codes)
-    return (
-        "lce" if any((name or b"").startswith(b"Lce") for name in custom) else "litert"
-    )
+    return runtime_with((code.customCode or b"").decode() for code in codes)
+
+
+def runtime_with(operations: Iterable[str]) -> str:
+    """Returns the same of the names of a file's operations."""
+    return "lce" if any(name.startswith("Lce") for name in operations) else "litert"
 
 
 class _LiteRT:

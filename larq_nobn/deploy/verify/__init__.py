@@ -2,7 +2,6 @@
 
 from ._agreement import agreement, top1_agreement
 from ._data import given_batches, verification_examples
-from ._file import visible_signs
 from ._ties import tie_warnings
 from ._traced import verify_trace, verify_traced_file
 from ._verify import GIVEN, verify_file, verify_prepared
@@ -18,5 +17,4 @@ __all__ = [
     "verify_prepared",
     "verify_trace",
     "verify_traced_file",
-    "visible_signs",
 ]

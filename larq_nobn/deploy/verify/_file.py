@@ -14,11 +14,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import _graph, _segments
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
+from .._plain import plain
 from ..lite import (
     IoSpec,
     Operation,
@@ -100,10 +102,7 @@ class FileSigns:
 
 
 def visible_signs(
-    prepared: keras.Model,
-    io: IoSpec,
-    shipped: Runner,
-    plain: Callable[[keras.Model], keras.Model],
+    prepared: keras.Model, shipped: Runner
 ) -> Callable[[list[np.ndarray]], _segments.Found]:
     """Returns what reads a file without binary operations at the signs of its model.
 
@@ -112,9 +111,7 @@ def visible_signs(
 
     Arguments:
         prepared: The model.
-        io: What the file takes and gives.
-        shipped: Runs it.
-        plain: What such files are written from, of a prepared model.
+        shipped: Runs the file.
 
     Raises:
         VerificationError: If both files compute different outputs.
@@ -127,12 +124,16 @@ def visible_signs(
     wide = keras.Model(
         prepared.inputs, [*edges.values(), *prepared.outputs], name=prepared.name
     )
-    written, count = plain(wide), len(edges)
+    written, count = plain(wide, int8=False), len(edges)
     names = [f"map_{i}" for i in range(len(wide.outputs))]
+    inputs = [
+        tf.TensorSpec(given.shape, given.dtype, given.name)
+        for given in shipped.input_tensors
+    ]
     content = to_flatbuffer(
         inference(written),
         written.variables,
-        IoSpec(io.inputs, names),
+        IoSpec(inputs, names),
         runtime="litert",
     )
     runner = Runner(content, shipped.runtime)

@@ -14,8 +14,11 @@ from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
-from ._file import FileSigns
+from ._file import FileSigns, visible_signs
 from ._thresholds import differing_threshold
+
+# What a file computes for examples, at the signs of its model.
+_Signs = Callable[[list[np.ndarray]], _segments.Found]
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -165,7 +168,6 @@ def verify_file(
     runner: Runner,
     examples: Sequence[np.ndarray],
     tolerance: float,
-    signs: Callable[[list[np.ndarray]], _segments.Found] | None = None,
 ) -> dict[str, Any]:
     """Compares the prepared model in Keras with the file in its interpreter.
 
@@ -177,13 +179,16 @@ def verify_file(
         examples: One array per input.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart.
-        signs: What the file computes at the signs of the model; None to look for them
-            in a file of LCE.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    signs = signs or FileSigns(prepared, flatbuffer, runner)
+    lce = runner.runtime == "lce"
+    signs: _Signs = (
+        FileSigns(prepared, flatbuffer, runner)
+        if lce
+        else visible_signs(prepared, runner)
+    )
     segments = _segments.compare(prepared, signs, examples, tolerance)
     size = runner.batch_size
     if segments.finding:
@@ -209,7 +214,7 @@ def verify_file(
 def _past_names(
     segments: _segments.Segments,
     prepared: keras.Model,
-    signs: Callable[[list[np.ndarray]], _segments.Found],
+    signs: _Signs,
     examples: Sequence[np.ndarray],
     tolerance: float,
     size: int,
@@ -232,7 +237,7 @@ def _past_names(
 
 
 def _without(
-    signs: Callable[[list[np.ndarray]], _segments.Found],
+    signs: _Signs,
     hidden: frozenset[str],
     examples: list[np.ndarray],
 ) -> _segments.Found:
