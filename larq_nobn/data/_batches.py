@@ -139,11 +139,12 @@ def passes(
     epoch: int = 0,
     step: int = 0,
     mixup: float = 0.0,
+    varies: bool = True,
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
     What is mixed needs its neighbors, so that such batches are cut into shares
-    afterwards.
+    afterwards. Where neither order nor images vary, all passes are one.
     """
     epochs = itertools.count(epoch)
     whole = replace(plan, share=WHOLE) if mixup else plan
@@ -161,7 +162,10 @@ def passes(
         return cut(batches, plan.share) if mixup else batches
 
     def pipeline() -> tf.data.Dataset:
-        batches = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+        if step or varies or plan.shuffle:
+            batches = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+        else:
+            batches = of_epoch(tf.constant(epoch, tf.int64))
         return batches.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
 
     # AutoGraph would read the functions for a second, for nothing.

@@ -263,7 +263,7 @@ class Dataset:
         info = like or self.info
         if isinstance(self._images, _imagenet.ImageNet):
             numbers, made = self._images.open(split, augment is True, info)
-            chosen = numbers[:limit]
+            chosen, varies = numbers[:limit], augment is True
         else:
             source = self._numbered(split, info, cache)
             chosen = _images.balanced_subset(source.labels.numpy(), limit)
@@ -271,6 +271,7 @@ class Dataset:
                 augment, info.name, info.image_shape, reflect
             )
             made = _batches.taken(source, variation, mixup, info.classes)
+            varies = variation is not None or mixup > 0
         if not len(chosen):
             raise InvalidValue(
                 f"{self._images.name} has no image for split={split!r}. Add "
@@ -279,7 +280,7 @@ class Dataset:
         if training:
             batch_size = min(batch_size, len(chosen))
         plan = _batches.Plan(chosen, batch_size, seed, shuffle, training, share)
-        batches = _batches.passes(made, plan, info, epoch, step, mixup)
+        batches = _batches.passes(made, plan, info, epoch, step, mixup, varies)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)

@@ -163,7 +163,8 @@ class Trainer:
             if config.stages == 2:
                 stage1 = self._train_before("stage1", first_stage(config))
             keras.utils.set_random_seed(config.seed)
-            self._steps = len(self._batches("train"))
+            self._images = self._batches("train")
+            self._steps = len(self._images)
             self._learning_rate = _network.schedule_for(config, self._steps)
             with (
                 dtype_policy(config.precision),
@@ -246,6 +247,10 @@ class Trainer:
             )
             progress = [] if self._progress is None else [self._progress]
             over = is_over(self.config, history.rows)
+            # Those of the start are there since `build` counted them.
+            images = self._images
+            if position != START:
+                images = self._batches("train", position)
             validation = self._batches(self._watched)
             with explain_non_finite(
                 self.config,
@@ -256,7 +261,7 @@ class Trainer:
                 self._teacher,
             ):
                 self.model.fit(
-                    self._shared(self._batches("train", position), "train", position),
+                    self._shared(images, "train", position),
                     steps_per_epoch=self._steps,
                     epochs=position.epochs if over else self.config.epochs,
                     initial_epoch=position.epochs,

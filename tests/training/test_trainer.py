@@ -33,7 +33,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
 
 
 @pytest.mark.usefixtures("little_network")
-def test_the_steps_one_by_one_equal_train(whole: training.Run, tmp_path: Path):
+def test_the_steps_one_by_one_equal_train(
+    whole: training.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    set_up: list[str] = []
+
+    def batches(self: data.Dataset, split: str, *arguments, **options):
+        set_up.append(split)
+        return whole_batches(self, split, *arguments, **options)
+
+    whole_batches = data.Dataset.batches
+    monkeypatch.setattr(data.Dataset, "batches", batches)
     trainer = training.Trainer(SETTINGS, output=tmp_path / "steps")
     network = trainer.build()
     initial = network.get_weights()
@@ -44,6 +54,7 @@ def test_the_steps_one_by_one_equal_train(whole: training.Run, tmp_path: Path):
     assert not (tmp_path / "steps" / "run.json").exists()
     run = trainer.save()
     assert run.model is network and run.history == history
+    assert set_up == ["train", "test"]  # which takes longer than a few steps
     assert_same(run, whole)
     assert run.record.keys() == whole.record.keys()
     for name in ("settings", "preprocessing", "examples", "parameters"):
