@@ -48,6 +48,7 @@ TABLES = {
     "without_extras": ("compat/result.json", compatibility.extras),
     "mutants": ("mutants/result.json", faults.mutants),
     "models": ("models/result.json", networks.models),
+    "trained_models": ("models/result.json", networks.trained_models),
     "zoo": ("zoo/result.json", zoo.zoo),
     "fuzz": ("fuzz/result.json", faults.fuzz),
     "fuzz_reasons": ("fuzz/result.json", faults.fuzz_reasons),

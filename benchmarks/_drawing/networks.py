@@ -5,14 +5,29 @@ from __future__ import annotations
 from .markdown import table
 
 HEAD = (
-    *("network", "input", "parameters (M)", "binary MACs (M)", "float MACs (M)"),
-    *("size (kB)", "float operations", "latency", "top-1"),
+    *("input", "parameters (M)", "binary MACs (M)", "float MACs (M)"),
+    *("size (kB)", "float operations", "latency"),
 )
 
 
 def models(result):
-    """A row per network; a trained one says on which images its accuracy is."""
-    return table(HEAD, [[f"`{n}`", *cells(r)] for n, r in result["rows"].items()])
+    """A row for each network without trained weights."""
+    rows = [[f"`{n}`", *cells(row)] for n, row in untrained(result).items()]
+    return table(["network", *HEAD], rows)
+
+
+def trained_models(result):
+    """A row for each trained network, its accuracy first."""
+    rows = [
+        [f"`{name}`", f"{100 * row['accuracy']:.1f}", *cells(row)]
+        for name, row in result["rows"].items()
+        if "accuracy" in row
+    ]
+    return table(["network", "top-1", *HEAD], rows)
+
+
+def untrained(result):
+    return {name: row for name, row in result["rows"].items() if "accuracy" not in row}
 
 
 def relative(ratio, low, high):
@@ -21,9 +36,6 @@ def relative(ratio, low, high):
 
 def cells(row):
     height, width, channels = row["input"]
-    reached = "-"
-    if "accuracy" in row:
-        reached = f"{100 * row['accuracy']:.1f}"
     return [
         f"{height}x{width}x{channels}",
         f"{row['parameters'] / 1e6:.2f}",
@@ -32,5 +44,4 @@ def cells(row):
         f"{row['size_bytes'] / 1e3:,.0f}",
         row["float_ops"],
         relative(**row["latency"]),
-        reached,
     ]

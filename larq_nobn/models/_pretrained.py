@@ -121,7 +121,7 @@ class PretrainedNetworks(list[PretrainedNetwork]):
 
     def table(self) -> Table:
         """Returns what is most asked for, a row per network."""
-        titles = "Name", "Data set", "Input", "Top-1", "Size"
+        titles = "Name", "Data set", "Input", "Top-1", "Weights"
         macs = "Binary MACs", "Float MACs"
         table = Table(*titles, *macs, title="Trained networks", title_justify="left")
         for row in self:
