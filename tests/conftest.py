@@ -55,6 +55,8 @@ def pytest_configure(config):
 
         lighter.keep_no_stacks()
         lighter.tune_no_datasets()
+        lighter.read_signatures_once()
+        lighter.know_protocols()
 
 
 def pytest_collection_modifyitems(items):

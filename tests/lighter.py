@@ -1,6 +1,10 @@
 """What TensorFlow does beside its work, and tests do without."""
 
 import functools
+import inspect
+import operator
+import typing
+import weakref
 
 import tensorflow as tf
 from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
@@ -30,3 +34,28 @@ def tune_no_datasets():
     options.autotune.enabled = False
     begun = DatasetV2._apply_debug_options
     DatasetV2._apply_debug_options = lambda self: begun(self).with_options(options)
+
+
+def read_signatures_once():
+    """Keras and TensorFlow ask for those of their functions with each layer anew."""
+    read = inspect._signature_from_function
+    known = weakref.WeakKeyDictionary()
+
+    def remembered(cls, function, **options):
+        usual = options.get("skip_bound_arg", True) and not options.get("eval_str")
+        usual = usual and cls is inspect.Signature and inspect.isfunction(function)
+        if not usual:
+            return read(cls, function, **options)
+        # A test may change defaults.
+        state = (function.__code__, function.__defaults__, function.__kwdefaults__)
+        before = known.get(function)
+        if before is None or any(map(operator.is_not, before[0], state)):
+            before = known[function] = (state, read(cls, function, **options))
+        return before[1]
+
+    inspect._signature_from_function = remembered
+
+
+def know_protocols():
+    """What a protocol of typing asks for does not change."""
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 lighter.keep_no_stacks()
 lighter.tune_no_datasets()
+lighter.read_signatures_once()
+lighter.know_protocols()
 with tf.Graph().as_default():
     _network = nobn.models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
     _logits = _network(tf.zeros((1, 8, 8, 1)), training=True)
