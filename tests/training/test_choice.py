@@ -78,7 +78,7 @@ def test_averaged_weights_of_the_best_epoch_are_tested_and_saved(tmp_path: Path)
     assert not list(run.folder.glob("checkpoints*"))
     # Killed at any moment, it resumes to the same weights.
     folder = tmp_path / "killed"
-    for step in (1, 9, 13, 19):
+    for step in (9, 19):
         with pytest.raises(Killed):
             kill = KillAt(*divmod(step, STEPS))
             training.train(SETTINGS, folder, kill, resume=True, checkpoint_steps=2)
@@ -97,7 +97,9 @@ class KilledLate(keras.callbacks.Callback):
 
 @pytest.mark.usefixtures("little_network")
 def test_a_training_that_stopped_early_is_not_trained_on(tmp_path: Path):
-    settings = replace(SETTINGS, epochs=9, keep="last", patience=1)
+    settings = replace(
+        SETTINGS, epochs=9, keep="last", patience=1, learning_rate=0.3
+    )
     with pytest.raises(Killed):
         training.train(settings, tmp_path / "run", KilledLate())
     watch = Weights()
