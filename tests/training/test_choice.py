@@ -97,9 +97,7 @@ class KilledLate(keras.callbacks.Callback):
 
 @pytest.mark.usefixtures("little_network")
 def test_a_training_that_stopped_early_is_not_trained_on(tmp_path: Path):
-    settings = replace(
-        SETTINGS, epochs=9, keep="last", patience=1, learning_rate=0.3
-    )
+    settings = replace(SETTINGS, epochs=9, keep="last", patience=1, learning_rate=0.3)
     with pytest.raises(Killed):
         training.train(settings, tmp_path / "run", KilledLate())
     watch = Weights()
