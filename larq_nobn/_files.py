@@ -1,15 +1,21 @@
-"""Writes files atomically, and knows the cache folder."""
+"""Files: written atomically, read from anybody; and the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import secrets
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, ZipFile
+
+import numpy as np
 
 from ._errors import InvalidValue
 
@@ -21,6 +27,7 @@ UNREADABLE = (
 )
 # A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
 _RATIO, _FREE = 64, 1 << 26
+_LARGEST = sys.float_info.max
 
 
 def reject_expansion(unpacked: int, stored: int) -> None:
@@ -36,6 +43,74 @@ def check_zip(archive: ZipFile) -> None:
     assert archive.fp is not None  # which a closed archive has no more
     unpacked = sum(member.file_size for member in archive.infolist())
     reject_expansion(unpacked, archive.fp.seek(0, os.SEEK_END))
+
+
+def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
+    """Returns the arrays of a NumPy archive, or its content, of anybody.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no such archive, or would take far more memory than it is
+            large.
+    """
+    try:
+        with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
+            check_zip(ZipFile(stream))
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+    except PermissionError:
+        raise
+    except UNREADABLE as error:
+        raise InvalidValue(str(error)) from error
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Returns what JSON says, which anybody may have written.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise InvalidValue("it is nested too deep") from error
+
+
+def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
+    """Checks the types of what JSON says.
+
+    Arguments:
+        value: What it says.
+        wanted: A type, or several; a list of one, for every element; or a dictionary
+            of those that have to be there.
+        place: Where it says so.
+
+    Raises:
+        ValueError: If something is missing or of another type; names the place.
+    """
+    kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    flag = isinstance(value, bool) and bool not in kinds
+    # A whole number of hundreds of digits is not a float.
+    huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
+    if flag or huge or not isinstance(value, kinds):
+        raise InvalidValue(f"{place} is {short(value)}")
+    if isinstance(wanted, dict):
+        for name, inner in wanted.items():
+            inside = name if place == "it" else f"{place}.{name}"
+            if name not in value:
+                raise InvalidValue(f"{inside} is missing")
+            check_shape(value[name], inner, inside)
+    elif isinstance(wanted, list):
+        for each in value:
+            check_shape(each, wanted[0], place)
+
+
+def short(value: object) -> str:
+    """A value of a file as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def cache_folder() -> Path:

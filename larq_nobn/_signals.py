@@ -60,8 +60,8 @@ def stop_at_once(number: int, frame: object) -> None:
     """
     if stopped_by is not None or exit_code is not None:
         return
-    with suppress(Exception):  # it may be closed, or be written to at this moment
-        print(STOPPED, file=sys.stderr, flush=True)
+    with suppress(OSError):  # it may be closed; the stream may be in use, this is not
+        os.write(2, f"{STOPPED}\n".encode())
     os._exit(128 + number)
 
 
@@ -96,9 +96,9 @@ def at_work() -> Iterator[None]:
     try:
         yield
     except Exception:
-        if stopped_by is None:
-            raise
-        raise_stopped()
+        if stopped_by is not None:
+            raise_stopped()
+        raise
     finally:
         for number, before in replaced.items():
             signal.signal(number, before)

@@ -92,26 +92,16 @@ BROAD = {"Exception", "BaseException"}
 SLIPS = BROAD | {
     *("AttributeError", "IndexError", "KeyError", "LookupError", "TypeError"),
     *("AssertionError", "NameError", "RuntimeError"),
+    *("UNREADABLE", "_OF_OTHER_SHAPE"),  # which contain some of them
 }
 CATCHES = {
-    "_signals.py at_work": "a signal, of which native code makes any error",
-    "_signals.py stop_at_once": "the last words of a process",
+    "_files.py read_arrays": "an archive of somebody's, as NumPy reads it",
     "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
-    "data/folder/_decode.py decode": "an image of somebody's, as decoders read it",
-    "deploy/device/_metadata.py read_card": "JSON that somebody may have edited",
-    "deploy/lite/_converter.py _by_lce": "LCE's converter, a native program",
-    "deploy/lite/_converter.py _by_tensorflow": "TensorFlow's, likewise",
+    "data/folder/_decode.py decode": "an image of somebody's, as Pillow reads it",
     "deploy/lite/_file.py parsing": "a TFLite file of somebody's",
     "graph/_errors.py raised_by": "code of the user's, which it names",
     "interop/_checkpoint.py _load": "a pickle of somebody's, as PyTorch reads it",
-    "layers/_proxy.py _activation": "a function of the user's, as Keras reads it",
     "loading/_open.py open_model": "a model of somebody's, as Keras reads it",
-    "models/_pretrained.py _read_metadata": "JSON that somebody may have edited",
-    "training/_checkpoints.py restore": "a checkpoint that may be of another version",
-    "training/_distribution.py _check_cluster": "JSON of an environment variable",
-    "training/_distribution.py _multi_worker": "TensorFlow's cluster",
-    "training/folder/_opening.py _rows": "CSV that somebody may have edited",
-    "training/folder/_opening.py dataset_of": "JSON that somebody may have edited",
 }
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
 SIBLINGS = 3

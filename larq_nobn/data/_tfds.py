@@ -44,9 +44,9 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         ) from problem
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log would hold every step of it
+    silent = quiet()(tfds.builder)
     try:
-        with quiet():
-            return tfds.builder(name, data_dir=data_dir)
+        return silent(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as problem:
         raise InvalidValue(
             f"TensorFlow Datasets has no set {name!r} "
@@ -61,8 +61,9 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
 def _damaged(what: str, problem: Exception) -> ValueError:
     return InvalidValue(
         f"{what} is damaged: dataset_info.json or features.json is not what TensorFlow "
-        f"Datasets writes ({type(problem).__name__}). Delete the folder of the set and "
-        "prepare it again."
+        f"Datasets writes ({type(problem).__name__}: "
+        f"{str(problem).strip().partition(chr(10))[0]}). Delete the folder of the set "
+        "and prepare it again."
     )
 
 

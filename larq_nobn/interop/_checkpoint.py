@@ -13,6 +13,7 @@ import numpy as np
 from .._checks import check_path
 from .._errors import InvalidValue, MissingPackage
 from .._files import reject_expansion
+from .._messages import first_line
 
 # The first version of PyTorch that runs no code where it reads weights alone.
 _SAFE = (2, 6)
@@ -94,7 +95,8 @@ def _load(file: Path) -> object:
         raise
     except Exception as error:  # whatever a pickle of other bytes makes PyTorch say
         rejected = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" such as {rejected[1]}" if rejected else f" ({type(error).__name__})"
+        said = f" ({type(error).__name__}: {first_line(error).rstrip('.')})"
+        what = f" such as {rejected[1]}" if rejected else said
         raise InvalidValue(
             f"{file} is damaged, or contains other Python objects than tensors{what}, "
             "which are never made from a file, since that can run any code. Save its "

@@ -20,10 +20,13 @@ def _activation(given: Any) -> tuple[Activation, Any]:
     try:
         if isinstance(given, keras.layers.Layer):
             raise InvalidValue("a layer may own weights")
+        named = given is None or isinstance(given, str | dict)
+        if not named and not hasattr(given, "__name__"):
+            raise InvalidValue("Keras saves functions by their names")
         function = keras.activations.get(given)
         serialized = keras.activations.serialize(function)
         keras.activations.deserialize(serialized)
-    except (AttributeError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InvalidValue(
             f"activation={given!r} is not an elementwise function that Keras can save. "
             "Pass the name of one, such as 'relu', or a function under "

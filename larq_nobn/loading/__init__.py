@@ -1,6 +1,5 @@
 """Models of others, opened without running code from their files."""
 
-from ._configuration import short
 from ._open import is_saved_model, open_model
 
-__all__ = ["is_saved_model", "open_model", "short"]
+__all__ = ["is_saved_model", "open_model"]

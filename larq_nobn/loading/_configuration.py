@@ -259,12 +259,6 @@ def _check_names(key: str, value: object, layer: str) -> None:
         )
 
 
-def short(value: object) -> str:
-    """A value of a file as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
 def _check_data(part: object, layer: str) -> None:
     """What a layer is called with: tensors and constants, and no objects."""
     for each in _dictionaries(part):

@@ -12,7 +12,6 @@ import functools
 import inspect
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from rich.table import Table
 
 from .._errors import InvalidType, InvalidValue
-from .._files import UNREADABLE, check_zip
+from .._files import check_shape, parse_json, read_arrays
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
@@ -32,15 +31,18 @@ from ._weights import weights_by_name
 FORMAT, VERSION = "larq_nobn network", 1
 METADATA, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
 # What the entries of the metadata are; those of lists are all of one type.
-_TYPES: dict[str, type | tuple[type, ...]] = {
+_TYPES: dict[str, Any] = {
     **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
     **dict.fromkeys(("classes", "epochs", "seed", "binary_macs", "float_macs"), int),
     **dict.fromkeys(("arguments", "settings"), dict),
     "accuracy": (int, float),
     "log": (str, type(None)),
     "preprocessing": (dict, type(None)),
+    "input_shape": [int],
+    "class_names": [str],
 }
-_TYPES_OF_LISTS = {"input_shape": int, "class_names": str}
+_NUMBER = (int, float)
+_STEPS = {"mean": [_NUMBER], "std": [_NUMBER], "size": [int], "crop": _NUMBER}
 
 
 @dataclass(frozen=True)
@@ -287,25 +289,24 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
 
     entries = _entries(file)
     try:
-        fields = json.loads(str(entries[METADATA]))
-        if fields.pop("format") != FORMAT or fields.pop("version") != VERSION:
+        found = parse_json(str(entries.get(METADATA)))
+        check_shape(found, {})
+        if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
             raise InvalidValue("it is of another format, or a later version")
-        for key, kind in _TYPES_OF_LISTS.items():
-            listed = isinstance(fields[key], list)
-            if not listed or any(type(value) is not kind for value in fields[key]):
-                raise InvalidValue(f"{key} is {fields[key]!r}")
-            fields[key] = tuple(fields[key])
-        for key, kinds in _TYPES.items():
-            if not isinstance(fields[key], kinds) or isinstance(fields[key], bool):
-                raise InvalidValue(f"{key} is {fields[key]!r}")
-        inspect.signature(BUILDERS[fields["model"]]).bind_partial(**fields["arguments"])
-        if "weights" in fields["arguments"]:
-            raise InvalidValue("its arguments name other weights")
-        _check_values(fields)
-        metadata = PretrainedNetwork(**fields, size_bytes=file.stat().st_size)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        check_shape(found, _TYPES)
+        if unknown := found.keys() - _TYPES.keys() - {"format", "version"}:
+            raise InvalidValue(f"it also contains {min(unknown)!r}")
+        if found["model"] not in BUILDERS:
+            raise InvalidValue(f"model is {found['model']!r}")
+        known = inspect.signature(BUILDERS[found["model"]]).parameters
+        if unknown := found["arguments"].keys() - (known.keys() - {"weights"}):
+            raise InvalidValue(f"its arguments contain {min(unknown)!r}")
+        _check_values(found)
+    except ValueError as error:
         raise _damaged(file, str(error)) from error
-    return metadata
+    row = {name: found[name] for name in _TYPES}
+    row.update((name, tuple(found[name])) for name in ("input_shape", "class_names"))
+    return PretrainedNetwork(**row, size_bytes=file.stat().st_size)
 
 
 def _check_values(found: Mapping[str, Any]) -> None:
@@ -321,15 +322,9 @@ def _check_values(found: Mapping[str, Any]) -> None:
     check_normalization(found["input_shape"], (), (), 1.0)
     if (steps := found["preprocessing"]) is None:
         return
-    if steps.keys() != {"mean", "std", "size", "crop"}:
-        raise InvalidValue(f"preprocessing is {steps!r}")
-    for name in ("mean", "std"):
-        listed = isinstance(steps[name], list)
-        if not listed or not all(type(x) in (int, float) for x in steps[name]):
-            raise InvalidValue(f"{name} is {steps[name]!r}")
-    if type(steps["crop"]) not in (int, float):
-        raise InvalidValue(f"crop is {steps['crop']!r}")
-    if steps["size"] != [*found["input_shape"][:2]] or not steps["mean"]:
+    check_shape(steps, _STEPS, "preprocessing")
+    size = [*found["input_shape"][:2]]
+    if steps.keys() != _STEPS.keys() or steps["size"] != size or not steps["mean"]:
         raise InvalidValue(f"preprocessing is {steps!r}")
     given = (steps[name] for name in ("mean", "std", "crop"))
     check_normalization(found["input_shape"], *given)
@@ -339,13 +334,8 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
     file = find_pretrained(weights)
     assert file is not None
     try:
-        with zipfile.ZipFile(file) as archive:
-            check_zip(archive)
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except PermissionError:
-        raise
-    except UNREADABLE as error:
+        return read_arrays(file)
+    except ValueError as error:
         raise _damaged(file, str(error)) from error
 
 

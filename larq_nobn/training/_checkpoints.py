@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from .._files import is_leftover
+from .._files import check_shape, is_leftover
 from .._keras import keras
 from ..graph import _operation
 from ._distribution import has_workers
@@ -168,9 +168,6 @@ class Checkpoints(keras.callbacks.Callback):
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
                 continue
-            except (AttributeError, KeyError, TypeError, IndexError) as error:
-                _log.warning("%s is not used: no run writes it so (%r).", file, error)
-                continue
             _set(model, variables, values)
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
@@ -212,7 +209,12 @@ class Checkpoints(keras.callbacks.Callback):
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
         if header["settings"] != self._settings:
             raise InvalidValue("it is of a run with other settings")
-        if header["steps"] and sorted(header["within"]) != sorted(self._within):
+        absent = self._stateful.keys() - header["state"].keys()
+        if absent:
+            raise InvalidValue(f"it has no state of {min(absent)}")
+        check_shape(header["state"].get("journal", []), [{}], "journal")
+        check_shape(header.get("within", {}), {}, "within")
+        if header["steps"] and header.get("within", {}).keys() != self._within.keys():
             raise InvalidValue("it was written within an epoch, under other callbacks")
         kept = header["variables"]
         wanted = [_description(variable) for variable in variables]

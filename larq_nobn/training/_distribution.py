@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from tensorflow.python.eager import context
 from .. import models
 from .._checks import check_bounds, check_choice
 from .._errors import InvalidValue
+from .._files import check_shape, parse_json
 from .._names import STRATEGIES
 from ..data import Share
 from ._settings import RunSettings
@@ -52,6 +52,8 @@ _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
     "what it said, then start all of them again with --resume (resume=True)."
 )
+# What TensorFlow says of a process in which it has already worked.
+_STARTED = "at program startup"
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -103,10 +105,12 @@ def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strat
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
     except RuntimeError as error:
-        raise RuntimeError(
-            "strategy='multi_worker' comes too late: TensorFlow has started in "
-            "this process. Train in a fresh process, or before all else."
-        ) from error
+        if _STARTED in str(error):
+            raise RuntimeError(
+                "strategy='multi_worker' comes too late: TensorFlow has started in "
+                "this process. Train in a fresh process, or before all else."
+            ) from error
+        raise
     finally:
         service.configure_coordination_service = configure
 
@@ -245,26 +249,21 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
             "worker's own."
         )
     try:
-        config = json.loads(text)
+        config = parse_json(text)
+        check_shape(config, {"cluster": {}, "task": {"type": str, "index": int}})
         cluster, task = config["cluster"], config["task"]
-        if task["index"] < 0:
-            raise IndexError(f"index {task['index']} is below 0")
-        own = cluster[task["type"]][task["index"]]
-        for address in [own, *(each for job in cluster.values() for each in job)]:
-            if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        check_shape(cluster, dict.fromkeys([*cluster, task["type"]], [str]), "cluster")
+        if not 0 <= task["index"] < len(cluster[task["type"]]):
+            raise InvalidValue(f"task.index is {task['index']}")
+        for address in (each for job in cluster.values() for each in job):
+            if not _ADDRESS.fullmatch(address):
                 raise InvalidValue(f"{address!r} is no host:port")
-        return dict(config)
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except ValueError as error:
         raise InvalidValue(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
-            f"it ({type(error).__name__}: {error}). It must look like {_EXAMPLE}."
+            f"it: {error}. It must look like {_EXAMPLE}."
         ) from error
+    return config
 
 
 def wait_for_workers(config: Mapping[str, Any], wait: float) -> None:

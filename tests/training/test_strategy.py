@@ -54,11 +54,11 @@ def described(kind: str, index: int, *workers: str) -> str:
     [
         (None, "TF_CONFIG, which is not set. Set it to something like {"),
         ("{", "TF_CONFIG={ does not describe a cluster.*Expecting"),
-        ('{"cluster": {}}', "KeyError: 'task'"),
-        (described("worker", 1, "a:1"), "IndexError: list index out of range"),
-        (described("worker", -1, "a:1"), "IndexError: index -1 is below 0"),
+        ('{"cluster": {}}', "it: task is missing"),
+        (described("worker", 1, "a:1"), "it: task.index is 1"),
+        (described("worker", -1, "a:1"), "it: task.index is -1"),
         (described("worker", 0, "localhost"), "'localhost' is no host:port"),
-        ("[" * 3000, "does not describe a cluster.*RecursionError"),
+        ("[" * 3000, "does not describe a cluster.*nested too deep"),
     ],
     ids=["unset", "no JSON", "no task", "high", "low", "no port", "deep"],
 )

@@ -55,7 +55,7 @@ def decode(content: bytes) -> np.ndarray:
                 opened.verify()
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             ImageOps.exif_transpose(opened, in_place=True)
-            return _pixels(opened)
+            mode, image = opened.mode, _opaque(opened)
     except Image.UnidentifiedImageError as problem:
         raise InvalidValue("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
     except Image.DecompressionBombError as problem:
@@ -63,8 +63,10 @@ def decode(content: bytes) -> np.ndarray:
         raise InvalidValue(f"it has more than {most:,} pixels") from problem
     except MemoryError:
         raise
-    except Exception as problem:  # decoders complain in many ways
-        raise InvalidValue(f"it is damaged: {problem}") from problem
+    except Exception as problem:  # of Pillow's decoders, which complain in many ways
+        kind = type(problem).__name__
+        raise InvalidValue(f"it is damaged: {kind}: {problem}") from problem
+    return _pixels(image, mode)
 
 
 def format_of(content: bytes) -> str:
@@ -76,17 +78,24 @@ def format_of(content: bytes) -> str:
     return name if name in FORMATS else "JPEG"  # several JPEGs in one are an MPO
 
 
-def _pixels(opened: Any) -> np.ndarray:
+def _opaque(opened: Any) -> Any:
+    """Returns a decoded image in red, green and blue, on white; 16 bits as they are."""
     from PIL import Image
 
     if opened.mode.startswith("I"):  # grey of 16 bits
-        return (np.asarray(opened) >> 8).astype(np.uint8)[..., np.newaxis]
-    grey, palette = opened.mode in _GREY, opened.mode == "P"
+        return opened.copy()
     if opened.has_transparency_data:
         white = Image.new("RGBA", opened.size, "white")
         opened = Image.alpha_composite(white, opened.convert("RGBA"))
-    pixels = np.array(opened.convert("RGB"))
-    if grey or (palette and (pixels == pixels[..., :1]).all()):
+    return opened.convert("RGB")
+
+
+def _pixels(image: Any, mode: str) -> np.ndarray:
+    """Returns the numbers of an image; one channel if `mode`, the file's, is grey."""
+    if mode.startswith("I"):
+        return (np.asarray(image) >> 8).astype(np.uint8)[..., np.newaxis]
+    pixels = np.array(image)
+    if mode in _GREY or (mode == "P" and (pixels == pixels[..., :1]).all()):
         return pixels[..., :1]
     return pixels
 

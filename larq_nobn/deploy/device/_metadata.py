@@ -15,7 +15,7 @@ import numpy as np
 
 from ..._checks import check_integer, check_number, check_path
 from ..._errors import InvalidType, InvalidValue
-from ..._files import replacing
+from ..._files import check_shape, parse_json, replacing
 from ..._keras import keras
 from ..._names import METADATA_FORMAT
 from ...data._area import scaled
@@ -23,6 +23,24 @@ from .._errors import ConversionError
 from ..lite import Runner, TensorInfo
 
 VERSION = 1
+_NUMBER = (int, float)
+_OPTIONAL = (*_NUMBER, type(None))
+_TENSOR: dict[str, Any] = {
+    **{"name": str, "shape": [int], "dtype": str},
+    **{"scale": _OPTIONAL, "zero_point": _OPTIONAL},
+}
+_WHOLE: dict[str, Any] = {
+    "file": {"name": str, "sha256": str, "size_bytes": int},
+    "runtime": str,
+    "input": _TENSOR,
+    "output": _TENSOR,
+    "preprocessing": (dict, type(None)),
+    "labels": (list, type(None)),
+}
+_STEPS: dict[str, Any] = {
+    **{"mean": [_NUMBER], "std": [_NUMBER], "height": int, "width": int},
+    "crop": _NUMBER,
+}
 
 
 @dataclass(frozen=True)
@@ -191,48 +209,39 @@ def is_metadata(found: Any) -> bool:
 def _from_dict(found: Any) -> Card:
     """Returns what `to_dict` was called on."""
     if not is_metadata(found):
-        raise InvalidValue("no metadata")
+        raise InvalidValue("it is no metadata")
     if found["version"] != VERSION:
         raise ConversionError(
             f"has version {found['version']!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
+    check_shape(found, _WHOLE)
     file, steps, labels = found["file"], found["preprocessing"], found["labels"]
     if steps is not None:
-        size = steps["height"], steps["width"]
-        rest = {k: v for k, v in steps.items() if k not in ("height", "width")}
-        steps = Preprocessing(size=size, **rest)
+        check_shape(steps, _STEPS, "preprocessing")
+        mean, std, crop = (steps[name] for name in ("mean", "std", "crop"))
+        steps = Preprocessing(mean, std, (steps["height"], steps["width"]), crop)
     return Card(
-        file=_typed(file["name"], str),
-        sha256=_typed(file["sha256"], str),
-        size_bytes=_typed(file["size_bytes"], int),
-        runtime=_typed(found["runtime"], str),
+        file=file["name"],
+        sha256=file["sha256"],
+        size_bytes=file["size_bytes"],
+        runtime=found["runtime"],
         input=_tensor(found["input"]),
         output=_tensor(found["output"]),
         preprocessing=steps,
-        labels=None if labels is None else tuple(_typed(labels, list)),
+        labels=None if labels is None else tuple(labels),
     )
 
 
-def _tensor(found: Any) -> TensorInfo:
-    scale, zero_point = found["scale"], found["zero_point"]
-    dtype = np.dtype(_typed(found["dtype"], str))
+def _tensor(found: Mapping[str, Any]) -> TensorInfo:
+    dtype, scale, zero_point = (found[n] for n in ("dtype", "scale", "zero_point"))
+    quantized = dtype in ("int8", "uint8", "int16")
+    if dtype not in np.sctypeDict or (scale is not None and not quantized):
+        raise InvalidValue(f"dtype is {dtype!r}")
     if scale is not None:
-        np.iinfo(dtype)
-        scale, zero_point = float(scale), _typed(zero_point, int)
-    return TensorInfo(
-        name=_typed(found["name"], str),
-        shape=tuple(_typed(side, int) for side in _typed(found["shape"], list)),
-        dtype=dtype.name,
-        scale=scale,
-        zero_point=zero_point,
-    )
-
-
-def _typed(value: Any, wanted: type) -> Any:
-    if not isinstance(value, wanted):
-        raise InvalidType(f"{value!r} is not of type {wanted.__name__}")
-    return value
+        check_shape(found, {"scale": _NUMBER, "zero_point": int})
+        scale = float(scale)
+    return TensorInfo(found["name"], tuple(found["shape"]), dtype, scale, zero_point)
 
 
 def metadata_path(path: str | os.PathLike) -> Path:
@@ -368,15 +377,16 @@ def read_card(path: str | os.PathLike) -> Card:
     content = _read(Path(path), "Pass the path of a .tflite file.")
     text = _read(beside, "Convert the model again, with labels or preprocessing.")
     try:
-        metadata = _from_dict(json.loads(text))
+        metadata = _from_dict(parse_json(text))
         if metadata.labels is not None:
             _checked_labels(metadata.labels, metadata.output.shape)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, InvalidType) as error:
         raise ConversionError(
-            f"{os.fspath(beside)!r} is not an intact description of a .tflite file. "
-            "Convert the model again, with labels or preprocessing."
+            f"{os.fspath(beside)!r} is not an intact description of a .tflite file: "
+            f"{str(error).rstrip('.')}. Convert the model again, with labels or "
+            "preprocessing."
         ) from error
     if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise ConversionError(

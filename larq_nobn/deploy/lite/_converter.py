@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from ..._checks import check_choice
 from ..._keras import keras
@@ -164,7 +165,7 @@ def _by_lce(
             return engine.convert_saved_model(folder, **(_INT8 if int8 else {}))
         except (OSError, *_errors.OF_MEMORY):
             raise
-        except Exception as error:  # MLIR's complaints have no common type
+        except (RuntimeError, ValueError) as error:  # as native code raises them
             said = cause(error, chatter())
             remedy = "Replace the layer it names"
             if "not immutable" in said:
@@ -190,7 +191,7 @@ def _by_tensorflow(
         return converter.convert()
     except (OSError, *_errors.OF_MEMORY):
         raise
-    except Exception as error:  # MLIR's complaints have no common type
+    except (ConverterError, RuntimeError, ValueError) as error:
         raise ConversionError(
             "TensorFlow's converter could not convert the model: "
             f"{cause(error, chatter())}. Replace the layer it names."

@@ -6,16 +6,19 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..._errors import InvalidValue
-from ..._files import UNREADABLE, check_zip, replacing
+from ..._files import check_shape, parse_json, read_arrays, replacing
 
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
+_HEADER: dict[str, Any] = {
+    **{"epochs": int, "steps": int, "settings": {}},
+    **{"variables": [list], "state": {}},
+}
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -84,12 +87,12 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     content, digest = whole[:-_DIGEST_SIZE], whole[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise InvalidValue("it is torn or damaged")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            check_zip(packed)
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes())
-            values = [archive[str(i)] for i in range(len(header["variables"]))]
-    except UNREADABLE as error:  # whoever wrote the digest wrote something else
+    try:  # whoever wrote the digest may have written something else
+        arrays = read_arrays(content)
+        header = parse_json(arrays.get("header", np.zeros(0, np.uint8)).tobytes())
+        check_shape(header, _HEADER)
+        names = [*map(str, range(len(header["variables"])))]
+        check_shape(arrays, dict.fromkeys(names, np.ndarray))
+    except ValueError as error:
         raise InvalidValue(f"it is not a checkpoint: {error}") from error
-    return header, values
+    return header, [arrays[name] for name in names]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,13 @@ from typing import Any
 from ... import data
 from ..._checks import check_path
 from ..._errors import InvalidValue
+from ..._files import check_shape, parse_json
 from ..._keras import keras
 from ...config import Settings, settings_of
 from ...data._registry import check_normalization
-from ...loading import open_model, short
+from ...loading import open_model
 
-_NUMBER, _LARGEST = (int, float), sys.float_info.max
+_NUMBER = (int, float)
 # What a run has before it is trained.
 SETTINGS: dict[str, Any] = {n: each.stored for n, each in settings_of(Settings).items()}
 RECORD: dict[str, Any] = {"settings": SETTINGS}
@@ -44,6 +43,10 @@ WHOLE: dict[str, Any] = {
     },
     "examples": {"train": int, "test": int},
     "history_split": str,
+}
+_OF_DATASET: dict[str, Any] = {
+    "settings": {"dataset": str},
+    **{name: WHOLE[name] for name in ("preprocessing", "examples")},
 }
 # What a comparison reads of a run; and the least and most of each epoch's.
 COMPARED: dict[str, Any] = {
@@ -88,27 +91,27 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
         ValueError: If `record` is nothing that `run.json` contains.
     """
     try:
-        name, preprocessing = record["settings"]["dataset"], record["preprocessing"]
-        examples, names = record["examples"], tuple(preprocessing["class_names"])
-        known = data.open_dataset(name).info if name in data.NAMES else None
-        return data.DatasetInfo(
-            name=name,
-            image_shape=tuple(preprocessing["image_shape"]),
-            classes=known.classes if known and not names else len(names),
-            class_names=names,
-            train_examples=examples["train"],
-            test_examples=examples["test"],
-            mean=tuple(preprocessing["mean"]),
-            std=tuple(preprocessing["std"]),
-            crop=preprocessing["crop"],
-            validation_examples=examples.get("validation", 0),
-        )
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        check_shape(record, _OF_DATASET)
+    except ValueError as error:
         raise InvalidValue(
-            f"record is not what a run.json contains ({type(error).__name__}: "
-            f"{error}). Pass the record of load_run, or what load_record returned "
-            "first."
+            f"record is not what a run.json contains: {error}. Pass the record of "
+            "load_run, or what load_record returned first."
         ) from error
+    name, preprocessing = record["settings"]["dataset"], record["preprocessing"]
+    examples, names = record["examples"], tuple(preprocessing["class_names"])
+    known = data.open_dataset(name).info if name in data.NAMES else None
+    return data.DatasetInfo(
+        name=name,
+        image_shape=tuple(preprocessing["image_shape"]),
+        classes=known.classes if known and not names else len(names),
+        class_names=names,
+        train_examples=examples["train"],
+        test_examples=examples["test"],
+        mean=tuple(preprocessing["mean"]),
+        std=tuple(preprocessing["std"]),
+        crop=preprocessing["crop"],
+        validation_examples=examples.get("validation", 0),
+    )
 
 
 def test_metrics(record: Mapping[str, Any]) -> dict[str, float]:
@@ -186,13 +189,15 @@ def _rows(content: bytes, file: Path) -> list[dict[str, float]]:
     """The rows of a history; each has a number for every name."""
     rows: list[dict[str, float]] = []
     try:
-        for row in csv.DictReader(io.StringIO(content.decode(), newline="")):
-            rows.append({key: float(row[key]) for key in row})
-    except (UnicodeDecodeError, csv.Error) as error:
+        names, *lines = filter(None, csv.reader(io.StringIO(content.decode())))
+    except (ValueError, csv.Error) as error:
         raise damaged(file, str(error)) from error
-    except (ValueError, TypeError) as error:
-        why = f"row {len(rows) + 1} is not a number for each column"
-        raise damaged(file, why) from error
+    for line in lines:
+        try:
+            rows.append(dict(zip(names, map(float, line), strict=True)))
+        except ValueError as error:
+            why = f"row {len(rows) + 1} is not a number for each column"
+            raise damaged(file, why) from error
     return rows
 
 
@@ -204,18 +209,16 @@ def read_object(file: Path) -> dict[str, Any]:
         ValueError: If it contains something else; names it.
     """
     try:
-        content = json.loads(file.read_bytes().decode())
+        content = parse_json(file.read_bytes().decode())
+        check_shape(content, {})
     except ValueError as error:
         raise damaged(file, str(error)) from error
-    except RecursionError as error:
-        raise damaged(file, "it is nested too deep") from error
-    check_shape(content, {}, file)
     return content
 
 
 def check_settings(content: Mapping[str, Any], file: Path) -> None:
     """Rejects settings of another shape than those of a run."""
-    check_shape(content, SETTINGS, file)
+    _check_file(content, SETTINGS, file)
 
 
 def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
@@ -224,7 +227,7 @@ def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
     Raises:
         ValueError: If something is missing or of another type; names file and place.
     """
-    check_shape(content, wanted, file)
+    _check_file(content, wanted, file)
     _check_optional(content, file)
     if "preprocessing" in wanted:
         _check_preprocessing(content["preprocessing"], file)
@@ -237,9 +240,9 @@ def check_compared(
 ) -> None:
     """Rejects a run without the numbers that a comparison shows of it."""
     file = folder / "run.json"
-    check_shape(record, COMPARED, file)
+    _check_file(record, COMPARED, file)
     metrics = record["metrics"]
-    check_shape(metrics, dict.fromkeys(metrics, _NUMBER), file, "metrics")
+    _check_file(metrics, dict.fromkeys(metrics, _NUMBER), file, "metrics")
     for name in ("val_accuracy", "test_accuracy"):
         if not 0 <= metrics[name] <= 1:
             raise damaged(file, f"metrics.{name} is {metrics[name]}")
@@ -254,32 +257,11 @@ def check_compared(
                 raise damaged(file, f"{name} is {row[name]} in an epoch")
 
 
-def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
-    """Rejects what is not of the wanted types.
-
-    Arguments:
-        value: What a file contains.
-        wanted: A type, or several; a list of one, for every element; or a dictionary
-            of those that have to be there.
-        file: For the message.
-        place: Where in the file.
-    """
-    kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
-    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-    flag = isinstance(value, bool) and bool not in kinds
-    # A whole number of hundreds of digits is not a float.
-    huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
-    if flag or huge or not isinstance(value, kinds):
-        raise damaged(file, f"{place} is {short(value)}")
-    if isinstance(wanted, dict):
-        for name, inner in wanted.items():
-            inside = name if place == "it" else f"{place}.{name}"
-            if name not in value:
-                raise damaged(file, f"{inside} is missing")
-            check_shape(value[name], inner, file, inside)
-    elif isinstance(wanted, list):
-        for each in value:
-            check_shape(each, wanted[0], file, place)
+def _check_file(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
+    try:
+        check_shape(value, wanted, place)
+    except ValueError as error:
+        raise damaged(file, str(error)) from error
 
 
 def damaged(file: Path, why: str) -> ValueError:
@@ -293,9 +275,9 @@ def damaged(file: Path, why: str) -> ValueError:
 def _check_optional(content: Mapping[str, Any], file: Path) -> None:
     for name, fields in _OPTIONAL.items():
         if name in content:
-            check_shape(content[name], {}, file, name)
+            _check_file(content[name], {}, file, name)
             known = {key: kind for key, kind in fields.items() if key in content[name]}
-            check_shape(content[name], known, file, name)
+            _check_file(content[name], known, file, name)
 
 
 def _check_preprocessing(content: Mapping[str, Any], file: Path) -> None:
