@@ -1,6 +1,7 @@
 """Files without custom operations: exact in every interpreter that runs them."""
 
 import collections
+from dataclasses import replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -14,6 +15,7 @@ from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quant
 from larq_nobn.deploy.int8 import round_kernels
 from larq_nobn.deploy.lite import read
 from larq_nobn.deploy.prepare import prepare
+from models.networks import NETWORKS as SMALL
 from tflite_micro.python.tflite_micro import runtime as micro
 
 pytestmark = pytest.mark.convert
@@ -135,6 +137,35 @@ def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, i
         alone, _ = in_litert(content, given.encode(X), kind)
         # Other kernels round int8 sums otherwise.
         np.testing.assert_allclose(alone, want, rtol=1e-4, atol=1 if int8 else 1e-4)
+
+
+# Designs that `NETWORKS` above lacks. The builders that are left differ in numbers.
+DESIGNS = [
+    nobn.models.ReActNetA,
+    nobn.models.BiRealNet18,
+    nobn.models.XNORNet18,
+    nobn.models.ResNet20,
+    nobn.models.BinaryDenseNet28,
+    nobn.models.MeliusNet22,
+]
+
+
+@pytest.mark.parametrize("builder", DESIGNS)
+def test_every_design_is_all_int8(builder, tmp_path):
+    network = next(n for n in SMALL if n.builder is builder)
+    network = replace(network, shape=(network.smallest, network.smallest, 1))
+    x, path = network.images(4), tmp_path / "m.tflite"
+    model = fake_quantize(scrambled(network()), x, verify=False)
+    report = convert(model, path, data=x, int8=True, runtime="litert")
+    assert (report.binary_layers, report.float_ops) == (network.binary, [])
+    assert report.verify["unexplained"] == 0
+    content = path.read_bytes()
+    ops = read(content, "file")[0].operations
+    assert not [op for op in ops if op.op.startswith("Lce")]
+    _, names = in_litert(content, Runner(content).input_tensors[0].encode(x[:1]))
+    # None is left to other kernels; where groups of channels meet, delegates take turns
+    assert sum(names.values()) - names["DELEGATE"] == len(ops)
+    assert names["DELEGATE"] <= (1 if builder in DESIGNS[:4] else 2)
 
 
 def test_every_sign_of_a_trained_network_is_compared(tmp_path):

@@ -22,6 +22,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ...graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
 from ...layers import FakeQuantization
+from ...layers._channel_padding import ChannelPadding
 from ...layers._fake_quantization import representable_range
 from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
@@ -132,7 +133,7 @@ def round_kernels(prepared: keras.Model, runtime: str) -> keras.Model:
         *(() if runtime == "lce" else (range_before_affine,)),
         affine_alone,
         merge_scale,
-        *(of_lce if runtime == "lce" else (shift_alone,)),
+        *(of_lce if runtime == "lce" else (shift_alone, range_before_moving)),
         partial(range_inside, of_binary=runtime != "lce"),
         range_after_reshape,
     ):
@@ -231,12 +232,41 @@ def range_inside(
     bounds = _kinds.bounds_of(reader)
     if bounds is None or bounds not in _kinds.FUSED:
         return None
-    inner, outer = _grid(call), _grid(after)
-    ends = np.clip((inner.low, inner.high), *bounds)
-    wanted = np.clip((outer.low, outer.high), *bounds)
-    if ends[0] > wanted[0] + inner.step or ends[1] < wanted[1] - inner.step:
+    return None if _cuts(call, after, *bounds) else Edit(graph.with_row(call.name, []))
+
+
+def range_before_moving(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """The range before what only moves numbers, if another one is after that.
+
+    The converter wants one range for both sides, and rounds once, to the latter.
+    """
+    reader = graph.sole_consumer(call.first_output)
+    after = None if reader is None else graph.sole_consumer(reader.first_output)
+    if (
+        call.operation.kind is not FakeQuantization
+        or graph.producer(call.first_input) is None
+        or graph.sole_consumer(call.first_input) is None
+        or reader is None
+        or not (
+            _kinds.int8_of(reader) == "kept" or reader.operation.kind is ChannelPadding
+        )
+        or after is None
+        or after.operation.kind is not FakeQuantization
+        or _cuts(call, after)
+    ):
         return None
-    return Edit(graph.with_row(call.name, []))
+    moved = reader.reading(call.first_output, call.first_input)
+    return Edit(graph.with_calls({call.label: [], reader.label: [moved]}))
+
+
+def _cuts(
+    call: _graph.Call, after: _graph.Call, low: float = -np.inf, high: float = np.inf
+) -> bool:
+    """Whether a range leaves out, between bounds, what the one after it has."""
+    inner, outer = _grid(call), _grid(after)
+    ends = np.clip((inner.low, inner.high), low, high)
+    wanted = np.clip((outer.low, outer.high), low, high)
+    return bool(ends[0] > wanted[0] + inner.step or ends[1] < wanted[1] - inner.step)
 
 
 def _takes_activation(operation: _operation.Operation, of_binary: bool) -> bool:

@@ -8,7 +8,8 @@ import re
 import reprlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -132,21 +133,20 @@ def to_flatbuffer(
     with quiet() as chatter:
         with unfused(), softplus_bounded():
             concrete = signed.get_concrete_function(*io.inputs)
-        return in_order(write(holder, concrete, int8, chatter), io)
+        if runtime == "lce":
+            check_constants(concrete.graph)
+            check_signs(concrete.graph)
+        with _saved(holder, concrete) as folder:
+            return in_order(write(folder, int8, chatter), io)
 
 
-def _by_lce(
-    holder: tf.Module, concrete: Any, int8: bool, chatter: Callable[[], str]
-) -> bytes:
-    """Has LCE's converter write a file.
+@contextmanager
+def _saved(holder: tf.Module, concrete: Any) -> Iterator[str]:
+    """Writes a SavedModel of one function alone, for the block.
 
-    It goes through a SavedModel of this function alone: traced once, not once per
-    layer, and with nothing to fall back to where LCE's own path from Keras would
-    silently take another one.
+    It is traced once, not once per layer, and leaves LCE nothing to fall back to where
+    its own path from Keras would silently take another one.
     """
-    engine = compute_engine()
-    check_constants(concrete.graph)
-    check_signs(concrete.graph)
     with tempfile.TemporaryDirectory() as folder:
         try:
             tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
@@ -161,27 +161,31 @@ def _by_lce(
                 f"The model cannot be written as a SavedModel: {first_line(error)} "
                 "Replace the layer with such a state."
             ) from error
-        try:
-            return engine.convert_saved_model(folder, **(_INT8 if int8 else {}))
-        except (OSError, *_errors.OF_MEMORY):
-            raise
-        except (RuntimeError, ValueError) as error:  # as native code raises them
-            said = cause(error, chatter())
-            remedy = "Replace the layer it names"
-            if "not immutable" in said:
-                remedy += f", or {_operation.UNWRAP}"
-            if "while_body" in said:  # of a batch whose size the loop before lost
-                remedy = "Build the recurrent layers with unroll=True"
-            raise ConversionError(
-                f"Larq Compute Engine could not convert the model: {said}. {remedy}."
-            ) from error
+        yield folder
 
 
-def _by_tensorflow(
-    holder: tf.Module, concrete: Any, int8: bool, chatter: Callable[[], str]
-) -> bytes:
+def _by_lce(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes:
+    """Has LCE's converter write a file."""
+    engine = compute_engine()
+    try:
+        return engine.convert_saved_model(folder, **(_INT8 if int8 else {}))
+    except (OSError, *_errors.OF_MEMORY):
+        raise
+    except (RuntimeError, ValueError) as error:  # as native code raises them
+        said = cause(error, chatter())
+        remedy = "Replace the layer it names"
+        if "not immutable" in said:
+            remedy += f", or {_operation.UNWRAP}"
+        if "while_body" in said:  # of a batch whose size the loop before lost
+            remedy = "Build the recurrent layers with unroll=True"
+        raise ConversionError(
+            f"Larq Compute Engine could not convert the model: {said}. {remedy}."
+        ) from error
+
+
+def _by_tensorflow(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes:
     """Has TensorFlow's own converter write a file, without binary operations."""
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.int8
