@@ -43,7 +43,7 @@ def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
     Rows are (top, left, mirrored): integers in [0, 2 pad], [0, 2 pad] and [0, 1]. With
     colours, three more of 32 random bits; if it is strong, then six more.
     """
-    bits = _bits((examples, CROP), seed)
+    bits = random_bits((examples, CROP), seed, tf.int32)
     offsets = 2 * augmentation.pad + 1
     # The bias of the remainder is below 1e-8 for these few values.
     rows = tf.math.floormod(bits, [offsets, offsets, 2 if augmentation.flip else 1])
@@ -51,7 +51,8 @@ def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
     if not further:
         return rows
     # No seed that a user gives is negative, so no other stream starts there.
-    return tf.concat([rows, _bits((examples, further), (-1 - seed[0], seed[1]))], 1)
+    others = random_bits((examples, further), (-1 - seed[0], seed[1]), tf.int32)
+    return tf.concat([rows, others], 1)
 
 
 def uniform(bits: tf.Tensor) -> tf.Tensor:
@@ -59,8 +60,18 @@ def uniform(bits: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitwise.bitwise_and(bits, 0xFFFFFF), tf.float32) / 2**24
 
 
-def _bits(shape: tuple[int, int], seed: tuple) -> tf.Tensor:
-    return tf.random.stateless_uniform(shape, seed, None, None, tf.int32, alg="philox")
+def random_bits(shape: Sequence[int], seed: tuple, dtype: tf.DType) -> tf.Tensor:
+    """Random integers of all bits, from a seed of two integers.
+
+    They are those of `tf.random.stateless_uniform` with Philox, which makes key and
+    counter in Python, and so takes four times as long to trace.
+    """
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(
+        seed=tf.cast(tf.stack(seed), tf.int64)
+    )
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=shape, key=key, counter=counter, alg=1, dtype=dtype
+    )
 
 
 # Digits have no mirror images.

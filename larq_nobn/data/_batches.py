@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from ._augment import Augmentation, draw, mixed, mixup_weights, varied
+from ._augment import Augmentation, draw, mixed, mixup_weights, random_bits, varied
 from ._registry import DatasetInfo
 from ._source import Source
 
@@ -64,17 +64,15 @@ class Plan:
         size, (first, count, replicas) = self.batch_size, self.share
         order = tf.constant(self.chosen)
         if self.shuffle:
-            keys = tf.random.stateless_uniform(
-                order.shape, (self.seed, 2 * epoch), None, None, tf.int64, alg="philox"
-            )
+            keys = random_bits(order.shape, (self.seed, 2 * epoch), tf.int64)
             order = tf.gather(order, tf.argsort(keys))
 
         def part(number: tf.Tensor) -> tf.Tensor:
             step, replica = number // count, first + number % count
             indices = order[step * size : (step + 1) * size]
-            indices = indices[
-                _bounds(tf.shape(indices, tf.int64)[0], replica, replicas)
-            ]
+            if replicas > 1:
+                there = tf.shape(indices, tf.int64)[0]
+                indices = indices[_bounds(there, replica, replicas)]
             if self.whole and size % replicas == 0:
                 indices = tf.ensure_shape(indices, (size // replicas,))
             return indices

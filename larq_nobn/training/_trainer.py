@@ -247,7 +247,8 @@ class Trainer:
             )
             progress = [] if self._progress is None else [self._progress]
             over = is_over(self.config, history.rows)
-            # Those of the start are there since `build` counted them.
+            # Those of the start are there since `build` counted them. For ever, so that
+            # one iterator serves all epochs: Keras would start one for each.
             images = self._images
             if position != START:
                 images = self._batches("train", position)
@@ -261,7 +262,7 @@ class Trainer:
                 self._teacher,
             ):
                 self.model.fit(
-                    self._shared(images, "train", position),
+                    self._shared(images.repeat(), "train", position),
                     steps_per_epoch=self._steps,
                     epochs=position.epochs if over else self.config.epochs,
                     initial_epoch=position.epochs,
@@ -402,7 +403,7 @@ class Trainer:
         share: Share = WHOLE,
         **changes: Any,
     ) -> tf.data.Dataset:
-        """Batches of a split; of training from a position on, and then for ever."""
+        """Batches of a split, from a position on."""
         config, training = self.config, split == "train"
         options = {
             "batch_size": config.batch_size,
@@ -416,8 +417,7 @@ class Trainer:
             "share": share,
             "cache": self._cache,
         }
-        batches = self.dataset.batches(split, **{**options, **changes})
-        return batches.repeat() if position.steps else batches
+        return self.dataset.batches(split, **{**options, **changes})
 
     def _shared(
         self, images: tf.data.Dataset, split: str, position: Position = START

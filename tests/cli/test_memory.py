@@ -37,8 +37,8 @@ def test_words_that_are_no_sizes(word: str, invoke: Invoke):
 COMMAND = "from larq_nobn.cli import main; main()"
 
 
-def test_a_model_of_a_billion_units(tmp_path: Path):
-    change = hostile.of_dense(units=10**9)
+def test_a_model_of_ten_billion_units(tmp_path: Path):
+    change = hostile.of_dense(units=10**10)
     file = hostile.changed(
         hostile.saved(tmp_path)[".keras"], tmp_path / "large.keras", change
     )

@@ -16,6 +16,7 @@ from larq_nobn.data._augment import (
     mixed,
     mixup_weights,
     random_affine,
+    random_bits,
     varied,
 )
 from numpy.testing import assert_allclose, assert_array_equal
@@ -28,6 +29,16 @@ STRONG = Augmentation(pad=1, flip=True, colour=True, strong=True)
 
 def uniform(columns: int) -> np.ndarray:
     return RNG.random((len(IMAGES), columns)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_bits_are_those_of_philox(dtype: tf.DType):
+    last = tf.constant(2**33 + 1, tf.int64)
+    for seed in ((0, last), (-4, last), (2**31 + 5, last)):
+        expected = tf.random.stateless_uniform(
+            (5, 3), seed, None, None, dtype, alg="philox"
+        )
+        assert_array_equal(random_bits((5, 3), seed, dtype), expected)
 
 
 @pytest.mark.parametrize("channels", [3, 1])

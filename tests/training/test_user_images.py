@@ -149,4 +149,4 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
     given = training.RunSettings.from_recipe("bayesian", **chosen)
     with pytest.raises(Stop):
         training.train(given, tmp_path / "run", AtOnce(), cache="none")
-    assert caches == ["none"] * 4
+    assert caches == ["none"] * 3
