@@ -147,7 +147,7 @@ def test_a_concatenation_and_a_pool_share_the_range_of_their_inputs():
     assert_allclose(
         shared.maximum,
         keras.Model(inputs, y)(X).numpy().max(),
-        rtol=1e-5,
+        rtol=0.05,
     )
 
 
@@ -156,16 +156,21 @@ def plain():
     return chain(name="m")
 
 
-@pytest.mark.parametrize("wider", [0, 1])
-def test_ranges_are_the_extremes_of_all_batches(wider):
-    model, x = plain(), images(32)  # as many as a batch has
-    data = np.concatenate([x * (1 + (wider == place)) for place in (0, 1)])
-    quantized = fake_quantize(model, (data, np.zeros(64)))
-    layer = quantized.get_layer("stem_range")
-    values = model(data).numpy()
-    for extreme in (values.argmin(), values.argmax()):
-        assert extreme // (values.size // 2) == wider
-    assert_allclose([layer.minimum, layer.maximum], [values.min(), values.max()])
+def test_ranges_leave_out_the_outermost_values_and_are_averages_of_batches():
+    x, batch = images(64), 32
+    x[0, 0, 0, 0] *= 1e3
+    model = chain(binary_conv())
+    stem = keras.Model(model.inputs, model.get_layer("stem").output)
+    quantized = fake_quantize(model, (x, np.zeros(64)))
+    for name, values, outside in (
+        ("stem_range", stem(x).numpy(), 6),  # of 32 x 8 x 8 x 32 values
+        (f"{model.input_names[0]}_range", x, 0),
+    ):
+        layer = quantized.get_layer(name)
+        found = [layer.minimum.numpy(), layer.maximum.numpy()]
+        batches = np.sort(values.reshape(len(x) // batch, -1))
+        ends = batches[:, [outside, -1 - outside]].mean(0)
+        assert_allclose(found, ends, rtol=1e-5)
 
 
 def test_the_shift_of_an_rprelu_goes_into_the_convolution(quantized):
