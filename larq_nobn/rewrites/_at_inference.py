@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import lq
-from ..graph import _graph, _models, _operation, _signs
+from ..graph import _graph, _kinds, _models, _operation, _signs
 from ..layers import (
     BatchKalmanNormalization,
     ChannelAffine,
@@ -140,6 +140,34 @@ def layer_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     if numbers is None:
         return None
     return Edit(graph.with_row(call.name, [affine_operation(call.name, *numbers)]))
+
+
+@rule
+def normalization_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """Makes an affine operation of a `Normalization` within a model.
+
+    Its constants have as many axes as its input, which LCE fuses wrongly after a binary
+    convolution. Of an input of the model, scaled or not, it stays: where a mean is
+    large beside the standard deviation, x - mean is exact, and k x + b is not.
+    """
+    layer, source = call.layer, graph.producer(call.first_input)
+    if type(layer) is not _layers.Normalization:
+        return None
+    while source is not None and _is_scaled(source):
+        source = graph.producer(source.first_input)
+    mean, deviation = np.asarray(layer.mean), np.sqrt(layer.variance)
+    per_channel = mean.size in (1, mean.shape[-1])
+    if source is None or not per_channel:
+        return None
+    mean, deviation = mean.ravel(), np.maximum(deviation, keras.backend.epsilon())
+    scale = deviation.ravel() if layer.invert else 1 / deviation.ravel()
+    bias = mean if layer.invert else -mean * scale
+    return Edit(graph.with_row(call.name, [affine_operation(call.name, scale, bias)]))
+
+
+def _is_scaled(call: _graph.Call) -> bool:
+    kind = _kinds.traits(call.operation.kind)
+    return kind.affine or kind.reshapes or kind.idle
 
 
 def _batch_norm(call: _graph.Call) -> _Numbers | None:

@@ -150,3 +150,15 @@ def test_a_gain_of_rank_above_one_makes_a_file_that_cannot_run():
         model = row("binary", Raw(lambda x, wide=wide: x * wide), scramble=True)
         with pytest.raises(ConversionError, match="into which LCE fuses it wrongly"):
             Runner(file_of(model))
+
+
+def test_a_normalization_after_a_convolution_is_fused():
+    """Its constants are of rank four, which LCE would fuse wrongly."""
+    models = {}
+    for axis, invert in ((-1, False), (None, False), (-1, True)):
+        after = layers.Normalization(axis, invert=invert)
+        after.adapt(3 * images(4, SHAPE) + 1)
+        name = f"normalization{len(models)}"
+        models[name] = row("binary", after, scramble=True, name=name)
+    audit = check_together(models, images(4, SHAPE), 2e-4)
+    assert audit.ops == dict.fromkeys(ONE, len(models))
