@@ -26,6 +26,7 @@ from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import probabilities_of, with_kernels
 from numpy.testing import assert_allclose
 from pack import pack
+from training.runs import step_by_step, without_curves
 
 layers = keras.layers
 register = keras.utils.register_keras_serializable("test_copies")
@@ -188,7 +189,8 @@ def trained(model: keras.Model, folder: Any, **arguments: Any) -> training.Run:
         augment="none",
     )
     data = ((IMAGES, labels), (IMAGES, labels))
-    return training.train(config, folder / "run", data=data, **arguments)
+    with step_by_step(), without_curves():
+        return training.train(config, folder / "run", data=data, **arguments)
 
 
 def taught(model: keras.Model, folder: Any) -> keras.Model:

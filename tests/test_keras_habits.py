@@ -23,40 +23,46 @@ def made(**compiled):
 
 
 def fit(model, x=X, y=Y, **kwargs):
-    kwargs = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0, **kwargs}
+    kwargs = {"batch_size": 4, "epochs": 4, "shuffle": False, "verbose": 0, **kwargs}
     return model.fit(x, y, **kwargs)
 
 
-def assert_same(first, second):
-    for one, other in zip(first, second, strict=True):
+@pytest.fixture(scope="module")
+def whole():
+    """The weights after a training as anybody would make it."""
+    model = made()
+    fit(model)
+    return model.get_weights()
+
+
+def assert_same(model, weights):
+    for one, other in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(one, other, 1e-5, 1e-6)
 
 
-def test_steps_of_one_execution_and_of_several_are_the_same():
-    one, several = made(), made(steps_per_execution=3)  # of 3 steps, the last of 2
-    fit(one), fit(several)
-    assert_same(one.get_weights(), several.get_weights())
+@pytest.mark.parametrize(
+    # Of 3 steps, the last of 2 examples.
+    "compiled",
+    [{"steps_per_execution": 3}, {"jit_compile": True}],
+    ids=str,
+)
+def test_steps_that_are_executed_in_another_way_are_the_same(compiled, whole):
+    model = made(**compiled)
+    fit(model)
+    assert_same(model, whole)
 
 
-def test_a_step_that_is_compiled_by_xla_is_the_same():
-    plain, compiled = made(), made(jit_compile=True)
-    fit(plain), fit(compiled)
-    assert_same(plain.get_weights(), compiled.get_weights())
-
-
-def test_checkpoints_of_every_epoch_resume(tmp_path):
-    whole, half = made(), made()
-    fit(whole, epochs=4)
+def test_checkpoints_of_every_epoch_resume(whole, tmp_path):
+    half = made()
     save = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
     fit(half, epochs=2, callbacks=[save])
     again = keras.models.load_model(tmp_path / "2.keras")
     fit(again, epochs=2)
-    assert_same(again.get_weights(), whole.get_weights())
+    assert_same(again, whole)
 
 
-def test_a_backup_resumes_after_an_interruption(tmp_path):
-    whole, cut, again = made(), made(), made()
-    fit(whole, epochs=4)
+def test_a_backup_resumes_after_an_interruption(whole, tmp_path):
+    cut, again = made(), made()
 
     class Interruption(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -67,9 +73,9 @@ def test_a_backup_resumes_after_an_interruption(tmp_path):
         return keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
 
     with pytest.raises(RuntimeError, match="interrupted"):
-        fit(cut, epochs=4, callbacks=[backup(), Interruption()])
-    fit(again, epochs=4, callbacks=[backup()])
-    assert_same(again.get_weights(), whole.get_weights())
+        fit(cut, callbacks=[backup(), Interruption()])
+    fit(again, callbacks=[backup()])
+    assert_same(again, whole)
 
 
 @pytest.mark.convert

@@ -87,7 +87,7 @@ def test_a_teacher_takes_the_place_of_mixed_labels():
 
 def test_weights_of_classes(tmp_path):
     settings = training.RunSettings(
-        dataset="digits", limit=25, balance_classes=True, width=4
+        dataset="digits", limit=25, balance_classes=True, width=4, blocks=(1,)
     )
     # Three of each of the first five classes, two of each other one.
     expected = [25 / (10 * 3)] * 5 + [25 / (10 * 2)] * 5
