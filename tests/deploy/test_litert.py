@@ -8,12 +8,14 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy.int8 import round_kernels
 from larq_nobn.deploy.lite import read
+from larq_nobn.deploy.lite._file import with_half_kernels
 from larq_nobn.deploy.prepare import prepare
 from models.networks import NETWORKS as SMALL
 from tflite_micro.python.tflite_micro import runtime as micro
@@ -111,7 +113,9 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
     assert report.lce_bconv2d == 0
     assert report.verify["unexplained"] == 0
     # ±1 kernels, up to a scale of each channel; some of them meet real numbers.
+    halves = {op.outputs[0]: op.input(0) for op in ops if op.op == "DEQUANTIZE"}
     kernels = [op.input(1) for op in ops if op.op == "CONV_2D"]
+    kernels = [halves.get(kernel, kernel) for kernel in kernels]
     signs = [k for k in kernels if len(np.unique(np.abs(k.values))) == 1]
     assert len(signs) >= report.binary_layers > 0
     assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
@@ -129,8 +133,18 @@ def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, i
     (given,), (made,) = runner.input_tensors, runner.output_tensors
     want = made.encode(runner(X))
     whole, names = in_litert(content, given.encode(X))
+    inner = runner._interpreter._inner._get_ops_details()
+    assert names == collections.Counter(op["op_name"] for op in inner)
     assert names["DELEGATE"] == 1
-    assert sum(names.values()) == len(read(content, "file")[0].operations) + 1
+    ops = read(content, "file")[0].operations
+    assert sum(names.values()) == len(ops) + 1
+    if not int8:
+        # Kernels are stored in half of float32, and unpacked to ±1 times a power of two
+        halves = [op.input(0) for op in ops if op.op == "DEQUANTIZE"]
+        kernels = [half for half in halves if len(half.shape) == 4]
+        assert len(kernels) >= report.binary_layers
+        assert all(half.values.dtype == np.float16 for half in halves)
+        assert not any(op["op"] == "DEQUANTIZE" for op in report.float_ops)
     np.testing.assert_allclose(whole, want, rtol=1e-5, atol=1e-5)
     if not int8 or name == "vgg":  # whose signs are of whole numbers
         kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -166,6 +180,35 @@ def test_every_design_is_all_int8(builder, tmp_path):
     # None is left to other kernels; where groups of channels meet, delegates take turns
     assert sum(names.values()) - names["DELEGATE"] == len(ops)
     assert names["DELEGATE"] <= (1 if builder in DESIGNS[:4] else 2)
+
+
+def test_what_half_precision_does_not_have_stays():
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 8))])
+    def convolutions(x):
+        x = tf.nn.relu(tf.nn.conv2d(x, kernels["signs"], 1, "SAME"))
+        x = tf.nn.conv2d(x, kernels["signs"], 1, "SAME") + 1 / 3
+        x = tf.nn.conv2d(x, kernels["real"], 1, "SAME")
+        return tf.nn.conv2d(x, kernels["large"], 1, "SAME") + kernels["signs"][0, 0, 0]
+
+    random = np.random.default_rng(3)
+    signs = np.sign(random.normal(size=(3, 3, 8, 8))).astype(np.float32)
+    kernels = {"signs": signs, "real": signs / 3, "large": 70_000 * signs}
+    convert = tf.lite.TFLiteConverter.from_concrete_functions
+    content = convert([convolutions.get_concrete_function()]).convert()
+    halved = with_half_kernels(content)
+    ops = read(halved, "file")[0].operations
+    # That of ±1 and no bias; equal kernels are one constant, which another one reads.
+    assert [op.op for op in ops].count("DEQUANTIZE") == 2
+    assert [op.input(1).dtype for op in ops if op.op == "CONV_2D"] == ["float32"] * 4
+    x = images(4, (8, 8, 8))
+    for kind in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
+        first, second = (in_litert(file, x, kind)[0] for file in (content, halved))
+        np.testing.assert_array_equal(first, second)
+    # Numbers lie where processors can read them.
+    for tensor in read(halved, "file")[0].tensors:
+        if tensor.data is not None and len(tensor.data) > 64:
+            found = halved.find(bytes(tensor.data))
+            assert found % 16 == 0
 
 
 def test_every_sign_of_a_trained_network_is_compared(tmp_path):

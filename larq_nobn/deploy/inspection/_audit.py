@@ -101,10 +101,10 @@ class Audit(Findings):
             operations run in the order of the file; what the interpreter needs for
             itself comes on top.
         operations: Every operation in the order of the file: `index, op, kind`
-            (`"binary"`, `"float"`, `"int8"`, or `"shape"` for renamed axes and
-            arithmetic on sizes), `layer, output_shape` (of bits: in channels),
-            `output_type` (`"bits"` if packed), `binary_macs, float_macs, int8_macs,
-            weight_bytes` (constants that no earlier operation has),
+            (`"binary"`, `"float"`, `"int8"`, or `"shape"` for renamed axes,
+            unpacked constants and arithmetic on sizes), `layer, output_shape` (of bits:
+            in channels), `output_type` (`"bits"` if packed), `binary_macs, float_macs,
+            int8_macs, weight_bytes` (constants that no earlier operation has),
             `activation_bytes` (what it writes), `reads_bits, writes_bits,
             fused_activation, padding` (`"valid"`, `"same"`; of binary convolutions
             `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations
@@ -301,7 +301,8 @@ def _peak_activation_bytes(graph: Subgraph) -> int:
     alive = {t.index: t.bytes for t in graph.inputs}
     peak = sum(alive.values())
     for place, op in enumerate(graph.operations):
-        alive.update((tensor.index, tensor.bytes) for tensor in op.outputs)
+        made = op.outputs if op.maps else ()  # constants that are unpacked are no maps
+        alive.update((tensor.index, tensor.bytes) for tensor in made)
         peak = max(peak, sum(alive.values()))
         alive = {
             index: size

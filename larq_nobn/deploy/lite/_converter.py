@@ -35,6 +35,7 @@ from ._file import (
     read_file,
     signature,
     unpacked,
+    with_half_kernels,
 )
 from ._lce_faults import check_constants, check_signs, softplus_bounded, with_room
 
@@ -192,7 +193,7 @@ def _by_tensorflow(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes
         # As LCE's converter does, and microcontrollers know: one scale for a matrix.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     try:
-        return converter.convert()
+        content = converter.convert()
     except (OSError, *_errors.OF_MEMORY):
         raise
     except (ConverterError, RuntimeError, ValueError) as error:
@@ -200,6 +201,7 @@ def _by_tensorflow(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes
             "TensorFlow's converter could not convert the model: "
             f"{cause(error, chatter())}. Replace the layer it names."
         ) from error
+    return content if int8 else with_half_kernels(content)
 
 
 def _signed(function: Function, io: IoSpec) -> Any:

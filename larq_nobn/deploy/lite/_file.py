@@ -21,9 +21,9 @@ from ..._messages import first_line
 from .._errors import ConversionError
 
 _STARTS = b"TFL3"  # from the fifth byte on
-# What an operation computes in. Those of kind "shape" rename axes or do arithmetic on
-# sizes. Padding, concatenation, slicing and transposition move whole maps through
-# memory, and count as what these maps are made of.
+# What an operation computes in. Those of kind "shape" rename axes, do arithmetic on
+# sizes, or unpack constants, which is done once. Padding, concatenation, slicing and
+# transposition move whole maps through memory, and count as what these are made of.
 KINDS = ("binary", "float", "int8", "shape")
 
 _BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
@@ -127,7 +127,7 @@ class Operation:
         """The one of `KINDS` that it belongs to."""
         if self.op in _BINARY:
             return "binary"
-        if self.op in _SHAPES:
+        if self.op in _SHAPES or (self.op == "DEQUANTIZE" and not self.maps):
             return "shape"
         types = {t.dtype for t in (*self.maps, *self.outputs)}
         has_bytes = not types.isdisjoint(_BYTES)
@@ -328,11 +328,98 @@ def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
     """Returns a file packed again, after `change` has edited its objects."""
     import flatbuffers
 
+    class Aligned(flatbuffers.Builder):
+        """Puts bytes where numbers of every type may lie, as the format asks for."""
+
+        def StartVector(self, size: int, count: int, alignment: int) -> int:
+            return super().StartVector(size, count, 16 if size == 1 else alignment)
+
     model = unpacked(content)
     change(model)
-    builder = flatbuffers.Builder(len(content))
+    builder = Aligned(len(content))
     builder.Finish(model.Pack(builder), file_identifier=_STARTS)
     return bytes(builder.Output())
+
+
+# Bytes that an operation and two tensors take, about.
+_OPERATION = 256
+
+
+def with_half_kernels(content: bytes) -> bytes:
+    """Returns a file of convolutions whose kernels are float16 where that is exact.
+
+    Runtimes unpack them once. XNNPACK of TensorFlow wants the bias to be float16, too.
+    """
+
+    def halve(model: Any) -> None:
+        graph, kinds = model.subgraphs[0], schema.BuiltinOperator
+        dequantize = schema.OperatorCodeT()
+        dequantize.builtinCode = dequantize.deprecatedBuiltinCode = kinds.DEQUANTIZE
+        dequantize.version = 3  # the first one of float16
+        codes = [
+            max(code.builtinCode, code.deprecatedBuiltinCode)
+            for code in model.operatorCodes
+        ]
+        halves = [_half(model, tensor) for tensor in graph.tensors]
+        unpackings: list[Any] = []
+        floats: dict[int, int] = {}
+        for op in graph.operators:
+            _, *constants = _integers(op.inputs)
+            constants = [index for index in constants if index >= 0]
+            if codes[op.opcodeIndex] != kinds.CONV_2D or any(
+                halves[index] is None for index in constants
+            ):
+                continue
+            if halves[constants[0]].nbytes < _OPERATION:
+                continue
+            for index in constants:
+                if index not in floats:
+                    stored = _tensor(model, index, "FLOAT16", halves[index])
+                    floats[index] = _tensor(model, index, "FLOAT32", None)
+                    unpacking = schema.OperatorT()
+                    unpacking.opcodeIndex = len(codes)
+                    unpacking.inputs, unpacking.outputs = [stored], [floats[index]]
+                    unpackings.append(unpacking)
+            op.inputs = [*op.inputs[:1], *(floats.get(i, i) for i in op.inputs[1:])]
+        if unpackings:
+            model.operatorCodes.append(dequantize)
+            graph.operators = [*unpackings, *graph.operators]
+        ends = *graph.inputs, *graph.outputs
+        left = {*map(int, ends), *(int(i) for op in graph.operators for i in op.inputs)}
+        unread = floats.keys() - left
+        kept = {t.buffer for i, t in enumerate(graph.tensors) if i not in unread}
+        kept |= {t.buffer for other in model.subgraphs[1:] for t in other.tensors}
+        for index in unread:
+            if (buffer := graph.tensors[index].buffer) not in kept:
+                model.buffers[buffer].data = None
+
+    return edited(content, halve)
+
+
+def _half(model: Any, tensor: Any) -> np.ndarray | None:
+    """A float32 constant of a file in float16; None where that is another one."""
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None:
+        return None
+    values = np.frombuffer(data.tobytes(), np.float32)
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), values) else None
+
+
+def _tensor(model: Any, like: int, kind: str, values: np.ndarray | None) -> int:
+    """Adds a tensor of the shape of another one, with an empty buffer for no values."""
+    tensors, buffer = model.subgraphs[0].tensors, schema.BufferT()
+    if values is not None:
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor = schema.TensorT()
+    tensor.shape, tensor.hasRank = tensors[like].shape, True
+    tensor.name = tensors[like].name + f"/{kind.lower()}".encode()
+    tensor.type = getattr(schema.TensorType, kind)
+    tensor.buffer = len(model.buffers) - 1
+    tensors.append(tensor)
+    return len(tensors) - 1
 
 
 class Signature(NamedTuple):
