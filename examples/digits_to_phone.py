@@ -11,8 +11,10 @@ train = nobn.data.load("digits", "train", batch_size=64)
 test = nobn.data.load("digits", "test", batch_size=64)
 
 model = nobn.models.ReActNet18((8, 8, 1), classes=10, width=32, blocks=(2, 2))
+nobn.calibrate(model, train)
+rate = tf.keras.optimizers.schedules.PolynomialDecay(3e-3, 8 * len(train), 0.0)
 model.compile(
-    nobn.optimizers.AdaptiveGradientClipping(tf.keras.optimizers.Adam(3e-3), 0.02),
+    nobn.optimizers.AdaptiveGradientClipping(tf.keras.optimizers.Adam(rate), 0.02),
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=["accuracy"],
 )

@@ -34,12 +34,11 @@ def row(setting: Setting) -> list[str]:
 
 
 def default(setting: Setting) -> str:
-    found = shown(setting, setting.default)
-    if setting.name in _OF_RECIPES:
-        usual = getattr(RECIPES["nobn"], setting.name)
-        if usual != setting.default:
-            found += f"; {shown(setting, usual)} in recipe `nobn`"
-    return found
+    if setting.name not in _OF_RECIPES:
+        return shown(setting, setting.default)
+    plain, usual = (getattr(RECIPES[n], setting.name) for n in ("plain", "nobn"))
+    found = shown(setting, plain)
+    return found if plain == usual else f"{found}; {shown(setting, usual)} in recipe `nobn`"
 
 
 def shown(setting: Setting, value: object) -> str:

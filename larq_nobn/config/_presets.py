@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from ._recipe import Recipe
 
-_PLAIN = Recipe()
+# Chen et al. 2021, as in the published code.
+_PUBLISHED = {
+    "alpha": 0.2,
+    "variance_rule": "vita",
+    "variance_preserving": False,
+    "balanced": False,
+}
+_PLAIN = Recipe(network=_PUBLISHED)
+# The defaults of the networks, and what `run.json` records of them.
 _NOBN = Recipe(
     learning_rate=3e-3,
     beta_2=0.99,
@@ -65,6 +73,7 @@ RECIPES: dict[str, Recipe] = {
         clip_each_gain=True,
         stage_one_decay=1e-5,
         stages=2,
+        network=_PUBLISHED,
     ),
     # Ma et al. 2024, arXiv:2403.03739.
     "ab_cifar": Recipe(
@@ -76,6 +85,7 @@ RECIPES: dict[str, Recipe] = {
         reflect=True,
         stages=2,
         network={
+            **_PUBLISHED,
             "alpha": 0.25,
             "estimator": "sigmoid_sign",
             "scaled_shortcut": False,

@@ -77,6 +77,9 @@ def load_bnn_nobn(
         "normalization": _normalization(state),
         "binary_weights": binary_weights,
         "alpha": alpha,
+        "variance_rule": "vita",
+        "variance_preserving": False,
+        "balanced": False,
     }
     if "layer1.0.binary_conv.weight" in state:
         model, slots = reactnet18(state, image_size, arguments)

@@ -18,8 +18,8 @@ def BinaryAlexNet(
     width: int = 64,
     binary_weights: bool = True,
     estimator: str = "approx_sign",
-    variance_preserving: bool = False,
-    balanced: bool = False,
+    variance_preserving: bool = True,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "binaryalexnet",
 ) -> keras.Model:

@@ -40,7 +40,7 @@ def BinaryDenseNet28(
     blocks: Sequence[int] = (6, 6, 6, 5),
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
-    balanced: bool = False,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet28",
 ) -> keras.Model:
@@ -120,7 +120,7 @@ def BinaryDenseNet37(
     dilated: bool = False,
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
-    balanced: bool = False,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet37",
 ) -> keras.Model:
@@ -170,7 +170,7 @@ def BinaryDenseNet45(
     blocks: Sequence[int] = (6, 12, 14, 8),
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
-    balanced: bool = False,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet45",
 ) -> keras.Model:

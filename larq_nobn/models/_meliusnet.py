@@ -58,7 +58,7 @@ def _block(
 
 
 def _design(network: str, alpha: float, reductions: tuple[float, ...]) -> Design:
-    check_number("alpha", alpha, "(0, inf)", "Use 0.2 as in residual networks.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     unit = partial(_block, alpha=alpha)
     return Design(network, _stem, unit, "block", reductions)
 
@@ -71,10 +71,10 @@ def MeliusNet22(
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 5, 4, 4),
-    alpha: float = 0.2,
+    alpha: float = 0.5,
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
-    balanced: bool = False,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "meliusnet22",
 ) -> keras.Model:
@@ -147,10 +147,10 @@ def MeliusNet29(
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 6, 8, 6),
-    alpha: float = 0.2,
+    alpha: float = 0.5,
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
-    balanced: bool = False,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "meliusnet29",
 ) -> keras.Model:

@@ -119,7 +119,7 @@ def quick_net(
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
     check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.2 as in other residual networks.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     inputs = keras.Input(shape, name="image")
     x = _stem(parts, inputs, width)
     after = 1.0

@@ -46,11 +46,11 @@ def ReActNet18(
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
-    alpha: float = 0.2,
-    variance_rule: str = "vita",
+    alpha: float = 0.5,
+    variance_rule: str = "nf",
     estimator: str = "approx_sign",
-    variance_preserving: bool = False,
-    balanced: bool = False,
+    variance_preserving: bool = True,
+    balanced: bool = True,
     head: str = "dense",
     scaled_shortcut: bool = True,
     power_of_two: bool = False,
@@ -85,9 +85,10 @@ def ReActNet18(
         binary_weights: False keeps the kernels of the blocks real-valued, for the first
             stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of blocks per stage.
-        alpha: Positive factor on the residual branches; `"nobn"` only.
-        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
-            counts every block; `"nobn"` only.
+        alpha: Positive factor on the residual branches, 0.2 in the paper; `"nobn"`
+            only. The defaults for `"nobn"` are those of the recipe of that name.
+        variance_rule: `"nf"`, which counts every block, or `"vita"`, the bookkeeping of
+            the published code; `"nobn"` only.
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`, or
             `"progressive_sign"` for `quantizers.ProgressiveSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
@@ -137,7 +138,7 @@ def ReActNet18(
     shape = check_image_shape(input_shape, smallest, "ReActNet18")
     check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     check_flag("scaled_shortcut", scaled_shortcut)
     parts = Parts(
         normalization, binary_weights, estimator, variance_preserving, balanced

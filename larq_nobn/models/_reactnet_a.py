@@ -95,11 +95,11 @@ def ReActNetA(
     binary_weights: bool = True,
     blocks: Sequence[int] = (1, 2, 2, 6, 2),
     stem_stride: int | None = None,
-    alpha: float = 0.2,
-    variance_rule: str = "vita",
+    alpha: float = 0.5,
+    variance_rule: str = "nf",
     estimator: str = "approx_sign",
-    variance_preserving: bool = False,
-    balanced: bool = False,
+    variance_preserving: bool = True,
+    balanced: bool = True,
     head: str = "dense",
     scaled_shortcut: bool = True,
     power_of_two: bool = False,
@@ -177,7 +177,7 @@ def ReActNetA(
     check_image_shape(shape, stem_stride * 2 ** (len(stages) - 1), "ReActNetA")
     check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     check_flag("scaled_shortcut", scaled_shortcut)
     parts = Parts(
         normalization, binary_weights, estimator, variance_preserving, balanced

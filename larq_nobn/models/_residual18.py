@@ -48,7 +48,7 @@ def residual18(
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
     check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
 
     def block(
         x: tf.Tensor, channels: int, strides: int, name: str, beta: float

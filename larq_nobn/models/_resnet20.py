@@ -83,10 +83,10 @@ def ResNet20(
     width: int = 16,
     binary_weights: bool = True,
     blocks: Sequence[int] = (3, 3, 3),
-    alpha: float = 0.2,
+    alpha: float = 0.5,
     estimator: str = "approx_sign",
-    variance_preserving: bool = False,
-    balanced: bool = False,
+    variance_preserving: bool = True,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "resnet20",
 ) -> keras.Model:
@@ -148,7 +148,7 @@ def ResNet20(
     stages = check_blocks(blocks)
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ResNet20")
     check_ends(classes, width, head)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     parts = Parts(
         normalization,
         binary_weights,

@@ -19,8 +19,8 @@ def VGGSmall(
     width: int = 128,
     binary_weights: bool = True,
     estimator: str = "approx_sign",
-    variance_preserving: bool = False,
-    balanced: bool = False,
+    variance_preserving: bool = True,
+    balanced: bool = True,
     head: str = "dense",
     name: str = "vggsmall",
 ) -> keras.Model:

@@ -79,6 +79,7 @@ class RunSettings(Settings):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
+        self._complete_network()
         self._check_init()
         if self.model != OWN:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
@@ -120,6 +121,12 @@ class RunSettings(Settings):
         if self.init is not None and self.init_sha256 is None:
             digest = _digest(weights_file(self.init))
             object.__setattr__(self, "init_sha256", digest)
+
+    def _complete_network(self) -> None:
+        """Adds to the arguments of the network those that the recipe has for it."""
+        usual, known = RECIPES[self.recipe].network, _builder_options(self.model)
+        usual = {name: value for name, value in usual.items() if name in known}
+        object.__setattr__(self, "network", {**usual, **self.network})
 
     def _check_init(self) -> None:
         """Rejects what does not go with the weights of another network."""
@@ -193,8 +200,6 @@ class RunSettings(Settings):
         if name in NORMALIZATIONS:
             values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
-        options = _builder_options(model)
-        network = {k: v for k, v in recipe.network.items() if k in options}
         values["calibrate"] &= _can_calibrate(model, normalization) and not init
         # Kernels that start so small that a step turns their signs.
         small = model in models.BUILDERS and model not in _NORM_FIRST
@@ -205,8 +210,7 @@ class RunSettings(Settings):
             values["latent_initializer"] = None
         if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
-        network |= chosen.pop("network", {})
-        return cls(**{**values, **chosen, "network": network, "recipe": name})
+        return cls(**{**values, "network": {}, **chosen, "recipe": name})
 
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:

@@ -102,7 +102,7 @@ def test_half_precision_has_float32_statistics(policy):
     branch = tensors(model, images(), [model.get_layer(name).output])[0]
     # The kernel is rounded twice: with the gain that is measured and with the new one.
     rounding = 2.0**-8 if policy == "mixed_bfloat16" else 2.0**-11
-    assert_allclose(deviation(branch), 0.2, rtol=2 * rounding)
+    assert_allclose(deviation(branch), 0.5, rtol=2 * rounding)
 
 
 def test_variables_of_a_strategy():

@@ -49,7 +49,21 @@ def real_kernel(model: keras.Model, name: str) -> np.ndarray:
 def binary_kernel(model: keras.Model, name: str) -> np.ndarray:
     """Of a binary convolution under `"nobn"`, at scale 1."""
     hat, gain = _standardized(model, name)
+    quantizer = model.get_layer(name).kernel_quantizer
+    if quantizer.balanced:
+        hat = hat - np.median(hat, (0, 1, 2))
+    if quantizer.variance_preserving:
+        return gain * hat[..., 0].size ** -0.5 * sign(hat)
     return gain * np.abs(hat).mean((0, 1, 2)) * sign(hat)
+
+
+# What the code of BNN - BN trains; the defaults are those of the recipe.
+PUBLISHED = {
+    "alpha": 0.2,
+    "variance_rule": "vita",
+    "variance_preserving": False,
+    "balanced": False,
+}
 
 
 def sign(x: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ def formula_of(builder):
                 # Signs have no shift, for which β could make a difference.
                 name = f"stage{stage}_block{block}_conv"
                 strides = 2 if (stage, block) == (2, 1) else 1
-                branch = 0.2 * conv(sign(x), binary_kernel(model, name), 1, strides)
+                branch = 0.5 * conv(sign(x), binary_kernel(model, name), 1, strides)
                 x = branch + (shortcut_of(builder, model, x) if strides == 2 else x)
         return classified(model, prelu(model, "last_act", x))
 

@@ -66,7 +66,7 @@ def formula(model, images):
         x = np.concatenate([x, new], -1)
         change = binary(model, f"{name}_improve", x)
         # As published: the last channels are improved, the others get zeros.
-        x = x + 0.2 * np.pad(change, ((0, 0),) * 3 + ((x.shape[-1] - 16, 0),))
+        x = x + 0.5 * np.pad(change, ((0, 0),) * 3 + ((x.shape[-1] - 16, 0),))
     return finished(model, x)
 
 

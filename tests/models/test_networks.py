@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.config import RECIPES
 from larq_nobn.models import (
     BATCH_STATISTICS,
     BUILDERS,
@@ -63,6 +64,15 @@ def pairs_of(chosen):
 def test_every_builder_has_a_row():
     assert [n.builder for n in NETWORKS] == list(BUILDERS.values())
     assert all(name == builder.__name__ for name, builder in BUILDERS.items())
+
+
+def test_defaults_are_those_of_the_recipe():
+    """A network built in Python is the one that `train` builds."""
+    for builder in BUILDERS.values():
+        takes = signature(builder).parameters
+        usual = {n: v for n, v in RECIPES["nobn"].network.items() if n in takes}
+        assert usual == {name: takes[name].default for name in usual}, builder
+        assert {"variance_preserving", "balanced"} <= usual.keys()
 
 
 @pytest.fixture(scope="module")

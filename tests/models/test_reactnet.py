@@ -6,6 +6,7 @@ from larq_nobn._keras import keras
 from larq_nobn.models import ReActNet18
 from larq_nobn.models._variance import expected_variances
 from models.reference import (
+    PUBLISHED,
     assert_computes,
     average,
     binary_kernel,
@@ -55,9 +56,9 @@ def test_alpha_and_beta_live_in_the_quantizers():
     model = ReActNet18((32, 32, 3), 10, width=4, blocks=(4, 1), alpha=0.25)
     second = model.get_layer("stage2_block1_conv")
     assert second.kernel_quantizer.scale == 0.25
-    assert_allclose(second.input_quantizer.scale, 1.1875**-0.5)
+    assert_allclose(second.input_quantizer.scale, 1.25**-0.5)
     shortcut = model.get_layer("stage2_block1_shortcut_conv")
-    assert_allclose(shortcut.kernel_quantizer.scale, 1.1875**-0.5)
+    assert_allclose(shortcut.kernel_quantizer.scale, 1.25**-0.5)
     assert shortcut.input_quantizer is None
 
 
@@ -75,9 +76,11 @@ def test_summary_counts_every_binary_layer_at_one_bit():
     assert layers["stem_conv"].op_count("mac", 1) == 0
 
 
-def formula(model, x, scaled=True):
+def formula(model, x, published=False):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
-    variances = [[1.0, 1.0], [1 + 0.2**2, 1.0]]
+    alpha, variances = 0.5, [[1.0, 1.25], [1.5, 1.25]]
+    if published:
+        alpha, variances = 0.2, [[1.0, 1.0], [1 + 0.2**2, 1.0]]
     for stage in (1, 2):
         for block in (1, 2):
             name = f"stage{stage}_block{block}"
@@ -85,10 +88,10 @@ def formula(model, x, scaled=True):
             strides = 2 if (stage, block) == (2, 1) else 1
             shift = model.get_layer(f"{name}_conv").input_quantizer.shift.numpy()
             kernel = binary_kernel(model, f"{name}_conv")
-            branch = 0.2 * conv(sign(beta * x + shift), kernel, 1, strides)
+            branch = alpha * conv(sign(beta * x + shift), kernel, 1, strides)
             if strides == 2:
                 kernel = binary_kernel(model, f"{name}_shortcut_conv")
-                x = conv(average(beta * x if scaled else x), kernel, 0, 1)
+                x = conv(average(x if published else beta * x), kernel, 0, 1)
             x = rprelu(model, f"{name}_act", branch + x)
     return classified(model, x)
 
@@ -100,6 +103,7 @@ def test_forward_pass_equals_the_formula():
 
 def test_forward_pass_of_the_published_quantized_form():
     keras.utils.set_random_seed(4)
-    model = ReActNet18((8, 8, 3), 3, scaled_shortcut=False, power_of_two=True, **TINY)
+    forms = {**PUBLISHED, "scaled_shortcut": False, "power_of_two": True}
+    model = ReActNet18((8, 8, 3), 3, **forms, **TINY)
     assert model.get_layer("stage2_block2_act").power_of_two is True
-    assert_computes(model, partial(formula, scaled=False))
+    assert_computes(model, partial(formula, published=True))

@@ -7,6 +7,7 @@ from larq_nobn._keras import keras
 from larq_nobn.models import ReActNetA
 from larq_nobn.models._variance import paired_variances
 from models.reference import (
+    PUBLISHED,
     assert_computes,
     average,
     binary_kernel,
@@ -95,7 +96,7 @@ def test_variances_of_the_published_network(rule, expected):
 
 def test_alpha_and_beta_live_in_the_quantizers():
     model = ReActNetA((8, 8, 3), 3, alpha=0.25, **TINY)
-    variances = paired_variances((1, 2, 1), 0.25, "vita")
+    variances = paired_variances((1, 2, 1), 0.25, "nf")
     names = ("stage1_block1", "stage2_block1", "stage2_block2")
     for name, (first, second) in zip(names, variances, strict=True):
         spatial = model.get_layer(f"{name}_3x3_conv")
@@ -130,19 +131,20 @@ def test_the_halves_of_a_widening_block_share_their_signs():
         assert layers[name].op_count("mac", 1) == 4 * 4 * 8 * 8
 
 
-def formula(model, x, scaled=True):
+def formula(model, x, published=False):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
-    for name, first, second, strides, paired in [
-        ("stage1_block1", 1.0, 1 + 0.2**2, 1, True),
-        ("stage2_block1", 1 + 2 * 0.2**2, 1 + 3 * 0.2**2, 2, True),
-        ("stage2_block2", 1.0, 1 + 0.2**2, 1, False),
-    ]:
+    alpha, variances = 0.5, [(1.0, 1.25), (1.5, 1.25), (1.5, 1.75)]
+    if published:
+        alpha, variances = 0.2, [(1.0, 1.04), (1.08, 1.12), (1.0, 1.04)]
+    blocks = ("stage1_block1", "stage2_block1", "stage2_block2")
+    for name, (first, second) in zip(blocks, variances, strict=True):
+        strides, paired = 1 + (name == "stage2_block1"), name != "stage2_block2"
         spatial = model.get_layer(f"{name}_3x3_conv")
         kernel = binary_kernel(model, f"{name}_3x3_conv")
         signs = sign(first**-0.5 * x + spatial.input_quantizer.shift.numpy())
-        shortcut = first**-0.5 * x if scaled else x
+        shortcut = x if published else first**-0.5 * x
         shortcut = average(shortcut) if strides == 2 else x
-        h = shortcut + 0.2 * conv(signs, kernel, 1, strides)
+        h = shortcut + alpha * conv(signs, kernel, 1, strides)
         h = rprelu(model, f"{name}_3x3_act", h)
         if paired:
             quantizer = model.get_layer(f"{name}_1x1_sign")
@@ -151,7 +153,8 @@ def formula(model, x, scaled=True):
             quantizer = model.get_layer(f"{name}_1x1_conv").input_quantizer
             convs = [f"{name}_1x1_conv"]
         signs = sign(second**-0.5 * h + quantizer.shift.numpy())
-        sums = [h + 0.2 * conv(signs, binary_kernel(model, c), 1, 1) for c in convs]
+        kernels = [binary_kernel(model, each) for each in convs]
+        sums = [h + alpha * conv(signs, kernel, 1, 1) for kernel in kernels]
         x = rprelu(model, f"{name}_1x1_act", np.concatenate(sums, -1))
     return classified(model, x)
 
@@ -163,6 +166,7 @@ def test_forward_pass_equals_the_formula():
 
 def test_forward_pass_of_the_published_quantized_form():
     keras.utils.set_random_seed(4)
-    model = ReActNetA((8, 8, 3), 3, scaled_shortcut=False, power_of_two=True, **TINY)
+    forms = {**PUBLISHED, "scaled_shortcut": False, "power_of_two": True}
+    model = ReActNetA((8, 8, 3), 3, **forms, **TINY)
     assert model.get_layer("stage2_block2_1x1_act").power_of_two is True
-    assert_computes(model, partial(formula, scaled=False))
+    assert_computes(model, partial(formula, published=True))

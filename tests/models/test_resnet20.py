@@ -90,12 +90,12 @@ def test_channel_padding():
 def formula(model, images):
     x = conv(images, real_kernel(model, "stem_conv"), 0, 1) + bias(model, "stem_conv")
     x = hard_tanh(x)
-    for stage, variances in enumerate(expected_variances((1, 1), 0.2), 1):
+    for stage, variances in enumerate(expected_variances((1, 1), 0.5), 1):
         for half, variance in zip(("first", "second"), variances, strict=True):
             name = f"stage{stage}_block1_{half}_conv"
             strides = 2 if (stage, half) == (2, "first") else 1
             signs = sign(variance**-0.5 * x)
-            branch = 0.2 * conv(signs, binary_kernel(model, name), 1, strides)
+            branch = 0.5 * conv(signs, binary_kernel(model, name), 1, strides)
             if strides == 2:
                 x = np.pad(average(x), [(0, 0)] * 3 + [(2, 2)])
             x = hard_tanh(branch + bias(model, name) + x)

@@ -1,6 +1,5 @@
 """The normalizer-free rewrite against networks that are built in that form."""
 
-from inspect import signature
 
 import larq_nobn as nobn
 import larq as lq
@@ -37,10 +36,8 @@ def rewritten(network, rule="nf", **arguments):
     """A network without its batch norm, and as its builder makes it without."""
     build = BUILDERS[network]
     given = build(SHAPE, 3, "batch_norm", **arguments)
-    options = {k: arguments.get(k, False) for k in ("variance_preserving", "balanced")}
-    free = nobn.remove_batch_norm(given, 0.2, rule, **options)
-    if rule == "vita":
-        arguments["variance_rule"] = rule
+    options = {k: arguments.get(k, True) for k in ("variance_preserving", "balanced")}
+    free = nobn.remove_batch_norm(given, 0.5, rule, **options)
     return free, build(SHAPE, 3, "nobn", **arguments)
 
 
@@ -66,7 +63,7 @@ SHORTCUT = ("stage2_block1_shortcut_conv", "kernel_quantizer", "scale")
 OWN_SHIFTS = [(f"stage1_block{i}_conv", "input_quantizer", "shift") for i in (1, 2)]
 # Networks that become what their builders make, but for: (ours, theirs), by place.
 REWRITTEN = (
-    ("ReActNet18", "nf", {"blocks": (2, 2), "balanced": True}, {}),
+    ("ReActNet18", "nf", {"blocks": (2, 2), "balanced": False}, {}),
     ("ReActNet18", "vita", {"blocks": (2, 2), "binary_weights": False}, {}),
     ("ReActNetA", "nf", {"blocks": (1, 2)}, {}),
     ("BinaryDenseNet37", "nf", {"blocks": (2, 1, 1), "dilated": True}, {}),
@@ -79,7 +76,7 @@ REWRITTEN = (
         {"blocks": (1, 1)},
         {
             ("transition1_conv", "kernel_quantizer", "scale"): (
-                round(RELU * 1.02**-0.5, 6),
+                round(RELU * 1.125**-0.5, 6),
                 1.712859,
             )
         },
@@ -89,7 +86,7 @@ REWRITTEN = (
         "BiRealNet18",
         "nf",
         {"blocks": (2, 2)},
-        {SHORTCUT: (round(1.08**-0.5, 6), 1.0)},
+        {SHORTCUT: (round(1.5**-0.5, 6), 1.0)},
     ),
     # Signs learn the shifts that batch norm had.
     ("XNORNet18", "nf", {"blocks": (2,)}, dict.fromkeys(OWN_SHIFTS, (True, False))),
@@ -98,19 +95,16 @@ REWRITTEN = (
 
 @pytest.mark.parametrize("network, rule, arguments, expected", REWRITTEN)
 def test_networks_become_what_their_builders_make(network, rule, arguments, expected):
-    ruled = "variance_rule" in signature(BUILDERS[network]).parameters
-    preserving = {} if ruled else {"variance_preserving": False}
     if network == "ReActNet18":
-        arguments = {**arguments, "estimator": "sigmoid_sign"}
-    rules = {"variance_rule": rule} if ruled else {}
-    free, wanted = rewritten(network, rule, width=4, **arguments, **preserving, **rules)
+        arguments = {**arguments, "estimator": "sigmoid_sign", "variance_rule": rule}
+    free, wanted = rewritten(network, rule, width=4, **arguments)
     assert differences(free, wanted) == expected
     if network == "ReActNetA":
         # It starts again at averages.
         scale = wanted.get_layer("stage2_block1_3x3_shortcut_scale").scale
         ours = free.get_layer("stage2_block1_3x3_shortcut_pool_scale").scale
         assert ours == pytest.approx(scale, rel=1e-6)
-        assert ours == pytest.approx(1.08**-0.5, rel=1e-6)
+        assert ours == pytest.approx(1.5**-0.5, rel=1e-6)
     elif not expected:
         assert [x.name for x in free.layers] == [x.name for x in wanted.layers]
 
@@ -128,8 +122,8 @@ def test_resnet20_counts_channels_of_zeros_apart():
 def test_other_batch_norms_go_too(normalization):
     small = {"width": 4, "blocks": (1, 1)}
     given = nobn.models.ReActNet18((8, 8, 1), 3, normalization, **small)
-    free = nobn.remove_batch_norm(given, variance_preserving=False)
-    wanted = nobn.models.ReActNet18((8, 8, 1), 3, "nobn", variance_rule="nf", **small)
+    free = nobn.remove_batch_norm(given, alpha=0.5, balanced=True)
+    wanted = nobn.models.ReActNet18((8, 8, 1), 3, "nobn", **small)
     kernels = {k: v for k, v in quantizers(free).items() if k[1] == "kernel_quantizer"}
     assert kernels == {k: v for k, v in quantizers(wanted).items() if k in kernels}
     assert len(kernels) == 4

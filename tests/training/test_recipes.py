@@ -406,7 +406,7 @@ def test_the_recipe_of_add_and_bit_is_that_of_its_code():
     assert shortcut.scale == 1.0
     # A builder that knows none of it gets none of it.
     assert set(RunSettings.from_recipe("ab_cifar", model="VGGSmall").network) == {
-        "estimator"
+        *("variance_preserving", "balanced", "estimator")
     }
 
 

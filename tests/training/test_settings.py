@@ -35,6 +35,12 @@ def test_defaults_are_the_published_recipe_with_clipping():
     assert (settings.batch_size, settings.precision) == (128, "float32")
     assert settings.blocks == (2, 3)
     assert RunSettings() == RunSettings.from_recipe("plain")
+    published = {"variance_preserving": False, "balanced": False}
+    assert RunSettings(model="VGGSmall").network == published
+    published |= {"alpha": 0.2, "variance_rule": "vita"}
+    assert settings.network == published
+    assert RunSettings.from_recipe("vita_cifar").network == published
+    assert RunSettings(network={"alpha": 0.3}).network == {**published, "alpha": 0.3}
 
 
 # A row for each kind of message, and for each pair of settings that exclude each other.
