@@ -97,6 +97,7 @@ SLIPS = BROAD | {
 CATCHES = {
     "_files.py read_arrays": "an archive of somebody's, as NumPy reads it",
     "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
+    "cli/_package.py import_modules": "a module of the user's, which it names",
     "data/folder/_decode.py decode": "an image of somebody's, as Pillow reads it",
     "deploy/lite/_file.py parsing": "a TFLite file of somebody's",
     "graph/_errors.py raised_by": "code of the user's, which it names",

@@ -38,7 +38,11 @@ def default(setting: Setting) -> str:
         return shown(setting, setting.default)
     plain, usual = (getattr(RECIPES[n], setting.name) for n in ("plain", "nobn"))
     found = shown(setting, plain)
-    return found if plain == usual else f"{found}; {shown(setting, usual)} in recipe `nobn`"
+    return (
+        found
+        if plain == usual
+        else f"{found}; {shown(setting, usual)} in recipe `nobn`"
+    )
 
 
 def shown(setting: Setting, value: object) -> str:

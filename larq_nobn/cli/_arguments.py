@@ -23,9 +23,11 @@ from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings
 from ._errors import TRACEBACK
 from ._memory import limit_memory, read_size
 from ._outputs import Output, check_outputs
-from ._package import images
+from ._package import images, import_modules
 
 _HELP = "Options"
+# Key of a context: the modules that were imported.
+MODULES = f"{__name__}.modules"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
@@ -61,6 +63,8 @@ class Command(click.Command):
         super().__init__(*args, **options)
         if limited or any(option.name == "trust" for option in self.params):
             self.params.append(_MEMORY)
+        if any(option.name == "trust" for option in self.params):
+            self.params.append(_IMPORT)
         if any(isinstance(option.type, Output) for option in self.params):
             self.params.append(_FORCE)
         self.params.append(_TRACEBACK)
@@ -99,6 +103,9 @@ class Command(click.Command):
         check_outputs(ctx, force=ctx.params.pop("force", False))
         if (memory := ctx.params.pop("memory", None)) is not None:
             limit_memory(memory)
+        if modules := ctx.params.pop("modules", ()):
+            ctx.meta[MODULES] = modules
+            import_modules(modules)
         with images.reading():
             return super().invoke(ctx)
 
@@ -260,6 +267,13 @@ _MEMORY = click.Option(
     show_default="no limit",
     help="End the command when it needs more memory (address space) than this, such as "
     "8GB. Without effect on Windows and macOS.",
+)
+_IMPORT = click.Option(
+    ["--import", "modules"],
+    multiple=True,
+    metavar="MODULE",
+    help="Import this Python module of yours first, which registers its layers with "
+    "Keras; may be repeated.",
 )
 _FORCE = click.Option(
     ["--force"], is_flag=True, help="Overwrite existing output files."

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ._arguments import Command, Grouped, several, training_options
+from ._arguments import MODULES, Command, Grouped, several, training_options
 from ._console import console, say, show
 from ._errors import RUN
 from ._outputs import json_option, plot_option
@@ -106,12 +106,14 @@ def compare(
     chosen = {name: value for name, value in given.items() if value is not None}
     from ._progress import comparing_progress
 
-    cells = training.grid(**chosen)
+    cells, imports = training.grid(**chosen), context.meta.get(MODULES, ())
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
     with comparing_progress(cells, finished, lines) as progress:
-        comparison = training.compare(cells, output, progress, jobs, trust, scheduler)
+        comparison = training.compare(
+            cells, output, progress, jobs, trust, scheduler, imports
+        )
     show(comparison.to_dict(), report, comparison.table())
     if report != "-":
         say(f"All numbers: {output / 'compare.json'}")

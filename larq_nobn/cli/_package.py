@@ -7,7 +7,14 @@ Only functions use these names: what stands at the top of a module is there for
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from .._errors import InvalidValue
+from .._messages import first_line
+from .._process import import_all
 
 if TYPE_CHECKING:
     from .. import (
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
     from ..data import _source as images
     from ..data import folder
 else:
-    from .._process import import_all
 
     class _Late:
         """A module or an object of the package, by its path there."""
@@ -49,12 +55,33 @@ else:
     # These need no TensorFlow: an image folder is inspected without it.
     folder, images = _Late("data.folder", False), _Late("data._source", False)
 
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules of the user, in the current folder or installed.
+
+    Raises:
+        ValueError: If one cannot be imported.
+    """
+    import_all()  # or TensorFlow would bring another Keras
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever the module does
+            raise InvalidValue(
+                f"--import {name}: {first_line(error)}. Give the name of a module in "
+                "this folder, or of an installed one, as in --import my_layers."
+            ) from error
+
+
 __all__ = [
     "data",
     "deploy",
     "diagnostics",
     "folder",
     "images",
+    "import_modules",
     "interop",
     "keras",
     "layers",

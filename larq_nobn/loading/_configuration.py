@@ -255,7 +255,8 @@ def _check_names(key: str, value: object, layer: str) -> None:
         raise Untrusted(
             layer,
             f"has {key}={value!r}, which is not known",
-            "use a name of Keras, Larq or larq_nobn, register your own with Keras",
+            "use a name of Keras, Larq or larq_nobn, register your own with Keras "
+            "(--import MODULE)",
         )
 
 
@@ -292,7 +293,7 @@ def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
         f"wants {wanted!r} from the Python module {part.get('module')!r}, which is not "
         "trusted",
         "use layers and functions of Keras, Larq and larq_nobn, register your own with "
-        "Keras first",
+        "Keras first (--import MODULE)",
     )
 
 

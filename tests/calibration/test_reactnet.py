@@ -58,7 +58,9 @@ def test_equals_its_counterpart_with_batch_norm():
     changed = {w.name for w in model.weights if np.any(w.numpy() != before[w.name])}
     kinds = ("/shift:0", "/gain:0", "/shift_in:0")
     assert changed == {name for name in before if name.endswith(kinds)}
-    x = normalized(convolved(images().astype(float), latent(model, "stem_conv", np.mean)))
+    x = normalized(
+        convolved(images().astype(float), latent(model, "stem_conv", np.mean))
+    )
     ends = [model.get_layer(f"{name}_act").output for name in BLOCKS]
     for name, found in zip(BLOCKS, tensors(model, images(), ends), strict=True):
         x = block(model, x, name, 2 if name == "stage2_block1" else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def test_every_command_that_opens_models_is_here(invoke: Invoke):
     }
     trusting = {name for name, usage in usages.items() if "--trust" in usage}
     limited = {name for name, usage in usages.items() if "--memory" in usage}
-    # compare gives the option to the commands of its runs.
+    importing = {name for name, usage in usages.items() if "--import" in usage}
+    # compare gives the options to the commands of its runs.
+    assert importing == trusting
     assert trusting == {*(parts[0] for parts in COMMANDS.values()), "compare"}
     assert limited == trusting | {"audit", "import", "data"}
     for name, usage in usages.items():
@@ -107,6 +110,42 @@ def test_a_run_folder_is_no_better_than_a_file(
     said = one_sentence(invoke(*command(name, folder, tmp_path)))
     assert "carries Python code" in said
     assert not written.exists()
+
+
+MODULE = """
+import tensorflow as tf
+
+@tf.keras.utils.register_keras_serializable("mine")
+class Halved(tf.keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+"""
+
+
+def test_a_module_of_ones_own_brings_its_layers(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "halves.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    made: dict[str, type] = {}
+    exec(MODULE, made)
+    layer = made["Halved"](input_shape=(8,))
+    keras.Sequential([layer, keras.layers.Dense(2)]).save(tmp_path / "own.keras")
+    known = keras.saving.get_custom_objects()
+    monkeypatch.delitem(known, "mine>Halved")
+    monkeypatch.setattr("sys.path", sys.path.copy())
+    monkeypatch.chdir(tmp_path)
+    line = ("fold", "own.keras", "out.keras")
+    said = one_sentence(invoke(*line))
+    assert "'mine>Halved'" in said and "--import MODULE" in said
+    said = one_sentence(invoke(*line, "--import", "no_such_module"))
+    assert "--import no_such_module: No module named 'no_such_module'" in said
+    said = one_sentence(invoke(*line, "--import", "broken"))
+    assert "--import broken: division by zero" in said
+    result = invoke(*line, "--import", "json", "--import", "halves")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.keras").exists()
+    known.pop("mine>Halved")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The normalizer-free rewrite against networks that are built in that form."""
 
-
 import larq_nobn as nobn
 import larq as lq
 import numpy as np

@@ -85,7 +85,8 @@ def test_kernels_and_all_other_weights_stay(builder, normalization, options):
 
 
 def test_a_filter_without_variance_keeps_its_value():
-    build = partial(BUILDERS["ReActNet18"], (8, 8, 1), 10, width=8, blocks=(1,))
+    options = {"variance_preserving": False, "balanced": False, "blocks": (1,)}
+    build = partial(BUILDERS["ReActNet18"], (8, 8, 1), 10, width=8, **options)
     trained = build()
     latent = trained.get_layer("stage1_block1_conv").kernel.latent_variable
     latent.assign(np.where(np.arange(8) == 3, 0.0, latent.numpy()))

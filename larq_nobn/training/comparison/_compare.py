@@ -19,6 +19,7 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def compare(
     jobs: int = 1,
     trust: bool = False,
     scheduler: str | None = None,
+    imports: Sequence[str] = (),
 ) -> Comparison:
     """Trains every run of a grid and puts the results side by side.
 
@@ -147,6 +149,7 @@ def compare(
             whose workers train in place of `jobs`, as many runs at a time as they have
             threads. They see the same files, and the same Python, as this process. What
             they have started when this process is stopped is trained to its end.
+        imports: Modules that every run imports first, as those with own layers.
 
     Where other settings compete, such as learning rates, and there is no validation
     split, a tenth of the training images is held out to choose by.
@@ -186,10 +189,11 @@ def compare(
             f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
             "processes of this machine, or the workers of a cluster."
         )
-    commands = {n: train_command(s, folder / n, trust) for n, s in cells.items()}
+    command = partial(train_command, trust=trust, imports=imports)
+    commands = {n: command(s, folder / n) for n, s in cells.items()}
     chosen = _choosing_on_validation(cells, folder)
     if chosen is not cells:
-        commands = {n: train_command(s, folder / n, trust) for n, s in chosen.items()}
+        commands = {n: command(s, folder / n) for n, s in chosen.items()}
     for name, settings in chosen.items():
         plain = plain_settings(settings)
         if _run_folder.is_finished(folder / name, plain):
@@ -222,7 +226,10 @@ def compare(
 
 
 def train_command(
-    settings: RunSettings, output: Path, trust: bool = False
+    settings: RunSettings,
+    output: Path,
+    trust: bool = False,
+    imports: Sequence[str] = (),
 ) -> list[str]:
     """Returns the command that trains a run, or resumes it.
 
@@ -260,6 +267,7 @@ def train_command(
         *options,
         *(f"--output={output}", "--resume"),
         *["--trust"] * trust,
+        *(f"--import={module}" for module in imports),
     ]
 
 
