@@ -303,7 +303,7 @@ def test_a_run_is_not_saved_as_another_function_and_can_be_resumed(tmp_path):
 
 def packed(model: keras.Model, file: Any, monkeypatch: Any, **arguments: Any) -> Any:
     """The network of a builder, of a run that trained it, from its packed file."""
-    settings = asdict(training.RunSettings(model="ReActNet18", **arguments))
+    settings = asdict(training.RunSettings(recipe="nobn", **arguments))
     info = nobn.data.DatasetInfo("net", (4, 4, 3), 3, ("a", "b", "c"))
     metrics = {"test_loss": 1.0, "test_accuracy": 0.5}
     record = {"settings": settings, "metrics": metrics}

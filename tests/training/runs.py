@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -106,6 +107,7 @@ def little(
     width: int = 4,
     blocks: tuple[int, ...] = (1,),
     binary_weights: bool = True,
+    **_: object,
 ) -> keras.Model:
     """Gathers whatever can be: random draws, averages, schedules, flips, metrics."""
     x = image = keras.Input(input_shape)
@@ -118,6 +120,10 @@ def little(
     x = nobn.quantizers.ProgressiveSign(shift=False, name="progressive")(x)
     x = nobn.layers.SignFlipDropout(0.3)(x)
     return keras.Model(image, keras.layers.Dense(classes, name="head")(x))
+
+
+# It stands in for one that takes more.
+little.__signature__ = inspect.signature(nobn.models.ReActNet18)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_a_run_of_parts_resumes_in_each_of_them(resumed: Resumed):
 def test_two_stages_leave_two_runs(resumed: Resumed):
     run = resumed[0]
     first = training.load_run(run.folder / "stage1")
-    assert settings_in(first.folder)["network"] == {"binary_weights": False}
+    assert settings_in(first.folder)["network"]["binary_weights"] is False
     assert settings_in(first.folder)["weight_decay"] == 1e-3
     for before, after in zip(
         first.model.get_weights(), run.model.get_weights(), strict=True
