@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
-from ._console import console, progress, show
+from ._console import console, progress, say, show
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
@@ -63,6 +63,7 @@ VERIFIED_IMAGES = 256
     help="Size of an image, such as 96,96,3, where the model has an unknown size.",
 )
 @_arguments.trust_option
+@click.option("--verbose", is_flag=True, help="Print the whole report.")
 @json_option
 def convert(
     model: Path,
@@ -72,6 +73,7 @@ def convert(
     trust: bool,
     report: str | None,
     range_images: int | None,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Convert a model to TFLite and verify it against Keras.
@@ -96,7 +98,11 @@ def convert(
     if range_images is not None:
         network = calibrated(network, range_images, dataset, origin, data_dir)
     result = converted(network, output, dataset, origin, data_dir, **options)
-    show(result.to_dict(), report, result.table())
+    show(result.to_dict(), report, *[result.table()] * verbose)
+    if report != "-":
+        metadata = Path(f"{output}.json")
+        also = f" and {metadata}" if metadata.exists() else ""
+        say(f"{result.summary()}; wrote {output}{also}")
 
 
 @click.command(cls=_arguments.Command, limited=True)

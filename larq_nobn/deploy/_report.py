@@ -79,6 +79,16 @@ class ConversionReport(Findings):
             table.add_row("warning", warning)
         return table
 
+    def summary(self) -> str:
+        """Returns the outcome in one line."""
+        binary, in_float = self.binary_layers, len(self.in_float)
+        layers = f"{binary} of {binary + in_float} binary layers binary"
+        if self.verify is None:
+            return layers
+        examples = self.verify["examples"]
+        same = round(examples * self.verify["top1_agreement"])
+        return f"verified: same class on {same} of {examples} examples; {layers}"
+
     def _binary(self) -> str:
         if self.runtime == "litert":
             return f"{self.binary_layers}, as ordinary convolutions of ±1"

@@ -29,7 +29,11 @@ def test_it_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
     assert report["binary_layers"] == report["lce_bconv2d"] == 1
     assert report["verify"]["examples"] == 256
     assert report["verify"]["unexplained"] == 0
-    assert "1 of 1" in result.stdout
+    same = round(256 * report["verify"]["top1_agreement"])
+    assert result.stdout == (
+        f"verified: same class on {same} of 256 examples; 1 of 1 binary layers binary; "
+        f"wrote {file} and {file}.json\n"
+    )
     # And describes the file for an app.
     card, info = deploy.read_card(file), data.open_dataset("digits").info
     assert card.labels == info.class_names
@@ -125,7 +129,10 @@ def test_float_layers_are_listed_on_request(
     assert "(10,368 MACs and 1,152 bytes in float)" in said
     assert "(--allow-float)" in said
     assert not any(tmp_path.iterdir())
-    result = invoke("convert", files / "local.keras", out, "--allow-float")
+    line = ("convert", files / "local.keras", out, "--allow-float")
+    result = invoke(*line)
+    assert "; 1 of 2 binary layers binary; wrote" in result.stdout
+    result = invoke(*line, "--verbose", "--force")
     for shown in (result, invoke("audit", out)):
         assert shown.exit_code == 0, shown.output
         assert "binary in the model, float in the file" in shown.stdout
