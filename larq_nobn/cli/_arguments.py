@@ -338,15 +338,15 @@ def option_of(setting: Setting) -> _Decorator:
 
 
 def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
-    """Makes the settings of a `run.json`, or of a JSON file of settings, defaults."""
+    """Makes the settings of a `run.json`, or of a file of settings, defaults."""
     if file is None:
         return
     try:
         defaults = _defaults_in(file)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(
-            f"{file} contains no settings as JSON: {error}. Give the run.json of a "
-            'run, or an object such as {"epochs": 5}.',
+            f"{file} contains no settings: {error}. Give the run.json of a run, a "
+            'JSON object such as {"epochs": 5}, or a .toml file.',
             ctx,
             param,
         ) from error
@@ -354,11 +354,21 @@ def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
 
 
 def _defaults_in(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_bytes())
+    text = file.read_text(encoding="utf-8")
+    read = _from_toml if file.suffix.lower() == ".toml" else json.loads
+    content = read(text)
     given = content.get("settings", content) if isinstance(content, dict) else content
     if not isinstance(given, dict):
         raise InvalidValue("it is no object of names and values")
     return {name: _as_words(name, value) for name, value in given.items()}
+
+
+def _from_toml(text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError as error:
+        raise InvalidValue("Python reads TOML from version 3.11 on") from error
+    return tomllib.loads(text)
 
 
 def _as_words(name: str, value: Any) -> Any:
@@ -382,8 +392,8 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="Take settings from the run.json of a run, or from a JSON file of settings; "
-    "options given beside it change single ones.",
+    help="Take settings from the run.json of a run, or from a JSON or TOML file of "
+    "settings; options given beside it change single ones.",
 )
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(

@@ -57,8 +57,11 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
     help="Where decoded images of a folder or tfds:NAME are cached. auto: the first of "
     "memory, disk and none that has room.",
 )
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
-def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) -> None:
+def train(
+    ctx: click.Context, output: Path, recipe: str | None, quiet: bool, **given: Any
+) -> None:
     """Train a network into a run folder.
 
     The folder contains model.keras, history.csv, run.json, TensorBoard logs and
@@ -88,7 +91,8 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
         info = data.open_dataset(chosen["dataset"], **which).info
         if _few_images.are_few(info):
             recipe, chosen["init"] = "fine_tune", _few_images.START
-            say(_few_images.explanation(info))
+            if not quiet:
+                say(_few_images.explanation(info))
     elif chosen["init"] == _few_images.SCRATCH:
         chosen["init"] = None
     settings = training.RunSettings.from_recipe(
@@ -97,6 +101,9 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     from ._progress import training_progress
 
     ctx.meta[RUN] = output
+    if quiet:
+        training.train(settings, output, None, **given)
+        return
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
     console().print(pairs(f"Run {output}", _rows(run.record, output)))

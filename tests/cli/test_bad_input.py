@@ -73,7 +73,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
         ("train --output r --lr 0.1", "Did you mean '--learning-rate'? See larq-nobn"),
         ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
-        ("train --output r --config notes.txt", "notes.txt contains no settings as"),
+        ("train --output r --config notes.txt", "notes.txt contains no settings: "),
         ("models none", "Got unexpected extra argument (none). See larq-nobn models"),
         ("report empty --by", "requires an argument. See larq-nobn report --help."),
         # Words of another form.

@@ -66,6 +66,23 @@ def test_train_says_what_it_starts_from(
     assert (settings.init, settings.backbone_multiplier) == (str(run_folder), 0)
 
 
+def test_train_says_nothing_when_quiet(
+    run_folder: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen, run = [], training.load_run(run_folder)
+
+    def trained(settings: object, output: object, progress: object, **_: object):
+        seen.append(progress)
+        return run
+
+    monkeypatch.setattr(training, "train", trained)
+    line = ("train", "--dataset", "digits", "--output", tmp_path / "a")
+    assert invoke(*line).output != ""
+    result = invoke(*line, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    assert seen[0] is not None and seen[1] is None
+
+
 def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     folder, result = trained
     assert result.exit_code == 0, result.output

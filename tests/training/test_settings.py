@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -274,3 +275,24 @@ def test_a_run_is_repeated_by_its_record(tmp_path: Path):
     assert commands.settings_of(command)[0] == settings
     other, _, _ = commands.settings_of([*command, "--epochs=3", "--reflect"])
     assert other == replace(settings, epochs=3, reflect=True)
+
+
+def test_settings_are_read_from_toml(tmp_path: Path):
+    file = tmp_path / "a.toml"
+    file.write_text(
+        """
+        recipe = "batch_norm"
+        dataset = "digits"
+        blocks = [1, 2]
+        [network]
+        alpha = 0.25
+        """
+    )
+    command = [*("-", "-m", "larq_nobn", "train"), f"--config={file}", "--output=o"]
+    if sys.version_info < (3, 11):  # which has no tomllib
+        with pytest.raises(click.BadParameter, match="from version 3.11 on"):
+            commands.settings_of(command)
+        return
+    wanted = {"dataset": "digits", "blocks": (1, 2), "network": {"alpha": 0.25}}
+    found = commands.settings_of(command)[0]
+    assert found == RunSettings.from_recipe("batch_norm", **wanted)
