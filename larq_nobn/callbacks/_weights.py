@@ -98,7 +98,6 @@ class BinaryWeightMonitor(EpochMonitor):
         self._layers: list[str] = []
         self._kernels: list[QuantizedKernel] = []
         self._axes: list[tuple[int, ...]] = []
-        self._look: Any = None
         self._signs: list[tf.Tensor] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -116,18 +115,26 @@ class BinaryWeightMonitor(EpochMonitor):
             layers = layers_with(self.model, variables)
             self._kernels = [*map(QuantizedKernel, layers, variables)]
             self._axes = _filter_axes(self.model, variables)
-            self._look = None
-        blank = [tf.zeros(variable.shape, tf.bool) for variable in variables]
-        if self._look is None:
-            # Called as a tf.function, those of many models would be taken for one that
-            # is traced again and again, of which TensorFlow warns.
-            look = tf.function(self._compare, autograph=False)
-            self._look = look.get_concrete_function(blank)
-        self._signs = self._look(blank)[0]
+        self._signs = self._signs_now()
 
     def measure(self) -> dict[str, float]:
         """Returns both ratios of the epoch."""
-        self._signs, flipped, dead = self._look(self._signs)
+        # As it comes: tracing it would take longer than many epochs do.
+        before, self._signs = self._signs, self._signs_now()
+        flipped = tf.stack(
+            [
+                tf.math.count_nonzero(now != then)
+                for now, then in zip(self._signs, before, strict=True)
+            ]
+        )
+        dead = tf.stack(
+            [
+                tf.constant(0, tf.int64)
+                if kernel.latent_free
+                else kernel.dead(axes, self.tau)
+                for kernel, axes in zip(self._kernels, self._axes, strict=True)
+            ]
+        )
         sizes = np.array([kernel.size for kernel in self._kernels])
         latent_free = np.array([kernel.latent_free for kernel in self._kernels])
         return {
@@ -154,25 +161,9 @@ class BinaryWeightMonitor(EpochMonitor):
             )
         ]
 
-    def _compare(
-        self, before: list[tf.Tensor]
-    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Signs as booleans, and per kernel the number of flipped and of dead weights.
-
-        One pass for all layers, compiled once and run once per epoch.
-        """
-        signs = [kernel.value() > 0 for kernel in self._kernels]
-        flipped = [
-            tf.math.count_nonzero(now != then)
-            for now, then in zip(signs, before, strict=True)
-        ]
-        dead = [
-            tf.constant(0, tf.int64)
-            if kernel.latent_free
-            else kernel.dead(axes, self.tau)
-            for kernel, axes in zip(self._kernels, self._axes, strict=True)
-        ]
-        return signs, tf.stack(flipped), tf.stack(dead)
+    def _signs_now(self) -> list[tf.Tensor]:
+        """Signs of each kernel as booleans."""
+        return [kernel.value() > 0 for kernel in self._kernels]
 
 
 def _filter_axes(model: keras.Model, variables: list[Any]) -> list[tuple[int, ...]]:
