@@ -15,7 +15,10 @@ lighter.tune_no_datasets()
 lighter.read_signatures_once()
 lighter.know_protocols()
 with tf.Graph().as_default():
-    _network = nobn.models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
+    # Balanced filters would ask which devices there are.
+    _network = nobn.models.ReActNet18(
+        (8, 8, 1), 10, width=2, blocks=(1,), balanced=False
+    )
     _logits = _network(tf.zeros((1, 8, 8, 1)), training=True)
     tf.gradients(_logits, _network.trainable_variables)
 del _network, _logits
