@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,8 +27,13 @@ from ._package import data, deploy
 @click.option(
     "--formats",
     is_flag=True,
-    help="Compare a trained network as float TFLite, int8 and LCE model; FILE is then "
-    "a run folder, a .keras file or the name of a trained network.",
+    help="Compare a trained network as a file for LiteRT and for LCE, in float and in "
+    "int8; FILE is then a run folder, a .keras file or the name of a trained network.",
+)
+@click.option(
+    "--phone",
+    is_flag=True,
+    help="Measure latency on the Android phone that adb is connected to.",
 )
 @_arguments.dataset_option
 @click.option(
@@ -58,6 +65,7 @@ def benchmark(
     file: Path,
     against: tuple[Path, ...],
     formats: bool,
+    phone: bool,
     dataset: str | None,
     limit: int,
     data_dir: str | None,
@@ -68,24 +76,28 @@ def benchmark(
 ) -> None:
     """Time .tflite files side by side, or one network in several formats.
 
-    Runs the files in turns on random inputs, in the interpreter of Larq Compute Engine
-    (LCE). LCE's kernels are optimized for 64-bit ARM: times on other processors do not
-    predict those of a phone. The commands below the table time the files on a connected
-    phone; --read shows their log as the same table.
+    Runs the files in turns on random inputs, each in the interpreter of its runtime:
+    Larq Compute Engine (LCE) or LiteRT. LCE's kernels are optimized for 64-bit ARM:
+    times on other processors do not predict those of a phone. With --phone, files run
+    on a connected phone; --read shows logs of one as the same table.
 
-    With --formats, compares one network as float TFLite (TensorFlow's converter), as
-    LCE model with int8 layers, and as LCE model: size, latency, accuracy on test
-    images, and agreement with Keras.
+    With --formats, compares one network as a file for LiteRT and for LCE, each in float
+    and in int8: size, latency, accuracy on test images, and agreement with Keras.
+    "Fastest here" names the format to choose.
 
     \b
     Example: larq-nobn benchmark model.tflite --against other.tflite
              larq-nobn benchmark model.tflite --read model.tflite.log
-             larq-nobn benchmark runs/a --formats --json formats.json
+             larq-nobn benchmark runs/a --formats --phone
     """
+    if phone:
+        why = "with --phone, which draws its inputs itself"
+        _arguments.check_unused(ctx, ("logs", "seed"), why)
     if formats:
         why = "with --formats, which writes its files"
         _arguments.check_unused(ctx, ("against", "logs"), why)
-        comparison = _formats(file, dataset, limit, data_dir, trust, counts)
+        options = {**counts, "phone": phone}
+        comparison = _formats(file, dataset, limit, data_dir, trust, options)
         show(comparison.to_dict(), report, comparison.table())
         return
     unused = ("dataset", "limit", "data_dir", "trust")
@@ -101,15 +113,19 @@ def benchmark(
     if logs:
         result = deploy.read_phone_logs(file, logs, against)
     else:
-        total = (counts["runs"] + counts["warmup"]) * (1 + len(against))
+        measure: Callable[..., deploy.Benchmark] = deploy.benchmark
+        total = counts["runs"] + counts["warmup"]
+        if phone:
+            del counts["seed"]
+            measure, total = deploy.benchmark_on_phone, 1
         with progress() as bar:
-            task = bar.add_task("running", total=total)
+            task = bar.add_task("running", total=total * (1 + len(against)))
             advance = partial(bar.advance, task)
-            result = deploy.benchmark(file, against, **counts, progress=advance)
+            result = measure(file, against, **counts, progress=advance)
     show(result.to_dict(), report, result.table())
-    if report != "-" and not logs:
+    if report != "-" and not logs and not phone:
         del counts["seed"]
-        say("\nOn a phone, with lce_benchmark_model from a release of LCE:")
+        say("\nOn a phone (--phone), with the benchmark program of each runtime:")
         for command in deploy.phone_commands(file, against, **counts):
             say(f"  {command}")
 
@@ -120,7 +136,7 @@ def _formats(
     limit: int,
     data_dir: str | None,
     trust: bool,
-    counts: dict[str, int],
+    options: dict[str, Any],
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
     model, origin = open_run_or_file(path, trust)
@@ -133,5 +149,5 @@ def _formats(
     name = f"test images of {dataset}"
     with progress(f"comparing formats of {path}"):
         return deploy.compare_formats(
-            model, images, range_data=ranges, data_name=name, **counts
+            model, images, range_data=ranges, data_name=name, **options
         )

@@ -1,10 +1,11 @@
-"""The same network as float TFLite, int8 and LCE: size, latency and accuracy."""
+"""The same network for each runtime, in float and in int8: size, latency, accuracy."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,18 @@ from .._progress import step
 from ..graph import _models
 from ..layers import FakeQuantization
 from ..population import Scores
-from ._convert import convert, prepared
+from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._opening import as_functional
 from ._shown import Shown
-from .device import Timing, benchmark
+from .device import Timing, benchmark, benchmark_on_phone
 from .device._benchmark import check_counts
 from .int8 import fake_quantize
 from .int8._conversion import without_ranges
-from .lite import Runner, inference, io_spec, run, to_flatbuffer
+from .lite import Runner, run
 from .verify import given_batches, top1_agreement, verification_examples
 
-FLOAT, INT8, LCE = "float TFLite", "LCE, int8", "LCE"
+FLOAT, INT8, LCE_INT8, LCE = "LiteRT", "LiteRT, int8", "LCE, int8", "LCE"
 _GROUP = 32
 
 
@@ -39,9 +40,8 @@ class Format:
     """One of the formats of a network.
 
     Attributes:
-        name: `"float TFLite"`, which TensorFlow's own converter wrote, without binary
-            operations; `"LCE, int8"`, with everything else in int8; or `"LCE"`, with
-            everything else in float.
+        name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"LCE, int8"`,
+            binary but for what is in int8; or `"LCE"`, with everything else in float.
         size_bytes: Size of the file.
         lce_bconv2d: Its binary convolutions.
         float_ops: How many operations it leaves in float, as `audit` counts them.
@@ -49,7 +49,7 @@ class Format:
         low_ms: Lower quartile.
         high_ms: Upper quartile.
         ratio: `ms` over that of the first format.
-        ratio_low: Lower end of the 95 % interval of `ratio`.
+        ratio_low: Lower end of the 95 % interval of `ratio`; None on a phone.
         ratio_high: Upper end of it.
         accuracy: Top-1 accuracy; None without labels.
         top1_agreement: Fraction of examples with the same class as in Keras.
@@ -64,8 +64,8 @@ class Format:
     low_ms: float
     high_ms: float
     ratio: float
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float | None
+    ratio_high: float | None
     accuracy: float | None
     top1_agreement: float
     largest_difference: float
@@ -143,15 +143,15 @@ def compare_formats(
     warmup: int = 5,
     threads: int = 1,
     seed: int = 0,
+    phone: bool = False,
 ) -> FormatComparison:
-    """Compares a network as float TFLite, as int8 with binary layers, and as LCE file.
+    """Compares a network as a file for each runtime, in float and in int8.
 
-    The float file is what TensorFlow's own converter makes of the network after
-    preparation: signs and kernels of ±1 computed in float. For the int8 file,
-    `fake_quantize` sets the ranges, without training afterwards; a model with
-    `FakeQuantization` layers keeps its own, and the other two files omit them. LCE's
-    interpreter runs all three, without delegates: in turns for the latency, as in
-    `benchmark`, and on all examples for accuracy and agreement.
+    For the int8 files, `fake_quantize` sets the ranges, without training afterwards; a
+    model with `FakeQuantization` layers keeps its own, and the other two files omit
+    them. Each file runs in the interpreter of its runtime: for the latency in turns, as
+    in `benchmark`, and on all examples for accuracy and agreement. What is fastest here
+    need not be so on a phone.
 
     Arguments:
         model: A trained model that `convert` prepares. It is not changed.
@@ -164,14 +164,16 @@ def compare_formats(
         warmup: Runs of each that are not counted, at least 0.
         threads: Threads of the interpreter for the latency, at least 1.
         seed: Of the random inputs for the latency, and of the order.
+        phone: Whether latencies are those of the connected phone, as those of
+            `benchmark_on_phone` are.
 
     Returns:
-        A `FormatComparison`. If the network cannot be converted to int8 or by
-        TensorFlow, it contains the reason instead.
+        A `FormatComparison`. If the network has no file of another format than LCE's in
+        float, it contains the reason instead.
 
     Raises:
-        ConversionError: If the network cannot be converted by LCE, or the examples do
-            not fit it.
+        ConversionError: If the network cannot be converted by LCE, the examples do not
+            fit it, or the phone fails.
         ValueError: If a number is out of its range, or the labels do not fit the
             outputs.
 
@@ -206,24 +208,25 @@ def compare_formats(
         quantized = model if ranged else None
         files, failed = _files(Path(folder), plain, quantized, range_data)
         first, *others = files.values()
-        total, done = len(files) * (runs + warmup), count(1)
-        timings = benchmark(
+        total, done = len(files) * (1 if phone else runs + warmup), count(1)
+        measure = benchmark_on_phone if phone else partial(benchmark, seed=seed)
+        timings = measure(
             first,
             others,
             runs=runs,
             warmup=warmup,
             threads=threads,
-            seed=seed,
             progress=lambda: step("Measuring latency", next(done), total),
         )
         formats = [
             _format(name, file, timing, examples, wanted, labels)
             for (name, file), timing in zip(files.items(), timings.timings, strict=True)
         ]
+    fastest = min(formats, key=lambda each: each.ms).name
     return FormatComparison(
         network=model.name,
         source=timings.source,
-        note=timings.note,
+        note=f"Fastest here: {fastest}. {timings.note}",
         data=generated or f"{len(examples[0]):,} {data_name}",
         examples=len(examples[0]),
         keras_accuracy=_accuracy(wanted, labels),
@@ -250,26 +253,26 @@ def _files(
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Writes a file of each format; returns them, and why there is none of others."""
 
-    def as_float(file: Path) -> None:
-        float_model = prepared(plain, verify=False)
-        function, variables = inference(float_model), float_model.variables
-        io = io_spec(float_model)
-        file.write_bytes(to_flatbuffer(function, variables, io, runtime="litert"))
+    def write(file: Path, runtime: str, int8: bool) -> None:
+        nonlocal quantized
+        if int8 and quantized is None:
+            quantized = fake_quantize(plain, ranges, verify=False)
+        model = quantized if int8 else plain
+        convert(model, file, verify=False, int8=int8, runtime=runtime)
 
-    def as_int8(file: Path) -> None:
-        model = quantized or fake_quantize(plain, ranges, verify=False)
-        convert(model, file, verify=False, int8=True)
-
-    def as_lce(file: Path) -> None:
-        convert(plain, file, verify=False)
-
+    kinds = {
+        FLOAT: ("litert", False),
+        INT8: ("litert", True),
+        LCE_INT8: ("lce", True),
+        LCE: ("lce", False),
+    }
     files: dict[str, Path] = {}
     failed: dict[str, str] = {}
-    for name, write in ((FLOAT, as_float), (INT8, as_int8), (LCE, as_lce)):
+    for name, kind in kinds.items():
         step(f"Converting to {name}")
         file = folder / f"{len(files) + len(failed)}.tflite"
         try:
-            write(file)
+            write(file, *kind)
             files[name] = file
         except (ConversionError, VerificationError) as error:
             if name == LCE:

@@ -79,7 +79,7 @@ def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
         *("--json", tmp_path / "formats.json"),
     )
     assert result.exit_code == 0, result.output
-    for part in ("float TFLite", "LCE, int8", "50 test images of digits"):
+    for part in ("LiteRT", "LCE, int8", "50 test images of digits"):
         assert part in result.stdout
     assert result.stderr == ""
     found = json.loads((tmp_path / "formats.json").read_text())
@@ -141,6 +141,8 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("m.tflite --limit 5 --trust", "--limit and --trust are not used without"),
         ("m.tflite --limit 1000", "--limit is not used without --formats. Leave it"),
         ("folder --formats --read whole.log", "--read is not used with --formats"),
+        ("m.tflite --phone", "'lce_benchmark_model', which runs 'm.tflite' on a phone"),
+        ("m.tflite --phone --seed 3", "--seed is not used with --phone"),
         ("m.tflite --read whole.log --runs 5", "--runs is not used with --read"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The same network as float TFLite, int8 and LCE."""
+"""The same network for LiteRT and for LCE, in float and in int8."""
+
+from dataclasses import replace
 
 import larq_nobn as nobn
 import numpy as np
@@ -7,7 +9,7 @@ from larq_nobn import deploy
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn._progress import step, watched
-from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy import ConversionError, _formats, benchmark
 
 pytestmark = pytest.mark.convert
 IMAGES = np.random.default_rng(1).normal(size=(40, 8, 8, 3)).astype(np.float32)
@@ -35,12 +37,17 @@ def found(network, steps):
         return deploy.compare_formats(network, (IMAGES, LABELS), runs=2, warmup=0)
 
 
-def test_three_formats_in_one_order(found):
-    names = [each.name for each in found.formats]
-    assert names == ["float TFLite", "LCE, int8", "LCE"]
-    assert [each.lce_bconv2d for each in found.formats] == [0, 1, 1]
-    as_float, as_int8, lce = found.formats
-    assert as_int8.float_ops == 0 < lce.float_ops < as_float.float_ops
+NAMES = ["LiteRT", "LiteRT, int8", "LCE, int8", "LCE"]
+
+
+def test_four_formats_in_one_order(found):
+    assert [each.name for each in found.formats] == NAMES
+    assert [each.lce_bconv2d for each in found.formats] == [0, 0, 1, 1]
+    as_float, stock, as_int8, lce = found.formats
+    assert stock.float_ops == as_int8.float_ops == 0 < lce.float_ops
+    assert lce.float_ops < as_float.float_ops
+    fastest = min(found.formats, key=lambda each: each.ms).name
+    assert found.note.startswith(f"Fastest here: {fastest}. ")
     # 32x32x3x3 weights of 16 bits against 1
     assert as_float.size_bytes - lce.size_bytes > 0.9 * 32 * 32 * 9 * (16 - 1) / 8
     assert [each.ratio for each in found.formats][0] == 1
@@ -54,11 +61,13 @@ def test_accuracy_and_agreement_are_those_of_each_file(
     logits = network.predict(IMAGES, verbose=0)
     assert found.keras_accuracy == np.mean(logits.argmax(1) == LABELS)
     for name, model, each in (
-        ("int8", quantized, found.formats[1]),
-        ("lce", network, found.formats[2]),
+        ("litert int8", quantized, found.formats[1]),
+        ("lce int8", quantized, found.formats[2]),
+        ("lce", network, found.formats[3]),
     ):
-        file = tmp_path / f"{name}.tflite"
-        nobn.convert(model, file, int8=name == "int8", verify=False)
+        file, runtime = tmp_path / f"{name}.tflite", name.split()[0]
+        options = {"int8": "int8" in name, "runtime": runtime}
+        nobn.convert(model, file, verify=False, **options)
         outputs = deploy.Runner(file)(IMAGES)
         assert each.accuracy == np.mean(outputs.argmax(1) == LABELS)
         assert each.top1_agreement == np.mean(outputs.argmax(1) == logits.argmax(1))
@@ -71,15 +80,15 @@ def test_accuracy_and_agreement_are_those_of_each_file(
 
 
 def test_the_table_and_the_steps_name_each_format(found, steps):
-    text, names = str(found), ["float TFLite", "LCE, int8", "LCE"]
-    for name in ("Keras", *names, "40 given examples"):
+    text = str(found)
+    for name in ("Keras", *NAMES, "40 given examples"):
         assert name in text
-    assert found.to_dict()["formats"][2]["name"] == "LCE"
+    assert found.to_dict()["formats"][3]["name"] == "LCE"
     texts = list(dict.fromkeys(text for text, _, _ in steps))
     made = [text for text in texts if text.startswith("Converting to")]
-    assert made == [f"Converting to {name}" for name in names]
+    assert made == [f"Converting to {name}" for name in NAMES]
     measured = [s[1:] for s in steps if s[0] == "Measuring latency"]
-    assert measured == [(done, 6) for done in range(1, 7)]
+    assert measured == [(done, 8) for done in range(1, 9)]
     assert ("Running LCE on examples", 32, 40) in steps
     # None is said after the block.
     before = list(steps)
@@ -92,9 +101,9 @@ def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
 ):
     found = deploy.compare_formats(quantized, IMAGES, runs=1, warmup=0)
     nobn.convert(quantized, tmp_path / "m.tflite", int8=True, verify=False)
-    as_float, as_int8, lce = found.formats
+    as_float, _, as_int8, lce = found.formats
     assert as_int8.size_bytes == (tmp_path / "m.tflite").stat().st_size
-    assert [each.accuracy for each in found.formats] == [None] * 3
+    assert [each.accuracy for each in found.formats] == [None] * 4
     # Without ranges they are the network from which the quantized one was made.
     outputs = network.predict(IMAGES, verbose=0)
     rounded = quantized.predict(IMAGES, verbose=0)
@@ -104,11 +113,24 @@ def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
         )
 
 
-def test_a_format_that_cannot_be_made_is_reported_with_its_reason():
+def test_a_format_that_cannot_be_made_is_reported_with_its_reason(monkeypatch):
+    def benchmark_on_phone(first, others, **options):
+        times = [
+            replace(each, ms=ms, ratio_low=None, ratio_high=None)
+            for each, ms in zip(
+                benchmark(first, others, **options).timings, (3, 2), strict=True
+            )
+        ]
+        return deploy.Benchmark("a phone", "Repeat it.", times)
+
+    monkeypatch.setattr(_formats, "benchmark_on_phone", benchmark_on_phone)
     hidden = keras.layers.Lambda(lambda x: 2 * x)  # has maps whose ranges int8 needs
-    found = deploy.compare_formats(chain(hidden, binary_conv()), runs=1, warmup=0)
-    assert [each.name for each in found.formats] == ["float TFLite", "LCE"]
-    assert "hides feature maps" in found.failed["LCE, int8"]
+    network = chain(hidden, binary_conv())
+    found = deploy.compare_formats(network, runs=1, warmup=0, phone=True)
+    assert (found.source, found.note) == ("a phone", "Fastest here: LCE. Repeat it.")
+    assert [each.name for each in found.formats] == ["LiteRT", "LCE"]
+    for name in ("LiteRT, int8", "LCE, int8"):
+        assert "hides feature maps" in found.failed[name]
     assert found.keras_accuracy is None
     assert "27 random and 5 regular inputs" in found.data
     assert "LCE, int8: " in str(found)

@@ -1,6 +1,13 @@
 """What an app has to know of a file, and how fast the file is."""
 
-from ._benchmark import Benchmark, Timing, benchmark, phone_commands, read_phone_logs
+from ._benchmark import (
+    Benchmark,
+    Timing,
+    benchmark,
+    benchmark_on_phone,
+    phone_commands,
+    read_phone_logs,
+)
 from ._metadata import (
     Card,
     Preprocessing,
@@ -16,6 +23,7 @@ __all__ = [
     "Preprocessing",
     "Timing",
     "benchmark",
+    "benchmark_on_phone",
     "check_metadata",
     "phone_commands",
     "read_card",

@@ -1,4 +1,4 @@
-"""Latency of files: in LCE's interpreter, side by side, and on a device."""
+"""Latency of files: in interpreters, side by side, and on a device."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import platform
 import re
 import shlex
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
-from ..lite import check_memory, interpreter_of
+from ..lite import check_memory, interpreter_of, parsing, read_file, runtime_of
 
 _MS = 1e3
 _RESAMPLES = 1000
@@ -297,7 +299,19 @@ def _note(machine: str) -> str:
 
 # --- on a device: the commands that measure, and reading what these print
 
-_TOOL = "lce_benchmark_model"
+# The program of each runtime, what releases call it, and flags of its own.
+_TOOLS = {
+    "lce": (
+        "lce_benchmark_model",
+        "lce_benchmark_model_android_arm64 of a release of Larq Compute Engine",
+        [],
+    ),
+    "litert": (
+        "benchmark_model",
+        "android_aarch64_benchmark_model, which LiteRT's page on performance links to",
+        ["--use_xnnpack=true"],
+    ),
+}
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
 _MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -324,11 +338,13 @@ def phone_commands(
 ) -> list[str]:
     """Returns the commands that time files on an Android phone.
 
-    They expect the phone to be connected, with USB debugging switched on, and LCE's
-    benchmark program in the current folder as `lce_benchmark_model`: it is part of a
-    release of Larq Compute Engine, as `lce_benchmark_model_android_arm64`. The times of
-    `model.tflite`, operation by operation, end up beside it in `model.tflite.log`,
-    which `read_phone_logs` reads.
+    They expect the phone to be connected, with USB debugging switched on, and the
+    benchmark program of each runtime in the current folder: for files with operations
+    of LCE `lce_benchmark_model`, which is part of a release of Larq Compute Engine as
+    `lce_benchmark_model_android_arm64`; for others `benchmark_model`, which LiteRT
+    offers as `android_aarch64_benchmark_model`. The times of `model.tflite`, operation
+    by operation, end up beside it in `model.tflite.log`, which `read_phone_logs` reads.
+    `benchmark_on_phone` does all of it.
 
     Arguments:
         path: The file.
@@ -341,37 +357,154 @@ def phone_commands(
         The commands, in their order.
 
     Raises:
+        ConversionError: If a file is missing or is not an intact TFLite file.
         ValueError: If a number is out of its range.
 
     Example:
         ```python
         import larq_nobn as nobn
 
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
         print(*nobn.deploy.phone_commands("model.tflite", threads=4), sep="\\n")
         ```
     """
+    commands = []
+    for call in _phone_calls(as_paths(path, against), runs, warmup, threads):
+        line = shlex.join(["adb", *call.arguments])
+        log = f" > {shlex.quote(f'{call.file}.log')} 2>&1"
+        commands.append(line + (log if call.file else ""))
+    return commands
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What adb is called with, and the file of which it then prints the times."""
+
+    arguments: list[str]
+    file: str = ""
+
+
+def _phone_calls(
+    files: Sequence[str], runs: int, warmup: int, threads: int
+) -> Iterator[_Call]:
+    """Yields what puts programs and files on a phone and times each file once."""
     check_counts(runs, warmup, threads)
-    files = dict.fromkeys(as_paths(path, against))
-    flags = (
-        f"--num_threads={threads} --num_runs={runs} --warmup_runs={warmup} "
-        "--enable_op_profiling=true"
-    )
-    commands = [
-        f"adb push {_TOOL} {_FOLDER}/{_TOOL}",
-        f"adb shell chmod +x {_FOLDER}/{_TOOL}",
-    ]
+    counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
+    counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
     names: list[str] = []
-    for file in files:
+    tools: list[str] = []
+    for file in dict.fromkeys(files):
+        tool, _, flags = _tool(file)
+        place = f"{_FOLDER}/{tool}"
+        if tool not in tools:
+            tools.append(tool)
+            yield _Call(["push", tool, place])
+            yield _Call(["shell", "chmod", "+x", place])
         # Names of their own that need no quotes in the phone's shell.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
         names.append(f"{len(names)}_{name}" if name in names else name)
-        place = f"{_FOLDER}/{names[-1]}"
-        log = shlex.quote(f"{file}.log")
-        commands += [
-            f"adb push {shlex.quote(file)} {place}",
-            f"adb shell {_FOLDER}/{_TOOL} --graph={place} {flags} > {log} 2>&1",
-        ]
-    return commands
+        graph = f"{_FOLDER}/{names[-1]}"
+        yield _Call(["push", file, graph])
+        yield _Call(["shell", place, f"--graph={graph}", *counts, *flags], file)
+
+
+def _tool(file: str) -> tuple[str, str, list[str]]:
+    content = read_file(file)
+    with parsing(file):
+        return _TOOLS[runtime_of(content)]
+
+
+def benchmark_on_phone(
+    path: str | os.PathLike,
+    against: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    *,
+    runs: int = 50,
+    warmup: int = 5,
+    threads: int = 1,
+    progress: Callable[[], object] | None = None,
+) -> Benchmark:
+    """Times `.tflite` files on the Android phone that `adb` is connected to.
+
+    Runs what `phone_commands` returns, and reads what it prints: each file runs in the
+    benchmark program of its runtime, one file after the other.
+
+    Arguments:
+        path: The file to which the others are compared.
+        against: Another file, or a list of them.
+        runs: Timed runs of each file, at least 1.
+        warmup: Runs of each that are not counted, at least 0.
+        threads: Threads of the interpreter, at least 1.
+        progress: Called after every file.
+
+    Returns:
+        A `Benchmark`.
+
+    Raises:
+        ConversionError: If a file is missing or is not an intact TFLite file, a program
+            is not in the current folder, or `adb` or the phone fails.
+        ValueError: If a number is out of its range.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        for runtime in ("lce", "litert"):
+            nobn.convert(model, f"{runtime}.tflite", runtime=runtime)
+        try:
+            print(nobn.deploy.benchmark_on_phone("lce.tflite", "litert.tflite"))
+        except nobn.deploy.ConversionError as error:
+            print(error)  # without a phone
+        ```
+    """
+    files = as_paths(path, against)
+    calls = list(_phone_calls(files, runs, warmup, threads))
+    for file in files:
+        tool, origin, _ = _tool(file)
+        if not Path(tool).is_file():
+            raise ConversionError(
+                f"{tool!r}, which runs {file!r} on a phone, is not in the current "
+                f"folder. Save {origin}, under that name."
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        logs: dict[str, str] = {}
+        for call in calls:
+            printed = _adb(call.arguments)
+            if call.file:
+                logs[call.file] = os.path.join(folder, f"{len(logs)}.log")
+                Path(logs[call.file]).write_bytes(printed)
+                if progress is not None:
+                    progress()
+        found = read_phone_logs(path, [logs[file] for file in files], against)
+    note = "Files ran one after the other: repeat it, since phones slow down when warm."
+    return replace(found, source="benchmark programs on the connected phone", note=note)
+
+
+def _adb(arguments: Sequence[str]) -> bytes:
+    """Calls adb, and returns all that it prints."""
+    try:
+        done = subprocess.run(
+            ["adb", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except FileNotFoundError as error:
+        raise ConversionError(
+            "'adb', which talks to a phone, was not found. Install Android's platform "
+            "tools, and add their folder to PATH."
+        ) from error
+    if done.returncode:
+        lines = done.stdout.decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()] or ["no words"]
+        shown = next((line for line in said if line.startswith("ERROR")), said[-1])
+        text = "".join(c if c.isprintable() else "?" for c in shown[:100])
+        raise ConversionError(
+            f"adb {' '.join(arguments[:2])} failed with {text!r}. Connect one phone, "
+            "with USB debugging switched on, and see that the program runs there."
+        )
+    return done.stdout
 
 
 def read_phone_logs(

@@ -364,13 +364,11 @@ def with_half_kernels(content: bytes) -> bytes:
         unpackings: list[Any] = []
         floats: dict[int, int] = {}
         for op in graph.operators:
-            _, *constants = _integers(op.inputs)
-            constants = [index for index in constants if index >= 0]
-            if codes[op.opcodeIndex] != kinds.CONV_2D or any(
-                halves[index] is None for index in constants
-            ):
+            if codes[op.opcodeIndex] != kinds.CONV_2D:
                 continue
-            if halves[constants[0]].nbytes < _OPERATION:
+            constants = [index for index in _integers(op.inputs)[1:] if index >= 0]
+            exact = [half for i in constants if (half := halves[i]) is not None]
+            if len(exact) < len(constants) or exact[0].nbytes < _OPERATION:
                 continue
             for index in constants:
                 if index not in floats:

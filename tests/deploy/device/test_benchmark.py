@@ -1,7 +1,11 @@
 """Timing files side by side: here, on made-up seconds, and from the logs of a phone."""
 
 import json
+import os
 import shlex
+import shutil
+import sys
+from pathlib import Path
 
 import larq_nobn as nobn
 import larq_compute_engine as engine
@@ -396,24 +400,100 @@ def test_logs_that_do_not_fit_the_files(files, tmp_path):
         read_phone_logs(files[0], tmp_path / "none.log")
 
 
-def test_commands_push_and_run_every_file():
+@pytest.fixture
+def here(files, tmp_path, monkeypatch):
+    """A folder with a file for LCE and one for LiteRT."""
+    monkeypatch.chdir(tmp_path)
+    Path("m.tflite").write_bytes(files[0].read_bytes())
+    net = chain(binary_conv(8), *head())
+    nobn.convert(net, "n.tflite", verify=False, runtime="litert")
+    return tmp_path
+
+
+@pytest.mark.convert
+def test_commands_push_and_run_every_file(here):
     commands = phone_commands("m.tflite", "n.tflite", runs=9, warmup=2, threads=4)
-    tool = "/data/local/tmp/lce_benchmark_model"
+    tmp = "/data/local/tmp"
     flags = "--num_threads=4 --num_runs=9 --warmup_runs=2 --enable_op_profiling=true"
     assert commands == [
-        f"adb push lce_benchmark_model {tool}",
-        f"adb shell chmod +x {tool}",
-        "adb push m.tflite /data/local/tmp/m.tflite",
-        f"adb shell {tool} --graph=/data/local/tmp/m.tflite {flags} "
+        f"adb push lce_benchmark_model {tmp}/lce_benchmark_model",
+        f"adb shell chmod +x {tmp}/lce_benchmark_model",
+        f"adb push m.tflite {tmp}/m.tflite",
+        f"adb shell {tmp}/lce_benchmark_model --graph={tmp}/m.tflite {flags} "
         "> m.tflite.log 2>&1",
-        "adb push n.tflite /data/local/tmp/n.tflite",
-        f"adb shell {tool} --graph=/data/local/tmp/n.tflite {flags} "
-        "> n.tflite.log 2>&1",
+        f"adb push benchmark_model {tmp}/benchmark_model",
+        f"adb shell chmod +x {tmp}/benchmark_model",
+        f"adb push n.tflite {tmp}/n.tflite",
+        f"adb shell {tmp}/benchmark_model --graph={tmp}/n.tflite {flags} "
+        "--use_xnnpack=true > n.tflite.log 2>&1",
     ]
+    with pytest.raises(ConversionError, match=r"'none\.tflite' cannot be read"):
+        phone_commands("none.tflite")
 
 
-def test_commands_keep_odd_names_and_equal_ones_apart():
+# Stands for adb and the phone: its folder is `phone`, and each file takes a time of its
+# own there.
+ADB = """#!{python}
+import pathlib, shutil, sys
+command, *rest = sys.argv[1:]
+phone = pathlib.Path("phone")
+if not phone.is_dir():
+    sys.exit("adb: no devices/emulators found")
+def place(name):
+    return phone / name.replace("--graph=", "").rpartition("/")[2]
+if command == "push":
+    shutil.copy(rest[0], place(rest[1]))
+elif rest[0] != "chmod":
+    assert place(rest[0]).is_file()
+    tool, size = place(rest[0]).name, place(rest[1]).stat().st_size
+    print("STARTING!", file=sys.stderr)
+    print(f"The input model file size (MB): {size / 1e6:g}")
+    time = 200 if tool == "benchmark_model" else 800
+    print(f"count=9 first=1 curr={time} min={time} max={time} avg={time} std=0")
+    print(f"Inference timings in us: Init: 1, Inference (avg): {time}")
+"""
+
+
+@pytest.fixture
+def adb(here, monkeypatch):
+    """A folder from which a program like adb is started."""
+    path = here / "bin" / "adb"
+    path.parent.mkdir()
+    path.write_text(ADB.replace("{python}", sys.executable))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+    return here
+
+
+@pytest.mark.convert
+def test_files_of_both_runtimes_on_a_phone(adb, monkeypatch):
+    with pytest.raises(ConversionError, match=r"'lce_benchmark_model'.*Save lce_"):
+        nobn.deploy.benchmark_on_phone("m.tflite")
+    for tool in ("lce_benchmark_model", "benchmark_model"):
+        Path(tool).touch()
+    with pytest.raises(ConversionError, match="no devices/emulators found.*Connect"):
+        nobn.deploy.benchmark_on_phone("m.tflite")
+    Path("phone").mkdir()
+    done = []
+    found = nobn.deploy.benchmark_on_phone(
+        "m.tflite", ["n.tflite", "m.tflite"], progress=lambda: done.append(1)
+    )
+    assert [timing.ms for timing in found.timings] == [0.8, 0.2, 0.8]
+    assert [timing.ratio for timing in found.timings] == [1, 0.25, 1]
+    assert [timing.lce_bconv2d for timing in found.timings] == [1, 0, 1]
+    assert len(done) == 2
+    assert sorted(path.name for path in adb.glob("*.log")) == []
+    monkeypatch.setenv("PATH", str(adb))
+    with pytest.raises(ConversionError, match="'adb'.* was not found. Install"):
+        nobn.deploy.benchmark_on_phone("m.tflite")
+
+
+@pytest.mark.convert
+def test_commands_keep_odd_names_and_equal_ones_apart(here):
     files = ["a/my model;é.tflite", "b/m.tflite", "c/m.tflite", "c/m.tflite"]
+    for name in files:
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy("m.tflite", name)
     commands = phone_commands(files[0], files[1:])
     pushed = [shlex.split(line)[2:] for line in commands if " push " in line]
     assert pushed[1:] == [
