@@ -214,6 +214,27 @@ def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph.with_row(call.name, [first, inner, last]))
 
 
+def split_activation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """A softmax, sigmoid or tanh of a layer with a kernel becomes a layer of its own.
+
+    The sums before it need a range, as the converter does not make it part of them.
+    """
+    activation = call.operation.argument("activation")
+    if (
+        _kinds.kernels_of(call.layer) is None
+        or _kinds.function_traits(activation).int8_range is None
+    ):
+        return None
+    linear = call.operation.replaced(arguments={"activation": "linear"})
+    last = _operation.Operation(
+        f"{call.name}_activation", _layers.Activation, None, {"activation": activation}
+    )
+    graph = graph.with_operation(linear)
+    for use in graph.uses(call.name):
+        graph = _inserted(graph, use.first_output, last)
+    return Edit(graph)
+
+
 def split_rsign(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
@@ -279,7 +300,7 @@ def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph)
 
 
-_RULES = (split_rprelu, split_rsign, shift_of_sum, shift_after_prelu)
+_RULES = (split_rprelu, split_activation, split_rsign, shift_of_sum, shift_after_prelu)
 
 
 def _is_shift(call: _graph.Call, graph: _graph.Graph) -> bool:

@@ -261,6 +261,15 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
         lambda x: keras.layers.Flatten()(tf.tanh(x)),
         lambda x: keras.layers.Softmax()(keras.layers.GlobalMaxPooling2D()(x)),
         lambda x: keras.layers.Flatten()(x * keras.layers.Activation("sigmoid")(x)),
+        # Of a layer with a kernel, too.
+        lambda x: keras.layers.Flatten()(
+            keras.layers.Conv2D(4, 3, activation="tanh")(x)
+        ),
+        lambda x: keras.layers.Dense(4, activation="softmax")(
+            keras.layers.Dense(4, activation="sigmoid")(
+                keras.layers.GlobalMaxPooling2D()(x)
+            )
+        ),
     )
     data = images(8, (8, 6, 3))
     quantized = fake_quantize(scrambled(model), data)
@@ -270,7 +279,8 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
     found = convert(quantized, tmp_path / "m", data=data, int8=True)
     assert found.verify["int8"]["worst_steps"] < 1
     ops = audit(found.path).ops
-    assert (ops["TANH"], ops["SOFTMAX"], ops["LOGISTIC"]) == (1, 1, 1)
+    assert (ops["TANH"], ops["SOFTMAX"], ops["LOGISTIC"]) == (2, 2, 2)
+    assert found.float_ops == []
     # The range in the model is that of the file: nothing is rounded twice.
     assert "DEQUANTIZE" not in ops
     assert ops["QUANTIZE"] == len(model.outputs)
