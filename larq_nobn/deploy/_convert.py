@@ -23,7 +23,7 @@ from .._names import RUNTIMES
 from .._progress import step
 from ..graph import _examples, _same
 from . import _checks
-from ._errors import UnreadableError, conversion_errors
+from ._errors import ConversionError, UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, normalized, output_layers, with_known_sizes
@@ -184,7 +184,10 @@ def convert(
         return _convert_prepared(task)
     except UnreadableError as reason:
         if runtime == "litert":
-            raise
+            raise ConversionError(
+                f"{reason} Or pass runtime='lce' (--runtime lce), which converts a "
+                "model from its trace."
+            ) from reason
         return _convert_traced(task, reason)
 
 

@@ -291,12 +291,23 @@ def test_a_range_that_the_file_leaves_out(runtime, activation, end):
     assert sum(found) == (2 if end == 4 else 3)
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.only = binary_conv(4)
+
+    def call(self, x):
+        return self.only(x)
+
+
 def test_what_cannot_be(tmp_path):
     model, path = chain(binary_conv(4), *head(), stem=False), tmp_path / "m.tflite"
     with pytest.raises(ValueError, match="runtime must be one of lce, litert"):
         convert(model, path, runtime="tpu")
     with pytest.raises(ConversionError, match="contains no FakeQuantization"):
         convert(model, path, runtime="litert", int8=True)
+    with pytest.raises(ConversionError, match="subclassed.*Or pass runtime='lce' "):
+        convert(Subclassed(), path, data=X, runtime="litert")
     inputs = keras.Input((8, 8, 3))
     x = nobn.layers.FakeQuantization(name="in")(inputs)
     x = binary_conv(4, name="only")(x)
