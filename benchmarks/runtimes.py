@@ -6,11 +6,15 @@ fine-tuned: their ranges come from 256 training images. Each file is what one co
 line writes. The float32 file for LCE, which `convert` compared with Keras, is not
 evaluated. Hours on one core, for LCE's int8 files; finished rows are not repeated.
 
+`ranges`: accuracy on training images of `fake_quantize`'s copy in Keras, by the
+fraction of each feature map that lies beyond either end of its range.
+
 `latency`: medians of one image at a time and ratios with 95 % intervals, all files of a
 network in turns, one thread. LCE's interpreter runs files with its operations,
 TensorFlow's with XNNPACK the others, as `larq-nobn benchmark` does.
 
     python benchmarks/runtimes.py accuracy --folder runs/runtimes
+    python benchmarks/runtimes.py ranges
     python benchmarks/runtimes.py latency --folder runs/runtimes  # on a quiet machine
 """
 
@@ -28,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 from _drawing import runtimes as drawing
 from _results import RESULTS, leave, write
+from larq_nobn.deploy.int8 import _fake_quantize
 
 INT8 = ("--int8", "--calibrate", "256")
 FORMS = {
@@ -51,6 +56,9 @@ LARGE = {
 }
 TIMED = ("reactnet18-w64-cifar10", "quicknet-small-cifar10")
 SEED = 0
+RANGED = ("reactnet18-w16-cifar10", "quicknet-small-cifar10")
+CLIPPED = (0.0, 1e-5, 1e-4, 1e-3)
+TRAINING_IMAGES = 8192
 
 
 def larq_nobn(*arguments):
@@ -143,6 +151,30 @@ def accuracy(folder, only, cifar100, output):
             rows[name] = measure_accuracy(folder, name, form, images)
     result = {"ranges_from_training_images": 256, "rows": rows}
     leave(output / "accuracy", __doc__, drawing.accuracies, **result)
+
+
+@main.command()
+@click.option("--images", default=TRAINING_IMAGES, show_default=True)
+@click.option("--output", type=Path, default=RESULTS / "runtimes", show_default=True)
+def ranges(images, output):
+    how = {"augment": False, "shuffle": False}
+    seen, *_ = nobn.data.load("cifar10", "train", batch_size=256, **how)
+    batches = nobn.data.load("cifar10", "train", batch_size=256, limit=images, **how)
+    rows = {}
+    for name in RANGED:
+        model, _ = nobn.models.open_pretrained(name)
+        rows[name] = {"float": accuracy_on(model, batches)}
+        for fraction in CLIPPED:
+            _fake_quantize._CLIPPED = fraction
+            quantized = nobn.deploy.fake_quantize(model, seen[0], verify=False)
+            rows[name][f"{fraction:g}"] = accuracy_on(quantized, batches)
+        print(name, rows[name], flush=True)
+    result = {"training_images": images, "rows": rows}
+    leave(output / "ranges", __doc__, drawing.ranges, **result)
+
+
+def accuracy_on(model, batches):
+    return nobn.training.evaluate(model, batches)["accuracy"]
 
 
 @main.command()

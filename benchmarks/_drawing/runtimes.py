@@ -34,6 +34,16 @@ def file_sizes(result):
     return table(["kB (zipped)", *FORMS], rows)
 
 
+def ranges(result):
+    """Accuracy on training images in %, by what is beyond either end of a range."""
+    rows = [
+        [f"`{name}`", *(f"{100 * accuracy:.2f}" for accuracy in row.values())]
+        for name, row in result["rows"].items()
+    ]
+    head = next(iter(result["rows"].values()))
+    return table(["network", *head], rows)
+
+
 def latencies(result):
     """Medians of one image, in ms, and ratios to the file for LCE."""
     rows = [
