@@ -5,7 +5,6 @@ from __future__ import annotations
 from .markdown import table
 
 FORMS = ("LCE", "LCE, int8", "LiteRT", "LiteRT, int8")
-EVALUATED = ("Keras", "LCE, int8", "LiteRT", "LiteRT, int8")
 
 
 def accuracies(result):
@@ -14,11 +13,19 @@ def accuracies(result):
         [
             f"`{name}`",
             f"{row['Keras']['examples']:,}",
-            *(f"{100 * row[form]['accuracy']:.2f}" for form in EVALUATED),
+            *(percent(row[form]) for form in ("Keras", "LiteRT", "LiteRT, int8")),
+            f"{row['LCE, int8']['examples']:,}",
+            percent(row["LCE, int8"]["keras"]),
+            percent(row["LCE, int8"]),
         ]
         for name, row in result["rows"].items()
     ]
-    return table(["network", "test images", *EVALUATED], rows)
+    head = ["network", "images", "Keras", "LiteRT", "LiteRT, int8"]
+    return table([*head, "images", "Keras", "LCE, int8"], rows)
+
+
+def percent(measured):
+    return f"{100 * measured['accuracy']:.2f}"
 
 
 def file_sizes(result):
@@ -54,18 +61,3 @@ def latencies(result):
         for name, row in result["rows"].items()
     ]
     return table(["ms (ratio)", *FORMS], rows)
-
-
-def int8_loss(result):
-    """The most that int8 costs a trained network in LiteRT, in points of top-1."""
-    return _most(result, "LiteRT, int8")
-
-
-def int8_loss_lce(result):
-    return _most(result, "LCE, int8")
-
-
-def _most(result, form):
-    rows = result["rows"].values()
-    lost = max(row["Keras"]["accuracy"] - row[form]["accuracy"] for row in rows)
-    return f"{100 * lost:.2f}"

@@ -26,8 +26,8 @@ from ..verify import given_batches
 
 _layers = keras.layers
 _BATCH = 32
-# Of a feature map, on each side of its range: what steps are finer for. By
-# results/runtimes/, on training images; ten times as many cost accuracy.
+# Of a feature map, beyond either end of its range, so that steps are finer. Chosen on
+# training images, by results/runtimes/.
 _CLIPPED = 1e-4
 _PLAIN = (None, keras.activations.linear)
 
