@@ -15,9 +15,6 @@ from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
 
-# As many as a conversion looks at; a limit takes equally many of every class.
-VERIFIED_IMAGES = 256
-
 
 @click.command(cls=_arguments.Command)
 @_arguments.model_argument
@@ -177,7 +174,7 @@ def converted(
     if dataset is not None or (info is not None and info.name != GIVEN):
         try:
             known = Images(dataset, origin, data_dir)
-            images = known.batches(limit=VERIFIED_IMAGES)
+            images = known.batches(limit=deploy.device.VERIFIED_IMAGES)
         except FileNotFoundError as error:
             if dataset is not None:
                 raise

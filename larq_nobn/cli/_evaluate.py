@@ -89,7 +89,10 @@ def evaluate(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )
-    images = _models.Images(dataset, origin, data_dir)
+    size = None
+    if not (origin and origin.images) and name != "imagenet":  # which has its own
+        size = _models.size_of(model, network)
+    images = _models.Images(dataset, origin, data_dir, size)
     batches, info = images.batches(split, limit), images.info
     seen = _Seen(info, images.files(split, limit))
     sampled: dict[str, Any] = {}
@@ -117,6 +120,7 @@ def evaluate(
     rows = _rows(result) | {
         f"{split} images": f"{scores['examples']:,}",
         "mean and std of": info.name,
+        **({"image size": f"{size[0]}x{size[1]}, of the model"} if size else {}),
     }
     if sampled:
         result["sampled"] = sampled

@@ -93,21 +93,28 @@ def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:
     """What an evaluation, and an app, makes of an image; None where nobody knows."""
     if not info.mean:
         return None
-    return deploy.Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
+    return deploy.device.preprocessing_of(info)
 
 
 class Images:
     """The images that a command looks at, as a network takes them.
 
     Without a data set they are those that the network was tested on; images of the same
-    or of a folder are prepared as it wants them.
+    or of a folder are prepared as it wants them, and those of a file that does not say
+    how, in the `size` (height, width) of its input.
     """
 
     def __init__(
-        self, dataset: str | None, origin: Origin | None, data_dir: str | None = None
+        self,
+        dataset: str | None,
+        origin: Origin | None,
+        data_dir: str | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         own = origin is not None and dataset in (None, origin.info.name)
         which: dict[str, Any] = {"name": dataset}
+        if size is not None:
+            which["image_size"] = size
         if origin is not None and own:
             which = origin.images
         elif origin is not None and origin.images:
@@ -160,6 +167,18 @@ def statistics_images(
         dataset = None
     images = Images(dataset, origin, data_dir)
     return images.batches("train", population.EXAMPLES, shuffle=True)
+
+
+def size_of(path: Path, model: keras.Model | None) -> tuple[int, int] | None:
+    """Returns height and width of what a model or a `.tflite` file takes, if known."""
+    if model is not None:
+        shape = getattr(model, "input_shape", None)
+    else:
+        deploy.audit(path)  # has a sentence for what is no such file
+        tensors = deploy.Runner(path).input_tensors
+        shape = tensors[0].shape if len(tensors) == 1 else ()
+    known = isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]
+    return (int(shape[1]), int(shape[2])) if known else None
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -32,6 +32,8 @@ from ._report import ConversionReport
 from .device import (
     Preprocessing,
     check_metadata,
+    classified_images,
+    preprocessing_of,
     remove_metadata,
     write_metadata,
 )
@@ -86,6 +88,7 @@ def convert(
     runtime: str = "lce",
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    dataset: str | os.PathLike[str] | None = None,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> ConversionReport:
@@ -129,6 +132,9 @@ def convert(
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
         preprocessing: How an image becomes an input of the model.
+        dataset: Data set that the model classifies, as in `data.open_dataset`: says the
+            labels and the preprocessing, and verifies on its test images, where
+            `labels`, `preprocessing` or `data` do not say otherwise.
         allow_float: Whether binary layers without a kernel in LCE, such as depthwise
             ones or those of several bits, become float layers of the same function.
             It also allows models without binary layers. The report lists the layers.
@@ -162,6 +168,12 @@ def convert(
     check_flag("allow_float", allow_float)
     if check_choice("runtime", runtime, RUNTIMES) == "lce":
         compute_engine()
+    if dataset is not None:
+        info, images = classified_images(model, dataset, input_shape)
+        labels = info.class_names or None if labels is None else labels
+        if preprocessing is None and info.mean:
+            preprocessing = preprocessing_of(info)
+        data = images if data is None else data
     reference, model = model, with_known_sizes(model, input_shape, data)
     if not getattr(reference, "_is_graph_network", False):
         reference = model

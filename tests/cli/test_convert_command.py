@@ -139,6 +139,38 @@ def test_float_layers_are_listed_on_request(
         assert "local (" in shown.stdout
 
 
+def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
+    """The model has another size than the images have, and no run."""
+    rows = [
+        binary_conv(),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10),
+    ]
+    model = scrambled(chain(*rows, shape=(4, 4, 1)))
+    file, given = tmp_path / "m.tflite", tmp_path / "m.keras"
+    model.save(given)
+    report = nobn.convert(model, file, dataset="digits")
+    assert report.verify["examples"] == 256
+    info = data.open_dataset("digits", image_size=4).info
+    steps = deploy.Preprocessing(info.mean, info.std, (4, 4))
+    card = deploy.read_card(file)
+    assert (card.labels, card.preprocessing) == (info.class_names, steps)
+    nobn.convert(model, file, dataset="digits", labels=[*"abcdefghij"])
+    assert deploy.read_card(file).labels == tuple("abcdefghij")
+    with pytest.raises(ValueError, match="'cifar10' .*maps \\(4, 4, 1\\) to \\(10,"):
+        nobn.convert(model, file, dataset="cifar10")
+    # Keras' file says nothing of images; its input says their size.
+    batches = data.load("digits", "test", 64, image_size=4, limit=64)
+    wanted = training.evaluate(model, batches)["accuracy"]
+    options = ("--dataset", "digits", "--limit", 64)
+    shown = invoke("evaluate", given, *options)
+    assert "4x4, of the model" in shown.stdout
+    for each in (given, file):
+        result = invoke("evaluate", each, *options, "--json", "-")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["accuracy"] == pytest.approx(wanted)
+
+
 def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: Path):
     for name, options, sentence in (
         ("open", "", "pass that to convert as input_shape"),

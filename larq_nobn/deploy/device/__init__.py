@@ -8,6 +8,7 @@ from ._benchmark import (
     phone_commands,
     read_phone_logs,
 )
+from ._dataset import VERIFIED_IMAGES, classified_images, preprocessing_of
 from ._metadata import (
     Card,
     Preprocessing,
@@ -18,6 +19,7 @@ from ._metadata import (
 )
 
 __all__ = [
+    "VERIFIED_IMAGES",
     "Benchmark",
     "Card",
     "Preprocessing",
@@ -25,7 +27,9 @@ __all__ = [
     "benchmark",
     "benchmark_on_phone",
     "check_metadata",
+    "classified_images",
     "phone_commands",
+    "preprocessing_of",
     "read_card",
     "read_phone_logs",
     "remove_metadata",
