@@ -172,13 +172,14 @@ def statistics_images(
 def size_of(path: Path, model: keras.Model | None) -> tuple[int, int] | None:
     """Returns height and width of what a model or a `.tflite` file takes, if known."""
     if model is not None:
-        shape = getattr(model, "input_shape", None)
+        shape = getattr(model, "input_shape", ())
     else:
         deploy.audit(path)  # has a sentence for what is no such file
         tensors = deploy.Runner(path).input_tensors
         shape = tensors[0].shape if len(tensors) == 1 else ()
-    known = isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]
-    return (int(shape[1]), int(shape[2])) if known else None
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
+        return None
+    return int(shape[1]), int(shape[2])
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
