@@ -203,9 +203,8 @@ def latency(folder, runs, output):
                 "quartiles_ms": [round(timing.low_ms, 3), round(timing.high_ms, 3)],
                 "ratio": round(timing.ratio, 3),
                 "interval": [round(timing.ratio_low, 3), round(timing.ratio_high, 3)],
-                **sizes(path),
             }
-            for form, timing, path in zip(FORMS, timings, files[name], strict=True)
+            for form, timing in zip(FORMS, timings, strict=True)
         }
         print(name, {form: row["ms"] for form, row in rows[name].items()}, flush=True)
     measured = {"seed": SEED, "threads": 1, "runs": runs, "rows": rows}

@@ -35,6 +35,7 @@ MEASURED = {
     "small_batches": "result.json",
     "deployment": "result.json",
     "models": "result.json",
+    "runtimes": "accuracy/result.json",
     "zoo": "result.json",
     "fuzz": "result.json",
     "own_network": "result.json",

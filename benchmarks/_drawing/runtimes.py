@@ -14,14 +14,23 @@ def accuracies(result):
             f"`{name}`",
             f"{row['Keras']['examples']:,}",
             *(percent(row[form]) for form in ("Keras", "LiteRT", "LiteRT, int8")),
-            f"{row['LCE, int8']['examples']:,}",
-            percent(row["LCE, int8"]["keras"]),
-            percent(row["LCE, int8"]),
+            *on_few(row.get("LCE, int8")),
         ]
         for name, row in result["rows"].items()
     ]
     head = ["network", "images", "Keras", "LiteRT", "LiteRT, int8"]
     return table([*head, "images", "Keras", "LCE, int8"], rows)
+
+
+def on_few(measured):
+    """Images, Keras and file of what portable kernels run slowly, if that was done."""
+    if measured is None:
+        return ["-"] * 3
+    return [
+        f"{measured['examples']:,}",
+        percent(measured["keras"]),
+        percent(measured),
+    ]
 
 
 def percent(measured):
@@ -35,7 +44,7 @@ def file_sizes(result):
         return f"{file['bytes'] / 1e3:,.0f} ({file['zipped_bytes'] / 1e3:,.0f})"
 
     rows = [
-        [f"`{name}`", *(kilobytes(row[form]) for form in FORMS)]
+        [f"`{name}`", *(kilobytes(row[form]) if form in row else "-" for form in FORMS)]
         for name, row in result["rows"].items()
     ]
     return table(["kB (zipped)", *FORMS], rows)
@@ -49,6 +58,12 @@ def ranges(result):
     ]
     head = next(iter(result["rows"].values()))
     return table(["network", *head], rows)
+
+
+def int8_time(result):
+    """What an int8 file for LiteRT takes of the time of LCE's files."""
+    ratios = [row["LiteRT, int8"]["ratio"] for row in result["rows"].values()]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def latencies(result):
