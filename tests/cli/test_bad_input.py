@@ -126,7 +126,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (f"evaluate {'x' * 255}", "does not exist. Give a run folder, a model file"),
         ("evaluate empty", "empty is not a finished run: run.json not found"),
         ("evaluate float.keras", "Add --dataset"),
-        ("evaluate float.keras --dataset digits", "takes images of shape (4, 4, 1)"),
         (
             "evaluate float.keras --dataset digits --samples 2",
             "has no kernel of BernoulliSign to draw networks from",

@@ -144,7 +144,7 @@ def test_workers_of_a_cluster_run_commands(cluster: Any, tmp_path: Path):
 def test_a_run_that_is_left_elsewhere_is_missed(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_compare, "train_command", lambda *_: ["true"])
+    monkeypatch.setattr(_compare, "train_command", lambda *_, **__: ["true"])
     grid = training.grid(["none"], dataset="digits")
     with pytest.raises(FileNotFoundError, match="none-128-0 was trained by a worker, "):
         training.compare(grid, tmp_path, scheduler=cluster.scheduler_address)

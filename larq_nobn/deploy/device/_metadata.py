@@ -210,9 +210,9 @@ def _from_dict(found: Any) -> Card:
     """Returns what `to_dict` was called on."""
     if not is_metadata(found):
         raise InvalidValue("it is no metadata")
-    if found["version"] != VERSION:
+    if (version := found.get("version")) != VERSION:
         raise ConversionError(
-            f"has version {found['version']!r}, and this larq_nobn reads {VERSION}. "
+            f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
     check_shape(found, _WHOLE)
