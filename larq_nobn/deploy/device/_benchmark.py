@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,14 @@ def benchmark(
     seed: int = 0,
     progress: Callable[[], object] | None = None,
 ) -> Benchmark:
-    """Times `.tflite` files in LCE's interpreter, side by side.
+    """Times `.tflite` files side by side, each in the interpreter of its runtime.
 
     The files take turns, run by run, in an order that is shuffled again in every round:
     what slows the computer down for a while hits them all alike. A ratio is that of
     two medians over all rounds, and its interval the middle 95 % of what rounds drawn
     again from those measured would give.
 
-    On other processors than 64-bit ARM the interpreter runs portable kernels. Such
+    On other processors than 64-bit ARM, LCE's interpreter runs portable kernels. Such
     times do not predict those of a phone; `larq_nobn.deploy.phone_commands` gives the
     commands that measure there.
 
@@ -182,8 +182,8 @@ def benchmark(
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
     return Benchmark(
-        source=f"LCE's interpreter on this computer ({platform.machine()})",
-        note=_note(platform.machine()),
+        source=f"this computer ({platform.machine()})",
+        note=_note(platform.machine(), {each.runtime for each in found}),
         timings=_timings(found, seconds, threads, random),
     )
 
@@ -285,7 +285,12 @@ def sizes(found: Audit) -> dict[str, Any]:
     }
 
 
-def _note(machine: str) -> str:
+def _note(machine: str, runtimes: Container[str]) -> str:
+    if "lce" not in runtimes:
+        return (
+            f"{machine}: the times hold for this processor; they do not predict those "
+            "of a phone."
+        )
     if machine.lower() in _OPTIMISED:
         return (
             f"{machine}: LCE's optimised kernels ran. The times hold for this "
