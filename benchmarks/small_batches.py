@@ -20,7 +20,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from _drawing import small
+from _drawing import accuracy as drawing
 from _results import RESULTS, leave
 from _runs import history, reached
 
@@ -135,9 +135,7 @@ def main(seeds, sizes, folder, train, output):
     leave(
         output,
         __doc__,
-        lambda result: "\n\n".join(
-            (small.small_batches(result), small.small_batch_rates(result))
-        ),
+        drawing.small_batches,
         images=IMAGES,
         held_out=HELD_OUT,
         rows=rows,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import log
 from pathlib import Path
 
-from ._package import data
+from ._package import data, training
 
 # Folders with fewer training images than this are fine-tuned.
 FEW = 3_000
@@ -66,4 +67,22 @@ def verdict(accuracy: float, classes: int, tuned: bool) -> str | None:
     return (
         f"The accuracy is that of guessing among {classes} classes. Repeat the command "
         f"into another --output {remedy}"
+    )
+
+
+def divergence(loss: float, classes: int, settings: training.RunSettings) -> str | None:
+    """Returns what to try if a loss is ten times that of guessing; None if it is not.
+
+    Arguments:
+        loss: Of the training images, over an epoch.
+        classes: Number of classes, C; guessing has the loss log C.
+        settings: Those of the run.
+    """
+    if classes < 2 or loss < 10 * log(classes):
+        return None
+    return (
+        f"The loss {loss:.3g} is more than ten times that of guessing, "
+        f"{log(classes):.2f}. If it does not fall below that in the next epochs, stop, "
+        "and repeat the command into another --output with --learning-rate "
+        f"{settings.learning_rate / 3:.1g}."
     )

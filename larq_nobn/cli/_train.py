@@ -64,14 +64,15 @@ def train(
 ) -> None:
     """Train a network into a run folder.
 
-    The folder contains model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. To resume, repeat the command with --resume.
-
     A folder of fewer than 3,000 color images is fine-tuned from a trained network,
     unless a network, a normalization, a recipe or --init none is given.
 
+    The run folder contains model.keras, history.csv, run.json, TensorBoard logs and
+    curves.png. To resume, repeat the command with --resume.
+
     \b
-    Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
+    Example: larq-nobn train --dataset photos --output runs/photos
+             larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b

@@ -87,6 +87,9 @@ def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     folder, result = trained
     assert result.exit_code == 0, result.output
     assert re.search(r"^epoch 1/1: loss \d.*test accuracy", result.stdout, re.M)
+    first = r"^Training [\d,]+ parameters on 128 images of 10 classes; epochs: 1, steps"
+    assert re.search(first, result.stdout, re.M)
+    assert re.search(r"^The run takes about \d+ \w+\.$", result.stdout, re.M)
     assert "larq-nobn convert" in result.stdout
     assert result.stderr == ""
     record = json.loads((folder / "run.json").read_text())

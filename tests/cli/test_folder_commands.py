@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
-from larq_nobn.cli import _demo, _few_images, _models
+from larq_nobn.cli import _demo, _few_images, _models, _progress
 from PIL import Image
 
 SUFFIXES = ("jpg", "png", "webp", "bmp", "gif")
@@ -196,3 +196,20 @@ def test_a_network_at_chance_is_told_what_to_try(accuracy: float, fails: bool):
     said = _few_images.verdict(accuracy, classes=4, tuned=True)
     assert (said is not None) == fails
     assert said is None or ("more --epochs" in said and "--init" not in said)
+
+
+@pytest.mark.parametrize("loss, fails", [(13.8, False), (13.9, True)])
+def test_a_loss_of_ten_times_that_of_guessing_is_told(loss: float, fails: bool):
+    settings = nobn.training.RunSettings(learning_rate=3e-3)
+    said = _few_images.divergence(loss, classes=4, settings=settings)  # log 4 = 1.386
+    assert (said is not None) == fails
+    assert said is None or "--learning-rate 0.001" in said
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(3, "10 seconds"), (44, "40 seconds"), (119, "120 seconds")]
+    + [(125, "2 minutes"), (7_300, "2 hours"), (200_000, "2 days")],
+)
+def test_the_time_of_a_run_is_rounded(seconds: float, said: str):
+    assert _progress.run_time(seconds) == f"The run takes about {said}."
