@@ -71,7 +71,7 @@ def train(
     curves.png. To resume, repeat the command with --resume.
 
     \b
-    Example: larq-nobn train --dataset photos --output runs/photos
+    Example: larq-nobn train --dataset path/to/images --output runs/images
              larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
