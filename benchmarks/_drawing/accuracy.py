@@ -16,27 +16,40 @@ LARGER = {
 }
 
 
+BOTH = ("nobn", "batch_norm")
+LOSSES = [f"loss, `{name}`" for name in BOTH]
+
+
 def larger(kept):
-    return table(["", "`nobn`", "`batch_norm`", "difference"], larger_rows(kept))
+    head = ["", "`nobn`", "`batch_norm`", "difference", *LOSSES]
+    return table(head, larger_rows(kept))
 
 
 def larger_rows(kept):
-    """Title, both accuracies in %, and by how many points `nobn` leads."""
+    """Title, both accuracies in %, the lead of `nobn` in points, and both losses."""
     rows = []
     for cell, title in LARGER.items():
-        both = [larger_accuracies(kept, name, cell) for name in ("nobn", "batch_norm")]
-        means = [statistics.mean(values) for values in both]
-        rows.append([title, *map(seeds, both), f"{means[0] - means[1]:+.1f}"])
+        accuracies = [
+            [100 * each for each in of_runs(kept, f"{name}-{cell}", "val_accuracy")]
+            for name in BOTH
+        ]
+        losses = [of_runs(kept, f"{name}-{cell}", "val_loss") for name in BOTH]
+        one, other = map(statistics.mean, accuracies)
+        lead = f"{one - other:+.1f}"
+        rows.append([title, *map(seeds, accuracies), lead, *map(mean_loss, losses)])
     return rows
 
 
-def larger_accuracies(kept, name, cell):
+def of_runs(kept, cell, metric):
+    """A metric of the runs of a cell, a number for each seed."""
     runs = kept["runs"].items()
     return [
-        100 * run["metrics"]["val_accuracy"]
-        for key, run in runs
-        if key.rpartition("-")[0] == f"{name}-{cell}"
+        run["metrics"][metric] for key, run in runs if key.rpartition("-")[0] == cell
     ]
+
+
+def mean_loss(values):
+    return f"{statistics.mean(values):.3f}"
 
 
 # Titles of the search on the same GPU, by what follows in the names of the runs.
@@ -77,7 +90,7 @@ def seeds(values):
 
 
 def width_64_lead(kept):
-    return larger_rows(kept)[2][-1].lstrip("+")
+    return larger_rows(kept)[2][3].lstrip("+")
 
 
 def normalizations(result):

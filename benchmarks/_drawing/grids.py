@@ -14,17 +14,22 @@ def budgets(compare):
 
 
 def crossed(compare, down, across, corner):
-    """Accuracies in %, a row for each value of one setting, a column for another's."""
+    """Accuracies in % and losses, of two settings: one by rows, one by columns."""
     groups = compare["groups"]
     found = {(setting(g, down), setting(g, across)): g for g in groups}
     rows, columns = (
         sorted({key[place] for key in found}, key=position) for place in (0, 1)
     )
     alone = all(len(group["seeds"]) == 1 for group in groups)
+    names = [shown(c) for c in columns]
     return table(
-        [corner, *map(shown, columns)],
+        [corner, *names, *(f"loss, {name}" for name in names)],
         [
-            [shown(r), *(accuracy(found.get((r, c)), alone) for c in columns)]
+            [
+                shown(r),
+                *(accuracy(found.get((r, c)), alone) for c in columns),
+                *(loss(found.get((r, c))) for c in columns),
+            ]
             for r in rows
         ],
     )
@@ -57,6 +62,11 @@ def accuracy(group, alone):
     if len(group["seeds"]) > 1:
         return f"{mean:.1f} ({low:.1f} to {high:.1f})"
     return f"{mean:.1f}" if alone else f"{mean:.1f} (1 seed)"
+
+
+def loss(group):
+    """The mean loss on the same images."""
+    return "-" if group is None else f"{group['metrics']['val_loss']['mean']:.3f}"
 
 
 def low_to_high(measured):
@@ -112,6 +122,38 @@ def levers(compare):
             for name, group in groups.items()
         ],
     )
+
+
+# The cells of the experiment `saved_weights`, by what is added to `larq-nobn train`.
+SAVED = {
+    "last": "nothing",
+    "ema": "`--ema 0.99`",
+    "best": "`--keep best --monitor val_loss`",
+    "patience": "`--keep best --monitor val_loss --patience 5`",
+    "longer": "`--init` of the first, `--epochs 10`",
+}
+
+
+def saved_weights(stored):
+    """A row for each option, of one seed."""
+    shared, runs = stored["shared"], stored["runs"]
+    rows = []
+    for name, title in SAVED.items():
+        run = {**shared, **runs[f"{name}-0"]}
+        epochs = {**shared["settings"], **run["settings"]}["epochs"]
+        metrics = run["metrics"]
+        rows.append(
+            [
+                title,
+                epochs,
+                run["kept_epoch"],
+                f"{metrics['val_loss']:.3f}",
+                f"{metrics['test_loss']:.3f}",
+                f"{100 * metrics['test_accuracy']:.1f}",
+            ]
+        )
+    losses = ["validation loss", "test loss", "test accuracy"]
+    return table(["added", "`--epochs`", "saved epoch", *losses], rows)
 
 
 def methods(compare):

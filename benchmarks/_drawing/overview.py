@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .accuracy import larger_rows
-from .grids import accuracy
+from .accuracy import BOTH, LOSSES, larger_rows
+from .grids import accuracy, loss
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
@@ -13,7 +13,7 @@ LARGE = "width 64, batch 128"
 
 
 def overview(budgets, larger, train_step, normalizations):
-    """A column for each normalization, its own recipe in all of the rows."""
+    """Accuracy, loss and cost of each normalization by its own recipe."""
     reached = {
         (group["settings"]["normalization"], group["settings"]["epochs"]): group
         for group in budgets["groups"]
@@ -46,10 +46,15 @@ def overview(budgets, larger, train_step, normalizations):
         ),
     ]
     cells = [[title, *map(cell, COMPARED)] for title, cell in rows]
-    longer = [[*row[:3], "-"] for row in larger_rows(larger)]
+    shorter = [
+        [*row, *(loss(reached[name, n]) for name in BOTH)]
+        for n, row in zip(EPOCHS, cells, strict=False)
+    ]
+    longer = [[*row[:3], "-", *row[-2:]] for row in larger_rows(larger)]
+    costs = [[*row, "", ""] for row in cells[len(EPOCHS) :]]
     return table(
-        ["", *(f"`{name}`" for name in COMPARED)],
-        [*cells[: len(EPOCHS)], *longer, *cells[len(EPOCHS) :]],
+        ["", *(f"`{name}`" for name in COMPARED), *LOSSES],
+        [*shorter, *longer, *costs],
     )
 
 
