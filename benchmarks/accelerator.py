@@ -7,34 +7,46 @@ leaves a run folder as `larq-nobn train` does, and keeps its log in results/larg
 in that of `--experiment`, under the name of the folder.
 The step is that of `Trainer`. Order, crops and initial latent weights are drawn by
 NumPy instead of TensorFlow, and convolutions are those of the accelerator. SETTINGS are
-arguments of `RunSettings.from_recipe` as JSON.
+arguments of `RunSettings.from_recipe` as JSON, and under "levers" those of `Levers`.
+Of two stages, the folder contains the job of the first.
 
     python benchmarks/accelerator.py export SETTINGS runs/job
     python benchmarks/accelerator_epochs.py runs/job weights.npz
     python benchmarks/accelerator.py finish SETTINGS weights.npz runs/trained
+
+`levers` exports the runs of results/levers/jobs.json, in order, or those of one job,
+each with its SETTINGS as settings.json:
+
+    python benchmarks/accelerator.py levers runs/levers --only batch_64
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
+from _levers import Levers, measured_sigmas, weakened
 from _results import RESULTS
 from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
 from larq_nobn.data._augment import (
-    STRONG,
+    COLOUR,
+    CROP,
     affine_maps,
+    crop_and_flip,
     cutout,
     draw,
+    jittered,
     uniform,
     variation_of,
     varied,
@@ -49,11 +61,17 @@ keras = tf.keras
 USUAL = {"init": None, "limit": None, "mixup": 0.0}
 # The most images of the validation split in a batch.
 EVALUATED = 500
+UNCHANGED = Levers()
+
+
+def levers_of(text):
+    return Levers(**json.loads(text).get("levers", {}))
 
 
 def settings_of(text):
     chosen = json.loads(text)
     recipe = chosen.pop("recipe", None)
+    chosen.pop("levers", None)
     settings = nobn.training.RunSettings.from_recipe(recipe, **chosen)
     for name, usual in USUAL.items():
         if (value := getattr(settings, name)) != usual:
@@ -74,10 +92,19 @@ def of_stage(settings, stage):
     return replace(settings, stages=1, calibrate=False)
 
 
-def export(settings, folder):
-    """Writes what accelerator_epochs.py needs of a run of one stage."""
-    trainer = nobn.training.Trainer(settings, output=folder / "run")
-    network, dataset = trainer.build(), trainer.dataset
+def export(settings, folder, levers=UNCHANGED):
+    """Writes what accelerator_epochs.py needs of a run; the images beside it."""
+    name = f"{Path(settings.dataset).name}-{settings.validation:g}.npz"
+    images = folder.parent / name
+    if settings.stages == 2:
+        export_stage(of_stage(settings, 1), folder / "stage1", images, levers)
+    export_stage(of_stage(settings, 2), folder, images, levers)
+
+
+def export_stage(settings, folder, images, levers):
+    with levers.applied():
+        trainer = nobn.training.Trainer(settings, output=folder / "run")
+        network, dataset = trainer.build(), trainer.dataset
     model, optimizer, info = trainer.model, trainer.model.optimizer, dataset.info
     ranges = draw_latent_weights(network, settings)
     if settings.calibrate:
@@ -96,7 +123,7 @@ def export(settings, folder):
     columns = draw(variation, 1, (0, 0)).shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     state = write_function(
-        epoch_of(model, variation, info),
+        epoch_of(model, variation, info, levers.strength),
         [
             tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
             tf.zeros(info.train_examples, tf.int32),
@@ -107,6 +134,7 @@ def export(settings, folder):
         folder / "epoch.mlir.xz",
     )
     job = {
+        "images": os.path.relpath(images, folder),
         "seed": settings.seed,
         "epochs": settings.epochs,
         "order": shape,
@@ -118,8 +146,6 @@ def export(settings, folder):
         "changed": [key for key in state if key in variables],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
-    images = dataset.read(range(info.train_examples))
-    arrays = {"images": images, "labels": dataset.labels()}
     if count := info.validation_examples:
         size = max(n for n in range(1, EVALUATED + 1) if count % n == 0)
         batches = (count // size, size)
@@ -135,13 +161,25 @@ def export(settings, folder):
         )
         job["evaluation"] = places_of(used)
         state = {**used, **state}
-        held_out = dataset.read(range(count), "validation")
-        arrays["held_out"] = held_out.reshape(*batches, *info.image_shape)
-        arrays["held_out_labels"] = dataset.labels("validation").reshape(batches)
     (folder / "job.json").write_text(json.dumps(job))
     rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
     np.savez_compressed(folder / "state.npz", **rest)
-    np.savez(folder / "images.npz", **arrays)
+    if not images.exists():
+        write_images(dataset, images, batches if count else None)
+
+
+def write_images(dataset, file, batches):
+    """Writes training images and labels, and those held out in batches."""
+    info = dataset.info
+    arrays = {
+        "images": dataset.read(range(info.train_examples)),
+        "labels": dataset.labels(),
+    }
+    if batches is not None:
+        held_out = dataset.read(range(info.validation_examples), "validation")
+        arrays["held_out"] = held_out.reshape(*batches, *info.image_shape)
+        arrays["held_out_labels"] = dataset.labels("validation").reshape(batches)
+    np.savez(file, **arrays)
 
 
 def places_of(state):
@@ -190,13 +228,14 @@ def draw_latent_weights(network, settings):
     return ranges
 
 
-def epoch_of(model, variation, info):
+def epoch_of(model, variation, info, strength=1.0):
     """A function of images, labels, order and draws; returns the metrics by name."""
 
     @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
         def after(n):
-            x = varied_by_xla(tf.gather(images, order[n]), draws[n], variation)
+            x = tf.gather(images, order[n])
+            x = varied_by_xla(x, draws[n], variation, strength)
             model.train_step((normalized(x, info), tf.gather(labels, order[n])))
             return (n + 1,)
 
@@ -230,14 +269,20 @@ def normalized(images, info):
     return (tf.cast(images, tf.float32) / 255 - info.mean) / info.std
 
 
-def varied_by_xla(images, draws, variation):
-    """As `varied`, whose ImageProjectiveTransformV3 XLA does not compile."""
+def varied_by_xla(images, draws, variation, strength=1.0):
+    """As `varied`, whose ImageProjectiveTransformV3 XLA does not compile.
+
+    Of strong augmentation, `strength` is how much of it.
+    """
     if not variation.strong:
         return varied(images, draws, variation)
-    images = varied(images, draws[:, :-STRONG], replace(variation, strong=False))
-    numbers = uniform(draws[:, -STRONG:])
-    maps = affine_maps(images.shape[1:3], numbers[:, :4])
-    return cutout(resampled(images, maps), numbers[:, 4:])
+    images = crop_and_flip(images, draws[:, :CROP], variation)
+    numbers, loses_square = weakened(uniform(draws[:, CROP:]), strength)
+    images = jittered(images, numbers[:, :COLOUR])
+    maps = affine_maps(images.shape[1:3], numbers[:, COLOUR:-2])
+    images = resampled(images, maps)
+    with_hole = cutout(images, numbers[:, -2:])
+    return tf.where(loses_square[:, None, None, None], with_hole, images)
 
 
 def resampled(images, maps):
@@ -269,7 +314,7 @@ def within(place, count):
     return tf.clip_by_value(place, 0, count - 1)
 
 
-def finish(settings, weights, output):
+def finish(settings, weights, output, levers=UNCHANGED):
     """Leaves the run folder of trained weights, tested; of two stages the second."""
     trainer = nobn.training.Trainer(of_stage(settings, 2), output=output)
     split = trainer._watched
@@ -285,7 +330,8 @@ def finish(settings, weights, output):
             f"{weights} was not trained with validation={settings.validation}. Give "
             "the settings that it was trained by."
         )
-    network = trainer.build()
+    with levers.at_inference.applied():
+        network = trainer.build()
     for name, variable in weights_by_name(network).items():
         variable.assign(values[f"weights/{name}"])
     # Test images are read once, after the last epoch; that one in float32, here.
@@ -318,9 +364,51 @@ def main():
 @main.command("export", help="Write what accelerator_epochs.py needs.")
 @click.argument("settings")
 @click.argument("folder", type=Path)
-@click.option("--stage", type=click.IntRange(1, 2), default=2, show_default=True)
-def _export(settings, folder, stage):
-    export(of_stage(settings_of(settings), stage), folder)
+def _export(settings, folder):
+    export(settings_of(settings), folder, levers_of(settings))
+
+
+@main.command("levers", help="Export the runs of results/levers/jobs.json, in order.")
+@click.argument("folder", type=Path)
+@click.option("--only", help="Name of one job.")
+def _levers(folder, only):
+    jobs = json.loads((RESULTS / "levers" / "jobs.json").read_text(encoding="utf-8"))
+    for number, (name, chosen) in enumerate(runs_of(jobs, only)):
+        job, text = folder / f"{number:02}-{name}", json.dumps(chosen)
+        export(settings_of(text), job, levers_of(text))
+        (job / "settings.json").write_text(text, encoding="utf-8")
+        print(job, flush=True)
+
+
+def runs_of(jobs, only=None):
+    """Names and SETTINGS of the runs of all jobs, or of one."""
+    names = [job["name"] for job in jobs["jobs"]]
+    if only not in (None, *names):
+        raise click.UsageError(
+            f"{only!r} is not a job. Choose from {', '.join(names)}."
+        )
+    for job in jobs["jobs"]:
+        if only not in (None, job["name"]):
+            continue
+        for seed in jobs["seeds"]:
+            for normalization, own in job["of"].items():
+                chosen = {**jobs["shared"], **job["settings"], **own, "seed": seed}
+                name = f"{normalization}_{job['name']}-{seed}"
+                yield name, {"recipe": normalization, **chosen}
+
+
+@main.command("sigmas", help="Measure standard deviations before the blocks of nobn.")
+@click.argument("settings")
+def _sigmas(settings):
+    chosen = settings_of(settings)
+    with TemporaryDirectory() as scratch:
+        trainer = nobn.training.Trainer(chosen, output=scratch)
+        network = trainer.build()
+        draw_latent_weights(network, chosen)
+        ((images, _),) = trainer._few_images()
+    rounds = max(chosen.blocks or (4,))
+    found = measured_sigmas(network, images.numpy(), rounds)
+    print([round(sigma, 2) for sigma in found])
 
 
 @main.command("finish", help="Test trained weights, and leave their run folder.")
@@ -329,7 +417,8 @@ def _export(settings, folder, stage):
 @click.argument("output", type=Path)
 @click.option("--experiment", default="larger", show_default=True)
 def _finish(settings, weights, output, experiment):
-    print(finish(settings_of(settings), weights, output).history[-1])
+    run = finish(settings_of(settings), weights, output, levers_of(settings))
+    print(run.history[-1])
     keep_run(output, RESULTS / experiment / output.name)
 
 

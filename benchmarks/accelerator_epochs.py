@@ -1,7 +1,7 @@
 """Trains what `accelerator.py export` wrote, on any device of JAX.
 
 Needs NumPy and JAX, no TensorFlow. Writes a `.npz` file of the trained weights by name,
-and `history`, a JSON text. A second stage starts from the weights of the first.
+and `history`, a JSON text. Of two stages the first is trained before.
 
     python benchmarks/accelerator_epochs.py runs/job weights.npz
 """
@@ -91,14 +91,17 @@ def put(value):
     return jax.device_put(np.asarray(value), the_device())
 
 
-def train(folder, before, averaged=1):
+def train(folder, averaged=1):
     """Returns the trained weights, and a row of the history for each epoch.
 
-    The weights are the mean of those after each of the last `averaged` epochs.
+    The weights are the mean of those after each of the last `averaged` epochs. A second
+    stage starts from those of the first.
     """
+    first = folder / "stage1"
+    before = train(first)[0] if first.exists() else {}
     job = json.loads((folder / "job.json").read_text())
     epoch = Program(folder / "epoch.mlir.xz", job["state"])
-    with np.load(folder / "images.npz") as data:
+    with np.load(folder / job["images"]) as data:
         images, labels = put(data["images"]), put(data["labels"].astype(np.int32))
         if "evaluation" in job:
             evaluation = Program(folder / "evaluation.mlir.xz", job["evaluation"])
@@ -137,15 +140,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("job", type=Path, help="folder of accelerator.py export")
     parser.add_argument("weights", type=Path, help=".npz file to write")
-    parser.add_argument("--start", type=Path, help=".npz file of a first stage")
     text = "average the weights after so many last epochs"
     parser.add_argument("--average", type=int, default=1, help=text)
     chosen = parser.parse_args()
-    before = {}
-    if chosen.start:
-        with np.load(chosen.start) as found:
-            before = {name: found[name] for name in found.files if name != "history"}
-    weights, rows = train(chosen.job, before, chosen.average)
+    weights, rows = train(chosen.job, chosen.average)
     with chosen.weights.open("wb") as stream:
         np.savez_compressed(stream, history=np.array(json.dumps(rows)), **weights)
 

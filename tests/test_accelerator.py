@@ -29,7 +29,7 @@ def settings(recipe, **more):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A job, as the other machine reads it, of what both recipes have between them."""
-    folder = tmp_path_factory.mktemp("job")
+    folder = tmp_path_factory.mktemp("jobs") / "job"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accelerator, "EVALUATED", 40)
         accelerator.export(settings("nobn", **BOTH), folder)
@@ -51,13 +51,18 @@ def started(exported, place):
     return trainer
 
 
+def images_of(folder, job):
+    with np.load(folder / job["images"]) as data:
+        return dict(data)
+
+
 def test_an_epoch_is_that_of_a_trainer(exported, trainer, tmp_path):
     folder, job = exported
     twin = started(exported, tmp_path / "twin")
     info = trainer.dataset.info
 
-    with np.load(folder / "images.npz") as data:
-        images, labels = data["images"], data["labels"]
+    data = images_of(folder, job)
+    images, labels = data["images"], data["labels"]
     order, draws = next(accelerator_epochs.epochs_of(job, len(labels)))
     order, draws = order[:2], draws[:2]
     variation = accelerator.variation_of(True, info.name, info.image_shape, True)
@@ -112,9 +117,10 @@ def test_a_job_has_every_weight_of_the_network(exported, trainer):
     assert shapes.keys() <= set(job["changed"])
     counts = 4 + len(job["state"]), 2 + len(job["changed"])
     assert ports(folder / "epoch.mlir.xz") == counts
-    with np.load(folder / "images.npz") as data:
-        assert data["images"].shape == (1298, 8, 8, 1)
-        assert data["labels"].shape == (1298,)
+    data = images_of(folder, job)
+    assert data["images"].shape == (1298, 8, 8, 1)
+    assert data["labels"].shape == (1298,)
+    assert (folder / job["images"]).resolve() == folder.parent / "digits-0.1.npz"
 
 
 def test_latent_weights_are_drawn_alike_on_both_machines(exported):
@@ -154,8 +160,8 @@ def test_a_second_stage_starts_from_the_first(exported):
 
 def test_a_validation_split_is_evaluated_there(exported, trainer):
     folder, job = exported
-    with np.load(folder / "images.npz") as data:
-        images, labels = data["held_out"], data["held_out_labels"]
+    data = images_of(folder, job)
+    images, labels = data["held_out"], data["held_out_labels"]
     assert images.shape == (4, 36, 8, 8, 1)
 
     info = trainer.dataset.info
@@ -224,7 +230,12 @@ def test_what_is_trained_there(evaluated, tmp_path, monkeypatch):
     places = [[names[0], [2], "float32"], [names[1], [], "float32"]]
     job = {
         **{"seed": 0, "epochs": 3, "order": [2, 4], "columns": 3, "pad": 1},
-        **{"flip": False, "metrics": ["accuracy", "loss"], "drawn": {}},
+        **{
+            "flip": False,
+            "images": "images.npz",
+            "metrics": ["accuracy", "loss"],
+            "drawn": {},
+        },
         **{"state": places, "changed": names},
         **({"evaluation": places[::-1]} if evaluated else {}),
     }
@@ -236,7 +247,7 @@ def test_what_is_trained_there(evaluated, tmp_path, monkeypatch):
     arrays["held_out_labels"] = np.zeros((1, 3), int)
     np.savez(tmp_path / "images.npz", **arrays)
 
-    weights, rows = accelerator_epochs.train(tmp_path, {})
+    weights, rows = accelerator_epochs.train(tmp_path)
     assert weights.keys() == {"weights/a"}
     np.testing.assert_array_equal(weights["weights/a"], [4, 5])
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -245,11 +256,16 @@ def test_what_is_trained_there(evaluated, tmp_path, monkeypatch):
     # Each epoch adds 10 to the sum of the metric, and each evaluation 100.
     seen = [(0.5, 10 / 8), (0.5, 120 / 8), (0.5, 230 / 8)]
     assert found == (seen if evaluated else [(None, None)] * 3)
-    weights, _ = accelerator_epochs.train(tmp_path, {}, averaged=2)
+    weights, _ = accelerator_epochs.train(tmp_path, averaged=2)
     np.testing.assert_array_equal(weights["weights/a"], [3.5, 4.5])
-    before = {"weights/a": np.float32([10, 20])}
-    weights, _ = accelerator_epochs.train(tmp_path, before)
+    # A first stage, of the same images, trains what the second starts from.
+    first = tmp_path / "stage1"
+    first.mkdir()
+    (first / "job.json").write_text(json.dumps({**job, "images": "../images.npz"}))
+    np.savez(first / "state.npz", **{"weights/a": np.float32([7, 17])})
+    weights, rows = accelerator_epochs.train(tmp_path)
     np.testing.assert_array_equal(weights["weights/a"], [13, 23])
+    assert len(rows) == 3
 
 
 def share_right(model, digits=None, split="test"):

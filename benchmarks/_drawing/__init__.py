@@ -14,6 +14,7 @@ from . import (
     faults,
     files,
     grids,
+    levers,
     networks,
     overview,
     runtimes,
@@ -26,6 +27,8 @@ from . import (
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "levers": ("levers/compare.json", grids.levers),
+    "lever_jobs": ("levers/jobs.json,long_recipe_gpu/runs.json", levers.jobs),
+    "lever_reasons": ("levers/jobs.json", levers.reasons),
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
     "bfloat16": ("bfloat16/compare.json,budgets/compare.json", grids.bfloat16),
