@@ -112,8 +112,11 @@ def repair_larq() -> None:
 
     A quantizer has a type of its own, also in the configuration of its layer. Where
     that of the layer alone is changed, inputs and kernels would be of two types.
+
+    Kernels of this package need no constraint, which Larq advises of binary ones.
     """
     made = lq.layers_base.BaseLayer.__init__
+    is_binary = lq.layers_base._is_binary
 
     @functools.wraps(made)
     def __init__(self: lq.layers_base.BaseLayer, *args: Any, **kwargs: Any) -> None:
@@ -122,6 +125,10 @@ def repair_larq() -> None:
             _follow(value, self.dtype_policy)
 
     lq.layers_base.BaseLayer.__init__ = __init__
+    lq.layers_base._is_binary = lambda quantizer: (
+        not type(quantizer).__module__.startswith(f"{__package__}.")
+        and is_binary(quantizer)
+    )
     lq.quantizers._BaseQuantizer.call = _measured
 
 

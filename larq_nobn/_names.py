@@ -96,11 +96,11 @@ def pretrained_files() -> list[Path]:
 
 
 def find_pretrained(weights: str | os.PathLike) -> Path | None:
-    """Returns the packed file of that name, or at that path; None if there is none."""
-    own = _PRETRAINED / f"{os.fspath(weights)}.npz"
+    """Returns the packed file of a name, in any case, or at a path; None without."""
+    for own in pretrained_files():
+        if own.stem.lower() == os.fspath(weights).lower():
+            return own
     # Unlike a Path, os.path takes a name that is too long for one that is not there.
-    if os.fspath(weights) == own.stem and os.path.isfile(own):
-        return own
     path = Path(weights)
     return path if path.suffix == ".npz" and os.path.isfile(path) else None
 

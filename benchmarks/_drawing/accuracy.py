@@ -131,7 +131,7 @@ def small_batches(result):
         ["batch size", *(f"`{name}`" for name in names)],
         [
             [
-                stream.replace("mirrored", "reflected"),
+                stream.replace("mirrored", "reflection padding"),
                 *(
                     seeds(row[name]["reached"]) if name in row else "-"
                     for name in names

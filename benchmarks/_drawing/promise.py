@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 
+from .accuracy import larger_accuracies
 from .grids import low_to_high
 
 FILES = (
     "budgets/compare.json",
+    "larger/runs.json",
     "small_batches/result.json",
     "deployment/result.json",
 )
-EPOCHS = 10
+LONGEST, CELL = 100, "w16-100"
 NETWORK = "ReActNet18"
 NAMES = {"nobn": "larq_nobn", "batch_norm": "batch norm"}
 # Okabe and Ito, as in the other images.
@@ -19,16 +21,17 @@ COLOURS = {"nobn": "#0072B2", "batch_norm": "#D55E00"}
 MARKERS = {"nobn": "o", "batch_norm": "s"}
 
 
-def found(budgets, small_batches, deployment):
+def found(budgets, larger, small_batches, deployment):
     """The numbers that are drawn."""
-    curves, batches = {}, {name: {} for name in NAMES}
+    curves, batches = ({name: {} for name in NAMES} for _ in range(2))
     for group in budgets["groups"]:
         settings = group["settings"]
-        name = settings["normalization"]
-        if settings["epochs"] == EPOCHS and name in NAMES:
-            curves[name] = [
-                (row["epoch"], *low_to_high(row)) for row in group["val_accuracy"]
-            ]
+        if (name := settings["normalization"]) in NAMES:
+            reached = low_to_high(group["metrics"]["val_accuracy"])
+            curves[name][settings["epochs"]] = reached
+    for name, lengths in curves.items():
+        last = larger_accuracies(larger, name, CELL)
+        lengths[LONGEST] = min(last), statistics.mean(last), max(last)
     for stream, row in small_batches["rows"].items():
         for name in NAMES if stream.isdecimal() else ():
             batches[name][int(stream)] = statistics.mean(row[name]["reached"])
@@ -39,11 +42,11 @@ def found(budgets, small_batches, deployment):
 
 def description(numbers):
     """The numbers in words, which the file contains for readers and for a test."""
-    last = {name: points[-1][2] for name, points in numbers["curves"].items()}
+    last = {name: points[LONGEST][1] for name, points in numbers["curves"].items()}
     alone = {name: sizes[1] for name, sizes in numbers["batches"].items()}
     operations = numbers["operations"]
     return (
-        f"CIFAR-10 after {EPOCHS} epochs: {last['nobn']:.1f} % without batch norm, "
+        f"CIFAR-10 after {LONGEST} epochs: {last['nobn']:.1f} % without batch norm, "
         f"{last['batch_norm']:.1f} % with it. Half an epoch at batch size 1: "
         f"{alone['nobn']:.1f} % and {alone['batch_norm']:.1f} %. Float operations of a "
         f"ReActNet-18 in TFLite: {operations['prepared']} by convert, "
@@ -72,19 +75,21 @@ def draw(path, numbers):
 
 def draw_curves(axes, curves):
     for name, points in curves.items():
-        epochs, low, mean, high = zip(*points, strict=True)
+        epochs = sorted(points)
+        low, mean, high = zip(*(points[length] for length in epochs), strict=True)
         axes.fill_between(
             epochs, low, high, color=COLOURS[name], alpha=0.2, linewidth=0
         )
         axes.plot(epochs, mean, color=COLOURS[name], marker=MARKERS[name], markersize=4)
-    top = curves["nobn"][-1][2]
-    middle = curves["batch_norm"][EPOCHS // 2]
-    label(axes, (EPOCHS, top + 1.5), "nobn", ha="right")
-    label(axes, (middle[0], middle[2] - 2), "batch_norm", va="top")
+    first = min(curves["nobn"])
+    label(axes, (first, curves["nobn"][first][1] + 7), "nobn")
+    label(axes, (first * 1.6, curves["batch_norm"][first][1] + 0.5), "batch_norm")
     axes.set_title("Accuracy")
-    axes.set_xlabel("epoch")
+    axes.set_xlabel("epochs of training")
     axes.set_ylabel("CIFAR-10 accuracy, %")
-    axes.set_ylim(top=top + 5)
+    axes.set_xscale("log")
+    axes.set_xticks(epochs, epochs)
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
 
 

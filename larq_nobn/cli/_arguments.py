@@ -25,7 +25,18 @@ from ._memory import limit_memory, read_size
 from ._outputs import Output, check_outputs
 from ._package import images, import_modules
 
-_HELP = "Options"
+_MOST, _ADVANCED, _HELP = "Most used", "Advanced", "Options"
+# Options of a training that `--help` shows first, in this order; those of a recipe that
+# are not advanced; and others that are.
+FIRST = (
+    *("--dataset", "--image-size", "--model", "--width", "--init", "--recipe"),
+    *("--epochs", "--validation", "--output", "--resume"),
+)
+OFTEN = ("--batch-size", "--learning-rate", "--teacher", "--keep", "--patience")
+LAST = (
+    *("--network", "--skip-unreadable", "--data-dir", "--trust", "--wait"),
+    *("--checkpoint-steps", "--cache", "--memory", "--import", "--traceback"),
+)
 # Key of a context: the modules that were imported.
 MODULES = f"{__name__}.modules"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
@@ -113,8 +124,9 @@ class Command(click.Command):
 class Grouped(Command):
     """A command whose `--help` shows its options in groups.
 
-    An option is in the group of the setting that it sets, or takes several values of;
-    the others say where a training runs.
+    Those that most trainings need come first and those of few last. Others are in the
+    group of the setting that they set, or take several values of, or say where a
+    training runs.
     """
 
     def format_options(
@@ -122,19 +134,30 @@ class Grouped(Command):
     ) -> None:
         """Writes a section for each group that the command has options of."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=_place):
             if (record := parameter.get_help_record(ctx)) is not None:
                 sections.setdefault(_heading(parameter), []).append(record)
-        for heading in (*GROUPS, _HELP):
+        for heading in (_MOST, *GROUPS, _ADVANCED, _HELP):
             with formatter.section(heading):
                 formatter.write_dl(sections[heading])
 
 
+def _place(parameter: click.Parameter) -> int:
+    """Where an option is among those that are needed most; after them all others."""
+    (option, *_) = parameter.opts
+    return FIRST.index(option) if option in FIRST else len(FIRST)
+
+
 def _heading(parameter: click.Parameter) -> str:
+    (option, *_), name = parameter.opts, parameter.name or ""
+    if option in FIRST:
+        return _MOST
     if "--help" in parameter.opts:
         return _HELP
-    name = parameter.name or ""
     setting = SETTINGS.get(name, SETTINGS.get(name.removesuffix("s")))
+    of_recipe = setting is not None and setting.name in _OF_RECIPES
+    if option in LAST or (of_recipe and option not in OFTEN):
+        return _ADVANCED
     return setting.group if setting else WHERE
 
 

@@ -18,7 +18,7 @@ from ._package import training
 @click.command(cls=Grouped)
 @training_options(
     click.option(
-        *("--normalizations", "--normalization"),
+        *("--normalization", "normalizations"),
         type=several(str),
         default="batch_norm,none,nobn",
         show_default=True,
@@ -26,29 +26,29 @@ from ._package import training
         "and without --model: that of its network.",
     ),
     click.option(
-        *("--batch-sizes", "--batch-size"),
+        *("--batch-size", "batch_sizes"),
         type=several(int),
         show_default="the recipe's",
         help="Batch sizes to compare: images in a training step.",
     ),
     click.option(
-        *("--seeds", "--seed"),
+        *("--seed", "seeds"),
         type=several(int),
         default="0",
         show_default=True,
         help="Seeds; runs that differ only in the seed form one row.",
     ),
     click.option(
-        *("--learning-rates", "--learning-rate"),
+        *("--learning-rate", "learning_rates"),
         type=several(float),
         show_default="the recipe's",
         help="Learning rates; each row of the table shows the best one.",
     ),
     click.option(
-        *("--recipes", "--recipe"),
+        *("--recipe", "recipes"),
         type=several(str),
         show_default="that of the normalization",
-        help="Recipes to compare; any other option of this group changes a setting.",
+        help="Recipes to compare; any other option changes a setting of all of them.",
     ),
     but=("normalization", "batch_size", "seed", "learning_rate"),
 )
@@ -90,9 +90,9 @@ def compare(
     a Dask cluster (--scheduler) need the same files and folders as this command.
 
     \b
-    Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
+    Example: larq-nobn compare --normalization batch_norm,none,nobn --seed 0,1 \\
                  --dataset digits --width 16 --blocks 2,2 --output runs/digits
-             larq-nobn compare --learning-rates 0.001,0.003 --batch-sizes 2,128 \\
+             larq-nobn compare --learning-rate 0.001,0.003 --batch-size 2,128 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
     usual = [

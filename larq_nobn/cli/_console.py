@@ -100,7 +100,15 @@ def show(
     if report is not None:
         write_json(Path(report), result)
     for table in tables:
-        console().print(table)
+        print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table; its title is one line, and breaks within no path."""
+    lines, title, table.title = console(), table.title, None
+    if title:
+        lines.print(title, style="table.title", soft_wrap=True)
+    lines.print(table)
 
 
 def quiet() -> None:

@@ -25,7 +25,7 @@ _EVALUATED = 500
     "--dataset",
     type=_arguments.DATASET,
     default="digits",
-    help="digits (8x8 pixels, up to two minutes), cifar10 (some minutes), another data "
+    help="digits (8x8 pixels, about a minute), cifar10 (some minutes), another data "
     "set, or an image folder.",
 )
 @click.option(
@@ -88,9 +88,9 @@ def demo(
             scores = training.evaluate(model, images, lambda _: progress.advance(task))
             accuracy = _console.percent(scores["accuracy"])
             rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
-    _console.console().print(report.table())
+    _console.print_table(report.table())
     rows |= {"file": file, "report": folder / "report.json"}
-    _console.console().print(_console.pairs(f"Demo {folder}", rows))
+    _console.print_table(_console.pairs(f"Demo {folder}", rows))
     classes, tuned = run.model.output_shape[-1], settings.init is not None
     failed = _few_images.verdict(scores["accuracy"], classes, tuned)
     _console.say(failed or f"It works: {file} classifies {accuracy} correctly.")

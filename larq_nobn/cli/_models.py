@@ -182,6 +182,26 @@ def size_of(path: Path, model: keras.Model | None) -> tuple[int, int] | None:
     return int(shape[1]), int(shape[2])
 
 
+def described_by(
+    dataset: str, path: Path, model: keras.Model | None, data_dir: str | None
+) -> data.DatasetInfo:
+    """Returns the data set of a file without metadata, in the size of its input."""
+    size = size_of(path, model)
+    which: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
+    if size is not None and dataset != "imagenet":  # which has its own size
+        which["image_size"] = size
+    info = data.open_dataset(dataset, **which).info
+    taken = getattr(model, "input_shape", None)
+    if isinstance(taken, tuple) and not tf.TensorShape(taken[1:]).is_compatible_with(
+        info.image_shape
+    ):
+        raise InvalidValue(
+            f"{path} takes images of shape {taken[1:]}, but those of {dataset} have "
+            f"{info.image_shape}. Choose the data set that it was trained on."
+        )
+    return info
+
+
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that runs a `.tflite` file on a batch of images."""
     deploy.audit(path)  # has a sentence for what is no such file

@@ -19,6 +19,7 @@ from .._names import IMAGE_SUFFIXES
 from ..config._run_files import LOCK, OURS
 
 TFLITE, KERAS, PNG, JSON = ".tflite", ".keras", ".png", ".json"
+_MODELS = {KERAS: "Keras", TFLITE: "TFLite"}
 # Parameters whose value is a folder of images, if it is a folder; and those that may
 # name a file or a folder, and need not.
 _OF_IMAGES = ("dataset", "name")
@@ -29,7 +30,7 @@ class Output(click.Path):
     """A file that a command writes; `-` is standard output for JSON.
 
     Arguments:
-        suffix: What the file is; the name of a Keras model or an image has to end so.
+        suffix: What the file is; the name of a model or an image has to end so.
         plots: Whether it is drawn by matplotlib, which is an extra.
     """
 
@@ -92,10 +93,11 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             check_plot(path)
         if kind.plots:
             new_figure(path, (1, 1))
-        if kind.suffix == KERAS != path.suffix:
+        what = _MODELS.get(kind.suffix)
+        if what and _ending(path) != kind.suffix:
             raise InvalidValue(
-                f"{name} {path} is not a name for a Keras model. Choose one that ends "
-                "in .keras."
+                f"{name} {path} is not a name for a {what} model. Choose one that ends "
+                f"in {kind.suffix}."
             )
     written = [*folders, *((name, path) for name, path, _ in outputs)]
     for (one, first), (other, second) in combinations(written, 2):
@@ -104,6 +106,11 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                 f"{one} {first} and {other} {second} are one file. Choose another name "
                 "for one of them."
             )
+
+
+def _ending(path: Path) -> str:
+    """Returns the suffix; Keras takes its own in small letters only."""
+    return TFLITE if path.suffix.lower() == TFLITE else path.suffix
 
 
 def _check_place(said: str, path: Path, force: bool) -> None:

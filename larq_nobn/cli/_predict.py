@@ -15,8 +15,15 @@ from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
 from . import _console
-from ._arguments import Command, model_argument, trust_option
-from ._models import lite_predictor, open_any, preprocessing_of
+from ._arguments import (
+    DATASET,
+    Command,
+    check_unused,
+    data_dir_option,
+    model_argument,
+    trust_option,
+)
+from ._models import described_by, lite_predictor, open_any, preprocessing_of
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
 
@@ -33,31 +40,55 @@ _BATCH = 32
     type=click.Path(path_type=Path),
 )
 @click.option("--top", type=int, default=3, help="Number of classes to print.")
+@click.option(
+    "--dataset",
+    type=DATASET,
+    show_default="what RUN_OR_FILE says",
+    help="Data set that a model file without metadata was trained on: its mean, "
+    "standard deviation and class names are used, and the model's image size.",
+)
+@data_dir_option
 @trust_option
 @json_option
+@click.pass_context
 def predict(
-    model: Path, paths: tuple[Path, ...], top: int, trust: bool, report: str | None
+    ctx: click.Context,
+    model: Path,
+    paths: tuple[Path, ...],
+    top: int,
+    dataset: str | None,
+    data_dir: str | None,
+    trust: bool,
+    report: str | None,
 ) -> None:
     """Print the most probable classes of images.
 
     RUN_OR_FILE is a run folder, the name of a trained network (larq-nobn models), a
-    packed .npz file, or a .tflite file with its metadata (FILE.tflite.json). An IMAGE
-    is a JPEG, PNG, WebP, BMP or GIF file, or a folder of such files. Images are
-    preprocessed as in an evaluation.
+    packed .npz file, a .tflite file with its metadata (FILE.tflite.json), or, with
+    --dataset, any .keras, .h5 or .tflite file. An IMAGE is a JPEG, PNG, WebP, BMP or
+    GIF file, or a folder of such files. Images are preprocessed as in an evaluation.
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png
              larq-nobn predict model.tflite photos --top 1 --json -
+             larq-nobn predict mine.keras cat.jpg --dataset cifar10
     """
     files = image_files(paths)
-    network, origin = open_any(model, trust, strict=True)
-    if origin is None:
+    network, origin = open_any(model, trust, strict=dataset is None)
+    title = f"Predictions of {model}"
+    if origin is not None:
+        check_unused(ctx, ["dataset", "data_dir"], f"for {model}, which has metadata")
+        info = origin.info
+    elif dataset is not None:
+        info = described_by(dataset, model, network, data_dir)
+        height, width, _ = info.image_shape
+        title += f": {height}x{width} pixels, mean, std and classes of {dataset}"
+    else:
         raise InvalidValue(
-            f"{model} does not say how images are prepared for it. Give a run "
-            "folder, or a .tflite file that was converted from one, with its "
-            ".tflite.json."
+            f"{model} does not say how images are prepared for it. Name the images "
+            "that it was trained on, such as --dataset cifar10, or give a run folder."
         )
-    prepare = preprocessing_of(origin.info)
+    prepare = preprocessing_of(info)
     if prepare is None:
         raise InvalidValue(
             f"{model} takes images as they were given to it in Python, and does not "
@@ -85,7 +116,12 @@ def predict(
                     "Choose a classifier."
                 )
             probabilities = population.as_probabilities(outputs)
-            names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
+            names = info.class_names or [*map(str, range(outputs.shape[1]))]
+            if len(names) != outputs.shape[1]:
+                raise InvalidValue(
+                    f"{model} has {outputs.shape[1]} classes, and {info.name} "
+                    f"{len(names)}. Choose the data set that it was trained on."
+                )
             # Of equal ones the first comes first.
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             for file, row, places in zip(part, probabilities, order, strict=True):
@@ -94,7 +130,7 @@ def predict(
                 ]
                 result.append({"file": str(file), "predictions": best})
             bar.advance(task, len(part))
-    _console.show(result, report, _table(str(model), result))
+    _console.show(result, report, _table(title, result))
 
 
 def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -106,7 +142,7 @@ def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=f"Predictions of {title}", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("image", overflow="fold")
     for place in range(max(len(row["predictions"]) for row in result)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from ._arguments import Command, model_argument, trust_option
-from ._console import console, progress, say
+from ._console import print_table, progress, say
 from ._models import open_run_or_file
 from ._package import deploy, keras, models
 
@@ -36,7 +36,7 @@ def summary(model: Path, trust: bool) -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
-    console().print(_outcomes(network, report))
+    print_table(_outcomes(network, report))
 
 
 def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from .._names import CACHES, STRATEGIES
 from . import _arguments, _few_images
-from ._console import console, initial_weights_shown, pairs, percent, say
+from ._console import initial_weights_shown, pairs, percent, print_table, say
 from ._errors import RUN
 from ._package import data, training
 
@@ -107,7 +107,7 @@ def train(
         return
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
-    console().print(pairs(f"Run {output}", _rows(run.record, output)))
+    print_table(pairs(f"Run {output}", _rows(run.record, output)))
     accuracy = training.folder.test_metrics(run.record)["accuracy"]
     classes = run.model.output_shape[-1]
     if failed := _few_images.verdict(accuracy, classes, settings.init is not None):

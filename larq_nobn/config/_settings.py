@@ -119,7 +119,7 @@ class Settings(Recipe):
     )
     recipe: str = setting(
         "plain",
-        "Preset of the settings of this group; any other option changes one.",
+        "Preset of the settings of a training; any other option changes one.",
         choices=tuple(RECIPES),
         option=False,
     )

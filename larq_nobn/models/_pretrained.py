@@ -123,7 +123,7 @@ class PretrainedNetworks(list[PretrainedNetwork]):
 
     def table(self) -> Table:
         """Returns what is most asked for, a row per network."""
-        titles = "Name", "Data set", "Input", "Top-1", "Weights"
+        titles = "Name", "Data set", "Input", "Top-1"
         macs = "Binary MACs", "Float MACs"
         table = Table(*titles, *macs, title="Trained networks", title_justify="left")
         for row in self:
@@ -132,7 +132,6 @@ class PretrainedNetworks(list[PretrainedNetwork]):
                 row.dataset,
                 "x".join(map(str, row.input_shape)),
                 f"{100 * row.accuracy:.1f} %",
-                f"{row.size_bytes / 1000:,.0f} kB",
                 f"{row.binary_macs / 1e6:,.1f} M",
                 f"{row.float_macs / 1e6:,.2f} M",
             )
@@ -198,7 +197,8 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
         given = signature.bind_partial(*arguments, **options).arguments
         for key, value in given.items():
             trained = metadata.arguments.get(key, signature.parameters[key].default)
-            if key not in ("classes", "name") and _plain(value) != _plain(trained):
+            free = key in ("input_shape", "classes", "name")
+            if not free and _plain(value) != _plain(trained):
                 raise InvalidValue(
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
                     f"which has {key}={trained!r}. Leave it out."
@@ -211,12 +211,15 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
             raise _damaged(weights, str(error).rstrip(".")) from error
         new_head = given.get("classes", metadata.classes) != metadata.classes
         shapes = network.input_shape[1:], network.output_shape[-1]
-        if not new_head and shapes != (metadata.input_shape, metadata.classes):
+        taken = tuple(given.get("input_shape", metadata.input_shape))
+        if not new_head and shapes != (taken, metadata.classes):
             raise _damaged(
                 weights,
                 f"its network takes {shapes[0]} and gives {shapes[1]} classes, and its "
                 f"metadata says {metadata.input_shape} and {metadata.classes}",
             )
+        if "input_shape" in given and taken != metadata.input_shape:
+            _check_fits(network, weights, taken, metadata.input_shape)
         _fill(network, weights, new_head)
         return network
 
@@ -227,6 +230,23 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     weights = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
     builder.__signature__ = signature.replace(parameters=[*optional, weights])  # type: ignore[attr-defined]  # of functions it may be set
     return builder
+
+
+def _check_fits(
+    network: keras.Model,
+    weights: str | os.PathLike,
+    taken: tuple[int | None, ...],
+    trained: tuple[int, ...],
+) -> None:
+    """Checks that weights do not depend on the size of images, which is another."""
+    shapes = {n: tuple(v.shape) for n, v in weights_by_name(network).items()}
+    for name, value in _entries(weights).items():
+        if name in shapes and value.shape != shapes[name]:
+            raise InvalidValue(
+                f"input_shape={taken} does not fit weights={os.fspath(weights)!r} of "
+                f"input_shape={trained}: its {name!r} has shape {value.shape}, and "
+                f"would have {shapes[name]}. Leave input_shape out."
+            )
 
 
 def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:

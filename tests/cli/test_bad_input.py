@@ -83,7 +83,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --blocks 4,x", "'4,x' is not of the form 4,4,4,4"),
         ("train --output r --network alpha", "'alpha' is not of the form alpha=0.5"),
         ("convert float.keras m.tflite --input-shape 8x8x1", "not of the form 96,96,3"),
-        ("compare --output r --seeds one", "'one' is not a list of int values"),
+        ("compare --output r --seed one", "'one' is not a list of int values"),
         ("remove float.keras f.keras --alpha x", "'x' is not a valid float"),
         # Settings that do not exist, or do not go together.
         ("train --output r --normalization layer", "'layer' is not one of"),
@@ -100,8 +100,8 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --model init", "is the network of init, which is not given"),
         ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
         ("train --output r --strategy multi_worker", "variable TF_CONFIG, which is no"),
-        ("compare --output r --normalizations bn", "evonorm, dynamic_tanh; got 'bn'"),
-        ("compare --output r --seeds 1,1", "seeds=[1, 1] is empty or contains somethi"),
+        ("compare --output r --normalization bn", "evonorm, dynamic_tanh; got 'bn'"),
+        ("compare --output r --seed 1,1", "seeds=[1, 1] is empty or contains somethi"),
         # Data sets.
         ("train --output r --dataset no/where", "There is no folder"),
         ("train --output r --dataset ./notes.txt", "notes.txt is a file. Pass a fold"),
@@ -144,6 +144,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("demo --output full", "full is not empty and contains no demo"),
         # What comes after it would end in another sentence.
         ("fold damaged.keras f.h5", "f.h5 is not a name for a Keras model. Choose one"),
+        ("convert damaged.keras m.tfl", "m.tfl is not a name for a TFLite model. Choo"),
         ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
         (
             "compare --output o --dataset digits --json ./o",

@@ -22,7 +22,7 @@ from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
 GRID = (
-    *("compare", "--normalizations", "none,nobn", "--seed", "1"),
+    *("compare", "--normalization", "none,nobn", "--seed", "1"),
     *("--model", "reactnet18", "--dataset", "digits", "--width", "4", "--blocks", "1"),
     *("--epochs", "1", "--batch-size", "32", "--limit", "32"),
 )
@@ -109,9 +109,9 @@ def test_a_stopped_grid_says_that_it_resumes(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--normalizations none,", "evonorm, dynamic_tanh; got ''"),
-        ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or contains"),
-        ("--recipes plain,best", "quick, fine_tune; got 'best'"),
+        ("--normalization none,", "evonorm, dynamic_tanh; got ''"),
+        ("--learning-rate 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or contains"),
+        ("--recipe plain,best", "quick, fine_tune; got 'best'"),
         (
             "--jobs 2 --scheduler tcp://127.0.0.1:9",
             "scheduler='tcp://127.0.0.1:9' were",
@@ -157,9 +157,9 @@ def settings_in(
     [
         ((), [("ReActNet18", each) for each in ("batch_norm", "none", "nobn")]),
         (("--init", "runs/a"), [("init", None)]),
-        (("--init", "runs/a", "--recipes", "plain,fine_tune"), [("init", None)] * 2),
+        (("--init", "runs/a", "--recipe", "plain,fine_tune"), [("init", None)] * 2),
         (
-            ("--init", "runs/a", "--model", "BiRealNet18", "--normalizations", "nobn"),
+            ("--init", "runs/a", "--model", "BiRealNet18", "--normalization", "nobn"),
             [("BiRealNet18", "nobn")],
         ),
         (
@@ -176,7 +176,7 @@ def test_networks_are_those_that_were_asked_for(
 
 
 def test_normalizations_of_a_network_that_has_its_own(invoke: Invoke):
-    given = ("--init", "runs/a", "--normalizations", "nobn", "--output", "nowhere")
+    given = ("--init", "runs/a", "--normalization", "nobn", "--output", "nowhere")
     result = invoke("compare", "--dataset", "digits", *given)
     assert "normalization='nobn' does not apply to the network of init=" in (
         one_sentence(result)

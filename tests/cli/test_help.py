@@ -15,7 +15,7 @@ from larq_nobn import training
 from cli.command_lines import assert_understood
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
-from larq_nobn.cli import main
+from larq_nobn.cli import _arguments, main
 
 NAMES = sorted(main.commands)
 
@@ -96,10 +96,12 @@ def sections(text: str) -> dict[str, list[str]]:
 def test_options_come_in_groups(name: str, invoke: Invoke):
     found = sections(invoke(name, "--help").stdout)
     assert [*found] == [
+        "Most used",
         "Network and data",
         "Training",
         "Precision and memory",
         "Execution and output",
+        "Advanced",
         "Options",
     ]
     listed = [option for options in found.values() for option in options]
@@ -109,8 +111,17 @@ def test_options_come_in_groups(name: str, invoke: Invoke):
         if isinstance(p, click.Option)
     ]
     assert sorted(listed) == sorted([*known, "help"])
-    assert found["Precision and memory"] == ["precision", "accumulate"]
-    assert "output" in found["Execution and output"]
+    assert found["Precision and memory"] == ["precision"]
+    most = [option.removeprefix("--") for option in _arguments.FIRST]
+    assert found["Most used"] == [option for option in most if option in listed]
+    assert {"learning-rate", "batch-size"} <= {*found["Training"]}
+    assert {"latent-scale", "memory", "beta-2"} <= {*found["Advanced"]}
+
+
+def test_options_with_a_place_of_their_own_exist():
+    known = {option for p in main.commands["train"].params for option in p.opts}
+    listed = (*_arguments.FIRST, *_arguments.OFTEN, *_arguments.LAST)
+    assert len({*listed}) == len(listed) and known >= {*listed}
 
 
 def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):

@@ -27,7 +27,7 @@ WRONG = [
         train --output new --dataset digits --width wide
         train --output new --dataset digits --width 0
         train --output new --dataset gone
-        compare --output new --learning-rates 0.1,0
+        compare --output new --learning-rate 0.1,0
         evaluate gone
         evaluate {NETWORK} --plot plot.jpg
         predict {NETWORK} images --top 0

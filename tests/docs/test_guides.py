@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GUIDES = [
     *sorted(path for path in (DOCS / "guides").glob("*.md") if path.stem != "index"),
-    *(DOCS / name for name in ("index.md", "interop.md")),
+    *(DOCS / name for name in ("index.md", "interop.md", "fine_tuning.md")),
 ]
 FIGURE = re.compile(r"!\[([^\]]+)\]\((?:\.\./)?images/(\w+)(-dark)?\.svg#only-(\w+)\)")
 

@@ -63,7 +63,8 @@ def test_it_is_as_its_row_says(opened):
     profile = lq.models.ModelProfile(model)
     assert profile.op_count("mac", 1) == row.binary_macs
     # Arguments that agree are allowed.
-    named = ReActNet18((8, 8, 1), 10, width=32, weights=DIGITS, name="mine")
+    name = DIGITS.replace("reactnet", "ReActNet")
+    named = ReActNet18((8, 8, 1), 10, width=32, weights=name, name="mine")
     assert named.name == "mine"
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
     np.testing.assert_array_equal(model(x), named(x))
@@ -101,6 +102,13 @@ def test_training_continues_from_signs_with_latent_weights():
     assert np.any(kernel.latent_variable.numpy() != latent)
 
 
+def test_images_of_another_size_change_no_weight(opened):
+    model = ReActNet18((12, 16, 1), weights=DIGITS)
+    assert model.input_shape == (None, 12, 16, 1)
+    for new, old in zip(model.get_weights(), opened[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_other_classes_have_a_new_head(opened):
     model, given = ReActNet18(weights=DIGITS, classes=4), opened[0]
     assert model.output_shape == (None, 4)
@@ -119,7 +127,7 @@ def test_other_classes_have_a_new_head(opened):
         (lambda: ReActNet18(weights=DIGITS, width=16), r"width=16 .*width=32"),
         (
             lambda: ReActNet18((32, 32, 3), weights=DIGITS),
-            r"\(32, 32, 3\).*\[8, 8, 1\]",
+            r"input_shape=\(32, 32, 3\) does .*\(8, 8, 1\): its 'stem.* Leave input_",
         ),
         (lambda: ReActNet18(weights=DIGITS, alpha=0.2), r"alpha=0.2 .*alpha=0.5"),
         (lambda: ResNet20(weights=DIGITS), "is a ReActNet18, not a ResNet20"),

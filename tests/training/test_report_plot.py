@@ -11,6 +11,7 @@ import pytest
 from larq_nobn._figures import DPI
 from larq_nobn.training import Comparison, Outcome, RunSettings
 from larq_nobn.training.comparison._report import COLOURS, draw_groups, plain_settings
+from larq_nobn.training.folder import _run_folder
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -72,6 +73,27 @@ def test_a_panel_per_batch_size_and_one_colour_per_normalization():
     assert [text.get_text() for text in legend.get_texts()] == ["batch_norm", "nobn"]
     frame = legend.get_window_extent()
     assert not any(frame.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_a_recipe_of_the_same_name_is_not_said_twice():
+    cells = [replace(of(name, 8), recipe=name) for name in ("batch_norm", "nobn")]
+    cells = [replace(cell, dataset="/of/some/one/photos") for cell in cells]
+    comparison = Comparison([each for cell in cells for each in outcomes(cell)])
+    (legend,) = drawn(comparison).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["batch_norm", "nobn"]
+    assert str(comparison.table().title).startswith("ReActNet18, photos, ")
+
+
+@pytest.mark.parametrize("first, scale", [(300, "log"), (3, "linear")])
+def test_a_large_first_loss_hides_no_other(
+    first: int, scale: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    figure = Figure(layout="constrained")
+    monkeypatch.setattr(_run_folder, "new_figure", lambda *_: figure)
+    row = dict(accuracy=0.01, val_accuracy=0.9, val_loss=2.5)
+    history = [dict(row, epoch=n, loss=loss) for n, loss in enumerate([first, 2], 1)]
+    _run_folder.draw_curves(tmp_path / "curves.png", "title", history, "test")
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", scale]
 
 
 def test_more_lines_than_colours_are_dashed():

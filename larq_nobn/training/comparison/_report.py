@@ -397,6 +397,7 @@ class Comparison:
     def _title(self) -> str:
         shared = self._shared()
         names = [n for n in _IN_TITLE if shared.get(n) is not None]
+        shared = shared | {"dataset": os.path.basename(shared.get("dataset", ""))}
         return ", ".join(named(name, shared[name]) for name in names)
 
 
@@ -469,6 +470,11 @@ def draw_groups(
 ) -> None:
     """Fills a figure: a panel per batch size, a line and a band per group."""
     lines = [name for name in compared if name != _PANEL]
+    if "normalization" in lines and all(
+        group.settings.get("recipe") == group.settings["normalization"]
+        for group in groups
+    ):  # whose legend would say each twice
+        lines = [name for name in lines if name != "recipe"]
     panels: dict[str, list[tuple[str, Group]]] = {}
     styles: dict[str, dict[str, str]] = {}  # the same in every panel
     for group in groups:

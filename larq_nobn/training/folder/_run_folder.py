@@ -38,6 +38,8 @@ _FOLDERS = (
 )
 # The key of a digest of the images.
 _IMAGES_SHA256 = "pictures"
+# A loss that falls by more is drawn on a logarithmic axis: it hides the rest.
+_WIDE = 10
 
 
 @contextmanager
@@ -285,7 +287,8 @@ def write_record(
         "history_split": history_of,
     }
     save_model(network, folder / "model.keras")
-    said = (settings.model, settings.normalization, settings.dataset)
+    images = os.path.basename(settings.dataset)  # of a folder
+    said = (settings.model, settings.normalization, images)
     title = ", ".join(each for each in said if each is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last: its presence means finished.
@@ -309,6 +312,10 @@ def draw_curves(
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
             values = [row[key] for row in history]
             axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
+        shown = [row[key] for row in history for _, key, _ in lines]
+        if name == "loss" and 0 < _WIDE * min(shown) < max(shown):
+            axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
