@@ -118,7 +118,7 @@ def test_the_plot_shows_what_the_logs_say():
         )
 
     pair = ("nobn", "batch_norm")
-    means = [mean("budgets", f"{name}-10-*") for name in pair]
+    means = [mean("larger", f"{name}-w16-100-*") for name in pair]
     alone = [mean("small_batches", f"measured-{name}-1-*") for name in pair]
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
