@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from .accuracy import larger_accuracies
+from .accuracy import of_runs
 from .grids import low_to_high
 
 FILES = (
@@ -30,7 +30,7 @@ def found(budgets, larger, small_batches, deployment):
             reached = low_to_high(group["metrics"]["val_accuracy"])
             curves[name][settings["epochs"]] = reached
     for name, lengths in curves.items():
-        last = larger_accuracies(larger, name, CELL)
+        last = [100 * x for x in of_runs(larger, f"{name}-{CELL}", "val_accuracy")]
         lengths[LONGEST] = min(last), statistics.mean(last), max(last)
     for stream, row in small_batches["rows"].items():
         for name in NAMES if stream.isdecimal() else ():
@@ -82,7 +82,7 @@ def draw_curves(axes, curves):
         )
         axes.plot(epochs, mean, color=COLOURS[name], marker=MARKERS[name], markersize=4)
     first = min(curves["nobn"])
-    label(axes, (first, curves["nobn"][first][1] + 7), "nobn")
+    label(axes, (first, curves["nobn"][first][1] + 8.5), "nobn")
     label(axes, (first * 1.6, curves["batch_norm"][first][1] + 0.5), "batch_norm")
     axes.set_title("Accuracy")
     axes.set_xlabel("epochs of training")
