@@ -20,6 +20,7 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
     python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl
     python tests/tools/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
     python tests/tools/fuzz.py --count 400 --int8 --output runs/int8.jsonl
+    python tests/tools/fuzz.py --count 400 --runtime litert --output runs/lite.jsonl
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
 PARTS = ("convert", "fold", "remove", "int8", "draw", "evaluate")
 
 
-def work(pipe, int8):
+def work(pipe, **options):
     """Tries networks, a number at a time; says what is done next, and the result."""
     for stream in (1, 2):  # what libraries print
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -61,18 +62,20 @@ def work(pipe, int8):
     while True:
         seed = pipe.recv()
         try:
-            pipe.send(judge(seed, pipe.send, int8=int8))
+            pipe.send(judge(seed, pipe.send, **options))
         except Exception:  # of the fuzz itself
             said = traceback.format_exc()[-1500:]
             pipe.send({"seed": seed, "outcome": "untried", "said": said})
 
 
 class Worker:
-    """A process that tries networks until it dies, on request also as int8."""
+    """A process that tries networks until it dies, with options of `judge`."""
 
-    def __init__(self, int8=False):
+    def __init__(self, **options):
         self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=work, args=(theirs, int8), daemon=True)
+        self.process = CONTEXT.Process(
+            target=work, args=(theirs,), kwargs=options, daemon=True
+        )
         self.process.start()
         theirs.close()
         self.done, self.stage = 0, "start"
@@ -184,8 +187,14 @@ def first_last(result):
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on after the last line.")
 @click.option("--int8", is_flag=True, help="Write an int8 file of each, too.")
+@click.option(
+    "--runtime",
+    default="lce",
+    type=click.Choice(["lce", "litert"]),
+    help="Where the files run.",
+)
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
-def main(count, seed, output, resume, int8, summary):
+def main(count, seed, output, resume, int8, runtime, summary):
     """Tries networks, or counts what came of those that were tried."""
     records = tried(output) if resume or summary else []
     if summary:
@@ -216,7 +225,7 @@ def main(count, seed, output, resume, int8, summary):
     with output.open("a", encoding="utf-8") as file:
         for number in range(first, seed + count):
             if worker is None or not worker.process.is_alive():
-                worker = Worker(int8)
+                worker = Worker(int8=int8, runtime=runtime)
             record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")
             file.flush()
