@@ -66,6 +66,17 @@ def check_model(
     return binary, in_float
 
 
+def check_signs(model: keras.Model) -> None:
+    """Checks that signs which meet a binary kernel are seen.
+
+    Raises:
+        UnreadableError: If some are not. It names the layers.
+    """
+    unseen = _float_fallback.unseen_signs(model)
+    if unseen:
+        raise UnreadableError(f"{'. '.join(unseen)}.")
+
+
 def _check_binary(
     model: keras.Model,
     binary: Sequence[str],
@@ -89,7 +100,14 @@ def _check_binary(
 
 
 def _check_layer(layer: keras.layers.Layer, label: str) -> None:
-    """Rejects weights that are not numbers, and recurrent layers that keep a state."""
+    """Rejects tables, weights that are no numbers, and layers that keep a state."""
+    for inner in layer._flatten_layers():
+        if getattr(inner, "lookup_table", None) is not None:
+            raise ConversionError(
+                f"Layer {inner.name!r} ({type(inner).__name__}) contains a table, "
+                "which a file cannot. Look up the ids before the model, and make them "
+                "its input."
+            )
     for weight in layer.weights:
         if not weight.dtype.is_floating:
             continue

@@ -229,6 +229,8 @@ class _Task:
         Without binary kernels, all layers are ordinary ones.
         """
         litert = self.runtime == "litert"
+        if not litert:
+            _checks.check_signs(given)
         binary, in_float = _checks.check_model(given, self.allow_float or litert)
         return binary, [] if litert else in_float
 
@@ -475,6 +477,7 @@ def prepared(
     model = with_known_sizes(model, input_shape, None)
     given = as_functional(model)
     check_int8(given, False)
+    _checks.check_signs(given)
     _, lacking = _checks.check_model(given, allow_float)
     found = prepare(given, {layer.layer for layer in lacking}, shared=False)
     if verify:

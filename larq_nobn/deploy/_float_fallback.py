@@ -20,7 +20,16 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import lq
-from ..graph import _graph, _kinds, _linear, _operation, _signs
+from ..graph import (
+    _errors,
+    _examples,
+    _graph,
+    _kinds,
+    _linear,
+    _operation,
+    _segments,
+    _signs,
+)
 from . import _binary
 from ._normal import given_name
 from .lite import Operation, Subgraph, Trace, TracedKernel
@@ -65,6 +74,8 @@ class FloatFallback:
 
 # Networks of few bits; more are the business of 8-bit kernels.
 FEW_BITS = 8
+# Random examples that tell signs from other numbers.
+_FEW = 3
 # What a function of the user's should be.
 _NO_SIGN = "while LCE's sign is -1 below 0 and +1 from 0 on, number by number"
 _LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
@@ -119,12 +130,7 @@ def _why_float(call: _graph.Call) -> Why | None:
                 "Use pad_values=1.0.",
             )
         return None
-    # Of the kernels that meet the input.
-    kernels = [
-        _binary.kernel_bits(call.operation, name)
-        for name, quantizer in _operation.KERNELS.items()
-        if name != "pointwise_kernel" and getattr(layer, quantizer, None) is not None
-    ]
+    kernels = _kernel_bits(call)
     if _binary.sign_for(call) is not None and 1 in kernels:
         return _other_kernel(call)
     if not kernels:
@@ -134,8 +140,9 @@ def _why_float(call: _graph.Call) -> Why | None:
     if finding and min(kernels) < FEW_BITS:
         return (
             f"The input quantizer of layer {label!r} {finding}, {_NO_SIGN}",
-            "Use larq.math.sign, or a quantizer of Larq such as 'ste_sign'; a class of "
-            "signs with thresholds of their own needs precision = 1.",
+            "Use a quantizer of Larq such as 'ste_sign', or a function that returns "
+            "larq.math.sign(x) as it is, with a gradient by tf.custom_gradient; a "
+            "class of signs with thresholds of their own needs precision = 1.",
         )
     bits = 1 if _signs.has_sign_input(call) else input_bits(quantizer)
     if max(bits, min(kernels)) < FEW_BITS:
@@ -146,6 +153,59 @@ def _why_float(call: _graph.Call) -> Why | None:
         )
     own = quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
     return None if own or min(kernels) != 1 else _stands_between(call)
+
+
+def _kernel_bits(call: _graph.Call) -> list[int]:
+    """The precision of each kernel that meets the input of a call."""
+    return [
+        _binary.kernel_bits(call.operation, name)
+        for name, quantizer in _operation.KERNELS.items()
+        if name != "pointwise_kernel"
+        and getattr(call.layer, quantizer, None) is not None
+    ]
+
+
+def unseen_signs(model: keras.Model) -> list[str]:
+    """Says which binary kernels read signs that no layer is seen to take.
+
+    A user's layer may take them, or stand after a sign. So what such a kernel reads is
+    computed for a few examples.
+    """
+    calls = {call.label: call for call in _graph.calls(model) if _reads_numbers(call)}
+    if not calls:
+        return []
+    examples = _examples.made_up(model, _FEW)
+    # From the last: the first are regular ones, as 0 everywhere.
+    size = next(filter(None, (x.shape[0] for x in model.inputs)), len(examples[0]))
+    rows = np.arange(-1, -size - 1, -1) % len(examples[0])
+    names = {call.name: call.name for call in calls.values()}
+    try:
+        read = _segments.record(model, [x[rows] for x in examples], names).inputs
+    except _errors.LayerError:  # of examples that the model does not take
+        return []
+    return [
+        f"Layer {label!r} has a binary kernel and reads signs from layer "
+        f"{call.first_input._keras_history.layer.name!r}, which cannot be seen to take "
+        f"any. Give {label!r} an input_quantizer such as 'ste_sign'"
+        for label, call in calls.items()
+        if are_signs(read[label])
+    ]
+
+
+def _reads_numbers(call: _graph.Call) -> bool:
+    """Whether a binary kernel reads what is neither an input nor known to be signs."""
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    if quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp):
+        return False
+    layer, index, _ = call.first_input._keras_history
+    given = layer.inbound_nodes[index].is_input or _binary.sign_for(call) is not None
+    return not given and 1 in _kernel_bits(call) and _stands_between(call) is None
+
+
+def are_signs(values: np.ndarray) -> bool:
+    """Whether numbers are of both signs and one size, but for those that are 0."""
+    sizes = np.unique(np.abs(values[values != 0]))
+    return len(sizes) == 1 and values.min() < 0 < values.max()
 
 
 def _other_value(call: _graph.Call) -> float | None:
@@ -211,6 +271,8 @@ def _stands_between(call: _graph.Call) -> Why | None:
         node = layer.inbound_nodes[index]
         # An operator such as * stands for a layer, whose symbol it is.
         symbol = getattr(layer, "symbol", "").split(".")[-1]
+        if _is_larqs_sign(tensor):
+            continue
         finding = (
             "gives 0 at 0" if symbol == "sign" else _signs.sign_finding_of_layer(layer)
         )
@@ -232,6 +294,19 @@ def _stands_between(call: _graph.Call) -> Why | None:
             )
         left += node.keras_inputs
     return None
+
+
+def _is_larqs_sign(tensor: Any) -> bool:
+    """Whether a tensor is sign(sign(x) + c), as `larq.math.sign` makes it."""
+    symbols: list[str] = []
+    while len(symbols) < 3:
+        layer, index, _ = tensor._keras_history
+        node = layer.inbound_nodes[index]
+        symbols.append(getattr(layer, "symbol", "").split(".")[-1])
+        if node.is_input:
+            break
+        tensor = node.keras_inputs[0]
+    return symbols == ["sign", "add", "sign"]
 
 
 def _cost(call: _graph.Call) -> tuple[int, int]:
@@ -317,13 +392,25 @@ def float_in_trace(
 ) -> list[FloatFallback]:
     """Lists the layers of few bits of a model of which only operations are known."""
     uses: dict[str, list[TracedKernel]] = {}
-    found, binary = [], set()
-    for kernel in kernels:
-        name, layer = kernel.layer, layers.get(kernel.layer)
-        if kernel.is_binary:
-            binary.add(name)
-        elif layer is not None and bits_of_layer(layer, kernel.signs) < FEW_BITS:
-            uses.setdefault(name, []).append(kernel)
+    found = []
+    binary = {kernel.layer for kernel in kernels if kernel.is_binary}
+    known = [x for x in kernels if not x.is_binary and x.layer in layers]
+    # Of those whose kernel alone is of few bits, what it reads decides.
+    asked = [
+        x
+        for x in known
+        if bits_of_layer(layers[x.layer], True)
+        < FEW_BITS
+        <= bits_of_layer(layers[x.layer], x.signs)
+    ]
+    values = trace.values([x.read for x in asked]) if asked else []
+    unseen = {
+        x.op.name for x, read in zip(asked, values, strict=True) if are_signs(read)
+    }
+    for kernel in known:
+        signs = kernel.signs or kernel.op.name in unseen
+        if bits_of_layer(layers[kernel.layer], signs) < FEW_BITS:
+            uses.setdefault(kernel.layer, []).append(kernel)
     for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
         # No operation shows the kernel of these.
         if bits_of_layer(layers[name], signs=False) < FEW_BITS:

@@ -91,6 +91,8 @@ def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarr
     """Turns numbers of about 0 to 1 in size into what an input is made for."""
     if dtype.kind == "b":
         return numbers > 0
+    if dtype.kind == "O":
+        return np.rint(numbers).astype(int).astype(str).astype(object)
     if ids is None and dtype.kind == "f":
         return numbers.astype(dtype)
     # Other integers are bytes, as cameras give them.

@@ -49,6 +49,27 @@ def one_bit(x):
     return lq.math.sign(x)
 
 
+class Thresholds(layers.Layer):
+    """A sign with weights, which does not say that it is one."""
+
+    def build(self, shape):
+        self.shift = self.add_weight("shift", shape[-1:], initializer="uniform")
+
+    def call(self, inputs):
+        return lq.math.sign(inputs - self.shift)
+
+
+class Subclassed(keras.Model):
+    """A model that shows none of its layers."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
 class Cell(layers.Layer):
     """A recurrent cell with a Larq layer in it."""
 
@@ -309,6 +330,37 @@ def test_the_steps_of_a_wrapper_may_be_called_one_by_one(tmp_path):
     np.testing.assert_array_equal(model(images), wrapped(images))
     report = nobn.convert(model, tmp_path / "m.tflite", data=images)
     assert (report.lce_bconv2d, report.not_prepared) == (2, None)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("sign_of", [Thresholds(), lq.math.sign])
+def test_signs_that_no_layer_shows_are_found_in_the_trace(sign_of, tmp_path):
+    inputs = keras.Input((8, 8, 4))
+    signs = sign_of(binary_conv(8)(inputs) + 0.5)
+    (last,) = unsigned()
+    report = nobn.convert(keras.Model(inputs, last(signs)), tmp_path / "m.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 2
+    assert "'x' has a binary kernel and reads signs from " in report.not_prepared
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("form", [lambda model: model, Subclassed])
+def test_a_binary_kernel_that_reads_signs_is_not_float_without_a_word(form, tmp_path):
+    between = layers.Lambda(lambda x: x[:, ::2])
+    given = form(chain(binary_conv(), sign(), between, *unsigned()))
+    given(np.zeros((1, 8, 8, 3), np.float32))
+    with pytest.raises(ConversionError, match=r"'x' \(QuantConv2D\) is of few bits"):
+        nobn.convert(given, tmp_path / "m.tflite")
+    report = nobn.convert(given, tmp_path / "m.tflite", allow_float=True)
+    assert [row["layer"] for row in report.in_float] == ["x"]
+
+
+def test_a_table_of_a_layer_is_named():
+    lookup = layers.IntegerLookup(vocabulary=[3, 5], output_mode="one_hot", name="ids")
+    ids = keras.Input((1,), dtype="int64")
+    found = layers.Reshape((1, 1, 3))(lookup(ids))
+    with pytest.raises(ConversionError, match=r"'ids' \(IntegerLookup\) .* a table"):
+        checked(keras.Model(ids, binary_conv(4, 1)(found)))
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ class TracedKernel(NamedTuple):
     pad: float | None
 
     @property
+    def read(self) -> Any:
+        """The tensor that the kernel is multiplied with."""
+        return next(x for x in self.op.inputs[::-1] if x.op.type != "Const")
+
+    @property
     def is_binary(self) -> bool:
         """Whether LCE should find a binary convolution here."""
         if self.op.type != "Conv2D" or not self.signs or self.pad not in (None, 1.0):
@@ -145,11 +150,11 @@ class Trace:
                 )
             self._folded = fold_constants(frozen, model)
         with tf.Graph().as_default() as graph:
-            starts = [
+            self._starts = [
                 tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
                 for spec, name in zip(io.inputs, self._folded.inputs, strict=True)
             ]
-            self._imported(starts, self._folded.outputs)
+            self._imported(self._starts, self._folded.outputs)
         self.operations = graph.get_operations()
         self.batch_size = io.batch_size
 
@@ -174,6 +179,17 @@ class Trace:
         starts = [f"{name}:0" for name in self._folded.inputs]
         starts += [tensor.name for tensor in given]
         return lambda inputs: self._imported(inputs, ends, starts)
+
+    def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
+        """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
+        random = np.random.default_rng(0)
+        whole = self.function(tensors)
+        inputs = []
+        for start in self._starts:
+            numbers = random.normal(size=start.shape) * start.dtype.is_floating
+            inputs.append(tf.constant(numbers.astype(start.dtype.as_numpy_dtype)))
+        function = tf.function(lambda *inputs: whole(inputs), autograph=False)
+        return [x.numpy() for x in function(*inputs)[-len(tensors) :]]
 
     def _imported(
         self,

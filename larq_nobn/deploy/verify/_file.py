@@ -58,7 +58,7 @@ class FileSigns:
     """
 
     def __init__(self, prepared: keras.Model, flatbuffer: bytes, shipped: Runner):
-        self._prepared, self._shipped = prepared, shipped
+        self._shipped, self._suspects = shipped, suspects(prepared, flatbuffer)
         graph = read(flatbuffer, "the file")[0]
         self._count = len(graph.outputs)
         shown = [tensor.index for tensor in graph.outputs]
@@ -87,7 +87,7 @@ class FileSigns:
         found = self._runner.outputs(examples)
         if self._runner is not self._shipped:
             proper = self._shipped.outputs(examples)
-            check_same(found[: self._count], proper, suspects(self._prepared))
+            check_same(found[: self._count], proper, self._suspects)
         signs: dict[str, Any] = {}
         for call, places, _ in self._signs:
             channels = call.first_input.shape[-1]
@@ -140,7 +140,8 @@ def visible_signs(
 
     def read(examples: list[np.ndarray]) -> _segments.Found:
         found = runner.outputs(examples)
-        check_same(found[count:], shipped.outputs(examples), suspects(prepared))
+        others = suspects(prepared, content)
+        check_same(found[count:], shipped.outputs(examples), others)
         maps = dict(zip(edges, found, strict=False))
         maps |= {id(x): a for x, a in zip(prepared.inputs, examples, strict=True)}
         signs = {
@@ -268,7 +269,7 @@ def check_same(
             )
 
 
-def suspects(prepared: keras.Model) -> str:
+def suspects(prepared: keras.Model, flatbuffer: bytes) -> str:
     """What may compute differently from one file, or one run, to the next."""
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     found = [c.described for c in _graph.calls(prepared) if isinstance(c.layer, kinds)]
@@ -277,4 +278,18 @@ def suspects(prepared: keras.Model) -> str:
             f"What stands in the way is the state of the recurrent layers: "
             f"{', '.join(found)}. Build them with unroll=True."
         )
-    return LOOK
+    return rounding_to_bytes(flatbuffer) or LOOK
+
+
+def rounding_to_bytes(flatbuffer: bytes) -> str:
+    """What to do about layers that a float file rounds to 8 bits; empty for none."""
+    graph = read(flatbuffer, "the file")[0]
+    found = [graph.layer(op) for op in graph.operations if op.op == "QUANTIZE"]
+    if not found:
+        return ""
+    named = " and ".join(map(repr, dict.fromkeys(found)))
+    return (
+        f"The fake quantization of layer {named} rounds otherwise in a file than in "
+        "TensorFlow, at halves and in the last digits: quantize with "
+        "lq.quantizers.DoReFa(8) instead, or not at all."
+    )

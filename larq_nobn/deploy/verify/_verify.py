@@ -14,7 +14,7 @@ from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
-from ._file import FileSigns, visible_signs
+from ._file import FileSigns, rounding_to_bytes, visible_signs
 from ._thresholds import differing_threshold
 
 # What a file computes for examples, at the signs of its model.
@@ -200,7 +200,8 @@ def verify_file(
             segments,
             "The converted file computes something else",
             tolerance,
-            f"{exact_remedy(segments)}{NOTHING_WRITTEN}",
+            f"{exact_remedy(segments)} {rounding_to_bytes(flatbuffer)}".rstrip()
+            + NOTHING_WRITTEN,
         )
     differing = differing_threshold(prepared, flatbuffer)
     if differing:
