@@ -111,7 +111,7 @@ def export_stage(settings, folder, images, levers):
         calibrate(network, trainer._few_images())
     optimizer.build(network.trainable_variables)
     model.evaluate(trainer._few_images(), verbose=0)  # makes what its metrics need
-    variables = {f"weights/{k}": v for k, v in weights_by_name(network).items()}
+    variables = variables_of(network)
     variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
     measured = [v for metric in model.metrics for v in metric.variables]
     variables |= {f"metrics/{n}": v for n, v in enumerate(measured)}
@@ -180,6 +180,14 @@ def write_images(dataset, file, batches):
         arrays["held_out"] = held_out.reshape(*batches, *info.image_shape)
         arrays["held_out_labels"] = dataset.labels("validation").reshape(batches)
     np.savez(file, **arrays)
+
+
+def variables_of(network):
+    """Weights by name, and the counters of layers, which are no part of the result."""
+    return {
+        f"{'weights' if v.dtype.is_floating else 'counters'}/{name}": v
+        for name, v in weights_by_name(network).items()
+    }
 
 
 def places_of(state):

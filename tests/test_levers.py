@@ -80,6 +80,11 @@ def test_a_job_builds_and_takes_two_steps(chosen, tmp_path, monkeypatch):
     counters = {n: int(v) for n, v in after.items() if n.endswith("/steps")}
     drops = 2 * (levers.dropped_branches > 0) + (levers.head_dropout > 0)
     assert list(counters.values()) == [2] * drops
+    # Counters are averaged nowhere, and not handed on to a second stage.
+    kept = accelerator.variables_of(network)
+    assert {n for n in kept if n.startswith("counters/")} == {
+        f"counters/{name}" for name in counters
+    }
 
 
 def shows_factors(network, levers, recipe):
