@@ -107,6 +107,24 @@ def kernels(seed):
         yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
 
 
+DIGITS = {"dataset": "digits", "blocks": (2, 2), "precision": "float32"}
+SAVED = {
+    "last": {},
+    "ema": {"ema": 0.99},
+    "best": {"keep": "best", "monitor": "val_loss"},
+    "patience": {"keep": "best", "monitor": "val_loss", "patience": 5},
+    # From the weights after 30 epochs, with a schedule of its own.
+    "longer": {"epochs": 10, "init": "runs/evidence/saved_weights/last-0"},
+}
+
+
+def saved_weights(seed):
+    """Digits by the recipe nobn: which weights a run saves, and more epochs."""
+    for name, change in SAVED.items():
+        chosen = {"epochs": 30, "validation": 0.1, "seed": seed, **DIGITS, **change}
+        yield f"{name}-{seed}", settings(model="ReActNet18", **chosen)
+
+
 EXPERIMENTS = {
     each.__name__: each
     for each in (
@@ -116,6 +134,7 @@ EXPERIMENTS = {
         methods,
         kernels,
         cifar10_accuracy,
+        saved_weights,
     )
 }
 

@@ -27,6 +27,7 @@ MEASURED = {
     "methods": "compare.json",
     "kernels": "compare.json",
     "levers": "compare.json",
+    "saved_weights": "compare.json",
     "bfloat16": "compare.json",
     "long_recipe_gpu": "runs.json",
     "cifar10_accuracy": "compare.json",
@@ -65,10 +66,13 @@ def content(*path: str) -> Any:
 
 
 def reached(experiment: str, run: str) -> float:
-    """The test accuracy of a run after its last epoch, in %."""
+    """The accuracy of a run after its last epoch, or that which it kept, in %."""
     with (RESULTS / experiment / "curves.csv").open(newline="") as stream:
-        *_, last = (row for row in csv.DictReader(stream) if row["run"] == run)
-    return 100 * float(last["val_accuracy"])
+        rows = [row for row in csv.DictReader(stream) if row["run"] == run]
+    stored = content(experiment, "runs.json")
+    kept = {**stored["shared"], **stored["runs"][run]}.get("kept_epoch", len(rows))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
+    return 100 * float(rows[kept - 1]["val_accuracy"])
 
 
 def prose(name: str) -> str:
