@@ -61,6 +61,8 @@ TABLES = {
     "mutants": ("mutants/result.json", faults.mutants),
     "models": ("models/result.json", networks.models),
     "trained_models": ("models/result.json", networks.trained_models),
+    "short_models": ("models/result.json", networks.short_models),
+    "short_trained_models": ("models/result.json", networks.short_trained_models),
     "zoo": ("zoo/result.json", zoo.zoo),
     "fuzz": ("fuzz/result.json", faults.fuzz),
     "fuzz_reasons": ("fuzz/result.json", faults.fuzz_reasons),

@@ -19,11 +19,39 @@ def models(result):
 def trained_models(result):
     """A row for each trained network, its accuracy first."""
     rows = [
-        [f"`{name}`", f"{100 * row['accuracy']:.1f}", *cells(row)]
-        for name, row in result["rows"].items()
-        if "accuracy" in row
+        [f"`{name}`", top_1(row), *cells(row)] for name, row in trained(result).items()
     ]
     return table(["network", "top-1", *HEAD], rows)
+
+
+def short_models(result):
+    """The same with what one chooses by, as narrow as the page of a phone."""
+    rows = [
+        [f"`{n}`", row["input"][0], *short(row)] for n, row in untrained(result).items()
+    ]
+    return table(["network", "pixels", *SHORT], rows)
+
+
+def short_trained_models(result):
+    rows = [[f"`{n}`", top_1(row), *short(row)] for n, row in trained(result).items()]
+    return table(["network", "top-1", *SHORT], rows)
+
+
+SHORT = ("MACs (M)", "kB", "latency")
+
+
+def short(row):
+    macs = (row["binary_macs"] + row["float_macs"]) / 1e6
+    ratio = f"{row['latency']['ratio']:.2g}"
+    return [f"{macs:,.0f}", f"{row['size_bytes'] / 1e3:,.0f}", ratio]
+
+
+def top_1(row):
+    return f"{100 * row['accuracy']:.1f}"
+
+
+def trained(result):
+    return {name: row for name, row in result["rows"].items() if "accuracy" in row}
 
 
 def untrained(result):

@@ -1,6 +1,6 @@
 """Writes a trained network of digits for TensorFlow Lite Micro, and runs it there.
 
-    pip install 'larq-nobn[data]' tflite-micro
+    pip install '.[data]' tflite-micro   # in a clone of the repository
     python examples/microcontroller/export.py network.h
 
 `main.cc` includes the header. What is measured here runs in the interpreter of
