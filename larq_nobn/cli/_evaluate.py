@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,12 @@ def evaluate(
             classifier, batches, lambda _: bar.advance(task), seen
         )
     title = f"{model} on {name}"
+    drawn = f"{model.absolute().name} on {os.path.basename(name)}"  # without folders
     if plot is not None:
-        _plot_confusion(seen.confusion, plot, title)
+        _plot_confusion(seen.confusion, plot, drawn)
     if mistakes is not None:
         labels = seen.confusion.class_names
-        seen.mistakes.draw(mistakes, labels, info.mean, info.std, title)
+        seen.mistakes.draw(mistakes, labels, info.mean, info.std, drawn)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
     result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
     rows = _rows(result) | {
