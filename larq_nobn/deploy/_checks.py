@@ -356,8 +356,9 @@ def check_all_int8(graph: Subgraph) -> None:
     if float_ops:
         layers = list(dict.fromkeys(map(graph.layer, float_ops)))
         kinds = ", ".join(sorted({op.op for op in float_ops}))
+        many = f"{len(float_ops)} operation{'s' * (len(float_ops) > 1)}"
         raise ConversionError(
-            f"{len(float_ops)} operations would stay float ({kinds}), of "
+            f"{many} would stay float ({kinds}), of "
             f"{', '.join(map(repr, layers[:4]))}{' and others' * (len(layers) > 4)}: "
             "int8 has no form of them. Replace these layers, give what they make a "
             "FakeQuantization, or convert with runtime='lce' (--runtime lce), where "
