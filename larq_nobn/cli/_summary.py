@@ -10,8 +10,8 @@ import click
 from rich.table import Table
 
 from ._arguments import Command, model_argument, trust_option
-from ._console import print_table, progress, say
-from ._models import open_run_or_file
+from ._console import print_table, progress, say, show
+from ._models import is_lite, open_run_or_file
 from ._package import deploy, keras, models
 
 
@@ -23,12 +23,15 @@ def summary(model: Path, trust: bool) -> None:
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
     trained network (larq-nobn models). The second table comes from a temporary
-    conversion.
+    conversion. Of a .tflite file, prints what audit does.
 
     \b
     Example: larq-nobn summary runs/a
              larq-nobn summary model.keras
     """
+    if is_lite(model):
+        show({}, None, *deploy.audit(model).tables())
+        return
     network, _ = open_run_or_file(model, trust)
     models.summary(network, print_fn=say)
     with (

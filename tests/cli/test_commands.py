@@ -157,6 +157,7 @@ def test_audit(lite_file: Path, invoke: Invoke):
     shown = invoke("audit", lite_file)
     assert shown.exit_code == 0
     assert "PRELU" in shown.stdout
+    assert invoke("summary", lite_file).stdout == shown.stdout
 
 
 @pytest.mark.convert
