@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.schema_py_generated import ActivationFunctionType
 
 from .._keras import keras
 from .._larq import lq
@@ -520,7 +521,7 @@ def stayed_float(graph: Subgraph, op: Operation) -> Why | None:
         source = graph.before(source)
     binary = _is_binary(weights, _TOLERANCE)
     if source is None or source.op not in ("LceDequantize", "SIGN"):
-        if not binary:
+        if not binary or (source is not None and _saturates(source)):
             return None
         return (
             "Its weights are ±c, but stored as floats, as its input is not binary",
@@ -563,6 +564,13 @@ def stayed_float(graph: Subgraph, op: Operation) -> Why | None:
         f"{_BINARY}a binary convolution",
         "Convert the model with larq_nobn.convert, which names the cause.",
     )
+
+
+def _saturates(op: Operation) -> bool:
+    """Whether an operation may be the sign of a file that has no binary kernels."""
+    activation = op.options.get("fused_activation_function")
+    ends = activation == ActivationFunctionType.RELU_N1_TO_1
+    return op.op == "DEPTHWISE_CONV_2D" and ends
 
 
 def _is_binary(sizes: np.ndarray, tolerance: float) -> bool:

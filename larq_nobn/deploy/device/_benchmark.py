@@ -21,7 +21,7 @@ from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
-from ..lite import check_memory, interpreter_of, parsing, read_file, runtime_of
+from ..lite import check_memory, interpreter_of
 
 _MS = 1e3
 _RESAMPLES = 1000
@@ -375,7 +375,8 @@ def phone_commands(
         ```
     """
     commands = []
-    for call in _phone_calls(as_paths(path, against), runs, warmup, threads):
+    found = [audit(file) for file in as_paths(path, against)]
+    for call in _phone_calls(found, runs, warmup, threads):
         line = shlex.join(["adb", *call.arguments])
         log = f" > {shlex.quote(f'{call.file}.log')} 2>&1"
         commands.append(line + (log if call.file else ""))
@@ -391,7 +392,7 @@ class _Call:
 
 
 def _phone_calls(
-    files: Sequence[str], runs: int, warmup: int, threads: int
+    found: Sequence[Audit], runs: int, warmup: int, threads: int
 ) -> Iterator[_Call]:
     """Yields what puts programs and files on a phone and times each file once."""
     check_counts(runs, warmup, threads)
@@ -399,8 +400,8 @@ def _phone_calls(
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
     names: list[str] = []
     tools: list[str] = []
-    for file in dict.fromkeys(files):
-        tool, _, flags = _tool(file)
+    for file, runtime in {each.path: each.runtime for each in found}.items():
+        tool, _, flags = _TOOLS[runtime]
         place = f"{_FOLDER}/{tool}"
         if tool not in tools:
             tools.append(tool)
@@ -412,12 +413,6 @@ def _phone_calls(
         graph = f"{_FOLDER}/{names[-1]}"
         yield _Call(["push", file, graph])
         yield _Call(["shell", place, f"--graph={graph}", *counts, *flags], file)
-
-
-def _tool(file: str) -> tuple[str, str, list[str]]:
-    content = read_file(file)
-    with parsing(file):
-        return _TOOLS[runtime_of(content)]
 
 
 def benchmark_on_phone(
@@ -463,13 +458,13 @@ def benchmark_on_phone(
             print(error)  # without a phone
         ```
     """
-    files = as_paths(path, against)
+    files = [audit(file) for file in as_paths(path, against)]
     calls = list(_phone_calls(files, runs, warmup, threads))
     for file in files:
-        tool, origin, _ = _tool(file)
+        tool, origin, _ = _TOOLS[file.runtime]
         if not Path(tool).is_file():
             raise ConversionError(
-                f"{tool!r}, which runs {file!r} on a phone, is not in the current "
+                f"{tool!r}, which runs {file.path!r} on a phone, is not in the current "
                 f"folder. Save {origin}, under that name."
             )
     with tempfile.TemporaryDirectory() as folder:
@@ -481,7 +476,7 @@ def benchmark_on_phone(
                 Path(logs[call.file]).write_bytes(printed)
                 if progress is not None:
                     progress()
-        found = read_phone_logs(path, [logs[file] for file in files], against)
+        found = _benchmark_of(files, [logs[file.path] for file in files])
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
     return replace(found, source="benchmark programs on the connected phone", note=note)
 
@@ -555,6 +550,11 @@ def read_phone_logs(
     files = as_paths(path, against)
     given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
     names = [check_path("logs", log) for log in given]
+    return _benchmark_of([audit(file) for file in files], names)
+
+
+def _benchmark_of(files: Sequence[Audit], names: Sequence[str]) -> Benchmark:
+    """Times of files from logs, in their order."""
     results = [found for name in names for found in read_results(name)]
     if len(results) != len(files):
         raise ConversionError(
@@ -562,8 +562,8 @@ def read_phone_logs(
             "each file, in their order."
         )
     timings = []
-    for file, result in zip(files, results, strict=True):
-        found, times, typical = audit(file), result.times, result.typical
+    for found, result in zip(files, results, strict=True):
+        times, typical = result.times, result.typical
         megabytes = found.size_bytes / 1e6
         # The tool prints six digits.
         if result.megabytes and abs(result.megabytes / megabytes - 1) > 1e-5:
