@@ -417,16 +417,6 @@ def commutation(call: Call) -> Commutation:
     return found
 
 
-def bounds_of(call: Call) -> tuple[float, float] | None:
-    """What a call cuts off beyond, if that is all that it does; None for others."""
-    layer = call.layer
-    if type(layer) is _layers.Activation:
-        return function_traits(layer.activation).bounds
-    if type(layer) is not _layers.ReLU or layer.negative_slope or layer.threshold:
-        return None
-    return 0.0, float("inf" if layer.max_value is None else layer.max_value)
-
-
 def is_channels_last(layer: keras.layers.Layer) -> bool:
     """Whether the last axis of a layer's maps is that of the channels."""
     return getattr(layer, "data_format", "channels_last") == "channels_last"

@@ -1,4 +1,4 @@
-"""Quantizers of the user's: whether they are signs, seen from what they give.
+"""Functions of the user's: whether they are signs or clips, seen from what they give.
 
 A function, a Lambda or a class that this package does not know may be written in any
 way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
@@ -19,7 +19,8 @@ from .._keras import keras
 from .._larq import lq
 from ..layers._inference import SignAbove
 from ._errors import ModelError, raised_by
-from ._kinds import FUNCTIONS, SIGN_FUNCTIONS
+from ._graph import Call
+from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, function_traits
 
 # Whose quantizers, activations and layers are known.
 _PACKAGES = ("tf_keras", "larq", "larq_nobn")
@@ -98,6 +99,34 @@ def probe(quantizer: Any) -> Probe:
     if made is None or not np.array_equal(made, _given_by(kind, mixed)):
         return Probe(finding="gives signs that depend on more than each number")
     return Probe(kind)
+
+
+def bounds_of(call: Call) -> tuple[float, float] | None:
+    """What a call cuts off beyond, if that is all that it does; None for others.
+
+    A function of the user's is tried on numbers.
+    """
+    layer = call.layer
+    if type(layer) is keras.layers.Activation:
+        users = is_users(layer.activation)
+        known = function_traits(layer.activation).bounds
+        return _bounds_seen(layer.activation) if users else known
+    if type(layer) is not keras.layers.ReLU or layer.negative_slope or layer.threshold:
+        return None
+    return 0.0, float("inf" if layer.max_value is None else layer.max_value)
+
+
+def _bounds_seen(function: Any) -> tuple[float, float] | None:
+    numbers = np.concatenate([_POSITIVE, _NEGATIVE])
+    mixed = np.random.default_rng(0).permutation(numbers)
+    made = _tried(function, numbers.reshape(-1, 1, 1, 1))
+    if made is None:
+        return None
+    bounds = float(made.min()), float(made.max())
+    among = _tried(function, mixed.reshape(1, 2, 1, -1))
+    pairs = (numbers, made), (mixed, among)
+    clips = all(np.array_equal(np.clip(x, *bounds), np.ravel(y)) for x, y in pairs)
+    return bounds if clips and np.isfinite(bounds).any() else None
 
 
 def _given_by(kind: type, numbers: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from larq_nobn.graph._graph import calls
 from larq_nobn.graph._kinds import (
     KINDS,
     Commutation,
-    bounds_of,
     commutation,
     kernels_of,
     weights_of_sum,
 )
 from larq_nobn.graph._linear import linear_of
 from larq_nobn.graph._operation import operation_of
+from larq_nobn.graph._probe import bounds_of
 from larq_nobn.layers._grouped import GroupedConv2D
 
 layers = tf.keras.layers
@@ -227,6 +227,17 @@ CLIPS = {
     "TensorFlow's": (layers.Activation(tf.nn.relu), True),
     "relu6": (layers.Activation(tf.nn.relu6), True),
     "hard tanh": (layers.Activation(lq.activations.hard_tanh), True),
+    "clip of the user's": (
+        layers.Activation(lambda x: tf.clip_by_value(x, -0.5, 0.7)),
+        True,
+    ),
+    "maximum": (layers.Activation(lambda x: tf.maximum(x, -0.2)), True),
+    "identity of the user's": (layers.Activation(lambda x: x), False),
+    "steeper": (layers.Activation(lambda x: tf.clip_by_value(2 * x, -1, 1)), False),
+    "clip to the largest": (
+        layers.Activation(lambda x: tf.minimum(x, tf.reduce_max(x, -1, True))),
+        False,
+    ),
     "leaking": (layers.ReLU(negative_slope=0.5), False),
     "from a threshold on": (layers.ReLU(threshold=0.5), False),
     "tanh": (layers.Activation("tanh"), False),

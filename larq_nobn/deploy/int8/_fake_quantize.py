@@ -15,7 +15,16 @@ import tensorflow as tf
 
 from ..._keras import keras, register
 from ..._progress import step
-from ...graph import _copies, _graph, _kinds, _models, _operation, _same, _signs
+from ...graph import (
+    _copies,
+    _graph,
+    _kinds,
+    _models,
+    _operation,
+    _probe,
+    _same,
+    _signs,
+)
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
@@ -424,7 +433,7 @@ def _groups(graph: _graph.Graph) -> dict[str, str]:
         if known == "kept" and taken:
             floats = sum(edge.dtype.is_floating for edge in call.reads)
             known = "kept" if len(taken) == floats else "shared"
-        shares = known == "shared" or (pools and _kinds.bounds_of(call) in _kinds.FUSED)
+        shares = known == "shared" or (pools and _probe.bounds_of(call) in _kinds.FUSED)
         keeps = known == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
@@ -455,4 +464,4 @@ def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
         return start is None
     sums = call.operation.kind is _layers.Add
     takes = sums or (start is not None and not _signs.is_binary_convolution(start))
-    return not (_kinds.bounds_of(reader) in _kinds.FUSED and takes)
+    return not (_probe.bounds_of(reader) in _kinds.FUSED and takes)

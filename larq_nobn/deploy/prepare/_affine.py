@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _linear, _operation, _steps, _thresholds
+from ...graph import _graph, _kinds, _linear, _operation, _probe, _steps, _thresholds
 from ...graph._graph import chain
 from ...layers import ChannelAffine, DynamicTanh, _inference
 from ...rewrites import (
@@ -239,7 +239,7 @@ def bias_into_relu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     The converter makes one operation of an addition and the ReLU after it: before a
     ReLU that is an operation in any case, a bias costs nothing.
     """
-    if _kinds.bounds_of(call) != _kinds.RECTIFIED or is_shared(graph, call):
+    if _probe.bounds_of(call) != _kinds.RECTIFIED or is_shared(graph, call):
         return None
     edge, channels = call.first_input, call.first_input.shape[-1]
     source = graph.producer(edge)

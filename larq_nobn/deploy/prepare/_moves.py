@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _linear, _operation, _signs
+from ...graph import _graph, _kinds, _linear, _operation, _probe, _signs
 from ...layers import ThresholdedLinearUnit, _inference
 from ...layers._channel_padding import ChannelPadding
 from ...rewrites import affine_of, is_affine, is_shared, rescaled
@@ -268,7 +268,7 @@ def _factor_rule(call: _graph.Call, graph: _graph.Graph) -> FactorRule:
             # LCE fuses a ReLU with integers only; a scale would make it an operation.
             readers = graph.consumers(call.first_output)
             gives &= not any(
-                _kinds.bounds_of(reader) == _kinds.RECTIFIED for reader in readers
+                _probe.bounds_of(reader) == _kinds.RECTIFIED for reader in readers
             )
         return FactorRule(sign is not None, gives)
     if not _reading.has_real_kernel(call):
