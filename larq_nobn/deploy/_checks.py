@@ -360,9 +360,9 @@ def check_all_int8(graph: Subgraph) -> None:
         raise ConversionError(
             f"{many} would stay float ({kinds}), of "
             f"{', '.join(map(repr, layers[:4]))}{' and others' * (len(layers) > 4)}: "
-            "int8 has no form of them. Replace these layers, give what they make a "
-            "FakeQuantization, or convert with runtime='lce' (--runtime lce), where "
-            "float operations may stand between others."
+            "int8 has no form of them. Replace these layers, or their quantizers of "
+            "other values than -1 and +1 with 'ste_sign', give what they make a "
+            "FakeQuantization, or convert without int8."
         )
 
 

@@ -224,15 +224,14 @@ class _Task:
         return check_metadata(self.path, given, self.labels, self.preprocessing)
 
     def layers(self, given: keras.Model) -> tuple[list[str], list[FloatFallback]]:
-        """Checks the model, and returns what is binary and what is float on request.
+        """Checks the model, and returns what is binary and what has no binary kernel.
 
         Without binary kernels, all layers are ordinary ones.
         """
         litert = self.runtime == "litert"
         if not litert:
             _checks.check_signs(given)
-        binary, in_float = _checks.check_model(given, self.allow_float or litert)
-        return binary, [] if litert else in_float
+        return _checks.check_model(given, self.allow_float or litert)
 
 
 def _convert_prepared(task: _Task) -> ConversionReport:
@@ -411,10 +410,11 @@ class _File:
         for warning in warnings:
             _log.warning(warning)
         found, examples = self._audit, self._task.batch_size
+        runtime = self._task.runtime
         return ConversionReport(
             path=found.path,
             size_bytes=found.size_bytes,
-            runtime=self._task.runtime,
+            runtime=runtime,
             binary_layers=len(binary),
             lce_bconv2d=found.lce_bconv2d,
             float_ops=found.float_ops,
@@ -423,7 +423,7 @@ class _File:
             int8_ops=found.int8_ops,
             int8_macs=found.int8_macs // examples,
             verify=verified if self._task.verify else None,
-            in_float=[layer.to_dict() for layer in in_float],
+            in_float=[layer.to_dict() for layer in in_float if runtime == "lce"],
             warnings=list(warnings),
             **more,
         )

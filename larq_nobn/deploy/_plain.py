@@ -8,12 +8,13 @@ convolution after it: as part of the kernel it would make rounding of a sum that
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._keras import keras
-from ..graph import _copies, _graph, _linear, _operation
+from .._larq import lq
+from ..graph import _copies, _graph, _kinds, _linear, _operation, _signs
 from ..layers import FakeQuantization
 from ..layers._fake_quantization import representable_range
 from ..layers._inference import (
@@ -46,7 +47,9 @@ def plain(prepared: keras.Model, int8: bool) -> keras.Model:
             return _summed_prelu(graph, call)
         if call.operation.kind is _layers.AveragePooling2D and int8:
             return _weighted_mean(graph, call)
-        if call.operation.kind is BinaryConvolution:
+        if call.operation.kind is BinaryConvolution or (
+            int8 and _is_of_signs(call.operation)
+        ):
             return Edit(_convolution(graph, call, int8))
         return None
 
@@ -83,9 +86,12 @@ def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.G
 def _real(
     operation: _operation.Operation, padded: bool, int8: bool
 ) -> list[_operation.Operation]:
-    """The convolution of ±1, and its scale, offset and activation."""
+    """The convolution of signs, and its scale, offset and activation."""
     layer, kernel = operation.layer, operation.arrays["kernel"]
-    scale = 1.0 if layer.scale is None else np.asarray(layer.scale, np.float32)
+    last = _Last(1.0, operation.arrays.get("bias"), operation.argument("activation"))
+    if operation.kind is BinaryConvolution:
+        last = _Last(layer.scale, layer.offset, layer.last)
+    scale = 1.0 if last.scale is None else np.asarray(last.scale, np.float32)
     inside = int8 or bool(np.all(np.frexp(scale)[0] == 0.5))  # powers of two are exact
     arguments = {
         name: operation.argument(name)
@@ -96,10 +102,10 @@ def _real(
         arguments["padding"] = "valid"
     values = {"kernel": kernel * scale if inside else kernel}
     end: dict[str, Any] = {
-        "activation": layer.last,
-        "use_bias": layer.offset is not None,
+        "activation": last.activation,
+        "use_bias": last.offset is not None,
     }
-    offset = {} if layer.offset is None else {"bias": np.asarray(layer.offset)}
+    offset = {} if last.offset is None else {"bias": np.asarray(last.offset)}
     if inside:
         arguments, values = {**arguments, **end}, {**values, **offset}
     else:
@@ -108,8 +114,30 @@ def _real(
     found = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
     if not inside:
         factors = np.broadcast_to(scale, kernel.shape[-1:])
-        found.append(channelwise(f"{name}/scale", factors, layer.offset, layer.last))
+        found.append(
+            channelwise(f"{name}/scale", factors, last.offset, last.activation)
+        )
     return found
+
+
+class _Last(NamedTuple):
+    """What follows the kernel of a convolution: activation(scale x + offset)."""
+
+    scale: Any
+    offset: Any
+    activation: Any
+
+
+def _is_of_signs(operation: _operation.Operation) -> bool:
+    """Whether it is a convolution of signs with other numbers than ±1, such as 0."""
+    quantizer = operation.argument("input_quantizer")
+    return (
+        operation.kind is lq.layers.QuantConv2D
+        and _kinds.SIGNS.get(_signs.kind_of(quantizer)) == "zero"
+        and operation.quantizer("kernel") is None
+        and operation.argument("groups") == 1
+        and _linear.border_of(operation) in (None, 0.0, 1.0)
+    )
 
 
 def channelwise(

@@ -120,10 +120,10 @@ def _bounds_seen(function: Any) -> tuple[float, float] | None:
     numbers = np.concatenate([_POSITIVE, _NEGATIVE])
     mixed = np.random.default_rng(0).permutation(numbers)
     made = _tried(function, numbers.reshape(-1, 1, 1, 1))
-    if made is None:
+    among = _tried(function, mixed.reshape(1, 2, 1, -1))
+    if made is None or among is None:
         return None
     bounds = float(made.min()), float(made.max())
-    among = _tried(function, mixed.reshape(1, 2, 1, -1))
     pairs = (numbers, made), (mixed, among)
     clips = all(np.array_equal(np.clip(x, *bounds), np.ravel(y)) for x, y in pairs)
     return bounds if clips and np.isfinite(bounds).any() else None

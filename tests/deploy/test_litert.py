@@ -105,7 +105,7 @@ def in_litert(content, x, kind=OpResolverType.AUTO):
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("name", ["reactnet", "vgg", "alexnet", "kinds"])
 def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
-    _, report = files(name, int8)
+    model, report = files(name, int8)
     content = Path(report.path).read_bytes()
     ops = read(content, "file")[0].operations
     assert report.runtime == audit(report.path).runtime == Runner(content).runtime
@@ -119,6 +119,9 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
     signs = [k for k in kernels if len(np.unique(np.abs(k.values))) == 1]
     assert len(signs) >= report.binary_layers > 0
     assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
+    said = [row for row in audit(report.path).savings if "±c" in row["finding"]]
+    named = {layer for row in said for layer in row["layers"]}
+    assert not named & {*nobn.deploy.binary_layers(model)}
     if int8:
         assert report.float_ops == []
         assert report.verify["int8"]["worst_steps"] < 1.5
@@ -291,6 +294,71 @@ def test_a_range_that_the_file_leaves_out(runtime, activation, end):
     assert sum(found) == (2 if end == 4 else 3)
 
 
+class Levels(lq.quantizers.Quantizer):
+    """-1, 0, 1 or 2."""
+
+    precision = 2
+
+    def call(self, x):
+        return tf.round(tf.clip_by_value(x, -1.0, 2.0))
+
+
+# Layers of few bits, and whether int8 has all of their numbers.
+FEW_BITS = {
+    "1 bit": (True, {"input_quantizer": lq.quantizers.DoReFa(1)}),
+    "3 bits": (True, {"input_quantizer": lq.quantizers.DoReFa(3), "pad_values": 0.0}),
+    "0 and 1": (True, {"input_quantizer": "ste_heaviside", "pad_values": 0.0}),
+    "ternary kernel": (True, {"kernel_quantizer": "ste_tern"}),
+    "own sign": (True, {"input_quantizer": lambda x: tf.where(x >= 0, 1.0, -1.0)}),
+    "padded with 1": (False, {"input_quantizer": "ste_heaviside"}),
+    "ternary inputs": (False, {"input_quantizer": "ste_tern"}),
+    "own levels": (False, {"input_quantizer": Levels()}),
+}
+
+
+@pytest.mark.parametrize("name", FEW_BITS)
+def test_layers_of_few_bits(name, tmp_path):
+    in_int8, arguments = FEW_BITS[name]
+    x, path = images(4, (5, 5, 3)), tmp_path / "m.tflite"
+    layer = binary_conv(4, name="only", **arguments)
+    model = chain(layer, stem=False, shape=(5, 5, 3))
+    convert(model, path, data=x, runtime="litert")
+    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=1e-5, atol=1e-5)
+    model = fake_quantize(model, x, verify=False)
+    if not in_int8:
+        with pytest.raises(ConversionError, match="'only': int8 has no form.*ste_sign"):
+            convert(model, path, data=x, int8=True, runtime="litert")
+        return
+    report = convert(model, path, data=x, int8=True, runtime="litert")
+    assert report.float_ops == []
+    step = Runner(path).output_tensors[0].scale
+    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=0, atol=1.01 * step)
+
+
+CLIPS = {
+    "of the user's": lambda x: tf.clip_by_value(x, -0.5, 0.7),
+    "half": lambda x: tf.maximum(x, -0.2),
+}
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_clip_is_a_range(name, pooled, runtime, tmp_path):
+    rows = [
+        keras.layers.Conv2D(4, 3),
+        *[keras.layers.MaxPooling2D()] * pooled,
+        keras.layers.Activation(CLIPS[name], name="clip"),
+        binary_conv(4),
+    ]
+    x, path = images(4, (6, 6, 3)), tmp_path / "m.tflite"
+    model = chain(*rows, stem=False, shape=(6, 6, 3))
+    model = fake_quantize(model, x, verify=False)
+    report = convert(model, path, data=x, int8=True, runtime=runtime)
+    assert report.verify["int8"]["worst_steps"] < 1.1
+    assert not {"MAXIMUM", "MINIMUM"} & {op["op"] for op in report.int8_ops}
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -308,6 +376,12 @@ def test_what_cannot_be(tmp_path):
         convert(model, path, runtime="litert", int8=True)
     with pytest.raises(ConversionError, match="subclassed.*Or pass runtime='lce' "):
         convert(Subclassed(), path, data=X, runtime="litert")
+    with pytest.raises(ConversionError, match="cannot be taken apart.*functional"):
+        convert(Subclassed(), path, data=X, runtime="litert", int8=True)
+    high = keras.layers.Activation(lambda x: tf.clip_by_value(x, 0.2, 0.5), name="high")
+    clipped = fake_quantize(chain(binary_conv(4), high, stem=False), X, verify=False)
+    with pytest.raises(ConversionError, match=r"'high' cuts off.*\[0.2, 0.5\].*relu6"):
+        convert(clipped, path, runtime="litert", int8=True)
     inputs = keras.Input((8, 8, 3))
     x = nobn.layers.FakeQuantization(name="in")(inputs)
     x = binary_conv(4, name="only")(x)

@@ -20,7 +20,17 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
+from ..._larq import lq
+from ...graph import (
+    _copies,
+    _graph,
+    _kinds,
+    _linear,
+    _operation,
+    _probe,
+    _segments,
+    _signs,
+)
 from ...layers import FakeQuantization
 from ...layers._channel_padding import ChannelPadding
 from ...layers._fake_quantization import representable_range
@@ -130,11 +140,12 @@ def round_kernels(prepared: keras.Model, runtime: str) -> keras.Model:
     graph = _graph.Graph(prepared)
     of_lce = (leave_out_border, leave_border_float)
     for rule in (
-        *(() if runtime == "lce" else (range_before_affine,)),
+        *(() if runtime == "lce" else (levels_as_range, negation, range_before_affine)),
         affine_alone,
         merge_scale,
         *(of_lce if runtime == "lce" else (shift_alone, range_before_moving)),
         partial(range_inside, of_binary=runtime != "lce"),
+        range_for_clip,
         range_after_reshape,
     ):
         graph = everywhere(graph, rule)
@@ -173,6 +184,52 @@ def merge_scale(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
 
 
+def levels_as_range(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """Inputs of k bits are those of a range of 2^k - 1 steps from 0 to 1."""
+    quantizer = call.operation.argument("input_quantizer")
+    if (
+        type(quantizer) is not lq.quantizers.DoReFa
+        or quantizer.mode != "activations"
+        or quantizer.precision > 8
+        or call.first_input.shape.rank != 4
+    ):
+        return None
+    # The range would end beyond 1.
+    ones = np.ones(call.first_input.shape[-1])
+    clip = channelwise(f"{call.name}/clip", ones, None, lq.activations.hard_tanh)
+    levels = _fixed_range(f"{call.name}/levels", 0, 255 / (2**quantizer.precision - 1))
+    plain = call.operation.replaced(arguments={"input_quantizer": None})
+    return Edit(graph.with_row(call.name, [clip, levels, plain]))
+
+
+def negation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """The opposite of a map, whose sign is 1 at 0, too, has the opposite range."""
+    before = graph.producer(call.first_input)
+    if (
+        call.operation.kind is not PlainAffine
+        or np.any(call.layer.exact[0] != -1)
+        or np.any(call.layer.exact[1] != 0)
+        or before is None
+        or before.operation.kind is not FakeQuantization
+        or call.first_input.shape.rank != 4
+    ):
+        return None
+    grid = _grid(before)
+    opposite = channelwise(call.name, -np.ones(call.first_input.shape[-1]))
+    own = _fixed_range(f"{call.name}/range", -grid.high, -grid.low)
+    return Edit(graph.with_row(call.name, [opposite, own]))
+
+
+def _fixed_range(name: str, low: float, high: float) -> _operation.Operation:
+    values = {
+        "minimum": np.array(low, np.float32),
+        "maximum": np.array(high, np.float32),
+    }
+    return _operation.Operation(
+        name, FakeQuantization, None, {"trainable": False}, values
+    )
+
+
 def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     """A binary layer that ends in a ReLU gets the range that its affine leaves it.
 
@@ -197,13 +254,7 @@ def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     )
     factor = np.where(np.asarray(gain) == 0, np.inf, gain)
     ends = np.stack([(low - offset) / factor, (high - offset) / factor])
-    values = {
-        "minimum": np.array(min(ends.min(), 0), np.float32),
-        "maximum": np.array(ends.max(), np.float32),
-    }
-    own = _operation.Operation(
-        f"{before.name}_range", FakeQuantization, None, {"trainable": False}, values
-    )
+    own = _fixed_range(f"{before.name}_range", min(ends.min(), 0), ends.max())
     return Edit(graph.with_row(call.name, [own, call.operation]))
 
 
@@ -215,24 +266,68 @@ def range_inside(
     The file has none there, since it rounds once, after the activation. A range that
     cuts off what the one after it has stays: it is no matter of rounding.
     """
-    before = graph.producer(call.first_input)
     reader = graph.sole_consumer(call.first_output)
     after = None if reader is None else graph.sole_consumer(reader.first_output)
+    bounds = None if reader is None else _probe.bounds_of(reader)
     if (
-        call.operation.kind is not FakeQuantization
-        or before is None
-        or reader is None
-        or after is None
-        or after.operation.kind is not FakeQuantization
-        or is_shared(graph, call)
-        or graph.sole_consumer(call.first_input) is None
-        or not _takes_activation(before.operation, of_binary)
+        bounds not in _kinds.FUSED
+        or not _is_inner_range(graph, call, after, bounds)
+        or not _takes_activation(graph.producer(call.first_input), of_binary)
     ):
         return None
-    bounds = _kinds.bounds_of(reader)
-    if bounds is None or bounds not in _kinds.FUSED:
+    return Edit(graph.with_row(call.name, []))
+
+
+def _is_inner_range(
+    graph: _graph.Graph,
+    call: _graph.Call,
+    after: _graph.Call | None,
+    bounds: tuple[float, float],
+) -> bool:
+    """Whether a range cuts off nothing between bounds that the one after it has."""
+    return (
+        after is not None
+        and call.operation.kind is after.operation.kind is FakeQuantization
+        and graph.producer(call.first_input) is not None
+        and graph.sole_consumer(call.first_input) is not None
+        and graph.sole_consumer(call.first_output) is not None
+        and not is_shared(graph, call)
+        and not _cuts(call, after, *bounds)
+    )
+
+
+def range_for_clip(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """A clip goes, since the range after it cuts off as much.
+
+    Of a maximum or minimum with a number the converter rounds that to the range before.
+    Clips that it makes part of the operation before them stay.
+    """
+    afters = [graph.sole_consumer(use.first_output) for use in graph.uses(call.name)]
+    ranges = [x for x in afters if x and x.operation.kind is FakeQuantization]
+    bounds, before = _probe.bounds_of(call), graph.producer(call.first_input)
+    if bounds is None or bounds in _kinds.FUSED or len(ranges) < len(afters):
         return None
-    return None if _cuts(call, after, *bounds) else Edit(graph.with_row(call.name, []))
+    after = graph.sole_consumer(call.first_output)
+    if before is not None and _is_inner_range(graph, before, after, bounds):
+        graph = graph.with_row(before.name, [])
+        before = graph.producer(before.first_input)
+    row = []
+    # An operation between two ranges.
+    if is_shared(graph, call) or not _takes_activation(before, True):
+        ones = np.ones(call.first_input.shape[-1])
+        row = [channelwise(call.name, ones)]
+    low, high = bounds
+    grids = [_grid(each) for each in ranges]
+    steps = [(grid.high - grid.low) / 255 for grid in grids]
+    pairs = zip(grids, steps, strict=True)
+    wider = [x.low < low - step or x.high > high + step for x, step in pairs]
+    if any(wider) or (row and call.first_input.shape.rank != 4):
+        raise ConversionError(
+            f"Layer {call.name!r} cuts off what is outside of [{low:g}, {high:g}], of "
+            "which int8 has no form there. Clip to [-1, 1] (larq.activations."
+            "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
+        )
+    return Edit(graph.with_row(call.name, row))
 
 
 def range_before_moving(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -269,8 +364,11 @@ def _cuts(
     return bool(ends[0] > wanted[0] + inner.step or ends[1] < wanted[1] - inner.step)
 
 
-def _takes_activation(operation: _operation.Operation, of_binary: bool) -> bool:
+def _takes_activation(call: _graph.Call | None, of_binary: bool) -> bool:
     """Whether the converter makes an activation part of an operation."""
+    if call is None:
+        return False
+    operation = call.operation
     if operation.kind is BinaryConvolution:
         return of_binary and operation.argument("last") is keras.activations.linear
     form = _linear.linear_of(operation)
