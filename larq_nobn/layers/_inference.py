@@ -84,8 +84,9 @@ class SaturatingSign(keras.layers.Layer):
 
     Of numbers on a grid of `step` s it is one 1x1 depthwise convolution, clip(4/s * x +
     2 - 4g/s, -1, 1), where g is the least number of the grid that becomes +1: a step is
-    4, so that all saturate, and half a step decides. Of float32 numbers, 2^126 x
-    saturates before that, but for those below 2^-126, which are no normal numbers.
+    4, so that all saturate, and half a step decides. Of float32 numbers, 2^100 x
+    saturates before that, but for those below 2^-100. A converter may multiply a kernel
+    before it by that, whose sums must not overflow.
 
     Arguments:
         shift: (C,); None for 0.
@@ -123,7 +124,7 @@ class SaturatingSign(keras.layers.Layer):
         step = 1.0 if self.step is None else self.step
         edge: Any = np.zeros(())
         if self.step is None:
-            x = tf.clip_by_value(x * np.float32(2.0**126), -1.0, 1.0)
+            x = tf.clip_by_value(x * np.float32(2.0**100), -1.0, 1.0)
         elif self.shift is not None:
             edge = np.round(-np.float64(self.shift) / step, 6)
         least = np.floor(edge) + 1 if self.above else np.ceil(edge)

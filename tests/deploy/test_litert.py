@@ -242,6 +242,15 @@ def test_the_files_of_vgg_for_both_runtimes_agree_to_a_step(files):
     assert np.abs(first(X) - second(X)).max() <= 1.01 * step
 
 
+def test_a_binary_layer_right_after_another(tmp_path):
+    """TensorFlow Lite makes what their sign multiplies by a part of the first."""
+    given = {"padding": "valid", "pad_values": 0.0}
+    model = chain(*(binary_conv(8, **given) for _ in range(2)))
+    convert(model, tmp_path / "m.tflite", runtime="litert")
+    found = Runner(tmp_path / "m.tflite")(X)
+    np.testing.assert_array_equal(found, model(X))
+
+
 @pytest.mark.parametrize("step", [None, 0.25])
 @pytest.mark.parametrize("above", [False, True])
 def test_a_sign_that_saturates(step, above):
@@ -250,7 +259,7 @@ def test_a_sign_that_saturates(step, above):
     shift = np.array([0.0, 0.5, -0.3, 0.1])
     grid = np.arange(-8, 8)[:, None] * 0.25 + np.zeros(4)
     if step is None:
-        tiny = [0.0, -0.0, 2.0**-126, -(2.0**-126), 3e38, -3e38]
+        tiny = [0.0, -0.0, 2.0**-100, -(2.0**-100), 3e38, -3e38]
         grid = np.concatenate([grid - shift, np.repeat(np.array(tiny)[:, None], 4, 1)])
     x = grid.astype(np.float32)[None, :, None]
     total = x + np.float32(shift)
