@@ -33,6 +33,7 @@ MEASURED = {
     "cifar10_accuracy": "compare.json",
     "normalizations": "result.json",
     "train_step": "result.json",
+    "few_images": "result.json",
     "small_batches": "result.json",
     "deployment": "result.json",
     "models": "result.json",

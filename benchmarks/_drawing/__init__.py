@@ -41,6 +41,8 @@ TABLES = {
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
+    "few_images": ("few_images/result.json", accuracy.few_images),
+    "few_image_choices": ("few_images/result.json", accuracy.few_image_choices),
     "small_batches": ("small_batches/result.json", accuracy.small_batches),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),

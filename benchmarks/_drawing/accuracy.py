@@ -140,3 +140,54 @@ def small_batches(result):
             for stream, row in rows.items()
         ],
     )
+
+
+# Titles of the sets of few images, by their names.
+FEW = {
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny ImageNet",
+    "cifar10": "CIFAR-10",
+}
+
+
+def few_images(result):
+    """Test accuracies in %, a row for each set, a column for each way to train."""
+    found = defaultdict(list)
+    for run, metrics in result["runs"].items():
+        name, images, *_, seed = run.split(", ")
+        if seed != "100":  # which chose
+            found[name, images].append(metrics["tested"])
+    names = list(dict.fromkeys(name for name, _ in found))
+    return table(
+        ["six classes of", *(f"`{name}`" for name in names)],
+        [
+            [
+                title,
+                *(
+                    seeds(found[name, key]) if (name, key) in found else "-"
+                    for name in names
+                ),
+            ]
+            for key, title in FEW.items()
+        ],
+    )
+
+
+def few_image_choices(result):
+    """A row for each learning rate and factor of the initial latent weights."""
+    columns, runs = result["choices"], result["runs"]
+    head = ["learning rate", "latent weights"]
+    for name in columns:
+        head += [f"`{name}`", "first loss", "last loss"]
+    rows = []
+    for pair in next(iter(columns.values())):
+        rate, factor = pair.split(", ")
+        row = [rate, "as built" if factor == "1" else f"times {factor}"]
+        for name, found in columns.items():
+            best = pair == max(found, key=found.get)
+            losses = runs[f"{name}, cifar100, {pair}, 100"]["loss"]
+            shown = f"{found[pair]:.1f}"
+            row += [f"**{shown}**" if best else shown]
+            row += [f"{losses[place]:.2f}" for place in (0, -1)]
+        rows.append(row)
+    return table(head, rows)
