@@ -168,21 +168,28 @@ DESIGNS = [
 
 
 @pytest.mark.parametrize("builder", DESIGNS)
-def test_every_design_is_all_int8(builder, tmp_path):
+def test_every_design_is_for_litert(builder, tmp_path):
     network = next(n for n in SMALL if n.builder is builder)
     network = replace(network, shape=(network.smallest, network.smallest, 1))
     x, path = network.images(4), tmp_path / "m.tflite"
-    model = fake_quantize(scrambled(network()), x, verify=False)
-    report = convert(model, path, data=x, int8=True, runtime="litert")
-    assert (report.binary_layers, report.float_ops) == (network.binary, [])
-    assert report.verify["unexplained"] == 0
-    content = path.read_bytes()
-    ops = read(content, "file")[0].operations
-    assert not [op for op in ops if op.op.startswith("Lce")]
-    _, names = in_litert(content, Runner(content).input_tensors[0].encode(x[:1]))
-    # None is left to other kernels; where groups of channels meet, delegates take turns
-    assert sum(names.values()) - names["DELEGATE"] == len(ops)
-    assert names["DELEGATE"] <= (1 if builder in DESIGNS[:4] else 2)
+    model = scrambled(network())
+    for int8 in (False, True):
+        if int8:
+            model = fake_quantize(model, x, verify=False)
+        report = convert(model, path, data=x, int8=int8, runtime="litert")
+        assert report.binary_layers == network.binary
+        assert report.verify["unexplained"] == 0
+        content = path.read_bytes()
+        ops = read(content, "file")[0].operations
+        assert not [op for op in ops if op.op.startswith("Lce")]
+        assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
+        given = Runner(content).input_tensors[0].encode(x[:1])
+        _, names = in_litert(content, given)
+        # None is left to other kernels; where groups of channels meet, delegates take
+        # turns in int8.
+        assert sum(names.values()) - names["DELEGATE"] == len(ops)
+        turns = builder.__name__.startswith(("BinaryDenseNet", "MeliusNet"))
+        assert 1 <= names["DELEGATE"] <= (2 if int8 and turns else 1)
 
 
 def test_what_half_precision_does_not_have_stays():
