@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .._keras import keras
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._residual18 import residual18
+from ._residual18 import plain_block, residual18
 
 
 @opens_weights
@@ -92,7 +92,7 @@ def BiRealNet18(
     return residual18(
         "BiRealNet18",
         parts,
-        {"binary": False},
+        plain_block(parts, alpha, binary=False),
         input_shape,
         classes,
         width,

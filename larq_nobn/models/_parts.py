@@ -12,15 +12,18 @@ from .._keras import keras
 from .._larq import lq, without_starvation_warning
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
-from ..quantizers import ProgressiveSign
+from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
-from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizations import NORMALIZATIONS
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
-from ._offset import START, lifted, sign_offset
+from ._offset import OFFSET, START, lifted, sign_offset
 
 _PROGRESSIVE = "progressive_sign"
+# Mean of the largest of a max pool's values, in their standard deviations, by the
+# pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,
+# but neighbors are alike; measured of random kernels on images.
+_MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
 LARGE = 64  # pixels from which on an image gets the stem for ImageNet
 
 
@@ -72,18 +75,6 @@ class Parts:
         return self.normalization == "nobn"
 
     @property
-    def _kernels(self) -> Kernels:
-        return Kernels(
-            self.normalization,
-            self.binary_weights,
-            self.variance_preserving,
-            self.balanced,
-            self.norm_first,
-            self.bias,
-            self.quick,
-        )
-
-    @property
     def _flips(self) -> bool:
         return self.normalization == "independent_component"
 
@@ -112,6 +103,57 @@ class Parts:
             return x
         return IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
 
+    def _bias(self, deviation: float, pool: int) -> dict[str, Any]:
+        if not self.is_free or not self.bias:
+            return {"use_bias": False}
+        # Maxima above zero would leave all signs after the pool at +1.
+        start = OFFSET - deviation * _MAXIMUM[pool]
+        centered = keras.initializers.Constant(start)
+        return {"use_bias": True, "bias_initializer": centered}
+
+    def _real_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
+        """Of a convolution that stays real-valued; only `"nobn"` has the scale.
+
+        `pool` is the size of the max pool after the convolution.
+        """
+        kernel = self._bias(scale, pool)
+        if not self.is_free:
+            start = {"kernel_initializer": "he_normal"} if self.norm_first else {}
+            return {**kernel, **start}
+        quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
+        return {**kernel, "kernel_quantizer": quantizer}
+
+    def _binary_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
+        """Of a convolution whose kernel becomes binary in the second stage, if not yet.
+
+        The published latent weights, and as small where a norm sets the scale: a weight
+        of 0.1 needs a hundred steps to change its sign. Without either, the weights'
+        magnitude is all that scales a branch, and Keras' default stays.
+        """
+        if self.is_free:
+            kernel = self._real_kernel(name, scale, pool)
+            if self.binary_weights:
+                # The mean magnitude of uniform latent weights is 0.87 times their σ.
+                deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
+                kernel |= self._bias(deviation, pool)
+                kernel["kernel_quantizer"] = ScaledStdSign(
+                    scale=scale,
+                    variance_preserving=self.variance_preserving,
+                    balanced=self.balanced,
+                    name=f"{name}_kernel",
+                )
+            if self.quick:
+                initializer = keras.initializers.RandomUniform(0.0, 1e-3)
+                kernel["kernel_initializer"] = initializer
+            return kernel
+        kernel = self._bias(scale, pool)
+        if self.binary_weights:
+            kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
+            kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
+        if NORMALIZATIONS[self.normalization].scaled and not self.norm_first:
+            kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
+        return kernel
+
     def float_conv(
         self,
         x: tf.Tensor,
@@ -131,7 +173,7 @@ class Parts:
         binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
-        kernel = self._kernels.binary if binary else self._kernels.real
+        kernel = self._binary_kernel if binary else self._real_kernel
         convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
         with without_starvation_warning():
             conv = convolution(
@@ -202,7 +244,7 @@ class Parts:
                 input_quantizer=marker if signed else self._sign(name, beta),
                 activation=activation,
                 name=f"{name}_conv",
-                **self._kernels.binary(name, alpha, pool.pool_size[0] if pool else 1),
+                **self._binary_kernel(name, alpha, pool.pool_size[0] if pool else 1),
             )
         x = self.apply(conv, x)
         if pool is not None:
@@ -231,7 +273,7 @@ class Parts:
             )
             x, strides = self.apply(pool, x), 1
         x = self.components(x, name)
-        kernel = self._kernels.binary if binary else self._kernels.real
+        kernel = self._binary_kernel if binary else self._real_kernel
         with without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)

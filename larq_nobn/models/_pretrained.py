@@ -25,7 +25,6 @@ from .._files import check_shape, parse_json, read_arrays
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
-from ..data._registry import check_normalization
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
@@ -321,33 +320,13 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
         known = inspect.signature(BUILDERS[found["model"]]).parameters
         if unknown := found["arguments"].keys() - (known.keys() - {"weights"}):
             raise InvalidValue(f"its arguments contain {min(unknown)!r}")
-        _check_values(found)
+        if (steps := found["preprocessing"]) is not None:
+            check_shape(steps, _STEPS, "preprocessing")
     except ValueError as error:
         raise _damaged(file, str(error)) from error
     row = {name: found[name] for name in _TYPES}
     row.update((name, tuple(found[name])) for name in ("input_shape", "class_names"))
     return PretrainedNetwork(**row, size_bytes=file.stat().st_size)
-
-
-def _check_values(found: Mapping[str, Any]) -> None:
-    """Checks the metadata of a file, whose types are right."""
-    least = {"classes": 1, "epochs": 0, "binary_macs": 0, "float_macs": 0}
-    for name, smallest in least.items():
-        if not smallest <= found[name] < 1 << 63:
-            raise InvalidValue(f"{name} is {found[name]!r}")
-    if not 0 <= found["accuracy"] <= 1:
-        raise InvalidValue(f"accuracy is {found['accuracy']!r}")
-    if len(found["class_names"]) not in (0, found["classes"]):
-        raise InvalidValue(f"class_names is {found['class_names']!r}")
-    check_normalization(found["input_shape"], (), (), 1.0)
-    if (steps := found["preprocessing"]) is None:
-        return
-    check_shape(steps, _STEPS, "preprocessing")
-    size = [*found["input_shape"][:2]]
-    if steps.keys() != _STEPS.keys() or steps["size"] != size or not steps["mean"]:
-        raise InvalidValue(f"preprocessing is {steps!r}")
-    given = (steps[name] for name in ("mean", "std", "crop"))
-    check_normalization(found["input_shape"], *given)
 
 
 def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:

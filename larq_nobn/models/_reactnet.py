@@ -4,38 +4,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_flag, check_number
+from .._checks import check_flag
 from .._keras import keras
-from .._names import VARIANCE_RULES
 from ..layers import RPReLU
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._stem import stem
-from ._variance import expected_variances
-
-
-def _block(
-    parts: Parts,
-    x: tf.Tensor,
-    channels: int,
-    strides: int,
-    name: str,
-    alpha: float,
-    beta: float,
-    scaled_shortcut: bool,
-    power_of_two: bool,
-) -> tf.Tensor:
-    """RPReLU(alpha · conv(sign(beta·x)) + shortcut), one convolution a block."""
-    branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
-    if strides == 1 and x.shape[-1] == channels:
-        shortcut = x
-    else:
-        scale = beta if scaled_shortcut else 1.0
-        shortcut = parts.projection(x, channels, strides, f"{name}_shortcut", scale)
-    total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
-    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
+from ._residual18 import residual18
 
 
 @opens_weights
@@ -133,32 +107,32 @@ def ReActNet18(
         `"independent_component"`, `"evonorm"` and `"dynamic_tanh"` from Glorot's larger
         ones, since with small ones their branches are too weak to learn.
     """
-    stages = check_blocks(blocks)
-    smallest = 2 ** (len(stages) - 1)
-    shape = check_image_shape(input_shape, smallest, "ReActNet18")
-    check_ends(classes, width, head)
-    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     check_flag("scaled_shortcut", scaled_shortcut)
     parts = Parts(
         normalization, binary_weights, estimator, variance_preserving, balanced
     )
-    inputs = keras.Input(shape, name="image")
-    x = stem(parts, inputs, width)
-    for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
-        for block, variance in enumerate(variances):
-            strides = 2 if stage > 0 and block == 0 else 1
-            block_name = f"stage{stage + 1}_block{block + 1}"
-            channels = width * 2**stage
-            x = _block(
-                parts,
-                x,
-                channels,
-                strides,
-                block_name,
-                alpha,
-                variance**-0.5,
-                scaled_shortcut,
-                power_of_two,
-            )
-    return classifier(inputs, x, classes, head, name)
+
+    def block(
+        x: tf.Tensor, channels: int, strides: int, name: str, beta: float
+    ) -> tf.Tensor:
+        branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
+        if strides == 2:
+            scale = beta if scaled_shortcut else 1.0
+            x = parts.projection(x, channels, 2, f"{name}_shortcut", scale)
+        total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
+        return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
+
+    return residual18(
+        "ReActNet18",
+        parts,
+        block,
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        head,
+        name,
+        leaky_ends=False,
+    )

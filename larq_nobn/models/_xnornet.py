@@ -7,7 +7,7 @@ from ._inputs import check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._residual18 import residual18
+from ._residual18 import plain_block, residual18
 
 
 @opens_weights
@@ -99,7 +99,7 @@ def XNORNet18(
     return residual18(
         "XNORNet18",
         parts,
-        {"pooled": False},
+        plain_block(parts, alpha, pooled=False),
         input_shape,
         classes,
         width,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.config import RECIPES
+from larq_nobn.config._presets import RECIPES
 from larq_nobn.models import (
     BATCH_STATISTICS,
     BUILDERS,
