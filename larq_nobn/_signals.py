@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,8 +27,6 @@ USUAL = (signal.SIG_DFL, signal.default_int_handler)
 STOPPED = "Stopped; nothing half-written is left."
 # A key that is pressed twice, or a signal that is passed on by several, is one.
 _SECONDS_OF_ONE = 2.0
-# How long a signal may go unheeded where workers wait for each other.
-SECONDS_OF_GRACE = 10.0
 # What has stopped the command or the training, and when: native code may turn the error
 # into another, and Python ignores what is raised while it frees an object.
 stopped_by: int | None = None
@@ -128,40 +125,3 @@ def _forget() -> None:
     """Lets the next signal be a new one."""
     global stopped_by, _stopped_at
     stopped_by, _stopped_at = None, -_SECONDS_OF_ONE
-
-
-@contextmanager
-def ending_surely() -> Iterator[None]:
-    """Ends the process where a signal is not obeyed in time.
-
-    What waits in native code for another worker does not come back to Python, which
-    alone could raise something. The lock on a run folder ends with the process, and its
-    files are whole at any time.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    over = threading.Event()
-
-    def watch() -> None:
-        while number := os.read(heard, 1)[0]:
-            known = number in (signal.SIGINT, signal.SIGTERM)
-            if known and not over.wait(SECONDS_OF_GRACE):
-                sys.stderr.write("Stopped; another worker did not answer.\n")
-                sys.stderr.flush()
-                os._exit(128 + number)
-
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        signal.set_wakeup_fd(before)
-        os.write(told, b"\0")
-        thread.join()
-        os.close(heard)
-        os.close(told)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from .. import models
 from .._checks import check_bounds, check_choice
@@ -32,21 +27,10 @@ _log = logging.getLogger("larq_nobn")
 _SMALLEST_BATCH = 4
 # Seconds without a word, between two words, and between two attempts.
 _QUIET, _AGAIN, _PAUSE = 3.0, 60.0, 0.2
-# Ends a process unless its own input is closed in time.
-_GUARD = """
-import os, select, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-parent, seconds, message = sys.argv[1:]
-if not select.select([0], [], [], float(seconds))[0]:
-    print(message, file=sys.stderr, flush=True)
-    os.kill(int(parent), signal.SIGKILL)
-"""
 # How long a connection may take.
 _ANSWER = 5.0
-# Seconds that a worker waits for the others, and those that TensorFlow gets then.
-WAIT, _LIMIT = 600, 30
-# Under which TensorFlow tells the workers that one of them is to stop.
-_NOTICE = "TF_DEFAULT_PREEMPTION_NOTICE_KEY"
+# Seconds that a worker waits for the others.
+WAIT = 600
 _ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")
 _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
@@ -92,16 +76,11 @@ def _mirrored() -> tf.distribute.Strategy:
 
 
 def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strategy:
-    """The strategy, once all have met; TensorFlow gives up those that go later."""
+    """The strategy, once all have met."""
     wait_for_workers(config, wait)
-    service = context.context()
-    configure = service.configure_coordination_service
-    service.configure_coordination_service = functools.partial(
-        configure, cluster_register_timeout_in_ms=1000 * _LIMIT
-    )
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        with given_up_after(2 * _LIMIT, _GONE), _signals_kept():
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
     except RuntimeError as error:
@@ -112,36 +91,9 @@ def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strat
             ) from error
         raise
     finally:
-        service.configure_coordination_service = configure
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Hands on a SIGTERM for which TensorFlow's own handler stands as it starts.
-
-    TensorFlow tells the workers of it, and would continue. Meanwhile Ctrl-C ends the
-    process at once: nothing has been written yet.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, terminate)
-    if _took_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _took_sigterm() -> bool:
-    """Whether TensorFlow has had a SIGTERM, which it says after a second at most."""
-    with suppress(tf.errors.OpError):
-        context.context().get_config_key_value(_NOTICE, 1500)
-        return True
-    return False
+        with suppress(ValueError):  # outside of the main thread
+            # TensorFlow has put one of its own in its place, and would continue.
+            signal.signal(signal.SIGTERM, handler)
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
@@ -339,19 +291,3 @@ def _answers(address: str) -> bool:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-@contextmanager
-def given_up_after(seconds: float, message: str) -> Iterator[None]:
-    """Ends this process with a message if what is inside takes longer.
-
-    Another process does it: where TensorFlow waits for workers it keeps Python's lock,
-    so that no thread of this one could.
-    """
-    command = [sys.executable, "-I", "-S", "-c", _GUARD]
-    command += [str(os.getpid()), str(seconds), message]
-    errors = None  # what a process inherits
-    with suppress(AttributeError, OSError):  # no file, as in notebooks
-        errors = sys.stderr.fileno()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors):
-        yield

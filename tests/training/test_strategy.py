@@ -21,7 +21,7 @@ import tensorflow as tf
 from larq_nobn import data, training
 from cli.answers import one_sentence
 from click.testing import CliRunner
-from larq_nobn._signals import ending_surely, stoppable
+from larq_nobn._signals import stoppable
 from larq_nobn.cli import main
 from larq_nobn.training import _distribution
 from larq_nobn.training._distribution import (
@@ -180,87 +180,6 @@ def test_the_command_says_who_is_awaited(tmp_path: Path, monkeypatch):
     result = CliRunner().invoke(main, line)
     assert f"no answer from worker 1 (127.0.0.1:{ports[1]})" in one_sentence(result)
     assert not (tmp_path / "run").exists()
-
-
-DEAF = """
-import ctypes, os, signal, sys, threading
-from larq_nobn import _signals
-
-_signals.SECONDS_OF_GRACE = 0.5
-lock, native = ctypes.create_string_buffer(256), ctypes.CDLL(None)
-with _signals.stoppable(), _signals.ending_surely():
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    native.pthread_mutex_lock(lock)
-    native.pthread_mutex_lock(lock)
-"""
-
-
-def test_native_code_that_hears_nothing_is_ended():
-    ended = fresh.run(DEAF, timeout=60)
-    assert ended.returncode == 128 + signal.SIGTERM
-    assert ended.stderr.endswith("Stopped; another worker did not answer.\n")
-
-
-MUTE = """
-import ctypes
-from larq_nobn.training._distribution import given_up_after
-
-lock, native = ctypes.create_string_buffer(256), ctypes.PyDLL(None)
-with given_up_after(30, "Not so soon."):
-    pass
-print("in time", flush=True)
-with given_up_after(0.5, "Given up."):
-    native.pthread_mutex_lock(lock)  # and Python's lock is kept
-    native.pthread_mutex_lock(lock)
-"""
-
-
-def test_a_wait_that_blocks_all_of_python_is_ended():
-    ended = fresh.run(MUTE, timeout=60)
-    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "in time\n")
-    assert ended.stderr == "Given up.\n"
-
-
-TAKEN = """
-import os, signal, threading
-from tensorflow.python.eager import context
-from larq_nobn.training._distribution import strategy_for
-
-start = context.pywrap_tfe.TFE_EnableCollectiveOps
-
-def interrupted(*arguments):
-    start(*arguments)
-    os.kill(os.getpid(), signal.SIGTERM)  # while TensorFlow's handler stands
-    print("started", flush=True)
-
-context.pywrap_tfe.TFE_EnableCollectiveOps = interrupted
-# Without another thread that takes it, the signal would wait while it is blocked.
-threading.Thread(target=threading.Event().wait, daemon=True).start()
-if HANDLED:
-    signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
-strategy_for("multi_worker")
-print("went on")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("handled", [False, True])
-def test_a_signal_that_tensorflow_takes_is_not_lost(handled: bool):
-    cluster = {"TF_CONFIG": json.dumps(config_of(0, free_ports(1)))}
-    ended = fresh.run(TAKEN.replace("HANDLED", str(handled)), (), cluster, timeout=60)
-    if handled:  # by the program itself, which goes on if it wants to
-        assert (ended.returncode, ended.stdout) == (0, "started\nhandled\nwent on\n")
-    else:
-        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "started\n")
-
-
-def test_a_signal_that_is_heard_is_handled_as_ever():
-    before = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(before)
-    with pytest.raises(training.Terminated), stoppable(), ending_surely():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    assert signal.set_wakeup_fd(before) == before
 
 
 MIRRORED = """
