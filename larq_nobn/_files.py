@@ -198,17 +198,6 @@ def check_folder(path: str | os.PathLike, what: str) -> None:
             )
 
 
-def check_utf8(path: str | os.PathLike, what: str) -> None:
-    """Raises ValueError for a path of other bytes, which TensorFlow does not take."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidValue(
-            f"{os.fspath(path)!r} contains bytes that are no UTF-8, and TensorFlow "
-            f"takes no such name for {what}. Choose another name."
-        ) from error
-
-
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary file beside `path` that takes its place if all goes well.

@@ -28,14 +28,6 @@ _REMEDY = (
 )
 
 
-def _check_interpreter() -> None:
-    if sys.flags.optimize > 1:
-        raise MissingPackage(
-            "Python leaves out docstrings (-OO, or PYTHONOPTIMIZE=2), which TensorFlow "
-            "reads while it is imported. Start it without, or with -O."
-        )
-
-
 def _select_legacy_keras() -> None:
     chosen = os.environ.setdefault(_SWITCH, "1")
     if chosen not in ("1", "true", "True"):
@@ -52,7 +44,6 @@ def _select_legacy_keras() -> None:
             )
 
 
-_check_interpreter()
 _select_legacy_keras()
 
 with native_stderr_closed():

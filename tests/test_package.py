@@ -117,15 +117,6 @@ def test_a_switch_to_keras_3_is_rejected_with_what_to_do():
     assert_refused(result.stderr.strip().splitlines()[-1], start)
 
 
-def test_python_without_docstrings_is_rejected_with_what_to_do(monkeypatch):
-    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
-    result = python("import larq_nobn")
-    assert result.returncode == 1
-    said = result.stderr.strip().splitlines()[-1]
-    assert said.startswith(f"{MISSING}Python leaves out docstrings (-OO, or PYTHON")
-    assert said.endswith("Start it without, or with -O.")
-
-
 @pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
 def test_public_classes_are_registered(cls):
     objects = keras.utils.get_custom_objects()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
@@ -58,29 +57,12 @@ class CliError(click.ClickException):
             click.echo(f"{self._prefix}{self.message}", err=True, file=file)
 
 
-def _open_streams() -> None:
-    """Opens standard streams that a shell has closed, as by >&-."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # or a file that is opened next would get the number
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for good
-        elif isinstance(stream, io.TextIOWrapper):
-            # An encoding may lack the letters of a name.
-            stream.reconfigure(errors="backslashreplace")
-
-
 class Commands(click.Group):
     """A group whose commands, and whose own options, end with one sentence."""
 
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """Runs as a program, with standard error to itself, and ends as one."""
         _signals.handle_signals(_signals.stop, *_signals.USUAL)
-        _open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
             # started read the variable.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from .._errors import InvalidValue
 
 
 @dataclass(frozen=True)
@@ -38,30 +34,6 @@ class DatasetInfo:
     std: tuple[float, ...] = ()
     crop: float = 1.0
     validation_examples: int = 0
-
-
-def check_normalization(
-    image_shape: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    crop: float,
-) -> None:
-    """Checks what a file says of how images are prepared, all of it numbers.
-
-    Mean and standard deviation may both be empty: images are taken as they are.
-
-    Raises:
-        ValueError: If no image can be prepared like that.
-    """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise InvalidValue(f"image_shape is {image_shape!r}")
-    of_all = len(mean) == len(std) and len(mean) in (0, 1, image_shape[2])
-    if not of_all or not all(0 < each < math.inf for each in std):
-        raise InvalidValue(f"std is {std!r}")
-    if not all(0 <= each <= 1 for each in mean):
-        raise InvalidValue(f"mean is {mean!r}")
-    if not 0 < crop <= 1:
-        raise InvalidValue(f"crop is {crop!r}")
 
 
 _DIGITS = tuple("0123456789")

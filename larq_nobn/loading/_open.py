@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_path
 from .._errors import InvalidValue
-from .._files import check_utf8
 from .._keras import keras
 from .._larq import without_starvation_warning
 from .._messages import first_line
@@ -52,7 +51,6 @@ def open_model(
     """
     file = Path(check_path("path", path))
     check_flag("trust", trust)
-    check_utf8(file, "a model")
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
     if is_saved_model(file):

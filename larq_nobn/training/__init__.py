@@ -9,7 +9,8 @@ from .._names import (
     STRATEGIES,
 )
 from .._signals import Terminated
-from ..config import RECIPES, Recipe
+from ..config._presets import RECIPES
+from ..config._recipe import Recipe
 from ..config._run_files import write_json
 from ..loading import open_model
 from ._evaluation import evaluate

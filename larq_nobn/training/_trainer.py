@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from .._checks import check_bounds, check_choice, check_kind, check_path
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN, OWN
-from .._signals import ending_surely, stoppable
+from .._signals import stoppable
 from ..calibration import calibrate
 from ..config._run_files import CHECKPOINTS
 from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
@@ -341,12 +341,7 @@ class Trainer:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Handles signals, lost workers and unreadable images; a failure unlocks."""
-        surely = (
-            ending_surely()
-            if _distribution.has_workers(self._strategy)
-            else nullcontext()
-        )
-        with stoppable(), surely, _distribution.with_all_workers(), reading():
+        with stoppable(), _distribution.with_all_workers(), reading():
             try:
                 yield
             except BaseException:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from larq_nobn import data, deploy, training
+from larq_nobn import deploy
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn.cli import _models, _train
 from larq_nobn.deploy.device import write_metadata
-from larq_nobn.training._checkpoints import Checkpoints
-from larq_nobn.training.folder import position_kept
-from larq_nobn.training.folder._archives import read, write
-from larq_nobn.training.folder._run_folder import kept_settings
 from PIL import Image
 
 SHAPES = ("[]", "null", "", "{", "\xff", '{"settings": []}', "[" * 100_000)
@@ -85,78 +77,6 @@ def test_the_settings_of_an_unfinished_run(invoke: Invoke, place: Path):
         said = one_sentence(invoke(*line))
         assert "run/settings.json is damaged: " in said
         assert f"{name} is {value!r}. Restore" in said
-
-
-def changed(content: Any) -> Iterator[Any]:
-    """The content with one of its parts removed, or of another type or size."""
-    if isinstance(content, dict):
-        for name in content:
-            yield {key: part for key, part in content.items() if key != name}
-            for part in (None, [], {}, -1, "x", 1e308):
-                yield {**content, name: part}
-            for part in changed(content[name]):
-                yield {**content, name: part}
-    elif isinstance(content, list) and content:
-        for part in (None, {}, -1, "x"):
-            yield [part, *content[1:]]
-        yield content[1:]
-
-
-def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypatch):
-    """It opens and says what is needed, or is rejected by the name of the file."""
-    record = json.loads((run_folder / "run.json").read_text())
-    monkeypatch.setattr(training.folder._opening, "open_model", lambda *_, **__: None)
-    refused = opened = 0
-    for content in changed(record):
-        Path("run", "run.json").write_text(json.dumps(content))
-        try:
-            run = training.load_run("run")
-        except ValueError as error:
-            refused += 1
-            assert str(error).startswith("run/run.json is damaged: ")
-            continue
-        opened += 1
-        try:
-            assert _train._rows(run.record, Path("run"))["test accuracy"]
-            origin = _models.origin_of(run)
-            data.open_dataset(**origin.images)
-            training.Outcome.read("run").to_dict()
-            str(training.report(["run", run_folder]))
-        except (ValueError, OSError) as error:
-            # Of a data set that does not exist, or of metrics that no run has.
-            known = (
-                "dataset",
-                "image_size",
-                "holdout",
-                "validation",
-                "damaged",
-                "folder",
-            )
-            assert any(word in str(error) for word in known), error
-    assert refused > 100 and opened > 40, (refused, opened)
-
-
-def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke):
-    file = tmp_path / "m.tflite"
-    shutil.copy(lite_file, file)
-    card = json.loads(Path(f"{lite_file}.json").read_text())
-    kept = copy.deepcopy(card)
-    beside = Path(f"{file}.json")
-    for content in changed(card):
-        beside.write_text(json.dumps(content))
-        try:
-            found = deploy.read_card(file)
-        except deploy.ConversionError as error:
-            assert str(beside) in str(error)
-        else:
-            assert found.labels is None or len(found.labels) == 10
-    assert card == kept
-    beside.write_text(json.dumps({**card, "preprocessing": []}))
-    said = one_sentence(invoke("predict", file, tmp_path / "x.png"))
-    assert "x.png does not exist" in said
-    (tmp_path / "y.png").write_bytes(b"\x89PNG")
-    said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
-    assert f"{beside}" in said or "does not say how images are prepared" in said
 
 
 @pytest.fixture
@@ -228,27 +148,3 @@ def test_the_metadata_of_a_name_that_is_no_text(lite_file: Path, tmp_path: Path)
     found = deploy.read_card(file)
     assert (found.file, found.labels) == (file.name, labels)
     assert "ä" in Path(f"{file}.json").read_text(encoding="utf-8")
-
-
-def test_checkpoints_of_another_shape_are_passed_over(tmp_path: Path, caplog):
-    from training.test_checkpoints import SETTINGS, network
-
-    model = network()
-    model.optimizer.build(model.trainable_variables)
-    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
-    checkpoints.set_model(model)
-    checkpoints.on_epoch_end(0)
-    (good,) = tmp_path.iterdir()
-    header, values = read(good)
-    place = tmp_path / "epoch-0002.npz"
-    for content in changed({**header, "variables": header["variables"][:2]}):
-        if "variables" in content and not isinstance(content["variables"], list):
-            continue
-        write(place, content, values)
-        assert Checkpoints(tmp_path, SETTINGS, {}).restore(model).epochs == 1
-    (tmp_path / "epoch-none.npz").write_bytes(b"x")
-    (tmp_path / "runs" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "runs" / "checkpoints" / "epoch-x.npz").write_bytes(b"x")
-    assert position_kept(tmp_path / "runs") is None
-    assert kept_settings(tmp_path / "runs") is None
-    assert "is not used" in caplog.text

@@ -173,20 +173,13 @@ def test_a_file_of_ones_own_opens_with_trust(own: Path, invoke: Invoke, tmp_path
     assert invoke(*folded, "--trust").exit_code == 0
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["convert", "init"])
 def test_a_saved_model_is_a_program(
     name: str, own: Path, invoke: Invoke, tmp_path: Path
 ):
     said = one_sentence(invoke(*command(name, own / "saved", tmp_path)))
     assert "saved is a SavedModel, which is a program" in said
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
-
-
-def test_a_saved_model_opens_with_trust(own: Path, invoke: Invoke, tmp_path: Path):
-    line = command("evaluate", own / "saved", tmp_path)
-    assert "is a SavedModel, which is a program" in one_sentence(invoke(*line))
-    result = invoke(*line, "--trust")
-    assert result.exit_code == 0, result.output
 
 
 def test_a_training_starts_from_ones_own_with_trust(

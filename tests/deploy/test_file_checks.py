@@ -17,15 +17,9 @@ from larq_nobn.deploy import (
 )
 from larq_nobn.deploy._checks import check_binary, check_file
 from larq_nobn.deploy._opening import output_layers
-from larq_nobn.deploy.lite import (
-    IoSpec,
-    _converter,
-    inference,
-    io_spec,
-    overwritten,
-    read,
-    to_flatbuffer,
-)
+from larq_nobn.deploy.lite._converter import IoSpec, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._file import read
+from larq_nobn.deploy.lite._lce_faults import overwritten
 from larq_nobn.deploy.prepare._prepare import prepare
 
 pytestmark = pytest.mark.convert
@@ -296,15 +290,3 @@ def test_either_input_may_be_overwritten():
         Runner(flatbuffer, "lce")(arrays), both(arrays), strict=True
     ):
         assert not np.allclose(found, wanted, rtol=1e-3, atol=1e-3)
-
-
-def test_a_file_that_takes_more_memory_than_it_gets_is_not_run(tmp_path, monkeypatch):
-    """The interpreter ends the process where it gets none."""
-    for module in (_convert, _converter):
-        monkeypatch.setattr(module, "MOST_BYTES", 100_000)
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.UpSampling2D(30)(inputs)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
-    with pytest.raises(ConversionError, match="The file takes 230,[0-9]{3} bytes"):
-        convert(model, tmp_path / "m.tflite", verify=False, allow_float=True)
-    assert not list(tmp_path.iterdir())

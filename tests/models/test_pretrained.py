@@ -174,26 +174,21 @@ def _metadata(text):
     return _replaced(METADATA, _array(np.array(text)))
 
 
-# Values that the metadata cannot have, by name.
+# Values that the metadata cannot have, by name; one that is of another type each.
 WRONG = {
     "model": ("Other", []),
-    "accuracy": ("0.9", -0.1, 1.1, np.inf, np.nan),
+    "accuracy": ("0.9",),
     "settings": (1,),
-    "classes": (True, 0, -10, 9, 11, 10**30),
-    "class_names": ([1, 2], "ab", ["0"]),
-    "input_shape": (None, [8, 8], [8, 0, 1], [8, 9, 1]),
-    "epochs": (-1,),
-    "binary_macs": (-1,),
-    "float_macs": (-1, 10**30),
+    "classes": (True, 9, 10**30),
+    "class_names": ([1, 2], "ab"),
+    "input_shape": (None, [8, 9, 1]),
     "preprocessing": ([], {}),
     "arguments": ([], {"other": 1}, {"weights": DIGITS}),
 }
 WRONG_STEPS = {
-    "mean": (None, "x", [], ["x"], [True], [2.0], [np.nan], [0.1, 0.2]),
-    "std": (None, "x", [], ["x"], [True], [0.0], [np.nan], [np.inf]),
-    "crop": (None, "x", [], True, 0, 1.5, -1, np.nan, np.inf, 10**400),
-    "size": (None, "x", [], [8], [8, 9], ["8", "8"], [[]], [1e9, 1e9]),
-    "other": (1,),
+    "mean": (None, "x", ["x"], [True]),
+    "crop": (None, True, 10**400),
+    "size": ("x", ["8", "8"]),
 }
 WRONG_ARGUMENTS = {"width": (-1, "x"), "blocks": (None,)}
 

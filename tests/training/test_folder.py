@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,17 +40,6 @@ def write_checkpoint(folder: Path) -> None:
 def write_history(folder: Path) -> None:
     (folder / "history.csv").write_text("epoch\n1\n")
     (folder / "logs").mkdir(exist_ok=True)
-
-
-def put_in_place_of(name: str, kind: str, folder: Path) -> None:
-    """A file, or a link to nowhere, in the place of a folder of an unfinished run."""
-    fails_after(folder, write_checkpoint)
-    shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / name).parent.mkdir(exist_ok=True)
-    if kind == "file":
-        (folder / name).touch()
-    else:
-        (folder / name).symlink_to("gone")
 
 
 def contents(folder: Path) -> set[str]:
@@ -112,16 +99,6 @@ REFUSED = {
         lambda folder: (folder / "settings.json").write_text("[1"),
         *(True, SETTINGS, ValueError, r"settings\.json is damaged.*train again"),
     ),
-    **{
-        f"{name} that is a {kind}": (
-            partial(put_in_place_of, name, kind),
-            *(True, SETTINGS, NotADirectoryError, f"{name} is not a folder, or a link"),
-        )
-        for name, kind in (
-            *(("checkpoints", "file"), ("stage1", "dangling link")),
-            *(("teacher", "file"), ("logs/train", "dangling link")),
-        )
-    },
 }
 
 

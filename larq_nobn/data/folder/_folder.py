@@ -25,7 +25,7 @@ from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, Statistics, cached_method, described
-from .._registry import DatasetInfo, check_normalization
+from .._registry import DatasetInfo
 from .._source import LazyImages, statistics
 from ._decode import decode, format_of, image_of
 from ._listing import Entry, Listing, read_listing
@@ -92,8 +92,6 @@ def _look_into(root: Path, entry: Entry) -> tuple:
 
 
 _VERSION = 1
-# Types of what is noted of an image: all of a `ScannedImage` but where it lies.
-_NOTED = (str, int, int, bool, str, type(None))
 
 
 class Notes:
@@ -120,7 +118,7 @@ class Notes:
         noted = self.files.get(entry.path)
         if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
             return None
-        return tuple(noted[2:]) if tuple(map(type, noted[2:])) == _NOTED else None
+        return tuple(noted[2:])
 
     def keep(self) -> None:
         """Writes all of it, if there is a place for it."""
@@ -209,9 +207,7 @@ class Folder:
         notes = Notes(self.root)  # so that they are found out once
         with contextlib.suppress(KeyError, TypeError, ValueError):
             mean, std = notes.statistics[key]
-            check_normalization(shape, mean, std, 1.0)
-            if len(mean) == shape[2]:
-                return tuple(mean), tuple(std)
+            return tuple(mean), tuple(std)
         if not self.parts["train"]:
             raise InvalidValue(
                 f"None of the images in {self.root} is for training, of which mean and "

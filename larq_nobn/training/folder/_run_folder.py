@@ -17,7 +17,7 @@ from typing import Any
 from ..._checks import check_path
 from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, drawable, new_figure
-from ..._files import check_folder, check_utf8, is_leftover, replacing
+from ..._files import check_folder, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._version import __version__
 from ...config import _run_files
@@ -25,17 +25,9 @@ from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
-from ._opening import RECORD, check_record, check_settings, read_object
+from ._opening import RECORD, SETTINGS, check_content, read_object
 
 _log = logging.getLogger("larq_nobn")
-# Of what a run writes: TensorFlow's logs in three parts, and further runs.
-_LOGS = ("train", "validation", "monitors")
-_FOLDERS = (
-    _run_files.CHECKPOINTS,
-    *_run_files.PARTS,
-    "logs",
-    *(f"logs/{part}" for part in _LOGS),
-)
 # The key of a digest of the images.
 _IMAGES_SHA256 = "pictures"
 # A loss that falls by more is drawn on a logarithmic axis: it hides the rest.
@@ -130,9 +122,9 @@ def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
 def _settings_in(file: Path) -> dict[str, Any]:
     content = read_object(file)
     if file.name == _run_files.SETTINGS_FILE:
-        check_settings(content, file)
+        check_content(content, SETTINGS, file)
         return content
-    check_record(content, RECORD, file)
+    check_content(content, RECORD, file)
     return dict(content["settings"])
 
 
@@ -166,7 +158,6 @@ def position_kept(output: str | os.PathLike) -> Position | None:
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Rejects a folder that does not belong to such a run alone."""
     check_folder(folder, "a run")
-    check_utf8(folder, "a run")
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     there = [path for path in files if path.name != _run_files.LOCK]
     unfinished = (folder / _run_files.SETTINGS_FILE).is_file()
@@ -194,13 +185,6 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             f"{folder} lies within the images of {settings['dataset']}, and the plots "
             "of a run would be taken for more of them. Choose another output."
         )
-    for place in (folder / name for name in _FOLDERS):
-        if os.path.lexists(place) and not place.is_dir():
-            raise NotADirectoryError(
-                f"{place} is not a folder, or a link to one that is not there, as of a "
-                "disk that is not mounted. Restore it, or remove it to go without what "
-                "was in it."
-            )
 
 
 def _is_within(folder: Path, dataset: str) -> bool:

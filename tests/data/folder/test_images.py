@@ -219,7 +219,6 @@ def test_images_of_a_data_set_are_that_data_set(
     "change",
     [
         lambda content: content["files"].update({"train/cat/a.png": [1, 2]}),
-        lambda content: content["files"]["train/cat/a.png"].__setitem__(3, "6"),
         lambda content: content.update(
             statistics={k: 1 for k in content["statistics"]}
         ),
