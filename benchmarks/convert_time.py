@@ -48,7 +48,7 @@ def network(name, size):
 def measure(model):
     """Seconds of LCE alone, of `convert` with the least verification, and with all."""
     import larq_nobn as nobn
-    from larq_nobn.deploy.lite import compute_engine
+    from larq_nobn.deploy.lite._engine import compute_engine
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from _drawing import files as drawing
 from _results import RESULTS, leave, write
-from larq_nobn.deploy.lite import compute_engine, quiet
+from larq_nobn.deploy.lite._engine import compute_engine, quiet
 
 SEED = 0
 # Name: builder, side of the image, arguments, timed runs.

@@ -16,7 +16,7 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.prepare import in_float32, prepare
+from larq_nobn.deploy.prepare._prepare import in_float32, prepare
 from larq_nobn.graph._copies import copied, to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._models import flattened, from_keras

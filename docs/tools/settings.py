@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from larq_nobn.config import RECIPES, Recipe, Setting, grouped, settings_of
+from larq_nobn.config._fields import Setting, grouped, settings_of
+from larq_nobn.config._presets import RECIPES
+from larq_nobn.config._recipe import Recipe
 
 PAGE = Path(__file__).parents[1] / "reference" / "settings.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"

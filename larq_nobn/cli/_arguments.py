@@ -19,7 +19,10 @@ from click.core import ParameterSource
 from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
 from .._names import DATASETS, check_dataset, find_pretrained
-from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings_of
+from ..config._fields import GROUPS, WHERE, Setting, settings_of
+from ..config._presets import RECIPES
+from ..config._recipe import Recipe
+from ..config._settings import Settings
 from ._errors import TRACEBACK
 from ._memory import limit_memory, read_size
 from ._outputs import Output, check_outputs

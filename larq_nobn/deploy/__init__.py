@@ -19,7 +19,7 @@ from .device import (
 )
 from .inspection import Audit, audit, diff
 from .int8 import fake_quantize
-from .lite import Runner, TensorInfo
+from .lite._converter import Runner, TensorInfo
 
 __all__ = [
     "Audit",

@@ -14,15 +14,10 @@ from . import _float_fallback
 from ._binary import binary_parts, is_plain
 from ._errors import ConversionError, UnreadableError, conversion_errors
 from ._normal import given_name
-from .lite import (
-    FUSED_LSTM,
-    IoSpec,
-    Subgraph,
-    Trace,
-    has_lost_bias,
-    missed_reach,
-    overwritten,
-)
+from .lite._converter import IoSpec
+from .lite._file import Subgraph
+from .lite._lce_faults import FUSED_LSTM, has_lost_bias, missed_reach, overwritten
+from .lite._trace import Trace
 
 _layers = keras.layers
 _GELU = (

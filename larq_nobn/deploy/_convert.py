@@ -22,6 +22,7 @@ from .._keras import keras
 from .._names import RUNTIMES
 from .._progress import step
 from ..graph import _examples, _same
+from ..layers._inference import BinaryConvolution
 from . import _checks
 from ._errors import ConversionError, UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
@@ -45,28 +46,17 @@ from .int8 import (
     verify_int8,
     verify_without_rounding,
 )
-from .lite import (
-    MOST_BYTES,
-    Function,
-    Runner,
-    Trace,
-    check_memory,
-    compute_engine,
-    inference,
-    io_spec,
-    read,
-    to_flatbuffer,
-)
+from .lite import _converter
+from .lite._engine import compute_engine
+from .lite._file import read
+from .lite._trace import Trace
 from .operations import function_of, lower, optimized
-from .prepare import BinaryConvolution, prepare, rewritten
-from .verify import (
-    tie_warnings,
-    verification_examples,
-    verify_file,
-    verify_prepared,
-    verify_trace,
-    verify_traced_file,
-)
+from .prepare._binary_layers import rewritten
+from .prepare._prepare import prepare
+from .verify._data import verification_examples
+from .verify._ties import tie_warnings
+from .verify._traced import verify_trace, verify_traced_file
+from .verify._verify import verify_file, verify_prepared
 
 _log = logging.getLogger("larq_nobn")
 
@@ -245,7 +235,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     file = _File(task, given)
     with file.named(names):
         written = plain(prepared, False) if task.runtime == "litert" else prepared
-        file.write(inference(written), written.variables, prepared)
+        file.write(_converter.inference(written), written.variables, prepared)
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
         same, outputs = verify_prepared(task.reference, given, prepared, file.examples)
@@ -267,7 +257,7 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     model = task.model
     _checks.check_float32(model, reason)
     names = task.names(model)
-    io = io_spec(model, task.batch_size)
+    io = _converter.io_spec(model, task.batch_size)
     step("Tracing")
     trace = Trace(model, io)
     binary, merged, in_float = _checks.check_trace(model, trace, task.allow_float)
@@ -339,7 +329,7 @@ class _File:
 
     def __init__(self, task: _Task, given: keras.Model):
         self._task = task
-        self.io = io_spec(task.model, task.batch_size)
+        self.io = _converter.io_spec(task.model, task.batch_size)
         self.examples, self.source = verification_examples(task.data, task.model, given)
         if not task.verify:
             self.examples = [array[:_FEW] for array in self.examples]
@@ -359,7 +349,7 @@ class _File:
 
     def write(
         self,
-        function: Function,
+        function: _converter.Function,
         variables: Sequence[tf.Variable],
         model: keras.Model,
         int8: bool = False,
@@ -367,7 +357,9 @@ class _File:
         """Has a converter write the function of a model, and reads what it wrote."""
         step("Converting")
         runtime = self._task.runtime
-        self.content = to_flatbuffer(function, variables, self.io, int8, runtime)
+        self.content = _converter.to_flatbuffer(
+            function, variables, self.io, int8, runtime
+        )
         path = os.fspath(self._task.path)
         self._graphs = read(self.content, path, output_layers(model))
 
@@ -392,10 +384,7 @@ class _File:
             _checks.check_all_int8(graph)
         path = os.fspath(self._task.path)
         self._audit = audit_graphs(self._graphs, len(self.content), path)
-        made = [t for op in self._graphs[0].operations for t in op.outputs if t]
-        if sum(each.bytes for each in made) > MOST_BYTES:  # not all of it at once
-            check_memory(self.content, self._task.runtime)
-        self.runner = Runner(self.content, self._task.runtime)
+        self.runner = _converter.Runner(self.content, self._task.runtime)
         self.runner.outputs(self.io.zeros())
 
     def report(

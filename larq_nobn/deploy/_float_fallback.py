@@ -33,7 +33,8 @@ from ..graph import (
 )
 from . import _binary
 from ._normal import given_name
-from .lite import Operation, Subgraph, Trace, TracedKernel
+from .lite._file import Operation, Subgraph
+from .lite._trace import Trace, TracedKernel
 
 _layers = keras.layers
 

@@ -28,8 +28,9 @@ from .device import Timing, benchmark, benchmark_on_phone
 from .device._benchmark import check_counts
 from .int8 import fake_quantize
 from .int8._conversion import without_ranges
-from .lite import Runner, run
-from .verify import given_batches, top1_agreement, verification_examples
+from .lite._converter import Runner, run
+from .verify._agreement import top1_agreement
+from .verify._data import given_batches, verification_examples
 
 FLOAT, INT8, LCE_INT8, LCE = "LiteRT", "LiteRT, int8", "LCE, int8", "LCE"
 _GROUP = 32

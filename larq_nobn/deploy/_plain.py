@@ -24,7 +24,7 @@ from ..layers._inference import (
     SignAbove,
     SummedPReLU,
 )
-from ..rewrites import Edit, everywhere
+from ..rewrites._rule import Edit, everywhere
 
 _layers = keras.layers
 _SIGNS = (ShiftedSign, SignAbove)

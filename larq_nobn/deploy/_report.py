@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from .inspection import Findings
-from .verify import GIVEN
+from .verify._verify import GIVEN
 
 
 @dataclass(frozen=True, kw_only=True)

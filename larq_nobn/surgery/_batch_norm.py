@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..graph import _errors, _graph, _models
-from ..rewrites import is_over_channels
+from ..rewrites._batch_norm import is_over_channels
 
 
 def check_batch_norms(graph: _graph.Graph) -> None:

@@ -9,22 +9,13 @@ from .._keras import keras
 from .._progress import step
 from ..graph import _copies, _graph, _models, _operation, _same, _steps
 from ..layers import IndependentComponent
-from ..rewrites import (
-    Edit,
-    Refusal,
-    affine_after_activation,
-    affine_after_quantized_kernel,
-    affine_before_concatenation,
-    affine_into_kernel_before,
-    affine_into_layers_after,
-    affine_stays,
-    applied,
-    batch_norm_to_affine,
-    everywhere,
-    is_affine,
-    merge_affines,
-    steps_after,
-)
+from ..rewrites import _after_quantized
+from ..rewrites._batch_norm import batch_norm_to_affine, steps_after
+from ..rewrites._concatenation import affine_before_concatenation
+from ..rewrites._forward import affine_into_layers_after
+from ..rewrites._kernel_before import affine_into_kernel_before
+from ..rewrites._merge import merge_affines
+from ..rewrites._rule import Edit, Refusal, applied, everywhere, is_affine
 from ._batch_norm import check_batch_norms, check_no_nan
 from ._report import Change, SurgeryReport
 
@@ -33,13 +24,13 @@ _FIRST = (batch_norm_to_affine, merge_affines)
 # Of each that is left the first that fits, from nothing at inference to one addition.
 _THEN = (
     affine_into_kernel_before,
-    affine_after_quantized_kernel,
+    _after_quantized.affine_after_quantized_kernel,
     affine_before_concatenation(
-        (affine_into_kernel_before, affine_after_quantized_kernel)
+        (affine_into_kernel_before, _after_quantized.affine_after_quantized_kernel)
     ),
     affine_into_layers_after,
-    affine_after_activation,
-    affine_stays,
+    _after_quantized.affine_after_activation,
+    _after_quantized.affine_stays,
 )
 # Their refusals are about what costs nothing, where others leave a layer.
 _TOLD = (affine_into_kernel_before, affine_into_layers_after)
@@ -150,7 +141,7 @@ def _fold(graph: _graph.Graph, call: _graph.Call) -> tuple[_graph.Graph, str, st
     for rule in _THEN:
         outcome = applied(rule, graph, call)
         if isinstance(outcome, Edit):
-            told = reasons if rule is affine_stays else []
+            told = reasons if rule is _after_quantized.affine_stays else []
             return outcome.graph, outcome.words, "; ".join(dict.fromkeys(told))
         if isinstance(outcome, Refusal) and rule in _TOLD:
             reasons.append(outcome.reason)

@@ -27,7 +27,7 @@ from ..callbacks import (
 )
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
-from ..config import Recipe
+from ..config._recipe import Recipe
 from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches

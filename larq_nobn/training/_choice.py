@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._keras import keras
-from ..config import Recipe
+from ..config._recipe import Recipe
 from ._initial_weights import weights_digest
 
 History = Sequence[Mapping[str, float]]

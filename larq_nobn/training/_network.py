@@ -18,7 +18,7 @@ from .._keras import keras
 from .._larq import lq, without_starvation_warning
 from .._names import FLOAT_MODEL, OWN
 from .._names import KERNELS as NAMES
-from ..config import Recipe
+from ..config._recipe import Recipe
 from ..data import DatasetInfo
 from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead

@@ -15,15 +15,10 @@ from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, OWN, find_pretrained
-from ..config import (
-    IMPLIED,
-    OF_KERNELS,
-    RECIPES,
-    Recipe,
-    Settings,
-    documented,
-    settings_of,
-)
+from ..config._fields import documented, settings_of
+from ..config._presets import IMPLIED, OF_KERNELS, RECIPES
+from ..config._recipe import Recipe
+from ..config._settings import Settings
 from ..data import WHICH
 from ..models._float_resnet import float_resnet
 from ..models._normalizations import NORMALIZATIONS

@@ -12,7 +12,7 @@ from deploy.generated_layers import EXCEPTIONS, PLACED
 from hypothesis import example, given, settings
 from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner
-from larq_nobn.deploy.lite import read
+from larq_nobn.deploy.lite._file import read
 from numpy.testing import assert_allclose
 from surgery.properties import certain, inputs_of, outputs_of
 

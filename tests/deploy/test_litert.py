@@ -14,9 +14,8 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy.int8 import round_kernels
-from larq_nobn.deploy.lite import read
-from larq_nobn.deploy.lite._file import with_half_kernels
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.lite._file import read, with_half_kernels
+from larq_nobn.deploy.prepare._prepare import prepare
 from models.networks import NETWORKS as SMALL
 from tflite_micro.python.tflite_micro import runtime as micro
 

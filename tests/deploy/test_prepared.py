@@ -6,7 +6,7 @@ import pytest
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, convert, prepared
-from larq_nobn.deploy.prepare import BinaryConvolution
+from larq_nobn.layers._inference import BinaryConvolution
 from numpy.testing import assert_allclose, assert_array_equal
 
 pytestmark = pytest.mark.convert

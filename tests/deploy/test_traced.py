@@ -14,13 +14,13 @@ from larq_nobn.deploy import (
     ConversionError,
     Runner,
     VerificationError,
-    _convert,
     audit,
     convert,
 )
-from larq_nobn.deploy.lite import Trace, io_spec
+from larq_nobn.deploy.lite import _converter
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations import _emit
-from larq_nobn.deploy.verify import _traced
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -385,24 +385,22 @@ def halved(monkeypatch):
 
 def louder(monkeypatch):
     """The file computes something else."""
-    real = _convert.to_flatbuffer
+    real = _converter.to_flatbuffer
 
     def wrong(function, *rest):
         return real(lambda inputs: [1.01 * y for y in function(inputs)], *rest)
 
-    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
-    monkeypatch.setattr(_traced, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
 
 
 def shifted(monkeypatch):
     """The probe agrees with the file, which has another shift before its sign."""
-    real = _convert.to_flatbuffer
+    real = _converter.to_flatbuffer
 
     def wrong(function, *rest):
         return real(lambda inputs: function([x + 0.2 for x in inputs]), *rest)
 
-    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
-    monkeypatch.setattr(_traced, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
 
 
 def changed_trace(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.initializers._plane import orthonormal
 from larq_nobn.layers import SymmetricHead
 from numpy.testing import assert_allclose, assert_array_equal

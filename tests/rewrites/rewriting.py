@@ -12,12 +12,9 @@ from larq_nobn.graph._kinds import commutation
 from larq_nobn.graph._models import from_keras
 from larq_nobn.graph._steps import steps_of
 from larq_nobn.quantizers import RSign
-from larq_nobn.rewrites import (
-    batch_norm_to_affine,
-    everywhere,
-    merge_affines,
-    steps_after,
-)
+from larq_nobn.rewrites._batch_norm import batch_norm_to_affine, steps_after
+from larq_nobn.rewrites._merge import merge_affines
+from larq_nobn.rewrites._rule import everywhere
 from surgery.folding import floatx
 
 layers = keras.layers

@@ -8,13 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph._models import is_batch_norm
-from larq_nobn.rewrites import (
-    Edit,
-    Refusal,
-    affine_after_quantized_kernel,
-    affine_before_concatenation,
-    affine_into_kernel_before,
-)
+from larq_nobn.rewrites._after_quantized import affine_after_quantized_kernel
+from larq_nobn.rewrites._concatenation import affine_before_concatenation
+from larq_nobn.rewrites._kernel_before import affine_into_kernel_before
+from larq_nobn.rewrites._rule import Edit, Refusal
 from rewrites.rewriting import (
     BEFORE,
     SCALES,

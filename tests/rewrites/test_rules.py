@@ -3,12 +3,22 @@
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn import rewrites
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.graph._models import from_keras
-from larq_nobn.rewrites import Edit, Refusal, batch_norm_to_affine, merge_affines
+from larq_nobn.rewrites import (
+    _after_quantized,
+    _forward,
+    _into_sign,
+    _kernel_after,
+    _kernel_before,
+    _merge,
+    _pools,
+)
+from larq_nobn.rewrites._batch_norm import batch_norm_to_affine
+from larq_nobn.rewrites._merge import merge_affines
+from larq_nobn.rewrites._rule import Edit, Refusal
 from rewrites.rewriting import (
     AFTER,
     BEFORE,
@@ -19,17 +29,17 @@ from rewrites.rewriting import (
     network,
 )
 
-RULES = [
-    rewrites.affine_after_activation,
-    rewrites.affine_after_quantized_kernel,
-    rewrites.affine_into_kernel_after,
-    rewrites.affine_into_kernel_before,
-    rewrites.affine_into_layers_after,
-    rewrites.affine_into_sign,
-    rewrites.affine_stays,
-    rewrites.affine_through_pool,
-    rewrites.merge_affines,
-]
+RULES = {
+    "affine_after_activation": _after_quantized.affine_after_activation,
+    "affine_after_quantized_kernel": _after_quantized.affine_after_quantized_kernel,
+    "affine_into_kernel_after": _kernel_after.affine_into_kernel_after,
+    "affine_into_kernel_before": _kernel_before.affine_into_kernel_before,
+    "affine_into_layers_after": _forward.affine_into_layers_after,
+    "affine_into_sign": _into_sign.affine_into_sign,
+    "affine_stays": _after_quantized.affine_stays,
+    "affine_through_pool": _pools.affine_through_pool,
+    "merge_affines": _merge.merge_affines,
+}
 drawn = settings(max_examples=4)
 networks = st.fixed_dictionaries(
     {
@@ -55,7 +65,7 @@ def edits(graph, rule):
 def test_every_rule_keeps_every_edge(drawn):
     graph = graph_of(network(**drawn))
     labels = [call.label for call in graph.calls]
-    for rule in RULES:
+    for rule in RULES.values():
         for edit in edits(graph, rule):
             assert check_edges(graph, edit.graph, drawn["whole"])
     assert [call.label for call in graph.calls] == labels
@@ -87,7 +97,7 @@ FITS = {
 def test_where_a_rule_fits(name):
     before, after, scales, words = FITS[name]
     graph = graph_of(network(before, after, scales))
-    outcome = getattr(rewrites, name)(graph, affine_in(graph))
+    outcome = RULES[name](graph, affine_in(graph))
     assert isinstance(outcome, Edit), outcome
     assert outcome.words.startswith(words)
     check_edges(graph, outcome.graph)
@@ -111,7 +121,7 @@ REFUSES = {
 def test_where_a_rule_rejects(case):
     name, before, after, scales = REFUSES[case]
     graph = graph_of(network(before, after, scales or "positive"))
-    outcome = getattr(rewrites, name)(graph, affine_in(graph))
+    outcome = RULES[name](graph, affine_in(graph))
     assert isinstance(outcome, Refusal) and outcome.reason
 
 
@@ -123,9 +133,9 @@ def test_ties_go_to_the_same_side(after, scales):
     """Sums of signs that meet their thresholds exactly, many times."""
     model = network("binary", [after], scales, whole=True)
     graph = graph_of(model, merged=True)
-    for edit in edits(graph, rewrites.affine_into_sign):
+    for edit in edits(graph, _into_sign.affine_into_sign):
         check_edges(graph, edit.graph, whole=True)
-    for edit in edits(graph, rewrites.affine_stays):
+    for edit in edits(graph, _after_quantized.affine_stays):
         check_edges(graph, edit.graph, whole=True)
 
 
@@ -137,7 +147,7 @@ def test_a_scale_alone_passes_what_keeps_0(after, scales):
     for weight in (model.get_layer("norm").beta, model.get_layer("norm").moving_mean):
         weight.assign(np.zeros(weight.shape))
     graph = graph_of(model)
-    outcome = rewrites.affine_into_layers_after(graph, affine_in(graph))
+    outcome = _forward.affine_into_layers_after(graph, affine_in(graph))
     assert isinstance(outcome, Edit) == (scales == "positive" or after == "padding")
     if isinstance(outcome, Edit):
         assert outcome.words.startswith("folded into 'conv")
@@ -146,7 +156,7 @@ def test_a_scale_alone_passes_what_keeps_0(after, scales):
 
 def test_a_wrong_edit_is_found():
     graph = graph_of(network("conv", ["relu"], "mixed"))
-    right = rewrites.affine_into_kernel_before(graph, affine_in(graph)).graph
+    right = _kernel_before.affine_into_kernel_before(graph, affine_in(graph)).graph
     operation = next(c.operation for c in right.calls if "kernel" in c.operation.values)
     kernel = operation.values["kernel"].copy()
     kernel[0, 0, 0, 0] += 0.1

@@ -15,14 +15,9 @@ import pytest
 from larq_nobn import training
 from click.testing import CliRunner
 from larq_nobn.cli._arguments import Grouped, training_options
-from larq_nobn.config import (
-    GROUPS,
-    Recipe,
-    Settings,
-    documented,
-    setting,
-    settings_of,
-)
+from larq_nobn.config._fields import GROUPS, documented, setting, settings_of
+from larq_nobn.config._recipe import Recipe
+from larq_nobn.config._settings import Settings
 from larq_nobn.training import RunSettings, grid
 from settings import PAGE, table
 from training import commands

@@ -21,7 +21,7 @@ from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
-from ..lite import check_memory, interpreter_of
+from ..lite._converter import interpreter_of
 
 _MS = 1e3
 _RESAMPLES = 1000
@@ -208,7 +208,6 @@ def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
     content = Path(file).read_bytes()
     interpreter = interpreter_of(content, threads, repr(file))
-    check_memory(content)
     random = np.random.default_rng(seed)
     shapes = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
     inputs = [_random_input(random, shape, np.dtype(kind)) for shape, kind in shapes]

@@ -20,7 +20,7 @@ from ..._keras import keras
 from ..._names import METADATA_FORMAT
 from ...data._area import scaled
 from .._errors import ConversionError
-from ..lite import Runner, TensorInfo
+from ..lite._converter import Runner, TensorInfo
 
 VERSION = 1
 _NUMBER = (int, float)

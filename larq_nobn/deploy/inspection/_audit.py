@@ -14,16 +14,8 @@ from rich.table import Table
 
 from .._float_fallback import float_in_file
 from .._shown import Shown
-from ..lite import (
-    KINDS,
-    Operation,
-    Subgraph,
-    Tensor,
-    parsing,
-    read,
-    read_file,
-    runtime_with,
-)
+from ..lite._converter import runtime_with
+from ..lite._file import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}

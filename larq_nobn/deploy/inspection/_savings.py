@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._float_fallback import GROUPS, stayed_float
-from ..lite import Operation, Subgraph, in_groups, missed_reach
+from ..lite._file import Operation, Subgraph
+from ..lite._lce_faults import in_groups, missed_reach
 
 # How a sign's input may be scaled and shifted, each by a constant.
 _FACTORS = ("MUL", "DIV")

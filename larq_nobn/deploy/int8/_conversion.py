@@ -34,13 +34,14 @@ from ...graph import (
 from ...layers import FakeQuantization
 from ...layers._channel_padding import ChannelPadding
 from ...layers._fake_quantization import representable_range
-from ...layers._inference import AffineApart
-from ...rewrites import Edit, everywhere, is_shared
+from ...layers._inference import AffineApart, BinaryConvolution, PlainAffine
+from ...rewrites._rule import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
 from .._plain import channelwise, plain
-from ..lite import Function, IoSpec, Runner, inference, run, to_flatbuffer
-from ..prepare import BinaryConvolution, PlainAffine, in_float32
-from ..verify import agreement, verify_prepared
+from ..lite._converter import Function, IoSpec, Runner, inference, run, to_flatbuffer
+from ..prepare._prepare import in_float32
+from ..verify._agreement import agreement
+from ..verify._verify import verify_prepared
 from ._fake_quantize import ChannelShift
 
 _layers = keras.layers

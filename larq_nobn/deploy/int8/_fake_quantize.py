@@ -29,9 +29,9 @@ from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
 from ...quantizers._rsign import ThresholdSign
-from ...rewrites import Edit, everywhere
+from ...rewrites._rule import Edit, everywhere
 from .._errors import ConversionError, conversion_errors
-from ..verify import given_batches
+from ..verify._data import given_batches
 
 _layers = keras.layers
 _BATCH = 32

@@ -27,11 +27,9 @@ from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
-    TYPES,
     edited,
     open_axes,
     parsing,
-    read,
     read_file,
     signature,
     unpacked,
@@ -326,8 +324,6 @@ class TensorInfo:
 
 # Values of one input: more than any image has, and 16 bytes each when drawn.
 _MOST = 1 << 26
-# What the values between the operations of a file may take at once.
-MOST_BYTES = 1 << 31
 
 
 def runtime_of(content: bytes) -> str:
@@ -435,60 +431,6 @@ def _check_sizes(content: bytes, what: str) -> None:
             )
 
 
-def check_memory(content: bytes, runtime: str | None = None) -> None:
-    """Checks a file that somebody else may have made, or its model, before it is run.
-
-    Raises:
-        ConversionError: If it takes memory that no phone has.
-    """
-    needed = _bytes_at_once(content, runtime)
-    if needed > MOST_BYTES:
-        raise ConversionError(
-            f"The file takes {needed:,} bytes for what it computes at once, and gets "
-            f"{MOST_BYTES:,} at most. Convert a model with smaller images, or fewer "
-            "of them at a time."
-        )
-
-
-def _bytes_at_once(content: bytes, runtime: str | None) -> int:
-    """The most that is there at once of what a file computes; its constants are extra.
-
-    The shapes that stand in a file need not be those that it computes. Those of outputs
-    are asked for before it runs, when memory has been reserved, but not yet taken.
-    """
-    graph = read(content, "the file")[0]
-    steps = [
-        [
-            [t.index for t in tensors if t is not None and t.dtype in TYPES]
-            for tensors in (op.inputs, op.outputs)
-        ]
-        for op in graph.operations
-    ]
-    made = [index for _, outputs in steps for index in outputs]
-    probe = interpreter_of(with_outputs(content, made), 1, runtime=runtime)
-    inputs, outputs = (
-        [t.index for t in tensors] for tensors in (graph.inputs, graph.outputs)
-    )
-    size = {
-        index: prod(map(int, shape)) * np.dtype(kind).itemsize
-        for index, shape, kind in zip(
-            [*inputs, *outputs, *made],
-            [*probe.input_shapes, *probe.output_shapes],
-            [*probe.input_types, *probe.output_types],
-            strict=True,
-        )
-    }
-    last = {index: place for place, (taken, _) in enumerate(steps) for index in taken}
-    last |= dict.fromkeys(outputs, len(steps))
-    alive = set(inputs)
-    most = 0
-    for place, (taken, given) in enumerate(steps):
-        alive.update(given)
-        most = max(most, sum(size[index] for index in alive))
-        alive -= {index for index in (*taken, *given) if last.get(index, 0) <= place}
-    return most
-
-
 class Runner:
     """Runs a `.tflite` file in the interpreter of its runtime.
 
@@ -496,8 +438,7 @@ class Runner:
     model that it was made from; of other files, the order is that in the file.
 
     Arguments:
-        flatbuffer: The file's content as bytes, or its path. Of a file it is checked
-            first that what it computes at once takes 2 GiB at most.
+        flatbuffer: The file's content as bytes, or its path.
         runtime: `"lce"` for LCE's interpreter, `"litert"` for TensorFlow's, which is
             that of LiteRT. None: LCE's for files with operations of LCE, else
             TensorFlow's.
@@ -528,7 +469,6 @@ class Runner:
     def __init__(
         self, flatbuffer: bytes | str | os.PathLike, runtime: str | None = None
     ):
-        given = flatbuffer
         if not isinstance(flatbuffer, bytes):
             flatbuffer = read_file(flatbuffer)
         if runtime is None:
@@ -536,8 +476,6 @@ class Runner:
                 runtime = runtime_of(flatbuffer)
         check_choice("runtime", runtime, RUNTIMES)
         inner = interpreter_of(flatbuffer, os.cpu_count() or 1, runtime=runtime)
-        if flatbuffer is not given:
-            check_memory(flatbuffer, runtime)
         self._interpreter, self.runtime = inner, runtime
         graph, inputs, outputs = signature(flatbuffer)
         self.input_names = _names(graph, graph.inputs, inputs)

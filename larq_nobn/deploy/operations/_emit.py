@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ..._larq import lq
 from ...layers._rprelu import spelled_prelu
-from ..lite import Function
+from ..lite._converter import Function
 from ._program import Node, Program, Value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...graph import _signs
-from ..lite import Trace, is_larqs_sign
+from ..lite._trace import Trace, is_larqs_sign
 from ._program import Node, Program, Value
 
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}

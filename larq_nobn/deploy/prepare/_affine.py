@@ -11,30 +11,25 @@ from ..._keras import keras
 from ...graph import _graph, _kinds, _linear, _operation, _probe, _steps, _thresholds
 from ...graph._graph import chain
 from ...layers import ChannelAffine, DynamicTanh, _inference
-from ...rewrites import (
+from ...rewrites import _kernel_before
+from ...rewrites._concatenation import affine_before_concatenation
+from ...rewrites._forward import into_layers_after
+from ...rewrites._into_sign import into_sign, starts_with_plain_sign
+from ...rewrites._kernel_after import affine_into_kernel_after
+from ...rewrites._merge import merge_affines
+from ...rewrites._pools import affine_through_pool, averages
+from ...rewrites._rule import (
     Affine,
     Edit,
     NotExact,
     Refusal,
-    affine_before_concatenation,
-    affine_into_kernel_after,
-    affine_into_kernel_before,
     affine_of,
     affine_operation,
-    affine_through_pool,
-    averages,
-    before_pools,
-    computed,
     everywhere,
-    into_layers_after,
-    into_sign,
     is_affine,
     is_shared,
-    merge_affines,
     rescaled,
     rule,
-    source_of,
-    starts_with_plain_sign,
 )
 from . import _reading
 from ._moves import LARGEST
@@ -127,7 +122,7 @@ def affine_into_binary_convolution(
     if not _reading.is_single(graph, call):
         return None
     affine = affine_of(call.operation)
-    found = source_of(graph, call.first_input, affine)
+    found = _kernel_before.source_of(graph, call.first_input, affine)
     source, pools = found
     if any(map(averages, pools)) and _steps.meets_jump(graph, call.first_output):
         return None
@@ -135,9 +130,11 @@ def affine_into_binary_convolution(
         real = _reading.has_real_kernel(source)
         linear = real and source.layer.activation is keras.activations.linear
         fits = pools and (linear or _reading.merges_after(source))
-        return Edit(before_pools(graph, call, found)) if fits else None
+        return Edit(_kernel_before.before_pools(graph, call, found)) if fits else None
     operation = _scaled(source.operation, *_reading.scale_and_bias(call))
-    chain = computed([source._replace(operation=operation), *pools], call.first_output)
+    chain = _kernel_before.computed(
+        [source._replace(operation=operation), *pools], call.first_output
+    )
     moved = {part.label: [part] for part in chain}
     return Edit(graph.with_calls({call.label: [], **moved}))
 
@@ -559,7 +556,7 @@ def _exact_at_zero(
 
 def merge(graph: _graph.Graph) -> _graph.Graph:
     """Merges affine operations in a row, and each with the convolutions before it."""
-    takers = affine_into_binary_convolution, affine_into_kernel_before
+    takers = affine_into_binary_convolution, _kernel_before.affine_into_kernel_before
     for each in (
         tanh_to_affine,
         merge_affines,

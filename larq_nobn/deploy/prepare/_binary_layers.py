@@ -17,14 +17,8 @@ from ..._keras import keras
 from ..._larq import lq
 from ...graph import _graph, _kinds, _operation, _signs
 from ...layers import _inference
-from ...rewrites import (
-    Edit,
-    Rule,
-    affine_operation,
-    plain_quantizer,
-    rule,
-    shifted_sign,
-)
+from ...rewrites._at_inference import plain_quantizer, shifted_sign
+from ...rewrites._rule import Edit, Rule, affine_operation, rule
 from .. import _binary
 from .._normal import given_name
 from ._geometry import Geometry, border_sums, geometry, padded_as

@@ -9,7 +9,7 @@ import numpy as np
 from ..._larq import lq
 from ...graph import _graph, _linear
 from .._errors import UnreadableError
-from ..lite import missed_reach
+from ..lite._lce_faults import missed_reach
 
 
 class Axis(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 from ..._keras import keras
 from ..._larq import lq
 from ...graph import _graph, _kinds, _operation, _signs
-from ...rewrites import Edit, rule
+from ...rewrites._rule import Edit, rule
 
 _layers = keras.layers
 

@@ -18,7 +18,7 @@ from ..._keras import keras
 from ...graph import _graph, _kinds, _linear, _operation, _probe, _signs
 from ...layers import ThresholdedLinearUnit, _inference
 from ...layers._channel_padding import ChannelPadding
-from ...rewrites import affine_of, is_affine, is_shared, rescaled
+from ...rewrites._rule import affine_of, is_affine, is_shared, rescaled
 from . import _reading
 
 # Far inside float32, so that no threshold divided by a factor leaves it.

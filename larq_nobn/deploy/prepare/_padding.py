@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..._keras import keras
 from ...graph import _graph, _kinds, _operation
-from ...rewrites import Edit, rule
+from ...rewrites._rule import Edit, rule
 
 _layers = keras.layers
 

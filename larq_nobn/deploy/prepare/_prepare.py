@@ -9,21 +9,8 @@ from functools import partial
 from ..._keras import dtype_policy, keras
 from ..._larq import lq
 from ...graph import _copies, _errors, _graph
-from ...rewrites import (
-    Rule,
-    everywhere,
-    group_norm_is_plain,
-    head_is_dense,
-    identity_goes,
-    kernel_is_numbers,
-    layer_is_affine,
-    normalization_is_affine,
-    once,
-    proxy_norm_in_parts,
-    random_crop_resizes,
-    rprelu_is_plain,
-    sign_is_plain,
-)
+from ...rewrites import _at_inference
+from ...rewrites._rule import Rule, everywhere, once
 from .._errors import UnreadableError
 from .._opening import as_functional
 from . import _affine
@@ -41,18 +28,18 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
         in_float: The names of binary layers that stay as they are.
     """
     return (
-        identity_goes,
-        random_crop_resizes,
-        sign_is_plain,
-        rprelu_is_plain,
-        layer_is_affine,
-        normalization_is_affine,
-        proxy_norm_in_parts,
-        head_is_dense,
-        group_norm_is_plain,
+        _at_inference.identity_goes,
+        _at_inference.random_crop_resizes,
+        _at_inference.sign_is_plain,
+        _at_inference.rprelu_is_plain,
+        _at_inference.layer_is_affine,
+        _at_inference.normalization_is_affine,
+        _at_inference.proxy_norm_in_parts,
+        _at_inference.head_is_dense,
+        _at_inference.group_norm_is_plain,
         _affine.constant_after_transposed,
         binary_layer(in_float),
-        kernel_is_numbers,
+        _at_inference.kernel_is_numbers,
     )
 
 

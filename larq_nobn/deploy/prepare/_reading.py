@@ -13,8 +13,8 @@ import numpy as np
 from ..._keras import keras
 from ...graph import _graph, _kinds, _linear, _operation, _signs, _steps
 from ...layers import _inference
-from ...rewrites import Edit, affine_of, is_affine, is_shared, rule
-from ...rewrites import steps_after as _steps_after
+from ...rewrites._batch_norm import steps_after as _steps_after
+from ...rewrites._rule import Edit, affine_of, is_affine, is_shared, rule
 from .._binary import is_zero_one
 
 

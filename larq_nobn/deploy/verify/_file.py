@@ -21,17 +21,8 @@ from ...graph import _graph, _segments
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
 from .._plain import plain
-from ..lite import (
-    IoSpec,
-    Operation,
-    Runner,
-    Subgraph,
-    Tensor,
-    inference,
-    read,
-    to_flatbuffer,
-    with_outputs,
-)
+from ..lite._converter import IoSpec, Runner, inference, to_flatbuffer, with_outputs
+from ..lite._file import Operation, Subgraph, Tensor, read
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a state "

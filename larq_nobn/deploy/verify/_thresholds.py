@@ -19,7 +19,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ...graph import _graph, _segments
 from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedReLU
-from ..lite import Operation, read
+from ..lite._file import Operation, read
 
 # What makes numbers of a layer's sums, (sums, C).
 _Made = Callable[[tf.Tensor], tf.Tensor]

@@ -17,16 +17,8 @@ from ..._keras import keras
 from ..._progress import step
 from ...graph import _segments
 from .._errors import ConversionError
-from ..lite import (
-    Function,
-    IoSpec,
-    Runner,
-    Trace,
-    TracedSign,
-    called,
-    in_batches,
-    to_flatbuffer,
-)
+from ..lite import _converter
+from ..lite._trace import Trace, TracedSign
 from . import _verify
 from ._agreement import agreement
 from ._file import LOOK, check_same
@@ -43,7 +35,7 @@ Examples = Sequence[np.ndarray]
 
 
 def verify_trace(
-    model: keras.Model, trace: Trace, spec: IoSpec, examples: Examples
+    model: keras.Model, trace: Trace, spec: _converter.IoSpec, examples: Examples
 ) -> dict[str, Any]:
     """Compares the given model with its trace, both in TensorFlow.
 
@@ -57,7 +49,7 @@ def verify_trace(
     """
     size, count = spec.batch_size, len(examples[0])
     given = _verify.checked_outputs(
-        model, in_batches(called(model), examples, size), count
+        model, _converter.in_batches(_converter.called(model), examples, size), count
     )
     with _unoptimized():
         found = _outputs(trace, spec, examples)
@@ -80,7 +72,7 @@ def verify_trace(
 def _ends(
     mine: list[np.ndarray],
     theirs: list[np.ndarray],
-    spec: IoSpec,
+    spec: _converter.IoSpec,
     groups: Sequence[list[int]],
     noisy: Sequence[list[np.ndarray]] = (),
 ) -> _segments.Segments:
@@ -96,9 +88,9 @@ def _ends(
 
 def verify_traced_file(
     trace: Trace,
-    function: Callable[[Sequence[str]], Function],
-    runner: Runner,
-    spec: IoSpec,
+    function: Callable[[Sequence[str]], _converter.Function],
+    runner: _converter.Runner,
+    spec: _converter.IoSpec,
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
@@ -147,7 +139,7 @@ def verify_traced_file(
 def _compare(
     forms: Sequence[Trace],
     signs: Sequence[TracedSign],
-    spec: IoSpec,
+    spec: _converter.IoSpec,
     theirs: tuple[Examples, list[np.ndarray], list[np.ndarray]],
     rows: list[int],
     tolerance: float,
@@ -196,7 +188,7 @@ def _difference(
     return np.broadcast_to(difference, shape).astype(np.float32)
 
 
-def _can_be_given(sign: TracedSign, spec: IoSpec) -> bool:
+def _can_be_given(sign: TracedSign, spec: _converter.IoSpec) -> bool:
     """Whether a sign has examples in front, and shows of what it is taken."""
     shape = sign.value.shape
     known = shape.rank and shape.is_fully_defined() and shape[0] == spec.batch_size
@@ -232,7 +224,7 @@ def _unoptimized() -> Iterator[None]:
 
 def _outputs(
     trace: Trace,
-    spec: IoSpec,
+    spec: _converter.IoSpec,
     examples: Examples,
     more: Sequence[Any] = (),
     given: Sequence[Any] = (),
@@ -255,7 +247,7 @@ def _outputs(
             ) from error
         return [_by_example(x.numpy(), size) for x in found]
 
-    return in_batches(run, examples, size)
+    return _converter.in_batches(run, examples, size)
 
 
 def _by_example(values: np.ndarray, size: int) -> np.ndarray:
@@ -269,10 +261,10 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 
 def _probe(
     trace: Trace,
-    function: Callable[[Sequence[str]], Function],
+    function: Callable[[Sequence[str]], _converter.Function],
     signs: Sequence[TracedSign],
-    runner: Runner,
-    spec: IoSpec,
+    runner: _converter.Runner,
+    spec: _converter.IoSpec,
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and the values of its signs.
 
@@ -288,8 +280,10 @@ def _probe(
         ]
         return [tf.concat(rows, axis=1)]
 
-    content = to_flatbuffer(in_rows, [], IoSpec(spec.inputs, ["output"]))
-    probe = Runner(content, runner.runtime)
+    content = _converter.to_flatbuffer(
+        in_rows, [], _converter.IoSpec(spec.inputs, ["output"])
+    )
+    probe = _converter.Runner(content, runner.runtime)
     shapes = [x.shape for x in _outputs(trace, spec, spec.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 

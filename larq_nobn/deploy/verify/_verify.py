@@ -11,8 +11,8 @@ import numpy as np
 from ..._keras import keras
 from ...graph import _graph, _segments
 from .._errors import ConversionError, VerificationError
-from ..lite import Runner, run
-from ..prepare import half_precision, in_float32
+from ..lite._converter import Runner, run
+from ..prepare._prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
 from ._file import FileSigns, rounding_to_bytes, visible_signs
 from ._thresholds import differing_threshold

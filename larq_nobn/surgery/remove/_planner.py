@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ...graph import _graph, _kinds, _models, _operation, _segments, _signs
 from ...layers import RPReLU
-from ...rewrites import Equal, as_rsign
+from ...rewrites._into_sign import Equal, as_rsign
 from . import _moments
 
 

@@ -11,7 +11,7 @@ from ..._progress import step
 from ...graph import _copies, _graph, _kinds, _models, _operation, _segments, _signs
 from ...layers import ChannelAffine, IndependentComponent
 from ...quantizers import BiPer, RSign, ScaledStandardization, ScaledStdSign
-from ...rewrites import Equal
+from ...rewrites._into_sign import Equal
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
 from . import _planner

@@ -25,11 +25,13 @@ from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
 from ..._errors import InvalidValue, MissingPackage
-from ..._files import check_folder, check_utf8
+from ..._files import check_folder
 from ..._names import GIVEN
 from ..._signals import stoppable
-from ...config import RECIPES, settings_of, words
+from ...config._fields import settings_of
+from ...config._presets import RECIPES
 from ...config._run_files import HISTORY_FILE, PARTS, RECORD_FILE
+from ...config._settings import words
 from ...data import open_dataset
 from .._settings import RunSettings
 from ..folder import _run_folder
@@ -182,7 +184,6 @@ def compare(
         wanted = "RunSettings. Make them with grid"
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
     check_folder(folder, "a comparison")
-    check_utf8(folder, "a comparison")
     check_bounds("jobs", jobs)
     if scheduler is not None and jobs != 1:
         raise InvalidValue(

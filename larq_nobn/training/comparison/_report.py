@@ -19,8 +19,9 @@ from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from ..._tables import as_text
-from ...config import Recipe, named, shown, words
+from ...config._recipe import Recipe
 from ...config._run_files import as_json, write_json
+from ...config._settings import named, shown, words
 from .._settings import RunSettings
 from ..folder._opening import check_compared, load_record
 

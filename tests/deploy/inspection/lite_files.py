@@ -5,7 +5,7 @@ import copy
 import flatbuffers
 from deploy.nets import chain
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite import inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import inference, io_spec, to_flatbuffer
 
 
 def plain_file(model):

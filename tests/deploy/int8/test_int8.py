@@ -19,6 +19,7 @@ from larq_nobn.deploy import (
     fake_quantize,
 )
 from larq_nobn.deploy.int8 import _conversion
+from larq_nobn.deploy.lite import _converter
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._graph import Graph
 from larq_nobn.graph._models import flattened
@@ -350,7 +351,7 @@ def test_whole_numbers_as_an_input(tmp_path):
     [("sum_range", 0.9, "sum_range"), ("stem", 1.05, "stem_range")],
 )
 def test_a_wrong_scale_is_caught(small, tmp_path, monkeypatch, changed, factor, found):
-    to_flatbuffer, kept = _convert.to_flatbuffer, []
+    to_flatbuffer, kept = _conversion.to_flatbuffer, []
 
     def distorted(function, variables, ports, int8, runtime):
         layer = kept[0].get_layer(changed)
@@ -367,7 +368,7 @@ def test_a_wrong_scale_is_caught(small, tmp_path, monkeypatch, changed, factor, 
         return kept[0]
 
     monkeypatch.setattr(_convert, "round_kernels", unrounded)
-    for module in (_convert, _conversion):
+    for module in (_converter, _conversion):
         monkeypatch.setattr(module, "to_flatbuffer", distorted)
     message = f"a map of layer '{found}' that is up to .* quantization steps away"
     with pytest.raises(VerificationError, match=message):

@@ -8,8 +8,8 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, binary_layers
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite import in_batches, inference, io_spec
-from larq_nobn.deploy.verify import verification_examples
+from larq_nobn.deploy.lite._converter import in_batches, inference, io_spec
+from larq_nobn.deploy.verify._data import verification_examples
 from numpy.testing import assert_allclose, assert_array_equal
 
 pytestmark = pytest.mark.convert

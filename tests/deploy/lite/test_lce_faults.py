@@ -7,15 +7,9 @@ from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
 from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner
-from larq_nobn.deploy.lite import (
-    IoSpec,
-    inference,
-    io_spec,
-    read,
-    to_flatbuffer,
-    with_room,
-)
-from larq_nobn.deploy.lite._lce_faults import check_constants
+from larq_nobn.deploy.lite._converter import IoSpec, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._file import read
+from larq_nobn.deploy.lite._lce_faults import check_constants, with_room
 from larq_nobn.deploy.prepare._prepare import prepare
 
 layers = keras.layers

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.lite import Runner, Trace, io_spec
+from larq_nobn.deploy.lite._converter import Runner, io_spec
+from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations import lower, optimized
 from larq_nobn.deploy.operations._emit import outputs_of
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
 layers = keras.layers

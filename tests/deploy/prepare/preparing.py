@@ -7,13 +7,13 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, built, prepare
 from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.layers._inference import PlainAffine
-from larq_nobn.rewrites import once
+from larq_nobn.rewrites._rule import once
 from numpy.testing import assert_allclose
 
 layers = keras.layers

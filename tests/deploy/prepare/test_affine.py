@@ -23,7 +23,7 @@ from deploy.prepare.preparing import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite import Runner
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.prepare._affine import scale_into_layers_after
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.prepare._reading import spell_affine
@@ -32,7 +32,7 @@ from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._segments import compare, record
 from larq_nobn.layers._inference import PlainAffine, ShiftedReLU, ShiftedSign
 from larq_nobn.quantizers import RSign, SigmoidSign
-from larq_nobn.rewrites import everywhere, once
+from larq_nobn.rewrites._rule import everywhere, once
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers

@@ -23,7 +23,7 @@ from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph._copies import to_keras
-from larq_nobn.rewrites import once
+from larq_nobn.rewrites._rule import once
 from numpy.testing import assert_array_equal
 
 layers = keras.layers

@@ -17,8 +17,8 @@ from deploy.prepare.preparing import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
-from larq_nobn.deploy.lite import Runner
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.lite._converter import Runner
+from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.quantizers import RSign, ScaledStdSign
 
 pytestmark = pytest.mark.convert

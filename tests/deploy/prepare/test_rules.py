@@ -5,7 +5,6 @@ from functools import partial
 import larq_nobn as nobn
 import larq as lq
 import pytest
-from larq_nobn import rewrites
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
@@ -19,7 +18,8 @@ from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph._graph import Graph
 from larq_nobn.layers import DynamicTanh, ProxyNormalization, RPReLU, SymmetricHead
 from larq_nobn.quantizers import RSign
-from larq_nobn.rewrites import Edit, Refusal
+from larq_nobn.rewrites import _at_inference, _merge, _rule
+from larq_nobn.rewrites._rule import Edit, Refusal
 from rewrites.rewriting import (
     AFTER,
     BEFORE,
@@ -33,7 +33,7 @@ from rewrites.rewriting import (
 )
 
 layers = keras.layers
-GIVEN = (rewrites.layer_is_affine, binary_layer(), rewrites.kernel_is_numbers)
+GIVEN = (_at_inference.layer_is_affine, binary_layer(), _at_inference.kernel_is_numbers)
 PREPARED = (
     _affine.affine_into_binary_convolution,
     _affine.scale_into_layers_after,
@@ -41,7 +41,7 @@ PREPARED = (
     _affine.drop_scale,
     _affine.clear_threshold,
     _conversion.merge_scale,
-    rewrites.merge_affines,
+    _merge.merge_affines,
 )
 
 
@@ -114,18 +114,21 @@ strided = partial(layers.Conv2D, 4, 3, strides=2)
 fake = nobn.layers.FakeQuantization
 # Of each rule of a given model a row in which it fits, and of each of a prepared one.
 FITS = {
-    "identity": (rewrites.identity_goes, [partial(layers.Dropout, 0.5), conv]),
-    "sign": (rewrites.sign_is_plain, [RSign, binary]),
-    "rprelu": (rewrites.rprelu_is_plain, [conv, RPReLU]),
-    "proxy norm": (rewrites.proxy_norm_in_parts, [proxy]),
+    "identity": (_at_inference.identity_goes, [partial(layers.Dropout, 0.5), conv]),
+    "sign": (_at_inference.sign_is_plain, [RSign, binary]),
+    "rprelu": (_at_inference.rprelu_is_plain, [conv, RPReLU]),
+    "proxy norm": (_at_inference.proxy_norm_in_parts, [proxy]),
     "group norm": (
-        rewrites.group_norm_is_plain,
+        _at_inference.group_norm_is_plain,
         [partial(layers.GroupNormalization, 2)],
     ),
-    "head": (rewrites.head_is_dense, [mean, partial(SymmetricHead, 4)]),
-    "affine": (rewrites.layer_is_affine, [norm, layers.ReLU]),
-    "factors": (rewrites.layer_is_affine, [half, nobn.layers.SkipInit, layers.ReLU]),
-    "kernel": (rewrites.kernel_is_numbers, [numbers]),
+    "head": (_at_inference.head_is_dense, [mean, partial(SymmetricHead, 4)]),
+    "affine": (_at_inference.layer_is_affine, [norm, layers.ReLU]),
+    "factors": (
+        _at_inference.layer_is_affine,
+        [half, nobn.layers.SkipInit, layers.ReLU],
+    ),
+    "kernel": (_at_inference.kernel_is_numbers, [numbers]),
     "binary": (binary_layer(), [of_signs()]),
     "padding": (_padding.trim_padding, [layers.ZeroPadding2D, strided]),
     "reshape": (
@@ -163,7 +166,7 @@ def test_where_a_rule_fits(name):
     if name == "threshold":
         graph = _affine.merge(graph)
     if rule in (_conversion.merge_scale, _conversion.affine_alone):
-        graph = rewrites.once(graph, (spell_affine,))
+        graph = _rule.once(graph, (spell_affine,))
     assert check(graph, rule)
 
 
@@ -175,6 +178,6 @@ def test_int8_shifts_of_sums():
     model = randomized(keras.Model(x, layers.Add()([y, z])), "mixed")
     graph = Graph(model)
     for rule in (_fake_quantize.split_rprelu, _fake_quantize.split_rsign):
-        graph = rewrites.everywhere(graph, rule)
+        graph = _rule.everywhere(graph, rule)
     for rule in (_fake_quantize.shift_of_sum, _fake_quantize.shift_after_prelu):
         assert check(graph, rule)

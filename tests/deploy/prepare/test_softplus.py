@@ -6,9 +6,10 @@ import tensorflow as tf
 from deploy.nets import chain
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, convert, fake_quantize
-from larq_nobn.deploy.lite import Runner, _lce_faults
+from larq_nobn.deploy.lite import _lce_faults
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.lite._lce_faults import bounded_softplus, softplus_bounded
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
 layers = keras.layers

@@ -9,7 +9,7 @@ from deploy.nets import binary_conv, images
 from deploy.prepare.preparing import check_together, equal, file_of
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError
-from larq_nobn.deploy.lite import Runner
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.graph._graph import calls
 from larq_nobn.graph._segments import sign_in

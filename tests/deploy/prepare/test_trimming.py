@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_array_equal
 
 layers = keras.layers

@@ -15,12 +15,15 @@ from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.lite import Runner, inference, io_spec, read, to_flatbuffer
-from larq_nobn.deploy.lite._file import edited
-from larq_nobn.deploy.prepare import BinaryConvolution, prepare
-from larq_nobn.deploy.verify import _verify, verify_file, verify_prepared
+from larq_nobn.deploy.lite import _converter
+from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._file import edited, read
+from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy.verify import _verify
+from larq_nobn.deploy.verify._verify import verify_file, verify_prepared
 from larq_nobn.graph import _copies
 from larq_nobn.graph._examples import made_up
+from larq_nobn.layers._inference import BinaryConvolution
 from larq_nobn.quantizers import RSign
 
 pytestmark = pytest.mark.convert
@@ -147,7 +150,7 @@ def test_in_what_is_prepared(kind):
 )
 def test_in_the_file(fault, place, tmp_path, monkeypatch):
     """The converter gets a model in which one number is another."""
-    right, real = _convert.to_flatbuffer, _convert.prepare
+    right, real = _converter.to_flatbuffer, _convert.prepare
     made = []
 
     def kept(*arguments):
@@ -159,7 +162,7 @@ def test_in_the_file(fault, place, tmp_path, monkeypatch):
             return right(*arguments)
 
     monkeypatch.setattr(_convert, "prepare", kept)
-    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
     message = f"The converted file computes something else.*'{NEXT.get(place, 'head')}'"
     with pytest.raises(VerificationError, match=message):
         convert(network("normed"), tmp_path / "m.tflite", verify=False)

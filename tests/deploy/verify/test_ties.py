@@ -9,8 +9,9 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, convert
-from larq_nobn.deploy.prepare import prepare
-from larq_nobn.deploy.verify import tie_warnings, verify_prepared
+from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy.verify._ties import tie_warnings
+from larq_nobn.deploy.verify._verify import verify_prepared
 
 pytestmark = pytest.mark.convert
 

@@ -11,15 +11,18 @@ import tensorflow as tf
 from deploy import nets
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError, _convert
+from larq_nobn.deploy import VerificationError
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
-from larq_nobn.deploy.prepare import _binary_layers, _prepare, prepare
+from larq_nobn.deploy.lite import _converter
+from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.prepare import _binary_layers, _prepare
 from larq_nobn.deploy.prepare._binary_layers import binary_layer
-from larq_nobn.deploy.verify import verify_prepared
+from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.deploy.verify._file import FileSigns
+from larq_nobn.deploy.verify._verify import verify_prepared
 from larq_nobn.graph._segments import record
-from larq_nobn.rewrites import Edit, shifted_sign
+from larq_nobn.rewrites._at_inference import shifted_sign
+from larq_nobn.rewrites._rule import Edit
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert
@@ -84,7 +87,7 @@ def test_so_little_may_be_rounding(share, said):
 
 def while_wrong(name, monkeypatch):
     """Breaks conversion: one kernel is the negative of itself while it runs."""
-    right = _convert.to_flatbuffer
+    right = _converter.to_flatbuffer
 
     def wrong(function, variables, *rest):
         [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
@@ -94,7 +97,7 @@ def while_wrong(name, monkeypatch):
         finally:
             kernel.assign(-kernel)
 
-    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +207,12 @@ def test_a_flip_outside_rounding_is_not(convert, monkeypatch):
 
 
 def test_the_tolerance_decides(convert, monkeypatch):
-    right = _convert.to_flatbuffer
+    right = _converter.to_flatbuffer
 
     def louder(function, *rest):
         return right(lambda x: [1.01 * y for y in function(x)], *rest)
 
-    monkeypatch.setattr(_convert, "to_flatbuffer", louder)
+    monkeypatch.setattr(_converter, "to_flatbuffer", louder)
     with pytest.raises(VerificationError, match=r"\d+ of 34 .* tolerance=0\.005"):
         convert(small(), tolerance=0.005)
     found = convert(small(), tolerance=0.02)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, VerificationError
-from larq_nobn.deploy.lite import with_room
+from larq_nobn.deploy.lite._lce_faults import with_room
 
 from . import OUTCOMES
 from .networks import Drawn, draw, latent, packed

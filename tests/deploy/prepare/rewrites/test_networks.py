@@ -15,7 +15,7 @@ from deploy.prepare.rewrites.oracle import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import audit, binary_layers, convert
-from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
