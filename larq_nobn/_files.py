@@ -146,7 +146,7 @@ def sha256_of(path: Path) -> str:
 def files_below(
     folder: Path, counts: Callable[[str], bool] = lambda name: True, links: bool = True
 ) -> Iterator[Path]:
-    """All files in a folder, however deep; what is not a folder is a file.
+    """All files in a folder and those in it; what is not a folder is a file.
 
     Links may lead to one folder in many ways, or in circles: each is read once.
 
@@ -158,26 +158,19 @@ def files_below(
     Raises:
         OSError: If a folder cannot be read.
     """
+
+    def failed(error: OSError) -> None:
+        raise error
+
     seen: set[str] = set()
-    waiting = [(os.fspath(folder), os.path.realpath(folder))]
-    while waiting:
-        place, real = waiting.pop()
+    for place, folders, files in os.walk(folder, onerror=failed, followlinks=links):
+        real = os.path.realpath(place)
         if real in seen:
+            folders.clear()
             continue
         seen.add(real)
-        below = []
-        with os.scandir(place) as entries:
-            inside = sorted(
-                (e for e in entries if counts(e.name)), key=lambda e: e.name
-            )
-        for entry in inside:
-            if entry.is_dir(follow_symlinks=False):
-                below.append((entry.path, os.path.join(real, entry.name)))
-            elif not os.path.isdir(entry.path):
-                yield Path(entry.path)
-            elif links:
-                below.append((entry.path, os.path.realpath(entry.path)))
-        waiting.extend(reversed(below))
+        folders[:] = sorted(filter(counts, folders))
+        yield from (Path(place, name) for name in sorted(filter(counts, files)))
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:

@@ -122,31 +122,26 @@ class Checkpoints(keras.callbacks.Callback):
                 "state": states,
                 **more,
             }
-            if not self._writes or self._write(
-                _archives.name_of(position), header, values
-            ):
-                self.last = position
+            if self._writes:
+                self._write(_archives.name_of(position), header, values)
+            self.last = position
         if self._schedule is not None:
             self._schedule.written()
 
     def _write(
         self, name: str, header: dict[str, Any], values: list[np.ndarray]
-    ) -> bool:
-        """Writes the file, and removes the one before the last; says if it cannot."""
+    ) -> None:
+        """Writes the file, and removes the one before the last."""
         self._folder.mkdir(exist_ok=True)
         target = self._folder / name
-        if target.is_dir() and not target.is_symlink():
-            _log.warning("No checkpoint is written: %s is a folder.", target)
-            return False
         _archives.write(target, header, values)
         needed = {target, *self._best_file(header["state"])}
         self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
         for file in self._folder.iterdir():
             ours = _archives.is_checkpoint(file) or is_leftover(file)
-            if ours and file not in set().union(*self._kept) and not file.is_dir():
+            if ours and file not in set().union(*self._kept):
                 file.unlink()
-        return True
 
     def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.
@@ -159,12 +154,10 @@ class Checkpoints(keras.callbacks.Callback):
         variables = [*_variables(model), *self._averages]
         for file in files:
             try:
-                if not file.is_file():
-                    raise InvalidValue("it is not a file")
-                header, values = self._read(file, model, variables)
+                header, values = self._read(file, variables)
                 best = self._best_file(header["state"])
                 for other in best - {file}:
-                    self._read(other, model, variables)
+                    self._read(other, variables)
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
                 continue
@@ -187,7 +180,7 @@ class Checkpoints(keras.callbacks.Callback):
         states = {name: each.get_state() for name, each in self._stateful.items()}
         variables = [*_variables(model), *self._averages]
         for file in self._best_file(states):
-            _set(model, variables, self._read(file, model, variables)[1])
+            _set(model, variables, self._read(file, variables)[1])
 
     def _best_file(self, states: Mapping[str, Any]) -> set[Path]:
         """The checkpoint of the best epoch of a history, if there is one."""
@@ -197,13 +190,11 @@ class Checkpoints(keras.callbacks.Callback):
         return {self._folder / _archives.name_of(position)}
 
     def _read(
-        self, file: Path, model: keras.Model, variables: list[Any]
+        self, file: Path, variables: list[Any]
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         """Reads a checkpoint of this run; raises ValueError for another."""
         header, values = _archives.read(file)
         self._check(header, variables)
-        if not _is_good(model, values):
-            raise InvalidValue("its weights are not finite")
         return header, values
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import struct
-import subprocess
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn._files import cache_folder
-from larq_nobn.cli import _predict as predict
 from larq_nobn.data.folder import _folder, open_folder
 
 from .conftest import Write, content_of, png
@@ -278,24 +276,6 @@ def test_links(root: Path, write: Write, tmp_path: Path):
         ValueError, match="broken.png .no such file or directory.. Repair"
     ):
         nobn.data.open_dataset(root)
-
-
-def nested(folder: Path, levels: int) -> None:
-    """Makes folders so deep that Python calls no function as often."""
-    place = folder.joinpath(*"d" * levels)
-    subprocess.run(["mkdir", "-p", place], check=True)
-    (place / "x.png").write_bytes(png(7))
-
-
-def test_folders_may_be_deep(root: Path, write: Write):
-    two_classes(write)
-    nested(root / "cat", 1100)
-    try:
-        assert nobn.data.inspect_folder(root).classes["cat"] == {"train": 26, "test": 5}
-        (deep,) = predict.image_files([root / "cat" / "d"])
-        assert len(deep.parts) > 1100
-    finally:
-        subprocess.run(["rm", "-r", root / "cat" / "d"], check=True)
 
 
 def test_links_may_lead_to_one_folder_in_many_ways(root: Path, write: Write):
