@@ -337,8 +337,8 @@ FAULTS = (
     ),
     Fault(
         "birealnet: binary shortcuts",
-        '{"binary": False},',
-        '{"binary": True},',
+        "plain_block(parts, alpha, binary=False)",
+        "plain_block(parts, alpha)",
         "tests/models/test_birealnet.py",
     ),
     Fault(
