@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn.calibration import calibrate
 from larq_nobn.graph import _graph, _models, _operation, _signs
-from larq_nobn.models._kernels import Kernels
+from larq_nobn.models._parts import Parts
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training import _network
@@ -144,11 +144,11 @@ def latent_kernels(network):
 
 def real_kernel(quantizer, normalization, name):
     """Arguments of a convolution whose kernel was binary."""
-    kernels = Kernels(normalization, False, False, False)
+    parts = Parts(normalization, binary_weights=False, estimator="approx_sign")
     scale = quantizer.scale if normalization == "nobn" else 1.0
     plain = {"kernel_quantizer": None, "kernel_constraint": None}
     start = {"kernel_initializer": "glorot_uniform"}
-    return {**plain, **start, **kernels.real(name.removesuffix("_conv"), scale)}
+    return {**plain, **start, **parts.real_kernel(name.removesuffix("_conv"), scale)}
 
 
 def scaled_by(layer, sigma):

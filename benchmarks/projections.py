@@ -18,7 +18,7 @@ import tensorflow as tf
 from _drawing import projections as drawing
 from _levers import Levers
 from _results import RESULTS, leave
-from larq_nobn.deploy.lite import read, read_file
+from larq_nobn.deploy.lite._file import read, read_file
 
 KINDS = {"binary": Levers(), "real-valued": Levers(real_projections=True)}
 SHAPE = (32, 32, 3)

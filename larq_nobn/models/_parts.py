@@ -111,7 +111,7 @@ class Parts:
         centered = keras.initializers.Constant(start)
         return {"use_bias": True, "bias_initializer": centered}
 
-    def _real_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
+    def real_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
         """Of a convolution that stays real-valued; only `"nobn"` has the scale.
 
         `pool` is the size of the max pool after the convolution.
@@ -131,7 +131,7 @@ class Parts:
         magnitude is all that scales a branch, and Keras' default stays.
         """
         if self.is_free:
-            kernel = self._real_kernel(name, scale, pool)
+            kernel = self.real_kernel(name, scale, pool)
             if self.binary_weights:
                 # The mean magnitude of uniform latent weights is 0.87 times their σ.
                 deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
@@ -173,7 +173,7 @@ class Parts:
         binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
-        kernel = self._binary_kernel if binary else self._real_kernel
+        kernel = self._binary_kernel if binary else self.real_kernel
         convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
         with without_starvation_warning():
             conv = convolution(
@@ -273,7 +273,7 @@ class Parts:
             )
             x, strides = self.apply(pool, x), 1
         x = self.components(x, name)
-        kernel = self._binary_kernel if binary else self._real_kernel
+        kernel = self._binary_kernel if binary else self.real_kernel
         with without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
