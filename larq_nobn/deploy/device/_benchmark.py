@@ -373,6 +373,7 @@ def phone_commands(
         print(*nobn.deploy.phone_commands("model.tflite", threads=4), sep="\\n")
         ```
     """
+    check_counts(runs, warmup, threads)
     commands = []
     found = [audit(file) for file in as_paths(path, against)]
     for call in _phone_calls(found, runs, warmup, threads):
@@ -394,7 +395,6 @@ def _phone_calls(
     found: Sequence[Audit], runs: int, warmup: int, threads: int
 ) -> Iterator[_Call]:
     """Yields what puts programs and files on a phone and times each file once."""
-    check_counts(runs, warmup, threads)
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
     names: list[str] = []
@@ -457,6 +457,7 @@ def benchmark_on_phone(
             print(error)  # without a phone
         ```
     """
+    check_counts(runs, warmup, threads)
     files = [audit(file) for file in as_paths(path, against)]
     calls = list(_phone_calls(files, runs, warmup, threads))
     for file in files:
