@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -63,6 +64,10 @@ class Commands(click.Group):
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """Runs as a program, with standard error to itself, and ends as one."""
         _signals.handle_signals(_signals.stop, *_signals.USUAL)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Its encoding may lack the letters of a name.
+                stream.reconfigure(errors="backslashreplace")
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
             # started read the variable.

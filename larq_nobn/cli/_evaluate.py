@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def evaluate(
             classifier, batches, lambda _: bar.advance(task), seen
         )
     title = f"{model} on {name}"
-    drawn = f"{model.absolute().name} on {os.path.basename(name)}"  # without folders
+    drawn = f"{model.absolute().name} on {Path(name).name}"  # without folders
     if plot is not None:
         _plot_confusion(seen.confusion, plot, drawn)
     if mistakes is not None:

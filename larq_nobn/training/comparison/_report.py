@@ -398,7 +398,7 @@ class Comparison:
     def _title(self) -> str:
         shared = self._shared()
         names = [n for n in _IN_TITLE if shared.get(n) is not None]
-        shared = shared | {"dataset": os.path.basename(shared.get("dataset", ""))}
+        shared = shared | {"dataset": Path(shared.get("dataset", "")).name}
         return ", ".join(named(name, shared[name]) for name in names)
 
 

@@ -271,7 +271,7 @@ def write_record(
         "history_split": history_of,
     }
     save_model(network, folder / "model.keras")
-    images = os.path.basename(settings.dataset)  # of a folder
+    images = Path(settings.dataset).name  # of a folder
     said = (settings.model, settings.normalization, images)
     title = ", ".join(each for each in said if each is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
