@@ -17,9 +17,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 	2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 # Two processes of one thread: the suite is made of many small graphs, which do not fill
-# two cores.
+# two cores. Of oneDNN's kernels, which TensorFlow leaves out on some CPUs, come the
+# layouts and the order of sums that the tests were made with.
 PYTEST_WORKERS ?= 2
-THREADS = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
+THREADS = TF_ENABLE_ONEDNN_OPTS=1 TF_NUM_INTRAOP_THREADS=1 \
+	TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
 # What XLA compiles runs for a few steps.
 EFFORT = XLA_FLAGS=--xla_backend_optimization_level=0
 PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q

@@ -20,7 +20,8 @@ from . import _rule
 @_rule.rule
 def affine_through_pool(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | None:
     """Lets an affine operation follow the pool that alone reads it."""
-    if not _rule.is_affine(call):
+    # A shared operation would have one name for maps of two shapes.
+    if not _rule.is_affine(call) or _rule.is_shared(graph, call):
         return None
     pool = _rule.reader_of(graph, call)
     passed = passes(pool, _rule.affine_of(call.operation), scale=True)

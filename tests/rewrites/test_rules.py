@@ -3,7 +3,7 @@
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.graph._models import from_keras
@@ -60,6 +60,10 @@ def edits(graph, rule):
     return [outcome for outcome in outcomes if isinstance(outcome, Edit)]
 
 
+@example(
+    {"before": "binary", "after": ["flat"], "scales": "mixed", "shared": True}
+    | {"whole": False, "seed": 0}
+)
 @drawn
 @given(networks)
 def test_every_rule_keeps_every_edge(drawn):
