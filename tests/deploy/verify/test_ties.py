@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -100,6 +101,15 @@ def test_nothing_is_said_of_others(tmp_path, caplog):
     assert "Rounding" not in caplog.text
 
 
+def convolved(x, kernel, pad):
+    """A 3x3 convolution whose sums TensorFlow Lite takes in another order."""
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]) if pad == "same" else x
+    size = x.shape[1] - 2
+    maps = [x[:, i : i + size, j : j + size] for i in range(3) for j in range(3)]
+    weights = kernel.reshape(9, -1).T.astype(np.float32)
+    return tf.reduce_sum(tf.stack(maps, -1) * weights, -1)
+
+
 def test_a_flat_image_under_kernels_of_mean_zero(tmp_path):
     """Sums that should be 0 are noise, and another noise in batches of another size.
 
@@ -112,18 +122,16 @@ def test_a_flat_image_under_kernels_of_mean_zero(tmp_path):
     for i, (level, padding) in enumerate(
         [(0.3, "same"), (0.7, "valid"), (1.1, "same")]
     ):
-        stem = keras.layers.Conv2D(32, 3, padding=padding, name=f"stem{i}")
+        stem = keras.layers.Lambda(partial(convolved, kernel=centered, pad=padding))
         rows = stem, binary_conv(), keras.layers.GlobalAveragePooling2D()
         models.append(chain(*rows, keras.layers.Dense(5), shape=shape, stem=False))
-        stem.set_weights([centered, np.zeros(32)])
         x = images(40, shape)
         x[i] = level  # another image of each of the networks, which lie side by side
         data.append(x)
     model = keras.Model([m.input for m in models], [m.output for m in models])
     report = convert(model, tmp_path / "m.tflite", data=data)
     assert report.verify["unexplained"] == 0
-    # On CPUs whose sums are of one order for batches of all sizes there is no noise.
-    assert report.verify["explained"] in (0, 3)
+    assert report.verify["explained"] == 3
 
 
 def test_a_little_more_than_the_zero_of_a_relu_is_1():
