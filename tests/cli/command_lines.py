@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import pytest
 from larq_nobn.cli import main
+
+
+def blocks(page: str, language: str) -> str:
+    """The code of a page in one language."""
+    pattern = rf"^ *```{language}\n(.*?)^ *```"
+    return "".join(re.findall(pattern, page, re.DOTALL | re.MULTILINE))
+
+
+def lines_of(page: str) -> list[list[str]]:
+    """The words after `larq-nobn` of each command on a page."""
+    lines = blocks(page, "bash").replace("\\\n", " ").splitlines()
+    words = [line.partition("#")[0].split() for line in lines]
+    return [line[1:] for line in words if line[:1] == ["larq-nobn"]]
 
 
 def assert_understood(

@@ -25,7 +25,6 @@ COMMANDS = {
     "evaluate": ("evaluate", "{}", "--dataset", "digits", "--limit", "10"),
     "benchmark": ("benchmark", "{}", "--runs", "2", "--warmup", "0"),
 }
-each_command = pytest.mark.parametrize("command", COMMANDS)
 RANDOM = np.random.default_rng(0)
 
 
@@ -33,40 +32,22 @@ def answer(invoke: Invoke, command: str, file: Path) -> Result:
     return invoke(*(str(file) if part == "{}" else part for part in COMMANDS[command]))
 
 
-def test_every_command_that_reads_files_is_here(invoke: Invoke):
-    for command in COMMANDS:
-        assert ".tflite" in invoke(command, "--help").output
+# What is no file of a network.
+FOREIGN = (
+    *(b"", b"\0", RANDOM.bytes(4000), b"I am a model, trust me.\n" * 20),
+    b"PK\3\4" + RANDOM.bytes(500),
+    # With the header of one, and one with its root far away.
+    *(b"\x1c\0\0\0TFL3" + rest for rest in (b"", bytes(4000), RANDOM.bytes(4000))),
+    b"\xff\xff\xff\x7fTFL3" + RANDOM.bytes(4000),
+)
 
 
-@each_command
-def test_a_truncated_file(
-    command: str, lite_file: Path, invoke: Invoke, tmp_path: Path
-):
+def test_truncated_files_and_others(lite_file: Path, invoke: Invoke, tmp_path: Path):
     content, file = lite_file.read_bytes(), tmp_path / "m.tflite"
-    few, last = np.linspace(8, len(content) - 1, 12), len(content) - 4
-    for length in (4, 7, *map(int, few), last):
-        file.write_bytes(content[:length])
-        said = one_sentence(answer(invoke, command, file))
-        assert "is not a TFLite file" in said or "is a damaged TFLite file" in said
-
-
-FOREIGN = {
-    "empty": b"",
-    "one byte": b"\0",
-    "random": RANDOM.bytes(4000),
-    "random with a header": b"\x1c\0\0\0TFL3" + RANDOM.bytes(4000),
-    "zeros with a header": b"\x1c\0\0\0TFL3" + bytes(4000),
-    "header alone": b"\x1c\0\0\0TFL3",
-    "far root": b"\xff\xff\xff\x7fTFL3" + RANDOM.bytes(4000),
-    "text": b"I am a model, trust me.\n" * 20,
-    "a zip archive": b"PK\3\4" + RANDOM.bytes(500),
-}
-
-
-def test_what_is_no_file_of_a_network(invoke: Invoke, tmp_path: Path):
-    file = tmp_path / "m.tflite"
-    for command, content in zip(cycle(COMMANDS), FOREIGN.values()):
-        file.write_bytes(content)
+    few = np.linspace(8, len(content) - 1, 12).astype(int)
+    truncated = [content[:length] for length in (4, 7, *few, len(content) - 4)]
+    for command, damaged in zip(cycle(COMMANDS), [*FOREIGN, *truncated]):
+        file.write_bytes(damaged)
         said = one_sentence(answer(invoke, command, file))
         assert "is not a TFLite file" in said or "is a damaged TFLite file" in said
 
@@ -116,9 +97,8 @@ def test_files_of_tensorflow_run(
     assert result.stderr == ""
 
 
-@each_command
 def test_a_file_that_overwrites_its_constants(
-    command: str, lite_file: Path, invoke: Invoke, tmp_path: Path
+    lite_file: Path, invoke: Invoke, tmp_path: Path
 ):
     def overwrite(model: Any) -> None:
         first = model.subgraphs[0].operators[0]
@@ -126,8 +106,9 @@ def test_a_file_that_overwrites_its_constants(
 
     file = tmp_path / "m.tflite"
     file.write_bytes(edited(lite_file.read_bytes(), overwrite))
-    said = one_sentence(answer(invoke, command, file))
-    assert "is a damaged TFLite file" in said
+    for command in COMMANDS:
+        said = one_sentence(answer(invoke, command, file))
+        assert "is a damaged TFLite file" in said
 
 
 @pytest.mark.parametrize(

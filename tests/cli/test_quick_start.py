@@ -50,120 +50,98 @@ INSPECTED = [
     ["data", "images", "--json", "found.json"],
     ["data", "images", "--json", "found.json", "--force", "--sheet", "sheet.png"],
 ]
-COMPLETED = [("larq-nobn tr", 1, "train"), ("larq-nobn train --mod", 2, "--model")]
+# What comes after the words, of which the last is to be completed.
+COMPLETED = {"larq-nobn tr": "train", "larq-nobn train --mod": "--model"}
 # The program, which then says of each command line how it ended, and what it imported.
+# The last one needs networks: it has legacy Keras, every class by its name, and all
+# public names.
 PROGRAM = """\
-import io, json, sys
+import io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from larq_nobn.cli import main
 
-def imported():
-    return "tensorflow.python" in sys.modules
-
 ends = []
-for line in json.loads(sys.argv[1]):
-    said = io.StringIO()
+for variables, line in json.loads(sys.argv[1]):
+    os.environ |= variables
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with redirect_stdout(said), redirect_stderr(said):
         try:
             main(line, prog_name="larq-nobn")
         except SystemExit as end:
-            ends.append([end.code or 0, imported(), said.getvalue()])
-print(json.dumps(ends))
+            imported = "tensorflow.python" in sys.modules
+            text = said.buffer.getvalue().decode()
+            ends.append([end.code or 0, imported, text])
+    for name in variables:
+        del os.environ[name]
+
+import larq_nobn
+from larq_nobn._keras import keras
+
+objects = keras.utils.get_custom_objects().items()
+names = [n for n, c in objects if c.__module__.startswith("larq_nobn")]
+missing = [n for n in larq_nobn.__all__ if not hasattr(larq_nobn, n)]
+print(json.dumps([ends, keras.__name__, sorted(names), missing]))
 """
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program in a folder with some images."""
-    place = tmp_path_factory.mktemp("quick")
-    for name in ("cats", "dogs"):
-        (place / "images" / name).mkdir(parents=True)
-        for k in range(3):
-            pixels = np.full((9, 9, 3), 40 * k + len(name), np.uint8)
-            Image.fromarray(pixels).save(place / "images" / name / f"{k}.png")
-    (place / "notes.txt").write_text("notes")
-    file = place / "larq-nobn"
-    file.write_text(PROGRAM)
-    return file
-
-
-def python(*arguments: object, folder: Path, **variables: str):
+def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     chosen = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**chosen, "PYTHONPATH": str(ROOT), **variables},
+        env={**chosen, "PYTHONPATH": str(ROOT)},
     )
 
 
-def test_help_and_wrong_words_need_no_tensorflow(program: Path):
-    assert {line[0] for line in WRONG} >= set(main.commands)
-    lines = [*HELP, *WRONG, *INSPECTED]
-    done = python(program, json.dumps(lines), folder=program.parent)
-    assert done.returncode == 0, done.stderr
-    ends = json.loads(done.stdout.splitlines()[-1])
-    codes = [0] * len(HELP) + [2] * len(WRONG) + [0] * len(INSPECTED)
-    for line, (code, imported, said), expected in zip(lines, ends, codes, strict=True):
-        assert (line, code, imported) == (line, expected, False), said
-        assert "Traceback" not in said
-    assert "cats" in ends[-4][2]
-    written = program.with_name("found.json").read_text()
-    assert json.loads(written) == json.loads(ends[-3][2])
-    assert json.loads(written)["classes"]["dogs"]
-    with Image.open(program.with_name("sheet.png")) as sheet:
-        assert sheet.height > 2 * 72
-
-
-@pytest.mark.parametrize(("words", "place", "found"), COMPLETED)
-def test_completion_needs_no_tensorflow(
-    words: str, place: int, found: str, program: Path
-):
-    variables = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
-    done = python(
-        *("-X", "importtime", "-c"),
-        "import sys; sys.argv = sys.orig_argv = ['larq-nobn']; "
-        "from larq_nobn.cli import main; main(prog_name='larq-nobn')",
-        folder=program.parent,
-        _LARQ_NOBN_COMPLETE="bash_complete",
-        **variables,
-    )
-    assert found in done.stdout.replace("plain,", "").split()
-    assert "tensorflow.python" not in done.stderr
-
-
-def test_the_module_is_as_quick(program: Path):
-    done = python(
-        *("-X", "importtime", "-m", "larq_nobn", "convert", "--help"),
-        folder=program.parent,
-    )
-    assert done.stdout.startswith("Usage: larq-nobn convert")
-    assert "tensorflow.python" not in done.stderr and "click" in done.stderr
+def completion(words: str) -> dict[str, str]:
+    place = str(len(words.split()) - 1)
+    variables = {"COMP_WORDS": words, "COMP_CWORD": place}
+    return {**variables, "_LARQ_NOBN_COMPLETE": "bash_complete"}
 
 
 @pytest.mark.slow
-def test_a_command_that_needs_networks_has_the_whole_package(program: Path):
-    """Legacy Keras, every class by its name, and all public names."""
-    more = (
-        "import larq_nobn, os\n"
-        "from larq_nobn._keras import keras\n"
-        "objects = keras.utils.get_custom_objects().items()\n"
-        "names = [n for n, c in objects if c.__module__.startswith('larq_nobn')]\n"
-        "public = [n for n in larq_nobn.__all__ if not hasattr(larq_nobn, n)]\n"
-        "print(json.dumps([ends, keras.__name__, sorted(names), public]))\n"
-    )
-    file = program.with_name("whole") / "larq-nobn"
-    file.parent.mkdir()
-    file.write_text(PROGRAM.replace("print(json.dumps(ends))\n", more))
-    done = python(file, json.dumps([["models"]]), folder=program.parent)
+def test_only_what_needs_networks_imports_tensorflow(tmp_path: Path):
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for k in range(3):
+            pixels = np.full((9, 9, 3), 40 * k + len(name), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{k}.png")
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "larq-nobn").write_text(PROGRAM)
+    assert {line[0] for line in WRONG} >= set(main.commands)
+    lines = [*HELP, *WRONG, *INSPECTED, ["models"]]
+    given = [(completion(words), []) for words in COMPLETED]
+    given += [({}, line) for line in lines]
+    done = python("larq-nobn", json.dumps(given), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    (end, *_), name, registered, missing = json.loads(done.stdout.splitlines()[-1])
-    assert end[:2] == [0, True] and "reactnet18-w32-digits" in end[2]
-    assert (name, missing) == ("tf_keras", [])
+    ends, keras_name, registered, missing = json.loads(done.stdout.splitlines()[-1])
+    for words, (_, imported, said) in zip(COMPLETED, ends, strict=False):
+        assert COMPLETED[words] in said.replace("plain,", "").split()
+        assert not imported
+    ends = ends[len(COMPLETED) :]
+    codes = [0] * len(HELP) + [2] * len(WRONG) + [0] * len(INSPECTED) + [0]
+    for line, (code, imported, said), expected in zip(lines, ends, codes, strict=True):
+        assert (line, code, imported) == (line, expected, line == ["models"]), said
+        assert "Traceback" not in said
+    assert "cats" in ends[-5][2] and "reactnet18-w32-digits" in ends[-1][2]
+    written = (tmp_path / "found.json").read_text()
+    assert json.loads(written) == json.loads(ends[-4][2])
+    assert json.loads(written)["classes"]["dogs"]
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 2 * 72
+    assert (keras_name, missing) == ("tf_keras", [])
     objects = keras.utils.get_custom_objects().items()
-    ours = sorted(n for n, c in objects if c.__module__.startswith(PACKAGE))
-    assert set(registered) == set(ours)
+    ours = {n for n, c in objects if c.__module__.startswith(PACKAGE)}
+    assert set(registered) == ours
+
+
+def test_the_module_is_as_quick(tmp_path: Path):
+    module = ("-X", "importtime", "-m", "larq_nobn", "convert", "--help")
+    done = python(*module, folder=tmp_path)
+    assert done.stdout.startswith("Usage: larq-nobn convert")
+    assert "tensorflow.python" not in done.stderr and "click" in done.stderr
 
 
 @pytest.mark.parametrize(

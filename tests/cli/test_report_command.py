@@ -66,19 +66,6 @@ def test_json_and_plot(runs: list[str], invoke: Invoke):
     assert Path("runs.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_is_no_run_is_named(
-    runs: list[str], invoke: Invoke, caplog: pytest.LogCaptureFixture
-):
-    Path("runs", "compare.json").write_text("{}")
-    Path("runs", "begun").mkdir()
-    result = invoke("report", *runs, "runs/compare.json", "runs/begun")
-    assert result.exit_code == 0, result.output
-    assert caplog.messages == [
-        "Left out, because there is no run.json of a finished run: "
-        "runs/compare.json, runs/begun."
-    ]
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -94,15 +81,6 @@ def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invo
     before = sorted(Path().rglob("*"))
     assert sentence in one_sentence(invoke("report", *runs, *options.split()))
     assert sorted(Path().rglob("*")) == before
-
-
-def test_a_damaged_history(runs: list[str], invoke: Invoke):
-    Path(runs[0], "history.csv").write_text("epoch,loss\n1,2\n2\n")
-    answer = one_sentence(invoke("report", *runs))
-    assert (
-        f"{runs[0]}/history.csv is damaged: row 2 is not a number for each column. "
-        "Restore" in answer
-    )
 
 
 def test_a_plot_needs_matplotlib(

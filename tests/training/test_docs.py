@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import click
-import pytest
 from larq_nobn import models, training
-from cli.command_lines import assert_understood
+from cli.command_lines import lines_of
 from larq_nobn.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -17,10 +16,6 @@ OTHERS = ("images", "evaluation", "distributed", "fine_tuning", "distillation")
 PAGES = PAGE + "".join(
     (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in OTHERS
 )
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGES, re.DOTALL | re.MULTILINE)
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -83,19 +78,7 @@ def test_normalizations_that_look_at_the_batch():
     )
 
 
-COMMANDS = [
-    line.split()[1:]
-    for line in "".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    if line.startswith("larq-nobn")
-]
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_commands_are_understood(words: list[str], monkeypatch, tmp_path: Path):
-    assert_understood(words, monkeypatch, tmp_path)
-
-
-COMMANDS_OF_THE_PAGES = {words[0] for words in COMMANDS}
+COMMANDS_OF_THE_PAGES = {words[0] for words in lines_of(PAGES)}
 # Of TensorBoard and Dask.
 FOREIGN = {"--help", "--logdir", "--nthreads"}
 
@@ -109,17 +92,3 @@ def test_options_exist():
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     assert set(re.findall(r"--[a-z][a-z-]+", PAGES)) - FOREIGN <= given
-
-
-def test_python_runs_as_printed(
-    tiny_run: training.Run, monkeypatch: pytest.MonkeyPatch
-):
-    asked = []
-
-    def train(settings: training.RunSettings, output: str) -> training.Run:
-        asked.append((settings.recipe, output))
-        return tiny_run
-
-    monkeypatch.setattr(training, "train", train)
-    exec("\n".join(blocks("python")), {})
-    assert asked == [("nobn", "runs/digits")]

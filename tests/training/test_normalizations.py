@@ -69,28 +69,14 @@ def test_who_is_warned_of_two_images_a_batch(caplog):
             assert (advice in caplog.text) == warned
 
 
-@pytest.mark.parametrize(
-    "settings, sentences",
-    [
-        (
-            {"batch_size": 32, "accumulate": 4},
-            [
-                "'batch_norm' takes its statistics from the 8 images",
-                "not from all of batch_size=32",
-            ],
-        ),
-    ],
-    ids=["parts"],
-)
-def test_a_run_warns(settings, sentences, tmp_path, caplog, monkeypatch):
+def test_a_run_warns(tmp_path, caplog, monkeypatch):
     def fit(trainer):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training.Trainer, "fit", fit)
-    settings = training.RunSettings(
-        normalization="batch_norm", dataset="digits", **settings
-    )
+    chosen = {"normalization": "batch_norm", "batch_size": 32, "accumulate": 4}
     caplog.set_level(logging.WARNING, logger="larq_nobn")
     with pytest.raises(KeyboardInterrupt):
-        training.train(settings, tmp_path / "run")
-    assert all(sentence in caplog.text for sentence in sentences)
+        training.train(training.RunSettings(dataset="digits", **chosen), tmp_path)
+    assert "'batch_norm' takes its statistics from the 8 images" in caplog.text
+    assert "not from all of batch_size=32" in caplog.text

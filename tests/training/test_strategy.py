@@ -31,6 +31,7 @@ from larq_nobn.training._distribution import (
     strategy_for,
     wait_for_workers,
 )
+from larq_nobn.training._settings import NETWORKS
 from replicas import assert_replicas_agree
 from training import drawn, worker
 
@@ -222,6 +223,7 @@ assert strategy_for("mirrored").num_replicas_in_sync == 2
 # Two of them in one process would mistake each other's messages for their own.
 assert strategy_for("mirrored") is strategy_for("mirrored")
 with TemporaryDirectory() as folder:
+    NETWORKS["ReActNet18"] = worker.small
     settings = worker.SETTINGS
     one = training.load_run(ALONE)
     two = training.train(settings, Path(folder) / "two", strategy="mirrored")
@@ -258,7 +260,9 @@ with TemporaryDirectory() as folder:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
     """What one process on one device makes of the settings of the others."""
-    return training.train(worker.SETTINGS, tmp_path_factory.mktemp("alone") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "ReActNet18", worker.small)
+        return training.train(worker.SETTINGS, tmp_path_factory.mktemp("alone") / "run")
 
 
 @pytest.mark.slow
