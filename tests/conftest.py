@@ -32,6 +32,7 @@ _FOLDERS = (
     "interop",
     "layers",
     "models",
+    "optimizers",
     "quantizers",
     "surgery",
 )

@@ -9,17 +9,13 @@ from .._checks import check_choice
 from .._errors import InvalidValue
 from .._keras import calling_layer
 from .._larq import count_flips, lq
-from ._owner import OPEN_SHARED, check_owner
+from ._owner import check_owner
 
 _ROUNDING = 1e-5  # of the largest value
 
 
 class _Flips(lq.metrics.FlipRatio):
     """Larq's metric, which is not part of a model: a file may lack it."""
-
-    def load_own_variables(self, store: Any) -> None:
-        if len(store.keys()):
-            super().load_own_variables(store)
 
 
 class MeasuredQuantizer(lq.quantizers.Quantizer):
@@ -93,15 +89,6 @@ class MeasuredQuantizer(lq.quantizers.Quantizer):
             return found
         own = {id(weight) for weight in self.flip_ratio.variables}
         return [weight for weight in found if id(weight) not in own]
-
-    def load_own_variables(self, store: Any) -> None:
-        if not len(store.keys()) and self.weights:
-            raise InvalidValue(
-                f"The file has no weights for the {type(self).__name__} "
-                f"{self.name!r}, as if several layers of the saved model shared one "
-                "object. Give each layer a quantizer of its own. " + OPEN_SHARED
-            )
-        super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "metrics": self.given_metrics}

@@ -12,12 +12,6 @@ from .._keras import keras, original
 # Kept outside of the quantizers, in which it would be copied and pickled with them.
 _OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
 
-OPEN_SHARED = (
-    "For a saved model, build its network in that way, call load_weights(file, "
-    "skip_mismatch=True), and assign the values that only the first layer got to the "
-    "quantizers of the others."
-)
-
 
 @tf.autograph.experimental.do_not_convert
 def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None:
@@ -57,5 +51,5 @@ def _shared(quantizer: keras.layers.Layer, places: str) -> str:
     return (
         f"One {kind} object is given to {places}, but its weights and metrics belong "
         f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
-        f"each, or pass its alias. {OPEN_SHARED}"
+        "each, or pass its alias."
     )

@@ -81,13 +81,11 @@ def test_a_model_inside_takes_whole_numbers_as_its_own_type(start):
 
 
 def test_what_was_learned_is_overwritten(start):
-    model = copy(start)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, run_eagerly=True)
-    model.fit(images(), np.zeros(24), verbose=0)
+    model, rng = copy(start), np.random.default_rng(1)
+    for weight in model.trainable_weights:
+        weight.assign_add(0.1 * rng.normal(size=weight.shape))
     nobn.calibrate(model, images())
     check_centered(model)
-    model.fit(images(), np.zeros(24), verbose=0)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -119,15 +117,6 @@ def test_rejects_models_with_batch_norm_or_nothing_to_set():
     model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,))], name="bare")
     with pytest.raises(ModelError, match="'bare' has no shift, gain or bias"):
         nobn.calibrate(model, np.ones((4, 2), np.float32))
-
-
-def test_rejects_subclassed_models():
-    class Own(keras.Model):
-        def call(self, inputs):
-            return inputs
-
-    with pytest.raises(ModelError, match="subclassed or unbuilt model 'own'"):
-        nobn.calibrate(Own(name="own"), images())
 
 
 def test_rejects_other_images_and_numbers_of_examples(start):

@@ -64,10 +64,12 @@ def test_kernels_without_a_gain_and_inside_a_regularized_one(x):
     inside = quantizers.ScaledStdSign(scale=0.3)
     y = layer(x)
     z = conv(kernel_quantizer=quantizers.BinaryRegularized(inside))(x)
-    model = calibrated(x, [act(y), z])
+    waves = conv(kernel_quantizer=quantizers.BiPer(scale=0.3))(x)
+    model = calibrated(x, [act(y), z, waves])
     assert_allclose(layer.input_quantizer.shift, -mean(images()), rtol=1e-4)
     assert_allclose(act.shift_in, -mean(value(model, y)), rtol=1e-5)
-    assert_allclose(deviation(value(model, z)), 0.3, rtol=1e-5)
+    for other in (z, waves):
+        assert_allclose(deviation(value(model, other)), 0.3, rtol=1e-5)
 
 
 def test_dense_layers_too():

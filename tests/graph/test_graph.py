@@ -75,15 +75,6 @@ def two_uses():
     return keras.Model(x, conv(0.5 * conv(x)) - x)
 
 
-def test_calls_of_one_layer_share_an_operation():
-    graph = from_keras(two_uses())
-    first, second = graph.uses("conv")
-    assert first.operation is second.operation
-    assert (first.label, second.label) == ("conv (use 1)", "conv (use 2)")
-    assert first.operation.arrays["kernel"].shape == (3, 3, 4, 4)
-    check_round_trip(two_uses())
-
-
 @pytest.mark.parametrize(
     "before, after, turned", [(1, 0, False), (1, 2, True), (3, 1, False), (3, 0, True)]
 )

@@ -39,22 +39,6 @@ def test_training_drops_what_batch_norm_returns_and_scales_the_rest():
     assert_allclose(y[kept], norm[kept] / (1 - rate), rtol=1e-5)
 
 
-def test_inference_uses_the_moving_statistics_alone():
-    layer, x = IndependentComponent(0.5, epsilon=0.01), maps(4, 5, 5, 2)
-    layer.build(x.shape)
-    layer.set_weights(np.array([[2, 3], [0.5, -1], [1, 2], [4, 9]]))
-    expected = np.array([2, 3]) * (x - [1, 2]) / np.sqrt([4.01, 9.01]) + [0.5, -1]
-    assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_dropout_multiplies_correlations_by_the_fraction_it_keeps():
-    rng, keep, count = np.random.default_rng(72), 0.8, 100_000
-    x = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], count)
-    y = IndependentComponent(1 - keep)(x.astype(np.float32), training=True).numpy()
-    assert_allclose(np.corrcoef(x.T)[0, 1], 0.6, atol=4 / np.sqrt(count))
-    assert_allclose(np.corrcoef(y.T)[0, 1], 0.6 * keep, atol=4 / np.sqrt(count))
-
-
 def test_gradients_for_the_mask_that_was_drawn():
     layer = IndependentComponent(0.4, dtype="float64")
     x = maps(5, 2, 2, 3).astype(np.float64)
@@ -72,16 +56,6 @@ def test_gradients_for_the_mask_that_was_drawn():
     assert (y.numpy() == 0).any()
     d_x = tape.gradient(y, place, upstream)
     assert_is_gradient(d_x, lambda at: np.vdot(call(at), upstream), x)
-
-
-def test_arguments_of_batch_norm_are_taken_and_kept():
-    layer = IndependentComponent(0.1, center=False, axis=-1, name="ic")
-    before = layer.get_config()
-    layer.build((2, 4, 4, 3))
-    assert layer.beta is None
-    assert layer.get_config() == before
-    again = IndependentComponent.from_config(before)
-    assert (again.center, again.rate, again.name) == (False, 0.1, "ic")
 
 
 SIGNS = {

@@ -139,18 +139,3 @@ def test_half_precision_keeps_the_state_in_float32():
     assert {moment.dtype for moment in state} == {tf.float32}
     assert_allclose(state[1], 1e6, rtol=1e-6)
     assert_allclose(tf.abs(y), 1, rtol=1e-3)
-
-
-def test_micro_batches_of_two_train():
-    keras.utils.set_random_seed(32)
-    inputs = keras.Input((6,))
-    x, state = BatchKalmanNormalization()(keras.layers.Dense(8)(inputs))
-    x, _ = BatchKalmanNormalization()([keras.layers.Dense(8)(x), state])
-    model = keras.Model(inputs, keras.layers.Dense(1)(x))
-    model.compile(keras.optimizers.SGD(0.05), "mse")
-    features = np.random.default_rng(33).normal(size=(64, 6))
-    targets = features[:, :1] * features[:, 1:2]
-    history = model.fit(features, targets, batch_size=2, epochs=8, verbose=0)
-    losses = history.history["loss"]
-    assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]

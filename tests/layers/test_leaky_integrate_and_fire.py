@@ -19,22 +19,6 @@ def test_published_spikes():
     assert_array_equal(spikes_of(0.4, 8), [0, 0, 1, 0, 0, 1, 0, 0])
 
 
-def test_published_membrane():
-    """Read off the thresholds at which the neuron would have fired first."""
-    membrane = [0.4, 0.76, 1.084]
-    for step, v in enumerate(membrane):
-        for threshold, fired in ((v - 1e-6, 1), (v + 1e-6, 0)):
-            assert spikes_of(0.4, 3, threshold=threshold)[step] == fired
-    # After the spike in step 3: .084, .4756, .82804, .145236 + 1 before the reset.
-    charged = [0.084 + 1, 0.4756, 0.82804, 0.145236 + 1]
-    for step, v in enumerate(charged, start=2):
-        kick = np.zeros((1, 8, 1))
-        for extra, fired in ((1 - v + 1e-6, 1), (1 - v - 1e-6, 0)):
-            kick[0, step] = extra
-            layer = LeakyIntegrateAndFire(dtype="float64")
-            assert layer(0.4 + kick)[0, step, 0] == fired
-
-
 def test_if_neuron_counts_its_current():
     currents = np.array([-0.5, 0.0, 0.125, 0.25, 0.75, 1.0, 2.0])
     steps = np.broadcast_to(2.0 * currents, (1, 40, 7))

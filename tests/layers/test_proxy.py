@@ -50,12 +50,6 @@ def test_published_moments_of_quantiles(activation, mean, expected):
     assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_published_exact_moments():
-    assert_allclose(exact(0.0), (0.3989422804, 0.3408450569), rtol=1e-9)
-    assert_allclose(exact(0.0, 0.5), (0.6977965574, 0.5534407045), rtol=1e-9)
-    assert_allclose(exact(1.0, 0.5), (0.5, 1.0), rtol=1e-9)
-
-
 @pytest.mark.parametrize(
     "slope, mean, deviation",
     [(0.0, -1.3, 0.7), (0.2, 2.1, -1.9), (0.2, 0.0, 1.0), (1.0, -1.3, 0.7)],
@@ -140,15 +134,6 @@ def test_without_an_activation_it_is_group_norm(groups):
     group_norm = keras.layers.GroupNormalization(groups, epsilon=1e-5)(x)
     found = ProxyNormalization("linear", groups, num_samples=None)(x)
     assert_allclose(found, group_norm / np.sqrt(1.03), rtol=1e-5, atol=1e-6)
-
-
-def test_normal_channels_leave_with_mean_0_and_variance_1():
-    x = tf.random.stateless_normal((1, 128, 128, 4), (5, 2))
-    y = ProxyNormalization(epsilon=1e-6)(x).numpy()
-    # Four standard deviations of the mean of 16,384 values, and about as much for the
-    # variance.
-    assert_allclose(y.mean((0, 1, 2)), 0, atol=4 / 128)
-    assert_allclose(y.var((0, 1, 2)), 1, atol=0.06)
 
 
 def test_decay_draws_the_proxy_alone():

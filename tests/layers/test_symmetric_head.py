@@ -42,15 +42,6 @@ def test_unit_vectors_at_equal_angles_that_add_up_to_nothing(classes, features):
     assert np.linalg.matrix_rank(vectors, tol=1e-4) == min(2, classes - 1)
 
 
-def test_logits_are_those_of_a_dense_layer_without_bias():
-    layer = built(5, 6, scale=3.0)
-    dense = keras.layers.Dense(5, use_bias=False)
-    dense.build((None, 6))
-    dense.kernel.assign(3 * built(5, 6, scale=1.0).class_vectors())
-    x = RNG.normal(size=(4, 6)).astype("float32")
-    assert_allclose(layer(x), dense(x), rtol=1e-5, atol=1e-6)
-
-
 def test_columns_that_are_nearly_parallel_still_span_a_plane():
     first, other = RNG.normal(size=(2, 300)).astype("float32")
     free = tf.constant(np.stack([first, first + 1e-4 * other], 1))
@@ -78,14 +69,6 @@ def test_a_fixed_plane_is_saved_but_not_trained(tmp_path):
     x = RNG.normal(size=(3, 6)).astype("float32")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert_array_equal(again(x), model(x))
-
-
-def test_the_seed_decides_the_plane():
-    assert_array_equal(built(3, 9).plane, built(3, 9).plane)
-    other = SymmetricHead(3)
-    other.build((None, 9))
-    assert np.abs(other.plane - built(3, 9).plane).max() > 0.01
-    assert_allclose(tf.transpose(other.plane) @ other.plane, np.eye(2), atol=1e-6)
 
 
 def classifier(norm_before_head=False):

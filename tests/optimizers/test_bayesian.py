@@ -14,8 +14,6 @@ from larq_nobn.optimizers import (
     BooleanAccumulation,
     ParameterGroups,
 )
-from larq_nobn.optimizers._bayesian import natural_gradient_step
-from larq_nobn.quantizers._bernoulli_sign import bernoulli_sign
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import START, apply, random_kernel
 from optimizers.networks import bayesian_step as step
@@ -31,20 +29,6 @@ def other(name="other"):
 
 def latent(variable):
     return variable.latent_variable.numpy()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_numbers_of_the_method(dtype):
-    natural = tf.constant([0.5, -1.0], dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(natural)
-        w = bernoulli_sign(natural, tf.constant([0.7, 0.2], dtype), 0.5, False)
-    gradient = tape.gradient(w, natural, tf.constant([1.0, -2.0], dtype))
-    found = natural_gradient_step(natural, gradient, 0.1, 0.01, 0.0)
-    # g·s for s = (0.2407413, 0.0217558), by the relaxation and the divisor together.
-    scaled = gradient / (1 - tf.tanh(natural) ** 2)
-    assert_allclose(scaled, [0.2407413, -2 * 0.0217558], rtol=3e-6)
-    assert_allclose(found, [0.4754259, -0.9946488], atol=1e-7)
 
 
 def built(rule, weights):
@@ -97,30 +81,6 @@ def test_exact_gradients_lead_to_the_posterior():
 
     for away in (-0.01, 0.01):
         assert (free_energy(best) < free_energy(best + away)).all()
-
-
-def test_draws_lead_to_the_posterior():
-    # Many weights of one linear loss: their mean forgets the noise of the draws.
-    a, weight, count = 0.1, 0.2, 10_000
-    binary = random_kernel(np.zeros((1, count)))
-    rule = BayesianLearningRule(new.SGD(), 0.1, weight)
-    rng = np.random.default_rng(1)
-    uniform = tf.Variable(tf.zeros((1, count)))
-
-    @tf.function
-    def learn():
-        noise = tf.convert_to_tensor(uniform)
-        natural = tf.convert_to_tensor(binary.latent_variable)
-        with tf.GradientTape() as tape:
-            tape.watch(natural)
-            loss = a * tf.reduce_sum(bernoulli_sign(natural, noise, 0.1, False))
-        rule.apply_gradients([(tape.gradient(loss, natural), binary)])
-
-    for _ in range(300):
-        uniform.assign(rng.uniform(1e-7, 1 - 1e-7, (1, count)))
-        learn()
-    # At T = 0.1 the relaxed mean differs from the binary one by a few percent.
-    assert latent(binary).mean() == pytest.approx(-a / weight, rel=0.05)
 
 
 def test_the_inner_optimizer_never_sees_the_kernels():

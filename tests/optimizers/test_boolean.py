@@ -136,15 +136,6 @@ def test_a_trained_network_converts(tmp_path):
     assert report.lce_bconv2d == 3
 
 
-@pytest.mark.slow
-def test_digits():
-    keras.utils.set_random_seed(0)
-    model = digits_network((8, 8, 1), 32)
-    model.fit(nobn.data.load("digits", "train", batch_size=64), epochs=6, verbose=0)
-    _, accuracy = model.evaluate(nobn.data.load("digits", "test", 256), verbose=0)
-    assert accuracy > 0.8  # about 0.60 if no binary weight ever flips
-
-
 def test_configurations():
     decay = schedules.CosineDecay(100.0, 10)
     for optimizer in (

@@ -21,13 +21,6 @@ def draw(shape, seed, scale=1.0):
     return np.asarray(values, np.float32)
 
 
-def test_the_hand_computed_example():
-    gradient = np.array([[0.6, 0.0], [0.8, 2.0]], np.float32)
-    weight = np.array([[3.0, 0.0], [4.0, 1e-4]], np.float32)
-    clipped = adaptive_gradient_clip(gradient, weight, (0,), 0.01)
-    assert_allclose(clipped, [[0.03, 0.0], [0.04, 1e-5]], rtol=1e-6)
-
-
 def test_a_gradient_below_the_smallest_divisor_is_divided_by_that():
     # limit 1e-4 * 1e-3 = 1e-7, norm 5e-7, divisor 1e-6: 5e-7 * 1e-7 / 1e-6
     clipped = adaptive_gradient_clip([5e-7], [0.0], (0,), clip_factor=1e-4)

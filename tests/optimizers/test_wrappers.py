@@ -12,13 +12,10 @@ from larq_nobn.optimizers import (
     BayesianLearningRule,
     ParameterGroups,
 )
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 from optimizers.networks import (
-    IMAGES,
-    LABELS,
     apply,
     assert_close,
-    eager,
     gradients,
     numpy,
     random_kernel,
@@ -202,13 +199,3 @@ def test_an_optimizer_that_compiles_its_update(name):
             apply(wrapper, gradients(seed), weights)
         ends.append(numpy(weights))
     assert_close(*ends, rtol=1e-3, atol=1e-5)
-
-
-def test_a_callback_sets_the_learning_rate_of_the_innermost_optimizer():
-    inner = ParameterGroups(new.SGD(0.1), {"^head/": 2.0})
-    model = eager(AdaptiveGradientClipping(inner))
-    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
-    history = model.fit(IMAGES, LABELS, 4, 2, verbose=0, callbacks=[halve]).history
-    assert_allclose(history["lr"], [0.05, 0.025])
-    config = model.optimizer.get_config()["optimizer"]["config"]["optimizer"]["config"]
-    assert_allclose(config["learning_rate"], 0.025, rtol=1e-5)

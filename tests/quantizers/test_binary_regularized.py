@@ -5,7 +5,7 @@ import tensorflow as tf
 from gradients import finite_differences
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.quantizers import BinaryRegularized, ReCU
+from larq_nobn.quantizers import BinaryRegularized
 from numpy.testing import assert_allclose, assert_array_equal
 
 
@@ -25,18 +25,6 @@ def penalty_and_gradients(layer, kernel):
         layer(kernel)
         (loss,) = layer.losses
     return loss, *tape.gradient(loss, [kernel, layer.scale])
-
-
-@pytest.mark.parametrize(
-    "order, value, d_kernel",
-    [(1, 2.25, [-1, 1, -1, 1]), (2, 1.796875, [-2.125, 0.875, -1.375, 0.125])],
-)
-def test_published_numbers(order, value, d_kernel):
-    layer = built((1, 4), "ste_sign", order, strength=1.0, scale=0.9375)
-    found = penalty_and_gradients(layer, np.array([[-2, -0.5, 0.25, 1]]))
-    assert_allclose(found[0], value, rtol=1e-12)
-    assert_allclose(found[1][0], d_kernel, rtol=1e-12)
-    assert_allclose(found[2], 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("order, per_channel", [(1, False), (2, True)])
@@ -122,24 +110,6 @@ def test_one_penalty_in_every_step(run_eagerly, calls):
     assert_allclose(history["loss"], error + expected, rtol=1e-5)
 
 
-def compiled(model, optimizer):
-    """Without anything else to learn than the penalty."""
-    model.compile(optimizer, lambda labels, y: 0.0 * y, run_eagerly=True)
-
-
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_step_follows_the_gradients_of_the_penalty(order):
-    model, layer = network(order=order, strength=0.1)
-    compiled(model, keras.optimizers.SGD(0.02))
-    latent, scale = layer.kernel.latent_variable, layer.kernel_quantizer.scale
-    kernel, start = latent.numpy(), scale.numpy()
-    model.train_on_batch(IMAGES, IMAGES)
-    distance = start - np.abs(kernel)
-    slope = np.sign(distance) if order == 1 else 2 * distance
-    assert_allclose(latent, kernel + 0.002 * slope * np.sign(kernel), rtol=1e-5)
-    assert_allclose(scale, start - 0.002 * slope.sum(), rtol=1e-5)
-
-
 OPTIMIZERS = {
     "new": lambda: keras.optimizers.SGD(10.0),
     "legacy": lambda: keras.optimizers.legacy.SGD(10.0),
@@ -150,32 +120,8 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_scale_stays_positive(optimizer):
     model, layer = network(order=2, strength=1.0, initial_scale=3.0)
-    compiled(model, OPTIMIZERS[optimizer]())
+    # Without anything else to learn than the penalty.
+    loss = lambda labels, y: 0.0 * y  # noqa: E731
+    model.compile(OPTIMIZERS[optimizer](), loss, run_eagerly=True)
     model.train_on_batch(IMAGES, IMAGES)
     assert_allclose(layer.kernel_quantizer.scale, 1e-4, rtol=1e-6)
-
-
-def test_weights_of_the_quantizer_inside_are_trained_and_saved(tmp_path):
-    inside = BinaryRegularized(ReCU(tau=0.9), strength=1e-3, name="signs")
-    layer = lq.layers.QuantConv2D(5, 2, kernel_quantizer=inside)
-    model = keras.Sequential([keras.Input((2, 2, 4)), layer])
-    names = {w.name.split("/")[-1] for w in inside.trainable_weights}
-    assert names == {"scale:0", "alpha:0"}
-    assert [w is inside.quantizer.tau for w in inside.non_trainable_weights] == [True]
-    inside.quantizer.tau.assign(0.95)
-    inside.scale.assign(0.3)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert_array_equal(again(IMAGES), model(IMAGES))
-    assert_array_equal(*(m.losses for m in (again, model)))
-    quantizer = again.layers[-1].kernel_quantizer
-    assert_allclose(quantizer.quantizer.tau, 0.95, rtol=1e-6)
-    assert quantizer.precision == 1
-
-
-def test_summary_counts_a_binary_kernel(capsys):
-    model, _ = network()
-    lq.models.summary(model)
-    row = next(r for r in capsys.readouterr().out.splitlines() if "quant_conv2d" in r)
-    # 3·3·4·4 binary weights; four gains and the scale.
-    assert [cell.strip() for cell in row.split("|")[1].split()[-5:-3]] == ["144", "5"]

@@ -26,6 +26,7 @@ from larq_nobn.quantizers import (
     SignSwish,
 )
 from numpy.testing import assert_allclose
+from quantizers.oracles import scaled_signs, signs, square_wave, standardized, turned
 
 # Name of the layer without its Quant, input, arguments, and the kernels by argument.
 KERNEL = {"kernel_quantizer": "kernel"}
@@ -51,34 +52,6 @@ LAYERS = {
 }
 
 
-def signs(x):
-    return np.where(x >= 0, 1.0, -1.0)
-
-
-def offset(kernel):
-    return kernel - kernel.mean(tuple(range(kernel.ndim - 1)))
-
-
-def standardized(kernel):
-    columns = offset(kernel).reshape(-1, kernel.shape[-1])
-    rate = len(columns) ** 0.5 * (columns.std(0) + 1e-5)
-    return offset(kernel) / rate
-
-
-def mean_magnitude(kernel):
-    return abs(kernel).mean(tuple(range(kernel.ndim - 1)))
-
-
-def scaled_signs(kernel):
-    hat = standardized(kernel)
-    return mean_magnitude(hat) * signs(hat)
-
-
-def square_wave(kernel):
-    """Changes its sign at every multiple of pi / 20."""
-    return np.where(np.floor(kernel * 20 / np.pi) % 2 == 0, 1.0, -1.0)
-
-
 # Quantizer, its arguments, the weight that multiplies a value, and the value otherwise.
 # Those by filter need the output channels on the last axis of the kernel.
 BY_WEIGHT = {
@@ -91,7 +64,7 @@ BY_WEIGHT = {
 }
 BY_FILTER = {
     "BiPer": (BiPer, {}, "gain", square_wave),
-    "ReCU": (ReCU, {}, "alpha", lambda w: signs(offset(w))),
+    "ReCU": (ReCU, {}, "alpha", turned),
     "ScaledStandardization": (ScaledStandardization, {}, "gain", standardized),
     "ScaledStdSign": (ScaledStdSign, {}, "gain", scaled_signs),
     "regularized ScaledStdSign": (

@@ -58,21 +58,6 @@ def test_every_quantizer_computes_in_the_type_of_its_layer(before):
         np.testing.assert_array_equal(again(X), whole(X), f"{of_inputs}, {of_kernel}")
 
 
-@pytest.mark.parametrize(
-    "of_inputs, of_kernel", [("ste_sign", "scaled_std_sign"), ("rsign", "ste_sign")]
-)
-def test_a_layer_is_made_again_in_mixed_precision(of_inputs, of_kernel):
-    layer = made("float32", of_inputs, of_kernel)
-    layer(X)
-    again = in_type(layer, "mixed_float16")
-    whole = made("mixed_float16", of_inputs, of_kernel)
-    for changed in (whole, again):
-        changed(X)
-        changed.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(again(X), whole(X))
-    assert again(X).dtype == "float16"
-
-
 def test_a_network_is_cloned_in_float32():
     with dtype_policy("mixed_float16"):
         inputs = keras.Input(X.shape[1:])

@@ -2,13 +2,11 @@
 
 import json
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 from cases import CASES
 from larq_nobn._keras import keras
-from replicas import assert_replicas_agree
 
 KERNELS = [case for case in CASES if case.role == "kernel"]
 ACTIVATIONS = [case for case in CASES if case.role == "activation"]
@@ -83,54 +81,3 @@ def test_the_configuration_contains_them(case):
         assert case.cls.from_config(config).get_config()["metrics"] == metrics
     with pytest.raises(ValueError, match="must be one of flip_ratio; got 'acc"):
         made(case, metrics=["accuracy"])
-
-
-def test_a_measured_model_is_saved_and_opened(tmp_path):
-    quantizer = nobn.quantizers.ReCU(metrics=["flip_ratio"], name="recu")
-    layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer)
-    model = keras.Sequential([keras.Input((6,)), layer])
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
-    x = np.random.default_rng(0).normal(size=(4, 6)).astype("f4")
-    np.testing.assert_array_equal(model(x), again(x))
-    assert again.layers[-1].kernel_quantizer.flip_ratio is not None
-
-
-def padded():
-    """Layers that pad with ones, all of whose kernels are measured, and their data."""
-    keras.utils.set_random_seed(4)
-    kinds = [nobn.quantizers.ScaledStdSign, lq.quantizers.SteSign]
-    model = keras.Sequential([keras.Input((2, 2, 3))])
-    for number, kind in enumerate(kinds):
-        quantizer = kind(metrics=["flip_ratio"], name=f"kernel_{number}")
-        model.add(
-            lq.layers.QuantConv2D(
-                3, 3, padding="same", pad_values=1.0, kernel_quantizer=quantizer
-            )
-        )
-    model.compile(keras.optimizers.Adam(0.1), "mse")
-    return model, *np.random.default_rng(4).normal(size=(2, 12, 2, 2, 3))
-
-
-_PADDED = """
-import numpy as np
-from quantizers.test_metrics import padded
-
-one, x, y = padded()
-with strategy.scope():
-    both, _, _ = padded()
-both.set_weights(one.get_weights())
-told = [model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history
-        for model in (one, both)]
-measured = [f"flip_ratio/kernel_{number}" for number in range(2)]
-assert set(measured) <= set(told[0])
-assert set(told[0]) == set(told[1])
-for name in measured:
-    assert min(told[0][name]) > 0, name
-    np.testing.assert_allclose(told[1][name], told[0][name], atol=0.02, err_msg=name)
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_count_the_flips_of_one():
-    assert_replicas_agree(_PADDED)

@@ -20,6 +20,14 @@ from larq_nobn.quantizers import (
     ScaledStdSign,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from quantizers.oracles import (
+    mean_magnitude,
+    scaled_signs,
+    signs,
+    square_wave,
+    standardized,
+    turned,
+)
 
 # Keras says so of every .h5 file; that the format still works is the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
@@ -29,29 +37,8 @@ X = np.where(RNG.normal(size=(8, 6)) > 0, 1.0, -1.0).astype("f4")
 UP, DOWN = np.float32([0.5, 1.5, 0.25, 1.0]), np.float32([0.5, -1.5, 0.25, 1.0])
 
 
-def signs(kernel):
-    return np.where(kernel >= 0, 1.0, -1.0)
-
-
-def turns(kernel):
-    return signs(kernel - kernel.mean(0))
-
-
-def deviation(kernel):
-    offset = kernel - kernel.mean(0)
-    return abs(offset).mean(0) / (6**0.5 * (kernel.std(0) + 1e-5))
-
-
 def halves(kernel):
     return signs(kernel - np.median(kernel, 0))
-
-
-def standardized(kernel):
-    return (kernel - kernel.mean(0)) / (6**0.5 * (kernel.std(0) + 1e-5))
-
-
-def waves(kernel):
-    return np.where(np.floor(kernel * 20 / np.pi) % 2 == 0, 1.0, -1.0)
 
 
 SMALL = {"scale": 0.01}
@@ -63,11 +50,11 @@ KEPT = {
         BinaryRegularized,
         {"quantizer": "magnitude_aware_sign"},
         None,
-        lambda w: signs(w) * abs(w).mean(0),
+        lambda w: signs(w) * mean_magnitude(w),
     ),
-    "biper": (BiPer, SMALL, UP, lambda w: 0.01 * waves(w)),
-    "biper of ones": (BiPer, {"gain": False}, None, waves),
-    "recu": (ReCU, {}, UP, turns),
+    "biper": (BiPer, SMALL, UP, lambda w: 0.01 * square_wave(w)),
+    "biper of ones": (BiPer, {"gain": False}, None, square_wave),
+    "recu": (ReCU, {}, UP, turned),
     "balanced": (
         ScaledStdSign,
         {**PRESERVING, "balanced": True},
@@ -78,25 +65,25 @@ KEPT = {
         ScaledStdSign,
         {**PRESERVING, "gain": False},
         None,
-        lambda w: turns(w) / 6**0.5,
+        lambda w: turned(w) / 6**0.5,
     ),
 }
 CHANGED = {
     # The mean standard deviation of values ±c is larger, next to their standard
     # deviation.
-    "scaled": (ScaledStdSign, {}, UP, lambda w: deviation(w) * turns(w)),
-    # A negative factor turns signs around, and does so again.
-    "recu": (ReCU, {}, DOWN, turns),
-    "biper": (BiPer, SMALL, DOWN, lambda w: 0.01 * waves(w)),
+    "scaled": (ScaledStdSign, {}, UP, scaled_signs),
+    # A negative factor turned signs around, and does so again.
+    "recu": (ReCU, {}, DOWN, turned),
+    "biper": (BiPer, SMALL, DOWN, lambda w: 0.01 * square_wave(w)),
     # sin(20 * 0.25) is negative.
-    "biper of a quarter": (BiPer, {}, UP, waves),
+    "biper of a quarter": (BiPer, {}, UP, square_wave),
     # Epsilon next to a smaller standard deviation.
     "standardized": (ScaledStandardization, {}, UP, standardized),
     "regularized": (
         BinaryRegularized,
         {"quantizer": "scaled_std_sign"},
         UP,
-        lambda w: deviation(w) * turns(w),
+        scaled_signs,
     ),
 }
 
@@ -181,7 +168,7 @@ def test_values_that_a_quantizer_keeps_stand_for_the_weights(
 def test_every_file_of_them_computes_the_same(way, tmp_path):
     model = network(ReCU, {}, UP)
     other = WAYS[way](model, network(ReCU, {}, None), tmp_path)
-    assert_allclose(latent(other), turns(KERNEL) * UP, rtol=1e-6)
+    assert_allclose(latent(other), turned(KERNEL) * UP, rtol=1e-6)
     assert_array_equal(other(X), model(X))
 
 
@@ -236,7 +223,7 @@ def test_the_weights_of_replicas_are_read_likewise(tmp_path):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         kept, changed = network(ReCU, {}, UP), network(ScaledStdSign, {}, UP)
     other = set_back(kept, network(ReCU, {}, None), tmp_path)
-    assert_allclose(latent(other), turns(KERNEL) * UP, rtol=1e-6)
+    assert_allclose(latent(other), turned(KERNEL) * UP, rtol=1e-6)
     with pytest.raises(ValueError, match="quantizes its own values to others"):
         set_back(changed, None, tmp_path)
 
@@ -253,7 +240,7 @@ def test_a_layer_may_hand_a_variable_to_its_quantizer():
     layer = OwnLayer(4, kernel_quantizer=ScaledStdSign(), use_bias=False)
     layer.build((None, 6))
     layer.kernel.latent_variable.assign(KERNEL)
-    expected = X @ (deviation(KERNEL) * turns(KERNEL))
+    expected = X @ (scaled_signs(KERNEL))
     assert_allclose(layer(X), expected, rtol=1e-5, atol=1e-5)
     assert calling_layer() is None
 
@@ -276,6 +263,6 @@ def test_preconditioned_layers_read_as_the_layers_inside(tmp_path):
     set_back(model, other, tmp_path)
     inside, read = (each.layers[0].layer for each in (model, other))
     latents = inside.kernel.latent_variable.numpy()
-    assert_allclose(read.kernel.latent_variable, turns(latents) * UP, rtol=1e-6)
+    assert_allclose(read.kernel.latent_variable, turned(latents) * UP, rtol=1e-6)
     assert_array_equal(other(X), model(X))
     assert_array_equal(other(X, training=True), model(X, training=True))

@@ -20,8 +20,6 @@ from larq_nobn.quantizers import (
     SignSwish,
 )
 
-# Keras says so of every .h5 file; that the format still works is the point here.
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 MEASURED = {"metrics": ["flip_ratio"]}
 KERNELS = {
     "biper": lambda: BiPer(),
@@ -163,65 +161,14 @@ def test_one_layer_may_be_called_again():
     np.testing.assert_array_equal(again(X), model(X))
 
 
-QUANTIZERS = {"input_quantizer": "rsign", "kernel_quantizer": "scaled_std_sign"}
-
-
-def three_blocks(made=lambda: QUANTIZERS):
-    """Three convolutions with random weights, and what they compute."""
-    model = chain(*(conv(**made()) for _ in range(3)))
+def test_blocks_by_alias_have_weights_of_their_own(tmp_path):
+    names = {"input_quantizer": "rsign", "kernel_quantizer": "scaled_std_sign"}
+    models = [chain(*(conv(**names) for _ in range(3))) for _ in range(2)]
+    model, again = models
+    assert len(model.trainable_weights) == 12  # kernel, bias, shift and gain of each
     rng = np.random.default_rng(7)
     for weight in model.trainable_weights:
         weight.assign(rng.normal(size=weight.shape))
-    return model, model(X)
-
-
-def test_three_blocks_by_alias_have_weights_of_their_own(tmp_path):
-    model, expected = three_blocks()
-    assert len(model.trainable_weights) == 12  # kernel, bias, shift and gain of each
-    for form in ("m.keras", "m.h5", "m"):
-        model.save(tmp_path / form)
-        again = keras.models.load_model(tmp_path / form)
-        assert len(again.trainable_weights) == 12
-        np.testing.assert_array_equal(again(X), expected)
     model.save_weights(tmp_path / "checkpoint")
-    again, _ = three_blocks()
     again.load_weights(tmp_path / "checkpoint").assert_existing_objects_matched()
-    np.testing.assert_array_equal(again(X), expected)
-
-
-def saved(path):
-    """Saves a network whose layers share their quantizers; returns what it computes."""
-    shared = {"input_quantizer": RSign(), "kernel_quantizer": ScaledStdSign()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("larq_nobn.quantizers._measured.check_owner", lambda *_: None)
-        model, expected = three_blocks(lambda: shared)
-        model.save(path)
-    return expected
-
-
-@pytest.mark.parametrize("form", ["m.keras", "m"])
-def test_files_of_shared_quantizers_say_what_restores_the_network(form, tmp_path):
-    expected = saved(tmp_path / form)
-    advice = r"load_weights\(file, skip_mismatch=True\), and assign the values"
-    with pytest.raises(ValueError, match=advice):
-        keras.models.load_model(tmp_path / form)
-    with pytest.raises(ValueError, match=f"as a Keras model: .*{advice}"):
-        nobn.training.open_model(tmp_path / form, trust=form == "m")
-    again = chain(*(conv(**QUANTIZERS) for _ in range(3)))
-    if form == "m":
-        again.load_weights(tmp_path / "m" / "variables" / "variables").expect_partial()
-    else:
-        with pytest.warns(UserWarning, match="Could not load weights"):
-            again.load_weights(tmp_path / form, skip_mismatch=True)
-    first, *others = again.layers
-    for layer in others:
-        layer.input_quantizer.shift.assign(first.input_quantizer.shift)
-        layer.kernel_quantizer.gain.assign(first.kernel_quantizer.gain)
-    np.testing.assert_array_equal(again(X), expected)
-
-
-def test_an_h5_file_of_them_opens(tmp_path):
-    expected = saved(tmp_path / "m.h5")
-    again = keras.models.load_model(tmp_path / "m.h5")
-    assert len(again.trainable_weights) == 12
-    np.testing.assert_array_equal(again(X), expected)
+    np.testing.assert_array_equal(again(X), model(X))

@@ -35,17 +35,40 @@ def scaled_standardization(
     return {"x": d_x, "gain": d_gain}
 
 
+def std_signs(
+    x: np.ndarray,
+    scale: float,
+    epsilon: float,
+    preserving: bool = False,
+    balanced: bool = False,
+) -> np.ndarray:
+    """The signs of standardized filters with their magnitude, before the gain."""
+    found = np.empty_like(x)
+    for o in range(x.shape[-1]):
+        value, _ = standardized_filter(x[..., o].ravel(), epsilon)
+        threshold = np.median(value) if balanced else 0
+        magnitude = value.size**-0.5 if preserving else np.abs(value).mean()
+        signs = scale * magnitude * np.where(value >= threshold, 1, -1)
+        found[..., o] = signs.reshape(x.shape[:-1])
+    return found
+
+
 def scaled_std_sign(
-    x: np.ndarray, weights: Weights, upstream: np.ndarray, scale: float, epsilon: float
+    x: np.ndarray,
+    weights: Weights,
+    upstream: np.ndarray,
+    scale: float,
+    epsilon: float,
+    **form: bool,
 ) -> Weights:
-    d_x, d_gain = np.empty_like(x), np.empty_like(weights["gain"])
+    d_x = np.empty_like(x)
     for o, gain in enumerate(weights["gain"]):
-        value, jacobian = standardized_filter(x[..., o].ravel(), epsilon)
-        g = upstream[..., o].ravel()
         # The sign passes as the identity; the magnitude is a constant and no factor.
+        _, jacobian = standardized_filter(x[..., o].ravel(), epsilon)
+        g = upstream[..., o].ravel()
         d_x[..., o] = (scale * gain * g @ jacobian).reshape(x.shape[:-1])
-        d_gain[o] = scale * np.abs(value).mean() * g @ np.where(value >= 0, 1, -1)
-    return {"x": d_x, "gain": d_gain}
+    signs = std_signs(x, scale, epsilon, **form)
+    return {"x": d_x, "gain": per_channel(upstream * signs)}
 
 
 def rsign(

@@ -84,20 +84,18 @@ def random_model(build, policy="float64"):
         return randomize(build())
 
 
-def fold(build, change=None, rounded=False):
-    """Folds a model in float64, if `rounded` in float32 too, and returns the last one.
+def fold(build, change=None, policy="float64"):
+    """Folds a model; in float64 nothing can hide after a sign that rounding flips.
 
-    In float64 nothing can hide after a sign that rounding flips. What float32 may do
-    to values lies where they go: every place is tried in it, not every way there.
+    Folding does not compare what it makes: other tests have it do so.
     """
-    for policy in list(TOLERANCE)[: 1 + rounded]:
-        model = random_model(build, policy)
-        if change is not None:
-            change(model)
-        folded, report = fold_untouched(model)
-        assert difference(model, folded) < TOLERANCE[policy]
-        assert not any(is_batch_norm(layer) for layer in folded.submodules)
-        assert folded.name == model.name
+    model = random_model(build, policy)
+    if change is not None:
+        change(model)
+    folded, report = fold_untouched(model)
+    assert difference(model, folded) < TOLERANCE[policy]
+    assert not any(is_batch_norm(layer) for layer in folded.submodules)
+    assert folded.name == model.name
     return folded, {change.layer: change for change in report.changes}
 
 
@@ -105,7 +103,7 @@ def fold_untouched(model):
     """Folds a model, and checks that it is as it was."""
     before = model.get_weights(), [weight.name for weight in model.weights]
     nodes = [len(layer.inbound_nodes) for layer in model.layers]
-    folded, report = nobn.fold_batch_norm(model, return_report=True)
+    folded, report = nobn.fold_batch_norm(model, verify=False, return_report=True)
     for given, now in zip(before[0], model.get_weights(), strict=True):
         assert_array_equal(now, given)
     assert [weight.name for weight in model.weights] == before[1]

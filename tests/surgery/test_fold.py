@@ -51,7 +51,7 @@ def pairs(table):
 
 
 def test_after_float_layers_it_goes_into_the_kernel():
-    folded, changes = fold(lambda: pairs(FLOAT), rounded=True)
+    folded, changes = fold(lambda: pairs(FLOAT))
     for place, name in enumerate(FLOAT):
         assert changes[f"{name}_norm"].action == f"folded into {name!r}"
         assert names_of(folded, place) == [name]
@@ -71,7 +71,7 @@ QUANTIZED = {
 
 
 def test_after_quantized_kernels_gain_and_bias_stay_outside():
-    folded, changes = fold(lambda: pairs(QUANTIZED), rounded=True)
+    folded, changes = fold(lambda: pairs(QUANTIZED))
     for name in QUANTIZED:
         change = changes[f"{name}_norm"]
         assert isinstance(folded.get_layer(change.layer), nobn.layers.ChannelAffine)

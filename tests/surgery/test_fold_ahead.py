@@ -74,7 +74,7 @@ KERNELS = {
 
 
 def test_before_signs_with_gains_of_both_signs():
-    folded, changes = fold(lambda: after_norms(KERNELS), rounded=True)
+    folded, changes = fold(lambda: after_norms(KERNELS))
     for place, name in enumerate(KERNELS):
         said = f"became the shift of the sign in {name!r}"
         assert changes[f"{name}_norm"].action == said
@@ -241,10 +241,20 @@ AHEAD = {
 
 
 def test_before_layers_of_weights():
-    folded, changes = fold(lambda: after_norms(AHEAD), rounded=True)
+    folded, changes = fold(lambda: after_norms(AHEAD))
     assert not any(isinstance(x, nobn.layers.ChannelAffine) for x in folded.layers)
     for name in AHEAD:
         assert changes[f"{name}_norm"].action == f"folded into {name!r}"
+
+
+def test_float32_rounds_little_wherever_values_go():
+    """Into kernels on either side, gain and bias, and the shift of a sign."""
+
+    def build():
+        after = [[layers.Conv2D(6, 3), BatchNorm()], [binary_conv(6), BatchNorm()]]
+        return beside(*after, [*norm(), conv("conv")], [*norm("n"), zero_padded("z")])
+
+    fold(build, policy="float32")
 
 
 UNEVEN = {

@@ -42,24 +42,13 @@ def reactnet(normalization):
     return model
 
 
-@pytest.fixture(scope="module")
-def folded(tmp_path_factory):
-    """What is left of the network with batch norm, which folds."""
-    path = tmp_path_factory.mktemp("folded") / "model.tflite"
-    return counts(reactnet("batch_norm"), path)
-
-
-# On top of that the activation and the proxy step after it. Filter response
-# normalization leaves as little as group norm does.
-EXTRA = {"group": {}, "proxy": {"LEAKY_RELU": 1, "MUL": 1, "ADD": 1}}
-
-
 @pytest.mark.convert
 @pytest.mark.slow
-@pytest.mark.parametrize("normalization", EXTRA)
-def test_networks_convert_to_what_batch_norm_leaves(normalization, folded, tmp_path):
-    x = images(24, (4, 4, 1))
-    frozen = freeze_statistics(reactnet(normalization), x)
-    found = counts(frozen, tmp_path / "frozen.tflite", x)
+def test_a_network_converts_to_what_batch_norm_leaves_and_its_activations(tmp_path):
+    path = tmp_path / "model.tflite"
+    folded, x = counts(reactnet("batch_norm"), path), images(24, (4, 4, 1))
+    found = counts(freeze_statistics(reactnet("proxy"), x), path, x)
     extra = {op: found[op] - folded.get(op, 0) for op in found}
-    assert {op: count for op, count in extra.items() if count} == EXTRA[normalization]
+    # The activation and the proxy step after it.
+    wanted = {"LEAKY_RELU": 1, "MUL": 1, "ADD": 1}
+    assert {op: count for op, count in extra.items() if count} == wanted

@@ -9,7 +9,6 @@ one is made, a few gigabytes at a time; in a second round each opens the files o
 after it. What the folder contains already is not tried again.
 
     python tests/tools/compat.py --folder runs/compat         # or: make compat
-    python tests/tools/compat.py --tensorflow 2.21 --folder runs/look --output runs/look
 """
 
 from __future__ import annotations
@@ -34,12 +33,6 @@ from _results import RESULTS, command, machine, say, write
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "tools" / "_compat"
-TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
-PYTHONS = (
-    "3.11",
-    "3.10",
-    "3.12",
-)  # the first with all, the others with both ends
 NOTED = ("tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy", "protobuf")
 # The dearest checks of the contract, for two rows where each has a test of its own.
 TESTS = ("tests/test_contract.py",)
@@ -62,14 +55,13 @@ class Cell:
         return f"python-{self.python}-tensorflow-{self.tensorflow}"
 
 
-def cells(pythons, tensorflows):
-    """The first Python with all, an earlier one with the oldest, others the newest."""
-    first, *others = pythons
-    ends = [(minor, tensorflows[-(minor > first)]) for minor in others]
-    return [
-        *(Cell(first, version) for version in tensorflows),
-        *(Cell(*end) for end in ends),
-    ]
+# One Python with every TensorFlow, an earlier one with the oldest, and a later one with
+# the newest.
+CELLS = (
+    *(Cell("3.11", f"2.{minor}") for minor in range(16, 22)),
+    *(Cell("3.10", "2.16"), Cell("3.12", "2.21")),
+)
+FIRST = [cell for cell in CELLS if cell.python == CELLS[0].python]
 
 
 def done(words, place=None, **environment):
@@ -216,16 +208,15 @@ def kept(path, make):
     return json.loads(path.read_text())
 
 
-def rounds(chosen, environments, folder):
+def rounds(environments, folder):
     """Every environment once, then again for the files of those after it."""
-    for cell in chosen:
+    for cell in CELLS:
         print(cell.name, flush=True)
         file = folder / f"{cell.name}.json"
         found = kept(file, lambda cell=cell: measured(cell, environments, folder))
         print({name: step["said"] for name, step in found["steps"].items()}, flush=True)
-    first = [cell for cell in chosen if cell.python == chosen[0].python]
-    written = {cell.name for cell in first if (folder / "files" / cell.name).exists()}
-    for cell in first:
+    written = {cell.name for cell in FIRST if (folder / "files" / cell.name).exists()}
+    for cell in FIRST:
         file = folder / f"{cell.name}.json"
         found = json.loads(file.read_text())
         missing = written - {cell.name} - set(found.get("opened", written))
@@ -236,26 +227,21 @@ def rounds(chosen, environments, folder):
         if programs is None:
             raise click.ClickException(f"{cell.name} was there before: {problem}")
         write({**found, "opened": opened(programs, folder, cell.name)}, file)
-    return [json.loads((folder / f"{cell.name}.json").read_text()) for cell in chosen]
+    return [json.loads((folder / f"{cell.name}.json").read_text()) for cell in CELLS]
 
 
 @click.command()
 @click.option("--folder", type=Path, required=True, help="To go on from.")
-@click.option("--tensorflow", multiple=True, help="Only this one; may be repeated.")
-@click.option("--python", multiple=True, help="Only this one; may be repeated.")
-@click.option("--output", type=Path, default=RESULTS / "compat", show_default=True)
-def main(folder, tensorflow, python, output):
+def main(folder):
     folder = folder.absolute()
-    chosen = cells(python or PYTHONS, tensorflow or TENSORFLOWS)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         environments = Environments(Path(scratch))
-        last = next(c for c in reversed(chosen) if c.python == chosen[0].python)
         bare = kept(
             folder / "without_extras.json",
-            lambda: without_extras(last, environments, folder),
+            lambda: without_extras(FIRST[-1], environments, folder),
         )
-        found = rounds(chosen, environments, folder)
+        found = rounds(environments, folder)
         environments.remove()
     result = {
         "command": command(),
@@ -263,7 +249,7 @@ def main(folder, tensorflow, python, output):
         "environments": found,
         "without_extras": bare,
     }
-    write(result, output / "result.json")
+    write(result, RESULTS / "compat" / "result.json")
     said = result["command"], __doc__.splitlines()[0], result["machine"]
     say(*said, tables=compatibility.compat(result))
 

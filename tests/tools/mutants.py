@@ -6,8 +6,7 @@ that should catch it are run there until the first of them fails. Faults whose r
 are in the output file already, for the same commit, are not tried again.
 
     python tests/tools/mutants.py --output results/mutants/result.json
-    python tests/tools/mutants.py --only recu --wide         # then the whole suite too
-    python tests/tools/mutants.py --tree ../other-checkout
+    python tests/tools/mutants.py --only recu
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ NOT_SELECTED = 5  # pytest's exit code where -k leaves no test of a file
 TIMEOUT = 600  # seconds for one fault
 
 
-def git(tree, *arguments):
-    command = ["git", "-C", str(tree), *arguments]
+def git(*arguments):
+    command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def copy_of(tree, place):
+def copy_of(place):
     """Copies what git tracks, as it is in the working tree."""
-    for name in git(tree, "ls-files", "-z").split("\0"):
-        if name and (tree / name).is_file():
+    for name in git("ls-files", "-z").split("\0"):
+        if name and (ROOT / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(tree / name, place / name)
+            shutil.copy2(ROOT / name, place / name)
     return place
 
 
@@ -119,19 +118,16 @@ def part_of(path, tree):
     return folders[0] if folders else "base"
 
 
-def try_fault(fault, tree, wide):
+def try_fault(fault, tree):
     """Plants a fault in a copy, runs tests until one fails, and takes it out again."""
     start, home = time.monotonic(), home_of(fault, tree)
     clean = home.read_text()
     home.write_text(clean.replace(fault.old, fault.new))
     status, test = "invalid", "none of its tests is there"
     try:
-        for tests in (*tests_of(fault), *(["tests"] if wide else [])):
-            if not (tree / tests).exists():
-                continue
+        for tests in filter(lambda tests: (tree / tests).exists(), tests_of(fault)):
             left = TIMEOUT - (time.monotonic() - start)
-            only = "" if tests == "tests" else fault.only
-            code, said = run_tests(tree, tests, only, left)
+            code, said = run_tests(tree, tests, fault.only, left)
             if code == NOT_SELECTED:
                 continue
             status, test = outcome_of(code, said)
@@ -155,31 +151,28 @@ def table_of(results):
 
 
 @click.command()
-@click.option("--tree", type=Path, default=ROOT, help="Another checkout to run in.")
 @click.option("--only", multiple=True, help="Faults whose name starts so.")
 @click.option("--jobs", default=2, show_default=True, help="Faults at a time.")
-@click.option("--wide", is_flag=True, help="What survives meets the whole suite.")
-@click.option("--again", is_flag=True, help="Try again what is in the output file.")
 @click.option("--before", type=Path, help="Earlier results, kept beside these.")
 @click.option("--output", type=Path, help="JSON file for the results.")
-def main(tree, only, jobs, wide, again, before, output):
-    commit, console = git(tree, "describe", "--always", "--dirty").strip(), Console()
+def main(only, jobs, before, output):
+    commit, console = git("describe", "--always", "--dirty").strip(), Console()
     kept = json.loads(output.read_text()) if output and output.exists() else {}
     results = kept["faults"] if kept.get("commit") == commit else {}
     chosen = [fault for fault in FAULTS if fault.name.startswith(only or "")]
-    left = [fault for fault in chosen if again or fault.name not in results]
+    left = [fault for fault in chosen if fault.name not in results]
     copies = SimpleQueue()
 
     def work(fault):
         copy = copies.get()
         try:
-            return fault.name, try_fault(fault, copy, wide)
+            return fault.name, try_fault(fault, copy)
         finally:
             copies.put(copy)
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         for job in range(jobs):
-            copies.put(copy_of(tree.resolve(), Path(folder, str(job))))
+            copies.put(copy_of(Path(folder, str(job))))
         for name, row in pool.map(work, left):
             results[name] = row
             console.print(f"{name}: {row['status']} ({row['seconds']:.0f} s)")
