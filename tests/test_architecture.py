@@ -172,7 +172,7 @@ def foreign_errors(path: str, tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         made = node.exc if isinstance(node, ast.Raise) else None
         made = node.value if isinstance(node, ast.Return) else made
-        name = ast.unparse(made.func) if isinstance(made, ast.Call) else ""
+        name = last_name(made.func) if isinstance(made, ast.Call) else ""
         if name in wrong:
             yield f"raises {name}; use {wrong[name]} of _errors.py"
 
@@ -213,8 +213,8 @@ def wide_handlers(tree: ast.AST) -> Iterator[str]:
         return getattr(node, "name", "")
 
     for node in ast.walk(tree):
-        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if called.endswith("suppress") and last_names(node) & BROAD:
+        called = last_name(node.func) if isinstance(node, ast.Call) else ""
+        if called == "suppress" and last_names(node) & BROAD:
             yield function_of(node)
         if not isinstance(node, ast.Try):
             continue
@@ -224,6 +224,11 @@ def wide_handlers(tree: ast.AST) -> Iterator[str]:
             broad = bool(caught & BROAD)
             if caught & SLIPS and (broad or inside > 1) and not raises_again(handler):
                 yield function_of(node)
+
+
+def last_name(called: ast.expr) -> str:
+    """The name of a function, without that of its module."""
+    return getattr(called, "attr", getattr(called, "id", ""))
 
 
 def last_names(node: ast.AST) -> set[str]:

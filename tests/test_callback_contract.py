@@ -15,6 +15,7 @@ from callback_networks import (
     binary,
     compiled,
     fit,
+    functional,
     scalars,
     sequential,
 )
@@ -44,7 +45,8 @@ def all_of_them(folder):
     return [case.make(log_dir=folder / case.name) for case in CASES]
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+# What a functional model has, the nested one has too.
+@pytest.fixture(scope="module", params=[n for n in NETWORKS if n is not functional])
 def watched(request, tmp_path_factory):
     """A training under all callbacks, each with a folder of its own.
 

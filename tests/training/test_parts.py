@@ -116,7 +116,7 @@ def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 def test_a_resumed_run_has_the_teacher_that_it_started_with(tmp_path: Path):
     taught = replace(TINY, teacher=str(tmp_path / "teacher.keras"), epochs=2)
     for kernel in (1.0, 2.0):
@@ -132,7 +132,7 @@ def test_a_resumed_run_has_the_teacher_that_it_started_with(tmp_path: Path):
         training.train(taught, tmp_path / "run", resume=True)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 @pytest.mark.parametrize("known", [True, False], ids=["of an epoch", "changed"])
 def test_the_record_is_of_the_weights_that_are_saved(tmp_path: Path, known: bool):
     """As after `EarlyStopping(restore_best_weights=True)`."""

@@ -40,7 +40,8 @@ def with_batch_norm():
     return small_network(normalization="batch_norm")
 
 
-# The other recipes are one of these with further epochs, or with a part before it.
+# The other recipes are one of these with further epochs, or with a part before it;
+# `test_run.py` trains the kernel of bnn_plus, and `test_mode.py` that of bayesian.
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
@@ -48,8 +49,6 @@ def with_batch_norm():
     [
         ("ab_cifar", {}),
         ("recu_cifar", {}),
-        ("bnn_plus", {}),
-        ("bayesian", {}),
         ("nobn", {"kernel": "biper", "network": {"estimator": "progressive_sign"}}),
     ],
 )

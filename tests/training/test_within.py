@@ -23,9 +23,9 @@ from training.runs import assert_same
 from training.test_crash import epochs_logged
 
 SETTINGS = training.RunSettings(
-    dataset="digits", epochs=2, batch_size=4, limit=24, schedule="cosine"
+    dataset="digits", epochs=2, batch_size=4, limit=16, schedule="cosine"
 )
-STEPS, EVERY = 6, 2
+STEPS, EVERY = 4, 2
 pytestmark = pytest.mark.usefixtures("little_network")
 
 
@@ -60,7 +60,7 @@ def test_killed_at_any_step(tmp_path: Path):
     whole = training.train(settings, tmp_path / "whole")
     folder = tmp_path / "killed"
     begin = 0
-    for step in (1, 5, 9):
+    for step in (1, 6):
         watch = KillAt(*divmod(step, STEPS))
         with pytest.raises(Killed):
             training.train(settings, folder, watch, resume=True, checkpoint_steps=EVERY)
@@ -72,7 +72,7 @@ def test_killed_at_any_step(tmp_path: Path):
         assert kept == (None if begin == 0 else Position(*divmod(begin, STEPS)))
     run = training.train(settings, folder, resume=True, checkpoint_steps=EVERY)
     assert_same(run, whole)
-    # Of twelve steps the last four have it, in the second epoch.
+    # Of eight steps the last ones have it, in the second epoch.
     assert [row["penalty"] > 0 for row in run.history] == [False, True]
     assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1}
     names = {path.name for path in whole.folder.iterdir()}
@@ -82,7 +82,7 @@ def test_killed_at_any_step(tmp_path: Path):
 def test_one_of_other_callbacks_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    settings = replace(SETTINGS, epochs=1, limit=16)
+    settings = replace(SETTINGS, epochs=1)
     with pytest.raises(Killed):
         training.train(settings, tmp_path / "run", KillAt(0, 2), checkpoint_steps=2)
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
