@@ -146,18 +146,6 @@ def test_every_image_of_an_epoch_is_another_one(exported):
     assert (first[0] != second[0]).any()
 
 
-def test_a_second_stage_starts_from_the_first(exported):
-    folder, job = exported
-    before = {
-        name: np.full(shape, 7, np.float32)
-        for name, shape, _ in job["state"]
-        if name.endswith("/kernel")
-    }
-    state = accelerator_epochs.initial_state(job, folder, before)
-    assert all((state[name] == 7).all() for name in before)
-    assert len(before) >= 3 and not (state["weights/head/bias"] == 7).any()
-
-
 def test_a_validation_split_is_evaluated_there(exported, trainer):
     folder, job = exported
     data = images_of(folder, job)

@@ -232,11 +232,10 @@ def test_an_example_sees_the_rest_of_its_batch_only_if_the_row_says_so(case, tra
     assert np.array_equal(*outputs) != (training and case.sees_batch)
 
 
-# The range of float32 is that of bfloat16; `test_contract_dtypes.py` has its precision.
-@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
+# In the smallest range; `test_contract_dtypes.py` has the precision of each type.
 @pytest.mark.parametrize("case", rows("dtype"))
-def test_dtypes(case, name):
-    with policy(name):
+def test_dtypes(case):
+    with policy("mixed_float16"):
         layer, inputs = built(case, case.shapes[0]), feed(case, case.shapes[0], 1e3)
         found = tf.nest.flatten(call(case, layer, inputs))
         slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in found])

@@ -201,10 +201,6 @@ def test_version_is_that_of_the_metadata():
     assert nobn.__version__ == importlib.metadata.version(PACKAGE)
 
 
-def test_public_names_exist():
-    assert [name for name in nobn.__all__ if not hasattr(nobn, name)] == []
-
-
 ADVICE = "Use one half."
 
 

@@ -66,13 +66,12 @@ class Recorder(keras.callbacks.Callback):
 
 
 SCHEDULES = [
-    (TauScheduler(0.6, 0.9), binary, tau_at, 2),
-    (PowerScheduler(1.5, 4), of_reste, power_at, 4),
+    (TauScheduler(0.6, 0.9), binary, tau_at, 2, 0),
+    (PowerScheduler(1.5, 4), of_reste, power_at, 4, 2),
 ]
 
 
-@pytest.mark.parametrize("callback, layer, value_at, count", SCHEDULES)
-@pytest.mark.parametrize("begin", [0, 2])
+@pytest.mark.parametrize("callback, layer, value_at, count, begin", SCHEDULES)
 def test_every_step_of_an_epoch_has_its_value(callback, layer, value_at, count, begin):
     recorder, model = Recorder(callback.weight), compiled(nested, layer=layer)
     history = fit(model, callback, recorder, initial_epoch=begin, epochs=3)

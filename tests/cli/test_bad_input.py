@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import io
+import json
 import os
 import re
 import shutil
@@ -160,9 +161,13 @@ def test_without_larq_compute_engine(
         ("summary", run_folder),
     ):
         assert "pip install" in one_sentence(invoke(*arguments))
+    # The ranges of int8 come from training images.
     file = place / "plain.tflite"
+    options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
+    found = json.loads(invoke("convert", run_folder, file, *options).stdout)
+    assert (found["runtime"], found["float_ops"]) == ("litert", [])
+    assert larq_nobn.deploy.read_card(file).runtime == "litert"
     for arguments in (
-        ("convert", run_folder, file, "--runtime", "litert"),
         ("audit", file),
         ("evaluate", file, "--dataset", "digits", "--limit", "8"),
     ):

@@ -147,6 +147,7 @@ def test_keras_and_the_file_have_the_same_accuracy(
     ]
     assert found[0]["examples"] == data.open_dataset("digits").info.test_examples
     assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[0]["confusion"] == found[1]["confusion"]
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-3)
 
 

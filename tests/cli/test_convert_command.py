@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -53,18 +54,8 @@ def test_of_images_an_app_takes_the_center():
         "labels": None,
         "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
     }
-
-
-def test_what_classifies_something_else_has_no_description(
-    invoke: Invoke, tmp_path: Path
-):
-    pool = keras.layers.GlobalAveragePooling2D()
-    model = chain(binary_conv(), pool, keras.layers.Dense(7), shape=(8, 8, 1))
-    training.save_model(model, tmp_path / "m.keras")
-    file = tmp_path / "m.tflite"
-    result = invoke("convert", tmp_path / "m.keras", file, "--dataset", "digits")
-    assert result.exit_code == 0, result.output
-    assert file.exists() and not Path(f"{file}.json").exists()
+    # Of what classifies something else it is told nothing.
+    assert _deploy.described(model, replace(info, classes=7)) == {}
 
 
 @pytest.fixture(scope="module")
@@ -199,15 +190,3 @@ def test_a_quantized_model_becomes_an_int8_file(tmp_path: Path, invoke: Invoke):
     (tensor,) = deploy.Runner(file.read_bytes()).input_tensors
     assert tensor.dtype == "int8"
     assert not nobn.audit(file).float_ops
-
-
-def test_ranges_come_from_training_images(
-    run_folder: Path, tmp_path: Path, invoke: Invoke
-):
-    file = tmp_path / "m.tflite"
-    options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
-    result = invoke("convert", run_folder, file, *options)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["runtime"], found["float_ops"]) == ("litert", [])
-    assert deploy.read_card(file).runtime == "litert"

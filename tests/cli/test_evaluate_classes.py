@@ -63,13 +63,6 @@ def test_a_run(run_folder: Path, expected: np.ndarray, invoke: Invoke, tmp_path:
         assert row[11] == f"{100 * accuracy[label]:.1f} %"
 
 
-@pytest.mark.convert
-def test_a_file_says_the_same(lite_file: Path, expected: np.ndarray, invoke: Invoke):
-    given = ("--dataset", "digits", "--limit", LIMIT, "--json", "-")
-    found = json.loads(invoke("evaluate", lite_file, *given).stdout)
-    assert found["confusion"] == expected.tolist()
-
-
 def folder_of_digits(place: Path, count: int) -> Path:
     """Test images of two digits, in folders called as they are."""
     info = data.open_dataset("digits").info

@@ -237,16 +237,6 @@ def test_new_names_in_a_run_are_free(float_model: str, invoke: Invoke):
         assert "changes" in json.loads(Path(target).read_text())
 
 
-def test_a_demo_takes_no_folder_of_other_files(invoke: Invoke, place: Path):
-    before = contents(place)
-    said = one_sentence(invoke("demo", "--output", "pictures"))
-    assert "pictures is not empty and contains no demo. Choose another" in said
-    assert "run is not empty and contains no demo" in one_sentence(
-        invoke("demo", "--output", "run")
-    )
-    assert contents(place) == before
-
-
 def test_a_file_may_be_called_dash(float_model: str, invoke: Invoke):
     result = invoke("fold", float_model, "./-.keras", "--json", "./-")
     assert result.exit_code == 0, result.output

@@ -95,18 +95,6 @@ def test_a_run_in_half_precision_says_what_its_file_will(
     np.testing.assert_allclose(given, expected, rtol=1e-5)
 
 
-@pytest.mark.convert
-def test_the_file_says_the_same(
-    run_folder: Path, lite_file: Path, pictures: Path, invoke: Invoke
-):
-    both = [
-        predictions(invoke, m, pictures, "--top", 1) for m in (run_folder, lite_file)
-    ]
-    classes = [[row["predictions"][0]["label"] for row in found] for found in both]
-    assert classes[0] == classes[1]
-    assert len(set(classes[0])) > 2
-
-
 def test_a_table_has_a_row_for_each_image(
     run_folder: Path, pictures: Path, invoke: Invoke, tmp_path: Path
 ):

@@ -82,9 +82,3 @@ def test_train_starts_from_one(invoke, tmp_path, monkeypatch):
     options = ("--dataset", "digits", "--recipe", "fine_tune")
     invoke("train", "--init", DIGITS, *options, "--output", tmp_path / "run")
     assert begun == [(DIGITS, [])]
-
-
-def test_unknown_names_are_rejected_in_one_sentence(invoke):
-    done = invoke("evaluate", "reactnet50")
-    assert done.exit_code == 2
-    assert "'reactnet50' does not exist. Give a run folder" in done.output

@@ -123,17 +123,6 @@ def test_further_draws_leave_crops_alone():
     assert len(np.unique(more[:, 3:])) == 50 * 9
 
 
-def test_epochs_differ_and_come_again():
-    first, second = (
-        nobn.data.load("digits", "train", 30, augment="strong", limit=30, epoch=epoch)
-        for epoch in (0, 1)
-    )
-    (one,), (two,) = ([x for x, _ in first.as_numpy_iterator()] for _ in range(2))
-    ((again, _),) = second.as_numpy_iterator()
-    assert_array_equal(two, again)
-    assert not np.array_equal(one, two)
-
-
 def test_no_augmentation_by_name():
     plain, named = (
         next(iter(nobn.data.load("digits", "train", 30, augment=a, limit=30)))[0]

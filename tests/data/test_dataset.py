@@ -66,13 +66,6 @@ def test_a_folder_is_read_by_number(folder: Path):
     assert_array_equal(dataset.read([3, 1], "test"), IMAGES[numbers][[3, 1]])
 
 
-def test_a_folder_of_other_content_has_another_fingerprint(folder: Path):
-    before = open_dataset(folder).fingerprint
-    assert before == open_dataset(folder).fingerprint
-    Image.fromarray(IMAGES[::-1][0]).save(folder / "train" / "class 0" / "new.png")
-    assert open_dataset(folder).fingerprint != before
-
-
 def test_the_functions_are_those_of_the_object():
     dataset = open_dataset("digits", image_size=16, validation=0.2)
     which = {"image_size": 16, "validation": 0.2}

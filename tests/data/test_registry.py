@@ -27,13 +27,3 @@ def test_shapes_and_classes_are_those_of_tfds(name: str) -> None:
         assert sorted(info.class_names) == list(info.class_names)
     else:
         assert tuple(features["label"].names) == info.class_names
-
-
-def test_unknown_name() -> None:
-    with pytest.raises(ValueError) as caught:
-        nobn.data.open_dataset("stl10")
-    assert str(caught.value) == (
-        "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
-        "imagenet, a folder of images, or tfds:NAME for a set of TensorFlow Datasets; "
-        "got 'stl10'."
-    )

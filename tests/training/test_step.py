@@ -97,7 +97,7 @@ def decayed() -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    "network, accumulate", [(dense, 1), (decayed, 1), (penalized, 1), (penalized, 2)]
+    "network, accumulate", [(dense, 1), (decayed, 1), (penalized, 2)]
 )
 def test_loss_and_penalty_are_reported_apart_and_minimized_together(
     network: Callable[[], keras.Model], accumulate: int
