@@ -218,7 +218,7 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
                 f"metadata says {metadata.input_shape} and {metadata.classes}",
             )
         if "input_shape" in given and taken != metadata.input_shape:
-            _check_fits(network, weights, taken, metadata.input_shape)
+            _check_fits(network, weights, taken, metadata.input_shape, new_head)
         _fill(network, weights, new_head)
         return network
 
@@ -236,10 +236,13 @@ def _check_fits(
     weights: str | os.PathLike,
     taken: tuple[int | None, ...],
     trained: tuple[int, ...],
+    new_head: bool,
 ) -> None:
     """Checks that weights do not depend on the size of images, which is another."""
     shapes = {n: tuple(v.shape) for n, v in weights_by_name(network).items()}
     for name, value in _entries(weights).items():
+        if new_head and name.startswith("head/"):
+            continue
         if name in shapes and value.shape != shapes[name]:
             raise InvalidValue(
                 f"input_shape={taken} does not fit weights={os.fspath(weights)!r} of "

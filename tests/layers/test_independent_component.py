@@ -82,22 +82,16 @@ def test_training_rejects_a_sign_right_after(consumer):
             model.fit(x, np.zeros((8, 5)), verbose=0)
 
 
-OTHERS = {
-    "binary kernel": lambda: lq.layers.QuantConv2D(8, 3, kernel_quantizer="ste_sign"),
-    "convolution": lambda: keras.layers.Conv2D(8, 3, activation="relu"),
-    "activation": keras.layers.ReLU,
-}
-
-
-@pytest.mark.parametrize("consumer", OTHERS)
-def test_training_takes_other_layers_after(consumer):
-    model = chain(IndependentComponent(0.1), OTHERS[consumer](), *head(), stem=False)
-    assert np.isfinite(model(images(), training=True)).all()
-
-
-def test_without_dropout_a_sign_may_follow():
-    model = chain(IndependentComponent(0.0), binary_conv(8), *head(), stem=False)
-    assert np.isfinite(model(images(), training=True)).all()
+def test_training_takes_other_layers_after_and_signs_without_dropout():
+    binary_kernel = lq.layers.QuantConv2D(8, 3, kernel_quantizer="ste_sign")
+    for rate, after in (
+        (0.1, binary_kernel),
+        (0.1, keras.layers.Conv2D(8, 3, activation="relu")),
+        (0.1, keras.layers.ReLU()),
+        (0.0, binary_conv(8)),
+    ):
+        model = chain(IndependentComponent(rate), after, stem=False)
+        assert np.isfinite(model(images(), training=True)).all()
 
 
 @pytest.mark.convert

@@ -18,35 +18,22 @@ def _seeded():
     keras.utils.set_random_seed(61)
 
 
-def test_half_of_the_replaced_signs_flip():
-    x, rate = signs(100, 400), 0.3
-    y = SignFlipDropout(rate)(x, training=True).numpy()
-    assert set(np.unique(y)) == {-1, 1}
-    flipped = y != x
-    sigma = np.sqrt(rate / 2 * (1 - rate / 2) / x.size)
-    assert abs(flipped.mean() - rate / 2) < 4 * sigma
-    for value in (-1, 1):  # as often from either side
-        share = flipped[x == value].mean()
-        assert abs(share - rate / 2) < 4 * np.sqrt(2) * sigma
-    # E[y] = (1 - rate) x; y x has the standard deviation of 2·flipped.
-    assert abs((y * x).mean() - (1 - rate)) < 8 * sigma
-
-
-def test_kept_signs_alone_pass_gradients():
+def test_half_of_the_replaced_signs_flip_and_kept_ones_alone_pass_gradients():
     x, rate = tf.constant(signs(100, 400)), 0.3
     upstream = np.random.default_rng(62).normal(size=x.shape).astype(np.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = SignFlipDropout(rate)(x, training=True)
     x, y, d_x = (np.asarray(t) for t in (x, y, tape.gradient(y, x, upstream)))
-    kept = d_x != 0
+    assert set(np.unique(y)) == {-1, 1}
+    kept, flipped = d_x != 0, y != x
     assert_array_equal(d_x[kept], upstream[kept])
-    assert_array_equal(y[kept], x[kept])
+    assert not flipped[kept].any()
     sigma = np.sqrt(rate * (1 - rate) / kept.size)
     assert abs(kept.mean() - (1 - rate)) < 4 * sigma
-    # A fair coin: half of the replaced ones show their old sign.
-    same = (y == x)[~kept]
-    assert abs(np.mean(same) - 0.5) < 4 * 0.5 / np.sqrt(same.size)
+    for value in (-1, 1):  # as often from either side, of whose half a fair coin
+        share = flipped[(x == value) & ~kept].mean()
+        assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(rate * kept.size / 2)
 
 
 def test_at_inference_and_at_rate_0_nothing_happens():

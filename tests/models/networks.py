@@ -96,8 +96,7 @@ NETWORKS = (
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
 # that takes the place of ReLUs as well, or one of the two that `Parts` and
-# `Moments` build in their own way. "nobn" and batch norm are met with every design, and
-# every other normalization in two designs or more.
+# `Moments` build in their own way. "nobn" and batch norm are met with every design.
 #
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.
@@ -114,41 +113,24 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# By `fit` too, whose graph takes five times as long as a step: what learns shifts and
-# slopes. Every other normalization has its graph in `training/test_normalizations.py`.
-FITTED = ReActNet18
-# Of the other pairs those whose file has something of its own: batch norm and what
-# stands in its place, whose operations are compared.
+# Of the other pairs batch norm and what stands in its place, whose operations are
+# compared.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
-    # After convolutions of branches only; ReLUs after proxy norm.
-    ReActNet18: ["batch_norm", "proxy"],
-    ReActNetA: _COMPARED,
+    **dict.fromkeys((ReActNetA, XNORNet18, ResNet20, VGGSmall), _COMPARED),
+    **dict.fromkeys((BinaryAlexNet, BinaryDenseNet28, MeliusNet22), _COMPARED),
+    **dict.fromkeys((ReActNet18, QuickNet), ["batch_norm"]),
     BiRealNet18: ["nobn"],
-    # Before signs, past sums: flipped signs.
-    XNORNet18: [*_COMPARED, "independent_component"],
-    ResNet20: [*_COMPARED, "none"],  # which needs more additions than batch norm
-    VGGSmall: _COMPARED,
-    BinaryAlexNet: _COMPARED,
-    BinaryDenseNet28: _COMPARED,
-    MeliusNet22: _COMPARED,
-    QuickNet: ["batch_norm"],
 }
-# These take a step: the form without batch norm of every design, and what a
-# normalization has of its own in a network where no file is compared.
+# These take a step: the form without batch norm of every design, and what stands in
+# other places of it than in the networks above.
 STEPPED = {
-    ReActNetA: ["nobn", "kalman"],  # whose moments are concatenated
-    BiRealNet18: ["nobn", "group"],
-    XNORNet18: ["nobn"],
-    ResNet20: ["nobn"],
-    VGGSmall: ["nobn", "kalman"],  # forgets what it knew at every pool
-    BinaryAlexNet: ["nobn"],
+    **dict.fromkeys((ReActNetA, BiRealNet18, XNORNet18, ResNet20), ["nobn"]),
+    **dict.fromkeys((VGGSmall, BinaryAlexNet, MeliusNet22), ["nobn"]),
     # Components before the real-valued kernels of transitions.
-    BinaryDenseNet28: ["nobn", "independent_component", "dynamic_tanh"],
+    BinaryDenseNet28: ["nobn", "independent_component"],
     BinaryDenseNet37: ["nobn"],  # dilated
-    MeliusNet22: ["nobn"],
-    # In place of the ReLU within a binary convolution.
-    QuickNet: ["filter_response", "evonorm"],
+    QuickNet: ["evonorm"],  # in place of the ReLU within a binary convolution
 }
 
 

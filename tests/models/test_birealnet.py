@@ -1,5 +1,7 @@
 """Bi-Real Net and XNOR-Net, which differ in their norms and shortcuts."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from larq_nobn import layers
@@ -22,13 +24,22 @@ TINY = {"width": 4, "blocks": (2, 2)}
 both = pytest.mark.parametrize("builder", [BiRealNet18, XNORNet18])
 
 
+def of_more_blocks(vectors):
+    """What three more blocks of each stage add: kernels, and vectors per channel."""
+    return sum(3 * (9 * f**2 + vectors * f) for f in (64, 128, 256, 512))
+
+
 def test_parameter_counts_on_cifar():
-    assert parameters(BiRealNet18((32, 32, 3), 100)) == 11_215_908
+    for builder in (BiRealNet18, XNORNet18):
+        assert signature(builder).parameters["blocks"].default == (4, 4, 4, 4)
+    one = {"blocks": (1, 1, 1, 1)}
+    gains = of_more_blocks(1)
+    assert parameters(BiRealNet18((8, 8, 3), 100, **one)) + gains == 11_215_908
     # γ and β of what enters the 16 blocks, of the stem and of the three shortcuts.
     entering = 5 * 64 + 4 * 128 + 4 * 256 + 3 * 512
     norms = 2 * (entering + 64 + 128 + 256 + 512)
-    model = XNORNet18((32, 32, 3), 10, "batch_norm")
-    assert parameters(model) == 11_169_738 - 4_800 + norms
+    found = parameters(XNORNet18((8, 8, 3), 10, "batch_norm", **one))
+    assert found + of_more_blocks(2) == 11_169_738 - 4_800 + norms
     small = {"width": 4, "blocks": (1, 1)}
     bare, free, normalized = (
         parameters(BiRealNet18((8, 8, 3), 10, normalization, **small))

@@ -66,16 +66,6 @@ def test_forward_pass_equals_the_formula(side):
     assert_computes(BinaryDenseNet28((side, side, 3), 3, **TINY), formula)
 
 
-def test_names_can_be_read():
-    names = [layer.name for layer in BinaryDenseNet28((8, 8, 3), 3, **TINY).layers]
-    assert names == [
-        *("image", "stem_conv", "stage1_layer1_conv", "stage1_layer1_concat"),
-        *("transition1_pool", "transition1_act", "transition1_conv"),
-        *("stage2_layer1_conv", "stage2_layer1_concat"),
-        *("stage2_layer2_conv", "stage2_layer2_concat", "final_act", "pool", "head"),
-    ]
-
-
 def test_dilation_takes_the_place_of_the_pools():
     small = {"width": 4, "blocks": (1, 1, 1, 1)}
     plain = BinaryDenseNet37((8, 8, 3), 3, **small)

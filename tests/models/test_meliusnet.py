@@ -76,18 +76,6 @@ def test_forward_pass_equals_the_formula(side):
     assert_computes(MeliusNet22((side, side, 3), 3, **TINY), formula)
 
 
-def test_names_can_be_read():
-    model = MeliusNet22((8, 8, 3), 3, **TINY)
-    block = [x.name for x in model.layers if x.name.startswith("stage1_block1")]
-    assert [name.removeprefix("stage1_block1_") for name in block] == [
-        "dense_conv",
-        "dense_concat",
-        "improve_conv",
-        "improve_add",
-        "improve_concat",
-    ]
-
-
 @pytest.mark.parametrize("quantizer", [None, "scaled_standardization"])
 def test_grouped_convolution_is_that_of_keras(quantizer):
     keras.utils.set_random_seed(1)
@@ -111,17 +99,11 @@ def test_grouped_convolution_is_that_of_keras(quantizer):
 
 @pytest.mark.slow
 @pytest.mark.convert
-def test_the_stem_for_imagenet_trains_and_converts(tmp_path):
+def test_the_stem_for_imagenet_converts(tmp_path):
     """With components before kernels, whose place in the stem is its own."""
     keras.utils.set_random_seed(1)
     model = MeliusNet22((64, 64, 3), 3, "independent_component", width=16, blocks=(1,))
     x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
-    before = [w.numpy() for w in model.trainable_weights]
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, run_eagerly=True)
-    model.train_on_batch(x, np.arange(4) % 3)
-    after = [w.numpy() for w in model.trainable_weights]
-    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
     scattered(model).save(tmp_path / "model.keras")
     reopened = keras.models.load_model(tmp_path / "model.keras")
     assert_array_equal(reopened(x), model(x))

@@ -37,13 +37,14 @@ def test_rows_are_sorted_complete_and_small():
     assert len(table) < len(rows) + 6 and all(any(n in t for t in table) for n in names)
 
 
-OTHERS = [row.name for row in pretrained() if row.name != DIGITS]
+# One of each other design: names of weights are a matter of the builder.
+OTHERS = {row.model: row for row in pretrained() if row.model != "ReActNet18"}
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_its_builder_opens_it_by_name(name):
-    row = next(row for row in pretrained() if row.name == name)
-    model = BUILDERS[row.model](weights=name)
+@pytest.mark.parametrize("builder", OTHERS)
+def test_its_builder_opens_it_by_name(builder):
+    row = OTHERS[builder]
+    model = BUILDERS[builder](weights=row.name)
     assert model.input_shape[1:] == row.input_shape
     assert model.output_shape == (None, row.classes)
 
@@ -80,14 +81,6 @@ def test_preprocessing_is_that_of_an_evaluation(opened):
     )
 
 
-@pytest.mark.convert
-def test_every_binary_layer_has_its_binary_kernel(opened, tmp_path):
-    model = opened[0]
-    report = nobn.convert(model, tmp_path / "model.tflite")
-    binary = [x for x in model.layers if getattr(x, "input_quantizer", None)]
-    assert report.lce_bconv2d == len(binary) > 7
-
-
 def test_training_continues_from_signs_with_latent_weights():
     model = ReActNet18(weights=DIGITS)
     kernel = model.get_layer("stage1_block1_conv").kernel
@@ -102,21 +95,13 @@ def test_training_continues_from_signs_with_latent_weights():
     assert np.any(kernel.latent_variable.numpy() != latent)
 
 
-def test_images_of_another_size_change_no_weight(opened):
-    model = ReActNet18((12, 16, 1), weights=DIGITS)
+def test_another_size_changes_no_weight_and_other_classes_the_head_alone(opened):
+    model = ReActNet18((12, 16, 1), weights=DIGITS, classes=4)
     assert model.input_shape == (None, 12, 16, 1)
-    for new, old in zip(model.get_weights(), opened[0].get_weights(), strict=True):
-        np.testing.assert_array_equal(new, old)
-
-
-def test_other_classes_have_a_new_head(opened):
-    model, given = ReActNet18(weights=DIGITS, classes=4), opened[0]
     assert model.output_shape == (None, 4)
-    for layer in model.layers[:-1]:
-        for new, old in zip(
-            layer.get_weights(), given.get_layer(layer.name).get_weights(), strict=True
-        ):
-            np.testing.assert_array_equal(new, old)
+    *body, _, _ = opened[0].get_weights()
+    for new, old in zip(model.get_weights(), body, strict=False):
+        np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +136,12 @@ class _Code:
         return (pytest.fail, ("code ran",))
 
 
-def _copy(source, target, change):
+def _copy(source, target, changes):
+    """An archive in which some entries have other contents, or are not there."""
     with zipfile.ZipFile(source) as given, zipfile.ZipFile(target, "w") as made:
         for entry in given.infolist():
-            content = change(entry.filename, given.read(entry))
+            name = entry.filename.removesuffix(".npy")
+            content = changes.get(name, given.read(entry))
             if content is not None:
                 made.writestr(entry.filename, content)
 
@@ -165,89 +152,51 @@ def _array(value):
     return stream.getvalue()
 
 
-def _replaced(name, content):
-    """Another entry of a name, or none."""
-    return lambda entry, given: content if entry == f"{name}.npy" else given
-
-
-def _metadata(text):
-    return _replaced(METADATA, _array(np.array(text)))
-
-
-# Values that the metadata cannot have, by name; one that is of another type each.
-WRONG = {
-    "model": ("Other", []),
-    "accuracy": ("0.9",),
-    "settings": (1,),
-    "classes": (True, 9, 10**30),
-    "class_names": ([1, 2], "ab"),
-    "input_shape": (None, [8, 9, 1]),
-    "preprocessing": ([], {}),
-    "arguments": ([], {"other": 1}, {"weights": DIGITS}),
-}
-WRONG_STEPS = {
-    "mean": (None, "x", ["x"], [True]),
-    "crop": (None, True, 10**400),
-    "size": ("x", ["8", "8"]),
-}
-WRONG_ARGUMENTS = {"width": (-1, "x"), "blocks": (None,)}
-
-
-def _changes(card):
-    """What the metadata is changed by."""
-    steps, arguments = card["preprocessing"], card["arguments"]
-    for name, values in WRONG.items():
-        yield from ({name: value} for value in values)
-    for name, values in WRONG_STEPS.items():
-        yield from ({"preprocessing": {**steps, name: value}} for value in values)
-    for name, values in WRONG_ARGUMENTS.items():
-        yield from ({"arguments": {**arguments, name: value}} for value in values)
-    yield {"classes": 9, "class_names": [*map(str, range(9))]}
-
-
-def _damages(path):
-    """What is done to each entry of the archive at a path."""
-    with np.load(path) as archive:
-        card = json.loads(str(archive[METADATA]))
-    yield from (_metadata(json.dumps(card | change)) for change in _changes(card))
-    yield from map(_metadata, ("[]", "null", "{", "[" * 100_000))
-    yield _metadata(json.dumps({"format": "other", "version": 1}))
-    pickled = b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
-    yield from (_replaced("head/bias", x) for x in (pickled, _array(np.full(10, "x"))))
-    yield from (_replaced(name, None) for name in ("head/kernel", METADATA))
-    bits, magnitude = f"{BITS}.npy", f"{MAGNITUDE}.npy"
-    yield lambda name, given: given[:-4] if name.endswith(bits) else given
-    yield lambda name, given: None if name.endswith(magnitude) else given
-    zeros = _array(np.zeros((2, 2)))
-    yield lambda name, given: zeros if name.endswith(bits) else given
+# Values that the metadata cannot have: of another type, or of no such network.
+WRONG = [
+    *({"model": "Other"}, {"accuracy": "0.9"}, {"settings": 1}, {"classes": 10**30}),
+    *({"class_names": [1, 2]}, {"input_shape": [8, 9, 1]}, {"preprocessing": []}),
+    *({"arguments": {"weights": DIGITS}}, {"arguments": {"width": -1}}),
+    *({"format": "other"}, {"other": 1}, {"preprocessing": {"crop": 10**400}}),
+    {"classes": 9, "class_names": [*map(str, range(9))]},
+]
 
 
 def test_damaged_files_are_rejected_in_one_sentence(tmp_path):
     source, damaged = find_pretrained(DIGITS), tmp_path / "a.npz"
-    for number, change in enumerate(_damages(source)):
+    with np.load(source) as archive:
+        card = json.loads(str(archive[METADATA]))
+        kernel = next(name for name in archive if name.endswith(BITS))
+        bits = archive[kernel]
+    texts = [*(json.dumps(card | wrong) for wrong in WRONG), "[]", "{", "[" * 100_000]
+    pickled = b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
+    for change in (
+        *({METADATA: _array(np.array(text))} for text in texts),
+        *({"head/bias": x} for x in (pickled, _array(np.full(10, "x")))),
+        *({name: None} for name in ("head/kernel", METADATA)),
+        {kernel: _array(bits)[:-4]},
+        {kernel: _array(np.zeros((2, 2)))},
+        {kernel.replace(BITS, MAGNITUDE): None},
+    ):
         _copy(source, damaged, change)
         with pytest.raises(ValueError, match="is damaged or not a packed network"):
-            pytest.fail(f"{number}: {open_pretrained(damaged)}")
+            pytest.fail(f"{change}: {open_pretrained(damaged)}")
 
 
-def test_a_torn_stream_is_rejected_in_one_sentence(tmp_path):
+def test_what_is_no_archive_is_torn_or_grows_is_not_read(tmp_path):
+    path = tmp_path / "a.npz"
     content = bytearray(find_pretrained(DIGITS).read_bytes())
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entry = archive.getinfo(f"{METADATA}.npy")
     begin = entry.header_offset + 30 + len(entry.filename)
     begin += int.from_bytes(content[begin - len(entry.filename) - 2 :][:2], "little")
     content[begin : begin + 8] = b"\xff" * 8  # no kind of block of DEFLATE
-    (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged or not a packed network"):
-        open_pretrained(tmp_path / "a.npz")
-
-
-def test_what_is_no_archive_or_grows_is_not_read(tmp_path):
-    (tmp_path / "a.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is damaged or not a packed network") as said:
-        ReActNet18(weights=tmp_path / "a.npz")
-    assert str(said.value).count("Restore it from a copy") == 1
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as made:
+    for other in (b"no archive", content):
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match="is damaged or not a packed netw") as said:
+            ReActNet18(weights=path)
+        assert str(said.value).count("Restore it from a copy") == 1
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr(f"{METADATA}.npy", bytes(1 << 27))
     with pytest.raises(ValueError, match="it would grow from"):
-        ReActNet18(weights=tmp_path / "a.npz")
+        ReActNet18(weights=path)

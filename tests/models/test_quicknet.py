@@ -205,16 +205,10 @@ def test_the_blur_is_binomial_and_stays(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.convert
-def test_the_stem_for_imagenet_trains_and_converts(tmp_path):
+def test_the_stem_for_imagenet_converts(tmp_path):
     keras.utils.set_random_seed(1)
     model = QuickNet((64, 64, 3), 3, width=8, blocks=(1,))
     x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
-    before = [w.numpy() for w in model.trainable_weights]
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, run_eagerly=True)
-    model.train_on_batch(x, np.arange(4) % 3)
-    after = [w.numpy() for w in model.trainable_weights]
-    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
     path = tmp_path / "model.tflite"
     report = nobn.convert(scattered(model), path, data=x)
     assert report.lce_bconv2d == report.binary_layers == 1

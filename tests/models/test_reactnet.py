@@ -1,4 +1,5 @@
 from functools import partial
+from inspect import signature
 
 import larq as lq
 import pytest
@@ -23,15 +24,18 @@ TINY = {"width": 4, "blocks": (2, 2)}
 
 
 def test_parameter_counts_of_the_published_networks():
-    model = ReActNet18((224, 224, 3), 1000)
-    assert parameters(model) == 11_699_624
+    assert signature(ReActNet18).parameters["blocks"].default == (4, 4, 4, 4)
+    model = ReActNet18((224, 224, 3), 1000, blocks=(1, 1, 1, 1))
+    # Three more blocks a stage: kernels, and gain, shift and RPReLU per channel.
+    more = sum(3 * (9 * f**2 + 5 * f) for f in (64, 128, 256, 512))
+    assert parameters(model) + more == 11_699_624
     # On CIFAR-10 the stem and the head are smaller; what is between is the same.
     large, small = (
         parameters(ReActNet18((side, side, 3), 10, blocks=(1,))) for side in (224, 32)
     )
     assert 11_699_624 - 990 * (512 + 1) - (large - small) == 11_184_074
     assert model.get_layer("stage1_block1_conv").input_shape == (None, 56, 56, 64)
-    assert model.get_layer("stage4_block4_act").output_shape == (None, 7, 7, 512)
+    assert model.get_layer("stage4_block1_act").output_shape == (None, 7, 7, 512)
     small = {"width": 4, "blocks": (1, 1)}
     bare, free, normalized = (
         parameters(ReActNet18((8, 8, 3), 10, normalization, **small))

@@ -23,9 +23,9 @@ HEAD = 4 * 4 * 512 * 10 + 10
 
 
 def test_parameter_counts():
-    for normalization, vectors in (("none", 0), ("nobn", 2)):
-        model = VGGSmall((32, 32, 3), 10, normalization)
-        assert parameters(model) == KERNELS + HEAD + vectors * sum(WIDTHS[1:])
+    # A gain and a bias per channel.
+    expected = KERNELS + HEAD + 2 * sum(WIDTHS[1:])
+    assert parameters(VGGSmall((32, 32, 3), 10)) == expected
 
 
 def test_the_order_of_layers():

@@ -39,8 +39,8 @@ def made(policy, of_inputs, of_kernel, **kwargs):
         )
 
 
-def in_type(layer, name="float32"):
-    return type(layer).from_config({**layer.get_config(), "dtype": name})
+def in_float32(layer):
+    return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
 
 
 # What a layer computes depends on one of its quantizers at a time.
@@ -50,7 +50,7 @@ def test_every_quantizer_computes_in_the_type_of_its_layer(before):
     for of_kernel, of_inputs in zip(KERNELS, other, strict=False):
         layer = made(before, of_inputs, of_kernel)
         assert layer(X).dtype == before.removeprefix("mixed_")
-        again, whole = in_type(layer), made("float32", of_inputs, of_kernel)
+        again, whole = in_float32(layer), made("float32", of_inputs, of_kernel)
         for changed in (whole, again):
             assert changed(X).dtype == "float32", (of_inputs, of_kernel)
             changed.set_weights(layer.get_weights())
@@ -69,7 +69,7 @@ def test_a_network_is_cloned_in_float32():
             2, 1, depthwise_quantizer="ste_sign", pointwise_quantizer="recu"
         )(x)
         model = keras.Model(inputs, x)
-    again = keras.models.clone_model(model, clone_function=in_type)
+    again = keras.models.clone_model(model, clone_function=in_float32)
     again.set_weights(model.get_weights())
     assert again(X).dtype == "float32"
 

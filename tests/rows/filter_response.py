@@ -97,7 +97,7 @@ ROWS = (
         ThresholdedLinearUnit,
         role="layer",
         kwargs={"tau_initializer": keras.initializers.Constant(-0.5)},
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (4, 3)),
         weights=("tau",),
         smooth=True,
         oracle=thresholded_linear_unit,
@@ -123,7 +123,7 @@ ROWS = (
         role="layer",
         # With the usual start at zero, nothing before the layer would learn yet.
         kwargs={"gain_initializer": keras.initializers.Constant(0.5)},
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (2, 5, 3)),
         weights=("gain",),
         smooth=True,
         oracle=skip_init,

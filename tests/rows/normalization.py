@@ -108,7 +108,7 @@ ROWS = (
         SignFlipDropout,
         role="layer",
         kwargs={"rate": 0.9},
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (2, 3, 2, 2, 3)),
         training=False,
         smooth=True,
         oracle=nothing,
