@@ -79,7 +79,7 @@ def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
         "dataset": Path(settings["dataset"]).name,
         "classes": info.classes,
         "input_shape": list(info.image_shape),
-        "accuracy": nobn.training.folder.test_metrics(found.record)["accuracy"],
+        "accuracy": found.record["metrics"]["test_accuracy"],
         "recipe": settings["recipe"],
         "epochs": settings["epochs"],
         "seed": settings["seed"],

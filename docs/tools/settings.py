@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from larq_nobn.config._fields import Setting, grouped, settings_of
+from larq_nobn.config._fields import GROUPS, Setting, settings_of
 from larq_nobn.config._presets import RECIPES
 from larq_nobn.config._recipe import Recipe
 
@@ -21,7 +21,8 @@ _OF_RECIPES = settings_of(Recipe)
 def table(cls: type) -> str:
     """A table for each group of the settings of a dataclass."""
     parts = []
-    for group, settings in grouped(settings_of(cls)):
+    for group in GROUPS:
+        settings = [each for each in settings_of(cls).values() if each.group == group]
         rows = "".join(f"|{'|'.join(row(each))}|\n" for each in settings)
         parts.append(f"## {group}\n\n|Setting|Meaning|Allowed|Default|\n|-|-|-|-|\n")
         parts.append(f"{rows}\n")

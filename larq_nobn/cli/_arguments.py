@@ -137,18 +137,16 @@ class Grouped(Command):
     ) -> None:
         """Writes a section for each group that the command has options of."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in sorted(self.get_params(ctx), key=_place):
+        places = {option: place for place, option in enumerate(FIRST)}
+        parameters = sorted(
+            self.get_params(ctx), key=lambda each: places.get(each.opts[0], len(FIRST))
+        )
+        for parameter in parameters:
             if (record := parameter.get_help_record(ctx)) is not None:
                 sections.setdefault(_heading(parameter), []).append(record)
         for heading in (_MOST, *GROUPS, _ADVANCED, _HELP):
             with formatter.section(heading):
                 formatter.write_dl(sections[heading])
-
-
-def _place(parameter: click.Parameter) -> int:
-    """Where an option is among those that are needed most; after them all others."""
-    (option, *_) = parameter.opts
-    return FIRST.index(option) if option in FIRST else len(FIRST)
 
 
 def _heading(parameter: click.Parameter) -> str:
@@ -209,6 +207,8 @@ class Word(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns what the word means."""
+        if not isinstance(value, str):  # of a file of settings
+            return value
         try:
             return self._read(value)
         except ValueError:
@@ -258,12 +258,6 @@ _KINDS = {
     "path": click.Path(),
     "size": Word("N|HxW", _size, "is not of the form 96 or 96x128"),
 }
-
-
-class WholeNumber(click.IntRange):
-    """A whole number within a range, which a message calls an integer."""
-
-    name = "integer"
 
 
 class RunOrFile(click.Path):
@@ -386,7 +380,9 @@ def _defaults_in(file: Path) -> dict[str, Any]:
     given = content.get("settings", content) if isinstance(content, dict) else content
     if not isinstance(given, dict):
         raise InvalidValue("it is no object of names and values")
-    return {name: _as_words(name, value) for name, value in given.items()}
+    if unknown := [name for name in given if name not in SETTINGS]:
+        raise InvalidValue(f"{unknown[0]} is no setting")
+    return {n: [*v.items()] if isinstance(v, dict) else v for n, v in given.items()}
 
 
 def _from_toml(text: str) -> dict[str, Any]:
@@ -395,21 +391,6 @@ def _from_toml(text: str) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise InvalidValue("Python reads TOML from version 3.11 on") from error
     return tomllib.loads(text)
-
-
-def _as_words(name: str, value: Any) -> Any:
-    """Returns what a setting of a file is on the command line; None for no option."""
-    if name not in SETTINGS:
-        raise InvalidValue(f"{name} is no setting")
-    setting = SETTINGS[name]
-    if value is None or isinstance(value, bool) or name == "recipe":
-        return value
-    if not setting.option:
-        return None
-    if isinstance(value, list):
-        value = tuple(value)
-    words = [option.partition("=")[2] for option in setting.options(value)]
-    return words if setting.kind == "arguments" else words[0]
 
 
 config_option = click.option(

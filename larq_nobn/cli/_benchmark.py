@@ -38,7 +38,7 @@ from ._package import data, deploy
 @_arguments.dataset_option
 @click.option(
     "--limit",
-    type=_arguments.WholeNumber(min=1),
+    type=click.IntRange(min=1),
     default=1000,
     help="With --formats: use at most this many test images.",
 )

@@ -158,7 +158,7 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
     output: Path | None = meta[RUN]
     if output is None:  # of several runs
         return " To resume, repeat the command."
-    kept = training.folder.position_kept(output)
+    kept = training.folder._run_folder.position_kept(output)
     again = "To resume, repeat the command with --resume."
     if kept:
         return f" {output} is kept up to {kept}. {again}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,7 @@ class Origin:
 
 def origin_of(run: training.Run) -> Origin:
     """What a run was trained on."""
-    name, metrics = run.folder.absolute().name, training.folder.test_metrics(run.record)
-    accuracy = metrics.get("accuracy", 0.0)
+    name, accuracy = run.folder.absolute().name, run.record["metrics"]["test_accuracy"]
     return Origin(run.dataset, run.record["settings"], name, accuracy)
 
 
@@ -50,12 +49,16 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
         settings = {**row.settings, "dataset": row.dataset}
+        steps = row.preprocessing or {}
         info = data.DatasetInfo(
-            row.dataset, row.input_shape, row.classes, row.class_names
+            row.dataset,
+            row.input_shape,
+            row.classes,
+            row.class_names,
+            mean=tuple(steps.get("mean", ())),
+            std=tuple(steps.get("std", ())),
+            crop=steps.get("crop", 1.0),
         )
-        if steps := row.preprocessing:
-            mean, std = tuple(steps["mean"]), tuple(steps["std"])
-            info = replace(info, mean=mean, std=std, crop=steps.get("crop", 1.0))
         return model, Origin(info, settings, row.name, row.accuracy)
     if not path.is_dir() or loading.is_saved_model(path):
         return training.open_model(path, trust=trust), None
@@ -83,10 +86,16 @@ def open_any(
     steps, classes = metadata.preprocessing, int(metadata.output.shape[-1])
     if steps is None:
         return None, None
-    labels = metadata.labels or ()
-    info = data.DatasetInfo(path.name, steps.image_shape, classes, labels)
-    mean, std = tuple(steps.mean), tuple(steps.std)
-    return None, Origin(replace(info, mean=mean, std=std, crop=steps.crop))
+    info = data.DatasetInfo(
+        path.name,
+        steps.image_shape,
+        classes,
+        metadata.labels or (),
+        mean=tuple(steps.mean),
+        std=tuple(steps.std),
+        crop=steps.crop,
+    )
+    return None, Origin(info)
 
 
 def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from .._keras import keras
     from ..data import _source as images
-    from ..data import folder
+    from ..data.folder import _overview as folder
 else:
 
     class _Late:
@@ -53,7 +53,7 @@ else:
     loading, surgery, training = map(_Late, ("loading", "surgery", "training"))
     keras = _Late("_keras:keras")
     # These need no TensorFlow: an image folder is inspected without it.
-    folder, images = _Late("data.folder", False), _Late("data._source", False)
+    folder, images = _Late("data.folder._overview", False), _Late("data._source", False)
 
 
 def import_modules(names: Iterable[str]) -> None:

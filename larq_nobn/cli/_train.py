@@ -108,7 +108,7 @@ def train(
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
     print_table(pairs(f"Run {output}", _rows(run.record, output)))
-    accuracy = training.folder.test_metrics(run.record)["accuracy"]
+    accuracy = run.record["metrics"]["test_accuracy"]
     classes = run.model.output_shape[-1]
     if failed := _few_images.verdict(accuracy, classes, settings.init is not None):
         say(failed)
@@ -116,15 +116,15 @@ def train(
 
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
     """Returns the table of a finished run."""
-    metrics = training.folder.test_metrics(record)
+    metrics = record["metrics"]
     of_test = record["history_split"] == "test"
     epochs = len(record["seconds_per_epoch"])
     kept = record.get("kept_epoch", epochs)
     chosen = not kept == epochs == record["settings"]["epochs"]
     return {
         **({"saved weights": f"of epoch {kept}; {epochs} trained"} if chosen else {}),
-        "test accuracy": percent(metrics["accuracy"]),
-        "test loss": f"{metrics['loss']:.4f}",
+        "test accuracy": percent(metrics["test_accuracy"]),
+        "test loss": f"{metrics['test_loss']:.4f}",
         "parameters": f"{record['parameters']:,}",
         "seconds per epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         **({"history": _OF_TEST} if of_test else {}),

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -81,12 +81,6 @@ class Setting:
         if isinstance(value, tuple):
             value = ("x" if self.kind == "size" else ",").join(map(str, value))
         return [f"{option}={value}"]
-
-    @property
-    def stored(self) -> tuple[type, ...]:
-        """The types of a value as JSON gives it back."""
-        kinds = _STORED.get(self.kind, _STORED.get(self.type, (object,)))
-        return (*kinds, type(None)) if self.optional else kinds
 
     @property
     def allowed(self) -> str:
@@ -183,21 +177,3 @@ _KINDS: dict[Any, Callable[[str, Any], Any]] = {
     "path": _checks.check_path,
     "size": lambda name, value: _checks.check_size(value),
 }
-
-
-_STORED: dict[Any, tuple[type, ...]] = {
-    int: (int,),
-    float: (int, float),
-    bool: (bool,),
-    str: (str,),
-    "arguments": (dict,),
-    "blocks": (list,),
-    "size": (int, list),
-}
-
-
-def grouped(settings: Mapping[str, Setting]) -> Iterator[tuple[str, list[Setting]]]:
-    """Yields each heading with its settings, as far as there are some."""
-    for group in GROUPS:
-        if members := [each for each in settings.values() if each.group == group]:
-            yield group, members

@@ -10,7 +10,8 @@ from ._dataset import WHICH, Dataset, load, open_dataset
 from ._prepare import Prepared, prepare
 from ._registry import DatasetInfo
 from ._source import reading
-from .folder import Overview, decode, inspect_folder
+from .folder._decode import decode
+from .folder._overview import Overview, inspect_folder
 
 __all__ = [
     "AUGMENTATIONS",

@@ -16,13 +16,8 @@ from ._records import Examples
 from ._registry import DatasetInfo
 from ._source import LazyImages, cached, statistics
 from ._tfds import check_prepared, open_builder
-from .folder import (
-    USUAL_SIDE,
-    image_of,
-    is_for_validation,
-    is_held_out,
-    suitable,
-)
+from .folder._decode import image_of
+from .folder._folder import USUAL_SIDE, is_for_validation, is_held_out, suitable
 
 
 class AnyTfds:

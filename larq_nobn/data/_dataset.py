@@ -15,16 +15,17 @@ import tensorflow as tf
 
 from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from . import _any_tfds, _augment, _batches, _given, _imagenet, _images, folder
+from . import _any_tfds, _augment, _batches, _given, _imagenet, _images
 from ._batches import WHOLE, Share
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
+from .folder import _folder
 
 Size = int | tuple[int, int] | None
 # Those of which each image is found by its number, and all. Each has a name, names of
 # classes and `info`; the former `read`, the others make batches themselves.
-Numbered = _images.BuiltIn | _given.Given | _any_tfds.AnyTfds | folder.Folder
+Numbered = _images.BuiltIn | _given.Given | _any_tfds.AnyTfds | _folder.Folder
 Images = Numbered | _imagenet.ImageNet | _given.Streams
 
 
@@ -105,7 +106,9 @@ class Dataset:
     @property
     def fingerprint(self) -> str | None:
         """A digest of the images of a folder; None where they do not change."""
-        return self._images.content if isinstance(self._images, folder.Folder) else None
+        return (
+            self._images.content if isinstance(self._images, _folder.Folder) else None
+        )
 
     def labels(self, split: str = "train") -> np.ndarray:
         """Returns the labels of a split, (N,) int64.
@@ -147,7 +150,7 @@ class Dataset:
 
         None for what is not an image folder.
         """
-        if not isinstance(self._images, folder.Folder):
+        if not isinstance(self._images, _folder.Folder):
             return None
         split = _names.check_split(split)
         labels = self._numbered(split, like or self.info).labels.numpy()
@@ -432,7 +435,7 @@ def open_dataset(
     elif chosen.startswith(_names.TFDS_PREFIX):
         images = _any_tfds.open_tfds(chosen, holdout, place, validation)
     else:
-        images = folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
+        images = _folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
     return Dataset(images, _checks.check_size(image_size))
 
 

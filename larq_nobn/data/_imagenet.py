@@ -12,7 +12,7 @@ from ._records import Examples
 from ._registry import DatasetInfo
 from ._source import in_threads, validation_numbers
 from ._tfds import prepared_builder, reading_records
-from .folder import image_of
+from .folder._decode import image_of
 
 SIZE = 224
 

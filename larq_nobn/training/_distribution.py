@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import socket
 import time
@@ -25,13 +24,10 @@ from ._settings import RunSettings
 _log = logging.getLogger("larq_nobn")
 # Smaller batches have statistics that are mostly noise.
 _SMALLEST_BATCH = 4
-# Seconds without a word, between two words, and between two attempts.
-_QUIET, _AGAIN, _PAUSE = 3.0, 60.0, 0.2
-# How long a connection may take.
-_ANSWER = 5.0
+# Seconds between two attempts to connect, and those that one may take.
+_PAUSE, _ANSWER = 0.2, 5.0
 # Seconds that a worker waits for the others.
 WAIT = 600
-_ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")
 _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
     "what it said, then start all of them again with --resume (resume=True)."
@@ -57,9 +53,8 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     check_bounds("wait", wait)
     if name == "none":
         return tf.distribute.get_strategy()
-    config = _check_cluster(os.environ.get("TF_CONFIG")) if name != "mirrored" else {}
     if name not in _made:
-        _made[name] = _mirrored() if name == "mirrored" else _multi_worker(config, wait)
+        _made[name] = _mirrored() if name == "mirrored" else _multi_worker(wait)
     return _made[name]
 
 
@@ -75,9 +70,9 @@ def _mirrored() -> tf.distribute.Strategy:
     )
 
 
-def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strategy:
+def _multi_worker(wait: float) -> tf.distribute.Strategy:
     """The strategy, once all have met."""
-    wait_for_workers(config, wait)
+    wait_for_workers(*_cluster(), wait)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -127,28 +122,15 @@ def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
     if settings.normalization not in models.BATCH_STATISTICS:
         return
     part = settings.batch_size // (replicas * settings.accumulate)
-    free = ", ".join(
-        name for name in models.NORMALIZATIONS if name not in models.BATCH_STATISTICS
-    )
-    if part < _SMALLEST_BATCH:
-        _log.warning(
-            "normalization=%r takes its statistics from batches, and those of %d "
-            "images are mostly noise. Use %d images a batch or more, or one of %s, "
-            "which do not look at the batch.",
-            settings.normalization,
-            part,
-            _SMALLEST_BATCH,
-            free,
-        )
-    elif part < settings.batch_size:
+    if part < settings.batch_size or part < _SMALLEST_BATCH:
+        free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
         _log.warning(
             "normalization=%r takes its statistics from the %d images that are "
-            "computed together, and not from all of batch_size=%d, so that results "
-            "differ from those of whole batches, unlike with %s.",
-            settings.normalization,
-            part,
-            settings.batch_size,
-            free,
+            "computed together, which are noise below %d, and not from all of "
+            "batch_size=%d as it would alone. Use larger batches, or one of %s, which "
+            "do not look at the batch.",
+            *(settings.normalization, part, _SMALLEST_BATCH, settings.batch_size),
+            ", ".join(free),
         )
 
 
@@ -192,8 +174,9 @@ def shared(
     return strategy.distribute_datasets_from_function(parts)
 
 
-def _check_cluster(text: str | None) -> dict[str, Any]:
-    """Returns what TF_CONFIG says, if TensorFlow understands it and all is there."""
+def _cluster() -> tuple[dict[str, str], str]:
+    """Returns the addresses of all workers by their names, and the own name."""
+    text = os.environ.get("TF_CONFIG")
     if not text:
         raise InvalidValue(
             "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
@@ -205,84 +188,64 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
         check_shape(config, {"cluster": {}, "task": {"type": str, "index": int}})
         cluster, task = config["cluster"], config["task"]
         check_shape(cluster, dict.fromkeys([*cluster, task["type"]], [str]), "cluster")
-        if not 0 <= task["index"] < len(cluster[task["type"]]):
+        places = {
+            f"{job} {index}": address
+            for job, addresses in cluster.items()
+            for index, address in enumerate(addresses)
+        }
+        own = f"{task['type']} {task['index']}"
+        if own not in places:
             raise InvalidValue(f"task.index is {task['index']}")
-        for address in (each for job in cluster.values() for each in job):
-            if not _ADDRESS.fullmatch(address):
+        for address in places.values():
+            port = address.rpartition(":")[2]
+            if not (port.isdecimal() and int(port) < 1 << 16):
                 raise InvalidValue(f"{address!r} is no host:port")
     except ValueError as error:
         raise InvalidValue(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
             f"it: {error}. It must look like {_EXAMPLE}."
         ) from error
-    return config
+    return places, own
 
 
-def wait_for_workers(config: Mapping[str, Any], wait: float) -> None:
+def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
     """Waits until all workers of a cluster are there, before TensorFlow starts.
 
     TensorFlow would wait without a word. Each worker listens at its own address, where
-    TensorFlow will, and calls all others until each of them can be reached. A
-    ConnectionError names who is not there in time, and an address that is not of this
-    machine.
+    TensorFlow will, until each of the others has been reached. A ConnectionError names
+    who is not there in time, and an address that is not of this machine.
     """
-    cluster, task = config["cluster"], config["task"]
-    places = {
-        f"{job} {index}": address
-        for job in ("chief", "worker")
-        for index, address in enumerate(cluster.get(job, ()))
-    }
-    own = f"{task['type']} {task['index']}"
-    if len(places) < 2 or own not in places:
+    missing = {name: place for name, place in places.items() if name != own}
+    start, said = time.monotonic(), False
+    if not missing:
         return
-    start = time.monotonic()
-    said = start + _QUIET - _AGAIN
-    with _listening(own, places[own]) as listener:
-        while missing := [
-            f"{name} ({address})"
-            for name, address in places.items()
-            if name != own and not _answers(address)
-        ]:
-            with suppress(BlockingIOError):
-                while True:  # calls of others would fill the queue
-                    listener.accept()[0].close()
-            now, awaited = time.monotonic(), ", ".join(missing)
-            if now - start >= wait:
+    try:
+        (family, *_), *_ = socket.getaddrinfo(*_split(places[own]))
+        listener = socket.create_server(_split(places[own]), family=family)
+    except OSError as error:
+        raise ConnectionError(
+            f"This process is to be {own} of TF_CONFIG, but cannot listen at "
+            f"{places[own]}: {error.strerror or error}. Give each worker an address "
+            "and a free port of its own machine."
+        ) from error
+    with listener:
+        while missing := {n: p for n, p in missing.items() if not _answers(p)}:
+            awaited = ", ".join(f"{name} ({place})" for name, place in missing.items())
+            if time.monotonic() - start >= wait:
                 raise ConnectionError(
                     f"After {wait:g} seconds there is no answer from {awaited}. Start "
                     "all workers of TF_CONFIG, see that their addresses and ports can "
                     "be reached, or wait longer with --wait (wait=...)."
                 )
-            if now - said >= _AGAIN:
-                said, left = now, start + wait - now
-                _log.warning("Waiting for %s, for %.0f seconds at most.", awaited, left)
+            if not said:
+                _log.warning("Waiting for %s, for %g seconds at most.", awaited, wait)
+            said = True
             time.sleep(_PAUSE)
-
-
-@contextmanager
-def _listening(name: str, address: str) -> Iterator[socket.socket]:
-    """Lets other workers reach this one, at an address of this machine."""
-    try:
-        family, *_, bound = socket.getaddrinfo(
-            *_split(address), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(bound, family=family, backlog=1024)
-    except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConnectionError(
-            f"This process is to be {name} of TF_CONFIG, but cannot listen at "
-            f"{address}: {reason}. Give each worker an address and a free port of its "
-            "own machine."
-        ) from error
-    with listener:
-        listener.setblocking(False)
-        yield listener
 
 
 def _answers(address: str) -> bool:
     """Whether a worker listens at an address."""
-    with suppress(OSError, ValueError, OverflowError):
-        # Who ends a connection first keeps its port for a while: not the listener.
+    with suppress(OSError):
         socket.create_connection(_split(address), _ANSWER).close()
         return True
     return False

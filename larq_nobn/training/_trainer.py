@@ -243,7 +243,9 @@ class Trainer:
             self.model.first_step = position.steps
             finite = FiniteCheck()
             early = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: self._stop_early(history.rows)
+                on_epoch_end=lambda *_: setattr(
+                    self.model, "stop_training", is_over(self.config, history.rows)
+                )
             )
             progress = [] if self._progress is None else [self._progress]
             over = is_over(self.config, history.rows)
@@ -283,11 +285,6 @@ class Trainer:
                 self._averages.swap()
             self.history = history.rows
         return self.history
-
-    def _stop_early(self, history: Sequence[dict[str, float]]) -> None:
-        """Ends the training after an epoch if patience does."""
-        if is_over(self.config, history):
-            self.model.stop_training = True
 
     def save(self) -> Run:
         """Tests the trained network, and writes model, curves and record.
@@ -361,10 +358,10 @@ class Trainer:
         return self._folder
 
     @property
-    def _claim(self) -> tuple[Path, dict[str, Any], bool, str | None]:
+    def _claim(self) -> tuple[Path, dict[str, Any], bool]:
         """What says whose the run folder is."""
-        images = self.dataset.fingerprint
-        return self.output, _run_folder.plain(self.config), self._resume, images
+        settings = _run_folder.plain(self.config, self.dataset.fingerprint)
+        return self.output, settings, self._resume
 
     def _find_teacher(self) -> Probabilities:
         """Trains the teacher or opens it."""

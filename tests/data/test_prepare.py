@@ -78,26 +78,6 @@ def test_cifar10_from_an_npm_package(
     )
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("dataset_info.json", "[]"),
-        ("dataset_info.json", '{"splits": 3}'),
-        ("features.json", "{"),
-        ("features.json", "[" * 100_000),
-    ],
-)
-def test_a_description_of_another_shape(file: str, content: str, tmp_path: Path):
-    place = tmp_path / "cifar10" / "3.0.2"
-    place.mkdir(parents=True)
-    for name in ("dataset_info.json", "features.json"):
-        (place / name).write_text("{}")
-    (place / file).write_bytes(content.encode("latin-1"))
-    for name in ("cifar10", "tfds:cifar10"):
-        with pytest.raises(ValueError, match=f"{tmp_path}.* is damaged: dataset_info"):
-            nobn.data.load(name, "train", 8, data_dir=tmp_path)
-
-
 def test_a_broken_folder_is_named(tmp_path: Path) -> None:
     broken = write_folder(tmp_path / "cifar10" / "3.0.2", {"features.json": b"{}"})
     with pytest.raises(FileExistsError) as caught:

@@ -193,12 +193,11 @@ def test_what_a_stranger_wrote_is_no_checkpoint(tmp_path: Path):
         file.write_bytes(content + hashlib.sha256(content).digest())
         return file
 
-    packed = {"bomb": io.BytesIO(), "pickle": io.BytesIO(), "other": io.BytesIO()}
+    packed = {"bomb": io.BytesIO(), "pickle": io.BytesIO()}
     with zipfile.ZipFile(packed["bomb"], "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.npy", bytes(1 << 28))
     header = np.frombuffer(b'{"variables": [1]}', np.uint8)
     np.savez(packed["pickle"], **{"header": header, "0": np.array([print], object)})
-    np.savez(packed["other"], header=np.frombuffer(b"[]", np.uint8))
     for stream in (*packed.values(), io.BytesIO(b"text")):
         with pytest.raises(ValueError, match="it is not a checkpoint"):
             _read(with_digest(stream.getvalue()))
@@ -262,7 +261,7 @@ def test_those_of_another_network_or_run_are_not_used(
     assert "it has ['kernel:0', [6, 4], 'float32'] where this run has" in caplog.text
     assert "'kernel:0', [6, 5], 'float32'" in caplog.text
     assert "it is of a run with other settings" in caplog.text
-    assert "variables, and this run has" in caplog.text
+    assert caplog.text.count("has no usable checkpoint") == 3
 
 
 def test_only_the_chief_writes(tmp_path: Path):

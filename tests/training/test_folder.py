@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from larq_nobn.training.folder import position_kept
-from larq_nobn.training.folder._run_folder import is_finished, lock_run_folder
+from larq_nobn.training.folder._run_folder import (
+    is_finished,
+    lock_run_folder,
+    position_kept,
+)
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
 

@@ -153,13 +153,7 @@ def test_a_run_that_is_left_elsewhere_is_missed(
     assert "gone'. Start workers where they see" in str(comparison.outcomes[0].failure)
 
 
-def test_of_workers_that_die_and_of_a_scheduler_that_is_lost():
-    import distributed
-
-    future: Future[CompletedProcess[str]] = Future()
-    future.set_exception(distributed.KilledWorker("run", None, 3))
-    (said,) = _compare._messages_of(future)
-    assert said is not None and "Worker after worker died with it" in said
+def test_of_a_scheduler_that_is_lost():
     lost: Future[CompletedProcess[str]] = Future()
     lost.cancel()
     with pytest.raises(ConnectionError, match="The scheduler is lost. Start it again"):

@@ -23,7 +23,6 @@ from cli.answers import one_sentence
 from click.testing import CliRunner
 from larq_nobn._signals import stoppable
 from larq_nobn.cli import main
-from larq_nobn.training import _distribution
 from larq_nobn.training._distribution import (
     check_shares,
     is_chief,
@@ -99,10 +98,9 @@ def test_one_of_all_workers_writes(cluster: dict, kind: str, index: int, chief: 
     assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
 
 
-def config_of(index: int, ports: Sequence[int]) -> dict:
-    return json.loads(
-        described("worker", index, *(f"127.0.0.1:{port}" for port in ports))
-    )
+def config_of(index: int, ports: Sequence[int]) -> tuple[dict[str, str], str]:
+    places = {f"worker {n}": f"127.0.0.1:{port}" for n, port in enumerate(ports)}
+    return places, f"worker {index}"
 
 
 def test_all_meet_whoever_comes_first():
@@ -110,7 +108,7 @@ def test_all_meet_whoever_comes_first():
     ports, all_there = free_ports(3), threading.Barrier(3)
 
     def start(index: int) -> None:
-        wait_for_workers(config_of(index, ports), 20)
+        wait_for_workers(*config_of(index, ports), 20)
         # As TensorFlow, which listens at the same port.
         with socket.create_server(("127.0.0.1", ports[index])):
             all_there.wait(20)
@@ -132,14 +130,11 @@ def test_all_meet_whoever_comes_first():
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_who_does_not_come_is_named(
-    index: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(_distribution, "_QUIET", 0.0)
+def test_who_does_not_come_is_named(index: int, caplog: pytest.LogCaptureFixture):
     ports = free_ports(2)
     missing = f"worker {1 - index} (127.0.0.1:{ports[1 - index]})"
     with pytest.raises(ConnectionError) as caught:
-        wait_for_workers(config_of(index, ports), 0.5)
+        wait_for_workers(*config_of(index, ports), 0.5)
     said = f"After 0.5 seconds there is no answer from {missing}. Start all workers"
     assert str(caught.value).startswith(said)
     assert f"Waiting for {missing}, for " in caplog.text
@@ -148,9 +143,9 @@ def test_who_does_not_come_is_named(
 def test_who_waits_for_others_is_not_said_to_be_missing():
     ports = free_ports(3)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(wait_for_workers, config_of(0, ports), 2)
+        first = pool.submit(wait_for_workers, *config_of(0, ports), 2)
         with pytest.raises(ConnectionError) as caught:
-            wait_for_workers(config_of(1, ports), 1)
+            wait_for_workers(*config_of(1, ports), 1)
         with pytest.raises(ConnectionError, match=f"worker 2 .*:{ports[2]}"):
             first.result()
     said = f"no answer from worker 2 (127.0.0.1:{ports[2]}). Start"
@@ -162,20 +157,21 @@ def test_an_address_that_is_not_its_own():
     with socket.create_server(("127.0.0.1", port)) as taken:
         config = config_of(0, [taken.getsockname()[1], 1])
         with pytest.raises(ConnectionError, match="is to be worker 0 of TF_CONFIG"):
-            wait_for_workers(config, 1)
+            wait_for_workers(*config, 1)
 
 
 def test_a_signal_ends_the_wait():
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
     with pytest.raises(training.Terminated), stoppable():
         timer.start()
-        wait_for_workers(config_of(1, free_ports(2)), 60)
+        wait_for_workers(*config_of(1, free_ports(2)), 60)
     timer.join()
 
 
 def test_the_command_says_who_is_awaited(tmp_path: Path, monkeypatch):
     ports = free_ports(2)
-    monkeypatch.setenv("TF_CONFIG", json.dumps(config_of(0, ports)))
+    addresses = (f"127.0.0.1:{port}" for port in ports)
+    monkeypatch.setenv("TF_CONFIG", described("worker", 0, *addresses))
     line = ("train", "--dataset", "digits", "--output", str(tmp_path / "run"))
     line += ("--strategy", "multi_worker", "--wait", "0.5")
     result = CliRunner().invoke(main, line)

@@ -92,7 +92,7 @@ def test_a_run_resumes_with_the_images_that_it_started_with(
     settings = replace(settings, dataset=str(pictures))
     with (
         pytest.raises(Stop),
-        lock_run_folder(run, plain(settings), False, content(settings)),
+        lock_run_folder(run, plain(settings, content(settings))),
     ):
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "epoch-0001.npz").touch()

@@ -17,8 +17,8 @@ from larq_nobn.cli import main
 from larq_nobn.training import _callbacks
 from larq_nobn.training._callbacks import Stopwatch
 from larq_nobn.training._checkpoints import CheckpointSchedule
-from larq_nobn.training.folder import position_kept
 from larq_nobn.training.folder._archives import Position
+from larq_nobn.training.folder._run_folder import position_kept
 from training.runs import assert_same
 from training.test_crash import epochs_logged
 

@@ -17,7 +17,8 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import _checkpoints
 from larq_nobn.training._settings import NETWORKS
-from larq_nobn.training.folder import _run_folder, position_kept
+from larq_nobn.training.folder import _run_folder
+from larq_nobn.training.folder._run_folder import position_kept
 from tensorflow.python.eager import context
 from training import drawn
 

@@ -76,13 +76,6 @@ def read_listing(root: Path) -> Listing:
         _check_classes(folder)
         for place in _folders(folder):
             label = unicodedata.normalize("NFC", place.name)
-            try:
-                place.name.encode()
-            except UnicodeEncodeError as problem:
-                raise InvalidValue(
-                    f"The folder {os.fsencode(place)!r} has a name that is not text in "
-                    "UTF-8, which no class can be called. Rename it."
-                ) from problem
             before = len(entries)
             for file in files_below(place, _counts):
                 if file.suffix.lower() in IMAGE_SUFFIXES:

@@ -29,7 +29,7 @@ from ..._files import check_folder
 from ..._names import GIVEN
 from ..._signals import stoppable
 from ...config._fields import settings_of
-from ...config._presets import RECIPES
+from ...config._recipe import Recipe
 from ...config._run_files import HISTORY_FILE, PARTS, RECORD_FILE
 from ...config._settings import words
 from ...data import open_dataset
@@ -191,10 +191,10 @@ def compare(
             "processes of this machine, or the workers of a cluster."
         )
     command = partial(train_command, trust=trust, imports=imports)
-    commands = {n: command(s, folder / n) for n, s in cells.items()}
+    for name, settings in cells.items():
+        command(settings, folder / name)  # raises for what no command trains
     chosen = _choosing_on_validation(cells, folder)
-    if chosen is not cells:
-        commands = {n: command(s, folder / n) for n, s in chosen.items()}
+    commands = {n: command(s, folder / n) for n, s in chosen.items()}
     for name, settings in chosen.items():
         plain = plain_settings(settings)
         if _run_folder.is_finished(folder / name, plain):
@@ -244,24 +244,23 @@ def train_command(
             "the runs by report."
         )
     known = settings_of(RunSettings)
-    preset, defaults = RECIPES[settings.recipe], RunSettings()
-    usual = {name: getattr(preset, name, getattr(defaults, name)) for name in known}
     values = {each.name: getattr(settings, each.name) for each in fields(RunSettings)}
-    chosen = {"model": settings.model}
-    for _ in range(2):  # then what the recipe says otherwise of the network
-        chosen |= {
-            name: value
-            for name, value in values.items()
-            if known[name].option and value is not None and value != usual[name]
-        }
-        made = RunSettings.from_recipe(settings.recipe, **chosen)
-        usual = {name: getattr(made, name) for name in known}
-    if other := [n for n in values if n != "init_sha256" and usual[n] != values[n]]:
-        raise InvalidValue(
-            f"{other[0]}={values[other[0]]!r} is not what the recipe "
-            f"{settings.recipe!r} says, and no option of larq-nobn train says so. "
-            "Choose another recipe, or train the run by train(settings, output)."
-        )
+    chosen = {
+        name: value
+        for name, value in values.items()
+        # Flags that no recipe sets have no other word.
+        if known[name].option
+        and value is not None
+        and (value is not False or name in settings_of(Recipe))
+    }
+    made = RunSettings.from_recipe(settings.recipe, **chosen)
+    for name in values.keys() - {"init_sha256"}:
+        if getattr(made, name) != values[name]:
+            raise InvalidValue(
+                f"{name}={values[name]!r} is not what the recipe {settings.recipe!r} "
+                "says, and no option of larq-nobn train says so. Choose another "
+                "recipe, or train the run by train(settings, output)."
+            )
     options = [word for n, value in chosen.items() for word in known[n].options(value)]
     return [
         *(sys.executable, "-m", "larq_nobn", "train", f"--recipe={settings.recipe}"),
@@ -336,11 +335,6 @@ def _messages_of(future: Future[Process]) -> list[str | None]:
         )
     error = future.exception()
     if error is not None:
-        if type(error).__name__ == "KilledWorker":  # of Dask, which need not be there
-            return [
-                "Worker after worker died with it. See whether their memory was short; "
-                "the same command continues."
-            ]
         return [
             f"It cannot be started: {error}. Start workers where they see the same "
             "files, and the same Python, as the command does."
@@ -463,11 +457,4 @@ def _connected(address: str) -> Iterator[Any]:
             "tcp://192.168.0.2:8786."
         ) from error
     with client:
-        if not client.scheduler_info()["workers"]:
-            _log.warning(
-                "The scheduler at %s has no workers yet: waiting for them. Start one "
-                "by `dask worker %s --nthreads 1`.",
-                address,
-                address,
-            )
         yield client

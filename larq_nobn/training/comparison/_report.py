@@ -9,6 +9,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ...config._recipe import Recipe
 from ...config._run_files import as_json, write_json
 from ...config._settings import named, shown, words
 from .._settings import RunSettings
-from ..folder._opening import check_compared, load_record
+from ..folder._opening import load_record
 
 _log = logging.getLogger("larq_nobn")
 # Of each epoch, by which settings are chosen; and of the end, which is reported.
@@ -77,14 +78,12 @@ class Outcome:
             ValueError: If one of its files is damaged.
         """
         record, history = load_record(folder)
-        check_compared(record, history, Path(folder))
-        metrics = {name: float(value) for name, value in record["metrics"].items()}
         return cls(
             os.fspath(folder),
             plain_settings(record["settings"]),
-            metrics,
+            record["metrics"],
             history,
-            dict(record["versions"]),
+            record["versions"],
             history_split=record["history_split"],
         )
 
@@ -126,64 +125,60 @@ class Group:
         """The runs that have a result."""
         return [each for each in self.outcomes if each.failure is None]
 
-    def spread(self, metric: str) -> dict[str, Any] | None:
-        """Returns mean, min, max and std of a metric over the runs; None without."""
-        values = [each.metrics[metric] for each in self.finished]
-        return _spread(values) if values else None
-
-    def curve(self) -> list[dict[str, Any]]:
-        """Returns the same of the accuracy after each epoch that all runs have."""
-        values: dict[int, list[float]] = {}
-        for each in self.finished:
-            for row in each.history:
-                values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
-        whole = [n for n in sorted(values) if len(values[n]) == len(self.finished)]
-        return [{"epoch": epoch, **_spread(values[epoch])} for epoch in whole]
-
-    def best_epoch(self) -> dict[str, Any] | None:
-        """Returns the epoch with the highest mean accuracy; None without results."""
-        return max(self.curve(), key=lambda row: row["mean"], default=None)
-
-    def seconds(self) -> float | None:
-        """Returns the mean time of an epoch."""
-        times = [row["seconds"] for each in self.finished for row in each.history]
-        return statistics.fmean(times) if times else None
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """Statistics of metrics, of the accuracy after each epoch, and of times."""
+        runs, values = self.finished, dict[int, list[float]]()
+        for row in (row for each in runs for row in each.history):
+            values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
+        curve = [
+            {"epoch": epoch, **_spread(values[epoch])}
+            for epoch in sorted(values)
+            if len(values[epoch]) == len(runs)
+        ]
+        times = [row["seconds"] for each in runs for row in each.history]
+        names = runs[0].metrics if runs else ()
+        return {
+            "metrics": {
+                name: _spread([each.metrics[name] for each in runs])
+                for name in names
+                if all(name in each.metrics for each in runs)
+            },
+            "best_epoch": max(curve, key=lambda row: row["mean"], default=None),
+            "seconds_per_epoch": statistics.fmean(times) if times else None,
+            _ACCURACY: curve,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of this as plain types."""
-        metrics = [each.metrics for each in self.finished] or [{}]
-        names = [n for n in metrics[0] if all(n in each for each in metrics)]
         return {
             "settings": self.settings,
             "best": self.best,
             "seeds": [each.settings["seed"] for each in self.finished],
             "runs": [each.folder for each in self.finished],
             "failed": [each.folder for each in self.outcomes if each.failure],
-            "metrics": {name: self.spread(name) for name in names},
-            "best_epoch": self.best_epoch(),
-            "seconds_per_epoch": self.seconds(),
-            _ACCURACY: self.curve(),
+            **self.numbers,
         }
 
     def _rank(self) -> tuple[bool, float]:
         """Without a failed run before with one, then by accuracy."""
-        accuracy = (self.spread(_ACCURACY) or {}).get("mean")
+        accuracy = self.numbers["metrics"].get(_ACCURACY, {}).get("mean")
         complete = len(self.finished) == len(self.outcomes)
         return complete, -1.0 if accuracy is None else accuracy
 
     def _row(self) -> list[str]:
         """What a table says of the results."""
-        last, best = self.spread(_TEST_ACCURACY), self.best_epoch()
-        seconds, loss = self.seconds(), (self.spread("test_loss") or {}).get("mean")
-        if last is None or best is None or seconds is None:
+        if not self.finished:
             return ["-"] * len(_RESULTS)
+        metrics, best = self.numbers["metrics"], self.numbers["best_epoch"]
+        last, loss = metrics[_TEST_ACCURACY], metrics["test_loss"]["mean"]
         mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
         extent = f" ({low} to {high})" if len(self.finished) > 1 else ""
         return [
             f"{mean}{extent}",
             "-" if loss is None else f"{loss:.3f}",
             f"{best['epoch']} ({100 * best['mean']:.1f})",
-            f"{seconds:.1f}",
+            f"{self.numbers['seconds_per_epoch']:.1f}",
         ]
 
 
@@ -451,19 +446,7 @@ def report(
             "Left out, because there is no run.json of a finished run: %s.",
             ", ".join(each for each in given if each not in runs),
         )
-    outcomes = [Outcome.read(each) for each in runs]
-    first: dict[str, str] = {}
-    for run in outcomes:
-        said = {n: value for n, value in run.settings.items() if n != "data_dir"}
-        same = first.setdefault(_key(said), run.folder)
-        if same != run.folder:  # so that the spread would be too small
-            _log.warning(
-                "%s and %s have the same settings and the same seed, so their spread "
-                "is not one over seeds. Leave one out.",
-                same,
-                run.folder,
-            )
-    return Comparison(outcomes, by)
+    return Comparison([Outcome.read(each) for each in runs], by)
 
 
 def draw_groups(
@@ -504,7 +487,7 @@ def draw_groups(
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         for label, group in members:
-            curve, style = group.curve(), styles[label]
+            curve, style = group.numbers[_ACCURACY], styles[label]
             epochs = [row["epoch"] for row in curve]
             low, mean, high = (
                 [100 * row[name] for row in curve] for name in ("min", "mean", "max")

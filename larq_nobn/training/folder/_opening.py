@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ... import data
 from ..._checks import check_path
 from ..._errors import InvalidValue
-from ..._files import check_shape, parse_json
+from ..._files import parse_json
 from ..._keras import keras
-from ...config._fields import settings_of
 from ...config._settings import Settings
 from ...loading import open_model
 
-_NUMBER = (int, float)
-# What a run has before it is trained.
-SETTINGS: dict[str, Any] = {n: each.stored for n, each in settings_of(Settings).items()}
-RECORD: dict[str, Any] = {"settings": SETTINGS}
-# What else is needed to open a run with its images.
-WHOLE: dict[str, Any] = {
-    "settings": SETTINGS,
-    "metrics": {
-        f"{split}_{name}": _NUMBER
-        for split in ("val", "test")
-        for name in ("accuracy", "loss")
-    },
-    "seconds_per_epoch": [_NUMBER],
-    "parameters": int,
-    "preprocessing": {
-        "image_shape": [int],
-        "mean": [_NUMBER],
-        "std": [_NUMBER],
-        "class_names": [str],
-        "crop": _NUMBER,
-    },
-    "examples": {"train": int, "test": int},
-    "history_split": str,
-}
-_OF_DATASET: dict[str, Any] = {
-    "settings": {"dataset": str},
-    **{name: WHOLE[name] for name in ("preprocessing", "examples")},
-}
-# What a comparison reads of a run, and of each epoch.
-COMPARED: dict[str, Any] = {
-    "metrics": WHOLE["metrics"],
-    "versions": {},
-    "history_split": str,
-}
-_OF_EPOCH = dict.fromkeys(("epoch", "val_accuracy", "seconds"), float)
+SETTINGS = [each.name for each in fields(Settings)]
+# The parts of a record; a comparison reads the first ones alone.
+_PARTS = ("settings", "metrics", "versions", "history_split")
+_METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+_COLUMNS = ("epoch", "val_accuracy", "seconds")
+_MORE_PARTS = ("preprocessing", "examples", "parameters", "seconds_per_epoch")
 
 
 @dataclass(frozen=True)
@@ -85,13 +55,11 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
     Raises:
         ValueError: If `record` is nothing that `run.json` contains.
     """
-    try:
-        check_shape(record, _OF_DATASET)
-    except ValueError as error:
+    if not isinstance(record, Mapping) or "preprocessing" not in record:
         raise InvalidValue(
-            f"record is not what a run.json contains: {error}. Pass the record of "
-            "load_run, or what load_record returned first."
-        ) from error
+            "record is not what a run.json contains. Pass the record of load_run, or "
+            "what load_record returned first."
+        )
     name, preprocessing = record["settings"]["dataset"], record["preprocessing"]
     examples, names = record["examples"], tuple(preprocessing["class_names"])
     known = data.open_dataset(name).info if name in data.NAMES else None
@@ -107,11 +75,6 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
         crop=preprocessing["crop"],
         validation_examples=examples.get("validation", 0),
     )
-
-
-def test_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Loss and accuracy on the test images, by `run.json`."""
-    return {name: record["metrics"][f"test_{name}"] for name in ("loss", "accuracy")}
 
 
 def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
@@ -136,7 +99,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         ```
     """
     record, history = load_record(folder)
-    check_content(record, WHOLE, Path(folder, "run.json"))
+    check_parts(record, _MORE_PARTS, Path(folder, "run.json"))
     return Run(Path(folder), open_model(folder, True, trust), history, record)
 
 
@@ -163,15 +126,21 @@ def load_record(
     """
     place = Path(check_path("folder", folder))
     try:
-        record = read_object(place / "run.json")
-        if isinstance(metrics := record.get("metrics"), dict):
-            # What JSON has no number for.
+        record = read_object(place / "run.json", _PARTS)
+        check_parts(record["settings"], SETTINGS, place / "run.json")
+        check_parts(record["metrics"], _METRICS, place / "run.json")
+        with intact(place / "run.json"):  # JSON has no number for NaN
             record["metrics"] = {
-                name: math.nan if value is None else value
-                for name, value in metrics.items()
+                name: math.nan if value is None else float(value)
+                for name, value in record["metrics"].items()
             }
-        check_content(record, RECORD, place / "run.json")
-        history = _rows((place / "history.csv").read_bytes(), place / "history.csv")
+        with intact(place / "history.csv"):
+            lines = (place / "history.csv").read_text(encoding="utf-8").splitlines()
+            history = [
+                {name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(lines)
+            ]
+        check_parts(history[0] if history else {}, _COLUMNS, place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
             f"{folder} is not a finished run: {Path(error.filename).name} not found. "
@@ -180,62 +149,35 @@ def load_record(
     return record, history
 
 
-def _rows(content: bytes, file: Path) -> list[dict[str, float]]:
-    """The rows of a history; each has a number for every name."""
-    rows: list[dict[str, float]] = []
-    try:
-        names, *lines = filter(None, csv.reader(io.StringIO(content.decode())))
-    except (ValueError, csv.Error) as error:
-        raise damaged(file, str(error)) from error
-    for line in lines:
-        try:
-            rows.append(dict(zip(names, map(float, line), strict=True)))
-        except ValueError as error:
-            why = f"row {len(rows) + 1} is not a number for each column"
-            raise damaged(file, why) from error
-    return rows
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """Reads a file that contains a JSON object.
+def read_object(file: Path, parts: Collection[str]) -> dict[str, Any]:
+    """Reads a file that contains a JSON object with these parts.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it contains something else; names it.
     """
-    try:
+    with intact(file):
         content = parse_json(file.read_bytes().decode())
-        check_shape(content, {})
-    except ValueError as error:
-        raise damaged(file, str(error)) from error
+    check_parts(content, parts, file)
     return content
 
 
-def check_compared(
-    record: Mapping[str, Any], history: Sequence[Mapping[str, float]], folder: Path
-) -> None:
-    """Rejects a run without the numbers that a comparison shows of it."""
-    check_content(record, COMPARED, folder / "run.json")
-    check_content([*history], [_OF_EPOCH], folder / "history.csv")
-    if not history:
-        raise damaged(folder / "history.csv", "it has no epoch")
+def check_parts(content: Any, parts: Collection[str], file: Path) -> None:
+    """Rejects what is no object with these parts in a file."""
+    with intact(file):
+        if not isinstance(content, dict):
+            raise InvalidValue("it is no object of names and values")
+        if missing := [name for name in parts if name not in content]:
+            raise InvalidValue(f"{missing[0]} is missing")
 
 
-def check_content(value: Any, wanted: Any, file: Path) -> None:
-    """Rejects what a file contains if it is of another shape.
-
-    Raises:
-        ValueError: If something is missing or of another type; names file and place.
-    """
+@contextmanager
+def intact(file: Path) -> Iterator[None]:
+    """Raises a ValueError that names a file if its content is no run's."""
     try:
-        check_shape(value, wanted)
-    except ValueError as error:
-        raise damaged(file, str(error)) from error
-
-
-def damaged(file: Path, why: str) -> ValueError:
-    """Returns what is raised for a file that no run writes like this."""
-    return InvalidValue(
-        f"{file} is damaged: {why}. Restore it from a copy, or train again in another "
-        "folder."
-    )
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InvalidValue(
+            f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or train "
+            "again in another folder."
+        ) from error

@@ -25,7 +25,7 @@ from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
-from ._opening import RECORD, SETTINGS, check_content, read_object
+from ._opening import SETTINGS, check_parts, read_object
 
 _log = logging.getLogger("larq_nobn")
 # The key of a digest of the images.
@@ -36,16 +36,12 @@ _WIDE = 10
 
 @contextmanager
 def lock_run_folder(
-    output: str | os.PathLike,
-    settings: Mapping[str, Any],
-    resume: bool = False,
-    images: str | None = None,
+    output: str | os.PathLike, settings: Mapping[str, Any], resume: bool = False
 ) -> Iterator[Path]:
     """Locks a folder for a run; a failure leaves it, to be resumed.
 
     While the run is unfinished, `settings.json` says whose folder it is, and a lock
-    keeps other processes out. A finished run needs no checkpoints any more. Images that
-    could change have a digest in `images`.
+    keeps other processes out. A finished run needs no checkpoints any more.
 
     Raises:
         RunInUse: If another process trains in it.
@@ -55,10 +51,9 @@ def lock_run_folder(
             other images.
     """
     folder = Path(output)
-    check_run_folder(folder, settings, resume, images)
+    check_run_folder(folder, settings, resume)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        settings = _with_images(settings, images)
         # Again, for until now another process could start here, or end.
         check_output(folder, settings, resume)
         _remove_leftovers(folder)
@@ -67,16 +62,10 @@ def lock_run_folder(
         _clear(folder)
 
 
-def check_run_folder(
-    folder: Path, settings: Mapping[str, Any], resume: bool, images: str | None
-) -> None:
+def check_run_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Raises what `lock_run_folder` does, and creates nothing."""
     check_not_in_use(folder)
-    check_output(folder, _with_images(settings, images), resume)
-
-
-def _with_images(settings: Mapping[str, Any], images: str | None) -> Mapping[str, Any]:
-    return {**settings, _IMAGES_SHA256: images} if images else settings
+    check_output(folder, settings, resume)
 
 
 def _clear(folder: Path) -> None:
@@ -120,12 +109,11 @@ def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def _settings_in(file: Path) -> dict[str, Any]:
-    content = read_object(file)
-    if file.name == _run_files.SETTINGS_FILE:
-        check_content(content, SETTINGS, file)
-        return content
-    check_content(content, RECORD, file)
-    return dict(content["settings"])
+    settings = read_object(file, ())
+    if file.name == _run_files.RECORD_FILE:
+        settings = settings.get("settings", {})
+    check_parts(settings, SETTINGS, file)
+    return settings
 
 
 def epochs_kept(output: str | os.PathLike) -> int | None:
@@ -221,9 +209,10 @@ def _check_settings(
         )
 
 
-def plain(settings: RunSettings) -> dict[str, Any]:
-    """Settings as JSON gives them back: with lists in the place of tuples."""
-    return json.loads(json.dumps(asdict(settings)))
+def plain(settings: RunSettings, images: str | None = None) -> dict[str, Any]:
+    """Settings as JSON gives them back, and a digest of images that could change."""
+    content = json.loads(json.dumps(asdict(settings)))
+    return {**content, _IMAGES_SHA256: images} if images else content
 
 
 def write_record(
