@@ -523,14 +523,24 @@ class Around(keras.Model):
         return self.inner(x)
 
 
-@pytest.mark.parametrize("name", ["ReActNet18", "QuickNetSmall"])
-def test_a_subclassed_model_has_the_operations_of_a_functional_one(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, normalization",
+    [
+        ("ReActNet18", "nobn"),
+        ("QuickNetSmall", "nobn"),
+        ("BinaryDenseNet28", "batch_norm"),
+    ],
+)
+def test_a_subclassed_model_has_the_operations_of_a_functional_one(
+    name, normalization, tmp_path
+):
     shape = (8, 8, 3)
     builder = getattr(nobn.models, name)
-    model = scrambled(builder(shape, 4, width=8, blocks=(1, 1)))
-    operations = []
-    for given in (model, called(Around(model), shape)):
+    model = scrambled(builder(shape, 4, normalization, width=8, blocks=(1, 1)))
+    around, x, operations = Around(model), images(4, shape), []
+    around(x)
+    for given in (model, around):
         path = tmp_path / f"{len(operations)}.tflite"
-        convert(given, path, data=images(4, shape))
+        convert(given, path, data=x)
         operations.append(dict(audit(path).ops))
     assert operations[0] == operations[1]

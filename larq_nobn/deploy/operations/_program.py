@@ -165,13 +165,18 @@ class Program:
         return readers
 
 
+_MOST_EDITS = 50  # per node; a network needs three
+
 Rule = Callable[[Program, Node], Program | None]
 
 
 def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
-    """Applies to every node the first rule that fits, until none does."""
-    changed = True
-    while changed:
+    """Applies to every node the first rule that fits, until none does.
+
+    Or until each was edited many times: what rules do and undo computes the same.
+    """
+    changed, edits = True, _MOST_EDITS * len(program.nodes)
+    while changed and edits > 0:
         changed = False
         for node in program.nodes:
             if program.maker(node.y) is not node:
@@ -180,4 +185,5 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
             edited = next((edit for edit in outcomes if edit is not None), None)
             if edited is not None:
                 program, changed = edited, True
+                edits -= 1
     return program

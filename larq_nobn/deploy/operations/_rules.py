@@ -7,9 +7,9 @@ that is linear, and f that is positively homogeneous (a ReLU, a PReLU):
    f(k x) = k f(x), \quad
    \operatorname{sign}(k x + b) = \operatorname{sign}(x + b / k) \]
 
-for k > 0 in the last two. Maximum and average pools let k > 0 and b pass. A binary
-kernel is ±1 with a scale after it, which LCE makes part of the convolution, as it does
-a bias.
+for k > 0 in the last two. Pools, means and concatenations let k > 0 and b pass, and
+k u + w is k (u + w / k). A binary kernel is ±1 with a scale after it, which LCE makes
+part of the convolution, as it does a bias.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from ._program import Node, Program, Rule, Value, everywhere
 # Their outputs are positively homogeneous in their inputs.
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
+# A factor between these does not bring float32 near its ends.
+_LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
 # Whole numbers that float32 tells half a one apart.
 _LARGEST_SUM = 2.0**20
 
@@ -33,6 +35,7 @@ def optimized(program: Program) -> Program:
     """Returns a program of the same function, of the operations that files have."""
     program = everywhere(program, (spell_prelu,))
     program = everywhere(program, RULES)
+    program = _pushed(program)
     program = _pulled(program)
     return everywhere(program, (clear_threshold,))
 
@@ -104,9 +107,7 @@ def into_kernel(program: Program, node: Node) -> Program | None:
         scale = kernel["scale"] * np.abs(k)
         made = kernel.with_arguments(kernel=signs, scale=scale, bias=bias)
     else:
-        weights = kernel["kernel"]
-        by_channel = k.reshape(weights.shape[-2:]) if _is_depthwise(kernel) else k
-        made = kernel.with_arguments(kernel=weights * by_channel, bias=bias)
+        made = kernel.with_arguments(kernel=_by_channel(kernel, k), bias=bias)
     return program.with_nodes([kernel, node], [made.making(node.y)])
 
 
@@ -130,6 +131,19 @@ def into_sign(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [made])
 
 
+def sign_of_tanh(program: Program, node: Node) -> Program | None:
+    """The sign of tanh(x) + b is that of x + artanh(b)."""
+    if node.kind != "sign" or np.any(np.abs(node["shift"]) >= 1):
+        return None
+    tanh = program.maker(node.x)
+    if tanh is None or tanh.type != "Tanh":
+        return None
+    made = node.reading(node.x, tanh.x)
+    return program.with_nodes(
+        [node], [made.with_arguments(shift=np.arctanh(node["shift"]))]
+    )
+
+
 def scale_after_relu(program: Program, node: Node) -> Program | None:
     """LCE makes a ReLU part of a binary convolution before its scale, not after."""
     if node.kind != "kernel" or not node["binary"] or np.any(node["bias"]):
@@ -148,62 +162,172 @@ def _affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
     return Node(name, "affine", (x,), (y,), arguments)
 
 
-def scale_through_homogeneous(program: Program, node: Node) -> Program | None:
-    """A scale k > 0 follows the ReLU or PReLU that alone reads it."""
-    if not _is_scale(node) or np.any(node["k"] <= 0):
-        return None
-    reader = program.reader(node.y)
-    if reader is None or not (reader.type in _HOMOGENEOUS or reader.kind == "prelu"):
-        return None
-    value = reader.y.like()
-    before = reader.reading(node.y, node.x).making(value)
-    after = _affine(node.name, value, node["k"], reader.y)
-    return program.with_nodes([node, reader], [before, after])
-
-
-def scale_into_kernels_after(program: Program, node: Node) -> Program | None:
-    """A scale becomes part of the kernels that are all that reads it."""
-    if not _is_scale(node) or program.is_output(node.y):
-        return None
+def scale_into_readers(program: Program, node: Node) -> Program | None:
+    """A factor k > 0 goes into all that reads it, if one at most hands it on."""
     readers = program.readers(node.y)
-    if not all(reader.kind == "kernel" and not reader["binary"] for reader in readers):
+    handing = [r for r in readers if r.kind not in ("kernel", "sign")]
+    if len(handing) > 1 or (handing and _is_after_relu(program, node)):
         return None
-    made = [
-        reader.reading(node.y, node.x).with_arguments(
-            kernel=reader["kernel"] * node["k"][:, None]  # (..., input channels, C)
-        )
-        for reader in readers
+    return scale_into_all(program, node)
+
+
+def scale_into_all(program: Program, node: Node) -> Program | None:
+    """A factor k > 0 goes into all that reads it; a shift b before it stays, as b / k.
+
+    Signs lose it, kernels contain it, and what is homogeneous in its inputs hands it
+    on, as a sum does whose other part can be divided by it.
+    """
+    if node.kind != "affine" or program.is_output(node.y):
+        return None
+    k, readers = node["k"], program.readers(node.y)
+    if np.all(k == 1) or not np.all((k > _LEAST_FACTOR) & (k < _MOST_FACTOR)):
+        return None
+    if not readers or not all(_takes_scale(program, node, r) for r in readers):
+        return None
+    value, old, new = node.x, [node, *readers], list[Node]()
+    if np.any(node["b"]):
+        value = node.x.like()
+        new.append(_affine(node.name, node.x, np.ones_like(k), value, node["b"] / k))
+    for reader in readers:
+        read = reader.reading(node.y, value)
+        if reader.kind == "sign":
+            shift = _thresholds.threshold_of_affine(k, reader["shift"]).shift()
+            new.append(read.with_arguments(shift=np.float64(shift)))
+        elif reader.kind == "kernel":  # (..., input channels, C)
+            new.append(read.with_arguments(kernel=reader["kernel"] * k[:, None]))
+        else:
+            if reader.kind == "sum":
+                other = _other_part(program, node, reader)
+                if any(part is other for part in old):
+                    return None  # of two sums
+                old.append(other)
+                new.append(_times(other, 1 / k))
+            made = reader.y.like()
+            new.append(read.making(made))
+            factor = _spread(program, reader, node.y, k, 1.0)
+            new.append(_affine(node.name, made, factor, reader.y))
+    return program.with_nodes(old, new)
+
+
+def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
+    if not _reads_once(scale.y, reader):
+        return False
+    if reader.kind == "kernel":
+        return not reader["binary"]
+    if reader.kind == "sum":
+        return _other_part(program, scale, reader) is not None
+    if reader.kind in ("sign", "prelu") or reader.type in (*_HOMOGENEOUS, *_POOLS):
+        return True
+    return _averages(program, reader) or _joins(program, reader)
+
+
+def _reads_once(value: Value, node: Node) -> bool:
+    return sum(read is value for read in node.reads) == 1
+
+
+def _other_part(program: Program, node: Node, added: Node) -> Node | None:
+    """What makes the other part of a sum, if that is a kernel or affine, and for it."""
+    value = next(x for x in added.reads if x is not node.y)
+    maker = program.maker(value)
+    if maker is None or program.reader(value) is None:
+        return None
+    return maker if maker.kind in ("kernel", "affine") else None
+
+
+def _times(node: Node, factor: np.ndarray) -> Node:
+    """A kernel or an affine operation that makes as many times as much."""
+    if node.kind == "affine":
+        return node.with_arguments(k=node["k"] * factor, b=node["b"] * factor)
+    bias = node["bias"] * factor
+    if node["binary"]:
+        return node.with_arguments(scale=node["scale"] * factor, bias=bias)
+    return node.with_arguments(kernel=_by_channel(node, factor), bias=bias)
+
+
+def _by_channel(kernel: Node, factor: np.ndarray) -> np.ndarray:
+    weights: np.ndarray = kernel["kernel"]
+    shape = weights.shape[-2:] if _is_depthwise(kernel) else factor.shape
+    return weights * factor.reshape(shape)
+
+
+def _averages(program: Program, node: Node) -> bool:
+    """Whether a node averages, and not over channels."""
+    if node.type != "Mean":
+        return False
+    axes = program.maker(node.reads[1])
+    if axes is None or axes.kind != "constant" or not node.x.shape:
+        return False
+    rank = len(node.x.shape)
+    return rank - 1 not in np.ravel(axes["value"] % rank)
+
+
+def _joins(program: Program, node: Node) -> bool:
+    """Whether a node concatenates channels."""
+    if node.type != "ConcatV2" or not node.y.shape:
+        return False
+    axis, rank = program.maker(node.reads[-1]), len(node.y.shape)
+    return (
+        axis is not None
+        and axis.kind == "constant"
+        and int(axis["value"]) % rank == rank - 1
+        and all(value.channels is not None for value in node.reads[:-1])
+    )
+
+
+def _spread(
+    program: Program, node: Node, value: Value, numbers: np.ndarray, rest: float
+) -> np.ndarray:
+    """Numbers per channel of one of a node's inputs, as those of its output."""
+    if not _joins(program, node):
+        return numbers
+    parts = [
+        numbers if part is value else np.full(part.channels or 1, rest)
+        for part in node.reads[:-1]
     ]
-    return program.with_nodes([node, *readers], made)
+    return np.concatenate(parts)
 
 
-def shift_into_sum(program: Program, node: Node) -> Program | None:
-    """A shift of a sum becomes the bias of a kernel that makes a part of it."""
+def shift_into_parts(program: Program, node: Node) -> Program | None:
+    """A shift of a sum or a concatenation goes into what makes its parts."""
     if not _is_shift(node):
         return None
-    added = program.maker(node.x)
-    if added is None or added.kind != "sum":
+    whole, takers = program.maker(node.x), _takers(program, node.x, node["b"])
+    if whole is None or whole in (taker for taker, _ in takers) or not takers:
         return None
-    if program.reader(added.y) is None:
-        return None
-    for value in added.reads:
-        maker = program.maker(value)
-        if (
-            maker is not None
-            and program.reader(value)
-            and _adds_for_free(program, maker)
-        ):
-            made, whole = _with_shift(maker, node["b"]), added.making(node.y)
-            return program.with_nodes([maker, added, node], [made, whole])
-    return None
+    made = [_with_shift(taker, b) for taker, b in takers]
+    old = [node, whole, *(taker for taker, _ in takers)]
+    return program.with_nodes(old, [*made, whole.making(node.y)])
+
+
+def _takers(
+    program: Program, value: Value, b: np.ndarray
+) -> list[tuple[Node, np.ndarray]]:
+    """What can add b to a value for free, that is read once; none if nothing can."""
+    maker = program.maker(value)
+    if maker is None or program.reader(value) is None:
+        return []
+    if _adds_for_free(program, maker):
+        return [(maker, b)]
+    if maker.kind == "sum":
+        parts = (_takers(program, part, b) for part in maker.reads)
+        return next(filter(None, parts), [])
+    if not _joins(program, maker):
+        return []
+    values = maker.reads[:-1]
+    ends = np.cumsum([part.channels or 1 for part in values])[:-1]
+    shifts = zip(values, np.split(b, ends), strict=True)
+    found = [_takers(program, part, x) for part, x in shifts if np.any(x)]
+    return [taker for takers in found for taker in takers] if all(found) else []
 
 
 def _adds_for_free(program: Program, node: Node) -> bool:
     """Whether a shift of what a node makes costs nothing.
 
-    Of a kernel it is the bias. LCE makes it part of a binary convolution, too, whose
-    ReLU is before the scale.
+    Of a kernel it is the bias, and affine operations may have a shift. LCE makes it
+    part of a binary convolution, too, whose ReLU is before the scale.
     """
+    if node.kind == "affine" and np.any(node["b"]):
+        return True
     return node.kind == "kernel" or _is_after_relu(program, node)
 
 
@@ -246,40 +370,45 @@ def before_pool(program: Program, node: Node) -> Program | None:
 def shift_into_readers(program: Program, node: Node) -> Program | None:
     """A shift goes into all that reads it, if all of them can take it.
 
-    Signs, kernels that meet all of their input everywhere, affine operations, and sums
-    and averages, which hand it on.
+    Signs, kernels that meet all of their input everywhere, affine operations, and
+    sums, pools and concatenations, which hand it on. A factor before it stays.
     """
-    if not _is_shift(node) or program.is_output(node.y):
+    if node.kind != "affine" or not np.any(node["b"]) or program.is_output(node.y):
         return None
     readers = program.readers(node.y)
-    if not readers or not all(_takes(program, node, reader) for reader in readers):
+    if not readers or not all(_takes_shift(program, node, r) for r in readers):
         return None
-    made = [part for reader in readers for part in _shifted(node, reader)]
+    ends = all(reader.kind in ("sign", "kernel", "affine") for reader in readers)
+    if not ends and _is_after_relu(program, node):
+        return None  # where it costs nothing
+    value, made = node.x, list[Node]()
+    if np.any(node["k"] != 1):
+        value = node.x.like()
+        made.append(_affine(node.name, node.x, node["k"], value))
+    made += [
+        part for reader in readers for part in _shifted(program, node, value, reader)
+    ]
     return program.with_nodes([node, *readers], made)
 
 
-def _takes(program: Program, shift: Node, reader: Node) -> bool:
-    if sum(value is shift.y for value in reader.reads) != 1:
+def _takes_shift(program: Program, shift: Node, reader: Node) -> bool:
+    if not _reads_once(shift.y, reader):
         return False
     if reader.kind == "kernel":
         kernel = reader["kernel"]
         valid = reader["of"] == "MatMul" or reader["padding"] == "VALID"
         single = kernel.shape[:2] == (1, 1) and not _is_depthwise(reader)
         return not reader["binary"] and (valid or single)
-    if reader.type == "AvgPool":
+    if reader.kind in ("sign", "affine", "sum") or reader.type in _POOLS:
         return True
-    if reader.type == "Mean":
-        axes = program.maker(reader.reads[1])
-        if axes is None or axes.kind != "constant" or not reader.x.shape:
-            return False
-        rank = len(reader.x.shape)
-        return rank - 1 not in np.ravel(axes["value"] % rank)
-    return reader.kind in ("sign", "affine", "sum")
+    return _averages(program, reader) or _joins(program, reader)
 
 
-def _shifted(shift: Node, reader: Node) -> Iterator[Node]:
-    """What computes the same without the shift before it."""
-    b, new = shift["b"], reader.reading(shift.y, shift.x)
+def _shifted(
+    program: Program, shift: Node, value: Value, reader: Node
+) -> Iterator[Node]:
+    """What computes the same of a value without the shift before it."""
+    b, new = shift["b"], reader.reading(shift.y, value)
     if reader.kind == "sign":
         total = _thresholds.threshold_of_affine(
             np.ones_like(b), b + reader["shift"]
@@ -290,9 +419,10 @@ def _shifted(shift: Node, reader: Node) -> Iterator[Node]:
     elif reader.kind == "kernel":
         yield new.with_arguments(bias=reader["bias"] + _response(reader, b))
     else:
-        value = reader.y.like()
-        yield new.making(value)
-        yield _affine(shift.name, value, np.ones_like(b), reader.y, b)
+        made = reader.y.like()
+        yield new.making(made)
+        b = _spread(program, reader, shift.y, b, 0.0)
+        yield _affine(shift.name, made, np.ones_like(b), reader.y, b)
 
 
 def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
@@ -310,11 +440,11 @@ RULES: tuple[Rule, ...] = (
     merge,
     into_kernel,
     into_sign,
+    sign_of_tanh,
     scale_after_relu,
-    shift_into_sum,
+    shift_into_parts,
     before_pool,
-    scale_through_homogeneous,
-    scale_into_kernels_after,
+    scale_into_readers,
     shift_into_readers,
 )
 
@@ -323,9 +453,29 @@ def cost(program: Program) -> int:
     """How many operations add or multiply by numbers per channel on their own."""
     affines = (node for node in program.nodes if node.kind == "affine")
     signs = (node for node in program.nodes if node.kind == "sign")
-    return sum(not _is_after_relu(program, node) for node in affines) + sum(
-        bool(np.any(node["shift"])) for node in signs
-    )
+    return sum(
+        int(np.any(node["k"] != 1)) + int(np.any(node["b"]))
+        for node in affines
+        if not _is_after_relu(program, node)
+    ) + sum(bool(np.any(node["shift"])) for node in signs)
+
+
+def _pushed(program: Program) -> Program:
+    """Moves factors into several readers that hand them on, where that saves some."""
+    tried = set[int]()
+    while True:
+        waiting = (
+            n for n in program.nodes if n.kind == "affine" and id(n) not in tried
+        )
+        scale = next((node for node in waiting if np.any(node["k"] != 1)), None)
+        if scale is None:
+            return program
+        tried.add(id(scale))
+        moved = scale_into_all(program, scale)
+        if moved is not None:
+            moved = everywhere(moved, (*RULES, scale_into_all))
+            if cost(moved) < cost(program):
+                program = moved
 
 
 def _pulled(program: Program) -> Program:

@@ -61,6 +61,35 @@ def block(x):
     return layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
 
 
+def joined(x):
+    """A shift of channels side by side is part of the kernels that make them."""
+    parts = [layers.Conv2D(4, 3)(x), binary_conv(4, padding="valid")(x)]
+    return shift()(layers.Concatenate()(parts))
+
+
+def to_both(x):
+    """A sign and a kernel take both the scale and the shift."""
+    y = norm(0.7)(layers.Conv2D(4, 1, activation="tanh")(x))
+    return [sign()(y), layers.Conv2D(4, 1)(y)]
+
+
+def scaled_shortcut(x):
+    """The factor of a shortcut goes past a sign and two sums, into the last kernel."""
+    x = layers.Conv2D(4, 1)(x)
+    shortcut = layers.Rescaling(0.7)(layers.AveragePooling2D()(x))
+    y = layers.PReLU(shared_axes=[1, 2])(shortcut + binary_conv(4, strides=2)(x))
+    parts = layers.Concatenate()([binary_conv(4)(y) + y for _ in range(2)])
+    return layers.Dense(2)(layers.GlobalAveragePooling2D()(parts))
+
+
+def transition(x):
+    """Of a DenseNet with batch norm, of which one shift stays."""
+    x = layers.Conv2D(4, 1)(x)
+    both = layers.Concatenate()([x, binary_conv(4)(norm(0.7)(x))])
+    pooled = layers.MaxPooling2D()(norm(0.7)(both))
+    return layers.Conv2D(2, 1)(layers.ReLU()(pooled))
+
+
 def shared(x):
     conv = layers.Conv2D(4, 3)
     return conv(x) * conv(x)
@@ -116,6 +145,22 @@ CASES = {
     "a block": (
         block,
         {"sign": 2, "PadV2": 2, "kernel": 3, "sum": 2, "prelu": 2, "Mean": 1},
+    ),
+    "joined": (joined, {"kernel": 2, "sign": 1, "ConcatV2": 1}),
+    "to both": (to_both, {"kernel": 2, "Tanh": 1, "sign": 1}),
+    "a scaled shortcut": (
+        scaled_shortcut,
+        {"kernel": 5, "sign": 2, "PadV2": 2, "sum": 3, "prelu": 1}
+        | {"AvgPool": 1, "ConcatV2": 1, "Mean": 1},
+    ),
+    "a transition": (
+        transition,
+        {"kernel": 3, "sign": 1, "PadV2": 1, "affine": 1}
+        | {"ConcatV2": 1, "MaxPool": 1, "Relu": 1},
+    ),
+    "a sign of tanh": (
+        in_row(layers.Conv2D(4, 1, activation="tanh"), shift(), sign()),
+        {"kernel": 1, "sign": 1},
     ),
     "the same twice": (shared, {"kernel": 1, "Mul": 1}),
     "what is not known": (
