@@ -224,10 +224,9 @@ def test_a_border_that_is_no_number(invoke: Invoke, tmp_path: Path):
     x = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
     file = tmp_path / "border.keras"
     keras.Model(inputs, x).save(file)
-    for name in ("summary", "fold", "convert"):
-        said = one_sentence(invoke(*command(name, file, tmp_path / "out"), "--trust"))
-        assert "has pad_values=[1.0, 0.0], which is not a number" in said
-        assert not list((tmp_path / "out").glob("out*"))
+    said = one_sentence(invoke(*command("convert", file, tmp_path / "out"), "--trust"))
+    assert "has pad_values=[1.0, 0.0], which is not a number" in said
+    assert not list((tmp_path / "out").glob("out*"))
 
 
 def test_what_is_raised_in_a_graph_is_one_sentence(invoke: Invoke, tmp_path: Path):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -122,14 +120,3 @@ def test_a_function_gets_the_numbers_of_its_model():
     model.compile(loss=loss, metrics=["accuracy"])
     expected = model.evaluate(_images(), verbose=0, return_dict=True)
     assert {name: found[name] for name in expected} == pytest.approx(expected, 1e-5)
-
-
-@pytest.mark.convert
-def test_a_file_gets_the_numbers_of_its_model(tmp_path: Path):
-    keras.utils.set_random_seed(2)
-    model = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
-    nobn.convert(model, tmp_path / "m.tflite", verify=False)
-    images = nobn.data.load("digits", "test", 16, limit=40)
-    in_keras = training.evaluate(model, images)
-    in_file = training.evaluate(nobn.deploy.Runner(tmp_path / "m.tflite"), images)
-    assert in_file == pytest.approx(in_keras, rel=1e-4)

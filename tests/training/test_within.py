@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from larq_nobn import training
-from click.testing import CliRunner
 from larq_nobn._keras import keras
-from larq_nobn.cli import main
 from larq_nobn.training import _callbacks
 from larq_nobn.training._callbacks import Stopwatch
 from larq_nobn.training._checkpoints import CheckpointSchedule
@@ -94,27 +92,6 @@ def test_one_of_other_callbacks_is_not_used(
         training.train(settings, tmp_path / "run", watch, resume=True)
     assert watch.seen == [(0, step) for step in range(4)]
     assert f"{file} is not used: it was written within an epoch, under" in caplog.text
-
-
-def test_the_command_says_which_step_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    command = ("train", "--recipe", "plain", "--dataset", "digits", "--width", "4")
-    command += ("--epochs", "1", "--batch-size", "8", "--limit", "32")
-    command += ("--checkpoint-steps", "1", "--output", str(tmp_path / "run"))
-
-    def stop(self: object, batch: int, logs: object = None) -> None:
-        if batch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(
-        "larq_nobn.cli._progress._TrainingProgress.on_train_batch_end", stop
-    )
-    result = CliRunner().invoke(main, command)
-    assert result.stderr.splitlines()[-1] == (
-        f"Stopped; nothing half-written is left. {tmp_path / 'run'} is kept up to step "
-        "2 of epoch 1. To resume, repeat the command with --resume."
-    )
 
 
 @pytest.fixture
