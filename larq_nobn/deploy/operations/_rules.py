@@ -198,8 +198,8 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
         else:
             if reader.kind == "sum":
                 other = _other_part(program, node, reader)
-                if any(part is other for part in old):
-                    return None  # of two sums
+                if other is None or other in old:  # of two sums
+                    return None
                 old.append(other)
                 new.append(_times(other, 1 / k))
             made = reader.y.like()
