@@ -50,7 +50,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 examples: $(VENV)/.dev
-	set -e; for f in examples/*.py; do echo "== $$f"; $(BIN)/python $$f; done
+	ls examples/*.py | $(THREADS) xargs -n 1 -P 2 -t $(BIN)/python
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
