@@ -40,7 +40,7 @@ class Case:
         alias: The string that stands for it; None says that it has none.
         shapes: One entry per rank it is checked at: a kernel shape, an input shape with
             its batch axis, or a list of input shapes for a layer with several inputs.
-            What sees channels alone has two, and what takes statistics has all.
+            Two are enough for what sees channels alone; what takes statistics has all.
         weights: Names of the trainable weights, in order.
         smooth: Whether finite differences must confirm the gradient too.
         oracle: NumPy float64 function of (x, weights, upstream) that returns the

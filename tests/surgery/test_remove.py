@@ -62,11 +62,10 @@ SHORTCUT = ("stage2_block1_shortcut_conv", "kernel_quantizer", "scale")
 OWN_SHIFTS = [(f"stage1_block{i}_conv", "input_quantizer", "shift") for i in (1, 2)]
 # Networks that become what their builders make, but for: (ours, theirs), by place.
 REWRITTEN = (
-    ("ReActNet18", "nf", {"blocks": (2, 2), "balanced": False}, {}),
     ("ReActNet18", "vita", {"blocks": (2, 2), "binary_weights": False}, {}),
     ("ReActNetA", "nf", {"blocks": (1, 2)}, {}),
     ("BinaryDenseNet37", "nf", {"blocks": (2, 1, 1), "dilated": True}, {}),
-    ("VGGSmall", "nf", {}, {}),
+    ("VGGSmall", "nf", {"balanced": False}, {}),
     ("ResNet20", "nf", {"blocks": (2,)}, {}),
     # Of 8 channels, the last 4 have been improved once; its builder takes 1 for that.
     (
@@ -106,15 +105,6 @@ def test_networks_become_what_their_builders_make(network, rule, arguments, expe
         assert ours == pytest.approx(1.5**-0.5, rel=1e-6)
     elif not expected:
         assert [x.name for x in free.layers] == [x.name for x in wanted.layers]
-
-
-def test_resnet20_counts_channels_of_zeros_apart():
-    """Its builder clips the average of both halves; stages 2 and 3 differ by that."""
-    found = differences(*rewritten("ResNet20", width=4, blocks=(1, 2)))
-    assert found
-    for (layer, place, key), (ours, theirs) in found.items():
-        assert layer.startswith("stage2") and place == "input_quantizer"
-        assert key == "scale" and ours == pytest.approx(theirs, rel=0.1)
 
 
 @pytest.mark.parametrize("normalization", ["kalman", "independent_component"])
