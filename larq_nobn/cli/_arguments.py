@@ -174,14 +174,17 @@ def _check_value(name: str, value: Any) -> None:
             check_bounds(name, part, name.removeprefix("published_"))
 
 
+def given_by_user(ctx: click.Context) -> set[str]:
+    """Returns the names of the parameters that are not left out."""
+    names = (parameter.name or "" for parameter in ctx.command.params)
+    usual = ParameterSource.DEFAULT
+    return {name for name in names if ctx.get_parameter_source(name) is not usual}
+
+
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
     """Rejects options that are given, and of which nothing would come."""
-    given = [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name in names
-        and ctx.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
-    ]
+    unused = given_by_user(ctx).intersection(names)
+    given = [each.opts[0] for each in ctx.command.params if each.name in unused]
     if given:
         be, them = ("is", "it") if len(given) == 1 else ("are", "them")
         raise click.UsageError(

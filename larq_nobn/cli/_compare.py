@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from ._arguments import MODULES, Command, Grouped, several, training_options
+from ._arguments import (
+    MODULES,
+    Command,
+    Grouped,
+    given_by_user,
+    several,
+    training_options,
+)
 from ._console import console, say, show
 from ._errors import RUN
 from ._outputs import json_option, plot_option
@@ -95,11 +101,7 @@ def compare(
              larq-nobn compare --learning-rate 0.001,0.003 --batch-size 2,128 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
-    usual = [
-        name
-        for name in ("model", "normalizations")
-        if context.get_parameter_source(name) is ParameterSource.DEFAULT
-    ]
+    usual = {"model", "normalizations"} - given_by_user(context)
     if given["init"] is not None and "model" in usual:
         # The network of --init has a normalization, too.
         given |= dict.fromkeys(usual)

@@ -67,9 +67,6 @@ def demo(
     if epochs is not None:
         chosen["epochs"] = epochs
     settings = training.RunSettings.from_recipe(chosen.pop("recipe", None), **chosen)
-    if settings.init is None:  # else it has been said
-        network = f"{settings.model} without batch normalization"
-        _console.say(f"Training {network} on {dataset}.")
     from ._progress import training_progress
 
     ctx.meta[_errors.RUN] = None
@@ -82,12 +79,11 @@ def demo(
     models: dict[str, Any] = {"Keras": run.model}
     models[".tflite"] = _models.lite_predictor(file)
     rows: dict[str, object] = {}
-    with _console.progress() as progress:
-        task = progress.add_task("evaluating both", total=2 * len(images))
-        for name, model in models.items():
-            scores = training.evaluate(model, images, lambda _: progress.advance(task))
-            accuracy = _console.percent(scores["accuracy"])
-            rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
+    for name, model in models.items():
+        with _console.progress(f"evaluating {name}"):
+            scores = training.evaluate(model, images)
+        accuracy = _console.percent(scores["accuracy"])
+        rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
     _console.print_table(report.table())
     rows |= {"file": file, "report": folder / "report.json"}
     _console.print_table(_console.pairs(f"Demo {folder}", rows))

@@ -90,8 +90,8 @@ def evaluate(
             "--dataset cifar10."
         )
     size = None
-    if not (origin and origin.images) and name != "imagenet":  # which has its own
-        size = _models.size_of(model, network)
+    if not (origin and origin.images):
+        size = _models.size_of(model, network, name)
     images = _models.Images(dataset, origin, data_dir, size)
     batches, info = images.batches(split, limit), images.info
     seen = _Seen(info, images.files(split, limit))

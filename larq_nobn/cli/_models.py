@@ -121,9 +121,7 @@ class Images:
         size: tuple[int, int] | None = None,
     ) -> None:
         own = origin is not None and dataset in (None, origin.info.name)
-        which: dict[str, Any] = {"name": dataset}
-        if size is not None:
-            which["image_size"] = size
+        which: dict[str, Any] = {"name": dataset, "image_size": size}
         if origin is not None and own:
             which = origin.images
         elif origin is not None and origin.images:
@@ -178,8 +176,15 @@ def statistics_images(
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
-def size_of(path: Path, model: keras.Model | None) -> tuple[int, int] | None:
-    """Returns height and width of what a model or a `.tflite` file takes, if known."""
+def size_of(
+    path: Path, model: keras.Model | None, dataset: str
+) -> tuple[int, int] | None:
+    """Returns height and width of what a model or a `.tflite` file takes, if known.
+
+    Images of ImageNet have a size of their own.
+    """
+    if dataset == "imagenet":
+        return None
     if model is not None:
         shape = getattr(model, "input_shape", ())
     else:
@@ -195,11 +200,8 @@ def described_by(
     dataset: str, path: Path, model: keras.Model | None, data_dir: str | None
 ) -> data.DatasetInfo:
     """Returns the data set of a file without metadata, in the size of its input."""
-    size = size_of(path, model)
-    which: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
-    if size is not None and dataset != "imagenet":  # which has its own size
-        which["image_size"] = size
-    info = data.open_dataset(dataset, **which).info
+    size = size_of(path, model, dataset)
+    info = data.open_dataset(dataset, image_size=size, data_dir=data_dir).info
     taken = getattr(model, "input_shape", None)
     if isinstance(taken, tuple) and not tf.TensorShape(taken[1:]).is_compatible_with(
         info.image_shape

@@ -94,7 +94,9 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
         if kind.plots:
             new_figure(path, (1, 1))
         what = _MODELS.get(kind.suffix)
-        if what and _ending(path) != kind.suffix:
+        # Keras takes its own in small letters only.
+        ending = path.suffix.lower() if kind.suffix == TFLITE else path.suffix
+        if what and ending != kind.suffix:
             raise InvalidValue(
                 f"{name} {path} is not a name for a {what} model. Choose one that ends "
                 f"in {kind.suffix}."
@@ -106,11 +108,6 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                 f"{one} {first} and {other} {second} are one file. Choose another name "
                 "for one of them."
             )
-
-
-def _ending(path: Path) -> str:
-    """Returns the suffix; Keras takes its own in small letters only."""
-    return TFLITE if path.suffix.lower() == TFLITE else path.suffix
 
 
 def _check_place(said: str, path: Path, force: bool) -> None:

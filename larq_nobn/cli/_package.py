@@ -17,19 +17,17 @@ from .._messages import first_line
 from .._process import import_all
 
 if TYPE_CHECKING:
-    from .. import (
-        data,
-        deploy,
-        diagnostics,
-        interop,
-        layers,
-        loading,
-        models,
-        population,
-        surgery,
-        training,
-    )
-    from .._keras import keras
+    from .. import data as data
+    from .. import deploy as deploy
+    from .. import diagnostics as diagnostics
+    from .. import interop as interop
+    from .. import layers as layers
+    from .. import loading as loading
+    from .. import models as models
+    from .. import population as population
+    from .. import surgery as surgery
+    from .. import training as training
+    from .._keras import keras as keras
     from ..data import _source as images
     from ..data.folder import _overview as folder
 else:
@@ -73,21 +71,3 @@ def import_modules(names: Iterable[str]) -> None:
                 f"--import {name}: {first_line(error)}. Give the name of a module in "
                 "this folder, or of an installed one, as in --import my_layers."
             ) from error
-
-
-__all__ = [
-    "data",
-    "deploy",
-    "diagnostics",
-    "folder",
-    "images",
-    "import_modules",
-    "interop",
-    "keras",
-    "layers",
-    "loading",
-    "models",
-    "population",
-    "surgery",
-    "training",
-]

@@ -108,12 +108,9 @@ def predict(
             images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
             outputs = run(np.stack(images))
             if not isinstance(outputs, np.ndarray) or outputs.ndim != 2:
-                what = "several outputs or named ones"
-                if isinstance(outputs, np.ndarray):
-                    what = f"outputs of shape {outputs.shape[1:]}"
                 raise InvalidValue(
-                    f"{model} gives {what} for an image, and no vector of classes. "
-                    "Choose a classifier."
+                    f"{model} gives no vector of classes for an image. Choose a "
+                    "classifier."
                 )
             probabilities = population.as_probabilities(outputs)
             names = info.class_names or [*map(str, range(outputs.shape[1]))]

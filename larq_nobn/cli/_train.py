@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from .._names import CACHES, STRATEGIES
 from . import _arguments, _few_images
@@ -78,15 +77,9 @@ def train(
                  --output runs/b
     """
     chosen = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
-    for name in ("model", "normalization"):
-        # Left out, these two follow from the recipe and from --init.
-        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:
-            del chosen[name]
-    decided = {
-        parameter.name or ""
-        for parameter in ctx.command.params
-        if ctx.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
-    }
+    decided = _arguments.given_by_user(ctx)
+    for name in {"model", "normalization"} - decided:
+        del chosen[name]  # left out, they follow from the recipe and from --init
     if _few_images.is_open(chosen["dataset"], decided):
         which = {name: chosen[name] for name in data.WHICH}
         info = data.open_dataset(chosen["dataset"], **which).info

@@ -135,8 +135,12 @@ def cached(source: LazyImages, cache: str) -> Source:
     count = len(source.labels)
     shape, dtype = (count, *source.shape), np.dtype(source.dtype)
     if cache == "auto":
-        size = int(np.prod(shape)) * dtype.itemsize
-        on_disk = "disk" if size <= _free_on_disk() / 2 else "none"
+        size, free = int(np.prod(shape)) * dtype.itemsize, 0
+        with suppress(OSError):
+            place = cache_folder()
+            there = next(p for p in (place, *place.parents) if os.path.exists(p))
+            free = shutil.disk_usage(there).free
+        on_disk = "disk" if size <= free / 2 else "none"
         cache = "memory" if size <= IN_MEMORY else on_disk
     if cache == "memory":
         images = np.empty(shape, dtype)
@@ -148,15 +152,6 @@ def cached(source: LazyImages, cache: str) -> Source:
         with tf.device("CPU:0"):
             return Arrays(tf.constant(images), source.labels)
     return _on_disk(source, shape, dtype) if cache == "disk" and count else source
-
-
-def _free_on_disk() -> int:
-    """How much room there is for a cache; none where nobody can tell."""
-    with suppress(OSError):
-        place = cache_folder()
-        there = next(p for p in (place, *place.parents) if os.path.exists(p))
-        return shutil.disk_usage(there).free
-    return 0
 
 
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:

@@ -54,16 +54,16 @@ def callbacks_of(
     callbacks += [each() for each in schedulers if each.quantizers_of(network)]
     if needs_statistics(network, averages is not None):
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
-    if find_spec("tensorboard") is None:
+    logs = folder / "logs" if find_spec("tensorboard") else None
+    callbacks += [*monitors(settings, network, logs and logs / "monitors"), history]
+    if logs is None:
         _log.warning(
             "logs/ is left out because TensorBoard is not installed. "
             "Install it with: pip install 'larq-nobn[plots]'"
         )
-        return [*callbacks, *monitors(settings, network, None), history]
-    logs = folder / "logs"
+        return callbacks
     # Without the graph and without a profile: they take longer than small epochs.
-    board = _TensorBoard(logs, write_graph=False, profile_batch=0)
-    return [*callbacks, *monitors(settings, network, logs / "monitors"), history, board]
+    return [*callbacks, _TensorBoard(logs, write_graph=False, profile_batch=0)]
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):

@@ -53,21 +53,18 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     check_bounds("wait", wait)
     if name == "none":
         return tf.distribute.get_strategy()
-    if name not in _made:
-        _made[name] = _mirrored() if name == "mirrored" else _multi_worker(wait)
+    if name not in _made and name == "mirrored":
+        devices = tf.config.list_logical_devices
+        names = [each.name for each in devices("GPU") or devices("CPU")]
+        _made[name] = tf.distribute.MirroredStrategy(names)
+    elif name not in _made:
+        _made[name] = _multi_worker(wait)
     return _made[name]
 
 
 # Strategies number their messages, each from the same number on: of two in a process
 # the second would get answers that were meant for the first.
 _made: dict[str, tf.distribute.Strategy] = {}
-
-
-def _mirrored() -> tf.distribute.Strategy:
-    devices = tf.config.list_logical_devices
-    return tf.distribute.MirroredStrategy(
-        [each.name for each in devices("GPU") or devices("CPU")]
-    )
 
 
 def _multi_worker(wait: float) -> tf.distribute.Strategy:

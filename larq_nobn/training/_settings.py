@@ -114,8 +114,9 @@ class RunSettings(Settings):
             # All latent weights of 'nobn' start above zero, which is one sign here.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:
-            digest = _digest(weights_file(self.init))
-            object.__setattr__(self, "init_sha256", digest)
+            with suppress(OSError, ValueError):  # there is no such file
+                digest = sha256_of(weights_file(self.init))
+                object.__setattr__(self, "init_sha256", digest)
 
     def _complete_network(self) -> None:
         """Adds to the arguments of the network those that the recipe has for it."""
@@ -227,10 +228,3 @@ def weights_file(init: str) -> Path:
     if path.is_dir():
         return path / "model.keras"
     return find_pretrained(init) or path
-
-
-def _digest(file: Path) -> str | None:
-    """The SHA-256 of a file; None if it is none, or all but holes, without an end."""
-    with suppress(OSError, ValueError):
-        return sha256_of(file)
-    return None

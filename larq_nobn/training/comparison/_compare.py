@@ -254,10 +254,10 @@ def train_command(
         and (value is not False or name in settings_of(Recipe))
     }
     made = RunSettings.from_recipe(settings.recipe, **chosen)
-    for name in values.keys() - {"init_sha256"}:
-        if getattr(made, name) != values[name]:
+    for name, value in values.items():
+        if name != "init_sha256" and getattr(made, name) != value:
             raise InvalidValue(
-                f"{name}={values[name]!r} is not what the recipe {settings.recipe!r} "
+                f"{name}={value!r} is not what the recipe {settings.recipe!r} "
                 "says, and no option of larq-nobn train says so. Choose another "
                 "recipe, or train the run by train(settings, output)."
             )
@@ -336,7 +336,7 @@ def _messages_of(future: Future[Process]) -> list[str | None]:
     error = future.exception()
     if error is not None:
         return [
-            f"It cannot be started: {error}. Start workers where they see the same "
+            f"It did not run: {error}. Start workers where they see the same "
             "files, and the same Python, as the command does."
         ]
     code, lines = future.result().returncode, future.result().stderr.splitlines()
