@@ -35,6 +35,9 @@ _FOLDERS = (
     "optimizers",
     "quantizers",
     "surgery",
+    "test_accelerator.py",
+    "test_copies.py",
+    "test_levers.py",
 )
 _OWN_CODE = "test_traced.py"
 _TESTS = Path(__file__).parent
