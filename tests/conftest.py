@@ -61,6 +61,7 @@ def pytest_configure(config):
         lighter.tune_no_datasets()
         lighter.read_signatures_once()
         lighter.know_protocols()
+        lighter.open_no_saved_models()
 
 
 def pytest_collection_modifyitems(items):

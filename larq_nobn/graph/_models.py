@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from .._keras import alias, keras, why_no_model
+from .._keras import alias, keras, original, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ..layers._with_mask import WithMask
@@ -106,8 +107,41 @@ def run_call(
         args = args[:1]
     if "training" in arguments and (place := training_position(call)) is not None:
         args = args[:place]  # a None that was given by position
-    with raised_by(named, UNCALLED):
+    with raised_by(named, UNCALLED), _without_trace(call, layer, tensors):
         return layer(*args, **{**kwargs, **arguments})
+
+
+@contextmanager
+def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[None]:
+    """Spares Keras the trace of an `alias` on tensors like those of the call.
+
+    It tells what shapes and types the layer makes, which are those of the call then.
+    """
+    node = call.node
+    same = isinstance(layer, keras.layers.Layer) and layer is not node.layer
+    if not same or original(layer) is not original(node.layer):
+        yield
+        return
+    old = inputs_of(node)
+    new = [tensors[str(id(tensor))] for tensor in old]
+    ends = [*new, *tf.nest.flatten(node.outputs)]
+    masked = any(getattr(x, "_keras_mask", None) is not None for x in ends)
+    if not masked and list(map(_spec_of, new)) == list(map(_spec_of, old)):
+        made = tf.nest.map_structure(_like, node.outputs)
+        vars(layer)["_infer_output_signature"] = lambda *_: made
+    try:
+        yield
+    finally:
+        vars(layer).pop("_infer_output_signature", None)
+
+
+def _spec_of(tensor: Any) -> Any:
+    """The type of a symbolic tensor; None of others."""
+    return getattr(tensor, "type_spec", None)
+
+
+def _like(tensor: Any) -> Any:
+    return type(tensor)(tensor.type_spec, tensor._inferred_value)
 
 
 def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:

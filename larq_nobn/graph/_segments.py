@@ -50,6 +50,8 @@ NOISES = (_NOISE, _FARTHER * _NOISE)
 _TIMES, _BY_FAR = 4, 16
 # What a finding says of a sign that is no matter of rounding, but of an exact sum.
 EXACT = "is exactly 0, a sum of whole numbers"
+# Of these packages, quantizers of inputs take each number by itself.
+_ELEMENTWISE = ("larq", "larq_nobn")
 # At once, since the feature maps of many examples do not fit into memory.
 GROUP = 16
 # No larger is what a network sees.
@@ -125,8 +127,22 @@ class Sign(NamedTuple):
 
         Of a ternary one, whether it is -1, 0 or +1; of bins, the number of the bin.
         """
-        made = np.asarray(self.quantizer(tf.constant(values)))
-        return made.astype(np.int32) if self.has_levels else made > 0
+        (found,) = self.each_positive(values)
+        return found
+
+    def each_positive(self, *values: np.ndarray) -> list[np.ndarray]:
+        """Returns the same of several arrays of such pre-activations."""
+        found = self.made_of(*values)
+        return [x.astype(np.int32) if self.has_levels else x > 0 for x in found]
+
+    def made_of(self, *values: np.ndarray) -> list[np.ndarray]:
+        """Returns what the quantizer makes of several arrays, at once where it can."""
+        package, *_ = type(self.quantizer).__module__.split(".")
+        known = isinstance(self.quantizer, lq.quantizers.Quantizer)
+        if not (known and package in _ELEMENTWISE):
+            return [np.asarray(self.quantizer(tf.constant(x))) for x in values]
+        joined = np.asarray(self.quantizer(tf.constant(np.concatenate(values))))
+        return np.split(joined, np.cumsum([len(x) for x in values[:-1]]))
 
     @property
     def has_levels(self) -> bool:
@@ -688,8 +704,8 @@ def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
     if given.size != x.size or np.all(np.abs(x) == 1):
         return False
     shifted = sign.shifted(x) is not x
-    known = sign.positive(small).all() and not sign.positive(-small).any()
-    return shifted or bool(known)
+    above, below = sign.each_positive(small, -small)
+    return shifted or bool(above.all() and not below.any())
 
 
 def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
@@ -699,14 +715,11 @@ def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
     if sign.has_levels:
         return (bits * _FAR).astype(np.float32)
     fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
-    made, own = (np.asarray(sign.quantizer(tf.constant(x))) for x in (fed, sign.values))
+    ends = np.full_like(fed[:1], _FAR)
+    made, own, low, zero, high = sign.made_of(fed, sign.values, -ends, 0 * ends, ends)
     agree = (own > 0) == bits
     same = np.array_equal(made[agree], own[agree]) and np.array_equal(made > 0, bits)
     # TensorFlow's sign has a third value at 0.
-    ends = np.full_like(fed[:1], _FAR)
-    low, zero, high = (
-        np.asarray(sign.quantizer(tf.constant(x))) for x in (-ends, 0 * ends, ends)
-    )
     return fed if same and np.all((zero == low) | (zero == high)) else None
 
 
@@ -734,13 +747,13 @@ def compare_sign(
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
         low = np.maximum(low, 0)
-    least, most = sign.positive(low), sign.positive(x + margin)
+    least, most, own = sign.each_positive(low, x + margin, x)
     near = least != most
     if sign.has_levels:  # rounding reaches the next level, and none beyond
         near &= (least <= bits) & (bits <= most)
     place.count += x.size
     place.near += int(near.sum())
-    parted = sign.positive(x) != bits
+    parted = own != bits
     if not parted.any():
         return
     exact = parted & near & (sign.shifted(x) == 0)

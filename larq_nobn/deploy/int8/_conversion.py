@@ -159,7 +159,23 @@ def round_kernels(prepared: keras.Model, runtime: str) -> keras.Model:
                 values[name] = _rounded(operation, name, channels)
         if values and call.label == graph.uses(call.name)[0].label:
             graph = graph.with_operation(operation.replaced(values))
-    return _copies.to_keras(graph, shared=True)
+    return _with_fixed_ranges(_copies.to_keras(graph, shared=True))
+
+
+def _with_fixed_ranges(model: keras.Model) -> keras.Model:
+    """The same model, whose ranges are numbers: converters write each variable first.
+
+    Arguments:
+        model: One for the caller alone, of aliases.
+    """
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantization):
+            ends = {
+                end: tf.constant(getattr(layer, end)) for end in ("minimum", "maximum")
+            }
+            own: Any = vars(layer)
+            own.update(ends, _non_trainable_weights=[])
+    return model
 
 
 def merge_scale(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
