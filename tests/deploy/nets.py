@@ -5,6 +5,8 @@ import numpy as np
 from larq_nobn._keras import keras
 
 INPUT = (8, 8, 3)
+SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+DEPTHWISE = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
 
 
 def binary_conv(filters=32, size=3, name=None, **changes):
@@ -68,6 +70,36 @@ def three_convs():
 def images(count=8, shape=INPUT, seed=1):
     random = np.random.default_rng(seed)
     return random.normal(size=(count, *shape)).astype(np.float32)
+
+
+class OwnDense(lq.layers.QuantDense):
+    """A user's layer, which might compute more than the one that it is made of."""
+
+
+class OwnConv2D(lq.layers.QuantConv2D):
+    """Likewise."""
+
+
+class Block(keras.layers.Layer):
+    """A layer of the user's that contains another."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+class Subclassed(keras.Model):
+    """A model that shows none of its layers."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
 
 
 class Constant(keras.layers.Layer):

@@ -27,9 +27,9 @@ def outputs(model, arrays):
     return [np.asarray(x) for x in (found if isinstance(found, list) else [found])]
 
 
-def compared(model, folder, **options):
+def compared(model, folder, count=12, **options):
     """Converts a model, and returns the report and how far each output is off."""
-    path, arrays = folder / "m.tflite", examples(model)
+    path, arrays = folder / "m.tflite", examples(model, count)
     data = arrays if len(arrays) > 1 else arrays[0]
     report = convert(model, path, data=data, **options)
     found = Runner(path.read_bytes()).outputs(arrays)

@@ -250,13 +250,13 @@ def test_a_stage_that_fails(model, path, monkeypatch):
             place = f"{_convert.__name__}.{stage}"
             patch.setattr(place, failing(ConversionError(f"no {stage}")))
             with pytest.raises(ConversionError, match=f"^no {stage}$"):
-                convert(model, path)
+                convert(model, path, verify=False)
 
 
 def test_a_conversion_that_is_interrupted(model, path, monkeypatch):
     monkeypatch.setattr(_convert, "verify_file", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        convert(model, path)
+        convert(model, path, verify=False)
 
 
 @pytest.mark.parametrize("path", [None], indirect=True)

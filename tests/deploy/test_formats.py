@@ -22,19 +22,32 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def quantized(network):
-    return deploy.fake_quantize(network, IMAGES, verify=False)
-
-
-@pytest.fixture(scope="module")
 def steps():
     return []
 
 
+def with_files(*arguments, **options):
+    """The formats of a network, and the content of each file."""
+    files = []
+
+    def convert(model, file, **options):
+        nobn.convert(model, file, **options)
+        files.append(file.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_formats, "convert", convert)
+        return deploy.compare_formats(*arguments, **options), files
+
+
 @pytest.fixture(scope="module")
-def found(network, steps):
+def compared(network, steps):
     with watched(lambda *said: steps.append(said)):
-        return deploy.compare_formats(network, (IMAGES, LABELS), runs=2, warmup=0)
+        return with_files(network, (IMAGES, LABELS), runs=2, warmup=0)
+
+
+@pytest.fixture(scope="module")
+def found(compared):
+    return compared[0]
 
 
 NAMES = ["LiteRT", "LiteRT, int8", "LCE, int8", "LCE"]
@@ -55,26 +68,18 @@ def test_four_formats_in_one_order(found):
     assert found.failed == {}
 
 
-def test_accuracy_and_agreement_are_those_of_each_file(
-    network, quantized, found, tmp_path
-):
+def test_accuracy_and_agreement_are_those_of_each_file(network, compared):
+    found, files = compared
     logits = network.predict(IMAGES, verbose=0)
     assert found.keras_accuracy == np.mean(logits.argmax(1) == LABELS)
-    for name, model, each in (
-        ("litert int8", quantized, found.formats[1]),
-        ("lce int8", quantized, found.formats[2]),
-        ("lce", network, found.formats[3]),
-    ):
-        file, runtime = tmp_path / f"{name}.tflite", name.split()[0]
-        options = {"int8": "int8" in name, "runtime": runtime}
-        nobn.convert(model, file, verify=False, **options)
+    for file, each in zip(files, found.formats, strict=True):
         outputs = deploy.Runner(file)(IMAGES)
         assert each.accuracy == np.mean(outputs.argmax(1) == LABELS)
         assert each.top1_agreement == np.mean(outputs.argmax(1) == logits.argmax(1))
         assert each.largest_difference == pytest.approx(
             np.abs(outputs - logits).max(), rel=1e-3
         )
-        assert each.size_bytes == file.stat().st_size
+        assert each.size_bytes == len(file)
     as_float = found.formats[0]
     assert (as_float.accuracy, as_float.top1_agreement) == (found.keras_accuracy, 1)
 
@@ -96,13 +101,10 @@ def test_the_table_and_the_steps_name_each_format(found, steps):
     assert steps == before
 
 
-def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
-    network, quantized, tmp_path
-):
-    found = deploy.compare_formats(quantized, IMAGES, runs=1, warmup=0)
-    nobn.convert(quantized, tmp_path / "m.tflite", int8=True, verify=False)
+def test_ranges_of_the_model_stay_and_the_other_files_omit_them(network):
+    quantized = deploy.fake_quantize(network, IMAGES, verify=False)
+    found, files = with_files(quantized, IMAGES, runs=1, warmup=0)
     as_float, _, as_int8, lce = found.formats
-    assert as_int8.size_bytes == (tmp_path / "m.tflite").stat().st_size
     assert [each.accuracy for each in found.formats] == [None] * 4
     # Without ranges they are the network from which the quantized one was made.
     outputs = network.predict(IMAGES, verbose=0)
@@ -111,6 +113,10 @@ def test_ranges_of_the_model_stay_and_the_other_files_omit_them(
         assert each.largest_difference == pytest.approx(
             np.abs(outputs - rounded).max(), rel=1e-3
         )
+    (given,) = deploy.Runner(files[2]).input_tensors
+    layer = quantized.layers[1]
+    assert given.scale == pytest.approx(float(layer.maximum - layer.minimum) / 255)
+    assert as_int8.float_ops == 0
 
 
 def test_a_format_that_cannot_be_made_is_reported_with_its_reason(monkeypatch):

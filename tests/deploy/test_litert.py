@@ -2,6 +2,7 @@
 
 import collections
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.nets import Subclassed, binary_conv, chain, head, images, scrambled
+from deploy.sides import beside, examples
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy.int8 import round_kernels
@@ -101,8 +103,11 @@ def in_litert(content, x, kind=OpResolverType.AUTO):
     return np.array(found), names
 
 
-@pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("name", ["reactnet", "vgg", "alexnet", "kinds"])
+FILES = [(name, int8) for name in ("reactnet", "kinds") for int8 in (False, True)]
+FILES += [("vgg", True), ("alexnet", True)]
+
+
+@pytest.mark.parametrize("name, int8", FILES)
 def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
     model, report = files(name, int8)
     content = Path(report.path).read_bytes()
@@ -126,8 +131,10 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
         assert report.verify["int8"]["worst_steps"] < 1.5
 
 
-@pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("name", ["reactnet", "vgg", "quicknet"])
+@pytest.mark.parametrize(
+    "name, int8",
+    [("reactnet", False), ("quicknet", False), ("reactnet", True), ("vgg", True)],
+)
 def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, int8):
     _, report = files(name, int8)
     content = Path(report.path).read_bytes()
@@ -156,39 +163,37 @@ def test_litert_computes_the_same_with_one_delegate_and_with_none(files, name, i
 
 
 # Designs that `NETWORKS` above lacks. The builders that are left differ in numbers.
-DESIGNS = [
-    nobn.models.ReActNetA,
-    nobn.models.BiRealNet18,
-    nobn.models.XNORNet18,
-    nobn.models.ResNet20,
-    nobn.models.BinaryDenseNet28,
-    nobn.models.MeliusNet22,
-]
+DESIGNS = {
+    nobn.models.ReActNetA: True,
+    nobn.models.BiRealNet18: False,
+    nobn.models.XNORNet18: False,
+    nobn.models.ResNet20: True,
+    nobn.models.BinaryDenseNet28: False,
+    nobn.models.MeliusNet22: True,
+}
 
 
 @pytest.mark.parametrize("builder", DESIGNS)
 def test_every_design_is_for_litert(builder, tmp_path):
     network = next(n for n in SMALL if n.builder is builder)
     network = replace(network, shape=(network.smallest, network.smallest, 1))
-    x, path = network.images(4), tmp_path / "m.tflite"
+    x, path, int8 = network.images(4), tmp_path / "m.tflite", DESIGNS[builder]
     model = scrambled(network())
-    for int8 in (False, True):
-        if int8:
-            model = fake_quantize(model, x, verify=False)
-        report = convert(model, path, data=x, int8=int8, runtime="litert")
-        assert report.binary_layers == network.binary
-        assert report.verify["unexplained"] == 0
-        content = path.read_bytes()
-        ops = read(content, "file")[0].operations
-        assert not [op for op in ops if op.op.startswith("Lce")]
-        assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
-        given = Runner(content).input_tensors[0].encode(x[:1])
-        _, names = in_litert(content, given)
-        # None is left to other kernels; where groups of channels meet, delegates take
-        # turns in int8.
-        assert sum(names.values()) - names["DELEGATE"] == len(ops)
-        turns = builder.__name__.startswith(("BinaryDenseNet", "MeliusNet"))
-        assert 1 <= names["DELEGATE"] <= (2 if int8 and turns else 1)
+    model = fake_quantize(model, x, verify=False) if int8 else model
+    report = convert(model, path, data=x, int8=int8, runtime="litert")
+    assert report.binary_layers == network.binary
+    assert report.verify["unexplained"] == 0
+    content = path.read_bytes()
+    ops = read(content, "file")[0].operations
+    assert not [op for op in ops if op.op.startswith("Lce")]
+    assert {op.kind for op in ops} <= {"int8" if int8 else "float", "shape"}
+    given = Runner(content).input_tensors[0].encode(x[:1])
+    _, names = in_litert(content, given)
+    # None is left to other kernels; where groups of channels meet, delegates take
+    # turns in int8.
+    assert sum(names.values()) - names["DELEGATE"] == len(ops)
+    turns = int8 and builder is nobn.models.MeliusNet22
+    assert 1 <= names["DELEGATE"] <= (2 if turns else 1)
 
 
 def test_what_half_precision_does_not_have_stays():
@@ -289,9 +294,15 @@ def test_prelu_of_sums(slope):
     assert np.abs(found - want)[inside].max() <= 0.51 * step
 
 
-@pytest.mark.parametrize("runtime", ["lce", "litert"])
-@pytest.mark.parametrize("activation", ["relu", lq.activations.hard_tanh])
-@pytest.mark.parametrize("end", [4.0, 0.5])
+@pytest.mark.parametrize(
+    "runtime, activation, end",
+    [
+        ("lce", "relu", 4.0),
+        ("litert", lq.activations.hard_tanh, 4.0),
+        ("lce", lq.activations.hard_tanh, 0.5),
+        ("litert", "relu", 0.5),
+    ],
+)
 def test_a_range_that_the_file_leaves_out(runtime, activation, end):
     def ranged(x, low, high):
         layer = nobn.layers.FakeQuantization()
@@ -320,34 +331,47 @@ class Levels(lq.quantizers.Quantizer):
 
 # Layers of few bits, and whether int8 has all of their numbers.
 FEW_BITS = {
-    "1 bit": (True, {"input_quantizer": lq.quantizers.DoReFa(1)}),
-    "3 bits": (True, {"input_quantizer": lq.quantizers.DoReFa(3), "pad_values": 0.0}),
-    "0 and 1": (True, {"input_quantizer": "ste_heaviside", "pad_values": 0.0}),
-    "ternary kernel": (True, {"kernel_quantizer": "ste_tern"}),
-    "own sign": (True, {"input_quantizer": lambda x: tf.where(x >= 0, 1.0, -1.0)}),
-    "padded with 1": (False, {"input_quantizer": "ste_heaviside"}),
-    "ternary inputs": (False, {"input_quantizer": "ste_tern"}),
-    "own levels": (False, {"input_quantizer": Levels()}),
+    "one_bit": (True, {"input_quantizer": lq.quantizers.DoReFa(1)}),
+    "three_bits": (
+        True,
+        {"input_quantizer": lq.quantizers.DoReFa(3), "pad_values": 0.0},
+    ),
+    "zero_one": (True, {"input_quantizer": "ste_heaviside", "pad_values": 0.0}),
+    "ternary_kernel": (True, {"kernel_quantizer": "ste_tern"}),
+    "own_sign": (True, {"input_quantizer": lambda x: tf.where(x >= 0, 1.0, -1.0)}),
+    "padded": (False, {"input_quantizer": "ste_heaviside"}),
+    "ternary_inputs": (False, {"input_quantizer": "ste_tern"}),
+    "own_levels": (False, {"input_quantizer": Levels()}),
 }
 
 
-@pytest.mark.parametrize("name", FEW_BITS)
-def test_layers_of_few_bits(name, tmp_path):
-    in_int8, arguments = FEW_BITS[name]
-    x, path = images(4, (5, 5, 3)), tmp_path / "m.tflite"
-    layer = binary_conv(4, name="only", **arguments)
-    model = chain(layer, stem=False, shape=(5, 5, 3))
+@pytest.mark.parametrize("in_int8", [True, False])
+def test_layers_of_few_bits(in_int8, tmp_path):
+    """Side by side in one file, each after an input of its own."""
+    cases = {name: case[1] for name, case in FEW_BITS.items() if case[0] is in_int8}
+    model = beside(
+        [
+            chain(binary_conv(4, **options), stem=False, shape=(5, 5, 3), name=name)
+            for name, options in cases.items()
+        ]
+    )
+    x, path = examples(model, 4), tmp_path / "m.tflite"
     convert(model, path, data=x, runtime="litert")
-    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=1e-5, atol=1e-5)
+    for found, wanted in zip(Runner(path)(x), model(x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     model = fake_quantize(model, x, verify=False)
     if not in_int8:
-        with pytest.raises(ConversionError, match="'only': int8 has no form.*ste_sign"):
+        with pytest.raises(ConversionError, match="int8 has no form.*ste_sign") as said:
             convert(model, path, data=x, int8=True, runtime="litert")
+        layers = [x.name for x in model.layers if hasattr(x, "kernel_quantizer")]
+        assert all(repr(name) in str(said.value) for name in layers)
         return
     report = convert(model, path, data=x, int8=True, runtime="litert")
     assert report.float_ops == []
-    step = Runner(path).output_tensors[0].scale
-    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=0, atol=1.01 * step)
+    run = Runner(path)
+    ends = zip(run(x), model(x), run.output_tensors, strict=True)
+    for found, wanted, tensor in ends:
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1.01 * tensor.scale)
 
 
 CLIPS = {
@@ -357,30 +381,18 @@ CLIPS = {
 
 
 @pytest.mark.parametrize("runtime", ["lce", "litert"])
-@pytest.mark.parametrize("pooled", [False, True])
-@pytest.mark.parametrize("name", CLIPS)
-def test_a_clip_is_a_range(name, pooled, runtime, tmp_path):
-    rows = [
-        keras.layers.Conv2D(4, 3),
-        *[keras.layers.MaxPooling2D()] * pooled,
-        keras.layers.Activation(CLIPS[name], name="clip"),
-        binary_conv(4),
-    ]
+def test_a_clip_is_a_range(runtime, tmp_path):
+    """Also of a pool, each after a convolution of its own."""
+    inputs, ends = keras.Input((6, 6, 3)), []
+    for clip, pooled in product(CLIPS.values(), (False, True)):
+        x = keras.layers.Conv2D(4, 3)(inputs)
+        x = keras.layers.MaxPooling2D()(x) if pooled else x
+        ends.append(binary_conv(4)(keras.layers.Activation(clip)(x)))
     x, path = images(4, (6, 6, 3)), tmp_path / "m.tflite"
-    model = chain(*rows, stem=False, shape=(6, 6, 3))
-    model = fake_quantize(model, x, verify=False)
+    model = fake_quantize(scrambled(keras.Model(inputs, ends)), x, verify=False)
     report = convert(model, path, data=x, int8=True, runtime=runtime)
     assert report.verify["int8"]["worst_steps"] < 1.1
     assert not {"MAXIMUM", "MINIMUM"} & {op["op"] for op in report.int8_ops}
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.only = binary_conv(4)
-
-    def call(self, x):
-        return self.only(x)
 
 
 def test_what_cannot_be(tmp_path):
@@ -390,9 +402,9 @@ def test_what_cannot_be(tmp_path):
     with pytest.raises(ConversionError, match="contains no FakeQuantization"):
         convert(model, path, runtime="litert", int8=True)
     with pytest.raises(ConversionError, match="subclassed.*Or pass runtime='lce' "):
-        convert(Subclassed(), path, data=X, runtime="litert")
+        convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert")
     with pytest.raises(ConversionError, match="cannot be taken apart.*functional"):
-        convert(Subclassed(), path, data=X, runtime="litert", int8=True)
+        convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert", int8=True)
     high = keras.layers.Activation(lambda x: tf.clip_by_value(x, 0.2, 0.5), name="high")
     clipped = fake_quantize(chain(binary_conv(4), high, stem=False), X, verify=False)
     with pytest.raises(ConversionError, match=r"'high' cuts off.*\[0.2, 0.5\].*relu6"):

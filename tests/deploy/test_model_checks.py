@@ -7,41 +7,30 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head
+from deploy.nets import (
+    DEPTHWISE,
+    SIGNS,
+    Block,
+    OwnConv2D,
+    OwnDense,
+    Subclassed,
+    binary_conv,
+    chain,
+    head,
+)
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, binary_layers
 from larq_nobn.deploy._checks import check_model
 from larq_nobn.deploy._opening import as_functional
 
-SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 BINARY = {**SIGNS, "name": "x"}
-DEPTHWISE = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
 layers, sign = keras.layers, lq.quantizers.SteSign
 two_bits, scaled = lq.quantizers.DoReFa(2), nobn.quantizers.ScaledStdSign
 ternary = {"input_quantizer": "ste_tern"}, {"kernel_quantizer": "ste_tern"}
 
 
-class OwnDense(lq.layers.QuantDense):
-    """A user's layer, which might compute more than the one that it is made of."""
-
-
 class OwnConv1D(lq.layers.QuantConv1D):
-    """Likewise."""
-
-
-class OwnConv2D(lq.layers.QuantConv2D):
-    """Likewise."""
-
-
-class Block(layers.Layer):
-    """A layer of the user's that contains another."""
-
-    def __init__(self, inner, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = inner
-
-    def call(self, inputs):
-        return self.inner(inputs)
+    """A user's layer."""
 
 
 @lq.utils.set_precision(1)
@@ -57,17 +46,6 @@ class Thresholds(layers.Layer):
 
     def call(self, inputs):
         return lq.math.sign(inputs - self.shift)
-
-
-class Subclassed(keras.Model):
-    """A model that shows none of its layers."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def call(self, inputs):
-        return self.inner(inputs)
 
 
 class Cell(layers.Layer):

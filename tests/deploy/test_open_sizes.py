@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.nets import Subclassed, binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     ConversionError,
@@ -73,15 +73,11 @@ def dense():
     return keras.Model(inputs, keras.layers.Dense(4)(flat), name="dense")
 
 
-class Subclassed(keras.Model):
-    pass
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: "model.keras", r"'model\.keras' is not a Keras model"),
-        (lambda: Subclassed(name="mine"), "Model 'mine' has no layer graph"),
+        (lambda: Subclassed(None, name="mine"), "Model 'mine' has no layer graph"),
         (lambda: keras.Sequential(name="bare"), "Model 'bare' has no layer graph"),
         (
             open_model,

@@ -162,7 +162,7 @@ def test_of_branches(tmp_path):
     assert max(off) < 1e-4
     signs = [np.sign(x) for x in examples(model)]
     folded = outputs(fold_batch_norm(model), signs)
-    quantized = outputs(deploy.fake_quantize(model, signs), signs)
+    quantized = outputs(deploy.fake_quantize(model, signs, verify=False), signs)
     for i, expected in enumerate(outputs(model, signs)):
         np.testing.assert_allclose(folded[i], expected, atol=1e-4)
         assert np.abs(quantized[i] - expected).max() < np.ptp(expected) / 4

@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, scrambled
+from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, binary_layers
 
@@ -68,7 +68,8 @@ def of_all_kinds():
 @pytest.mark.convert
 def test_signs_of_the_user_become_binary_convolutions(tmp_path):
     model = of_all_kinds()
-    report = nobn.convert(model, tmp_path / "model.tflite")
+    x = images(8, (4, 4, 8))
+    report = nobn.convert(model, tmp_path / "model.tflite", data=x)
     assert report.lce_bconv2d == report.binary_layers == 8
     assert report.in_float == [] and report.not_prepared is None
     assert report.verify["unexplained"] == 0

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from interop.published import Form, ReActNet18, randomized, save
+from larq_nobn.deploy import _formats
 from larq_nobn.training.comparison import _compare
 from PIL import Image
 from tf_keras import Model
@@ -35,6 +36,8 @@ ENTRY = re.compile(r"^::: larq_nobn\.([\w.]+)$", re.MULTILINE)
 COMPARING = "training.compare"
 # It converts for itself, with labels; the others share one file.
 CONVERTING = "deploy.read_card"
+# It converts four times.
+FORMATS = "deploy.compare_formats"
 SMALLER = {
     r"width=\d+, blocks=\([\d, ]+\), epochs=\d": (
         "width=8, blocks=(1,), epochs=1, batch_size=32, limit=64"
@@ -191,7 +194,7 @@ def test_scripts(
         return
     if "runs/" in text and name != "training.train":
         run_folders(request.getfixturevalue("trained"), place)
-    if ".tflite" in text and name != CONVERTING:
+    if (".tflite" in text and name != CONVERTING) or name == FORMATS:
         file, report = request.getfixturevalue("converted")
 
         def convert(model: Model, path: str, **_: Any) -> Any:
@@ -199,6 +202,7 @@ def test_scripts(
             return report
 
         monkeypatch.setattr(nobn, "convert", convert)
+        monkeypatch.setattr(_formats, "convert", convert)
     if name == "training.train":
         found = nobn.training.load_run(request.getfixturevalue("trained"))
         monkeypatch.setattr(nobn.training, "train", lambda *_: found)

@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import INPUT, binary_conv, scrambled
+from deploy.nets import INPUT, binary_conv, images, scrambled
 from larq_nobn._keras import keras
 
 
@@ -21,7 +21,7 @@ def test_a_shift_between_two_signs_counts(tmp_path):
     model = scrambled(keras.Model(image, ends))
     for second, shift in zip(seconds, shifts, strict=True):
         second.shift.assign(np.full(32, shift))
-    report = nobn.convert(model, tmp_path / "m.tflite")
+    report = nobn.convert(model, tmp_path / "m.tflite", data=images(8))
     assert report.lce_bconv2d == len(shifts)
     assert report.verify["exact_share"] == 1
 
@@ -62,7 +62,9 @@ def test_a_sign_of_a_sum_with_a_sign_stays(tmp_path):
         y = keras.layers.Add()([sign, x] if first else [x, sign])
         y = keras.layers.BatchNormalization()(y) if normalized else y
         ends += [binary_conv(8)(y), lq.quantizers.SteSign()(y)]
-    report = nobn.convert(keras.Model(image, ends), tmp_path / "m.tflite")
+    report = nobn.convert(
+        keras.Model(image, ends), tmp_path / "m.tflite", data=images(8)
+    )
     assert report.lce_bconv2d == report.binary_layers == 4
     assert report.verify["exact_share"] == 1
     assert report.not_prepared is None
@@ -72,7 +74,9 @@ def test_a_sign_of_a_sum_with_a_sign_stays(tmp_path):
 def test_sums_with_a_sign_in_any_spelling(tmp_path):
     image = keras.Input(INPUT)
     ends = [binary_conv(8)(total) for total in _sums(image)]
-    report = nobn.convert(keras.Model(image, ends), tmp_path / "m.tflite")
+    report = nobn.convert(
+        keras.Model(image, ends), tmp_path / "m.tflite", data=images(8)
+    )
     assert report.lce_bconv2d == report.binary_layers == len(ends) + 5
     assert report.verify["exact_share"] == 1
     assert report.not_prepared is None

@@ -366,7 +366,7 @@ def test_sums_of_few_bits_are_rejected_and_the_remedy_converts(tmp_path):
         x = binary_conv(8, **options)(few(x))
         return keras.Model(start, layers.GlobalAveragePooling2D()(x))
 
-    path, x = tmp_path / "net.tflite", images(16, (4, 4, 16))
+    path, x = tmp_path / "net.tflite", images(6, (4, 4, 16))
     with pytest.raises(VerificationError, match="exactly 0, .* Give that sign a shift"):
         nobn.convert(net(), path, data=x, allow_float=True)
     shift = nobn.quantizers.RSign(offset=0.05)

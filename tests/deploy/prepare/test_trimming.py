@@ -41,7 +41,8 @@ def test_strided_convolutions_of_padded_maps(tmp_path):
     ]
     inputs = [keras.Input(network.input_shape[1:]) for network in networks]
     ends = [network(x) for network, x in zip(networks, inputs, strict=True)]
-    report = nobn.convert(keras.Model(inputs, ends), tmp_path / "m.tflite")
+    data = [images(8, x.shape[1:]) for x in inputs]
+    report = nobn.convert(keras.Model(inputs, ends), tmp_path / "m.tflite", data=data)
     assert report.lce_bconv2d == len(networks)
     assert report.verify["exact_share"] == 1
 

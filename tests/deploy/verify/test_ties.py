@@ -69,7 +69,7 @@ def test_sums_of_both_signs_before_a_jump(jump, gate, tmp_path):
         x = x * keras.layers.Dense(8, "sigmoid")(size)
     x = JUMPS[jump](x)
     model = keras.Model(start, keras.layers.GlobalAveragePooling2D()(x))
-    report = convert(model, tmp_path / "m.tflite", data=images(32, (6, 6, 8)))
+    report = convert(model, tmp_path / "m.tflite", data=images(16, (6, 6, 8)))
     assert report.verify["prepared"]["exact_share"] < 0.5
     assert report.verify["exact_share"] == 1
     (tie,) = report.verify["prepared"]["ties"]
@@ -82,12 +82,12 @@ def test_sums_of_both_signs_before_a_sign(tmp_path, caplog):
     rows = [binary_conv(8, name=n, **scaled) for n in ("first", "second", "third")]
     model = chain(*rows, *head(), shape=(4, 4, 3))
     with caplog.at_level(logging.WARNING, "larq_nobn"):
-        report = convert(model, tmp_path / "m.tflite", data=images(32, (4, 4, 3)))
+        report = convert(model, tmp_path / "m.tflite", data=images(16, (4, 4, 3)))
     assert report.verify["prepared"]["exact_share"] < 0.5
     assert report.verify["exact_share"] == 1
     (warning,) = report.warnings
     assert warning in caplog.text
-    assert "of 32 examples, the prepared form of the model and the given" in warning
+    assert "of 16 examples, the prepared form of the model and the given" in warning
     assert "layer 'second' (" in warning
     assert json.loads(report.to_json())["warnings"] == [warning]
     assert "Rounding decides signs" in str(report)
@@ -96,7 +96,7 @@ def test_sums_of_both_signs_before_a_sign(tmp_path, caplog):
 def test_nothing_is_said_of_others(tmp_path, caplog):
     norm = keras.layers.BatchNormalization(beta_initializer="normal")
     model = chain(binary_conv(8), norm, binary_conv(8), *head())
-    report = convert(model, tmp_path / "m.tflite", data=images(32))
+    report = convert(model, tmp_path / "m.tflite", data=images(16))
     assert report.warnings == []
     assert "Rounding" not in caplog.text
 

@@ -17,7 +17,7 @@ ACTIVATIONS = {
 }
 
 
-def examples(shape, count=32):
+def examples(shape, count=16):
     """Normal numbers of which every eighth is 0, where signs are easily confused."""
     random = np.random.default_rng(2)
     x = random.normal(size=(count, *shape))

@@ -10,6 +10,7 @@ from deploy.nets import scrambled
 from deploy.prepare.rewrites.oracle import BINARY, converted, examples, expected
 from larq_nobn._keras import keras
 from larq_nobn.deploy import prepared
+from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.quantizers import ScaledStdSign, SignSwish
 from numpy.testing import assert_allclose
 
@@ -215,7 +216,7 @@ def test_functions_see_the_axes_of_the_model(tmp_path):
         model = scrambled(keras.Model([*inputs.values()], ends))
         x = {shape: examples(shape) for shape in inputs}
         report, found = converted(model, tmp_path, [*x.values()])
-        given = prepared(model)([*x.values()])
+        given = prepare(model)([*x.values()])
     binary = sum(getattr(layer, "groups", 1) for _, row in rows for layer in row[::2])
     assert report.lce_bconv2d == report.binary_layers == binary
     for (shape, row), ready, values in zip(rows, given, found, strict=True):

@@ -35,12 +35,18 @@ def conv1d(**changes):
     return lq.layers.QuantConv1D(32, 3, **{**OPTIONS, **changes})
 
 
-def test_bits_pass_from_one_dense_layer_to_the_next(tmp_path):
-    rows = [dense(64), norm(), layers.Dropout(0.5), dense(32), norm(), dense(8)]
-    model = chain(*rows, shape=(40,), stem=False)
-    report, _ = converted(model, tmp_path, examples((40,)))
-    assert (report.lce_bconv2d, operations(report)) == (3, {})
-    assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
+def test_bits_pass_from_one_layer_to_the_next(tmp_path):
+    """From dense layers, and from 1D ones beside them."""
+    flat = [dense(64), norm(), layers.Dropout(0.5), dense(32), norm(), dense(8)]
+    line = [conv1d(), norm(), conv1d(padding="same", pad_values=1.0), conv1d()]
+    rows = {(40,): flat, (12, 6): line}
+    models = [
+        chain(*row, shape=shape, stem=False, name=f"of_rank{len(shape)}")
+        for shape, row in rows.items()
+    ]
+    report, _ = converted(side_by_side(models), tmp_path, [*map(examples, rows)])
+    assert (report.lce_bconv2d, operations(report)) == (6, {})
+    assert audit(tmp_path / "model.tflite").bitpacked_outputs == 4
 
 
 def test_a_mask_of_operators_is_an_input_of_0_and_1(tmp_path):
@@ -54,14 +60,6 @@ def test_a_mask_of_operators_is_an_input_of_0_and_1(tmp_path):
     model = scrambled(keras.Model(inputs, ends))
     report, _ = converted(model, tmp_path, examples((6, 6, 4)))
     assert report.lce_bconv2d == 4
-
-
-def test_bits_pass_from_one_1d_layer_to_the_next(tmp_path):
-    rows = [conv1d(), norm(), conv1d(padding="same", pad_values=1.0), conv1d()]
-    model = chain(*rows, shape=(12, 6), stem=False)
-    report, _ = converted(model, tmp_path, examples((12, 6)))
-    assert (report.lce_bconv2d, operations(report)) == (3, {})
-    assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
 
 
 def test_after_groups_batch_norm_costs_nothing(tmp_path):
