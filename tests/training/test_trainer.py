@@ -18,7 +18,7 @@ from training.runs import (
 )
 
 SETTINGS = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
+    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=32
 )
 RNG = np.random.default_rng(0)
 PARTS = tuple(

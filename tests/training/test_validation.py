@@ -36,7 +36,7 @@ def evaluated(run, settings, split):
 def test_history_is_of_validation_and_test_is_read_once_at_the_end(
     tiny_settings, tmp_path, little_network, read
 ):
-    settings = replace(tiny_settings, validation=0.3, epochs=2)
+    settings = replace(tiny_settings, validation=0.3, epochs=2, limit=64)
     run = training.train(settings, tmp_path / "run")
     assert read.count("test") == 1 and read[-1] == "test"
     metrics = run.record["metrics"]
@@ -54,7 +54,7 @@ def test_history_is_of_validation_and_test_is_read_once_at_the_end(
 def test_a_run_that_was_killed_before_its_test_is_tested(
     tiny_settings, tmp_path, little_network, monkeypatch
 ):
-    settings = replace(tiny_settings, validation=0.3)
+    settings = replace(tiny_settings, validation=0.3, limit=64)
 
     def killed(*arguments, **options):
         raise KeyboardInterrupt
