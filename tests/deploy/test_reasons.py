@@ -69,11 +69,11 @@ def test_a_layer_that_cannot_be_called_in_float32_is_named():
 
 
 def test_what_a_layer_raises_when_it_is_called_again_is_said_of_it():
-    inputs = keras.Input((4,))
+    inputs = keras.Input((None,))
     model = keras.Model(inputs, Fussy(name="own")(inputs))
     words = r"Layer 'own' \(Fussy\) cannot be called: it raised KeyError: nothing of"
     with pytest.raises(LayerError, match=words) as caught:
-        flattened(model)
+        flattened(model, [keras.Input((4,))])
     assert isinstance(caught.value.__cause__, KeyError)
 
 
