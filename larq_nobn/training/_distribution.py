@@ -119,15 +119,28 @@ def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
     if settings.normalization not in models.BATCH_STATISTICS:
         return
     part = settings.batch_size // (replicas * settings.accumulate)
-    if part < settings.batch_size or part < _SMALLEST_BATCH:
-        free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
+    free = ", ".join(
+        name for name in models.NORMALIZATIONS if name not in models.BATCH_STATISTICS
+    )
+    if part < _SMALLEST_BATCH:
+        _log.warning(
+            "normalization=%r takes its statistics from batches, and those of %d "
+            "images are mostly noise. Use %d images a batch or more, or one of %s, "
+            "which do not look at the batch.",
+            settings.normalization,
+            part,
+            _SMALLEST_BATCH,
+            free,
+        )
+    elif part < settings.batch_size:
         _log.warning(
             "normalization=%r takes its statistics from the %d images that are "
-            "computed together, which are noise below %d, and not from all of "
-            "batch_size=%d as it would alone. Use larger batches, or one of %s, which "
-            "do not look at the batch.",
-            *(settings.normalization, part, _SMALLEST_BATCH, settings.batch_size),
-            ", ".join(free),
+            "computed together, and not from all of batch_size=%d, so that results "
+            "differ from those of whole batches, unlike with %s.",
+            settings.normalization,
+            part,
+            settings.batch_size,
+            free,
         )
 
 
