@@ -405,6 +405,11 @@ def test_what_cannot_be(tmp_path):
         convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert")
     with pytest.raises(ConversionError, match="cannot be taken apart.*functional"):
         convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert", int8=True)
+    volume = keras.layers.MaxPooling3D((1, 1, 2), name="volume")
+    deep = keras.layers.Reshape((8, 8, 4, 1))
+    model = chain(binary_conv(4), deep, volume, stem=False)
+    with pytest.raises(ConversionError, match="'tf.MaxPool3D' op is .*net/volume/"):
+        convert(model, path, runtime="litert")
     high = keras.layers.Activation(lambda x: tf.clip_by_value(x, 0.2, 0.5), name="high")
     clipped = fake_quantize(chain(binary_conv(4), high, stem=False), X, verify=False)
     with pytest.raises(ConversionError, match=r"'high' cuts off.*\[0.2, 0.5\].*relu6"):

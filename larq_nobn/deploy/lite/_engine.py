@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ def compute_engine() -> Any:
     return larq_compute_engine
 
 
+# What MLIR says of an operation, after all the calls that it is in.
+_PLACED = re.compile(r'loc\(.*?"(?P<name>[^"@]+)@.*\)(?:: error)?: (?P<said>.+)')
 # So many letters of what a native program says are shown.
 _LONGEST = 300
 
@@ -38,8 +41,11 @@ def cause(error: Exception, chatter: str) -> str:
     lines = [line for line in lines if not line.lstrip().startswith("File ")]
     said = next((line for line in lines if "error" in line.lower()), repr(error))
     said = said.strip().removeprefix("ERROR: ").rstrip(".")
+    if placed := _PLACED.search(said):
+        said = f"{placed['said']} ({placed['name']})"
     # Whole sentences, as far as there is room.
-    return said if len(said) <= _LONGEST else said[:_LONGEST].rpartition(". ")[0]
+    fits, room = len(said) <= _LONGEST, said[:_LONGEST]
+    return said if fits else room.rpartition(". ")[0] or room
 
 
 @contextmanager
