@@ -243,9 +243,7 @@ class Trainer:
             self.model.first_step = position.steps
             finite = FiniteCheck()
             early = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: setattr(
-                    self.model, "stop_training", is_over(self.config, history.rows)
-                )
+                on_epoch_end=lambda *_: self._stop_early(history.rows)
             )
             progress = [] if self._progress is None else [self._progress]
             over = is_over(self.config, history.rows)
@@ -417,6 +415,11 @@ class Trainer:
         """The same images, each batch in one part for each replica."""
         parts = partial(self._batches, split, position)
         return _distribution.shared(images, parts, self._strategy)
+
+    def _stop_early(self, history: Sequence[dict[str, float]]) -> None:
+        """Ends the training after an epoch if patience does."""
+        if is_over(self.config, history):
+            self.model.stop_training = True
 
     def _few_images(self) -> tf.data.Dataset:
         """A batch of training images, the same for the same settings."""
