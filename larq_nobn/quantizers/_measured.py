@@ -17,6 +17,10 @@ _ROUNDING = 1e-5  # of the largest value
 class _Flips(lq.metrics.FlipRatio):
     """Larq's metric, which is not part of a model: a file may lack it."""
 
+    def load_own_variables(self, store: Any) -> None:
+        if len(store.keys()):
+            super().load_own_variables(store)
+
 
 class MeasuredQuantizer(lq.quantizers.Quantizer):
     """Abstract base: a quantizer that takes the `metrics` of Larq's own.

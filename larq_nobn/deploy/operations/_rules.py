@@ -462,15 +462,13 @@ def cost(program: Program) -> int:
 
 def _pushed(program: Program) -> Program:
     """Moves factors into several readers that hand them on, where that saves some."""
-    tried = set[int]()
+    tried = set[Node]()
     while True:
-        waiting = (
-            n for n in program.nodes if n.kind == "affine" and id(n) not in tried
-        )
+        waiting = (n for n in program.nodes if n.kind == "affine" and n not in tried)
         scale = next((node for node in waiting if np.any(node["k"] != 1)), None)
         if scale is None:
             return program
-        tried.add(id(scale))
+        tried.add(scale)
         moved = scale_into_all(program, scale)
         if moved is not None:
             moved = everywhere(moved, (*RULES, scale_into_all))
