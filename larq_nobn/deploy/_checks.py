@@ -220,12 +220,12 @@ def check_float32(model: keras.Model, reason: ConversionError) -> None:
 
 
 def check_trace(
-    model: keras.Model, trace: Trace, allow_float: bool
+    model: keras.Model, trace: Trace, allow_float: bool, runtime: str = "lce"
 ) -> tuple[list[str], list[str], list[_float_fallback.FloatFallback]]:
     """Returns what should be binary in a file of a trace, and what is float on request.
 
     Between these, the binary layers that compute what others do, which the converter
-    merges.
+    merges. For LiteRT, without binary kernels, all layers are ordinary ones.
     """
     # Those inside before those around them, which may have their names.
     layers: dict[str, keras.layers.Layer] = {}
@@ -242,14 +242,15 @@ def check_trace(
         if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
             source = before
             dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
-        if source is before or op.get_attr("padding") == b"SAME":
+        padded = source is before or op.get_attr("padding") == b"SAME"
+        if padded and runtime == "lce":
             # Surgery cannot change such a model.
             remedy = "Use pad_values=1.0, or larger images."
             size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
             _check_map(kernel.layer, size, sides, dilation, remedy)
         (merged if op.name in repeated else binary).append(kernel.layer)
     in_float = _float_fallback.float_in_trace(trace, kernels, layers)
-    if not allow_float:
+    if not allow_float and runtime == "lce":
         _check_binary(model, [*binary, *merged], in_float, "binary convolution")
     return binary, merged, in_float
 

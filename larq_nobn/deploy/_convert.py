@@ -24,7 +24,7 @@ from .._progress import step
 from ..graph import _examples, _same
 from ..layers._inference import BinaryConvolution
 from . import _checks
-from ._errors import ConversionError, UnreadableError, conversion_errors
+from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, normalized, output_layers, with_known_sizes
@@ -185,11 +185,6 @@ def convert(
     try:
         return _convert_prepared(task)
     except UnreadableError as reason:
-        if runtime == "litert":
-            raise ConversionError(
-                f"{reason} Or pass runtime='lce' (--runtime lce), which converts a "
-                "model from its trace."
-            ) from reason
         return _convert_traced(task, reason)
 
 
@@ -260,9 +255,11 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     io = _converter.io_spec(model, task.batch_size)
     step("Tracing")
     trace = Trace(model, io)
-    binary, merged, in_float = _checks.check_trace(model, trace, task.allow_float)
+    binary, merged, in_float = _checks.check_trace(
+        model, trace, task.allow_float, task.runtime
+    )
     program, values = lower(trace)
-    function = partial(function_of, optimized(program), values)
+    function = partial(function_of, optimized(program, task.runtime), values)
     file = _File(task, model)
     with file.named(names):
         file.write(function(), [], model)

@@ -401,8 +401,6 @@ def test_what_cannot_be(tmp_path):
         convert(model, path, runtime="tpu")
     with pytest.raises(ConversionError, match="contains no FakeQuantization"):
         convert(model, path, runtime="litert", int8=True)
-    with pytest.raises(ConversionError, match="subclassed.*Or pass runtime='lce' "):
-        convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert")
     with pytest.raises(ConversionError, match="cannot be taken apart.*functional"):
         convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert", int8=True)
     volume = keras.layers.MaxPooling3D((1, 1, 2), name="volume")

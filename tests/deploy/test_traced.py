@@ -292,6 +292,10 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     costs = {row["layer"]: (row["macs"], row["bytes"]) for row in report.in_float}
     assert costs == {n: (w * uses, 4 * w) for n, (_, w, uses) in FLOAT.items()}
     assert agrees(path, model, data) == 1
+    report = convert(model, path, data=data, runtime="litert")
+    assert (report.runtime, report.lce_bconv2d, report.in_float) == ("litert", 0, [])
+    assert report.binary_layers == 1
+    assert agrees(path, model, data) == 1
 
 
 class Wrong(keras.Model):
@@ -384,8 +388,10 @@ def louder(monkeypatch):
     """The file computes something else."""
     real = _converter.to_flatbuffer
 
-    def wrong(function, *rest):
-        return real(lambda inputs: [1.01 * y for y in function(inputs)], *rest)
+    def wrong(function, *rest, **runtime):
+        return real(
+            lambda inputs: [1.01 * y for y in function(inputs)], *rest, **runtime
+        )
 
     monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
 
@@ -394,8 +400,10 @@ def shifted(monkeypatch):
     """The probe agrees with the file, which has another shift before its sign."""
     real = _converter.to_flatbuffer
 
-    def wrong(function, *rest):
-        return real(lambda inputs: function([x + 0.2 for x in inputs]), *rest)
+    def wrong(function, *rest, **runtime):
+        return real(
+            lambda inputs: function([x + 0.2 for x in inputs]), *rest, **runtime
+        )
 
     monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
 
@@ -411,20 +419,21 @@ def changed_trace(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fault, verify, message",
+    "fault, options, message",
     [
-        (halved, True, "LCE found 0 .* has 1: layer 'a' stayed"),
-        (louder, True, "file computes .*: 6 of 6 .* that of layer 'a .sign 1.'"),
-        (shifted, True, r"'a \(sign 1\)', whose input there is"),
-        (changed_trace, False, "Tracing the model changed what it co"),
+        (halved, {}, "LCE found 0 .* has 1: layer 'a' stayed"),
+        (louder, {}, "file computes .*: 6 of 6 .* that of layer 'a .sign 1.'"),
+        (shifted, {}, r"'a \(sign 1\)', whose input there is"),
+        (shifted, {"runtime": "litert"}, r"'a \(sign 1\)', whose input there is"),
+        (changed_trace, {"verify": False}, "Tracing the model changed what it co"),
     ],
 )
 def test_planted_faults_are_found(
-    fault, verify, message, simple, tmp_path, monkeypatch
+    fault, options, message, simple, tmp_path, monkeypatch
 ):
     fault(monkeypatch)
     with pytest.raises((ConversionError, VerificationError), match=message):
-        convert(simple, tmp_path / "m.tflite", data=images(6), verify=verify)
+        convert(simple, tmp_path / "m.tflite", data=images(6), **options)
     assert not any(tmp_path.iterdir())
 
 
@@ -510,15 +519,17 @@ def test_signs_that_lce_would_lose_are_rejected_with_the_remedy(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, normalization",
+    "name, normalization, runtime",
     [
-        ("ReActNet18", "nobn"),
-        ("QuickNetSmall", "nobn"),
-        ("BinaryDenseNet28", "batch_norm"),
+        ("ReActNet18", "nobn", "lce"),
+        ("ReActNet18", "nobn", "litert"),
+        ("QuickNetSmall", "nobn", "lce"),
+        ("BinaryDenseNet28", "batch_norm", "lce"),
+        ("BinaryDenseNet28", "batch_norm", "litert"),
     ],
 )
 def test_a_subclassed_model_has_the_operations_of_a_functional_one(
-    name, normalization, tmp_path
+    name, normalization, runtime, tmp_path
 ):
     shape = (8, 8, 3)
     builder = getattr(nobn.models, name)
@@ -527,6 +538,7 @@ def test_a_subclassed_model_has_the_operations_of_a_functional_one(
     around(x)
     for given in (model, around):
         path = tmp_path / f"{len(operations)}.tflite"
-        convert(given, path, data=x)
-        operations.append(dict(audit(path).ops))
+        report = convert(given, path, data=x, runtime=runtime)
+        counts = report.binary_layers, report.binary_macs, report.float_macs
+        operations.append((dict(audit(path).ops), *counts))
     assert operations[0] == operations[1]

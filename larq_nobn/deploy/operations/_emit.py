@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._larq import lq
+from ...layers._inference import SaturatingSign
 from ...layers._rprelu import spelled_prelu
 from ..lite._converter import Function
 from ._program import Node, Program, Value
@@ -51,7 +52,8 @@ def _computed(node: Node, x: list[Any]) -> list[Any]:
         return _again(node, x)
     scope, _, name = node.name.rpartition("/")
     with tf.name_scope(f"{scope}/" if scope else ""):
-        return [_KINDS[node.kind](node, name, *x)]
+        made = _KINDS[node.kind](node, name, *x)
+    return made if isinstance(made, list) else [made]
 
 
 def _again(node: Node, x: list[Any]) -> list[Any]:
@@ -105,6 +107,16 @@ def _sign(node: Node, name: str, x: Any) -> Any:
     return tf.where(above, 1.0, -1.0, name=name)
 
 
+def _saturating(node: Node, name: str, x: Any) -> list[Any]:
+    padding = node["padding"]
+    y = SaturatingSign(node["shift"], False, None, padding, name=name)(x)
+    if padding is None:
+        return [y]
+    (top, bottom), (left, right) = padding
+    rows, columns = y.shape[1] - bottom, y.shape[2] - right
+    return [y[:, top:rows, left:columns], y]
+
+
 def _prelu(node: Node, name: str, x: Any) -> Any:
     return spelled_prelu(x, _numbers(node["slope"]))
 
@@ -129,6 +141,7 @@ _KINDS: dict[str, Any] = {
     "affine": _affine,
     "sum": _sum,
     "sign": _sign,
+    "saturating": _saturating,
     "prelu": _prelu,
     "kernel": _kernel,
 }

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...graph import _steps, _thresholds
+from ._plain import PLAIN
 from ._program import Node, Program, Rule, Value, everywhere
 
 # Their outputs are positively homogeneous in their inputs.
@@ -31,13 +32,14 @@ _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
 _LARGEST_SUM = 2.0**20
 
 
-def optimized(program: Program) -> Program:
+def optimized(program: Program, runtime: str = "lce") -> Program:
     """Returns a program of the same function, of the operations that files have."""
     program = everywhere(program, (spell_prelu,))
     program = everywhere(program, RULES)
     program = _pushed(program)
     program = _pulled(program)
-    return everywhere(program, (clear_threshold,))
+    program = everywhere(program, (clear_threshold,))
+    return everywhere(program, PLAIN) if runtime == "litert" else program
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:

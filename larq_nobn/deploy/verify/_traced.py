@@ -94,7 +94,7 @@ def verify_traced_file(
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Compares the trace of a model with the file in LCE's interpreter, by segments.
+    """Compares the trace of a model with the file in its interpreter, by segments.
 
     Arguments:
         trace: The trace.
@@ -269,7 +269,8 @@ def _probe(
     """Returns what gives the outputs of a file, and the values of its signs.
 
     They come from a second file with one output that contains all of it: taken after
-    the sign, they change nothing in how LCE fuses and packs.
+    the sign, they change nothing in how LCE fuses and packs, nor where a sign of
+    LiteRT saturates.
     """
     values, count = [sign.value for sign in signs], len(spec.outputs)
 
@@ -281,7 +282,10 @@ def _probe(
         return [tf.concat(rows, axis=1)]
 
     content = _converter.to_flatbuffer(
-        in_rows, [], _converter.IoSpec(spec.inputs, ["output"])
+        in_rows,
+        [],
+        _converter.IoSpec(spec.inputs, ["output"]),
+        runtime=runner.runtime,
     )
     probe = _converter.Runner(content, runner.runtime)
     shapes = [x.shape for x in _outputs(trace, spec, spec.zeros(), values)]

@@ -1,0 +1,68 @@
+"""Rules that write binary operations as ones that every runtime has, exactly.
+
+A ±1 kernel is a convolution of real numbers, a sign is a depthwise convolution that
+saturates. A scale that is no power of two is one of its own: as part of the kernel it
+would make rounding of a sum that is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ._program import Node, Program, Rule
+
+
+def plain_sign(program: Program, node: Node) -> Program | None:
+    if node.kind != "sign":
+        return None
+    shift = node["shift"] if np.any(node["shift"]) else None
+    arguments = {"shift": shift, "padding": None}
+    return program.with_nodes(
+        [node], [replace(node, kind="saturating", arguments=arguments)]
+    )
+
+
+def plain_pad(program: Program, node: Node) -> Program | None:
+    """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
+    if node.type != "PadV2":
+        return None
+    sign, sides, border = map(program.maker, node.reads)
+    if sign is None or sign.kind != "saturating" or sign["padding"] is not None:
+        return None
+    if sides is None or border is None or border.arguments.get("value") != 1:
+        return None
+    first, *padding, last = sides["value"].tolist()
+    if len(padding) != 2 or any(first + last):
+        return None
+    made = replace(sign.with_arguments(padding=padding), makes=(sign.y, node.y))
+    return program.with_nodes([sign, node], [made])
+
+
+def plain_kernel(program: Program, node: Node) -> Program | None:
+    """A binary kernel with a scale after it, which is part of it if that is exact."""
+    if node.kind != "kernel" or not node["binary"]:
+        return None
+    scale, ones = node["scale"], np.ones_like(node["scale"])
+    if np.all(np.frexp(scale)[0] == 0.5):
+        kernel = node["kernel"] * scale
+        whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
+        return program.with_nodes([node], [whole])
+    value = node.y.like()
+    arguments = {
+        "of": "DepthwiseConv2dNative",
+        "kernel": scale[None, None, :, None],
+        "scale": ones,
+        "bias": node["bias"],
+        "binary": False,
+        "strides": [1, 1, 1, 1],
+        "padding": "VALID",
+        "dilations": [1, 1, 1, 1],
+    }
+    signs = node.with_arguments(scale=ones, bias=0 * scale, binary=False)
+    scaled = Node(f"{node.name}_scale", "kernel", (value,), (node.y,), arguments)
+    return program.with_nodes([node], [signs.making(value), scaled])
+
+
+PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel)
