@@ -26,6 +26,7 @@ from ._program import Node, Program, Rule, Value, everywhere
 # Their outputs are positively homogeneous in their inputs.
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
+_RELUS = ("Relu", "Relu6")
 # A factor between these does not bring float32 near its ends.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
 # Whole numbers that float32 tells half a one apart.
@@ -452,14 +453,18 @@ RULES: tuple[Rule, ...] = (
 
 
 def cost(program: Program) -> int:
-    """How many operations add or multiply by numbers per channel on their own."""
-    affines = (node for node in program.nodes if node.kind == "affine")
-    signs = (node for node in program.nodes if node.kind == "sign")
-    return sum(
-        int(np.any(node["k"] != 1)) + int(np.any(node["b"]))
-        for node in affines
-        if not _is_after_relu(program, node)
-    ) + sum(bool(np.any(node["shift"])) for node in signs)
+    """How many operations add, multiply or rectify on their own."""
+    return sum(_cost(program, node) for node in program.nodes)
+
+
+def _cost(program: Program, node: Node) -> int:
+    if node.kind == "affine" and not _is_after_relu(program, node):
+        return int(np.any(node["k"] != 1)) + int(np.any(node["b"]))
+    if node.type in _RELUS:  # which is part of what makes its input alone
+        maker = program.maker(node.x)
+        known = maker is not None and maker.kind in ("kernel", "sum", "affine")
+        return int(not known or program.reader(node.x) is None)
+    return int(node.kind == "sign" and np.any(node["shift"]))
 
 
 def _pushed(program: Program) -> Program:

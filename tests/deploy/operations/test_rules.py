@@ -90,6 +90,13 @@ def transition(x):
     return layers.Conv2D(2, 1)(layers.ReLU()(pooled))
 
 
+def rectified(x):
+    """A ReLU is part of a shift before it, which the sign beside it then lacks."""
+    x = layers.Conv2D(4, 1)(x)
+    y = binary_conv(4, input_quantizer=nobn.quantizers.RSign())(x)
+    return layers.ReLU()(layers.Concatenate()([x, y]))
+
+
 def shared(x):
     conv = layers.Conv2D(4, 3)
     return conv(x) * conv(x)
@@ -157,6 +164,10 @@ CASES = {
         transition,
         {"kernel": 3, "sign": 1, "PadV2": 1, "affine": 1}
         | {"ConcatV2": 1, "MaxPool": 1, "Relu": 1},
+    ),
+    "a ReLU": (
+        rectified,
+        {"kernel": 2, "sign": 1, "PadV2": 1, "affine": 1, "ConcatV2": 1, "Relu": 1},
     ),
     "a sign of tanh": (
         in_row(layers.Conv2D(4, 1, activation="tanh"), shift(), sign()),
