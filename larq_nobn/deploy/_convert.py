@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
+from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
 from .._names import RUNTIMES
@@ -99,7 +101,7 @@ def convert(
             the same order, by the same names. A subclassed model, or one with a layer
             whose parts are not visible, is converted from its trace, and the report
             says why.
-        path: The file to write.
+        path: The file to write; its name ends in `.tflite`.
         verify: Whether to verify on all examples and to report the agreement. Without,
             8 examples are compared, and the report has no numbers of them.
         data: Examples to verify on: an array, a list or dict with one per input,
@@ -151,6 +153,11 @@ def convert(
         ```
     """
     path = check_path("path", path)
+    if Path(path).suffix.lower() != ".tflite":
+        raise InvalidValue(
+            f"path={path!r} is not a name for a TFLite model. Choose one "
+            "that ends in .tflite."
+        )
     check_flag("verify", verify)
     check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")

@@ -168,6 +168,7 @@ class Unknown(keras.layers.Layer):
         (small, {"data": "images.npy"}, r"of shape \(\), but the model 'small'"),
         (small, {"data": SLICES(X)}, r"data contains examples of shape \(8, 3"),
         (small, {"verify": 1}, "verify=1 is neither True nor False"),
+        (small, {"path": "m.keras"}, "'m.keras' is not a name for a TFLite model"),
         (small, {"tolerance": 0}, r"tolerance=0 is outside \(0, 1e6\]"),
         (overflowing, {}, "Model 'small' gives outputs that are"),
         (
@@ -184,7 +185,7 @@ class Unknown(keras.layers.Layer):
 )
 def test_what_does_not_fit_is_rejected(make, options, message, tmp_path):
     with pytest.raises((ConversionError, TypeError, ValueError), match=message):
-        convert(make(), tmp_path / "m.tflite", **options)
+        convert(make(), **{"path": tmp_path / "m.tflite", **options})
     assert not any(tmp_path.iterdir())
 
 

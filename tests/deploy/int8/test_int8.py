@@ -219,7 +219,7 @@ def test_functions_that_move_numbers(kinds, tmp_path):
     quantized = fake_quantize(scrambled(keras.Model(inputs, ends)), X, verify=False)
     ranges = [x for x in quantized.layers if isinstance(x, FakeQuantization)]
     assert {layer.input.dtype for layer in ranges} == {tf.float32}
-    found = convert(quantized, tmp_path / "m", data=X, int8=True)
+    found = convert(quantized, tmp_path / "m.tflite", data=X, int8=True)
     assert found.verify["unexplained"] == 0
     assert found.verify["int8"]["worst_steps"] < 1.01
     assert kinds is SIGNS or "DEQUANTIZE" not in audit(found.path).ops
@@ -276,7 +276,7 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
     fixed = [x for x in quantized.layers if not x.trainable]
     ends = {(float(x.minimum), float(x.maximum)) for x in fixed}
     assert ends == {(0.0, 255 / 256), (-1.0, 127 / 128)}
-    found = convert(quantized, tmp_path / "m", data=data, int8=True)
+    found = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
     assert found.verify["int8"]["worst_steps"] < 1
     ops = audit(found.path).ops
     assert (ops["TANH"], ops["SOFTMAX"], ops["LOGISTIC"]) == (2, 2, 2)
