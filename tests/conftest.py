@@ -37,7 +37,6 @@ _FOLDERS = (
     "surgery",
     "test_accelerator.py",
     "test_copies.py",
-    "test_levers.py",
 )
 _OWN_CODE = "test_traced.py"
 _TESTS = Path(__file__).parent

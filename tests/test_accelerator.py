@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import open_dataset
-from larq_nobn.data._augment import Augmentation, draw, varied
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training import Trainer, load_run
 
@@ -123,139 +122,6 @@ def test_a_job_has_every_weight_of_the_network(exported, trainer):
     assert (folder / job["images"]).resolve() == folder.parent / "digits-0.1.npz"
 
 
-def test_latent_weights_are_drawn_alike_on_both_machines(exported):
-    _, job = exported
-    name, place = next(iter(job["drawn"].items()))
-    shape = next(shape for each, shape, _ in job["state"] if each == name)
-    found = accelerator_epochs.drawn(place, shape, 3)
-    assert found.dtype == np.float32 and found.shape == tuple(shape)
-    assert -1e-3 <= found.min() < -9e-4 and 9e-4 < found.max() < 1e-3
-    # The generator that NumPy promises to keep, so that a seed stays a network.
-    bits = np.random.Generator(np.random.PCG64([3, place[0]])).random(shape, np.float32)
-    np.testing.assert_array_equal(found, np.float32(-1e-3) + np.float32(2e-3) * bits)
-
-
-def test_every_image_of_an_epoch_is_another_one(exported):
-    _, job = exported
-    job = {**job, "epochs": 2, "seed": 5}
-    first, second = accelerator_epochs.epochs_of(job, 1298)
-    for order, draws in (first, second):
-        assert len(np.unique(order)) == order.size == job["order"][0] * 128
-        assert set(np.unique(draws[..., :2])) == {0, 1, 2}
-        assert not draws[..., 2].any()  # digits have no mirror images
-    assert (first[0] != second[0]).any()
-
-
-def test_a_validation_split_is_evaluated_there(exported, trainer):
-    folder, job = exported
-    data = images_of(folder, job)
-    images, labels = data["held_out"], data["held_out_labels"]
-    assert images.shape == (4, 36, 8, 8, 1)
-
-    info = trainer.dataset.info
-    pixels = (images.reshape(-1, 8, 8, 1) / 255 - info.mean) / info.std
-    logits = np.float64(trainer.network(pixels.astype(np.float32)))
-    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(144), labels.ravel()]
-    hits = np.mean(logits.argmax(1) == labels.ravel())
-
-    evaluation = accelerator.evaluation_of(trainer.model, info)
-    found = evaluation(images, labels.astype(np.int32))
-    assert float(found["val_loss"]) == pytest.approx(each.mean(), rel=1e-4)
-    assert float(found["val_accuracy"]) == pytest.approx(hits, abs=0.015)
-    # Sums of the metrics are what an evaluation changes.
-    names = [name for name, *_ in job["evaluation"]]
-    sums = [name for name in names if name.startswith("metrics/")]
-    assert ports(folder / "evaluation.mlir.xz") == (2 + len(names), 2 + len(sums))
-
-
-def test_strong_variation_is_that_of_the_package():
-    shape = 10, 14, 3
-    variation = Augmentation(1, flip=True, reflect=True, colour=True, strong=True)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (64, *shape)).astype(np.uint8)
-    draws = draw(variation, 64, (3, 4))
-    assert draws.shape == (64, 12)
-    compiled = tf.function(accelerator.varied_by_xla, jit_compile=True)
-    wanted = varied(tf.constant(images), draws, variation)
-    # Of 255; points of the image are found in another order of sums.
-    np.testing.assert_allclose(compiled(images, draws, variation), wanted, atol=0.05)
-
-
-def test_draws_of_strong_variation_are_bits():
-    job = {"seed": 0, "epochs": 2, "order": [3, 5], "pad": 4, "flip": True}
-    for _, draws in accelerator_epochs.epochs_of({**job, "columns": 12}, 15):
-        assert draws.shape == (3, 5, 12) and draws.dtype == np.int32
-        assert draws[..., :2].max() <= 8 and draws[..., 2].max() == 1
-        bits = draws[..., 3:]
-        assert bits.min() >= 0 and bits.max() < 2**24
-        assert len(np.unique(bits)) == bits.size
-
-
-class CountingProgram:
-    """In place of a compiled one: adds to what it is given."""
-
-    def __init__(self, file, places):
-        self.kind = file.name.partition(".")[0]
-        self.names = [name for name, *_ in places]
-
-    def __call__(self, arguments, state):
-        assert all(name in state for name in self.names)
-        if self.kind == "epoch":
-            images, labels, order, draws = arguments
-            assert images.shape == (9, 2, 2, 1) and labels.dtype == np.int32
-            assert order.shape == (2, 4) and draws.shape == (2, 4, 3)
-            return [0.25, 1.5, state["weights/a"] + 1, state["metrics/0"] + 10]
-        images, labels = arguments
-        assert images.shape == (1, 3, 2, 2, 1) and labels.shape == (1, 3)
-        return [0.5, state["metrics/0"] / 8, state["metrics/0"] + 100]
-
-
-@pytest.mark.parametrize("evaluated", [False, True])
-def test_what_is_trained_there(evaluated, tmp_path, monkeypatch):
-    monkeypatch.setattr(accelerator_epochs, "Program", CountingProgram)
-    monkeypatch.setattr(accelerator_epochs, "put", np.asarray)
-    names = ["weights/a", "metrics/0"]
-    places = [[names[0], [2], "float32"], [names[1], [], "float32"]]
-    job = {
-        **{"seed": 0, "epochs": 3, "order": [2, 4], "columns": 3, "pad": 1},
-        **{
-            "flip": False,
-            "images": "images.npz",
-            "metrics": ["accuracy", "loss"],
-            "drawn": {},
-        },
-        **{"state": places, "changed": names},
-        **({"evaluation": places[::-1]} if evaluated else {}),
-    }
-    (tmp_path / "job.json").write_text(json.dumps(job))
-    np.savez(tmp_path / "state.npz", **{"weights/a": np.float32([1, 2])})
-    shape = (2, 2, 1)
-    arrays = {"images": np.zeros((9, *shape), np.uint8), "labels": np.arange(9)}
-    arrays["held_out"] = np.zeros((1, 3, *shape), np.uint8)
-    arrays["held_out_labels"] = np.zeros((1, 3), int)
-    np.savez(tmp_path / "images.npz", **arrays)
-
-    weights, rows = accelerator_epochs.train(tmp_path)
-    assert weights.keys() == {"weights/a"}
-    np.testing.assert_array_equal(weights["weights/a"], [4, 5])
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert {(row["accuracy"], row["loss"]) for row in rows} == {(0.25, 1.5)}
-    found = [(row.get("val_accuracy"), row.get("val_loss")) for row in rows]
-    # Each epoch adds 10 to the sum of the metric, and each evaluation 100.
-    seen = [(0.5, 10 / 8), (0.5, 120 / 8), (0.5, 230 / 8)]
-    assert found == (seen if evaluated else [(None, None)] * 3)
-    weights, _ = accelerator_epochs.train(tmp_path, averaged=2)
-    np.testing.assert_array_equal(weights["weights/a"], [3.5, 4.5])
-    # A first stage, of the same images, trains what the second starts from.
-    first = tmp_path / "stage1"
-    first.mkdir()
-    (first / "job.json").write_text(json.dumps({**job, "images": "../images.npz"}))
-    np.savez(first / "state.npz", **{"weights/a": np.float32([7, 17])})
-    weights, rows = accelerator_epochs.train(tmp_path)
-    np.testing.assert_array_equal(weights["weights/a"], [13, 23])
-    assert len(rows) == 3
-
-
 def share_right(model, digits=None, split="test"):
     """Accuracy on the images of a split of digits."""
     digits = digits or open_dataset("digits")
@@ -300,12 +166,3 @@ def test_what_comes_back_becomes_a_run(tmp_path):
     assert last["val_accuracy"] == pytest.approx(held_out)
     tested = run.record["metrics"]["test_accuracy"]
     assert tested == pytest.approx(share_right(model))
-
-
-def test_what_cannot_be_exported_is_rejected():
-    for more in ({"mixup": 0.2}, {"limit": 100}, {"augment": "none"}):
-        with pytest.raises(click.UsageError, match="cannot be exported"):
-            settings("nobn", **more)
-    chosen = settings("nobn", epochs=2, stages=2)
-    first = accelerator.of_stage(chosen, 1)
-    assert first.network["binary_weights"] is False and first.stages == 1
