@@ -110,6 +110,7 @@ def train(
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
     """Returns the table of a finished run."""
     metrics = record["metrics"]
+    error = metrics.get("test_calibration_error")
     of_test = record["history_split"] == "test"
     epochs = len(record["seconds_per_epoch"])
     kept = record.get("kept_epoch", epochs)
@@ -118,6 +119,7 @@ def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
         **({"saved weights": f"of epoch {kept}; {epochs} trained"} if chosen else {}),
         "test accuracy": percent(metrics["test_accuracy"]),
         "test loss": f"{metrics['test_loss']:.4f}",
+        **({"calibration error": f"{error:.4f}"} if error is not None else {}),
         "parameters": f"{record['parameters']:,}",
         "seconds per epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         **({"history": _OF_TEST} if of_test else {}),

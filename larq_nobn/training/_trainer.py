@@ -476,7 +476,8 @@ class Trainer:
             tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
         else:
             tested = evaluate(self.network, self._batches("test"))
-        more = {f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")}
+            del tested["examples"]
+        more = {f"test_{name}": float(value) for name, value in tested.items()}
         return {**metrics, **more}, int(row["epoch"])
 
 

@@ -44,7 +44,8 @@ def test_history_is_of_validation_and_test_is_read_once_at_the_end(
     assert metrics["val_accuracy"] == pytest.approx(held)
     tested = evaluated(run, settings, "test")
     assert metrics["test_accuracy"] == tested["accuracy"]
-    assert metrics["test_loss"] == tested["loss"]
+    for name in ("loss", "calibration_error"):
+        assert metrics[f"test_{name}"] == tested[name]
     assert run.record["history_split"] == "validation"
     assert run.record["examples"]["validation"] > 0
     again = training.load_run(tmp_path / "run")

@@ -53,7 +53,8 @@ class Outcome:
         settings: Its settings as plain JSON types.
         metrics: Loss and accuracy of the saved weights, on training images (`loss`,
             `accuracy`), on those of the history (`val_loss`, `val_accuracy`) and on
-            test images (`test_loss`, `test_accuracy`).
+            test images (`test_loss`, `test_accuracy`; where a validation split was
+            held out, `test_calibration_error`).
         history: One row per epoch, as in `history.csv`.
         versions: What it was trained with.
         failure: Why there is no result, in a sentence; None if there is one.
