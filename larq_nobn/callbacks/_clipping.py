@@ -95,7 +95,7 @@ class GradientClippingMonitor(EpochMonitor):
         self._layers = owners(model, variables)
         before = [optimizer._counts for optimizer in optimizers]
         with model.distribute_strategy.scope():
-            self._counts = [each._count_for(variables) for each in optimizers]
+            self._counts = [optimizer._count_for(variables) for optimizer in optimizers]
         if any(a is not b for a, b in zip(self._counts, before, strict=True)):
             model.make_train_function(force=True)  # one that counts
 

@@ -110,10 +110,10 @@ def layers_with(
 ) -> list[keras.layers.Layer]:
     """The innermost layer that each variable belongs to, in a wrapper too."""
     layers = {
-        id(own): each
-        for each in (model, *model.submodules)
-        if isinstance(each, keras.layers.Layer)
-        for own in (*each._trainable_weights, *each._non_trainable_weights)
+        id(own): module
+        for module in (model, *model.submodules)
+        if isinstance(module, keras.layers.Layer)
+        for own in (*module._trainable_weights, *module._non_trainable_weights)
     }
     return [layers[id(variable)] for variable in variables]
 
@@ -133,7 +133,7 @@ def shares(
     total = whole.sum()
     result = {name: float(part.sum() / total) if total else float("nan")}
     for layer in dict.fromkeys(layers):
-        here = np.array([each == layer for each in layers])
+        here = np.array([other == layer for other in layers])
         if whole[here].any():
             result[f"{name}/{layer}"] = float(part[here].sum() / whole[here].sum())
     return result

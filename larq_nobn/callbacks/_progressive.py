@@ -99,7 +99,7 @@ class ProgressiveBinarization(QuantizerScheduler):
             for _, layer in named_layers(model)
             for part in (layer, *layer.submodules)
         )
-        return list({id(each): each for each in parts if cls.owns(each)}.values())
+        return list({id(part): part for part in parts if cls.owns(part)}.values())
 
     def value_at(self, epoch: float, epochs: int, place: int) -> float:
         """The fraction at a time, of the quantizer at a place."""

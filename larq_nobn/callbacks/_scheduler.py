@@ -63,7 +63,7 @@ class QuantizerScheduler(EpochMonitor):
     @classmethod
     def quantizers_of(cls, model: keras.Model) -> list[Any]:
         """The quantizers of a model that the callback moves, wherever they are."""
-        return [each for each in model.submodules if cls.owns(each)]
+        return [module for module in model.submodules if cls.owns(module)]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Finds the quantizers."""
@@ -73,7 +73,7 @@ class QuantizerScheduler(EpochMonitor):
             raise InvalidValue(
                 f"The model {name} has no {self.missing}, or leave {own} out."
             )
-        if not all(each.built for each in quantizers):
+        if not all(quantizer.built for quantizer in quantizers):
             raise InvalidValue(
                 f"The model {name} has no weights yet. Build it or call it on data "
                 f"before training with {own}."
@@ -92,6 +92,6 @@ class QuantizerScheduler(EpochMonitor):
 
     def measure(self) -> dict[str, float]:
         """Returns the value of the epoch."""
-        weights = [getattr(each, self.weight) for each in self._quantizers]
-        values = [keras.backend.get_value(each) for each in weights]
+        weights = [getattr(quantizer, self.weight) for quantizer in self._quantizers]
+        values = [keras.backend.get_value(weight) for weight in weights]
         return {self.weight: float(np.mean(values))}

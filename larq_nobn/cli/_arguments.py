@@ -139,7 +139,8 @@ class Grouped(Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         places = {option: place for place, option in enumerate(FIRST)}
         parameters = sorted(
-            self.get_params(ctx), key=lambda each: places.get(each.opts[0], len(FIRST))
+            self.get_params(ctx),
+            key=lambda parameter: places.get(parameter.opts[0], len(FIRST)),
         )
         for parameter in parameters:
             if (record := parameter.get_help_record(ctx)) is not None:
@@ -184,7 +185,11 @@ def given_by_user(ctx: click.Context) -> set[str]:
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
     """Rejects options that are given, and of which nothing would come."""
     unused = given_by_user(ctx).intersection(names)
-    given = [each.opts[0] for each in ctx.command.params if each.name in unused]
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in unused
+    ]
     if given:
         be, them = ("is", "it") if len(given) == 1 else ("are", "them")
         raise click.UsageError(

@@ -56,7 +56,7 @@ class Mistakes:
 
         worst = nobn.diagnostics.Mistakes(count=2)
         worst.update(np.zeros((2, 8, 8, 1)), [0, 1], [[0.1, 0.9], [0.3, 0.7]])
-        print([(each.index, each.predicted) for each in worst.found])  # [(0, 1)]
+        print([(row.index, row.predicted) for row in worst.found])  # [(0, 1)]
         ```
     """
 
@@ -88,7 +88,7 @@ class Mistakes:
                 )
             )
         self._seen += len(y)
-        self.found.sort(key=lambda each: (each.own, each.index))
+        self.found.sort(key=lambda mistake: (mistake.own, mistake.index))
         del self.found[self.count :]
 
     def draw(

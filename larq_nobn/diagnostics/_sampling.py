@@ -138,7 +138,7 @@ def sampled_predictions(
             networks.append([*signs, *(average.numpy() for average in averages)])
         for x, y in batches(data, 128):
             found = np.stack(
-                [_probabilities(run, x, variables, each) for each in networks]
+                [_probabilities(run, x, variables, network) for network in networks]
             )
             means.append(found.mean(0))
             spreads.append(found.std(0))

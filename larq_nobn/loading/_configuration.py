@@ -139,8 +139,8 @@ def _check(part: object, layer: str, own: bool = False) -> None:
         own: Whether it is among the arguments of a user's class.
     """
     if isinstance(part, list):
-        for each in part:
-            _check(each, layer, own)
+        for entry in part:
+            _check(entry, layer, own)
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
         if part.get("function_type") == "lambda":
@@ -163,13 +163,13 @@ def _check(part: object, layer: str, own: bool = False) -> None:
 def _name_of(part: dict[str, Any]) -> str:
     inner = part.get("config")
     named = [inner, part] if isinstance(inner, dict) else [part]
-    found = (each.get("name") for each in named if "class_name" in part)
+    found = (entry.get("name") for entry in named if "class_name" in part)
     return next((name for name in found if isinstance(name, str)), "")
 
 
 def _check_object(part: dict[str, Any], layer: str) -> None:
     name, other = part["class_name"], part.get("registered_name")
-    if any(each in _CODE for each in (name, other) if isinstance(each, str)):
+    if any(word in _CODE for word in (name, other) if isinstance(word, str)):
         raise _code("a Lambda", layer)
     if not isinstance(name, str):
         raise _odd(f"has {name!r} for the name of a class", layer)
@@ -246,11 +246,11 @@ def _check_operation(part: dict[str, Any], layer: str) -> None:
 def _check_names(key: str, value: object, layer: str) -> None:
     """Strings that Keras looks up, in whatever lists and dictionaries they are."""
     if isinstance(value, list):
-        for each in value:
-            _check_names(key, each, layer)
+        for entry in value:
+            _check_names(key, entry, layer)
     elif isinstance(value, dict) and "class_name" not in value:
-        for each in value.values():
-            _check_names(key, each, layer)
+        for entry in value.values():
+            _check_names(key, entry, layer)
     elif isinstance(value, str) and not _allowed.is_named(value):
         raise Untrusted(
             layer,
@@ -262,8 +262,8 @@ def _check_names(key: str, value: object, layer: str) -> None:
 
 def _check_data(part: object, layer: str) -> None:
     """What a layer is called with: tensors and constants, and no objects."""
-    for each in _dictionaries(part):
-        if "class_name" in each and each["class_name"] not in _DATA:
+    for entry in _dictionaries(part):
+        if "class_name" in entry and entry["class_name"] not in _DATA:
             raise _odd("is called with an object from the file", layer)
 
 
@@ -272,8 +272,8 @@ def _dictionaries(part: object) -> Iterator[dict[str, Any]]:
         yield part
         part = list(part.values())
     if isinstance(part, list):
-        for each in part:
-            yield from _dictionaries(each)
+        for entry in part:
+            yield from _dictionaries(entry)
 
 
 def _code(what: str, layer: str) -> Untrusted:

@@ -83,7 +83,9 @@ class BatchNormStatistics:
 
 
 def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
-    return [each for each in model.submodules if _models.has_batch_statistics(each)]
+    return [
+        module for module in model.submodules if _models.has_batch_statistics(module)
+    ]
 
 
 def _moments(

@@ -51,7 +51,9 @@ def callbacks_of(
     if averages is not None:
         callbacks.append(averages)
     schedulers = (TauScheduler, PowerScheduler, ProgressiveBinarization)
-    callbacks += [each() for each in schedulers if each.quantizers_of(network)]
+    callbacks += [
+        scheduler() for scheduler in schedulers if scheduler.quantizers_of(network)
+    ]
     if needs_statistics(network, averages is not None):
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
     logs = folder / "logs" if find_spec("tensorboard") else None
@@ -113,7 +115,9 @@ class Reseeding(keras.callbacks.Callback):
 
     def get_state(self) -> list[list[int]]:
         """Returns where the generators are within the epoch, alike in all replicas."""
-        return [each.state.numpy().tolist() for each in _generators(self.model)]
+        return [
+            generator.state.numpy().tolist() for generator in _generators(self.model)
+        ]
 
     def set_state(self, state: list[list[int]]) -> None:
         """Resumes from there."""
@@ -123,14 +127,16 @@ class Reseeding(keras.callbacks.Callback):
 
 def _generators(model: keras.Model) -> list[Any]:
     """The generators of all layers, in an order that the architecture decides."""
-    holders = (getattr(each, "_random_generator", None) for each in model.submodules)
+    holders = (
+        getattr(module, "_random_generator", None) for module in model.submodules
+    )
     generators = (getattr(holder, "_generator", None) for holder in holders)
     return [generator for generator in generators if generator is not None]
 
 
 def needs_statistics(network: keras.Model, averaged: bool = False) -> bool:
     """Tells whether batch norms see other weights in training than at inference."""
-    drawn = any(isinstance(each, BernoulliSign) for each in network.submodules)
+    drawn = any(isinstance(module, BernoulliSign) for module in network.submodules)
     return (drawn or averaged) and has_batch_norm(network)
 
 

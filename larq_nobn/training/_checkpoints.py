@@ -103,7 +103,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._schedule is None or steps == self.params["steps"]:
             return
         if self._schedule.is_due(steps):
-            states = {name: each.get_state() for name, each in self._within.items()}
+            states = {name: part.get_state() for name, part in self._within.items()}
             self._save(Position(self._epoch, steps), {"within": states})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -116,7 +116,7 @@ class Checkpoints(keras.callbacks.Callback):
         values = [variable.numpy() for variable in variables]
         weights = values[: len(self.model.weights)]
         if all(np.isfinite(value).all() for value in weights):
-            states = {name: each.get_state() for name, each in self._stateful.items()}
+            states = {name: part.get_state() for name, part in self._stateful.items()}
             header = {
                 **position._asdict(),
                 "settings": self._settings,
@@ -179,7 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def restore_best(self, model: keras.Model) -> None:
         """Sets the model to the checkpoint of the best epoch."""
-        states = {name: each.get_state() for name, each in self._stateful.items()}
+        states = {name: part.get_state() for name, part in self._stateful.items()}
         variables = [*_variables(model), *self._averages]
         for file in self._best_file(states):
             _set(model, variables, self._read(file, variables)[1])

@@ -55,7 +55,7 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if name not in _made and name == "mirrored":
         devices = tf.config.list_logical_devices
-        names = [each.name for each in devices("GPU") or devices("CPU")]
+        names = [device.name for device in devices("GPU") or devices("CPU")]
         _made[name] = tf.distribute.MirroredStrategy(names)
     elif name not in _made:
         _made[name] = _multi_worker(wait)

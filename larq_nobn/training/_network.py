@@ -142,9 +142,9 @@ def with_kernels(
 
     done = {
         node.layer.name
-        for each in network.layers
-        if isinstance(each, ActivationStandardization)
-        for node in each.outbound_nodes
+        for layer in network.layers
+        if isinstance(layer, ActivationStandardization)
+        for node in layer.outbound_nodes
     }
 
     def standardized(call: _graph.Call) -> Any:
@@ -244,7 +244,7 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
     def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
         """The same layer; at the end without a softmax, and for other classes."""
         changes: dict[str, Any] = {}
-        if any(layer is each for each in ending):
+        if any(layer is last for last in ending):
             if isinstance(layer, _layers.Softmax):
                 return _layers.Activation("linear", name=layer.name, dtype="float32")
             if getattr(layer, "activation", None) in _SOFTMAX:
@@ -395,7 +395,7 @@ def teacher_settings(settings: RunSettings) -> RunSettings:
     It has as many channels in its first stage, as many stages, and blocks of two
     convolutions where the student has blocks of one.
     """
-    recipe = {each.name: getattr(_TEACHER, each.name) for each in fields(Recipe)}
+    recipe = {field.name: getattr(_TEACHER, field.name) for field in fields(Recipe)}
     recipe |= {name: getattr(settings, name) for name in _SHARED}
     blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
     return replace(
@@ -420,7 +420,7 @@ def probabilities_of(
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
-    if not all(isinstance(each, tuple) for each in shapes) or not all(
+    if not all(isinstance(shape, tuple) for shape in shapes) or not all(
         tf.TensorShape(theirs).is_compatible_with(ours)
         for theirs, ours in zip(shapes, wanted, strict=True)
     ):

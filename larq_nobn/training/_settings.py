@@ -192,7 +192,7 @@ class RunSettings(Settings):
         if name is None:
             name = normalization if normalization in NORMALIZATIONS else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
-        values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
+        values = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
         if name in NORMALIZATIONS:
             values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)

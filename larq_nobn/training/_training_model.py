@@ -127,7 +127,7 @@ class TrainingModel(keras.Model):
         if not penalties:
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
-        penalty = tf.add_n([tf.cast(each, wide) for each in penalties])
+        penalty = tf.add_n([tf.cast(value, wide) for value in penalties])
         if (metric := self._penalty()) is not None:
             metric.update_state(penalty, sample_weight=tf.shape(y_pred)[0])
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -142,7 +142,7 @@ class TrainingModel(keras.Model):
         def penalty() -> tf.Tensor:
             distances = map(_distance_from_scale, self._kernels())
             return strength * tf.add_n(
-                [tf.cast(each, tf.float32) for each in distances]
+                [tf.cast(value, tf.float32) for value in distances]
             )
 
         started = self.optimizer.iterations >= start

@@ -244,7 +244,9 @@ def train_command(
             "the runs by report."
         )
     known = settings_of(RunSettings)
-    values = {each.name: getattr(settings, each.name) for each in fields(RunSettings)}
+    values = {
+        field.name: getattr(settings, field.name) for field in fields(RunSettings)
+    }
     chosen = {
         name: value
         for name, value in values.items()

@@ -124,26 +124,26 @@ class Group:
     @property
     def finished(self) -> list[Outcome]:
         """The runs that have a result."""
-        return [each for each in self.outcomes if each.failure is None]
+        return [outcome for outcome in self.outcomes if outcome.failure is None]
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """Statistics of metrics, of the accuracy after each epoch, and of times."""
         runs, values = self.finished, dict[int, list[float]]()
-        for row in (row for each in runs for row in each.history):
+        for row in (row for run in runs for row in run.history):
             values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
         curve = [
             {"epoch": epoch, **_spread(values[epoch])}
             for epoch in sorted(values)
             if len(values[epoch]) == len(runs)
         ]
-        times = [row["seconds"] for each in runs for row in each.history]
+        times = [row["seconds"] for run in runs for row in run.history]
         names = runs[0].metrics if runs else ()
         return {
             "metrics": {
-                name: _spread([each.metrics[name] for each in runs])
+                name: _spread([run.metrics[name] for run in runs])
                 for name in names
-                if all(name in each.metrics for each in runs)
+                if all(name in run.metrics for run in runs)
             },
             "best_epoch": max(curve, key=lambda row: row["mean"], default=None),
             "seconds_per_epoch": statistics.fmean(times) if times else None,
@@ -155,9 +155,9 @@ class Group:
         return {
             "settings": self.settings,
             "best": self.best,
-            "seeds": [each.settings["seed"] for each in self.finished],
-            "runs": [each.folder for each in self.finished],
-            "failed": [each.folder for each in self.outcomes if each.failure],
+            "seeds": [run.settings["seed"] for run in self.finished],
+            "runs": [run.folder for run in self.finished],
+            "failed": [outcome.folder for outcome in self.outcomes if outcome.failure],
             **self.numbers,
         }
 
@@ -203,22 +203,22 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 
     What merely follows from the recipe is left out where recipes differ.
     """
-    names = dict.fromkeys([*_FIRST, *(name for each in settings for name in each)])
+    names = dict.fromkeys([*_FIRST, *(name for own in settings for name in own)])
     apart = [
         name
         for name in names
-        if name not in _POOLED and len({_key(each.get(name)) for each in settings}) > 1
+        if name not in _POOLED and len({_key(own.get(name)) for own in settings}) > 1
     ]
     if "recipe" not in apart:
         return apart
-    follows = {each.name for each in fields(Recipe)}
-    for each in settings:
-        chosen = {name: each.get(name) for name in ("model", "normalization", "init")}
+    follows = {field.name for field in fields(Recipe)}
+    for own in settings:
+        chosen = {name: own.get(name) for name in ("model", "normalization", "init")}
         try:
-            preset = plain_settings(RunSettings.from_recipe(each["recipe"], **chosen))
+            preset = plain_settings(RunSettings.from_recipe(own["recipe"], **chosen))
         except ValueError:  # a recipe or a network that this version does not have
             preset = {}
-        follows &= {n for n in preset if preset[n] == each.get(n)}
+        follows &= {n for n in preset if preset[n] == own.get(n)}
     return [name for name in apart if name not in follows]
 
 
@@ -254,8 +254,8 @@ class Comparison:
     by: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        for each in check_list("outcomes", self.outcomes):
-            check_kind("an outcome", each, Outcome, "a run. Make it with report")
+        for outcome in check_list("outcomes", self.outcomes):
+            check_kind("an outcome", outcome, Outcome, "a run. Make it with report")
         if not self.outcomes:
             raise InvalidValue("There is nothing to compare. Give one run or more.")
         known = self.outcomes[0].settings
@@ -269,7 +269,7 @@ class Comparison:
     @property
     def compared(self) -> list[str]:
         """Names of the settings that table and plot tell apart."""
-        names = differing([each.settings for each in self.outcomes])
+        names = differing([outcome.settings for outcome in self.outcomes])
         if self.by is None:
             return names
         apart = [n for n in names if n == "dataset" and n not in self.by]
@@ -278,22 +278,22 @@ class Comparison:
     @property
     def groups(self) -> list[Group]:
         """All groups, numbers by size and words in the order of the runs."""
-        settings, by = [each.settings for each in self.outcomes], self.compared
+        settings, by = [outcome.settings for outcome in self.outcomes], self.compared
         names = list(dict.fromkeys([*by, *differing(settings)]))
         ranks: dict[str, dict[str, int]] = {}
         unique: dict[str, Any]
         for name in [*names, "seed"]:
-            unique = {_key(each.get(name)): each.get(name) for each in settings}
+            unique = {_key(own.get(name)): own.get(name) for own in settings}
             if all(isinstance(value, int | float) for value in unique.values()):
                 unique = dict(sorted(unique.items(), key=lambda item: item[1]))
             ranks[name] = {key: rank for rank, key in enumerate(unique)}
         members: dict[str, list[Outcome]] = {}
-        for each in sorted(
+        for outcome in sorted(
             self.outcomes,
             key=lambda run: [ranks[n][_key(run.settings.get(n))] for n in ranks],
         ):
-            key = _key([each.settings.get(name) for name in names])
-            members.setdefault(key, []).append(each)
+            key = _key([outcome.settings.get(name) for name in names])
+            members.setdefault(key, []).append(outcome)
         groups = [
             Group({name: runs[0].settings.get(name) for name in names}, runs)
             for runs in members.values()
@@ -318,7 +318,7 @@ class Comparison:
                 "by": self.compared,
                 "shared": self._shared(),
                 "groups": [group.to_dict() for group in self.groups],
-                "runs": [each.to_dict() for each in self.outcomes],
+                "runs": [outcome.to_dict() for outcome in self.outcomes],
             }
         )
 
@@ -384,11 +384,11 @@ class Comparison:
 
     def _shared(self) -> dict[str, Any]:
         """The settings in which all runs agree."""
-        settings = [each.settings for each in self.outcomes]
+        settings = [outcome.settings for outcome in self.outcomes]
         return {
             name: value
             for name, value in settings[0].items()
-            if all(name in each and each[name] == value for each in settings)
+            if all(name in own and own[name] == value for own in settings)
         }
 
     def _title(self) -> str:
@@ -400,7 +400,7 @@ class Comparison:
 
 def _validated(groups: Sequence[Group]) -> bool:
     """Whether all histories are of validation splits."""
-    splits = {each.history_split for group in groups for each in group.finished}
+    splits = {run.history_split for group in groups for run in group.finished}
     return splits == {"validation"}
 
 
@@ -428,15 +428,17 @@ def report(
         print(nobn.training.report(["runs/nobn-0", "runs/nobn-1"]))
         ```
     """
-    named = [check_path("a folder", each) for each in check_list("folders", folders)]
+    named = [
+        check_path("a folder", folder) for folder in check_list("folders", folders)
+    ]
     unique = {os.path.realpath(folder): folder for folder in named}
     given = list(unique.values())
-    missing = [each for each in given if not Path(each).exists()]
+    missing = [folder for folder in given if not Path(folder).exists()]
     if missing:
         raise FileNotFoundError(
             f"{missing[0]} does not exist. Give run folders, such as runs/*."
         )
-    runs = [each for each in given if Path(each, "run.json").exists()]
+    runs = [folder for folder in given if Path(folder, "run.json").exists()]
     if not runs:
         raise FileNotFoundError(
             f"{', '.join(given) or 'An empty list'} contains no finished run: there is "
@@ -445,9 +447,9 @@ def report(
     if len(runs) < len(given):
         _log.warning(
             "Left out, because there is no run.json of a finished run: %s.",
-            ", ".join(each for each in given if each not in runs),
+            ", ".join(folder for folder in given if folder not in runs),
         )
-    return Comparison([Outcome.read(each) for each in runs], by)
+    return Comparison([Outcome.read(folder) for folder in runs], by)
 
 
 def draw_groups(

@@ -19,7 +19,7 @@ from ..._keras import keras
 from ...config._settings import Settings
 from ...loading import open_model
 
-SETTINGS = [each.name for each in fields(Settings)]
+SETTINGS = [field.name for field in fields(Settings)]
 # The parts of a record; a comparison reads the first ones alone.
 _PARTS = ("settings", "metrics", "versions", "history_split")
 _METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")

@@ -200,8 +200,8 @@ def _check_settings(
     differing = [name for name in names if kept.get(name) != given.get(name)]
     if differing:
         theirs, ours = (
-            ", ".join(f"{name}={each.get(name)!r}" for name in differing)
-            for each in (kept, given)
+            ", ".join(f"{name}={settings.get(name)!r}" for name in differing)
+            for settings in (kept, given)
         )
         raise InvalidValue(
             f"{folder} contains a run with {theirs}, but {ours} was given. Resume with "
@@ -262,7 +262,7 @@ def write_record(
     save_model(network, folder / "model.keras")
     images = Path(settings.dataset).name  # of a folder
     said = (settings.model, settings.normalization, images)
-    title = ", ".join(each for each in said if each is not None)
+    title = ", ".join(part for part in said if part is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last: its presence means finished.
     _run_files.write_json(folder / _run_files.RECORD_FILE, record)
