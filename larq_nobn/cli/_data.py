@@ -67,42 +67,46 @@ def data(
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
     with progress(f"opening {name}"):
-        found = folder.inspect_folder(name, holdout=holdout)
+        overview = folder.inspect_folder(name, holdout=holdout)
     if sheet is not None:
-        found.draw(sheet)
+        overview.draw(sheet)
     table = Table(
         "Class",
-        title=f"{found.root}: {len(found.classes)} classes",
+        title=f"{overview.root}: {len(overview.classes)} classes",
         title_justify="left",
     )
-    splits = list(next(iter(found.classes.values()), {}))
+    splits = list(next(iter(overview.classes.values()), {}))
     for split in splits:
         table.add_column(split, justify="right")
-    for name, counts in found.classes.items():
+    for name, counts in overview.classes.items():
         table.add_row(name, *(f"{counts[split]:,}" for split in splits))
-    sums = [sum(c[split] for c in found.classes.values()) for split in splits]
+    sums = [sum(c[split] for c in overview.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))
-    show(found.to_dict(), report, table, pairs("Images", _rows(found)))
+    show(overview.to_dict(), report, table, pairs("Images", _rows(overview)))
 
 
-def _rows(found: folder.Overview) -> dict[str, str]:
+def _rows(overview: folder.Overview) -> dict[str, str]:
     """The findings in words; those of which there are none are left out."""
     rows = {
-        "divided": "by folders" if found.divided else "by the content of the files",
-        "remarks": "\n".join(found.remarks),
-        "formats": ", ".join(f"{n:,} {name}" for name, n in found.formats.items()),
-        "grey": f"{found.grey:,}" if found.grey else "",
-        "unreadable": _listed([f"{p}: {why}" for p, why in found.unreadable.items()]),
-        "empty classes": _listed(found.empty),
-        "equal, in both parts": _listed([" = ".join(g) for g in found.leaks]),
-        "equal, in several classes": _listed([" = ".join(g) for g in found.twins]),
-        "equal, in one class": _listed([" = ".join(g) for g in found.copies]),
-        "other files": ", ".join(f"{n:,} {name}" for name, n in found.others.items()),
+        "divided": "by folders" if overview.divided else "by the content of the files",
+        "remarks": "\n".join(overview.remarks),
+        "formats": ", ".join(f"{n:,} {name}" for name, n in overview.formats.items()),
+        "grey": f"{overview.grey:,}" if overview.grey else "",
+        "unreadable": _listed(
+            [f"{p}: {why}" for p, why in overview.unreadable.items()]
+        ),
+        "empty classes": _listed(overview.empty),
+        "equal, in both parts": _listed([" = ".join(g) for g in overview.leaks]),
+        "equal, in several classes": _listed([" = ".join(g) for g in overview.twins]),
+        "equal, in one class": _listed([" = ".join(g) for g in overview.copies]),
+        "other files": ", ".join(
+            f"{n:,} {name}" for name, n in overview.others.items()
+        ),
     }
-    if found.sizes is not None:
+    if overview.sizes is not None:
         for name, (least, middle, most) in zip(
-            ("heights", "widths"), found.sizes, strict=True
+            ("heights", "widths"), overview.sizes, strict=True
         ):
             several = f"{least:,} to {most:,}, half of them up to {middle:,}"
             rows[name] = several if least < most else f"{most:,}"

@@ -23,10 +23,10 @@ def read_size(word: str) -> int:
     Raises:
         InvalidValue: If it is not of this form, or less than TensorFlow takes.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mgt])(i?)b", word.strip().lower())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mgt])(i?)b", word.strip().lower())
+    if match is None:
         raise InvalidValue(word)
-    number, unit, binary = found.groups()
+    number, unit, binary = match.groups()
     size = int(float(number) * (1024 if binary else 1000) ** _UNITS[unit])
     if size < _LEAST:
         raise InvalidValue(word)

@@ -42,8 +42,8 @@ else:
             if self._whole:
                 import_all()
             module, _, inside = self._path.partition(":")
-            found = importlib.import_module(f"larq_nobn.{module}")
-            return getattr(getattr(found, inside) if inside else found, name)
+            imported = importlib.import_module(f"larq_nobn.{module}")
+            return getattr(getattr(imported, inside) if inside else imported, name)
 
     data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
     interop, models, population = map(_Late, ("interop", "models", "population"))

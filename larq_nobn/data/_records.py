@@ -128,16 +128,16 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
 def _places_in(name: str) -> np.ndarray:
     """First byte and number of bytes of each record."""
     end = Path(name).stat().st_size
-    found, place = [], 0
+    records, place = [], 0
     with open(name, "rb") as stream:
         while place < end:
             stream.seek(place)
             size = int.from_bytes(stream.read(8), "little")
-            found.append((place + _BEFORE, size))
+            records.append((place + _BEFORE, size))
             place += _BEFORE + size + _AFTER
     if place != end:
         raise InvalidValue(
             f"{name} is cut off: its last record ends after the file. Prepare the "
             "data set again."
         )
-    return np.array(found, np.int64).reshape(-1, 2)
+    return np.array(records, np.int64).reshape(-1, 2)

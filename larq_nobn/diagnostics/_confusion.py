@@ -33,9 +33,9 @@ class ConfusionMatrix:
         ```python
         import larq_nobn as nobn
 
-        found = nobn.diagnostics.ConfusionMatrix(["cat", "dog"])
-        found.update([0, 1, 1], [[2.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
-        print(found.counts, found.accuracies())  # [[1 0] [1 1]] [1. 0.5]
+        matrix = nobn.diagnostics.ConfusionMatrix(["cat", "dog"])
+        matrix.update([0, 1, 1], [[2.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
+        print(matrix.counts, matrix.accuracies())  # [[1 0] [1 1]] [1. 0.5]
         ```
     """
 

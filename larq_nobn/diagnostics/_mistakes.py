@@ -123,13 +123,13 @@ class Mistakes:
         places = figure.subplots(rows, columns, squeeze=False).flat
         for axes in places:
             axes.set_axis_off()
-        for axes, each in zip(figure.axes, self.found, strict=False):
-            axes.imshow(*_shown(each.image, mean, std), vmin=0, vmax=1)
+        for axes, mistake in zip(figure.axes, self.found, strict=False):
+            axes.imshow(*_shown(mistake.image, mean, std), vmin=0, vmax=1)
             right, wrong = (
                 shortened(class_names[k], _LONGEST)
-                for k in (each.label, each.predicted)
+                for k in (mistake.label, mistake.predicted)
             )
-            sure = f"{100 * each.probability:.0f} %"
+            sure = f"{100 * mistake.probability:.0f} %"
             axes.set_title(f"{right}\npredicted {wrong}\n({sure})", fontsize=9)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)

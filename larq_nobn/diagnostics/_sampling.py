@@ -90,8 +90,8 @@ def sampled_predictions(
             tf.keras.Input((8,)),
             lq.layers.QuantDense(3, kernel_quantizer="bernoulli_sign"),
         ])
-        found = nobn.diagnostics.sampled_predictions(model, np.ones((2, 8)), samples=4)
-        print(found.probabilities, found.spread)
+        mean = nobn.diagnostics.sampled_predictions(model, np.ones((2, 8)), samples=4)
+        print(mean.probabilities, mean.spread)
         ```
 
     References:
@@ -137,11 +137,11 @@ def sampled_predictions(
                 norms.take(lambda: parts)
             networks.append([*signs, *(average.numpy() for average in averages)])
         for x, y in batches(data, 128):
-            found = np.stack(
+            probabilities = np.stack(
                 [_probabilities(run, x, variables, network) for network in networks]
             )
-            means.append(found.mean(0))
-            spreads.append(found.std(0))
+            means.append(probabilities.mean(0))
+            spreads.append(probabilities.std(0))
             labels.append(y)
     if not means:
         raise InvalidValue("data contains no example. Pass at least one.")

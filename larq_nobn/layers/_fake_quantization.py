@@ -35,10 +35,10 @@ def fake_quantize(x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Te
 
         # The operation that the converter reads ranges from; it knows float32 only.
         ends = [tf.cast(end, tf.float32) for end in (minimum, maximum)]
-        found = tf.quantization.fake_quant_with_min_max_vars(
+        rounded = tf.quantization.fake_quant_with_min_max_vars(
             tf.cast(x, tf.float32), *ends
         )
-        return tf.cast(found, x.dtype), grad
+        return tf.cast(rounded, x.dtype), grad
 
     return rounded(x)
 

@@ -213,14 +213,14 @@ def _classes() -> frozenset[str]:
     return frozenset(names)
 
 
-def _is_part(found: object) -> bool:
+def _is_part(value: object) -> bool:
     """Whether it is a class of which a model is made."""
-    return isinstance(found, type) and issubclass(found, _BASES)
+    return isinstance(value, type) and issubclass(value, _BASES)
 
 
-def runs_code(found: type) -> bool:
+def runs_code(cls: type) -> bool:
     """Whether it is one of the classes that run code, or a subclass of one."""
-    of_keras = (b for b in found.__mro__ if b.__module__.startswith("tf_keras."))
+    of_keras = (b for b in cls.__mro__ if b.__module__.startswith("tf_keras."))
     return any(base.__name__ in RUNNING_CODE for base in of_keras)
 
 
@@ -275,12 +275,12 @@ def defines(module: str, name: str) -> bool:
     inside = _public_modules().get(place)
     if inside is None and module.startswith(("keras.src.", "tf_keras.src.")):
         inside = sys.modules.get(place)
-    found = vars(inside).get(name) if inside is not None else None
-    if not getattr(found, "__module__", "").startswith("tf_keras.src."):
+    value = vars(inside).get(name) if inside is not None else None
+    if not getattr(value, "__module__", "").startswith("tf_keras.src."):
         return False
-    if isinstance(found, type):
-        return _is_part(found) and not runs_code(found) and name in _classes()
-    return isinstance(found, FunctionType) and found.__name__ == name in _functions()
+    if isinstance(value, type):
+        return _is_part(value) and not runs_code(value) and name in _classes()
+    return isinstance(value, FunctionType) and value.__name__ == name in _functions()
 
 
 def is_dtype(name: object) -> bool:

@@ -101,12 +101,12 @@ def _check_arrays(stream: IO[bytes], size: int) -> None:
 
     declared = 0
 
-    def is_elsewhere(name: str, found: Any) -> str | None:
+    def is_elsewhere(name: str, item: Any) -> str | None:
         nonlocal declared
-        if not isinstance(found, h5py.Dataset):
+        if not isinstance(item, h5py.Dataset):
             return None
-        declared += found.nbytes if found.shape is not None else 0
-        return name if found.external or found.is_virtual else None
+        declared += item.nbytes if item.shape is not None else 0
+        return name if item.external or item.is_virtual else None
 
     def is_link(name: str, link: Any) -> str | None:
         return None if isinstance(link, h5py.HardLink) else name
@@ -163,8 +163,8 @@ def _check(part: object, layer: str, own: bool = False) -> None:
 def _name_of(part: dict[str, Any]) -> str:
     inner = part.get("config")
     named = [inner, part] if isinstance(inner, dict) else [part]
-    found = (entry.get("name") for entry in named if "class_name" in part)
-    return next((name for name in found if isinstance(name, str)), "")
+    names = (entry.get("name") for entry in named if "class_name" in part)
+    return next((name for name in names if isinstance(name, str)), "")
 
 
 def _check_object(part: dict[str, Any], layer: str) -> None:
@@ -204,11 +204,11 @@ def _check_function(part: dict[str, Any], layer: str) -> None:
 
 def _check_class(part: dict[str, Any], layer: str) -> None:
     name, other = part["class_name"], part.get("registered_name")
-    found = _allowed.registered(other)
-    if isinstance(found, type):
+    known = _allowed.registered(other)
+    if isinstance(known, type):
         # Keras takes this one, except where it goes by the name of the class.
-        other_name = name != found.__name__ and not _allowed.is_class(name)
-        if other_name or _allowed.runs_code(found):
+        other_name = name != known.__name__ and not _allowed.is_class(name)
+        if other_name or _allowed.runs_code(known):
             raise _foreign(part, layer)
     elif other not in (None, name) or not _allowed.is_class(name):
         raise _foreign(part, layer)

@@ -311,24 +311,24 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
 
     entries = _entries(file)
     try:
-        found = parse_json(str(entries.get(METADATA)))
-        check_shape(found, {})
-        if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+        card = parse_json(str(entries.get(METADATA)))
+        check_shape(card, {})
+        if (card.get("format"), card.get("version")) != (FORMAT, VERSION):
             raise InvalidValue("it is of another format, or a later version")
-        check_shape(found, _TYPES)
-        if unknown := found.keys() - _TYPES.keys() - {"format", "version"}:
+        check_shape(card, _TYPES)
+        if unknown := card.keys() - _TYPES.keys() - {"format", "version"}:
             raise InvalidValue(f"it also contains {min(unknown)!r}")
-        if found["model"] not in BUILDERS:
-            raise InvalidValue(f"model is {found['model']!r}")
-        known = inspect.signature(BUILDERS[found["model"]]).parameters
-        if unknown := found["arguments"].keys() - (known.keys() - {"weights"}):
+        if card["model"] not in BUILDERS:
+            raise InvalidValue(f"model is {card['model']!r}")
+        known = inspect.signature(BUILDERS[card["model"]]).parameters
+        if unknown := card["arguments"].keys() - (known.keys() - {"weights"}):
             raise InvalidValue(f"its arguments contain {min(unknown)!r}")
-        if (steps := found["preprocessing"]) is not None:
+        if (steps := card["preprocessing"]) is not None:
             check_shape(steps, _STEPS, "preprocessing")
     except ValueError as error:
         raise _damaged(file, str(error)) from error
-    row = {name: found[name] for name in _TYPES}
-    row.update((name, tuple(found[name])) for name in ("input_shape", "class_names"))
+    row = {name: card[name] for name in _TYPES}
+    row.update((name, tuple(card[name])) for name in ("input_shape", "class_names"))
     return PretrainedNetwork(**row, size_bytes=file.stat().st_size)
 
 

@@ -121,9 +121,9 @@ class Population:
             totals = _totals(measure, batches())
             for layer in dict.fromkeys(use.layer for use in uses):  # in their order
                 pairs = zip(uses, totals, strict=True)
-                found = [total for use, total in pairs if use.layer is layer]
-                _check_finite(layer, found)
-                apply(layer, found)
+                own = [total for use, total in pairs if use.layer is layer]
+                _check_finite(layer, own)
+                apply(layer, own)
 
 
 def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
@@ -193,17 +193,17 @@ def _listening(
 def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
     """For every layer, those that the tensors it meets come from."""
     makers = {tensor.ref(): use.layer for use in uses for tensor in use.outputs}
-    found: dict[Any, set[Any]] = {use.layer: set() for use in uses}
+    sources: dict[Any, set[Any]] = {use.layer: set() for use in uses}
     for use in uses:
         left, seen = list(use.inputs), set()
         while left:
             tensor = left.pop()
             if tensor.ref() in makers:
-                found[use.layer].add(makers[tensor.ref()])
+                sources[use.layer].add(makers[tensor.ref()])
             elif tensor.op not in seen:
                 seen.add(tensor.op)
                 left += tensor.op.inputs
-    return found
+    return sources
 
 
 def _totals(

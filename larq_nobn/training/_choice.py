@@ -35,8 +35,8 @@ def best_epoch(recipe: Recipe, history: History) -> int:
     sign = 1 if recipe.monitor.endswith("accuracy") else -1
 
     def value(row: Mapping[str, float]) -> float:
-        found = sign * row[recipe.monitor]
-        return -math.inf if math.isnan(found) else found
+        rank = sign * row[recipe.monitor]
+        return -math.inf if math.isnan(rank) else rank
 
     return int(max(history, key=value)["epoch"])
 

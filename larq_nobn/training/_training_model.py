@@ -176,8 +176,8 @@ class TrainingModel(keras.Model):
         predicted = self(x, training=False)[:count]
         self.compiled_loss(y, predicted, weight)
         self.compiled_metrics.update_state(y, predicted, weight)
-        found = self.get_metrics_result()
-        return {name: value for name, value in found.items() if name != "penalty"}
+        metrics = self.get_metrics_result()
+        return {name: value for name, value in metrics.items() if name != "penalty"}
 
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int, initial_epoch: int

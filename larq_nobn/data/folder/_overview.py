@@ -113,9 +113,9 @@ def inspect_folder(
 
     Example:
         ```python
-        found = nobn.data.inspect_folder("pictures")
-        print(found.unreadable)
-        found.draw("classes.png")
+        overview = nobn.data.inspect_folder("pictures")
+        print(overview.unreadable)
+        overview.draw("classes.png")
         ```
     """
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
