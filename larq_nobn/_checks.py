@@ -104,7 +104,7 @@ def check_bounds(name: str, value: object, called: str | None = None) -> float:
 
 
 def check_within(name: str, value: object, bounds: Bounds) -> float:
-    """The same for bounds that are given: (least, most) or an interval, and advice."""
+    """Checks a number against (least, most) or an interval, with advice."""
     within, advice = bounds
     if isinstance(within, str):
         return check_number(name, value, within, advice)

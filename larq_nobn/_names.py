@@ -34,7 +34,7 @@ RUNTIMES = ("lce", "litert")
 # A real-valued network, which teaches binary ones.
 FLOAT_MODEL = "FloatResNet"
 # As a model: the network that `init` names.
-OWN = "init"
+MODEL_FROM_INIT = "init"
 NORMALIZATIONS = (
     "batch_norm",
     "none",

@@ -42,13 +42,15 @@ _MIRRORED = replace(_CALIBRATED, reflect=True)
 
 # What a chosen kernel changes in the recipe of a normalization: by the same script,
 # where it is better by more than seeds differ.
-OF_KERNELS: dict[str, dict[str, float]] = {
+KERNEL_OVERRIDES: dict[str, dict[str, float]] = {
     "sigmoid_sign": {"learning_rate": 1e-3},
     "bernoulli_sign": {"natural_learning_rate": 1000.0},
 }
 
 # Whose kernels need one that is not the usual.
-IMPLIED = dict.fromkeys(("recu_cifar", "bnn_plus", "bayesian"), "batch_norm")
+REQUIRED_NORMALIZATION = dict.fromkeys(
+    ("recu_cifar", "bnn_plus", "bayesian"), "batch_norm"
+)
 
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,

@@ -27,8 +27,8 @@ class Settings(Recipe):
         "The network. init (the default with --init): the network of --init, with a "
         "new classifier if the number of classes differs.",
         WHAT,
-        choices=(*_names.MODELS, _names.FLOAT_MODEL, _names.OWN),
-        offered=(*_names.MODELS, _names.OWN),
+        choices=(*_names.MODELS, _names.FLOAT_MODEL, _names.MODEL_FROM_INIT),
+        offered=(*_names.MODELS, _names.MODEL_FROM_INIT),
     )
     normalization: str | None = setting(
         "nobn",

@@ -340,7 +340,7 @@ class Dataset:
 
 
 def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Source:
-    """The same images with the labels of another data set of the same class names."""
+    """Returns the images with the labels of a data set of the same class names."""
     theirs = info.class_names
     if ours == theirs or not ours or not theirs:
         return source

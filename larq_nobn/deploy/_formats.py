@@ -1,4 +1,4 @@
-"""The same network for each runtime, in float and in int8: size, latency, accuracy."""
+"""One network for each runtime, in float and in int8: size, latency, accuracy."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Format:
 
 @dataclass(frozen=True)
 class FormatComparison(Shown):
-    """The same network in several formats, side by side.
+    """One network in several formats, side by side.
 
     Attributes:
         network: Its name.

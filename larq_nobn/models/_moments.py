@@ -23,7 +23,7 @@ def _full() -> str:
 
 
 def _merged(merge: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
-    """The same merging of means and of variances as of the features."""
+    """Merges means, and variances, as the features are merged."""
 
     def merged(moments: tuple[tf.Tensor, ...], moment: str) -> tf.Tensor:
         layer = type(merge)(name=f"{merge.name}_{moment}", dtype=_full())

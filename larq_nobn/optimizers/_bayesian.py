@@ -78,7 +78,7 @@ def steps_of(optimizer: Any) -> tf.Variable:
 
 
 def checked(pairs: Pairs) -> Pairs:
-    """The same gradients after a check that they are finite.
+    """Returns the gradients after a check that they are finite.
 
     Compiled by XLA, which drops the check, elements that are not finite count as zero.
     """

@@ -2,8 +2,8 @@
 
 from .._names import (
     LATENT_INITIALIZERS,
+    MODEL_FROM_INIT,
     OPTIMIZERS,
-    OWN,
     PRECISIONS,
     SCHEDULES,
     STRATEGIES,
@@ -28,7 +28,7 @@ __all__ = [
     "KERNELS",
     "LATENT_INITIALIZERS",
     "OPTIMIZERS",
-    "OWN",
+    "MODEL_FROM_INIT",
     "PRECISIONS",
     "RECIPES",
     "SCHEDULES",

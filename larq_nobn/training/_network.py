@@ -16,7 +16,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras
 from .._larq import lq, without_starvation_warning
-from .._names import FLOAT_MODEL, OWN
+from .._names import FLOAT_MODEL, MODEL_FROM_INIT
 from .._names import KERNELS as NAMES
 from ..config._recipe import Recipe
 from ..data import DatasetInfo
@@ -77,7 +77,7 @@ def build_network(
     settings: RunSettings, info: DatasetInfo, trust: bool = False
 ) -> keras.Model:
     """Returns the network of a run, with new weights, not compiled."""
-    if settings.model == OWN:
+    if settings.model == MODEL_FROM_INIT:
         source = open_init(settings, trust)
         network = with_head(source, info.image_shape, info.classes, str(settings.init))
     else:
@@ -242,7 +242,7 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
     ending = _ending(plain)
 
     def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
-        """The same layer; at the end without a softmax, and for other classes."""
+        """Returns a copy; at the end without softmax, and for other classes."""
         changes: dict[str, Any] = {}
         if any(layer is last for last in ending):
             if isinstance(layer, _layers.Softmax):
@@ -371,7 +371,7 @@ def _clipped(
     """Clips all gradients but those of the classifier."""
     factor = settings.clip_factor
     units: dict[str, tuple[int, ...]] = {_GAINS: ()} if settings.clip_each_gain else {}
-    if settings.model != OWN:
+    if settings.model != MODEL_FROM_INIT:
         return AdaptiveGradientClipping(optimizer, factor, unit_axes=units)
     # Its layers have any names, which may not tell their roles.
     head = head_name(network)

@@ -14,9 +14,9 @@ from .._checks import check_choice
 from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
-from .._names import FLOAT_MODEL, OWN, find_pretrained
+from .._names import FLOAT_MODEL, MODEL_FROM_INIT, find_pretrained
 from ..config._fields import documented, settings_of
-from ..config._presets import IMPLIED, OF_KERNELS, RECIPES
+from ..config._presets import KERNEL_OVERRIDES, RECIPES, REQUIRED_NORMALIZATION
 from ..config._recipe import Recipe
 from ..config._settings import Settings
 from ..data import WHICH
@@ -42,7 +42,7 @@ _NORM_FIRST = frozenset(
 # Arguments of builders that have settings of their own, or none.
 _NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "blocks", "name"}
 # What a network that is taken as it is has already, and the value that leaves it so.
-_DECIDED: dict[str, Any] = {
+_FIXED_BY_INIT: dict[str, Any] = {
     "normalization": None,
     "width": None,
     "blocks": None,
@@ -76,7 +76,7 @@ class RunSettings(Settings):
         super()._check_combinations()
         self._complete_network()
         self._check_init()
-        if self.model != OWN:
+        if self.model != MODEL_FROM_INIT:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
             takes = signature(NETWORKS[self.model]).parameters
             if self.blocks is not None and "blocks" not in takes:
@@ -127,10 +127,10 @@ class RunSettings(Settings):
     def _check_init(self) -> None:
         """Rejects what does not go with the weights of another network."""
         if self.init is None:
-            if self.model == OWN:
+            if self.model == MODEL_FROM_INIT:
                 raise InvalidValue(
-                    f"model={OWN!r} is the network of init, which is not given. Add "
-                    "--init RUN_OR_FILE (init=...), or name the network."
+                    f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
+                    "given. Add --init RUN_OR_FILE (init=...), or name the network."
                 )
             return
         if self.calibrate:
@@ -138,7 +138,8 @@ class RunSettings(Settings):
                 f"calibrate=True would overwrite thresholds, biases and gains of init="
                 f"{self.init!r}. Leave one of them out."
             )
-        for name, usual in _DECIDED.items() if self.model == OWN else ():
+        fixed = _FIXED_BY_INIT if self.model == MODEL_FROM_INIT else {}
+        for name, usual in fixed.items():
             if (value := getattr(self, name)) != usual:
                 raise InvalidValue(
                     f"{name}={value!r} does not apply to the network of "
@@ -181,20 +182,20 @@ class RunSettings(Settings):
                 settings_of(cls)[each].check(chosen[each])
         init = chosen.get("init")
         if init is not None:
-            chosen.setdefault("model", OWN)
-        if chosen.get("model") == OWN:
+            chosen.setdefault("model", MODEL_FROM_INIT)
+        if chosen.get("model") == MODEL_FROM_INIT:
             chosen.setdefault("normalization", None)
         if name in NORMALIZATIONS:
             chosen.setdefault("normalization", name)
-        if name in IMPLIED:
-            chosen.setdefault("normalization", IMPLIED[name])
+        if name in REQUIRED_NORMALIZATION:
+            chosen.setdefault("normalization", REQUIRED_NORMALIZATION[name])
         normalization = chosen.get("normalization", cls.normalization)
         if name is None:
             name = normalization if normalization in NORMALIZATIONS else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
         if name in NORMALIZATIONS:
-            values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
+            values |= KERNEL_OVERRIDES.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
         values["calibrate"] &= _can_calibrate(model, normalization) and not init
         # Kernels that start so small that a step turns their signs.
@@ -217,7 +218,7 @@ def _can_calibrate(model: str, normalization: str | None) -> bool:
 
 def _builder_options(model: str) -> list[str]:
     """Names of the arguments of a network that have no setting of their own."""
-    if model == OWN:
+    if model == MODEL_FROM_INIT:
         return []
     return [n for n in signature(NETWORKS[model]).parameters if n not in _NO_OPTIONS]
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from .._checks import check_bounds, check_choice, check_kind, check_path
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
-from .._names import CACHES, GIVEN, OWN
+from .._names import CACHES, GIVEN, MODEL_FROM_INIT
 from .._signals import stoppable
 from ..calibration import calibrate
 from ..config._run_files import CHECKPOINTS
@@ -302,7 +302,8 @@ class Trainer:
                 "save() has nothing to write: the network is not trained. Call fit()."
             )
         with self._at_work():
-            if self.config.model == OWN:  # whose layers may be of the user's classes
+            # The layers of a given network may be of the user's classes.
+            if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
             metrics, epoch = self._metrics()
             record = _run_folder.write_record(
@@ -412,7 +413,7 @@ class Trainer:
     def _shared(
         self, images: tf.data.Dataset, split: str, position: Position = START
     ) -> Any:
-        """The same images, each batch in one part for each replica."""
+        """Returns the images with each batch in one part for each replica."""
         parts = partial(self._batches, split, position)
         return _distribution.shared(images, parts, self._strategy)
 

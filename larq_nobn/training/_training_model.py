@@ -222,7 +222,7 @@ class TrainingModel(keras.Model):
         return smooth, labels, weight
 
     def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
-        """The same over micro-batches, one after the other, with the means of both."""
+        """Returns gradients and loss: means over micro-batches, one after the other."""
         count = self._accumulate
         parts = tf.nest.map_structure(
             lambda batch: tf.reshape(batch, (count, -1, *batch.shape[1:])), data

@@ -136,7 +136,7 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
 
 
 def position_kept(output: str | os.PathLike) -> Position | None:
-    """The same with the steps after those epochs."""
+    """Returns how far the newest checkpoint is: its epochs, and steps after them."""
     place = Path(check_path("output", output))
     parts = [place, *(place / part for part in _run_files.PARTS)]
     checkpoints = (checkpoints_in(part / _run_files.CHECKPOINTS)[:1] for part in parts)
