@@ -238,6 +238,9 @@ def check_trace(
     repeated, kernels = trace.repeated(), trace.kernels
     for kernel in (kernel for kernel in kernels if kernel.is_binary):
         op, before = kernel.op, kernel.op.inputs[0].op
+        (merged if op.name in repeated else binary).append(kernel.layer)
+        if op.type == "MatMul":
+            continue
         source, dilation = op, op.get_attr("dilations")[1:3]
         if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
             source = before
@@ -248,7 +251,6 @@ def check_trace(
             remedy = "Use pad_values=1.0, or larger images."
             size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
             _check_map(kernel.layer, size, sides, dilation, remedy)
-        (merged if op.name in repeated else binary).append(kernel.layer)
     in_float = _float_fallback.float_in_trace(trace, kernels, layers)
     if not allow_float and runtime == "lce":
         _check_binary(model, [*binary, *merged], in_float, "binary convolution")

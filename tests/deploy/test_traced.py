@@ -243,11 +243,9 @@ def grouped(**padding):
 # Weights, and how often each is multiplied: on maps of 8x8 with 8 channels, by hand.
 FLOAT = {
     "depthwise": ([lq.layers.QuantDepthwiseConv2D(3, **DEPTHWISE)], 72, 36),
-    "dense": ([lq.layers.QuantDense(4, **SIGNS)], 32, 64),
     "ternary": ([binary_conv(4, kernel_quantizer="ste_tern")], 288, 64),
     "of_steps": ([binary_conv(4, input_quantizer="ste_heaviside")], 288, 64),
     "minus_one": ([binary_conv(4, pad_values=-1.0)], 288, 64),
-    "line": ([lq.layers.QuantConv1D(4, 3, **SIGNS)], 96, 48),
     "transposed": ([lq.layers.QuantConv2DTranspose(4, 3, **SIGNS)], 288, 64),
     "local": ([lq.layers.QuantLocallyConnected2D(2, 7, **SIGNS)], 3136, 1),
     "separable": (
@@ -268,7 +266,6 @@ FLOAT = {
         216,
         64,
     ),
-    "wrapped": ([layers.Reshape((2, 4, 8, 8)), wrapped()], 288, 2 * 2 * 6),
 }
 
 
@@ -276,25 +273,25 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     shape, path = (8, 8, 8), tmp_path / "m.tflite"
     for name, (rows, _, _) in FLOAT.items():
         rows[-1]._name = name
-    fine = [binary_conv(8, name="fine")]
-    model = Branches([fine, *(rows for rows, _, _ in FLOAT.values())], name="mine")
+    fine = [[binary_conv(8, name="fine")], [layers.Reshape((2, 4, 8, 8)), wrapped()]]
+    model = Branches([*fine, *(rows for rows, _, _ in FLOAT.values())], name="mine")
     called(model, shape)
     message = (
         rf"'mine' has {len(FLOAT)} layers of few bits .*'depthwise' .QuantDepthwise.* "
-        r"\(2,592 MACs and 288 bytes in float\).*'dense' .*allow_float=True"
+        r"\(2,592 MACs and 288 bytes in float\).*'ternary' .*allow_float=True"
     )
     with pytest.raises(ConversionError, match=message):
         convert(model, path)
     assert not any(tmp_path.iterdir())
     data = images(16, shape)
     report = convert(model, path, data=data, allow_float=True)
-    assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
+    assert (report.lce_bconv2d, report.binary_layers) == (2, 2)
     costs = {row["layer"]: (row["macs"], row["bytes"]) for row in report.in_float}
     assert costs == {n: (w * uses, 4 * w) for n, (_, w, uses) in FLOAT.items()}
     assert agrees(path, model, data) == 1
     report = convert(model, path, data=data, runtime="litert")
     assert (report.runtime, report.lce_bconv2d, report.in_float) == ("litert", 0, [])
-    assert report.binary_layers == 1
+    assert report.binary_layers == 2
     assert agrees(path, model, data) == 1
 
 
@@ -518,22 +515,51 @@ def test_signs_that_lce_would_lose_are_rejected_with_the_remedy(kind, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def network(name, normalization):
+    builder = getattr(nobn.models, name)
+    return lambda: scrambled(
+        builder((8, 8, 3), 4, normalization, width=8, blocks=(1, 1))
+    )
+
+
+def lines():
+    """Binary layers that are convolutions of two dimensions in another shape."""
+
+    def line(**padding):
+        norm = layers.BatchNormalization(gamma_initializer="ones")
+        return lq.layers.QuantConv1D(8, 3, **SIGNS, **padding), norm
+
+    rows = [
+        *line(),
+        lq.layers.QuantDense(8, use_bias=False, **SIGNS),
+        layers.ReLU(),
+        layers.BatchNormalization(),
+        *line(padding="same", pad_values=1.0),
+        *line(padding="same"),
+        layers.Flatten(),
+        lq.layers.QuantDense(8, **SIGNS),
+        nobn.layers.RPReLU(),
+        lq.layers.QuantDense(4, **SIGNS),
+    ]
+    return chain(layers.Dense(8), *rows, shape=(12, 5), stem=False)
+
+
 @pytest.mark.parametrize(
-    "name, normalization, runtime",
+    "build, runtime",
     [
-        ("ReActNet18", "nobn", "lce"),
-        ("ReActNet18", "nobn", "litert"),
-        ("QuickNetSmall", "nobn", "lce"),
-        ("BinaryDenseNet28", "batch_norm", "lce"),
-        ("BinaryDenseNet28", "batch_norm", "litert"),
+        (network("ReActNet18", "nobn"), "lce"),
+        (network("ReActNet18", "nobn"), "litert"),
+        (network("QuickNetSmall", "nobn"), "lce"),
+        (network("BinaryDenseNet28", "batch_norm"), "lce"),
+        (network("BinaryDenseNet28", "batch_norm"), "litert"),
+        (lines, "lce"),
     ],
 )
 def test_a_subclassed_model_has_the_operations_of_a_functional_one(
-    name, normalization, runtime, tmp_path
+    build, runtime, tmp_path
 ):
-    shape = (8, 8, 3)
-    builder = getattr(nobn.models, name)
-    model = scrambled(builder(shape, 4, normalization, width=8, blocks=(1, 1)))
+    model = build()
+    shape = model.input_shape[1:]
     around, x, operations = Subclassed(model), images(4, shape), []
     around(x)
     for given in (model, around):

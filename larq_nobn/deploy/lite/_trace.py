@@ -38,6 +38,8 @@ _INPUTS = {
 _NOTHING = ("Identity", "IdentityN", "StopGradient")
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
+_DIRECT = {*_NOTHING, "PadV2", "Reshape", "ExpandDims", "Squeeze"}
+_TURNS = ("transpose_a", "transpose_b")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
@@ -92,13 +94,23 @@ class TracedSign(NamedTuple):
 
 
 class TracedKernel(NamedTuple):
-    """An operation that multiplies by a constant kernel."""
+    """An operation that multiplies by a constant kernel.
+
+    Attributes:
+        op: The operation.
+        layer: The name of its layer.
+        kernel: The kernel.
+        signs: Whether a sign makes what it reads.
+        pad: What the map is padded with; None without padding.
+        direct: Whether its sign can be moved directly before it.
+    """
 
     op: Any
     layer: str
     kernel: np.ndarray
     signs: bool
     pad: float | None
+    direct: bool
 
     @property
     def read(self) -> Any:
@@ -108,7 +120,8 @@ class TracedKernel(NamedTuple):
     @property
     def is_binary(self) -> bool:
         """Whether LCE should find a binary convolution here."""
-        if self.op.type != "Conv2D" or not self.signs or self.pad not in (None, 1.0):
+        known = self.op.type in ("Conv2D", "MatMul") and self.direct
+        if not known or not self.signs or self.pad not in (None, 1.0):
             return False
         return _signs.split_kernel(self.kernel) is not None and bool(self.kernel.all())
 
@@ -289,15 +302,20 @@ class Trace:
             kernel = op.inputs[1 if place != 1 else 0]
             if kernel.op.type != "Const":
                 continue
-            passes = _NOTHING + _PADS + (() if op.type == "Conv2D" else _RESHAPES)
-            source, pad = op.inputs[place].op, None
-            while source.type in passes:
+            source, pad, passed = op.inputs[place].op, None, set[str]()
+            while source.type in _NOTHING + _PADS + _RESHAPES:
+                passed.add(source.type)
                 if source.type == "PadV2":
                     pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
             layer = op.name.split("/")[1]
             signs = any(_sign(source)) and not _is_bare(source)
-            yield TracedKernel(op, layer, _value(kernel), signs, pad)
+            direct = passed.isdisjoint(_RESHAPES)
+            if not direct or op.type == "MatMul":
+                # Its sign can be that of a map of another shape.
+                direct = is_larqs_sign(source) and passed <= _DIRECT
+                direct &= op.type != "MatMul" or not any(map(op.get_attr, _TURNS))
+            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct)
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:

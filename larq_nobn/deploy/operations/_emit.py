@@ -98,23 +98,36 @@ def _sum(node: Node, name: str, x: Any, y: Any) -> Any:
     return tf.add(x, y, name=name)
 
 
-def _sign(node: Node, name: str, x: Any) -> Any:
+def _reshape(node: Node, name: str, x: Any) -> Any:
+    return tf.reshape(x, _sizes(node.y), name=name)
+
+
+def _sizes(value: Value) -> list[int]:
+    return [-1 if size is None else size for size in value.shape or ()]
+
+
+def _sign(node: Node, name: str, x: Any) -> list[Any]:
     if not np.any(node["shift"]):
-        return lq.math.sign(x)
+        return _in_shapes(node, lq.math.sign(x))
     # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
     # shifted sign of a sign too, and drop the shift.
     above = tf.add(x, _numbers(node["shift"])) >= 0
-    return tf.where(above, 1.0, -1.0, name=name)
+    return _in_shapes(node, tf.where(above, 1.0, -1.0, name=name))
+
+
+def _in_shapes(node: Node, y: Any) -> list[Any]:
+    """One tensor in the shapes of all that a node makes."""
+    return [y, *(tf.reshape(y, _sizes(value)) for value in node.makes[1:])]
 
 
 def _saturating(node: Node, name: str, x: Any) -> list[Any]:
     padding = node["padding"]
     y = SaturatingSign(node["shift"], False, None, padding, name=name)(x)
     if padding is None:
-        return [y]
+        return _in_shapes(node, y)
     (top, bottom), (left, right) = padding
     rows, columns = y.shape[1] - bottom, y.shape[2] - right
-    return [y[:, top:rows, left:columns], y]
+    return [y, *_in_shapes(node, y[:, top:rows, left:columns])]
 
 
 def _prelu(node: Node, name: str, x: Any) -> Any:
@@ -140,6 +153,7 @@ _KINDS: dict[str, Any] = {
     "constant": _constant,
     "affine": _affine,
     "sum": _sum,
+    "reshape": _reshape,
     "sign": _sign,
     "saturating": _saturating,
     "prelu": _prelu,

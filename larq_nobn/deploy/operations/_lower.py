@@ -97,7 +97,9 @@ class _Lowering:
         if op.type == "FusedBatchNormV3" and _is_affine(op):
             constants = [self._constant(value) for value in reads[1:]]
             if not any(value is None for value in constants):
-                gamma, beta, mean, variance = (np.float64(x) for x in constants)
+                gamma, beta, mean, variance = (
+                    np.asarray(x, np.float64) for x in constants
+                )
                 k = gamma / np.sqrt(variance + op.get_attr("epsilon"))
                 return _affine(reads[0], k, beta - mean * k)
         if is_larqs_sign(op):
@@ -180,5 +182,5 @@ def _is_affine(op: Any) -> bool:
 
 
 def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
-    numbers = (np.broadcast_to(np.float64(n), x.channels or 1) for n in (k, b))
+    numbers = (np.broadcast_to(np.asarray(n, float), x.channels or 1) for n in (k, b))
     return "affine", (x,), dict(zip("kb", numbers, strict=True))

@@ -36,7 +36,7 @@ def plain_pad(program: Program, node: Node) -> Program | None:
     first, *padding, last = sides["value"].tolist()
     if len(padding) != 2 or any(first + last):
         return None
-    made = replace(sign.with_arguments(padding=padding), makes=(sign.y, node.y))
+    made = replace(sign.with_arguments(padding=padding), makes=(node.y, *sign.makes))
     return program.with_nodes([sign, node], [made])
 
 

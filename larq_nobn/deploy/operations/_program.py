@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -79,6 +80,12 @@ class Node:
     def with_arguments(self, **arguments: Any) -> Node:
         """Returns the same operation with other arguments."""
         return replace(self, arguments={**self.arguments, **arguments})
+
+
+def affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
+    """Returns y = k x + b, of numbers per channel."""
+    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
+    return Node(name, "affine", (x,), (y,), {"k": k, "b": b})
 
 
 class Program:

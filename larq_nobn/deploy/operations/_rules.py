@@ -15,13 +15,20 @@ part of the convolution, as it does a bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from ...graph import _steps, _thresholds
 from ._plain import PLAIN
-from ._program import Node, Program, Rule, Value, everywhere
+from ._program import Node, Program, Rule, Value, affine, everywhere
+from ._shapes import (
+    before_reshape,
+    is_reshape,
+    keeps_channels,
+    pad_last,
+    sign_last,
+    spell_dense,
+)
 
 # Their outputs are positively homogeneous in their inputs.
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
@@ -35,11 +42,12 @@ _LARGEST_SUM = 2.0**20
 
 def optimized(program: Program, runtime: str = "lce") -> Program:
     """Returns a program of the same function, of the operations that files have."""
-    program = everywhere(program, (spell_prelu,))
+    program = everywhere(program, (spell_prelu, spell_dense))
     program = everywhere(program, RULES)
     program = _pushed(program)
     program = _pulled(program)
     program = everywhere(program, (clear_threshold,))
+    program = everywhere(program, (pad_last, sign_last))
     return everywhere(program, PLAIN) if runtime == "litert" else program
 
 
@@ -122,15 +130,17 @@ def into_sign(program: Program, node: Node) -> Program | None:
     """An affine operation with k > 0 before a sign is its shift."""
     if node.kind != "sign":
         return None
-    affine = program.maker(node.x)
-    if affine is None or affine.kind != "affine" or np.any(affine["k"] <= 0):
+    before = program.maker(node.x)
+    if before is None or before.kind != "affine" or np.any(before["k"] <= 0):
         return None
     shift = _thresholds.threshold_of_affine(
-        affine["k"], affine["b"] + node["shift"]
+        before["k"], before["b"] + node["shift"]
     ).shift()
-    if np.any(shift) and program.reader(affine.y) is None:
+    if np.any(shift) and program.reader(before.y) is None:
         return None  # the affine operation would stay, beside a shift
-    made = node.reading(node.x, affine.x).with_arguments(shift=np.float64(shift))
+    made = node.reading(node.x, before.x).with_arguments(
+        shift=np.asarray(shift, np.float64)
+    )
     return program.with_nodes([node], [made])
 
 
@@ -155,14 +165,9 @@ def scale_after_relu(program: Program, node: Node) -> Program | None:
     if relu is None or relu.type != "Relu" or np.all(node["scale"] == 1):
         return None
     value = relu.y.like()
-    scale = _affine(f"{node.name}_scale", value, node["scale"], relu.y)
+    scale = affine(f"{node.name}_scale", value, node["scale"], relu.y)
     whole = node.with_arguments(scale=np.ones_like(node["scale"]))
     return program.with_nodes([node, relu], [whole, relu.making(value), scale])
-
-
-def _affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
-    arguments = {"k": np.float64(k), "b": np.broadcast_to(np.float64(b), np.shape(k))}
-    return Node(name, "affine", (x,), (y,), arguments)
 
 
 def scale_into_readers(program: Program, node: Node) -> Program | None:
@@ -190,12 +195,12 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
     value, old, new = node.x, [node, *readers], list[Node]()
     if np.any(node["b"]):
         value = node.x.like()
-        new.append(_affine(node.name, node.x, np.ones_like(k), value, node["b"] / k))
+        new.append(affine(node.name, node.x, np.ones_like(k), value, node["b"] / k))
     for reader in readers:
         read = reader.reading(node.y, value)
         if reader.kind == "sign":
             shift = _thresholds.threshold_of_affine(k, reader["shift"]).shift()
-            new.append(read.with_arguments(shift=np.float64(shift)))
+            new.append(read.with_arguments(shift=np.asarray(shift, np.float64)))
         elif reader.kind == "kernel":  # (..., input channels, C)
             new.append(read.with_arguments(kernel=reader["kernel"] * k[:, None]))
         else:
@@ -208,7 +213,7 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
             made = reader.y.like()
             new.append(read.making(made))
             factor = _spread(program, reader, node.y, k, 1.0)
-            new.append(_affine(node.name, made, factor, reader.y))
+            new.append(affine(node.name, made, factor, reader.y))
     return program.with_nodes(old, new)
 
 
@@ -221,7 +226,12 @@ def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
         return _other_part(program, scale, reader) is not None
     if reader.kind in ("sign", "prelu") or reader.type in (*_HOMOGENEOUS, *_POOLS):
         return True
-    return _averages(program, reader) or _joins(program, reader)
+    return _hands_on(program, reader)
+
+
+def _hands_on(program: Program, node: Node) -> bool:
+    """Whether a node averages, joins or only reshapes channels."""
+    return _averages(program, node) or _joins(program, node) or keeps_channels(node)
 
 
 def _reads_once(value: Value, node: Node) -> bool:
@@ -387,7 +397,7 @@ def shift_into_readers(program: Program, node: Node) -> Program | None:
     value, made = node.x, list[Node]()
     if np.any(node["k"] != 1):
         value = node.x.like()
-        made.append(_affine(node.name, node.x, node["k"], value))
+        made.append(affine(node.name, node.x, node["k"], value))
     made += [
         part for reader in readers for part in _shifted(program, node, value, reader)
     ]
@@ -404,7 +414,7 @@ def _takes_shift(program: Program, shift: Node, reader: Node) -> bool:
         return not reader["binary"] and (valid or single)
     if reader.kind in ("sign", "affine", "sum") or reader.type in _POOLS:
         return True
-    return _averages(program, reader) or _joins(program, reader)
+    return _hands_on(program, reader)
 
 
 def _shifted(
@@ -416,7 +426,7 @@ def _shifted(
         total = _thresholds.threshold_of_affine(
             np.ones_like(b), b + reader["shift"]
         ).shift()
-        yield new.with_arguments(shift=np.float64(total))
+        yield new.with_arguments(shift=np.asarray(total, np.float64))
     elif reader.kind == "affine":
         yield new.with_arguments(b=reader["b"] + reader["k"] * b)
     elif reader.kind == "kernel":
@@ -425,7 +435,7 @@ def _shifted(
         made = reader.y.like()
         yield new.making(made)
         b = _spread(program, reader, shift.y, b, 0.0)
-        yield _affine(shift.name, made, np.ones_like(b), reader.y, b)
+        yield affine(shift.name, made, np.ones_like(b), reader.y, b)
 
 
 def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
@@ -447,6 +457,7 @@ RULES: tuple[Rule, ...] = (
     scale_after_relu,
     shift_into_parts,
     before_pool,
+    before_reshape,
     scale_into_readers,
     shift_into_readers,
 )
@@ -502,6 +513,8 @@ def _pulled(program: Program) -> Program:
 def _with_shift_before(program: Program, sign: Node) -> Program | None:
     """The kernel that makes what a sign reads has its shift; others read it without."""
     maker, shift = program.maker(sign.x), sign["shift"]
+    while maker and keeps_channels(maker) and program.reader(maker.x):
+        maker = program.maker(maker.x)
     if maker is None:
         return None
     parts = [maker]
@@ -513,7 +526,7 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
         return None
     # What else reads the map has the shift taken out again.
     ones, name = np.ones_like(shift), f"{sign.name}_back"
-    back = _affine(name, sign.x, ones, sign.x.like(), -shift)
+    back = affine(name, sign.x, ones, sign.x.like(), -shift)
     others = [node for node in program.readers(sign.x) if node is not sign]
     made = [_with_shift(taker, shift), sign.with_arguments(shift=0 * shift), back]
     made += [node.reading(sign.x, back.y) for node in others]
@@ -537,7 +550,7 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
             return None
         if reader.kind == "sign" and not np.any(reader["shift"]):
             break
-        if reader.type != "MaxPool":
+        if reader.type != "MaxPool" and not is_reshape(reader):
             return None
         seen.append(reader.y)
         readers = program.readers(reader.y)

@@ -123,6 +123,10 @@ CASES = {
         ),
         {"sign": 1, "PadV2": 1, "kernel": 1, "Relu": 1, "affine": 1},
     ),
+    "one channel": (
+        in_row(layers.Conv2D(1, 1, activation="tanh"), norm(0.7), layers.Conv2D(4, 1)),
+        {"kernel": 2, "Tanh": 1},
+    ),
     "a sign": (in_row(norm(0.7), sign()), {"sign": 1}),
     "the opposite sign": (in_row(norm(-0.7), sign()), {"affine": 1, "sign": 1}),
     "a largest value": (

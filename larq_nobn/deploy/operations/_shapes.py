@@ -1,0 +1,115 @@
+"""Rules about the shapes of maps: LCE's binary kernels are of two dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ._program import Node, Program, Value, affine
+
+_RESHAPES = ("Reshape", "ExpandDims", "Squeeze")
+
+
+def spell_dense(program: Program, node: Node) -> Program | None:
+    """A binary dense layer is a 1x1 convolution, whose positions are its rows."""
+    if node.kind != "kernel" or node["of"] != "MatMul" or not node["binary"]:
+        return None
+    (rows, inputs), (_, outputs) = node.x.shape or (), node.y.shape or ()
+    x = Value((1, 1, rows, inputs), node.x.dtype)
+    y = Value((1, 1, rows, outputs), node.y.dtype)
+    convolution = {
+        "of": "Conv2D",
+        "kernel": node["kernel"][None, None],
+        "strides": [1, 1, 1, 1],
+        "padding": "VALID",
+        "dilations": [1, 1, 1, 1],
+    }
+    made = [
+        Node(f"{node.name}_map", "reshape", node.reads, (x,)),
+        replace(node.with_arguments(**convolution), reads=(x,), makes=(y,)),
+        Node(f"{node.name}_vector", "reshape", (y,), node.makes),
+    ]
+    return program.with_nodes([node], made)
+
+
+def is_reshape(node: Node | None) -> bool:
+    return node is not None and (node.kind == "reshape" or node.type in _RESHAPES)
+
+
+def keeps_channels(node: Node) -> bool:
+    """Whether a node is a reshape that leaves the last axis as it is."""
+    return is_reshape(node) and node.x.channels == node.y.channels is not None
+
+
+def before_reshape(program: Program, node: Node) -> Program | None:
+    """What takes each number for itself goes before a reshape, to the kernel there."""
+    if node.kind not in ("affine", "prelu") and node.type != "Relu":
+        return None
+    shape = program.maker(node.x)
+    if shape is None or not keeps_channels(shape) or program.reader(node.x) is None:
+        return None
+    kernel = program.maker(shape.x)
+    if kernel is None or kernel.kind != "kernel" or program.reader(shape.x) is None:
+        return None
+    value = shape.x.like()
+    moved = node.reading(node.x, shape.x).making(value)
+    after = shape.reading(shape.x, value).making(node.y)
+    return program.with_nodes([shape, node], [moved, after])
+
+
+def pad_last(program: Program, node: Node) -> Program | None:
+    """A map of one axis more is padded, of which a binary kernel reads what was."""
+    if node.type != "ExpandDims" or not _leads_to_binary(program, node):
+        return None
+    pad, axis = map(program.maker, node.reads)
+    if pad is None or pad.type != "PadV2" or program.reader(pad.y) is None:
+        return None
+    sides = program.maker(pad.reads[1])
+    if sides is None or sides.kind != "constant" or axis is None:
+        return None
+    place = int(axis["value"]) % (len(sides["value"]) + 1)
+    shape = list(pad.x.shape or ())
+    value = Value([*shape[:place], 1, *shape[place:]], pad.x.dtype)
+    axes = Value((len(sides["value"]) + 1, 2), pad.reads[1].dtype)
+    numbers = {"value": np.insert(sides["value"], place, 0, axis=0)}
+    made = [
+        node.reading(node.x, pad.x).making(value),
+        Node(f"{pad.name}_axes", "constant", (), (axes,), numbers),
+        replace(pad, reads=(value, axes, pad.reads[2]), makes=node.makes),
+    ]
+    return program.with_nodes([pad, node], made)
+
+
+def sign_last(program: Program, node: Node) -> Program | None:
+    """The sign of a reshaped map, of which a binary kernel reads the reshaped sign."""
+    if not is_reshape(node) or not _leads_to_binary(program, node):
+        return None
+    sign = program.maker(node.x)
+    if sign is None or sign.kind != "sign":
+        return None
+    shift, value, made = sign["shift"], sign.x, list[Node]()
+    if np.any(shift) and node.y.channels != node.x.channels:
+        value, ones = sign.x.like(), np.ones_like(shift)
+        made.append(affine(f"{sign.name}_shift", sign.x, ones, value, shift))
+        shift = np.zeros(1)
+    alone = program.reader(node.x) is not None
+    old, makes = [node], node.makes
+    if alone:  # its own value can still be asked for
+        old, makes = [node, sign], (node.y, *sign.makes)
+    moved = node.y.like()
+    made += [
+        node.reading(node.x, value).making(moved),
+        replace(sign.with_arguments(shift=shift), reads=(moved,), makes=makes),
+    ]
+    return program.with_nodes(old, made)
+
+
+def _leads_to_binary(program: Program, node: Node) -> bool:
+    readers = program.readers(node.y)
+    return any(
+        _leads_to_binary(program, reader)
+        if is_reshape(reader) or reader.type == "PadV2"
+        else reader.kind == "kernel" and reader["binary"]
+        for reader in readers
+    )
