@@ -239,17 +239,11 @@ def check_trace(
     for kernel in (kernel for kernel in kernels if kernel.is_binary):
         op, before = kernel.op, kernel.op.inputs[0].op
         (merged if op.name in repeated else binary).append(kernel.layer)
-        if op.type == "MatMul":
-            continue
-        source, dilation = op, op.get_attr("dilations")[1:3]
-        if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
-            source = before
-            dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
-        padded = source is before or op.get_attr("padding") == b"SAME"
-        if padded and runtime == "lce":
-            # Surgery cannot change such a model.
+        if before.type == "SpaceToBatchND" and runtime == "lce":
+            # The map in parts, and zeros around it. Surgery cannot change such a model.
             remedy = "Use pad_values=1.0, or larger images."
-            size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
+            size, sides = before.inputs[0].shape[1:3], kernel.kernel.shape[:2]
+            dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
             _check_map(kernel.layer, size, sides, dilation, remedy)
     in_float = _float_fallback.float_in_trace(trace, kernels, layers)
     if not allow_float and runtime == "lce":

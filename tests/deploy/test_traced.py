@@ -295,6 +295,24 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     assert agrees(path, model, data) == 1
 
 
+def test_zeros_around_maps_smaller_than_the_kernel(tmp_path):
+    """LCE computes these wrongly: on 1x1 maps, and on 2x2 ones in several ways."""
+
+    def zero(**changes):
+        return binary_conv(8, pad_values=0.0, **changes)
+
+    norm, path = layers.BatchNormalization, tmp_path / "m.tflite"
+    rows = [
+        [layers.AveragePooling2D(8), zero(), norm(), zero(activation="relu"), norm()],
+        [layers.AveragePooling2D(4), zero(), norm(), zero(size=5, strides=2)],
+        [layers.AveragePooling2D(4), zero(), zero(), layers.ReLU(), norm()],
+    ]
+    model, data = called(Branches(rows)), images(16)
+    report = convert(model, path, data=data)
+    assert (report.lce_bconv2d, report.binary_layers) == (6, 6)
+    assert agrees(path, model, data) == 1
+
+
 class Wrong(keras.Model):
     def call(self, x):
         raise ValueError("no such thing")
@@ -344,11 +362,6 @@ def zeros(**changes):
             row(layers.MaxPooling2D(), layers.ReLU(), binary_conv(4, name="a")),
             {},
             "'a .sign 1.', whose input there is",
-        ),
-        (
-            row(layers.AveragePooling2D(4), zeros()),
-            {},
-            "'a' pads a 2x2 feature map with zeros for a 3x3 kernel",
         ),
         (
             row(layers.AveragePooling2D(2), zeros(dilation_rate=2)),

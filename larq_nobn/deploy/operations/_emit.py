@@ -106,6 +106,14 @@ def _sizes(value: Value) -> list[int]:
     return [-1 if size is None else size for size in value.shape or ()]
 
 
+def _pad(node: Node, name: str, x: Any) -> Any:
+    return tf.pad(x, node["sides"], constant_values=1.0, name=name)
+
+
+def _rest(node: Node, name: str, x: Any) -> Any:
+    return tf.subtract(tf.constant(node["value"]), x, name=name)
+
+
 def _sign(node: Node, name: str, x: Any) -> list[Any]:
     if not np.any(node["shift"]):
         return _in_shapes(node, lq.math.sign(x))
@@ -154,6 +162,8 @@ _KINDS: dict[str, Any] = {
     "affine": _affine,
     "sum": _sum,
     "reshape": _reshape,
+    "pad": _pad,
+    "rest": _rest,
     "sign": _sign,
     "saturating": _saturating,
     "prelu": _prelu,

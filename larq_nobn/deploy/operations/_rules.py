@@ -25,6 +25,7 @@ from ._shapes import (
     before_reshape,
     is_reshape,
     keeps_channels,
+    ones_around,
     pad_last,
     sign_last,
     spell_dense,
@@ -48,7 +49,7 @@ def optimized(program: Program, runtime: str = "lce") -> Program:
     program = _pulled(program)
     program = everywhere(program, (clear_threshold,))
     program = everywhere(program, (pad_last, sign_last))
-    return everywhere(program, PLAIN) if runtime == "litert" else program
+    return everywhere(program, PLAIN if runtime == "litert" else (ones_around,))
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:

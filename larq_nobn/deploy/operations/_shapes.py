@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import tensorflow as tf
 
+from ..lite._lce_faults import missed_reach
 from ._program import Node, Program, Value, affine
 
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze")
@@ -113,3 +115,41 @@ def _leads_to_binary(program: Program, node: Node) -> bool:
         else reader.kind == "kernel" and reader["binary"]
         for reader in readers
     )
+
+
+def ones_around(program: Program, node: Node) -> Program | None:
+    """Of a map smaller than the kernel, what ones around it add is taken out again.
+
+    LCE computes zeros there wrongly.
+    """
+    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
+        return None
+    known, kernel = [n for n in node.x.shape or () if n], node["kernel"]
+    if len(known) < kernel.ndim:
+        return None
+    _, *size, channels = known
+    (_, *strides, _), (_, *dilations, _) = node["strides"], node["dilations"]
+    if missed_reach(size, kernel.shape[:2], dilations) is None:
+        return None
+    inner = [(0, 0), *map(_same, size, kernel.shape, strides, dilations), (0, 0)]
+    ones = np.pad(np.zeros((1, *size, channels)), inner, constant_values=1.0)
+    around = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
+    excess = -node["scale"] * around.numpy()
+    padded, y = Value(ones.shape, node.x.dtype), node.y.like()
+    pad = Node(f"{node.name}_ones", "pad", node.reads, (padded,), {"sides": inner})
+    whole = replace(node.with_arguments(padding="VALID"), reads=(padded,))
+    if excess.size == excess.shape[-1]:  # of a single position
+        bias = node["bias"] + excess.ravel()
+        return program.with_nodes([node], [pad, whole.with_arguments(bias=bias)])
+    # LCE makes what is added to a binary convolution its bias, of whatever shape.
+    opposite = whole.with_arguments(kernel=-kernel, bias=-node["bias"]).making(y)
+    numbers = {"value": excess.astype(np.float32)}
+    rest = Node(f"{node.name}_rest", "rest", (y,), node.makes, numbers)
+    return program.with_nodes([node], [pad, opposite, rest])
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """How far TensorFlow pads an axis of a "same" convolution, before and after."""
+    reach = (kernel - 1) * dilation + 1
+    whole = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return whole // 2, whole - whole // 2
