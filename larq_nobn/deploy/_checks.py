@@ -144,23 +144,14 @@ def _check_convolution(call: _graph.Call) -> None:
         )
     if _linear.border_of(call.operation) == 0.0:
         size = call.inputs.shape[1:3]
-        _check_map(call.label, size, layer.kernel_size, layer.dilation_rate)
-
-
-def _check_map(
-    label: str,
-    size: Sequence[int],
-    kernel: Sequence[int],
-    dilation: Sequence[int],
-    remedy: str = "Use pad_values=1.0 (larq_nobn.pad_with_ones), or larger images.",
-) -> None:
-    """Rejects maps that are smaller than the kernel that they are zero-padded for."""
-    reach = missed_reach(size, kernel, dilation)
-    if reach is not None:
-        raise ConversionError(
-            f"Layer {label!r} pads a {size[0]}x{size[1]} feature map with zeros for a "
-            f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly. {remedy}"
-        )
+        reach = missed_reach(size, layer.kernel_size, layer.dilation_rate)
+        if reach is not None:
+            raise ConversionError(
+                f"Layer {call.label!r} pads a {size[0]}x{size[1]} feature map with "
+                f"zeros for a {reach[0]}x{reach[1]} kernel, which LCE computes "
+                "wrongly. Use pad_values=1.0 (larq_nobn.pad_with_ones), or larger "
+                "images."
+            )
 
 
 def _check_inside(call: _graph.Call) -> None:
@@ -237,14 +228,7 @@ def check_trace(
     merged: list[str] = []
     repeated, kernels = trace.repeated(), trace.kernels
     for kernel in (kernel for kernel in kernels if kernel.is_binary):
-        op, before = kernel.op, kernel.op.inputs[0].op
-        (merged if op.name in repeated else binary).append(kernel.layer)
-        if before.type == "SpaceToBatchND" and runtime == "lce":
-            # The map in parts, and zeros around it. Surgery cannot change such a model.
-            remedy = "Use pad_values=1.0, or larger images."
-            size, sides = before.inputs[0].shape[1:3], kernel.kernel.shape[:2]
-            dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
-            _check_map(kernel.layer, size, sides, dilation, remedy)
+        (merged if kernel.op.name in repeated else binary).append(kernel.layer)
     in_float = _float_fallback.float_in_trace(trace, kernels, layers)
     if not allow_float and runtime == "lce":
         _check_binary(model, [*binary, *merged], in_float, "binary convolution")

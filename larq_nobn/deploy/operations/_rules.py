@@ -29,6 +29,7 @@ from ._shapes import (
     pad_last,
     sign_last,
     spell_dense,
+    spell_dilated,
 )
 
 # Their outputs are positively homogeneous in their inputs.
@@ -43,7 +44,7 @@ _LARGEST_SUM = 2.0**20
 
 def optimized(program: Program, runtime: str = "lce") -> Program:
     """Returns a program of the same function, of the operations that files have."""
-    program = everywhere(program, (spell_prelu, spell_dense))
+    program = everywhere(program, (spell_prelu, spell_dense, spell_dilated))
     program = everywhere(program, RULES)
     program = _pushed(program)
     program = _pulled(program)

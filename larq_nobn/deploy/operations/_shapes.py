@@ -35,6 +35,32 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], made)
 
 
+def spell_dilated(program: Program, node: Node) -> Program | None:
+    """Writes a convolution of a map in parts as a dilated one of all of it."""
+    kernel = program.maker(node.x) if node.type == "BatchToSpaceND" else None
+    if kernel is None or kernel.kind != "kernel" or program.reader(node.x) is None:
+        return None
+    parts = program.maker(kernel.x)
+    if parts is None or parts.type != "SpaceToBatchND" or kernel["padding"] != "VALID":
+        return None
+    numbers = [program.maker(value) for value in (*parts.reads[1:], *node.reads[1:])]
+    values = [x["value"].tolist() for x in numbers if x and x.kind == "constant"]
+    known = [n for n in parts.x.shape or () if n]
+    if len(values) < 4 or values[0] != values[2] or len(known) < 4:
+        return None
+    dilations, pads, _, crops = values
+    sides = [
+        tuple(np.subtract(*pair).tolist()) for pair in zip(pads, crops, strict=True)
+    ]
+    same = [*map(_same, known[1:3], kernel["kernel"].shape, (1, 1), dilations)]
+    if sides != same and np.any(sides):
+        return None
+    padding = "SAME" if np.any(sides) else "VALID"
+    whole = kernel.with_arguments(dilations=[1, *dilations, 1], padding=padding)
+    made = replace(whole, reads=parts.reads[:1], makes=node.makes)
+    return program.with_nodes([kernel, node], [made])
+
+
 def is_reshape(node: Node | None) -> bool:
     return node is not None and (node.kind == "reshape" or node.type in _RESHAPES)
 

@@ -105,6 +105,15 @@ def shared(x):
 # A network, and the operations of its program.
 CASES = {
     "a convolution": (in_row(layers.Conv2D(4, 3), norm()), {"kernel": 1}),
+    "dilated ones": (
+        in_row(
+            layers.Conv2D(4, 3, dilation_rate=2, padding="same"),
+            norm(),
+            layers.Conv2D(4, 3, dilation_rate=2),
+            norm(),
+        ),
+        {"kernel": 2},
+    ),
     "a depthwise one": (in_row(layers.DepthwiseConv2D(3), norm()), {"kernel": 1}),
     "a dense layer": (
         in_row(layers.GlobalAveragePooling2D(), layers.Dense(4), norm()),
