@@ -1,9 +1,7 @@
 """Networks in which many pre-activations are exactly 0, and not by chance."""
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
-import tensorflow as tf
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
 
@@ -37,7 +35,7 @@ def dense():
     return lq.layers.QuantDense(16, use_bias=False, **quantizers)
 
 
-# Maps of whole numbers of a step.
+# Sums of a binary convolution, and what picks some of them.
 WHOLE = {
     "convolution": lambda x: conv()(x),
     "zero padded": lambda x: binary_conv(16, pad_values=0.0)(x),
@@ -45,33 +43,13 @@ WHOLE = {
     "rectifies": lambda x: conv(activation="relu")(x),
     "maximum": lambda x: layers.MaxPooling2D()(conv()(x)),
     "rectified maximum": lambda x: layers.MaxPooling2D()(layers.ReLU()(conv()(x))),
-    "average": lambda x: layers.AveragePooling2D()(conv()(x)),
-    "sum": lambda x: layers.Add()([conv()(x), conv()(x)]),
-    "difference": lambda x: layers.Subtract()([conv()(x), conv(1)(x[:, 1:-1, 1:-1])]),
-    "signs": lambda x: layers.Add()([sign()(conv(1)(x)), sign()(conv(1)(-x))]),
-    "shifted sign": lambda x: layers.Add()(
-        [nobn.quantizers.RSign(offset=0.5)(conv(1)(x)), sign()(conv(1)(-x))]
-    ),
     "dense": lambda x: layers.ReLU()(dense()(x)),
-    "joined": lambda x: layers.Concatenate()(
-        [binary_conv(8, padding="valid")(x) for _ in range(2)]
-    ),
+    "reshaped": lambda x: layers.Reshape((9, 4, 16))(conv()(x)),
 }
 # Maps of real numbers of which one is as common.
 REAL = {
     "bounded": (6.0, lambda x: layers.ReLU(6.0)(20 * layers.Conv2D(16, 1)(x))),
     "zeros": (0.0, lambda x: layers.ReLU()(layers.Conv2D(16, 1)(x))),
-}
-# What is done to a map, and what that is in float64.
-JUMPS = {
-    "sign": (tf.sign, np.sign),
-    "above": (lambda x: tf.where(x > 0, 1.0, -1.0), lambda x: np.where(x > 0, 1, -1)),
-    "from": (lambda x: tf.where(x >= 0, 1.0, -1.0), lambda x: np.where(x < 0, -1, 1)),
-    "times 2": (lambda x: tf.cast(x > 0, x.dtype) * 2 - 1, lambda x: 2 * (x > 0) - 1),
-    "cast": (lambda x: tf.cast(x > 0, x.dtype), lambda x: x > 0),
-    "larq": (lambda x: lq.math.sign(x), lambda x: np.where(x < 0, -1, 1)),
-    "heaviside": (lambda x: lq.math.heaviside(x), lambda x: x > 0),
-    "lambda": (lambda x: layers.Lambda(tf.sign)(x), np.sign),
 }
 
 

@@ -233,14 +233,12 @@ class Graph:
         model: The given one, whose inputs are the first edges.
         calls: All calls, each after the calls that it depends on.
         outputs: The edges that are the outputs of the model.
-        facts: What a pass found out about edges, by their ids.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.calls: Sequence[Call] = calls(model)
         self.outputs: Sequence[Any] = model.outputs
-        self.facts: Mapping[int, Any] = {}
 
     def call(self, label: str) -> Call:
         """Returns the call of that label."""
@@ -336,10 +334,6 @@ class Graph:
         ]
         outputs = [other(end) for end in self.outputs]
         return self._derived(calls=calls, outputs=outputs) if new else self
-
-    def with_facts(self, facts: Mapping[int, Any]) -> Graph:
-        """Returns the same graph, and what is known of its edges."""
-        return self._derived(facts=facts)
 
     def _derived(self, **changes: Any) -> Graph:
         other = copy(self)

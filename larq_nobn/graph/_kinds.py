@@ -345,11 +345,6 @@ SELECTIONS = {
         ("image.resize", "nn.avg_pool", "nn.avg_pool2d", "reverse", *PADS), "shared"
     ),
 }
-# and these, after the last dot, jump where a number becomes positive, or 0.
-JUMPS = (
-    *("sign", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
-    *("eq", "ne", "cast", "floor", "ceil", "floor_div", "floormod", "count_nonzero"),
-)
 
 
 def traits(kind: Any) -> Kind:

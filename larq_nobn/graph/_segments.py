@@ -48,8 +48,6 @@ MARGIN = 1e-5
 _NOISE, _FARTHER = 2e-6, 64
 NOISES = (_NOISE, _FARTHER * _NOISE)
 _TIMES, _BY_FAR = 4, 16
-# What a finding says of a sign that is no matter of rounding, but of an exact sum.
-EXACT = "is exactly 0, a sum of whole numbers"
 # Of these packages, quantizers of inputs take each number by itself.
 _ELEMENTWISE = ("larq", "larq_nobn")
 # At once, since the feature maps of many examples do not fit into memory.
@@ -754,12 +752,8 @@ def compare_sign(
     place.count += x.size
     place.near += int(near.sum())
     parted = own != bits
-    if not parted.any():
-        return
-    exact = parted & near & (sign.shifted(x) == 0)
-    exact &= _is_whole(x, exact, margin)
-    wrong = (parted & ~near) | exact
-    place.turned |= _examples(parted & near & ~exact, rows)
+    wrong = parted & ~near
+    place.turned |= _examples(parted & near, rows)
     if not wrong.any():
         return
     place.faulty |= _examples(wrong, rows)
@@ -769,12 +763,8 @@ def compare_sign(
     place.worst = max(place.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
     place.fault = place.fault or (
         f"the first sign to differ is that of layer {sign.label!r}, whose input there "
-        + (
-            f"is {far:.3g} from 0, while rounding reaches {reach:.3g}"
-            if far > 0
-            else EXACT
-        )
-        + f"; the fault lies {between}"
+        f"is {far:.3g} from 0, while rounding reaches {reach:.3g}; the fault lies "
+        f"{between}"
     )
 
 
@@ -865,46 +855,6 @@ def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:
 def _sizes(x: np.ndarray) -> np.ndarray:
     """The largest magnitude of each channel, (C,)."""
     return np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
-
-
-def _is_whole(x: np.ndarray, asked: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """Whether the numbers of a channel are whole multiples of one, (C,).
-
-    As sums of ±1 are, and what a gain and a bias make of these: their 0 is exact. So is
-    rounding, of a unit in the last place: of a channel that has no number beyond that,
-    the others tell whether it is one of such sums.
-
-    Arguments:
-        x: Pre-activations.
-        asked: The numbers in whose channels it matters.
-        margin: How far rounding reaches in each channel, (C,).
-    """
-    channels = x.shape[-1]
-    columns = x.reshape(-1, channels)
-    telling = np.flatnonzero(_sizes(x) > margin)
-
-    def whole(i: int) -> bool:
-        numbers = np.unique(columns[:, i]).astype(float)
-        return _have_common_step(np.diff(numbers), float(np.abs(numbers).max()))
-
-    found = np.zeros(channels, bool)
-    for i in np.flatnonzero(asked.reshape(-1, channels).any(axis=0)):
-        found[i] = all(map(whole, [i] if i in telling else telling))
-    return found
-
-
-def _have_common_step(steps: np.ndarray, largest: float) -> bool:
-    """Whether numbers are multiples of one that is not small, by Euclid's algorithm."""
-    common = 0.0
-    for number in np.unique(steps):
-        first, second = common, float(number)
-        while second > 1e-5 * largest:
-            nearest = np.rint(first / second) * second
-            first, second = second, abs(first - nearest)
-        common = first
-        if common < 2e-4 * largest:
-            return False
-    return True
 
 
 def compare_values(

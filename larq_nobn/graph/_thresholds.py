@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._steps import Steps
-
 # The least threshold above 0. A smaller one is lost: processors may take the smallest
 # numbers for 0, and a scale makes it smaller still.
 _LEAST = 1e-30
 # How far apart the same number may be after a few roundings in float64, as a fraction.
 _SAME = 2.0**-50
+# Likewise in float32.
+_SAME_IN_FLOAT32 = 4 * np.finfo(np.float32).eps
+# Up to this count of steps, float32 tells half a step.
+_MOST_STEPS = 2.0**20
 
 
 class Threshold(NamedTuple):
@@ -66,9 +68,26 @@ class Threshold(NamedTuple):
         return np.where(away <= _SAME * np.abs(self.value), nearest, self.value)
 
 
-def threshold_of_affine(
-    gain: Any, offset: Any, steps: Steps | None = None, dtype: Any = np.float32
-) -> Threshold:
+def between_steps(value: Any, step: Any, turned: Any = False) -> np.ndarray:
+    """Moves thresholds of whole multiples of a step to halfway between two, (C,).
+
+    There no rounding reaches them. A threshold that is a multiple, but for a few
+    roundings in float32, counts as one.
+
+    Arguments:
+        value: Thresholds, (C,) or a number: from it on a sign is +1.
+        step: Positive, (C,) or a number.
+        turned: Where it is so only beyond the threshold, (C,) or a flag.
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf
+        count = np.asarray(value, np.float64) / step
+        nearest = np.round(count)
+        is_whole = np.abs(count - nearest) <= _SAME_IN_FLOAT32 * np.abs(nearest)
+    below = np.where(is_whole, nearest - ~np.asarray(turned), np.floor(count))
+    return np.where(np.abs(count) <= _MOST_STEPS, (below + 0.5) * step, value)
+
+
+def threshold_of_affine(gain: Any, offset: Any) -> Threshold:
     r"""Returns the threshold of sign(gain * x + offset), where sign(0) = +1.
 
     With \(t = -o / g\):
@@ -84,16 +103,8 @@ def threshold_of_affine(
     the unit in which \(g x\) has 48 bits, so that t is off x by \(2^{-48}\) of it or
     more.
 
-    Of a map in steps, x is a whole number n of them, and t may be one, too: not in all
-    digits, as g and o were worked out of numbers of a type. Within four roundings of
-    that it counts as n, where the sign is +1; and t moves to halfway between n and
-    the next value on the other side, where no later rounding reaches it. So it does
-    where t is close to n, but is not n: then to the side on which it is.
-
     Arguments:
         gain, offset: (C,), or numbers.
-        steps: The values that x may have; None if they are not known.
-        dtype: The type of the numbers of which gain and offset were worked out.
     """
     gain, offset = np.broadcast_arrays(
         np.atleast_1d(np.asarray(gain, np.float64)), np.asarray(offset, np.float64)
@@ -102,8 +113,4 @@ def threshold_of_affine(
     with np.errstate(over="ignore"):
         crossed = -offset / np.where(moves, gain, 1.0)
     value = np.where(moves, crossed, np.where(offset >= 0, -np.inf, np.inf))
-    if steps is not None:
-        finite = np.isfinite(value)
-        moved = steps.between(np.where(finite, value, 0.0), turned, dtype)
-        value = np.where(finite, moved, value)
     return Threshold(value, turned)

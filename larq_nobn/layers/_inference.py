@@ -240,25 +240,11 @@ class PlainAffine(keras.layers.Layer):
         return outputs if self.offset is None else outputs + self.offset
 
 
-class AffineApart(PlainAffine):
-    """gain * (x - center) + offset, which LCE does not merge with what is before it.
-
-    Arguments:
-        center: (C,).
-        gain, offset: (C,) or a number, each.
-        **kwargs: Keras layer arguments.
-    """
-
-    def __init__(self, center: Any, gain: Any, offset: Any, **kwargs: Any):
-        super().__init__(gain, offset, **kwargs)
-        self.center = _constant(center)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "center": self.center}
+class Apart(keras.layers.Layer):
+    """x, past which LCE merges nothing."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        inputs = tf.maximum(inputs, _LEAST)
-        return super().call(inputs if self.center is None else inputs - self.center)
+        return tf.maximum(inputs, _LEAST)
 
 
 class ShiftedReLU(keras.layers.Layer):

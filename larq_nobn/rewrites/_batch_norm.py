@@ -8,16 +8,15 @@ per channel, since mean and variance are constants there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import _graph, _models, _steps
+from ..graph import _graph, _models
 from ..layers import BatchKalmanNormalization
-from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
+from ._rule import Edit, NotExact, affine_operation, rule
 
 
 @rule
@@ -56,37 +55,3 @@ def is_over_channels(call: _graph.Call) -> bool:
     rank = tf.nest.flatten(call.inputs)[0].shape.rank
     ghost = layer.virtual_batch_size is not None  # counts an axis more
     return list(layer.axis) == [rank if ghost else rank - 1]
-
-
-def steps_after(
-    call: _graph.Call, taken: Sequence[_steps.Steps | None]
-) -> _steps.Steps | None:
-    """What a call makes of maps of known steps, also of a batch norm or an affine."""
-    if _models.is_batch_norm(call.layer):
-        if not is_over_channels(call):
-            return None
-        scale, bias = scale_and_bias(call.layer)
-    elif is_affine(call):
-        scale, bias, *_ = affine_of(call.operation)
-    else:
-        return _steps.steps_after_layer(call, taken)
-    scaled = None if taken[0] is None else taken[0].times(scale)
-    return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)
-
-
-def steps_at(
-    graph: _graph.Graph, edge: Any, rule: Callable[..., _steps.Steps | None]
-) -> _steps.Steps | None:
-    """The steps of an edge, also of one that a rewrite has made.
-
-    Arguments:
-        graph: One with the steps of the given edges as its facts.
-        edge: Any.
-        rule: `steps_after_layer`, or one that knows more kinds of layers.
-    """
-    if not isinstance(edge, _graph.Value):
-        return graph.facts.get(id(edge))
-    call = graph.producer(edge)
-    if call is None or len(call.reads) > 1:
-        return None
-    return rule(call, [steps_at(graph, call.first_input, rule)])

@@ -10,7 +10,7 @@ it is the opposite of what it was, and the kernels that read it have those input
 channels negated, which needs zero or no padding and a quantizer that negates too.
 
 At x = t the sign is +1 in either case, so before it is negated it has to be -1 there.
-`threshold_of_affine` takes care of that, and of an x that is a whole number of steps.
+`threshold_of_affine` takes care of that.
 """
 
 from __future__ import annotations
@@ -28,24 +28,19 @@ from ..graph import (
     _operation,
     _segments,
     _signs,
-    _steps,
     _thresholds,
 )
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
 from . import _rule
-from ._batch_norm import steps_at
 from ._kernel_before import linear
 
 # The sign of an affine operation of x as a sign of x, up to the sign of its scale, if a
-# call is or starts with one: of the call, the affine operation, and the steps of x.
-Spell = Callable[
-    [_graph.Call, _rule.Affine, _steps.Steps | None], _operation.Operation | None
-]
+# call is or starts with one: of the call and the affine operation.
+Spell = Callable[[_graph.Call, _rule.Affine], _operation.Operation | None]
 
 
 def into_sign(
     spell: Spell,
-    steps_after: Callable[..., _steps.Steps | None],
     turn: Callable[[_graph.Call, np.ndarray], _operation.Operation],
     twice: bool = True,
 ) -> _rule.Rule:
@@ -53,7 +48,6 @@ def into_sign(
 
     Arguments:
         spell: Makes the sign; raises `NotExact` where it cannot.
-        steps_after: What is known of the values of a map in steps.
         turn: Makes the operation of a call that computes the same of its input with
             some channels, (C,), negated; raises `NotExact` where it cannot.
         twice: Whether a layer after a sign layer, which takes the signs of signs, may
@@ -65,8 +59,7 @@ def into_sign(
         if not _rule.is_affine(call):
             return None
         affine, reader = _rule.affine_of(call.operation), _rule.reader_of(graph, call)
-        steps = steps_at(graph, call.first_input, steps_after)
-        sign = spell(reader, affine, steps)
+        sign = spell(reader, affine)
         if sign is None:
             return None
         inside = _signs.sign_of(reader.layer) is None
@@ -97,15 +90,13 @@ def into_sign(
     return match
 
 
-def _as_rsign(
-    reader: _graph.Call, affine: _rule.Affine, steps: _steps.Steps | None
-) -> _operation.Operation | None:
+def _as_rsign(reader: _graph.Call, affine: _rule.Affine) -> _operation.Operation | None:
     quantizer = _segments.sign_in(reader)
     if not _signs.is_binary(quantizer):
         return None
     _rule.check_trains(reader, affine)
     name = reader.name if _signs.sign_of(reader.layer) is not None else "rsign"
-    return _rsign(name, quantizer, affine, steps)
+    return _rsign(name, quantizer, affine)
 
 
 def starts_with_plain_sign(call: _graph.Call) -> bool:
@@ -154,9 +145,7 @@ def as_rsign(quantizer: Any) -> Equal | None:
     return None
 
 
-def _rsign(
-    name: str, quantizer: Any, affine: _rule.Affine, steps: _steps.Steps | None
-) -> _operation.Operation:
+def _rsign(name: str, quantizer: Any, affine: _rule.Affine) -> _operation.Operation:
     """The sign of k x + b as an `RSign` of x, up to the sign of k.
 
     Of the quantizer sign(s z + c), with s in the place of 1 and c in that of 0 above.
@@ -174,7 +163,7 @@ def _rsign(
     double = quantizer.compute_dtype == "float64"
     dtype = np.float64 if double else np.float32
     threshold = _thresholds.threshold_of_affine(
-        equal.scale * scale, equal.scale * bias + own, steps, dtype
+        equal.scale * scale, equal.scale * bias + own
     )
     factor = equal.scale * float(np.median(np.abs(scale)))
     with np.errstate(over="ignore"):
@@ -258,4 +247,4 @@ def _check_odd(
         )
 
 
-affine_into_sign = into_sign(_as_rsign, _steps.steps_after_layer, _turned)
+affine_into_sign = into_sign(_as_rsign, _turned)

@@ -61,8 +61,3 @@ def passes(
             f"some gains are negative, and {call.described} takes the maximum"
         )
     return affine.tiled(call.first_output.shape[-1]) if known.tiles else affine
-
-
-def averages(call: _graph.Call) -> bool:
-    """Tells whether a call averages windows, or the whole of a map."""
-    return _kinds.traits(call.operation.kind).pool in ("mean", "whole mean")

@@ -7,10 +7,10 @@ from typing import Any
 from .._checks import check_flag
 from .._keras import keras
 from .._progress import step
-from ..graph import _copies, _graph, _models, _operation, _same, _steps
+from ..graph import _copies, _graph, _models, _operation, _same
 from ..layers import IndependentComponent
 from ..rewrites import _after_quantized
-from ..rewrites._batch_norm import batch_norm_to_affine, steps_after
+from ..rewrites._batch_norm import batch_norm_to_affine
 from ..rewrites._concatenation import affine_before_concatenation
 from ..rewrites._forward import affine_into_layers_after
 from ..rewrites._kernel_before import affine_into_kernel_before
@@ -59,9 +59,8 @@ def fold_batch_norm(
     with the median \(a\) of \(|k_c|\), which keeps its pseudo-gradient about as wide as
     it was, and with those input channels of the next kernel negated where
     \(k_c < 0\); that needs zero or no padding, and a quantizer that then negates too.
-    Where \(k_c x + b_c = 0\) the sign is +1 in both models. If x is a sum of signs,
-    which often meets its threshold, the threshold moves to between two sums. Scale and
-    bias pass pools on the way. All that is left becomes a `ChannelAffine`. The report
+    Where \(k_c x + b_c = 0\) the sign is +1 in both models. Scale and bias pass pools
+    on the way. All that is left becomes a `ChannelAffine`. The report
     names for each batch norm how it was replaced and why, and no float operation is
     added on device. A Lambda, a layer of a user's class or an operator such as `tf.pad`
     stays as it is: nothing is moved into it or through it.
@@ -104,7 +103,6 @@ def fold_batch_norm(
     check_batch_norms(graph)
     check_no_nan(graph)
     order = dict.fromkeys(call.name for call in graph.calls)
-    graph = graph.with_facts(_steps.steps_of(graph, steps_after))
     for rule in _FIRST:
         graph = everywhere(graph, rule)
     changes: dict[str, Change] = {}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from larq_nobn.graph._steps import Steps
-from larq_nobn.graph._thresholds import threshold_of_affine
+from larq_nobn.graph._thresholds import between_steps, threshold_of_affine
 from larq_nobn.quantizers import RSign
 
 # Small numbers, of which ties are common, and any others.
@@ -55,29 +54,26 @@ def test_it_decides_as_exact_fractions_do(gain, offset, x):
 
 
 @given(
-    st.one_of(_SMALL, st.floats(-4, 4, width=32).filter(lambda g: abs(g) > 1e-3)),
     st.integers(-40, 40),
-    st.sampled_from([0.0, 0.0, 0.5, 0.1, -0.1, 0.3, 1e-4, -1e-4]),
-    st.sampled_from([1.0, 2.0, 0.25, 3.0]),
+    st.sampled_from([0.0, 0.0, 2.0**-22, -(2.0**-22), 0.1, -0.1, 0.7, 1e-4, -1e-4]),
+    st.sampled_from([1.0, 2.0, 0.25, 3.0, 0.7]),
+    st.booleans(),
 )
-def test_in_steps_it_lies_between_two_values(gain, count, aside, step):
-    steps = Steps(np.array([step]), 1000.0)
-    center = (count + aside) * step
-    # Worked out of float32 numbers, as batch norm's are: t is off by a few roundings.
-    offset = -F32(gain) * F32(center)
-    threshold = threshold_of_affine(F32(gain), offset, steps)
-    exact = Fraction(float(center)) / Fraction(step)
-    nearest = round(exact)
-    tie = abs(exact - nearest) <= Fraction(2) ** -22 * abs(nearest)
-    for n in range(count - 3, count + 4):
-        away = n - nearest if tie else Fraction(n) - exact
-        total = away * Fraction(float(F32(gain)))
-        if gain == 0:
-            total = Fraction(float(offset))
-        assert found(threshold, F32(n * step)) == (1 if total >= 0 else -1), n
-    if gain and abs(aside) < 0.125:
-        off = threshold.value[0] / step
-        assert off - np.floor(off) == 0.5
+def test_between_steps_it_decides_every_whole_multiple_alike(n, aside, step, turned):
+    """What is a multiple but for rounding counts as one."""
+    given = n + aside * max(abs(n), 1) if abs(aside) < 1e-6 else n + aside
+    moved = between_steps(np.array([given * step]), step, turned)[0]
+    value = n if n and abs(aside) < 1e-6 else Fraction(given)
+    exact = Fraction(float(moved)) / Fraction(float(step))
+    assert abs(exact - np.floor(float(exact)) - Fraction(1, 2)) < Fraction(1, 2**40)
+    for whole in range(n - 3, n + 4):
+        above = whole > value if turned else whole >= value
+        assert (whole > exact) == above
+
+
+def test_what_float32_does_not_tell_half_a_step_of_stays():
+    given = np.array([np.inf, -np.inf, 2.0**20 + 1, 3.0])
+    np.testing.assert_array_equal(between_steps(given, 1.0), [*given[:3], 2.5])
 
 
 @pytest.mark.parametrize("gain", [0.7, -0.3, -1e-3])

@@ -10,9 +10,8 @@ from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._graph import Graph
 from larq_nobn.graph._kinds import commutation
 from larq_nobn.graph._models import from_keras
-from larq_nobn.graph._steps import steps_of
 from larq_nobn.quantizers import RSign
-from larq_nobn.rewrites._batch_norm import batch_norm_to_affine, steps_after
+from larq_nobn.rewrites._batch_norm import batch_norm_to_affine
 from larq_nobn.rewrites._merge import merge_affines
 from larq_nobn.rewrites._rule import everywhere
 from surgery.folding import floatx
@@ -136,7 +135,6 @@ def affine_in(graph):
 def graph_of(model, merged=False) -> Graph:
     """The graph of a model, with affine operations in the place of batch norms."""
     graph = from_keras(model)
-    graph = graph.with_facts(steps_of(graph, steps_after))
     graph = everywhere(graph, batch_norm_to_affine)
     return everywhere(graph, merge_affines) if merged else graph
 

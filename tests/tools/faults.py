@@ -709,9 +709,9 @@ FAULTS = (
     ),
     # --- deploy
     Fault(
-        "threshold: a value of a map in steps stays one",
-        "return np.where(near, middle, threshold)",
-        "return threshold",
+        "threshold: a whole sum stays one",
+        "np.where(np.abs(count) <= _MOST_STEPS, (below + 0.5) * step, value)",
+        "value",
         "tests/graph/test_thresholds.py tests/deploy/prepare",
     ),
     Fault(

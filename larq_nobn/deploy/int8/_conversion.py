@@ -34,7 +34,7 @@ from ...graph import (
 from ...layers import FakeQuantization
 from ...layers._channel_padding import ChannelPadding
 from ...layers._fake_quantization import representable_range
-from ...layers._inference import AffineApart, BinaryConvolution, PlainAffine
+from ...layers._inference import Apart, BinaryConvolution, PlainAffine
 from ...rewrites._rule import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
 from .._plain import channelwise, plain
@@ -450,11 +450,7 @@ def leave_border_float(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     merged = {FakeQuantization, ChannelShift, PlainAffine} & {*readers}
     if not (linear and padded and merged):
         return None
-    arguments = {"center": 0.0, "gain": 1.0, "offset": 0.0}
-    row = (
-        call.operation,
-        _operation.Operation(f"{call.name}/float", AffineApart, None, arguments),
-    )
+    row = (call.operation, _operation.Operation(f"{call.name}/float", Apart))
     changed = {}
     for use in graph.uses(call.name):
         first, last = _graph.chain(use, row, [tuple(use.first_output.shape[1:])] * 2)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...graph import _steps, _thresholds
+from ...graph import _thresholds
 from ._plain import PLAIN
 from ._program import Node, Program, Rule, Value, affine, everywhere
 from ._shapes import (
@@ -38,8 +38,8 @@ _POOLS = ("MaxPool", "AvgPool")
 _RELUS = ("Relu", "Relu6")
 # A factor between these does not bring float32 near its ends.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
-# Whole numbers that float32 tells half a one apart.
-_LARGEST_SUM = 2.0**20
+# A threshold is halfway between two whole numbers, but for rounding in float64.
+_HALFWAY = 1e-6
 
 
 def optimized(program: Program, runtime: str = "lce") -> Program:
@@ -559,11 +559,10 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     else:
         return None
     scale, bias = node["scale"], node["bias"]
-    whole = _steps.Steps(np.ones_like(scale), _LARGEST_SUM)
-    at, clear = (
-        _thresholds.threshold_of_affine(scale, bias, x).value for x in (None, whole)
-    )
-    moves = np.isfinite(at) & (at != clear)
+    at = _thresholds.threshold_of_affine(scale, bias).value
+    clear = _thresholds.between_steps(at, 1.0)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        moves = np.abs(at - clear) > _HALFWAY
     if not np.any(moves):
         return None
     bias = np.where(moves, -scale * np.where(moves, clear, 0.0), bias)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _linear, _operation, _probe, _steps, _thresholds
-from ...graph._graph import chain
+from ...graph import _graph, _kinds, _linear, _operation, _probe, _thresholds
 from ...layers import ChannelAffine, DynamicTanh, _inference
 from ...rewrites import _kernel_before
 from ...rewrites._concatenation import affine_before_concatenation
@@ -17,7 +15,7 @@ from ...rewrites._forward import into_layers_after
 from ...rewrites._into_sign import into_sign, starts_with_plain_sign
 from ...rewrites._kernel_after import affine_into_kernel_after
 from ...rewrites._merge import merge_affines
-from ...rewrites._pools import affine_through_pool, averages
+from ...rewrites._pools import affine_through_pool
 from ...rewrites._rule import (
     Affine,
     Edit,
@@ -35,8 +33,6 @@ from . import _reading
 from ._moves import LARGEST
 
 _layers = keras.layers
-# Of less, `threshold_of_affine` means 0 and which side of it.
-_THRESHOLD_OF_ZERO = 1e-20
 
 
 @rule
@@ -114,18 +110,15 @@ def affine_into_binary_convolution(
 ) -> Edit | None:
     """Moves an affine operation into the binary convolution that makes its input.
 
-    Pools that let it pass follow it, but for averages before a jump at 0: in steps of a
-    scale they round. A scale may be 0, but what is negative goes into the signs of the
-    kernel. After a rectified convolution it ends up right after it, where the converter
-    merges it.
+    Pools that let it pass follow it. A scale may be 0, but what is negative goes into
+    the signs of the kernel. After a rectified convolution it ends up right after it,
+    where the converter merges it.
     """
     if not _reading.is_single(graph, call):
         return None
     affine = affine_of(call.operation)
     found = _kernel_before.source_of(graph, call.first_input, affine)
     source, pools = found
-    if any(map(averages, pools)) and _steps.meets_jump(graph, call.first_output):
-        return None
     if not _reading.is_linear_binary(source) or is_shared(graph, source):
         real = _reading.has_real_kernel(source)
         linear = real and source.layer.activation is keras.activations.linear
@@ -190,9 +183,7 @@ def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
     return bool(np.all(np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)))
 
 
-def _threshold(
-    reader: _graph.Call, affine: Affine, steps: _steps.Steps | None
-) -> _operation.Operation | None:
+def _threshold(reader: _graph.Call, affine: Affine) -> _operation.Operation | None:
     """A reader's sign of k x + b, or for a negative k its opposite."""
     given = _reading.sign_in(reader)
     if given is None:
@@ -203,7 +194,7 @@ def _threshold(
         raise NotExact(f"some gains are negative, and {given.name!r} is an opposite")
     bias = affine.bias + _reading.numbers(given, "shift", len(scale))
     arguments = {
-        "shift": _thresholds.threshold_of_affine(scale, bias, steps).shift(),
+        "shift": _thresholds.threshold_of_affine(scale, bias).shift(),
         "gain": scale if before is None else scale * before,
     }
     return _operation.Operation(given.name, _inference.ShiftedSign, None, arguments)
@@ -223,7 +214,7 @@ _into_layers_after = into_layers_after(
     (
         affine_through_pool,
         merge_affines,
-        into_sign(_threshold, _reading.steps_after, _turned, twice=False),
+        into_sign(_threshold, _turned, twice=False),
         affine_into_kernel_after,
     )
 )
@@ -301,52 +292,49 @@ def _read_by_signs(graph: _graph.Graph, edge: Any) -> list[Any] | None:
 
 
 @rule
-def clear_threshold(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
-    """Moves what is added before plain signs or steps, so that no sum is 0 by design.
+def clear_shift(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """Moves the threshold of a sign of whole sums to between two of them.
 
-    Of whole numbers times a scale, plus a bias, a sum is 0 in the given model where it
-    may be no more than noise here, and LCE divides the two in float32 to find the whole
-    number from which on a bit is set. Halfway between two sums rounding is nothing. A
-    step of 0 and 1 is 0 where the sum is: so it is 0 where the opposite sum has a +1.
-
-    To a function that may jump at 0, a sum that is 0 remains 0: see `_exact_at_zero`.
-    Where something else reads the sums beside signs, these get a shift.
+    A sum may be just the threshold, in the given model and in exact arithmetic, and
+    rounding must not decide its sign. Halfway between two sums it is nothing.
     """
-    before = graph.facts.get(id(call.first_input)) if call.reads else None
+    sign = _reading.sign_in(call)
+    if sign is None or not np.any(sign.argument("shift")) or is_shared(graph, call):
+        return None
+    step = _reading.step_of_sums(graph, call.first_input)
+    if step is None:
+        return None
+    threshold = -_reading.numbers(sign, "shift", len(step))
+    shift = -_thresholds.between_steps(threshold, step, _reading.is_opposite(sign))
+    new = sign.replaced(arguments={"shift": shift})
+    return Edit(graph.with_operation(_reading.with_sign(call, new)))
+
+
+@rule
+def clear_bias(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """Likewise moves what is added to sums that signs alone read.
+
+    LCE divides bias and scale in float32 to find the sum from which on a bit is set.
+    """
     if is_shared(graph, call):
         return None
+    step: np.ndarray | None
     if is_affine(call):
+        step = _reading.step_of_sums(graph, call.first_input)
         scale, bias = _reading.scale_and_bias(call)
     elif _reading.is_linear_binary(call):
         channels = call.first_output.shape[-1]
+        step = np.ones(channels) if _reading.has_whole_sums(call) else None
         scale = _reading.numbers(call.operation, "scale", channels, 1.0)
         bias = _reading.numbers(call.operation, "offset", channels)
-        before = _reading.steps_of_sums(call, before)
     else:
         return None
-    if before is None or np.all(scale == 1):
+    if step is None or not np.any(bias) or not _is_read_by_signs(graph, call):
         return None
-    edge, turn = call.first_output, 1.0
-    finest = _steps.finest_at_signs(graph, edge, before, starts_with_plain_sign)
-    if finest is None:
-        finest = _steps.finest_at_signs(graph, edge, before, _reading.is_zero_one_step)
-        turn = -1.0
-    if finest is None:
-        if _steps.meets_jump(graph, edge):
-            return _exact_at_zero(graph, call, before, scale, bias)
-        if np.any(bias):
-            return _clear_of_sums(graph, call, before, scale, bias)
-        if not _pads_zeros(call):
-            return None
-        moved = _clear_of_sums(graph, call, before, scale, bias)
-        return (
-            _beside_zero(graph if moved is None else moved.graph, call, scale) or moved
-        )
-    if not np.any(bias):
-        return None
-    threshold = _thresholds.threshold_of_affine(turn * scale, turn * bias, finest).value
-    moves = np.isfinite(threshold)
-    offset = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
+    threshold = _thresholds.threshold_of_affine(scale, bias)
+    clear = _thresholds.between_steps(threshold.value, step, threshold.turned)
+    moves = np.isfinite(clear)
+    offset = np.where(moves, -scale * np.where(moves, clear, 0.0), bias)
     if is_affine(call):
         operation = rescaled(call.operation, scale, offset)
     else:
@@ -354,204 +342,20 @@ def clear_threshold(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph.with_operation(operation))
 
 
-def _pads_zeros(call: _graph.Call) -> bool:
-    """Whether LCE takes the border from sums that have their scale, which rounds."""
-    return (
-        call.operation.kind is _inference.BinaryConvolution
-        and _linear.border_of(call.operation) == 0
-    )
-
-
-def _clear_of_sums(
-    graph: _graph.Graph,
-    call: _graph.Call,
-    steps: _steps.Steps,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> Edit | None:
-    """Shifts the signs that read scale * sum + bias, so that none is of a 0.
-
-    What else reads it has the bias as it is.
-    """
-    columns, edited = np.arange(len(scale)), graph
-    for reader, own, finest in _signs_after(graph, call.first_output, columns, steps):
+def _is_read_by_signs(graph: _graph.Graph, call: _graph.Call) -> bool:
+    """Whether plain signs, and no opposite ones, are all that reads sums."""
+    readers = graph.consumers(call.first_output)
+    if graph.is_output(call.first_output) or not readers:
+        return False
+    for reader in readers:
         sign = _reading.sign_in(reader)
-        assert sign is not None  # or it were not among them
-        shift = _reading.numbers(sign, "shift", len(own))
-        k = np.where(own < 0, 1.0, scale[own])
-        b = np.where(own < 0, 0.0, bias[own]) + shift
-        at, clear = (
-            _thresholds.threshold_of_affine(k, b, x).value for x in (None, finest)
-        )
-        within = (own >= 0) & np.isfinite(at)
-        # No further: what is as close to a sum, but is not one, needs no operation.
-        moves = within & finest.reach(np.where(within, at, 0.0))
-        if np.any(moves):
-            moved = np.where(moves, shift - b - k * np.where(moves, clear, 0.0), shift)
-            new = _operation.Operation(
-                sign.name, _inference.ShiftedSign, None, {"shift": moved}
-            )
-            edited = edited.with_operation(_reading.with_sign(reader, new))
-    return None if edited is graph else Edit(edited)
-
-
-def _beside_zero(
-    graph: _graph.Graph, call: _graph.Call, scale: np.ndarray
-) -> Edit | None:
-    """Makes a binary convolution add more than rounding makes of its sums that are 0.
-
-    For the signs that read a sum of its map and others, which is 0 where all of them
-    are: what is added has the sign that they are to have there. It is no operation, and
-    of the largest sum no more than float32 rounds.
-    """
-    sides = [*_sides_after(graph, call.first_output, np.ones(len(scale)), set())]
-    if not sides:
-        return None
-    up, down = np.any(np.sign(sides) > 0, axis=0), np.any(np.sign(sides) < 0, axis=0)
-    terms = call.operation.arrays["kernel"][..., 0].size
-    most = terms * np.abs(scale) * np.finfo(np.float32).eps
-    offset = 2 * most * (1.0 * up - 1.0 * down)
-    if not np.any(offset):
-        return None
-    changed = graph.call(call.label).operation.replaced(arguments={"offset": offset})
-    return Edit(graph.with_operation(changed))
-
-
-def _sides_after(
-    graph: _graph.Graph,
-    edge: Any,
-    side: np.ndarray,
-    seen: set[Any],
-    summed: bool = False,
-) -> Iterator[np.ndarray]:
-    """Yields for each sign that reads sums with a map which numbers have its sign of 0.
-
-    Arguments:
-        graph: A model.
-        edge: The map, or what is made of it.
-        side: 1 or -1 per channel, where that rises or falls with the map; else 0.
-        seen: What was looked at.
-        summed: Whether it is a sum already.
-
-    Yields:
-        1 per channel for those above 0, -1 for those below; 0 where it is not known.
-    """
-    if (id(edge), side.tobytes(), summed) in seen:
-        return
-    seen.add((id(edge), side.tobytes(), summed))
-    for call in graph.consumers(edge):
-        weights, sign, known = (
-            _kinds.weights_of_sum(call),
-            _reading.sign_in(call),
-            _kinds.commutation(call),
-        )
-        there = []
-        if sign is not None:
-            if summed:
-                yield side * _side_of_zero(sign, len(side))
-        elif weights is not None:
-            pairs = zip(call.reads, weights, strict=True)
-            there = [(side * np.sign(w), True) for read, w in pairs if read is edge]
-        elif is_affine(call):
-            k, b = _reading.scale_and_bias(call)
-            there = [(side * np.where(b == 0, np.sign(k), 0.0), summed)]
-        elif known.gain and known.shift and call.first_output.shape[-1] == len(side):
-            there = [(side, summed)]
-        for after, is_sum in there:
-            yield from _sides_after(graph, call.first_output, after, seen, is_sum)
-
-
-def _side_of_zero(sign: _operation.Operation, channels: int) -> np.ndarray:
-    """Which numbers next to 0 have the sign that 0 has, as 1 or -1 per channel.
-
-    0 where the threshold is another number.
-    """
-    gain, shift = (
-        _reading.numbers(sign, "gain", channels, 1.0),
-        _reading.numbers(sign, "shift", channels),
-    )
-    # That of an opposite sign is the least number above 0.
-    side = np.where(shift < 0, -1.0, np.where(gain < 0, -1.0, 1.0))
-    return np.where(np.abs(shift) < _THRESHOLD_OF_ZERO, side, 0.0)
-
-
-def _signs_after(
-    graph: _graph.Graph, edge: Any, columns: np.ndarray, steps: _steps.Steps
-) -> Iterator[tuple[_graph.Call, np.ndarray, _steps.Steps]]:
-    """Yields the signs that read a map, or values of it.
-
-    Arguments:
-        graph: A model.
-        edge: The map.
-        columns: For each of its channels the one of the first map that it is; -1 for
-            that of another map.
-        steps: Those that it has without its scale and bias.
-
-    Yields:
-        The call of each sign, and the columns and the steps of what it reads.
-    """
-    for call in graph.consumers(edge):
-        if is_shared(graph, call):
-            continue
-        known, there, sign = _kinds.commutation(call), columns, _reading.sign_in(call)
-        after: _steps.Steps | None = None
-        if sign is not None and sign.argument("gain") is None:
-            yield call, columns, steps
-        elif _kinds.joins_channels(call):
-            there, step = (
-                np.concatenate(
-                    [x if r is edge else np.full(r.shape[-1], n) for r in call.reads]
-                )
-                for x, n in ((columns, -1), (steps.step, 1.0))
-            )
-            after = steps._replace(step=step)
-        elif call.operation.kind is _inference.Channels:
-            after = _reading.steps_after(call, [steps])
-            there = columns[call.operation.argument("channels")]
-        elif known.gain and known.shift:
-            after = _reading.steps_after(call, [steps])
-            there = np.tile(columns, call.first_output.shape[-1] // len(columns))
-        if after is not None:
-            yield from _signs_after(graph, call.first_output, there, after)
-
-
-def _exact_at_zero(
-    graph: _graph.Graph,
-    call: _graph.Call,
-    steps: _steps.Steps,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> Edit | None:
-    """Writes scale * sum + bias so that it is exactly 0 where it should be.
-
-    As (sum - threshold) * scale, which is what a batch norm computes. Of a scale in a
-    kernel LCE makes other numbers, and what is 0 is no more than noise there: so all of
-    it comes after a maximum, past which LCE does not look.
-    """
-    moves = scale != 0
-    threshold = np.where(moves, -bias / np.where(moves, scale, 1.0), 0.0)
-    if not np.any(moves & steps.reach(threshold)):
-        return None
-    value = np.round(threshold / steps.step) * steps.step
-    # As one rounding takes a value to a number that is not the next one.
-    same = np.abs(threshold - value) < np.finfo(np.float32).eps / 2 * np.abs(value)
-    within = moves & (np.abs(threshold) <= steps.most * steps.step)
-    arguments = {
-        "center": np.where(within, np.where(same, value, threshold), 0.0),
-        "gain": scale,
-        "offset": np.where(within, 0.0, bias),
-    }
-    if is_affine(call):
-        apart = _operation.Operation(call.name, _inference.AffineApart, None, arguments)
-        return Edit(graph.with_operation(apart))
-    whole = call.operation.replaced(arguments={"scale": None, "offset": None})
-    after = _operation.Operation(
-        f"{call.name}/scale", _inference.AffineApart, None, arguments
-    )
-    shape = tuple(call.first_output.shape[1:])
-    first, last = chain(call, (whole, after), (shape, shape))
-    last = last._replace(outputs=call.first_output)
-    return Edit(graph.with_calls({call.label: [first, last]}))
+        if sign is None:
+            through = _reading.passes_sums(reader)
+            if not through or not _is_read_by_signs(graph, reader):
+                return False
+        elif np.any(sign.argument("shift")) or np.any(_reading.is_opposite(sign)):
+            return False
+    return True
 
 
 def merge(graph: _graph.Graph) -> _graph.Graph:

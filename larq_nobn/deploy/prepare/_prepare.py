@@ -18,7 +18,7 @@ from ._binary_layers import binary_layer
 from ._lift import reshape_after
 from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
-from ._reading import compare_sum_with_sign, spell_affine, with_steps
+from ._reading import compare_sum_with_sign, spell_affine
 
 
 def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
@@ -49,10 +49,10 @@ PASSES = (
     partial(everywhere, rule=_affine.scale_into_layers_after),
     absorb_factors,
     partial(everywhere, rule=_affine.bias_into_relu),
+    partial(once, rules=(_affine.clear_shift,)),
     move_shifts,
     partial(everywhere, rule=_affine.drop_scale),
-    with_steps,
-    partial(once, rules=(_affine.clear_threshold,)),
+    partial(once, rules=(_affine.clear_bias,)),
     partial(once, rules=(spell_affine,)),
     partial(once, rules=(compare_sum_with_sign,)),
 )
@@ -93,7 +93,7 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> _graph.Gr
     graph = _graph.Graph(as_functional(model))
     with _readable(model):
         graph = once(graph, rules(in_float))
-    return with_steps(everywhere(everywhere(graph, reshape_after), trim_padding))
+    return everywhere(everywhere(graph, reshape_after), trim_padding)
 
 
 def in_float32(model: keras.Model) -> keras.Model:

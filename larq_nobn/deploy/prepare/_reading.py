@@ -6,21 +6,14 @@ other graphs, and the sign that a layer starts with is an operation inside its o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _linear, _operation, _signs, _steps
+from ...graph import _graph, _kinds, _linear, _operation, _probe, _signs
 from ...layers import _inference
-from ...rewrites._batch_norm import steps_after as _steps_after
 from ...rewrites._rule import Edit, affine_of, is_affine, is_shared, rule
-from .._binary import is_zero_one
-
-
-def with_steps(graph: _graph.Graph) -> _graph.Graph:
-    """Returns the same graph, and which of its edges have values in steps."""
-    return graph.with_facts(_steps.steps_of(graph, steps_after))
 
 
 @rule
@@ -125,47 +118,40 @@ def with_sign(call: _graph.Call, sign: _operation.Operation) -> _operation.Opera
     return call.operation.replaced(arguments={"input_quantizer": sign})
 
 
-def is_zero_one_step(call: _graph.Call) -> bool:
-    """Tells whether a call is a step that is 1 above 0, and 0 at 0."""
-    sign = _signs.sign_of(call.layer)
-    return sign is not None and is_zero_one(sign)
+def is_opposite(sign: _operation.Operation) -> Any:
+    """Where a sign is the opposite of the given model's, (C,) or False."""
+    gain = sign.argument("gain")
+    return False if gain is None else np.asarray(gain) < 0
 
 
-def steps_after(
-    call: _graph.Call, taken: Sequence[_steps.Steps | None]
-) -> _steps.Steps | None:
-    """What a call makes of maps of known steps; None if that is not known."""
-    operation, kind = call.operation, call.operation.kind
-    if kind is _inference.BinaryConvolution:
-        return _after_binary(call, taken[0])
-    if kind not in (_inference.Channels, _inference.ConstantLess, _inference.PlusLast):
-        return _steps_after(call, taken)
-    steps = taken[0]
-    if steps is None:
+def step_of_sums(graph: _graph.Graph, edge: Any) -> np.ndarray | None:
+    """The step, (C,), of which a map is whole multiples; None if that is not known.
+
+    As the sums of a binary convolution are, also after a ReLU, a maximum and a reshape.
+    """
+    call = graph.producer(edge)
+    if call is None:
         return None
-    if kind is _inference.Channels:
-        return steps._replace(step=steps.step[operation.argument("channels")])
-    if kind is _inference.ConstantLess:
-        return steps.plus(operation.argument("constant"))
-    return steps._replace(step=steps.step[:-1]).bounded(2 * steps.most)
+    if call.operation.kind is not _inference.BinaryConvolution:
+        step = step_of_sums(graph, call.first_input) if passes_sums(call) else None
+        return None if step is None else np.tile(step, edge.shape[-1] // len(step))
+    scale = numbers(call.operation, "scale", edge.shape[-1], 1.0)
+    rising = (keras.activations.linear, keras.activations.relu)
+    if call.operation.argument("last") not in rising or np.any(scale <= 0):
+        return None
+    biased = np.any(call.operation.argument("offset"))
+    return scale if has_whole_sums(call) and not biased else None
 
 
-def steps_of_sums(call: _graph.Call, taken: _steps.Steps | None) -> _steps.Steps | None:
-    """The steps of what a binary kernel makes of a map, before scale and offset."""
-    kernel = call.operation.arrays["kernel"]
-    if call.operation.argument("input_quantizer") is not None:
-        taken = _steps.sign_steps(kernel.shape[2])
-    sums = kernel.reshape(-1, kernel.shape[-1])
-    return _steps.steps_after_kernel(
-        sums, taken, _linear.border_of(call.operation) or 0.0
-    )
+def has_whole_sums(call: _graph.Call) -> bool:
+    """Whether a binary convolution is padded with whole numbers, if at all."""
+    return (_linear.border_of(call.operation) or 0.0) % 1 == 0
 
 
-def _after_binary(call: _graph.Call, taken: _steps.Steps | None) -> _steps.Steps | None:
-    steps, operation = steps_of_sums(call, taken), call.operation
-    if steps is not None:
-        steps = steps.times(numbers(operation, "scale", len(steps.step), 1.0))
-    offset = numbers(operation, "offset", call.first_output.shape[-1])
-    if steps is not None and np.any(offset):
-        steps = steps.plus(offset)
-    return _steps.steps_after_activation(operation.argument("last"), steps)
+def passes_sums(call: _graph.Call) -> bool:
+    """Whether a call returns numbers of its one input, or 0."""
+    known = _kinds.traits(call.operation.kind)
+    picks = known.pool in ("max", "whole max") or known.reshapes
+    return (picks or _probe.bounds_of(call) == _kinds.RECTIFIED) and _kinds.commutation(
+        call
+    ).gain

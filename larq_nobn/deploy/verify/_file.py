@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _graph, _segments
+from ...graph import _graph, _kinds, _segments
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
 from .._plain import plain
@@ -29,6 +29,14 @@ LOOK = (
     "or a random number."
 )
 _BITS = 32  # channels of a number
+# The operations of files that functions become at which a network is cut.
+_JUMPS = {
+    "math.greater": "GREATER",
+    "math.greater_equal": "GREATER_EQUAL",
+    "math.less": "LESS",
+    "math.less_equal": "LESS_EQUAL",
+    "math.sign": "SIGN",
+}
 
 
 class _Seen(NamedTuple):
@@ -64,6 +72,9 @@ class FileSigns:
             places = [place_of(op.outputs[0]) for op in ops]
             given = None if before is None else place_of(before)
             self._signs.append(_Seen(call, places, given))
+        self._jumps = [
+            (call, place_of(tensor)) for call, tensor in _jumping(prepared, graph)
+        ]
         added = shown[self._count :]
         self._runner = shipped
         if added:
@@ -84,10 +95,13 @@ class FileSigns:
             channels = call.first_input.shape[-1]
             parts = [_unpacked(found[place], channels) for place in places]
             signs[call.label] = parts if len(parts) > 1 else parts[0]
+        for call, place in self._jumps:
+            sign = _segments.Sign(call.label, _segments.cut_at(call), found[place])
+            signs[call.label] = sign.positive(sign.values)
         inputs = {
-            sign.call.label: found[sign.input]
-            for sign in self._signs
-            if sign.input is not None
+            seen.call.label: found[seen.input]
+            for seen in self._signs
+            if seen.input is not None
         }
         return _segments.Found(found[: self._count], signs, inputs)
 
@@ -211,6 +225,21 @@ def _packing(
             )
             rows.append((call, ops, _input(ops, graph) if own else None))
     return rows
+
+
+def _jumping(
+    prepared: keras.Model, graph: Subgraph
+) -> list[tuple[_graph.Call, Tensor]]:
+    """Functions that jump, and of which numbers of a file, if it has all of a kind."""
+    found: list[tuple[_graph.Call, Tensor]] = []
+    taken = [call for call in _graph.calls(prepared) if _segments.cut_at(call)]
+    for symbol, kind in _JUMPS.items():
+        calls = [call for call in taken if _kinds.symbol_of(call.layer) == symbol]
+        read = [op.inputs[0] for op in graph.operations if op.op == kind]
+        if len(calls) == len(read):
+            pairs = zip(calls, read, strict=True)
+            found += [(call, x) for call, x in pairs if x is not None]
+    return found
 
 
 def _has_kernel(call: _graph.Call) -> bool:

@@ -200,8 +200,7 @@ def verify_file(
             segments,
             "The converted file computes something else",
             tolerance,
-            f"{exact_remedy(segments)} {rounding_to_bytes(flatbuffer)}".rstrip()
-            + NOTHING_WRITTEN,
+            f" {rounding_to_bytes(flatbuffer)}".rstrip() + NOTHING_WRITTEN,
         )
     differing = differing_threshold(prepared, flatbuffer)
     if differing:
@@ -273,17 +272,6 @@ def checked_outputs(
                 "data."
             )
     return found
-
-
-def exact_remedy(found: _segments.Segments, more: str = "") -> str:
-    """Says what to do where a file computes something else of what is exactly 0."""
-    if _segments.EXACT not in found.finding:
-        return ""
-    return (
-        " In a file, scales are part of each sum, and what is exactly 0 in Keras may "
-        "be rounding. Give that sign a shift (input_quantizer='rsign'), or the layer "
-        f"before it a bias.{more}"
-    )
 
 
 def raise_mismatch(

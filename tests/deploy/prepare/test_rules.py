@@ -39,7 +39,8 @@ PREPARED = (
     _affine.scale_into_layers_after,
     _affine.bias_into_relu,
     _affine.drop_scale,
-    _affine.clear_threshold,
+    _affine.clear_shift,
+    _affine.clear_bias,
     _conversion.merge_scale,
     _merge.merge_affines,
 )
@@ -147,7 +148,8 @@ FITS_PREPARED = {
     "layers after": (_affine.scale_into_layers_after, [norm, average, sign, binary]),
     "relu": (_affine.bias_into_relu, [layers.ReLU, conv]),
     "scale": (_affine.drop_scale, [scaled, average, sign]),
-    "threshold": (_affine.clear_threshold, [of_signs(), norm, sign, binary]),
+    "bias of sums": (_affine.clear_bias, [of_signs(), norm, sign, binary]),
+    "threshold of sums": (_affine.clear_shift, [of_signs(), RSign, binary]),
     "spelling": (spell_affine, [norm, layers.ReLU]),
     "int8, a merged scale": (_conversion.merge_scale, [conv, norm]),
     "int8, an affine": (_conversion.affine_alone, [fake, norm]),
@@ -163,7 +165,7 @@ def test_where_a_rule_fits(name):
     model = randomized(keras.Model(x, y), "mixed", whole=True)
     ready = name in FITS_PREPARED
     graph = at_inference(model) if ready else Graph(as_functional(model))
-    if name == "threshold":
+    if rule is _affine.clear_bias:
         graph = _affine.merge(graph)
     if rule in (_conversion.merge_scale, _conversion.affine_alone):
         graph = _rule.once(graph, (spell_affine,))
