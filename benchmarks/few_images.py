@@ -1,12 +1,15 @@
-"""Few images: trained from scratch without and with batch norm.
+"""Few images: trained from scratch without and with batch norm, and fine-tuned.
 
-Subsets of CIFAR-10, CIFAR-100 and Tiny ImageNet: six classes, drawn once, of 48 images
-of 32x32 pixels. ReActNet of width 8 with a block in each of four stages, 15 epochs by
-the recipe small. Each normalization has the learning rate and the factor of initial
-latent weights that are best, of six pairs, on 50 other images of each class of the
-first set, for seed 100. Test images, 100 of each class, are others again and are read
-once. Runs of one normalization share a traced training step, whose weights are those of
-a new network each time. A run whose numbers are in `--output` is not repeated.
+Subsets of CIFAR-10, CIFAR-100 and Tiny ImageNet: six classes, drawn once, of 48 or 333
+images of 32x32 pixels. From scratch: ReActNet of width 8 with a block in each of four
+stages, 15 epochs by the recipe small. Each normalization has the learning rate and the
+factor of initial latent weights that are best, of six pairs, on 50 other images of each
+class of the first set, 48 of which train, for seed 100. Fine-tuned: what the command
+line does with a folder of so few images, for 20 epochs, from two trained networks on
+the sets that they were not trained on, the larger one with 48 images alone. Test
+images, 100 of each class, are others again and are read once.
+Runs of one normalization share a traced training step, whose weights are those of a new
+network each time. A run whose numbers are in `--output` is not repeated.
 
 CIFAR-100 and Tiny ImageNet are folders of images, with train/CLASS in each; `cifar10`
 is that of the package.
@@ -30,7 +33,8 @@ from _drawing import accuracy as drawing
 from _results import RESULTS, leave
 
 keras = tf.keras
-CLASSES, TRAIN, CHOOSE, TEST = 6, 48, 50, 100
+CLASSES, CHOOSE, TEST = 6, 50, 100
+SIZES = (48, 333)
 EPOCHS = 15
 NETWORK = {"width": 8, "blocks": (1, 1, 1, 1), "epochs": EPOCHS}
 METHODS = ("nobn", "batch_norm")
@@ -38,6 +42,11 @@ SETS = ("cifar100", "tiny_imagenet", "cifar10")
 # Learning rates and factors of the initial latent weights, one pair of which is chosen.
 CANDIDATES = tuple(itertools.product((1e-3, 3e-3, 1e-2), (1.0, 30.0)))
 CHOSEN = 100  # the seed
+# Sets and sizes of those that are fine-tuned.
+STARTS = {
+    "reactnet18-w16-cifar10": (SETS[:2], SIZES),
+    "reactnet18-w32-cifar100": (SETS[1:], SIZES[:1]),
+}
 
 
 def of_cifar10(count, random):
@@ -66,14 +75,14 @@ def pixels(file):
 
 
 @cache
-def images_of(name, folder):
+def images_of(name, folder, size):
     """(images, labels) to train, choose and test with."""
     random = np.random.default_rng(0)
-    total = TRAIN + CHOOSE + TEST
+    total = size + CHOOSE + TEST
     draw = of_cifar10(total, random) if name == "cifar10" else None
     found = list(draw or of_folder(folder, total, random))
-    edges = {"train": (0, TRAIN), "choose": (TRAIN, TRAIN + CHOOSE)}
-    edges["test"] = (TRAIN + CHOOSE, total)
+    edges = {"train": (0, size), "choose": (size, size + CHOOSE)}
+    edges["test"] = (size + CHOOSE, total)
     return {
         split: (
             np.concatenate([images[first:last] for images in found]),
@@ -135,12 +144,34 @@ class Method:
             epochs=settings.epochs,
             verbose=0,
         )
-        scores = self._model.evaluate(new._batches("test"), verbose=0, return_dict=True)
-        return {
-            "loss": [round(each, 4) for each in done.history["loss"]],
-            "accuracy": [round(100 * each, 1) for each in done.history["accuracy"]],
-            "tested": round(100 * scores["accuracy"], 2),
-        }
+        scores = nobn.training.evaluate(self._model, new._batches("test"))
+        return numbers(done.history["loss"], done.history["accuracy"], scores)
+
+
+def fine_tune(images, start, seed):
+    """As `Method.train`, from a trained network."""
+    keras.backend.clear_session()
+    settings = nobn.training.RunSettings.from_recipe(
+        "fine_tune", init=start, epochs=20, seed=seed
+    )
+    data = nobn.data.Dataset.from_data((images["train"], images["test"]))
+    with tempfile.TemporaryDirectory() as folder:
+        run = nobn.training.train(settings, folder, data=data)
+    scores = nobn.training.evaluate(run.model, data.batches("test", 128))
+    losses, accuracies = (
+        [row[name] for row in run.history] for name in ("loss", "accuracy")
+    )
+    return numbers(losses, accuracies, scores)
+
+
+def numbers(losses, accuracies, scores):
+    return {
+        "loss": [round(each, 4) for each in losses],
+        "accuracy": [round(100 * each, 1) for each in accuracies],
+        "tested": round(100 * scores["accuracy"], 2),
+        "tested_loss": round(scores["loss"], 4),
+        "calibration_error": round(100 * scores["calibration_error"], 2),
+    }
 
 
 def choices(runs):
@@ -149,14 +180,14 @@ def choices(runs):
         name: {
             f"{rate:g}, {factor:g}": runs[of]["tested"]
             for rate, factor in CANDIDATES
-            if (of := key(name, SETS[0], rate, factor, CHOSEN)) in runs
+            if (of := key(name, SETS[0], SIZES[0], rate, factor, CHOSEN)) in runs
         }
         for name in METHODS
     }
 
 
-def key(name, images, rate, factor, seed):
-    return f"{name}, {images}, {rate:g}, {factor:g}, {seed}"
+def key(name, images, size, rate, factor, seed):
+    return f"{name}, {images}, {size}, {rate:g}, {factor:g}, {seed}"
 
 
 @click.command()
@@ -175,26 +206,30 @@ def main(cifar100, tiny, seeds, output):
             output,
             __doc__,
             drawing.few_images,
-            images={"train": TRAIN, "choose": CHOOSE, "test": TEST},
+            images={"train": SIZES, "choose": CHOOSE, "test": TEST},
             choices=choices(runs),
             runs=runs,
         )
 
-    def run(name, images, rate, factor, seed):
-        of = key(name, images, rate, factor, seed)
+    def run(of, train, images, size, *how):
         if of not in runs:
-            tested = "choose" if seed == CHOSEN else "test"
-            parts = images_of(images, sources[images])
-            runs[of] = methods[name].train(parts, tested, seed, rate, factor)
+            runs[of] = train(images_of(images, sources[images], size), *how)
             save()
 
     for name, candidate in itertools.product(METHODS, CANDIDATES):
-        run(name, SETS[0], *candidate, CHOSEN)
-    for seed in map(int, seeds.split(",")):
+        of = key(name, SETS[0], SIZES[0], *candidate, CHOSEN)
+        how = ("choose", CHOSEN, *candidate)
+        run(of, methods[name].train, SETS[0], SIZES[0], *how)
+    for size, seed in itertools.product(SIZES, map(int, seeds.split(","))):
         for name, images in itertools.product(METHODS, SETS):
             found = choices(runs)[name]
-            best = max(found, key=found.get)
-            run(name, images, *map(float, best.split(", ")), seed)
+            pair = [float(each) for each in max(found, key=found.get).split(", ")]
+            of = key(name, images, size, *pair, seed)
+            run(of, methods[name].train, images, size, "test", seed, *pair)
+        for start, (sets, sizes) in STARTS.items():
+            for images in sets if size in sizes else ():
+                of = f"{start}, {images}, {size}, {seed}"
+                run(of, fine_tune, images, size, start, seed)
     save()
 
 

@@ -42,6 +42,10 @@ TABLES = {
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "few_images": ("few_images/result.json", accuracy.few_images),
+    "few_image_calibration": (
+        "few_images/result.json",
+        accuracy.few_image_calibration,
+    ),
     "few_image_choices": ("few_images/result.json", accuracy.few_image_choices),
     "small_batches": ("small_batches/result.json", accuracy.small_batches),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),

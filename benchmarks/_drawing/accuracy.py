@@ -150,27 +150,31 @@ FEW = {
 }
 
 
-def few_images(result):
-    """Test accuracies in %, a row for each set, a column for each way to train."""
-    found = defaultdict(list)
+def few_images(result, metric="tested"):
+    """Of test images, in %: a row for each set, a column for each way to train."""
+    found = defaultdict(lambda: defaultdict(list))
     for run, metrics in result["runs"].items():
-        name, images, *_, seed = run.split(", ")
-        if seed != "100":  # which chose
-            found[name, images].append(metrics["tested"])
-    names = list(dict.fromkeys(name for name, _ in found))
+        name, images, size, *_, seed = run.split(", ")
+        if seed != "100" and metric in metrics:  # that seed chose
+            found[int(size), images][name].append(metrics[metric])
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
     return table(
-        ["six classes of", *(f"`{name}`" for name in names)],
+        ["six classes of", "images", *(f"`{name}`" for name in names)],
         [
             [
-                title,
-                *(
-                    seeds(found[name, key]) if (name, key) in found else "-"
-                    for name in names
-                ),
+                FEW[images],
+                f"{6 * size:,}",
+                *(seeds(row[name]) if name in row else "-" for name in names),
             ]
-            for key, title in FEW.items()
+            for size in (48, 333)
+            for images in FEW
+            if (row := found.get((size, images)))
         ],
     )
+
+
+def few_image_calibration(result):
+    return few_images(result, "calibration_error")
 
 
 def few_image_choices(result):
@@ -185,9 +189,42 @@ def few_image_choices(result):
         row = [rate, "as built" if factor == "1" else f"times {factor}"]
         for name, found in columns.items():
             best = pair == max(found, key=found.get)
-            losses = runs[f"{name}, cifar100, {pair}, 100"]["loss"]
+            losses = runs[f"{name}, cifar100, 48, {pair}, 100"]["loss"]
             shown = f"{found[pair]:.1f}"
             row += [f"**{shown}**" if best else shown]
             row += [f"{losses[place]:.2f}" for place in (0, -1)]
         rows.append(row)
     return table(head, rows)
+
+
+def ordinary(result):
+    """Size and test accuracy in % of each file, a row for each width and budget."""
+    found = defaultdict(list)
+    for cell, row in result["rows"].items():
+        width, epochs, _ = map(int, cell.split("-"))
+        found[epochs, width].append(row)
+    return table(
+        ["epochs", "width", "float32, kB", "accuracy", "int8, kB", "accuracy"],
+        [
+            [
+                *cell,
+                *(part for form in ("float32", "int8") for part in of_form(form, rows)),
+            ]
+            for cell, rows in sorted(found.items())
+        ],
+    )
+
+
+def of_form(form, rows):
+    yield f"{rows[0][form]['bytes'] / 1000:.0f}"
+    yield seeds([row[form]["accuracy"] for row in rows])
+
+
+def ordinary_latency(result):
+    return table(
+        ["file", "kB", "ms"],
+        [
+            [name, f"{row['bytes'] / 1000:.0f}", f"{row['ms']:.2f}"]
+            for name, row in result["rows"].items()
+        ],
+    )

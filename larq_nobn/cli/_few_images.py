@@ -10,7 +10,7 @@ from ._package import data, training
 
 # Folders with fewer training images than this are fine-tuned.
 FEW = 3_000
-START = "reactnet18-w16-cifar10"
+START = "reactnet18-w32-cifar100"
 SCRATCH = "none"  # as --init: a new network
 # The network of START has 32x32 inputs; far from them its features are of no use, or
 # its first layers, which do not reduce the image, take too long.

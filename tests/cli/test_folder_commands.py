@@ -140,15 +140,15 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
 
 def test_demo_of_an_image_folder(pictures: Path):
     settings = _demo._settings_for(str(pictures))
-    assert settings["init"] == "reactnet18-w16-cifar10"
+    assert settings["init"] == "reactnet18-w32-cifar100"
     assert settings["recipe"] == "fine_tune"
 
 
 @pytest.mark.parametrize(
     "options, init, model",
     [
-        ([], "reactnet18-w16-cifar10", "init"),
-        (["--epochs", "2"], "reactnet18-w16-cifar10", "init"),
+        ([], "reactnet18-w32-cifar100", "init"),
+        (["--epochs", "2"], "reactnet18-w32-cifar100", "init"),
         (["--init", "none"], None, "ReActNet18"),
         (["--width", "4"], None, "ReActNet18"),
         (["--recipe", "small"], None, "ReActNet18"),
