@@ -98,6 +98,12 @@ class Command(click.Command):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # of an option without a value click says none
             if isinstance(error, click.NoSuchOption):
+                if (self.name, error.option_name) == ("compare", "--resume"):
+                    raise click.UsageError(
+                        "compare needs no --resume: the same command again continues, "
+                        "and keeps what is finished.",
+                        ctx,
+                    ) from error
                 meant = _CALLED.get(error.option_name)
                 known = {name for option in self.params for name in option.opts}
                 if meant in known:

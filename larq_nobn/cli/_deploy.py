@@ -11,7 +11,13 @@ from rich.table import Table
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, progress, say, show
-from ._models import Images, Origin, open_run_or_file, preprocessing_of
+from ._models import (
+    Images,
+    Origin,
+    described_by,
+    open_run_or_file,
+    preprocessing_of,
+)
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
 
@@ -79,7 +85,8 @@ def convert(
     trained network (larq-nobn models). A run or trained network is verified on test
     images of its own data set, a file on those of --dataset; where there are none, on
     generated ones. If anything fails, OUT.tflite is not written. For a classifier of a
-    known data set, OUT.tflite.json contains class names and preprocessing for an app.
+    known data set, OUT.tflite.json tells an app its class names, mean and standard
+    deviation.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
@@ -94,7 +101,9 @@ def convert(
     network, origin = open_run_or_file(model, trust)
     if range_images is not None:
         network = calibrated(network, range_images, dataset, origin, data_dir)
-    result = converted(network, output, dataset, origin, data_dir, **options)
+    result = converted(
+        network, output, dataset, origin, data_dir, file=model, **options
+    )
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
         metadata = Path(f"{output}.json")
@@ -164,16 +173,21 @@ def converted(
     dataset: str | None,
     origin: Origin | None,
     data_dir: str | None = None,
+    file: Path = Path(),
     **options: Any,
 ) -> deploy.ConversionReport:
-    """Converts and verifies, on test images where those are known and here."""
-    info = origin.info if origin else None
+    """Converts and verifies, on test images where those are known and here.
+
+    Those of a data set get the size that the model of a `file` takes.
+    """
+    info, size = origin.info if origin else None, None
     if dataset is not None and info is None:
-        info = data.open_dataset(dataset, data_dir=data_dir).info
+        info = described_by(dataset, file, model, data_dir)
+        size = info.image_shape[:2]
     images = None
     if dataset is not None or (info is not None and info.name != GIVEN):
         try:
-            known = Images(dataset, origin, data_dir)
+            known = Images(dataset, origin, data_dir, size)
             images = known.batches(limit=deploy.device.VERIFIED_IMAGES)
         except FileNotFoundError as error:
             if dataset is not None:

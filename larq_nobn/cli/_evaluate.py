@@ -64,8 +64,8 @@ def evaluate(
     """Measure accuracy, loss, calibration error and the confusion matrix.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, the name of a
-    trained network (larq-nobn models), or a .tflite file, which Larq Compute Engine
-    runs. The calibration error is the mean difference of confidence and accuracy. Up to
+    trained network (larq-nobn models), or a .tflite file, which runs in its runtime.
+    The calibration error is the mean difference of confidence and accuracy. Up to
     12 classes are printed as a confusion matrix, of more those with the lowest recall;
     the JSON contains all.
 

@@ -39,7 +39,7 @@ def main(ctx: click.Context) -> None:
     Start here:       larq-nobn demo
     Then your own:    larq-nobn data cifar10
                       larq-nobn train --dataset cifar10 --width 16 --output runs/a
-                      larq-nobn evaluate runs/a --dataset cifar10
+                      larq-nobn evaluate runs/a
                       larq-nobn predict runs/a cat.jpg
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite

@@ -65,7 +65,7 @@ def import_modules(names: Iterable[str]) -> None:
         sys.path.insert(0, os.getcwd())
     for name in names:
         try:
-            importlib.import_module(name)
+            importlib.import_module(name.removesuffix(".py"))
         except Exception as error:  # whatever the module does
             raise InvalidValue(
                 f"--import {name}: {first_line(error)}. Give the name of a module in "

@@ -107,7 +107,7 @@ def convert(
         data: Examples to verify on: an array, a list or dict with one per input,
             `(x, y)`, or batches of either as a tf.data dataset, `keras.utils.Sequence`
             or generator, of which the first 256 examples are used. By default 32
-            generated ones, 8 for inputs above 128x128 pixels.
+            generated ones, 8 for inputs above 128x128 pixels, and two far from those.
         tolerance: Allowed difference between numbers of model and file, relative to
             how far the numbers of their channel are apart.
         batch_size: Batch size of the file, whatever the batch size of the model is;

@@ -307,28 +307,28 @@ def _metadata_of(weights: str | os.PathLike) -> PretrainedNetwork:
 
 
 def _read_metadata(file: Path) -> PretrainedNetwork:
-    from . import BUILDERS  # whose builders read cards themselves
+    from . import BUILDERS  # whose builders read metadata themselves
 
     entries = _entries(file)
     try:
-        card = parse_json(str(entries.get(METADATA)))
-        check_shape(card, {})
-        if (card.get("format"), card.get("version")) != (FORMAT, VERSION):
+        metadata = parse_json(str(entries.get(METADATA)))
+        check_shape(metadata, {})
+        if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
             raise InvalidValue("it is of another format, or a later version")
-        check_shape(card, _TYPES)
-        if unknown := card.keys() - _TYPES.keys() - {"format", "version"}:
+        check_shape(metadata, _TYPES)
+        if unknown := metadata.keys() - _TYPES.keys() - {"format", "version"}:
             raise InvalidValue(f"it also contains {min(unknown)!r}")
-        if card["model"] not in BUILDERS:
-            raise InvalidValue(f"model is {card['model']!r}")
-        known = inspect.signature(BUILDERS[card["model"]]).parameters
-        if unknown := card["arguments"].keys() - (known.keys() - {"weights"}):
+        if metadata["model"] not in BUILDERS:
+            raise InvalidValue(f"model is {metadata['model']!r}")
+        known = inspect.signature(BUILDERS[metadata["model"]]).parameters
+        if unknown := metadata["arguments"].keys() - (known.keys() - {"weights"}):
             raise InvalidValue(f"its arguments contain {min(unknown)!r}")
-        if (steps := card["preprocessing"]) is not None:
+        if (steps := metadata["preprocessing"]) is not None:
             check_shape(steps, _STEPS, "preprocessing")
     except ValueError as error:
         raise _damaged(file, str(error)) from error
-    row = {name: card[name] for name in _TYPES}
-    row.update((name, tuple(card[name])) for name in ("input_shape", "class_names"))
+    row = {name: metadata[name] for name in _TYPES}
+    row.update((name, tuple(metadata[name])) for name in ("input_shape", "class_names"))
     return PretrainedNetwork(**row, size_bytes=file.stat().st_size)
 
 

@@ -195,7 +195,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
                 self._warned = True
                 _log.warning(
                     "AdaptiveGradientClipping clips all variables: no classifier is "
-                    "named head or predictions. Name it in exclude, or use for_model."
+                    "named head or predictions. Name it in exclude, or use "
+                    "AdaptiveGradientClipping.for_model(model, optimizer)."
                 )
             return [
                 None if latent_free(variable) else role

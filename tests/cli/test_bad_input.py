@@ -70,6 +70,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train", "Missing option '--output'. See larq-nobn train --help."),
         ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
         ("train --output r --lr 0.1", "Did you mean '--learning-rate'? See larq-nobn"),
+        ("compare --output r --resume", "the same command again continues"),
         ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
         ("train --output r --config notes.txt", "notes.txt contains no settings: "),
         ("models none", "Got unexpected extra argument (none). See larq-nobn models"),

@@ -148,6 +148,9 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     assert (card.labels, card.preprocessing) == (info.class_names, steps)
     nobn.convert(model, file, dataset="digits", labels=[*"abcdefghij"])
     assert deploy.read_card(file).labels == tuple("abcdefghij")
+    of_command = tmp_path / "c.tflite"
+    assert invoke("convert", given, of_command, "--dataset", "digits").exit_code == 0
+    assert deploy.read_card(of_command).preprocessing == steps
     with pytest.raises(ValueError, match="'cifar10' .*maps \\(4, 4, 1\\) to \\(10,"):
         nobn.convert(model, file, dataset="cifar10")
     # Keras' file says nothing of images; its input says their size.

@@ -34,6 +34,11 @@ def test_what_is_missing_or_damaged_is_named(tiny_run: training.Run, tmp_path: P
     with pytest.raises(FileNotFoundError, match="nowhere is not a finished run"):
         training.load_run(tmp_path / "nowhere")
     copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "settings.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="copy is not finished. .* --resume"):
+        training.load_run(copy)
+    shutil.rmtree(copy)
     for name in ("run.json", "history.csv", "model.keras"):
         shutil.copytree(tiny_run.folder, copy)
         (copy / name).write_bytes((copy / name).read_bytes()[:-40] + b"\0\xff")

@@ -45,7 +45,10 @@ from ..verify._verify import verify_prepared
 from ._fake_quantize import ChannelShift
 
 _layers = keras.layers
-_REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
+_REMEDY = (
+    "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing, and so does "
+    "--calibrate 256."
+)
 
 
 def check_int8(model: keras.Model, int8: bool) -> None:

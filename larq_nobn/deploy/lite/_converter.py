@@ -27,6 +27,7 @@ from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
+    check_starts,
     edited,
     open_axes,
     parsing,
@@ -469,10 +470,12 @@ class Runner:
     def __init__(
         self, flatbuffer: bytes | str | os.PathLike, runtime: str | None = None
     ):
+        name = "the file"
         if not isinstance(flatbuffer, bytes):
-            flatbuffer = read_file(flatbuffer)
+            name, flatbuffer = os.fspath(flatbuffer), read_file(flatbuffer)
+        check_starts(flatbuffer, name)
         if runtime is None:
-            with parsing("the file"):
+            with parsing(name):
                 runtime = runtime_of(flatbuffer)
         check_choice("runtime", runtime, RUNTIMES)
         inner = interpreter_of(flatbuffer, os.cpu_count() or 1, runtime=runtime)
@@ -540,6 +543,13 @@ class Runner:
             for tensor, array in zip(self.input_tensors, arrays, strict=True)
         ]
         size = self.batch_size
+        for tensor, array in zip(self.input_tensors, arrays, strict=True):
+            if array.shape[1:] != tensor.shape[1:]:
+                raise ConversionError(
+                    f"The file takes examples of shape {tensor.shape[1:]} as "
+                    f"{tensor.name}, but got an array of shape {array.shape}. Pass "
+                    "examples along its first axis."
+                )
         try:
             found = in_batches(self._interpreter.interpreter.predict, taken, size)
         except (RuntimeError, ValueError, MemoryError) as error:

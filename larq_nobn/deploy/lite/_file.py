@@ -298,6 +298,15 @@ def parsing(path: str) -> Iterator[None]:
         ) from error
 
 
+def check_starts(content: bytes, path: str) -> None:
+    """Rejects what is no TFLite file by its first bytes."""
+    if content[4:8] != _STARTS:
+        raise ConversionError(
+            f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
+            "another LCE converter wrote."
+        )
+
+
 def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
     """Returns the graphs of a `.tflite` file.
 
@@ -306,11 +315,7 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
     Raises:
         ConversionError: If it is not an intact TFLite file.
     """
-    if content[4:8] != _STARTS:
-        raise ConversionError(
-            f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
-            "another LCE converter wrote."
-        )
+    check_starts(content, path)
     with parsing(path):
         return _graphs(content, path, ends)
 

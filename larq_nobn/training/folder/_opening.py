@@ -16,6 +16,7 @@ from ..._checks import check_path
 from ..._errors import InvalidValue
 from ..._files import parse_json
 from ..._keras import keras
+from ...config import _run_files
 from ...config._settings import Settings
 from ...loading import open_model
 
@@ -142,6 +143,11 @@ def load_record(
             ]
         check_parts(history[0] if history else {}, _COLUMNS, place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (place / _run_files.SETTINGS_FILE).exists():
+            raise FileNotFoundError(
+                f"The training in {folder} is not finished. Repeat its command with "
+                "--resume (resume=True)."
+            ) from error
         raise FileNotFoundError(
             f"{folder} is not a finished run: {Path(error.filename).name} not found. "
             "Give the --output folder of a training run."
