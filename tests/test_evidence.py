@@ -35,6 +35,7 @@ MEASURED = {
     "train_step": "result.json",
     "few_images": "result.json",
     "small_batches": "result.json",
+    "ordinary": "accuracy/result.json",
     "deployment": "result.json",
     "models": "result.json",
     "runtimes": "accuracy/result.json",

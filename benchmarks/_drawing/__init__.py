@@ -47,6 +47,8 @@ TABLES = {
         accuracy.few_image_calibration,
     ),
     "few_image_choices": ("few_images/result.json", accuracy.few_image_choices),
+    "ordinary": ("ordinary/accuracy/result.json", accuracy.ordinary),
+    "ordinary_latency": ("ordinary/latency/result.json", accuracy.ordinary_latency),
     "small_batches": ("small_batches/result.json", accuracy.small_batches),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),

@@ -100,7 +100,10 @@ TABLE = {
 
 def test_all_that_is_binary_stays_binary_and_computes_the_same(tmp_path):
     """Of one file, side by side."""
-    model, path = beside([build() for build, _ in TABLE.values()]), tmp_path / "m"
+    model, path = (
+        beside([build() for build, _ in TABLE.values()]),
+        tmp_path / "m.tflite",
+    )
     x = examples(model, 16)
     report = convert(model, path, data=x)
     binary = sum(count for _, count in TABLE.values())

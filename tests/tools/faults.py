@@ -641,8 +641,8 @@ FAULTS = (
     ),
     Fault(
         "records: one byte too early",
-        "found.append((place + _BEFORE, size))",
-        "found.append((place + _BEFORE - 1, size))",
+        "records.append((place + _BEFORE, size))",
+        "records.append((place + _BEFORE - 1, size))",
         "tests/data/test_records.py",
     ),
     Fault(
@@ -678,13 +678,13 @@ FAULTS = (
     ),
     Fault(
         "loading: a class is accepted whatever its module",
-        "return _is_part(found) and not runs_code(found) and name in _classes()",
+        "return _is_part(value) and not runs_code(value) and name in _classes()",
         "return name in _classes() or name in RUNNING_CODE",
         "tests/loading",
     ),
     Fault(
         "loading: arrays declare nothing",
-        "declared += found.nbytes if found.shape is not None else 0",
+        "declared += item.nbytes if item.shape is not None else 0",
         "declared += 0",
         "tests/loading",
     ),

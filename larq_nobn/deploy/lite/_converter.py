@@ -472,7 +472,8 @@ class Runner:
     ):
         name = "the file"
         if not isinstance(flatbuffer, bytes):
-            name, flatbuffer = os.fspath(flatbuffer), read_file(flatbuffer)
+            path = flatbuffer
+            flatbuffer, name = read_file(path), os.fspath(path)
         check_starts(flatbuffer, name)
         if runtime is None:
             with parsing(name):
