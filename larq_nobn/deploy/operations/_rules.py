@@ -25,6 +25,7 @@ from ._shapes import (
     before_reshape,
     is_reshape,
     keeps_channels,
+    moved_to_kernel,
     ones_around,
     pad_last,
     sign_last,
@@ -369,17 +370,11 @@ def before_pool(program: Program, node: Node) -> Program | None:
     if node.kind != "affine":
         return None
     pool = program.maker(node.x)
-    if pool is None or pool.type not in _POOLS or program.reader(pool.y) is None:
+    if pool is None or pool.type not in _POOLS:
         return None
     if pool.type == "MaxPool" and np.any(node["k"] < 0):
         return None
-    kernel = program.maker(pool.x)
-    if kernel is None or kernel.kind != "kernel" or program.reader(pool.x) is None:
-        return None
-    value = pool.x.like()
-    moved = node.reading(node.x, pool.x).making(value)
-    after = pool.reading(pool.x, value).making(node.y)
-    return program.with_nodes([pool, node], [moved, after])
+    return moved_to_kernel(program, pool, node)
 
 
 def shift_into_readers(program: Program, node: Node) -> Program | None:

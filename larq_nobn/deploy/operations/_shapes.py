@@ -75,15 +75,22 @@ def before_reshape(program: Program, node: Node) -> Program | None:
     if node.kind not in ("affine", "prelu") and node.type != "Relu":
         return None
     shape = program.maker(node.x)
-    if shape is None or not keeps_channels(shape) or program.reader(node.x) is None:
+    if shape is None or not keeps_channels(shape):
         return None
-    kernel = program.maker(shape.x)
-    if kernel is None or kernel.kind != "kernel" or program.reader(shape.x) is None:
+    return moved_to_kernel(program, shape, node)
+
+
+def moved_to_kernel(program: Program, between: Node, node: Node) -> Program | None:
+    """Moves a node before the one that it reads, if a kernel makes only that map."""
+    kernel = program.maker(between.x)
+    if kernel is None or kernel.kind != "kernel":
         return None
-    value = shape.x.like()
-    moved = node.reading(node.x, shape.x).making(value)
-    after = shape.reading(shape.x, value).making(node.y)
-    return program.with_nodes([shape, node], [moved, after])
+    if program.reader(between.x) is None or program.reader(node.x) is None:
+        return None
+    value = between.x.like()
+    moved = node.reading(node.x, between.x).making(value)
+    after = between.reading(between.x, value).making(node.y)
+    return program.with_nodes([between, node], [moved, after])
 
 
 def pad_last(program: Program, node: Node) -> Program | None:
