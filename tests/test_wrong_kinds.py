@@ -286,6 +286,9 @@ def test_a_runner_opens_a_path(tmp_path):
         np.testing.assert_array_equal(deploy.Runner(given)(X), want)
     run = deploy.Runner(file)
     np.testing.assert_array_equal(run(tf.constant(X)), want)
+    one = r"array of shape \(.*\). Pass a batch .* of one, x\[np.newaxis\]"
+    with pytest.raises(deploy.ConversionError, match=one):
+        run(X[0])
     with pytest.raises(deploy.ConversionError, match="takes 1 arrays.*but got 4. Pass"):
         run(X.tolist())
     for given in (None, 3, "x", [None], [["a"]], Thing):

@@ -103,7 +103,8 @@ def model_batches(
             raise InvalidValue(
                 f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
-                "along the first axis, or a tf.data.Dataset of batches of them."
+                "along the first axis (of one, x[np.newaxis]), or a tf.data.Dataset of "
+                "batches of them."
             )
         if len(parts[0]):
             empty = False

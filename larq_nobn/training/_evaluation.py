@@ -67,6 +67,11 @@ def evaluate(
             "images is a tf.data.Dataset without an end. Give it one by .take(), or "
             "leave out .repeat()."
         )
+    if spec[1].shape.rank == 0:
+        raise InvalidValue(
+            f"images contains single examples, of shape {spec[0].shape}, but it must "
+            "contain batches. Call .batch(128) on it."
+        )
     if not (spec[1].dtype.is_integer and spec[1].shape.rank == 1):
         raise InvalidValue(
             f"images contains labels of {spec[1].dtype.name} and shape "

@@ -166,7 +166,7 @@ class Unknown(keras.layers.Layer):
         (small, {"data": images(0)}, "data contains no example"),
         (small, {"data": SLICES(X).take(0)}, "data contains no example"),
         (small, {"data": "images.npy"}, r"of shape \(\), but the model 'small'"),
-        (small, {"data": SLICES(X)}, r"data contains examples of shape \(8, 3"),
+        (small, {"data": SLICES(X)}, r"of shape \(8, 3.*\(of one, x\[np.ne"),
         (small, {"verify": 1}, "verify=1 is neither True nor False"),
         (small, {"path": "m.keras"}, "'m.keras' is not a name for a TFLite model"),
         (small, {"tolerance": 0}, r"tolerance=0 is outside \(0, 1e6\]"),

@@ -78,8 +78,12 @@ def test_rounded_probabilities_are_no_logits(rounded: Callable):
             lambda data: data.map(lambda x, y: (x, tf.as_string(y))),
             r"labels of string and shape \(None,\), but they must be whole numbers",
         ),
+        (
+            lambda data: data.unbatch(),
+            r"contains single examples, of shape \(2,\), .* Call .batch\(128\)",
+        ),
     ],
-    ids=["endless", "weights", "named", "one-hot", "names"],
+    ids=["endless", "weights", "named", "one-hot", "names", "single"],
 )
 def test_data_sets_of_other_kinds_are_a_sentence(change: Callable, sentence: str):
     data = change(_images())

@@ -548,8 +548,9 @@ class Runner:
             if array.shape[1:] != tensor.shape[1:]:
                 raise ConversionError(
                     f"The file takes examples of shape {tensor.shape[1:]} as "
-                    f"{tensor.name}, but got an array of shape {array.shape}. Pass "
-                    "examples along its first axis."
+                    f"{tensor.name}, but got an array of shape {array.shape}. Pass a "
+                    "batch of such, with examples along the first axis; of one, "
+                    "x[np.newaxis]."
                 )
         try:
             found = in_batches(self._interpreter.interpreter.predict, taken, size)
