@@ -84,15 +84,19 @@ class ConversionReport(Findings):
         """Returns the outcome in one line."""
         binary, in_float = self.binary_layers, len(self.in_float)
         layers = f"{binary} of {binary + in_float} binary layers binary"
+        if self.runtime == "litert":
+            layers = f"all {binary} binary layers are ordinary convolutions of ±1"
         if self.verify is None:
             return layers
-        examples = self.verify["examples"]
+        examples, data = self.verify["examples"], self.verify["data"]
         same = round(examples * self.verify["top1_agreement"])
-        return f"verified: same class on {same} of {examples} examples; {layers}"
+        agreement = f"same class on {same} of {examples} examples"
+        return f"verified on {data}: {agreement}; {layers}"
 
     def _binary(self) -> str:
         if self.runtime == "litert":
-            return f"{self.binary_layers}, as ordinary convolutions of ±1"
+            layers = f"the {self.binary_layers} binary layers"
+            return f"none of one bit: {layers} are ordinary convolutions of ±1"
         return f"{self.lce_bconv2d} of {self.binary_layers}"
 
 

@@ -1,6 +1,7 @@
 """Files without custom operations: exact in every interpreter that runs them."""
 
 import collections
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -108,8 +109,9 @@ FILES += [("vgg", True), ("alexnet", True)]
 
 
 @pytest.mark.parametrize("name, int8", FILES)
-def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
+def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8, caplog):
     model, report = files(name, int8)
+    assert not [record for record in caplog.records if record.name == "absl"]
     content = Path(report.path).read_bytes()
     ops = read(content, "file")[0].operations
     assert report.runtime == audit(report.path).runtime == Runner(content).runtime
@@ -126,6 +128,11 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8):
     said = [row for row in audit(report.path).savings if "±c" in row["finding"]]
     named = {layer for row in said for layer in row["layers"]}
     assert not named & {*nobn.deploy.binary_layers(model)}
+    # No operation is called binary, neither here nor where the file is read.
+    layers = f"{report.binary_layers} binary layers are ordinary convolutions of ±1"
+    assert report.summary().endswith(f"; all {layers}")
+    for found, said in ((report, layers), (audit(report.path), "LiteRT has ordinary")):
+        assert re.search(f"binary convolutions .*none of one bit: .*{said}", str(found))
     if int8:
         assert report.float_ops == []
         assert report.verify["int8"]["worst_steps"] < 1.5

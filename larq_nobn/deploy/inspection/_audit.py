@@ -127,6 +127,8 @@ class Audit(Findings):
         return table
 
     def _binary(self) -> str:
+        if self.runtime == "litert":
+            return "none of one bit: LiteRT has ordinary convolutions of ±1 instead"
         return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} output bits"
 
     def tables(self) -> list[Table]:

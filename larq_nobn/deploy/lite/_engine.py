@@ -48,10 +48,15 @@ def cause(error: Exception, chatter: str) -> str:
     return said if fits else room.rpartition(". ")[0] or room
 
 
+def _says_more(record: logging.LogRecord) -> bool:
+    """Whether TensorFlow says more than that a file to convert has no gradients."""
+    return "unsaved custom gradients" not in str(record.msg)
+
+
 @contextmanager
 def quiet() -> Iterator[Callable[[], str]]:
     """Keeps what TensorFlow and MLIR print; yields a function that returns it."""
-    logger = logging.getLogger("tensorflow")
+    logger, absl = logging.getLogger("tensorflow"), logging.getLogger("absl")
     level = logger.level
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
@@ -59,6 +64,7 @@ def quiet() -> Iterator[Callable[[], str]]:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         logger.setLevel(logging.ERROR)
+        absl.addFilter(_says_more)
 
         def chatter() -> str:
             sys.stderr.flush()
@@ -70,6 +76,7 @@ def quiet() -> Iterator[Callable[[], str]]:
             yield chatter
         finally:
             logger.setLevel(level)
+            absl.removeFilter(_says_more)
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
