@@ -16,7 +16,6 @@ from ._models import (
     Origin,
     described_by,
     open_run_or_file,
-    preprocessing_of,
 )
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
@@ -194,21 +193,20 @@ def converted(
                 raise
             said = f"Verifying on generated images. {error}"
             console(stderr=True).print(said, soft_wrap=True)
-    metadata = described(model, info, options.get("input_shape")) if info else {}
+    if info is not None and not classifies(model, info, options.get("input_shape")):
+        info = None
     with progress(f"converting and verifying {output}"):
-        return deploy.convert(model, output, data=images, **options, **metadata)
+        return deploy.convert(model, output, data=images, dataset=info, **options)
 
 
-def described(
+def classifies(
     model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
-) -> dict[str, Any]:
-    """What an app has to know, if the model classifies the images of the data set."""
-    # A subclassed model may not know either of the two, and others have several.
+) -> bool:
+    """Whether the model classifies the images of a data set, of which an app is told.
+
+    A subclassed model may know neither of its shapes, and others have several.
+    """
     taken, given = (getattr(model, f"{end}_shape", ()) for end in ("input", "output"))
     if not (isinstance(taken, tuple) and isinstance(given, tuple)):
-        return {}
-    taken, given = size or taken[1:], given[1:]
-    if taken != info.image_shape or given != (info.classes,):
-        return {}
-    names = info.class_names or None
-    return {"labels": names, "preprocessing": preprocessing_of(info)}
+        return False
+    return (size or taken[1:], given[1:]) == (info.image_shape, (info.classes,))

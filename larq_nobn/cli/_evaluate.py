@@ -82,7 +82,8 @@ def evaluate(
             "others. Give the run folder or the .keras file that it was made of."
         )
     network, origin = _models.open_any(model, trust)
-    # A file knows the names of its classes, but not whose images it has learned.
+    if dataset is None and origin is not None and origin.dataset in data.NAMES:
+        dataset = origin.dataset  # metadata say no more of a folder than its name
     name = dataset or (origin.images.get("name") if origin else None)
     if name is None:
         raise InvalidValue(

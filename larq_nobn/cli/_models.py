@@ -21,13 +21,15 @@ from ._package import data, deploy, keras, loading, models, population, training
 class Origin:
     """Which images a network was trained on, and how; its accuracy on test images.
 
-    The settings are those of the run, and empty where only `info` is known.
+    The settings are those of the run, and empty where only `info` is known, and
+    perhaps the `dataset` that metadata name.
     """
 
     info: data.DatasetInfo
     settings: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     accuracy: float = 0.0
+    dataset: str | None = None
 
     @property
     def images(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def open_any(
         std=tuple(steps.std),
         crop=steps.crop,
     )
-    return None, Origin(info)
+    return None, Origin(info, dataset=metadata.dataset)
 
 
 def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:

@@ -21,8 +21,9 @@ from .._checks import check_bounds, check_choice, check_flag, check_integer, che
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
-from .._names import RUNTIMES
+from .._names import ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
+from ..data import DatasetInfo
 from ..graph import _examples, _same
 from ..layers._inference import BinaryConvolution
 from . import _checks
@@ -36,6 +37,7 @@ from .device import (
     Preprocessing,
     check_metadata,
     classified_images,
+    dataset_name,
     preprocessing_of,
     remove_metadata,
     write_metadata,
@@ -80,7 +82,7 @@ def convert(
     runtime: str = "lce",
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-    dataset: str | os.PathLike[str] | None = None,
+    dataset: str | os.PathLike[str] | DatasetInfo | None = None,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> ConversionReport:
@@ -126,7 +128,8 @@ def convert(
         preprocessing: How an image becomes an input of the model.
         dataset: Data set that the model classifies, as in `data.open_dataset`: says the
             labels and the preprocessing, and verifies on its test images, where
-            `labels`, `preprocessing` or `data` do not say otherwise.
+            `labels`, `preprocessing` or `data` do not say otherwise. Or a
+            `data.DatasetInfo`, such as `run.dataset`, of which `data` are test images.
         allow_float: Whether binary layers without a kernel in LCE, such as depthwise
             ones or those of several bits, become float layers of the same function.
             It also allows models without binary layers. The report lists the layers.
@@ -165,8 +168,12 @@ def convert(
     check_flag("allow_float", allow_float)
     if check_choice("runtime", runtime, RUNTIMES) == "lce":
         compute_engine()
+    name, source = None, ON_GIVEN_DATA
     if dataset is not None:
         info, images = classified_images(model, dataset, input_shape)
+        name = dataset_name(info)
+        if name is not None and (data is None) != (images is None):
+            source = f"test images of {name}"
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
@@ -180,6 +187,8 @@ def convert(
         path=path,
         verify=verify,
         data=data,
+        source=source,
+        dataset=name,
         tolerance=tolerance,
         batch_size=batch_size,
         runtime=runtime,
@@ -204,6 +213,8 @@ class _Task:
     path: str | os.PathLike
     verify: bool
     data: Any
+    source: str
+    dataset: str | None
     tolerance: float
     batch_size: int
     runtime: str
@@ -334,20 +345,23 @@ class _File:
     def __init__(self, task: _Task, given: keras.Model):
         self._task = task
         self.io = _converter.io_spec(task.model, task.batch_size)
-        self.examples, self.source = verification_examples(task.data, task.model, given)
+        self.examples, self.source = verification_examples(
+            task.data, task.model, given, task.source
+        )
         if not task.verify:
             self.examples = [array[:_FEW] for array in self.examples]
 
     @contextmanager
     def named(self, labels: tuple[str, ...] | None) -> Iterator[None]:
         """Gives the file its name, and the metadata its own, if the block succeeds."""
-        path, preprocessing = self._task.path, self._task.preprocessing
-        described = labels is not None or preprocessing is not None
+        task, path = self._task, self._task.path
+        known = labels, task.preprocessing, task.dataset
+        described = known[:2] != (None, None)
         with replacing(path) as temporary:
             yield
             temporary.write_bytes(self.content)
             if described:
-                write_metadata(path, self.content, self.runner, labels, preprocessing)
+                write_metadata(path, self.content, self.runner, *known)
         if not described:
             remove_metadata(path)
 

@@ -32,16 +32,16 @@ def test_it_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
     assert report["verify"]["unexplained"] == 0
     same = round(256 * report["verify"]["top1_agreement"])
     assert result.stdout == (
-        f"verified: same class on {same} of 256 examples; 1 of 1 binary layers binary; "
-        f"wrote {file} and {file}.json\n"
+        f"verified on test images of digits: same class on {same} of 256 examples; "
+        f"1 of 1 binary layers binary; wrote {file} and {file}.json\n"
     )
     # And describes the file for an app.
     card, info = deploy.read_card(file), data.open_dataset("digits").info
-    assert card.labels == info.class_names
+    assert (card.labels, card.dataset) == (info.class_names, "digits")
     assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
 
 
-def test_of_images_an_app_takes_the_center():
+def test_what_classifies_something_else_is_told_apart():
     model = keras.Sequential(
         [
             keras.Input((224, 224, 3)),
@@ -50,12 +50,10 @@ def test_of_images_an_app_takes_the_center():
         ]
     )
     info = data.open_dataset("imagenet").info
-    assert _deploy.described(model, info) == {
-        "labels": None,
-        "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
-    }
-    # Of what classifies something else it is told nothing.
-    assert _deploy.described(model, replace(info, classes=7)) == {}
+    assert _deploy.classifies(model, info)
+    assert deploy.device.preprocessing_of(info).crop == 0.875
+    # Of what classifies something else an app is told nothing.
+    assert not _deploy.classifies(model, replace(info, classes=7))
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +140,7 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     model.save(given)
     report = nobn.convert(model, file, dataset="digits")
     assert report.verify["examples"] == 256
+    assert report.verify["data"] == "test images of digits"
     info = data.open_dataset("digits", image_size=4).info
     steps = deploy.Preprocessing(info.mean, info.std, (4, 4))
     card = deploy.read_card(file)
@@ -159,8 +158,8 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     options = ("--dataset", "digits", "--limit", 64)
     shown = invoke("evaluate", given, *options)
     assert "4x4, of the model" in shown.stdout
-    for each in (given, file):
-        result = invoke("evaluate", each, *options, "--json", "-")
+    for each, said in ((given, options), (file, options[2:])):  # a card names digits
+        result = invoke("evaluate", each, *said, "--json", "-")
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["accuracy"] == pytest.approx(wanted)
 

@@ -8,7 +8,12 @@ from ._benchmark import (
     phone_commands,
     read_phone_logs,
 )
-from ._dataset import VERIFIED_IMAGES, classified_images, preprocessing_of
+from ._dataset import (
+    VERIFIED_IMAGES,
+    classified_images,
+    dataset_name,
+    preprocessing_of,
+)
 from ._metadata import (
     Card,
     Preprocessing,
@@ -28,6 +33,7 @@ __all__ = [
     "benchmark_on_phone",
     "check_metadata",
     "classified_images",
+    "dataset_name",
     "phone_commands",
     "preprocessing_of",
     "read_card",

@@ -36,6 +36,7 @@ _WHOLE: dict[str, Any] = {
     "output": _TENSOR,
     "preprocessing": (dict, type(None)),
     "labels": (list, type(None)),
+    "dataset": (str, type(None)),
 }
 _STEPS: dict[str, Any] = {
     **{"mean": [_NUMBER], "std": [_NUMBER], "height": int, "width": int},
@@ -170,6 +171,8 @@ class Card:
         output: What comes out.
         preprocessing: What makes an input from an image; None where nobody said.
         labels: The names of the classes, in the order of the output; None likewise.
+        dataset: Name of the data set that the model was trained on; of an image folder
+            without where it is; None likewise.
     """
 
     file: str
@@ -180,6 +183,7 @@ class Card:
     output: TensorInfo
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None
+    dataset: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
@@ -198,6 +202,7 @@ class Card:
             "output": asdict(self.output),
             "preprocessing": steps,
             "labels": self.labels,
+            "dataset": self.dataset,
         }
 
 
@@ -215,6 +220,7 @@ def _from_dict(found: Any) -> Card:
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
+    found = {"dataset": None, **found}  # which earlier versions do not say
     check_shape(found, _WHOLE)
     file, steps, labels = found["file"], found["preprocessing"], found["labels"]
     if steps is not None:
@@ -230,6 +236,7 @@ def _from_dict(found: Any) -> Card:
         output=_tensor(found["output"]),
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
+        dataset=found["dataset"],
     )
 
 
@@ -317,6 +324,7 @@ def write_metadata(
     runner: Runner,
     labels: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
+    dataset: str | None = None,
 ) -> None:
     """Writes the metadata of a file that will be at `path`.
 
@@ -332,6 +340,7 @@ def write_metadata(
         output=runner.output_tensors[0],
         preprocessing=preprocessing,
         labels=labels,
+        dataset=dataset,
     )
     text = json.dumps(metadata.to_dict(), indent=2, ensure_ascii=False)
     with replacing(metadata_path(path)) as temporary:

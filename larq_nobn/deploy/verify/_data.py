@@ -22,7 +22,7 @@ _LARGE = 128 * 128 * 3
 
 
 def verification_examples(
-    data: Any, model: keras.Model, flat: keras.Model
+    data: Any, model: keras.Model, flat: keras.Model, name: str = ON_GIVEN_DATA
 ) -> tuple[list[np.ndarray], str]:
     """Returns examples for every input, and a word on where they are from.
 
@@ -33,6 +33,7 @@ def verification_examples(
             regular patterns.
         model: The model as it was given, whose inputs may have a structure.
         flat: The same in one graph of layers.
+        name: The word for given data.
 
     Raises:
         ConversionError: If the data has the wrong shape, or there is none.
@@ -45,7 +46,7 @@ def verification_examples(
         far = len(found[0]) - len(usual[0])
         said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
         return found, said
-    return _taken(model, data), ON_GIVEN_DATA
+    return _taken(model, data), name
 
 
 def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploy.nets import small
+from deploy.nets import images, small
 from larq_nobn._keras import keras
+from larq_nobn.data import DatasetInfo
 from larq_nobn.deploy import (
     Card,
     ConversionError,
@@ -63,6 +64,7 @@ def test_it_contains_what_an_app_needs(pair):
         output=TensorInfo("output", (1, 5), "float32"),
         preprocessing=STEPS,
         labels=NAMES,
+        dataset=None,
     )
     found = json.loads(pair.with_name("m.tflite.json").read_text())
     assert (found["format"], found["version"]) == ("larq_nobn card", 1)
@@ -91,6 +93,25 @@ def test_it_is_written_replaced_and_removed_with_the_file(model, tmp_path):
     assert read_card(path).labels == NAMES[::-1]
     convert(model, path, verify=False)
     assert files(tmp_path) == ["m.tflite"]
+
+
+def test_it_names_the_data_set(model, tmp_path):
+    path = tmp_path / "m.tflite"
+    info = DatasetInfo("/home/me/pets", (8, 8, 3), 5, NAMES, mean=(0.5,), std=(0.25,))
+    info = replace(info, mean=3 * info.mean, std=3 * info.std)
+    report = convert(model, path, dataset=info, data=images(4))
+    card = read_card(path)
+    assert (card.dataset, card.labels) == ("pets", NAMES)  # not where the folder is
+    assert card.preprocessing == replace(STEPS, crop=1.0)
+    assert report.verify["data"] == "test images of pets"
+    report = convert(model, path, dataset=replace(info, name="given"), data=images(4))
+    assert (read_card(path).dataset, report.verify["data"]) == (None, "the given data")
+    # As it was before data sets were named.
+    file = path.with_name("m.tflite.json")
+    file.write_bytes(changed(lambda x: x.pop("dataset"))(file.read_bytes()))
+    assert read_card(path).dataset is None
+    with pytest.raises(ValueError, match=r"'/home/me/pets' has 4 classes of images of"):
+        convert(model, path, dataset=replace(info, classes=4))
 
 
 def test_a_conversion_that_fails_leaves_neither(model, tmp_path, monkeypatch):
@@ -191,6 +212,7 @@ DAMAGED = r"m.tflite.json' is not an intact .*Convert"
         (changed(lambda x: x.pop("format")), DAMAGED),
         (changed(lambda x: x.pop("labels")), DAMAGED),
         (changed(lambda x: x.update(labels=[1])), DAMAGED),
+        (changed(lambda x: x.update(dataset=1)), DAMAGED),
         (changed(lambda x: x.update(file="m.tflite")), DAMAGED),
         (changed(lambda x: x["file"].update(sha256=3)), DAMAGED),
         (changed(lambda x: x["input"].update(shape="8x8")), DAMAGED),
