@@ -193,6 +193,31 @@ class Trace:
         starts += [tensor.name for tensor in given]
         return lambda inputs: self._imported(inputs, ends, starts)
 
+    def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
+        """Computes the outputs, one operation after the other, in no graph.
+
+        So Keras computes what it is called on: both then round alike. In a graph,
+        TensorFlow takes other kernels for some operations, such as oneDNN's.
+        """
+        from tensorflow.python.eager import context, execute
+
+        known = context.context()
+        for function in self._folded.graph_def.library.function:
+            if not known.has_function(function.signature.name):
+                known.add_function_def(function)
+        found = dict(zip(self.input_names, inputs, strict=True))
+        for op in self.operations:
+            if op.type == "Placeholder":
+                continue
+            if op.type == "Const":
+                made = [tf.constant(_value(op.outputs[0]))]
+            else:
+                reads = [found[tensor.name] for tensor in op.inputs]
+                count, attributes = len(op.outputs), tuple(_attributes(op))
+                made = execute.execute(op.type, count, reads, attributes, known)
+            found.update((x.name, y) for x, y in zip(op.outputs, made, strict=True))
+        return [found[name] for name in self.output_names]
+
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
         random = np.random.default_rng(0)
@@ -378,6 +403,23 @@ def is_larqs_sign(op: Any) -> bool:
         return False
     added = _value(second)  # less than 1, or signs are lost
     return bool(np.all((added > 0) & (added < 1)))
+
+
+def _attributes(op: Any) -> Iterator[Any]:
+    """Names and values in turn, as TensorFlow wants them where there is no graph."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        if isinstance(value, tf.DType):
+            return value.as_datatype_enum
+        if hasattr(value, "unknown_rank"):  # a shape
+            return tf.TensorShape(value)
+        return getattr(value, "name", value)  # of a function
+
+    for attribute in op.op_def.attr:
+        yield attribute.name
+        yield plain(op.get_attr(attribute.name))
 
 
 def _value(tensor: Any) -> np.ndarray:

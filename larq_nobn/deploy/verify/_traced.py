@@ -37,7 +37,8 @@ def verify_trace(
 
     The signs of a model that cannot be read are known from the trace alone. So the
     operations of the trace are run one by one, as those of the model are: then both
-    round alike, and no sign excuses anything.
+    round alike, a sum that is 0 but for rounding included, and no sign excuses
+    anything.
 
     Raises:
         ConversionError: If the given model cannot be compared with anything.
@@ -47,17 +48,16 @@ def verify_trace(
     given = _verify.checked_outputs(
         model, _converter.in_batches(_converter.called(model), examples, size), count
     )
-    with _unoptimized():
-        found = _outputs(trace, spec, examples)
-        groups = list(_segments.grouped(examples, count))
-        segments = _ends(given, found, spec, groups)
-        if segments.finding:
-            # Of the trace, whose rounding this is.
-            noisy = [
-                _outputs(trace.with_noise(x), spec, examples) for x in _segments.NOISES
-            ]
-            segments = _ends(found, given, spec, groups, noisy)
-            segments.outputs = found
+    found = _converter.in_batches(partial(_eagerly, trace, spec), examples, size)
+    groups = list(_segments.grouped(examples, count))
+    segments = _ends(given, found, spec, groups)
+    if segments.finding:
+        # Of the trace, whose rounding this is.
+        noisy = [
+            _outputs(trace.with_noise(x), spec, examples) for x in _segments.NOISES
+        ]
+        segments = _ends(found, given, spec, groups, noisy)
+        segments.outputs = found
     if segments.finding:
         _verify.raise_mismatch(
             segments, "Tracing the model changed what it computes", _EQUAL
@@ -202,18 +202,6 @@ def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
     return values.astype(sign.value.dtype.as_numpy_dtype)
 
 
-@contextmanager
-def _unoptimized() -> Iterator[None]:
-    """Has TensorFlow run what it is given, as it does outside of graphs."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        kept = before.get("disable_meta_optimizer", False)
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": kept})
-
-
 def _outputs(
     trace: Trace,
     spec: _converter.IoSpec,
@@ -228,18 +216,34 @@ def _outputs(
 
     def run(parts: Examples) -> list[np.ndarray]:
         inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
-        try:
+        with _as_one_graph():
             found = function(*inputs)
-        except tf.errors.OpError as error:
-            said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
-            raise ConversionError(
-                f"The operations of the model cannot be run as one graph: {said}. "
-                "Replace the layer that does not allow that, or write the model as a "
-                "functional one, which is prepared."
-            ) from error
         return [_by_example(x.numpy(), size) for x in found]
 
     return _converter.in_batches(run, examples, size)
+
+
+def _eagerly(
+    trace: Trace, spec: _converter.IoSpec, parts: Examples
+) -> list[np.ndarray]:
+    types = [x.dtype for x in spec.inputs]
+    inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
+    with _as_one_graph():
+        found = trace.eagerly(inputs)
+    return [_by_example(x.numpy(), spec.batch_size) for x in found]
+
+
+@contextmanager
+def _as_one_graph() -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
+        raise ConversionError(
+            f"The operations of the model cannot be run as one graph: {said}. "
+            "Replace the layer that does not allow that, or write the model as a "
+            "functional one, which is prepared."
+        ) from error
 
 
 def _by_example(values: np.ndarray, size: int) -> np.ndarray:
