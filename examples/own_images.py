@@ -32,9 +32,7 @@ settings = nobn.training.RunSettings.from_recipe(
 )
 run = nobn.training.train(settings, work / "run")
 info, file = run.dataset, work / "images.tflite"
-steps = nobn.deploy.Preprocessing(info.mean, info.std, info.image_shape[:2])
 test = nobn.data.load(folder, "test", 64, like=info)
-names = info.class_names
-nobn.convert(run.model, file, data=test, labels=names, preprocessing=steps)
+nobn.convert(run.model, file, data=test, dataset=info)  # and labels for an app
 accuracy = run.record["metrics"]["test_accuracy"]
 print(f"test accuracy {accuracy:.3f}, labels and file:", file)

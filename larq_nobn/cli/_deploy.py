@@ -16,6 +16,7 @@ from ._models import (
     Origin,
     described_by,
     open_run_or_file,
+    size_of,
 )
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
@@ -161,7 +162,9 @@ def calibrated(
             "--calibrate needs training images, and a file does not say which. Name "
             "their data set with --dataset."
         )
-    images = Images(dataset, origin, data_dir).batches("train", count, shuffle=True)
+    size = size_of(model, dataset) if origin is None and dataset else None
+    known = Images(dataset, origin, data_dir, size)
+    images = known.batches("train", count, shuffle=True)
     with progress(f"taking ranges from {count} training images"):
         return deploy.fake_quantize(model, images)
 

@@ -87,12 +87,12 @@ def evaluate(
     name = dataset or (origin.images.get("name") if origin else None)
     if name is None:
         raise InvalidValue(
-            f"{model} does not say whose images it takes. Add --dataset, such as "
-            "--dataset cifar10."
+            f"{model} does not say where its images are. Add --dataset, such as "
+            "--dataset cifar10 or a folder, or give the run folder that it is from."
         )
     size = None
     if not (origin and origin.images):
-        size = _models.size_of(model, network, name)
+        size = _models.size_of(model if lite else network, name)
     images = _models.Images(dataset, origin, data_dir, size)
     batches, info = images.batches(split, limit), images.info
     seen = _Seen(info, images.files(split, limit))
@@ -102,7 +102,7 @@ def evaluate(
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
             if population.has_batch_norm(network):
-                few = _models.statistics_images(dataset, origin, data_dir)
+                few = _models.statistics_images(dataset, origin, data_dir, size)
             sampled = _sampled(network, batches, samples, few)
             bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=len(batches))

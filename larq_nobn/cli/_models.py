@@ -163,35 +163,37 @@ class Images:
 
 
 def statistics_images(
-    dataset: str | None, origin: Origin | None, data_dir: str | None = None
+    dataset: str | None,
+    origin: Origin | None,
+    data_dir: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns some training images, of which batch norms take statistics.
 
-    The data set counts if the network does not say what it was trained on.
+    The data set counts, in the size of the model's input, if the network does not say
+    what it was trained on.
     """
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
     if origin is not None and known and dataset != origin.info.name:
         if dataset is not None:
             data_dir = None  # that folder has the other images
         dataset = None
-    images = Images(dataset, origin, data_dir)
+    images = Images(dataset, origin, data_dir, size)
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
-def size_of(
-    path: Path, model: keras.Model | None, dataset: str
-) -> tuple[int, int] | None:
+def size_of(model: keras.Model | Path, dataset: str) -> tuple[int, int] | None:
     """Returns height and width of what a model or a `.tflite` file takes, if known.
 
     Images of ImageNet have a size of their own.
     """
     if dataset == "imagenet":
         return None
-    if model is not None:
+    if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())
     else:
-        deploy.audit(path)  # has a sentence for what is no such file
-        tensors = deploy.Runner(path).input_tensors
+        deploy.audit(model)  # has a sentence for what is no such file
+        tensors = deploy.Runner(model).input_tensors
         shape = tensors[0].shape if len(tensors) == 1 else ()
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
         return None
@@ -202,7 +204,7 @@ def described_by(
     dataset: str, path: Path, model: keras.Model | None, data_dir: str | None
 ) -> data.DatasetInfo:
     """Returns the data set of a file without metadata, in the size of its input."""
-    size = size_of(path, model, dataset)
+    size = size_of(path if model is None else model, dataset)
     info = data.open_dataset(dataset, image_size=size, data_dir=data_dir).info
     taken = getattr(model, "input_shape", None)
     if isinstance(taken, tuple) and not tf.TensorShape(taken[1:]).is_compatible_with(

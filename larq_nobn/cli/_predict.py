@@ -75,14 +75,11 @@ def predict(
     """
     files = image_files(paths)
     network, origin = open_any(model, trust, strict=dataset is None)
-    title = f"Predictions of {model}"
     if origin is not None:
         check_unused(ctx, ["dataset", "data_dir"], f"for {model}, which has metadata")
         info = origin.info
     elif dataset is not None:
         info = described_by(dataset, model, network, data_dir)
-        height, width, _ = info.image_shape
-        title += f": {height}x{width} pixels, mean, std and classes of {dataset}"
     else:
         raise InvalidValue(
             f"{model} does not say how images are prepared for it. Name the images "
@@ -99,6 +96,9 @@ def predict(
             f"{model} takes several inputs or named ones. Choose a classifier of "
             "images alone."
         )
+    height, width = prepare.size
+    source = "its metadata" if network is None and origin else info.name
+    how = f"{height}x{width} pixels, mean, std and classes of {source}"
     result = []
     with _console.progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))
@@ -127,7 +127,7 @@ def predict(
                 ]
                 result.append({"file": str(file), "predictions": best})
             bar.advance(task, len(part))
-    _console.show(result, report, _table(title, result))
+    _console.show(result, report, _table(f"Predictions of {model}: {how}", result))
 
 
 def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

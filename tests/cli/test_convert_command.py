@@ -148,7 +148,10 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     nobn.convert(model, file, dataset="digits", labels=[*"abcdefghij"])
     assert deploy.read_card(file).labels == tuple("abcdefghij")
     of_command = tmp_path / "c.tflite"
-    assert invoke("convert", given, of_command, "--dataset", "digits").exit_code == 0
+    line = ("convert", given, of_command, "--dataset", "digits")
+    ranges = ("--runtime", "litert", "--int8", "--calibrate", 16, "--force")
+    for options in ((), ranges):
+        assert invoke(*line, *options).exit_code == 0
     assert deploy.read_card(of_command).preprocessing == steps
     with pytest.raises(ValueError, match="'cifar10' .*maps \\(4, 4, 1\\) to \\(10,"):
         nobn.convert(model, file, dataset="cifar10")
