@@ -22,6 +22,7 @@ from ...graph import _thresholds
 from ._plain import PLAIN
 from ._program import Node, Program, Rule, Value, affine, everywhere
 from ._shapes import (
+    after_flatten,
     before_reshape,
     is_reshape,
     keeps_channels,
@@ -186,19 +187,25 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
     """A factor k > 0 goes into all that reads it; a shift b before it stays, as b / k.
 
     Signs lose it, kernels contain it, and what is homogeneous in its inputs hands it
-    on, as a sum does whose other part can be divided by it.
+    on, as a sum does whose other part can be divided by it. What is linear takes k < 0,
+    too, and k = 0 where there is no shift.
     """
     if node.kind != "affine" or program.is_output(node.y):
         return None
     k, readers = node["k"], program.readers(node.y)
-    if np.all(k == 1) or not np.all((k > _LEAST_FACTOR) & (k < _MOST_FACTOR)):
+    size = np.abs(k)
+    fits = (size > _LEAST_FACTOR) & (size < _MOST_FACTOR)
+    if np.all(k == 1) or not np.all(fits | ((k == 0) & (node["b"] == 0))):
+        return None
+    if np.any(k <= 0) and not all(_is_linear(program, r) for r in readers):
         return None
     if not readers or not all(_takes_scale(program, node, r) for r in readers):
         return None
     value, old, new = node.x, [node, *readers], list[Node]()
     if np.any(node["b"]):
         value = node.x.like()
-        new.append(affine(node.name, node.x, np.ones_like(k), value, node["b"] / k))
+        shift = node["b"] / np.where(k == 0, 1, k)
+        new.append(affine(node.name, node.x, np.ones_like(k), value, shift))
     for reader in readers:
         read = reader.reading(node.y, value)
         if reader.kind == "sign":
@@ -235,6 +242,13 @@ def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
 def _hands_on(program: Program, node: Node) -> bool:
     """Whether a node averages, joins or only reshapes channels."""
     return _averages(program, node) or _joins(program, node) or keeps_channels(node)
+
+
+def _is_linear(program: Program, node: Node) -> bool:
+    """Whether a factor of either sign goes through a node, to no more numbers."""
+    if node.kind == "kernel" or node.type == "AvgPool":
+        return True
+    return _averages(program, node) or keeps_channels(node)
 
 
 def _reads_once(value: Value, node: Node) -> bool:
@@ -301,6 +315,30 @@ def _spread(
         for part in node.reads[:-1]
     ]
     return np.concatenate(parts)
+
+
+def affine_into_parts(program: Program, node: Node) -> Program | None:
+    """k (u + w) + b is (k u + b) + k w, of which a kernel that makes u has the first.
+
+    One operation stays of the two, whatever the sign of k.
+    """
+    if node.kind != "affine" or _is_scale(node) or _is_shift(node):
+        return None
+    whole = program.maker(node.x)
+    if whole is None or whole.kind != "sum" or program.reader(whole.y) is None:
+        return None
+    for u, w in (whole.reads, whole.reads[::-1]):
+        kernel = program.maker(u)
+        if kernel is None or kernel.kind != "kernel" or program.reader(u) is None:
+            continue
+        first, second = u.like(), w.like()
+        made = [
+            affine(node.name, u, node["k"], first, node["b"]),
+            affine(f"{node.name}_rest", w, node["k"], second),
+            whole.reading(u, first).reading(w, second).making(node.y),
+        ]
+        return program.with_nodes([node, whole], made)
+    return None
 
 
 def shift_into_parts(program: Program, node: Node) -> Program | None:
@@ -455,6 +493,7 @@ RULES: tuple[Rule, ...] = (
     shift_into_parts,
     before_pool,
     before_reshape,
+    after_flatten,
     scale_into_readers,
     shift_into_readers,
 )
@@ -476,7 +515,7 @@ def _cost(program: Program, node: Node) -> int:
 
 
 def _pushed(program: Program) -> Program:
-    """Moves factors into several readers that hand them on, where that saves some."""
+    """Moves factors into several readers, or into sums, where that saves some."""
     tried = set[Node]()
     while True:
         waiting = (n for n in program.nodes if n.kind == "affine" and n not in tried)
@@ -484,11 +523,13 @@ def _pushed(program: Program) -> Program:
         if scale is None:
             return program
         tried.add(scale)
-        moved = scale_into_all(program, scale)
-        if moved is not None:
-            moved = everywhere(moved, (*RULES, scale_into_all))
-            if cost(moved) < cost(program):
-                program = moved
+        for rule in (scale_into_all, affine_into_parts):
+            moved = rule(program, scale)
+            if moved is not None:
+                moved = everywhere(moved, (*RULES, scale_into_all))
+                if cost(moved) < cost(program):
+                    program = moved
+                    break
 
 
 def _pulled(program: Program) -> Program:
@@ -508,9 +549,15 @@ def _pulled(program: Program) -> Program:
 
 
 def _with_shift_before(program: Program, sign: Node) -> Program | None:
-    """The kernel that makes what a sign reads has its shift; others read it without."""
+    """The kernel that makes what a sign reads has its shift; others read it without.
+
+    k max(x) + b is k max(x + b / k), where k < 0, too.
+    """
     maker, shift = program.maker(sign.x), sign["shift"]
-    while maker and keeps_channels(maker) and program.reader(maker.x):
+    moved = shift
+    while maker and _lets_shift_pass(maker) and program.reader(maker.x):
+        if maker.kind == "affine":
+            moved = moved / maker["k"]
         maker = program.maker(maker.x)
     if maker is None:
         return None
@@ -525,11 +572,17 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
     ones, name = np.ones_like(shift), f"{sign.name}_back"
     back = affine(name, sign.x, ones, sign.x.like(), -shift)
     others = [node for node in program.readers(sign.x) if node is not sign]
-    made = [_with_shift(taker, shift), sign.with_arguments(shift=0 * shift), back]
+    made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]
     made += [node.reading(sign.x, back.y) for node in others]
     edited = program.with_nodes([taker, sign, *others], made)
     outputs = [back.y if end is sign.x else end for end in program.outputs]
     return Program(edited.inputs, [*edited.nodes, back], outputs)
+
+
+def _lets_shift_pass(node: Node) -> bool:
+    if node.kind == "affine":
+        return _is_scale(node) and bool(np.all(np.abs(node["k"]) > _LEAST_FACTOR))
+    return keeps_channels(node) or node.type in _POOLS
 
 
 def clear_threshold(program: Program, node: Node) -> Program | None:

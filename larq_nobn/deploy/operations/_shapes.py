@@ -80,6 +80,30 @@ def before_reshape(program: Program, node: Node) -> Program | None:
     return moved_to_kernel(program, shape, node)
 
 
+def after_flatten(program: Program, node: Node) -> Program | None:
+    """An affine operation goes past a flatten, to the dense layer that can contain it.
+
+    Channels are last: number j of a row is of channel j modulo their number.
+    """
+    flatten = program.reader(node.y) if node.kind == "affine" else None
+    if flatten is None or not is_reshape(flatten) or keeps_channels(flatten):
+        return None
+    dense = program.reader(flatten.y)
+    if dense is None or dense.kind != "kernel" or dense["binary"]:
+        return None
+    shape = node.y.shape or ()
+    sizes = [size for size in shape[1:] if size]
+    if len(sizes) < len(shape) - 1:
+        return None
+    if flatten.y.shape != (*shape[:1], int(np.prod(sizes))):
+        return None
+    value, times = flatten.y.like(), int(np.prod(sizes[:-1]))
+    k, b = (np.tile(node[name], times) for name in "kb")
+    moved = affine(node.name, value, k, flatten.y, b)
+    flat = flatten.reading(node.y, node.x).making(value)
+    return program.with_nodes([node, flatten], [flat, moved])
+
+
 def moved_to_kernel(program: Program, between: Node, node: Node) -> Program | None:
     """Moves a node before the one that it reads, if a kernel makes only that map."""
     kernel = program.maker(between.x)

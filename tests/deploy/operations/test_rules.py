@@ -12,6 +12,7 @@ from larq_nobn.deploy.lite._converter import Runner, io_spec
 from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations import lower, optimized
 from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.operations._rules import cost
 from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
@@ -100,6 +101,11 @@ def rectified(x):
 def shared(x):
     conv = layers.Conv2D(4, 3)
     return conv(x) * conv(x)
+
+
+def in_sum(x):
+    """Of a norm, the kernel has one part, and what is added the factor."""
+    return keras.activations.tanh(norm()(binary_conv(3)(x) + x))
 
 
 # A network, and the operations of its program.
@@ -191,6 +197,22 @@ CASES = {
         in_row(layers.Activation("tanh"), norm()),
         {"Tanh": 1, "affine": 1},
     ),
+    "before a dense layer": (
+        in_row(layers.MaxPooling2D(), norm(), layers.Flatten(), layers.Dense(4)),
+        {"MaxPool": 1, "Reshape": 1, "kernel": 1},
+    ),
+    "before an average": (
+        in_row(shift(), norm(-0.7), layers.GlobalAveragePooling2D(), layers.Dense(4)),
+        {"Mean": 1, "kernel": 1},
+    ),
+    "a sum": (
+        in_sum,
+        {"sign": 1, "PadV2": 1, "kernel": 1, "affine": 1, "sum": 1, "Tanh": 1},
+    ),
+    "opposite to a pool": (
+        in_row(binary_conv(4), layers.MaxPooling2D(), norm(-0.7), sign()),
+        {"sign": 2, "PadV2": 1, "kernel": 1, "MaxPool": 1, "affine": 1},
+    ),
     "zeros around": (
         in_row(shift(), layers.Conv2D(4, 3, padding="same")),
         {"affine": 1, "kernel": 1},
@@ -221,6 +243,15 @@ def test_a_program_computes_the_same_of_fewer_operations(kind):
     run = tf.function(lambda *inputs: outputs_of(small, inputs))
     for output, wanted in zip(run(x), tf.nest.flatten(model(x)), strict=True):
         assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind, count", [("a sum", 1), ("opposite to a pool", 1)])
+def test_a_norm_is_one_operation(kind, count):
+    """Its shift is part of a kernel, whatever the sign of its factor."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input(SHAPE)
+    model = scrambled(keras.Model(start, CASES[kind][0](start)))
+    assert cost(optimized(program_of(model))) == count
 
 
 def test_a_block_adds_one_shift_less_than_it_has():
