@@ -126,6 +126,26 @@ def into_kernel(program: Program, node: Node) -> Program | None:
     return program.with_nodes([kernel, node], [made.making(node.y)])
 
 
+def scale_beside_signs(program: Program, node: Node) -> Program | None:
+    """A factor k > 0 becomes part of a kernel that signs read beside it.
+
+    sign(x + b) is sign(k x + k b).
+    """
+    if node.kind != "affine" or not _is_scale(node) or np.any(node["k"] <= 0):
+        return None
+    kernel, signs = program.maker(node.x), program.readers(node.x)
+    signs = [reader for reader in signs if reader is not node]
+    if kernel is None or kernel.kind != "kernel" or program.is_output(node.x):
+        return None
+    if any(reader.kind != "sign" for reader in signs):
+        return None
+    k = node["k"]
+    made = [sign.with_arguments(shift=sign["shift"] * k) for sign in signs]
+    made = [sign.reading(node.x, node.y) for sign in made]
+    scaled = _times(kernel, k).making(node.y)
+    return program.with_nodes([kernel, node, *signs], [scaled, *made])
+
+
 def _is_depthwise(kernel: Node) -> bool:
     return bool(kernel["of"] == "DepthwiseConv2dNative")
 
@@ -487,6 +507,7 @@ RULES: tuple[Rule, ...] = (
     identity_goes,
     merge,
     into_kernel,
+    scale_beside_signs,
     into_sign,
     sign_of_tanh,
     scale_after_relu,

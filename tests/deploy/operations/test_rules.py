@@ -108,6 +108,13 @@ def in_sum(x):
     return keras.activations.tanh(norm()(binary_conv(3)(x) + x))
 
 
+def beside_sign(x):
+    """A sign does not mind the factor that the kernel before it takes."""
+    x = layers.Conv2D(4, 1)(x)
+    scaled = layers.Rescaling(0.7)(x)
+    return [sign()(shift()(x)), keras.activations.tanh(scaled)]
+
+
 # A network, and the operations of its program.
 CASES = {
     "a convolution": (in_row(layers.Conv2D(4, 3), norm()), {"kernel": 1}),
@@ -213,6 +220,7 @@ CASES = {
         in_row(binary_conv(4), layers.MaxPooling2D(), norm(-0.7), sign()),
         {"sign": 2, "PadV2": 1, "kernel": 1, "MaxPool": 1, "affine": 1},
     ),
+    "a scale beside a sign": (beside_sign, {"kernel": 1, "sign": 1, "Tanh": 1}),
     "zeros around": (
         in_row(shift(), layers.Conv2D(4, 3, padding="same")),
         {"affine": 1, "kernel": 1},
