@@ -64,7 +64,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_formats", "_packed"},
     ),
     "deploy/prepare": (
-        {"_padding", "_geometry", "_lift"},
+        {"_at_inference", "_padding", "_geometry", "_lift"},
         {"_binary_layers"},
         {"_reading"},
         {"_moves"},

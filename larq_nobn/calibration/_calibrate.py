@@ -8,8 +8,7 @@ from .._checks import check_integer
 from .._keras import keras
 from ..graph import _errors, _models
 from ..population._batches import model_batches
-from ._rules import Rules
-from ._walk import Value, walk
+from ._rules import ComputedTensor, Rules
 
 # Examples that are computed at a time: what a layer needs besides its output is small.
 _PART = 128
@@ -89,11 +88,12 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     _check_batch_norm(model)
     rules = Rules()
     try:
-        walk(model, _inputs(model, data, examples), rules.visit)
+        inputs = _inputs(model, data, examples)
+        rules.run(_models.flattened(model), inputs)
     except BaseException:
         rules.undo()
         raise
-    if not rules.have_applied:
+    if not rules.before:
         raise _errors.ModelError(
             f"Model {model.name!r} has no shift, gain or bias to calibrate. Pass one "
             "with RSign, RPReLU, ScaledStdSign, ScaledStandardization or BiPer, such "
@@ -112,11 +112,11 @@ def _check_batch_norm(model: keras.Model) -> None:
         )
 
 
-def _inputs(model: keras.Model, data: Any, examples: int) -> list[Value]:
-    """The first examples, in parts."""
+def _inputs(model: keras.Model, data: Any, examples: int) -> list[ComputedTensor]:
+    """Returns the first examples, in parts."""
     parts: list[list[tf.Tensor]] = []
     left = examples
     for tensors, _ in model_batches(model, data, _PART, examples):
         parts.append([tensor[:left] for tensor in tensors])
         left -= len(parts[-1][0])
-    return [Value(list(one)) for one in zip(*parts, strict=True)]
+    return [ComputedTensor(list(one)) for one in zip(*parts, strict=True)]

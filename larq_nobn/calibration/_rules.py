@@ -1,25 +1,41 @@
-"""What each kind of layer gets set, given what reaches it."""
+"""Sets the weights of each kind of layer from the values that reach it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from .._keras import keras
-from ..graph import _graph, _kinds, _segments, _signs
+from .._keras import alias, keras
+from .._progress import step
+from ..graph import _graph, _kinds, _signs
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..quantizers import BinaryRegularized
 from ..quantizers._kernel_quantizer import ScaledKernel
 from ..quantizers._rsign import ThresholdSign
-from ._walk import Value, Values, outputs
 
 Parts = list[tf.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedTensor:
+    """A tensor of the graph, computed.
+
+    Arguments:
+        parts: It, cut along the examples.
+        offset: What a batch norm after each of the convolutions it comes from would
+            have taken away, for one example; None for nothing.
+    """
+
+    parts: list[tf.Tensor]
+    offset: tf.Tensor | None = None
+
+
+ComputedTensors = dict[str, ComputedTensor]
 
 
 def mean_of(parts: Parts) -> np.ndarray:
@@ -28,7 +44,7 @@ def mean_of(parts: Parts) -> np.ndarray:
     return np.sum(sums, axis=0) / _count(parts)
 
 
-def moments_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_deviation(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and population standard deviation in float64, (C,) each."""
     mean = mean_of(parts)
     squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
@@ -53,8 +69,8 @@ def is_linear(layer: keras.layers.Layer) -> bool:
     )
 
 
-def passed_on(call: _graph.Call, values: Values) -> tf.Tensor | None:
-    """The offset of what a call that has no weights makes of its inputs."""
+def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
+    """Returns the offset after a call without weights; None for none."""
     offsets = {key: value.offset for key, value in values.items()}
     known_offsets = [offset for offset in offsets.values() if offset is not None]
     if not known_offsets:
@@ -89,28 +105,68 @@ def _at(call: _graph.Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
 _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
 
 
+def outputs(
+    call: _graph.Call, values: ComputedTensors, layer: keras.layers.Layer | None = None
+) -> list[list[tf.Tensor]]:
+    """Makes a call at inference, part by part; returns the parts of each output.
+
+    Arguments:
+        call: Any.
+        values: The tensors that it reads, by id.
+        layer: The layer that is called; None for that of the call.
+    """
+    layer = call.node.layer if layer is None else layer
+    mode = {"training": False} if layer._expects_training_arg else {}
+    by_part = []
+    for number in range(len(next(iter(values.values())).parts)):
+        tensors = {key: value.parts[number] for key, value in values.items()}
+        args, kwargs = call.arguments(tensors)
+        by_part.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
+    return [list(parts) for parts in zip(*by_part, strict=True)]
+
+
+def _read_by(call: _graph.Call) -> dict[str, None]:
+    return {str(id(tensor)): None for tensor in _graph.inputs_of(call.node)}
+
+
 class Rules:
     """Visits calls in order and sets the weights of their layers, each layer once."""
 
     def __init__(self) -> None:
-        self._before: dict[Any, Any] = {}
-
-    @property
-    def have_applied(self) -> bool:
-        """Whether any weight was set."""
-        return bool(self._before)
+        self.before: dict[Any, Any] = {}  # by reference to the weights that were set
 
     def undo(self) -> None:
         """Gives all weights their old values."""
-        for reference, value in self._before.items():
+        for reference, value in self.before.items():
             reference.deref().assign(value)
 
+    def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
+        """Visits the calls of a model, and keeps no tensor longer than needed.
+
+        Arguments:
+            model: A functional model without models inside.
+            inputs: One value for each of its inputs.
+        """
+        graph = _graph.Graph(model)
+        calls = graph.calls
+        values = {str(id(t)): v for t, v in zip(model.inputs, inputs, strict=True)}
+        last = {key: at for at, call in enumerate(calls) for key in _read_by(call)}
+        for at, call in enumerate(calls):
+            given = {key: values[key] for key in _read_by(call)}
+            for key in given:
+                if last[key] == at:
+                    del values[key]
+            made = self.visit(graph, call, given)
+            pairs = zip(call.node.flat_output_ids, made, strict=True)
+            values.update((key, value) for key, value in pairs if key in last)
+            step(f"Initializing {model.name} from data", at + 1, len(calls))
+
     def visit(
-        self, graph: _graph.Graph, call: _graph.Call, values: Values
-    ) -> list[Value]:
+        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
+    ) -> list[ComputedTensor]:
         """Sets the weights of a call's layer, then makes the call."""
         layer, first = call.layer, next(iter(values.values()))
-        sign = _segments.sign_in(call)
+        sign = _signs.sign_of_call(call)
         if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
             mean = _finite(call, mean_of(first.parts))
             self._assign(sign.shift, -sign.scale * mean)
@@ -126,7 +182,7 @@ class Rules:
             self._scale(graph, call, values)
         return self._made(call, values)
 
-    def _made(self, call: _graph.Call, values: Values) -> list[Value]:
+    def _made(self, call: _graph.Call, values: ComputedTensors) -> list[ComputedTensor]:
         returned = outputs(call, values)
         if not is_linear(call.layer):
             offset = passed_on(call, values)
@@ -135,20 +191,22 @@ class Rules:
         else:
             mean = tf.constant(_finite(call, mean_of(returned[0])), tf.float32)
             offset = tf.broadcast_to(mean, (1, *returned[0][0].shape[1:]))
-        return [Value(parts, offset) for parts in returned]
+        return [ComputedTensor(parts, offset) for parts in returned]
 
-    def _scale(self, graph: _graph.Graph, call: _graph.Call, values: Values) -> None:
+    def _scale(
+        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
+    ) -> None:
         """Sets gain and bias of a layer with one of the scaled kernels."""
         layer, kernel = call.layer, _kernel_of(call.layer)
         gain = None if isinstance(kernel.gain, bool) else kernel.gain
         bias = layer.bias if layer.use_bias else None
         if not any(self._is_new(weight) for weight in (gain, bias)):
             return
-        with _linear(layer):
-            parts = outputs(call, values)[0]
+        linear = alias(layer, activation=keras.activations.linear)
+        parts = outputs(call, values, linear)[0]
         if bias is not None:
             parts = _after_pools(graph, call, parts)
-        mean, deviation = moments_of(parts)
+        mean, deviation = mean_and_deviation(parts)
         _finite(call, mean + deviation)
         factor = np.ones_like(mean)
         if gain is not None:
@@ -160,10 +218,10 @@ class Rules:
             self._assign(bias, factor * (bias.numpy() - mean))
 
     def _is_new(self, weight: Any) -> bool:
-        return weight is not None and weight.ref() not in self._before
+        return weight is not None and weight.ref() not in self.before
 
     def _assign(self, weight: Any, value: np.ndarray) -> None:
-        self._before[weight.ref()] = weight.numpy()
+        self.before[weight.ref()] = weight.numpy()
         weight.assign(value.astype(np.float32))
 
 
@@ -184,7 +242,7 @@ def _reads_signs(call: _graph.Call) -> bool:
 
 
 def _after_pools(graph: _graph.Graph, call: _graph.Call, parts: Parts) -> Parts:
-    """What max pools make of an output that nothing else reads."""
+    """Applies the max pools that alone read an output."""
     tensor = call.first_output
     while reader := graph.sole_consumer(tensor):
         # Not the pools of whole maps, which leave one value of each example.
@@ -193,16 +251,6 @@ def _after_pools(graph: _graph.Graph, call: _graph.Call, parts: Parts) -> Parts:
         parts = [reader.layer(part) for part in parts]
         tensor = reader.first_output
     return parts
-
-
-@contextmanager
-def _linear(layer: keras.layers.Layer) -> Iterator[None]:
-    """Leaves the activation of a layer out."""
-    activation, layer.activation = layer.activation, keras.activations.linear
-    try:
-        yield
-    finally:
-        layer.activation = activation
 
 
 def _finite(call: _graph.Call, statistics: np.ndarray) -> np.ndarray:

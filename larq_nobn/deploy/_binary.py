@@ -33,14 +33,14 @@ def is_reshaped(call: _graph.Call) -> bool:
         type(layer) in RESHAPED
         and None not in call.first_input.shape[1:]
         and _kinds.is_channels_last(layer)
-        and sign_for(call) is not None
+        and sign_of_kernel_input(call) is not None
         and kernel_bits(call.operation, "kernel") == 1
         and _signs.has_binary_kernel(call.operation)
     )
 
 
 def kernel_bits(operation: _operation.Operation, kernel: str) -> int:
-    """The precision of a kernel of an operation."""
+    """Returns the precision of a kernel of an operation."""
     value = partial(_signs.quantized, operation, kernel)
     return _signs.bits_of_kernel(operation.quantizer(kernel), value)
 
@@ -50,12 +50,12 @@ def is_plain(call: _graph.Call) -> bool:
     return type(call.layer) in _CONVOLUTIONS and _kinds.is_channels_last(call.layer)
 
 
-def sign_for(call: _graph.Call) -> Any:
+def sign_of_kernel_input(call: _graph.Call) -> Any:
     """The quantizer that makes what meets the kernel, if it is a sign; else None.
 
     What a reshape makes a convolution may have its sign before another.
     """
-    return _signs.sign_before(call, reshaped=type(call.layer) in RESHAPED)
+    return _signs.sign_of_input(call, reshaped=type(call.layer) in RESHAPED)
 
 
 def is_zero_one(quantizer: Any) -> bool:

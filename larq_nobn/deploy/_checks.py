@@ -42,7 +42,7 @@ def check_model(
     """
     with conversion_errors():
         _models.check_inference(model)
-    found: list[str] = []
+    names_of_parts: list[str] = []
     for call in _graph.calls(model):
         _check_layer(call.layer, call.label)
         if _signs.is_binary_convolution(call):
@@ -50,11 +50,11 @@ def check_model(
         parts = binary_parts(call)
         if not parts:
             _check_inside(call)
-        found += [call.name] * len(parts)
+        names_of_parts += [call.name] * len(parts)
     in_float = _float_fallback.float_layers(model)
     # The layer is float in all its uses.
     names = {layer.layer for layer in in_float}
-    binary = [name for name in found if given_name(name) not in names]
+    binary = [name for name in names_of_parts if given_name(name) not in names]
     if not allow_float:
         lacking = f"binary layer: {_float_fallback.why_none_is_binary(model)}"
         _check_binary(model, binary, in_float, lacking)
@@ -107,13 +107,13 @@ def _check_layer(layer: keras.layers.Layer, label: str) -> None:
         if not weight.dtype.is_floating:
             continue
         values = np.asarray(tf.cast(weight, tf.float32))
-        found = "NaN" if np.isnan(values).any() else ""
+        wrong = "NaN" if np.isnan(values).any() else ""
         of_kernel = "kernel" in weight.name or "gain" in weight.name
         if of_kernel and np.isinf(values).any():  # thresholds may be so
-            found = found or "infinity"
-        if found:
+            wrong = wrong or "infinity"
+        if wrong:
             raise ConversionError(
-                f"Weight {weight.name!r} of layer {label!r} contains {found}: training "
+                f"Weight {weight.name!r} of layer {label!r} contains {wrong}: training "
                 "diverged. Convert an earlier state of the model."
             )
     for inner in layer._flatten_layers():
@@ -159,7 +159,7 @@ def _check_inside(call: _graph.Call) -> None:
     outer = call.layer
     inside = list(outer._flatten_layers(include_self=False))
     kernels = [q for layer in inside for q in _float_fallback.kernel_quantizers(layer)]
-    signs = [x for x in map(_signs.sign_of, inside) if x is not None]
+    signs = [x for x in map(_signs.sign_of_layer, inside) if x is not None]
     signed = _signs.has_sign_input(call) or not all(
         any(sign is kernel for kernel in kernels) for sign in signs
     )
@@ -314,11 +314,11 @@ def check_binary(
     Raises:
         ConversionError: If one stayed float. It names the layer.
     """
-    found = sum(op.op == "LceBconv2d" for op in graph.operations)
-    if found != len(expected):
+    count = sum(op.op == "LceBconv2d" for op in graph.operations)
+    if count != len(expected):
         raise ConversionError(
-            f"LCE found {found} binary convolutions where the model has "
-            f"{len(expected)}: {_why_other_count(graph, prepared, expected, found)}"
+            f"LCE found {count} binary convolutions where the model has "
+            f"{len(expected)}: {_why_other_count(graph, prepared, expected, count)}"
         )
 
 
@@ -343,11 +343,11 @@ def check_all_int8(graph: Subgraph) -> None:
 
 
 def _why_other_count(
-    graph: Subgraph, prepared: keras.Model, expected: Sequence[str], found: int
+    graph: Subgraph, prepared: keras.Model, expected: Sequence[str], count: int
 ) -> str:
     """Says which layers are not what was expected, and what to do."""
     model = _graph.Graph(prepared)
-    if found > len(expected):
+    if count > len(expected):
         nearly = [
             repr(call.label)
             for call in model.calls

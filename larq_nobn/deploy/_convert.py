@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
@@ -30,7 +31,7 @@ from . import _checks
 from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
-from ._opening import as_functional, normalized, output_layers, with_known_sizes
+from ._opening import as_functional, output_layers, with_known_sizes
 from ._plain import plain
 from ._report import ConversionReport
 from .device import (
@@ -42,7 +43,7 @@ from .device import (
     remove_metadata,
     write_metadata,
 )
-from .inspection import audit_graphs
+from .inspection import Audit, audit_graphs
 from .int8 import (
     check_int8,
     int8_function,
@@ -206,7 +207,7 @@ def convert(
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What was asked for: `reference` is the given model, `model` has known sizes."""
+    """The arguments of a conversion; `model` is `reference` with known sizes."""
 
     reference: keras.Model
     model: keras.Model
@@ -222,9 +223,21 @@ class _Task:
     preprocessing: Preprocessing | None
     allow_float: bool
 
-    def names(self, given: keras.Model) -> tuple[str, ...] | None:
+    @cached_property
+    def io(self) -> _converter.IoSpec:
+        """What the file takes and gives."""
+        return _converter.io_spec(self.model, self.batch_size)
+
+    def checked_labels(self, given: keras.Model) -> tuple[str, ...] | None:
         """Checks the metadata, and returns the labels."""
         return check_metadata(self.path, given, self.labels, self.preprocessing)
+
+    def examples(self, given: keras.Model) -> tuple[list[np.ndarray], str]:
+        """Returns the examples to verify on, and where they are from."""
+        examples, source = verification_examples(
+            self.data, self.model, given, self.source
+        )
+        return [x if self.verify else x[:_FEW] for x in examples], source
 
     def layers(self, given: keras.Model) -> tuple[list[str], list[FloatFallback]]:
         """Checks the model, and returns what is binary and what has no binary kernel.
@@ -239,29 +252,30 @@ class _Task:
 
 def _convert_prepared(task: _Task) -> ConversionReport:
     """The usual route: rewritten for inference, and compared segment by segment."""
-    given, merged = normalized(task.model)
-    names = task.names(given)
+    given = as_functional(task.model)
+    labels = task.checked_labels(given)
     check_int8(given, False)
     binary, in_float = task.layers(given)
     step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
-    file = _File(task, given)
-    with file.named(names):
+    examples, source = task.examples(given)
+    with _written_atomically(task, labels) as save:
         written = plain(prepared, False) if task.runtime == "litert" else prepared
-        file.write(_converter.inference(written), written.variables, prepared)
-        merged += file.merged(prepared, binary)
-        file.check(prepared, binary)
-        same, outputs = verify_prepared(task.reference, given, prepared, file.examples)
+        function = _converter.inference(written)
+        file = _converted(task, function, written.variables, prepared, binary)
+        same, outputs = verify_prepared(task.reference, given, prepared, examples)
         numbers = verify_file(
-            prepared, outputs, file.content, file.runner, file.examples, task.tolerance
+            prepared, outputs, file.content, file.runner, examples, task.tolerance
         )
-    return file.report(
-        binary,
+        save(file)
+    return _report(
+        task,
+        file,
         in_float,
-        {**numbers, "data": file.source, "prepared": same},
+        {**numbers, "data": source, "prepared": same},
         warnings=tie_warnings("prepared", same, numbers),
         rewritten=_rewritten(given, in_float),
-        merged=merged,
+        merged=file.merged,
     )
 
 
@@ -269,8 +283,7 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     """The route of a model that cannot be prepared: converted from the trace."""
     model = task.model
     _checks.check_float32(model, reason)
-    names = task.names(model)
-    io = _converter.io_spec(model, task.batch_size)
+    labels, io = task.checked_labels(model), task.io
     step("Tracing")
     trace = Trace(model, io)
     binary, merged, in_float = _checks.check_trace(
@@ -278,18 +291,19 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     )
     program, values = lower(trace)
     function = partial(function_of, optimized(program, task.runtime), values)
-    file = _File(task, model)
-    with file.named(names):
-        file.write(function(), [], model)
-        file.check(model, binary)
-        same = verify_trace(model, trace, io, file.examples)
+    examples, source = task.examples(model)
+    with _written_atomically(task, labels) as save:
+        file = _converted(task, function(), [], model, binary, traced=True)
+        same = verify_trace(model, trace, io, examples)
         numbers = verify_traced_file(
-            trace, function, file.runner, io, file.examples, task.tolerance
+            trace, function, file.runner, io, examples, task.tolerance
         )
-    return file.report(
-        binary,
+        save(file)
+    return _report(
+        task,
+        file,
         in_float,
-        {**numbers, "data": file.source, "prepared": same},
+        {**numbers, "data": source, "prepared": same},
         warnings=tie_warnings("traced", same, numbers),
         merged=merged,
         not_prepared=str(reason),
@@ -298,27 +312,27 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
 
 def _convert_int8(task: _Task) -> ConversionReport:
     """The route to int8: with kernels as the file rounds them, compared map by map."""
-    given, merged = normalized(task.model)
-    names = task.names(given)
+    given = as_functional(task.model)
+    labels = task.checked_labels(given)
     check_int8(given, True)
     binary, in_float = task.layers(given)
     step("Preparing")
     unrounded = prepare(given, _layers_of(in_float))
     prepared = round_kernels(unrounded, task.runtime)
-    file = _File(task, given)
-    with file.named(names):
+    examples, source = task.examples(given)
+    with _written_atomically(task, labels) as save:
         function, variables = int8_function(prepared, task.runtime)
-        file.write(function, variables, prepared, int8=True)
-        merged += file.merged(prepared, binary)
-        file.check(prepared, binary, int8=True)
-        same = verify_without_rounding(given, unrounded, file.examples)
-        numbers = verify_int8(prepared, file.runner, file.io, file.examples)
-    return file.report(
-        binary,
+        file = _converted(task, function, variables, prepared, binary, int8=True)
+        same = verify_without_rounding(given, unrounded, examples)
+        numbers = verify_int8(prepared, file.runner, task.io, examples)
+        save(file)
+    return _report(
+        task,
+        file,
         in_float,
-        {**numbers, "data": file.source, "prepared": same},
+        {**numbers, "data": source, "prepared": same},
         rewritten=_rewritten(given, in_float),
-        merged=merged,
+        merged=file.merged,
     )
 
 
@@ -334,106 +348,110 @@ def _rewritten(
     return [row for row in rewritten(given) if given_name(row["layer"]) not in kept]
 
 
-class _File:
-    """A file on its way: what it is written from, what it is, and what is said of it.
+class _File(NamedTuple):
+    """A file that a converter wrote, checked, and run once.
 
-    Arguments:
-        task: What was asked for.
-        given: The model in one graph of layers.
+    Attributes:
+        content: Its bytes.
+        audit: What it contains.
+        runner: Runs it.
+        binary: The binary layers that it contains.
+        merged: Those that LCE merged with equal ones.
     """
 
-    def __init__(self, task: _Task, given: keras.Model):
-        self._task = task
-        self.io = _converter.io_spec(task.model, task.batch_size)
-        self.examples, self.source = verification_examples(
-            task.data, task.model, given, task.source
-        )
-        if not task.verify:
-            self.examples = [array[:_FEW] for array in self.examples]
+    content: bytes
+    audit: Audit
+    runner: _converter.Runner
+    binary: list[str]
+    merged: list[str]
 
-    @contextmanager
-    def named(self, labels: tuple[str, ...] | None) -> Iterator[None]:
-        """Gives the file its name, and the metadata its own, if the block succeeds."""
-        task, path = self._task, self._task.path
-        known = labels, task.preprocessing, task.dataset
-        described = known[:2] != (None, None)
-        with replacing(path) as temporary:
-            yield
-            temporary.write_bytes(self.content)
+
+def _converted(
+    task: _Task,
+    function: _converter.Function,
+    variables: Sequence[tf.Variable],
+    model: keras.Model,
+    binary: Sequence[str],
+    int8: bool = False,
+    traced: bool = False,
+) -> _File:
+    """Has a converter write a function of tensors, checks the file, and runs it once.
+
+    Arguments:
+        task: The conversion.
+        function, variables: What the file computes, and the variables that it reads.
+        model: The model that these are of.
+        binary: The binary layers of the model.
+        int8: Whether it is an int8 file.
+        traced: Whether a trace has told already which layers LCE merges.
+    """
+    step("Converting")
+    content = _converter.to_flatbuffer(function, variables, task.io, int8, task.runtime)
+    path, lce = os.fspath(task.path), task.runtime == "lce"
+    graphs = read(content, path, output_layers(model))
+    merged, left = [], list(binary)
+    if lce and not traced:
+        merged = _checks.merged_convolutions(graphs[0], model, task.io, binary)
+    for name in merged:
+        left.remove(name)
+    _checks.check_file(graphs[0], model)
+    if lce:
+        _checks.check_binary(graphs[0], model, left)
+    elif int8:
+        _checks.check_all_int8(graphs[0])
+    audit = audit_graphs(graphs, len(content), path)
+    runner = _converter.Runner(content, task.runtime)
+    runner.outputs(task.io.zeros())
+    return _File(content, audit, runner, left, [given_name(name) for name in merged])
+
+
+@contextmanager
+def _written_atomically(
+    task: _Task, labels: tuple[str, ...] | None
+) -> Iterator[Callable[[_File], None]]:
+    """Yields what saves a file and its metadata, under their names after the block."""
+    path, known = task.path, (labels, task.preprocessing, task.dataset)
+    described = known[:2] != (None, None)
+    with replacing(path) as temporary:
+
+        def save(file: _File) -> None:
+            temporary.write_bytes(file.content)
             if described:
-                write_metadata(path, self.content, self.runner, *known)
-        if not described:
-            remove_metadata(path)
+                write_metadata(path, file.content, file.runner, *known)
 
-    def write(
-        self,
-        function: _converter.Function,
-        variables: Sequence[tf.Variable],
-        model: keras.Model,
-        int8: bool = False,
-    ) -> None:
-        """Has a converter write the function of a model, and reads what it wrote."""
-        step("Converting")
-        runtime = self._task.runtime
-        self.content = _converter.to_flatbuffer(
-            function, variables, self.io, int8, runtime
-        )
-        path = os.fspath(self._task.path)
-        self._graphs = read(self.content, path, output_layers(model))
+        yield save
+    if not described:
+        remove_metadata(path)
 
-    def merged(self, model: keras.Model, binary: list[str]) -> list[str]:
-        """Takes what LCE merged out of `binary`, and returns its names."""
-        if self._task.runtime == "litert":
-            return []
-        names = _checks.merged_convolutions(self._graphs[0], model, self.io, binary)
-        for name in names:
-            binary.remove(name)
-        return [given_name(name) for name in names]
 
-    def check(
-        self, model: keras.Model, binary: Sequence[str], int8: bool = False
-    ) -> None:
-        """Checks what the file contains, counts it, and runs it once."""
-        graph = self._graphs[0]
-        _checks.check_file(graph, model)
-        if self._task.runtime == "lce":
-            _checks.check_binary(graph, model, binary)
-        elif int8:
-            _checks.check_all_int8(graph)
-        path = os.fspath(self._task.path)
-        self._audit = audit_graphs(self._graphs, len(self.content), path)
-        self.runner = _converter.Runner(self.content, self._task.runtime)
-        self.runner.outputs(self.io.zeros())
-
-    def report(
-        self,
-        binary: Sequence[str],
-        in_float: Sequence[FloatFallback],
-        verified: dict[str, Any],
-        warnings: Sequence[str] = (),
-        **more: Any,
-    ) -> ConversionReport:
-        """Returns what there is to say, and logs the warnings."""
-        for warning in warnings:
-            _log.warning(warning)
-        found, examples = self._audit, self._task.batch_size
-        runtime = self._task.runtime
-        return ConversionReport(
-            path=found.path,
-            size_bytes=found.size_bytes,
-            runtime=runtime,
-            binary_layers=len(binary),
-            lce_bconv2d=found.lce_bconv2d,
-            float_ops=found.float_ops,
-            binary_macs=found.binary_macs // examples,
-            float_macs=found.float_macs // examples,
-            int8_ops=found.int8_ops,
-            int8_macs=found.int8_macs // examples,
-            verify=verified if self._task.verify else None,
-            in_float=[layer.to_dict() for layer in in_float if runtime == "lce"],
-            warnings=list(warnings),
-            **more,
-        )
+def _report(
+    task: _Task,
+    file: _File,
+    in_float: Sequence[FloatFallback],
+    verified: dict[str, Any],
+    warnings: Sequence[str] = (),
+    **more: Any,
+) -> ConversionReport:
+    """Returns what there is to say, and logs the warnings."""
+    for warning in warnings:
+        _log.warning(warning)
+    audit, examples = file.audit, task.batch_size
+    return ConversionReport(
+        path=audit.path,
+        size_bytes=audit.size_bytes,
+        runtime=task.runtime,
+        binary_layers=len(file.binary),
+        lce_bconv2d=audit.lce_bconv2d,
+        float_ops=audit.float_ops,
+        binary_macs=audit.binary_macs // examples,
+        float_macs=audit.float_macs // examples,
+        int8_ops=audit.int8_ops,
+        int8_macs=audit.int8_macs // examples,
+        verify=verified if task.verify else None,
+        in_float=[layer.to_dict() for layer in in_float if task.runtime == "lce"],
+        warnings=list(warnings),
+        **more,
+    )
 
 
 @conversion_errors()
@@ -486,11 +504,11 @@ def prepared(
     check_int8(given, False)
     _checks.check_signs(given)
     _, lacking = _checks.check_model(given, allow_float)
-    found = prepare(given, {layer.layer for layer in lacking}, shared=False)
+    optimized_model = prepare(given, _layers_of(lacking), shared=False)
     if verify:
         examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
-        verify_prepared(model, given, found, examples, ending="")
-    for layer in found.layers:
+        verify_prepared(model, given, optimized_model, examples, ending="")
+    for layer in optimized_model.layers:
         # Their kernels would leave ±1.
         layer.trainable = not isinstance(layer, BinaryConvolution)
-    return keras.Model(found.inputs, found.outputs, name=model.name)
+    return keras.Model(optimized_model.inputs, optimized_model.outputs, name=model.name)

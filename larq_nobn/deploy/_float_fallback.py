@@ -33,7 +33,7 @@ from ..graph import (
 )
 from . import _binary
 from ._normal import given_name
-from .lite._file import Operation, Subgraph
+from .lite._file import FileOperation, Subgraph
 from .lite._trace import Trace, TracedKernel
 
 _layers = keras.layers
@@ -86,19 +86,19 @@ _LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
 def float_layers(model: keras.Model) -> list[FloatFallback]:
     """Lists the layers of a functional model that have no binary kernel in LCE.
 
-    Of a layer that is used more than once, the work is that of all its uses that lack
-    a kernel.
+    The work of a layer that is used more than once is that of its uses that lack a
+    kernel.
     """
-    found: dict[str, FloatFallback] = {}
+    fallbacks: dict[str, FloatFallback] = {}
     for call in _graph.calls(model):
         why = _why_float(call)
         if why is None:
             continue
         name, kind = given_name(call.name), type(call.layer).__name__
         macs, size = _cost(call)
-        macs += found[name].macs if name in found else 0
-        found[name] = FloatFallback(name, kind, *why, macs, size)
-    return list(found.values())
+        macs += fallbacks[name].macs if name in fallbacks else 0
+        fallbacks[name] = FloatFallback(name, kind, *why, macs, size)
+    return list(fallbacks.values())
 
 
 def _why_float(call: _graph.Call) -> Why | None:
@@ -109,9 +109,9 @@ def _why_float(call: _graph.Call) -> Why | None:
     layer, label = call.layer, call.label
     if _binary.binary_parts(call):
         rewritten = _binary.is_plain(call) or _binary.is_reshaped(call)
-        if rewritten and _binary.is_zero_one(_binary.sign_for(call)):
+        if rewritten and _binary.is_zero_one(_binary.sign_of_kernel_input(call)):
             return None
-        if not rewritten and _binary.is_above(_binary.sign_for(call)):
+        if not rewritten and _binary.is_above(_binary.sign_of_kernel_input(call)):
             return (
                 f"The sign before layer {label!r} gives -1 at 0, {_NO_SIGN}",
                 f"Use larq.math.sign, or a plain QuantConv2D as {label!r}.",
@@ -133,7 +133,7 @@ def _why_float(call: _graph.Call) -> Why | None:
             )
         return None
     kernels = _kernel_bits(call)
-    if _binary.sign_for(call) is not None and 1 in kernels:
+    if _binary.sign_of_kernel_input(call) is not None and 1 in kernels:
         return _other_kernel(call)
     if not kernels:
         return None
@@ -158,7 +158,7 @@ def _why_float(call: _graph.Call) -> Why | None:
 
 
 def _kernel_bits(call: _graph.Call) -> list[int]:
-    """The precision of each kernel that meets the input of a call."""
+    """Returns the precision of each kernel that meets the input of a call."""
     return [
         _binary.kernel_bits(call.operation, name)
         for name, quantizer in _operation.KERNELS.items()
@@ -200,8 +200,9 @@ def _reads_numbers(call: _graph.Call) -> bool:
     if quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp):
         return False
     layer, index, _ = call.first_input._keras_history
-    given = layer.inbound_nodes[index].is_input or _binary.sign_for(call) is not None
-    return not given and 1 in _kernel_bits(call) and _stands_between(call) is None
+    if layer.inbound_nodes[index].is_input or _binary.sign_of_kernel_input(call):
+        return False
+    return 1 in _kernel_bits(call) and _stands_between(call) is None
 
 
 def are_signs(values: np.ndarray) -> bool:
@@ -211,7 +212,7 @@ def are_signs(values: np.ndarray) -> bool:
 
 
 def _other_value(call: _graph.Call) -> float | None:
-    """What an input quantizer gives that is neither -1 nor +1."""
+    """Returns a number that an input quantizer gives and that is not -1 or +1."""
     quantizer = getattr(call.layer, "input_quantizer", None)
     if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
         return None
@@ -288,7 +289,7 @@ def _stands_between(call: _graph.Call) -> Why | None:
         known = _kinds.inherited(type(layer))
         if not operator and not (known.binary or known.idle):
             continue
-        if any(_signs.sign_at(x) is not None for x in node.keras_inputs):
+        if any(_signs.sign_of_tensor(x) is not None for x in node.keras_inputs):
             return (
                 f"Layer {layer.name!r} ({type(layer).__name__}) stands between a sign "
                 f"and layer {call.label!r}, which makes that a float convolution",
@@ -350,20 +351,19 @@ def why_none_is_binary(model: keras.Model) -> str:
 
 
 def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
-    """The quantizers of all kernels of a layer."""
-    found = [getattr(layer, name, None) for name in _operation.KERNELS.values()]
-    return [quantizer for quantizer in found if quantizer is not None]
+    """Returns the quantizers of all kernels of a layer."""
+    quantizers = [getattr(layer, name, None) for name in _operation.KERNELS.values()]
+    return [quantizer for quantizer in quantizers if quantizer is not None]
 
 
 def input_bits(quantizer: Any) -> int:
-    """Of what a quantizer makes of any input: of a marker, 32."""
-    return (
-        32 if isinstance(quantizer, lq.quantizers.NoOp) else _signs.bits_of(quantizer)
-    )
+    """Returns the precision of what a quantizer gives; 32 for a marker."""
+    marker = isinstance(quantizer, lq.quantizers.NoOp)
+    return 32 if marker else _signs.bits_of(quantizer)
 
 
 def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
-    """Of the larger one of input and kernel, as far as the layer itself says."""
+    """Returns the larger precision of input and kernel that a layer itself shows."""
     kernels = [
         _signs.bits_of_kernel(getattr(layer, quantizer), partial(_value, layer, kernel))
         for kernel, quantizer in _operation.KERNELS.items()
@@ -394,10 +394,10 @@ def float_in_trace(
 ) -> list[FloatFallback]:
     """Lists the layers of few bits of a model of which only operations are known."""
     uses: dict[str, list[TracedKernel]] = {}
-    found = []
+    fallbacks = []
     binary = {kernel.layer for kernel in kernels if kernel.is_binary}
     known = [x for x in kernels if not x.is_binary and x.layer in layers]
-    # Of those whose kernel alone is of few bits, what it reads decides.
+    # Where the kernel alone is of few bits, its input decides.
     asked = [
         x
         for x in known
@@ -417,11 +417,11 @@ def float_in_trace(
         # No operation shows the kernel of these.
         if bits_of_layer(layers[name], signs=False) < FEW_BITS:
             uses[name] = []
-    for name, its in uses.items():
+    for name, own_uses in uses.items():
         layer, kind = layers[name], type(layers[name]).__name__
         weights = sum(math.prod(weight.shape) for weight in layer.weights)
         # A layer may have two kernels, and each of them several uses.
-        sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in its}
+        sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in own_uses}
         fallback = FloatFallback(
             layer=name,
             kind=kind,
@@ -429,11 +429,11 @@ def float_in_trace(
             "kernel for it as it stands",
             remedy="Use a QuantConv2D with signs for both, padded with 1 or 0, or "
             "leave its input or its kernel unquantized.",
-            macs=sum(map(_macs, its)) // trace.batch_size or weights,
+            macs=sum(map(_macs, own_uses)) // trace.batch_size or weights,
             bytes=4 * (sum(sizes.values()) or weights),
         )
-        found.append(fallback)
-    return found
+        fallbacks.append(fallback)
+    return fallbacks
 
 
 def _macs(use: TracedKernel) -> int:
@@ -445,9 +445,9 @@ def _macs(use: TracedKernel) -> int:
     if op.type not in _MATRICES:
         return kernel.size * math.prod(shape[:-1])
     second = op.inputs[1].op.type == "Const"
-    turned = op.get_attr(_MATRICES[op.type][second])
+    transposed = op.get_attr(_MATRICES[op.type][second])
     # The axis that is summed over is the last of the first matrix.
-    axis = -2 if second != turned else -1
+    axis = -2 if second != transposed else -1
     return kernel.shape[axis] * math.prod(shape)
 
 
@@ -503,8 +503,8 @@ def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
             yield FloatFallback(name, op.op, finding, remedy, op.macs, size)
 
 
-def stayed_float(graph: Subgraph, op: Operation) -> Why | None:
-    """A float operation that reads signs, or whose weights are ±c."""
+def stayed_float(graph: Subgraph, op: FileOperation) -> Why | None:
+    """Returns a float operation that reads signs, or whose weights are ±c."""
     filters = op.inputs[1] if op.op in _INPUTS and len(op.inputs) > 1 else None
     if filters is None or filters.dtype != "float32" or not filters.constant:
         return None
@@ -567,7 +567,7 @@ def stayed_float(graph: Subgraph, op: Operation) -> Why | None:
     )
 
 
-def _saturates(op: Operation) -> bool:
+def _saturates(op: FileOperation) -> bool:
     """Whether an operation may be the sign of a file that has no binary kernels."""
     activation = op.options.get("fused_activation_function")
     ends = activation == ActivationFunctionType.RELU_N1_TO_1

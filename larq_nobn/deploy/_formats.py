@@ -111,8 +111,8 @@ class FormatComparison(Shown):
             table.add_column(column, justify="right")
         none = ["-"] * (len(_COLUMNS) - 2)
         table.add_row("Keras", *none, _percent(self.keras_accuracy), "-")
-        for each in self.formats:
-            table.add_row(each.name, *(text(each) for text in _COLUMNS.values()))
+        for format_ in self.formats:
+            table.add_row(format_.name, *(text(format_) for text in _COLUMNS.values()))
         return table
 
 
@@ -196,9 +196,9 @@ def compare_formats(
     if data is None:
         examples, generated = verification_examples(None, model, given)
     else:
-        parts, its = zip(*given_batches(model, data, _GROUP), strict=True)
+        parts, classes = zip(*given_batches(model, data, _GROUP), strict=True)
         examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        labels = None if its[0] is None else np.concatenate(its)
+        labels = None if classes[0] is None else np.concatenate(classes)
     if range_data is None:
         range_data = tf.nest.pack_sequence_as(model._nested_inputs, examples)
     step("Running Keras")
@@ -223,7 +223,7 @@ def compare_formats(
             _format(name, file, timing, examples, wanted, labels)
             for (name, file), timing in zip(files.items(), timings.timings, strict=True)
         ]
-    fastest = min(formats, key=lambda each: each.ms).name
+    fastest = min(formats, key=lambda format_: format_.ms).name
     return FormatComparison(
         network=model.name,
         source=timings.source,
@@ -294,14 +294,14 @@ def _format(
     for start in range(0, len(examples[0]), _GROUP):
         step(f"Running {name} on examples", start, len(examples[0]))
         parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
-    found = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    pairs = zip(wanted, found, strict=True)
-    known = {each.name for each in fields(Format)}
+    outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    pairs = zip(wanted, outputs, strict=True)
+    known = {field.name for field in fields(Format)}
     return Format(
         name=name,
         **{key: value for key, value in vars(timing).items() if key in known},
-        accuracy=_accuracy(found, labels),
-        top1_agreement=top1_agreement(wanted, found),
+        accuracy=_accuracy(outputs, labels),
+        top1_agreement=top1_agreement(wanted, outputs),
         largest_difference=float(max(np.abs(a - b).max() for a, b in pairs)),
     )
 

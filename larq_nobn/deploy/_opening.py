@@ -40,12 +40,12 @@ def binary_layers(model: keras.Model) -> list[str]:
         len(nobn.deploy.binary_layers(model))  # 16
         ```
     """
-    found = _graph.calls(as_functional(model))
-    return [given_name(call.name) for call in found for _ in binary_parts(call)]
+    calls = _graph.calls(as_functional(model))
+    return [given_name(call.name) for call in calls for _ in binary_parts(call)]
 
 
 def output_layers(model: keras.Model) -> list[str]:
-    """The names of the layers that give a model's outputs."""
+    """Returns the names of the layers that give a model's outputs."""
     names = []
     for tensor in model.outputs:
         layer, index, _ = tensor._keras_history
@@ -61,12 +61,6 @@ def as_functional(model: Any) -> keras.Model:
     Its layers are the given model's own. Where that does not have the form that is
     converted (models inside, signs given as the activation of a layer, what
     `normal_form` changes), they are under calls of their own.
-    """
-    return normalized(model)[0]
-
-
-def normalized(model: Any) -> tuple[keras.Model, list[str]]:
-    """Returns what `as_functional` does, and the binary layers that were merged.
 
     Raises:
         ConversionError: If `model` is not a Keras model with inputs of known size.
@@ -94,13 +88,14 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
             )
     try:
         if any(
-            isinstance(x, keras.Model) or _signs.sign_after(x) for x in model.layers
+            isinstance(x, keras.Model) or _signs.sign_of_activation(x)
+            for x in model.layers
         ):
             model = _models.flattened(model)
-        model, merged = normal_form(model)
+        model = normal_form(model)
     except _errors.ModelError as error:
         raise UnreadableError(str(error)) from error
-    return keras.Model(model.inputs, model.outputs, name=model.name), merged
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def with_known_sizes(
@@ -132,9 +127,9 @@ def with_known_sizes(
     if not isinstance(model, keras.Model):
         return model  # for others to reject
     if not getattr(model, "_is_graph_network", False):
-        found = _wrapped(model, _specs(model, shape, data))
+        wrapped = _wrapped(model, _specs(model, shape, data))
         # A Sequential model has its graph as soon as it was called.
-        return model if getattr(model, "_is_graph_network", False) else found
+        return model if getattr(model, "_is_graph_network", False) else wrapped
     if shape is None:
         return model
     given = model.inputs[0]
@@ -167,7 +162,7 @@ def _check_fit(
 
 
 def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
-    """What goes into a model without a graph: specs in its own structure."""
+    """Returns the specs of the inputs of a model without a graph, in its structure."""
 
     def spec(sides: Any, dtype: Any = None) -> tf.TensorSpec:
         # Keras casts numbers to the type of its choice.
@@ -205,17 +200,17 @@ def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
     if shape is not None:
         _check_fit(model, tuple(flat[0].shape), shape, len(flat))
         flat = [tf.TensorSpec((flat[0].shape[0], *shape), flat[0].dtype)]
-    for each in flat:
-        if None in each.shape[1:]:
+    for given in flat:
+        if None in given.shape[1:]:
             raise ConversionError(
-                f"Model {model.name!r} was called on {tuple(each.shape)}, which leaves "
-                "more open than the batch size. Pass the rest as input_shape."
+                f"Model {model.name!r} was called on {tuple(given.shape)}, which "
+                "leaves more open than the batch size. Pass the rest as input_shape."
             )
     return tf.nest.pack_sequence_as(specs, flat)
 
 
 def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
-    """A functional model whose one layer is the given one."""
+    """Returns a functional model whose one layer is the given one."""
     flat = tf.nest.flatten(specs)
     names = [None] if len(flat) == 1 else [f"input_{i + 1}" for i in range(len(flat))]
     starts = [

@@ -41,7 +41,7 @@ def plain(prepared: keras.Model, int8: bool) -> keras.Model:
 
     def spell(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         if call.operation.kind in _SIGNS:
-            row = [_sign(graph, call.name, call.operation.layer, int8)]
+            row = [_saturating_sign(graph, call.name, call.operation.layer, int8)]
             return Edit(graph.with_row(call.name, row))
         if call.operation.kind is _layers.PReLU and int8:
             return _summed_prelu(graph, call)
@@ -54,8 +54,8 @@ def plain(prepared: keras.Model, int8: bool) -> keras.Model:
         return None
 
     graph = everywhere(graph, spell)
-    found = _copies.to_keras(graph, float32=True, shared=True)
-    return keras.Model(found.inputs, found.outputs, name=prepared.name)
+    written = _copies.to_keras(graph, float32=True, shared=True)
+    return keras.Model(written.inputs, written.outputs, name=prepared.name)
 
 
 def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.Graph:
@@ -73,10 +73,10 @@ def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.G
             if padded:
                 padding = operation.layer._get_spatial_padding_same((rows, columns))
                 shape = (rows + sum(padding[0]), columns + sum(padding[1]), channels)
-            sign = _sign(graph, name, quantizer, int8, padding)
+            sign = _saturating_sign(graph, name, quantizer, int8, padding)
             row.append((sign, shape))
         out = tuple(use.first_output.shape[1:])
-        row += [(each, out) for each in _real(operation, padded, int8)]
+        row += [(part, out) for part in _real(operation, padded, int8)]
         operations, shapes = zip(*row, strict=True)
         calls = _graph.chain(use, operations, shapes)
         changed[use.label] = [*calls[:-1], calls[-1]._replace(outputs=use.first_output)]
@@ -86,7 +86,7 @@ def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.G
 def _real(
     operation: _operation.Operation, padded: bool, int8: bool
 ) -> list[_operation.Operation]:
-    """The convolution of signs, and its scale, offset and activation."""
+    """Returns the convolution of signs, and its scale, offset and activation."""
     layer, kernel = operation.layer, operation.arrays["kernel"]
     last = _Last(1.0, operation.arrays.get("bias"), operation.argument("activation"))
     if operation.kind is BinaryConvolution:
@@ -111,17 +111,15 @@ def _real(
     else:
         arguments["use_bias"] = False
     name = operation.name
-    found = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
+    row = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
     if not inside:
         factors = np.broadcast_to(scale, kernel.shape[-1:])
-        found.append(
-            channelwise(f"{name}/scale", factors, last.offset, last.activation)
-        )
-    return found
+        row.append(channelwise(f"{name}/scale", factors, last.offset, last.activation))
+    return row
 
 
 class _Last(NamedTuple):
-    """What follows the kernel of a convolution: activation(scale x + offset)."""
+    """The end of a convolution, after its kernel: activation(scale x + offset)."""
 
     scale: Any
     offset: Any
@@ -143,7 +141,7 @@ def _is_of_signs(operation: _operation.Operation) -> bool:
 def channelwise(
     name: str, gain: Any, offset: Any = None, activation: Any = None
 ) -> _operation.Operation:
-    """A convolution of single channels: activation(gain * x + offset)."""
+    """Returns a convolution of single channels: activation(gain * x + offset)."""
     given = gain if offset is None else np.broadcast_arrays(gain, offset)[0]
     values = {"depthwise_kernel": np.asarray(given)[None, None, :, None]}
     if offset is not None:
@@ -165,10 +163,10 @@ def _summed_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or slope.size != slope.shape[-1]
         or len(graph.uses(call.name)) > 1
         or len(ranges) != 2
-        or not all(each and each.operation.kind is FakeQuantization for each in ranges)
+        or not all(x and x.operation.kind is FakeQuantization for x in ranges)
     ):
         return None
-    first, last = (_ends(each.layer) for each in ranges if each)
+    first, last = (_ends(x.layer) for x in ranges if x)
     if last[0] >= 0:  # nothing below 0, whose range could not end there
         return None
     arguments = {"slope": slope.reshape(-1), "ends": first, "range_after": last}
@@ -177,7 +175,7 @@ def _summed_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
 
 
 def _weighted_mean(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
-    """A mean of windows as a convolution, which delegates have in int8."""
+    """Returns a mean of windows as a convolution, which delegates have in int8."""
     layer, sizes = call.operation.layer, call.first_input.shape[1:3]
     equal = layer.strides[0] == layer.strides[1]
     pairs = zip(sizes, layer.pool_size, layer.strides, strict=True)
@@ -209,10 +207,10 @@ def _ends(layer: FakeQuantization) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _sign(
+def _saturating_sign(
     graph: _graph.Graph, name: str, quantizer: Any, int8: bool, padding: Any = None
 ) -> _operation.Operation:
-    """The sign of what all calls of a layer read."""
+    """Returns the sign of what all calls of a layer read."""
     arguments = {
         "shift": None if quantizer is None else getattr(quantizer, "shift", None),
         "above": type(quantizer) is SignAbove,
@@ -225,8 +223,8 @@ def _sign(
 
 
 def _step(graph: _graph.Graph, call: _graph.Call) -> float:
-    """The least step of the ranges that a call reads; of signs 1."""
-    found, left, seen = [], list(call.reads), set()
+    """Returns the least step of the ranges that a call reads; of signs 1."""
+    steps, left, seen = [], list(call.reads), set()
     while left:
         tensor = left.pop()
         maker = graph.producer(tensor)
@@ -235,7 +233,7 @@ def _step(graph: _graph.Graph, call: _graph.Call) -> float:
         seen.add(id(tensor))
         if isinstance(maker.layer, FakeQuantization):
             low, high = _ends(maker.layer)
-            found.append((high - low) / 255)
+            steps.append((high - low) / 255)
         elif maker.operation.kind not in (*_SIGNS, SaturatingSign):
             left += maker.reads
-    return min(found, default=1.0)
+    return min(steps, default=1.0)

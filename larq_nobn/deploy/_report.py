@@ -23,7 +23,7 @@ class ConversionReport(Findings):
         binary_layers: Number of binary layers in the model, counted per use and group,
             without those in `merged`. Equals `lce_bconv2d` for LCE.
         float_ops: Float operations of the file: `{"op", "count", "layers"}`.
-        int8_ops: Likewise the int8 operations.
+        int8_ops: The int8 operations of the file, as `float_ops`.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
         not_prepared: Why the model was converted from its trace; None for a model whose

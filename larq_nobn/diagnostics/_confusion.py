@@ -84,7 +84,7 @@ class ConfusionMatrix:
         self._among_first += int(np.sum(ranks < _TOP))
 
     def accuracies(self) -> np.ndarray:
-        """The recall of each class, NaN without an example of it."""
+        """Returns the recall of each class, NaN without an example of it."""
         totals = self._counts.sum(1)
         right = np.diag(self._counts).astype(np.float64)
         return np.divide(right, totals, np.full(len(totals), np.nan), where=totals > 0)
@@ -98,7 +98,7 @@ class ConfusionMatrix:
         return self._among_first / total if total and len(self._counts) > _TOP else None
 
     def confused(self, count: int = 20) -> list[tuple[int, int, int]]:
-        """The most frequent mistakes: class, what it is taken for, how often.
+        """Returns the most frequent mistakes: class, what it is taken for, how often.
 
         Arguments:
             count: How many at most, 1 or more.

@@ -120,8 +120,7 @@ class Mistakes:
         size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.7) * rows + 0.6)
         figure = new_figure(target, size)
         figure.suptitle(drawable(title if self.found else f"{title}: no mistake"))
-        places = figure.subplots(rows, columns, squeeze=False).flat
-        for axes in places:
+        for axes in figure.subplots(rows, columns, squeeze=False).flat:
             axes.set_axis_off()
         for axes, mistake in zip(figure.axes, self.found, strict=False):
             axes.imshow(*_shown(mistake.image, mean, std), vmin=0, vmax=1)
@@ -138,7 +137,7 @@ class Mistakes:
 def _shown(
     image: np.ndarray, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[np.ndarray, str | None]:
-    """An image from 0 to 1, and the colours of a grey one."""
+    """Returns an image from 0 to 1, and the colours of a grey one."""
     if len(mean):
         image = image * np.asarray(std) + np.asarray(mean)
     else:

@@ -110,7 +110,11 @@ def sampled_predictions(
     check_model(model)
     check_bounds("samples", samples)
     check_bounds("seed", seed)
-    kernels = [weight.latent_variable for weight in model.weights if _is_drawn(weight)]
+    kernels = [
+        weight.latent_variable
+        for weight in model.weights
+        if getattr(getattr(weight, "quantizer", None), "natural_parameters", False)
+    ]
     if not kernels:
         raise InvalidValue(
             f"The model {model.name} has no kernel of BernoulliSign to draw networks "
@@ -154,14 +158,9 @@ def sampled_predictions(
     )
 
 
-def _is_drawn(weight: Any) -> bool:
-    quantizer = getattr(weight, "quantizer", None)
-    return getattr(quantizer, "natural_parameters", False)
-
-
 @contextmanager
 def _restored(variables: list[Any]) -> Iterator[list[np.ndarray]]:
-    """The values of variables, which they have again afterwards."""
+    """Yields the values of variables, which they have again afterwards."""
     values = [variable.numpy() for variable in variables]
     try:
         yield values
@@ -177,7 +176,7 @@ def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
 def _signs(
     natural: list[np.ndarray], samples: int, seed: int
 ) -> Iterator[list[np.ndarray]]:
-    """The signs of each network, kernel by kernel."""
+    """Yields the signs of each network, kernel by kernel."""
     rng = np.random.default_rng(seed)
     likely = [
         (1 + np.tanh(parameters.astype(np.float64))) / 2 for parameters in natural

@@ -88,7 +88,7 @@ def to_keras(
                 made = _made(call, layer, given)
             if masks is not None:
                 masks.follow(call, layer, given, made)
-            # Of a state, what inference does not compute is missing in the end.
+            # The end of a state, which inference does not compute, is missing.
             pairs = zip(
                 tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
             )
@@ -106,7 +106,7 @@ def to_keras(
 def _made(
     call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
 ) -> Any:
-    """What a layer makes of the tensors that a call reads."""
+    """Calls a layer on the tensors that a call reads."""
     fixed = None if call.node is None else _models.training_argument(call)
     free = layer._expects_training_arg and fixed is None
     mode = {"training": False} if at_inference and free else {}
@@ -190,11 +190,11 @@ def copied(model: keras.Model) -> keras.Model:
             _own_policy(next(halves, None)),
             raised_by(model, "cannot be rebuilt from its configuration"),
         ):
-            found = clone(model)
-        _operation.take_state(found, model)
+            copied_model = clone(model)
+        _operation.take_state(copied_model, model)
         for call in _all_calls(model):
             check_copy(call, call.node.layer, new[id(call.node.layer)])
-    return found
+    return copied_model
 
 
 def _all_calls(model: keras.Model) -> Iterator[Call]:
@@ -258,7 +258,7 @@ def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]
     reads = call.reads if call.node is None else inputs_of(call.node)
     is_open = any(None in read.shape[1:] for read in reads)
     for side, whole in product(SIZES if is_open else SIZES[:1], _WHOLE):
-        inputs = [_made_up(each, side, whole) for each in reads]
+        inputs = [_made_up(read, side, whole) for read in reads]
         # Larq leaves its scope open when a layer fails.
         with lq.context.quantized_scope(False):
             try:
@@ -286,7 +286,7 @@ def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
 
 
 def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
-    """What a layer makes at inference; its weights stay as they are."""
+    """Calls a layer at inference and returns its outputs; its weights stay."""
     variables = [x for x in layer.non_trainable_weights if hasattr(x, "assign")]
     before = [variable.numpy() for variable in variables]
     made = _made(call, layer, inputs, at_inference=True)
@@ -305,13 +305,13 @@ def _is_equal(a: tf.Tensor, b: tf.Tensor) -> bool:
         return False
     if not a.dtype.is_floating:
         return np.array_equal(a, b)
-    mine, its = (np.atleast_1d(np.asarray(x, np.float64)) for x in (a, b))
-    finite = np.isfinite(mine)
-    sizes = np.abs(np.where(finite, mine, 0)).reshape(len(mine), -1).max(1, initial=0)
+    first, second = (np.atleast_1d(np.asarray(x, np.float64)) for x in (a, b))
+    finite = np.isfinite(first)
+    sizes = np.abs(np.where(finite, first, 0)).reshape(len(first), -1).max(1, initial=0)
     with np.errstate(invalid="ignore"):
-        away = np.where(finite, np.abs(mine - its), 0)
-    largest = away.reshape(len(mine), -1).max(1, initial=0)
-    other = np.where(finite, 0, mine), np.where(np.isfinite(its), 0, its)
+        away = np.where(finite, np.abs(first - second), 0)
+    largest = away.reshape(len(first), -1).max(1, initial=0)
+    other = np.where(finite, 0, first), np.where(np.isfinite(second), 0, second)
     return bool(
         (largest <= _EQUAL[a.dtype] * sizes).all()
         and np.array_equal(*other, equal_nan=True)

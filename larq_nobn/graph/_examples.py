@@ -13,7 +13,7 @@ from ._errors import LayerError
 from ._graph import Graph, inputs_of
 from ._segments import record
 
-# Of an axis whose size is open, the most usual one first.
+# Sizes of an axis that is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
 # How many times as large the numbers of wide examples are, and of far ones.
 _WIDE = 4
@@ -35,7 +35,7 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
     """
     generator = np.random.default_rng(0)
     ids, padding = _ids(flat), _padding(flat)
-    found = []
+    arrays = []
     for given in flat.inputs:
         shape = tuple(side or size for side in given.shape[1:])
         noise = generator.normal(size=(random, *shape))
@@ -46,8 +46,8 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
         array = _in_range(numbers, dtype, ids.get(id(given)))
         if id(given) in padding and shape:
             _pad(array, padding[id(given)])
-        found.append(array)
-    return found
+        arrays.append(array)
+    return arrays
 
 
 def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
@@ -68,10 +68,10 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
         pairs = zip(examples, noise, is_real, strict=True)
         more = [x.astype(a.dtype) if real else a[-1] for a, x, real in pairs]
         try:
-            found = record(flat, [np.stack([x] * fixed) for x in more])
+            recording = record(flat, [np.stack([x] * fixed) for x in more])
         except (LayerError, tf.errors.ResourceExhaustedError):
             continue
-        if all(np.isfinite(x).all() for x in found.outputs):
+        if all(np.isfinite(x).all() for x in recording.outputs):
             both = zip(examples, more, strict=True)
             examples = [np.concatenate([a, x[np.newaxis]]) for a, x in both]
     return examples
@@ -117,24 +117,24 @@ def _pad(array: np.ndarray, padding: float) -> None:
 
 
 def _padding(flat: keras.Model) -> dict[int, float]:
-    """What masks a step of an input, for those that are masked."""
-    found: dict[int, float] = {}
+    """Returns the number that masks a step, by id of each input that is masked."""
+    values: dict[int, float] = {}
     for layer, starts in _layers_of_inputs(flat):
         if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
-            found |= dict.fromkeys(starts, 0)
+            values |= dict.fromkeys(starts, 0)
         if isinstance(layer, keras.layers.Masking):
-            found |= dict.fromkeys(starts, layer.mask_value)
-    return found
+            values |= dict.fromkeys(starts, layer.mask_value)
+    return values
 
 
 def _ids(flat: keras.Model) -> dict[int, int]:
-    """How many ids an input may contain, for those that embeddings look up."""
-    found: dict[int, int] = {}
+    """Returns how many ids an input may contain, for those that embeddings look up."""
+    counts: dict[int, int] = {}
     for layer, starts in _layers_of_inputs(flat):
         if isinstance(layer, keras.layers.Embedding):
             for start in starts:
-                found[start] = min(found.get(start, layer.input_dim), layer.input_dim)
-    return found
+                counts[start] = min(counts.get(start, layer.input_dim), layer.input_dim)
+    return counts
 
 
 def _layers_of_inputs(flat: keras.Model) -> Iterator[tuple[Any, frozenset[int]]]:

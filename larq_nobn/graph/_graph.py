@@ -3,7 +3,7 @@
 A node is a call of a layer, an edge is a tensor between two calls. **An edge is a
 value**: it contains the same numbers in every graph that it is an edge of, or, where
 signs alone read it, numbers of which they take the same signs. A rewrite that makes a
-call compute something else gives that call a new edge, a `Value`, and a rewrite that
+call compute something else gives that call a new edge, a `NewEdge`, and a rewrite that
 makes another call compute the same numbers lets that call make the old edge. So what is
 known of an edge stays true whatever is edited around it, and any two graphs of one
 model can be compared at all edges that both have.
@@ -72,7 +72,7 @@ class Call(NamedTuple):
 
     @property
     def described(self) -> str:
-        """Its layer in the words of a message."""
+        """The layer in the words of a message."""
         origins = self.operation.origins
         known = type(origins[-1]) if origins else self.operation.kind
         return f"{self.name!r} ({known.__name__})"
@@ -106,13 +106,15 @@ def chain(
         like: An edge, or a shape, as each of them makes.
         start: What the first reads; None for what the other call does.
     """
-    edge, found = use.first_input if start is None else start, []
+    edge, row_calls = use.first_input if start is None else start, []
     for operation, shape in zip(row, like, strict=True):
         label = operation.name + use.label.removeprefix(use.name)
-        after = Value(edge, shape) if isinstance(shape, tuple) else Value(shape)
-        found.append(Call(label, operation.name, edge, after, None, (edge,), operation))
+        after = NewEdge(edge, shape) if isinstance(shape, tuple) else NewEdge(shape)
+        row_calls.append(
+            Call(label, operation.name, edge, after, None, (edge,), operation)
+        )
         edge = after
-    return found
+    return row_calls
 
 
 def calls(model: keras.Model) -> list[Call]:
@@ -134,7 +136,7 @@ def calls(model: keras.Model) -> list[Call]:
     uses = Counter(node.layer.name for node in nodes)
     seen: Counter[str] = Counter()
     operations: dict[str, Operation] = {}
-    found = []
+    made = []
     for node in nodes:
         name = node.layer.name
         seen[name] += 1
@@ -146,12 +148,12 @@ def calls(model: keras.Model) -> list[Call]:
         call = Call(
             label, name, inputs, node.outputs, node, tuple(reads), operations[name]
         )
-        found.append(call)
-    return found
+        made.append(call)
+    return made
 
 
 def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
-    """The same nodes, of which only those are moved that some use has to wait for."""
+    """Moves those nodes alone for which some use of a layer has to wait."""
     uses = defaultdict(list)
     for node in nodes:
         uses[id(node.layer)].append(node)
@@ -163,36 +165,36 @@ def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
             earlier.update(zip(in_order[1:], in_order, strict=False))
     if not earlier:
         return nodes
-    known, found = set(nodes), dict[Any, None]()
+    known, ordered = set(nodes), dict[Any, None]()
     for last in nodes:
         left = [last]
         while left:
             node = left[-1]
             waits = [_maker(tensor) for tensor in inputs_of(node)]
             waits += [earlier[node]] if node in earlier else []
-            missing = [n for n in waits if n in known and n not in found]
+            missing = [n for n in waits if n in known and n not in ordered]
             if missing:
                 left += missing
             else:
-                found[left.pop()] = None
-    return list(found)
+                ordered[left.pop()] = None
+    return list(ordered)
 
 
 def _maker(tensor: Any) -> Any:
-    """The node that makes a tensor."""
+    """Returns the node that makes a tensor."""
     layer, index, _ = tensor._keras_history
     return layer.inbound_nodes[index]
 
 
 def _needed(outputs: list[Any]) -> set[Any]:
-    """The nodes that some tensors depend on at inference."""
-    found, left = set(), list(outputs)
+    """Returns the nodes that some tensors depend on at inference."""
+    needed, left = set(), list(outputs)
     while left:
         node = _maker(left.pop())
-        if node not in found:
-            found.add(node)
+        if node not in needed:
+            needed.add(node)
             left += inputs_of(node)
-    return found
+    return needed
 
 
 def _ignores_state(node: Any) -> bool:
@@ -200,7 +202,7 @@ def _ignores_state(node: Any) -> bool:
 
 
 def inputs_of(node: Any) -> list[Any]:
-    """The symbolic tensors that a call reads at inference."""
+    """Returns the symbolic tensors that a call reads at inference."""
     return node.keras_inputs[:1] if _ignores_state(node) else node.keras_inputs
 
 
@@ -209,7 +211,7 @@ def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer.layer if preconditioned else layer
 
 
-class Value:
+class NewEdge:
     """An edge that no tensor of the given model stands for.
 
     Arguments:
@@ -245,11 +247,11 @@ class Graph:
         return next(call for call in self.calls if call.label == label)
 
     def producer(self, tensor: Any) -> Call | None:
-        """The call that makes a tensor; None for an input of the model."""
+        """Returns the call that makes a tensor; None for an input of the model."""
         return self._producers.get(id(tensor))
 
     def consumers(self, tensor: Any) -> list[Call]:
-        """The calls that read a tensor, in order, each once."""
+        """Returns the calls that read a tensor, in order, each once."""
         return self._consumers.get(id(tensor), [])
 
     def is_output(self, tensor: Any) -> bool:
@@ -269,10 +271,10 @@ class Graph:
         """Returns a graph with other calls, or none, in the place of some.
 
         Arguments:
-            changed: What stands in the place of each, by its label.
+            changed: The calls in the place of another, by its label.
         """
-        found = (changed.get(call.label, (call,)) for call in self.calls)
-        return self._derived(calls=[call for part in found for call in part])
+        replacements = (changed.get(call.label, (call,)) for call in self.calls)
+        return self._derived(calls=[call for part in replacements for call in part])
 
     def of(self, calls: Sequence[Call], outputs: Sequence[Any]) -> Graph:
         """Returns a graph of other calls, in order, and other outputs."""
@@ -291,8 +293,8 @@ class Graph:
 
         Arguments:
             name: The layer.
-            row: Of one input each. The last makes what the layer made; of none, what
-                read that reads its input.
+            row: Operations of one input each, the last of which makes what the layer
+                made. Without any, the readers of the layer read its input.
         """
         graph = self
         for use in self.uses(name):
@@ -319,7 +321,7 @@ class Graph:
 
     def renewed(self, edges: Iterable[Any]) -> Graph:
         """Returns a graph in which some edges hold other numbers, and so are others."""
-        new = {id(edge): Value(edge) for edge in edges}
+        new = {id(edge): NewEdge(edge) for edge in edges}
 
         def other(edge: Any) -> Any:
             return new.get(id(edge), edge)
@@ -348,16 +350,16 @@ class Graph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[Call]]:
-        found: dict[int, list[Call]] = defaultdict(list)
+        consumers: dict[int, list[Call]] = defaultdict(list)
         for call in self.calls:
             # Not the inputs of the call alone: tensors may come as other arguments.
             for key in {id(tensor): None for tensor in call.reads}:
-                found[key].append(call)
-        return found
+                consumers[key].append(call)
+        return consumers
 
     @cached_property
     def _uses(self) -> dict[str, list[Call]]:
-        found: dict[str, list[Call]] = defaultdict(list)
+        uses: dict[str, list[Call]] = defaultdict(list)
         for call in self.calls:
-            found[call.name].append(call)
-        return found
+            uses[call.name].append(call)
+        return uses

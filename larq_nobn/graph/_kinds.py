@@ -40,7 +40,7 @@ _functions = keras.activations
 
 
 class Commutation(NamedTuple):
-    """What a layer L without kernel lets through, of numbers per channel of its input.
+    """The numbers per channel that commute with a layer L without kernel.
 
     Attributes:
         gain: Whether L(k x) = k L(x) for every k >= 0.
@@ -88,7 +88,7 @@ _NOTHING = Commutation()
 
 
 class Kind(NamedTuple):
-    """What is known of a kind of layers, at inference.
+    """The traits of a kind of layers at inference.
 
     Attributes:
         commutation: What it lets through.
@@ -185,11 +185,14 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (
         Kind(idle=True, keeps=True, **_KEPT),
         (
-            *_keras("Dropout AlphaDropout GaussianDropout GaussianNoise"),
-            *_keras("SpatialDropout1D SpatialDropout2D SpatialDropout3D"),
-            *_keras("ActivityRegularization RandomFlip RandomTranslation"),
-            *_keras("RandomRotation RandomZoom RandomContrast RandomBrightness"),
-            *(ActivationStandardization, SignFlipDropout),
+            *_keras(
+                "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D "
+                "SpatialDropout2D SpatialDropout3D ActivityRegularization RandomFlip "
+                "RandomTranslation RandomRotation RandomZoom RandomContrast "
+                "RandomBrightness"
+            ),
+            ActivationStandardization,
+            SignFlipDropout,
         ),
     ),
     # Scales and biases, and what normalizes.
@@ -228,7 +231,8 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
         _linear(TRANSPOSED),
         (
             *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
-            *(_quant.QuantConv2DTranspose, _quant.QuantConv3DTranspose),
+            _quant.QuantConv2DTranspose,
+            _quant.QuantConv3DTranspose,
         ),
     ),
     (
@@ -240,7 +244,7 @@ KINDS: dict[type, Kind] = {kind: row for row, kinds in _TABLE for kind in kinds}
 
 
 class Function(NamedTuple):
-    """What is known of an activation.
+    """The traits of an activation.
 
     Attributes:
         elementwise: Whether it does the same at each position of a map of any rank.
@@ -268,24 +272,34 @@ _RELU = _PLAIN._replace(bounds=RECTIFIED, commutation=_RECTIFIES)
 FUNCTIONS: dict[Any, Function] = {
     **dict.fromkeys(
         (
-            *(tf.nn.leaky_relu, tf.nn.swish, tf.nn.gelu, tf.nn.elu, tf.nn.selu),
-            *(tf.nn.softplus, tf.nn.log_softmax, tf.abs, tf.square, tf.exp),
-            *(tf.identity, _functions.swish, _functions.mish, _functions.gelu),
-            *(_functions.elu, _functions.selu, _functions.exponential),
-            *(_functions.softplus, lq.activations.leaky_tanh),
+            tf.nn.leaky_relu,
+            tf.nn.swish,
+            tf.nn.gelu,
+            tf.nn.elu,
+            tf.nn.selu,
+            tf.nn.softplus,
+            tf.nn.log_softmax,
+            tf.abs,
+            tf.square,
+            tf.exp,
+            tf.identity,
+            _functions.swish,
+            _functions.mish,
+            _functions.gelu,
+            _functions.elu,
+            _functions.selu,
+            _functions.exponential,
+            _functions.softplus,
+            lq.activations.leaky_tanh,
         ),
         _PLAIN,
     ),
     **dict.fromkeys(
-        (*(tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign),),
-        _GATE,
+        (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign), _GATE
     ),
     **dict.fromkeys((tf.nn.tanh, _functions.tanh), _SIGNED_GATE),
     **dict.fromkeys(
-        (
-            *(tf.nn.sigmoid, tf.nn.softmax),
-            *(_functions.sigmoid, _functions.softmax),
-        ),
+        (tf.nn.sigmoid, tf.nn.softmax, _functions.sigmoid, _functions.softmax),
         _POSITIVE_GATE,
     ),
     tf.nn.relu: _RELU,
@@ -297,13 +311,17 @@ FUNCTIONS: dict[Any, Function] = {
 # For estimates, where a function of that name is good enough.
 FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
-# Of the signs, what is known of their threshold: "zero", or a learned or given "shift".
+# The threshold of each kind of sign: "zero", or a learned or given "shift".
 # "step" is 0 instead of -1, also at 0; "ternary" is 0 around 0, too.
 SIGNS: dict[type, str] = {
     **dict.fromkeys(
         (
-            *(ReSTE, SigmoidSign, SignSwish, lq.quantizers.ApproxSign),
-            *(lq.quantizers.SteSign, lq.quantizers.SwishSign),
+            ReSTE,
+            SigmoidSign,
+            SignSwish,
+            lq.quantizers.ApproxSign,
+            lq.quantizers.SteSign,
+            lq.quantizers.SwishSign,
         ),
         "zero",
     ),
@@ -332,13 +350,28 @@ PADS = ("pad", "compat.v1.pad")
 # of these in int8;
 SELECTIONS = {
     **dict.fromkeys(
-        (
-            *("__operators__.getitem", "compat.v1.gather", "compat.v1.squeeze"),
-            *("compat.v1.transpose", "concat", "expand_dims", "math.maximum"),
-            *("math.minimum", "math.reduce_max", "math.reduce_min", "nn.max_pool"),
-            *("nn.depth_to_space", "nn.max_pool2d", "nn.space_to_depth", "reshape"),
-            *("roll", "split", "stack", "tile", "unstack"),
-        ),
+        [
+            "__operators__.getitem",
+            "compat.v1.gather",
+            "compat.v1.squeeze",
+            "compat.v1.transpose",
+            "concat",
+            "expand_dims",
+            "math.maximum",
+            "math.minimum",
+            "math.reduce_max",
+            "math.reduce_min",
+            "nn.max_pool",
+            "nn.depth_to_space",
+            "nn.max_pool2d",
+            "nn.space_to_depth",
+            "reshape",
+            "roll",
+            "split",
+            "stack",
+            "tile",
+            "unstack",
+        ],
         "kept",
     ),
     **dict.fromkeys(
@@ -348,32 +381,32 @@ SELECTIONS = {
 
 
 def traits(kind: Any) -> Kind:
-    """What is known of a kind of layers; nothing, of a subclass of what is known."""
+    """Returns the traits of a class of layers; those of no kind for a subclass."""
     return KINDS.get(kind, _UNKNOWN)
 
 
 def inherited(kind: Any) -> Kind:
-    """What is known of a kind of layers, or of the kind whose `call` it inherits."""
+    """Returns the traits of a class of layers, or of that whose `call` it inherits."""
     own, mro = getattr(kind, "call", None), getattr(kind, "__mro__", ())
-    known: Any = (each for each in mro if each in KINDS)  # which have a `call`
-    return next((KINDS[each] for each in known if each.call is own), _UNKNOWN)
+    known: Any = (cls for cls in mro if cls in KINDS)  # which have a `call`
+    return next((KINDS[cls] for cls in known if cls.call is own), _UNKNOWN)
 
 
 def function_traits(function: Any) -> Function:
-    """What is known of an activation."""
+    """Returns the traits of an activation."""
     known = isinstance(function, Hashable) and function in FUNCTIONS
     return FUNCTIONS[function] if known else Function()
 
 
 def int8_of(call: Call) -> str:
     """`Kind.int8` of a call, which may be one of a function."""
-    found = SELECTIONS.get(symbol_of(call.layer))
-    if found is None:
+    selection = SELECTIONS.get(symbol_of(call.layer))
+    if selection is None:
         return inherited(call.operation.kind).int8
     tensors = {id(tensor) for tensor in call.node.keras_inputs}
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
-    return "shared" if "f" in others else found  # a number is none of its input
+    return "shared" if "f" in others else selection  # a number is none of its input
 
 
 def int8_range_of(call: Call) -> tuple[float, float] | None:
@@ -395,21 +428,21 @@ def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
 
 
 def commutation(call: Call) -> Commutation:
-    """What a call lets through; nothing, of a layer that is not known here."""
+    """Returns what commutes with a call; nothing for a layer that is not known here."""
     layer = call.layer
     if type(layer) is _layers.Activation:
         return function_traits(layer.activation).commutation
     if symbol_of(layer) in SUMS:
         return _NOTHING if constants_of(call) else _FACTOR
-    found = traits(type(layer)).commutation
+    known = traits(type(layer)).commutation
     if type(layer) is _layers.ReLU and (layer.max_value is not None or layer.threshold):
         return _NOTHING
-    if found.tiles:
+    if known.tiles:
         before, after = (x.shape[-1] for x in (call.first_input, call.first_output))
-        found = found if before and after and after % before == 0 else _FACTOR
+        known = known if before and after and after % before == 0 else _FACTOR
     if not is_channels_last(layer):
-        return _FACTOR if found.factor else _NOTHING
-    return found
+        return _FACTOR if known.factor else _NOTHING
+    return known
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:
@@ -424,7 +457,7 @@ def joins_channels(call: Call) -> bool:
 
 
 def weights_of_sum(call: Call) -> np.ndarray | None:
-    """The factors with which a call adds up its inputs, (inputs,).
+    """Returns the factors with which a call adds up its inputs, (inputs,).
 
     None if it does something else, or reads a single tensor.
     """
@@ -444,12 +477,12 @@ def weights_of_sum(call: Call) -> np.ndarray | None:
 
 
 def symbol_of(layer: keras.layers.Layer) -> str:
-    """The TensorFlow function of a layer that stands for one, as in `x + y`."""
+    """Returns the TensorFlow function of a layer that stands for one, as in `x + y`."""
     return getattr(layer, "symbol", "")
 
 
 def constants_of(call: Call) -> list[Any]:
-    """What such a function is given besides tensors of the model, and its name."""
+    """Lists the arguments of such a function other than tensors and its name."""
     arguments = {**dict(enumerate(call.node.call_args)), **call.node.call_kwargs}
     arguments.pop("name", None)
     tensors = [id(tensor) for tensor in call.node.keras_inputs]

@@ -17,7 +17,7 @@ from ._operation import Operation
 
 
 def border_of(operation: Operation) -> float | None:
-    """The number that a kernel meets outside of its input; None where it meets none."""
+    """Returns the number that pads a layer's input; None where nothing does."""
     valid = operation.argument("padding", "valid") == "valid"
     if valid or np.max(operation.argument("kernel_size", 1)) == 1:
         return None
@@ -25,18 +25,18 @@ def border_of(operation: Operation) -> float | None:
 
 
 def border_value(name: str, value: Any) -> float:
-    """The `pad_values` of a layer as a number.
+    """Returns the `pad_values` of a layer as a number.
 
     Raises:
         ValueError: If it is none.
     """
-    found = np.asarray(keras.backend.get_value(value))
-    if found.ndim or found.dtype.kind not in "biuf":
+    number = np.asarray(keras.backend.get_value(value))
+    if number.ndim or number.dtype.kind not in "biuf":
         raise InvalidValue(
-            f"Layer {name} has pad_values={found.tolist()!r:.40}, which is not a "
+            f"Layer {name} has pad_values={number.tolist()!r:.40}, which is not a "
             "number. Build it with one number, such as pad_values=1.0."
         )
-    return float(found)
+    return float(number)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Linear:
         return self.operation.arrays["bias"].astype(np.float64)
 
     def quantizer(self, name: str) -> Any:
-        """The quantizer of a kernel; None for none."""
+        """Returns the quantizer of a kernel; None for none."""
         return self.operation.quantizer(name)
 
     @property

@@ -14,23 +14,22 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers._with_mask import WithMask
+from ._errors import ModelError
 from ._graph import Call, Graph, calls, inputs_of
-from ._operation import ModelError, is_function
+from ._operation import KNOWN_PACKAGES, is_function
 
 # Makes a call of a layer, on the tensors that it reads, and at inference if asked to.
 Make = Callable[..., Any]
 # Which call of the given model makes a mask, and with which of its outputs.
 _Origin = tuple[int, int]
-# Layers of these read masks as their arguments only.
-_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 
 
 def masks_of(graph: Graph, make: Make) -> Masks | None:
     """Returns the `Masks` of the model that a graph is of; None if it has none."""
-    found = calls(graph.model)
-    made = [tensor for call in found for tensor in tf.nest.flatten(call.outputs)]
+    given_calls = calls(graph.model)
+    made = [tensor for call in given_calls for tensor in tf.nest.flatten(call.outputs)]
     masked = any(getattr(tensor, "_keras_mask", None) is not None for tensor in made)
-    return Masks(graph.model, found, make) if masked else None
+    return Masks(graph.model, given_calls, make) if masked else None
 
 
 class Masks:
@@ -41,13 +40,15 @@ class Masks:
 
     Arguments:
         model: The given model.
-        found: Its calls.
+        given_calls: Its calls.
         make: Makes a call.
     """
 
-    def __init__(self, model: keras.Model, found: Sequence[Call], make: Make) -> None:
+    def __init__(
+        self, model: keras.Model, given_calls: Sequence[Call], make: Make
+    ) -> None:
         self._graph, self._make = tf.__internal__.FuncGraph("masks"), make
-        self._names = {call.name for call in found}
+        self._names = {call.name for call in given_calls}
         self._kept: list[Any] = []  # whose ids are known here
         self._traced: dict[int, Any] = {}
         self._origins: dict[int, _Origin] = {}
@@ -55,7 +56,7 @@ class Masks:
         for given in model.inputs:
             self.start(given)
         self._wanted = {}
-        for call in found:
+        for call in given_calls:
             given = inputs_of(call.node)
             self._wanted[id(call.node)] = list(map(self._origin, given))
             self.follow(call, call.layer, given, call.outputs)
@@ -132,8 +133,11 @@ class Masks:
 
 
 def _may_read(layer: keras.layers.Layer) -> bool:
-    """Whether what a layer computes may depend on masks."""
+    """Whether what a layer computes may depend on masks.
+
+    Layers of known packages read masks as their arguments only.
+    """
     default = keras.layers.Layer.compute_mask
     given = layer._expects_mask_arg or type(layer).compute_mask is not default
-    known = type(layer).__module__.split(".")[0] in _PACKAGES or is_function(layer)
-    return given or not known
+    package = type(layer).__module__.split(".")[0]
+    return given or not (package in KNOWN_PACKAGES or is_function(layer))

@@ -18,7 +18,7 @@ from ..layers._with_mask import WithMask
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
 from ._kinds import inherited, traits
-from ._signs import as_quantizer, sign_after
+from ._signs import as_quantizer, sign_of_activation
 
 # A layer, or layers in a row as a function.
 Layers = Callable[..., Any]
@@ -44,7 +44,7 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     tensors = {str(id(given)): start for given, start in pairs}
     for call in calls(model):
         made = tf.nest.flatten(make(call, tensors))
-        # Of a state, what inference does not compute is missing in the end.
+        # The end of a state, which inference does not compute, is missing.
         tensors.update(zip(call.node.flat_output_ids, made, strict=False))
     return [tensors[str(id(end))] for end in model.outputs]
 
@@ -136,7 +136,7 @@ def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[
 
 
 def _spec_of(tensor: Any) -> Any:
-    """The type of a symbolic tensor; None of others."""
+    """Returns the type of a symbolic tensor; None of others."""
     return getattr(tensor, "type_spec", None)
 
 
@@ -211,7 +211,7 @@ def _is_plain(call: Call) -> bool:
     return (
         call.layer is call.node.layer
         and not isinstance(call.layer, opened)
-        and sign_after(call.layer) is None
+        and sign_of_activation(call.layer) is None
         and not _needs_real_input(call, call.first_input)
     )
 
@@ -246,7 +246,7 @@ class _Opener:
     def _layer(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer
         if id(layer) not in self._layers:
-            name, sign = self._name(call.name, model), sign_after(layer)
+            name, sign = self._name(call.name, model), sign_of_activation(layer)
             if sign is None:
                 self._layers[id(layer)] = alias(layer, _name=name)
             else:
@@ -262,7 +262,7 @@ class _Opener:
     def _split(
         self, layer: keras.layers.Layer, name: str, sign: Any, model: keras.Model
     ) -> Layers:
-        """A layer and, after it, the sign that is its activation."""
+        """Returns a layer and, after it, the sign that is its activation."""
         own = [x for x in layer._self_tracked_trackables if x is not sign]
         linear = keras.activations.linear
         first = alias(
@@ -288,7 +288,7 @@ class _Opener:
 
 
 def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors, with whole numbers before a batch norm made real ones.
+    """Returns the tensors, with whole numbers before a batch norm made real ones.
 
     What stands in its place later would get whole numbers otherwise.
     """
@@ -303,7 +303,7 @@ def _needs_real_input(call: Call, given: Any) -> bool:
 
 
 def as_own_input(own: Any, tensor: Any) -> Any:
-    """What a model makes of a tensor first of all: one of its input's type and rank.
+    """Casts and reshapes a tensor to the type and rank of a model's input.
 
     Arguments:
         own: An input of a functional model.
@@ -330,11 +330,11 @@ def check_readable(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))
     check_dense_inputs(model)
-    found = list(_opaque(model))
-    if found:
+    opaque = list(_opaque(model))
+    if opaque:
         raise ModelError(
             f"Model {model.name!r} cannot be taken apart because of "
-            f"{', '.join(found)}. Write these parts as layers, or as functional or "
+            f"{', '.join(opaque)}. Write these parts as layers, or as functional or "
             "Sequential models with a known input shape."
         )
 
@@ -418,7 +418,7 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
     Raises:
         ModelError: Naming all of them.
     """
-    found = [
+    faults = [
         f"Layer {call.label!r} ({type(call.node.layer).__name__}) is called with "
         f"training=True, so that {_effect(call.node.layer)} at inference too. Call it, "
         "and the models that contain it, without that argument"
@@ -426,8 +426,8 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         if mode is not None and not tf.is_tensor(mode) and bool(mode)
         if batch_norms or not has_batch_statistics(call.layer)
     ]
-    if found:
-        raise ModelError("; ".join(dict.fromkeys(found)) + ".")
+    if faults:
+        raise ModelError("; ".join(dict.fromkeys(faults)) + ".")
 
 
 def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
@@ -458,10 +458,10 @@ def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     Returns:
         All of them, those inside others too, in order and each once.
     """
-    found = [layer]
+    holders = [layer]
     if isinstance(layer, keras.layers.Lambda):
-        found += _named(layer)
-    inside = [part for each in found for part in (each, *each.submodules)]
+        holders += _named(layer)
+    inside = [part for holder in holders for part in (holder, *holder.submodules)]
     parts = {id(x): x for x in inside if isinstance(x, keras.layers.Layer)}
     del parts[id(layer)]
     return list(parts.values())
@@ -474,7 +474,7 @@ def _named(layer: keras.layers.Lambda) -> Iterator[keras.layers.Layer]:
 
 
 def _values(function: Any, arguments: dict[str, Any]) -> Iterator[Any]:
-    """What a function can use besides its input."""
+    """Yields the values that a function can use besides its input."""
     yield from (function, getattr(function, "__self__", None), *arguments.values())
     for cell in getattr(function, "__closure__", None) or ():
         try:

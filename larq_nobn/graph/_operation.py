@@ -29,7 +29,8 @@ UNWRAP = (
 
 # What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
-_PACKAGES = ("tf_keras", "larq", "larq_nobn")
+# Classes of other packages are the user's.
+KNOWN_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 
 
 def rebuild(
@@ -88,10 +89,10 @@ def finalize(layer: keras.layers.Layer) -> None:
 def is_foreign(layer: keras.layers.Layer) -> bool:
     """Whether a layer, or a part of it, is of a class of the user's.
 
-    Of others, configuration and weights say all.
+    Configuration and weights describe layers of other classes in full.
     """
     return any(
-        type(part).__module__.partition(".")[0] not in _PACKAGES
+        type(part).__module__.partition(".")[0] not in KNOWN_PACKAGES
         for part in layer._flatten_layers()
     )
 
@@ -111,7 +112,7 @@ def is_function(layer: keras.layers.Layer) -> bool:
 def _config(
     layer: keras.layers.Layer, config: dict[str, Any], float32: bool
 ) -> dict[str, Any]:
-    """The arguments of a layer like one that gave a configuration."""
+    """Returns the arguments of a layer like one that gave a configuration."""
     if float32:
         config = float32_config(config)
     if is_function(layer):
@@ -129,14 +130,14 @@ def _config(
 
 
 def _functions(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The quantizers and activations of a layer, by attribute."""
+    """Returns the quantizers and activations of a layer, by attribute."""
     ends = ("quantizer", "activation")
     given = vars(layer).items()
     return {name: x for name, x in given if name.endswith(ends) and callable(x)}
 
 
 def _without_functions(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The same layer for its configuration, in which not every function has a name."""
+    """Makes a layer for its configuration, in which not every function has a name."""
     alone = copy(layer)
     for name, given in _functions(layer).items():
         if not isinstance(given, keras.layers.Layer):
@@ -173,7 +174,7 @@ def _is_float(dtype: Any) -> bool:
     return "float" in str(dtype)
 
 
-# Of all kernels, by attribute, the argument that is the quantizer.
+# The argument that is the quantizer of each kernel, by its attribute.
 KERNELS = {
     "kernel": "kernel_quantizer",
     "depthwise_kernel": "depthwise_quantizer",
@@ -187,7 +188,7 @@ _CONSTRAINTS = {
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """What all calls of one layer compute.
+    """The function that all calls of one layer compute.
 
     Attributes:
         name: That of the layer.
@@ -195,13 +196,13 @@ class Operation:
             that of the base, which takes the same arguments and more.
         base: The Keras layer whose configuration and weights it has; None for an
             operation that a rewrite made.
-        arguments: Of its class, where they differ from those of the base; an operation
+        arguments: Those of its class that differ from those of the base; an operation
             stands for a layer inside.
         values: Its weights by attribute, where they differ from those of the base; of a
             quantized kernel the latent weights.
         origins: The Keras layers that it does the work of.
-        opposite: Of a sign, the channels, (C,), in which it is the opposite of that of
-            the given model; None for none.
+        opposite: The channels, (C,), in which a sign is the opposite of that of the
+            given model; None for none.
     """
 
     name: str
@@ -303,16 +304,16 @@ class Operation:
         finalize(layer)
 
     def _broken_constraints(self) -> list[str]:
-        """The constraints that only the weights of the base obeyed."""
+        """Returns the constraints that only the weights of the base obeyed."""
         given = _named(self.base) if self.values else {}
-        found = []
+        broken = []
         for name in set(self.values) & set(given) & set(_CONSTRAINTS):
             constraint = getattr(self.base, _CONSTRAINTS[name])
             if constraint is None or not _obeys(constraint, given[name].numpy()):
                 continue
             if not _obeys(constraint, self.values[name]):
-                found.append(_CONSTRAINTS[name])
-        return found
+                broken.append(_CONSTRAINTS[name])
+        return broken
 
 
 def operation_of(layer: keras.layers.Layer, name: str) -> Operation:
@@ -326,14 +327,14 @@ def latent(variable: Any) -> Any:
 
 
 def _named(layer: Any) -> dict[str, Any]:
-    """The variables of a layer that are attributes of it."""
+    """Returns the variables of a layer that are attributes of it."""
     own = {id(latent(weight)) for weight in layer.weights}
-    found = {name: latent(value) for name, value in vars(layer).items()}
-    return {name: value for name, value in found.items() if id(value) in own}
+    attributes = {name: latent(value) for name, value in vars(layer).items()}
+    return {name: value for name, value in attributes.items() if id(value) in own}
 
 
 def _others(layer: keras.layers.Layer, skipped: list[str]) -> list[Any]:
-    """The variables of a layer that are not those of some attributes."""
+    """Returns the variables of a layer that are not those of some attributes."""
     known = set()
     for name in skipped:
         part = getattr(layer, name, None)

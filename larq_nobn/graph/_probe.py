@@ -21,9 +21,8 @@ from ..layers._inference import SignAbove
 from ._errors import ModelError, raised_by
 from ._graph import Call
 from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, function_traits
+from ._operation import KNOWN_PACKAGES
 
-# Whose quantizers, activations and layers are known.
-_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
 # Values that one of few bits may give for these.
 _MOST = 3
@@ -35,7 +34,7 @@ _SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
 class Probe(NamedTuple):
-    """What a quantizer of the user's turned out to be.
+    """The kind of a user's quantizer, as seen from what it gives.
 
     Attributes:
         kind: The quantizer that gives the same; None for none.
@@ -60,7 +59,7 @@ def is_users(quantizer: Any) -> bool:
         return True
     home = quantizer if not isinstance(quantizer, keras.layers.Layer) else None
     module = getattr(home, "__module__", None) or type(quantizer).__module__
-    return module.split(".")[0] not in _PACKAGES
+    return module.split(".")[0] not in KNOWN_PACKAGES
 
 
 def probe(quantizer: Any) -> Probe:
@@ -102,7 +101,7 @@ def probe(quantizer: Any) -> Probe:
 
 
 def bounds_of(call: Call) -> tuple[float, float] | None:
-    """What a call cuts off beyond, if that is all that it does; None for others.
+    """Returns the bounds of a call that clips and does no more; None for others.
 
     A function of the user's is tried on numbers.
     """
@@ -136,7 +135,7 @@ def _given_by(kind: type, numbers: np.ndarray) -> np.ndarray:
 
 
 def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:
-    """What a quantizer makes of numbers; None if it cannot be called on them."""
+    """Calls a quantizer on numbers; None if that raises."""
     call = quantizer
     if isinstance(quantizer, lq.quantizers.Quantizer):
         call = quantizer.call  # without its metrics

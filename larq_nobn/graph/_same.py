@@ -11,7 +11,7 @@ from ._copies import to_keras
 from ._errors import LayerError, ModelError
 from ._examples import SIZES, made_up, with_far
 from ._graph import Graph
-from ._segments import Found, compare, record
+from ._segments import Recording, compare, record
 
 # Beside the regular ones, of which one is of whole numbers.
 FEW = 3
@@ -23,7 +23,7 @@ def check_same_function(
     given: keras.Model,
     made: keras.Model,
     what: str,
-    turned: Mapping[str, np.ndarray] | None = None,
+    opposite_channels: Mapping[str, np.ndarray] | None = None,
     values: Mapping[str, str] | None = None,
     skipped: tuple[type, ...] = (),
 ) -> None:
@@ -36,7 +36,7 @@ def check_same_function(
         given: A flat functional model.
         made: Another, with layers of the same names.
         what: What was done, for the message: "Folding batch norm".
-        turned: By name of a layer, the channels whose sign is the opposite in `made`,
+        opposite_channels: By name of a layer, where its sign is the opposite in `made`,
             (C,).
         values: The names of layers that are others in `made`, and the first of the
             layers there in their place: those are not compared, only what is around.
@@ -48,7 +48,7 @@ def check_same_function(
     """
     reference, other = _in_float32(given), _in_float32(made)
     examples = _runnable(reference, what)
-    read = _reader(other, turned or {}, values, skipped)
+    read = _reader(other, opposite_channels or {}, values, skipped)
     segments = compare(reference, read, examples, _EQUAL, skipped)
     if segments.finding:
         raise ModelError(
@@ -71,13 +71,13 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
     for size in SIZES if is_open else SIZES[:1]:
         examples = made_up(model, FEW, size)
         try:
-            found = record(
+            recording = record(
                 model, [np.repeat(array[:1], fixed, axis=0) for array in examples]
             )
         except LayerError as error:
             reason = reason or str(error)
             continue
-        if all(output.size for output in found.outputs):
+        if all(output.size for output in recording.outputs):
             return with_far(model, examples)
     reason = reason or "Its outputs are empty."
     raise ModelError(
@@ -89,17 +89,18 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
 
 def _reader(
     made: keras.Model,
-    turned: Mapping[str, np.ndarray],
+    opposite_channels: Mapping[str, np.ndarray],
     values: Mapping[str, str] | None,
     skipped: tuple[type, ...],
-) -> Callable[[list[np.ndarray]], Found]:
-    def read(examples: list[np.ndarray]) -> Found:
-        found = record(made, examples, values, skipped)
-        for label, channels in turned.items():
-            if label in found.signs:
-                found.signs[label] = found.signs[label] != channels
-                found.still[label] = found.still[label].turned(channels)
-        return found
+) -> Callable[[list[np.ndarray]], Recording]:
+    def read(examples: list[np.ndarray]) -> Recording:
+        recording = record(made, examples, values, skipped)
+        signs, still = recording.signs, recording.still
+        for label, channels in opposite_channels.items():
+            if label in signs:
+                signs[label] = signs[label] != channels
+                still[label] = still[label].negated(channels)
+        return recording
 
     return read
 

@@ -22,15 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras
-from .._larq import lq
+from .._keras import alias, keras
 from .._progress import step
-from ..layers._inference import PlainTernary
-from ..quantizers._rsign import ThresholdSign
+from ._cuts import FAR, Bins, Sign, cut_at
 from ._graph import Call, calls, inputs_of
-from ._kinds import constants_of, function_traits, kernels_of, symbol_of, traits
+from ._kinds import function_traits, kernels_of, traits
 from ._models import run_call, training_argument
-from ._signs import is_binary, sign_of
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
@@ -48,17 +45,13 @@ MARGIN = 1e-5
 _NOISE, _FARTHER = 2e-6, 64
 NOISES = (_NOISE, _FARTHER * _NOISE)
 _TIMES, _BY_FAR = 4, 16
-# Of these packages, quantizers of inputs take each number by itself.
-_ELEMENTWISE = ("larq", "larq_nobn")
 # At once, since the feature maps of many examples do not fit into memory.
 GROUP = 16
 # No larger is what a network sees.
 _USUAL = 300.0
-# Further from 0 than any threshold.
-_FAR = 1e9
 
 
-class Grid(NamedTuple):
+class QuantizationGrid(NamedTuple):
     """The numbers that a form can hold somewhere: multiples of a step, within a range.
 
     Of a step that is None, multiples of a rounding error of its largest number.
@@ -69,7 +62,7 @@ class Grid(NamedTuple):
     high: float = np.inf
 
 
-class Still(NamedTuple):
+class ConstantSigns(NamedTuple):
     """The channels whose sign is the same in all examples.
 
     Attributes:
@@ -81,14 +74,14 @@ class Still(NamedTuple):
     channels: np.ndarray
     distances: np.ndarray
 
-    def turned(self, where: Any) -> Still:
-        """The same where the signs of some channels are the opposite, (C,)."""
-        turn = np.where(np.asarray(where)[self.channels], -1.0, 1.0)
-        return self._replace(distances=self.distances * turn)
+    def negated(self, where: Any) -> ConstantSigns:
+        """Returns the constant signs of a form with opposite signs in some channels."""
+        factor = np.where(np.asarray(where)[self.channels], -1.0, 1.0)
+        return self._replace(distances=self.distances * factor)
 
 
-class Found(NamedTuple):
-    """What a form of a network computes for some examples.
+class Recording(NamedTuple):
+    """The values that a form of a network has for some examples.
 
     Attributes:
         outputs: One array per output.
@@ -109,63 +102,19 @@ class Found(NamedTuple):
     signs: dict[str, Any]
     inputs: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
-    grids: dict[str, Grid] = {}
-    still: dict[str, Still] = {}
-
-
-class Sign(NamedTuple):
-    """A pre-activation of the reference, and the sign that it takes of it."""
-
-    label: str
-    quantizer: Any
-    values: np.ndarray
-
-    def positive(self, values: np.ndarray) -> np.ndarray:
-        """Returns where the sign of such pre-activations is +1.
-
-        Of a ternary one, whether it is -1, 0 or +1; of bins, the number of the bin.
-        """
-        (found,) = self.each_positive(values)
-        return found
-
-    def each_positive(self, *values: np.ndarray) -> list[np.ndarray]:
-        """Returns the same of several arrays of such pre-activations."""
-        found = self.made_of(*values)
-        return [x.astype(np.int32) if self.has_levels else x > 0 for x in found]
-
-    def made_of(self, *values: np.ndarray) -> list[np.ndarray]:
-        """Returns what the quantizer makes of several arrays, at once where it can."""
-        package, *_ = type(self.quantizer).__module__.split(".")
-        known = isinstance(self.quantizer, lq.quantizers.Quantizer)
-        if not (known and package in _ELEMENTWISE):
-            return [np.asarray(self.quantizer(tf.constant(x))) for x in values]
-        joined = np.asarray(self.quantizer(tf.constant(np.concatenate(values))))
-        return np.split(joined, np.cumsum([len(x) for x in values[:-1]]))
-
-    @property
-    def has_levels(self) -> bool:
-        """Whether it may be more than two numbers."""
-        return isinstance(self.quantizer, Ternary | Bins)
-
-    def shifted(self, values: np.ndarray) -> np.ndarray:
-        """Returns the numbers whose sign it is."""
-        if isinstance(self.quantizer, ThresholdSign):
-            shift = self.quantizer.whole_shift()
-            scale = np.float32(self.quantizer.scale)
-            return values if shift is None else values - -shift / scale
-        shifted = getattr(self.quantizer, "shifted", None)
-        return values if shifted is None else np.asarray(shifted(values))
+    grids: dict[str, QuantizationGrid] = {}
+    still: dict[str, ConstantSigns] = {}
 
 
 @dataclass
-class Place:
+class CutResult:
     """How far the forms agree at one sign or output.
 
     Attributes:
         name: The label of the sign, or the name of the output.
         count: How many numbers were compared.
         near: How many of these are pre-activations within rounding of the threshold.
-        turned: The examples in which rounding decides one or more signs otherwise.
+        flipped_examples: Those in which rounding decides one or more signs otherwise.
         worst: The largest difference, relative to the largest number of its channel.
         fault: What differs by more than rounding; empty for nothing.
         faulty: The examples in which it does.
@@ -174,7 +123,7 @@ class Place:
     name: str
     count: int = 0
     near: int = 0
-    turned: set[int] = field(default_factory=set)
+    flipped_examples: set[int] = field(default_factory=set)
     worst: float = 0.0
     fault: str = ""
     faulty: set[int] = field(default_factory=set)
@@ -187,49 +136,60 @@ class Segments:
     Attributes:
         examples: How many were compared.
         outputs: Those of the other form.
-        places: By key, in the order of the network, signs before outputs.
+        results: By key, in the order of the network, signs before outputs.
     """
 
     examples: int
     outputs: list[np.ndarray] = field(default_factory=list)
-    places: dict[tuple[str, str], Place] = field(default_factory=dict)
+    results: dict[tuple[str, str], CutResult] = field(default_factory=dict)
 
-    def place(self, kind: str, name: str) -> Place:
-        """Returns the place of a sign, of an output, or of another cut."""
-        return self.places.setdefault((kind, name), Place(name))
+    def result(self, kind: str, name: str) -> CutResult:
+        """Returns the result at a sign, at an output, or at another cut."""
+        return self.results.setdefault((kind, name), CutResult(name))
+
+    def attempts(self, rows: Collection[int]) -> Iterator[bool]:
+        """Yields whether to compare examples with noise: only if they differ without.
+
+        What noise excuses takes the place of what was noted without it.
+        """
+        before = deepcopy(self.results)
+        yield False
+        if any(result.faulty & set(rows) for result in self.results.values()):
+            self.results = before
+            yield True
 
     @property
     def finding(self) -> str:
         """The first fault, in the order of the network; empty if there is none."""
-        return next((p.fault for p in self.places.values() if p.fault), "")
+        return next((p.fault for p in self.results.values() if p.fault), "")
 
     @property
     def faulty(self) -> list[int]:
         """The examples in which some segment differs."""
-        return sorted(set().union(*(p.faulty for p in self.places.values())))
+        return sorted(set().union(*(p.faulty for p in self.results.values())))
 
     @property
     def ties(self) -> list[dict[str, Any]]:
         """The signs that rounding decides, those of most examples first."""
-        found = [
+        rows = [
             {
-                "layer": place.name,
-                "examples": len(place.turned),
-                "share": place.near / place.count,
+                "layer": result.name,
+                "examples": len(result.flipped_examples),
+                "share": result.near / result.count,
             }
-            for place in self.places.values()
-            if place.turned
+            for result in self.results.values()
+            if result.flipped_examples
         ]
-        return sorted(found, key=lambda row: -row["examples"])
+        return sorted(rows, key=lambda row: -row["examples"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what was compared, as plain JSON types."""
-        places = list(self.places.values())
-        signs = [p for (kind, _), p in self.places.items() if kind == "sign"]
-        worst = max(places, key=lambda place: place.worst)
-        count = sum(place.count for place in signs)
+        results = list(self.results.values())
+        signs = [p for (kind, _), p in self.results.items() if kind == "sign"]
+        worst = max(results, key=lambda result: result.worst)
+        count = sum(result.count for result in signs)
         return {
-            "compared": len(places),
+            "compared": len(results),
             "signs": count,
             "worst": {"layer": worst.name, "difference": float(worst.worst)},
             "within_rounding": sum(p.near for p in signs) / count if count else 0.0,
@@ -238,7 +198,7 @@ class Segments:
 
 def compare(
     reference: keras.Model,
-    other: Callable[[list[np.ndarray]], Found],
+    other: Callable[[list[np.ndarray]], Recording],
     examples: Sequence[np.ndarray],
     tolerance: float,
     skipped: tuple[type, ...] = (),
@@ -257,26 +217,22 @@ def compare(
         skipped: Layers of the reference that hand their input on.
         at_once: How many examples are compared in one go.
     """
-    found = Segments(len(examples[0]))
+    segments = Segments(len(examples[0]))
     outputs: list[list[np.ndarray]] = []
     for group, rows in _groups(reference, examples, at_once):
         step("Comparing examples", rows[0], len(examples[0]))
         theirs = other(group)
-        before = deepcopy(found.places)
-        for noisy in (False, True):  # more walks only where they may excuse something
-            found.places = deepcopy(before)
+        for noisy in segments.attempts(rows):
             walks = [_Walk(reference, group, skipped)]
             if noisy:
                 walks += [_NoisyWalk(x, reference, group, skipped) for x in NOISES]
             _compare_group(
-                walks, theirs, reference.output_names, rows, tolerance, found
+                walks, theirs, reference.output_names, rows, tolerance, segments
             )
-            if not any(place.faulty & set(rows) for place in found.places.values()):
-                break
         count = len(set(rows))
         outputs.append([np.asarray(output)[:count] for output in theirs.outputs])
-    found.outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
-    return found
+    segments.outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    return segments
 
 
 def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
@@ -290,7 +246,7 @@ def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     if not noisy:
         return np.zeros_like(sizes)
     with np.errstate(invalid="ignore"):
-        apart = [np.abs(np.asarray(each, float) - values) for each in noisy]
+        apart = [np.abs(np.asarray(walked, float) - values) for walked in noisy]
     little, much = (_sizes(np.where(np.isfinite(x), x, 0)) for x in apart)
     largest = np.minimum(_TIMES * little, _NOISE * sizes.max(initial=0))
     smooth = np.minimum(little, much / _FARTHER)
@@ -302,7 +258,7 @@ def record(
     examples: Sequence[np.ndarray],
     values: Mapping[str, str] | None = None,
     skipped: tuple[type, ...] = (),
-) -> Found:
+) -> Recording:
     """Returns what a flat functional model computes at its signs and outputs.
 
     Arguments:
@@ -313,139 +269,31 @@ def record(
         skipped: Layers that hand their input on.
     """
     walk = _Walk(model, examples, skipped)
-    found = Found([], {}, {}, {}, {}, {})
+    recording = Recording([], {}, {}, {}, {}, {})
     starts = {first: last for last, first in (values or {}).items()}
     for call in walk.calls:
         if call.name in starts:
             use = call.label[len(call.name) :]
-            found.inputs[starts[call.name] + use] = walk.before(call)
+            recording.inputs[starts[call.name] + use] = walk.before(call)
         quantizer = cut_at(call)
         if quantizer is not None:
             x = walk.before(call)
             sign = Sign(call.label, quantizer, x)
-            found.signs[call.label] = sign.positive(x)
-            found.still[call.label] = _still(sign, found.signs[call.label])
+            recording.signs[call.label] = sign.positive(x)
+            recording.still[call.label] = _still(sign, recording.signs[call.label])
         walk.run(call)
         if call.name in starts.values():
-            found.values[call.label] = walk.after(call)
-    found.outputs.extend(walk.outputs())
-    return found
+            recording.values[call.label] = walk.after(call)
+    recording.outputs.extend(walk.outputs())
+    return recording
 
 
-def _still(sign: Sign, positive: np.ndarray) -> Still:
+def _still(sign: Sign, positive: np.ndarray) -> ConstantSigns:
     columns = positive.reshape(-1, positive.shape[-1])
     same = columns.all(axis=0) | ~columns.any(axis=0)
     channels = np.flatnonzero(same & (not sign.has_levels))
     distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
-    return Still(channels, distances.astype(float))
-
-
-class Comparison(NamedTuple):
-    """Where numbers are above a threshold, as a sign of them.
-
-    Attributes:
-        threshold: A number, or an array of them.
-        reached: Whether the threshold itself is above, too.
-    """
-
-    threshold: Any
-    reached: bool
-
-    def __call__(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
-        above = x >= self.threshold if self.reached else x > self.threshold
-        return np.where(above, 1.0, -1.0)
-
-    def shifted(self, x: Any) -> np.ndarray:
-        """Returns the numbers whose sign it is."""
-        return np.asarray(x) - np.float32(self.threshold)
-
-
-class Ternary(NamedTuple):
-    """A function of each number that is -1, 0 or +1."""
-
-    function: Any
-
-    def __call__(self, x: Any) -> Any:
-        return self.function(x)
-
-
-class Bins(NamedTuple):
-    """The number of the bin in which each number lies.
-
-    Attributes:
-        edges: Where the next bin starts, in rising order.
-    """
-
-    edges: np.ndarray
-
-    def __call__(self, x: Any) -> np.ndarray:
-        return np.searchsorted(self.edges, np.asarray(x), side="right")
-
-    def shifted(self, x: Any) -> np.ndarray:
-        """Returns how far numbers are above the nearest edge."""
-        away = np.asarray(x)[..., np.newaxis] - self.edges
-        nearest = np.abs(away).argmin(axis=-1)[..., np.newaxis]
-        return np.take_along_axis(away, nearest, axis=-1)[..., 0]
-
-    def fed(self, bins: np.ndarray) -> np.ndarray:
-        """Returns numbers that lie in bins."""
-        return np.append(np.float32(-_FAR), self.edges)[bins]
-
-
-# Functions of TensorFlow, and whether their result changes just above a number.
-_COMPARISONS = {
-    "math.greater": True,
-    "math.less_equal": True,
-    "math.greater_equal": False,
-    "math.less": False,
-}
-
-
-def _comparison_in(call: Call) -> Comparison | None:
-    """The comparison of a map with constants that a call is; None for other calls."""
-    beyond, constants = _COMPARISONS.get(symbol_of(call.layer)), constants_of(call)
-    if beyond is None or len(constants) != 1:
-        return None
-    first = dict(zip("xy", call.node.call_args, strict=False), **call.node.call_kwargs)
-    given = call.first_input
-    if first["x"] is not given or not given.dtype.is_floating or given.shape.rank < 2:
-        return None
-    return Comparison(np.asarray(constants[0]), not beyond)
-
-
-def _ternary_in(call: Call) -> Ternary | None:
-    """The ternary sign that a call is or starts with; None for other calls."""
-    layer = call.layer
-    if not call.first_input.dtype.is_floating:
-        return None
-    if symbol_of(layer) == "math.sign":
-        return Ternary(layer.function)
-    given = getattr(layer, "input_quantizer", None) or layer
-    if type(layer) is keras.layers.Activation:
-        given = layer.activation
-    known = type(given) in (lq.quantizers.SteTern, PlainTernary)
-    return Ternary(given) if known and not given.ternary_weight_networks else None
-
-
-def _bins_in(call: Call) -> Bins | None:
-    """The bins of a call; None for other calls."""
-    layer, given = call.layer, call.first_input
-    if type(layer) is not keras.layers.Discretization or not given.dtype.is_floating:
-        return None
-    edges = np.asarray(layer.bin_boundaries, np.float32)
-    return Bins(edges) if edges.size and given.shape.rank > 1 else None
-
-
-def cut_at(call: Call) -> Any:
-    """The sign or the comparison at which a network is cut; None for other calls."""
-    return sign_in(call) or _ternary_in(call) or _bins_in(call) or _comparison_in(call)
-
-
-def sign_in(call: Call) -> Any:
-    """The sign that a layer is or starts with; None for other layers."""
-    inner = getattr(call.layer, "input_quantizer", None)
-    return inner if is_binary(inner) else sign_of(call.layer)
+    return ConstantSigns(channels, distances.astype(float))
 
 
 def _groups(
@@ -453,12 +301,12 @@ def _groups(
 ) -> list[tuple[list[np.ndarray], list[int]]]:
     """The examples in batches of a size that a model takes, and their numbers."""
     fixed = next(filter(None, (given.shape[0] for given in model.inputs)), None)
-    found = []
+    groups = []
     for rows in grouped(examples, fixed or at_once):
         if fixed:  # the last ones are filled up
             rows += [rows[-1]] * (fixed - len(rows))
-        found.append(([array[rows] for array in examples], rows))
-    return found
+        groups.append(([array[rows] for array in examples], rows))
+    return groups
 
 
 def grouped(examples: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
@@ -507,20 +355,20 @@ class _Walk:
         self._origins: dict[str, frozenset[str]] = {}
 
     def before(self, call: Call) -> np.ndarray:
-        """The first tensor that a call reads."""
+        """Returns the first tensor that a call reads."""
         return self._tensors[_key(call)].numpy()
 
     def after(self, call: Call) -> np.ndarray:
-        """The first tensor that a call has made."""
+        """Returns the first tensor that a call has made."""
         return self._tensors[str(id(call.first_output))].numpy()
 
     def origins(self, call: Call) -> frozenset[str]:
-        """The cuts that its inputs depend on."""
+        """Returns the cuts that its inputs depend on."""
         keys = (str(id(tensor)) for tensor in _read(call))
         return frozenset().union(*(self._origins.get(key, frozenset()) for key in keys))
 
     def end_origins(self) -> list[frozenset[str]]:
-        """The cuts that each output depends on."""
+        """Returns the cuts that each output depends on."""
         return [self._origins.get(end, frozenset()) for end in self._ends]
 
     def run(self, call: Call, fed: Any = None, cut: bool = False) -> None:
@@ -538,12 +386,15 @@ class _Walk:
             # A mode that was fixed in the call stays.
             takes = call.layer._expects_training_arg and training_argument(call) is None
             mode = {"training": False} if takes else {}
-            made = run_call(call, call.layer, tensors, **mode)
+            made = run_call(call, self._layer(call), tensors, **mode)
         self._keep(call, tf.nest.flatten(made), cut)
         for key in keys:
             self._left[key] -= 1
             if not self._left[key]:
                 del self._tensors[key]
+
+    def _layer(self, call: Call) -> keras.layers.Layer:
+        return call.layer
 
     def replace(self, call: Call, values: np.ndarray) -> None:
         """Takes what another form made for what a call makes."""
@@ -561,7 +412,7 @@ class _Walk:
                 self._origins[key] = origins
 
     def outputs(self) -> list[np.ndarray]:
-        """The outputs of the model."""
+        """Returns the outputs of the model."""
         return [self._tensors[end].numpy() for end in self._ends]
 
 
@@ -577,16 +428,11 @@ class _NoisyWalk(_Walk):
         super().__init__(*arguments)
         self._tensors = {key: self._off(x) for key, x in self._tensors.items()}
 
-    def run(self, call: Call, fed: Any = None, cut: bool = False) -> None:
+    def _layer(self, call: Call) -> keras.layers.Layer:
         quantizer = getattr(call.layer, "input_quantizer", None)
         if quantizer is None:
-            return super().run(call, fed, cut)
-        # Past Keras, which would take it for another part of the layer.
-        vars(call.layer)["input_quantizer"] = lambda x: self._off(quantizer(x))
-        try:
-            return super().run(call, fed, cut)
-        finally:
-            vars(call.layer)["input_quantizer"] = quantizer
+            return call.layer
+        return alias(call.layer, input_quantizer=lambda x: self._off(quantizer(x)))
 
     def _keep(self, call: Call, made: list[Any], cut: bool) -> None:
         super()._keep(call, [self._off(x) for x in made], cut)
@@ -611,53 +457,53 @@ def _key(call: Call) -> str:
 
 def _compare_group(
     walks: Sequence[_Walk],
-    other: Found,
+    other: Recording,
     names: Sequence[str],
     rows: list[int],
     tolerance: float,
-    found: Segments,
+    segments: Segments,
 ) -> None:
     """Compares along one walk; more of them, with noise, tell how much rounds."""
     walk, order = walks[0], dict[str, int]()
     made = {id(call.first_output): call for call in walk.calls}
-    for calls_ in zip(*(w.calls for w in walks), strict=True):
-        call = calls_[0]
+    for same_calls in zip(*(w.calls for w in walks), strict=True):
+        call = same_calls[0]
         fed, quantizer = None, cut_at(call)
         replaced = call.label in other.values
         if quantizer is not None or replaced:
-            read, *noisy = (w.before(c) for w, c in zip(walks, calls_, strict=True))
+            read, *noisy = (w.before(c) for w, c in zip(walks, same_calls, strict=True))
         if quantizer is not None:
             sign = Sign(call.label, quantizer, read)
             bits = _bits(sign, other)
             fed = None if bits is None else _fed(sign, bits)
         if fed is not None and bits is not None:
             between = f"between {_named(walk.origins(call), order)} and it"
-            place = found.place("sign", call.label)
-            compare_sign(sign, bits, between, rows, place, noisy)
+            result = segments.result("sign", call.label)
+            compare_sign(sign, bits, between, rows, result, noisy)
             still = other.still.get(call.label)
             if still is not None and _is_of_sums(call, made):
-                compare_thresholds(sign, still, between, rows, place)
+                compare_thresholds(sign, still, between, rows, result)
             given = other.inputs.get(call.label)
             if given is not None and _is_comparable(sign, given):
                 mine = sign.shifted(sign.values)
                 what = f"the pre-activation of layer {call.label!r}"
                 compare_values(
                     mine, given, tolerance, f"{what} differs; the fault lies {between}",
-                    rows, place, [sign.shifted(x) for x in noisy],
+                    rows, result, [sign.shifted(x) for x in noisy],
                     counted=False,
                 )  # fmt: skip
             order[call.label] = len(order)
         if replaced:
             what = f"the input of layer {call.label!r} differs; the fault lies "
             what += f"between {_named(walk.origins(call), order)} and it"
-            place = found.place("layer", call.label)
+            result = segments.result("layer", call.label)
             pair = read, other.inputs[call.label]
             grid = other.grids.get(call.label)
-            compare_values(*pair, tolerance, what, rows, place, noisy, grid=grid)
-        for each, its in zip(walks, calls_, strict=True):
-            each.run(its, fed, cut=fed is not None)
+            compare_values(*pair, tolerance, what, rows, result, noisy, grid=grid)
+        for one_walk, own_call in zip(walks, same_calls, strict=True):
+            one_walk.run(own_call, fed, cut=fed is not None)
             if replaced:
-                each.replace(its, other.values[call.label])
+                one_walk.replace(own_call, other.values[call.label])
         if replaced:
             order.setdefault(call.label, len(order))
     ends = zip(
@@ -668,26 +514,26 @@ def _compare_group(
         what = "no sign differs"
         if origins:
             what += f", so the fault lies after that of {_named(origins, order)}"
-        place = found.place("output", name)
+        result = segments.result("output", name)
         what += f": output {name!r} differs"
         grid = other.grids.get(name)
-        compare_values(mine, theirs, tolerance, what, rows, place, noise, grid=grid)
+        compare_values(mine, theirs, tolerance, what, rows, result, noise, grid=grid)
 
 
-def _bits(sign: Sign, other: Found) -> np.ndarray | None:
+def _bits(sign: Sign, other: Recording) -> np.ndarray | None:
     """Where the other form has +1, in the shape of the reference; None if unknown."""
-    found = other.signs.get(sign.label)
-    if sign.has_levels and getattr(found, "dtype", None) != np.int32:
+    bits = other.signs.get(sign.label)
+    if sign.has_levels and getattr(bits, "dtype", None) != np.int32:
         return None
-    if isinstance(found, list):
+    if isinstance(bits, list):
         own = sign.positive(sign.values)
-        fitting = [x.reshape(own.shape) for x in found if x.size == own.size]
+        fitting = [x.reshape(own.shape) for x in bits if x.size == own.size]
         return min(fitting, key=lambda x: int((x != own).sum()), default=None)
-    if found is None:
+    if bits is None:
         return None
     # What stands before sequences, for causal padding, the reference may lack.
     size = sign.values[0].size
-    flat = np.reshape(found, (len(found), -1))
+    flat = np.reshape(bits, (len(bits), -1))
     if flat.shape[1] < size:
         return None
     return flat[:, flat.shape[1] - size :].reshape(sign.values.shape)
@@ -711,9 +557,9 @@ def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
     if isinstance(sign.quantizer, Bins):
         return sign.quantizer.fed(bits)
     if sign.has_levels:
-        return (bits * _FAR).astype(np.float32)
-    fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
-    ends = np.full_like(fed[:1], _FAR)
+        return (bits * FAR).astype(np.float32)
+    fed = np.where(bits, FAR, -FAR).astype(np.float32)
+    ends = np.full_like(fed[:1], FAR)
     made, own, low, zero, high = sign.made_of(fed, sign.values, -ends, 0 * ends, ends)
     agree = (own > 0) == bits
     same = np.array_equal(made[agree], own[agree]) and np.array_equal(made > 0, bits)
@@ -726,7 +572,7 @@ def compare_sign(
     bits: np.ndarray,
     between: str,
     rows: list[int],
-    place: Place,
+    result: CutResult,
     noisy: Sequence[np.ndarray] = (),
 ) -> None:
     """Compares the signs of pre-activations with those that another form has there.
@@ -736,7 +582,7 @@ def compare_sign(
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
         rows: The numbers of the examples.
-        place: Is told what was found.
+        result: Is told what was found.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
     x = sign.values
@@ -749,32 +595,32 @@ def compare_sign(
     near = least != most
     if sign.has_levels:  # rounding reaches the next level, and none beyond
         near &= (least <= bits) & (bits <= most)
-    place.count += x.size
-    place.near += int(near.sum())
+    result.count += x.size
+    result.near += int(near.sum())
     parted = own != bits
     wrong = parted & ~near
-    place.turned |= _examples(parted & near, rows)
+    result.flipped_examples |= _examples(parted & near, rows)
     if not wrong.any():
         return
-    place.faulty |= _examples(wrong, rows)
+    result.faulty |= _examples(wrong, rows)
     distance = np.where(wrong, np.abs(sign.shifted(x)), -1)
     farthest = np.unravel_index(np.argmax(distance), x.shape)
     far, reach = float(distance[farthest]), float(margin[farthest[-1]])
-    place.worst = max(place.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
-    place.fault = place.fault or (
+    result.worst = max(result.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
+    result.fault = result.fault or (
         f"the first sign to differ is that of layer {sign.label!r}, whose input there "
         f"is {far:.3g} from 0, while rounding reaches {reach:.3g}; the fault lies "
         f"{between}"
     )
 
 
-# Of numbers that are linear in others, the largest difference, and how well it tells
+# The largest difference of numbers that are linear in others, and how well it tells
 # where they are 0, each as a fraction of the largest number.
 _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
 def compare_thresholds(
-    sign: Sign, still: Still, between: str, rows: list[int], place: Place
+    sign: Sign, still: ConstantSigns, between: str, rows: list[int], result: CutResult
 ) -> None:
     """Compares thresholds that no example passes, as far as they are known.
 
@@ -786,7 +632,7 @@ def compare_thresholds(
         still: The other form.
         between: Where a fault would lie, for the message.
         rows: The numbers of the examples.
-        place: Is told what was found.
+        result: Is told what was found.
     """
     own = sign.shifted(sign.values)
     own = own.reshape(-1, own.shape[-1]).astype(float)
@@ -799,9 +645,9 @@ def compare_thresholds(
         apart = numbers[numbers > MARGIN * largest].min(initial=np.inf)
         if abs(off) <= (apart if np.isfinite(apart) else 0) / 2 + _CROSSING * largest:
             continue
-        place.faulty |= set(rows)
-        place.worst = max(place.worst, abs(off) / largest)
-        place.fault = place.fault or (
+        result.faulty |= set(rows)
+        result.worst = max(result.worst, abs(off) / largest)
+        result.fault = result.fault or (
             f"the threshold of layer {sign.label!r} differs by {abs(off):.3g} in "
             f"channel {channel}, whose largest number is {largest:.3g}; no example "
             f"passes it, and the fault lies {between}"
@@ -809,7 +655,7 @@ def compare_thresholds(
 
 
 def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """The number at which others, linear in it, are 0; 0 if that is unknown."""
+    """Returns the number at which others, linear in it, are 0; 0 if that is unknown."""
     (own, spread), (other, size) = ((x.mean(), np.ptp(x)) for x in (mine, theirs))
     if not (spread > 1e-2 * np.abs(mine).max() and 0 < size < np.inf):
         return 0.0
@@ -844,7 +690,7 @@ def _is_of_sums(call: Call, made: Mapping[int, Call]) -> bool:
 
 
 def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:
-    """How far rounding reaches in each channel, (C,)."""
+    """Returns how far rounding reaches in each channel, (C,)."""
     sizes = _sizes(sign.values)
     threshold = np.abs(sign.shifted(np.zeros_like(sign.values[:1])))
     sizes = np.maximum(sizes, threshold.reshape(-1, threshold.shape[-1]).max(axis=0))
@@ -853,7 +699,7 @@ def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:
-    """The largest magnitude of each channel, (C,)."""
+    """Returns the largest magnitude of each channel, (C,)."""
     return np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
 
 
@@ -863,11 +709,11 @@ def compare_values(
     tolerance: float,
     what: str,
     rows: list[int],
-    place: Place,
+    result: CutResult,
     noisy: Sequence[np.ndarray] = (),
     *,
     counted: bool = True,
-    grid: Grid | None = None,
+    grid: QuantizationGrid | None = None,
 ) -> None:
     """Compares numbers per channel, by how far those of the channel vary.
 
@@ -880,7 +726,7 @@ def compare_values(
             apart, but to no more than the largest.
         what: What differs, for the message.
         rows: The numbers of the examples.
-        place: Is told what was found.
+        result: Is told what was found.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
         counted: Whether these numbers count among those that were compared.
         grid: What the other form can hold; the tolerance is then in its steps.
@@ -908,13 +754,13 @@ def compare_values(
     wrong = away > allowed + floor
     least = _NOISE * sizes.max(initial=0)
     relative = away / np.maximum(sizes, least if least else 1.0)
-    place.worst = max(place.worst, float(relative.max(initial=0)))
+    result.worst = max(result.worst, float(relative.max(initial=0)))
     if counted:
-        place.count += mine.size
+        result.count += mine.size
     if wrong.any():
-        place.faulty |= _examples(wrong, rows)
+        result.faulty |= _examples(wrong, rows)
         worst = np.unravel_index(np.argmax(np.where(wrong, relative, -1)), away.shape)
-        place.fault = place.fault or (
+        result.fault = result.fault or (
             f"{what}, by {away[worst]:.3g} in channel {worst[-1]}, whose largest "
             f"number is {sizes[worst[-1]]:.3g}"
         )

@@ -66,12 +66,12 @@ def as_quantizer(sign: Any, at_inference: bool = False, **arguments: Any) -> Any
 def bits_of(quantizer: Any) -> int:
     """Returns the precision of a quantizer, a marker too; 32 if it has none.
 
-    Of a user's that declares none, what it gives counts.
+    A user's quantizer that declares none is tried on numbers.
     """
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
-        found = probe(quantizer)
-        return 1 if found.kind is not None else 2 if found.finding else 32
+        probed = probe(quantizer)
+        return 1 if probed.kind is not None else 2 if probed.finding else 32
     return own or getattr(_trained_kind(quantizer), "precision", None) or 32
 
 
@@ -84,14 +84,14 @@ def sign_finding(quantizer: Any) -> str:
 def sign_finding_of_layer(layer: keras.layers.Layer) -> str:
     """Says why a function or a layer of the user's is no sign, if it looks like one.
 
-    Of layers with weights, the activation counts.
+    A layer with weights counts by its activation.
     """
     ends = type(layer) is _layers.Activation or type(layer).call in _ACTIVATED
     given = layer.activation if ends else layer
     if not is_users(given) or (given is layer and layer.weights):
         return ""
-    found = probe(given)
-    return found.finding if found.called else ""
+    probed = probe(given)
+    return probed.finding if probed.called else ""
 
 
 def bits_of_kernel(quantizer: Any, value: Callable[[], np.ndarray]) -> int:
@@ -189,7 +189,7 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return np.where(kernel < 0, -1.0, 1.0).astype(np.float32), scale.astype(np.float32)
 
 
-def sign_of(layer: keras.layers.Layer) -> Any:
+def sign_of_layer(layer: keras.layers.Layer) -> Any:
     """Returns the quantizer if this layer is nothing but one, and binary."""
     if isinstance(layer, lq.quantizers.Quantizer) and is_binary(layer):
         return layer
@@ -199,7 +199,13 @@ def sign_of(layer: keras.layers.Layer) -> Any:
     return layer if users and probe(layer).kind is not None else None
 
 
-def sign_after(layer: keras.layers.Layer) -> Any:
+def sign_of_call(call: Call) -> Any:
+    """Returns the sign that a call is or starts with; None for other calls."""
+    inner = getattr(call.layer, "input_quantizer", None)
+    return inner if is_binary(inner) else sign_of_layer(call.layer)
+
+
+def sign_of_activation(layer: keras.layers.Layer) -> Any:
     """Returns the sign that a layer takes of what it computes, given as `activation`.
 
     None for a layer that is nothing but a sign.
@@ -208,7 +214,7 @@ def sign_after(layer: keras.layers.Layer) -> Any:
     return layer.activation if known and is_binary(layer.activation) else None
 
 
-def sign_at(tensor: Any, reshaped: bool = False) -> Any:
+def sign_of_tensor(tensor: Any, reshaped: bool = False) -> Any:
     """Returns the quantizer that makes a tensor, if it is a sign; else None.
 
     This is the one place that knows which tensors are signs: the output of a layer that
@@ -227,7 +233,7 @@ def sign_at(tensor: Any, reshaped: bool = False) -> Any:
         if is_mask(tensor):
             return lq.quantizers.SteHeaviside()
         if not is_identity(node) and not (reshaped and inherited(type(layer)).reshapes):
-            return sign_of(layer) or sign_after(layer)
+            return sign_of_layer(layer) or sign_of_activation(layer)
         tensor = node.keras_inputs[0]
 
 
@@ -249,7 +255,7 @@ def is_identity(node: Any) -> bool:
     return nothing or inherited(type(layer)).idle
 
 
-def sign_before(call: Call, reshaped: bool = False) -> Any:
+def sign_of_input(call: Call, reshaped: bool = False) -> Any:
     """Returns the sign that makes what meets the kernel of a call; None for none.
 
     It is the layer's own, or that of the tensor before.
@@ -264,12 +270,12 @@ def sign_before(call: Call, reshaped: bool = False) -> Any:
     if own is not None and not isinstance(own, lq.quantizers.NoOp):
         return None
     inputs = inputs_of(call.node)  # not call.inputs: in 0.5 * x that is a number
-    return sign_at(inputs[0], reshaped) if len(inputs) == 1 else None
+    return sign_of_tensor(inputs[0], reshaped) if len(inputs) == 1 else None
 
 
 def has_sign_input(call: Call) -> bool:
     """Tells whether what meets the kernel in this call is the output of a sign."""
-    return sign_before(call) is not None
+    return sign_of_input(call) is not None
 
 
 def is_mask(tensor: Any) -> bool:

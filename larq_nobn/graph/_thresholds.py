@@ -23,12 +23,12 @@ class Threshold(NamedTuple):
     Attributes:
         value: From it on the sign of x is +1, in float64; (C,). ±inf where the gain
             is 0.
-        turned: Where the result is the opposite of that sign of x, which then is +1
+        negated: Where the result is the opposite of that sign of x, which then is +1
             only beyond the value; (C,).
     """
 
     value: np.ndarray
-    turned: np.ndarray
+    negated: np.ndarray
 
     def edge(self, dtype: Any = np.float32) -> np.ndarray:
         """Returns the first number of a type at which the sign of x is +1, (C,).
@@ -37,10 +37,10 @@ class Threshold(NamedTuple):
         """
         value = self._snapped(dtype)
         with np.errstate(over="ignore"):
-            found: np.ndarray = value.astype(dtype)
-        before = np.where(self.turned, found <= value, found < value)
-        found = np.where(before, np.nextafter(found, dtype(np.inf)), found)
-        return np.where(self.turned & (value == 0), dtype(_LEAST), found)
+            edge: np.ndarray = value.astype(dtype)
+        before = np.where(self.negated, edge <= value, edge < value)
+        edge = np.where(before, np.nextafter(edge, dtype(np.inf)), edge)
+        return np.where(self.negated & (value == 0), dtype(_LEAST), edge)
 
     def shift(self, scale: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
         """Returns b, (C,): where the type computes it, sign(x - (-b / scale)) is it.
@@ -50,14 +50,14 @@ class Threshold(NamedTuple):
         """
         value, edge = self._snapped(dtype), self.edge(dtype)
         with np.errstate(over="ignore"):
-            found: np.ndarray = (-scale * edge).astype(dtype)
+            shift: np.ndarray = (-scale * edge).astype(dtype)
             ties = np.isfinite(edge) & (value.astype(dtype) == value)
         for _ in range(4):  # no more than three roundings lie between
-            seen = -found / dtype(scale)
-            low, high = self.turned & (seen <= value), ~self.turned & (seen > value)
-            found = np.where(ties & low, np.nextafter(found, dtype(-np.inf)), found)
-            found = np.where(ties & high, np.nextafter(found, dtype(np.inf)), found)
-        return found
+            seen = -shift / dtype(scale)
+            low, high = self.negated & (seen <= value), ~self.negated & (seen > value)
+            shift = np.where(ties & low, np.nextafter(shift, dtype(-np.inf)), shift)
+            shift = np.where(ties & high, np.nextafter(shift, dtype(np.inf)), shift)
+        return shift
 
     def _snapped(self, dtype: Any) -> np.ndarray:
         """The value, or the number of a type that it would be but for float64."""
@@ -68,7 +68,7 @@ class Threshold(NamedTuple):
         return np.where(away <= _SAME * np.abs(self.value), nearest, self.value)
 
 
-def between_steps(value: Any, step: Any, turned: Any = False) -> np.ndarray:
+def between_steps(value: Any, step: Any, negated: Any = False) -> np.ndarray:
     """Moves thresholds of whole multiples of a step to halfway between two, (C,).
 
     There no rounding reaches them. A threshold that is a multiple, but for a few
@@ -77,13 +77,13 @@ def between_steps(value: Any, step: Any, turned: Any = False) -> np.ndarray:
     Arguments:
         value: Thresholds, (C,) or a number: from it on a sign is +1.
         step: Positive, (C,) or a number.
-        turned: Where it is so only beyond the threshold, (C,) or a flag.
+        negated: Where it is so only beyond the threshold, (C,) or a flag.
     """
     with np.errstate(invalid="ignore"):  # inf - inf
         count = np.asarray(value, np.float64) / step
         nearest = np.round(count)
         is_whole = np.abs(count - nearest) <= _SAME_IN_FLOAT32 * np.abs(nearest)
-    below = np.where(is_whole, nearest - ~np.asarray(turned), np.floor(count))
+    below = np.where(is_whole, nearest - ~np.asarray(negated), np.floor(count))
     return np.where(np.abs(count) <= _MOST_STEPS, (below + 0.5) * step, value)
 
 
@@ -109,8 +109,8 @@ def threshold_of_affine(gain: Any, offset: Any) -> Threshold:
     gain, offset = np.broadcast_arrays(
         np.atleast_1d(np.asarray(gain, np.float64)), np.asarray(offset, np.float64)
     )
-    turned, moves = gain < 0, gain != 0
+    negated, moves = gain < 0, gain != 0
     with np.errstate(over="ignore"):
         crossed = -offset / np.where(moves, gain, 1.0)
     value = np.where(moves, crossed, np.where(offset >= 0, -np.inf, np.inf))
-    return Threshold(value, turned)
+    return Threshold(value, negated)

@@ -12,7 +12,7 @@ from ._slots import fill
 
 
 def _normalization(state: State) -> str:
-    """The form of the network, which the names give away."""
+    """Returns the form of the network, which the names give away."""
     if any(name.endswith(".running_mean") for name in state):
         return "batch_norm"
     return "nobn" if any(name.endswith(".gain") for name in state) else "none"

@@ -14,7 +14,7 @@ CIFAR, IMAGENET = 32, 224  # pixels
 
 
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
-    """The shape of a tensor that has to be there."""
+    """Returns the shape of a tensor that has to be there."""
     if name not in state or state[name].ndim != rank:
         shape = f"of shape {state[name].shape}" if name in state else "missing"
         raise InvalidValue(
@@ -37,7 +37,7 @@ def count_blocks(state: State, name: str) -> tuple[int, ...]:
 
 
 def stem_of(state: State) -> tuple[int, int, tuple[int, int, int]]:
-    """What the kernel `conv1` tells: width, image size, and a shape for our builders.
+    """Returns the width, the image size and a shape for our builders, from `conv1`.
 
     They choose the stem by the size of the image, a checkpoint by itself.
     """

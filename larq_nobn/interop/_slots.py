@@ -34,23 +34,15 @@ class Slot(NamedTuple):
 Slots = dict[str, Slot]
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1)
-
-
 def _kernel(array: np.ndarray) -> np.ndarray:
     """Height and width first, and rotated as `HalfTurn` rotates images."""
     return array.transpose(2, 3, 1, 0)[::-1, ::-1]
 
 
-def _standardized_kernel(array: np.ndarray) -> np.ndarray:
-    return _kernel(decided(array))
-
-
 def _vector(variable: Any, before: int = 0, after: int = 0) -> Slot:
     """One value per channel; in PyTorch with axes of size 1 before and after."""
     shape = (1,) * before + tuple(variable.shape) + (1,) * after
-    return Slot(variable, shape, _flat)
+    return Slot(variable, shape, np.ravel)
 
 
 def shift(source: str, variable: Any) -> Slots:
@@ -65,7 +57,7 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
     quantizer: Any = layer.kernel_quantizer
     # Only this one takes signs around a mean, which is rounded.
     standardized = isinstance(quantizer, ScaledStdSign)
-    arrange = _standardized_kernel if standardized else _kernel
+    arrange = (lambda array: _kernel(decided(array))) if standardized else _kernel
     slots = {f"{source}.weight": Slot(layer.kernel, shape, arrange)}
     if hasattr(quantizer, "gain"):
         slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)

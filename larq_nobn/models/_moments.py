@@ -51,7 +51,7 @@ def _padded(layer: ChannelPadding, moments: _Moments) -> _Moments:
     return mean(moments[0]), variance(moments[1])
 
 
-class Moments:
+class PropagatedMoments:
     """Mean and variance per channel of the feature maps of one network.
 
     Those of a residual sum are the sums of its terms', those of concatenated maps are

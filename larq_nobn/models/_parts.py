@@ -14,7 +14,7 @@ from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
-from ._moments import Moments
+from ._moments import PropagatedMoments
 from ._normalizations import NORMALIZATIONS
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 from ._offset import OFFSET, START, lifted, sign_offset
@@ -60,7 +60,7 @@ class Parts:
     norm_first: bool = False
     bias: bool = False
     quick: bool = True
-    _moments: Moments = field(default_factory=Moments)
+    _moments: PropagatedMoments = field(default_factory=PropagatedMoments)
 
     def __post_init__(self) -> None:
         check_choice("normalization", self.normalization, NORMALIZERS)

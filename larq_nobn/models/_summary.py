@@ -51,7 +51,7 @@ class _LayerProfile(lq.models.LayerProfile):
         if not any(hasattr(self._layer, name) for name in _KERNELS):
             return False
         read = [x for node in self._called.inbound_nodes for x in node.keras_inputs]
-        return bool(read) and all(_signs.sign_at(x) is not None for x in read)
+        return bool(read) and all(_signs.sign_of_tensor(x) is not None for x in read)
 
     @property
     def output_shape(self) -> Sequence[int] | None:

@@ -1,13 +1,13 @@
 """A model on the whole of some data: batches, statistics of layers, and scores."""
 
 from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
-from ._population import Moments, Population, moments_of, pooled
+from ._population import PooledMoments, Population, moments_of, pooled
 from ._scores import Scores, as_probabilities
 
 __all__ = [
     "EXAMPLES",
     "BatchNormStatistics",
-    "Moments",
+    "PooledMoments",
     "Population",
     "Scores",
     "as_probabilities",

@@ -13,7 +13,7 @@ from .._keras import keras
 from ..graph import _errors, _models
 from ..layers import BatchKalmanNormalization
 from ..layers._posterior import posterior
-from ._population import Moments, Population, moments_of, pooled
+from ._population import PooledMoments, Population, moments_of, pooled
 
 # Enough for statistics of every channel.
 EXAMPLES = 512
@@ -72,11 +72,13 @@ class BatchNormStatistics:
         """
         counts: dict[Any, int] = {}
 
-        def apply(norm: keras.layers.Layer, uses: list[Moments]) -> None:
+        def apply(norm: keras.layers.Layer, uses: list[PooledMoments]) -> None:
             counts[norm] = int(sum(use.count for use in uses))
-            mean, variance = _of_all_uses(norm, uses)
-            norm.moving_mean.assign(mean)
-            norm.moving_variance.assign(variance)
+            if isinstance(norm, BatchKalmanNormalization):
+                uses = [_posterior(norm, use) for use in uses]
+            moments, shape = pooled(uses), norm.moving_mean.shape
+            norm.moving_mean.assign(moments.mean.reshape(shape))
+            norm.moving_variance.assign(moments.variance.reshape(shape))
 
         self._population.settle(batches, apply)
         return counts
@@ -90,8 +92,8 @@ def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _moments(
     norm: keras.layers.Layer, inputs: Any, mask: Any = None, **_: Any
-) -> Moments:
-    """Of what a batch norm meets in one call."""
+) -> PooledMoments:
+    """Returns the moments of the input of a batch norm in one call."""
     x, *prior = tf.nest.flatten(inputs)
     if isinstance(norm, BatchKalmanNormalization):
         return moments_of(x, context=prior)
@@ -105,17 +107,7 @@ def _moments(
     return moments_of(tf.reshape(tf.transpose(x, others + axes), (-1, channels)))
 
 
-def _of_all_uses(
-    norm: keras.layers.Layer, uses: list[Moments]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance per channel, in the shape of the moving averages."""
-    if isinstance(norm, BatchKalmanNormalization):
-        uses = [_posterior(norm, use) for use in uses]
-    moments, shape = pooled(uses), norm.moving_mean.shape
-    return moments.mean.reshape(shape), moments.variance.reshape(shape)
-
-
-def _posterior(norm: BatchKalmanNormalization, use: Moments) -> Moments:
+def _posterior(norm: BatchKalmanNormalization, use: PooledMoments) -> PooledMoments:
     if not use.context:
         return use
     mean, variance = (moment.astype(float) for moment in use.context)
@@ -124,4 +116,4 @@ def _posterior(norm: BatchKalmanNormalization, use: Moments) -> Moments:
     )
     mean, variance = mean.numpy(), variance.numpy()
     spread = use.count * variance
-    return Moments(use.count, mean[np.newaxis], spread[np.newaxis, np.newaxis])
+    return PooledMoments(use.count, mean[np.newaxis], spread[np.newaxis, np.newaxis])

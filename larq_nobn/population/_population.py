@@ -16,7 +16,7 @@ from .._keras import keras
 from ..graph import _errors
 
 
-class Moments(NamedTuple):
+class PooledMoments(NamedTuple):
     """Mean and spread of k quantities per channel, in float64.
 
     Arguments:
@@ -33,17 +33,17 @@ class Moments(NamedTuple):
 
     @property
     def variance(self) -> Any:
-        """Of the first quantity, divided by the count: (C,)."""
+        """The variance of the first quantity, divided by the count: (C,)."""
         return self.comoment[0, 0] / self.count
 
-    def merged(self, other: Moments) -> Moments:
-        """Of the values of both; unlike a difference of squares it loses no digits."""
+    def merged(self, other: PooledMoments) -> PooledMoments:
+        """Returns the moments of both; a difference of squares would lose digits."""
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
         gap = other.mean - self.mean
         between = gap[:, None] * gap[None] * (self.count * other.count / count)
-        return Moments(
+        return PooledMoments(
             count,
             self.mean + gap * (other.count / count),
             self.comoment + other.comoment + between,
@@ -51,8 +51,8 @@ class Moments(NamedTuple):
         )
 
 
-def moments_of(*quantities: tf.Tensor, context: Iterable[Any] = ()) -> Moments:
-    """The moments of tensors of one shape (..., C), as tensors."""
+def moments_of(*quantities: tf.Tensor, context: Iterable[Any] = ()) -> PooledMoments:
+    """Returns the moments of tensors of one shape (..., C), as tensors."""
     channels = quantities[0].shape[-1]
     rows = [tf.reshape(tf.cast(q, tf.float64), (-1, channels)) for q in quantities]
     values = tf.stack(rows)
@@ -60,12 +60,12 @@ def moments_of(*quantities: tf.Tensor, context: Iterable[Any] = ()) -> Moments:
     offset = values - mean[:, tf.newaxis]
     comoment = tf.einsum("inc,jnc->ijc", offset, offset)
     count = tf.cast(tf.shape(values)[1], tf.float64)
-    return Moments(count, mean, comoment, tuple(context))
+    return PooledMoments(count, mean, comoment, tuple(context))
 
 
-def pooled(uses: Iterable[Moments]) -> Moments:
-    """The moments of all values together."""
-    return reduce(Moments.merged, uses)
+def pooled(uses: Iterable[PooledMoments]) -> PooledMoments:
+    """Returns the moments of all values together."""
+    return reduce(PooledMoments.merged, uses)
 
 
 class _Use(NamedTuple):
@@ -74,11 +74,11 @@ class _Use(NamedTuple):
     layer: keras.layers.Layer
     inputs: list[tf.Tensor]
     outputs: list[tf.Tensor]
-    moments: Moments
+    moments: PooledMoments
 
 
 class Population:
-    """What meets some layers of a model, measured over data as often as asked.
+    """The inputs of some layers of a model, measured over data as often as asked.
 
     Arguments:
         model: A functional model, which runs as at inference.
@@ -91,7 +91,7 @@ class Population:
     def __init__(
         self,
         model: keras.Model,
-        probes: Mapping[keras.layers.Layer, Callable[..., Moments]],
+        probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]],
     ) -> None:
         uses, graph = _traced(model, probes)
         inputs = graph.inputs[: len(model.inputs)]
@@ -104,7 +104,7 @@ class Population:
     def settle(
         self,
         batches: Callable[[], Iterable[list[tf.Tensor]]],
-        apply: Callable[[keras.layers.Layer, list[Moments]], None],
+        apply: Callable[[keras.layers.Layer, list[PooledMoments]], None],
     ) -> None:
         """Measures the layers, each after those before it have been settled.
 
@@ -127,7 +127,7 @@ class Population:
 
 
 def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
-    """The layers in groups, each after those that it depends on."""
+    """Yields the layers in groups, each after those that it depends on."""
     order = TopologicalSorter(_dependencies(uses))
     try:
         order.prepare()
@@ -144,9 +144,10 @@ def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
 
 
 def _traced(
-    model: keras.Model, probes: Mapping[keras.layers.Layer, Callable[..., Moments]]
+    model: keras.Model,
+    probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]],
 ) -> tuple[list[_Use], Any]:
-    """The uses of the layers in one graph of the model, and that graph."""
+    """Returns the uses of the layers in one graph of the model, and that graph."""
     uses: list[_Use] = []
 
     def forward(*inputs: tf.Tensor) -> None:
@@ -160,11 +161,11 @@ def _traced(
 
 @contextmanager
 def _listening(
-    probes: Mapping[keras.layers.Layer, Callable[..., Moments]], uses: list[_Use]
+    probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]], uses: list[_Use]
 ) -> Iterator[None]:
     """Notes every call of the layers, wherever in the model it is made."""
 
-    def listen(layer: keras.layers.Layer, probe: Callable[..., Moments]) -> None:
+    def listen(layer: keras.layers.Layer, probe: Callable[..., PooledMoments]) -> None:
         given = layer.call
         probe = tf.autograph.experimental.do_not_convert(probe)  # plain operations
 
@@ -208,16 +209,16 @@ def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
 
 def _totals(
     measure: Callable[..., Any], batches: Iterable[list[tf.Tensor]]
-) -> list[Moments]:
-    """The moments of each use over all batches."""
-    totals: list[Moments] = []
+) -> list[PooledMoments]:
+    """Returns the moments of each use over all batches."""
+    totals: list[PooledMoments] = []
     for inputs in batches:
         moments = tf.nest.map_structure(np.asarray, measure(*inputs))
-        totals = [*map(Moments.merged, totals, moments)] if totals else moments
+        totals = [*map(PooledMoments.merged, totals, moments)] if totals else moments
     return totals
 
 
-def _check_finite(layer: keras.layers.Layer, uses: list[Moments]) -> None:
+def _check_finite(layer: keras.layers.Layer, uses: list[PooledMoments]) -> None:
     for use in uses:
         if not (np.isfinite(use.mean).all() and np.isfinite(use.comoment).all()):
             raise InvalidValue(

@@ -29,13 +29,13 @@ def as_logits(outputs: np.ndarray) -> np.ndarray:
 
 
 def log_partition(logits: np.ndarray) -> np.ndarray:
-    """The logarithm of the sum of the exponentials of each row."""
+    """Returns the logarithm of the sum of the exponentials of each row."""
     highest = logits.max(1, keepdims=True)
     return highest[:, 0] + np.log(np.exp(logits - highest).sum(1))
 
 
 def as_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """The probabilities that outputs stand for, in float64."""
+    """Returns the probabilities that outputs stand for, in float64."""
     logits = as_logits(np.asarray(outputs, np.float64))
     return np.exp(logits - log_partition(logits)[:, None])
 
@@ -55,7 +55,7 @@ class Bins:
     accuracy: np.ndarray
 
     def error(self) -> float:
-        """The expected calibration error."""
+        """Returns the expected calibration error."""
         return float(np.sum(self.share * np.abs(self.accuracy - self.confidence)))
 
 
@@ -77,7 +77,7 @@ def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
 
 
 def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each prediction and whether it is right, checked."""
+    """Returns the confidence of each prediction and whether it is right, checked."""
     p, y = np.asarray(probabilities), np.asarray(labels)
     if p.dtype.kind not in "fiu":
         raise InvalidType(

@@ -27,13 +27,13 @@ def batch_norm_to_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         return None
     if not is_over_channels(call):
         raise NotExact(f"{call.described} normalizes another axis than the last")
-    scale, bias = scale_and_bias(layer)
+    scale, bias = batch_norm_affine(layer)
     operation = affine_operation(call.name, scale, bias, (layer,))
     return Edit(graph.with_row(call.name, [operation]))
 
 
-def scale_and_bias(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch norm multiplies by and adds at inference, (C,) each, in float64."""
+def batch_norm_affine(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scale and bias of a batch norm at inference, (C,) each, in float64."""
     mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
     gamma, beta = layer.gamma, layer.beta
     scale = (1.0 if gamma is None else _float64(gamma)) / np.sqrt(

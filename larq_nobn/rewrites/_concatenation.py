@@ -16,7 +16,7 @@ from . import _rule
 from ._kernel_before import computed, source_of
 
 
-def affine_before_concatenation(takers: Sequence[_rule.Rule]) -> _rule.Rule:
+def affine_before_concatenation(takers: Sequence[_rule.GraphRule]) -> _rule.GraphRule:
     """Returns a rule that hands an affine operation to the parts of its input.
 
     Arguments:
@@ -43,7 +43,7 @@ def affine_before_concatenation(takers: Sequence[_rule.Rule]) -> _rule.Rule:
             operation = _rule.rescaled(call.operation, scale, bias).replaced(name=name)
             part = call.reading(call.first_input, edge)
             part = part._replace(label=name, name=name, operation=operation)
-            parts.append(part._replace(outputs=_graph.Value(edge)))
+            parts.append(part._replace(outputs=_graph.NewEdge(edge)))
             join = join.reading(edge, parts[-1].first_output)
             first = last
         chain = computed([join, *pools], call.first_output)
@@ -60,7 +60,7 @@ def affine_before_concatenation(takers: Sequence[_rule.Rule]) -> _rule.Rule:
 
 
 def _taken(
-    graph: _graph.Graph, part: _graph.Call, takers: Sequence[_rule.Rule]
+    graph: _graph.Graph, part: _graph.Call, takers: Sequence[_rule.GraphRule]
 ) -> _rule.Edit:
     reasons = []
     for take in takers:

@@ -13,10 +13,10 @@ from ..graph import _graph
 from ._into_sign import affine_into_sign
 from ._kernel_after import affine_into_kernel_after
 from ._pools import affine_through_pool
-from ._rule import Edit, NotExact, Rule, is_affine, is_shared, rule
+from ._rule import Edit, GraphRule, NotExact, is_affine, is_shared, rule
 
 
-def into_layers_after(takers: Sequence[Rule]) -> Rule:
+def into_layers_after(takers: Sequence[GraphRule]) -> GraphRule:
     """Returns a rule that hands an affine operation to all that reads it.
 
     Arguments:
@@ -42,7 +42,7 @@ affine_into_layers_after = into_layers_after(
 
 
 def _forward(
-    graph: _graph.Graph, call: _graph.Call, takers: Sequence[Rule]
+    graph: _graph.Graph, call: _graph.Call, takers: Sequence[GraphRule]
 ) -> tuple[_graph.Graph, list[str]]:
     edge, words = call.first_output, []
     if graph.is_output(edge):
@@ -52,7 +52,7 @@ def _forward(
         own = call._replace(
             label=name,
             name=name,
-            outputs=_graph.Value(edge),
+            outputs=_graph.NewEdge(edge),
             operation=call.operation.replaced(name=name),
         )
         alone = reader.reading(edge, own.outputs)

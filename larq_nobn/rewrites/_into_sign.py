@@ -26,7 +26,6 @@ from ..graph import (
     _kinds,
     _linear,
     _operation,
-    _segments,
     _signs,
     _thresholds,
 )
@@ -41,15 +40,15 @@ Spell = Callable[[_graph.Call, _rule.Affine], _operation.Operation | None]
 
 def into_sign(
     spell: Spell,
-    turn: Callable[[_graph.Call, np.ndarray], _operation.Operation],
+    negate: Callable[[_graph.Call, np.ndarray], _operation.Operation],
     twice: bool = True,
-) -> _rule.Rule:
+) -> _rule.GraphRule:
     """Returns a rule that makes a threshold of an affine operation.
 
     Arguments:
         spell: Makes the sign; raises `NotExact` where it cannot.
-        turn: Makes the operation of a call that computes the same of its input with
-            some channels, (C,), negated; raises `NotExact` where it cannot.
+        negate: Makes the operation of a call that computes what the call does, of its
+            input with some channels, (C,), negated; raises `NotExact` where it cannot.
         twice: Whether a layer after a sign layer, which takes the signs of signs, may
             take opposite ones.
     """
@@ -62,13 +61,13 @@ def into_sign(
         sign = spell(reader, affine)
         if sign is None:
             return None
-        inside = _signs.sign_of(reader.layer) is None
+        inside = _signs.sign_of_layer(reader.layer) is None
         negative = affine.scale < 0
         opposite = negative if np.any(negative) else None
         if inside:
             operation = reader.operation
             if opposite is not None:
-                operation = turn(reader, negative)
+                operation = negate(reader, negative)
             operation = operation.replaced(
                 arguments={"input_quantizer": sign}, opposite=opposite
             )
@@ -79,9 +78,11 @@ def into_sign(
         new = new._replace(operation=operation)
         changed = {call.label: [], reader.label: [new]}
         if opposite is not None and not inside:
-            edge, after = reader.first_output, _graph.Value(reader.first_output)
+            edge, after = reader.first_output, _graph.NewEdge(reader.first_output)
             changed[reader.label] = [new._replace(outputs=after)]
-            changed.update(_turned_readers(graph, edge, after, negative, turn, twice))
+            changed.update(
+                _negated_readers(graph, edge, after, negative, negate, twice)
+            )
         where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
         return _rule.Edit(
             graph.with_calls(changed), f"became the shift of the sign {where}"
@@ -91,17 +92,17 @@ def into_sign(
 
 
 def _as_rsign(reader: _graph.Call, affine: _rule.Affine) -> _operation.Operation | None:
-    quantizer = _segments.sign_in(reader)
+    quantizer = _signs.sign_of_call(reader)
     if not _signs.is_binary(quantizer):
         return None
     _rule.check_trains(reader, affine)
-    name = reader.name if _signs.sign_of(reader.layer) is not None else "rsign"
+    name = reader.name if _signs.sign_of_layer(reader.layer) is not None else "rsign"
     return _rsign(name, quantizer, affine)
 
 
 def starts_with_plain_sign(call: _graph.Call) -> bool:
     """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    return _is_plain(_segments.sign_in(call))
+    return _is_plain(_signs.sign_of_call(call))
 
 
 def _is_plain(quantizer: Any) -> bool:
@@ -112,7 +113,7 @@ def _is_plain(quantizer: Any) -> bool:
     return known and getattr(quantizer, "shift", None) is None
 
 
-class Equal(NamedTuple):
+class RSignArguments(NamedTuple):
     """The arguments of an `RSign`, and its shift, (C,), or None for none."""
 
     scale: float
@@ -121,34 +122,34 @@ class Equal(NamedTuple):
     power: float = 1.0
 
 
-def as_rsign(quantizer: Any) -> Equal | None:
-    """What equals a sign, if there is a pseudo-gradient like its own.
+def as_rsign(quantizer: Any) -> RSignArguments | None:
+    """Returns the arguments of an `RSign` equal to a sign; None if there is none.
 
-    That of `SteSign` passes gradients between -1 and 1 of the scaled input; for another
-    window the scale makes up, which also divides the gradients by it.
+    `SteSign` passes gradients between -1 and 1 of the scaled input; for another window
+    the scale makes up, which also divides the gradients by it.
     """
     kind = type(quantizer)
     if kind is RSign:
         shift = quantizer.whole_shift()
         power = 1.0 if quantizer.power is None else float(quantizer.power)
-        return Equal(quantizer.scale, quantizer.estimator, shift, power)
+        return RSignArguments(quantizer.scale, quantizer.estimator, shift, power)
     if kind is ProgressiveSign:
-        return Equal(quantizer.scale, "ste_sign", quantizer.whole_shift())
+        return RSignArguments(quantizer.scale, "ste_sign", quantizer.whole_shift())
     if kind is ReSTE:
-        return Equal(1.0, "reste", power=float(quantizer.power))
+        return RSignArguments(1.0, "reste", power=float(quantizer.power))
     if kind is SigmoidSign:
-        return Equal(quantizer.slope / 3, "sigmoid_sign")
+        return RSignArguments(quantizer.slope / 3, "sigmoid_sign")
     if kind is lq.quantizers.ApproxSign:
-        return Equal(1.0, "approx_sign")
+        return RSignArguments(1.0, "approx_sign")
     if kind is lq.quantizers.SteSign and quantizer.clip_value:
-        return Equal(1 / quantizer.clip_value, "ste_sign")
+        return RSignArguments(1 / quantizer.clip_value, "ste_sign")
     return None
 
 
 def _rsign(name: str, quantizer: Any, affine: _rule.Affine) -> _operation.Operation:
-    """The sign of k x + b as an `RSign` of x, up to the sign of k.
+    """Returns the sign of k x + b as an `RSign` of x, up to the sign of k.
 
-    Of the quantizer sign(s z + c), with s in the place of 1 and c in that of 0 above.
+    For the quantizer sign(s z + c), s stands for 1 and c for 0 in the formula above.
     """
     scale, bias = affine.scale, affine.bias
     equal = as_rsign(quantizer)
@@ -159,7 +160,7 @@ def _rsign(name: str, quantizer: Any, affine: _rule.Affine) -> _operation.Operat
     own = 0.0 if equal.shift is None else equal.shift.astype(float)
     if not np.all(scale):
         raise _rule.NotExact(f"{np.sum(scale == 0)} of its {scale.size} gains are 0")
-    # Of what is in half precision, it takes the sign in float32.
+    # RSign takes the sign of half precision in float32.
     double = quantizer.compute_dtype == "float64"
     dtype = np.float64 if double else np.float32
     threshold = _thresholds.threshold_of_affine(
@@ -182,15 +183,15 @@ def _rsign(name: str, quantizer: Any, affine: _rule.Affine) -> _operation.Operat
     )
 
 
-def _turned_readers(
+def _negated_readers(
     graph: _graph.Graph,
     edge: Any,
-    turned: Any,
+    after: Any,
     negative: np.ndarray,
-    turn: Any,
+    negate: Any,
     twice: bool,
 ) -> Iterator[tuple[str, list[_graph.Call]]]:
-    """The calls that read an edge, as they read it with some channels negated."""
+    """Yields the calls that read an edge, for an edge with some channels negated."""
     if graph.is_output(edge):
         raise _rule.NotExact("some gains are negative, and the sign is an output")
     for call in graph.consumers(edge):
@@ -198,14 +199,14 @@ def _turned_readers(
             raise _rule.NotExact(
                 f"some gains are negative, and {call.described} is shared"
             )
-        new = call.reading(edge, turned)
+        new = call.reading(edge, after)
         if _kinds.inherited(call.operation.kind).idle:
-            after = _graph.Value(call.first_output)
-            yield call.label, [new._replace(outputs=after)]
-            last = after, negative, turn, twice
-            yield from _turned_readers(graph, call.first_output, *last)
+            next_edge = _graph.NewEdge(call.first_output)
+            yield call.label, [new._replace(outputs=next_edge)]
+            further = next_edge, negative, negate, twice
+            yield from _negated_readers(graph, call.first_output, *further)
             continue
-        operation = turn(call, negative)
+        operation = negate(call, negative)
         quantizer = getattr(call.layer, "input_quantizer", None)
         if quantizer is not None:
             if not (twice and _is_plain(quantizer)):
@@ -218,28 +219,30 @@ def _turned_readers(
         yield call.label, [new._replace(operation=operation)]
 
 
-def _turned(call: _graph.Call, negative: np.ndarray) -> _operation.Operation:
-    """The operation of a call with some input channels of its kernel negated."""
+def _with_negated_inputs(
+    call: _graph.Call, negative: np.ndarray
+) -> _operation.Operation:
+    """Returns an operation whose kernel has some input channels negated."""
     form = linear(call, "after the sign")
     if form.border:
         raise _rule.NotExact(
             f"some gains are negative, and {call.name!r} pads with {form.border:g}"
         )
     factor = form.by_input(np.where(negative, -1.0, 1.0))
-    turned = form.kernel(form.first) * factor
+    kernel = form.kernel(form.first) * factor
     if form.quantizer(form.first) is not None:
         # What is exactly 0 counts as positive, negated or not; so small is not yet 0
         # in float16.
-        turned = np.where((turned == 0) & (factor < 0), -1e-7, turned)
-        _check_odd(form, call, turned, factor)
-    return call.operation.replaced({form.first: turned})
+        kernel = np.where((kernel == 0) & (factor < 0), -1e-7, kernel)
+        _check_odd(form, call, kernel, factor)
+    return call.operation.replaced({form.first: kernel})
 
 
 def _check_odd(
-    form: _linear.Linear, call: _graph.Call, turned: np.ndarray, factor: np.ndarray
+    form: _linear.Linear, call: _graph.Call, kernel: np.ndarray, factor: np.ndarray
 ) -> None:
     before = _signs.quantized(call.operation, form.first)
-    after = _signs.quantized(call.operation, form.first, turned)
+    after = _signs.quantized(call.operation, form.first, kernel)
     if not np.allclose(after, before * factor, rtol=1e-5, atol=0):
         raise _rule.NotExact(
             f"some gains are negative, and the kernel_quantizer of {call.name!r} does "
@@ -247,4 +250,4 @@ def _check_odd(
         )
 
 
-affine_into_sign = into_sign(_as_rsign, _turned)
+affine_into_sign = into_sign(_as_rsign, _with_negated_inputs)

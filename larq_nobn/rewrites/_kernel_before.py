@@ -20,7 +20,7 @@ from ._pools import passes
 
 
 class Source(NamedTuple):
-    """What makes the input of an affine operation, and the pools between, in order."""
+    """The call before an affine operation, and the pools between, in order."""
 
     call: _graph.Call
     pools: list[_graph.Call]
@@ -54,7 +54,7 @@ def affine_into_kernel_before(
 
 
 def source_of(graph: _graph.Graph, edge: Any, affine: _rule.Affine) -> Source:
-    """What makes an edge, and the pools on the way that an affine operation passes.
+    """Returns the call before the pools that an affine operation of an edge passes.
 
     Raises:
         NotExact: If something else reads what is on the way.
@@ -79,7 +79,7 @@ def computed(chain: list[_graph.Call], end: Any) -> list[_graph.Call]:
         chain: They.
         end: What the last makes from now on; between them are new edges.
     """
-    edges = [*(_graph.Value(call.first_output) for call in chain[:-1]), end]
+    edges = [*(_graph.NewEdge(call.first_output) for call in chain[:-1]), end]
     moved_calls = [chain[0]._replace(outputs=edges[0])]
     for call, before, after in zip(chain[1:], edges, edges[1:], strict=False):
         moved = call.reading(call.first_input, before)
@@ -101,7 +101,7 @@ def before_pools(
 
 
 def linear(call: _graph.Call, place: str = "before it") -> _linear.Linear:
-    """The linear form of a call.
+    """Returns the linear form of a call.
 
     Arguments:
         call: Any.

@@ -27,7 +27,7 @@ def affine_through_pool(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | 
     passed = passes(pool, _rule.affine_of(call.operation), scale=True)
     if passed is None:
         return None
-    between = _graph.Value(pool.first_output)
+    between = _graph.NewEdge(pool.first_output)
     before = pool.reading(call.first_output, call.first_input)._replace(outputs=between)
     after = call.reading(call.first_input, between)._replace(
         outputs=pool.first_output,
@@ -39,7 +39,7 @@ def affine_through_pool(graph: _graph.Graph, call: _graph.Call) -> _rule.Edit | 
 def passes(
     call: _graph.Call, affine: _rule.Affine, scale: bool = False
 ) -> _rule.Affine | None:
-    """What follows a layer in the place of an affine operation before it.
+    """Returns the affine operation after a layer that equals one before it.
 
     None if the layer does not let it pass. Dropout does so at inference only: what is
     trained would not be the same any more.

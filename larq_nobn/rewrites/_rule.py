@@ -44,10 +44,10 @@ class NotExact(Exception):
     """Raised inside a rule with what its refusal says."""
 
 
-Rule = Callable[[_graph.Graph, _graph.Call], Edit | Refusal | None]
+GraphRule = Callable[[_graph.Graph, _graph.Call], Edit | Refusal | None]
 
 
-def rule(match: Rule) -> Rule:
+def rule(match: GraphRule) -> GraphRule:
     """Makes a rule of a function that raises `NotExact` where it rejects."""
 
     @wraps(match)
@@ -61,9 +61,9 @@ def rule(match: Rule) -> Rule:
 
 
 def applied(
-    rule: Rule, graph: _graph.Graph, call: _graph.Call
+    rule: GraphRule, graph: _graph.Graph, call: _graph.Call
 ) -> Edit | Refusal | None:
-    """Applies a rule to a call; of what it fails with, says at which layer.
+    """Applies a rule to a call, and names the layer if the rule fails.
 
     Raises:
         InternalError: If it raises an error that is no reason.
@@ -78,7 +78,7 @@ def applied(
         ) from error
 
 
-def everywhere(graph: _graph.Graph, rule: Rule) -> _graph.Graph:
+def everywhere(graph: _graph.Graph, rule: GraphRule) -> _graph.Graph:
     """Applies a rule to every call, until it fits none."""
     calls = list(graph.calls)
     while calls:
@@ -89,7 +89,7 @@ def everywhere(graph: _graph.Graph, rule: Rule) -> _graph.Graph:
     return graph
 
 
-def once(graph: _graph.Graph, rules: Sequence[Rule]) -> _graph.Graph:
+def once(graph: _graph.Graph, rules: Sequence[GraphRule]) -> _graph.Graph:
     """Applies to each layer of a graph the first rule that fits, one time."""
     for name in dict.fromkeys(call.name for call in graph.calls):
         if uses := graph.uses(name):
@@ -104,7 +104,7 @@ class Affine(NamedTuple):
 
     Attributes:
         trainable: Whether they were trained.
-        dtype: What their layer computes in.
+        dtype: The precision of their layer.
     """
 
     scale: np.ndarray
@@ -113,7 +113,7 @@ class Affine(NamedTuple):
     dtype: str
 
     def tiled(self, channels: int) -> Affine:
-        """That of all positions in a row, as channels of their own."""
+        """Returns an affine operation for positions in a row as channels."""
         times = channels // self.scale.size
         return self._replace(
             scale=np.tile(self.scale, times), bias=np.tile(self.bias, times)
@@ -176,7 +176,7 @@ def is_shared(graph: _graph.Graph, call: _graph.Call) -> bool:
 
 
 def reader_of(graph: _graph.Graph, affine: _graph.Call) -> _graph.Call:
-    """The one call that reads an affine operation, where it may take it over.
+    """Returns the one call that reads an affine operation, where it may take it over.
 
     Raises:
         NotExact: If there is none, it is shared, or it computes in another precision.

@@ -19,9 +19,9 @@ from ..rewrites._rule import Edit, Refusal, applied, everywhere, is_affine
 from ._batch_norm import check_batch_norms, check_no_nan
 from ._report import Change, SurgeryReport
 
-# Of every batch norm, wherever it is.
+# Applied to every batch norm, wherever it is.
 _FIRST = (batch_norm_to_affine, merge_affines)
-# Of each that is left the first that fits, from nothing at inference to one addition.
+# The first that fits is applied to what is left; from no operation to one addition.
 _THEN = (
     affine_into_kernel_before,
     _after_quantized.affine_after_quantized_kernel,
@@ -114,12 +114,14 @@ def fold_batch_norm(
         changes.update(_changes(operation, kept, action, reason))
     folded = _copies.to_keras(graph)
     if verify:
-        turned = {
+        opposite_channels = {
             call.label: call.operation.opposite
             for call in graph.calls
             if call.operation.opposite is not None
         }
-        _same.check_same_function(given, folded, "Folding batch norm", turned)
+        _same.check_same_function(
+            given, folded, "Folding batch norm", opposite_channels
+        )
     if not return_report:
         return folded
     return folded, SurgeryReport(
@@ -128,7 +130,7 @@ def fold_batch_norm(
 
 
 def _folded(graph: _graph.Graph) -> list[_operation.Operation]:
-    """The affine operations that were batch norms, each once, in order."""
+    """Lists the affine operations that were batch norms, once each, in order."""
     affines = {c.name: c.operation for c in graph.calls if is_affine(c)}
     return [x for x in affines.values() if any(map(_models.is_batch_norm, x.origins))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._keras import keras
-from ..graph import _copies, _graph, _kinds, _linear, _models, _signs
+from ..graph import _copies, _kinds, _linear, _models, _signs
 
 
 def pad_with_ones(model: keras.Model) -> keras.Model:
@@ -39,14 +39,14 @@ def pad_with_ones(model: keras.Model) -> keras.Model:
         padded.layers[-1].pad_values  # 1.0
         ```
     """
-    graph = _graph.Graph(_models.flat(model))
+    graph = _models.from_keras(model)
     padded = {
         call.name: call.operation
         for call in graph.calls
         if _signs.is_binary_convolution(call) and _linear.border_of(call.operation) == 0
     }
     for operation in padded.values():
-        # Of the same arguments, and the number that pads a map.
+        # This class takes the same arguments and `pad_values`.
         kind = _kinds.traits(operation.kind).quantized or operation.kind
         ones = operation.replaced(arguments={"pad_values": 1.0}, kind=kind)
         graph = graph.with_operation(ones)

@@ -47,7 +47,7 @@ class SurgeryReport:
         }
 
     def table(self) -> Table:
-        """A rich table of one row per changed layer."""
+        """Returns a rich table of one row per changed layer."""
         table = Table(title=self.model, title_justify="left")
         for title in ("Layer", "Was", "Now"):
             table.add_column(title, overflow="fold")
@@ -83,7 +83,7 @@ class FreezeReport(SurgeryReport):
         changes: One `FrozenLayer` for every layer of dynamic statistics.
         accuracy_before: Fraction of the given data that the given model classifies as
             it is labeled; None if the data has no classes.
-        accuracy_after: The same of the new model.
+        accuracy_after: That fraction for the new model.
     """
 
     accuracy_before: float | None = None

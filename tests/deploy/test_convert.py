@@ -221,7 +221,7 @@ def test_a_converter_that_fails_gives_its_reason(model, tmp_path, monkeypatch):
 
 # --- whatever fails, and wherever: no file is left, and an old one stays as it was
 
-STAGES = "normalized _checks.check_model prepare _converter.to_flatbuffer read "
+STAGES = "as_functional _checks.check_model prepare _converter.to_flatbuffer read "
 STAGES += "audit_graphs _converter.Runner verify_prepared verify_file"
 FULL = OSError(28, os.strerror(28))
 

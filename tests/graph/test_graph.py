@@ -7,7 +7,7 @@ from deploy.generated import build, plans, seeds
 from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph._copies import to_keras
-from larq_nobn.graph._graph import Graph, Value
+from larq_nobn.graph._graph import Graph, NewEdge
 from larq_nobn.graph._models import flat, from_keras
 from larq_nobn.graph._operation import Operation
 from larq_nobn.quantizers import RSign
@@ -140,7 +140,7 @@ def test_calls_come_go_and_read_other_edges():
     without = without.with_edge(dropout.first_output, dropout.first_input)
     assert graph.sole_consumer(dropout.first_output) is not None
     assert [call.label for call in without.consumers(relu.first_input)][0] == "relu"
-    edge = Value(relu.first_input)
+    edge = NewEdge(relu.first_input)
     moved = relu.reading(relu.first_input, edge)
     first = graph.call("first")._replace(outputs=edge)
     second = first._replace(label="again", outputs=graph.call("first").outputs)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph._probe import probe
-from larq_nobn.graph._signs import bits_of, is_binary, kind_of, sign_of
+from larq_nobn.graph._signs import bits_of, is_binary, kind_of, sign_of_layer
 from larq_nobn.layers._inference import SignAbove
 from numpy.testing import assert_array_equal
 
@@ -82,14 +82,14 @@ def test_what_gives_signs_of_any_number_is_a_sign(name):
 
 def test_a_sign_that_is_negative_at_0_is_one_of_its_own():
     above = keras.layers.Lambda(lambda x: tf.where(x > 0, 1.0, -1.0))
-    assert kind_of(above) is SignAbove and sign_of(above) is above
+    assert kind_of(above) is SignAbove and sign_of_layer(above) is above
     numbers = tf.constant([-1.0, -0.0, 0.0, 1e-30])
     assert_array_equal(SignAbove()(numbers), above(numbers))
 
 
 def test_a_step_is_a_step():
     step = keras.layers.Activation(lambda x: tf.cast(x > 0, tf.float32))
-    assert kind_of(sign_of(step)) is lq.quantizers.SteHeaviside
+    assert kind_of(sign_of_layer(step)) is lq.quantizers.SteHeaviside
     assert "gives 1 at 0" in probe(lambda x: tf.cast(x >= 0, tf.float32)).finding
 
 

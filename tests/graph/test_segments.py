@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
+from larq_nobn.graph._cuts import Sign
 from larq_nobn.graph._segments import (
     MARGIN,
-    Found,
-    Grid,
+    QuantizationGrid,
+    Recording,
     Segments,
-    Sign,
     compare,
     compare_sign,
     compare_values,
@@ -34,7 +34,7 @@ def turned(x, quantizer, flips=()):
     bits = sign.positive(sign.values)
     for place in flips:
         bits[place] = not bits[place]
-    place = Segments(len(x)).place("sign", "a")
+    place = Segments(len(x)).result("sign", "a")
     compare_sign(sign, bits, "between layer 'b' and it", [*range(len(x))], place)
     return place
 
@@ -45,7 +45,7 @@ def larqs(x):
 
 def test_equal_signs_need_no_excuse_and_others_are_named():
     place = turned(REAL, larqs)
-    assert (place.fault, place.turned, place.count) == ("", set(), 8)
+    assert (place.fault, place.flipped_examples, place.count) == ("", set(), 8)
     place = turned(REAL, larqs, [(2, 0)])
     assert place.faulty == {2}
     for words in (
@@ -78,7 +78,7 @@ def test_signs_within_rounding_of_0_may_turn(kind):
     x[place] = number
     found = turned(x, larqs, [place])
     assert bool(found.fault) == fault
-    assert fault or found.turned == {1} and found.near
+    assert fault or found.flipped_examples == {1} and found.near
 
 
 @pytest.mark.parametrize("x, fault", [(-0.5, False), (-0.4, True), (0.0, True)])
@@ -91,7 +91,7 @@ def test_the_threshold_is_that_of_the_sign(x, fault):
 
 
 def fault_of(first, second, tolerance=1e-3):
-    place = Segments(len(first)).place("output", "y")
+    place = Segments(len(first)).result("output", "y")
     rows = [*range(len(first))]
     compare_values(np.float32(first), np.float32(second), tolerance, "x", rows, place)
     return place.fault
@@ -211,11 +211,11 @@ def test_large_terms_that_cancel_may_round():
     kernel = model.get_layer("sums").get_weights()[0]
 
     def other(group):
-        return Found([group[0].astype(float) @ kernel.astype(float)], {})
+        return Recording([group[0].astype(float) @ kernel.astype(float)], {})
 
     sums = model(x).numpy()
     rows = [*range(8)]
-    own = Segments(8).place("output", "y")
+    own = Segments(8).result("output", "y")
     compare_values(sums, other([x]).outputs[0], 1e-5, "x", rows, own)
     assert "in channel 0" in own.fault  # it is more than its own numbers tell
     assert compare(model, other, [x], 1e-5).finding == ""
@@ -252,18 +252,28 @@ def test_a_step_that_noise_turns_excuses_no_more_than_a_part_of_the_map(whole):
 @pytest.mark.parametrize(
     "value, held, grid, steps",
     [
-        (0.34, 0.3, Grid(0.1), 0.4),
-        (0.5, 0.3, Grid(0.1), 2.0),
-        (7.0, 1.0, Grid(0.1, -1.0, 1.0), 0.0),  # what is beyond a range is at its end
-        (-7.0, -0.8, Grid(0.1, -1.0, 1.0), 2.0),
-        (0.5, 0.5 + 1e-5, Grid(None), 1.0),  # a rounding error of 1, the largest
+        (0.34, 0.3, QuantizationGrid(0.1), 0.4),
+        (0.5, 0.3, QuantizationGrid(0.1), 2.0),
+        (
+            7.0,
+            1.0,
+            QuantizationGrid(0.1, -1.0, 1.0),
+            0.0,
+        ),  # what is beyond a range is at its end
+        (-7.0, -0.8, QuantizationGrid(0.1, -1.0, 1.0), 2.0),
+        (
+            0.5,
+            0.5 + 1e-5,
+            QuantizationGrid(None),
+            1.0,
+        ),  # a rounding error of 1, the largest
     ],
 )
 def test_numbers_of_a_grid_are_compared_in_its_steps(value, held, grid, steps):
     mine, theirs = np.zeros((2, 3)), np.zeros((2, 3))
     mine[0, 0] = theirs[0, 0] = 1.0
     mine[1, 2], theirs[1, 2] = value, held
-    place = Segments(2).place("map", "a")
+    place = Segments(2).result("map", "a")
     compare_values(mine, theirs, 1.5, "it differs", [0, 1], place, grid=grid)
     assert place.worst == pytest.approx(steps, abs=1e-6)
     assert place.faulty == ({1} if steps > 1.5 else set())
@@ -323,11 +333,11 @@ def test_comparisons_with_constants_and_ternary_signs_are_signs(name):
     for more, faulty in ((0.0, []), (4e-6, []), (-4e-6, []), far):
         other = net(more)
         found = compare(given, lambda group, m=other: record(m, group), [x], 1e-5)
-        (place,) = (p for (of, _), p in found.places.items() if of == "sign")
+        (place,) = (p for (of, _), p in found.results.items() if of == "sign")
         assert place.name == name
         assert [i for i in found.faulty if i != 1] == faulty  # 1 is beside the jump
         if abs(more) == 4e-6:
-            assert (place.turned, found.finding) == ({1}, "")
+            assert (place.flipped_examples, found.finding) == ({1}, "")
 
 
 @pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])
@@ -337,7 +347,7 @@ def test_where_all_channels_cancel_they_may_round(error, fault):
     kernel = model.get_layer("sums").get_weights()[0]
     exact = x.astype(float) @ kernel.astype(float)
     assert np.abs(exact - model(x)).max() > 1e-3 * np.abs(exact).max()
-    found = compare(model, lambda _: Found([exact + error], {}), [x], 1e-5)
+    found = compare(model, lambda _: Recording([exact + error], {}), [x], 1e-5)
     assert bool(found.finding) == fault
 
 
@@ -349,6 +359,6 @@ def test_beside_a_large_bias_numbers_are_compared_by_how_they_vary(
     sums = np.random.default_rng(0).normal(size=(8, positions, 4))
     for factor, is_fault in ((1.5, True), (1 + tolerance / 9, False)):
         mine, theirs = (np.float32(1e4 + k * sums) for k in (1.0, factor))
-        place = Segments(8).place("output", "y")
+        place = Segments(8).result("output", "y")
         compare_values(mine, theirs, tolerance, "it differs", [*range(8)], place)
         assert bool(place.fault) == is_fault

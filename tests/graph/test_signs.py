@@ -8,7 +8,7 @@ from deploy.nets import images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.graph._graph import calls
 from larq_nobn.graph._models import flat, flattened
-from larq_nobn.graph._signs import has_sign_input, sign_at, sign_of
+from larq_nobn.graph._signs import has_sign_input, sign_of_layer, sign_of_tensor
 from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.quantizers import ReSTE, RSign
 
@@ -65,9 +65,9 @@ def test_the_activation_of_a_layer_of_any_kind(name):
     model = ends_in(kind, shape, arguments, lq.quantizers.SteSign())
     x = images(4, shape)
     assert is_signs(model(x))
-    assert type(sign_at(model.output)) is lq.quantizers.SteSign
+    assert type(sign_of_tensor(model.output)) is lq.quantizers.SteSign
     copy = flat(model)
-    assert [type(sign_of(layer)) for layer in copy.layers[-2:]] == [
+    assert [type(sign_of_layer(layer)) for layer in copy.layers[-2:]] == [
         type(None),
         lq.quantizers.SteSign,
     ]
@@ -79,9 +79,9 @@ def test_any_sign_as_an_activation(name):
     model = ends_in(layers.Conv2D, MAP, (3, 2), SIGNS[name]())
     x = images(4, MAP)
     assert is_signs(model(x))
-    assert sign_at(model.output) is model.get_layer("layer").activation
+    assert sign_of_tensor(model.output) is model.get_layer("layer").activation
     copy = flattened(model)
-    assert sign_at(copy.output) is not None
+    assert sign_of_tensor(copy.output) is not None
     np.testing.assert_array_equal(copy(x), model(x))
     assert len(copy.weights) == len(model.weights)
 
@@ -116,23 +116,23 @@ def test_what_hands_signs_on(name):
     x = images(4, MAP)
     if name in SAME:
         assert is_signs(model(x))
-        assert sign_at(outputs) is sign
+        assert sign_of_tensor(outputs) is sign
     else:
-        assert sign_at(outputs) is None
+        assert sign_of_tensor(outputs) is None
 
 
 def test_of_another_shape():
     inputs = keras.Input(MAP)
     signs = layers.Conv2D(4, 2, activation=lq.quantizers.SteSign())(inputs)
     shaped = layers.Identity()(layers.Reshape((50, 2))(signs))
-    assert sign_at(shaped) is None
-    assert type(sign_at(shaped, reshaped=True)) is lq.quantizers.SteSign
+    assert sign_of_tensor(shaped) is None
+    assert type(sign_of_tensor(shaped, reshaped=True)) is lq.quantizers.SteSign
 
 
 def test_a_subclass_may_do_something_after_its_activation():
     model = ends_in(Halved, MAP, (3, 2), lq.quantizers.SteSign())
     assert set(np.unique(model(images(4, MAP)))) == {-0.5, 0.5}
-    assert sign_at(model.output) is None
+    assert sign_of_tensor(model.output) is None
 
 
 def test_a_marker_hands_signs_on():

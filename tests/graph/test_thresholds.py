@@ -27,7 +27,7 @@ def wanted(gain, offset, x):
 def found(threshold, x, edge=None):
     edge = threshold.edge()[0] if edge is None else edge
     sign = 1 if x >= edge else -1
-    return -sign if threshold.turned[0] else sign
+    return -sign if threshold.negated[0] else sign
 
 
 def around(x):
@@ -110,7 +110,7 @@ def test_rsign_itself():
     sign.build((None, 4))
     sign.shift.assign(threshold.shift(0.3))
     signs = sign(np.float32([ties - 1, ties, ties + 1])).numpy()
-    signs = np.where(threshold.turned, -signs, signs)
+    signs = np.where(threshold.negated, -signs, signs)
     rising = np.sign(gains)
     np.testing.assert_array_equal(signs, [-rising, np.ones(4), rising])
 
@@ -118,4 +118,4 @@ def test_rsign_itself():
 def test_a_gain_of_0_leaves_the_sign_of_the_offset():
     threshold = threshold_of_affine(np.zeros(4), [1.0, 0.0, -0.0, -1e-9])
     np.testing.assert_array_equal(threshold.edge(), [-np.inf, -np.inf, -np.inf, np.inf])
-    assert not threshold.turned.any()
+    assert not threshold.negated.any()

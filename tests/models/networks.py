@@ -96,7 +96,7 @@ NETWORKS = (
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
 # that takes the place of ReLUs as well, or one of the two that `Parts` and
-# `Moments` build in their own way. "nobn" and batch norm are met with every design.
+# `PropagatedMoments` build in their own way. Every design meets "nobn" and batch norm.
 #
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.

@@ -6,7 +6,7 @@ import tensorflow as tf
 from larq.activations import hard_tanh
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.layers._channel_padding import ChannelPadding
-from larq_nobn.models._moments import Moments
+from larq_nobn.models._moments import PropagatedMoments
 from numpy.testing import assert_allclose
 
 RNG = np.random.default_rng(5)
@@ -17,7 +17,7 @@ MEANS, VARIANCES = BETA, GAMMA**2 / (1 + 1e-5)
 
 def priors(layer, count):
     """What a normalization after `layer` is given, when known maps go into it."""
-    moments = Moments()
+    moments = PropagatedMoments()
     image = keras.Input((4, 4, 3))
     maps = []
     for index in range(count):

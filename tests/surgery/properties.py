@@ -13,7 +13,8 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph._graph import calls
 from larq_nobn.graph._models import flattened
-from larq_nobn.graph._segments import MARGIN, sign_in
+from larq_nobn.graph._segments import MARGIN
+from larq_nobn.graph._signs import sign_of_call
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_array_equal
 
@@ -83,14 +84,14 @@ def _values(model: keras.Model, x: list[np.ndarray]) -> list[np.ndarray]:
 def certain(model: keras.Model, x: list[np.ndarray]) -> np.ndarray:
     """The examples without a sign whose input is within rounding of 0."""
     copy = flat(model)
-    found = [call for call in calls(copy) if sign_in(call) is not None]
+    found = [call for call in calls(copy) if sign_of_call(call) is not None]
     sure = np.full(len(x[0]), True)
     if not found:
         return sure
     inner = keras.Model(copy.inputs, [call.inputs for call in found])
     values = tf.nest.flatten(inner(x))
     for call, value in zip(found, values, strict=True):
-        sign = sign_in(call)
+        sign = sign_of_call(call)
         shift = getattr(sign, "shift", None)
         if shift is not None:
             value = sign.scale * value + shift

@@ -128,7 +128,7 @@ def test_a_batch_norm_before_signs_becomes_their_shift():
         assert_array_equal(latent(new), old * flips[:, None])
     changes = {change.layer: change.action for change in report.changes}
     assert changes["norm"] == "removed; shift of 'left', 'right'"
-    assert changes["left"].endswith("1 input channels turned around")
+    assert changes["left"].endswith("1 input channels negated")
 
 
 def test_a_sign_and_its_kernel_do_what_batch_norm_did():

@@ -416,7 +416,7 @@ FAULTS = (
     ),
     Fault(
         "masks: layers of the user's do not read any",
-        "return given or not known",
+        "return given or not (package in KNOWN_PACKAGES or is_function(layer))",
         "return given",
         "tests/graph/test_masks.py",
     ),
@@ -441,8 +441,8 @@ FAULTS = (
     ),
     Fault(
         "threshold: sign of zero behind a negative gain",
-        "np.where(self.turned, found <= value, found < value)",
-        "found < value",
+        "np.where(self.negated, edge <= value, edge < value)",
+        "edge < value",
         "tests/graph/test_thresholds.py tests/surgery",
     ),
     Fault(
@@ -722,14 +722,14 @@ FAULTS = (
     ),
     Fault(
         "prepare: a bias by the factor of the input",
-        'values["bias"] = bias / g',
-        'values["bias"] = bias * f / g',
+        'values["bias"] = bias / by.output_factor',
+        'values["bias"] = bias * by.input_factor / by.output_factor',
         "tests/deploy/prepare/test_factors.py",
     ),
     Fault(
         "prepare: a moved shift without the gain",
-        "scale * s, -t)",
-        "s, -t)",
+        "scale * by.input_shift, -by.output_shift)",
+        "by.input_shift, -by.output_shift)",
         "tests/deploy/prepare/test_shifts.py",
     ),
     Fault(
@@ -800,8 +800,8 @@ FAULTS = (
     ),
     Fault(
         "convert: work of a whole batch",
-        "binary_macs=found.binary_macs // examples,",
-        "binary_macs=found.binary_macs,",
+        "binary_macs=audit.binary_macs // examples,",
+        "binary_macs=audit.binary_macs,",
         "tests/deploy/test_traced.py",
     ),
     # --- the command line

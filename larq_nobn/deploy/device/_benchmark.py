@@ -177,14 +177,14 @@ def benchmark(
     check_counts(runs, warmup, threads)
     check_bounds("seed", seed)
     files = as_paths(path, against)
-    found = [audit(file) for file in files]
+    audits = [audit(file) for file in files]
     runners = [_runner(file, threads, seed) for file in files]
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
     return Benchmark(
         source=f"this computer ({platform.machine()})",
-        note=_note(platform.machine(), {each.runtime for each in found}),
-        timings=_timings(found, seconds, threads, random),
+        note=_note(platform.machine(), {audited.runtime for audited in audits}),
+        timings=_timings(audits, seconds, threads, random),
     )
 
 
@@ -244,7 +244,7 @@ def _alternate(
 
 
 def _timings(
-    found: Sequence[Audit],
+    audits: Sequence[Audit],
     seconds: np.ndarray,
     threads: int,
     random: np.random.Generator,
@@ -257,7 +257,7 @@ def _timings(
     ratios = np.quantile(medians / medians[:, :1], (0.025, 0.975), axis=0)
     return [
         Timing(
-            **sizes(each),
+            **sizes(audited),
             threads=threads,
             runs=runs,
             ms=float(median[place]),
@@ -270,17 +270,17 @@ def _timings(
             ratio_high=float(ratios[1, place]),
             operations=[],
         )
-        for place, each in enumerate(found)
+        for place, audited in enumerate(audits)
     ]
 
 
-def sizes(found: Audit) -> dict[str, Any]:
+def sizes(audited: Audit) -> dict[str, Any]:
     """Returns the part of a `Timing` that an audit knows."""
     return {
-        "path": found.path,
-        "size_bytes": found.size_bytes,
-        "lce_bconv2d": found.lce_bconv2d,
-        "float_ops": sum(op["count"] for op in found.float_ops),
+        "path": audited.path,
+        "size_bytes": audited.size_bytes,
+        "lce_bconv2d": audited.lce_bconv2d,
+        "float_ops": sum(op["count"] for op in audited.float_ops),
     }
 
 
@@ -375,8 +375,8 @@ def phone_commands(
     """
     check_counts(runs, warmup, threads)
     commands = []
-    found = [audit(file) for file in as_paths(path, against)]
-    for call in _phone_calls(found, runs, warmup, threads):
+    audits = [audit(file) for file in as_paths(path, against)]
+    for call in _phone_calls(audits, runs, warmup, threads):
         line = shlex.join(["adb", *call.arguments])
         log = f" > {shlex.quote(f'{call.file}.log')} 2>&1"
         commands.append(line + (log if call.file else ""))
@@ -385,21 +385,21 @@ def phone_commands(
 
 @dataclass(frozen=True)
 class _Call:
-    """What adb is called with, and the file of which it then prints the times."""
+    """The arguments of a call of adb, and the file of which it prints the times."""
 
     arguments: list[str]
     file: str = ""
 
 
 def _phone_calls(
-    found: Sequence[Audit], runs: int, warmup: int, threads: int
+    audits: Sequence[Audit], runs: int, warmup: int, threads: int
 ) -> Iterator[_Call]:
     """Yields what puts programs and files on a phone and times each file once."""
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
     names: list[str] = []
     tools: list[str] = []
-    for file, runtime in {each.path: each.runtime for each in found}.items():
+    for file, runtime in {audited.path: audited.runtime for audited in audits}.items():
         tool, _, flags = _TOOLS[runtime]
         place = f"{_FOLDER}/{tool}"
         if tool not in tools:
@@ -476,9 +476,11 @@ def benchmark_on_phone(
                 Path(logs[call.file]).write_bytes(printed)
                 if progress is not None:
                     progress()
-        found = _benchmark_of(files, [logs[file.path] for file in files])
+        result = _benchmark_of(files, [logs[file.path] for file in files])
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
-    return replace(found, source="benchmark programs on the connected phone", note=note)
+    return replace(
+        result, source="benchmark programs on the connected phone", note=note
+    )
 
 
 def _adb(arguments: Sequence[str]) -> bytes:
@@ -555,27 +557,27 @@ def read_phone_logs(
 
 def _benchmark_of(files: Sequence[Audit], names: Sequence[str]) -> Benchmark:
     """Times of files from logs, in their order."""
-    results = [found for name in names for found in read_results(name)]
+    results = [result for name in names for result in read_results(name)]
     if len(results) != len(files):
         raise ConversionError(
             f"The logs contain {len(results)} results, not {len(files)}. Pass one for "
             "each file, in their order."
         )
     timings = []
-    for found, result in zip(files, results, strict=True):
+    for audited, result in zip(files, results, strict=True):
         times, typical = result.times, result.typical
-        megabytes = found.size_bytes / 1e6
+        megabytes = audited.size_bytes / 1e6
         # The tool prints six digits.
         if result.megabytes and abs(result.megabytes / megabytes - 1) > 1e-5:
             raise ConversionError(
                 f"{result.log!r} is of a file of {result.megabytes:g} MB, but "
-                f"{found.path!r} has {megabytes:g} MB. Pass the logs in the order of "
+                f"{audited.path!r} has {megabytes:g} MB. Pass the logs in the order of "
                 "the files, and the files as they were on the device."
             )
         ends = ("p5", "p95") if "p5" in times else ("min", "max")
         low, high = (times.get(end, typical) for end in ends)
         timing = Timing(
-            **sizes(found),
+            **sizes(audited),
             threads=result.threads,
             runs=int(times["count"]),
             ms=_MICROSECOND * typical,
@@ -595,7 +597,7 @@ def _benchmark_of(files: Sequence[Audit], names: Sequence[str]) -> Benchmark:
 
 @dataclass(frozen=True)
 class PhoneResult:
-    """What one run of the tool printed; times in microseconds."""
+    """The times that one run of the tool printed, in microseconds."""
 
     log: str
     megabytes: float | None
@@ -629,8 +631,8 @@ def read_results(log: str) -> list[PhoneResult]:
         # The runs that warm up are counted in a line of their own, before the last.
         times = {name: float(value) for name, value in _PAIR.findall(counts[-1])}
         size, threads = (
-            next((float(found[1]) for found in map(each.search, part) if found), None)
-            for each in (_SIZE, _THREADS)
+            next((float(m[1]) for m in map(pattern.search, part) if m), None)
+            for pattern in (_SIZE, _THREADS)
         )
         threads = None if threads is None else int(threads)
         result = PhoneResult(log, size, threads, times, _operations(part))
@@ -644,7 +646,7 @@ def read_results(log: str) -> list[PhoneResult]:
 def _operations(lines: list[str]) -> list[dict[str, Any]]:
     """Returns the first summary by node type that is not that of the preparation."""
     preparing = False
-    found: list[dict[str, Any]] = []
+    operations: list[dict[str, Any]] = []
     rows = iter(lines)
     for line in rows:
         if "Profiling Info" in line:
@@ -654,11 +656,11 @@ def _operations(lines: list[str]) -> list[dict[str, Any]]:
             for line in rows:
                 match = _OPERATION.match(line)
                 if match is None:
-                    return found
+                    return operations
                 name, count, ms, percent = match.groups()
                 row = {"op": name, "count": int(count), "ms": float(ms)}
-                found.append({**row, "share": float(percent) / 100})
-    return found
+                operations.append({**row, "share": float(percent) / 100})
+    return operations
 
 
 def _missing(log: str, lines: list[str]) -> str:

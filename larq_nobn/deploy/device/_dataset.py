@@ -33,11 +33,11 @@ def classified_images(
     taken, given = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
     shape = input_shape or (taken[1:] if isinstance(taken, tuple) else ())
     if isinstance(dataset, DatasetInfo):
-        found, info = None, dataset
+        source, info = None, dataset
     else:
         known = len(shape) == 3 and None not in shape and dataset != "imagenet"
-        found = open_dataset(dataset, image_size=tuple(shape[:2]) if known else None)
-        info = found.info
+        source = open_dataset(dataset, image_size=tuple(shape[:2]) if known else None)
+        info = source.info
     classes = given[1:] if isinstance(given, tuple) else given
     if tuple(shape) != tuple(info.image_shape) or classes != (info.classes,):
         raise InvalidValue(
@@ -45,9 +45,9 @@ def classified_images(
             f"{info.image_shape}, but the model maps {tuple(shape)} to {classes}. Pass "
             "the data set that it was trained on, or labels and preprocessing."
         )
-    if found is None:
+    if source is None:
         return info, None
-    return info, found.batches("test", 128, augment=False, limit=VERIFIED_IMAGES)
+    return info, source.batches("test", 128, augment=False, limit=VERIFIED_IMAGES)
 
 
 def dataset_name(info: DatasetInfo) -> str | None:

@@ -26,8 +26,11 @@ VERSION = 1
 _NUMBER = (int, float)
 _OPTIONAL = (*_NUMBER, type(None))
 _TENSOR: dict[str, Any] = {
-    **{"name": str, "shape": [int], "dtype": str},
-    **{"scale": _OPTIONAL, "zero_point": _OPTIONAL},
+    "name": str,
+    "shape": [int],
+    "dtype": str,
+    "scale": _OPTIONAL,
+    "zero_point": _OPTIONAL,
 }
 _WHOLE: dict[str, Any] = {
     "file": {"name": str, "sha256": str, "size_bytes": int},
@@ -39,7 +42,10 @@ _WHOLE: dict[str, Any] = {
     "dataset": (str, type(None)),
 }
 _STEPS: dict[str, Any] = {
-    **{"mean": [_NUMBER], "std": [_NUMBER], "height": int, "width": int},
+    "mean": [_NUMBER],
+    "std": [_NUMBER],
+    "height": int,
+    "width": int,
     "crop": _NUMBER,
 }
 
@@ -160,7 +166,7 @@ def _numbers(
 
 @dataclass(frozen=True)
 class Card:
-    """What `convert` writes beside a `.tflite` file for the app that uses it.
+    """The metadata that `convert` writes beside a `.tflite` file, for an app.
 
     Attributes:
         file: Name of the `.tflite` file, without its folder.
@@ -170,9 +176,9 @@ class Card:
         input: What goes in.
         output: What comes out.
         preprocessing: What makes an input from an image; None where nobody said.
-        labels: The names of the classes, in the order of the output; None likewise.
+        labels: The names of the classes, in the order of the output; None if unknown.
         dataset: Name of the data set that the model was trained on; of an image folder
-            without where it is; None likewise.
+            without where it is; None if unknown.
     """
 
     file: str
@@ -206,23 +212,23 @@ class Card:
         }
 
 
-def is_metadata(found: Any) -> bool:
+def is_metadata(content: Any) -> bool:
     """Whether the content of a JSON says that it is the metadata of a file."""
-    return isinstance(found, Mapping) and found.get("format") == METADATA_FORMAT
+    return isinstance(content, Mapping) and content.get("format") == METADATA_FORMAT
 
 
-def _from_dict(found: Any) -> Card:
+def _from_dict(content: Any) -> Card:
     """Returns what `to_dict` was called on."""
-    if not is_metadata(found):
+    if not is_metadata(content):
         raise InvalidValue("it is no metadata")
-    if (version := found.get("version")) != VERSION:
+    if (version := content.get("version")) != VERSION:
         raise ConversionError(
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
-    found = {"dataset": None, **found}  # which earlier versions do not say
-    check_shape(found, _WHOLE)
-    file, steps, labels = found["file"], found["preprocessing"], found["labels"]
+    content = {"dataset": None, **content}  # which earlier versions do not say
+    check_shape(content, _WHOLE)
+    file, steps, labels = content["file"], content["preprocessing"], content["labels"]
     if steps is not None:
         check_shape(steps, _STEPS, "preprocessing")
         mean, std, crop = (steps[name] for name in ("mean", "std", "crop"))
@@ -231,24 +237,24 @@ def _from_dict(found: Any) -> Card:
         file=file["name"],
         sha256=file["sha256"],
         size_bytes=file["size_bytes"],
-        runtime=found["runtime"],
-        input=_tensor(found["input"]),
-        output=_tensor(found["output"]),
+        runtime=content["runtime"],
+        input=_tensor(content["input"]),
+        output=_tensor(content["output"]),
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
-        dataset=found["dataset"],
+        dataset=content["dataset"],
     )
 
 
-def _tensor(found: Mapping[str, Any]) -> TensorInfo:
-    dtype, scale, zero_point = (found[n] for n in ("dtype", "scale", "zero_point"))
+def _tensor(row: Mapping[str, Any]) -> TensorInfo:
+    dtype, scale, zero_point = (row[n] for n in ("dtype", "scale", "zero_point"))
     quantized = dtype in ("int8", "uint8", "int16")
     if dtype not in np.sctypeDict or (scale is not None and not quantized):
         raise InvalidValue(f"dtype is {dtype!r}")
     if scale is not None:
-        check_shape(found, {"scale": _NUMBER, "zero_point": int})
+        check_shape(row, {"scale": _NUMBER, "zero_point": int})
         scale = float(scale)
-    return TensorInfo(found["name"], tuple(found["shape"]), dtype, scale, zero_point)
+    return TensorInfo(row["name"], tuple(row["shape"]), dtype, scale, zero_point)
 
 
 def metadata_path(path: str | os.PathLike) -> Path:

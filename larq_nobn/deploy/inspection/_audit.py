@@ -1,4 +1,4 @@
-"""What any LCE `.tflite` file contains, and what differs between two."""
+"""Lists what any `.tflite` file contains, and what differs between two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from rich.table import Table
 from .._float_fallback import float_in_file
 from .._shown import Shown
 from ..lite._converter import runtime_with
-from ..lite._file import KINDS, Operation, Subgraph, Tensor, parsing, read, read_file
+from ..lite._file import (
+    OPERATION_KINDS,
+    FileOperation,
+    Subgraph,
+    Tensor,
+    parsing,
+    read,
+    read_file,
+)
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
@@ -60,8 +68,8 @@ class Findings(Shown):
                 table.add_row(f"{kind} {op['op']}", f"{op['count']}: {layers}")
         for layer in self.in_float:
             cost = f"{layer['macs']:,} MACs, {layer['bytes']:,} bytes"
-            found = f"{layer['layer']} ({layer['kind']}): {cost}"
-            table.add_row("binary in the model, float in the file", found)
+            said = f"{layer['layer']} ({layer['kind']}): {cost}"
+            table.add_row("binary in the model, float in the file", said)
         return table
 
     def _binary(self) -> str:
@@ -83,7 +91,7 @@ class Audit(Findings):
         lce_bconv2d: Binary convolutions of LCE.
         float_ops: What computes in float and does more than rename axes:
             `{"op", "count", "layers"}`, the most frequent first.
-        int8_ops: The same for what computes in integers of 8 or 16 bits.
+        int8_ops: What computes in integers of 8 or 16 bits, as `float_ops`.
         binary_macs: MACs of the binary convolutions.
         float_macs: Those of float convolutions and matrix products.
         int8_macs: Those of convolutions and matrix products in integers.
@@ -220,7 +228,7 @@ def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]
 def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     """Returns what there is to know about every operation, as plain JSON types."""
     held: set[int] = set()  # buffers that an earlier operation was charged with
-    found = []
+    rows = []
     for graph in graphs:
         channels: dict[int, int] = {}  # of the tensors that are packed into bits
         for op in graph.operations:
@@ -245,7 +253,10 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "layer": graph.layer(op),
                 "output_shape": shape,
                 "output_type": "bits" if packed else output.dtype if output else None,
-                **{f"{k}_macs": op.macs if k == op.kind else 0 for k in KINDS[:3]},
+                **{
+                    f"{k}_macs": op.macs if k == op.kind else 0
+                    for k in OPERATION_KINDS[:3]
+                },
                 "weight_bytes": sum(new.values()),
                 "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
                 "reads_bits": op.reads_bits,
@@ -257,12 +268,12 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "strides": [op.options[s] for s in strides if s in op.options] or None,
                 "reads": sorted(source.index for source in sources if source),
             }
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def _shape(tensor: Tensor) -> list[int | None]:
-    """The shape of a tensor, with None for an open size."""
+    """Returns the shape of a tensor, with None for an open size."""
     axes = tensor.open_axes
     return [None if axis in axes else n for axis, n in enumerate(tensor.shape)]
 
@@ -273,7 +284,7 @@ def _sides(shape: Sequence[int | None]) -> str:
     return "x".join(sides[1:] or sides) or "1"
 
 
-def _padding(op: Operation) -> str | None:
+def _padding(op: FileOperation) -> str | None:
     if "padding" not in op.options:
         return None
     if op.options["padding"] == 1:
@@ -323,16 +334,16 @@ def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
         rows = [list(group) for _, group in by_layer]
     for joined in rows:
         row, output = joined[-1], ""
-        sums = {key: sum(each[key] for each in joined) for key in _SUMS}
+        sums = {key: sum(part[key] for part in joined) for key in _SUMS}
         if row["output_shape"] is not None:
             kind = row["output_type"].replace("float", "f")
             output = f"{_sides(row['output_shape'])} {kind}"
         macs = sums["binary_macs"] or sums["float_macs"] or sums["int8_macs"]
-        kinds = {each["kind"] for each in joined} - {"shape"}
+        kinds = {part["kind"] for part in joined} - {"shape"}
         table.add_row(
             str(joined[0]["index"]),
             row["layer"],
-            ", ".join(each["op"] for each in joined) if long else described(row),
+            ", ".join(part["op"] for part in joined) if long else described(row),
             output,
             f"{macs / 1e6:,.2f} M" if macs >= 10_000 else f"{macs:,}" if macs else "",
             *map(_shown_bytes, (sums["weight_bytes"], sums["activation_bytes"])),
@@ -369,8 +380,13 @@ def described(row: dict[str, Any]) -> str:
 # --- two files side by side
 
 _NUMBERS = (
-    *("size_bytes", "peak_activation_bytes", "lce_bconv2d", "bitpacked_outputs"),
-    *("binary_macs", "float_macs", "int8_macs"),
+    "size_bytes",
+    "peak_activation_bytes",
+    "lce_bconv2d",
+    "bitpacked_outputs",
+    "binary_macs",
+    "float_macs",
+    "int8_macs",
 )
 
 
@@ -405,8 +421,8 @@ def diff(
     """
     first, second = audit(path), audit(against)
     one, other = (
-        Counter(f"{row['kind']} {row['op']}" for row in found.operations)
-        for found in (first, second)
+        Counter(f"{row['kind']} {row['op']}" for row in audited.operations)
+        for audited in (first, second)
     )
     numbers = ((name, getattr(first, name), getattr(second, name)) for name in _NUMBERS)
     return {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._float_fallback import GROUPS, stayed_float
-from ..lite._file import Operation, Subgraph
+from ..lite._file import FileOperation, Subgraph
 from ..lite._lce_faults import in_groups, missed_reach
 
 # How a sign's input may be scaled and shifted, each by a constant.
@@ -52,9 +52,10 @@ def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     ]
 
 
-def _binary(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
-    """What keeps a binary convolution from its best: a finding, without its period,
-    and a remedy.
+def _binary(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
+    """Yields what keeps a binary convolution from its best, and remedies.
+
+    A finding has no period.
     """
     if op.op != "LceBconv2d":
         return
@@ -114,8 +115,8 @@ def _binary(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
             )
 
 
-def _around(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
-    """What other operations could be spared."""
+def _around(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
+    """Yields which other operations could be spared, and how."""
     readers = graph.readers(op) if op.outputs else []
     signs = [reader for reader in readers if reader.op == "LceQuantize"]
     if _is_factor(op):
@@ -149,7 +150,7 @@ def _around(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
         yield stayed
 
 
-def _operand(op: Operation) -> np.ndarray | None:
+def _operand(op: FileOperation) -> np.ndarray | None:
     """Returns the constant of x * c, x + c, x / c or x - c, if each channel has one."""
     constants = op.constants
     if op.op not in (*_FACTORS, *_BIASES) or len(constants) != 1:
@@ -163,11 +164,11 @@ def _operand(op: Operation) -> np.ndarray | None:
     return constant.values if plain and channelwise and not fused else None
 
 
-def _is_factor(op: Operation) -> bool:
+def _is_factor(op: FileOperation) -> bool:
     """Whether an operation multiplies each channel by a constant above 0."""
     factor = _operand(op) if op.op in _FACTORS else None
     return factor is not None and bool(np.all(factor > 0))
 
 
-def _is_bias(op: Operation) -> bool:
+def _is_bias(op: FileOperation) -> bool:
     return op.op in _BIASES and _operand(op) is not None

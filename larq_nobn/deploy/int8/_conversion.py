@@ -84,21 +84,15 @@ def check_int8(model: keras.Model, int8: bool) -> None:
                 f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
             )
     for call in graph.calls:
-        binary = getattr(call.layer, "input_quantizer", None) is not None
-        if (binary or _signs.sign_of(call.layer) is not None) and not _on_grid(
-            call, graph
-        ):
+        quantizer = getattr(call.layer, "input_quantizer", None)
+        if quantizer is None:
+            quantizer = _signs.sign_of_layer(call.layer)
+        shifted = getattr(quantizer, "shift", None) is not None
+        if quantizer is not None and (shifted or not _reads_steps(call, graph)):
             raise ConversionError(
                 f"Layer {call.label!r} takes the sign of what no FakeQuantization has "
                 f"rounded, and rounding may turn it. {_REMEDY}"
             )
-
-
-def _on_grid(call: _graph.Call, graph: _graph.Graph) -> bool:
-    quantizer = getattr(call.layer, "input_quantizer", None) or _signs.sign_of(
-        call.layer
-    )
-    return getattr(quantizer, "shift", None) is None and _reads_steps(call, graph)
 
 
 def _reads_steps(call: _graph.Call, graph: _graph.Graph) -> bool:
@@ -113,7 +107,9 @@ def _reads_steps(call: _graph.Call, graph: _graph.Graph) -> bool:
         maker = graph.producer(tensor)
         if maker is None:
             return False
-        if isinstance(maker.layer, FakeQuantization) or _signs.sign_of(maker.layer):
+        if isinstance(maker.layer, FakeQuantization) or _signs.sign_of_layer(
+            maker.layer
+        ):
             continue
         if _kinds.int8_of(maker) != "kept":
             return False
@@ -162,11 +158,11 @@ def round_kernels(prepared: keras.Model, runtime: str) -> keras.Model:
                 values[name] = _rounded(operation, name, channels)
         if values and call.label == graph.uses(call.name)[0].label:
             graph = graph.with_operation(operation.replaced(values))
-    return _with_fixed_ranges(_copies.to_keras(graph, shared=True))
+    return _with_constant_ranges(_copies.to_keras(graph, shared=True))
 
 
-def _with_fixed_ranges(model: keras.Model) -> keras.Model:
-    """The same model, whose ranges are numbers: converters write each variable first.
+def _with_constant_ranges(model: keras.Model) -> keras.Model:
+    """Makes constants of the ranges of a model: converters write each variable first.
 
     Arguments:
         model: One for the caller alone, of aliases.
@@ -281,7 +277,7 @@ def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
 def range_inside(
     graph: _graph.Graph, call: _graph.Call, of_binary: bool
 ) -> Edit | None:
-    """The range before an activation that the converter makes part of a convolution.
+    """Leaves out a range before an activation that is part of a convolution in a file.
 
     The file has none there, since it rounds once, after the activation. A range that
     cuts off what the one after it has stays: it is no matter of rounding.
@@ -337,7 +333,7 @@ def range_for_clip(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         ones = np.ones(call.first_input.shape[-1])
         row = [channelwise(call.name, ones)]
     low, high = bounds
-    grids = [_grid(each) for each in ranges]
+    grids = [_grid(use) for use in ranges]
     steps = [(grid.high - grid.low) / 255 for grid in grids]
     pairs = zip(grids, steps, strict=True)
     wider = [x.low < low - step or x.high > high + step for x, step in pairs]
@@ -351,7 +347,7 @@ def range_for_clip(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
 
 
 def range_before_moving(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
-    """The range before what only moves numbers, if another one is after that.
+    """Leaves out a range before what only moves numbers, if another comes after that.
 
     The converter wants one range for both sides, and rounds once, to the latter.
     """
@@ -475,7 +471,7 @@ def range_after_reshape(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or not _is_mean(graph, graph.producer(call.first_input))
     ):
         return None
-    between = _graph.Value(reader.first_output)
+    between = _graph.NewEdge(reader.first_output)
     before = reader.reading(call.first_output, call.first_input)
     after = call.reading(call.first_input, between)
     after = after._replace(outputs=reader.first_output)
@@ -494,7 +490,7 @@ def _is_mean(graph: _graph.Graph, call: _graph.Call | None) -> bool:
 
 
 def _rounded(operation: _operation.Operation, name: str, channels: int) -> np.ndarray:
-    """A kernel in steps, one for all elements that the file scales alike."""
+    """Returns a kernel in steps, one for all elements that the file scales alike."""
     kernel, form = (
         operation.arrays[name].astype(np.float32),
         _linear.linear_of(operation),
@@ -583,9 +579,9 @@ def verify_int8(
     for name, tensor in zip(
         prepared.output_names, visible.output_tensors[count:], strict=True
     ):
-        grids.setdefault(name, _segments.Grid(tensor.scale))
+        grids.setdefault(name, _segments.QuantizationGrid(tensor.scale))
 
-    def held(group: list[np.ndarray]) -> _segments.Found:
+    def held(group: list[np.ndarray]) -> _segments.Recording:
         maps = visible.outputs(group)
         ends = maps[count:]
         if not all(map(np.array_equal, ends, runner.outputs(group))):
@@ -597,7 +593,7 @@ def verify_int8(
         values = {c.label: x[..., :-1] for c, x in zip(inner, maps, strict=False)}
         known = zip(makers, ends, strict=True)
         values |= {c.label: x for c, x in known if c is not None and c.label in labels}
-        return _segments.Found(ends, {}, values, values, grids)
+        return _segments.Recording(ends, {}, values, values, grids)
 
     pairs = zip(visible.input_tensors, examples, strict=True)
     rounded = [
@@ -607,28 +603,30 @@ def verify_int8(
     segments = _segments.compare(prepared, held, rounded, MOST_STEPS)
     for name, maker in zip(prepared.output_names, makers, strict=True):
         if maker is not None and maker.label in labels:  # a map, which was compared
-            segments.places.pop(("output", name), None)
-    for place in segments.places.values():
-        if place.faulty:
+            segments.results.pop(("output", name), None)
+    for result in segments.results.values():
+        if result.faulty:
             raise VerificationError(
                 "The converted file computes something else: of the maps that the file "
-                f"itself contains before, Keras makes a map of layer {place.name!r} "
-                f"that is up to {place.worst:.3g} quantization steps away, in "
-                f"{len(place.faulty)} of {segments.examples} examples, while rounding "
+                f"itself contains before, Keras makes a map of layer {result.name!r} "
+                f"that is up to {result.worst:.3g} quantization steps away, in "
+                f"{len(result.faulty)} of {segments.examples} examples, while rounding "
                 f"reaches {MOST_STEPS:g}. No file was written."
             )
-    wanted, found = run(prepared, examples), segments.outputs
+    wanted, outputs = run(prepared, examples), segments.outputs
     near = np.ones(len(examples[0]), bool)
-    for first, second, tensor in zip(wanted, found, runner.output_tensors, strict=True):
+    for first, second, tensor in zip(
+        wanted, outputs, runner.output_tensors, strict=True
+    ):
         distance = np.abs(first - second).reshape(len(first), -1).max(axis=1)
         near &= distance <= 1.01 * (tensor.scale or 0.0)
     return {
-        **agreement(wanted, found, np.inf, segments),
+        **agreement(wanted, outputs, np.inf, segments),
         "exact_share": float(near.mean()),
         "explained": int((~near).sum()),  # map by map, everything has been explained
         "int8": {
-            "maps": len(segments.places),
-            "worst_steps": max(place.worst for place in segments.places.values()),
+            "maps": len(segments.results),
+            "worst_steps": max(result.worst for result in segments.results.values()),
             "inputs": [asdict(tensor) for tensor in runner.input_tensors],
             "outputs": [asdict(tensor) for tensor in runner.output_tensors],
         },
@@ -658,10 +656,10 @@ def _visible(
     return Runner(content, runtime)
 
 
-def _grid(call: _graph.Call) -> _segments.Grid:
+def _grid(call: _graph.Call) -> _segments.QuantizationGrid:
     ends = representable_range(call.layer.minimum, call.layer.maximum)
     low, high = map(float, ends)
-    return _segments.Grid((high - low) / 255, low, high)
+    return _segments.QuantizationGrid((high - low) / 255, low, high)
 
 
 def verify_without_rounding(

@@ -108,11 +108,11 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
 def _check_layers(graph: _graph.Graph) -> None:
     name = graph.model.name
     kinds = {call.name: type(call.layer) for call in graph.calls}
-    found = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
-    if found:
+    lambdas = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
+    if lambdas:
         raise ConversionError(
-            f"The Lambda {', '.join(found)} of model {name!r} hides feature maps whose "
-            "ranges an int8 file needs. Write it as layers."
+            f"The Lambda {', '.join(lambdas)} of model {name!r} hides feature maps "
+            "whose ranges an int8 file needs. Write it as layers."
         )
     if FakeQuantization in kinds.values():
         raise ConversionError(
@@ -127,15 +127,15 @@ def _calibrate(model: keras.Model, data: Any) -> None:
     Those that stay as they are, which are not trainable, have theirs already.
     """
     ranges = [c for c in _graph.calls(model) if isinstance(c.layer, FakeQuantization)]
-    found = [call for call in ranges if call.layer.trainable]
-    inner = keras.Model(model.inputs, [call.first_input for call in found])
+    trained = [call for call in ranges if call.layer.trainable]
+    inner = keras.Model(model.inputs, [call.first_input for call in trained])
     whole = {id(edge) for edge in [*model.inputs, *model.outputs]}
     fractions = [
         0.0
         if call.first_input.shape.rank < 3
         or whole & {id(call.first_input), id(call.first_output)}
         else _CLIPPED
-        for call in found
+        for call in trained
     ]
     ends: list[list[np.ndarray]] = []
     done = 0
@@ -146,8 +146,8 @@ def _calibrate(model: keras.Model, data: Any) -> None:
         pairs = zip(values, fractions, strict=True)
         ends.append([_ends(x.numpy(), fraction) for x, fraction in pairs])
     lows, highs = np.mean(ends, axis=0).T
-    for name in dict.fromkeys(call.name for call in found):
-        uses = [i for i, call in enumerate(found) if call.name == name]
+    for name in dict.fromkeys(call.name for call in trained):
+        uses = [i for i, call in enumerate(trained) if call.name == name]
         low, high = lows[uses].min(), highs[uses].max()
         if not np.isfinite(low + high):
             raise ConversionError(
@@ -155,7 +155,7 @@ def _calibrate(model: keras.Model, data: Any) -> None:
                 f"layer {name!r}. Look for NaN in its weights, or pass other data."
             )
         # A map that is all zero on the data has some range all the same.
-        found[uses[0]].layer.set_range(low, high if high > low else 1.0)
+        trained[uses[0]].layer.set_range(low, high if high > low else 1.0)
 
 
 def _ends(values: np.ndarray, clipped: float) -> np.ndarray:
@@ -200,7 +200,7 @@ def _inserted(
     graph: _graph.Graph, edge: Any, operation: _operation.Operation
 ) -> _graph.Graph:
     """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
-    maker, after = graph.producer(edge), _graph.Value(edge)
+    maker, after = graph.producer(edge), _graph.NewEdge(edge)
     label = operation.name if maker is None else f"{operation.name} of {maker.label}"
     new = _graph.Call(label, operation.name, edge, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
@@ -328,7 +328,7 @@ def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | 
             maker is not None
             and graph.sole_consumer(summand) is total
             and len(graph.uses(maker.name)) == 1
-            and _is_linear(maker, graph)
+            and _start(maker, graph) is not None
         ):
             return maker
     return None
@@ -341,7 +341,7 @@ def _joins(call: _graph.Call) -> bool:
 
 
 def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
-    """The convolution that makes this, with at most scales and biases after it.
+    """Returns the convolution that makes this, with at most scales and biases after it.
 
     A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
     """
@@ -357,10 +357,6 @@ def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
     known = _kinds.inherited(call.operation.kind)
     own = known.affine and not known.constant and call.first_input.shape.rank == 4
     return call if start is None and own else start
-
-
-def _is_linear(call: _graph.Call, graph: _graph.Graph) -> bool:
-    return _start(call, graph) is not None
 
 
 # --- where ranges are needed
@@ -411,7 +407,7 @@ def _with_fixed_ranges(graph: _graph.Graph) -> _graph.Graph:
 
 
 def _groups(graph: _graph.Graph) -> dict[str, str]:
-    """The layers after which a range is needed.
+    """Returns the layers after which a range is needed.
 
     With each, the first of those that share a range with it.
     """
@@ -453,7 +449,10 @@ def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
         return True
     if not call.first_output.dtype.is_floating:
         return False
-    if _signs.sign_of(call.layer) is not None or _kinds.int8_range_of(call) is not None:
+    if (
+        _signs.sign_of_layer(call.layer) is not None
+        or _kinds.int8_range_of(call) is not None
+    ):
         return False
     reader = graph.sole_consumer(call.first_output)
     if reader is None:

@@ -44,7 +44,7 @@ _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
 _NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 # What tells the converter that inputs and outputs are int8.
 _INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
-# Of a model that takes any number of examples, how many it is given.
+# How many examples a model gets that takes any number.
 _BATCH = 32
 
 # One array or tensor per input, in the order of the Keras model; one per output.
@@ -86,24 +86,24 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
                 f"LCE takes {', '.join(_TYPES)} only. Build the model with one of "
                 "them as the dtype of keras.Input."
             )
-    found: list[str] = []
+    names: list[str] = []
     for name in _ends("input", model._nested_inputs, model.input_names):
         # TensorFlow takes it for an argument: unlike others even in small letters.
         plain = re.sub(r"\W", "_", name, flags=re.ASCII)
         if keyword.iskeyword(plain) or not plain[:1].isalpha():
             plain = f"input_{plain}"
-        taken = {other.lower() for other in found}
-        tries = (f"{plain}_{count}" for count in range(1, len(found) + 2))
-        found.append(next(n for n in (plain, *tries) if n.lower() not in taken))
+        taken = {other.lower() for other in names}
+        tries = (f"{plain}_{count}" for count in range(1, len(names) + 2))
+        names.append(next(n for n in (plain, *tries) if n.lower() not in taken))
     inputs = [
         tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
-        for given, name in zip(model.inputs, found, strict=True)
+        for given, name in zip(model.inputs, names, strict=True)
     ]
     return IoSpec(inputs, _ends("output", model._nested_outputs, model.output_names))
 
 
 def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
-    """The names of all inputs, or of all outputs."""
+    """Returns the names of all inputs, or of all outputs."""
     if len(layers) == 1:
         return [alone]
     keyed = isinstance(nested, dict) and len(nested) == len(layers)
@@ -241,7 +241,7 @@ def inference(model: keras.Model) -> Function:
 
 
 def called(model: keras.Model) -> Function:
-    """Returns the same of a given model, which says what its layers raise.
+    """Returns the inference function of a model, which says what its layers raise.
 
     Raises:
         ConversionError: If they do, when it is called.
@@ -264,26 +264,22 @@ def in_batches(
     The last batch is filled up with its last example, whose results are cut off again:
     there are models and files that take no other number.
     """
-    found = []
+    batches = []
     for start in range(0, len(examples[0]), size):
         parts = [array[start : start + size] for array in examples]
         missing = size - len(parts[0])
         if missing:
             parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
         results = [np.atleast_1d(result) for result in function(parts)]
-        found.append([r[:-missing] if missing else r for r in results])
-    return [np.concatenate(results) for results in zip(*found, strict=True)]
+        batches.append([r[:-missing] if missing else r for r in results])
+    return [np.concatenate(results) for results in zip(*batches, strict=True)]
 
 
 def run(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Applies a model to all examples, in batches of the size that it was built for."""
-    return in_batches(called(model), examples, batch_of(model, examples))
-
-
-def batch_of(model: keras.Model, examples: Sequence[np.ndarray]) -> int:
-    """Returns how many of these examples a model is given at once."""
     sizes = [given.shape[0] for given in model.inputs]
-    return next(filter(None, sizes), min(_BATCH, len(examples[0])))
+    size = next(filter(None, sizes), min(_BATCH, len(examples[0])))
+    return in_batches(called(model), examples, size)
 
 
 # --- files that run
@@ -291,7 +287,7 @@ def batch_of(model: keras.Model, examples: Sequence[np.ndarray]) -> int:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What goes into a `.tflite` file, or comes out of it.
+    """An input or an output of a `.tflite` file.
 
     Attributes:
         name: Its name in the file.
@@ -334,7 +330,7 @@ def runtime_of(content: bytes) -> str:
 
 
 def runtime_with(operations: Iterable[str]) -> str:
-    """Returns the same of the names of a file's operations."""
+    """Returns the one of `RUNTIMES` that operations of these names need."""
     return "lce" if any(name.startswith("Lce") for name in operations) else "litert"
 
 
@@ -347,10 +343,8 @@ class _LiteRT:
             inner = tf.lite.Interpreter(model_content=content, num_threads=num_threads)
         inner.allocate_tensors()
         self._inner, self.interpreter = inner, self
-        self._inputs, self._outputs = (
-            inner.get_input_details(),
-            inner.get_output_details(),
-        )
+        self._inputs = inner.get_input_details()
+        self._outputs = inner.get_output_details()
         (
             self.input_shapes,
             self.input_types,
@@ -400,19 +394,19 @@ def interpreter_of(
     opened = _LiteRT if runtime == "litert" else compute_engine().testing.Interpreter
     with quiet() as chatter:
         try:
-            found = opened(roomy, num_threads=threads)
+            interpreter = opened(roomy, num_threads=threads)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"{name}'s interpreter cannot run {what}: {cause(error, chatter())}. "
                 "Replace what it names."
             ) from error
-    for shape in found.input_shapes:
+    for shape in interpreter.input_shapes:
         if not 0 < prod(map(int, shape)) <= _MOST:
             raise ConversionError(
                 f"The file takes inputs of shape {tuple(map(int, shape))}, which is "
                 "not the shape of an image. Convert the model again."
             )
-    return found
+    return interpreter
 
 
 def _check_sizes(content: bytes, what: str) -> None:
@@ -446,9 +440,9 @@ class Runner:
 
     Attributes:
         input_names: What the file calls its inputs, in their order.
-        output_names: The same for its outputs.
+        output_names: What the file calls its outputs, in their order.
         input_tensors: Shape, type and, where they are int8, scale of the inputs.
-        output_tensors: The same for its outputs.
+        output_tensors: Shape, type and scale of the outputs likewise.
         runtime: The one in which it runs.
 
     Raises:
@@ -522,18 +516,18 @@ class Runner:
         """
         if not isinstance(examples, (list, tuple)):
             examples = [np.asarray(examples)]
-        found = self.outputs(examples)
-        return found[0] if len(found) == 1 else found
+        outputs = self.outputs(examples)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Returns the same, as lists even where there is only one array."""
+        """Returns the outputs for any number of examples, always as a list."""
         if len(examples) != len(self.input_tensors):
             raise ConversionError(
                 f"The file takes {len(self.input_tensors)} arrays, one for each of "
                 f"{', '.join(self.input_names)}, but got {len(examples)}. Pass an "
                 "array of examples for each."
             )
-        arrays = [np.asarray(each) for each in examples]
+        arrays = [np.asarray(array) for array in examples]
         if any(array.ndim == 0 or array.dtype.kind not in "fiub" for array in arrays):
             raise ConversionError(
                 "The file takes arrays of numbers, with examples along the first axis. "
@@ -553,7 +547,7 @@ class Runner:
                     "x[np.newaxis]."
                 )
         try:
-            found = in_batches(self._interpreter.interpreter.predict, taken, size)
+            results = in_batches(self._interpreter.interpreter.predict, taken, size)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
@@ -561,7 +555,7 @@ class Runner:
             ) from error
         return [
             array if tensor.scale is None else tensor.decode(array)
-            for tensor, array in zip(self.output_tensors, found, strict=True)
+            for tensor, array in zip(self.output_tensors, results, strict=True)
         ]
 
 

@@ -24,7 +24,7 @@ _STARTS = b"TFL3"  # from the fifth byte on
 # What an operation computes in. Those of kind "shape" rename axes, do arithmetic on
 # sizes, or unpack constants, which is done once. Padding, concatenation, slicing and
 # transposition move whole maps through memory, and count as what these are made of.
-KINDS = ("binary", "float", "int8", "shape")
+OPERATION_KINDS = ("binary", "float", "int8", "shape")
 
 _BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
 _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
@@ -32,14 +32,30 @@ _FLOATS = ("float16", "float32", "float64")
 _BYTES = ("int8", "uint8", "int16", "int4")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _MACS = (
-    *("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"),
-    *("FULLY_CONNECTED", "BATCH_MATMUL"),
+    "LceBconv2d",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "TRANSPOSE_CONV",
+    "FULLY_CONNECTED",
+    "BATCH_MATMUL",
 )
 # Bits of one element; other types have no fixed size.
 _BITS = {
-    **{"float16": 16, "float32": 32, "float64": 64, "complex64": 64},
-    **{"complex128": 128, "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32},
-    **{"int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64},
+    "float16": 16,
+    "float32": 32,
+    "float64": 64,
+    "complex64": 64,
+    "complex128": 128,
+    "bool": 8,
+    "int4": 4,
+    "int8": 8,
+    "int16": 16,
+    "int32": 32,
+    "int64": 64,
+    "uint8": 8,
+    "uint16": 16,
+    "uint32": 32,
+    "uint64": 64,
 }
 TYPES = tuple(_BITS)
 # The fields of builtin options that say how an operation computes.
@@ -78,12 +94,12 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory; 0 where that depends on its values."""
+        """The size of its content; 0 where that depends on its values."""
         return self.fixed_bytes if self.data is None else len(self.data)
 
     @property
     def fixed_bytes(self) -> int:
-        """What its shape and type take; 0 for a type of no fixed size."""
+        """The size of its shape and type; 0 for a type of no fixed size."""
         return (prod(self.shape) * _BITS.get(self.dtype, 0) + 7) // 8
 
     @property
@@ -93,7 +109,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Operation:
+class FileOperation:
     """One operation; an input that was left out is None.
 
     Attributes:
@@ -124,7 +140,7 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """The one of `KINDS` that it belongs to."""
+        """The one of `OPERATION_KINDS` that it belongs to."""
         if self.op in _BINARY:
             return "binary"
         if self.op in _SHAPES or (self.op == "DEQUANTIZE" and not self.maps):
@@ -175,10 +191,10 @@ class Operation:
         return prod(made) * (rows if self.options.get("adjoint_x") else columns)
 
     def input(self, place: int) -> Tensor:
-        """The input at a place where none may be left out."""
-        found = self.inputs[place]
-        assert found is not None
-        return found
+        """Returns the input at a place where none may be left out."""
+        tensor = self.inputs[place]
+        assert tensor is not None
+        return tensor
 
 
 @dataclass(frozen=True)
@@ -194,50 +210,50 @@ class Subgraph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     tensors: tuple[Tensor, ...]
-    operations: tuple[Operation, ...]
+    operations: tuple[FileOperation, ...]
     ends: tuple[str, ...] = ()
 
     @cached_property
-    def _producers(self) -> dict[int, Operation]:
+    def _producers(self) -> dict[int, FileOperation]:
         return {t.index: op for op in self.operations for t in op.outputs}
 
-    def producer(self, tensor: Tensor) -> Operation | None:
-        """The operation that writes a tensor; None for inputs and constants."""
+    def producer(self, tensor: Tensor) -> FileOperation | None:
+        """Returns the operation that writes a tensor; None for inputs and constants."""
         return self._producers.get(tensor.index)
 
-    def before(self, op: Operation, place: int = 0) -> Operation | None:
-        """The operation that writes an input of another."""
+    def before(self, op: FileOperation, place: int = 0) -> FileOperation | None:
+        """Returns the operation that writes an input of another."""
         tensor = op.inputs[place] if place < len(op.inputs) else None
         return None if tensor is None else self.producer(tensor)
 
     @cached_property
-    def _consumers(self) -> dict[int, list[Operation]]:
-        found: dict[int, list[Operation]] = {t.index: [] for t in self.tensors}
+    def _consumers(self) -> dict[int, list[FileOperation]]:
+        consumers: dict[int, list[FileOperation]] = {t.index: [] for t in self.tensors}
         for op in self.operations:
             for index in dict.fromkeys(t.index for t in op.inputs if t is not None):
-                found[index].append(op)
-        return found
+                consumers[index].append(op)
+        return consumers
 
-    def consumers(self, tensor: Tensor) -> list[Operation]:
-        """The operations that read a tensor, in order, each once."""
+    def consumers(self, tensor: Tensor) -> list[FileOperation]:
+        """Returns the operations that read a tensor, in order, each once."""
         return self._consumers[tensor.index]
 
-    def readers(self, op: Operation) -> list[Operation]:
-        """What reads an output; nothing if it is an output of the file."""
+    def readers(self, op: FileOperation) -> list[FileOperation]:
+        """The operations that read an output; none if it is an output of the file."""
         output = op.outputs[0]
         return [] if output in self.outputs else self.consumers(output)
 
-    def only_reader(self, op: Operation) -> Operation | None:
-        """The operation that reads an output, if it is the only use of it."""
-        found = self.readers(op)
-        return found[0] if len(found) == 1 else None
+    def only_reader(self, op: FileOperation) -> FileOperation | None:
+        """Returns the operation that reads an output, if it is the only use of it."""
+        readers = self.readers(op)
+        return readers[0] if len(readers) == 1 else None
 
     @cached_property
     def _last(self) -> dict[int, str]:
         pairs = zip(self.outputs, self.ends, strict=False)
         return {tensor.index: end for tensor, end in pairs}
 
-    def layer(self, op: Operation) -> str:
+    def layer(self, op: FileOperation) -> str:
         """The layer of an operation, if known; of several that were fused, the last.
 
         A binary convolution that writes bits bears the name of the sign after it; its
@@ -454,7 +470,7 @@ def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
     types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
-    names, buffers, found = [], [], []
+    names, buffers, subgraphs = [], [], []
     for code in model.operatorCodes or ():
         # Old files contain the number in a byte of its own, new ones in both.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -502,7 +518,7 @@ def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
         for op in graph.operators or ():
             name = names[op.opcodeIndex]
             inputs, outputs = chosen(op.inputs), chosen(op.outputs)
-            operation = Operation(
+            operation = FileOperation(
                 next(numbers), name, inputs, outputs, _options(op, name)
             )
             operations.append(operation)
@@ -510,13 +526,13 @@ def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
         subgraph = Subgraph(*ways, tuple(tensors), tuple(operations))
         states = [i for i, tensor in enumerate(given) if tensor.isVariable]
         _check_order(subgraph, states)
-        found.append(subgraph)
-    _expect(bool(found) and bool(found[0].outputs))
-    return [replace(found[0], ends=tuple(ends)), *found[1:]]
+        subgraphs.append(subgraph)
+    _expect(bool(subgraphs) and bool(subgraphs[0].outputs))
+    return [replace(subgraphs[0], ends=tuple(ends)), *subgraphs[1:]]
 
 
 def _options(op: Any, name: str) -> dict[str, Any]:
-    """What an operation says of how it computes."""
+    """Reads the options of an operation, by the names that LCE uses."""
     from flatbuffers import flexbuffers
 
     written = op.customOptions is not None and len(op.customOptions)
@@ -533,7 +549,7 @@ def _options(op: Any, name: str) -> dict[str, Any]:
 
 
 def open_axes(tensor: Any) -> tuple[int, ...]:
-    """The axes of a tensor of a file whose size only a running file knows.
+    """Returns the axes of a tensor of a file whose size only a running file knows.
 
     Converters write -1 into a signature of its own, and 1 into the shape; some write -1
     into the shape. The first axis is left out: it is that of the examples.

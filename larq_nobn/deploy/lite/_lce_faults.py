@@ -43,7 +43,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from .._errors import ConversionError
-from ._file import Operation, Subgraph, Tensor, edited
+from ._file import FileOperation, Subgraph, Tensor, edited
 
 # These keep a state from one run to the next, and the converter wires them so that they
 # compute something else than the layer, even in the first run. Measured: an LSTM is off
@@ -105,7 +105,7 @@ def missed_reach(
     return None if fits else reach
 
 
-def in_groups(op: Operation) -> bool:
+def in_groups(op: FileOperation) -> bool:
     """Whether an operation is a binary convolution in groups.
 
     Measured: the kernel of LCE's builds for phones fails to allocate its tensors; only
@@ -116,12 +116,12 @@ def in_groups(op: Operation) -> bool:
     return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
 
 
-def has_lost_bias(op: Operation) -> bool:
+def has_lost_bias(op: FileOperation) -> bool:
     """Whether an operation is a transposed convolution with a bias of another size.
 
     Measured: the converter takes a number that is added to all channels, as a hard
     sigmoid does, for the bias where there is none but 0, and the interpreter rejects
-    the file. Of x - c, one per channel, it loses the sign in the same place. Preparing
+    the file. It loses the sign of x - c, one per channel, in the same place. Preparing
     writes operators of constants otherwise.
     """
     bias = op.inputs[3] if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3 else None
@@ -178,16 +178,16 @@ def check_constants(graph: Any) -> None:
 
 
 def dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
-    """The operations that start something, and all that depend on them."""
-    found: set[str] = set()
+    """Returns the operations that start something, and all that depend on them."""
+    names: set[str] = set()
     for op in graph.get_operations():  # each after those that it depends on
-        if starts(op) or any(tensor.op.name in found for tensor in op.inputs):
-            found.add(op.name)
-    return found
+        if starts(op) or any(tensor.op.name in names for tensor in op.inputs):
+            names.add(op.name)
+    return names
 
 
 def _moving(graph: Any) -> set[str]:
-    """The operations whose outputs depend on the inputs of the function."""
+    """Returns the operations whose outputs depend on the inputs of the function."""
     captured = {id(tensor) for tensor in graph.internal_captures}
 
     def starts(op: Any) -> bool:
@@ -292,7 +292,7 @@ _SCALAR_BYTES = 4  # what is no larger gets memory of its own
 
 def overwritten(
     graph: Subgraph,
-) -> Iterator[tuple[Operation, Operation, Operation]]:
+) -> Iterator[tuple[FileOperation, FileOperation, FileOperation]]:
     """Finds what is destroyed when TensorFlow Lite executes a graph.
 
     Yields what makes a tensor, what overwrites it, and what reads it afterwards.

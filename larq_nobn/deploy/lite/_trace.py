@@ -205,18 +205,18 @@ class Trace:
         for function in self._folded.graph_def.library.function:
             if not known.has_function(function.signature.name):
                 known.add_function_def(function)
-        found = dict(zip(self.input_names, inputs, strict=True))
+        tensors = dict(zip(self.input_names, inputs, strict=True))
         for op in self.operations:
             if op.type == "Placeholder":
                 continue
             if op.type == "Const":
                 made = [tf.constant(_value(op.outputs[0]))]
             else:
-                reads = [found[tensor.name] for tensor in op.inputs]
+                reads = [tensors[tensor.name] for tensor in op.inputs]
                 count, attributes = len(op.outputs), tuple(_attributes(op))
                 made = execute.execute(op.type, count, reads, attributes, known)
-            found.update((x.name, y) for x, y in zip(op.outputs, made, strict=True))
-        return [found[name] for name in self.output_names]
+            tensors.update((x.name, y) for x, y in zip(op.outputs, made, strict=True))
+        return [tensors[name] for name in self.output_names]
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
@@ -242,14 +242,14 @@ class Trace:
         graph_def = self._folded.graph_def
         read = {name.split(":")[0] for node in graph_def.node for name in node.input}
         known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
-        found = tf.graph_util.import_graph_def(
+        tensors = tf.graph_util.import_graph_def(
             graph_def, input_map=known, return_elements=once, name=""
         )
-        by_name = {**starts, **dict(zip(once, found, strict=True))}
+        by_name = {**starts, **dict(zip(once, tensors, strict=True))}
         return [by_name[end] for end in ends]
 
     def with_noise(self, size: float) -> Trace:
-        """Returns the same with all constants off by a part of themselves, at random.
+        """Returns a trace whose constants are off by a part of themselves, at random.
 
         What its tensors then are off by tells how far the sums of the given one round.
         """
@@ -262,20 +262,20 @@ class Trace:
                 signs = random.integers(0, 2, value.shape) * 2 - 1
                 noisy = (value * (1 + size * signs)).astype(value.dtype)
                 node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
-        found = copy(self)
-        found._folded = self._folded._replace(graph_def=graph_def)
-        return found
+        noisy_trace = copy(self)
+        noisy_trace._folded = self._folded._replace(graph_def=graph_def)
+        return noisy_trace
 
     def signs(self) -> list[TracedSign]:
         """Lists every sign, each after the signs that it depends on."""
-        return [sign for op in self.operations for sign in _sign(op)]
+        return [sign for op in self.operations for sign in _signs_taken_by(op)]
 
     def layers(self) -> set[str]:
-        """The names of the layers that have an operation."""
+        """Returns the names of the layers that have an operation."""
         return {op.name.split("/")[1] for op in self.operations if "/" in op.name}
 
     def repeated(self) -> set[str]:
-        """The names of operations that compute what an earlier one does.
+        """Returns the names of operations that compute what an earlier one does.
 
         The converter merges those.
         """
@@ -290,8 +290,8 @@ class Trace:
     def originals(self) -> dict[str, str]:
         """For each tensor the first that is the same, both by their names.
 
-        Of an identity that is its input, and of an operation that computes what an
-        earlier one does, what that makes.
+        The original of an identity is its input, and that of an operation that computes
+        what an earlier one does is what that makes.
         """
         originals: dict[str, str] = {}
         firsts: dict[Any, list[str]] = {}
@@ -334,7 +334,7 @@ class Trace:
                     pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
             layer = op.name.split("/")[1]
-            signs = any(_sign(source)) and not _is_bare(source)
+            signs = any(_signs_taken_by(source)) and not _is_bare(source)
             direct = passed.isdisjoint(_RESHAPES)
             if not direct or op.type == "MatMul":
                 # Its sign can be that of a map of another shape.
@@ -366,8 +366,8 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
         )
 
 
-def _sign(op: Any) -> list[TracedSign]:
-    """The sign that an operation takes, if it is one: one or none."""
+def _signs_taken_by(op: Any) -> list[TracedSign]:
+    """Returns the sign that an operation takes, in a list; an empty one for none."""
     if op.type == "Sign":
         inner = op.inputs[0].op
         if is_larqs_sign(op):
@@ -449,7 +449,7 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
     moving = dependent(graph, starts)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
-    found = frozen.prune([], list(fixed.values()))() if fixed else []
+    constants = frozen.prune([], list(fixed.values()))() if fixed else []
     inputs = [tensor.op.name for tensor in frozen.inputs]
     layers = {
         layer.name
@@ -480,7 +480,7 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
     new = type(old)()
     new.CopyFrom(old)  # its functions and versions are kept
     del new.node[:]
-    for tensor, value in zip(fixed.values(), found, strict=True):
+    for tensor, value in zip(fixed.values(), constants, strict=True):
         node = new.node.add(name=tensor_name(tensor)[:-2], op="Const")
         node.attr["dtype"].type = tensor.dtype.as_datatype_enum
         content = tf.make_tensor_proto(value.numpy(), tensor.dtype)

@@ -42,10 +42,8 @@ def constant_after_transposed(graph: _graph.Graph, call: _graph.Call) -> Edit | 
     TensorFlow Lite makes it the bias of the convolution, where that has none: if it is
     a single number, the file cannot run, and x - c loses its sign.
     """
-    maker, factors = (
-        graph.producer(call.first_input),
-        _kinds.SUMS.get(_kinds.symbol_of(call.layer)),
-    )
+    maker = graph.producer(call.first_input)
+    factors = _kinds.SUMS.get(_kinds.symbol_of(call.layer))
     if (
         factors is None
         or maker is None
@@ -117,13 +115,13 @@ def affine_into_binary_convolution(
     if not _reading.is_single(graph, call):
         return None
     affine = affine_of(call.operation)
-    found = _kernel_before.source_of(graph, call.first_input, affine)
-    source, pools = found
+    origin = _kernel_before.source_of(graph, call.first_input, affine)
+    source, pools = origin
     if not _reading.is_linear_binary(source) or is_shared(graph, source):
         real = _reading.has_real_kernel(source)
         linear = real and source.layer.activation is keras.activations.linear
         fits = pools and (linear or _reading.merges_after(source))
-        return Edit(_kernel_before.before_pools(graph, call, found)) if fits else None
+        return Edit(_kernel_before.before_pools(graph, call, origin)) if fits else None
     operation = _scaled(source.operation, *_reading.scale_and_bias(call))
     chain = _kernel_before.computed(
         [source._replace(operation=operation), *pools], call.first_output
@@ -160,32 +158,29 @@ def scale_into_layers_after(
     if not _reading.is_single(graph, call):
         return None
     scale, bias = _reading.scale_and_bias(call)
-    if np.all(scale == 1) or not _can_divide(scale, bias):
+    # No threshold may leave the range of float32, as that of a scale of 0 would.
+    divides = np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)
+    if np.all(scale == 1) or not np.all(divides):
         return None
     graph = graph.with_operation(rescaled(call.operation, scale, bias))
     whole = _into_layers_after(graph, graph.call(call.label))
     if isinstance(whole, Edit) or np.any(scale < 0) or not np.any(bias):
         return whole
-    sum_, ones, zeros = _graph.Value(call.first_output), np.ones_like(scale), 0.0 * bias
-    first = rescaled(call.operation, ones, bias / scale)
+    total = _graph.NewEdge(call.first_output)
+    first = rescaled(call.operation, np.ones_like(scale), bias / scale)
     name = f"{call.name}/scale"
-    last = call.reading(call.first_input, sum_)._replace(
+    last = call.reading(call.first_input, total)._replace(
         label=name,
         name=name,
-        operation=rescaled(call.operation, scale, zeros).replaced(name=name),
+        operation=rescaled(call.operation, scale, 0.0 * bias).replaced(name=name),
     )
-    parts = [call._replace(outputs=sum_, operation=first), last]
+    parts = [call._replace(outputs=total, operation=first), last]
     return _into_layers_after(graph.with_calls({call.label: parts}), last)
 
 
-def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
-    """Whether no threshold leaves the range of float32, as that of a 0 would."""
-    return bool(np.all(np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)))
-
-
 def _threshold(reader: _graph.Call, affine: Affine) -> _operation.Operation | None:
-    """A reader's sign of k x + b, or for a negative k its opposite."""
-    given = _reading.sign_in(reader)
+    """Returns a reader's sign of k x + b, or for a negative k its opposite."""
+    given = _reading.sign_operation(reader)
     if given is None:
         return None
     before, scale = given.argument("gain"), affine.scale
@@ -200,8 +195,10 @@ def _threshold(reader: _graph.Call, affine: Affine) -> _operation.Operation | No
     return _operation.Operation(given.name, _inference.ShiftedSign, None, arguments)
 
 
-def _turned(call: _graph.Call, negative: np.ndarray) -> _operation.Operation:
-    """The operation of a binary convolution with some input channels negated."""
+def _with_negated_inputs(
+    call: _graph.Call, negative: np.ndarray
+) -> _operation.Operation:
+    """Returns a binary convolution whose kernel has some input channels negated."""
     if call.operation.kind is not _inference.BinaryConvolution or _linear.border_of(
         call.operation
     ):
@@ -214,7 +211,7 @@ _into_layers_after = into_layers_after(
     (
         affine_through_pool,
         merge_affines,
-        into_sign(_threshold, _turned, twice=False),
+        into_sign(_threshold, _with_negated_inputs, twice=False),
         affine_into_kernel_after,
     )
 )
@@ -298,7 +295,7 @@ def clear_shift(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     A sum may be just the threshold, in the given model and in exact arithmetic, and
     rounding must not decide its sign. Halfway between two sums it is nothing.
     """
-    sign = _reading.sign_in(call)
+    sign = _reading.sign_operation(call)
     if sign is None or not np.any(sign.argument("shift")) or is_shared(graph, call):
         return None
     step = _reading.step_of_sums(graph, call.first_input)
@@ -312,7 +309,7 @@ def clear_shift(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
 
 @rule
 def clear_bias(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
-    """Likewise moves what is added to sums that signs alone read.
+    """Moves a bias of whole sums that signs alone read to between two of them.
 
     LCE divides bias and scale in float32 to find the sum from which on a bit is set.
     """
@@ -332,7 +329,7 @@ def clear_bias(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     if step is None or not np.any(bias) or not _is_read_by_signs(graph, call):
         return None
     threshold = _thresholds.threshold_of_affine(scale, bias)
-    clear = _thresholds.between_steps(threshold.value, step, threshold.turned)
+    clear = _thresholds.between_steps(threshold.value, step, threshold.negated)
     moves = np.isfinite(clear)
     offset = np.where(moves, -scale * np.where(moves, clear, 0.0), bias)
     if is_affine(call):
@@ -348,7 +345,7 @@ def _is_read_by_signs(graph: _graph.Graph, call: _graph.Call) -> bool:
     if graph.is_output(call.first_output) or not readers:
         return False
     for reader in readers:
-        sign = _reading.sign_in(reader)
+        sign = _reading.sign_operation(reader)
         if sign is None:
             through = _reading.passes_sums(reader)
             if not through or not _is_read_by_signs(graph, reader):
@@ -361,11 +358,11 @@ def _is_read_by_signs(graph: _graph.Graph, call: _graph.Call) -> bool:
 def merge(graph: _graph.Graph) -> _graph.Graph:
     """Merges affine operations in a row, and each with the convolutions before it."""
     takers = affine_into_binary_convolution, _kernel_before.affine_into_kernel_before
-    for each in (
+    for rewrite in (
         tanh_to_affine,
         merge_affines,
         affine_into_binary_convolution,
         affine_before_concatenation(takers),
     ):
-        graph = everywhere(graph, each)
+        graph = everywhere(graph, rewrite)
     return graph

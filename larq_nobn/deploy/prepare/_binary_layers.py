@@ -17,10 +17,10 @@ from ..._keras import keras
 from ..._larq import lq
 from ...graph import _graph, _kinds, _operation, _signs
 from ...layers import _inference
-from ...rewrites._at_inference import plain_quantizer, shifted_sign
-from ...rewrites._rule import Edit, Rule, affine_operation, rule
+from ...rewrites._rule import Edit, GraphRule, affine_operation, rule
 from .. import _binary
 from .._normal import given_name
+from ._at_inference import plain_quantizer, shifted_sign
 from ._geometry import Geometry, border_sums, geometry, padded_as
 
 _layers = keras.layers
@@ -29,7 +29,7 @@ _LINEAR = keras.activations.linear
 _Row = list[tuple[_operation.Operation, tuple[int, ...]]]
 
 
-def binary_layer(in_float: Container[str] = ()) -> Rule:
+def binary_layer(in_float: Container[str] = ()) -> GraphRule:
     """Returns a rule that makes binary convolutions of a binary layer.
 
     They have ±1 in their kernels, and the scale after. A layer of a class that may
@@ -46,24 +46,24 @@ def binary_layer(in_float: Container[str] = ()) -> Rule:
         before, rows, after = _parts(call)
         changed = {}
         for use in graph.uses(call.name):
-            found = _run(use, before)
-            start = found[-1].first_output if found else use.first_input
+            row_calls = _run(use, before)
+            start = row_calls[-1].first_output if row_calls else use.first_input
             ends = []
             for row in rows:
-                found += _run(use, row, start)
-                ends.append(found[-1].first_output)
+                row_calls += _run(use, row, start)
+                ends.append(row_calls[-1].first_output)
             if len(rows) > 1:
                 join = _operation.Operation(f"{call.name}/groups", _layers.Concatenate)
                 channels = sum(end.shape[-1] for end in ends)
-                whole = _graph.Value(ends[0], (*ends[0].shape[1:-1], channels))
+                whole = _graph.NewEdge(ends[0], (*ends[0].shape[1:-1], channels))
                 name = join.name + use.label.removeprefix(call.name)
                 reads = tuple(ends)
-                found.append(
+                row_calls.append(
                     _graph.Call(name, join.name, ends, whole, None, reads, join)
                 )
-            found += _run(use, after, found[-1].first_output)
-            found[-1] = found[-1]._replace(outputs=use.first_output)
-            changed[use.label] = found
+            row_calls += _run(use, after, row_calls[-1].first_output)
+            row_calls[-1] = row_calls[-1]._replace(outputs=use.first_output)
+            changed[use.label] = row_calls
         return Edit(graph.with_calls(changed))
 
     return match
@@ -75,13 +75,9 @@ def _run(use: _graph.Call, row: _Row, start: Any = None) -> list[_graph.Call]:
 
 
 def _parts(call: _graph.Call) -> tuple[_Row, list[_Row], _Row]:
-    """What all groups of channels go through, what each does, and what comes after."""
-    layer, place, kernel, name = (
-        call.layer,
-        geometry(call),
-        binary_kernel(call),
-        call.name,
-    )
+    """Returns the rows before the groups of channels, of each group, and after them."""
+    layer, name = call.layer, call.name
+    place, kernel = geometry(call), binary_kernel(call)
     names = _binary.binary_parts(call)
     groups = len(names)
     size, filters = place.channels // groups, len(kernel.scale) // groups
@@ -151,7 +147,7 @@ def rewritten(model: keras.Model) -> list[dict[str, str]]:
     Returns:
         For each layer its name, its kind, and what it is rewritten as.
     """
-    found = {
+    entries = {
         call.name: {
             "layer": call.name,
             "kind": type(call.layer).__name__,
@@ -160,7 +156,7 @@ def rewritten(model: keras.Model) -> list[dict[str, str]]:
         for call in _graph.calls(model)
         if _is_known(call)
     }
-    return [entry for entry in found.values() if entry["as"]]
+    return [entry for entry in entries.values() if entry["as"]]
 
 
 def _described(call: _graph.Call) -> list[str]:
@@ -171,7 +167,7 @@ def _described(call: _graph.Call) -> list[str]:
     groups = len(_binary.binary_parts(call))
     if groups > 1:
         said.append(f"{groups} convolutions, one for each group")
-    if _binary.is_zero_one(_binary.sign_for(call)):
+    if _binary.is_zero_one(_binary.sign_of_kernel_input(call)):
         said.append("inputs of 0 and 1 as signs")
     if _binary.is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
         said.append("kernel of 0 and 1 as signs")
@@ -209,7 +205,7 @@ class Signs(NamedTuple):
 
 
 def signs_of(call: _graph.Call, channels: slice, again: bool) -> Signs:
-    """The sign before some of the input channels of a layer.
+    """Returns the sign before some of the input channels of a layer.
 
     Arguments:
         call: Of a binary layer.
@@ -220,17 +216,17 @@ def signs_of(call: _graph.Call, channels: slice, again: bool) -> Signs:
     if isinstance(own, lq.quantizers.NoOp):
         own = None
     name = f"{call.name}_sign"
-    sign = _binary.sign_for(call)
+    sign = _binary.sign_of_kernel_input(call)
     if _binary.is_zero_one(sign) or _binary.is_above(sign):
         # It is 0 or -1 at 0, where the sign of the opposite is 1.
         front = (
             (-2.0, 1.0) if own is None and _binary.is_zero_one(sign) else (-1.0, 0.0)
         )
         gain = -np.ones(channels.stop - channels.start)
-        turned = _operation.Operation(
+        opposite = _operation.Operation(
             name, _inference.ShiftedSign, None, {"shift": None, "gain": gain}
         )
-        return Signs(turned, front, *mixture(call))
+        return Signs(opposite, front, *mixture(call))
     if own is None:
         return Signs(shifted_sign(name) if again else None)
     new = plain_quantizer(own)
@@ -243,8 +239,8 @@ def signs_of(call: _graph.Call, channels: slice, again: bool) -> Signs:
 
 
 def mixture(call: _graph.Call) -> tuple[float, float]:
-    """The factor and the mean of what meets a layer's kernel."""
-    sign = _binary.sign_for(call)
+    """Returns the factor and the mean of what meets a layer's kernel."""
+    sign = _binary.sign_of_kernel_input(call)
     if _binary.is_zero_one(sign):
         return -0.5, 0.5
     return (-1.0, 0.0) if _binary.is_above(sign) else (1.0, 0.0)
@@ -284,7 +280,7 @@ def convolution(
     signs: Signs,
     activation: Any,
 ) -> _Row:
-    """The operations from the sign to the activation, in a row."""
+    """Returns the operations from the sign to the activation, in a row."""
     values, scale = kernel.signs, kernel.scale
     if kernel.zero_one:  # half of what the signs make, and of what ones would
         values = np.concatenate([values, np.ones_like(values[..., :1])], axis=-1)

@@ -56,7 +56,7 @@ class Axis(NamedTuple):
         return (met >= 0) & (met < self.size)
 
     def met(self) -> slice:
-        """The taps that meet the map anywhere, if the rest can go."""
+        """Returns the taps that meet the map anywhere, if the rest can go."""
         used = np.flatnonzero(self.inside().any(axis=0))
         if not len(used):  # such as the two taps around a map of one
             return slice(0, self.taps)
@@ -67,7 +67,7 @@ class Axis(NamedTuple):
 
 
 def border_sums(kernel: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
-    """What padding with ones adds, at every position of the output.
+    """Returns the sums that padding with ones adds, at every position of the output.
 
     Arguments:
         kernel: (height, width, input channels, output channels), times what pads each
@@ -165,7 +165,7 @@ class Padding(NamedTuple):
 
 
 def padded_as(place: Geometry, factor: float, mean: float) -> Padding:
-    """How a map of t = ±1 is padded, where the model has factor * t + mean."""
+    """Returns how a map of t = ±1 is padded, where the model has factor * t + mean."""
     wanted = (place.border - mean) / factor
     if wanted == 0 and place.padded and not place.causal:
         rows, columns = (

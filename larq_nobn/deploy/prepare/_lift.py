@@ -27,7 +27,7 @@ def reshape_after(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         unread = not graph.is_output(call.first_output)
         return Edit(graph.with_calls({call.label: []})) if unread else None
     maps = [_as_map(graph, call, edge) for edge in call.reads]
-    if not maps or any(found is None for found in maps):
+    if not maps or any(as_map is None for as_map in maps):
         return None
     shape = tuple(maps[0].shape[1:])
     if call.operation.kind is _layers.Reshape and call.first_output.shape[1:] == shape:
@@ -35,15 +35,15 @@ def reshape_after(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         return Edit(graph.with_edge(call.first_output, maps[0]))
     if not _is_elementwise(call) or any(x.shape[1:] != shape for x in maps):
         return None
-    if _signs.sign_of(call.layer) is not None and call.layer.weights:
+    if _signs.sign_of_layer(call.layer) is not None and call.layer.weights:
         # They are of gradients, and may be made for one shape.
         graph = graph.with_operation(
             _operation.Operation(call.name, lq.quantizers.SteSign)
         )
-    edge, after = call.first_output, _graph.Value(maps[0], shape)
+    edge, after = call.first_output, _graph.NewEdge(maps[0], shape)
     moved = graph.call(call.label)._replace(outputs=after)
-    for before, found in zip(call.reads, maps, strict=True):
-        moved = moved.reading(before, found)
+    for before, as_map in zip(call.reads, maps, strict=True):
+        moved = moved.reading(before, as_map)
     name = f"{call.name}/shape"
     while graph.uses(name):
         name += "_"
@@ -84,7 +84,7 @@ def _lowers(call: _graph.Call, back: bool = False) -> bool:
 def _is_elementwise(call: _graph.Call) -> bool:
     layer = call.layer
     known = _kinds.traits(call.operation.kind).elementwise or _signs.is_known_sign(
-        _signs.sign_of(layer)
+        _signs.sign_of_layer(layer)
     )
     if type(layer) is _layers.Activation:
         known = known or _kinds.function_traits(layer.activation).elementwise

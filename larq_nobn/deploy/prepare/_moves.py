@@ -1,8 +1,8 @@
 """Moves factors and biases along the graph, to where they cost no operation.
 
 Every edge x may be kept as (x - s) / f, with one positive number f and one number s per
-channel. `_fitted` says what each kind of layer then computes. Factors have to agree
-wherever edges meet; of shifts, as few as possible are added in the end.
+channel. `_rescaled_call` says what each kind of layer then computes. Factors have to
+agree wherever edges meet; of shifts, as few as possible are added in the end.
 """
 
 from __future__ import annotations
@@ -34,72 +34,83 @@ _ADDED = {
 }
 
 
-def _fitted(
-    call: _graph.Call, s: Any = 0.0, t: Any = 0.0, f: float = 1.0, g: float = 1.0
-) -> _operation.Operation:
-    """What makes (y - t) / g of (x - s) / f, where a call makes y of x.
+class _Rescaling(NamedTuple):
+    """Edges x before and y after a call, kept as (x - shift) / factor likewise."""
 
-    The rules see to it that this can be: of the statistics of a group norm s is 0, and
-    a ReLU has one factor.
+    input_shift: Any = 0.0
+    output_shift: Any = 0.0
+    input_factor: float = 1.0
+    output_factor: float = 1.0
+
+
+def _rescaled_call(call: _graph.Call, by: _Rescaling) -> _operation.Operation:
+    """Returns what a call computes between rescaled edges.
+
+    The rules see to it that this can be: the input of a group norm has no shift, and a
+    ReLU has one factor.
     """
-    operation, inside = call.operation, _reading.sign_in(call)
+    operation, inside = call.operation, _reading.sign_operation(call)
     if is_affine(call):
-        # Of a factor, a single number stays one.
-        scale, bias = (
-            _reading.scale_and_bias(call) if np.ndim(s) else affine_of(operation)[:2]
-        )
-        total = _sum(bias, scale * s, -t) / g
-        return rescaled(operation, scale * (f / g), total)
+        scale, bias, *_ = affine_of(operation)
+        if np.ndim(by.input_shift):  # else a single number stays one
+            scale, bias = _reading.scale_and_bias(call)
+        total = _sum(bias, scale * by.input_shift, -by.output_shift) / by.output_factor
+        return rescaled(operation, scale * (by.input_factor / by.output_factor), total)
     if operation.kind is ThresholdedLinearUnit:
-        return operation.replaced({"tau": (operation.arrays["tau"] - s) / f})
+        tau = (operation.arrays["tau"] - by.input_shift) / by.input_factor
+        return operation.replaced({"tau": tau})
     if inside is not None:
         # The least shift counts, that makes -1 of the sign of 0.
-        if shift := _added(inside, s, t, f, g):
+        if shift := _added(inside, by):
             operation = _reading.with_sign(call, inside.replaced(arguments=shift))
-        s, f = 0.0, 1.0
+        by = by._replace(input_shift=0.0, input_factor=1.0)
     if _reading.has_real_kernel(call):
-        return _fitted_kernel(operation, s, t, f, g)
-    if operation.kind is _inference.BinaryConvolution and g != 1:
+        return _rescaled_kernel(operation, by)
+    if operation.kind is _inference.BinaryConvolution and by.output_factor != 1:
         # The kernel stays ±1.
         scale = _reading.numbers(operation, "scale", call.first_output.shape[-1], 1.0)
-        operation = operation.replaced(arguments={"scale": scale / g})
-    return operation.replaced(arguments=_added(operation, s, t, f, g))
+        operation = operation.replaced(arguments={"scale": scale / by.output_factor})
+    return operation.replaced(arguments=_added(operation, by))
 
 
-def _fitted_kernel(
-    operation: _operation.Operation, s: Any, t: Any, f: float, g: float
+def _rescaled_kernel(
+    operation: _operation.Operation, by: _Rescaling
 ) -> _operation.Operation:
     name = "kernel" if "kernel" in operation.arrays else "depthwise_kernel"
     bias = operation.arrays["bias"] if operation.argument("use_bias") else None
-    added, values = -t, {}
-    if np.any(s):
+    added, values = -by.output_shift, {}
+    if np.any(by.input_shift):
         form = _linear.linear_of(operation)
         assert form is not None
-        added = form.response(s) - t
+        added = form.response(by.input_shift) - by.output_shift
     if np.any(added):
         bias = added if bias is None else bias.astype(np.float64) + added
-    if f != g:
-        values[name] = operation.arrays[name] * (f / g)
+    if by.input_factor != by.output_factor:
+        values[name] = operation.arrays[name] * (by.input_factor / by.output_factor)
     if bias is not None:
-        values["bias"] = bias / g
+        values["bias"] = bias / by.output_factor
     return operation.replaced(values, {"use_bias": True} if np.any(added) else {})
 
 
-def _added(
-    operation: _operation.Operation, s: Any, t: Any, f: float, g: float
-) -> dict[str, Any]:
-    """The arguments that change, of those that an operation adds."""
-    found, pairs = {}, ((s, f), (-t, g))
-    for name, (more, over) in zip(_ADDED.get(operation.kind, ()), pairs, strict=False):
+def _added(operation: _operation.Operation, by: _Rescaling) -> dict[str, Any]:
+    """Returns the arguments that an operation adds, where they change."""
+    changes = (
+        (by.input_shift, by.input_factor),
+        (-by.output_shift, by.output_factor),
+    )
+    arguments = {}
+    for name, (more, over) in zip(
+        _ADDED.get(operation.kind, ()), changes, strict=False
+    ):
         value = operation.argument(name) if name else None
         if name and (np.any(more) or (value is not None and over != 1)):
             value = np.zeros(()) if value is None else np.asarray(value, np.float64)
-            found[name] = _sum(value, more) / over
-    return found
+            arguments[name] = _sum(value, more) / over
+    return arguments
 
 
 def _sum(*parts: Any) -> np.ndarray:
-    """A sum; 0 where it is no more than rounding."""
+    """Returns a sum; 0 where it is no more than rounding."""
     if not any(map(np.any, parts[1:])):
         return np.asarray(parts[0])
     first, *others = np.broadcast_arrays(*parts)
@@ -132,7 +143,7 @@ class Ratios:
         self._links = [ONE]
 
     def new(self) -> Factor:
-        """A number of which nothing is known."""
+        """Returns a number of which nothing is known."""
         self._links.append(Factor(len(self._links), 1.0))
         return self._links[-1]
 
@@ -189,14 +200,15 @@ def absorb_factors(graph: _graph.Graph) -> _graph.Graph:
     fits: dict[str, tuple[float, float]] = {}
     for name in (*reversed(products), *layers):
         tried = {**dropped, name: scales[name]}
-        found = _solve(graph, rules, tried)
-        if found is not None:
-            dropped, (edges, fits) = tried, found
+        solution = _solve(graph, rules, tried)
+        if solution is not None:
+            dropped, (edges, fits) = tried, solution
     if not dropped:
         return graph
     for name, (f, g) in fits.items():
         if (f, g) != (1, 1):
-            operation = _fitted(graph.uses(name)[0], f=f, g=g)
+            by = _Rescaling(input_factor=f, output_factor=g)
+            operation = _rescaled_call(graph.uses(name)[0], by)
             graph = graph.with_operation(operation)
     gone = [call for call in graph.calls if call.name in dropped]
     kept = {id(x) for call in gone for x in tf.nest.flatten(call.outputs)}
@@ -211,7 +223,7 @@ def absorb_factors(graph: _graph.Graph) -> _graph.Graph:
 def _solve(
     graph: _graph.Graph, rules: Mapping[str, FactorRule], dropped: Mapping[str, float]
 ) -> tuple[dict[int, float], dict[str, tuple[float, float]]] | None:
-    """The factor of every edge, by its id, and what each layer takes and gives.
+    """Returns the factor of every edge, by its id, and what each layer takes and gives.
 
     None if there are none that fit.
     """
@@ -250,15 +262,15 @@ def _solve(
 
 
 def _factor_rule(call: _graph.Call, graph: _graph.Graph) -> FactorRule:
-    """The rule for a call; of one that is not known here, f and g are 1."""
-    kind, sign = call.operation.kind, _reading.sign_in(call)
+    """Returns the rule for a call; of one that is not known here, f and g are 1."""
+    kind, sign = call.operation.kind, _reading.sign_operation(call)
     if _kinds.commutation(call).factor:
         return FactorRule(takes=True, passes=True, fits=False)
     if kind in (_inference.PlainRPReLU, ThresholdedLinearUnit):
         return FactorRule(takes=True, passes=True)
     if is_affine(call):
         return FactorRule(takes=True, gives=True)
-    if sign is not None and _signs.sign_of(call.layer) is not None:
+    if sign is not None and _signs.sign_of_layer(call.layer) is not None:
         return FactorRule(takes=True)
     if kind is _inference.BinaryConvolution:
         gives = call.operation.argument("last") in (_LINEAR, _RELU)
@@ -318,16 +330,16 @@ class Shift(NamedTuple):
         terms = dict(self.terms)
         for key, times in other.terms.items():
             terms[key] = _total(terms.get(key, 0.0), weight * times)
-        found = self.constant + weight * other.constant
-        return Shift(found, {key: x for key, x in terms.items() if np.any(x)})
+        total = self.constant + weight * other.constant
+        return Shift(total, {key: x for key, x in terms.items() if np.any(x)})
 
     def where(self, channels: np.ndarray) -> Shift:
-        """The same in some channels, and 0 in the others."""
+        """Returns the shift in some channels, and 0 in the others."""
         terms = {key: np.where(channels, x, 0.0) for key, x in self.terms.items()}
         return Shift(np.where(channels, self.constant, 0.0), terms)
 
     def placed(self, start: int, width: int) -> Shift:
-        """The same from some channel of a map on, as far as that has its channels."""
+        """Returns the shift on another map, where its first channel is at `start`."""
         terms = {
             (unknown, at + start): _placed(times, start, width)
             for (unknown, at), times in self.terms.items()
@@ -335,20 +347,20 @@ class Shift(NamedTuple):
         return Shift(_placed(self.constant, start, width), terms)
 
     def open(self) -> np.ndarray:
-        """The channels whose value is not settled."""
-        found = np.zeros(len(self.constant), bool)
+        """Returns the channels whose value is not settled."""
+        is_open = np.zeros(len(self.constant), bool)
         for times in self.terms.values():
-            found |= times != 0
-        return found
+            is_open |= times != 0
+        return is_open
 
 
 def constant(values: Any) -> Shift:
-    """The shift of known values, one per channel."""
+    """Returns the shift of known values, one per channel."""
     return Shift(np.asarray(values, np.float64), {})
 
 
 def joined(shifts: Sequence[Shift]) -> Shift:
-    """The shift of the channels of some maps in a row."""
+    """Returns the shift of the channels of some maps in a row."""
     ends = np.cumsum([len(shift.constant) for shift in shifts]).tolist()
     parts = (
         shift.placed(end - len(shift.constant), ends[-1])
@@ -358,23 +370,23 @@ def joined(shifts: Sequence[Shift]) -> Shift:
 
 
 def weighted_sum(shifts: Sequence[Shift], weights: Iterable[Any]) -> Shift:
-    """The sum of shifts, each times its weight, a number or (C,)."""
-    found = constant(np.zeros(len(shifts[0].constant)))
+    """Returns the sum of shifts, each times its weight, a number or (C,)."""
+    total = constant(np.zeros(len(shifts[0].constant)))
     for shift, weight in zip(shifts, weights, strict=True):
-        found = found.plus(shift, weight)
-    return found
+        total = total.plus(shift, weight)
+    return total
 
 
 def _placed(values: np.ndarray, start: int, width: int) -> np.ndarray:
-    found = np.zeros(width, values.dtype)
+    placed = np.zeros(width, values.dtype)
     first, last = max(start, 0), min(start + len(values), width)
     if first < last:
-        found[first:last] = values[first - start : last - start]
-    return found
+        placed[first:last] = values[first - start : last - start]
+    return placed
 
 
 def _total(first: np.ndarray | float, second: np.ndarray) -> np.ndarray:
-    """A sum; of what cancels, nothing but rounding would be left."""
+    """Returns a sum; 0 where both cancel but for rounding."""
     total = np.asarray(first + second)
     size = np.maximum(np.abs(first), np.abs(second))
     return np.where(np.abs(total) <= 1e-12 * size, 0.0, total)
@@ -396,7 +408,7 @@ class Unknowns:
         self._solutions: list[Shift] = []
 
     def new(self, channels: int) -> Shift:
-        """A shift of which nothing is settled."""
+        """Returns a shift of which nothing is settled."""
         self._solved.append(np.zeros(channels, bool))
         self._solutions.append(constant(np.zeros(channels)))
         key = len(self._solutions) - 1, 0
@@ -423,7 +435,7 @@ class Unknowns:
             left = self._reduced(shift)
 
     def value(self, shift: Shift) -> np.ndarray:
-        """The values of a shift; what is open in the end may as well be 0."""
+        """Returns the values of a shift; what is open in the end may as well be 0."""
         return self._reduced(shift).constant
 
     def _can_be(self, left: Shift, wanted: np.ndarray) -> bool:
@@ -443,7 +455,7 @@ class Unknowns:
         return all(part.max() <= _LARGER * (1 + np.median(part)) for part in parts)
 
     def _reduced(self, shift: Shift) -> Shift:
-        """The same shift in terms of what is open only."""
+        """Returns the shift in terms of what is still open."""
         width = len(shift.constant)
         while True:
             known = {}
@@ -473,20 +485,20 @@ def _close(shift: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _chosen(shift: Shift) -> dict[tuple[int, int], np.ndarray]:
-    """The unknowns that give way, and in which channels.
+    """Returns the unknowns that give way, and in which channels.
 
     It is the newest, which stands nearest to where a value is wanted, of those that
     need not change by far more than another would.
     """
     taken = ~shift.open()
     largest = np.max([np.zeros(len(taken)), *map(np.abs, shift.terms.values())], axis=0)
-    found = {}
+    chosen = {}
     for key in sorted(shift.terms, key=lambda key: (-key[0], key[1])):
         channels = ~taken & (np.abs(shift.terms[key]) * _LARGER >= largest)
         if channels.any():
-            found[key] = channels
+            chosen[key] = channels
         taken |= channels
-    return found
+    return chosen
 
 
 class ShiftRule(NamedTuple):
@@ -533,8 +545,8 @@ def move_shifts(graph: _graph.Graph) -> _graph.Graph:
     for shift, wanted in sorted(targets, key=lambda target: bool(np.any(target[1]))):
         unknowns.solve(shift, wanted)
     for call, before, after in fits:
-        operation = _fitted(call, unknowns.value(before), unknowns.value(after))
-        graph = graph.with_operation(operation)
+        by = _Rescaling(unknowns.value(before), unknowns.value(after))
+        graph = graph.with_operation(_rescaled_call(call, by))
     moved = [
         call.outputs
         for call in graph.calls
@@ -589,10 +601,10 @@ def _shift_rule(
         own = [_reading.numbers(operation, name, channels) for name in _ADDED[kind]]
         given = unknowns.new(channels)
         return ShiftRule(given, [(shift, -own[0]), (given, own[1])], fits=True)
-    sign, wanted = _reading.sign_in(call), fixed.targets
+    sign, wanted = _reading.sign_operation(call), fixed.targets
     if sign is not None and sign.kind is _inference.ShiftedSign:
         wanted = [(shift, -_reading.numbers(sign, "shift", channels))]
-        if _signs.sign_of(call.layer):
+        if _signs.sign_of_layer(call.layer):
             return ShiftRule(fixed.given, wanted, fits=True)
     if kind is _inference.BinaryConvolution:
         last = operation.argument("last")
@@ -624,7 +636,7 @@ def _takes_any(call: _graph.Call) -> bool:
 
 
 def _unshifted(edge: Any) -> Shift:
-    """The shift of an edge that stays as it is."""
+    """Returns the shift of an edge that stays as it is."""
     return constant(np.zeros(_channels(edge)))
 
 

@@ -38,7 +38,7 @@ def trim_padding(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     if once and graph.sole_consumer(padded.first_output) is not None:
         padding = ((top, bottom - spare[0]), (left, right - spare[1]))
         operation = padded.operation.replaced(arguments={"padding": padding})
-        less = _graph.Value(padded.first_output, shape)
+        less = _graph.NewEdge(padded.first_output, shape)
         new = padded._replace(operation=operation, outputs=less)
         changed = {padded.label: [new], call.label: [call.reading(call.reads[0], less)]}
         return Edit(graph.with_calls(changed))

@@ -9,11 +9,10 @@ from functools import partial
 from ..._keras import dtype_policy, keras
 from ..._larq import lq
 from ...graph import _copies, _errors, _graph
-from ...rewrites import _at_inference
-from ...rewrites._rule import Rule, everywhere, once
+from ...rewrites._rule import GraphRule, everywhere, once
 from .._errors import UnreadableError
 from .._opening import as_functional
-from . import _affine
+from . import _affine, _at_inference
 from ._binary_layers import binary_layer
 from ._lift import reshape_after
 from ._moves import absorb_factors, move_shifts
@@ -21,7 +20,7 @@ from ._padding import trim_padding
 from ._reading import compare_sum_with_sign, spell_affine
 
 
-def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
+def rules(in_float: Container[str] = ()) -> tuple[GraphRule, ...]:
     """For each layer the first rule that fits; each keeps its name and function.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""What the operations of a graph are made of, once each is in its inference form.
+"""Reads the operations of a graph whose layers are in their inference form.
 
 Every layer that is a scale and a bias per channel is an affine operation there, as in
 other graphs, and the sign that a layer starts with is an operation inside its own.
@@ -33,23 +33,21 @@ def compare_sum_with_sign(graph: _graph.Graph, call: _graph.Call) -> Edit | None
 
     Larq's sign of sign(x) + y is to LCE the spelling of sign(x): see `check_signs`.
     """
-    sign, source = sign_in(call), graph.producer(call.first_input)
+    sign, source = sign_operation(call), graph.producer(call.first_input)
     if sign is None or source is None or _kinds.weights_of_sum(source) is None:
         return None
     makers = [graph.producer(edge) for edge in source.reads]
-    if not any(maker is not None and _makes_signs(maker) for maker in makers):
+    if not any(
+        _signs.sign_of_layer(maker.layer) is not None
+        or _kinds.symbol_of(maker.layer) == "math.sign"
+        for maker in makers
+        if maker is not None
+    ):
         return None
     shift, gain = (sign.argument(name) for name in ("shift", "gain"))
     arguments = {"shift": shift, "gain": gain, "compared": True}
     new = _operation.Operation(sign.name, _inference.ShiftedSign, None, arguments)
     return Edit(graph.with_operation(with_sign(call, new)))
-
-
-def _makes_signs(call: _graph.Call) -> bool:
-    return (
-        _signs.sign_of(call.layer) is not None
-        or _kinds.symbol_of(call.layer) == "math.sign"
-    )
 
 
 def has_real_kernel(call: _graph.Call) -> bool:
@@ -66,7 +64,7 @@ def is_single(graph: _graph.Graph, call: _graph.Call) -> bool:
 
 
 def scale_and_bias(call: _graph.Call) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of an affine operation, (C,) each."""
+    """Returns the numbers of an affine operation, (C,) each."""
     channels = call.first_input.shape[-1:]
     affine = affine_of(call.operation)
     scale, bias = (np.broadcast_to(x, channels) for x in affine[:2])
@@ -76,7 +74,7 @@ def scale_and_bias(call: _graph.Call) -> tuple[np.ndarray, np.ndarray]:
 def numbers(
     operation: _operation.Operation, name: str, channels: int, default: float = 0.0
 ) -> np.ndarray:
-    """A weight or an argument of an operation, (channels,), in float64."""
+    """Returns a weight or an argument of an operation, (channels,), in float64."""
     value = operation.argument(name)
     value = default if value is None else np.asarray(value, np.float64)
     return np.broadcast_to(value, (channels,))
@@ -100,10 +98,10 @@ def merges_after(call: _graph.Call) -> bool:
     return relu and _linear.border_of(operation) != 0
 
 
-def sign_in(call: _graph.Call) -> _operation.Operation | None:
-    """The sign that a call is or starts with, if it is a known one."""
+def sign_operation(call: _graph.Call) -> _operation.Operation | None:
+    """Returns the operation of the known sign that a call is or starts with."""
     inside = call.operation.argument("input_quantizer")
-    if inside is None and (sign := _signs.sign_of(call.layer)) is not None:
+    if inside is None and (sign := _signs.sign_of_layer(call.layer)) is not None:
         alone = call.operation.kind is keras.layers.Activation
         inside = _operation.operation_of(sign, call.name) if alone else call.operation
     if not isinstance(inside, _operation.Operation):
@@ -112,7 +110,7 @@ def sign_in(call: _graph.Call) -> _operation.Operation | None:
 
 
 def with_sign(call: _graph.Call, sign: _operation.Operation) -> _operation.Operation:
-    """The operation of a call with another sign in the place of its own."""
+    """Returns the operation of a call with another sign in the place of its own."""
     if call.operation.argument("input_quantizer") is None:
         return sign
     return call.operation.replaced(arguments={"input_quantizer": sign})

@@ -42,16 +42,16 @@ def verification_examples(
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
         usual = _examples.made_up(flat, random)
-        found = _examples.with_far(flat, usual)
-        far = len(found[0]) - len(usual[0])
+        examples = _examples.with_far(flat, usual)
+        far = len(examples[0]) - len(usual[0])
         said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
-        return found, said
+        return examples, said
     return _taken(model, data), name
 
 
 def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
-    found = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
-    return [np.concatenate(arrays)[:_MOST] for arrays in zip(*found, strict=True)]
+    batches = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
+    return [np.concatenate(arrays)[:_MOST] for arrays in zip(*batches, strict=True)]
 
 
 def given_batches(

@@ -17,12 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _segments
+from ...graph import _cuts, _graph, _kinds, _segments, _signs
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
 from .._plain import plain
 from ..lite._converter import IoSpec, Runner, inference, to_flatbuffer, with_outputs
-from ..lite._file import Operation, Subgraph, Tensor, read
+from ..lite._file import FileOperation, Subgraph, Tensor, read
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a state "
@@ -48,7 +48,7 @@ class _Seen(NamedTuple):
 
 
 class FileSigns:
-    """What a file computes, at the signs of the model that it was made from.
+    """Reads the values of a file at the signs of the model that it was made from.
 
     Arguments:
         prepared: The model.
@@ -80,35 +80,35 @@ class FileSigns:
         if added:
             self._runner = Runner(with_outputs(flatbuffer, added), shipped.runtime)
 
-    def __call__(self, examples: Sequence[np.ndarray]) -> _segments.Found:
+    def __call__(self, examples: Sequence[np.ndarray]) -> _segments.Recording:
         """Returns what the file computes.
 
         Raises:
             VerificationError: If it computes something else than the shipped file.
         """
-        found = self._runner.outputs(examples)
+        arrays = self._runner.outputs(examples)
         if self._runner is not self._shipped:
             proper = self._shipped.outputs(examples)
-            check_same(found[: self._count], proper, self._suspects)
+            check_same(arrays[: self._count], proper, self._suspects)
         signs: dict[str, Any] = {}
         for call, places, _ in self._signs:
             channels = call.first_input.shape[-1]
-            parts = [_unpacked(found[place], channels) for place in places]
+            parts = [_unpacked(arrays[place], channels) for place in places]
             signs[call.label] = parts if len(parts) > 1 else parts[0]
         for call, place in self._jumps:
-            sign = _segments.Sign(call.label, _segments.cut_at(call), found[place])
+            sign = _cuts.Sign(call.label, _cuts.cut_at(call), arrays[place])
             signs[call.label] = sign.positive(sign.values)
         inputs = {
-            seen.call.label: found[seen.input]
+            seen.call.label: arrays[seen.input]
             for seen in self._signs
             if seen.input is not None
         }
-        return _segments.Found(found[: self._count], signs, inputs)
+        return _segments.Recording(arrays[: self._count], signs, inputs)
 
 
 def visible_signs(
     prepared: keras.Model, shipped: Runner
-) -> Callable[[list[np.ndarray]], _segments.Found]:
+) -> Callable[[list[np.ndarray]], _segments.Recording]:
     """Returns what reads a file without binary operations at the signs of its model.
 
     The numbers that it takes signs of are the outputs of a second file, converted of
@@ -121,7 +121,7 @@ def visible_signs(
     Raises:
         VerificationError: If both files compute different outputs.
     """
-    taken = [call for call in _graph.calls(prepared) if _segments.cut_at(call)]
+    taken = [call for call in _graph.calls(prepared) if _cuts.cut_at(call)]
     made = {id(call.first_output) for call in _graph.calls(prepared)}
     edges = {
         id(c.first_input): c.first_input for c in taken if id(c.first_input) in made
@@ -143,20 +143,20 @@ def visible_signs(
     )
     runner = Runner(content, shipped.runtime)
 
-    def read(examples: list[np.ndarray]) -> _segments.Found:
-        found = runner.outputs(examples)
+    def read(examples: list[np.ndarray]) -> _segments.Recording:
+        arrays = runner.outputs(examples)
         others = suspects(prepared, content)
-        check_same(found[count:], shipped.outputs(examples), others)
-        maps = dict(zip(edges, found, strict=False))
+        check_same(arrays[count:], shipped.outputs(examples), others)
+        maps = dict(zip(edges, arrays, strict=False))
         maps |= {id(x): a for x, a in zip(prepared.inputs, examples, strict=True)}
         signs = {
-            call.label: _segments.Sign(
-                call.label, _segments.cut_at(call), maps[id(call.first_input)]
+            call.label: _cuts.Sign(
+                call.label, _cuts.cut_at(call), maps[id(call.first_input)]
             )
             for call in taken
         }
-        return _segments.Found(
-            found[count:],
+        return _segments.Recording(
+            arrays[count:],
             {label: sign.positive(sign.values) for label, sign in signs.items()},
             {label: sign.shifted(sign.values) for label, sign in signs.items()},
         )
@@ -164,7 +164,7 @@ def visible_signs(
     return read
 
 
-def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
+def _input(ops: Sequence[FileOperation], graph: Subgraph) -> Tensor | None:
     """The numbers whose signs an operation packs, if they are not known anyway."""
     first = ops[0].inputs[0]
     if len(ops) > 1 or ops[0].op != "LceQuantize" or first is None:
@@ -174,17 +174,19 @@ def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
 
 def _packing(
     prepared: keras.Model, graph: Subgraph
-) -> list[tuple[_graph.Call, list[Operation], Tensor | None]]:
-    """The signs of a model, what makes the bits of each, and of which numbers.
+) -> list[tuple[_graph.Call, list[FileOperation], Tensor | None]]:
+    """Lists the signs of a model, the operations that may pack each, and their input.
 
-    Of a layer that is used several times, all operations that may. The numbers are
-    known where the sign of these very numbers has given the operation its name.
+    The input is known where the sign of these very numbers has given the operation its
+    name.
     """
     # Those of 0 and 1, or -1 at 0, are made of a sign of something else.
-    found_signs = ((call, _segments.sign_in(call)) for call in _graph.calls(prepared))
+    signs_of_calls = (
+        (call, _signs.sign_of_call(call)) for call in _graph.calls(prepared)
+    )
     signs = [
         call
-        for call, sign in found_signs
+        for call, sign in signs_of_calls
         if sign and not is_zero_one(sign) and not is_above(sign)
     ]
     layers = {layer.name for layer in prepared.layers}
@@ -195,19 +197,23 @@ def _packing(
         for number in ("", *(f"_{i}" for i in range(1, len(signs))))
         if not number or f"{call.name}{number}" not in layers
     }
-    found: dict[str, list[Operation]] = defaultdict(list)
+    packing: dict[str, list[FileOperation]] = defaultdict(list)
     for op in (op for op in graph.operations if op.writes_bits):
         fitting = [s for s in scopes if op.outputs[0].name.startswith(s)]
         if fitting:
-            found[scopes[max(fitting, key=len)]].append(op)
-    # Of signs that are the same, a file has one.
+            packing[scopes[max(fitting, key=len)]].append(op)
+    # A file has one of signs that are the same.
     made = {id(call.first_output): call for call in _graph.calls(prepared)}
-    standing = {id(call.first_output): call for call in signs if not _has_kernel(call)}
-    same: dict[Any, list[Operation]] = defaultdict(list)
+    standing = {
+        id(call.first_output): call
+        for call in signs
+        if getattr(call.layer, "input_quantizer", None) is None
+    }
+    same: dict[Any, list[FileOperation]] = defaultdict(list)
     for call in signs:
-        same[_identity(call, standing)] += found[call.name]
+        same[_identity(call, standing)] += packing[call.name]
         pool = made.get(id(call.first_input))
-        for op in found[call.name]:
+        for op in packing[call.name]:
             if op.op == "LceBMaxPool2d" and pool is not None:
                 # The sign of a maximum is the maximum of signs, which have its name.
                 before = graph.before(op)
@@ -219,9 +225,9 @@ def _packing(
         if ops:
             ops = ops if call.label != call.name else ops[-1:]
             own = any(
-                each.first_input is call.first_input
-                for each in signs
-                if ops[0] in found[each.name]
+                other.first_input is call.first_input
+                for other in signs
+                if ops[0] in packing[other.name]
             )
             rows.append((call, ops, _input(ops, graph) if own else None))
     return rows
@@ -231,36 +237,32 @@ def _jumping(
     prepared: keras.Model, graph: Subgraph
 ) -> list[tuple[_graph.Call, Tensor]]:
     """Functions that jump, and of which numbers of a file, if it has all of a kind."""
-    found: list[tuple[_graph.Call, Tensor]] = []
-    taken = [call for call in _graph.calls(prepared) if _segments.cut_at(call)]
+    jumps: list[tuple[_graph.Call, Tensor]] = []
+    taken = [call for call in _graph.calls(prepared) if _cuts.cut_at(call)]
     for symbol, kind in _JUMPS.items():
         calls = [call for call in taken if _kinds.symbol_of(call.layer) == symbol]
         read = [op.inputs[0] for op in graph.operations if op.op == kind]
         if len(calls) == len(read):
             pairs = zip(calls, read, strict=True)
-            found += [(call, x) for call, x in pairs if x is not None]
-    return found
-
-
-def _has_kernel(call: _graph.Call) -> bool:
-    return getattr(call.layer, "input_quantizer", None) is not None
+            jumps += [(call, x) for call, x in pairs if x is not None]
+    return jumps
 
 
 def _identity(call: _graph.Call, standing: Mapping[int, _graph.Call]) -> Any:
-    """What is equal for signs of the same numbers: also for a sign and its own sign.
+    """Returns a key that signs of the same numbers share, as does a sign of a sign.
 
     Arguments:
         call: Is or starts with a sign.
         standing: The signs that are layers, by the id of what they make.
     """
-    shift = getattr(_segments.sign_in(call), "shift", None)
+    shift = getattr(_signs.sign_of_call(call), "shift", None)
     inner = standing.get(id(call.first_input))
     if shift is None and inner is not None:
         return _identity(inner, standing)
     return id(call.first_input), None if shift is None else np.asarray(shift).tobytes()
 
 
-def _fits(op: Operation, call: _graph.Call) -> bool:
+def _fits(op: FileOperation, call: _graph.Call) -> bool:
     *positions, words = op.outputs[0].shape
     *wanted, channels = call.first_input.shape[1:]
     if None in wanted:
@@ -290,24 +292,26 @@ def check_same(
 
 
 def suspects(prepared: keras.Model, flatbuffer: bytes) -> str:
-    """What may compute differently from one file, or one run, to the next."""
+    """Names what may compute differently from one file, or one run, to the next."""
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
-    found = [c.described for c in _graph.calls(prepared) if isinstance(c.layer, kinds)]
-    if found:
+    recurrent = [
+        c.described for c in _graph.calls(prepared) if isinstance(c.layer, kinds)
+    ]
+    if recurrent:
         return (
             f"What stands in the way is the state of the recurrent layers: "
-            f"{', '.join(found)}. Build them with unroll=True."
+            f"{', '.join(recurrent)}. Build them with unroll=True."
         )
     return rounding_to_bytes(flatbuffer) or LOOK
 
 
 def rounding_to_bytes(flatbuffer: bytes) -> str:
-    """What to do about layers that a float file rounds to 8 bits; empty for none."""
+    """Advises on layers that a float file rounds to 8 bits; empty for none."""
     graph = read(flatbuffer, "the file")[0]
-    found = [graph.layer(op) for op in graph.operations if op.op == "QUANTIZE"]
-    if not found:
+    layers = [graph.layer(op) for op in graph.operations if op.op == "QUANTIZE"]
+    if not layers:
         return ""
-    named = " and ".join(map(repr, dict.fromkeys(found)))
+    named = " and ".join(map(repr, dict.fromkeys(layers)))
     return (
         f"The fake quantization of layer {named} rounds otherwise in a file than in "
         "TensorFlow, at halves and in the last digits: quantize with "

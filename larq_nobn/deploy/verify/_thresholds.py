@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _graph, _segments
+from ...graph import _graph, _segments, _signs
 from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedReLU
-from ..lite._file import Operation, read
+from ..lite._file import FileOperation, read
 
 # What makes numbers of a layer's sums, (sums, C).
 _Made = Callable[[tf.Tensor], tf.Tensor]
@@ -45,28 +45,28 @@ def differing_threshold(prepared: keras.Model, flatbuffer: bytes) -> str:
         if op.op != "LceBconv2d" or not op.writes_bits:
             continue
         bits = _kernel(op)
-        found = [
-            _difference(op, _turned(bits, kernel), call, sign, made)
+        differences = [
+            _difference(op, _opposite_channels(bits, kernel), call, sign, made)
             for call, kernel in convolutions[_key(bits)]
             for sign, made in _signs_of(graph, call.first_output, _after(call))
         ]
-        if found and all(found):
-            return found[0]
+        if differences and all(differences):
+            return differences[0]
     return ""
 
 
 def _key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """What is equal for kernels of which some channels are the opposite."""
+    """Returns a key that kernels share whose channels are equal or opposite."""
     alike = kernel != kernel[:, :1, :1, :1]
     return kernel.shape, np.packbits(alike).tobytes()
 
 
-def _turned(kernel: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The channels in which such kernels are the opposite of each other, (C,)."""
+def _opposite_channels(kernel: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns where channels of such kernels are opposite, (C,)."""
     return kernel[:, 0, 0, 0] != other[:, 0, 0, 0]
 
 
-def _kernel(op: Operation) -> np.ndarray:
+def _kernel(op: FileOperation) -> np.ndarray:
     """Where a kernel of a file is -1, (C, height, width, channels in)."""
     words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
     bits = np.unpackbits(words, axis=-1, bitorder="little")
@@ -74,7 +74,7 @@ def _kernel(op: Operation) -> np.ndarray:
 
 
 def _after(call: _graph.Call) -> _Made:
-    """What a binary convolution makes of its sums."""
+    """Returns the function of its sums that a binary convolution computes."""
     layer = call.layer
     scale = 1.0 if layer.scale is None else layer.scale
     offset = 0.0 if layer.offset is None else layer.offset
@@ -84,9 +84,9 @@ def _after(call: _graph.Call) -> _Made:
 def _signs_of(
     graph: _graph.Graph, edge: Any, made: _Made
 ) -> Iterator[tuple[_graph.Call, _Made]]:
-    """The signs of a map, and of what there may be between, and what they are of."""
+    """Yields the signs after a map, and the function of the sums that each reads."""
     for call in graph.consumers(edge):
-        sign = _segments.sign_in(call)
+        sign = _signs.sign_of_call(call)
         if sign is not None:
             shifted = getattr(sign, "shifted", None)
             yield call, made if shifted is None else partial(_then, made, shifted)
@@ -103,7 +103,11 @@ def _then(made: _Made, function: _Made, sums: tf.Tensor) -> tf.Tensor:
 
 
 def _difference(
-    op: Operation, turned: np.ndarray, call: _graph.Call, sign: _graph.Call, made: _Made
+    op: FileOperation,
+    opposite: np.ndarray,
+    call: _graph.Call,
+    sign: _graph.Call,
+    made: _Made,
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
     height, width, channels, _ = call.layer.kernel.shape
@@ -113,8 +117,8 @@ def _difference(
         differing[-1] - 2.0 * differing, (len(differing), len(thresholds))
     )
     numbers = made(tf.constant(sums, tf.float32)).numpy()
-    found = np.where(turned, differing[::-1], differing)
-    wrong = (numbers < 0) != (found > thresholds)
+    counts = np.where(opposite, differing[::-1], differing)
+    wrong = (numbers < 0) != (counts > thresholds)
     near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
     wrong &= ~near | (numbers == 0)
     if not wrong.any():

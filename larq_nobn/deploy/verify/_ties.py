@@ -12,38 +12,36 @@ _MOST = 3
 
 
 def tie_warnings(
-    forms: str, prepared: dict[str, Any], file: dict[str, Any] | None
+    forms: str, prepared: dict[str, Any], file: dict[str, Any]
 ) -> list[str]:
     """Returns a sentence or two for each comparison that rounding decides too much of.
 
     Arguments:
         forms: What the model was made before it became a file: "prepared" or "traced".
         prepared: How the given model agrees with that.
-        file: How that agrees with the file; None if they were not compared.
+        file: How that agrees with the file.
     """
-    pairs = [(f"the {forms} form of the model and the given one", prepared)]
-    if file is not None:
-        pairs.append((f"the file and the {forms} form of the model", file))
-    return [_message(names, part) for names, part in pairs if _is_low(part)]
-
-
-def _is_low(part: dict[str, Any]) -> bool:
-    if part["top1_agreement"] < TOP1:
-        return True
-    return bool(part.get("ties")) and part["exact_share"] < EXACT
+    pairs = (
+        (f"the {forms} form of the model and the given one", prepared),
+        (f"the file and the {forms} form of the model", file),
+    )
+    return [text for names, part in pairs if (text := _message(names, part))]
 
 
 def _message(names: str, part: dict[str, Any]) -> str:
+    ties = part.get("ties")
+    if part["top1_agreement"] >= TOP1 and not (ties and part["exact_share"] < EXACT):
+        return ""
     said = (
         f"of {part['examples']} examples, {names} compute the "
         f"same in {part['exact_share']:.1%}, and have the same top class in "
         f"{part['top1_agreement']:.1%}."
     )
-    if not part.get("ties"):
+    if not ties:
         return f"Small differences decide outputs: {said}"
     return (
         f"Rounding decides signs: {said} Inputs that should be 0 stand before the "
-        f"sign of {_named(part['ties'])}. Give these signs a shift (input_quantizer="
+        f"sign of {_named(ties)}. Give these signs a shift (input_quantizer="
         "'rsign'), or the layers before them a bias or batch norm; or evaluate "
         "and train on deploy.prepared(model), which computes what the file computes."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from itertools import product
 from typing import Any
@@ -15,7 +14,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import _segments
+from ...graph import _cuts, _segments
 from .._errors import ConversionError
 from ..lite import _converter
 from ..lite._trace import Trace, TracedSign
@@ -48,21 +47,21 @@ def verify_trace(
     given = _verify.checked_outputs(
         model, _converter.in_batches(_converter.called(model), examples, size), count
     )
-    found = _converter.in_batches(partial(_eagerly, trace, spec), examples, size)
+    traced = _converter.in_batches(partial(_eagerly, trace, spec), examples, size)
     groups = list(_segments.grouped(examples, count))
-    segments = _ends(given, found, spec, groups)
+    segments = _ends(given, traced, spec, groups)
     if segments.finding:
-        # Of the trace, whose rounding this is.
+        # The trace tells how much rounds.
         noisy = [
             _outputs(trace.with_noise(x), spec, examples) for x in _segments.NOISES
         ]
-        segments = _ends(found, given, spec, groups, noisy)
-        segments.outputs = found
+        segments = _ends(traced, given, spec, groups, noisy)
+        segments.outputs = traced
     if segments.finding:
         _verify.raise_mismatch(
             segments, "Tracing the model changed what it computes", _EQUAL
         )
-    return {**agreement(given, found, _EQUAL, segments), "reference": _verify.GIVEN}
+    return {**agreement(given, traced, _EQUAL, segments), "reference": _verify.GIVEN}
 
 
 def _ends(
@@ -75,10 +74,10 @@ def _ends(
     """Compares outputs, of each group of examples for itself."""
     segments = _segments.Segments(len(mine[0]), theirs)
     for (i, name), rows in product(enumerate(spec.outputs), groups):
-        place = segments.place("output", name)
+        result = segments.result("output", name)
         noise = [numbers[i][rows] for numbers in noisy]
         what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
-        _segments.compare_values(*pair, _EQUAL, what, rows, place, noise)
+        _segments.compare_values(*pair, _EQUAL, what, rows, result, noise)
     return segments
 
 
@@ -109,17 +108,12 @@ def verify_traced_file(
     for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
         taken = [array[rows] for array in examples]
-        found, made = read(taken)
-        parts.append(found)
-        before = deepcopy(segments.places)
-        theirs = (taken, found, made)
-        for noisy in (False, True):  # more forms only where they may excuse something
-            segments.places = deepcopy(before)
+        outputs, made = read(taken)
+        parts.append(outputs)
+        theirs = (taken, outputs, made)
+        for noisy in segments.attempts(rows):
             forms = [trace, *(trace.with_noise(x) for x in _segments.NOISES if noisy)]
             _compare(forms, signs, spec, theirs, rows, tolerance, segments)
-            places = segments.places.values()
-            if not any(place.faulty & set(rows) for place in places):
-                break
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if segments.finding:
         what = "The converted file computes something else"
@@ -146,8 +140,8 @@ def _compare(
     tensors = [tensor for sign in signs for tensor in sign.of]
     values = [sign.value for sign in signs]
     inputs = [*examples, *fed]
-    found = [_outputs(form, spec, inputs, tensors, values) for form in forms]
-    rests = [iter(numbers[len(spec.outputs) :]) for numbers in found]
+    computed = [_outputs(form, spec, inputs, tensors, values) for form in forms]
+    rests = [iter(numbers[len(spec.outputs) :]) for numbers in computed]
     before = "the input"
     for number, (sign, made) in enumerate(zip(signs, shown, strict=True), 1):
         shape = (len(rows), *sign.value.shape[1:])
@@ -155,26 +149,26 @@ def _compare(
         label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
         for is_above, has in sign.thresholds():
             _segments.compare_sign(
-                _segments.Sign(label, partial(_as_sign, is_above), difference),
+                _cuts.Sign(label, partial(_as_sign, is_above), difference),
                 has(made).reshape(shape),
                 f"between {before} and it",
                 rows,
-                segments.place("sign", label),
+                segments.result("sign", label),
                 noisy,
             )
         before = f"layer {label!r}"
     for i, (name, given) in enumerate(zip(spec.outputs, outputs, strict=True)):
         what = f"no sign differs, so the fault lies after that of {before}"
         what += f": output {name!r} differs"
-        place = segments.place("output", name)
-        mine, *noise = (numbers[i] for numbers in found)
-        _segments.compare_values(mine, given, tolerance, what, rows, place, noise)
+        result = segments.result("output", name)
+        mine, *noise = (numbers[i] for numbers in computed)
+        _segments.compare_values(mine, given, tolerance, what, rows, result, noise)
 
 
 def _difference(
     sign: TracedSign, rest: Iterator[np.ndarray], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """What a sign is of: the next number, or the next two."""
+    """Returns the numbers that a sign is of: the next, or the difference of two."""
     first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
     difference = first - second[0] if second else first
     return np.broadcast_to(difference, shape).astype(np.float32)
@@ -217,8 +211,8 @@ def _outputs(
     def run(parts: Examples) -> list[np.ndarray]:
         inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
         with _as_one_graph():
-            found = function(*inputs)
-        return [_by_example(x.numpy(), size) for x in found]
+            results = function(*inputs)
+        return [_by_example(x.numpy(), size) for x in results]
 
     return _converter.in_batches(run, examples, size)
 
@@ -229,8 +223,8 @@ def _eagerly(
     types = [x.dtype for x in spec.inputs]
     inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
     with _as_one_graph():
-        found = trace.eagerly(inputs)
-    return [_by_example(x.numpy(), spec.batch_size) for x in found]
+        results = trace.eagerly(inputs)
+    return [_by_example(x.numpy(), spec.batch_size) for x in results]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import _graph, _segments
+from ...graph import _graph, _segments, _signs
 from .._errors import ConversionError, VerificationError
 from ..lite._converter import Runner, run
 from ..prepare._prepare import half_precision, in_float32
@@ -18,7 +18,7 @@ from ._file import FileSigns, rounding_to_bytes, visible_signs
 from ._thresholds import differing_threshold
 
 # What a file computes for examples, at the signs of its model.
-_Signs = Callable[[list[np.ndarray]], _segments.Found]
+_Signs = Callable[[list[np.ndarray]], _segments.Recording]
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -62,37 +62,41 @@ def verify_prepared(
         ConversionError: If the given model cannot be compared with anything.
         VerificationError: If some difference is no matter of rounding.
     """
-    found = checked_outputs(model, outputs(model, examples), len(examples[0]))
+    wanted = checked_outputs(model, outputs(model, examples), len(examples[0]))
     reference, basis = flat, GIVEN
     policy = half_precision(flat)
     if policy is not None:
         reference = in_float32(flat)
     if type(model) is not type(flat) or not set(model.layers) <= set(flat.layers):
-        _check_copy(found, outputs(flat, examples), ending)
+        _check_copy(wanted, outputs(flat, examples), ending)
     segments = _segments.compare(reference, prepared_signs(prepared), examples, _EQUAL)
     if segments.finding:
-        worst = max(place.worst for place in segments.places.values() if place.fault)
+        worst = max(
+            result.worst for result in segments.results.values() if result.fault
+        )
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Preparing the model changed what it computes"
         raise_mismatch(segments, what, _EQUAL, small + ending)
     if policy is not None:
-        same = top1_agreement(found, segments.outputs)
+        same = top1_agreement(wanted, segments.outputs)
         basis = (
             f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have "
             "the same top class"
         )
-        found = outputs(reference, examples)
-    numbers = agreement(found, segments.outputs, _EQUAL, segments)
+        wanted = outputs(reference, examples)
+    numbers = agreement(wanted, segments.outputs, _EQUAL, segments)
     made = [output.astype(np.float32) for output in segments.outputs]
     return {**numbers, "reference": basis}, made
 
 
-def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) -> None:
+def _check_copy(
+    wanted: list[np.ndarray], copied: list[np.ndarray], ending: str
+) -> None:
     """Checks that one graph of layers computes what the given model does.
 
     Both make the same calls, so that not even rounding differs.
     """
-    worst = [differences(*pair)[1].max() for pair in zip(found, copied, strict=True)]
+    worst = [differences(*pair)[1].max() for pair in zip(wanted, copied, strict=True)]
     if not max(worst) <= _EQUAL:
         raise VerificationError(
             "Copying the layers of the model into one graph changed what it computes, "
@@ -102,28 +106,27 @@ def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) 
 
 
 def prepared_signs(
-    prepared: keras.Model, skipped: tuple[type, ...] = ()
-) -> Callable[[list[np.ndarray]], _segments.Found]:
+    prepared: keras.Model,
+) -> Callable[[list[np.ndarray]], _segments.Recording]:
     """Returns what reads a prepared model, its signs as those of the given model.
 
-    Where preparation turned a sign, the given model has the opposite one; the signs of
-    groups of channels are one sign there.
+    Where preparation negated a sign, the given model has the opposite one; the signs
+    of groups of channels are one sign there.
     """
     gains: dict[str, Any] = {
-        call.label: getattr(_segments.sign_in(call), "gain", None)
+        call.label: getattr(_signs.sign_of_call(call), "gain", None)
         for call in _graph.calls(prepared)
     }
 
-    def as_given(label: str, positive: np.ndarray) -> np.ndarray:
-        gain = gains[label]
-        return positive if gain is None else positive == (gain > 0)
-
-    def read(examples: list[np.ndarray]) -> _segments.Found:
-        found = _segments.record(prepared, examples, skipped=skipped)
-        signs = {label: as_given(label, x) for label, x in found.signs.items()}
+    def read(examples: list[np.ndarray]) -> _segments.Recording:
+        recording = _segments.record(prepared, examples)
+        signs = {
+            label: x if gains[label] is None else x == (gains[label] > 0)
+            for label, x in recording.signs.items()
+        }
         still = {
-            label: x if gains[label] is None else x.turned(gains[label] < 0)
-            for label, x in found.still.items()
+            label: x if gains[label] is None else x.negated(gains[label] < 0)
+            for label, x in recording.still.items()
         }
         for label, parts in _groups(signs).items():
             still[label] = _joined(
@@ -131,14 +134,14 @@ def prepared_signs(
                 [signs[part].shape[-1] for part in parts],
             )
             signs[label] = np.concatenate([signs[part] for part in parts], axis=-1)
-        return found._replace(signs=signs, still=still)
+        return recording._replace(signs=signs, still=still)
 
     return read
 
 
 def _groups(signs: dict[str, np.ndarray]) -> dict[str, list[str]]:
     """The signs of layers in groups, which are a layer for each group by now."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for label in signs:
         name, slash, use = label.partition("/1")
         number = 1
@@ -148,14 +151,16 @@ def _groups(signs: dict[str, np.ndarray]) -> dict[str, list[str]]:
         while (part := f"{name}/{number}{use}") in signs:
             parts.append(part)
             number += 1
-        found[name + use] = parts
-    return found
+        groups[name + use] = parts
+    return groups
 
 
-def _joined(parts: Sequence[_segments.Still], sizes: Sequence[int]) -> _segments.Still:
-    """What no example turns of channels in a row, of so many each."""
+def _joined(
+    parts: Sequence[_segments.ConstantSigns], sizes: Sequence[int]
+) -> _segments.ConstantSigns:
+    """Joins the constant signs of groups of so many channels each."""
     starts = np.cumsum([0, *sizes[:-1]])
-    return _segments.Still(
+    return _segments.ConstantSigns(
         np.concatenate([p.channels + n for p, n in zip(parts, starts, strict=True)]),
         np.concatenate([part.distances for part in parts], axis=-1),
     )
@@ -227,7 +232,7 @@ def _past_names(
     """
     longer, hidden = segments, set[str]()
     while longer.finding and len(hidden) < _DOUBTFUL:
-        kind, name = next(key for key, place in longer.places.items() if place.fault)
+        kind, name = next(key for key, result in longer.results.items() if result.fault)
         if kind != "sign":
             break
         hidden.add(name)
@@ -240,10 +245,12 @@ def _without(
     signs: _Signs,
     hidden: frozenset[str],
     examples: list[np.ndarray],
-) -> _segments.Found:
-    found = signs(examples)
-    kept = {label: bits for label, bits in found.signs.items() if label not in hidden}
-    return found._replace(signs=kept)
+) -> _segments.Recording:
+    recording = signs(examples)
+    kept = {
+        label: bits for label, bits in recording.signs.items() if label not in hidden
+    }
+    return recording._replace(signs=kept)
 
 
 def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -252,14 +259,14 @@ def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarr
 
 
 def checked_outputs(
-    model: keras.Model, found: list[np.ndarray], count: int
+    model: keras.Model, given: list[np.ndarray], count: int
 ) -> list[np.ndarray]:
     """Checks what a given model gives for `count` examples, and returns it.
 
     Raises:
         ConversionError: If it cannot be compared with anything.
     """
-    for name, output in zip(model.output_names, found, strict=True):
+    for name, output in zip(model.output_names, given, strict=True):
         if len(output) != count:
             raise ConversionError(
                 f"Output {name!r} of model {model.name!r} has {len(output)} rows for "
@@ -271,18 +278,18 @@ def checked_outputs(
                 "verification examples. Look for NaN in its weights, or pass other "
                 "data."
             )
-    return found
+    return given
 
 
 def raise_mismatch(
-    found: _segments.Segments,
+    segments: _segments.Segments,
     what: str,
     tolerance: float,
     ending: str = NOTHING_WRITTEN,
 ) -> None:
     """Raises a VerificationError that says how many examples differ, and where."""
     raise VerificationError(
-        f"{what}: {len(found.faulty)} of {found.examples} examples differ by more "
-        f"than tolerance={tolerance:g}, and not by the rounding of a sign: "
-        f"{found.finding}.{ending}"
+        f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
+        f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "
+        f"{segments.finding}.{ending}"
     )

@@ -15,8 +15,8 @@ from ...layers._channel_padding import ChannelPadding
 _layers = keras.layers
 
 
-class Moments(NamedTuple):
-    """Of every channel of a feature map, if the gains are 1 and the biases 0.
+class ExpectedMoments(NamedTuple):
+    """Expected moments of the channels of a map, for gains of 1 and biases of 0.
 
     Arguments:
         mean, variance: (C,) each.
@@ -33,23 +33,25 @@ class Moments(NamedTuple):
         """One over the expected standard deviation, of all channels together."""
         return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
 
-    def times(self, factor: float) -> Moments:
-        return Moments(factor * self.mean, factor**2 * self.variance, self.given)
+    def times(self, factor: float) -> ExpectedMoments:
+        return ExpectedMoments(
+            factor * self.mean, factor**2 * self.variance, self.given
+        )
 
 
-def unit(channels: int, given: bool = False) -> Moments:
-    """What a standardized kernel makes of independent inputs."""
-    return Moments(np.zeros(channels), np.ones(channels), given)
+def unit(channels: int, given: bool = False) -> ExpectedMoments:
+    """Returns the moments after a standardized kernel of independent inputs."""
+    return ExpectedMoments(np.zeros(channels), np.ones(channels), given)
 
 
 def channels_of(tensor: Any) -> int:
-    """The size of the last axis, or 1 where there is none."""
+    """Returns the size of the last axis, or 1 where there is none."""
     return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
 
 
-def total(terms: Sequence[Moments]) -> Moments:
-    """Of the sum of independent maps."""
-    return Moments(
+def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
+    """Returns the moments of the sum of independent maps."""
+    return ExpectedMoments(
         sum(term.mean for term in terms),  # type: ignore[arg-type]
         sum(term.variance for term in terms),  # type: ignore[arg-type]
         all(term.given for term in terms),
@@ -60,8 +62,8 @@ def total(terms: Sequence[Moments]) -> Moments:
 _FAR = 1e9
 
 
-def clipped(x: Moments, low: float, high: float) -> Moments:
-    """Of normal values between two bounds, such as those of a ReLU."""
+def clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
+    """Returns the moments of normal values clipped to bounds, as by a ReLU."""
     low, high = max(low, -_FAR), min(high, _FAR)
     deviation = np.sqrt(np.maximum(x.variance, 1e-12))
     ends = [(bound - x.mean) / deviation for bound in (low, high)]
@@ -76,7 +78,7 @@ def clipped(x: Moments, low: float, high: float) -> Moments:
     second = deviation * ((x.mean + low) * density[0] - (x.mean + high) * density[1])
     mean = low * below + high * above + x.mean * inside + first
     power = low**2 * below + high**2 * above + square * inside + second
-    return Moments(mean, np.maximum(power - mean**2, 0.0), x.given)
+    return ExpectedMoments(mean, np.maximum(power - mean**2, 0.0), x.given)
 
 
 def is_sum(call: _graph.Call) -> bool:
@@ -98,25 +100,27 @@ def activation_of(layer: keras.layers.Layer) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
-    """After the activation of a layer; leaks are taken for the identity."""
+def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
+    """Returns the moments after a layer's activation; leaky ones count as identity."""
     known = _kinds.FUNCTIONS_BY_NAME.get(activation_of(layer))
     bounds = None if known is None else known.bounds
     return x if bounds is None else clipped(x, *bounds)
 
 
-def through(call: _graph.Call, inputs: Sequence[Moments], channels: int) -> Moments:
-    """After a layer without kernel; what is not known leaves them as they are."""
+def through(
+    call: _graph.Call, inputs: Sequence[ExpectedMoments], channels: int
+) -> ExpectedMoments:
+    """Returns the moments after a layer without kernel; unknown layers keep them."""
     given = all(x.given for x in inputs)
     if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
         means, variances, _ = zip(*inputs, strict=True)
-        return Moments(np.concatenate(means), np.concatenate(variances), given)
+        return ExpectedMoments(np.concatenate(means), np.concatenate(variances), given)
     x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
     x = x._replace(given=given)
     before, after = _channel_padding(call)
     if (before or after) and before + len(x.mean) + after == channels:
         mean, variance = (np.pad(a, (before, after)) for a in (x.mean, x.variance))
-        return Moments(mean, variance, x.given)
+        return ExpectedMoments(mean, variance, x.given)
     return activated(call.layer, resized(x, channels))
 
 
@@ -130,12 +134,14 @@ def _channel_padding(call: _graph.Call) -> tuple[int, int]:
     return int(before), int(after)
 
 
-def resized(x: Moments, channels: int) -> Moments:
-    """Of a map with other channels: in groups of as many, or all of them alike."""
+def resized(x: ExpectedMoments, channels: int) -> ExpectedMoments:
+    """Returns the moments for other channels: repeated, or the mean for all."""
     if len(x.mean) == channels:
         return x
     if channels % len(x.mean) == 0:  # flattened: the channels of every position
         repeat = channels // len(x.mean)
-        return Moments(np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given)
+        return ExpectedMoments(
+            np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given
+        )
     mean, variance = (np.full(channels, a.mean()) for a in (x.mean, x.variance))
-    return Moments(mean, variance, x.given)
+    return ExpectedMoments(mean, variance, x.given)

@@ -10,15 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _graph, _kinds, _models, _operation, _segments, _signs
+from ...graph import _graph, _kinds, _models, _operation, _signs
 from ...layers import RPReLU
-from ...rewrites._into_sign import Equal, as_rsign
+from ...rewrites._into_sign import RSignArguments, as_rsign
 from . import _moments
 
 
 @dataclass
 class KernelPlan:
-    """What a standardized kernel is given.
+    """The arguments of the quantizer of a standardized kernel.
 
     Arguments:
         name: Of the kernel, within its layer.
@@ -77,7 +77,7 @@ class Plan:
     """
 
     kernels: dict[str, KernelPlan] = field(default_factory=dict)
-    signs: dict[str, Equal] = field(default_factory=dict)
+    signs: dict[str, RSignArguments] = field(default_factory=dict)
     norms: dict[str, NormPlan] = field(default_factory=dict)
     flips: dict[str, np.ndarray] = field(default_factory=dict)
     pools: dict[str, float] = field(default_factory=dict)
@@ -127,14 +127,14 @@ def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
 
 
 def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
-    """What reads the output of a call first, through pools and activations."""
+    """Yields the kinds of the first readers of a call, after pools and activations."""
     if is_bounded(call.layer):
         return
     for reader in graph.consumers(call.first_output):
         layer = reader.layer
         if _models.is_batch_norm(layer):
             yield "norm"
-        elif _segments.sign_in(reader) is not None:
+        elif _signs.sign_of_call(reader) is not None:
             yield "sign"
         elif _moments.is_sum(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
@@ -167,7 +167,7 @@ def lets_through(call: _graph.Call, positive: bool) -> bool:
 def kernel_before(
     graph: _graph.Graph, norm: _graph.Call, positive: bool
 ) -> _graph.Call | None:
-    """The kernel whose gain and bias can do what all uses of a batch norm do.
+    """Returns the kernel whose gain and bias can do what all uses of a batch norm do.
 
     Arguments:
         graph: Of the model.
@@ -255,7 +255,7 @@ class Planner:
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
         self.graph, self.alpha, self.rule = graph, alpha, rule
         self.plan = Plan()
-        self._moments: dict[int, _moments.Moments] = {}
+        self._moments: dict[int, _moments.ExpectedMoments] = {}
 
     def run(self) -> Plan:
         for call in self.graph.calls:
@@ -264,7 +264,7 @@ class Planner:
                 self.plan.kernels[call.name] = KernelPlan(
                     name, _signs.is_binary(quantizer)
                 )
-            if equal := as_rsign(_segments.sign_in(call)):
+            if equal := as_rsign(_signs.sign_of_call(call)):
                 self.plan.signs[call.name] = equal
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in call.reads]
@@ -276,36 +276,32 @@ class Planner:
         place_biases(self.graph, self.plan)
         return self.plan
 
-    def _of(self, tensor: Any) -> _moments.Moments:
+    def _of(self, tensor: Any) -> _moments.ExpectedMoments:
         return self._moments.get(id(tensor)) or _moments.unit(
             _moments.channels_of(tensor), given=True
         )
 
     def _step(
-        self, call: _graph.Call, inputs: list[_moments.Moments]
-    ) -> _moments.Moments:
+        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
+    ) -> _moments.ExpectedMoments:
         layer, channels = call.layer, _moments.channels_of(call.first_output)
-        if call.name in self.plan.signs:
-            self._scale_sign(call, inputs[0])
+        sign = self.plan.signs.get(call.name)
+        if sign is not None and call is self.graph.uses(call.name)[0]:
+            scale = sign.scale * inputs[0].rate
+            self.plan.signs[call.name] = sign._replace(scale=scale)
         if _models.is_batch_norm(layer):
             return self._norm(call, inputs[0])
         if has_kernel(layer):
             return _moments.activated(layer, self._kernel(call, inputs[0], channels))
         if _moments.is_sum(call):
             return self._sum(call, inputs)
-        if _segments.sign_in(call) is not None:
+        if _signs.sign_of_call(call) is not None:
             return _moments.unit(channels)
         return _moments.through(call, inputs, channels)
 
-    def _scale_sign(self, call: _graph.Call, x: _moments.Moments) -> None:
-        plan = self.plan.signs[call.name]
-        if call is self.graph.uses(call.name)[0]:
-            scale = plan.scale * x.rate
-            self.plan.signs[call.name] = plan._replace(scale=scale)
-
     def _kernel(
-        self, call: _graph.Call, x: _moments.Moments, channels: int
-    ) -> _moments.Moments:
+        self, call: _graph.Call, x: _moments.ExpectedMoments, channels: int
+    ) -> _moments.ExpectedMoments:
         plan = self.plan.kernels.get(call.name)
         if plan is None:
             return _moments.unit(channels, given=True)
@@ -313,7 +309,9 @@ class Planner:
             plan.scale = x.rate
         return _moments.unit(channels)
 
-    def _norm(self, call: _graph.Call, x: _moments.Moments) -> _moments.Moments:
+    def _norm(
+        self, call: _graph.Call, x: _moments.ExpectedMoments
+    ) -> _moments.ExpectedMoments:
         if call.name not in self.plan.norms:
             self.plan.norms[call.name] = self._plan_norm(call, x)
         kind = self.plan.norms[call.name].kind
@@ -321,7 +319,7 @@ class Planner:
             return x
         return _moments.unit(len(x.mean), given=kind == "affine" and x.given)
 
-    def _plan_norm(self, call: _graph.Call, x: _moments.Moments) -> NormPlan:
+    def _plan_norm(self, call: _graph.Call, x: _moments.ExpectedMoments) -> NormPlan:
         gamma, beta = factors(call.layer, len(x.mean))
         kernel = kernel_before(self.graph, call, positive=bool(np.all(gamma >= 0)))
         if kernel is not None and kernel.name in self.plan.kernels:
@@ -349,8 +347,8 @@ class Planner:
         return "no kernel before it and no sign after it can hold it"
 
     def _sum(
-        self, call: _graph.Call, inputs: list[_moments.Moments]
-    ) -> _moments.Moments:
+        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
+    ) -> _moments.ExpectedMoments:
         tensors = call.reads
         place = stream_of(self.graph, call)
         if place is None:
@@ -376,7 +374,9 @@ class Planner:
         plans[setter].alpha = self.alpha
         return self.alpha
 
-    def _average(self, tensor: Any, x: _moments.Moments) -> _moments.Moments:
+    def _average(
+        self, tensor: Any, x: _moments.ExpectedMoments
+    ) -> _moments.ExpectedMoments:
         """A shortcut that averages on the way to a new stage starts at 1 again."""
         call = self.graph.producer(tensor)
         if (
@@ -409,7 +409,7 @@ def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
 def signs_after(
     graph: _graph.Graph,
     norm: _graph.Call,
-    signs: Mapping[str, Equal],
+    signs: Mapping[str, RSignArguments],
     gamma: np.ndarray,
 ) -> list[tuple[_graph.Call, list[str]]] | None:
     """The signs whose shifts can do what a batch norm does, if nothing else reads it.
@@ -433,9 +433,12 @@ def signs_after(
 
 
 def sign_shift(
-    sign: Equal, gamma: np.ndarray, beta: np.ndarray | None, x: _moments.Moments
+    sign: RSignArguments,
+    gamma: np.ndarray,
+    beta: np.ndarray | None,
+    x: _moments.ExpectedMoments,
 ) -> np.ndarray:
-    """What a sign of x needs as its shift to be that of the normalized x, (C,).
+    """Returns the shift, (C,), for which a sign of x is that of the normalized x.
 
     With the sign's own a and b, a·(γ·(x - m)/√v + β) + b has, up to the sign of γ, the
     sign of x - m + √v·(β + b/a)/γ.
@@ -452,7 +455,7 @@ def affine_plan(
     norm: keras.layers.Layer,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: _moments.Moments,
+    x: _moments.ExpectedMoments,
     reason: str,
 ) -> NormPlan:
     """Gain and bias without statistics of a batch, or nothing where there are none.
@@ -545,7 +548,7 @@ def _window(call: _graph.Call) -> int:
 
 
 def scale_setter(graph: _graph.Graph, tensor: Any, setters: set[str]) -> str | None:
-    """The layer that can multiply a branch by alpha, for that branch alone.
+    """Returns the layer that can multiply a branch by alpha, for that branch alone.
 
     Arguments:
         graph: Of the model.
@@ -560,7 +563,7 @@ def scale_setter(graph: _graph.Graph, tensor: Any, setters: set[str]) -> str | N
             return call.name if len(graph.uses(call.name)) == 1 else None
         opaque = (
             has_kernel(call.layer)
-            or _signs.sign_of(call.layer)
+            or _signs.sign_of_layer(call.layer)
             or _moments.is_sum(call)
         )
         before = None if opaque or is_bounded(call.layer) else main_input(call)
@@ -603,7 +606,7 @@ def place_biases(graph: _graph.Graph, plan: Plan) -> None:
 
 
 def _shift_after(graph: _graph.Graph, plan: Plan, name: str) -> _graph.Call | None:
-    """The learned shift that alone reads a batch norm, or a sum with it."""
+    """Returns the learned shift that alone reads a batch norm, or a sum with it."""
     uses = graph.uses(name)
     tensor = uses[0].first_output if len(uses) == 1 else None
     while tensor is not None:

@@ -8,10 +8,10 @@ from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
 from ..._names import VARIANCE_RULES
 from ..._progress import step
-from ...graph import _copies, _graph, _kinds, _models, _operation, _segments, _signs
+from ...graph import _copies, _graph, _kinds, _models, _operation, _signs
 from ...layers import ChannelAffine, IndependentComponent
 from ...quantizers import BiPer, RSign, ScaledStandardization, ScaledStdSign
-from ...rewrites._into_sign import Equal
+from ...rewrites._into_sign import RSignArguments
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
 from . import _planner
@@ -149,14 +149,14 @@ def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
         scale = "" if sign.scale == 1 else f", scale {sign.scale:.4g}"
         shift = "" if sign.shift is None else ", shift"
         actions.append(f"rsign{scale}{shift}")
-    elif _segments.sign_in(call) is not None:
+    elif _signs.sign_of_call(call) is not None:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
     if name in plan.kernels:
         actions.append(_kernel_text(plan.kernels[name]))
     if name in plan.flips:
         flipped = int((plan.flips[name] < 0).sum())
-        actions.append(f"{flipped} input channels turned around")
+        actions.append(f"{flipped} input channels negated")
     return actions, reason
 
 
@@ -211,12 +211,12 @@ def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Mod
 def _row(
     call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
 ) -> list[_operation.Operation]:
-    """What stands in the place of a call, in a row."""
+    """Returns the operations that replace a call, in a row."""
     name, operation = call.name, call.operation
     if name in plan.norms:
         return _norm(call, plan)
-    if _signs.sign_of(call.layer) and name in plan.signs:
-        return [_sign(plan.signs[name], name, call)]
+    if _signs.sign_of_layer(call.layer) and name in plan.signs:
+        return [_rsign(plan.signs[name], name, call)]
     if _planner.has_kernel(call.layer) and (
         name in plan.kernels or name in plan.signs or name in plan.flips
     ):
@@ -239,7 +239,7 @@ def _precision(call: _graph.Call) -> dict[str, Any]:
 
 
 def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
-    """An affine operation, dropout, both or neither."""
+    """Returns an affine operation, dropout, both or neither."""
     norm, layer, row = plan.norms[call.name], call.layer, []
     if norm.gain is not None and norm.bias is not None:
         values = {"gamma": norm.alpha * norm.gain, "beta": norm.alpha * norm.bias}
@@ -254,7 +254,7 @@ def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
     return row
 
 
-def _sign(plan: Equal, name: str, call: _graph.Call) -> _operation.Operation:
+def _rsign(plan: RSignArguments, name: str, call: _graph.Call) -> _operation.Operation:
     arguments = {
         "scale": plan.scale,
         "estimator": plan.estimator,
@@ -283,7 +283,7 @@ def _kernel(
         if own.norm:
             arguments["use_bias"] = own.bias is not None
     if sign is not None:
-        arguments["input_quantizer"] = _sign(sign, f"{name}_sign", call)
+        arguments["input_quantizer"] = _rsign(sign, f"{name}_sign", call)
     if arguments.get("use_bias", operation.argument("use_bias")):
         bias = None if own is None else own.bias
         alpha = 1.0 if own is None else own.alpha

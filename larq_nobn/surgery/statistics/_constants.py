@@ -19,7 +19,7 @@ from ...layers import (
 )
 from ...layers._groups import group_moments
 from ...layers._normalized_activation import FLOOR
-from ...population import Moments, moments_of
+from ...population import PooledMoments, moments_of
 
 _layers = keras.layers
 _Function = Callable[[tf.Tensor], tf.Tensor]
@@ -47,30 +47,30 @@ class Constant:
     def row(self) -> tuple[_operation.Operation, ...]:
         return (*self.before, self.affine, *self.after)
 
-    def moments(self, inputs: tf.Tensor, **_: Any) -> Moments:
-        """Of what the gain and bias meets, and of what it should return."""
+    def moments(self, inputs: tf.Tensor, **_: Any) -> PooledMoments:
+        """Returns the moments of the source and the target."""
         return moments_of(self.source(inputs), self.target(inputs))
 
-    def calibrate(self, layer: ChannelAffine, found: Moments) -> float:
+    def calibrate(self, layer: ChannelAffine, moments: PooledMoments) -> float:
         """Sets the gain and the bias of a layer by such moments over all data.
 
         Returns:
             The root mean square of what they leave, in standard deviations of the
             target.
         """
-        spread, both, power = found.comoment[[0, 0, 1], [0, 1, 1]]
+        spread, both, power = moments.comoment[[0, 0, 1], [0, 1, 1]]
         # Rounding alone makes a channel that is the same everywhere vary a little.
-        varies = spread > 1e-10 * found.count * np.square(found.mean[0])
+        varies = spread > 1e-10 * moments.count * np.square(moments.mean[0])
         ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
         gain = np.copysign(np.sqrt(ratio), both)
         layer.gamma.assign(gain)
-        layer.beta.assign(found.mean[1] - gain * found.mean[0])
+        layer.beta.assign(moments.mean[1] - gain * moments.mean[0])
         left = power - 2 * gain * both + np.square(gain) * spread
         return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
 
 def constant_of(call: _graph.Call) -> Constant | None:
-    """The row that takes the place of a layer; None if it cannot be such a row."""
+    """Returns the row that replaces a layer; None if there is no such row."""
     layer, rank = call.layer, call.inputs.shape.rank
     if isinstance(layer, ProxyNormalization):
         return _proxy(layer)
@@ -99,7 +99,7 @@ def _activation(
 
 
 def _proxy(layer: ProxyNormalization) -> Constant:
-    """Its proxy step is constant already; only the group norm in front is not."""
+    """Calibrates the group norm alone; the proxy step is constant already."""
     name = layer.name
     if layer.activation is keras.activations.linear:
         return Constant(_affine(layer, name), layer)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
 from ...graph import _copies, _errors, _graph, _models, _same
-from ...population import Moments, Population, pooled
+from ...population import PooledMoments, Population, pooled
 from ...population._batches import model_batches
 from ...population._scores import Scores
 from .._report import FreezeReport, FrozenLayer
@@ -99,7 +99,7 @@ def freeze_statistics(
     names = {frozen.get_layer(row.row[0].name): name for name, row in rows.items()}
     distances: dict[str, float] = {}
 
-    def apply(first: keras.layers.Layer, uses: list[Moments]) -> None:
+    def apply(first: keras.layers.Layer, uses: list[PooledMoments]) -> None:
         name = names[first]
         affine = frozen.get_layer(rows[name].affine.name)
         distances[name] = rows[name].calibrate(affine, pooled(uses))
@@ -122,7 +122,7 @@ def freeze_statistics(
 
 
 def _rows(model: keras.Model) -> dict[str, Constant]:
-    """What takes the place of each dynamic layer of a model, by name."""
+    """Returns the row that replaces each dynamic layer of a model, by name."""
     rows: dict[str, Constant] = {}
     failed: list[str] = []
     for call in _graph.calls(model):
@@ -162,7 +162,7 @@ def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> Frozen
 def _accuracies(
     models: Sequence[keras.Model], data: Any, batch_size: int
 ) -> tuple[float, ...]:
-    """Of each model; empty if the data has no labels of classes."""
+    """Returns the accuracy of each model; none if the data has no class labels."""
     runs = [tf.function(_inference(model)) for model in models]
     scores = [Scores() for _ in models]
     for inputs, labels in model_batches(models[0], data, batch_size):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.int8 import _conversion, _fake_quantize
-from larq_nobn.deploy.prepare import _affine, _padding
+from larq_nobn.deploy.prepare import _affine, _at_inference, _padding
 from larq_nobn.deploy.prepare._binary_layers import binary_layer
 from larq_nobn.deploy.prepare._lift import reshape_after
 from larq_nobn.deploy.prepare._prepare import PASSES, at_inference
@@ -18,7 +18,7 @@ from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph._graph import Graph
 from larq_nobn.layers import DynamicTanh, ProxyNormalization, RPReLU, SymmetricHead
 from larq_nobn.quantizers import RSign
-from larq_nobn.rewrites import _at_inference, _merge, _rule
+from larq_nobn.rewrites import _merge, _rule
 from larq_nobn.rewrites._rule import Edit, Refusal
 from rewrites.rewriting import (
     AFTER,

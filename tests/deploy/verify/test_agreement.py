@@ -8,9 +8,9 @@ from larq_nobn.graph._segments import Segments
 
 def segments(turned=()):
     found = Segments(2)
-    found.place("output", "head")
-    place = found.place("sign", "a")
-    place.count, place.near, place.turned = 8, 1, set(turned)
+    found.result("output", "head")
+    place = found.result("sign", "a")
+    place.count, place.near, place.flipped_examples = 8, 1, set(turned)
     return found
 
 

@@ -30,7 +30,7 @@ def part(exact=1.0, top1=1.0, **changes):
 )
 def test_below_which_agreement_a_word_is_due(exact, top1, said):
     assert len(tie_warnings("prepared", part(), part(exact, top1))) == said
-    assert len(tie_warnings("prepared", part(exact, top1), None)) == said
+    assert len(tie_warnings("prepared", part(exact, top1), part())) == said
 
 
 def test_what_is_said():

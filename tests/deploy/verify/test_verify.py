@@ -15,11 +15,11 @@ from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare import _binary_layers
+from larq_nobn.deploy.prepare._at_inference import shifted_sign
 from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.deploy.verify._file import FileSigns
 from larq_nobn.deploy.verify._verify import verify_prepared
 from larq_nobn.graph._segments import record
-from larq_nobn.rewrites._at_inference import shifted_sign
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert

@@ -1,4 +1,4 @@
-r"""What single layers are at inference: fewer, and of numbers alone.
+r"""Writes single layers as they are at inference: fewer, and of numbers alone.
 
 Identities go. A batch norm, `ChannelAffine`, `SkipInit` or `Rescaling` is y = k x + b.
 An `RSign` is sign(a x + b) = sign(x + b / a), for a > 0. A quantized kernel is the
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras
-from .._larq import lq
-from ..graph import _graph, _kinds, _models, _operation, _signs
-from ..layers import (
+from ..._keras import keras
+from ..._larq import lq
+from ...graph import _graph, _kinds, _models, _operation, _signs
+from ...layers import (
     BatchKalmanNormalization,
     ChannelAffine,
     IndependentComponent,
@@ -33,12 +33,12 @@ from ..layers import (
     SymmetricHead,
     _inference,
 )
-from ..layers._normalized_activation import FLOOR
-from ..layers._proxy_moments import NEGATIVE_SLOPES
-from ..quantizers._measured import MeasuredQuantizer
-from ..quantizers._rsign import ThresholdSign
-from ._batch_norm import is_over_channels, scale_and_bias
-from ._rule import Edit, affine_operation, rule
+from ...layers._normalized_activation import FLOOR
+from ...layers._proxy_moments import NEGATIVE_SLOPES
+from ...quantizers._measured import MeasuredQuantizer
+from ...quantizers._rsign import ThresholdSign
+from ...rewrites._batch_norm import batch_norm_affine, is_over_channels
+from ...rewrites._rule import Edit, affine_operation, rule
 
 _layers = keras.layers
 _Numbers = tuple[Any, Any]
@@ -71,7 +71,7 @@ def sign_is_plain(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     given = layer.activation if type(layer) is _layers.Activation else layer
     known = isinstance(given, ThresholdSign) or type(given) is lq.quantizers.SteTern
     if not known and (
-        _signs.sign_of(layer) is None
+        _signs.sign_of_layer(layer) is None
         or _signs.as_quantizer(given, at_inference=True) is given
     ):
         return None
@@ -147,7 +147,7 @@ def normalization_is_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | No
     """Makes an affine operation of a `Normalization` within a model.
 
     Its constants have as many axes as its input, which LCE fuses wrongly after a binary
-    convolution. Of an input of the model, scaled or not, it stays: where a mean is
+    convolution. After an input of the model, scaled or not, it stays: where a mean is
     large beside the standard deviation, x - mean is exact, and k x + b is not.
     """
     layer, source = call.layer, graph.producer(call.first_input)
@@ -173,7 +173,7 @@ def _is_scaled(call: _graph.Call) -> bool:
 def _batch_norm(call: _graph.Call) -> _Numbers | None:
     if not is_over_channels(call) or _models.training_argument(call):
         return None
-    return scale_and_bias(call.layer)
+    return batch_norm_affine(call.layer)
 
 
 def _rescaling(call: _graph.Call) -> _Numbers | None:
