@@ -46,6 +46,16 @@ def test_lines_of_code_fit_their_box():
             assert max(map(len, block.splitlines())) <= 90, f"{path.name}: {block}"
 
 
+IMPORTS = re.compile(r"^(?:import|from) (larq_nobn|larq|tensorflow|tf_keras)\b", re.M)
+
+
+def test_the_package_is_imported_first():
+    """It selects the Keras that Larq needs; tests have imported it long before."""
+    for name, text in PAGES.items():
+        imported = IMPORTS.findall(blocks(text, "python"))
+        assert imported[:1] in ([], ["larq_nobn"]), name
+
+
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
