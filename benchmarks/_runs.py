@@ -27,6 +27,7 @@ KERNELS = [
 # Of a record, what the CSV has.
 _LEFT_OUT = "seconds_per_epoch"
 _TESTED = ("loss", "accuracy")
+_CALIBRATION = "test_calibration_error"
 
 
 def history(settings, run, kept, train=True, data=lambda: None):
@@ -78,11 +79,24 @@ def keep_run(run, kept):
     """Adds the log of a finished run to that of its experiment."""
     record, rows = nobn.training.load_record(run)
     record = {name: value for name, value in record.items() if name != _LEFT_OUT}
+    runs = kept_runs(kept.parent)
+    before = runs[kept.name][0]["metrics"] if kept.name in runs else {}
+    if _CALIBRATION not in record["metrics"]:
+        error = before.get(_CALIBRATION) or calibration_error(run)
+        record["metrics"] = {**record["metrics"], _CALIBRATION: error}
     # As JSON gives it back, so that what is equal is found to be.
     record = json.loads(json.dumps(record))
-    runs = kept_runs(kept.parent)
     if runs.get(kept.name) != (record, rows):
         write_runs(kept.parent, {**runs, kept.name: (record, rows)})
+
+
+def calibration_error(run):
+    """On all test images; a run without a validation split does not log it."""
+    record, _ = nobn.training.load_record(run)
+    settings = nobn.training.RunSettings(**record["settings"])
+    images = nobn.data.open_dataset(**settings.images).batches("test", 256)
+    scores = nobn.training.evaluate(nobn.training.open_model(run), images)
+    return scores["calibration_error"]
 
 
 def write_runs(place, runs):

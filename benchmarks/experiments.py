@@ -44,6 +44,12 @@ def budgets(seed):
             yield f"{name}-{epochs}-{seed}", settings(name, seed=seed, **chosen)
 
 
+def calibration(seed):
+    """Five epochs once more, for the calibration error of the saved weights."""
+    for name in ("nobn", "batch_norm"):
+        yield f"{name}-5-{seed}", settings(name, seed=seed, **FIVE_EPOCHS)
+
+
 def bfloat16(seed):
     """Ten and thirty epochs of the recipe nobn in bfloat16, as in `budgets`."""
     for epochs, rate in {10: 3e-3, 30: 5e-3}.items():
@@ -129,6 +135,7 @@ EXPERIMENTS = {
     each.__name__: each
     for each in (
         budgets,
+        calibration,
         bfloat16,
         levers,
         methods,
@@ -166,6 +173,7 @@ def main(experiment, seeds, only, train, folder, output):
     compare = json.loads(text)
     # Every setting that differs would take a column.
     small = {
+        "calibration": grids.calibrated,
         "levers": grids.levers,
         "methods": grids.methods,
         "kernels": grids.methods,

@@ -23,6 +23,7 @@ PAGE = "docs/results.md"
 # Experiments whose scripts are there, and the file of their numbers.
 MEASURED = {
     "budgets": "compare.json",
+    "calibration": "compare.json",
     "larger": "runs.json",
     "methods": "compare.json",
     "kernels": "compare.json",

@@ -28,6 +28,7 @@ from . import (
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "levers": ("levers/compare.json", grids.levers),
+    "calibration": ("calibration/compare.json", grids.calibrated),
     "lever_jobs": ("levers/jobs.json,long_recipe_gpu/runs.json", levers.jobs),
     "lever_reasons": ("levers/jobs.json", levers.reasons),
     "projections": ("levers/projections/result.json", projections.projections),
@@ -83,7 +84,7 @@ TABLES = {
     ),
     "width_64_lead": ("larger/runs.json", accuracy.width_64_lead),
     "overview": (
-        "budgets/compare.json,larger/runs.json,"
+        "budgets/compare.json,calibration/compare.json,larger/runs.json,"
         "train_step/result.json,normalizations/result.json",
         overview.overview,
     ),

@@ -54,11 +54,11 @@ def shown(value):
     return f"`{value}`" if isinstance(value, str) else f"{value:g}"
 
 
-def accuracy(group, alone):
-    """What a group reached; how many seeds, where others have more than one."""
+def accuracy(group, alone, metric="val_accuracy"):
+    """A metric of a group in %; how many seeds, where others have more than one."""
     if group is None:
         return "-"
-    low, mean, high = low_to_high(group["metrics"]["val_accuracy"])
+    low, mean, high = low_to_high(group["metrics"][metric])
     if len(group["seeds"]) > 1:
         return f"{mean:.1f} ({low:.1f} to {high:.1f})"
     return f"{mean:.1f}" if alone else f"{mean:.1f} (1 seed)"
@@ -67,6 +67,30 @@ def accuracy(group, alone):
 def loss(group):
     """The mean loss on the same images."""
     return "-" if group is None else f"{group['metrics']['val_loss']['mean']:.3f}"
+
+
+def calibrated(compare):
+    """Accuracy and expected calibration error in %, and loss, on test images."""
+    return table(
+        ["", "accuracy", "loss", "calibration error"],
+        [
+            [
+                shown(group["settings"]["normalization"]),
+                accuracy(group, alone=False),
+                loss(group),
+                calibration(group),
+            ]
+            for group in sorted(compare["groups"], key=_by_normalization)
+        ],
+    )
+
+
+def _by_normalization(group):
+    return position(group["settings"]["normalization"])
+
+
+def calibration(group):
+    return accuracy(group, alone=False, metric="test_calibration_error")
 
 
 def low_to_high(measured):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from .accuracy import BOTH, LOSSES, larger_rows
-from .grids import accuracy, loss
+from .grids import accuracy, calibration, loss
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
 EPOCHS = (5, 10, 30)
 SIZES = ("width 16, batch 128", "width 64, batch 32")
 LARGE = "width 64, batch 128"
+CALIBRATION = "calibration error in %, width 16, 5 epochs"
 
 
-def overview(budgets, larger, train_step, normalizations):
+def overview(budgets, calibrated, larger, train_step, normalizations):
     """Accuracy, loss and cost of each normalization by its own recipe."""
     reached = {
         (group["settings"]["normalization"], group["settings"]["epochs"]): group
@@ -52,9 +53,14 @@ def overview(budgets, larger, train_step, normalizations):
     ]
     longer = [[*row[:3], "-", *row[-2:]] for row in larger_rows(larger)]
     costs = [[*row, "", ""] for row in cells[len(EPOCHS) :]]
+    errors = {
+        group["settings"]["normalization"]: calibration(group)
+        for group in calibrated["groups"]
+    }
+    calibrations = [CALIBRATION, *(errors.get(name, "-") for name in COMPARED), "", ""]
     return table(
         ["", *(f"`{name}`" for name in COMPARED), *LOSSES],
-        [*shorter, *longer, *costs],
+        [*shorter, *longer, calibrations, *costs],
     )
 
 
