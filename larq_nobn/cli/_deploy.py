@@ -111,6 +111,9 @@ def convert(
         say(f"{result.summary()}; wrote {output}{also}")
 
 
+_IN_FLOAT = "layers that are binary in the model and float in the file"
+
+
 @click.command(cls=_arguments.Command, limited=True)
 @click.argument("file", type=_arguments.tflite_file)
 @click.option(
@@ -132,18 +135,18 @@ def audit(file: Path, against: Path | None, report: str | None) -> None:
         show(operations.to_dict(), report, *operations.tables())
     else:
         difference = deploy.diff(file, against)
-        title = f"{file} against {against}"
-        show(difference, report, _difference_table(difference, title))
+        show(difference, report, _difference_table(difference, file, against))
 
 
-def _difference_table(difference: dict[str, Any], title: str) -> Table:
-    table = Table("", title=title, title_justify="left")
-    for name in ("this", "other", "difference"):
+def _difference_table(difference: dict[str, Any], file: Path, against: Path) -> Table:
+    table = Table("", title=f"{file} against {against}", title_justify="left")
+    for name in (file.name, against.name, "difference"):
         table.add_column(name, justify="right")
     for name, row in {**difference["numbers"], **difference["ops"]}.items():
         both = f"{row['path']:,}", f"{row['against']:,}"
         change = f"{row['difference']:+,}" if row["difference"] else ""
-        table.add_row(name.replace("_", " "), *both, change)
+        label = _IN_FLOAT if name == "in_float" else name.replace("_", " ")
+        table.add_row(label, *both, change)
     return table
 
 

@@ -526,7 +526,8 @@ def stayed_float(graph: Subgraph, op: FileOperation) -> Why | None:
             return None
         return (
             "Its weights are ±c, but stored as floats, as its input is not binary",
-            "Give it a binary input_quantizer, or real weights for the same price.",
+            "Real-valued weights would cost the same: use them, or give it a binary "
+            "input_quantizer.",
         )
     largest = weights.max(axis=1, keepdims=True)
     ternary = np.all((weights == 0) | (weights >= (1 - _MEANT) * largest))

@@ -19,7 +19,14 @@ from deploy.nets import (
     scrambled,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    audit,
+    convert,
+    diff,
+    fake_quantize,
+)
 from larq_nobn.deploy._float_fallback import float_layers
 from larq_nobn.deploy._opening import as_functional
 
@@ -178,6 +185,7 @@ def test_the_report_and_the_audit_list_them(tmp_path):
         ("DEPTHWISE_CONV_2D", 36 * 72, 288)
     ]
     assert SHOWN in str(found)
+    assert diff(path, path)["numbers"]["in_float"]["path"] == 1
     assert "(DEPTHWISE_CONV_2D): 2,592 MACs, 288 bytes" in str(found)
 
 

@@ -401,9 +401,10 @@ def diff(
 
     Returns:
         Under `"numbers"` sizes, MACs and counts of binary convolutions, named as in
-        `Audit`; under `"ops"` the count of every operation, by its kind and name, such
-        as `"float RELU"`. Both contain `{"path", "against", "difference"}`, the last
-        being the first minus the second.
+        `Audit`, and `"in_float"`, the number of layers that are binary in the model and
+        float in the file; under `"ops"` the count of every operation, by its kind and
+        name, such as `"float RELU"`. Both contain `{"path", "against", "difference"}`,
+        the last being the first minus the second.
 
     Raises:
         ConversionError: If a file is missing or is not an intact TFLite file, or Larq
@@ -424,9 +425,10 @@ def diff(
         Counter(f"{row['kind']} {row['op']}" for row in audited.operations)
         for audited in (first, second)
     )
-    numbers = ((name, getattr(first, name), getattr(second, name)) for name in _NUMBERS)
+    numbers = {n: _pair(getattr(first, n), getattr(second, n)) for n in _NUMBERS}
+    numbers["in_float"] = _pair(len(first.in_float), len(second.in_float))
     return {
-        "numbers": {name: _pair(*both) for name, *both in numbers},
+        "numbers": numbers,
         "ops": {name: _pair(one[name], other[name]) for name in sorted(one | other)},
     }
 
