@@ -205,18 +205,34 @@ class Trace:
         for function in self._folded.graph_def.library.function:
             if not known.has_function(function.signature.name):
                 known.add_function_def(function)
-        tensors = dict(zip(self.input_names, inputs, strict=True))
-        for op in self.operations:
-            if op.type == "Placeholder":
-                continue
-            if op.type == "Const":
-                made = [tf.constant(_value(op.outputs[0]))]
-            else:
-                reads = [tensors[tensor.name] for tensor in op.inputs]
-                count, attributes = len(op.outputs), tuple(_attributes(op))
-                made = execute.execute(op.type, count, reads, attributes, known)
-            tensors.update((x.name, y) for x, y in zip(op.outputs, made, strict=True))
+        tensors = {
+            **self._constants,
+            **dict(zip(self.input_names, inputs, strict=True)),
+        }
+        for kind, reads, makes, attributes in self._steps:
+            given = [tensors[name] for name in reads]
+            made = execute.execute(kind, len(makes), given, attributes, known)
+            tensors.update(zip(makes, made, strict=True))
         return [tensors[name] for name in self.output_names]
+
+    @cached_property
+    def _constants(self) -> dict[str, tf.Tensor]:
+        tensors = [op.outputs[0] for op in self.operations if op.type == "Const"]
+        return {tensor.name: tf.constant(_value(tensor)) for tensor in tensors}
+
+    @cached_property
+    def _steps(self) -> list[tuple[str, list[str], list[str], tuple[Any, ...]]]:
+        """What to compute in turn: type, inputs, outputs and attributes."""
+        return [
+            (
+                op.type,
+                [tensor.name for tensor in op.inputs],
+                [tensor.name for tensor in op.outputs],
+                tuple(_attributes(op)),
+            )
+            for op in self.operations
+            if op.type not in ("Placeholder", "Const")
+        ]
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
