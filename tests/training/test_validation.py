@@ -1,6 +1,7 @@
 """Where there is a validation split, test images have no part in any choice."""
 
 import logging
+import functools
 from dataclasses import replace
 
 import larq_nobn as nobn
@@ -17,6 +18,7 @@ def read(monkeypatch):
     """Which splits are loaded, in order."""
     found, batches = [], nobn.data.Dataset.batches
 
+    @functools.wraps(batches)
     def note(dataset, split, *arguments, **options):
         found.append(split)
         return batches(dataset, split, *arguments, **options)
