@@ -107,7 +107,8 @@ def convert(
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
         metadata = Path(f"{output}.json")
-        also = f" and {metadata}" if metadata.exists() else ""
+        without = ", without metadata for an app (--dataset adds them)"
+        also = f" and {metadata}" if metadata.exists() else without
         say(f"{result.summary()}; wrote {output}{also}")
 
 

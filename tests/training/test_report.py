@@ -200,12 +200,13 @@ def test_what_is_no_finished_run_is_named_and_left_out(
 ):
     runs = leave_seeds(tmp_path, PLAIN, CURVES)
     (runs[1] / "run.json").unlink()  # unfinished
-    (tmp_path / "compare.json").write_text("{}")
+    (tmp_path / "compare.json").write_text("{}")  # known, and said nothing of
+    (tmp_path / "notes.txt").write_text("")
     comparison = training.report(sorted(tmp_path.iterdir()))
     assert [each.folder for each in comparison.outcomes] == [str(runs[0]), str(runs[2])]
     (message,) = caplog.messages
     assert message.startswith("Left out, because there is no run.json")
-    assert message.endswith(f"{tmp_path / 'compare.json'}, {runs[1]}.")
+    assert message.endswith(f": {runs[1]}, {tmp_path / 'notes.txt'}.")
 
 
 @pytest.mark.parametrize(

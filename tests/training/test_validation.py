@@ -1,7 +1,7 @@
 """Where there is a validation split, test images have no part in any choice."""
 
-import logging
 import functools
+import logging
 from dataclasses import replace
 
 import larq_nobn as nobn

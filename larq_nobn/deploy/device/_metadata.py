@@ -390,7 +390,9 @@ def read_card(path: str | os.PathLike) -> Card:
     """
     beside = metadata_path(path)
     content = _read(Path(path), "Pass the path of a .tflite file.")
-    text = _read(beside, "Convert the model again, with labels or preprocessing.")
+    text = _read(
+        beside, "Copy it with the file, convert again with a data set, or name one."
+    )
     try:
         metadata = _from_dict(parse_json(text))
         if metadata.labels is not None:
@@ -400,8 +402,8 @@ def read_card(path: str | os.PathLike) -> Card:
     except (ValueError, InvalidType) as error:
         raise ConversionError(
             f"{os.fspath(beside)!r} is not an intact description of a .tflite file: "
-            f"{str(error).rstrip('.')}. Convert the model again, with labels or "
-            "preprocessing."
+            f"{str(error).rstrip('.')}. Convert the model again, with a data "
+            "set."
         ) from error
     if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise ConversionError(

@@ -35,7 +35,13 @@ from ...config._settings import words
 from ...data import open_dataset
 from .._settings import RunSettings
 from ..folder import _run_folder
-from ._report import Comparison, Outcome, differing, plain_settings
+from ._report import (
+    COMPARED_FILES,
+    Comparison,
+    Outcome,
+    differing,
+    plain_settings,
+)
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
@@ -215,8 +221,8 @@ def compare(
     by = [name for name in _ROWS if name in compared] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
-    comparison.to_json(folder / "compare.json")
-    plot = folder / "compare.png"
+    numbers, plot = (folder / name for name in COMPARED_FILES)
+    comparison.to_json(numbers)
     plot.unlink(missing_ok=True)  # that of a smaller grid
     if len(failures) < len(outcomes):
         try:

@@ -41,6 +41,8 @@ _OF_TEST = (
 # For the lines after the last colour, which start with the first one again.
 _LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
+# What `compare` writes beside the folders of its runs.
+COMPARED_FILES = ("compare.json", "compare.png")
 _PANEL = "batch_size"
 
 
@@ -410,7 +412,7 @@ def report(
     """Compares finished runs; their models stay closed.
 
     Folders and files that are not finished runs, as a pattern such as `runs/*` brings
-    them along, are named in a warning and left out.
+    them along, are named in a warning and left out; the two files of `compare` without.
 
     Arguments:
         folders: Run folders; one that comes twice counts once.
@@ -444,10 +446,11 @@ def report(
             f"{', '.join(given) or 'An empty list'} contains no finished run: there is "
             "no run.json. Give the folders of finished runs, such as runs/*."
         )
-    if len(runs) < len(given):
+    others = [x for x in given if x not in runs and Path(x).name not in COMPARED_FILES]
+    if others:
         _log.warning(
             "Left out, because there is no run.json of a finished run: %s.",
-            ", ".join(folder for folder in given if folder not in runs),
+            ", ".join(others),
         )
     return Comparison([Outcome.read(folder) for folder in runs], by)
 
