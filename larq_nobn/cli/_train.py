@@ -121,7 +121,7 @@ def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
         "test loss": f"{metrics['test_loss']:.4f}",
         **({"calibration error": f"{error:.4f}"} if error is not None else {}),
         "parameters": f"{record['parameters']:,}",
-        "seconds per epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
+        "seconds of the last epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         **({"history": _OF_TEST} if of_test else {}),
         "next": f"larq-nobn convert {output} model.tflite",
     }

@@ -207,6 +207,8 @@ def test_what_is_no_finished_run_is_named_and_left_out(
     (message,) = caplog.messages
     assert message.startswith("Left out, because there is no run.json")
     assert message.endswith(f": {runs[1]}, {tmp_path / 'notes.txt'}.")
+    whole = training.report([tmp_path])  # the folder of a comparison
+    assert [each.folder for each in whole.outcomes] == [str(runs[0]), str(runs[2])]
 
 
 @pytest.mark.parametrize(

@@ -415,7 +415,8 @@ def report(
     them along, are named in a warning and left out; the two files of `compare` without.
 
     Arguments:
-        folders: Run folders; one that comes twice counts once.
+        folders: Run folders, or that of `compare` for all of its runs; one that comes
+            twice counts once.
         by: Names of the settings to compare by; None for all that differ.
 
     Returns:
@@ -433,7 +434,9 @@ def report(
     named = [
         check_path("a folder", folder) for folder in check_list("folders", folders)
     ]
-    unique = {os.path.realpath(folder): folder for folder in named}
+    unique = {
+        os.path.realpath(run): run for folder in named for run in _runs_in(folder)
+    }
     given = list(unique.values())
     missing = [folder for folder in given if not Path(folder).exists()]
     if missing:
@@ -453,6 +456,13 @@ def report(
             ", ".join(others),
         )
     return Comparison([Outcome.read(folder) for folder in runs], by)
+
+
+def _runs_in(folder: str) -> list[str]:
+    """Returns the finished runs in the folder of a comparison; any other as it is."""
+    if not Path(folder, COMPARED_FILES[0]).is_file():
+        return [folder]
+    return [os.fspath(run.parent) for run in sorted(Path(folder).glob("*/run.json"))]
 
 
 def draw_groups(
