@@ -46,8 +46,8 @@ from ._fake_quantize import ChannelShift
 
 _layers = keras.layers
 _REMEDY = (
-    "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing, and so does "
-    "--calibrate 256."
+    "--calibrate 256 (of a model file with --dataset) puts in what is missing, and so "
+    "does larq_nobn.deploy.fake_quantize(model, data)."
 )
 
 
