@@ -226,7 +226,6 @@ def _from_dict(content: Any) -> Card:
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
-    content = {"dataset": None, **content}  # which earlier versions do not say
     check_shape(content, _WHOLE)
     file, steps, labels = content["file"], content["preprocessing"], content["labels"]
     if steps is not None:

@@ -217,8 +217,11 @@ class Trace:
 
     @cached_property
     def _constants(self) -> dict[str, tf.Tensor]:
-        tensors = [op.outputs[0] for op in self.operations if op.type == "Const"]
-        return {tensor.name: tf.constant(_value(tensor)) for tensor in tensors}
+        nodes = [node for node in self._folded.graph_def.node if node.op == "Const"]
+        values = (tf.make_ndarray(node.attr["value"].tensor) for node in nodes)
+        return {
+            f"{n.name}:0": tf.constant(x) for n, x in zip(nodes, values, strict=True)
+        }
 
     @cached_property
     def _steps(self) -> list[tuple[str, list[str], list[str], tuple[Any, ...]]]:
@@ -280,6 +283,7 @@ class Trace:
                 node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
         noisy_trace = copy(self)
         noisy_trace._folded = self._folded._replace(graph_def=graph_def)
+        vars(noisy_trace).pop("_constants", None)
         return noisy_trace
 
     def signs(self) -> list[TracedSign]:

@@ -52,9 +52,8 @@ def verify_trace(
     segments = _ends(given, traced, spec, groups)
     if segments.finding:
         # The trace tells how much rounds.
-        noisy = [
-            _outputs(trace.with_noise(x), spec, examples) for x in _segments.NOISES
-        ]
+        forms = [partial(_eagerly, trace.with_noise(x), spec) for x in _segments.NOISES]
+        noisy = [_converter.in_batches(form, examples, size) for form in forms]
         segments = _ends(traced, given, spec, groups, noisy)
         segments.outputs = traced
     if segments.finding:

@@ -106,10 +106,6 @@ def test_it_names_the_data_set(model, tmp_path):
     assert report.verify["data"] == "test images of pets"
     report = convert(model, path, dataset=replace(info, name="given"), data=images(4))
     assert (read_card(path).dataset, report.verify["data"]) == (None, "the given data")
-    # As it was before data sets were named.
-    file = path.with_name("m.tflite.json")
-    file.write_bytes(changed(lambda x: x.pop("dataset"))(file.read_bytes()))
-    assert read_card(path).dataset is None
     with pytest.raises(ValueError, match=r"'/home/me/pets' has 4 classes of images of"):
         convert(model, path, dataset=replace(info, classes=4))
 
