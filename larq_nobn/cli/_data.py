@@ -72,7 +72,7 @@ def data(
         overview.draw(sheet)
     table = Table(
         "Class",
-        title=f"{overview.root}: {len(overview.classes)} classes",
+        title=f"{overview.root}, classes: {len(overview.classes)}",
         title_justify="left",
     )
     splits = list(next(iter(overview.classes.values()), {}))

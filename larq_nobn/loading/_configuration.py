@@ -288,12 +288,14 @@ def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
     wanted = part.get("config") if part.get("class_name") == "function" else None
     if not isinstance(wanted, str):
         wanted = part.get("registered_name") or part.get("class_name")
+    module = part.get("module")
+    # A class of a script has no module that could be imported.
+    named = isinstance(module, str) and re.fullmatch(r"(?!__main__)[\w.]+", module)
     return Untrusted(
         layer,
-        f"wants {wanted!r} from the Python module {part.get('module')!r}, which is not "
-        "trusted",
+        f"wants {wanted!r} from the Python module {module!r}, which is not trusted",
         "use layers and functions of Keras, Larq and larq_nobn, register your own with "
-        "Keras first (--import MODULE)",
+        f"Keras first (--import {module if named else 'MODULE'})",
     )
 
 

@@ -314,6 +314,7 @@ def _check(
             f"{root} contains images of {len(names)} class{'' if names else 'es'}"
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
+            f"{''.join(f' {remark}.' for remark in listing.remarks)}"
         )
     for split, words, needed, change in (
         ("train", "training", holdout < 1, "lower"),

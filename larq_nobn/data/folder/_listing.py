@@ -91,6 +91,12 @@ def read_listing(root: Path) -> Listing:
         )
     entries.sort(key=lambda e: (os.path.basename(e.path), e.label, e.path))
     divided = None not in parts
+    only = [p for p in _folders(root) if _has_images(p)]
+    if not divided and len(only) == 1 and len(inside := _folders(only[0])) > 1:
+        remarks += (
+            f"{only[0].name} is the only class; if {_names(inside)} in it are "
+            f"the classes, choose {only[0]}",
+        )
     return Listing(root, tuple(entries), divided, remarks, tuple(empty), dict(others))
 
 

@@ -158,7 +158,8 @@ def audit(path: str | os.PathLike) -> Audit:
     """Reads a `.tflite` file, whoever wrote it.
 
     Layer names are those that the converter left in the names of tensors. What several
-    layers were fused into has the name of the last of them. The file's last
+    layers were fused into has the name of the layer of its kernel, or else of the last
+    of them. The file's last
     operation has lost its own and is listed as `"output"`, others without as
     `"unknown"`.
 

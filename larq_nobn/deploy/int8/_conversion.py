@@ -676,4 +676,4 @@ def verify_without_rounding(
     """
     plain = without_ranges(in_float32(given))
     same, _ = verify_prepared(plain, plain, without_ranges(prepared), examples)
-    return {**same, "reference": "the given model, both without rounding to int8"}
+    return {**same, "reference": "the given model, before rounding to int8"}

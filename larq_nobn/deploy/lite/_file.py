@@ -254,10 +254,11 @@ class Subgraph:
         return {tensor.index: end for tensor, end in pairs}
 
     def layer(self, op: FileOperation) -> str:
-        """The layer of an operation, if known; of several that were fused, the last.
+        """The layer of an operation, if known.
 
-        A binary convolution that writes bits bears the name of the sign after it; its
-        own layer is that of the sign in front.
+        Of several that were fused it is that of the kernel, where its name says which,
+        or else the last. A binary convolution that writes bits bears the name of the
+        sign after it; its own layer is that of the sign in front.
         """
         inner = op.op == "LceBconv2d" and op.writes_bits
         tensors = [op.input(0)] if inner else op.outputs
@@ -268,9 +269,16 @@ class Subgraph:
         name = tensors[0].name
         if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
             return "output"
-        # 'model/layer/operation;other/fused/parts'
-        parts = (part.split("/") for part in name.split(";"))
-        return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
+        names = _layers_in(name)
+        kernel = _layers_in(op.input(1).name) if op.op in _MACS else []
+        # That of equal kernels may be of another operation.
+        return next((x for x in kernel if x in names), next(iter(names), "unknown"))
+
+
+def _layers_in(name: str) -> list[str]:
+    """The layers in 'model/layer/operation;other/fused/parts'."""
+    parts = (part.split("/") for part in name.split(";"))
+    return [scope[1] for scope in parts if len(scope) > 1]
 
 
 def read_file(path: str | os.PathLike) -> bytes:

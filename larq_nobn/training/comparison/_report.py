@@ -370,7 +370,10 @@ class Comparison:
         for group in groups:
             count = len(group.finished)
             counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-            said = [shown(group.settings[name]) for name in names]
+            said = [
+                Path(value).name if name == "dataset" else shown(value)
+                for name, value in ((name, group.settings[name]) for name in names)
+            ]
             table.add_row(*said, *counts, *group._row())
         validated, remarks = _validated(groups), []
         if len(names) > len(compared):

@@ -431,6 +431,10 @@ def test_folders_that_are_no_data_set(
         ValueError, match=r"contains images of 1 class \(cat\), but a cla"
     ):
         nobn.data.open_dataset(root)
+    for name in ("cat/grey/x.png", "cat/white/x.png"):
+        write(name)
+    with pytest.raises(ValueError, match=r"if grey, white in it are .* choose .*cat\."):
+        nobn.data.open_dataset(root)
     write("dog/x.png")
     with pytest.raises(
         ValueError, match="is for testing. Add some, or raise the holdo"

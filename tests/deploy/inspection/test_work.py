@@ -194,6 +194,16 @@ def test_outputs_have_the_names_of_their_layers():
     assert sorted(row["layer"] for row in found.operations) == ["one", "two"]
 
 
+def test_work_bears_the_name_of_its_kernel():
+    """Not of the sum that the converter fuses into it."""
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.Conv2D(4, 3, use_bias=False, name="work")(inputs)
+    x = _layers.Lambda(lambda x: x + np.arange(1.0, 5.0), name="shift")(x)
+    model = keras.Model(inputs, _layers.MaxPool2D()(x), name="net")
+    row = audit_bytes(plain_file(model), "file").operations[0]
+    assert (row["op"], row["layer"]) == ("CONV_2D", "work")
+
+
 def test_an_unknown_operation_is_named(int8):
     def change(model):
         model.operatorCodes[0].builtinCode = 999
