@@ -3,13 +3,12 @@
 from ..graph._errors import ModelError
 from ._fold import fold_batch_norm
 from ._padding import pad_with_ones
-from ._report import Change, FreezeReport, FrozenLayer, SurgeryReport
+from ._report import Change, FrozenLayer, SurgeryReport
 from .remove import remove_batch_norm
 from .statistics import freeze_statistics, reestimate_batch_norm
 
 __all__ = [
     "Change",
-    "FreezeReport",
     "FrozenLayer",
     "ModelError",
     "SurgeryReport",

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-import tensorflow as tf
 
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
 from ...graph import _copies, _errors, _graph, _models, _same
 from ...population import PooledMoments, Population, pooled
 from ...population._batches import model_batches
-from ...population._scores import Scores
-from .._report import FreezeReport, FrozenLayer
+from .._report import FrozenLayer, SurgeryReport
 from ._constants import DYNAMIC, Constant, constant_of
 
 
@@ -55,17 +50,16 @@ def freeze_statistics(
             not changed.
         data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, such as
             the network will see; x is a list or a dict for a model of several inputs.
-            The labels are for the report.
+            Labels play no part.
         batch_size: Examples per batch, if `data` is arrays.
-        return_report: Whether to return a `FreezeReport` too.
+        return_report: Whether to return a `SurgeryReport` too.
         verify: Whether to compare, on a few generated examples and segment by segment,
             all that is around the frozen layers, which must stay as it is.
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair
-        of it and the report, which contains for each layer how far constants are from
-        the examples' own statistics, and the accuracy on `data` before and after if
-        there are class labels.
+        of it and the report, which contains for each layer, as a `FrozenLayer`, how far
+        constants are from the examples' own statistics.
 
     Raises:
         ModelError: For a model without such layers; for layers, all of which it names,
@@ -117,8 +111,7 @@ def freeze_statistics(
         _change(given.get_layer(name), row, distances[name])
         for name, row in rows.items()
     )
-    accuracies = _accuracies((model, frozen), data, batch_size)
-    return frozen, FreezeReport(model.name, changes, *accuracies)
+    return frozen, SurgeryReport(model.name, changes)
 
 
 def _rows(model: keras.Model) -> dict[str, Constant]:
@@ -157,41 +150,3 @@ def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> Frozen
         names = ", ".join(repr(part.name) for part in row.row)
         action = f"{names}, with {action}"
     return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
-
-
-def _accuracies(
-    models: Sequence[keras.Model], data: Any, batch_size: int
-) -> tuple[float, ...]:
-    """Returns the accuracy of each model; none if the data has no class labels."""
-    runs = [tf.function(_inference(model)) for model in models]
-    scores = [Scores() for _ in models]
-    for inputs, labels in model_batches(models[0], data, batch_size):
-        outputs = [np.asarray(run(inputs)) for run in runs]
-        classes = _classes(labels, outputs[0])
-        if classes is None:
-            return ()
-        for score, output in zip(scores, outputs, strict=True):
-            score.update(output, classes)
-    return tuple(score.to_dict()["accuracy"] for score in scores)
-
-
-def _inference(model: keras.Model) -> Any:
-    def run(inputs: list[tf.Tensor]) -> Any:
-        given = tf.nest.pack_sequence_as(model._nested_inputs, inputs)
-        return tf.nest.flatten(model(given, training=False))[0]
-
-    return run
-
-
-def _classes(labels: Any, outputs: np.ndarray) -> np.ndarray | None:
-    """Labels as whole numbers, (N,), if they are such, or one of the outputs each."""
-    if labels is None or isinstance(labels, dict) or outputs.ndim != 2:
-        return None
-    given = np.asarray(labels)
-    if given.shape == outputs.shape and given.shape[1] > 1:
-        one_hot = (given >= 0).all() and np.allclose(given.sum(1), 1)
-        return given.argmax(1) if one_hot else None
-    if given.size != len(given) or not np.issubdtype(given.dtype, np.integer):
-        return None
-    known = given.min() >= 0 and given.max() < outputs.shape[1]
-    return given.reshape(-1) if known and outputs.shape[1] > 1 else None
