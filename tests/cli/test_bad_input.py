@@ -74,16 +74,12 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
         ("train --output r --config notes.txt", "notes.txt contains no settings: "),
         ("models none", "Got unexpected extra argument (none). See larq-nobn models"),
-        ("report empty --by", "requires an argument. See larq-nobn report --help."),
         # Words of another form.
         ("demo --dataset cats", "'cats' is not one of 'digits', 'mnist'"),
-        ("demo --epochs two", "'two' is not a valid integer"),
         ("train --output r --image-size 9x9x9", "'9x9x9' is not of the form 96 or"),
-        ("train --output r --blocks 4,x", "'4,x' is not of the form 4,4,4,4"),
         ("train --output r --network alpha", "'alpha' is not of the form alpha=0.5"),
         ("convert float.keras m.tflite --input-shape 8x8x1", "not of the form 96,96,3"),
         ("compare --output r --seed one", "'one' is not a list of int values"),
-        ("remove float.keras f.keras --alpha x", "'x' is not a valid float"),
         # Settings that do not exist, or do not go together.
         ("train --output r --normalization layer", "'layer' is not one of"),
         (
@@ -95,9 +91,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
         # Data sets.
         ("train --output r --dataset no/where", "There is no folder"),
-        ("train --output r --dataset ./notes.txt", "notes.txt is a file. Pass a fold"),
         ("train --output r --data-dir notes.txt", "but a data set needs a folder"),
-        ("data ~nobody_here/images", "There is no folder"),
         ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
         ("data digits --from notes.txt", "--from is not used for digits, which needs"),
         ("data empty --data-dir sets", "--data-dir is not used for"),
@@ -106,9 +100,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("data tfds:mnist:3.0.1", "or of a version. Leave the version out"),
         # Models.
         ("train --output r --teacher gone --dataset digits", "gone does not exist"),
-        ("train --output r --init notes.txt --dataset digits", "is not a .keras file"),
         ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
-        ("train --output r --init /proc/self/mem", "is not a .keras file"),
         ("evaluate nowhere", "Path 'nowhere' does not exist"),
         (f"evaluate {'x' * 255}", "does not exist. Give a run folder, a model file"),
         ("evaluate empty", "empty is not a finished run: run.json not found"),
@@ -125,8 +117,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
         # Outputs.
         ("train --output full --dataset digits", "full is not empty"),
-        ("train --output full --dataset digits --resume", "full contains notes.txt"),
-        ("train --output notes.txt --dataset digits", "notes.txt is a file"),
         ("demo --output full", "full is not empty and contains no demo"),
         # What comes after it would end in another sentence.
         ("fold damaged.keras f.h5", "f.h5 is not a name for a Keras model. Choose one"),
@@ -137,7 +127,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "--output o and --json o are one file. Choose another",
         ),
         ("report loop", "loop does not exist. Give run folders"),
-        ("report empty full", "empty, full contains no finished run"),
         ("audit empty", "'empty' is a directory"),
         # Where Larq Compute Engine is asked.
         ("convert float.keras m.tflite", "has no binary layer"),
@@ -183,35 +172,6 @@ def test_a_reader_who_has_seen_enough_is_no_error(
     monkeypatch.setattr("larq_nobn.cli._pretrained.show", raises(error))
     result = invoke("models")
     assert (result.exit_code, result.output) == (1, "")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("little_network")
-def test_no_space_for_the_model(
-    tiny: tuple[str, ...],
-    invoke: Invoke,
-    place: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    plain = ("--recipe", "plain", "--limit", 32)
-    command = ("train", *tiny, *plain, "--output", "run")
-    rename = os.replace
-
-    def full(source: Path, target: Path) -> None:
-        if Path(target).name in full_for:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
-    full_for = {"settings.json"}
-    sentence = one_sentence(invoke(*command))
-    assert "'run/settings.json' cannot be written: No space left" in sentence
-    assert list(Path("run").iterdir()) == []
-    full_for = {"model.keras"}
-    sentence = one_sentence(invoke(*command))
-    assert "'run/model.keras' cannot be written: No space left" in sentence
-    full_for = set()
-    assert invoke(*command, "--resume").exit_code == 0
 
 
 @pytest.fixture
@@ -408,20 +368,3 @@ def test_checkpoints_that_may_not_be_read_are_not_missing(
     said = one_sentence(invoke(*resuming))
     assert said == f"Error: Permission denied: run/checkpoints.{ASK}"
     assert Path("run/checkpoints/epoch-0001.npz").is_file()
-
-
-@pytest.mark.parametrize("command", ["evaluate", "summary"])
-def test_a_folder_that_may_not_be_looked_into_is_no_saved_model(
-    command: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
-):
-    is_file = Path.is_file
-
-    def forbidden(path: Path) -> bool:
-        if path.parent.name == "secret":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return is_file(path)
-
-    Path("secret").mkdir()
-    monkeypatch.setattr(Path, "is_file", forbidden)
-    said = one_sentence(invoke(command, "secret"))
-    assert "saved_model.pb" not in said

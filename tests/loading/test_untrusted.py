@@ -107,10 +107,8 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
     return {
         **{name: (make(canary), code) for name, make in LAMBDAS.items()},
         "path of a function": (hostile.dotted, code),
-        "bytecode for an activation": (dense(activation=marshalled), code),
         "bytecode for a number": (dense(units=marshalled), code),
         "path for an activation": (dense(activation=getcwd), module),
-        "path for a regularizer": (dense(kernel_regularizer=getcwd), module),
         "path for an initializer": (
             dense(
                 kernel_initializer={
@@ -124,10 +122,6 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
         ),
         "function of Keras that fetches": (
             dense(activation=function("keras.utils", "get_file", "get_file")),
-            module,
-        ),
-        "the same as a class": (
-            of_class(module="keras.utils", class_name="get_file", registered_name=None),
             module,
         ),
         "class of a module of Keras": (
@@ -159,18 +153,12 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             odd,
         ),
         "operation that writes": (hostile.write_file(canary), operator),
-        "operation that reads": (hostile.operation("io.read_file", "/x"), operator),
         "operation that runs Python": (
             hostile.operation("py_function", kind="SlicingOpLambda"),
             operator,
         ),
         "raw operation": (hostile.operation("raw_ops.WriteFile", "a", "b"), operator),
-        "operation of TensorFlow 1": (
-            hostile.operation("compat.v1.io.write_file", str(canary), "x"),
-            operator,
-        ),
         "operation that is a dictionary": (hostile.operation({"a": 1}), operator),
-        "loader of libraries": (hostile.operation("load_op_library", "x.so"), operator),
         "node of a graph": (hostile.raw_operation(canary), module),
         "method of a class": (
             of_class(
@@ -220,10 +208,6 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             hostile.wrapped("TimeDistributed", "layer", lambda_mask),
             code,
         ),
-        "inside Bidirectional": (
-            hostile.wrapped("Bidirectional", "layer", lambda_mask),
-            code,
-        ),
         "inside a preconditioning": (
             hostile.wrapped("BatchNormalizationPreconditioning", "layer", lambda_mask),
             code,
@@ -240,23 +224,9 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             dense(activation=function("larq.activations", "hard_tanh", None)),
             "calls a function 'hard_tanh' and None",
         ),
-        "function whose name is missing": (
-            dense(
-                activation={
-                    "module": "larq.activations",
-                    "class_name": "function",
-                    "config": "hard_tanh",
-                }
-            ),
-            "calls a function 'hard_tanh' and None",
-        ),
         "two functions": (
             dense(activation=function("keras.activations", "relu", "tanh")),
             "calls one function 'relu' and 'tanh'",
-        ),
-        "activation without a class": (
-            dense(activation={"module": "m", "class_name": None, "config": {}}),
-            "has None for the name",
         ),
     }
 
@@ -487,7 +457,9 @@ def users_model() -> keras.Model:
     inner = keras.Sequential(
         [
             keras.Input((4, 6)),
-            keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True)),
+            keras.layers.Bidirectional(
+                keras.layers.SimpleRNN(3, return_sequences=True)
+            ),
             keras.layers.TimeDistributed(keras.layers.Dense(4, "gelu")),
         ],
         name="inner",

@@ -73,18 +73,6 @@ def test_files_of_models(tiny_run: training.Run, tmp_path: Path):
         training.save_model(model, file)
 
 
-def test_a_class_registered_by_the_user_is_welcome(tmp_path: Path):
-    @keras.saving.register_keras_serializable("mine")
-    class Doubling(keras.layers.Layer):
-        def call(self, inputs):
-            return 2 * inputs
-
-    inputs = keras.Input((2,))
-    keras.Model(inputs, Doubling()(inputs)).save(tmp_path / "mine.keras")
-    model = training.open_model(tmp_path / "mine.keras")
-    np.testing.assert_array_equal(model.predict_on_batch(np.ones((1, 2))), [[2, 2]])
-
-
 class _Unsaved(keras.layers.Layer):
     def call(self, inputs):
         return inputs
