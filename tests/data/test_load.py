@@ -41,12 +41,6 @@ def test_no_thread_tunes_it_that_may_miss_its_end():
     assert taken_on.options().autotune.enabled is False
 
 
-@pytest.fixture(scope="module")
-def varied() -> np.ndarray:
-    """The same, varied as in training."""
-    return content(load("digits", "test", 355, augment=True))[0]
-
-
 # --- content
 
 
@@ -126,14 +120,6 @@ def test_keras_epochs_are_our_epochs() -> None:
     epochs = (load("digits", "train", 32, limit=64, epoch=e) for e in (5, 6))
     expected = np.concatenate([content(epoch)[1] for epoch in epochs])
     np.testing.assert_array_equal(seen, expected)
-
-
-def test_variation_does_not_depend_on_the_batch(
-    plain: np.ndarray, varied: np.ndarray
-) -> None:
-    small = content(load("digits", "test", 50, augment=True))[0]
-    np.testing.assert_array_equal(small, varied)
-    assert not np.array_equal(small, plain)
 
 
 def test_variation_is_another_one_in_each_epoch() -> None:
@@ -405,12 +391,10 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
 @pytest.mark.parametrize(
     ("split", "damage"),
     [
-        ("train", "no image"),
         ("test", "no image"),
         ("train", "half an image"),
         ("train", "PNG"),  # of which a random part could not be decoded alone
         ("test", "label"),
-        ("train", "no record"),
     ],
 )
 def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
@@ -432,9 +416,8 @@ def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
         features["image"].bytes_list.value[:] = [image[damage]]
     elif damage == "label":
         features["label"].int64_list.value[:] = [1000]
-    changed = b"\xff" * 40 if damage == "no record" else last.SerializeToString()
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for record in (*records[:-1], changed):
+        for record in (*records[:-1], last.SerializeToString()):
             writer.write(record)
     images = load("imagenet", split, 2, data_dir=folder)
     with pytest.raises(ValueError) as caught, nobn.data.reading():

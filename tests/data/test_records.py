@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -142,18 +141,6 @@ def test_a_full_disk_takes_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch
         f"{cache} takes no cache of 36 bytes: No space left on device. Choose --cache "
         "none (cache='none'), or another folder by LARQ_NOBN_CACHE."
     )
-
-
-def test_a_home_folder_that_may_not_be_looked_into_takes_no_cache(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def forbidden(path: Path) -> bool:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    monkeypatch.setattr(Path, "is_dir", forbidden)
-    wanted = f"{cache} takes no cache of 36 bytes: Permission denied. Choose --cache"
-    with pytest.raises(OSError, match=re.escape(wanted)):
-        _source.cached(Reads(6).pictures, "disk")
 
 
 def test_the_first_place_with_room_is_taken(
