@@ -100,14 +100,3 @@ def test_a_zero_is_named_or_listed(tmp_path):
     assert len(report.in_float) == len(KINDS)
     assert all("zero weights: 2" in row["finding"] for row in report.in_float)
     assert max(off) < 1e-5
-
-
-def test_depthwise_kernels_of_one_bit_are_named_too(tmp_path):
-    inputs = keras.Input((6, 6, 8))
-    kernel = lq.quantizers.NoOp(precision=1)
-    layer = lq.layers.QuantDepthwiseConv2D(
-        3, input_quantizer="ste_sign", depthwise_quantizer=kernel, name="deep"
-    )
-    model = keras.Model(inputs, layer(inputs))
-    with pytest.raises(ConversionError, match="'deep' is a binary QuantDepthwiseConv2"):
-        convert(model, tmp_path / "m.tflite")

@@ -24,8 +24,6 @@ SIGNS = [
 ]
 BETWEEN = {
     "MaxPooling2D": lambda: layers.MaxPooling2D(name="b"),
-    "ZeroPadding2D": lambda: layers.ZeroPadding2D(name="b"),
-    "Reshape": lambda: layers.Reshape((2, 8, 8), name="b"),
     "Concatenate": lambda: lambda x: layers.Concatenate(name="b")([x, x]),
 }
 SURGERY = (fold_batch_norm, remove_batch_norm)

@@ -203,16 +203,11 @@ DAMAGED = r"m.tflite.json' is not an intact .*Convert"
     [
         (lambda card: card[:-20], DAMAGED),
         (lambda card: b"\xff" + card, DAMAGED),
-        (lambda card: b"[" * 100_000, DAMAGED),
         (lambda card: b"[]", DAMAGED),
         (changed(lambda x: x.pop("format")), DAMAGED),
-        (changed(lambda x: x.pop("labels")), DAMAGED),
         (changed(lambda x: x.update(labels=[1])), DAMAGED),
-        (changed(lambda x: x.update(dataset=1)), DAMAGED),
         (changed(lambda x: x.update(file="m.tflite")), DAMAGED),
-        (changed(lambda x: x["file"].update(sha256=3)), DAMAGED),
         (changed(lambda x: x["input"].update(shape="8x8")), DAMAGED),
-        (changed(lambda x: x["input"].update(dtype="float31")), DAMAGED),
         (changed(lambda x: x["preprocessing"].update(crop=7)), DAMAGED),
         (
             changed(lambda x: x.update(version=2)),

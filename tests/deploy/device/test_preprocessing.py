@@ -59,7 +59,6 @@ RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     [
         ((13, 9, 3), *RGB, (4, 4), 0.875),
         ((7, 20, 3), *RGB, (3, 5), 1.0),
-        ((3, 2, 3), *RGB, (8, 8), 1.0),
         ((1, 50, 3), *RGB, (4, 4), 0.1),
         ((10, 11, 3), (0.5,), (0.25,), (4, 6), 1.0),
         ((10, 11, 1), (0.5,), (0.25,), (4, 6), 0.6),
@@ -112,7 +111,6 @@ def test_it_can_be_compared_but_not_changed():
         ({"mean": "0.5"}, "mean='0.5' is not a list of numbers"),
         ({"mean": (0.5, 0.5), "std": (1, 1)}, r"mean=\(0.5, 0.5\) has 2 numbers"),
         ({"mean": (0.5,)}, "differ in length"),
-        ({"mean": ("a", 0, 0)}, "mean='a' is not a number"),
         ({"size": 32}, "size=32 is not a pair"),
         ({"size": (32, 32.0)}, "size=32.0 is not a whole number"),
         ({"crop": 1.5}, r"crop=1.5 is outside \(0, 1\]"),

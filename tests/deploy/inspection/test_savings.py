@@ -143,11 +143,6 @@ CHAINS = {
         lambda: (_layers.Lambda(lq.math.sign), scaled(0.5), conv(input_quantizer=None)),
         known_sign,
     ),
-    "padding with -1": (
-        r"PADV2 stands between the convolution and its sign",
-        lambda: (conv(pad_values=-1.0),),
-        clean,
-    ),
     "depthwise": (
         r"float in the file: LCE has no kernel for a binary depthwise convolution",
         lambda: (

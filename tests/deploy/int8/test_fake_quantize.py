@@ -103,12 +103,6 @@ def test_the_given_model_stays_and_the_copy_trains():
         assert_array_equal(old, new)
 
 
-def test_it_comes_back_from_a_file(quantized, tmp_path):
-    quantized.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
-    assert_array_equal(again(X), quantized(X))
-
-
 def test_what_is_computed_at_once_has_one_range():
     model = chain(
         binary_conv(name="first"),

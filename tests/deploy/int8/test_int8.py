@@ -420,11 +420,6 @@ def no_input_range():
             True,
             "Layer 'conv' takes the sign of what no FakeQuantization has rounded",
         ),
-        (
-            lambda: with_ranges(ranged(binary_conv(name="c", input_quantizer="rsign"))),
-            True,
-            "Layer 'c' takes the sign of what no FakeQuantization has rounded",
-        ),
         (lambda: ranged(binary_conv()), False, "'before' is a FakeQuantization.* Pass"),
     ],
 )

@@ -53,17 +53,14 @@ OWN = {
 }
 # What takes in a factor before it, and one after it too.
 EITHER = (
-    *("rsign", "conv-same", "conv-relu", "kernel-of-signs", "scaled-std", "depthwise"),
-    *("dense", "norm", "gain-and-bias", "rescaling"),
+    *("rsign", "conv-relu", "kernel-of-signs", "scaled-std", "depthwise", "norm"),
+    "rescaling",
 )
 BEFORE_ONLY = ("rsign-layer", "sign", "sign-swish", "binary-tanh", "conv-tanh")
-PASSES = (
-    *("rprelu", "tlu", "relu", "relu-function", "leaky", "prelu", "average"),
-    *("maximum", "padding", "dropout", "flatten"),
-)
+PASSES = ("rprelu", "tlu", "relu", "average", "padding", "dropout", "flatten")
 STOPS = (
-    *("tanh", "relu6", "relu-above", "conv-ones", "real-of-levels", "own-signs"),
-    *("layer-norm", "sum-with-a-number", "product"),
+    *("tanh", "relu6", "conv-ones", "real-of-levels", "own-signs", "layer-norm"),
+    *("sum-with-a-number", "product"),
 )
 
 
@@ -136,7 +133,6 @@ def test_pixels_become_floats_all_the_same():
 @pytest.mark.parametrize(
     "ends",
     [
-        lambda x: factor(0.25)(x),
         lambda x: 0.25 * x,
         lambda x: factor(0.5, name="last")(factor(1 / 3)(x)),
         lambda x: [factor(0.25)(x), layers.Dense(2)(x)],
@@ -169,20 +165,10 @@ def test_factors_do_not_leave_the_range_of_floats():
     assert absorb_factors(graph) is graph
 
 
-@pytest.mark.parametrize("kind", ["Conv1D", "Conv3D", "DepthwiseConv1D"])
-def test_kernels_of_any_rank_take_a_factor(kind):
-    filters = () if "Depthwise" in kind else (4,)
-    shape = (6, 6, 6, 3) if kind == "Conv3D" else (8, 3)
-    layer = getattr(layers, kind)(*filters, 3)
-    model = row("factor", layer, "flatten dense", shape=shape, scramble=True)
-    assert factors_left(model) == {}
-
-
 # --- Where maps meet.
 BRANCHES = {
     "binary convolution": lambda x: binary_conv()(x),
     "batch norm": lambda x: layers.BatchNormalization()(binary_conv()(x)),
-    "convolution": lambda x: layers.Conv2D(32, 1)(x),
     "rprelu": lambda x: nobn.layers.RPReLU()(rsign_conv()(x)),
     "the same factor": lambda x: layers.ReLU()(factor(name="same")(x)),
 }
@@ -190,7 +176,6 @@ JOINS = {
     "difference": lambda *maps: layers.Subtract()(maps),
     "maximum": lambda *maps: layers.Maximum()(maps),
     "concatenation": lambda *maps: layers.Concatenate()(maps),
-    "sum as written": lambda first, second: first + second,
     "difference as written": lambda first, second: tf.subtract(first, second),
 }
 

@@ -213,20 +213,3 @@ def test_preparation_sees_the_layers_inside_wrappers(wrap):
     assert model.get_config() == before
     for now, then in zip(model.get_weights(), weights, strict=True):
         assert_array_equal(now, then)
-
-
-@pytest.mark.convert
-def test_a_file_has_nothing_more_than_that_of_the_layers_inside(tmp_path):
-    plain = scrambled(wrapped(lambda layer: layer))
-    model = wrapped(BatchNormalizationPreconditioning)
-    for layer, other in zip(plain.layers, model.layers, strict=True):
-        getattr(other, "layer", other).set_weights(layer.get_weights())
-    one, other = (
-        nobn.convert(made, tmp_path / f"{number}.tflite", data=images())
-        for number, made in enumerate((plain, model))
-    )
-    assert other.binary_layers == other.lce_bconv2d == 2
-    assert other.float_ops == one.float_ops
-    assert other.size_bytes == one.size_bytes
-    assert other.verify["unexplained"] == 0
-    assert {"ADD", "MUL"}.isdisjoint(op["op"] for op in other.float_ops)

@@ -14,7 +14,7 @@ from larq_nobn.deploy.prepare._prepare import (
     in_float32,
     prepare,
 )
-from larq_nobn.graph._signs import kernel_value, split_kernel
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.layers._inference import (
     BinaryConvolution,
     PlainRPReLU,
@@ -70,14 +70,8 @@ def test_sums_of_prepared_kernels_are_whole_numbers():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"use_bias": True, "activation": "relu"},
         {"use_bias": True, "activation": "tanh", **AWARE},
-        {"use_bias": True, **AWARE},
-        {"activation": "relu", **AWARE},
-        {"strides": 2},
         {"dilation_rate": 2},
-        {"padding": "valid"},
-        {"pad_values": 0.0},
         {"size": (1, 3)},
     ],
 )
@@ -220,12 +214,3 @@ def test_an_open_scope_of_larq_changes_nothing():
     with lq.context.quantized_scope(True):
         same = in_float32(model)
     assert_array_equal(same.get_layer("conv").kernel.numpy(), latent)
-
-
-def test_kernels_split_into_signs_and_scales():
-    kernel = np.array([[2.0, -0.0, 1.0], [-2.0, 0.0, 1.0]]).reshape(1, 2, 1, 3)
-    signs, scale = split_kernel(kernel)
-    assert_array_equal(signs.reshape(2, 3), [[1, 1, 1], [-1, 1, 1]])
-    assert_array_equal(scale, [2, 0, 1])
-    kernel[0, 0, 0, 2] = 1.001
-    assert split_kernel(kernel) is None

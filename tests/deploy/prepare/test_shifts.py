@@ -68,10 +68,7 @@ def test_an_identity_block_keeps_the_shift_of_its_sign():
     assert additions(prepared(model)) == 0
 
 
-BETWEEN = (
-    *("", "average", "maximum", "upsampling", "cropping", "reshape"),
-    *("identity dropout", "tlu", "norm maximum skip"),
-)
+BETWEEN = (*("", "average", "reshape", "identity dropout", "tlu", "norm maximum skip"),)
 
 
 @pytest.mark.parametrize("between", BETWEEN)
@@ -84,10 +81,7 @@ def test_real_kernels_give_any_shift(front):
     assert left(front, rsign_conv(), *head()) == 0
 
 
-TAKERS = (
-    *("conv", "strided", "groups", "depthwise", "dense", "flatten dense"),
-    *("dense-32", "global-maximum dense", "norm dense"),
-)
+TAKERS = ("strided", "groups", "flatten dense", "global-maximum dense", "norm dense")
 
 
 @pytest.mark.parametrize("behind", TAKERS)
@@ -95,10 +89,7 @@ def test_real_kernels_take_any_shift(behind):
     assert left("binary rprelu", behind) == 0
 
 
-STOPS = (
-    *("conv-same", "separable", "transposed", "relu", "prelu", "layer-norm"),
-    *("padding", "frn", ""),
-)
+STOPS = ("conv-same", "transposed", "relu", "layer-norm", "padding", "")
 
 
 @pytest.mark.parametrize("behind", STOPS)
@@ -110,8 +101,6 @@ def test_a_shift_stays_where_nothing_can_take_it(behind):
     "join",
     [
         lambda a, b: layers.Average()([a, b]),
-        lambda a, b: layers.Subtract()([a, b]),
-        lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: layers.Add()([a, a, b]),
         lambda a, b: layers.Concatenate()([a, b, a]),
