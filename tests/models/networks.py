@@ -96,7 +96,7 @@ NETWORKS = (
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
 # that takes the place of ReLUs as well, or one of the two that `Parts` and
-# `PropagatedMoments` build in their own way. Every design meets "nobn" and batch norm.
+# `PropagatedMoments` build in their own way. Every design meets "nobn".
 #
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.
@@ -113,14 +113,13 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# Of the other pairs batch norm and what stands in its place, whose operations are
-# compared.
+# Of the other pairs what stands in the place of batch norm, and batch norm wherever it
+# has another place: their operations are compared.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
-    **dict.fromkeys((ReActNetA, XNORNet18, ResNet20, VGGSmall), _COMPARED),
-    **dict.fromkeys((BinaryAlexNet, BinaryDenseNet28, MeliusNet22), _COMPARED),
-    **dict.fromkeys((ReActNet18, QuickNet), ["batch_norm"]),
-    BiRealNet18: ["nobn"],
+    **dict.fromkeys((XNORNet18, ResNet20, VGGSmall, BinaryDenseNet28), _COMPARED),
+    **dict.fromkeys((ReActNetA, BiRealNet18, BinaryAlexNet, MeliusNet22), ["nobn"]),
+    QuickNet: ["batch_norm"],
 }
 # These take a step: the form without batch norm of every design, and what stands in
 # other places of it than in the networks above.

@@ -45,13 +45,6 @@ def test_the_network_for_imagenet():
     assert sides == [112, 112, 56, 28, 14, 7]
     convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
     assert len(convs) == 1 + 31 - 4 * 2
-    small = {"width": 4, "blocks": (1, 1)}
-    bare, free, normalized = (
-        parameters(ReActNetA((8, 8, 3), 10, normalization, **small))
-        for normalization in ("none", "nobn", "batch_norm")
-    )
-    # A gain for each channel of stem and blocks, or γ and β.
-    assert (free - bare, normalized - bare) == (40, 80)
 
 
 def pairs(*variances):
@@ -110,10 +103,6 @@ def test_the_halves_of_a_widening_block_share_their_signs():
     signs = model.get_layer("stage2_block1_1x1_sign")
     users = {node.layer.name for node in signs.outbound_nodes}
     assert users == {"stage2_block1_1x1a_conv", "stage2_block1_1x1b_conv"}
-    profile = lq.models.ModelProfile(model)
-    layers = {p.name: p for p in profile.layer_profiles}
-    for name in users:
-        assert layers[name].op_count("mac", 1) == 4 * 4 * 8 * 8
 
 
 def formula(model, x, published=False):
