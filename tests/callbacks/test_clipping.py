@@ -9,7 +9,6 @@ from larq_nobn._keras import keras
 from larq_nobn.callbacks import GradientClippingMonitor
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.training._training_model import TrainingModel
-from replicas import assert_replicas_agree
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 FACTOR = 0.5  # some are clipped, some are not
@@ -192,33 +191,3 @@ def test_several_clipping_optimizers_count_together():
     clipped, seen = clipped_by_hand(model)["binary"]
     history = fit(model, GradientClippingMonitor(), epochs=1)
     assert history["clipped_share"] == pytest.approx([clipped / seen])
-
-
-REPLICAS = """
-import larq_nobn as nobn
-import numpy as np
-from callback_networks import compiled, fit, nested
-
-
-def all_three():
-    c = nobn.callbacks
-    return c.TauScheduler(), c.BinaryWeightMonitor(), c.GradientClippingMonitor()
-
-one = compiled(nested)
-with strategy.scope():
-    two = compiled(nested)
-alone, both = (
-    fit(model, *all_three(), epochs=2, steps_per_epoch=2) for model in (one, two)
-)
-found, expected = (model.optimizer._counts.totals() for model in (two, one))
-np.testing.assert_array_equal(found, expected)
-assert both.keys() == alone.keys() and len(alone) == 5
-for name in alone:
-    np.testing.assert_allclose(both[name], alone[name], rtol=1e-4, err_msg=name)
-assert 0 < alone["clipped_share"][0] < 1 and max(alone["flip_ratio"]) > 0
-"""
-
-
-@pytest.mark.slow
-def test_replicas_count_once():
-    assert_replicas_agree(REPLICAS)

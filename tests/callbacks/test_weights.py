@@ -180,13 +180,9 @@ of_one_bit.precision = 1
 QUANTIZERS = {
     "ste_sign": lambda: "ste_sign",
     "function": lambda: of_one_bit,
-    "reste": nobn.quantizers.ReSTE,
-    "magnitude_aware": lq.quantizers.MagnitudeAwareSign,
     "biper": nobn.quantizers.BiPer,
-    "recu": nobn.quantizers.ReCU,
     "scaled_std_sign": nobn.quantizers.ScaledStdSign,
     "bernoulli_sign": nobn.quantizers.BernoulliSign,
-    "regularized": lambda: nobn.quantizers.BinaryRegularized("ste_sign"),
     "regularized_recu": lambda: nobn.quantizers.BinaryRegularized(
         nobn.quantizers.ReCU()
     ),

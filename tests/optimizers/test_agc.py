@@ -34,23 +34,6 @@ def clipped(raw, weights, clip_factor=0.01):
     return [kernel.astype("float32"), gain.astype("float32"), head[0]]
 
 
-@pytest.mark.parametrize(
-    "optimizer, family, other",
-    [
-        ("adam", new, legacy),
-        (new.serialize(new.SGD(0.5)), new, legacy),
-        (new.serialize(legacy.SGD(0.5)), legacy, new),
-        (lq.optimizers.Bop(), legacy, new),
-    ],
-)
-def test_the_result_is_of_the_family_of_the_wrapped_optimizer(optimizer, family, other):
-    wrapper = AdaptiveGradientClipping(optimizer)
-    assert isinstance(wrapper, AdaptiveGradientClipping)
-    assert isinstance(wrapper, family.Optimizer)
-    assert not isinstance(wrapper, other.Optimizer)
-    assert isinstance(wrapper.inner_optimizer, family.Optimizer)
-
-
 def test_infinity_switches_the_clipping_off_and_survives_the_config():
     wrapper = AdaptiveGradientClipping(new.SGD(1.0), clip_factor=float("inf"))
     config = json.loads(json.dumps(wrapper.get_config()))
@@ -86,21 +69,6 @@ def test_clipping_comes_before_weight_decay_and_constraint():
     updates = clipped(raw, start)
     expected = [(w - g) * 0.5 for w, g in zip(decayed, updates, strict=True)]
     assert_close(numpy(weights), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_moving_average_of_the_weights_works_through_the_wrapper():
-    ends = []
-    for wrap in (lambda inner: inner, AdaptiveGradientClipping):
-        optimizer = wrap(new.AdamW(0.1, use_ema=True, ema_momentum=0.5))
-        weights = variables()
-        for seed in range(2):
-            raw = gradients(seed)
-            if optimizer.__class__ is new.AdamW:
-                raw = clipped(raw, numpy(weights))
-            apply(optimizer, raw, weights)
-        optimizer.finalize_variable_values(weights)
-        ends.append(numpy(weights))
-    assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family, exclude", [(new, ()), (legacy, ()), (new, ("tab",))])

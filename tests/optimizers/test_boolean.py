@@ -2,12 +2,10 @@
 
 import json
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, head
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping, BooleanAccumulation
 from numpy.testing import assert_allclose, assert_array_equal
@@ -105,22 +103,6 @@ def test_kernels_stay_binary_in_training(policy):
     assert np.any(signs[0] != signs[2])
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     assert optimizer.optimizers[0].get_slot(kernel, "accumulator").dtype == tf.float32
-
-
-@pytest.mark.convert
-def test_a_trained_network_converts(tmp_path):
-    keras.utils.set_random_seed(0)
-    signs = lq.quantizers.NoOp(precision=1)
-    stem = keras.layers.Conv2D(8, 3, padding="same")
-    conv = binary_conv(8, kernel_constraint=None, kernel_quantizer=signs)
-    rows = [stem, keras.layers.BatchNormalization(momentum=0.9), conv, *head()]
-    model = keras.Sequential([keras.Input((4, 4, 1)), *rows])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(in_case(1000.0), loss, run_eagerly=True)
-    images = np.random.default_rng(0).random((8, 4, 4, 1), "float32")
-    model.fit(images, np.arange(8) % 5, epochs=2, verbose=0)
-    report = nobn.convert(model, tmp_path / "binary.tflite")  # compares the outputs
-    assert report.lce_bconv2d == 1
 
 
 def test_configurations():

@@ -10,10 +10,10 @@ from larq_nobn.optimizers._clipping import clip_gradients
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import clip
 
-ROLES = [((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 4, 2), (0, 1)), ((3, 3, 5, 4), (0, 1, 3)),
-         ((3, 4, 5), (0, 1)), ((2, 2, 2, 3, 4), (0, 1, 2, 3)), ((6, 5), (0,)),
-         ((7, 4), (1,)), ((5,), (0,)), ((), ()), ((1, 1, 6), (0, 1, 2)), ((4,), ()),
-         ((3, 4), ())]  # fmt: skip
+ROLES = [
+    *(((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 5, 4), (0, 1, 3)), ((7, 4), (1,))),
+    *(((), ()), ((3, 4), ())),
+]
 
 
 def draw(shape, seed, scale=1.0):

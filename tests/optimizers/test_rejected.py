@@ -1,7 +1,5 @@
 """Arguments and nestings that optimizers reject, each with a remedy."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,40 +18,23 @@ clipping, rule = AdaptiveGradientClipping, BayesianLearningRule
 ADVICE = r"Use 0 to freeze, 1 for no change"
 ARGUMENTS = [
     (clipping, (3,), "optimizer=3 is not a Keras optimizer. Pass an optimizer"),
-    (clipping, (None,), "optimizer=None is not a Keras optimizer"),
     (clipping, ("sgd", 0.0), r"clip_factor=0.0 is outside \(0, inf\)"),
-    (clipping, ("sgd", "a"), "clip_factor='a' is not a number"),
     (clipping, ("sgd", 0.1, 0.0), r"epsilon=0.0 is outside \(0, inf\)"),
     (clipping, ("sgd", 0.1, 0.1, "^a"), r"Write exclude=\('\^a',\)"),
     (clipping, ("sgd", 0.1, 0.1, ("[",)), r"'\[' in exclude is not a reg"),
-    (clipping, ("sgd", 0.1, 0.1, (1,)), "1 in exclude is not a regular"),
     (clipping, ("sgd", 0.1, 0.1, (), {"(": (0,)}), r"'\(' in unit_axes is"),
     (clipping, ("sgd", 0.1, 0.1, (), {"a": 1}), r"\{'a': 1\} gives no tuple"),
     (clipping, ("sgd", 0.1, 0.1, (), {"a": (0.5,)}), "axis in unit_axes=0.5"),
-    (ParameterGroups, (3, {}), "optimizer=3 is not a Keras optimizer. Pass an opt"),
     (ParameterGroups, ("sgd", 4.0), "multipliers=4.0 is not a mapping .* Write one, s"),
     (ParameterGroups, ("sgd", {"a": -1}), rf"\['a'\]=-1 is outside .* {ADVICE}"),
-    (ParameterGroups, ("sgd", {"a": np.inf}), rf"\['a'\]=inf is outside .* {ADVICE}"),
-    (
-        ParameterGroups,
-        ("sgd", {"a": "x"}),
-        rf"\['a'\]='x' is not a number; .* {ADVICE}",
-    ),
     (ParameterGroups, ("sgd", {"[": 1.0}), r"'\[' in multipliers is not a regular"),
-    (ParameterGroups, ("sgd", {1: 1.0}), "1 in multipliers is not a regular express"),
     (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use its namesake in"),
-    (rule, (3, 1.0, 0.1), "optimizer=3 is not a Keras optimizer. Pass an opt"),
     (rule, ("sgd", 0, 0.1), r"learning_rate=0 is outside \(0, inf\). Try po"),
-    (rule, ("sgd", "1", 0.1), "learning_rate='1' is not a number; it must"),
     (rule, ("sgd", 1.0, -1), r"prior_weight=-1 is outside \[0, inf\). Use 0"),
     (rule, ("sgd", 1.0, 0.1, 1), r"prior=1 is outside \(0, 1\). Use 0.5"),
+    (BooleanAccumulation, (0,), r"rate=0 is outside \(0, inf\). Use 1000, or 300 "),
+    (BooleanAccumulation, ("fast",), r"rate='fast' is not a number; it must lie in"),
 ]
-for bad in (0, -1.0, float("inf"), float("nan")):
-    said = re.escape(f"learning_rate={bad} is outside (0, inf). Use 1000, or 300 ")
-    ARGUMENTS.append((BooleanAccumulation, (bad,), said))
-for bad in ("fast", True, None):
-    said = re.escape(f"learning_rate={bad!r} is not a number; it must lie in (0, ")
-    ARGUMENTS.append((BooleanAccumulation, (bad,), said))
 
 
 @pytest.mark.parametrize("optimizer, arguments, message", ARGUMENTS)

@@ -1,4 +1,4 @@
-"""Optimizers and measured kernels in two replicas, against one.
+"""Optimizers, callbacks and measured kernels in two replicas, against one.
 
 `tests/replicas.py` runs it, in a process that takes seconds to start.
 """
@@ -6,7 +6,8 @@
 # `strategy` and `tf` are there when this runs.
 # ruff: noqa: F821
 
-import larq_nobn  # noqa: F401
+import larq_nobn as nobn
+import callback_networks
 import larq as lq
 import numpy as np
 from larq_nobn._keras import keras
@@ -156,3 +157,24 @@ assert set(told[0]) == set(told[1]) == {"loss", *measured}
 for name in measured:
     assert min(told[0][name]) > 0, name
     np.testing.assert_allclose(told[1][name], told[0][name], atol=0.02, err_msg=name)
+
+
+# Callbacks that move, watch and count: once, and not once a replica.
+def watched():
+    own = nobn.callbacks
+    return own.TauScheduler(), own.BinaryWeightMonitor(), own.GradientClippingMonitor()
+
+
+one = callback_networks.compiled(callback_networks.nested)
+with strategy.scope():
+    both = callback_networks.compiled(callback_networks.nested)
+told = [
+    callback_networks.fit(model, *watched(), epochs=2, steps_per_epoch=2)
+    for model in (one, both)
+]
+counts = [model.optimizer._counts.totals() for model in (one, both)]
+np.testing.assert_array_equal(*counts)
+assert told[0].keys() == told[1].keys() and len(told[0]) == 5
+for name in told[0]:
+    np.testing.assert_allclose(told[1][name], told[0][name], 1e-4, err_msg=name)
+assert 0 < told[0]["clipped_share"][0] < 1 and max(told[0]["flip_ratio"]) > 0
