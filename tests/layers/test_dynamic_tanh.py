@@ -35,15 +35,12 @@ def test_values_and_the_published_start():
 
 SIGNS = {
     "ste_sign": lambda: "ste_sign",
-    "SignSwish": quantizers.SignSwish,
     "shifted": lambda: quantizers.RSign(shift=True),
 }
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize(
-    "sign, rank", [("ste_sign", 2), ("SignSwish", 4), ("shifted", 4)]
-)
+@pytest.mark.parametrize("sign, rank", [("ste_sign", 2), ("shifted", 4)])
 def test_before_a_sign_it_is_a_threshold(sign, rank, tmp_path):
     shape = (6,) if rank == 2 else (2, 2, 6)
     inputs = keras.Input(shape)

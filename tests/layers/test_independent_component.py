@@ -1,4 +1,3 @@
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -92,13 +91,3 @@ def test_training_takes_other_layers_after_and_signs_without_dropout():
     ):
         model = chain(IndependentComponent(rate), after, stem=False)
         assert np.isfinite(model(images(), training=True)).all()
-
-
-@pytest.mark.convert
-def test_after_a_binary_convolution_it_costs_nothing(tmp_path):
-    layers = [binary_conv(8, name="conv"), IndependentComponent(0.5, name="ic")]
-    model = chain(*layers, *head(), stem=False)
-    report = nobn.convert(model, tmp_path / "model.tflite", data=images())
-    counts = {row["op"]: row["count"] for row in report.float_ops}
-    assert counts == {"MEAN": 1, "FULLY_CONNECTED": 1}
-    assert report.lce_bconv2d == 1

@@ -323,7 +323,6 @@ def test_rejects_what_is_not_of_the_network():
     "name, policy",
     [
         ("scaled_std_sign", "mixed_bfloat16"),
-        ("recu", "mixed_float16"),
         ("reste", "mixed_bfloat16"),
         (None, "mixed_float16"),
     ],

@@ -1,6 +1,5 @@
 """Arguments and inputs that layers reject, each with a remedy."""
 
-import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,20 +15,17 @@ def dense(**arguments):
     return keras.layers.Dense(2, name="d", **arguments)
 
 
-TRANSPOSED = lq.layers.QuantConv2DTranspose(2, 3)
 DEPTHWISE = keras.layers.DepthwiseConv2D(3)
 # A number outside of its interval is a ValueError, what is no number a TypeError.
 ARGUMENTS = {
     layers.BatchKalmanNormalization: [
         ({"prior": 1.0}, r"prior=1.0 is outside \[0, 1\)"),
-        ({"prior": None}, "prior=None is not a number"),
         ({"momentum": 1.0}, r"momentum=1.0 is outside \[0, 1\)"),
         ({"epsilon": 0.0}, r"epsilon=0.0 is outside \(0, inf\)"),
         ({"beta_initializer": "zeroes"}, "beta_initializer='zeroes' is not an init"),
     ],
     layers.BatchNormalizationPreconditioning: [
         ({"layer": dense(use_bias=False)}, "'d' has use"),
-        ({"layer": TRANSPOSED}, "QuantConv2DTranspose"),
         ({"layer": DEPTHWISE}, "DepthwiseConv2D"),
         ({"layer": "dense"}, "'dense' cannot be preconditioned"),
         ({"layer": dense(), "momentum": 1.0}, "momentum=1.0 is outside"),
@@ -39,11 +35,9 @@ ARGUMENTS = {
     layers.DynamicTanh: [
         ({"alpha": 0.0}, "alpha=0.0 .*Use 0.5"),
         ({"alpha": float("nan")}, "alpha=nan .*Use 0.5"),
-        ({"alpha": float("inf")}, "alpha=inf .*Use 0.5"),
     ],
     layers.EvoNormS0: [
         ({"groups": 0}, "groups=0 is below 1. The paper's is 32"),
-        ({"groups": 2.0}, "groups=2.0 is not a whole number"),
         ({"epsilon": 0.0}, r"epsilon=0.0 is outside \(0, inf\)"),
     ],
     layers.FakeQuantization: [
@@ -62,7 +56,6 @@ ARGUMENTS = {
     ],
     layers.LeakyIntegrateAndFire: [
         ({"decay": 0.0}, r"decay=0.0 is outside \(0, 1\]. 1 does not leak"),
-        ({"decay": 1.1}, r"decay=1.1 is outside \(0, 1\]"),
         ({"threshold": 0}, r"threshold=0 is outside \(0, inf\). It is in"),
         ({"reset": "none"}, "must be one of soft, hard.*; got 'none'"),
         ({"signed": 1}, "signed=1 is neither True nor False"),

@@ -1,6 +1,5 @@
 """Random binary weights: the relaxation, its draws, and the mode at inference."""
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -137,12 +136,3 @@ def test_half_precision_draws_either_sign_and_stays_finite():
         assert_array_equal(values[:, [0, 4]], [[-1, 1]] * 200)
         # Twice as many of one sign at 0 would be ten standard deviations.
         assert 67 < (values[:, 2] > 0).sum() < 133
-
-
-def test_the_monitor_of_flips_looks_at_the_mode():
-    model = dense()
-    model.compile(keras.optimizers.SGD(1e-6), "mse")
-    monitor = nobn.callbacks.BinaryWeightMonitor()
-    history = model.fit(EXAMPLES, SIGNS, epochs=2, verbose=0, callbacks=[monitor])
-    assert history.history["flip_ratio"] == [0, 0]
-    assert 0 <= history.history["dead_weight_ratio"][0] < 1

@@ -101,7 +101,7 @@ def suits(layer, argument):
 def cells():
     """Pairs of a kernel's place and a quantizer, and in turn every one of the inputs.
 
-    Of those by filter four in every place that suits them, so that each stands in four
+    Of those by filter two in every place that suits them, so that each stands in two
     of the six; of those by weight, whose values do not depend on the kernel's shape,
     one in every place.
     """
@@ -109,7 +109,7 @@ def cells():
     by_filter = cycle(BY_FILTER.items())
     for layer, (_, _, kernels) in LAYERS.items():
         for argument in kernels:
-            count = 4 if suits(layer, argument) else 0
+            count = 2 if suits(layer, argument) else 0
             quantizers = [next(by_weight), *(next(by_filter) for _ in range(count))]
             for name, row in quantizers:
                 other, of_inputs = next(inputs)
