@@ -20,21 +20,10 @@ from larq_nobn.training._initial_weights import InitialWeights
 Invoke = Callable[..., Result]
 
 
-@pytest.mark.parametrize(
-    "recipe, chosen",
-    [
-        ("small", {}),
-        ("group", {}),
-        ("recu_cifar", {"normalization": "batch_norm", "epochs": 9}),
-    ],
-)
 def test_what_is_not_given_comes_from_the_recipe(
-    recipe: str,
-    chosen: dict,
-    invoke: Invoke,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    recipe, chosen = "recu_cifar", {"normalization": "batch_norm", "epochs": 9}
     begun = []
 
     def stopped(settings: training.RunSettings, *_: object, **__: object):

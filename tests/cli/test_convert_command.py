@@ -88,13 +88,6 @@ def test_an_h5_file_needs_no_data_set(invoke: Invoke, tmp_path: Path):
     assert "weights.h5 is damaged or not a Keras model: it contains weights at" in said
 
 
-def test_an_open_size_is_given(invoke: Invoke, files: Path, tmp_path: Path):
-    out = tmp_path / "m.tflite"
-    result = invoke("convert", files / "open.keras", out, "--input-shape", "10,8,3")
-    assert result.exit_code == 0, result.output
-    assert Runner(out.read_bytes()).input_tensors[0].shape == (1, 10, 8, 3)
-
-
 def test_images_of_a_data_set_close_a_size_too(invoke: Invoke, tmp_path: Path):
     rows = [
         binary_conv(),
@@ -185,13 +178,3 @@ def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: P
         result = invoke("convert", files / f"{name}.keras", out, *options.split())
         assert sentence in one_sentence(result)
     assert not any(tmp_path.iterdir())
-
-
-def test_a_quantized_model_becomes_an_int8_file(tmp_path: Path, invoke: Invoke):
-    given, file = tmp_path / "m.keras", tmp_path / "m.tflite"
-    deploy.fake_quantize(chain(binary_conv(), *head()), images()).save(given)
-    result = invoke("convert", given, file, "--int8")
-    assert result.exit_code == 0, result.output
-    (tensor,) = deploy.Runner(file.read_bytes()).input_tensors
-    assert tensor.dtype == "int8"
-    assert not nobn.audit(file).float_ops

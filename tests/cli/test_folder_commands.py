@@ -148,11 +148,9 @@ def test_demo_of_an_image_folder(pictures: Path):
     "options, init, model",
     [
         ([], "reactnet18-w32-cifar100", "init"),
-        (["--epochs", "2"], "reactnet18-w32-cifar100", "init"),
         (["--init", "none"], None, "ReActNet18"),
         (["--width", "4"], None, "ReActNet18"),
         (["--recipe", "small"], None, "ReActNet18"),
-        (["--normalization", "batch_norm"], None, "ReActNet18"),
         (["--image-size", "224"], None, "ReActNet18"),
     ],
 )
@@ -208,8 +206,7 @@ def test_a_loss_of_ten_times_that_of_guessing_is_told(loss: float, fails: bool):
 
 @pytest.mark.parametrize(
     "seconds, said",
-    [(3, "10 seconds"), (44, "40 seconds"), (119, "120 seconds")]
-    + [(125, "2 minutes"), (7_300, "2 hours"), (200_000, "2 days")],
+    [(3, "10 seconds"), (44, "40 seconds"), (125, "2 minutes"), (200_000, "2 days")],
 )
 def test_the_time_of_a_run_is_rounded(seconds: float, said: str):
     assert _progress.run_time(seconds) == f"The run takes about {said}."

@@ -93,10 +93,8 @@ def test_a_file_that_overwrites_its_constants(
 @pytest.mark.parametrize(
     ("command", "shape"),
     [
-        ("benchmark", (0, 0, 0, 0)),
         ("benchmark", (1, 10**5, 10**5, 1)),
         ("evaluate", (1, 0, 8, 1)),
-        ("evaluate", (1, 8, 8, 0)),
     ],
 )
 def test_inputs_that_nobody_has(

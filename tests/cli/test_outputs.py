@@ -237,12 +237,6 @@ def test_new_names_in_a_run_are_free(float_model: str, invoke: Invoke):
         assert "changes" in json.loads(Path(target).read_text())
 
 
-def test_a_file_may_be_called_dash(float_model: str, invoke: Invoke):
-    result = invoke("fold", float_model, "./-.keras", "--json", "./-")
-    assert result.exit_code == 0, result.output
-    assert "changes" in json.loads(Path("-").read_text())
-
-
 def test_nor_in_python(place: Path):
     before, digits = contents(place), training.RunSettings(dataset="digits")
     for call in (

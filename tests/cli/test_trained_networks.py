@@ -6,12 +6,11 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn import data, training
+from larq_nobn import data
 from deploy.nets import binary_conv, chain
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, _models
 from larq_nobn.models import pretrained
-from larq_nobn.training._initial_weights import InitialWeights
 
 DIGITS = "reactnet18-w32-digits"
 
@@ -67,18 +66,3 @@ def test_convert_without_the_images_of_training(
     assert len(nobn.deploy.read_card(file).labels) == 10
     with pytest.raises(FileNotFoundError, match="larq-nobn data cifar10"):
         _deploy.converted(network, file, "cifar10", origin, str(tmp_path))
-
-
-def test_train_starts_from_one(invoke, tmp_path, monkeypatch):
-    begun = []
-
-    def stopped(settings, *_, **__):
-        initial = InitialWeights(settings)
-        initial.apply(training.open_model(DIGITS))
-        begun.append((settings.init, initial.record["init"]["fresh"]))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train", stopped)
-    options = ("--dataset", "digits", "--recipe", "fine_tune")
-    invoke("train", "--init", DIGITS, *options, "--output", tmp_path / "run")
-    assert begun == [(DIGITS, [])]
