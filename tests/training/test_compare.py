@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,19 +147,6 @@ def test_where_all_diverge_there_is_no_plot(tmp_path: Path, trainings: Trainings
     assert row.replace("│", "").split() == ["none", "0", "2", "-", "-", "-", "-"]
 
 
-def test_without_matplotlib_there_is_a_sentence(
-    tmp_path: Path,
-    trainings: Trainings,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-):
-    for missing in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    training.compare(grid(["none"], [0], **SHARED), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"none-128-0", "compare.json"}
-    assert "compare.png is left out because matplotlib is not installed" in caplog.text
-
-
 def test_what_is_no_comparison(tmp_path: Path):
     one, file = grid(["nobn"]), tmp_path / "file"
     file.touch()
@@ -183,21 +169,6 @@ def test_what_is_no_comparison(tmp_path: Path):
         with pytest.raises(error, match=sentence):
             training.compare(cells, place, **options)
     assert list(tmp_path.iterdir()) == [file]
-
-
-def test_new_rows_of_histories_are_told(tmp_path: Path, trainings: Trainings):
-    rows: list[tuple[str, float, float]] = []
-    cells = grid(["none"], [0, 1], learning_rates=[0.003], **SHARED)
-    training.compare(
-        cells,
-        tmp_path,
-        lambda name, row: rows.append((name, row["epoch"], row["val_accuracy"])),
-    )
-    (first, second), (best, other) = cells, REACHED["none"]
-    assert rows == [
-        *((first, 1, best / 2), (first, 2, best)),
-        *((second, 1, other / 2), (second, 2, other)),
-    ]
 
 
 @pytest.mark.parametrize(

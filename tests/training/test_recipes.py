@@ -108,7 +108,7 @@ def test_borders_of_a_recipe_are_left_out_where_crops_have_none():
 
 
 def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
-    for network in NETWORKS:
+    for network in (each for each in NETWORKS if each.own):
         small = {
             np.abs(layer.kernel.latent_variable).max() < 2e-3
             for layer in network("batch_norm").layers
