@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,15 +78,6 @@ def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invo
     before = sorted(Path().rglob("*"))
     assert sentence in one_sentence(invoke("report", *runs, *options.split()))
     assert sorted(Path().rglob("*")) == before
-
-
-def test_a_plot_needs_matplotlib(
-    runs: list[str], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-):
-    for missing in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    answer = one_sentence(invoke("report", *runs, "--png", "runs.png"))
-    assert "matplotlib is not installed" in answer
 
 
 def test_where_room_is_short_numbers_stay_whole(runs: list[str], invoke: Invoke):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
-from larq_nobn.data import _dataset, _imagenet, load
+from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import Plan
 from larq_nobn.data._images import balanced_subset
@@ -478,10 +477,3 @@ def test_missing_data(tmp_path: Path) -> None:
         f"imagenet is not prepared in {tmp_path}. Run: larq-nobn data imagenet "
         f"--from FOLDER --data-dir {tmp_path}"
     )
-
-
-def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    _dataset._built_in.cache_clear()
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match="^digits comes with scikit-learn .*data.'$"):
-        load("digits", "test", 1)

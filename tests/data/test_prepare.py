@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -147,11 +146,3 @@ def test_imagenet_is_never_downloaded(tmp_path: Path) -> None:
         "ILSVRC2012_img_val.tar into a folder and run: "
         "larq-nobn data imagenet --from FOLDER"
     )
-
-
-def test_without_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError) as caught:
-        nobn.data.prepare("mnist", data_dir=tmp_path)
-    assert str(caught.value).startswith("mnist needs TensorFlow Datasets (")
-    assert str(caught.value).endswith("Install it with: pip install 'larq-nobn[data]'")

@@ -1,7 +1,5 @@
 """The expected calibration error against a loop, and its image."""
 
-import sys
-
 import numpy as np
 import pytest
 from larq_nobn.diagnostics import expected_calibration_error, reliability_diagram
@@ -72,12 +70,6 @@ def test_the_plot_shows_the_bins(tmp_path, monkeypatch):
     assert heights == pytest.approx([0, 0, 100 / 3, 0, 200 / 3])
     (points,) = (line for line in above.lines if line.get_label() == "confidence")
     np.testing.assert_allclose(points.get_data(), [[0.5, 0.9], [0.6, 0.9]])
-
-
-def test_without_matplotlib(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="matplotlib is not installed. Install it"):
-        reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

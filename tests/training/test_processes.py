@@ -170,13 +170,8 @@ def test_an_address_without_a_scheduler_is_a_sentence(
         pytest.fail("connected")
 
 
-def test_without_dask_a_sentence_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(sys.modules, "distributed", None)
+def test_processes_here_and_a_scheduler_are_one_too_many(tmp_path: Path):
     grid = training.grid(["none"], dataset="digits")
-    with pytest.raises(ImportError, match=r"pip install 'larq-nobn\[cluster\]'"):
-        training.compare(grid, tmp_path, scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ValueError, match="jobs=2 and scheduler='tcp.*Choose one"):
         training.compare(grid, tmp_path, jobs=2, scheduler="tcp://127.0.0.1:9")
 
