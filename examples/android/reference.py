@@ -8,7 +8,6 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
-import tensorflow as tf
 
 
 def classify(model: Path, image: Path, guesses: int = 3) -> list[tuple[str, float]]:
@@ -16,8 +15,7 @@ def classify(model: Path, image: Path, guesses: int = 3) -> list[tuple[str, floa
 
     Arguments:
         model: The `.tflite` file, with its JSON beside it.
-        image: A JPEG, PNG, BMP or GIF file. Unlike Android's decoder, TensorFlow's
-            does not turn it as its EXIF data say.
+        image: An image file.
         guesses: How many classes.
     """
     metadata = nobn.deploy.read_card(model)
@@ -26,8 +24,8 @@ def classify(model: Path, image: Path, guesses: int = 3) -> list[tuple[str, floa
             f"{model}.json does not say how to prepare an image. Convert the model "
             "again, with preprocessing."
         )
-    content = tf.io.read_file(str(image))
-    pixels = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+    pixels = nobn.data.decode(image.read_bytes())
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # of a gray one, too
     run = nobn.deploy.Runner(model.read_bytes())  # rounds to int8 where the file does
     logits = run(metadata.preprocessing(pixels))[0]
     powers = np.exp(logits - logits.max())

@@ -113,8 +113,7 @@ def compare(
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
     resumed = sum((output / name).is_dir() for name in cells) - finished
-    if finished or resumed:
-        lines.print(f"{finished} of {len(cells)} runs are finished, {resumed} resumed.")
+    lines.print(f"Runs: {len(cells)}; finished: {finished}, resumed: {resumed}.")
     with comparing_progress(cells, finished, lines) as progress:
         comparison = training.compare(
             cells, output, progress, jobs, trust, scheduler, imports

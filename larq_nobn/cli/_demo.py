@@ -85,7 +85,7 @@ def demo(
         accuracy = _console.percent(scores["accuracy"])
         rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
     _console.print_table(report.table())
-    rows |= {"file": file, "report": folder / "report.json"}
+    rows |= {"run": trained, "file": file, "report": folder / "report.json"}
     _console.print_table(_console.pairs(f"Demo {folder}", rows))
     classes, tuned = run.model.output_shape[-1], settings.init is not None
     failed = _few_images.verdict(scores["accuracy"], classes, tuned)

@@ -169,6 +169,7 @@ def calibrated(
     size = size_of(model, dataset) if origin is None and dataset else None
     known = Images(dataset, origin, data_dir, size)
     images = known.batches("train", count, shuffle=True)
+    count = min(count, known.info.train_examples)
     with progress(f"taking ranges from {count} training images"):
         return deploy.fake_quantize(model, images)
 

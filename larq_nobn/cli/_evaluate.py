@@ -124,6 +124,8 @@ def evaluate(
         "mean and std of": info.name,
         **({"image size": f"{size[0]}x{size[1]}, of the model"} if size else {}),
     }
+    written = {"confusion matrix": plot, "mistakes": mistakes}
+    rows |= {name: str(file) for name, file in written.items() if file is not None}
     if sampled:
         result["sampled"] = sampled
         averaged = _rows(sampled).items()

@@ -82,6 +82,8 @@ def remove(
             network, alpha, variance_rule, return_report=True
         )
     _finish(free, changes, output, report)
+    if changes.changes and report != "-":
+        say(f"Train it now: larq-nobn train --init {output} --recipe fine_tune")
 
 
 def _finish(

@@ -125,9 +125,11 @@ SUFFIXES = frozenset(_READERS)
 class Untrusted(InvalidValue):
     """A model file names what is not accepted."""
 
-    def __init__(self, layer: str, what: str, remedy: str) -> None:
+    def __init__(
+        self, layer: str, what: str, remedy: str, own: str = f", {_OWN}"
+    ) -> None:
         where = f", in layer {layer!r}" if layer else ""
-        super().__init__(f"{what}{where}: {remedy}, {_OWN}.")
+        super().__init__(f"{what}{where}: {remedy}{own}.")
 
 
 def _check(part: object, layer: str, own: bool = False) -> None:
@@ -289,13 +291,16 @@ def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
     if not isinstance(wanted, str):
         wanted = part.get("registered_name") or part.get("class_name")
     module = part.get("module")
-    # A class of a script has no module that could be imported.
-    named = isinstance(module, str) and re.fullmatch(r"(?!__main__)[\w.]+", module)
+    # A class of a script, or a registered one, has none that could be imported.
+    named = isinstance(module, str) and module not in ("__main__", "builtins")
     return Untrusted(
         layer,
-        f"wants {wanted!r} from the Python module {module!r}, which is not trusted",
-        "use layers and functions of Keras, Larq and larq_nobn, register your own with "
-        f"Keras first (--import {module if named else 'MODULE'})",
+        f"wants {wanted!r}{f' from the Python module {module!r}' if named else ''}, "
+        "which is not trusted",
+        "use layers and functions of Keras, Larq and larq_nobn, or name a module that "
+        "registers your own by keras.utils.register_keras_serializable (--import "
+        "MODULE)",
+        own="",  # Keras finds no other ones
     )
 
 

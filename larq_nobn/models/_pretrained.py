@@ -23,8 +23,10 @@ from rich.table import Table
 from .._errors import InvalidType, InvalidValue
 from .._files import check_shape, parse_json, read_arrays
 from .._keras import keras
+from .._messages import first_line
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
+from ._inputs import check_image_shape
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
@@ -40,6 +42,13 @@ _TYPES: dict[str, Any] = {
     "input_shape": [int],
     "class_names": [str],
 }
+_WEIGHTS = """
+    Trained weights:
+        `weights=` takes a name of `models.pretrained()` or the path of a packed
+        network, and `ValueError` is raised if there is none. The arguments are then
+        those of the trained network; `input_shape` may have another height and width,
+        and `classes` may be another number, for which the head is new.
+    """
 _NUMBER = (int, float)
 _STEPS = {"mean": [_NUMBER], "std": [_NUMBER], "size": [int], "crop": _NUMBER}
 
@@ -194,9 +203,10 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
                 f"{build.__name__}. Build it with larq_nobn.models.{metadata.model}."
             )
         given = signature.bind_partial(*arguments, **options).arguments
+        shape = given.pop("input_shape", None)
         for key, value in given.items():
             trained = metadata.arguments.get(key, signature.parameters[key].default)
-            free = key in ("input_shape", "classes", "name")
+            free = key in ("classes", "name")
             if not free and _plain(value) != _plain(trained):
                 raise InvalidValue(
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
@@ -210,45 +220,51 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
             raise _damaged(weights, str(error).rstrip(".")) from error
         new_head = given.get("classes", metadata.classes) != metadata.classes
         shapes = network.input_shape[1:], network.output_shape[-1]
-        taken = tuple(given.get("input_shape", metadata.input_shape))
-        if not new_head and shapes != (taken, metadata.classes):
+        if not new_head and shapes != (metadata.input_shape, metadata.classes):
             raise _damaged(
                 weights,
                 f"its network takes {shapes[0]} and gives {shapes[1]} classes, and its "
                 f"metadata says {metadata.input_shape} and {metadata.classes}",
             )
-        if "input_shape" in given and taken != metadata.input_shape:
-            _check_fits(network, weights, taken, metadata.input_shape, new_head)
         _fill(network, weights, new_head)
-        return network
+        return network if shape is None else _resized(network, shape, weights)
 
     optional = [
         p.replace(default=None) if p.default is inspect.Parameter.empty else p
         for p in signature.parameters.values()
     ]
     weights = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
+    builder.__doc__ = f"{build.__doc__}{_WEIGHTS}"
     builder.__signature__ = signature.replace(parameters=[*optional, weights])  # type: ignore[attr-defined]  # of functions it may be set
     return builder
 
 
-def _check_fits(
-    network: keras.Model,
-    weights: str | os.PathLike,
-    taken: tuple[int | None, ...],
-    trained: tuple[int, ...],
-    new_head: bool,
-) -> None:
-    """Checks that weights do not depend on the size of images, which is another."""
-    shapes = {n: tuple(v.shape) for n, v in weights_by_name(network).items()}
-    for name, value in _entries(weights).items():
-        if new_head and name.startswith("head/"):
-            continue
-        if name in shapes and value.shape != shapes[name]:
-            raise InvalidValue(
-                f"input_shape={taken} does not fit weights={os.fspath(weights)!r} of "
-                f"input_shape={trained}: its {name!r} has shape {value.shape}, and "
-                f"would have {shapes[name]}. Leave input_shape out."
-            )
+def _resized(
+    network: keras.Model, shape: Sequence[int], weights: str | os.PathLike
+) -> keras.Model:
+    """Returns a network of the same layers for images of another height and width."""
+    taken = check_image_shape(shape, 1, network.name)
+    trained = network.input_shape[1:]
+    if taken == trained:
+        return network
+    said = (
+        f"input_shape={taken} does not fit weights={os.fspath(weights)!r} of "
+        f"input_shape={trained}"
+    )
+    if taken[-1] != trained[-1]:
+        raise InvalidValue(
+            f"{said}, whose images have another number of channels. Convert images to "
+            f"{trained[-1]} (tf.image), or train a new network."
+        )
+    start = keras.Input(taken, name=network.input_names[0])
+    try:
+        resized = keras.models.clone_model(network, start)
+        resized.set_weights(network.get_weights())
+    except ValueError as error:  # such as of a dense layer that reads all positions
+        raise InvalidValue(
+            f"{said}, of which some layer depends: {first_line(error)}"
+        ) from error
+    return resized
 
 
 def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:

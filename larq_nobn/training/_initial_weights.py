@@ -150,10 +150,8 @@ class Transfer:
     def __str__(self) -> str:
         total = len(self.taken) + len(self.fresh)
         said = f"{self.source} gave {len(self.taken)} of {total} weights."
-        for what, names in (
-            ("Fresh", self.fresh),
-            ("Of its own not taken", self.left),
-        ):
+        unused = [name for name in self.left if name not in self.fresh]
+        for what, names in (("New", self.fresh), ("Not taken", unused)):
             if names:
                 more = len(names) - _NAMED
                 said += f" {what}: {', '.join(names[:_NAMED])}"

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import larq as lq
 import numpy as np
@@ -131,7 +130,7 @@ def test_a_module_of_ones_own_brings_its_layers(
 ):
     (tmp_path / "halves.py").write_text(MODULE)
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    made: dict[str, Any] = {"__name__": "halves"}
+    made: dict[str, type] = {}
     exec(MODULE, made)
     layer = made["Halved"](input_shape=(8,))
     keras.Sequential([layer, keras.layers.Dense(2)]).save(tmp_path / "own.keras")
@@ -141,7 +140,7 @@ def test_a_module_of_ones_own_brings_its_layers(
     monkeypatch.chdir(tmp_path)
     line = ("fold", "own.keras", "out.keras")
     said = one_sentence(invoke(*line))
-    assert "'mine>Halved'" in said and "(--import halves)" in said
+    assert "'mine>Halved'" in said and "(--import MODULE)" in said
     said = one_sentence(invoke(*line, "--import", "no_such_module"))
     assert "--import no_such_module: No module named 'no_such_module'" in said
     said = one_sentence(invoke(*line, "--import", "broken"))

@@ -27,7 +27,7 @@ from numpy.testing import assert_array_equal
 from tensorflow.python.util import tf_export
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-OWN = "pass trust=True (--trust) for a file of your own."
+OWN = ("pass trust=True (--trust) for a file of your own.", "(--import MODULE).")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
     spec = {"class_name": "__typespec__", "spec_name": "Popen", "module": "subprocess"}
     spec |= {"config": ["true"], "registered_name": None}
     operator = "wants the operation"
-    module = "from the Python module"
+    module = "which is not trusted"
     odd = "which is not opened"
     return {
         **{name: (make(canary), code) for name, make in LAMBDAS.items()},
@@ -332,7 +332,7 @@ def test_how_a_model_was_trained_is_looked_through(
         change = hostile.compiled(**{key: wrong})
         file = hostile.changed(files[".keras"], tmp_path / "m.keras", change)
         for compile in (False, True):
-            with pytest.raises(ValueError, match="trust=True"):
+            with pytest.raises(ValueError, match="not trusted|trust=True"):
                 open_model(file, compile)
     copied = tmp_path / "model.h5"
     for key in ("loss", "metrics", "weighted_metrics"):
@@ -510,7 +510,7 @@ def test_what_is_in_a_scope_is_registered(tmp_path: Path):
     for name, activation in {"m.keras": cube, "m.h5": None}.items():
         model = keras.Model(inputs, Mine(2, activation=activation)(inputs))
         keras.models.save_model(model, tmp_path / name)
-        with pytest.raises(ValueError, match="register your own with Keras first"):
+        with pytest.raises(ValueError, match="registers your own by keras.ut"):
             open_model(tmp_path / name)
         with keras.utils.custom_object_scope({"Mine": Mine, "cube": cube}):
             opened = open_model(tmp_path / name)
@@ -646,7 +646,7 @@ def test_a_registered_class_may_not_be_one_that_runs_code(
         change = hostile.of_class(class_name="Wrapper", registered_name="Wrapper")
         for suffix, source in files.items():
             file = hostile.changed(source, tmp_path / f"m{suffix}", change)
-            with pytest.raises(ValueError, match="wants 'Wrapper' from the Python"):
+            with pytest.raises(ValueError, match="wants 'Wrapper'.*, which is not"):
                 open_model(file)
 
 

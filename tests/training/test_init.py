@@ -103,12 +103,14 @@ def test_a_layer_of_another_shape_starts_fresh_with_all_of_its_weights():
 def test_what_is_taken_is_said_in_a_sentence_of_any_length():
     found = transfer(scrambled(tiny(blocks=(1,))), tiny(), "a.keras")
     assert str(found) == (
-        "a.keras gave 8 of 18 weights. Fresh: stage2_block1_conv/kernel, "
+        "a.keras gave 8 of 18 weights. New: stage2_block1_conv/kernel, "
         "stage2_block1_conv/gain, stage2_block1_conv/shift, "
         "stage2_block1_shortcut_conv/kernel, stage2_block1_shortcut_conv/gain, "
-        "stage2_block1_act/shift_in and 4 more. Of its own not taken: head/kernel, "
-        "head/bias."
+        "stage2_block1_act/shift_in and 4 more."
     )
+    found = transfer(tiny(), scrambled(tiny(blocks=(1,))), "b")
+    new = "New: head/kernel, head/bias. Not taken: stage2_block1_conv/kernel, "
+    assert str(found).startswith(f"b gave 8 of 10 weights. {new}")
     assert str(transfer(tiny(), tiny(), "b")) == "b gave 18 of 18 weights."
 
 
@@ -367,7 +369,7 @@ def test_a_run_that_resumes_takes_nothing_again(
         resumed = stop_and_resume(settings, tmp_path / "resumed", 1)
     said = [each.getMessage() for each in caplog.records if "start" in each.name]
     # By the first, and by the part of the second that was stopped.
-    sentence = "gave 2 of 4 weights. Fresh: end/kernel, end/bias. Of its own not taken"
+    sentence = "gave 2 of 4 weights. New: end/kernel, end/bias."
     assert [sentence in each for each in said] == [True, True]
     assert_same(resumed, whole)
     assert whole.model.output_shape == (None, 10)

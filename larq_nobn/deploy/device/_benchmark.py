@@ -292,11 +292,11 @@ def _note(machine: str, runtimes: Container[str]) -> str:
         )
     if machine.lower() in _OPTIMISED:
         return (
-            f"{machine}: LCE's optimised kernels ran. The times hold for this "
+            f"{machine}: LCE's optimized kernels ran. The times hold for this "
             "processor; another one has its own."
         )
     return (
-        f"{machine}: LCE has optimised kernels for 64-bit ARM only, and its portable "
+        f"{machine}: LCE has optimized kernels for 64-bit ARM only, and its portable "
         "ones ran here. These times do not predict those of a phone."
     )
 

@@ -390,7 +390,9 @@ def read_card(path: str | os.PathLike) -> Card:
     beside = metadata_path(path)
     content = _read(Path(path), "Pass the path of a .tflite file.")
     text = _read(
-        beside, "Copy it with the file, convert again with a data set, or name one."
+        beside,
+        "Copy it with the file, or convert again with a data set, or name that "
+        "(--dataset).",
     )
     try:
         metadata = _from_dict(parse_json(text))

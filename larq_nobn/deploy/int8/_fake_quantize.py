@@ -43,7 +43,7 @@ _PLAIN = (None, keras.activations.linear)
 
 @conversion_errors()
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
-    """Returns a copy of a model that computes as its int8 file will, and still trains.
+    """Returns a copy of a model that rounds maps as its int8 file will, and trains on.
 
     A `FakeQuantization` follows the input and every feature map that is int8 in the
     file. Its range is that of the feature map in the data without the outermost 0.01 %
@@ -51,7 +51,9 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
     `FakeQuantization` has the formula. Feature maps that a file can keep in one range
     only, such as those of a concatenation, share a layer. The thresholds of `RSign` and
     the shifts of `RPReLU` become layers of their own, since their sums need ranges too.
-    Binary convolutions stay as they are. Train the copy for a few epochs at a small
+    Binary convolutions stay as they are. Real-valued kernels are rounded by the
+    converter alone, which turns signs, so accuracy of copy and file differ a little.
+    Train the copy for a few epochs at a small
     learning rate, and pass it to `convert` with `int8=True`.
 
     Arguments:

@@ -8,6 +8,8 @@ from typing import Any
 # Less than this is worth a word: the fraction of examples that are equal within
 # tolerance, and of those with the same top class.
 EXACT, TOP1 = 0.9, 0.99
+# Of the signs of a layer: fewer are 0 but for rounding by chance, as in any network.
+_SHARE = 1e-3
 _MOST = 3
 
 
@@ -29,7 +31,7 @@ def tie_warnings(
 
 
 def _message(names: str, part: dict[str, Any]) -> str:
-    ties = part.get("ties")
+    ties = [row for row in part.get("ties", ()) if row["share"] >= _SHARE]
     if part["top1_agreement"] >= TOP1 and not (ties and part["exact_share"] < EXACT):
         return ""
     said = (

@@ -148,7 +148,7 @@ class Group:
                 if all(name in run.metrics for run in runs)
             },
             "best_epoch": max(curve, key=lambda row: row["mean"], default=None),
-            "seconds_per_epoch": statistics.fmean(times) if times else None,
+            "seconds_per_epoch": statistics.median(times) if times else None,
             _ACCURACY: curve,
         }
 
@@ -463,9 +463,10 @@ def report(
 
 def _runs_in(folder: str) -> list[str]:
     """Returns the finished runs in the folder of a comparison; any other as it is."""
-    if not Path(folder, COMPARED_FILES[0]).is_file():
+    if Path(folder, "run.json").exists():
         return [folder]
-    return [os.fspath(run.parent) for run in sorted(Path(folder).glob("*/run.json"))]
+    runs = sorted(Path(folder).glob("*/run.json"))
+    return [os.fspath(run.parent) for run in runs] or [folder]
 
 
 def draw_groups(

@@ -129,7 +129,7 @@ def test_the_processor_decides_what_the_times_are_worth():
         assert note.startswith(f"{machine}: LCE")
         assert "LCE" not in _note(machine, {"litert"})
         optimized = machine in ("aarch64", "arm64")
-        assert ("optimised kernels ran" in note) == optimized
+        assert ("optimized kernels ran" in note) == optimized
         assert ("do not predict those of a phone" in note) != optimized
 
 

@@ -33,6 +33,13 @@ def test_below_which_agreement_a_word_is_due(exact, top1, said):
     assert len(tie_warnings("prepared", part(exact, top1), part())) == said
 
 
+def test_signs_that_are_next_to_0_by_chance_are_no_matter():
+    few = [{"layer": "a", "examples": 3, "share": 1e-4}]
+    assert tie_warnings("prepared", part(), part(0.5, ties=few)) == []
+    (said,) = tie_warnings("prepared", part(), part(0.5, 0.9, ties=few))
+    assert said.startswith("Small differences decide outputs: ")
+
+
 def test_what_is_said():
     first, second = tie_warnings(
         "traced", part(0.25, 0.5), part(0.5, 1.0, ties=part()["ties"][:1])
