@@ -158,17 +158,15 @@ def _check_inside(call: _graph.Call) -> None:
     """Rejects layers of few bits inside another, whose call says nothing of them."""
     outer = call.layer
     inside = list(outer._flatten_layers(include_self=False))
-    kernels = [q for layer in inside for q in _float_fallback.kernel_quantizers(layer)]
+    quantizers = _operation.KERNELS.values()
+    kernels = [getattr(layer, name, None) for layer in inside for name in quantizers]
     signs = [x for x in map(_signs.sign_of_layer, inside) if x is not None]
     signed = _signs.has_sign_input(call) or not all(
         any(sign is kernel for kernel in kernels) for sign in signs
     )
     for layer in inside:
         bits = _float_fallback.bits_of_layer(layer, signed)
-        if (
-            not _float_fallback.kernel_quantizers(layer)
-            or bits >= _float_fallback.FEW_BITS
-        ):
+        if bits >= _float_fallback.FEW_BITS:
             continue
         unwrap = (
             f"; {_operation.UNWRAP}" if isinstance(outer, keras.layers.Wrapper) else ""

@@ -273,7 +273,7 @@ def _stands_between(call: _graph.Call) -> Why | None:
         layer, index, _ = tensor._keras_history
         node = layer.inbound_nodes[index]
         # An operator such as * stands for a layer, whose symbol it is.
-        symbol = getattr(layer, "symbol", "").split(".")[-1]
+        symbol = _kinds.symbol_of(layer).split(".")[-1]
         if _is_larqs_sign(tensor):
             continue
         finding = (
@@ -301,15 +301,12 @@ def _stands_between(call: _graph.Call) -> Why | None:
 
 def _is_larqs_sign(tensor: Any) -> bool:
     """Whether a tensor is sign(sign(x) + c), as `larq.math.sign` makes it."""
-    symbols: list[str] = []
-    while len(symbols) < 3:
+    for symbol in ("sign", "add", "sign"):
         layer, index, _ = tensor._keras_history
-        node = layer.inbound_nodes[index]
-        symbols.append(getattr(layer, "symbol", "").split(".")[-1])
-        if node.is_input:
-            break
-        tensor = node.keras_inputs[0]
-    return symbols == ["sign", "add", "sign"]
+        if _kinds.symbol_of(layer).split(".")[-1] != symbol:
+            return False
+        tensor = layer.inbound_nodes[index].keras_inputs[0]
+    return True
 
 
 def _cost(call: _graph.Call) -> tuple[int, int]:
@@ -350,12 +347,6 @@ def why_none_is_binary(model: keras.Model) -> str:
     return " and ".join(said) or "it contains no QuantConv2D"
 
 
-def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
-    """Returns the quantizers of all kernels of a layer."""
-    quantizers = [getattr(layer, name, None) for name in _operation.KERNELS.values()]
-    return [quantizer for quantizer in quantizers if quantizer is not None]
-
-
 def input_bits(quantizer: Any) -> int:
     """Returns the precision of what a quantizer gives; 32 for a marker."""
     marker = isinstance(quantizer, lq.quantizers.NoOp)
@@ -365,16 +356,14 @@ def input_bits(quantizer: Any) -> int:
 def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
     """Returns the larger precision of input and kernel that a layer itself shows."""
     kernels = [
-        _signs.bits_of_kernel(getattr(layer, quantizer), partial(_value, layer, kernel))
-        for kernel, quantizer in _operation.KERNELS.items()
-        if getattr(layer, quantizer, None) is not None
+        _signs.bits_of_kernel(
+            quantizer, partial(_signs.kernel_value, getattr(layer, kernel, None))
+        )
+        for kernel, name in _operation.KERNELS.items()
+        if (quantizer := getattr(layer, name, None)) is not None
     ]
     bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
     return max(bits, min(kernels, default=32))
-
-
-def _value(layer: keras.layers.Layer, kernel: str) -> np.ndarray:
-    return _signs.kernel_value(getattr(layer, kernel))
 
 
 # --- operations of a trace
@@ -396,22 +385,20 @@ def float_in_trace(
     uses: dict[str, list[TracedKernel]] = {}
     fallbacks = []
     binary = {kernel.layer for kernel in kernels if kernel.is_binary}
-    known = [x for x in kernels if not x.is_binary and x.layer in layers]
-    # Where the kernel alone is of few bits, its input decides.
-    asked = [
+    few = [
         x
-        for x in known
-        if bits_of_layer(layers[x.layer], True)
-        < FEW_BITS
-        <= bits_of_layer(layers[x.layer], x.signs)
+        for x in kernels
+        if not x.is_binary
+        and x.layer in layers
+        and bits_of_layer(layers[x.layer], signs=True) < FEW_BITS
     ]
+    # Where the kernel alone is of few bits, its input decides.
+    asked = [x for x in few if bits_of_layer(layers[x.layer], x.signs) >= FEW_BITS]
     values = trace.values([x.read for x in asked]) if asked else []
-    unseen = {
-        x.op.name for x, read in zip(asked, values, strict=True) if are_signs(read)
-    }
-    for kernel in known:
-        signs = kernel.signs or kernel.op.name in unseen
-        if bits_of_layer(layers[kernel.layer], signs) < FEW_BITS:
+    pairs = zip(asked, values, strict=True)
+    real = {x.op.name for x, read in pairs if not are_signs(read)}
+    for kernel in few:
+        if kernel.op.name not in real:
             uses.setdefault(kernel.layer, []).append(kernel)
     for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
         # No operation shows the kernel of these.

@@ -8,13 +8,13 @@ convolution after it: as part of the kernel it would make rounding of a sum that
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._keras import keras
 from .._larq import lq
-from ..graph import _copies, _graph, _kinds, _linear, _operation, _signs
+from ..graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
 from ..layers import FakeQuantization
 from ..layers._fake_quantization import representable_range
 from ..layers._inference import (
@@ -88,10 +88,11 @@ def _real(
 ) -> list[_operation.Operation]:
     """Returns the convolution of signs, and its scale, offset and activation."""
     layer, kernel = operation.layer, operation.arrays["kernel"]
-    last = _Last(1.0, operation.arrays.get("bias"), operation.argument("activation"))
+    bias, activation = operation.arrays.get("bias"), operation.argument("activation")
+    factor: Any = None
     if operation.kind is BinaryConvolution:
-        last = _Last(layer.scale, layer.offset, layer.last)
-    scale = 1.0 if last.scale is None else np.asarray(last.scale, np.float32)
+        factor, bias, activation = layer.scale, layer.offset, layer.last
+    scale = 1.0 if factor is None else np.asarray(factor, np.float32)
     inside = int8 or bool(np.all(np.frexp(scale)[0] == 0.5))  # powers of two are exact
     arguments = {
         name: operation.argument(name)
@@ -101,29 +102,16 @@ def _real(
     if padded:
         arguments["padding"] = "valid"
     values = {"kernel": kernel * scale if inside else kernel}
-    end: dict[str, Any] = {
-        "activation": last.activation,
-        "use_bias": last.offset is not None,
-    }
-    offset = {} if last.offset is None else {"bias": np.asarray(last.offset)}
+    arguments["use_bias"] = inside and bias is not None
     if inside:
-        arguments, values = {**arguments, **end}, {**values, **offset}
-    else:
-        arguments["use_bias"] = False
+        arguments["activation"] = activation
+        values |= {} if bias is None else {"bias": np.asarray(bias)}
     name = operation.name
     row = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
     if not inside:
         factors = np.broadcast_to(scale, kernel.shape[-1:])
-        row.append(channelwise(f"{name}/scale", factors, last.offset, last.activation))
+        row.append(channelwise(f"{name}/scale", factors, bias, activation))
     return row
-
-
-class _Last(NamedTuple):
-    """The end of a convolution, after its kernel: activation(scale x + offset)."""
-
-    scale: Any
-    offset: Any
-    activation: Any
 
 
 def _is_of_signs(operation: _operation.Operation) -> bool:
@@ -166,7 +154,7 @@ def _summed_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or not all(x and x.operation.kind is FakeQuantization for x in ranges)
     ):
         return None
-    first, last = (_ends(x.layer) for x in ranges if x)
+    first, last = (grid_of(x.layer)[1:] for x in ranges if x)
     if last[0] >= 0:  # nothing below 0, whose range could not end there
         return None
     arguments = {"slope": slope.reshape(-1), "ends": first, "range_after": last}
@@ -202,9 +190,10 @@ def _weighted_mean(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     return Edit(graph.with_row(call.name, [own]))
 
 
-def _ends(layer: FakeQuantization) -> tuple[float, float]:
-    low, high = representable_range(layer.minimum, layer.maximum)
-    return float(low), float(high)
+def grid_of(layer: FakeQuantization) -> _segments.QuantizationGrid:
+    """Returns the numbers that a range can hold."""
+    low, high = map(float, representable_range(layer.minimum, layer.maximum))
+    return _segments.QuantizationGrid((high - low) / 255, low, high)
 
 
 def _saturating_sign(
@@ -232,7 +221,7 @@ def _step(graph: _graph.Graph, call: _graph.Call) -> float:
             continue
         seen.add(id(tensor))
         if isinstance(maker.layer, FakeQuantization):
-            low, high = _ends(maker.layer)
+            _, low, high = grid_of(maker.layer)
             steps.append((high - low) / 255)
         elif maker.operation.kind not in (*_SIGNS, SaturatingSign):
             left += maker.reads

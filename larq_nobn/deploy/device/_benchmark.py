@@ -7,7 +7,6 @@ import platform
 import re
 import shlex
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -376,25 +375,20 @@ def phone_commands(
     check_counts(runs, warmup, threads)
     commands = []
     audits = [audit(file) for file in as_paths(path, against)]
-    for call in _phone_calls(audits, runs, warmup, threads):
-        line = shlex.join(["adb", *call.arguments])
-        log = f" > {shlex.quote(f'{call.file}.log')} 2>&1"
-        commands.append(line + (log if call.file else ""))
+    for arguments, file in _phone_calls(audits, runs, warmup, threads):
+        line = shlex.join(["adb", *arguments])
+        log = f" > {shlex.quote(f'{file}.log')} 2>&1"
+        commands.append(line + (log if file else ""))
     return commands
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The arguments of a call of adb, and the file of which it prints the times."""
-
-    arguments: list[str]
-    file: str = ""
 
 
 def _phone_calls(
     audits: Sequence[Audit], runs: int, warmup: int, threads: int
-) -> Iterator[_Call]:
-    """Yields what puts programs and files on a phone and times each file once."""
+) -> Iterator[tuple[list[str], str]]:
+    """Yields what puts programs and files on a phone and times each file once.
+
+    That is the arguments of adb, and the file of which it prints the times, or "".
+    """
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
     names: list[str] = []
@@ -404,14 +398,14 @@ def _phone_calls(
         place = f"{_FOLDER}/{tool}"
         if tool not in tools:
             tools.append(tool)
-            yield _Call(["push", tool, place])
-            yield _Call(["shell", "chmod", "+x", place])
+            yield ["push", tool, place], ""
+            yield ["shell", "chmod", "+x", place], ""
         # Names of their own that need no quotes in the phone's shell.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
         names.append(f"{len(names)}_{name}" if name in names else name)
         graph = f"{_FOLDER}/{names[-1]}"
-        yield _Call(["push", file, graph])
-        yield _Call(["shell", place, f"--graph={graph}", *counts, *flags], file)
+        yield ["push", file, graph], ""
+        yield ["shell", place, f"--graph={graph}", *counts, *flags], file
 
 
 def benchmark_on_phone(
@@ -467,16 +461,14 @@ def benchmark_on_phone(
                 f"{tool!r}, which runs {file.path!r} on a phone, is not in the current "
                 f"folder. Save {origin}, under that name."
             )
-    with tempfile.TemporaryDirectory() as folder:
-        logs: dict[str, str] = {}
-        for call in calls:
-            printed = _adb(call.arguments)
-            if call.file:
-                logs[call.file] = os.path.join(folder, f"{len(logs)}.log")
-                Path(logs[call.file]).write_bytes(printed)
-                if progress is not None:
-                    progress()
-        result = _benchmark_of(files, [logs[file.path] for file in files])
+    logs: dict[str, bytes] = {}
+    for arguments, name in calls:
+        printed = _adb(arguments)
+        if name:
+            logs[name] = printed
+            if progress is not None:
+                progress()
+    result = _benchmark_of(files, [(file.path, logs[file.path]) for file in files])
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
     return replace(
         result, source="benchmark programs on the connected phone", note=note
@@ -552,12 +544,15 @@ def read_phone_logs(
     files = as_paths(path, against)
     given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
     names = [check_path("logs", log) for log in given]
-    return _benchmark_of([audit(file) for file in files], names)
+    contents = [(name, Path(name).read_bytes()) for name in names]
+    return _benchmark_of([audit(file) for file in files], contents)
 
 
-def _benchmark_of(files: Sequence[Audit], names: Sequence[str]) -> Benchmark:
-    """Times of files from logs, in their order."""
-    results = [result for name in names for result in read_results(name)]
+def _benchmark_of(
+    files: Sequence[Audit], logs: Sequence[tuple[str, bytes]]
+) -> Benchmark:
+    """Times of files from logs, in their order: of each its name and its content."""
+    results = [result for log in logs for result in read_results(*log)]
     if len(results) != len(files):
         raise ConversionError(
             f"The logs contain {len(results)} results, not {len(files)}. Pass one for "
@@ -591,7 +586,7 @@ def _benchmark_of(files: Sequence[Audit], names: Sequence[str]) -> Benchmark:
             operations=result.operations,
         )
         timings.append(timing)
-    note = f"Times of the device that wrote {', '.join(names)}."
+    note = f"Times of the device that wrote {', '.join(name for name, _ in logs)}."
     return Benchmark("lce_benchmark_model", note, timings)
 
 
@@ -613,9 +608,8 @@ class PhoneResult:
         return times.get("median", times.get("avg", times["curr"]))
 
 
-def read_results(log: str) -> list[PhoneResult]:
-    """Returns the results in a log, in their order."""
-    content = Path(log).read_bytes()
+def read_results(log: str, content: bytes) -> list[PhoneResult]:
+    """Returns the results in a log of that name, in their order."""
     # PowerShell's > writes UTF-16.
     wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = content.decode("utf-16" if wide else "utf-8", errors="replace")

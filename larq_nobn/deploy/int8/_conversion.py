@@ -33,16 +33,15 @@ from ...graph import (
 )
 from ...layers import FakeQuantization
 from ...layers._channel_padding import ChannelPadding
-from ...layers._fake_quantization import representable_range
 from ...layers._inference import Apart, BinaryConvolution, PlainAffine
 from ...rewrites._rule import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
-from .._plain import channelwise, plain
+from .._plain import channelwise, grid_of, plain
 from ..lite._converter import Function, IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare._prepare import in_float32
 from ..verify._agreement import agreement
 from ..verify._verify import verify_prepared
-from ._fake_quantize import ChannelShift
+from ._fake_quantize import ChannelShift, fixed_range
 
 _layers = keras.layers
 _REMEDY = (
@@ -213,7 +212,7 @@ def levels_as_range(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     # The range would end beyond 1.
     ones = np.ones(call.first_input.shape[-1])
     clip = channelwise(f"{call.name}/clip", ones, None, lq.activations.hard_tanh)
-    levels = _fixed_range(f"{call.name}/levels", 0, 255 / (2**quantizer.precision - 1))
+    levels = fixed_range(f"{call.name}/levels", 0, 255 / (2**quantizer.precision - 1))
     plain = call.operation.replaced(arguments={"input_quantizer": None})
     return Edit(graph.with_row(call.name, [clip, levels, plain]))
 
@@ -230,20 +229,10 @@ def negation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         or call.first_input.shape.rank != 4
     ):
         return None
-    grid = _grid(before)
+    grid = grid_of(before.layer)
     opposite = channelwise(call.name, -np.ones(call.first_input.shape[-1]))
-    own = _fixed_range(f"{call.name}/range", -grid.high, -grid.low)
+    own = fixed_range(f"{call.name}/range", -grid.high, -grid.low)
     return Edit(graph.with_row(call.name, [opposite, own]))
-
-
-def _fixed_range(name: str, low: float, high: float) -> _operation.Operation:
-    values = {
-        "minimum": np.array(low, np.float32),
-        "maximum": np.array(high, np.float32),
-    }
-    return _operation.Operation(
-        name, FakeQuantization, None, {"trainable": False}, values
-    )
 
 
 def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
@@ -270,7 +259,7 @@ def range_before_affine(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     )
     factor = np.where(np.asarray(gain) == 0, np.inf, gain)
     ends = np.stack([(low - offset) / factor, (high - offset) / factor])
-    own = _fixed_range(f"{before.name}_range", min(ends.min(), 0), ends.max())
+    own = fixed_range(f"{before.name}_range", min(ends.min(), 0), ends.max())
     return Edit(graph.with_row(call.name, [own, call.operation]))
 
 
@@ -333,7 +322,7 @@ def range_for_clip(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         ones = np.ones(call.first_input.shape[-1])
         row = [channelwise(call.name, ones)]
     low, high = bounds
-    grids = [_grid(use) for use in ranges]
+    grids = [grid_of(use.layer) for use in ranges]
     steps = [(grid.high - grid.low) / 255 for grid in grids]
     pairs = zip(grids, steps, strict=True)
     wider = [x.low < low - step or x.high > high + step for x, step in pairs]
@@ -374,7 +363,7 @@ def _cuts(
     call: _graph.Call, after: _graph.Call, low: float = -np.inf, high: float = np.inf
 ) -> bool:
     """Whether a range leaves out, between bounds, what the one after it has."""
-    inner, outer = _grid(call), _grid(after)
+    inner, outer = grid_of(call.layer), grid_of(after.layer)
     ends = np.clip((inner.low, inner.high), low, high)
     wanted = np.clip((outer.low, outer.high), low, high)
     return bool(ends[0] > wanted[0] + inner.step or ends[1] < wanted[1] - inner.step)
@@ -575,7 +564,7 @@ def verify_int8(
     makers = [graph.producer(end) for end in prepared.outputs]
     labels = {call.label for call in ranges}
     # Of the model: the file's own may be wrong.
-    grids = {call.label: _grid(call) for call in ranges}
+    grids = {call.label: grid_of(call.layer) for call in ranges}
     for name, tensor in zip(
         prepared.output_names, visible.output_tensors[count:], strict=True
     ):
@@ -654,12 +643,6 @@ def _visible(
 
     content = to_flatbuffer(padded, written.variables, wide, True, runtime)
     return Runner(content, runtime)
-
-
-def _grid(call: _graph.Call) -> _segments.QuantizationGrid:
-    ends = representable_range(call.layer.minimum, call.layer.maximum)
-    low, high = map(float, ends)
-    return _segments.QuantizationGrid((high - low) / 255, low, high)
 
 
 def verify_without_rounding(

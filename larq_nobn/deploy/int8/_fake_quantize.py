@@ -399,13 +399,19 @@ def _with_fixed_ranges(graph: _graph.Graph) -> _graph.Graph:
         fixed, edge = _kinds.int8_range_of(call), call.first_output
         if fixed is None or not graph.consumers(edge):
             continue
-        ends = dict(zip(("minimum", "maximum"), map(np.asarray, fixed), strict=True))
-        stays = {"trainable": False}
-        own = _operation.Operation(
-            f"{call.name}_range", FakeQuantization, None, stays, ends
-        )
-        graph = _inserted(graph, edge, own)
+        graph = _inserted(graph, edge, fixed_range(f"{call.name}_range", *fixed))
     return graph
+
+
+def fixed_range(name: str, low: float, high: float) -> _operation.Operation:
+    """Returns a range that no data changes."""
+    ends = {
+        "minimum": np.array(low, np.float32),
+        "maximum": np.array(high, np.float32),
+    }
+    return _operation.Operation(
+        name, FakeQuantization, None, {"trainable": False}, ends
+    )
 
 
 def _groups(graph: _graph.Graph) -> dict[str, str]:

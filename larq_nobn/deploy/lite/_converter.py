@@ -345,18 +345,9 @@ class _LiteRT:
         self._inner, self.interpreter = inner, self
         self._inputs = inner.get_input_details()
         self._outputs = inner.get_output_details()
-        (
-            self.input_shapes,
-            self.input_types,
-            self.input_scales,
-            self.input_zero_points,
-        ) = _columns(self._inputs)
-        (
-            self.output_shapes,
-            self.output_types,
-            self.output_scales,
-            self.output_zero_points,
-        ) = _columns(self._outputs)
+        for side, tensors in (("input", self._inputs), ("output", self._outputs)):
+            for kind, column in _columns(tensors).items():
+                setattr(self, f"{side}_{kind}", column)
 
     def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns the outputs for one batch, given one array per input."""
@@ -366,15 +357,15 @@ class _LiteRT:
         return [self._inner.get_tensor(tensor["index"]) for tensor in self._outputs]
 
 
-def _columns(tensors: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
+def _columns(tensors: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Shapes, types, scales and zero points; None for the last two of no steps."""
     steps = [tensor["quantization"] for tensor in tensors]
-    return (
-        [tuple(tensor["shape"].tolist()) for tensor in tensors],
-        [tensor["dtype"] for tensor in tensors],
-        [scale or None for scale, _ in steps],
-        [zero if scale else None for scale, zero in steps],
-    )
+    return {
+        "shapes": [tuple(tensor["shape"].tolist()) for tensor in tensors],
+        "types": [tensor["dtype"] for tensor in tensors],
+        "scales": [scale or None for scale, _ in steps],
+        "zero_points": [zero if scale else None for scale, zero in steps],
+    }
 
 
 def interpreter_of(

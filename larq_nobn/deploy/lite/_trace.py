@@ -167,7 +167,7 @@ class Trace:
                 tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
                 for spec, name in zip(io.inputs, self._folded.inputs, strict=True)
             ]
-            self._imported(self._starts, self._folded.outputs)
+            self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
         self.batch_size = io.batch_size
 
@@ -188,9 +188,8 @@ class Trace:
             more: These tensors.
             given: Others that it takes after the inputs, instead of computing them.
         """
-        ends = [*self._folded.outputs, *(tensor.name for tensor in more)]
-        starts = [f"{name}:0" for name in self._folded.inputs]
-        starts += [tensor.name for tensor in given]
+        ends = [*self.output_names, *(tensor.name for tensor in more)]
+        starts = [*self.input_names, *(tensor.name for tensor in given)]
         return lambda inputs: self._imported(inputs, ends, starts)
 
     def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
@@ -249,12 +248,8 @@ class Trace:
         return [x.numpy() for x in function(*inputs)[-len(tensors) :]]
 
     def _imported(
-        self,
-        inputs: Sequence[Any],
-        ends: Sequence[str],
-        names: Sequence[str] | None = None,
+        self, inputs: Sequence[Any], ends: Sequence[str], names: Sequence[str]
     ) -> list[Any]:
-        names = names or [f"{name}:0" for name in self._folded.inputs]
         starts = dict(zip(names, inputs, strict=True))
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]

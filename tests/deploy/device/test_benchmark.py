@@ -277,10 +277,8 @@ def log(
     return "\n".join(lines) + "\n"
 
 
-def read(tmp_path, text, encoding="utf-8"):
-    path = tmp_path / "phone.log"
-    path.write_bytes(text.encode(encoding))
-    return read_results(str(path))
+def read(text, encoding="utf-8"):
+    return read_results("phone.log", text.encode(encoding))
 
 
 def prefixed(prefix, text):
@@ -323,18 +321,16 @@ FULL = log(profile=[*run_order(), *summary()])
         (FULL.replace("\n", "\r\n"), "utf-16", 10250.5, 4, READ),
     ],
 )
-def test_times_of_the_timed_runs(
-    text, encoding, typical, threads, operations, tmp_path
-):
-    (found,) = read(tmp_path, text, encoding)
+def test_times_of_the_timed_runs(text, encoding, typical, threads, operations):
+    (found,) = read(text, encoding)
     assert (found.typical, found.threads, found.megabytes) == (typical, threads, None)
     assert found.operations == operations
 
 
-def test_several_results_in_one_log(tmp_path):
+def test_several_results_in_one_log():
     cut = log().split("Running")[0]
     second = "count=50 first=7 curr=8 min=7 max=9 avg=8 std=1"
-    found = read(tmp_path, log() + cut + log(counted=second))
+    found = read(log() + cut + log(counted=second))
     assert [each.typical for each in found] == [10250.5, 8]
 
 
@@ -351,9 +347,9 @@ def test_several_results_in_one_log(tmp_path):
         ),
     ],
 )
-def test_logs_without_times_get_one_sentence(tmp_path, text, message):
+def test_logs_without_times_get_one_sentence(text, message):
     with pytest.raises(ConversionError, match=message) as caught:
-        read(tmp_path, text)
+        read(text)
     assert "\n" not in str(caught.value)
 
 
