@@ -382,7 +382,8 @@ def interpreter_of(
         runtime = runtime or runtime_of(content)
         roomy = with_room(content) if runtime == "lce" else content
     name = "Larq Compute Engine" if runtime == "lce" else "TensorFlow"
-    opened = _LiteRT if runtime == "litert" else compute_engine().testing.Interpreter
+    lite = runtime == "litert"
+    opened: Any = _LiteRT if lite else compute_engine().testing.Interpreter
     with quiet() as chatter:
         try:
             interpreter = opened(roomy, num_threads=threads)

@@ -136,6 +136,16 @@ class Program:
         once = sum(read is value for read in readers[0].reads) == 1
         return readers[0] if once else None
 
+    def sole_maker(self, value: Value, *kinds: str) -> Node | None:
+        """The node that makes a value which is read once; None of other kinds.
+
+        Of TensorFlow operations as they are, the kinds are their types.
+        """
+        node = self.maker(value)
+        if node is None or not {node.kind, node.type} & {*kinds}:
+            return None
+        return node if self.reader(value) is not None else None
+
     def with_nodes(
         self,
         old: Iterable[Node],

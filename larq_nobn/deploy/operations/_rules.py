@@ -92,12 +92,8 @@ def identity_goes(program: Program, node: Node) -> Program | None:
 
 def merge(program: Program, node: Node) -> Program | None:
     """Two affine operations in a row are one."""
-    if node.kind != "affine":
-        return None
-    before = program.maker(node.x)
-    if before is None or before.kind != "affine":
-        return None
-    if program.reader(before.y) is None:
+    before = program.sole_maker(node.x, "affine") if node.kind == "affine" else None
+    if before is None:
         return None
     k, b = node["k"] * before["k"], node["k"] * before["b"] + node["b"]
     merged = node.reading(node.x, before.x).with_arguments(k=k, b=b)
@@ -109,12 +105,8 @@ def into_kernel(program: Program, node: Node) -> Program | None:
 
     Of a binary one, of its scale and bias; where k < 0, its signs are the opposite.
     """
-    if node.kind != "affine":
-        return None
-    kernel = program.maker(node.x)
-    if kernel is None or kernel.kind != "kernel":
-        return None
-    if program.reader(kernel.y) is None:
+    kernel = program.sole_maker(node.x, "kernel") if node.kind == "affine" else None
+    if kernel is None:
         return None
     k, bias = node["k"], node["k"] * kernel["bias"] + node["b"]
     if kernel["binary"]:
@@ -278,10 +270,7 @@ def _reads_once(value: Value, node: Node) -> bool:
 def _other_part(program: Program, node: Node, added: Node) -> Node | None:
     """What makes the other part of a sum, if that is a kernel or affine, and for it."""
     value = next(x for x in added.reads if x is not node.y)
-    maker = program.maker(value)
-    if maker is None or program.reader(value) is None:
-        return None
-    return maker if maker.kind in ("kernel", "affine") else None
+    return program.sole_maker(value, "kernel", "affine")
 
 
 def _times(node: Node, factor: np.ndarray) -> Node:
@@ -344,12 +333,12 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "affine" or _is_scale(node) or _is_shift(node):
         return None
-    whole = program.maker(node.x)
-    if whole is None or whole.kind != "sum" or program.reader(whole.y) is None:
+    whole = program.sole_maker(node.x, "sum")
+    if whole is None:
         return None
     for u, w in (whole.reads, whole.reads[::-1]):
-        kernel = program.maker(u)
-        if kernel is None or kernel.kind != "kernel" or program.reader(u) is None:
+        kernel = program.sole_maker(u, "kernel")
+        if kernel is None:
             continue
         first, second = u.like(), w.like()
         made = [
@@ -406,13 +395,9 @@ def _adds_for_free(program: Program, node: Node) -> bool:
 
 
 def _is_after_relu(program: Program, node: Node) -> bool:
-    if node.kind != "affine":
-        return False
-    relu = program.maker(node.x)
-    if relu is None or relu.type != "Relu" or program.reader(relu.y) is None:
-        return False
-    kernel = program.maker(relu.x)
-    if kernel is None or kernel.kind != "kernel" or program.reader(kernel.y) is None:
+    relu = program.sole_maker(node.x, "Relu") if node.kind == "affine" else None
+    kernel = None if relu is None else program.sole_maker(relu.x, "kernel")
+    if kernel is None:
         return False
     plain = not np.any(kernel["bias"]) and bool(np.all(kernel["scale"] == 1))
     return kernel["binary"] and plain

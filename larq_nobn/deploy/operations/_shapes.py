@@ -37,8 +37,9 @@ def spell_dense(program: Program, node: Node) -> Program | None:
 
 def spell_dilated(program: Program, node: Node) -> Program | None:
     """Writes a convolution of a map in parts as a dilated one of all of it."""
-    kernel = program.maker(node.x) if node.type == "BatchToSpaceND" else None
-    if kernel is None or kernel.kind != "kernel" or program.reader(node.x) is None:
+    dilated = node.type == "BatchToSpaceND"
+    kernel = program.sole_maker(node.x, "kernel") if dilated else None
+    if kernel is None:
         return None
     parts = program.maker(kernel.x)
     if parts is None or parts.type != "SpaceToBatchND" or kernel["padding"] != "VALID":
@@ -106,10 +107,8 @@ def after_flatten(program: Program, node: Node) -> Program | None:
 
 def moved_to_kernel(program: Program, between: Node, node: Node) -> Program | None:
     """Moves a node before the one that it reads, if a kernel makes only that map."""
-    kernel = program.maker(between.x)
-    if kernel is None or kernel.kind != "kernel":
-        return None
-    if program.reader(between.x) is None or program.reader(node.x) is None:
+    kernel = program.sole_maker(between.x, "kernel")
+    if kernel is None or program.reader(node.x) is None:
         return None
     value = between.x.like()
     moved = node.reading(node.x, between.x).making(value)
@@ -121,11 +120,9 @@ def pad_last(program: Program, node: Node) -> Program | None:
     """A map of one axis more is padded, of which a binary kernel reads what was."""
     if node.type != "ExpandDims" or not _leads_to_binary(program, node):
         return None
-    pad, axis = map(program.maker, node.reads)
-    if pad is None or pad.type != "PadV2" or program.reader(pad.y) is None:
-        return None
-    sides = program.maker(pad.reads[1])
-    if sides is None or sides.kind != "constant" or axis is None:
+    pad, axis = program.sole_maker(node.x, "PadV2"), program.maker(node.reads[1])
+    sides = None if pad is None else program.maker(pad.reads[1])
+    if pad is None or sides is None or sides.kind != "constant" or axis is None:
         return None
     place = int(axis["value"]) % (len(sides["value"]) + 1)
     shape = list(pad.x.shape or ())
