@@ -1,4 +1,8 @@
-"""Each rule alone: the graph before and after computes the same at every edge."""
+"""Each rule alone: the graph before and after computes the same at every edge.
+
+Where a rule fits and where it does not, folding says: `tests/surgery/test_fold.py` and
+`test_fold_ahead.py`.
+"""
 
 import larq_nobn as nobn
 import numpy as np
@@ -82,51 +86,6 @@ def test_a_batch_norm_is_affine(scales, shared):
     check_edges(graph, first.graph)
     whole = graph_of(network("rectified", ["norm"], scales, shared))
     assert not edits(whole, batch_norm_to_affine)
-
-
-FITS = {
-    "affine_into_kernel_before": ("conv", ["output"], "mixed", "folded into 'conv2d"),
-    "affine_after_quantized_kernel": ("binary pool", ["relu"], "mixed", "became gain"),
-    "affine_after_activation": ("binary, rectified", ["relu"], "one 0", "became gain"),
-    "affine_into_kernel_after": ("rectified", ["valid"], "one 0", "folded into 'conv"),
-    "affine_into_layers_after": ("relu", ["flat", "sign"], "mixed", "folded into 'den"),
-    "affine_into_sign": ("relu", ["noise"], "negative", "became the shift of the sign"),
-    "affine_through_pool": ("relu", ["pool"], "positive", ""),
-    "affine_stays": ("relu", ["relu"], "mixed", "became a per-channel affine layer"),
-    "merge_affines": ("relu", ["norm"], "one 0", ""),
-}
-
-
-@pytest.mark.parametrize("name", FITS)
-def test_where_a_rule_fits(name):
-    before, after, scales, words = FITS[name]
-    graph = graph_of(network(before, after, scales))
-    outcome = RULES[name](graph, affine_in(graph))
-    assert isinstance(outcome, Edit), outcome
-    assert outcome.words.startswith(words)
-    check_edges(graph, outcome.graph)
-
-
-REFUSES = {
-    "a quantized kernel before": ("affine_into_kernel_before", "binary", ["relu"], 0),
-    "an activation before": ("affine_into_kernel_before", "rectified", ["relu"], 0),
-    "no quantized kernel": ("affine_after_quantized_kernel", "conv", ["relu"], 0),
-    "a bias at a border": ("affine_into_kernel_after", "relu", ["same"], 0),
-    "the sign is +1 around": ("affine_into_sign", "relu", ["ones"], "negative"),
-    "a scale of 0": ("affine_into_sign", "relu", ["sign"], "one 0"),
-    "a maximum": ("affine_through_pool", "relu", ["pool"], "negative"),
-    "an output": ("affine_into_layers_after", "relu", ["output"], 0),
-    "one reader of two": ("affine_into_layers_after", "relu", ["sign", "relu"], 0),
-    "two readers": ("affine_into_sign", "relu", ["sign", "sign"], 0),
-}
-
-
-@pytest.mark.parametrize("case", REFUSES)
-def test_where_a_rule_rejects(case):
-    name, before, after, scales = REFUSES[case]
-    graph = graph_of(network(before, after, scales or "positive"))
-    outcome = RULES[name](graph, affine_in(graph))
-    assert isinstance(outcome, Refusal) and outcome.reason
 
 
 @pytest.mark.parametrize(
