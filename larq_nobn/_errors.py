@@ -6,6 +6,9 @@ prints it as a sentence; any other error is shown as a fault of the package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """The base of all errors that the package raises for what it is given."""
@@ -24,6 +27,22 @@ class InvalidType(UserError, TypeError):
 
 class MissingPackage(UserError, ImportError):
     """A package that has to be installed for what is asked."""
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Imports what an extra of the package brings, or says how to install it.
+
+    Arguments:
+        what: The start of the sentence, such as `"Images need Pillow"`.
+        extra: The name of the extra.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingPackage(
+            f"{what} ({error}). Install it with: pip install 'larq-nobn[{extra}]'"
+        ) from error
 
 
 class InternalError(RuntimeError):

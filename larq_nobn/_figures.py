@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ._errors import InvalidValue, MissingPackage
+from ._errors import InvalidValue, needing
 
 # Distinguished by colour-blind readers too (Okabe and Ito), without the yellow that is
 # hard to see on white.
@@ -21,13 +21,8 @@ def new_figure(target: Path, size: tuple[float, float]) -> Any:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
+    with needing(f"{target.name} needs matplotlib", "plots"):
         from matplotlib.figure import Figure  # no pyplot: no global state, no window
-    except ImportError as error:
-        raise MissingPackage(
-            f"{target.name} is left out because matplotlib is not installed. "
-            "Install it with: pip install 'larq-nobn[plots]'"
-        ) from error
     return Figure(figsize=size, layout="constrained")
 
 

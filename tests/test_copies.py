@@ -203,7 +203,7 @@ def taught(model: keras.Model, folder: Any) -> keras.Model:
 
 def cloned(model: keras.Model, folder: Any) -> keras.Model:
     """As training builds a network with other regularizers, and gives it weights."""
-    made = with_kernels(model, None, weight_decay=0.1)
+    made = with_kernels(model, training.Recipe(weight_decay=0.1))
     copy_weights(model, made)
     return made
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import deploy, optimizers
 from larq_nobn._keras import keras
+from larq_nobn.config._run_files import as_json
 
 X = np.zeros((4, 4, 4, 2), np.float32)
 ERRORS = (TypeError, ValueError)  # what the package raises derives from these
@@ -54,8 +55,6 @@ OF_A_PATH = {
     "read_phone_logs": lambda path: deploy.read_phone_logs(path, "m.log"),
     "read_phone_logs of": lambda path: deploy.read_phone_logs("m.tflite", path),
     "save_model": lambda path: nobn.training.save_model(keras.Sequential(), path),
-    "write_json": lambda path: nobn.training.write_json(path, {}),
-    "epochs_kept": nobn.training.epochs_kept,
     "open_model": nobn.training.open_model,
     "load_run": nobn.training.load_run,
     "inspect_folder": nobn.data.inspect_folder,
@@ -124,9 +123,8 @@ OF_OTHER_KINDS = {
         nobn.training.Comparison,
         "must be a list|an outcome is of type|There is nothing",
     ),
-    "dataset_of": (nobn.training.dataset_of, "record is not what a run.json contains"),
-    "write_json": (
-        lambda given: nobn.training.write_json("never.json", {"a": [{1}, given]}),
+    "as_json": (
+        lambda given: as_json({"a": [{1}, given]}),
         "cannot be written as JSON: Object of type set",
     ),
     "prepare": (nobn.data.prepare, "name must be one of digits.*; got"),
@@ -217,7 +215,7 @@ def test_other_kinds_are_rejected_in_a_sentence(function, tmp_path, monkeypatch)
 @pytest.mark.parametrize("given", [X, (X, [0] * 4), "digits", None])
 def test_what_is_no_data_set_is_rejected(given):
     model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Flatten()])
-    with pytest.raises(TypeError, match="it must be a tf.data.Dataset of batches"):
+    with pytest.raises(TypeError, match="it must be a tf.data.Dataset with an end"):
         nobn.training.evaluate(model, given)
 
 

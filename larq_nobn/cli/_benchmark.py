@@ -11,7 +11,7 @@ import click
 
 from . import _arguments
 from ._console import progress, say, show
-from ._models import Images, open_run_or_file, size_of, statistics_images
+from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option
 from ._package import data, deploy
 
@@ -142,12 +142,10 @@ def _formats(
     model, origin = open_run_or_file(path, trust)
     if dataset is None and origin is not None and origin.info.name != data.GIVEN:
         dataset = origin.info.name
-    images = ranges = size = None
-    if origin is None and dataset is not None:
-        size = size_of(model, dataset)
+    images = ranges = None
     if dataset is not None:
-        images = Images(dataset, origin, data_dir, size).batches(limit=limit)
-        ranges = statistics_images(dataset, origin, data_dir, size)
+        images = Images(dataset, origin, data_dir, model).batches(limit=limit)
+        ranges = statistics_images(dataset, origin, data_dir, model)
     name = f"test images of {dataset}"
     with progress(f"comparing formats of {path}"):
         return deploy.compare_formats(

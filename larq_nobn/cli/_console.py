@@ -124,9 +124,8 @@ def quiet() -> None:
 @contextmanager
 def initial_weights_shown() -> Iterator[None]:
     """Prints what a training takes from another network, when it does so."""
-    logger, handler = logging.getLogger("larq_nobn.start"), logging.StreamHandler()
-    handler.setStream(sys.stdout)
-    level = logger.level
+    logger = logging.getLogger("larq_nobn.start")
+    handler = logging.StreamHandler(sys.stdout)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # other libraries print what reaches the root
@@ -134,7 +133,6 @@ def initial_weights_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)
         logger.propagate = True
 
 

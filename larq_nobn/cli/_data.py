@@ -91,7 +91,6 @@ def _rows(overview: folder.Overview) -> dict[str, str]:
     rows = {
         "divided": "by folders" if overview.divided else "by the content of the files",
         "remarks": "\n".join(overview.remarks),
-        "formats": ", ".join(f"{n:,} {name}" for name, n in overview.formats.items()),
         "grey": f"{overview.grey:,}" if overview.grey else "",
         "unreadable": _listed(
             [f"{p}: {why}" for p, why in overview.unreadable.items()]

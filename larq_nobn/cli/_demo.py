@@ -72,7 +72,7 @@ def demo(
     ctx.meta[_errors.RUN] = None
     with training_progress(settings) as bar:
         run = training.train(settings, trained, bar, resume=True)
-    origin = _models.origin_of(run)
+    origin = _models.Origin(run.dataset, run.record["settings"])
     report = _deploy.converted(run.model, file, None, origin)
     report.to_json(folder / "report.json")
     images = _models.Images(None, origin).batches(limit=_EVALUATED)

@@ -11,13 +11,7 @@ from rich.table import Table
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, progress, say, show
-from ._models import (
-    Images,
-    Origin,
-    described_by,
-    open_run_or_file,
-    size_of,
-)
+from ._models import Images, Origin, open_run_or_file
 from ._outputs import TFLITE, Output, json_option
 from ._package import data, deploy, keras, layers
 
@@ -101,9 +95,7 @@ def convert(
     network, origin = open_run_or_file(model, trust)
     if range_images is not None:
         network = calibrated(network, range_images, dataset, origin, data_dir)
-    result = converted(
-        network, output, dataset, origin, data_dir, file=model, **options
-    )
+    result = converted(network, output, dataset, origin, data_dir, **options)
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
         metadata = Path(f"{output}.json")
@@ -166,8 +158,7 @@ def calibrated(
             "--calibrate needs training images, and a file does not say which. Name "
             "their data set with --dataset."
         )
-    size = size_of(model, dataset) if origin is None and dataset else None
-    known = Images(dataset, origin, data_dir, size)
+    known = Images(dataset, origin, data_dir, model)
     images = known.batches("train", count, shuffle=True)
     count = min(count, known.info.train_examples)
     with progress(f"taking ranges from {count} training images"):
@@ -180,22 +171,16 @@ def converted(
     dataset: str | None,
     origin: Origin | None,
     data_dir: str | None = None,
-    file: Path = Path(),
     **options: Any,
 ) -> deploy.ConversionReport:
-    """Converts and verifies, on test images where those are known and here.
-
-    Those of a data set get the size that the model of a `file` takes.
-    """
-    info, size = origin.info if origin else None, None
-    if dataset is not None and info is None:
-        info = described_by(dataset, file, model, data_dir)
-        size = info.image_shape[:2]
+    """Converts and verifies, on test images where those are known and here."""
+    info = origin.info if origin else None
     images = None
     if dataset is not None or (info is not None and info.name != GIVEN):
         try:
-            known = Images(dataset, origin, data_dir, size)
+            known = Images(dataset, origin, data_dir, model)
             images = known.batches(limit=deploy.device.VERIFIED_IMAGES)
+            info = info or known.info
         except FileNotFoundError as error:
             if dataset is not None:
                 raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue, MissingPackage
+from .._errors import InvalidValue, needing
 from .._figures import drawable, new_figure, shortened
 from .._files import replacing
 from .._names import SPLITS
@@ -90,26 +91,21 @@ def evaluate(
             f"{model} does not say where its images are. Add --dataset, such as "
             "--dataset cifar10 or a folder, or give the run folder that it is from."
         )
-    size = None
-    if not (origin and origin.images):
-        size = _models.size_of(model if lite else network, name)
-    images = _models.Images(dataset, origin, data_dir, size)
+    images = _models.Images(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info
-    seen = _Seen(info, images.files(split, limit))
     sampled: dict[str, Any] = {}
     with _console.progress() as bar:
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
             if population.has_batch_norm(network):
-                few = _models.statistics_images(dataset, origin, data_dir, size)
+                few = _models.statistics_images(dataset, origin, data_dir, network)
             sampled = _sampled(network, batches, samples, few)
             bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=len(batches))
+        seen = _Seen(info, images.files(split, limit), partial(bar.advance, task))
         classifier = _models.lite_predictor(model) if lite else network
-        scores = training.evaluate(
-            classifier, batches, lambda _: bar.advance(task), seen
-        )
+        scores = training.evaluate(classifier, batches, seen)
     title = f"{model} on {name}"
     drawn = f"{model.absolute().name} on {Path(name).name}"  # without folders
     if plot is not None:
@@ -118,6 +114,7 @@ def evaluate(
         labels = seen.confusion.class_names
         seen.mistakes.draw(mistakes, labels, info.mean, info.std, drawn)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
+    size = images.size
     result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
     rows = _rows(result) | {
         f"{split} images": f"{scores['examples']:,}",
@@ -136,8 +133,13 @@ def evaluate(
 class _Seen:
     """The test images class by class, and the worst mistakes."""
 
-    def __init__(self, info: data.DatasetInfo, files: Sequence[str] | None) -> None:
-        self._names, self._files = info.class_names, files
+    def __init__(
+        self,
+        info: data.DatasetInfo,
+        files: Sequence[str] | None,
+        advance: Callable[[], object],
+    ) -> None:
+        self._names, self._files, self._advance = info.class_names, files, advance
         self.confusion = diagnostics.ConfusionMatrix()
         self.mistakes = diagnostics.Mistakes(_MISTAKES)
 
@@ -155,6 +157,7 @@ class _Seen:
             self.confusion = diagnostics.ConfusionMatrix(self._names)
         self.confusion.update(labels, outputs)
         self.mistakes.update(images, labels, outputs)
+        self._advance()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what JSON says of it; the matrix where it is not huge."""
@@ -177,13 +180,8 @@ def _plot_confusion(
     confusion: diagnostics.ConfusionMatrix, target: Path, title: str
 ) -> None:
     """Plots the matrix in percent of each row, a row per class."""
-    try:
+    with needing(f"{target.name} needs scikit-learn", "plots"):
         from sklearn.metrics import ConfusionMatrixDisplay
-    except ImportError as error:
-        raise MissingPackage(
-            f"{target.name} needs scikit-learn ({error}). Install it with: "
-            "pip install 'larq-nobn[plots]'"
-        ) from error
     classes, named = len(confusion.counts), len(confusion.counts) <= _NAMED
     side = min(4 + 0.35 * classes, 12)
     figure = new_figure(target, (side + 0.8, side))

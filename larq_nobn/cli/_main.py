@@ -15,8 +15,7 @@ from ._errors import Commands
 from ._evaluate import evaluate
 from ._import import import_
 from ._predict import predict
-from ._pretrained import models
-from ._summary import summary
+from ._summary import models, summary
 from ._surgery import fold, remove
 from ._train import train
 

@@ -19,7 +19,7 @@ from ._package import data, deploy, keras, loading, models, population, training
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and how; its accuracy on test images.
+    """Which images a network was trained on, and how.
 
     The settings are those of the run, and empty where only `info` is known, and
     perhaps the `dataset` that metadata name.
@@ -27,8 +27,6 @@ class Origin:
 
     info: data.DatasetInfo
     settings: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
-    accuracy: float = 0.0
     dataset: str | None = None
 
     @property
@@ -38,12 +36,6 @@ class Origin:
             return {}
         given = {n: v for n, v in self.settings.items() if n in data.WHICH}
         return {**given, "name": self.settings["dataset"]}
-
-
-def origin_of(run: training.Run) -> Origin:
-    """What a run was trained on."""
-    name, accuracy = run.folder.absolute().name, run.record["metrics"]["test_accuracy"]
-    return Origin(run.dataset, run.record["settings"], name, accuracy)
 
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
@@ -61,11 +53,11 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
             std=tuple(steps.get("std", ())),
             crop=steps.get("crop", 1.0),
         )
-        return model, Origin(info, settings, row.name, row.accuracy)
+        return model, Origin(info, settings)
     if not path.is_dir() or loading.is_saved_model(path):
         return training.open_model(path, trust=trust), None
     run = training.load_run(path, trust)
-    return run.model, origin_of(run)
+    return run.model, Origin(run.dataset, run.record["settings"])
 
 
 def is_lite(path: Path) -> bool:
@@ -112,7 +104,10 @@ class Images:
 
     Without a data set they are those that the network was tested on; images of the same
     or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the `size` (height, width) of its input.
+    how, in the size of the input of `model`, which is a network or a `.tflite` file.
+
+    Attributes:
+        size: Height and width of that input, where it decides.
     """
 
     def __init__(
@@ -120,15 +115,20 @@ class Images:
         dataset: str | None,
         origin: Origin | None,
         data_dir: str | None = None,
-        size: tuple[int, int] | None = None,
+        model: keras.Model | Path | None = None,
     ) -> None:
+        self.size: tuple[int, int] | None = None
+        taken = None  # by a model that decides
         own = origin is not None and dataset in (None, origin.info.name)
-        which: dict[str, Any] = {"name": dataset, "image_size": size}
+        which: dict[str, Any] = {"name": dataset}
         if origin is not None and own:
             which = origin.images
         elif origin is not None and origin.images:
             # All of a folder without a part for testing: nothing was trained on.
             which["holdout"] = 1.0
+        elif dataset is not None and model is not None:
+            which["image_size"] = self.size = size_of(model, dataset)
+            taken = getattr(model, "input_shape", None)
         if data_dir is not None:
             which["data_dir"] = data_dir
         self._name = which["name"]
@@ -137,6 +137,14 @@ class Images:
         self._like = origin.info if origin is not None and prepared else None
         with progress(f"opening {self._name}"):
             self._dataset = data.open_dataset(**which)
+        if not isinstance(taken, tuple):
+            return
+        given = self._dataset.info.image_shape
+        if not tf.TensorShape(taken[1:]).is_compatible_with(given):
+            raise InvalidValue(
+                f"The model takes images of shape {taken[1:]}, but those of {dataset} "
+                f"have {given}. Choose the data set that it was trained on."
+            )
 
     @property
     def info(self) -> data.DatasetInfo:
@@ -165,8 +173,8 @@ class Images:
 def statistics_images(
     dataset: str | None,
     origin: Origin | None,
-    data_dir: str | None = None,
-    size: tuple[int, int] | None = None,
+    data_dir: str | None,
+    model: keras.Model,
 ) -> tf.data.Dataset:
     """Returns some training images, of which batch norms take statistics.
 
@@ -178,7 +186,7 @@ def statistics_images(
         if dataset is not None:
             data_dir = None  # that folder has the other images
         dataset = None
-    images = Images(dataset, origin, data_dir, size)
+    images = Images(dataset, origin, data_dir, model)
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
@@ -198,23 +206,6 @@ def size_of(model: keras.Model | Path, dataset: str) -> tuple[int, int] | None:
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
         return None
     return int(shape[1]), int(shape[2])
-
-
-def described_by(
-    dataset: str, path: Path, model: keras.Model | None, data_dir: str | None
-) -> data.DatasetInfo:
-    """Returns the data set of a file without metadata, in the size of its input."""
-    size = size_of(path if model is None else model, dataset)
-    info = data.open_dataset(dataset, image_size=size, data_dir=data_dir).info
-    taken = getattr(model, "input_shape", None)
-    if isinstance(taken, tuple) and not tf.TensorShape(taken[1:]).is_compatible_with(
-        info.image_shape
-    ):
-        raise InvalidValue(
-            f"{path} takes images of shape {taken[1:]}, but those of {dataset} have "
-            f"{info.image_shape}. Choose the data set that it was trained on."
-        )
-    return info
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

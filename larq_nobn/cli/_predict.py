@@ -23,7 +23,7 @@ from ._arguments import (
     model_argument,
     trust_option,
 )
-from ._models import described_by, lite_predictor, open_any, preprocessing_of
+from ._models import Images, lite_predictor, open_any, preprocessing_of
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
 
@@ -79,7 +79,8 @@ def predict(
         check_unused(ctx, ["dataset", "data_dir"], f"for {model}, which has metadata")
         info = origin.info
     elif dataset is not None:
-        info = described_by(dataset, model, network, data_dir)
+        known = Images(dataset, None, data_dir, model if network is None else network)
+        info = known.info
     else:
         raise InvalidValue(
             f"{model} does not say how images are prepared for it. Name the images "

@@ -1,7 +1,8 @@
-"""`larq-nobn summary`."""
+"""`larq-nobn summary` and `larq-nobn models`."""
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,9 @@ from rich.table import Table
 from ._arguments import Command, model_argument, trust_option
 from ._console import print_table, progress, say, show
 from ._models import is_lite, open_run_or_file
-from ._package import deploy, keras, models
+from ._outputs import json_option
+from ._package import deploy, keras
+from ._package import models as networks
 
 
 @click.command(cls=Command)
@@ -33,7 +36,7 @@ def summary(model: Path, trust: bool) -> None:
         show({}, None, *deploy.audit(model).tables())
         return
     network, _ = open_run_or_file(model, trust)
-    models.summary(network, print_fn=say)
+    networks.summary(network, print_fn=say)
     with (
         progress("converting"),
         tempfile.TemporaryDirectory() as folder,
@@ -60,3 +63,19 @@ def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
         parts += [f"{count} {op}" for op, count in left.items() if count]
         table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
     return table
+
+
+@click.command(cls=Command)
+@json_option
+def models(report: str | None) -> None:
+    """List the trained networks that come with the package.
+
+    Their names stand for a model in every command that opens one, in train --init, and
+    in Python for weights=.
+
+    \b
+    Example: larq-nobn models
+             larq-nobn models --json models.json
+    """
+    rows = networks.pretrained()
+    show([dataclasses.asdict(row) for row in rows], report, rows.table())

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .._checks import check_path
 from .._errors import InvalidType
 from .._files import replacing
 
@@ -26,24 +25,9 @@ OURS = {
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Writes `content` as indented JSON, atomically; NaN and infinity as null.
-
-    Arguments:
-        target: The file; an earlier one is replaced.
-        content: Plain JSON types.
-
-    Raises:
-        OSError: If it cannot be written; an earlier file is then left as it was.
-        TypeError: If `content` is none of these types.
-
-    Example:
-        ```python
-        nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
-        ```
-    """
-    path = check_path("target", target)
+    """Writes what `as_json` returns to a file, atomically."""
     text = as_json(content)
-    with replacing(path) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -28,16 +28,18 @@ class AnyTfds:
     """
 
     def __init__(
-        self,
-        name: str,
-        builder: Any,
-        keys: tuple[str, str],
-        holdout: float,
-        validation: float,
+        self, name: str, holdout: float, data_dir: str | None, validation: float
     ) -> None:
-        self.name, self.builder, self.keys = name, builder, keys
-        self.holdout, self.validation = holdout, validation
-        image, label = (builder.info.features[key] for key in keys)
+        self.name, self.holdout, self.validation = name, holdout, validation
+        self.builder = open_builder(name, data_dir)
+        self.keys = _keys(name, self.builder)
+        check_prepared(name, self.builder, data_dir)
+        if validation and "validation" in _splits(name, self.builder):
+            raise InvalidValue(
+                f"{name} has a validation split, so validation={validation} does not "
+                "apply. Leave it out (--validation)."
+            )
+        image, label = (self.builder.info.features[key] for key in self.keys)
         self.class_names, self._own_shape = tuple(label.names), image.shape
 
     @cached_method
@@ -95,20 +97,8 @@ class AnyTfds:
         return parts
 
 
-@functools.lru_cache(maxsize=8)
-def open_tfds(
-    name: str, holdout: float, data_dir: str | None, validation: float = 0.0
-) -> AnyTfds:
-    """Opens a set that is prepared, with the arguments and errors of `open_dataset`."""
-    builder = open_builder(name, data_dir)
-    keys = _keys(name, builder)
-    check_prepared(name, builder, data_dir)
-    if validation and "validation" in _splits(name, builder):
-        raise InvalidValue(
-            f"{name} has a validation split, so validation={validation} does not "
-            "apply. Leave it out (--validation)."
-        )
-    return AnyTfds(name, builder, keys, holdout, validation)
+# Opens a set that is prepared, with the arguments and errors of `open_dataset`.
+open_tfds = functools.lru_cache(maxsize=8)(AnyTfds)
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:

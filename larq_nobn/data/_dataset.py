@@ -6,9 +6,7 @@ import os
 import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +66,7 @@ class Dataset:
         Arguments:
             data: (train, test) or (train, validation, test): each (images, labels) as
                 arrays, bytes or normalized floats, or each a `tf.data.Dataset`. Labels
-                are numbers or names of classes, or one-hot.
+                are numbers of classes, or names in arrays.
             image_size: Height and width, or one number for both; None keeps them.
             validation: Fraction of the training images that make up the validation
                 split.
@@ -478,11 +476,4 @@ def load(
         TensorShape([32, 8, 8, 1])
     """
     which = {key: how.pop(key) for key in WHICH if key in how}
-    known = [*signature(Dataset.batches).parameters][3:]  # after those of load itself
-    for unknown in how.keys() - known:
-        near = get_close_matches(unknown, [*WHICH, *known], 1, cutoff=0.5)
-        raise InvalidType(
-            f"load takes no {unknown}=.{''.join(f' Did you mean {n}=?' for n in near)} "
-            f"There are {', '.join([*WHICH, *known])}."
-        )
     return open_dataset(name, **which).batches(split, batch_size, **how)

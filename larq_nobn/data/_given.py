@@ -24,17 +24,18 @@ class Given(InMemory):
 
     The parts are `train`, `test`, and `validation` if there is one: images (N, height,
     width, channels) or (N, height, width), and labels: numbers or names of classes,
-    (N,) or (N, 1), or one-hot rows (N, classes).
+    (N,) or (N, 1).
     """
 
     name = GIVEN
 
     def __init__(self, parts: dict[str, Any], validation: float) -> None:
         pairs = {split: _pair(split, part) for split, part in parts.items()}
-        self.class_names = names_of({split: y for split, (_, y) in pairs.items()})
+        labels = {split: y for split, (_, y) in pairs.items()}
+        self.class_names, numbers = numbered(labels)
         given = {
-            split: _arrays(split, x, class_numbers(y, self.class_names))
-            for split, (x, y) in pairs.items()
+            split: _arrays(split, pairs[split][0], of_split)
+            for split, of_split in zip(pairs, numbers, strict=True)
         }
         super().__init__(given.__getitem__, validation)
         train = given["train"].images
@@ -77,93 +78,68 @@ class Given(InMemory):
         return self.part(split)
 
 
-def names_of(
-    labels: Mapping[str, np.ndarray], given: Sequence[str] | None = None
-) -> tuple[str, ...]:
-    """Returns the names of the classes of some labels, or their numbers as names.
+def numbered(
+    labels: Mapping[str, np.ndarray], given: Sequence[str] = ()
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Returns the names of the classes, and the labels of each split as numbers.
 
     Arguments:
-        labels: Of each split, as they were given.
+        labels: Of each split, (N,): numbers, or names of classes.
         given: Names of the classes by number, if they are known.
 
     Raises:
-        ValueError: If they are neither numbers nor names of classes nor one-hot, or
-            there are not enough of them.
+        ValueError: If they are neither, or there are not enough of them.
     """
-    kinds = {_check_labels(split, part) for split, part in labels.items()}
+    kinds = {_kind_of(split, part) for split, part in labels.items()}
     if len(kinds) > 1:
         raise InvalidValue(
-            f"data contains labels as {' and as '.join(sorted(kinds))}. Give all of "
-            "the same kind."
+            "data contains labels as names and as numbers. Give all of the same kind."
         )
+    whole = np.concatenate([*labels.values()])
     if kinds == {"names"}:
-        texts = np.concatenate([np.ravel(y) for y in labels.values()])
-        known = {x.decode() if isinstance(x, bytes) else str(x) for x in texts}
-        names = tuple(sorted(known))
-    else:
-        classes = max(_count_classes(y) for y in labels.values())
-        images = sum(map(len, labels.values()))
-        if classes > max(images, len(given or ())):
-            raise InvalidValue(
-                f"data contains labels up to {classes - 1} of {images} images. Labels "
-                "are numbers of classes from 0: give np.unique(labels, "
-                "return_inverse=True)[1], or names."
-            )
-        names = tuple(map(str, given or range(classes)))
-        _check_count(classes, names)
+        texts = [x.decode() if isinstance(x, bytes) else str(x) for x in whole]
+        known, whole = np.unique(texts, return_inverse=True)
+        given = known.tolist()
+    classes = 1 + int(whole.max())
+    if given and classes > len(given):
+        raise InvalidValue(
+            f"data contains labels up to {classes - 1}, but names only {len(given)} "
+            "classes. Name all of them."
+        )
+    if not given and classes > len(whole):
+        raise InvalidValue(
+            f"data contains labels up to {classes - 1} of {len(whole)} images. Labels "
+            "are numbers of classes from 0: give np.unique(labels, "
+            "return_inverse=True)[1], or names."
+        )
+    names = tuple(map(str, given or range(classes)))
     if len(names) < 2:
         raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
             "more."
         )
-    return names
+    ends = np.cumsum([len(part) for part in labels.values()])[:-1]
+    return names, np.split(whole.astype(np.int64), ends)
 
 
-def class_numbers(labels: Any, names: Sequence[str]) -> tf.Tensor:
-    """Returns the numbers of classes, (N,) int64, of labels that were checked."""
-    labels = tf.convert_to_tensor(labels)
-    if labels.shape.rank == 2 and labels.shape[-1] == 1:
-        labels = labels[..., 0]
-    if labels.dtype == tf.string:
-        labels = tf.cast(labels[..., tf.newaxis] == tf.constant(names), tf.int32)
-    return (
-        tf.argmax(labels, -1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
-    )
-
-
-def _check_labels(split: str, labels: np.ndarray) -> str:
-    """Returns what kind of labels they are."""
-    column = labels.ndim == 2 and labels.shape[1] == 1
+def _kind_of(split: str, labels: np.ndarray) -> str:
     if not len(labels):
         raise InvalidValue(f"data contains no {split} images. Give some.")
-    if (labels.ndim == 1 or column) and all(
-        isinstance(x, (str, bytes)) for x in labels.flat
-    ):
+    if labels.ndim == 1 and all(isinstance(x, (str, bytes)) for x in labels):
         return "names"
     whole = labels.dtype.kind in "biuf" and np.array_equal(labels, np.floor(labels))
-    if whole and labels.min() >= 0 and (labels.ndim == 1 or column):
+    if whole and labels.min() >= 0 and labels.ndim == 1:
         return "numbers"
-    if whole and labels.ndim == 2 and labels.min() >= 0 and (labels.sum(1) == 1).all():
-        return "one-hot rows"
     raise InvalidValue(
         f"data contains {split} labels of {labels.dtype} and shape {labels.shape}. "
-        "Give whole numbers from 0 or names of classes, (N,), or one-hot rows, (N, "
-        "classes)."
+        "Give whole numbers from 0 or names of classes, (N,); of one-hot rows "
+        "labels.argmax(1)."
     )
 
 
-def _check_count(classes: int, names: Sequence[str]) -> None:
-    if len(names) < classes:
-        raise InvalidValue(
-            f"data contains labels up to {classes - 1}, but names only {len(names)} "
-            "classes. Name all of them."
-        )
-
-
-def _count_classes(labels: np.ndarray) -> int:
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return int(labels.shape[1])
-    return 1 + int(labels.max())
+def _column(labels: Any) -> Any:
+    """Labels (N,), also of a column (N, 1) of them."""
+    return labels[:, 0] if len(labels.shape) == 2 and labels.shape[1] == 1 else labels
 
 
 def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +156,10 @@ def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
             f"data contains {split} images of shape {images.shape} and labels of shape "
             f"{labels.shape}. Give (N, height, width, channels) and (N,)."
         )
-    return images, labels
+    return images, _column(labels)
 
 
-def _arrays(split: str, images: np.ndarray, labels: tf.Tensor) -> Arrays:
+def _arrays(split: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
             raise InvalidType(
@@ -192,7 +168,7 @@ def _arrays(split: str, images: np.ndarray, labels: tf.Tensor) -> Arrays:
             )
         images = images.astype(np.float32)
     with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), tf.identity(labels))
+        return Arrays(tf.constant(images), tf.constant(labels))
 
 
 class Streams:
@@ -221,23 +197,17 @@ class Streams:
             batches = list(own.as_numpy_iterator())
             if not batches:
                 raise InvalidValue(f"data contains no {split} images. Give some.")
-            labels[split] = np.concatenate(batches)
+            labels[split] = _column(np.concatenate(batches))
         self._counts = {split: len(part) for split, part in labels.items()}
-        # As `image_dataset_from_directory` leaves them, for each of its folders.
-        own = {
-            split: tuple(part.class_names)
-            for split, part in parts.items()
-            if hasattr(part, "class_names") and part.element_spec[1].dtype != tf.string
-        }
-        # One that was mapped has no names any more: those of another are meant.
-        known = own.get("train") or next(iter(own.values()), None)
-        self.class_names = names_of(labels, known)
-        self._places = {
-            split: _places(split, own.get(split, self.class_names), self.class_names)
-            for split in parts
-        }
-        for split, names in own.items():
-            _check_count(_count_classes(labels[split]), names)
+        # As `image_dataset_from_directory` leaves them; what is mapped loses them.
+        names = (getattr(part, "class_names", ()) for part in parts.values())
+        known = {tuple(of_split) for of_split in names if of_split}
+        if len(known) > 1:
+            raise InvalidValue(
+                "data contains splits of different class names. Give "
+                "image_dataset_from_directory the same class_names for all of them."
+            )
+        self.class_names, _ = numbered(labels, *known)
 
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
@@ -262,12 +232,8 @@ class Streams:
             batch_size = min(batch_size, count)
         steps = count // batch_size if training else -(-count // batch_size)
         whole = part.batch(batch_size, drop_remainder=training)
-        places = self._places[split]
         whole = whole.map(
-            lambda x, y: (
-                tf.cast(x, tf.float32),
-                tf.gather(places, class_numbers(y, self.class_names)),
-            ),
+            lambda x, y: (tf.cast(x, tf.float32), tf.cast(_column(y), tf.int64)),
             tf.data.AUTOTUNE,
         ).apply(tf.data.experimental.assert_cardinality(steps))
         batches = cut(whole, share)
@@ -276,24 +242,14 @@ class Streams:
         return prefetched(batches)
 
 
-def _places(split: str, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """The numbers of the classes of a split, which may have a part of all of them."""
-    if unknown := [name for name in own if name not in names]:
-        raise InvalidValue(
-            f"data contains {split} images of the class {unknown[0]!r}, which is not "
-            "among the training images. Give image_dataset_from_directory the same "
-            "class_names for both."
-        )
-    return np.array([names.index(name) for name in own], np.int64)
-
-
 def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
     spec = part.element_spec
-    good = isinstance(spec, tuple) and len(spec) == 2
-    if not good or spec[0].shape.rank not in (3, 4) or None in spec[0].shape[-3:]:
+    pair = isinstance(spec, tuple) and len(spec) == 2
+    good = pair and spec[0].shape.rank in (3, 4) and None not in spec[0].shape[-3:]
+    if not good or spec[1].dtype == tf.string:
         raise InvalidValue(
             f"data contains a {split} data set of {spec}. Give pairs of images, of "
-            "known height, width and channels, and labels."
+            "known height, width and channels, and of numbers of classes."
         )
     if part.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InvalidValue(

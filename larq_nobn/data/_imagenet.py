@@ -36,12 +36,6 @@ class ImageNet:
             )
         return info
 
-    def examples(self, split: str) -> Examples:
-        """All examples of a split; the test split is the usual validation set."""
-        builder = prepared_builder(self.name, self._data_dir)
-        stored = "validation" if split == "test" else "train"
-        return Examples(self.name, builder, stored)
-
     def open(
         self, split: str, augment: bool, info: DatasetInfo
     ) -> tuple[np.ndarray, OfEpoch]:
@@ -51,7 +45,9 @@ class ImageNet:
         wanted are read. Values are 0 to 255. Images that do not vary are what
         `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
         """
-        examples = self.examples(split)
+        builder = prepared_builder(self.name, self._data_dir)
+        stored = "validation" if split == "test" else "train"  # the usual test images
+        examples = Examples(self.name, builder, stored)
         numbers = np.arange(len(examples))
         if split != "test":
             parts = validation_numbers(len(examples), self._validation)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_bounds
-from .._errors import MissingPackage
+from .._errors import needing
 from ._area import scaled
 from ._registry import BUILT_IN, DatasetInfo
 from ._source import Arrays, validation_numbers
@@ -130,13 +130,8 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
     The set lists its writers one after the other, so both parts see all of them.
     """
-    try:
+    with needing("digits comes with scikit-learn", "data"):
         from sklearn.datasets import load_digits
-    except ImportError as problem:
-        raise MissingPackage(
-            f"digits comes with scikit-learn ({problem}). Install it with: "
-            "pip install 'larq-nobn[data]'"
-        ) from problem
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     chosen = (_rank_in_class(labels) % 5 == 4) == (split == "test")

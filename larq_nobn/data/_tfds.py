@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._errors import InvalidValue, MissingPackage
+from .._errors import InvalidValue, needing
 from .._files import check_folder, files_below
 from .._names import TFDS_PREFIX
 
@@ -31,13 +31,8 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
     """
     name = {"imagenet": "imagenet2012"}.get(name, name.removeprefix(TFDS_PREFIX))
     _check_code(name, data_dir)
-    try:
+    with needing(f"{name} needs TensorFlow Datasets", "data"):
         import tensorflow_datasets as tfds
-    except ImportError as problem:
-        raise MissingPackage(
-            f"{name} needs TensorFlow Datasets ({problem}). Install it with: "
-            "pip install 'larq-nobn[data]'"
-        ) from problem
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log would hold every step of it
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_path
-from .._errors import InvalidValue, MissingPackage
+from .._errors import InvalidValue, MissingPackage, needing
 from .._files import reject_expansion
 from .._messages import first_line
 
@@ -24,13 +24,8 @@ _PARALLEL = "module."  # what DataParallel puts before every name
 
 def _torch() -> Any:
     """Imports PyTorch, which is an optional dependency."""
-    try:
+    with needing("PyTorch checkpoints need PyTorch", "torch"):
         import torch
-    except ImportError as error:
-        raise MissingPackage(
-            f"PyTorch checkpoints need PyTorch ({error}). Install it with: "
-            "pip install 'larq-nobn[torch]'"
-        ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
         raise MissingPackage(
             f"PyTorch {torch.__version__} can be made to run code by a checkpoint of "

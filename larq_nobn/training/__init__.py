@@ -11,7 +11,6 @@ from .._names import (
 from .._signals import Terminated
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
-from ..config._run_files import write_json
 from ..loading import open_model
 from ._evaluation import evaluate
 from ._network import KERNELS
@@ -21,8 +20,8 @@ from ._trainer import Trainer, train
 from .comparison._compare import compare, grid
 from .comparison._report import Comparison, Outcome, report
 from .folder._lock import RunInUse
-from .folder._opening import Run, dataset_of, load_record, load_run
-from .folder._run_folder import epochs_kept, save_model
+from .folder._opening import Run, load_record, load_run
+from .folder._run_folder import save_model
 
 __all__ = [
     "KERNELS",
@@ -43,8 +42,6 @@ __all__ = [
     "Terminated",
     "Trainer",
     "compare",
-    "dataset_of",
-    "epochs_kept",
     "evaluate",
     "grid",
     "load_record",
@@ -53,5 +50,4 @@ __all__ = [
     "report",
     "save_model",
     "train",
-    "write_json",
 ]

@@ -65,16 +65,8 @@ def callbacks_of(
         )
         return callbacks
     # Without the graph and without a profile: they take longer than small epochs.
-    return [*callbacks, _TensorBoard(logs, write_graph=False, profile_batch=0)]
-
-
-class _TensorBoard(keras.callbacks.TensorBoard):
-    """Keeps nothing back: what a killed process has not written is in no checkpoint."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
-        for writer in self._writers.values():
-            writer.flush()
+    board = keras.callbacks.TensorBoard(logs, write_graph=False, profile_batch=0)
+    return [*callbacks, board]
 
 
 @contextmanager
@@ -190,25 +182,6 @@ def monitors(
     return [*callbacks, MemoryMonitor(log_dir)]
 
 
-class Stopwatch:
-    """Measures an epoch, also one that started in another process."""
-
-    def __init__(self) -> None:
-        self._started = 0.0
-
-    def start(self) -> None:
-        """Starts at 0."""
-        self._started = time.perf_counter()
-
-    def get_state(self) -> float:
-        """Returns the seconds so far."""
-        return time.perf_counter() - self._started
-
-    def set_state(self, state: float) -> None:
-        """Starts at so many seconds."""
-        self._started = time.perf_counter() - state
-
-
 class HistoryWriter(keras.callbacks.Callback):
     """Keeps `history.csv` up to date: one row per epoch, under Keras' names."""
 
@@ -220,18 +193,21 @@ class HistoryWriter(keras.callbacks.Callback):
         self._target = target
         self._learning_rate = learning_rate
         self._steps = steps
-        self.stopwatch = Stopwatch()
+        self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
-        self.stopwatch.start()
+        self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the epoch's row; `seconds` includes the pass over validation images."""
+        """Adds the epoch's row.
+
+        `seconds` includes the pass over validation images, and no other process.
+        """
         row: dict[str, float] = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
-        row["seconds"] = round(self.stopwatch.get_state(), 3)
+        row["seconds"] = round(time.perf_counter() - self._started, 3)
         self.set_state([*self.rows, row])
 
     def get_state(self) -> list[dict[str, float]]:

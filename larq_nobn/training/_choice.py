@@ -10,7 +10,6 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras
 from ..config._recipe import Recipe
-from ._initial_weights import weights_digest
 
 History = Sequence[Mapping[str, float]]
 
@@ -28,6 +27,11 @@ def check_choice_of_epoch(recipe: Recipe, watched: str) -> None:
             f"{said} would choose the epoch on test images: there is no validation "
             "split. Hold one out by --validation 0.1 (validation=0.1)."
         )
+
+
+def kept_epoch(recipe: Recipe, history: History) -> int:
+    """Returns the epoch whose weights are saved, counted from 1."""
+    return best_epoch(recipe, history) if recipe.keep == "best" else len(history)
 
 
 def best_epoch(recipe: Recipe, history: History) -> int:
@@ -106,33 +110,7 @@ class WeightAverages(keras.callbacks.Callback):
             average.assign(before)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Puts the averages in the place of the weights."""
+        """Puts the averages in the place of the weights, and after the test back."""
         self.swap()
 
-    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Puts the weights back."""
-        self.swap()
-
-
-class TestedWeights(keras.callbacks.Callback):
-    """Digests of the weights that were tested after each epoch.
-
-    A callback of the caller may change the weights after an epoch.
-    """
-
-    def __init__(self, network: keras.Model) -> None:
-        super().__init__()
-        self._network = network
-        self.digests: list[str] = []
-
-    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Adds that of the epoch, before averages leave the network."""
-        self.digests.append(weights_digest(self._network))
-
-    def get_state(self) -> list[str]:
-        """Returns the digests, for a checkpoint."""
-        return self.digests
-
-    def set_state(self, state: list[str]) -> None:
-        """Takes those of a checkpoint."""
-        self.digests = list(state)
+    on_test_end = on_test_begin

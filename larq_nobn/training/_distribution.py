@@ -13,12 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from .. import models
 from .._checks import check_bounds, check_choice
 from .._errors import InvalidValue
 from .._files import check_shape, parse_json
 from .._names import STRATEGIES
 from ..data import Share
+from ..models import BATCH_STATISTICS, NORMALIZATIONS
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -116,31 +116,17 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
 
 def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
     """Says what statistics of batches suffer from, where there are such."""
-    if settings.normalization not in models.BATCH_STATISTICS:
+    if settings.normalization not in BATCH_STATISTICS:
         return
     part = settings.batch_size // (replicas * settings.accumulate)
-    free = ", ".join(
-        name for name in models.NORMALIZATIONS if name not in models.BATCH_STATISTICS
-    )
-    if part < _SMALLEST_BATCH:
-        _log.warning(
-            "normalization=%r takes its statistics from batches, and those of %d "
-            "images are mostly noise. Use %d images a batch or more, or one of %s, "
-            "which do not look at the batch.",
-            settings.normalization,
-            part,
-            _SMALLEST_BATCH,
-            free,
-        )
-    elif part < settings.batch_size:
+    if part < max(_SMALLEST_BATCH, settings.batch_size):
         _log.warning(
             "normalization=%r takes its statistics from the %d images that are "
-            "computed together, and not from all of batch_size=%d, so that results "
-            "differ from those of whole batches, unlike with %s.",
-            settings.normalization,
-            part,
-            settings.batch_size,
-            free,
+            "computed together: results differ from those of larger batches, and of "
+            "fewer than %d images they are mostly noise. Use more, or one of %s, which "
+            "do not look at the batch.",
+            *(settings.normalization, part, _SMALLEST_BATCH),
+            ", ".join(n for n in NORMALIZATIONS if n not in BATCH_STATISTICS),
         )
 
 

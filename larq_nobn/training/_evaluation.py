@@ -19,7 +19,6 @@ Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 def evaluate(
     model: keras.Model | Callable[[np.ndarray], Any],
     images: tf.data.Dataset,
-    seen: Callable[[int], object] | None = None,
     each: Each | None = None,
 ) -> dict[str, float]:
     """Returns loss, accuracy and calibration of a classifier.
@@ -31,16 +30,15 @@ def evaluate(
             that was made under a `tf.distribute` strategy each replica computes a part
             of each batch; several workers all call it, with the same images.
         images: Batches of images and integer labels.
-        seen: Called after each batch with its number of images.
         each: Called with images, labels and logits of each batch, for whoever wants to
-            know more.
+            know more, or shows progress.
 
     Returns:
         `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
         bins) and `examples`.
 
     Raises:
-        TypeError: If `model` is neither of the two, or `images` is no data set.
+        TypeError: If `model` is neither of the two, or `images` is no such data set.
         ValueError: If it is not a classifier of such images, or there are none.
 
     Example:
@@ -55,29 +53,17 @@ def evaluate(
     is_model = isinstance(model, keras.Model) or of_keras_3(model)
     if is_model or not callable(model) or isinstance(model, type):
         check_model(model)
-    spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
-    if not isinstance(spec, tuple) or [*map(type, spec)] != [tf.TensorSpec] * 2:
-        given = type(images).__name__ if spec is None else f"data set of {spec}"
+    spec: Any = images.element_spec if isinstance(images, tf.data.Dataset) else None
+    pair = isinstance(spec, tuple) and [*map(type, spec)] == [tf.TensorSpec] * 2
+    numbers = pair and spec[1].dtype.is_integer and spec[1].shape.rank == 1
+    if not numbers or images.cardinality() == tf.data.INFINITE_CARDINALITY:
+        of = "" if spec is None else f" of {spec}"
         raise InvalidType(
-            f"images is a {given}, but it must be a tf.data.Dataset of batches of "
-            "images and labels, as nobn.data.load returns."
-        )
-    if images.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise InvalidValue(
-            "images is a tf.data.Dataset without an end. Give it one by .take(), or "
-            "leave out .repeat()."
-        )
-    if spec[1].shape.rank == 0:
-        raise InvalidValue(
-            f"images contains single examples, of shape {spec[0].shape}, but it must "
-            "contain batches. Call .batch(128) on it."
-        )
-    if not (spec[1].dtype.is_integer and spec[1].shape.rank == 1):
-        raise InvalidValue(
-            f"images contains labels of {spec[1].dtype.name} and shape "
-            f"{spec[1].shape}, but they must be whole numbers, (N,). "
+            f"images is a {type(images).__name__}{of}, but it must be a "
+            "tf.data.Dataset with an end, of batches of images and whole numbers (N,) "
+            "as labels, as nobn.data.load returns. "
             "nobn.data.Dataset.from_data((images, images)).batches('test', 128) makes "
-            "such of one-hot rows, names and floats."
+            "such of single examples, names in arrays and floats."
         )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape
@@ -97,8 +83,6 @@ def evaluate(
         logits = scores.update(predict(batch), labels)
         if each is not None:
             each(batch, labels, logits)
-        if seen is not None:
-            seen(len(labels))
     return scores.to_dict()
 
 

@@ -202,13 +202,8 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     Raises:
         ValueError: If the target has no place for a weight of the source.
     """
-    given, places = weights_by_name(source), weights_by_name(target)
-    fitting = {k for k in given if k in places and given[k].shape == places[k].shape}
-    if missing := [key for key in given if key not in fitting]:
+    if missing := transfer(source, target, "stage1").left:
         raise InvalidValue(
             f"The network {target.name} has no place for {', '.join(missing)}. Give "
             "both stages the same network, width and blocks."
         )
-    for key in given:
-        places[key].assign(given[key].numpy())
-    _operation.finalize(target)

@@ -89,34 +89,18 @@ def build_network(
             **{name: value for name, value in chosen.items() if value is not None},
             **settings.network,
         )
-    return with_kernels(
-        network,
-        settings.kernel,
-        settings.weight_decay,
-        settings.temperature,
-        settings.latent_initializer,
-        settings.standardize_activations,
-    )
+    return with_kernels(network, settings)
 
 
-def with_kernels(
-    network: keras.Model,
-    kernel: str | None,
-    weight_decay: float,
-    temperature: float = 1.0,
-    latent_initializer: str | None = None,
-    standardize_activations: bool = False,
-) -> keras.Model:
-    """Builds a new network again, with what settings say of its kernels and signs.
-
-    None, 0 and False leave those of the network; `temperature` is for
-    `"bernoulli_sign"`.
-    """
-    if not any((kernel, weight_decay, latent_initializer, standardize_activations)):
+def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """Builds a new network again, with what a recipe says of its kernels and signs."""
+    kernel, weight_decay = recipe.kernel, recipe.weight_decay
+    initializer, standardize = recipe.latent_initializer, recipe.standardize_activations
+    if not any((kernel, weight_decay, initializer, standardize)):
         return network
     kernels: dict[str, Callable[[], Any]] = {
         **KERNELS,
-        "bernoulli_sign": partial(BernoulliSign, temperature),
+        "bernoulli_sign": partial(BernoulliSign, recipe.temperature),
     }
 
     def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -125,8 +109,8 @@ def with_kernels(
             # The gradient of half the square is the kernel itself.
             changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
         binary = _signs.is_binary(getattr(layer, "kernel_quantizer", None))
-        if latent_initializer is not None and binary:
-            changes["kernel_initializer"] = latent_initializer
+        if initializer is not None and binary:
+            changes["kernel_initializer"] = initializer
         if kernel is not None and binary:
             own = layer.kernel_quantizer
             made = kernels[kernel]()
@@ -159,7 +143,7 @@ def with_kernels(
         return lambda x: layer(before(x))
 
     with without_starvation_warning():
-        if standardize_activations:
+        if standardize:
             return _models.replace_layers(network, standardized)
         return keras.models.clone_model(network, clone_function=same_but)
 

@@ -25,26 +25,6 @@ _IMAGES = "the images are not finite"
 _TEACHER = "what the teacher gives is not finite"
 
 
-class StopCheck(keras.callbacks.Callback):
-    """Raises once more what was raised by a signal, if it got lost.
-
-    Python ignores what is raised while it frees an object, and a training frees many.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._supports_tf_logs = True  # logs stay on the device
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        """Raises what a signal asked for."""
-        if _signals.stopped_by is not None:
-            _signals.raise_stopped()
-
-    on_test_batch_end = on_train_batch_end
-
-
 class NonFiniteLoss(UserError, ArithmeticError):
     """The loss of a training became infinite or NaN; the message says where.
 
@@ -52,8 +32,12 @@ class NonFiniteLoss(UserError, ArithmeticError):
     """
 
 
-class FiniteCheck(keras.callbacks.Callback):
-    """Knows the step that a training is at, and stops it if it is not finite."""
+class StopCheck(keras.callbacks.Callback):
+    """Knows the step that a training is at, and stops it if it is not finite.
+
+    It also raises once more what was raised by a signal, if it got lost: Python ignores
+    what is raised while it frees an object, and a training frees many.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,6 +55,15 @@ class FiniteCheck(keras.callbacks.Callback):
         """Remembers the batch."""
         self.batch = batch
 
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Raises what a signal asked for."""
+        if _signals.stopped_by is not None:
+            _signals.raise_stopped()
+
+    on_test_batch_end = on_train_batch_end
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Raises for what XLA, which drops assertions, or the last step let pass."""
         if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
@@ -81,7 +74,7 @@ class FiniteCheck(keras.callbacks.Callback):
 def explain_non_finite(
     settings: RunSettings,
     model: keras.Model,
-    check: FiniteCheck,
+    check: StopCheck,
     checkpoints: Checkpoints,
     batches: Callable[[str, Position], tf.data.Dataset],
     teacher: Probabilities | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,22 +30,20 @@ from . import _checkpoints, _distribution, _initial_weights, _network
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
 from ._checkpoints import Stateful
 from ._choice import (
-    TestedWeights,
     WeightAverages,
     best_epoch,
     check_choice_of_epoch,
     is_over,
+    kept_epoch,
 )
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._settings import RunSettings
-from ._stopping import FiniteCheck, StopCheck, explain_non_finite
+from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 from .folder import _run_folder
 from .folder._archives import START, Position
 from .folder._opening import Run, load_run
-
-_log = logging.getLogger("larq_nobn")
 
 
 class Trainer:
@@ -59,8 +56,8 @@ class Trainer:
 
     Arguments:
         config: What to train, and how.
-        dataset: The images: None for the data set that `config` names, a
-            `larq_nobn.data.Dataset`, or what `train` takes as `data`.
+        dataset: The images: None for the data set that `config` names, or what `train`
+            takes as `data`.
 
     Attributes:
         config: The settings, with the SHA-256 of `init`.
@@ -71,8 +68,7 @@ class Trainer:
         history: A row per epoch; empty before `fit`.
 
     Raises:
-        TypeError, ValueError: If an argument is not allowed, or `dataset` is not the
-            data set that `config` names.
+        TypeError, ValueError: If an argument is not allowed.
         ConnectionError: If another worker is not there in time.
         FileNotFoundError: If the data set, or the network of `init`, is not there.
 
@@ -108,8 +104,8 @@ class Trainer:
         check_kind("config", config, RunSettings, wanted)
         check_path("output", output)
         if isinstance(dataset, Dataset):
-            config = _naming(dataset, config)
-        elif dataset is not None:
+            _check_given(dataset, config)
+        if dataset is not None:
             config = replace(config, dataset=GIVEN)
         config = _initial_weights.resolve_init(config, Path(output), resume, trust)
         with stoppable():
@@ -134,7 +130,6 @@ class Trainer:
     def _start_with(self, config: RunSettings, output: Path) -> None:
         self.config, self.output = config, output
         self.network: keras.Model = None
-        self._tested: TestedWeights | None = None  # of a network trained elsewhere
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
         self._folder: Path | None = None
@@ -232,7 +227,6 @@ class Trainer:
                 self._few_images,
                 self._averages,
             )
-            self._tested = TestedWeights(self.network)
             checkpoints = self._checkpoints(history, callbacks)
             position = checkpoints.restore(self.network)
             if position == START:
@@ -241,7 +235,7 @@ class Trainer:
                     if self._averages is not None:
                         self._averages.start()
             self.model.first_step = position.steps
-            finite = FiniteCheck()
+            check = StopCheck()
             early = keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda *_: self._stop_early(history.rows)
             )
@@ -256,7 +250,7 @@ class Trainer:
             with explain_non_finite(
                 self.config,
                 self.network,
-                finite,
+                check,
                 checkpoints,
                 self._batches,
                 self._teacher,
@@ -268,16 +262,12 @@ class Trainer:
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[
-                        *(StopCheck(), finite, self._tested, *callbacks),
-                        *(early, *progress, checkpoints),
-                    ],
+                    callbacks=[check, *callbacks, early, *progress, checkpoints],
                     verbose=0,
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
-            kept = best_epoch(self.config, history.rows)
-            if self.config.keep == "best" and kept < len(history.rows):
+            if kept_epoch(self.config, history.rows) < len(history.rows):
                 checkpoints.restore_best(self.network)
             if self._averages is not None:
                 self._averages.swap()
@@ -305,13 +295,13 @@ class Trainer:
             # The layers of a given network may be of the user's classes.
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
-            metrics, epoch = self._metrics()
+            epoch = kept_epoch(self.config, self.history)
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
                 self.network,
                 self.history,
-                metrics,
+                self._metrics(self.history[epoch - 1]),
                 self.dataset.info,
                 {**self._initial_weights.record, "kept_epoch": epoch},
                 self._watched,
@@ -430,10 +420,7 @@ class Trainer:
     def _checkpoints(
         self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
     ) -> _checkpoints.Checkpoints:
-        within: dict[str, Stateful] = {
-            "metrics": _checkpoints.EpochMetrics(self.model),
-            "stopwatch": history.stopwatch,
-        }
+        within: dict[str, Stateful] = {"metrics": _checkpoints.EpochMetrics(self.model)}
         for each in callbacks:
             if isinstance(each, Stateful) and each is not history:
                 within[type(each).__name__] = each
@@ -443,7 +430,6 @@ class Trainer:
             _run_folder.plain(self.config),
             {
                 "journal": history,
-                **({} if self._tested is None else {"tested": self._tested}),
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
@@ -458,28 +444,16 @@ class Trainer:
     def _watched(self) -> str:
         return watched_split(self.dataset.info)
 
-    def _metrics(self) -> tuple[dict[str, float], int]:
-        """What is measured of the network as it is, the test images last; its epoch."""
+    def _metrics(self, row: dict[str, float]) -> dict[str, float]:
+        """What is known of the epoch that is kept, and measured of the test images."""
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        own = _initial_weights.weights_digest(self.network)
-        digests = [] if self._tested is None else self._tested.digests
-        epochs = [n for n, each in enumerate(digests) if each == own]
-        row = self.history[epochs[-1] if epochs else -1]
-        metrics = {name: row[name] for name in names}
-        if digests and not epochs:
-            _log.warning(
-                "A callback changed the weights after the last epoch: the loss and the "
-                "accuracy of training in run.json are those before."
-            )
-            again = evaluate(self.network, self._batches(self._watched))
-            metrics |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
         if self._watched == "test":
-            tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
+            tested = {name: row[f"val_{name}"] for name in ("loss", "accuracy")}
         else:
             tested = evaluate(self.network, self._batches("test"))
             del tested["examples"]
         more = {f"test_{name}": float(value) for name, value in tested.items()}
-        return {**metrics, **more}, int(row["epoch"])
+        return {**{name: row[name] for name in names}, **more}
 
 
 def first_stage(config: RunSettings) -> RunSettings:
@@ -498,26 +472,18 @@ def watched_split(info: DatasetInfo) -> str:
     return "validation" if info.validation_examples else "test"
 
 
-def _naming(dataset: Dataset, config: RunSettings) -> RunSettings:
-    """Settings that name a data set which is given, or its images `"given"`."""
-    info = dataset.info
-    if info.name == GIVEN:
-        if config.image_size is not None or config.validation:
-            raise InvalidValue(
-                f"image_size={config.image_size} and validation={config.validation} "
-                "do not apply to a Dataset of your own. Give them to "
-                "Dataset.from_data instead."
-            )
-        return replace(config, dataset=GIVEN)
-    named = open_dataset(**config.images)
-    if (info, dataset.fingerprint) != (named.info, named.fingerprint):
+def _check_given(dataset: Dataset, config: RunSettings) -> None:
+    """Rejects a data set that has a name, and settings of images that it has itself."""
+    if dataset.info.name != GIVEN:
         raise InvalidValue(
-            f"dataset contains {info.train_examples} training images of {info.name} "
-            f"and shape {info.image_shape}, but config names "
-            f"{named.info.train_examples} of {named.info.name} and shape "
-            f"{named.info.image_shape}. Open it by open_dataset(**config.images)."
+            f"dataset is {dataset.info.name}, which can be opened by its name. Give it "
+            "as the dataset of the settings instead."
         )
-    return config
+    if config.image_size is not None or config.validation:
+        raise InvalidValue(
+            f"image_size={config.image_size} and validation={config.validation} do not "
+            "apply to a Dataset of your own. Give them to Dataset.from_data instead."
+        )
 
 
 def train(
@@ -544,18 +510,19 @@ def train(
     Arguments:
         settings: What to train, and how.
         output: The run folder; it may exist, but must be empty, or resumed.
-        progress: A Keras callback that watches the run, such as a progress bar.
+        progress: A Keras callback that watches the run, such as a progress bar, and
+            leaves the weights as they are.
         resume: Whether to resume an unfinished run of the same settings in `output`. A
             finished one is returned as it is, and a run starts if none exists.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
             `"multi_worker"` over the machines that the variable TF_CONFIG names.
-        data: Images in place of a data set: a `larq_nobn.data.Dataset`, or (train,
-            test) or (train, validation, test), each (images, labels) as arrays of
-            bytes, which are treated as a data set is, or of floats, which are
-            normalized already; or each a `tf.data.Dataset` of (images, labels), each
-            pass of which is an epoch, taken as it comes. The dataset of the settings is
-            then `"given"`. To resume, give the same again; a `tf.data.Dataset` has to
-            be the same in each pass for that.
+        data: Images in place of a data set: (train, test) or (train, validation, test),
+            each (images, labels) as arrays of bytes, which are treated as a data set
+            is, or of floats, which are normalized already; or each a `tf.data.Dataset`
+            of (images, labels), each pass of which is an epoch, taken as it comes; or
+            what `larq_nobn.data.Dataset.from_data` returns of them. The dataset of the
+            settings is then `"given"`. To resume, give the same again; a
+            `tf.data.Dataset` has to be the same in each pass for that.
         checkpoint_steps: Write a checkpoint every so many steps of an epoch, instead of
             every ten minutes. It has no influence on the weights.
         cache: Where decoded images are kept, as in `larq_nobn.data.load`. Nor has it.

@@ -8,7 +8,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import Dataset, load, open_dataset
+from larq_nobn.data import Dataset, open_dataset
 from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -89,14 +89,6 @@ def test_streams_have_no_numbers():
 def test_an_unknown_split_is_rejected():
     with pytest.raises(ValueError, match="split must be one of .*; got 'held out'"):
         open_dataset("digits").labels("held out")
-
-
-def test_an_argument_by_another_name_is_a_sentence():
-    for given, meant in (("size", "image_size"), ("shufle", "shuffle")):
-        with pytest.raises(TypeError, match=f"no {given}=. Did you mean {meant}=.*mix"):
-            load("digits", "test", 8, **{given: 16})
-    with pytest.raises(TypeError, match="load takes no x=. There are image_size, "):
-        load("digits", "test", 8, x=1)
 
 
 def test_splits_have_usual_names():

@@ -17,12 +17,13 @@ from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.training._stopping import (
-    FiniteCheck,
+    StopCheck,
     _advice,
     explain_non_finite,
     find_non_finite,
 )
 from larq_nobn.training._training_model import NOT_FINITE
+from larq_nobn.training.folder._run_folder import position_kept
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3
@@ -114,7 +115,7 @@ def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
     settings = training.RunSettings(
         dataset="digits", init="a.keras", teacher="b.keras", learning_rate=0.1
     )
-    model, check = network(linear()), FiniteCheck()
+    model, check = network(linear()), StopCheck()
     check.batch = step
     images = tf.data.Dataset.from_tensors((IMAGES, LABELS))
     checkpoints: Any = SimpleNamespace(last=None)
@@ -126,8 +127,8 @@ def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
         raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 
 
-def watched(model: keras.Model) -> FiniteCheck:
-    watch = FiniteCheck()
+def watched(model: keras.Model) -> StopCheck:
+    watch = StopCheck()
     watch.set_model(model)
     return watch
 
@@ -196,8 +197,8 @@ def test_infinite_weights_are_no_good_checkpoint(tmp_path: Path):
         settings = replace(TINY, limit=96)
         with pytest.raises(training.NonFiniteLoss, match=said):
             training.train(settings, tmp_path / said, Diverge(), checkpoint_steps=1)
-        kept = training.epochs_kept(tmp_path / said)
-        assert kept == (None if Diverge.at == 0 else 0)
+        kept = position_kept(tmp_path / said)
+        assert kept == (None if Diverge.at == 0 else (0, 1))
 
 
 @pytest.mark.slow
@@ -215,6 +216,6 @@ def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
         "Error: The loss is not finite at epoch 2, step 2: the images are not finite. "
         "The last good checkpoint is that of epoch 1. Prepare the data set again."
     )
-    assert training.epochs_kept(tmp_path / "run") == 1
+    assert position_kept(tmp_path / "run") == (1, 0)
     monkeypatch.undo()
     assert len(training.train(TINY, tmp_path / "run", resume=True).history) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
+from larq_nobn.config._run_files import write_json
 from larq_nobn.training.folder._run_folder import (
     is_finished,
     lock_run_folder,
@@ -55,7 +56,7 @@ def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
         assert same == folder
         assert json.loads((folder / "settings.json").read_text()) == SETTINGS
         write_checkpoint(folder)
-        training.write_json(folder / "run.json", {"settings": SETTINGS})
+        write_json(folder / "run.json", {"settings": SETTINGS})
     assert contents(folder) == {"history.csv", "run.json"}
 
 
@@ -125,21 +126,19 @@ def test_a_file_is_no_folder_and_a_finished_run_has_its_settings(tmp_path: Path)
         lock_run_folder(tmp_path / "file", SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
-    training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
+    write_json(tmp_path / "run.json", {"settings": SETTINGS})
     with pytest.raises(ValueError, match=DIFFERENCE):
         is_finished(tmp_path, OTHER)
 
 
-def test_epochs_kept(tmp_path: Path):
-    assert training.epochs_kept(tmp_path / "none") is None
+def test_position_kept(tmp_path: Path):
+    assert position_kept(tmp_path / "none") is None
     fails_after(tmp_path / "run", write_checkpoint)
-    assert training.epochs_kept(tmp_path / "run") == 1
+    assert position_kept(tmp_path / "run") == (1, 0)
     (tmp_path / "two").mkdir()
     (tmp_path / "run").rename(tmp_path / "two" / "stage1")
-    assert training.epochs_kept(tmp_path / "two") == 1
     within = tmp_path / "two" / "stage1" / "checkpoints" / "epoch-0001-step-0000020.npz"
     within.touch()
-    assert training.epochs_kept(tmp_path / "two") == 1
     assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
 
 
@@ -156,6 +155,6 @@ def test_killed_before_anything_was_written(tmp_path: Path):
 def test_killed_while_it_cleared_up(tmp_path: Path):
     fails_after(tmp_path, write_checkpoint)
     assert not is_finished(tmp_path, SETTINGS)
-    training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
+    write_json(tmp_path / "run.json", {"settings": SETTINGS})
     assert is_finished(tmp_path, SETTINGS)
     assert contents(tmp_path) == {"history.csv", "run.json"}

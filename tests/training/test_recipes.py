@@ -16,7 +16,7 @@ from larq_nobn._keras import keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._signs import is_binary
 from larq_nobn.models._normalizations import NORMALIZATIONS
-from larq_nobn.training import RECIPES, RunSettings
+from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (
     KERNELS,
@@ -263,7 +263,7 @@ def test_random_kernels_follow_the_bayesian_rule(with_batch_norm):
         temperature=0.125,
         natural_learning_rate=60.0,
     )
-    network = with_kernels(with_batch_norm, settings.kernel, 0.0, settings.temperature)
+    network = with_kernels(with_batch_norm, settings)
     schedule = schedule_for(settings, 5)
     rule = optimizer_for(settings, schedule, network)
     assert type(rule).__name__ == "BayesianLearningRule"
@@ -289,7 +289,7 @@ def test_networks_without_shifts_have_no_groups():
 
 def test_every_kernel_takes_the_place_of_the_binary_ones(with_batch_norm):
     for name, make in KERNELS.items():
-        network = with_kernels(with_batch_norm, name, 0.0)
+        network = with_kernels(with_batch_norm, Recipe(kernel=name))
         quantizers = {
             layer.name: layer.kernel_quantizer
             for layer in network.layers
@@ -301,7 +301,9 @@ def test_every_kernel_takes_the_place_of_the_binary_ones(with_batch_norm):
 
 
 def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
-    network = with_kernels(small_network(normalization="none"), None, 0.01)
+    network = with_kernels(
+        small_network(normalization="none"), Recipe(weight_decay=0.01)
+    )
     images = np.zeros((1, 8, 8, 1), np.float32)
     with tf.GradientTape() as tape:
         network(images)
@@ -376,7 +378,8 @@ def test_standardized_activations_change_nothing_but_gradients():
 
 def test_activations_are_standardized_once():
     network = as_by("recu_cifar")
-    again = with_kernels(network, "recu", 0.1, 1.0, None, True)
+    recipe = Recipe(kernel="recu", weight_decay=0.1, standardize_activations=True)
+    again = with_kernels(network, recipe)
     assert [each.name for each in again.layers] == [
         each.name for each in network.layers
     ]
@@ -456,6 +459,6 @@ def test_the_second_stage_takes_every_weight_of_the_first(normalization: str):
 
 def test_a_network_of_another_shape_is_no_second_stage():
     first = small_network(binary_weights=False)
-    second = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1, 1))
-    with pytest.raises(ValueError, match="no place for stem_conv/kernel, "):
+    second = nobn.models.ReActNet18((8, 8, 1), 9, **SMALL)
+    with pytest.raises(ValueError, match="no place for head/kernel, head/bias. Give"):
         copy_weights(first, second)

@@ -77,7 +77,7 @@ def test_the_json_is_whole_and_plain(tmp_path: Path):
         comparison.to_json(tmp_path / "nowhere" / "report.json")
 
 
-def test_numbers_stand_by_size_and_words_as_they_came(tmp_path: Path):
+def test_groups_stand_as_their_runs_came(tmp_path: Path):
     runs = [
         *leave_seeds(tmp_path / "128", PLAIN, CURVES),
         *leave_seeds(tmp_path / "2", replace(PLAIN, batch_size=2), CURVES),
@@ -88,8 +88,8 @@ def test_numbers_stand_by_size_and_words_as_they_came(tmp_path: Path):
     comparison = training.report(runs)
     assert comparison.compared == ["normalization", "batch_size"]
     assert [[*group.settings.values()] for group in comparison.groups] == [
-        ["none", 2],
         ["none", 128],
+        ["none", 2],
         ["batch_norm", 128],
     ]
 

@@ -21,15 +21,13 @@ def _images(batch_size: int = 2) -> tf.data.Dataset:
 
 
 def test_logits():
-    counts: list[int] = []
-    result = training.evaluate(lambda batch: batch, _images(), counts.append)
+    result = training.evaluate(lambda batch: batch, _images())
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["examples"] == 3
     sure = 1 / (1 + np.exp([-2.0, -1.0, -4.0]))  # each in an interval of its own
     error = np.mean([1 - sure[0], 1 - sure[1], sure[2]])
     assert result["calibration_error"] == pytest.approx(error, rel=1e-5)
-    assert counts == [2, 1]
 
     def softmax(batch: np.ndarray) -> np.ndarray:
         powers = np.exp(batch)
@@ -58,29 +56,18 @@ def test_rounded_probabilities_are_no_logits(rounded: Callable):
     assert result["loss"] == pytest.approx(wanted, rel=0.02)
 
 
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
-        (lambda data: data.repeat(), "images is a tf.data.Dataset without an end"),
-        (
-            lambda data: data.map(lambda x, y: (x, y, tf.ones_like(y))),
-            r"images is a data set of \(TensorSpec.*of batches of images and labels",
-        ),
-        (
-            lambda data: data.map(lambda x, y: (x, tf.one_hot(y, 2))),
-            r"labels of float32 and shape \(None, 2\), but they must be whole numbers",
-        ),
-        (
-            lambda data: data.unbatch(),
-            r"contains single examples, of shape \(2,\), .* Call .batch\(128\)",
-        ),
-    ],
-    ids=["endless", "weights", "one-hot", "single"],
-)
-def test_data_sets_of_other_kinds_are_a_sentence(change: Callable, sentence: str):
-    data = change(_images())
-    with pytest.raises((TypeError, ValueError), match=sentence):
-        training.evaluate(lambda batch: batch, data)
+def test_data_sets_of_other_kinds_are_a_sentence():
+    data = _images()
+    for other in (
+        data.repeat(),
+        data.map(lambda x, y: (x, y, tf.ones_like(y))),
+        data.map(lambda x, y: (x, tf.one_hot(y, 2))),
+        data.unbatch(),
+        LOGITS,
+    ):
+        sentence = f"images is a {type(other).__name__}.* whole numbers .N,. as"
+        with pytest.raises(TypeError, match=sentence):
+            training.evaluate(lambda batch: batch, other)
 
 
 def test_outputs_that_are_not_finite_are_no_error():

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from larq_nobn.cli._arguments import Grouped, training_options
 from larq_nobn.config._fields import GROUPS, documented, setting, settings_of
 from larq_nobn.config._recipe import Recipe
+from larq_nobn.config._run_files import write_json
 from larq_nobn.config._settings import Settings
 from larq_nobn.training import RunSettings, grid
 from settings import PAGE, table
@@ -163,7 +164,7 @@ def test_numbers_of_numpy_are_those_of_python():
 
 def test_json_has_no_number_that_is_not_finite(tmp_path: Path):
     content = {"a": math.nan, "b": [math.inf, {"c": -math.inf}], "d": (1.5, "NaN")}
-    training.write_json(tmp_path / "a.json", content)
+    write_json(tmp_path / "a.json", content)
     read = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     assert read == {"a": None, "b": [None, {"c": None}], "d": [1.5, "NaN"]}
 
@@ -173,7 +174,7 @@ def test_a_record_has_its_losses_back(tmp_path: Path):
     leave_run(tmp_path, RunSettings(), [0.5])
     record = json.loads((tmp_path / "run.json").read_text())
     record["metrics"]["test_loss"] = math.nan
-    training.write_json(tmp_path / "run.json", record)
+    write_json(tmp_path / "run.json", record)
     assert math.isnan(training.load_record(tmp_path)[0]["metrics"]["test_loss"])
     outcome = training.report([tmp_path]).to_dict()["runs"][0]
     assert outcome["metrics"]["test_loss"] is None
@@ -262,7 +263,7 @@ def test_a_run_is_repeated_by_its_record(tmp_path: Path):
         keep="best",
     )
     record = tmp_path / "run.json"
-    training.write_json(record, {"settings": asdict(settings)})
+    write_json(record, {"settings": asdict(settings)})
     command = [*("-", "-m", "larq_nobn", "train"), f"--config={record}", "--output=o"]
     assert commands.settings_of(command)[0] == settings
     other, _, _ = commands.settings_of([*command, "--epochs=3", "--reflect"])

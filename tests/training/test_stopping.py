@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from larq_nobn._signals import stoppable
 from larq_nobn.cli import _progress, main
 from larq_nobn.training._stopping import StopCheck
+from larq_nobn.training.folder._run_folder import position_kept
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
 TINY = (
@@ -138,7 +139,7 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
         f"{stopped} {folder} is kept up to epoch 1. To resume, repeat the command with "
         "--resume.",
     )
-    assert training.epochs_kept(folder) == 1
+    assert position_kept(folder) == (1, 0)
     code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         2,

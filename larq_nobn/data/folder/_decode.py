@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_kind
-from ..._errors import InvalidValue, MissingPackage
+from ..._errors import InvalidValue, needing
 from .._area import scaled
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -38,13 +38,8 @@ def decode(content: bytes) -> np.ndarray:
         pixels = nobn.data.decode(Path("cat.jpg").read_bytes())
         ```
     """
-    try:
+    with needing("Images need Pillow", "data"):
         from PIL import Image, ImageOps
-    except ImportError as problem:
-        raise MissingPackage(
-            f"Images need Pillow ({problem}). Install it with: "
-            "pip install 'larq-nobn[data]'"
-        ) from problem
     check_kind("content", content, bytes, "bytes. Read the file first")
     if not content:
         raise InvalidValue("it is empty")
@@ -67,15 +62,6 @@ def decode(content: bytes) -> np.ndarray:
         kind = type(problem).__name__
         raise InvalidValue(f"it is damaged: {kind}: {problem}") from problem
     return _pixels(image, mode)
-
-
-def format_of(content: bytes) -> str:
-    """Returns `"JPEG"` or another of `FORMATS` for a file that can be decoded."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-        name = opened.format
-    return name if name in FORMATS else "JPEG"  # several JPEGs in one are an MPO
 
 
 def _opaque(opened: Any) -> Any:

@@ -27,7 +27,7 @@ from ..._progress import step
 from .._images import Shape, Statistics, cached_method, described
 from .._registry import DatasetInfo
 from .._source import LazyImages, statistics
-from ._decode import decode, format_of, image_of
+from ._decode import decode, image_of
 from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
@@ -50,7 +50,6 @@ class ScannedImage:
     height: int
     width: int
     grey: bool
-    format: str
     problem: str | None
 
 
@@ -85,13 +84,13 @@ def _look_into(root: Path, entry: Entry) -> tuple:
         content = (root / entry.path).read_bytes()
         height, width, channels = decode(content).shape
         digest = hashlib.sha256(content).hexdigest()
-        return digest, height, width, channels == 1, format_of(content), None
+        return digest, height, width, channels == 1, None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None)
-        return "", 0, 0, False, "", reason.lower() if reason else str(problem)
+        return "", 0, 0, False, reason.lower() if reason else str(problem)
 
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Notes:

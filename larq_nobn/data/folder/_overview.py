@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,6 @@ import numpy as np
 from ..._checks import check_number, check_path
 from ..._figures import check_plot
 from ..._files import replacing
-from ..._progress import watched
 from ._decode import image_of
 from ._folder import Notes, ScannedImage, divided, scan, shown
 from ._listing import read_listing
@@ -36,7 +34,6 @@ class Overview:
         classes: Images of each class, by split.
         sizes: Smallest, median and largest height, and the same of widths; None
             without a readable image.
-        formats: Images by format.
         grey: Images without colours.
         unreadable: Files that cannot be read, and why.
         empty: Folders of classes without an image.
@@ -51,7 +48,6 @@ class Overview:
     divided: bool
     classes: dict[str, dict[str, int]]
     sizes: tuple[tuple[int, int, int], tuple[int, int, int]] | None
-    formats: dict[str, int]
     grey: int
     unreadable: dict[str, str]
     empty: tuple[str, ...]
@@ -88,12 +84,7 @@ class Overview:
             sheet.save(temporary)
 
 
-def inspect_folder(
-    path: str | os.PathLike[str],
-    *,
-    holdout: float = 0.1,
-    progress: Callable[[int, int], object] | None = None,
-) -> Overview:
+def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Overview:
     """Inspects an image folder: opens every file once and reports its contents.
 
     What is found in a file is kept in the user's cache folder, so that neither this nor
@@ -102,7 +93,6 @@ def inspect_folder(
     Arguments:
         path: A folder as `load` takes it.
         holdout: As in `load`.
-        progress: Told how many files of how many are known.
 
     Returns:
         An `Overview`.
@@ -122,8 +112,7 @@ def inspect_folder(
     listing = read_listing(
         Path(os.path.abspath(os.path.expanduser(check_path("path", path))))
     )
-    with watched(lambda _, *done: progress(*done)) if progress else nullcontext():
-        images = scan(listing, Notes(listing.root))
+    images = scan(listing, Notes(listing.root))
     good = [image for image in images if image.problem is None]
     parts = {
         s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
@@ -144,7 +133,6 @@ def inspect_folder(
         divided=listing.divided,
         classes={name: {s: counts[s][name] for s in parts} for name in names},
         sizes=sizes or None,
-        formats=dict(sorted(Counter(image.format for image in good).items())),
         grey=sum(image.grey for image in good),
         unreadable={shown(p.entry.path): p.problem for p in images if p.problem},
         empty=listing.empty,

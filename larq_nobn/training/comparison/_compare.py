@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
-from ..._errors import InvalidValue, MissingPackage
+from ..._errors import InvalidValue, needing
 from ..._files import check_folder
 from ..._names import GIVEN
 from ..._signals import stoppable
@@ -95,35 +95,28 @@ def grid(
         cells = nobn.training.grid(["batch_norm", "nobn"], seeds=[0, 1], epochs=5)
         ```
     """
-    axes = {
-        "normalizations": normalizations,
-        "recipes": recipes,
-        "batch_sizes": batch_sizes,
-        "learning_rates": learning_rates,
-        "seeds": seeds,
+    axes: dict[str, Any] = {
+        "normalization": normalizations,
+        "recipe": recipes,
+        "batch_size": batch_sizes,
+        "learning_rate": learning_rates,
+        "seed": seeds,
     }
-    for name, values in axes.items():
-        if values is None:
-            continue
-        listed = check_list(name, values)
-        if not listed or any(value in listed[:i] for i, value in enumerate(listed)):
+    given = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
+    for name, values in given.items():
+        if not values or any(value in values[:i] for i, value in enumerate(values)):
             raise InvalidValue(
-                f"{name}={list(listed)} is empty or contains something twice. Give "
+                f"{name}s={list(values)} is empty or contains something twice. Give "
                 "each value once."
             )
     runs = {}
-    lists: Any = [[None] if values is None else values for values in axes.values()]
-    for normalization, recipe, batch_size, rate, seed in itertools.product(*lists):
-        chosen = {
-            "normalization": normalization,
-            "batch_size": batch_size,
-            "learning_rate": rate,
-            "seed": seed,
-        }
-        chosen = {name: value for name, value in chosen.items() if value is not None}
+    for values in itertools.product(*given.values()):
+        chosen = dict(zip(given, values, strict=True))
+        recipe = chosen.pop("recipe", None)
         settings = RunSettings.from_recipe(recipe, **shared, **chosen)
-        parts = [normalization, recipe, settings.batch_size, rate, seed]
-        runs["-".join(str(part) for part in parts if part is not None)] = settings
+        parts = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
+        said = (str(parts[n]) for n in axes if parts.get(n) is not None)
+        runs["-".join(said)] = settings
     return runs
 
 
@@ -450,12 +443,8 @@ class _Processes:
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """Yields the client of a Dask scheduler."""
-    try:
+    with needing("scheduler needs Dask", "cluster"):
         from distributed import Client
-    except ImportError as error:
-        raise MissingPackage(
-            "scheduler needs Dask. Install it with: pip install 'larq-nobn[cluster]'"
-        ) from error
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

@@ -8,7 +8,7 @@ import math
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,8 @@ _OF_TEST = (
 )
 # For the lines after the last colour, which start with the first one again.
 _LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
-_PANELS_PER_ROW = 3
 # What `compare` writes beside the folders of its runs.
 COMPARED_FILES = ("compare.json", "compare.png")
-_PANEL = "batch_size"
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ class Comparison:
     """Runs side by side, those that differ only in the seed taken together.
 
     Arguments:
-        outcomes: The runs, in the order in which words are to appear.
+        outcomes: The runs, in the order in which they are to appear.
         by: Names of the settings to compare by; among groups that differ in other
             settings, such as the learning rate, table and plot show the one with the
             highest mean accuracy, on the validation split if there is one. Data sets
@@ -279,21 +277,11 @@ class Comparison:
 
     @property
     def groups(self) -> list[Group]:
-        """All groups, numbers by size and words in the order of the runs."""
+        """All groups, in the order of the runs."""
         settings, by = [outcome.settings for outcome in self.outcomes], self.compared
         names = list(dict.fromkeys([*by, *differing(settings)]))
-        ranks: dict[str, dict[str, int]] = {}
-        unique: dict[str, Any]
-        for name in [*names, "seed"]:
-            unique = {_key(own.get(name)): own.get(name) for own in settings}
-            if all(isinstance(value, int | float) for value in unique.values()):
-                unique = dict(sorted(unique.items(), key=lambda item: item[1]))
-            ranks[name] = {key: rank for rank, key in enumerate(unique)}
         members: dict[str, list[Outcome]] = {}
-        for outcome in sorted(
-            self.outcomes,
-            key=lambda run: [ranks[n][_key(run.settings.get(n))] for n in ranks],
-        ):
+        for outcome in self.outcomes:
             key = _key([outcome.settings.get(name) for name in names])
             members.setdefault(key, []).append(outcome)
         groups = [
@@ -304,8 +292,7 @@ class Comparison:
         for group in groups:
             key = _key([group.settings[name] for name in by])
             winners[key] = max(winners.get(key, group), group, key=Group._rank)
-        best = {id(group) for group in winners.values()}
-        return [Group(g.settings, g.outcomes, id(g) in best) for g in groups]
+        return [replace(g, best=any(g is w for w in winners.values())) for g in groups]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all groups and runs as plain JSON types.
@@ -332,7 +319,6 @@ class Comparison:
         """Draws accuracy per epoch: mean lines, with bands from lowest to highest.
 
         It is that of the validation split, or of the test images where runs have none.
-        There is a panel for each batch size if that is among the compared settings.
 
         Raises:
             ImportError: If matplotlib is not installed.
@@ -344,7 +330,7 @@ class Comparison:
         target = check_plot(path)
         if not groups:
             raise InvalidValue("No run has a result to draw. See why they failed.")
-        figure = new_figure(target, (3, 2.8))
+        figure = new_figure(target, (3.1, 2.9))
         draw_groups(figure, self._title(), self.compared, groups)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
@@ -472,52 +458,32 @@ def _runs_in(folder: str) -> list[str]:
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
-    """Fills a figure: a panel per batch size, a line and a band per group."""
-    lines = [name for name in compared if name != _PANEL]
-    if "normalization" in lines and all(
+    """Fills a figure: a line and a band per group."""
+    names = list(compared)
+    if "normalization" in names and all(
         group.settings.get("recipe") == group.settings["normalization"]
         for group in groups
     ):  # whose legend would say each twice
-        lines = [name for name in lines if name != "recipe"]
-    panels: dict[str, list[tuple[str, Group]]] = {}
-    styles: dict[str, dict[str, str]] = {}  # the same in every panel
-    for group in groups:
-        apart = _PANEL in compared
-        heading = named(_PANEL, group.settings[_PANEL]) if apart else ""
-        label = "\n".join(named(name, group.settings[name]) for name in lines)
-        label = label or shown(group.outcomes[0].settings["normalization"])
-        panels.setdefault(heading, []).append((label, group))
-        turn, place = divmod(len(styles), len(COLOURS))
-        dashes, marker = _LOOKS[turn % len(_LOOKS)]
-        style = {"color": COLOURS[place], "linestyle": dashes, "marker": marker}
-        styles.setdefault(label, style)
-    columns = min(len(panels), _PANELS_PER_ROW)
-    rows = -(-len(panels) // columns)
-    figure.set_size_inches(0.5 + 2.6 * columns, 0.5 + 2.4 * rows)
+        names = [name for name in names if name != "recipe"]
     figure.suptitle(drawable(title))
-    places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in places.flat[len(panels) :]:
-        axes.set_visible(False)
+    axes = figure.subplots()
+    axes.set_xlabel("epoch")
     split = "validation" if _validated(groups) else "test"
-    drawn: dict[str, Any] = {}
-    for axes, (heading, members) in zip(places.flat, panels.items(), strict=False):
-        axes.set_title(drawable(heading))
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{split} accuracy, %")
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        for label, group in members:
-            curve, style = group.numbers[_ACCURACY], styles[label]
-            epochs = [row["epoch"] for row in curve]
-            low, mean, high = (
-                [100 * row[name] for row in curve] for name in ("min", "mean", "max")
-            )
-            axes.fill_between(
-                epochs, low, high, color=style["color"], alpha=0.2, linewidth=0
-            )
-            (line,) = axes.plot(epochs, mean, markersize=4, **style)
-            drawn.setdefault(label, line)
+    axes.set_ylabel(f"{split} accuracy, %")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.grid(alpha=0.3)
+    for number, group in enumerate(groups):
+        label = "\n".join(named(name, group.settings[name]) for name in names)
+        label = label or shown(group.outcomes[0].settings["normalization"])
+        turn, place = divmod(number, len(COLOURS))
+        dashes, marker = _LOOKS[turn % len(_LOOKS)]
+        curve, colour = group.numbers[_ACCURACY], COLOURS[place]
+        epochs = [row["epoch"] for row in curve]
+        low, mean, high = (
+            [100 * row[name] for row in curve] for name in ("min", "mean", "max")
+        )
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        look = dict(color=colour, linestyle=dashes, marker=marker, markersize=4)
+        axes.plot(epochs, mean, label=drawable(label), **look)
     # Outside of the figure, which is saved as large as all that is drawn.
-    figure.legend(
-        drawn.values(), map(drawable, drawn), loc="upper left", bbox_to_anchor=(1, 1)
-    )
+    figure.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,18 +14,28 @@ from typing import Any
 from ... import data
 from ..._checks import check_path
 from ..._errors import InvalidValue
-from ..._files import parse_json
+from ..._files import check_shape, parse_json
 from ..._keras import keras
 from ...config import _run_files
 from ...config._settings import Settings
 from ...loading import open_model
 
-SETTINGS = [field.name for field in fields(Settings)]
+SETTINGS = dict.fromkeys((field.name for field in fields(Settings)), (object, bool))
 # The parts of a record; a comparison reads the first ones alone.
-_PARTS = ("settings", "metrics", "versions", "history_split")
 _METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
-_COLUMNS = ("epoch", "val_accuracy", "seconds")
-_MORE_PARTS = ("preprocessing", "examples", "parameters", "seconds_per_epoch")
+_PARTS = {
+    "settings": SETTINGS,
+    "metrics": dict.fromkeys(_METRICS, object),
+    "versions": {},
+    "history_split": str,
+}
+_COLUMNS = dict.fromkeys(("epoch", "val_accuracy", "seconds"), float)
+_MORE_PARTS = {
+    "preprocessing": {},
+    "examples": {},
+    "parameters": int,
+    "seconds_per_epoch": list,
+}
 
 
 @dataclass(frozen=True)
@@ -46,36 +56,24 @@ class Run:
 
     @property
     def dataset(self) -> data.DatasetInfo:
-        """Class names, image size, mean and standard deviation of the training data."""
-        return dataset_of(self.record)
+        """Class names, image size, mean and standard deviation of the training data.
 
-
-def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
-    """What a run was trained on, by its `run.json`; its images may be gone since.
-
-    Raises:
-        ValueError: If `record` is nothing that `run.json` contains.
-    """
-    if not isinstance(record, Mapping) or "preprocessing" not in record:
-        raise InvalidValue(
-            "record is not what a run.json contains. Pass the record of load_run, or "
-            "what load_record returned first."
+        The images may be gone since.
+        """
+        name, steps = self.record["settings"]["dataset"], self.record["preprocessing"]
+        examples, names = self.record["examples"], tuple(steps["class_names"])
+        return data.DatasetInfo(
+            name=name,
+            image_shape=tuple(steps["image_shape"]),
+            classes=len(names) or data.open_dataset(name).info.classes,
+            class_names=names,
+            train_examples=examples["train"],
+            test_examples=examples["test"],
+            mean=tuple(steps["mean"]),
+            std=tuple(steps["std"]),
+            crop=steps["crop"],
+            validation_examples=examples.get("validation", 0),
         )
-    name, preprocessing = record["settings"]["dataset"], record["preprocessing"]
-    examples, names = record["examples"], tuple(preprocessing["class_names"])
-    known = data.open_dataset(name).info if name in data.NAMES else None
-    return data.DatasetInfo(
-        name=name,
-        image_shape=tuple(preprocessing["image_shape"]),
-        classes=known.classes if known and not names else len(names),
-        class_names=names,
-        train_examples=examples["train"],
-        test_examples=examples["test"],
-        mean=tuple(preprocessing["mean"]),
-        std=tuple(preprocessing["std"]),
-        crop=preprocessing["crop"],
-        validation_examples=examples.get("validation", 0),
-    )
 
 
 def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
@@ -100,7 +98,8 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         ```
     """
     record, history = load_record(folder)
-    check_parts(record, _MORE_PARTS, Path(folder, "run.json"))
+    with intact(Path(folder, "run.json")):
+        check_shape(record, _MORE_PARTS)
     return Run(Path(folder), open_model(folder, True, trust), history, record)
 
 
@@ -128,8 +127,6 @@ def load_record(
     place = Path(check_path("folder", folder))
     try:
         record = read_object(place / "run.json", _PARTS)
-        check_parts(record["settings"], SETTINGS, place / "run.json")
-        check_parts(record["metrics"], _METRICS, place / "run.json")
         with intact(place / "run.json"):  # JSON has no number for NaN
             record["metrics"] = {
                 name: math.nan if value is None else float(value)
@@ -141,7 +138,7 @@ def load_record(
                 {name: float(value) for name, value in row.items()}
                 for row in csv.DictReader(lines)
             ]
-        check_parts(history[0] if history else {}, _COLUMNS, place / "history.csv")
+            check_shape(history[0] if history else {}, _COLUMNS)
     except (FileNotFoundError, NotADirectoryError) as error:
         if (place / _run_files.SETTINGS_FILE).exists():
             raise FileNotFoundError(
@@ -155,8 +152,8 @@ def load_record(
     return record, history
 
 
-def read_object(file: Path, parts: Collection[str]) -> dict[str, Any]:
-    """Reads a file that contains a JSON object with these parts.
+def read_object(file: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a file that contains a JSON object with parts of these types.
 
     Raises:
         OSError: If it cannot be read.
@@ -164,17 +161,8 @@ def read_object(file: Path, parts: Collection[str]) -> dict[str, Any]:
     """
     with intact(file):
         content = parse_json(file.read_bytes().decode())
-    check_parts(content, parts, file)
+        check_shape(content, parts)
     return content
-
-
-def check_parts(content: Any, parts: Collection[str], file: Path) -> None:
-    """Rejects what is no object with these parts in a file."""
-    with intact(file):
-        if not isinstance(content, dict):
-            raise InvalidValue("it is no object of names and values")
-        if missing := [name for name in parts if name not in content]:
-            raise InvalidValue(f"{missing[0]} is missing")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
-from ._opening import SETTINGS, check_parts, read_object
+from ._opening import SETTINGS, read_object
 
 _log = logging.getLogger("larq_nobn")
 # The key of a digest of the images.
@@ -109,36 +109,17 @@ def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def _settings_in(file: Path) -> dict[str, Any]:
-    settings = read_object(file, ())
-    if file.name == _run_files.RECORD_FILE:
-        settings = settings.get("settings", {})
-    check_parts(settings, SETTINGS, file)
-    return settings
+    if file.name == _run_files.SETTINGS_FILE:
+        return read_object(file, SETTINGS)
+    return read_object(file, {"settings": SETTINGS})["settings"]
 
 
-def epochs_kept(output: str | os.PathLike) -> int | None:
-    """Tells how far an unfinished run has come.
+def position_kept(output: Path) -> Position | None:
+    """Returns how far the newest checkpoint is: its epochs, and steps after them.
 
-    Arguments:
-        output: The run folder.
-
-    Returns:
-        The number of finished epochs in its newest checkpoint, or in that of its first
-        stage or its teacher if it is there yet; None without one.
-
-    Example:
-        ```python
-        nobn.training.epochs_kept("runs/digits")
-        ```
+    It may be that of the first stage or the teacher of a run.
     """
-    position = position_kept(output)
-    return None if position is None else position.epochs
-
-
-def position_kept(output: str | os.PathLike) -> Position | None:
-    """Returns how far the newest checkpoint is: its epochs, and steps after them."""
-    place = Path(check_path("output", output))
-    parts = [place, *(place / part for part in _run_files.PARTS)]
+    parts = [output, *(output / part for part in _run_files.PARTS)]
     checkpoints = (checkpoints_in(part / _run_files.CHECKPOINTS)[:1] for part in parts)
     return next((position_of(newest[0]) for newest in checkpoints if newest), None)
 

@@ -13,6 +13,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn._files import cache_folder
+from larq_nobn._progress import watched
 from larq_nobn.data.folder import _folder
 from larq_nobn.data.folder._folder import open_folder
 
@@ -335,20 +336,18 @@ def test_what_is_known_is_not_read_again(
         decoded.append(len(content))
         return decode(content)
 
-    def interrupt(done: int, count: int) -> None:
+    def interrupt(text: str, done: int, count: int | None) -> None:
         seen.append(done)
         if done == 20:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_folder, "decode", counted)
-    with pytest.raises(KeyboardInterrupt):
-        nobn.data.inspect_folder(root, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), watched(interrupt):
+        nobn.data.inspect_folder(root)
     assert seen == list(range(1, 21))
     decoded.clear()
-    found = nobn.data.inspect_folder(
-        root, progress=lambda done, count: seen.append(done)
-    )
-    assert len(decoded) == 40 and seen[-1] == 60
+    found = nobn.data.inspect_folder(root)
+    assert len(decoded) == 40
     assert sum(sum(split.values()) for split in found.classes.values()) == 60
     decoded.clear()
     write("cat/05.png", seed=1, shape=(7, 6, 3))

@@ -40,7 +40,6 @@ def test_everything_is_found(odd: Path):
         "dog": {"train": 2, "test": 0},
     }
     assert found.sizes == ((4, 7, 20), (5, 8, 30))
-    assert found.formats == {"BMP": 1, "PNG": 7}
     assert found.grey == 2
     assert list(found.unreadable) == ["train/dog/bad.jpg"]
     assert found.empty == ("train/bird",)
