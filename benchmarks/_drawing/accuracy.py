@@ -115,9 +115,10 @@ def normalizations(result):
     )
 
 
-def costs(row):
+def costs(row, digits=2):
     operations = f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
-    return f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}", operations
+    ratios = (f"{row[name]:.{digits}f}" for name in ("time_ratio", "memory_ratio"))
+    return *ratios, operations
 
 
 def small_batches(result):

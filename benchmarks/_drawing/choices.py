@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .accuracy import costs
 from .grids import accuracy, of_cells
 from .markdown import table
 
@@ -20,12 +21,6 @@ LOOKS_AT = {
 }
 
 
-def costs(row):
-    """With the digits that another setup would confirm: see `train_step`."""
-    operations = f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
-    return f"{row['time_ratio']:.1f}", f"{row['memory_ratio']:.1f}", operations
-
-
 def choosing(result, methods):
     """Accuracy of each by its own recipe, and its costs, the most accurate first."""
     groups = of_cells(methods)
@@ -41,7 +36,8 @@ def choosing(result, methods):
                 f"`{name}`",
                 accuracy(groups[name], False),
                 LOOKS_AT[name],
-                *costs(result["rows"][name]),
+                # With the digits that another setup would confirm: see `train_step`.
+                *costs(result["rows"][name], digits=1),
             ]
             for name in sorted(result["rows"], key=mean, reverse=True)
         ],

@@ -49,15 +49,7 @@ class Sheet:
         places = [place + aside for place in range(len(names))]
         axes.barh(places, values, height, color=colours)
         for place, value, text in zip(places, to or values, texts, strict=True):
-            axes.annotate(
-                text,
-                (max(value, 0), place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                color=self.ink,
-                fontsize=10,
-            )
+            self.annotate(axes, text, (max(value, 0), place), (4, 0), va="center")
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
