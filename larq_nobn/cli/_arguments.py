@@ -45,6 +45,26 @@ MODULES = f"{__name__}.modules"
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
+# How other programs call an option.
+_CALLED = {
+    "--arch": "--model",
+    "--backbone": "--model",
+    "--bs": "--batch-size",
+    "--data": "--dataset",
+    "--early-stopping": "--patience",
+    "--fp16": "--precision",
+    "--amp": "--precision",
+    "--gpus": "--strategy",
+    "--lr": "--learning-rate",
+    "--norm": "--normalization",
+    "--out": "--output",
+    "--pretrained": "--init",
+    "--resolution": "--image-size",
+    "--scheduler": "--schedule",
+    "--val-split": "--validation",
+    "--wd": "--weight-decay",
+    "--weights": "--init",
+}
 
 
 class Command(click.Command):
@@ -64,11 +84,34 @@ class Command(click.Command):
         self.params.append(_TRACEBACK)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the words after the command's name."""
+        """Reads the words after the command's name, none of which may be empty."""
+        for word in args:
+            named = word.startswith("--") and "=" in word
+            if not (word.partition("=")[2] if named else word).strip():
+                raise click.UsageError(
+                    f"A word is empty ({word!r}), as an unset shell variable is. Give "
+                    "it a value, or leave it out.",
+                    ctx,
+                )
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # of an option without a value click says none
+            if isinstance(error, click.NoSuchOption):
+                if (self.name, error.option_name) == ("compare", "--resume"):
+                    raise click.UsageError(
+                        "compare needs no --resume: the same command again continues, "
+                        "and keeps what is finished.",
+                        ctx,
+                    ) from error
+                meant = _CALLED.get(error.option_name)
+                known = {name for option in self.params for name in option.opts}
+                if meant in known:
+                    raise click.UsageError(
+                        f"No such option {error.option_name!r}. Did you mean "
+                        f"{meant!r}?",
+                        ctx,
+                    ) from error
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
