@@ -83,7 +83,10 @@ def remove(
         )
     _finish(free, changes, output, report)
     if changes.changes and report != "-":
-        say(f"Train it now: larq-nobn train --init {output} --recipe fine_tune")
+        say(
+            f"Train it now: larq-nobn train --init {output} --recipe fine_tune "
+            "--dataset NAME_OR_FOLDER --output RUN"
+        )
 
 
 def _finish(

@@ -100,14 +100,17 @@ def train(
         return
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)
-    print_table(pairs(f"Run {output}", _rows(run.record, output)))
+    modules = "".join(
+        f" --import {name}" for name in ctx.meta.get(_arguments.MODULES, ())
+    )
+    print_table(pairs(f"Run {output}", _rows(run.record, output, modules)))
     accuracy = run.record["metrics"]["test_accuracy"]
     classes = run.model.output_shape[-1]
     if failed := _few_images.verdict(accuracy, classes, settings.init is not None):
         say(failed)
 
 
-def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
+def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
     """Returns the table of a finished run."""
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
@@ -123,5 +126,5 @@ def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
         "parameters": f"{record['parameters']:,}",
         "seconds of the last epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         **({"history": _OF_TEST} if of_test else {}),
-        "next": f"larq-nobn convert {output} model.tflite",
+        "next": f"larq-nobn convert {output} model.tflite{modules}",
     }

@@ -70,10 +70,11 @@ def open_model(
     except Exception as error:  # whatever Keras, or a class of the user, says to it
         if _errors.is_internal(error):
             raise _errors.internal_error(f"Opening {file}", error) from error
-        # Without trust, all that it names is known here.
-        own = " Own classes have to be registered (--import MODULE)." if trust else ""
+        said = first_line(error)
+        if trust:  # without, all that it names is known here
+            said = f"{said.rstrip('.')}. Own classes have to be registered (--import)."
         raise InvalidValue(
-            f"{file} cannot be opened as a Keras model: {first_line(error)}{own}"
+            f"{file} cannot be opened as a Keras model: {said}"
         ) from error
     if not isinstance(model, keras.Model):
         raise InvalidValue(

@@ -10,6 +10,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras
 from ..config._recipe import Recipe
+from ._initial_weights import weights_digest
 
 History = Sequence[Mapping[str, float]]
 
@@ -114,3 +115,27 @@ class WeightAverages(keras.callbacks.Callback):
         self.swap()
 
     on_test_end = on_test_begin
+
+
+class TestedWeights(keras.callbacks.Callback):
+    """Digests of the weights that were tested after each epoch.
+
+    A callback of the caller may change the weights after an epoch.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__()
+        self._network = network
+        self.digests: list[str] = []
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Adds that of the epoch, before averages leave the network."""
+        self.digests.append(weights_digest(self._network))
+
+    def get_state(self) -> list[str]:
+        """Returns the digests, for a checkpoint."""
+        return self.digests
+
+    def set_state(self, state: list[str]) -> None:
+        """Takes those of a checkpoint."""
+        self.digests = list(state)

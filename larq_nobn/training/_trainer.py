@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from . import _checkpoints, _distribution, _initial_weights, _network
 from ._callbacks import HistoryWriter, callbacks_of, own_generators
 from ._checkpoints import Stateful
 from ._choice import (
+    TestedWeights,
     WeightAverages,
     best_epoch,
     check_choice_of_epoch,
@@ -44,6 +46,8 @@ from ._training_model import Probabilities, TrainingModel, balanced_weights
 from .folder import _run_folder
 from .folder._archives import START, Position
 from .folder._opening import Run, load_run
+
+_log = logging.getLogger("larq_nobn")
 
 
 class Trainer:
@@ -130,6 +134,7 @@ class Trainer:
     def _start_with(self, config: RunSettings, output: Path) -> None:
         self.config, self.output = config, output
         self.network: keras.Model = None
+        self._tested: TestedWeights | None = None  # of a network trained elsewhere
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
         self._folder: Path | None = None
@@ -227,6 +232,7 @@ class Trainer:
                 self._few_images,
                 self._averages,
             )
+            self._tested = TestedWeights(self.network)
             checkpoints = self._checkpoints(history, callbacks)
             position = checkpoints.restore(self.network)
             if position == START:
@@ -262,7 +268,10 @@ class Trainer:
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[check, *callbacks, early, *progress, checkpoints],
+                    callbacks=[
+                        *(check, self._tested, *callbacks),
+                        *(early, *progress, checkpoints),
+                    ],
                     verbose=0,
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
@@ -295,13 +304,13 @@ class Trainer:
             # The layers of a given network may be of the user's classes.
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
-            epoch = kept_epoch(self.config, self.history)
+            metrics, epoch = self._metrics()
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
                 self.network,
                 self.history,
-                self._metrics(self.history[epoch - 1]),
+                metrics,
                 self.dataset.info,
                 {**self._initial_weights.record, "kept_epoch": epoch},
                 self._watched,
@@ -430,6 +439,7 @@ class Trainer:
             _run_folder.plain(self.config),
             {
                 "journal": history,
+                **({} if self._tested is None else {"tested": self._tested}),
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
@@ -444,16 +454,28 @@ class Trainer:
     def _watched(self) -> str:
         return watched_split(self.dataset.info)
 
-    def _metrics(self, row: dict[str, float]) -> dict[str, float]:
-        """What is known of the epoch that is kept, and measured of the test images."""
+    def _metrics(self) -> tuple[dict[str, float], int]:
+        """What is measured of the network as it is, the test images last; its epoch."""
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        own = _initial_weights.weights_digest(self.network)
+        digests = [] if self._tested is None else self._tested.digests
+        epochs = [n for n, each in enumerate(digests) if each == own]
+        row = self.history[epochs[-1] if epochs else -1]
+        metrics = {name: row[name] for name in names}
+        if digests and not epochs:
+            _log.warning(
+                "A callback changed the weights after the last epoch: the loss and the "
+                "accuracy of training in run.json are those before."
+            )
+            again = evaluate(self.network, self._batches(self._watched))
+            metrics |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
         if self._watched == "test":
-            tested = {name: row[f"val_{name}"] for name in ("loss", "accuracy")}
+            tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
         else:
             tested = evaluate(self.network, self._batches("test"))
             del tested["examples"]
         more = {f"test_{name}": float(value) for name, value in tested.items()}
-        return {**{name: row[name] for name in names}, **more}
+        return {**metrics, **more}, int(row["epoch"])
 
 
 def first_stage(config: RunSettings) -> RunSettings:
@@ -510,8 +532,7 @@ def train(
     Arguments:
         settings: What to train, and how.
         output: The run folder; it may exist, but must be empty, or resumed.
-        progress: A Keras callback that watches the run, such as a progress bar, and
-            leaves the weights as they are.
+        progress: A Keras callback that watches the run, such as a progress bar.
         resume: Whether to resume an unfinished run of the same settings in `output`. A
             finished one is returned as it is, and a run starts if none exists.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
