@@ -24,7 +24,7 @@ def batches():
 
 # Those that look at the batch, and of others one of each kind: kernels alone, and the
 # statistics of an example. The networks of `tests/models` take a step under all.
-TRAINED = [*BATCH_STATISTICS, "nobn", "evonorm"]
+TRAINED = [*sorted(BATCH_STATISTICS), "nobn", "evonorm"]
 
 
 @pytest.mark.slow
