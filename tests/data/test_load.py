@@ -355,7 +355,8 @@ class Files:
 
 def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
-    monkeypatch.setattr(_imagenet.ImageNet, "examples", lambda *_: Files(files))
+    monkeypatch.setattr(_imagenet, "prepared_builder", lambda *_: None)
+    monkeypatch.setattr(_imagenet, "Examples", lambda *_: Files(files))
 
 
 def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
