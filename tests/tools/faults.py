@@ -2,7 +2,7 @@
 
 A fault is found by its old text, which is in one place of the whole package, and not by
 a file name, since files move. None is a syntax error, and none leaves all results as
-they were. `tests` are what should catch it, the most telling first.
+they were.
 """
 
 from typing import NamedTuple
@@ -26,840 +26,580 @@ class Fault(NamedTuple):
     only: str = ""
 
 
-FAULTS = (
-    # --- quantizers
-    Fault(
-        "recu: biased variance",
-        "variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON",
-        "variance = tf.square(of.sigma) + _EPSILON",
-        "tests/quantizers/test_recu.py",
-    ),
-    Fault(
-        "recu: quantile per filter",
-        "tf.reduce_mean(of.deviation * rate)",
-        "(of.deviation * rate)",
-        "tests/quantizers/test_recu.py",
-    ),
-    Fault(
-        "rsign: gradient of the shift without the scale",
-        "(estimator)(upstream, x, shift, factor, *power)\n"
-        "            return d_x, channel_sum(d_x) / scale",
-        "(estimator)(upstream, x, shift, factor, *power)\n"
-        "            return d_x, channel_sum(d_x)",
-        "tests/quantizers/test_rsign.py",
-    ),
-    Fault(
-        "progressive_sign: signs have another gradient",
-        'd_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)',
-        'd_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)\n'
-        "            d_x = tf.where(uniform < fraction, 0.0 * d_x, d_x)",
-        "tests/quantizers/test_progressive_sign.py",
-    ),
-    Fault(
-        "progressive_binarization: all layers at once",
-        "return min(max(progress * count - place, 0.0), 1.0)",
-        "return min(max(progress, 0.0), 1.0)",
-        "tests/callbacks/test_schedulers.py",
-    ),
-    Fault(
-        "biper: gradient of a sine of frequency 1",
-        "slope = frequency * tf.cos(frequency * at_least_float32(kernel))",
-        "slope = tf.cos(frequency * at_least_float32(kernel))",
-        "tests/quantizers/test_biper.py",
-    ),
-    Fault(
-        "late penalty: around 0 instead of the threshold",
-        "thresholds = quantizer.thresholds(columns)",
-        "thresholds = 0 * quantizer.thresholds(columns)",
-        "tests/training/test_step.py",
-    ),
-    Fault(
-        "rsign: threshold rounded to half precision",
-        "tf.cast(lq.math.sign(at_least_float32(x) - threshold), x.dtype)",
-        "lq.math.sign(x - tf.cast(threshold, x.dtype))",
-        "tests/quantizers/test_rsign.py",
-    ),
-    Fault(
-        "sign_swish: whole angle",
-        "(2 - t * tf.tanh(t / 2))",
-        "(2 - t * tf.tanh(t))",
-        "tests/quantizers/test_estimators.py",
-    ),
-    Fault(
-        "sign_swish: gradient of beta without beta",
-        "tf.reduce_sum(_along(d_x, x)) / beta",
-        "tf.reduce_sum(_along(d_x, x))",
-        "tests/quantizers/test_estimators.py",
-    ),
-    Fault(
-        "sigmoid_sign: half of the slope",
-        "return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)",
-        "return slope * tf.sigmoid(t) * tf.sigmoid(-t)",
-        "tests/quantizers/test_estimators.py",
-    ),
-    Fault(
-        "scaled_std_sign: gradient of the gain without the scale",
-        "d_gain = scale * (magnitude * unit_sum(with_sign))",
-        "d_gain = magnitude * unit_sum(with_sign)",
-        "tests/quantizers/test_standardized_kernels.py",
-    ),
-    Fault(
-        "scaled_standardization: NaN of constant filters",
-        "tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))",
-        "inner / count / (of.sigma * (of.sigma + epsilon))",
-        "tests/quantizers/test_standardized_kernels.py",
-    ),
-    Fault(
-        "binary_regularized: penalty counted at every call",
-        "        self._clear_losses()\n",
-        "",
-        "tests/quantizers/test_binary_regularized.py",
-    ),
-    # --- layers
-    Fault(
-        "frn: power of the rate",
-        "direct, along = rate * gamma, gamma * inner * rate**3",
-        "direct, along = rate * gamma, gamma * inner * rate**2",
-        "tests/layers/test_normalizations.py",
-    ),
-    Fault(
-        "frn: learned epsilon without its absolute value",
-        "epsilon += tf.abs(beside(inputs, self.learned_epsilon))",
-        "epsilon += beside(inputs, self.learned_epsilon)",
-        "tests/layers/test_normalizations.py",
-    ),
-    Fault(
-        "evonorm: gradient of the variance around zero",
-        "direct * slope - (wide - mean) * along",
-        "direct * slope - wide * along",
-        "tests/test_contract.py",
-        "test_gradients and EvoNormS0",
-    ),
-    Fault(
-        "activation_standardization: biased variance",
-        "unbiased = count / (count - 1)",
-        "unbiased = count / count",
-        "tests/layers/test_normalizations.py",
-    ),
-    Fault(
-        "rprelu: gradient of the slope before the shift",
-        "g * tf.minimum(z, 0)",
-        "g * tf.minimum(z - shift_in, 0)",
-        "tests/test_contract.py",
-        "test_gradients and RPReLU",
-    ),
-    Fault(
-        "rprelu: logarithm to the wrong base",
-        "lambda upstream: upstream * power * math.log(2)",
-        "lambda upstream: upstream * power",
-        "tests/layers/test_activations.py",
-    ),
-    Fault(
-        "sign_flip_dropout: gradient through what was replaced",
-        "return tf.where(uniform < rate, tf.stop_gradient(coin), x)",
-        "return tf.where(uniform < rate / 2, tf.stop_gradient(coin), x)",
-        "tests/layers/test_sign_flip_dropout.py",
-    ),
-    Fault(
-        "skip_init: begins at one",
-        'gain_initializer: Any = "zeros"',
-        'gain_initializer: Any = "ones"',
-        "tests/layers/test_activations.py",
-    ),
-    Fault(
-        "tlu: gradient of a tie to the threshold",
-        "return tf.maximum(inputs, tf.cast(self.tau, inputs.dtype))",
-        "return tf.maximum(tf.cast(self.tau, inputs.dtype), inputs)",
-        "tests/layers/test_activations.py",
-    ),
-    Fault(
-        "kalman: variance without the distance",
-        "+ p * excess + p * (1 - p) * tf.square(distance)",
-        "+ p * excess",
-        "tests/layers/test_kalman.py",
-    ),
-    Fault(
-        "kalman: a frozen layer still learns",
-        "if not training or not self.trainable:",
-        "if not training:",
-        "tests/layers/test_kalman.py",
-    ),
-    Fault(
-        "preconditioning: first averages begin at zero",
-        "kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)",
-        "kept = self.momentum",
-        "tests/layers/test_preconditioning.py",
-    ),
-    Fault(
-        "preconditioning: channels of groups mixed up",
-        "return tf.transpose(tf.reshape(statistic, (self._groups, -1)))",
-        "return tf.reshape(statistic, (-1, self._groups))",
-        "tests/layers/test_preconditioning.py",
-    ),
-    Fault(
-        "proxy: gradient without the mean of the group",
-        "inverse * (gamma * d_y - across - normalized * along)",
-        "inverse * (gamma * d_y - normalized * along)",
-        "tests/layers/test_proxy.py",
-    ),
-    Fault(
-        "leaky_integrate_and_fire: hard reset passes gradients",
-        "kept = 1.0 if soft else tf.cast(before < threshold, before.dtype)",
-        "kept = 1.0",
-        "tests/layers/test_leaky_integrate_and_fire.py",
-    ),
-    Fault(
-        "fake_quantization: one overflow widens the range",
-        "finite = tf.math.is_finite(least) & tf.math.is_finite(most)",
-        "finite = tf.math.is_finite(least) | tf.math.is_finite(most)",
-        "tests/layers/test_fake_quantization.py",
-    ),
-    Fault(
-        "independent_component: axis as Keras rewrites it",
-        '"rate": self.rate, "axis": self._given_axis}',
-        '"rate": self.rate}',
-        "tests/test_contract.py",
-        "IndependentComponent",
-    ),
-    Fault(
-        "moments: square of the sum",
-        "tf.reduce_sum(tf.square(kernel), taps)",
-        "tf.square(tf.reduce_sum(kernel, taps))",
-        "tests/layers/test_propagate_moments.py",
-    ),
-    Fault(
-        "groups: channels of groups interleaved",
-        "tf.tile(shared, (1, 1, size))",
-        "tf.tile(tf.transpose(shared, (0, 2, 1)), (1, size, 1))",
-        "tests/layers/test_normalizations.py",
-    ),
-    # --- optimizers
-    Fault(
-        "agc: floor under the limit, not under the norm",
-        "limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)",
-        "limits = tf.maximum(clip_factor * _concatenate(weight_norms), epsilon)",
-        "tests/optimizers/test_clipping.py",
-    ),
-    Fault(
-        "agc: units of a transposed kernel",
-        '(keras.layers.Conv2DTranspose, "kernel", (0, 1, 3))',
-        '(keras.layers.Conv2DTranspose, "kernel", (0, 1, 2))',
-        "tests/optimizers/test_unit_axes.py",
-    ),
-    Fault(
-        "agc: replicas clip on their own",
-        "pairs = inner.aggregate_gradients(pairs)",
-        "pairs = list(pairs)",
-        "tests/optimizers/test_files.py",
-        "replicas",
-    ),
-    Fault(
-        "agc: norms of signs instead of latent weights",
-        '[getattr(v, "latent_variable", v) for v in variables],',
-        "variables,",
-        "tests/optimizers/test_wrappers.py",
-    ),
-    Fault(
-        "groups: weight decay without the factor",
-        "rule.weight_decay = factor * decay",
-        "rule.weight_decay = decay",
-        "tests/optimizers/test_groups.py",
-    ),
-    Fault(
-        "groups: quantized value for the latent one",
-        '            latent = getattr(variable, "latent_variable", variable)\n',
-        "            latent = variable\n",
-        "tests/optimizers/test_wrappers.py",
-    ),
-    Fault(
-        "boolean: nothing is forgotten",
-        "accumulator = kept * accumulator + learning_rate * gradient",
-        "accumulator = accumulator + learning_rate * gradient",
-        "tests/optimizers/test_boolean.py",
-    ),
-    # --- callbacks and regularizers
-    Fault(
-        "tau: one epoch ahead",
-        "math.exp(min(epoch / epochs, 1))",
-        "math.exp(min((epoch + 1) / epochs, 1))",
-        "tests/callbacks/test_schedulers.py",
-    ),
-    Fault(
-        "throughput: counts the first step",
-        "images = self.batch_size * (self._steps - steps)",
-        "images = self.batch_size * self._steps",
-        "tests/callbacks/test_throughput.py",
-    ),
-    Fault(
-        "weights: depthwise filters taken together",
-        "kept = {rank - 2, rank - 1}",
-        "kept = {rank - 1}",
-        "tests/callbacks/test_weights.py",
-    ),
-    Fault(
-        "clipping monitor: counts all epochs",
-        "clipped, seen = self._totals() - self._before",
-        "clipped, seen = self._totals()",
-        "tests/callbacks/test_clipping.py",
-    ),
-    Fault(
-        "regularizer: mean and median swapped",
-        'best = "median" if self.order == 1 else "mean"',
-        'best = "mean" if self.order == 1 else "median"',
-        "tests/test_regularizers.py tests/test_contract.py",
-        "Regularizer or regularizer or scale",
-    ),
-    # --- models
-    Fault(
-        "variance: the first block counts under every rule",
-        'if block > 0 or rule == "nf":',
-        'if block >= 0 or rule == "nf":',
-        "tests/models/test_reactnet.py",
-    ),
-    Fault(
-        "paired variances: the second branch is forgotten",
-        'rule == "vita" else second + alpha**2',
-        'rule == "vita" else second',
-        "tests/models/test_reactnet_a.py",
-    ),
-    Fault(
-        "resnet20: one tail of the clipped density",
-        "variance * (inside - 2 * bound * density)",
-        "variance * (inside - bound * density)",
-        "tests/models/test_resnet20.py",
-    ),
-    Fault(
-        "head: logits in half precision",
-        'return kind(classes, name="head", dtype="float32")(x)',
-        'return kind(classes, name="head")(x)',
-        "tests/models",
-        "VGGSmall",
-    ),
-    Fault(
-        "birealnet: binary shortcuts",
-        "plain_block(parts, alpha, binary=False)",
-        "plain_block(parts, alpha)",
-        "tests/models/test_birealnet.py",
-    ),
-    Fault(
-        "densenet: stem not centered under filter response",
-        '"filter_response": Normalization(beside=False, centered=False)',
-        '"filter_response": Normalization(beside=False)',
-        "tests/models/test_densenet.py",
-    ),
-    Fault(
-        "meliusnet: groups of the stem swapped",
-        "(width // 2, 1, 4), (width, 1, 8))",
-        "(width // 2, 1, 8), (width, 1, 4))",
-        "tests/models/test_meliusnet.py",
-    ),
-    Fault(
-        "grouped convolution: outputs dealt out in turn",
-        "np.arange(kernel.shape[-1]) * groups // kernel.shape[-1]",
-        "np.arange(kernel.shape[-1]) % groups",
-        "tests/models/test_meliusnet.py",
-    ),
-    Fault(
-        "kernels: deviation of the other magnitude",
-        "(1.0 if self.variance_preserving else 0.75**0.5)",
-        "(0.75**0.5 if self.variance_preserving else 1.0)",
-        "tests/models/test_vgg.py tests/models/test_resnet20.py",
-    ),
-    Fault(
-        "normalizers: proxy activation on the wrong side",
-        'activation = "leaky_relu" if branch else "linear"',
-        'activation = "linear" if branch else "leaky_relu"',
-        "tests/models/test_normalizations.py",
-    ),
-    Fault(
-        "moments of networks: variance scaled once",
-        '(layer.scale**2, "variance")',
-        '(layer.scale, "variance")',
-        "tests/models/test_moments.py",
-    ),
-    # --- calibration and graph
-    Fault(
-        "calibration: shift without the scale of the sign",
-        "self._assign(sign.shift, -sign.scale * mean)",
-        "self._assign(sign.shift, -mean)",
-        "tests/calibration/test_layers.py",
-    ),
-    Fault(
-        "calibration: real kernels to the binary target",
-        "target = kernel.scale if _reads_signs(call) else 1.0",
-        "target = kernel.scale",
-        "tests/calibration/test_networks.py",
-    ),
-    Fault(
-        "calibration: half done after an error",
-        "        rules.undo()\n        raise",
-        "        raise",
-        "tests/calibration/test_calibrate.py",
-    ),
-    Fault(
-        "graph: an output may be changed",
-        "if len(readers) == 1 and not self.is_output(tensor) else None",
-        "if len(readers) == 1 else None",
-        "tests/graph tests/surgery/test_fold.py",
-    ),
-    Fault(
-        "graph: training fixed on an inner model is lost",
-        'mode = modes if fixed is None else {"training": fixed}',
-        "mode = modes",
-        "tests/graph/test_flat.py",
-    ),
-    Fault(
-        "graph: axis of ghost batch norm",
-        'config["axis"] = [axis - 1 for axis in layer.axis]',
-        'config["axis"] = list(layer.axis)',
-        "tests/graph/test_flat.py tests/surgery",
-    ),
-    Fault(
-        "masks: layers of the user's do not read any",
-        "return given or not (package in KNOWN_PACKAGES or is_function(layer))",
-        "return given",
-        "tests/graph/test_masks.py",
-    ),
-    Fault(
-        "masks: one that was lost is handed on",
-        "given = tensor if wanted is None else [tensor, self._makers[wanted]]",
-        "given = [tensor, self._makers.get(wanted, tensor)]",
-        "tests/graph/test_masks.py",
-    ),
-    Fault(
-        "probe: means of positive and negative numbers are 0",
-        "for numbers in (_POSITIVE, _NEGATIVE):",
-        "for numbers in (_POSITIVE,):",
-        "tests/graph/test_probe.py",
-    ),
-    # --- rewrites and surgery
-    Fault(
-        "batch norm: gain without epsilon",
-        "/ np.sqrt(\n        variance + layer.epsilon\n    )",
-        "/ np.sqrt(variance)",
-        "tests/surgery/test_fold.py",
-    ),
-    Fault(
-        "threshold: sign of zero behind a negative gain",
-        "np.where(self.negated, edge <= value, edge < value)",
-        "edge < value",
-        "tests/graph/test_thresholds.py tests/surgery",
-    ),
-    Fault(
-        "fold: bias of two norms in a row",
-        "bias * k + b,",
-        "bias + b,",
-        "tests/rewrites tests/surgery/test_fold.py",
-    ),
-    Fault(
-        "fold: turned kernels padded with ones",
-        'form = linear(call, "after the sign")\n    if form.border:',
-        'form = linear(call, "after the sign")\n    if form.border not in (0, 1):',
-        "tests/surgery/test_fold_ahead.py",
-    ),
-    Fault(
-        "linear: depthwise outputs in the other order",
-        "return values.reshape(self.kernel(self.last).shape[-2:])",
-        "return values.reshape(self.kernel(self.last).shape[:-3:-1]).T",
-        "tests/graph/test_kinds.py tests/surgery",
-    ),
-    Fault(
-        "copies: weights are set, and nothing is derived from them",
-        "        part.finalize_state()",
-        "        pass",
-        "tests/test_copies.py tests/surgery",
-    ),
-    Fault(
-        "copies: no copy is compared",
-        "    if _operation.is_function(given):  # which both call",
-        "    if given is not None:",
-        "tests/test_copies.py tests/graph",
-    ),
-    Fault(
-        "copies: losses and calls of an alias are those of the layer",
-        "    same = copy(layer)\n",
-        "    same = layer\n",
-        "tests/test_copies.py tests/graph",
-    ),
-    Fault(
-        "re-estimate: variance within batches only",
-        "self.comoment + other.comoment + between,",
-        "self.comoment + other.comoment,",
-        "tests/surgery/test_reestimate.py",
-    ),
-    Fault(
-        "remove: bias behind a scaled sign",
-        "shift = sign.shift + sign.scale * bias",
-        "shift = sign.shift + bias",
-        "tests/surgery/test_remove_weights.py",
-    ),
-    Fault(
-        "remove: moments of a clipped variable",
-        "density[0] - (x.mean + high) * density[1])",
-        "density[0] + (x.mean + high) * density[1])",
-        "tests/surgery/test_remove_scales.py",
-    ),
-    Fault(
-        "freeze: gains of falling channels",
-        "gain = np.copysign(np.sqrt(ratio), both)",
-        "gain = np.sqrt(ratio)",
-        "tests/surgery/test_freeze.py",
-    ),
-    # --- training
-    Fault(
-        "recipes: learning rate",
-        "learning_rate=3e-3,\n    beta_2=0.99,",
-        "learning_rate=1e-3,\n    beta_2=0.99,",
-        "tests/training/test_recipes.py",
-    ),
-    Fault(
-        "step: gradients of parts are summed",
-        "total / count if used else None",
-        "total if used else None",
-        "tests/training/test_step.py",
-    ),
-    Fault(
-        "step: predictions of blanks count",
-        "predicted = self(x, training=False)[:count]",
-        "predicted = self(x, training=False)",
-        "tests/training/test_strategy.py",
-    ),
-    Fault(
-        "checkpoints: steps since the last overflow",
-        "variables += [scale.current_loss_scale, scale.counter]",
-        "variables += [scale.current_loss_scale]",
-        "tests/training/test_checkpoints.py",
-    ),
-    Fault(
-        "averages: not started from the weights",
-        "average.assign(weight.read_value())",
-        "average.assign_add(weight.read_value() * 0.5)",
-        "tests/training/test_choice.py",
-    ),
-    Fault(
-        "averages: batch norm keeps the statistics of training",
-        "return (drawn or averaged) and has_batch_norm(network)",
-        "return drawn and has_batch_norm(network)",
-        "tests/training/test_choice.py",
-    ),
-    Fault(
-        "checkpoints: that of the best epoch goes",
-        'needed = {target, *self._best_file(header["state"])}',
-        "needed = {target}",
-        "tests/training/test_choice.py",
-    ),
-    Fault(
-        "patience: a run that stopped early is trained on",
-        "epochs=position.epochs if over else self.config.epochs,",
-        "epochs=self.config.epochs,",
-        "tests/training/test_choice.py",
-    ),
-    Fault(
-        "journal: learning rate of the next epoch",
-        "self._learning_rate(epoch * self._steps)",
-        "self._learning_rate((epoch + 1) * self._steps)",
-        "tests/training/test_run.py",
-    ),
-    Fault(
-        "schedule: cosine does not end at zero",
-        "total - warmup * steps,",
-        "total,",
-        "tests/training/test_recipes.py",
-    ),
-    Fault(
-        "strategy: the rest of an uneven batch is lost",
-        "replica * size // replicas, (replica + 1) * size // replicas",
-        "replica * (size // replicas), (replica + 1) * (size // replicas)",
-        "tests/training/test_strategy.py",
-    ),
-    Fault(
-        "shares: parts of a batch are not counted",
-        "if batch_size % (replicas * parts):",
-        "if batch_size % replicas:",
-        "tests/training/test_strategy.py",
-    ),
-    Fault(
-        "stopping: a swallowed signal is forgotten",
-        "if _signals.stopped_by is not None:",
-        "if False:",
-        "tests/training/test_stopping.py",
-    ),
-    Fault(
-        "diagnosis: first layer instead of the cause",
-        "for gradient, variable in reversed(pairs):",
-        "for gradient, variable in pairs:",
-        "tests/training/test_diagnosis.py",
-    ),
-    Fault(
-        "teacher: teaches in training mode",
-        "tf.cast(teacher(images, training=False), tf.float32)",
-        "tf.cast(teacher(images, training=True), tf.float32)",
-        "tests/training/test_teacher.py",
-    ),
-    Fault(
-        "randomness: the same draws in every epoch",
-        "np.random.SeedSequence([self._seed, epoch, place])",
-        "np.random.SeedSequence([self._seed, place])",
-        "tests/training/test_checkpoints.py",
-    ),
-    Fault(
-        "report: deviation of a population",
-        "statistics.stdev(values)",
-        "statistics.pstdev(values)",
-        "tests/training/test_report.py",
-    ),
-    Fault(
-        "groups: a failed seed does not count",
-        "return complete, -1.0 if accuracy is None else accuracy",
-        "return True, -1.0 if accuracy is None else accuracy",
-        "tests/training/test_report_plot.py",
-    ),
-    Fault(
-        "scoring: probabilities as logits",
-        "return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))",
-        "return np.maximum(outputs, _STEP / 2 if rounded else 1e-12)",
-        "tests/training/test_scoring.py",
-    ),
-    # --- data
-    Fault(
-        "augmentation: mirrored one pixel off",
-        "tf.where(mirrored == 1, width - 1 - across, across)",
-        "tf.where(mirrored == 1, width - across, across)",
-        "tests/data/test_load.py",
-    ),
-    Fault(
-        "augmentation: the same crops in every epoch",
-        "draw(variation, len(data.labels), (seed, 2 * epoch + 1))",
-        "draw(variation, len(data.labels), (seed, 1))",
-        "tests/data/test_load.py",
-    ),
-    Fault(
-        "load: a thread tunes it",
-        "options.autotune.enabled = False",
-        "options.autotune.enabled = True",
-        "tests/data/test_load.py",
-    ),
-    Fault(
-        "records: one byte too early",
-        "records.append((place + _BEFORE, size))",
-        "records.append((place + _BEFORE - 1, size))",
-        "tests/data/test_records.py",
-    ),
-    Fault(
-        "pictures: turned the other way",
-        "ImageOps.exif_transpose(opened, in_place=True)",
-        "pass",
-        "tests/data/folder/test_decode.py",
-    ),
-    Fault(
-        "pictures: more for testing than asked for",
-        "/ 16**_HEX_DIGITS < holdout",
-        "/ 16**_HEX_DIGITS > holdout",
-        "tests/data/folder/test_layout.py",
-    ),
-    Fault(
-        "pictures: statistics of bytes, not of [0, 1]",
-        "variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2",
-        "variance = (count * int(square) - int(total) ** 2) / (256 * count) ** 2",
-        "tests/data/folder/test_images.py",
-    ),
-    Fault(
-        "mixup: each with itself",
-        "tf.roll(images, 1, 0)",
-        "tf.roll(images, 0, 0)",
-        "tests/data/test_augment.py",
-    ),
-    # --- files of others
-    Fault(
-        "loading: what runs code is accepted by its name",
-        "if _is_part(value) and not runs_code(value):",
-        "if _is_part(value):",
-        "tests/loading",
-    ),
-    Fault(
-        "loading: a class is accepted whatever its module",
-        "return _is_part(value) and not runs_code(value) and name in _classes()",
-        "return name in _classes() or name in RUNNING_CODE",
-        "tests/loading",
-    ),
-    Fault(
-        "loading: arrays declare nothing",
-        "declared += item.nbytes if item.shape is not None else 0",
-        "declared += 0",
-        "tests/loading",
-    ),
-    Fault(
-        "memory: a child that was ended is one that has ended",
-        "    if code < 0:\n        raise MemoryError\n",
-        "",
-        "tests/cli/test_memory.py",
-    ),
-    # --- diagnostics and interop
-    Fault(
-        "interop: a kernel's rows and columns swapped",
-        "return array.transpose(2, 3, 1, 0)[::-1, ::-1]",
-        "return array.transpose(3, 2, 1, 0)[::-1, ::-1]",
-        "tests/interop",
-    ),
-    Fault(
-        "interop: kernels are not rotated as images are",
-        "return array.transpose(2, 3, 1, 0)[::-1, ::-1]",
-        "return array.transpose(2, 3, 1, 0)",
-        "tests/interop",
-    ),
-    # --- deploy
-    Fault(
-        "threshold: a whole sum stays one",
-        "np.where(np.abs(count) <= _MOST_STEPS, (below + 0.5) * step, value)",
-        "value",
-        "tests/graph/test_thresholds.py tests/deploy/prepare",
-    ),
-    Fault(
-        "prepare: offset of merged gains",
-        "bias * k + b,",
-        "bias + b,",
-        "tests/deploy/prepare/test_affine.py",
-    ),
-    Fault(
-        "prepare: a bias by the factor of the input",
-        'values["bias"] = bias / by.output_factor',
-        'values["bias"] = bias * by.input_factor / by.output_factor',
-        "tests/deploy/prepare/test_factors.py",
-    ),
-    Fault(
-        "prepare: a moved shift without the gain",
-        "scale * by.input_shift, -by.output_shift)",
-        "by.input_shift, -by.output_shift)",
-        "tests/deploy/prepare/test_shifts.py",
-    ),
-    Fault(
-        "limits: maps as large as the kernel",
-        "all(s >= r for s, r in zip(size, reach, strict=True))",
-        "all(s > r for s, r in zip(size, reach, strict=True))",
-        "tests/deploy/test_model_checks.py",
-    ),
-    Fault(
-        "hazards: sums overwrite their first input only",
-        '{"ADD": 2, "SUB": 2,',
-        '{"ADD": 1, "SUB": 2,',
-        "tests/deploy/test_file_checks.py",
-    ),
-    Fault(
-        "segments: NaN agrees with everything",
-        "away[np.isnan(away)] = np.inf",
-        "away[np.isnan(away)] = 0",
-        "tests/graph/test_segments.py",
-    ),
-    Fault(
-        "inspection: idle bits are multiplied",
-        'channels = min(self.options["channels_in"], 32 * words)',
-        "channels = 32 * words",
-        "tests/deploy/inspection/test_work.py",
-    ),
-    Fault(
-        "inspection: memory of what nobody reads again",
-        "last.get(index, -1) > place",
-        "last.get(index, -1) >= place",
-        "tests/deploy/inspection/test_work.py",
-    ),
-    Fault(
-        "int8: shift of a scaled sign",
-        "whole / quantizer.scale)",
-        "whole)",
-        "tests/deploy/int8/test_fake_quantize.py",
-    ),
-    Fault(
-        "int8: range of the last batch",
-        "np.mean(ends, axis=0)",
-        "np.mean(ends[-1:], axis=0)",
-        "tests/deploy/int8/test_fake_quantize.py",
-    ),
-    Fault(
-        "lite: outputs in the converter's order",
-        "[outputs[name] for name in io.outputs]",
-        "sorted(outputs.values())",
-        "tests/deploy/lite/test_converter.py",
-    ),
-    Fault(
-        "phone: times of the warm-up",
-        "_PAIR.findall(counts[-1])",
-        "_PAIR.findall(counts[0])",
-        "tests/deploy/device/test_benchmark.py",
-    ),
-    Fault(
-        "benchmark: the warm-up is timed",
-        "return seconds[:, warmup:]",
-        "return seconds[:, :runs]",
-        "tests/deploy/device/test_benchmark.py",
-    ),
-    Fault(
-        "preprocessing: brightness of blue and red swapped",
-        "LUMA = (299, 587, 114)",
-        "LUMA = (114, 587, 299)",
-        "tests/deploy/device/test_preprocessing.py",
-    ),
-    Fault(
-        "convert: work of a whole batch",
-        "binary_macs=audit.binary_macs // examples,",
-        "binary_macs=audit.binary_macs,",
-        "tests/deploy/test_traced.py",
-    ),
-    # --- the command line
-    Fault(
-        "options: defaults win over the recipe",
-        'known |= {"default": None, "show_default"',
-        'known |= {"show_default"',
-        "tests/cli/test_commands.py",
-    ),
-    Fault(
-        "compare: failed runs end well",
-        "    if failed:\n        context.exit(1)",
-        "    if failed:\n        context.exit(0)",
-        "tests/cli/test_compare_command.py",
-    ),
-    Fault(
-        "errors: exit code of a terminated command",
-        "number = signal.SIGINT if asked else signal.SIGTERM",
-        "number = signal.SIGINT",
-        "tests/training/test_stopping.py",
-    ),
-    Fault(
-        "errors: epochs that were never kept",
-        "    if kept:\n        return",
-        "    if output:\n        return",
-        "tests/training/test_stopping.py tests/training/test_crash.py tests/cli",
-    ),
-    # --- what all parts stand on
-    Fault(
-        "checks: open intervals closed",
-        'above = number >= low if interval[0] == "[" else number > low',
-        "above = number >= low",
-        "tests/quantizers/test_rsign.py tests/optimizers",
-    ),
-    Fault(
-        "checks: examples without labels",
-        "if len(set(lengths)) > 1:",
-        "if len(set(lengths)) > 2:",
-        "tests/surgery/test_statistics_refusals.py",
-    ),
-    Fault(
-        "files: written files are private",
-        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)",
-        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)",
-        "tests/test_package.py",
-    ),
-    Fault(
-        "keras: unknown by the bare name in .h5 files",
-        "objects.update(dict.fromkeys(bare, cls))",
-        "objects.update(dict.fromkeys(bare[1:], cls))",
-        "tests/test_contract.py",
-        "files",
-    ),
-    Fault(
-        "math: double precision is lost",
-        "return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)",
-        "return tf.cast(x, tf.float32)",
-        "tests/test_contract.py",
-        "gradients and FilterResponseNormalization",
-    ),
-)
+# After @ what should catch the faults below it, the most telling first. Then for each
+# its name, the lines that are replaced, and those that replace them.
+_WRITTEN = r"""
+# quantizers
+@ tests/quantizers/test_recu.py
+recu: biased variance
+-variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON
++variance = tf.square(of.sigma) + _EPSILON
+recu: quantile per filter
+-tf.reduce_mean(of.deviation * rate)
++(of.deviation * rate)
+@ tests/quantizers/test_rsign.py
+rsign: gradient of the shift without the scale
+-(estimator)(upstream, x, shift, factor, *power)
+-            return d_x, channel_sum(d_x) / scale
++(estimator)(upstream, x, shift, factor, *power)
++            return d_x, channel_sum(d_x)
+@ tests/quantizers/test_progressive_sign.py
+progressive_sign: signs have another gradient
+-d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
++d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
++            d_x = tf.where(uniform < fraction, 0.0 * d_x, d_x)
+@ tests/callbacks/test_schedulers.py
+progressive_binarization: all layers at once
+-return min(max(progress * count - place, 0.0), 1.0)
++return min(max(progress, 0.0), 1.0)
+@ tests/quantizers/test_biper.py
+biper: gradient of a sine of frequency 1
+-slope = frequency * tf.cos(frequency * at_least_float32(kernel))
++slope = tf.cos(frequency * at_least_float32(kernel))
+@ tests/training/test_step.py
+late penalty: around 0 instead of the threshold
+-thresholds = quantizer.thresholds(columns)
++thresholds = 0 * quantizer.thresholds(columns)
+@ tests/quantizers/test_rsign.py
+rsign: threshold rounded to half precision
+-tf.cast(lq.math.sign(at_least_float32(x) - threshold), x.dtype)
++lq.math.sign(x - tf.cast(threshold, x.dtype))
+@ tests/quantizers/test_estimators.py
+sign_swish: whole angle
+-(2 - t * tf.tanh(t / 2))
++(2 - t * tf.tanh(t))
+sign_swish: gradient of beta without beta
+-tf.reduce_sum(_along(d_x, x)) / beta
++tf.reduce_sum(_along(d_x, x))
+sigmoid_sign: half of the slope
+-return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
++return slope * tf.sigmoid(t) * tf.sigmoid(-t)
+@ tests/quantizers/test_standardized_kernels.py
+scaled_std_sign: gradient of the gain without the scale
+-d_gain = scale * (magnitude * unit_sum(with_sign))
++d_gain = magnitude * unit_sum(with_sign)
+scaled_standardization: NaN of constant filters
+-tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))
++inner / count / (of.sigma * (of.sigma + epsilon))
+@ tests/quantizers/test_binary_regularized.py
+binary_regularized: penalty counted at every call
+-        self._clear_losses()
+-
++
+# layers
+@ tests/layers/test_normalizations.py
+frn: power of the rate
+-direct, along = rate * gamma, gamma * inner * rate**3
++direct, along = rate * gamma, gamma * inner * rate**2
+frn: learned epsilon without its absolute value
+-epsilon += tf.abs(beside(inputs, self.learned_epsilon))
++epsilon += beside(inputs, self.learned_epsilon)
+@ tests/test_contract.py -k test_gradients and EvoNormS0
+evonorm: gradient of the variance around zero
+-direct * slope - (wide - mean) * along
++direct * slope - wide * along
+@ tests/layers/test_normalizations.py
+activation_standardization: biased variance
+-unbiased = count / (count - 1)
++unbiased = count / count
+@ tests/test_contract.py -k test_gradients and RPReLU
+rprelu: gradient of the slope before the shift
+-g * tf.minimum(z, 0)
++g * tf.minimum(z - shift_in, 0)
+@ tests/layers/test_activations.py
+rprelu: logarithm to the wrong base
+-lambda upstream: upstream * power * math.log(2)
++lambda upstream: upstream * power
+@ tests/layers/test_sign_flip_dropout.py
+sign_flip_dropout: gradient through what was replaced
+-return tf.where(uniform < rate, tf.stop_gradient(coin), x)
++return tf.where(uniform < rate / 2, tf.stop_gradient(coin), x)
+@ tests/layers/test_activations.py
+skip_init: begins at one
+-gain_initializer: Any = "zeros"
++gain_initializer: Any = "ones"
+tlu: gradient of a tie to the threshold
+-return tf.maximum(inputs, tf.cast(self.tau, inputs.dtype))
++return tf.maximum(tf.cast(self.tau, inputs.dtype), inputs)
+@ tests/layers/test_kalman.py
+kalman: variance without the distance
+-+ p * excess + p * (1 - p) * tf.square(distance)
+++ p * excess
+kalman: a frozen layer still learns
+-if not training or not self.trainable:
++if not training:
+@ tests/layers/test_preconditioning.py
+preconditioning: first averages begin at zero
+-kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)
++kept = self.momentum
+preconditioning: channels of groups mixed up
+-return tf.transpose(tf.reshape(statistic, (self._groups, -1)))
++return tf.reshape(statistic, (-1, self._groups))
+@ tests/layers/test_proxy.py
+proxy: gradient without the mean of the group
+-inverse * (gamma * d_y - across - normalized * along)
++inverse * (gamma * d_y - normalized * along)
+@ tests/layers/test_leaky_integrate_and_fire.py
+leaky_integrate_and_fire: hard reset passes gradients
+-kept = 1.0 if soft else tf.cast(before < threshold, before.dtype)
++kept = 1.0
+@ tests/layers/test_fake_quantization.py
+fake_quantization: one overflow widens the range
+-finite = tf.math.is_finite(least) & tf.math.is_finite(most)
++finite = tf.math.is_finite(least) | tf.math.is_finite(most)
+@ tests/test_contract.py -k IndependentComponent
+independent_component: axis as Keras rewrites it
+-"rate": self.rate, "axis": self._given_axis}
++"rate": self.rate}
+@ tests/layers/test_propagate_moments.py
+moments: square of the sum
+-tf.reduce_sum(tf.square(kernel), taps)
++tf.square(tf.reduce_sum(kernel, taps))
+@ tests/layers/test_normalizations.py
+groups: channels of groups interleaved
+-tf.tile(shared, (1, 1, size))
++tf.tile(tf.transpose(shared, (0, 2, 1)), (1, size, 1))
+# optimizers
+@ tests/optimizers/test_clipping.py
+agc: floor under the limit, not under the norm
+-limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
++limits = tf.maximum(clip_factor * _concatenate(weight_norms), epsilon)
+@ tests/optimizers/test_unit_axes.py
+agc: units of a transposed kernel
+-(keras.layers.Conv2DTranspose, "kernel", (0, 1, 3))
++(keras.layers.Conv2DTranspose, "kernel", (0, 1, 2))
+@ tests/optimizers/test_files.py -k replicas
+agc: replicas clip on their own
+-pairs = inner.aggregate_gradients(pairs)
++pairs = list(pairs)
+@ tests/optimizers/test_wrappers.py
+agc: norms of signs instead of latent weights
+-[getattr(v, "latent_variable", v) for v in variables],
++variables,
+@ tests/optimizers/test_groups.py
+groups: weight decay without the factor
+-rule.weight_decay = factor * decay
++rule.weight_decay = decay
+@ tests/optimizers/test_wrappers.py
+groups: quantized value for the latent one
+-            latent = getattr(variable, "latent_variable", variable)
+-
++            latent = variable
++
+@ tests/optimizers/test_boolean.py
+boolean: nothing is forgotten
+-accumulator = kept * accumulator + learning_rate * gradient
++accumulator = accumulator + learning_rate * gradient
+# callbacks and regularizers
+@ tests/callbacks/test_schedulers.py
+tau: one epoch ahead
+-math.exp(min(epoch / epochs, 1))
++math.exp(min((epoch + 1) / epochs, 1))
+@ tests/callbacks/test_throughput.py
+throughput: counts the first step
+-images = self.batch_size * (self._steps - steps)
++images = self.batch_size * self._steps
+@ tests/callbacks/test_weights.py
+weights: depthwise filters taken together
+-kept = {rank - 2, rank - 1}
++kept = {rank - 1}
+@ tests/callbacks/test_clipping.py
+clipping monitor: counts all epochs
+-clipped, seen = self._totals() - self._before
++clipped, seen = self._totals()
+@ tests/test_regularizers.py tests/test_contract.py -k regularizer or scale
+regularizer: mean and median swapped
+-best = "median" if self.order == 1 else "mean"
++best = "mean" if self.order == 1 else "median"
+# models
+@ tests/models/test_reactnet.py
+variance: the first block counts under every rule
+-if block > 0 or rule == "nf":
++if block >= 0 or rule == "nf":
+@ tests/models/test_reactnet_a.py
+paired variances: the second branch is forgotten
+-rule == "vita" else second + alpha**2
++rule == "vita" else second
+@ tests/models/test_resnet20.py
+resnet20: one tail of the clipped density
+-variance * (inside - 2 * bound * density)
++variance * (inside - bound * density)
+@ tests/models -k VGGSmall
+head: logits in half precision
+-return kind(classes, name="head", dtype="float32")(x)
++return kind(classes, name="head")(x)
+@ tests/models/test_birealnet.py
+birealnet: binary shortcuts
+-plain_block(parts, alpha, binary=False)
++plain_block(parts, alpha)
+@ tests/models/test_densenet.py
+densenet: stem not centered under filter response
+-"filter_response": Normalization(beside=False, centered=False)
++"filter_response": Normalization(beside=False)
+@ tests/models/test_meliusnet.py
+meliusnet: groups of the stem swapped
+-(width // 2, 1, 4), (width, 1, 8))
++(width // 2, 1, 8), (width, 1, 4))
+grouped convolution: outputs dealt out in turn
+-np.arange(kernel.shape[-1]) * groups // kernel.shape[-1]
++np.arange(kernel.shape[-1]) % groups
+@ tests/models/test_vgg.py tests/models/test_resnet20.py
+kernels: deviation of the other magnitude
+-(1.0 if self.variance_preserving else 0.75**0.5)
++(0.75**0.5 if self.variance_preserving else 1.0)
+@ tests/models/test_normalizations.py
+normalizers: proxy activation on the wrong side
+-activation = "leaky_relu" if branch else "linear"
++activation = "linear" if branch else "leaky_relu"
+@ tests/models/test_moments.py
+moments of networks: variance scaled once
+-(layer.scale**2, "variance")
++(layer.scale, "variance")
+# calibration and graph
+@ tests/calibration/test_layers.py
+calibration: shift without the scale of the sign
+-self._assign(sign.shift, -sign.scale * mean)
++self._assign(sign.shift, -mean)
+@ tests/calibration/test_networks.py
+calibration: real kernels to the binary target
+-target = kernel.scale if _reads_signs(call) else 1.0
++target = kernel.scale
+@ tests/calibration/test_calibrate.py
+calibration: half done after an error
+-        rules.undo()
+-        raise
++        raise
+@ tests/graph tests/surgery/test_fold.py
+graph: an output may be changed
+-if len(readers) == 1 and not self.is_output(tensor) else None
++if len(readers) == 1 else None
+@ tests/graph/test_flat.py
+graph: training fixed on an inner model is lost
+-mode = modes if fixed is None else {"training": fixed}
++mode = modes
+@ tests/graph/test_flat.py tests/surgery
+graph: axis of ghost batch norm
+-config["axis"] = [axis - 1 for axis in layer.axis]
++config["axis"] = list(layer.axis)
+@ tests/graph/test_masks.py
+masks: layers of the user's do not read any
+-return given or not (package in KNOWN_PACKAGES or is_function(layer))
++return given
+masks: one that was lost is handed on
+-given = tensor if wanted is None else [tensor, self._makers[wanted]]
++given = [tensor, self._makers.get(wanted, tensor)]
+@ tests/graph/test_probe.py
+probe: means of positive and negative numbers are 0
+-for numbers in (_POSITIVE, _NEGATIVE):
++for numbers in (_POSITIVE,):
+# rewrites and surgery
+@ tests/surgery/test_fold.py
+batch norm: gain without epsilon
+-/ np.sqrt(
+-        variance + layer.epsilon
+-    )
++/ np.sqrt(variance)
+@ tests/graph/test_thresholds.py tests/surgery
+threshold: sign of zero behind a negative gain
+-np.where(self.negated, edge <= value, edge < value)
++edge < value
+@ tests/rewrites tests/surgery/test_fold.py
+fold: bias of two norms in a row
+-bias * k + b,
++bias + b,
+@ tests/surgery/test_fold_ahead.py
+fold: turned kernels padded with ones
+-form = linear(call, "after the sign")
+-    if form.border:
++form = linear(call, "after the sign")
++    if form.border not in (0, 1):
+@ tests/graph/test_kinds.py tests/surgery
+linear: depthwise outputs in the other order
+-return values.reshape(self.kernel(self.last).shape[-2:])
++return values.reshape(self.kernel(self.last).shape[:-3:-1]).T
+@ tests/test_copies.py tests/surgery
+copies: weights are set, and nothing is derived from them
+-        part.finalize_state()
++        pass
+@ tests/test_copies.py tests/graph
+copies: no copy is compared
+-    if _operation.is_function(given):  # which both call
++    if given is not None:
+copies: losses and calls of an alias are those of the layer
+-    same = copy(layer)
+-
++    same = layer
++
+@ tests/surgery/test_reestimate.py
+re-estimate: variance within batches only
+-self.comoment + other.comoment + between,
++self.comoment + other.comoment,
+@ tests/surgery/test_remove_weights.py
+remove: bias behind a scaled sign
+-shift = sign.shift + sign.scale * bias
++shift = sign.shift + bias
+@ tests/surgery/test_remove_scales.py
+remove: moments of a clipped variable
+-density[0] - (x.mean + high) * density[1])
++density[0] + (x.mean + high) * density[1])
+@ tests/surgery/test_freeze.py
+freeze: gains of falling channels
+-gain = np.copysign(np.sqrt(ratio), both)
++gain = np.sqrt(ratio)
+# training
+@ tests/training/test_recipes.py
+recipes: learning rate
+-learning_rate=3e-3,
+-    beta_2=0.99,
++learning_rate=1e-3,
++    beta_2=0.99,
+@ tests/training/test_step.py
+step: gradients of parts are summed
+-total / count if used else None
++total if used else None
+@ tests/training/test_strategy.py
+step: predictions of blanks count
+-predicted = self(x, training=False)[:count]
++predicted = self(x, training=False)
+@ tests/training/test_checkpoints.py
+checkpoints: steps since the last overflow
+-variables += [scale.current_loss_scale, scale.counter]
++variables += [scale.current_loss_scale]
+@ tests/training/test_choice.py
+averages: not started from the weights
+-average.assign(weight.read_value())
++average.assign_add(weight.read_value() * 0.5)
+averages: batch norm keeps the statistics of training
+-return (drawn or averaged) and has_batch_norm(network)
++return drawn and has_batch_norm(network)
+checkpoints: that of the best epoch goes
+-needed = {target, *self._best_file(header["state"])}
++needed = {target}
+patience: a run that stopped early is trained on
+-epochs=position.epochs if over else self.config.epochs,
++epochs=self.config.epochs,
+@ tests/training/test_run.py
+journal: learning rate of the next epoch
+-self._learning_rate(epoch * self._steps)
++self._learning_rate((epoch + 1) * self._steps)
+@ tests/training/test_recipes.py
+schedule: cosine does not end at zero
+-total - warmup * steps,
++total,
+@ tests/training/test_strategy.py
+strategy: the rest of an uneven batch is lost
+-replica * size // replicas, (replica + 1) * size // replicas
++replica * (size // replicas), (replica + 1) * (size // replicas)
+shares: parts of a batch are not counted
+-if batch_size % (replicas * parts):
++if batch_size % replicas:
+@ tests/training/test_stopping.py
+stopping: a swallowed signal is forgotten
+-if _signals.stopped_by is not None:
++if False:
+@ tests/training/test_diagnosis.py
+diagnosis: first layer instead of the cause
+-for gradient, variable in reversed(pairs):
++for gradient, variable in pairs:
+@ tests/training/test_teacher.py
+teacher: teaches in training mode
+-tf.cast(teacher(images, training=False), tf.float32)
++tf.cast(teacher(images, training=True), tf.float32)
+@ tests/training/test_checkpoints.py
+randomness: the same draws in every epoch
+-np.random.SeedSequence([self._seed, epoch, place])
++np.random.SeedSequence([self._seed, place])
+@ tests/training/test_report.py
+report: deviation of a population
+-statistics.stdev(values)
++statistics.pstdev(values)
+@ tests/training/test_report_plot.py
+groups: a failed seed does not count
+-return complete, -1.0 if accuracy is None else accuracy
++return True, -1.0 if accuracy is None else accuracy
+@ tests/training/test_scoring.py
+scoring: probabilities as logits
+-return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))
++return np.maximum(outputs, _STEP / 2 if rounded else 1e-12)
+# data
+@ tests/data/test_load.py
+augmentation: mirrored one pixel off
+-tf.where(mirrored == 1, width - 1 - across, across)
++tf.where(mirrored == 1, width - across, across)
+augmentation: the same crops in every epoch
+-draw(variation, len(data.labels), (seed, 2 * epoch + 1))
++draw(variation, len(data.labels), (seed, 1))
+load: a thread tunes it
+-options.autotune.enabled = False
++options.autotune.enabled = True
+@ tests/data/test_records.py
+records: one byte too early
+-records.append((place + _BEFORE, size))
++records.append((place + _BEFORE - 1, size))
+@ tests/data/folder/test_decode.py
+pictures: turned the other way
+-ImageOps.exif_transpose(opened, in_place=True)
++pass
+@ tests/data/folder/test_layout.py
+pictures: more for testing than asked for
+-/ 16**_HEX_DIGITS < holdout
++/ 16**_HEX_DIGITS > holdout
+@ tests/data/folder/test_images.py
+pictures: statistics of bytes, not of [0, 1]
+-variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2
++variance = (count * int(square) - int(total) ** 2) / (256 * count) ** 2
+@ tests/data/test_augment.py
+mixup: each with itself
+-tf.roll(images, 1, 0)
++tf.roll(images, 0, 0)
+# files of others
+@ tests/loading
+loading: what runs code is accepted by its name
+-if _is_part(value) and not runs_code(value):
++if _is_part(value):
+loading: a class is accepted whatever its module
+-return _is_part(value) and not runs_code(value) and name in _classes()
++return name in _classes() or name in RUNNING_CODE
+loading: arrays declare nothing
+-declared += item.nbytes if item.shape is not None else 0
++declared += 0
+@ tests/cli/test_memory.py
+memory: a child that was ended is one that has ended
+-    if code < 0:
+-        raise MemoryError
+-
++
+# diagnostics and interop
+@ tests/interop
+interop: a kernel's rows and columns swapped
+-return array.transpose(2, 3, 1, 0)[::-1, ::-1]
++return array.transpose(3, 2, 1, 0)[::-1, ::-1]
+interop: kernels are not rotated as images are
+-return array.transpose(2, 3, 1, 0)[::-1, ::-1]
++return array.transpose(2, 3, 1, 0)
+# deploy
+@ tests/graph/test_thresholds.py tests/deploy/prepare
+threshold: a whole sum stays one
+-np.where(np.abs(count) <= _MOST_STEPS, (below + 0.5) * step, value)
++value
+@ tests/deploy/prepare/test_affine.py
+prepare: offset of merged gains
+-bias * k + b,
++bias + b,
+@ tests/deploy/prepare/test_factors.py
+prepare: a bias by the factor of the input
+-values["bias"] = bias / by.output_factor
++values["bias"] = bias * by.input_factor / by.output_factor
+@ tests/deploy/prepare/test_shifts.py
+prepare: a moved shift without the gain
+-scale * by.input_shift, -by.output_shift)
++by.input_shift, -by.output_shift)
+@ tests/deploy/test_model_checks.py
+limits: maps as large as the kernel
+-all(s >= r for s, r in zip(size, reach, strict=True))
++all(s > r for s, r in zip(size, reach, strict=True))
+@ tests/deploy/test_file_checks.py
+hazards: sums overwrite their first input only
+-{"ADD": 2, "SUB": 2,
++{"ADD": 1, "SUB": 2,
+@ tests/graph/test_segments.py
+segments: NaN agrees with everything
+-away[np.isnan(away)] = np.inf
++away[np.isnan(away)] = 0
+@ tests/deploy/inspection/test_work.py
+inspection: idle bits are multiplied
+-channels = min(self.options["channels_in"], 32 * words)
++channels = 32 * words
+inspection: memory of what nobody reads again
+-last.get(index, -1) > place
++last.get(index, -1) >= place
+@ tests/deploy/int8/test_fake_quantize.py
+int8: shift of a scaled sign
+-whole / quantizer.scale)
++whole)
+int8: range of the last batch
+-np.mean(ends, axis=0)
++np.mean(ends[-1:], axis=0)
+@ tests/deploy/lite/test_converter.py
+lite: outputs in the converter's order
+-[outputs[name] for name in io.outputs]
++sorted(outputs.values())
+@ tests/deploy/device/test_benchmark.py
+phone: times of the warm-up
+-_PAIR.findall(counts[-1])
++_PAIR.findall(counts[0])
+benchmark: the warm-up is timed
+-return seconds[:, warmup:]
++return seconds[:, :runs]
+@ tests/deploy/device/test_preprocessing.py
+preprocessing: brightness of blue and red swapped
+-LUMA = (299, 587, 114)
++LUMA = (114, 587, 299)
+@ tests/deploy/test_traced.py
+convert: work of a whole batch
+-binary_macs=audit.binary_macs // examples,
++binary_macs=audit.binary_macs,
+# the command line
+@ tests/cli/test_commands.py
+options: defaults win over the recipe
+-known |= {"default": None, "show_default"
++known |= {"show_default"
+@ tests/cli/test_compare_command.py
+compare: failed runs end well
+-    if failed:
+-        context.exit(1)
++    if failed:
++        context.exit(0)
+@ tests/training/test_stopping.py
+errors: exit code of a terminated command
+-number = signal.SIGINT if asked else signal.SIGTERM
++number = signal.SIGINT
+@ tests/training/test_stopping.py tests/training/test_crash.py tests/cli
+errors: epochs that were never kept
+-    if kept:
+-        return
++    if output:
++        return
+# what all parts stand on
+@ tests/quantizers/test_rsign.py tests/optimizers
+checks: open intervals closed
+-above = number >= low if interval[0] == "[" else number > low
++above = number >= low
+@ tests/surgery/test_statistics_refusals.py
+checks: examples without labels
+-if len(set(lengths)) > 1:
++if len(set(lengths)) > 2:
+@ tests/test_package.py
+files: written files are private
+-os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
++os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+@ tests/test_contract.py -k files
+keras: unknown by the bare name in .h5 files
+-objects.update(dict.fromkeys(bare, cls))
++objects.update(dict.fromkeys(bare[1:], cls))
+@ tests/test_contract.py -k gradients and FilterResponseNormalization
+math: double precision is lost
+-return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
++return tf.cast(x, tf.float32)
+"""
+
+
+def _read(text: str) -> tuple[Fault, ...]:
+    faults: list[dict] = []
+    tests = only = ""
+    for line in filter(None, text.splitlines()):
+        mark, rest = line[0], line[1:]
+        if mark == "@":
+            tests, _, only = rest.strip().partition(" -k ")
+        elif mark in "-+":
+            faults[-1]["old" if mark == "-" else "new"].append(rest)
+        elif mark != "#":
+            faults.append(
+                {"name": line, "old": [], "new": [], "tests": tests, "only": only}
+            )
+    for each in faults:
+        each["old"], each["new"] = "\n".join(each["old"]), "\n".join(each["new"])
+    return tuple(Fault(**each) for each in faults)
+
+
+FAULTS = _read(_WRITTEN)
