@@ -332,12 +332,4 @@ def test_a_packed_network_has_the_state_of_each_layer(
     for weight in weights_by_name(model).values():
         weight.assign(rng.uniform(0.2, 0.9, weight.shape))
     made = packed(model, tmp_path / "net.npz", monkeypatch, **arguments)
-    expected = model(IMAGES)
-    assert_allclose(made(IMAGES), expected, rtol=1e-5, atol=1e-5)
-    if normalization != "batch_norm":
-        return
-    ways = {**SHARED, **COPIES, "keras": FILES["keras"]}
-    other_functions = {"ones", "remove", "reestimate", "ranges"}
-    for way in ways.keys() - other_functions:
-        again = ways[way](made, tmp_path)
-        assert_allclose(again(IMAGES), expected, rtol=1e-4, atol=1e-4, err_msg=way)
+    assert_allclose(made(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import _results
 import compat
 import fuzz
 import mutants
@@ -25,12 +23,6 @@ def test_a_tool_names_commands_that_are_there(tool):
     assert shown.exit_code == 0
     for option in {w for line in commands for w in line.split() if w[:2] == "--"}:
         assert option in shown.output
-
-
-@pytest.mark.parametrize("name", ["tests/tools/fuzz.py", "benchmarks/train_step.py"])
-def test_a_log_names_its_command_from_the_root(name, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(ROOT / name), "--output", "a b"])
-    assert _results.command() == f"python {name} --output 'a b'"
 
 
 def test_false_refusals_are_counted_by_kind():

@@ -108,12 +108,6 @@ class Network(Generated):
         self.x = layers.Multiply()([self.x, gate])
         self.signed = False
 
-    def volume(self, draw: np.random.Generator) -> None:
-        self.apply(layers.Reshape((*self.size, self.channels, 1)))
-        self._some(draw, tables.VOLUMES)
-        height, width, depth, channels = self.x.shape[1:]
-        self.apply(layers.Reshape((height, width, depth * channels)))
-
     def ids(self, draw: np.random.Generator) -> None:
         """An input of ids, which are looked up."""
         ids = keras.Input((self.size[0],), dtype="int32")
@@ -141,16 +135,9 @@ class Network(Generated):
     def adapted(self, draw: np.random.Generator) -> None:
         """A layer that has seen data."""
         data = draw.normal(1.0, 2.0, (16, *self.x.shape[1:])).astype(np.float32)
-        if chance(draw, 0.6):
-            layer = layers.Normalization(axis=one_of(draw, [-1, None]))
-            layer.adapt(data)
-            self.apply(layer)
-            return
-        bins = layers.Discretization(num_bins=one_of(draw, [2, 5]))
-        bins.adapt(data[..., 0])
-        channels = int(one_of(draw, [4, 8]))
-        self.x = layers.Embedding(5, channels)(bins(self.x[..., 0]))
-        self.signed = False
+        layer = layers.Normalization(axis=one_of(draw, [-1, None]))
+        layer.adapt(data)
+        self.apply(layer)
 
     def own_sign(self, draw: np.random.Generator) -> None:
         self.apply(users.sign(draw))
@@ -202,7 +189,7 @@ _STEPS = (
     *["larq"] * 6,
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
-    *["sequence", "vector", "crossed", "gate", "volume", "ids"],
+    *["sequence", "vector", "crossed", "gate", "ids"],
     *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
     *["twins", "ties", "two_sizes", "zero_gains"] * 2,
     "training_call",

@@ -139,9 +139,7 @@ def larq_convolution(draw, size, channels, with_input=True):
 
 def other_larq(draw, size, channels):
     """Larq's layers for maps, other than its convolution."""
-    kind = one_of(
-        draw, ["Depthwise", "Separable", "Transposed", "Local", "Dense", "Dense"]
-    )
+    kind = one_of(draw, ["Depthwise", "Separable", "Transposed", "Dense", "Dense"])
     two = {
         "input_quantizer": activation_quantizer(draw),
         "depthwise_quantizer": kernel_quantizer(draw),
@@ -164,19 +162,13 @@ def other_larq(draw, size, channels):
         )
     if kind == "Transposed":
         return lq.layers.QuantConv2DTranspose(**common(draw), **square, **one)
-    if kind == "Local":
-        options = {**common(draw), "filters": 2}
-        kernel = min(2, *size)
-        return lq.layers.QuantLocallyConnected2D(kernel_size=kernel, **options, **one)
     return lq.layers.QuantDense(
         int(one_of(draw, _FILTERS)), use_bias=chance(draw, 0.4), **one
     )
 
 
 def float_convolution(draw, size, channels):
-    kind = one_of(
-        draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Local", "Dense"]
-    )
+    kind = one_of(draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Dense"])
     options = window(draw, size)
     if kind == "Conv2D":
         groups = 2 if channels % 2 == 0 and chance(draw, 0.1) else 1
@@ -194,10 +186,7 @@ def float_convolution(draw, size, channels):
         )
     if kind == "Separable":
         return layers.SeparableConv2D(**common(draw), **options)
-    if kind == "Transposed":
-        return layers.Conv2DTranspose(**common(draw), **options)
-    kernel = min(2, *size)
-    return layers.LocallyConnected2D(2, kernel, activation="relu")
+    return layers.Conv2DTranspose(**common(draw), **options)
 
 
 # What computes something else when it is told to train.
@@ -318,11 +307,9 @@ SEQUENCES = (
         pointwise_quantizer=kernel_quantizer(draw),
         input_quantizer=activation_quantizer(draw),
     ),
-    lambda draw: lq.layers.QuantLocallyConnected1D(2, 1, **_quantized(draw)),
     lambda draw: layers.SeparableConv1D(4, 3, padding="same"),
     lambda draw: layers.DepthwiseConv1D(3, padding="same"),
     lambda draw: layers.Conv1DTranspose(4, 2, strides=2, padding="same"),
-    lambda draw: layers.LocallyConnected1D(2, 1),
     lambda draw: layers.MaxPooling1D(2, padding="same"),
     lambda draw: layers.AveragePooling1D(2, padding="same"),
     lambda draw: layers.ZeroPadding1D(1),
@@ -383,19 +370,4 @@ VECTORS = (
     lambda draw: made(draw, shared.SIGNS),
     lambda draw: own.SymmetricHead(6),
     lambda draw: own.ThresholdedLinearUnit(),
-)
-
-# From volumes to volumes, (batch, depth, height, width, channels).
-VOLUMES = (
-    lambda draw: layers.Conv3D(4, 2, padding="same"),
-    lambda draw: lq.layers.QuantConv3D(4, 2, padding="same", **_quantized(draw)),
-    lambda draw: lq.layers.QuantConv3DTranspose(
-        2, 2, padding="same", **_quantized(draw)
-    ),
-    lambda draw: layers.Conv3DTranspose(2, 2, padding="same"),
-    lambda draw: layers.MaxPooling3D(2, padding="same"),
-    lambda draw: layers.AveragePooling3D(2, padding="same"),
-    lambda draw: layers.ZeroPadding3D(1),
-    lambda draw: layers.UpSampling3D((1, 2, 1)),
-    lambda draw: layers.BatchNormalization(),
 )
