@@ -96,35 +96,6 @@ def test_a_learned_beta_stays_inside_its_bounds(optimizer, upstream, kept):
     assert float(layer.beta) == kept
 
 
-def test_beta_is_the_argument_until_it_is_a_variable():
-    fixed, learned = SignSwish(7.0), SignSwish(7.0, trainable_beta=True)
-    for layer in (fixed, learned):
-        assert layer.beta == 7.0
-        layer(tf.ones((1, 4)))
-        assert layer.get_config()["beta"] == 7.0
-    assert fixed.beta == 7.0 and fixed.weights == []
-    learned.beta.assign(9.0)
-    assert learned.get_config()["beta"] == 7.0
-
-
-def test_a_power_changes_gradients_only():
-    layer = lq.layers.QuantDense(5, kernel_quantizer=ReSTE(1.0))
-    x = np.random.default_rng(81).normal(size=(8, 6)).astype("float32")
-
-    def run():
-        with tf.GradientTape() as tape:
-            y = layer(x)
-        return y, tape.gradient(y, layer.trainable_weights[0])
-
-    before, first = run()
-    latent = layer.kernel.latent_variable.numpy().astype(float)
-    layer.kernel_quantizer.power.assign(3.0)
-    after, second = run()
-    assert_array_equal(after, before)
-    expected = first * slope_of(ReSTE(3.0, dtype="float64"), latent)
-    assert_allclose(second, expected, rtol=1e-5)
-
-
 def test_surgery_carries_the_power_on():
     kernel = {"kernel_quantizer": "reste", "kernel_constraint": "weight_clip"}
     image = keras.Input((2, 2, 8))

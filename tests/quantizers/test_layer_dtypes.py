@@ -9,7 +9,7 @@ import larq as lq
 import numpy as np
 import pytest
 from larq_nobn import quantizers
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import dtype_policy
 
 LARQ = [
     *("ste_sign", "approx_sign", "swish_sign", "ste_tern", "ste_heaviside"),
@@ -56,25 +56,3 @@ def test_every_quantizer_computes_in_the_type_of_its_layer(before):
             changed.set_weights(layer.get_weights())
         assert {weight.dtype.name for weight in again.weights} == {"float32"}
         np.testing.assert_array_equal(again(X), whole(X), f"{of_inputs}, {of_kernel}")
-
-
-def test_a_network_is_cloned_in_float32():
-    with dtype_policy("mixed_float16"):
-        inputs = keras.Input(X.shape[1:])
-        x = lq.layers.QuantConv2D(
-            2, 2, input_quantizer="ste_sign", kernel_quantizer="scaled_std_sign"
-        )(inputs)
-        x = keras.layers.Activation("rsign")(x)
-        x = lq.layers.QuantSeparableConv2D(
-            2, 1, depthwise_quantizer="ste_sign", pointwise_quantizer="recu"
-        )(x)
-        model = keras.Model(inputs, x)
-    again = keras.models.clone_model(model, clone_function=in_float32)
-    again.set_weights(model.get_weights())
-    assert again(X).dtype == "float32"
-
-
-def test_a_type_without_float32_weights_stays():
-    """Weights of a quantizer keep the type that its own configuration says."""
-    layer = made("float32", "rsign", "scaled_std_sign", dtype="float16")
-    assert layer.kernel_quantizer.dtype == "float32"

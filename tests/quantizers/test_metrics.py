@@ -2,7 +2,6 @@
 
 import json
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -82,17 +81,3 @@ def test_the_configuration_contains_them(case):
         assert case.cls.from_config(config).get_config()["metrics"] == metrics
     with pytest.raises(ValueError, match="must be one of flip_ratio; got 'acc"):
         made(case, metrics=["accuracy"])
-
-
-def test_a_measured_model_is_saved_and_opened(tmp_path):
-    """And one that was saved without being measured, where it is."""
-    x = np.random.default_rng(0).normal(size=(4, 6)).astype("f4")
-    for metrics in (["flip_ratio"], None):
-        quantizer = nobn.quantizers.ReCU(metrics=metrics, name="recu")
-        layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer)
-        model = keras.Sequential([keras.Input((6,)), layer])
-        model.save(tmp_path / "m.keras")
-        with lq.context.metrics_scope(["flip_ratio"]):
-            again = keras.models.load_model(tmp_path / "m.keras")
-        np.testing.assert_array_equal(model(x), again(x))
-        assert again.layers[-1].kernel_quantizer.flip_ratio is not None
