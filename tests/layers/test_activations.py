@@ -90,16 +90,3 @@ def test_power_of_two_converts_as_any_slope_does(tmp_path):
     assert report.verify["unexplained"] == 0
     counts = {row["op"]: row["count"] for row in report.float_ops}
     assert counts == {"PRELU": 1, "MEAN": 1, "FULLY_CONNECTED": 1}
-
-
-@pytest.mark.convert
-def test_gains_of_every_sign_convert_without_an_operation(tmp_path):
-    keras.utils.set_random_seed(43)
-    x = image = keras.Input((4, 4, 8))
-    for name, gain in {"none": 0.0, "positive": 0.7, "negative": -0.3}.items():
-        skip = SkipInit(keras.initializers.Constant(gain))
-        x = keras.layers.add([skip(binary_conv(8, name=name)(x)), x])
-    report = nobn.convert(keras.Model(image, x), tmp_path / "model.tflite")
-    assert report.lce_bconv2d == report.binary_layers == 3
-    assert {row["op"]: row["count"] for row in report.float_ops} == {"ADD": 3}
-    assert report.verify["unexplained"] == 0

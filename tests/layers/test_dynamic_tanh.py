@@ -70,14 +70,3 @@ def test_before_a_sign_it_is_a_threshold(sign, rank, tmp_path):
     assert_allclose(found, wanted, atol=1e-5)
     operations = {op["op"] for op in report.float_ops}
     assert ("TANH" in operations) is (sign == "shifted")
-
-
-@pytest.mark.convert
-def test_elsewhere_it_stays(tmp_path):
-    inputs = keras.Input((2, 2, 6))
-    x = weighted(DynamicTanh())(inputs)
-    y = binary_conv(5, input_quantizer="ste_sign")(x)
-    model = keras.Model(inputs, [x, y])
-    report = convert(model, tmp_path / "model.tflite")
-    assert {op["op"] for op in report.float_ops} >= {"TANH", "MUL", "ADD"}
-    assert report.lce_bconv2d == 1

@@ -79,15 +79,3 @@ def test_training_rejects_a_sign_right_after(consumer):
         model.compile("sgd", "mse")
         with pytest.raises(ValueError, match=message):
             model.fit(x, np.zeros((8, 5)), verbose=0)
-
-
-def test_training_takes_other_layers_after_and_signs_without_dropout():
-    binary_kernel = lq.layers.QuantConv2D(8, 3, kernel_quantizer="ste_sign")
-    for rate, after in (
-        (0.1, binary_kernel),
-        (0.1, keras.layers.Conv2D(8, 3, activation="relu")),
-        (0.1, keras.layers.ReLU()),
-        (0.0, binary_conv(8)),
-    ):
-        model = chain(IndependentComponent(rate), after, stem=False)
-        assert np.isfinite(model(images(), training=True)).all()

@@ -119,23 +119,3 @@ def test_moving_averages_follow_the_posterior_and_serve_inference():
     layer.trainable = False  # frozen, as Keras' batch norm
     assert_array_equal(layer([x, *state], training=True)[0], y)
     assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
-
-
-def test_the_forms_of_the_state_mean_the_same():
-    x, mean, variance = tf.random.normal((4, 3)), tf.zeros(3), tf.ones(3)
-    layer = BatchKalmanNormalization()
-    forms = [[x, (mean, variance)], [x, [mean, variance]], [x, mean, variance]]
-    first, *others = (layer(form, training=True)[0] for form in forms)
-    for other in others:
-        assert_array_equal(first, other)
-
-
-def test_half_precision_keeps_the_state_in_float32():
-    x = tf.fill((2, 4, 4, 2), tf.constant(1e3, tf.float16))
-    prior = tf.zeros(2), tf.fill(2, 1e6)  # beyond float16
-    layer = BatchKalmanNormalization(dtype="mixed_float16")
-    y, state = layer([tf.concat([x, -x], 0), prior], training=True)
-    assert y.dtype == tf.float16
-    assert {moment.dtype for moment in state} == {tf.float32}
-    assert_allclose(state[1], 1e6, rtol=1e-6)
-    assert_allclose(tf.abs(y), 1, rtol=1e-3)

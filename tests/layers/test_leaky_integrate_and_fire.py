@@ -26,15 +26,6 @@ def test_if_neuron_counts_its_current():
     assert_allclose(rate, np.clip(currents, 0, 1), atol=1 / 40)
 
 
-def test_hard_reset_forgets_the_rest():
-    # 1.5 leaves 0.5 after, or nothing.
-    currents = tf.constant([1.5, 0.5, 0.5, 0.5], shape=(1, 4, 1))
-    soft = LeakyIntegrateAndFire(decay=1.0)(currents)
-    hard = LeakyIntegrateAndFire(decay=1.0, reset="hard")(currents)
-    assert_array_equal(np.ravel(soft), [1, 1, 0, 1])
-    assert_array_equal(np.ravel(hard), [1, 0, 1, 0])
-
-
 def in_graph(layer, shape, x, upstream):
     """Value and gradient, traced for a shape."""
 

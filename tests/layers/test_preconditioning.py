@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 from larq_nobn.layers import BatchNormalizationPreconditioning
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -127,18 +127,6 @@ def test_all_but_the_weight_gradients_in_training_is_the_layers_own(place, kind)
             assert_allclose(both[1][2][name], gradient, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["strides", "quant-dense"])
-def test_half_precision_is_the_layers_own(kind):
-    with dtype_policy("mixed_float16"):
-        layer, x = layer_and_input(kind)
-        wrapper = BatchNormalizationPreconditioning(layer)
-        assert wrapper(x).dtype == layer(x).dtype == "float16"
-    alone, *both = all_three(layer, wrapper, x)
-    for found in both:
-        assert_array_equal(found[0], alone[0])
-        assert_array_equal(found[1], alone[1])
-
-
 def weight_gradients(kind, layer, x, alone):
     """The rule in NumPy, unit by unit, from the gradients of the layer itself."""
     g_w, g_b = np.asarray(alone["kernel"]), np.asarray(alone["bias"])
@@ -176,16 +164,6 @@ def test_averages_are_even_at_first_and_then_run_unless_frozen():
     assert_allclose(wrapper.moving_mean, mean)
 
 
-def test_training_may_be_a_tensor():
-    wrapper = BatchNormalizationPreconditioning(keras.layers.Dense(2))
-    step = tf.function(lambda x, training: wrapper(x, training=training))
-    x = tf.random.stateless_normal((4, 3), (1, 2))
-    assert_array_equal(step(x, tf.constant(False)), wrapper.layer(x))
-    assert wrapper.batches == 0
-    assert_array_equal(step(x, tf.constant(True)), wrapper.layer(x))
-    assert wrapper.batches == 1
-
-
 def test_quantizers_run_once_and_penalties_count_once():
     calls = []
 
@@ -206,19 +184,6 @@ def test_quantizers_run_once_and_penalties_count_once():
     wrapper(x, training=True)
     assert calls == ["input", "kernel"]
     assert_array_equal([loss.numpy() for loss in wrapper.losses], alone)
-
-
-def test_a_failing_call_leaves_the_layer_as_it_was():
-    def fail(y):
-        raise RuntimeError("no activation")
-
-    layer = keras.layers.Dense(2, activation=fail)
-    wrapper = BatchNormalizationPreconditioning(layer)
-    wrapper.build((4, 3))
-    kernel = layer.kernel
-    with pytest.raises(RuntimeError, match="no activation"):
-        wrapper(tf.ones((4, 3)), training=True)
-    assert layer.kernel is kernel
 
 
 def network():
@@ -250,9 +215,3 @@ def test_clipping_knows_the_layer_inside_and_sees_its_gradients():
     )
     optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     assert_allclose(variable.numpy(), start - clipped, rtol=1e-5)
-
-
-def test_names():
-    dense = keras.layers.Dense(2, name="head")
-    assert BatchNormalizationPreconditioning(dense).name == "head"
-    assert BatchNormalizationPreconditioning(dense, name="other").name == "other"

@@ -51,25 +51,6 @@ def test_every_call_draws_again_and_a_seed_repeats_them():
     assert_array_equal(layer(x, training=True), first)
 
 
-def test_half_precision_and_large_compiled_maps():
-    x = tf.constant(signs(8, 32, 16, 16, dtype="float16"))
-    layer = SignFlipDropout(0.5, dtype="mixed_float16")
-
-    @tf.function
-    def value_and_slope():
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=True)
-        return y, tape.gradient(y, x)
-
-    x, y, d_x = map(np.asarray, (x, *value_and_slope()))
-    assert y.dtype == d_x.dtype == np.float16
-    assert set(np.unique(y)) == {-1, 1}
-    assert set(np.unique(d_x)) == {0, 1}
-    sigma = np.sqrt(1 / 4 * 3 / 4 / y.size)
-    assert abs((y != x).mean() - 1 / 4) < 4 * sigma
-
-
 @pytest.mark.convert
 def test_a_convolution_of_flipped_signs_is_still_binary(tmp_path):
     image = keras.Input((2, 2, 8))
