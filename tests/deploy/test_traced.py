@@ -129,8 +129,6 @@ def built():
     "make, options, prepared",
     [
         (lambda: Straight(binary_conv(4)), {"input_shape": SHAPE}, False),
-        (lambda: Straight(binary_conv(4)), {"data": (images(4), np.zeros(4))}, False),
-        (built, {}, False),
         (lambda: keras.Sequential([binary_conv(4)]), {"input_shape": SHAPE}, True),
     ],
 )
@@ -187,28 +185,15 @@ class Turned(layers.Layer):
         return x if tf.reduce_sum(x) > 0 else tf.abs(x) - 0.5
 
 
-OPAQUE = {
-    "a layer in a layer": (
-        lambda: Block(binary_conv(8, name="inner"), name="x"),
-        r"'x' \(Block\) contains the binary layer 'inner'",
-        (None, None, 3),  # which is closed around such a layer, too
-    ),
-    "a subclassed model": (
-        lambda: Straight(binary_conv(8), layers.ReLU(), name="x"),
-        "the subclassed or unbuilt model 'x'",
-        SHAPE,
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", OPAQUE)
-def test_a_layer_that_cannot_be_read(kind, tmp_path):
-    make, reason, shape = OPAQUE[kind]
-    rows = binary_conv(8, name="plain"), layers.BatchNormalization(), make()
-    model, data = chain(*rows, *head(), shape=shape), images(16)
+def test_a_layer_that_cannot_be_read(tmp_path):
+    """The shape is closed around such a layer, too."""
+    block = Block(binary_conv(8, name="inner"), name="x")
+    rows = binary_conv(8, name="plain"), layers.BatchNormalization(), block
+    model, data = chain(*rows, *head(), shape=(None, None, 3)), images(16)
     path = tmp_path / "m.tflite"
     report = convert(model, path, data=data, input_shape=SHAPE)
-    assert re.search(reason, report.not_prepared)
+    reason = "'x' (Block) contains the binary layer 'inner'"
+    assert reason in report.not_prepared
     assert (report.lce_bconv2d, report.binary_layers) == (2, 2)
     assert agrees(path, model, data) > 0.9
 
@@ -244,10 +229,6 @@ def grouped(**padding):
 FLOAT = {
     "depthwise": ([lq.layers.QuantDepthwiseConv2D(3, **DEPTHWISE)], 72, 36),
     "ternary": ([binary_conv(4, kernel_quantizer="ste_tern")], 288, 64),
-    "of_steps": ([binary_conv(4, input_quantizer="ste_heaviside")], 288, 64),
-    "minus_one": ([binary_conv(4, pad_values=-1.0)], 288, 64),
-    "transposed": ([lq.layers.QuantConv2DTranspose(4, 3, **SIGNS)], 288, 64),
-    "local": ([lq.layers.QuantLocallyConnected2D(2, 7, **SIGNS)], 3136, 1),
     "separable": (
         [
             lq.layers.QuantSeparableConv2D(
@@ -257,7 +238,6 @@ FLOAT = {
         72 + 32,
         36,
     ),
-    "groups_after_a_function": ([layers.Activation("ste_sign"), grouped()], 216, 36),
     "groups_after_a_layer": (
         [
             nobn.quantizers.RSign(offset=0.5),
@@ -278,7 +258,7 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     called(model, shape)
     message = (
         rf"'mine' has {len(FLOAT)} layers of few bits .*'depthwise' .QuantDepthwise.* "
-        r"\(2,592 MACs and 288 bytes in float\).*'ternary' .*allow_float=True"
+        r"\(2,592 MACs and 288 bytes in float\).*allow_float=True"
     )
     with pytest.raises(ConversionError, match=message):
         convert(model, path)
@@ -288,10 +268,6 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     assert (report.lce_bconv2d, report.binary_layers) == (2, 2)
     costs = {row["layer"]: (row["macs"], row["bytes"]) for row in report.in_float}
     assert costs == {n: (w * uses, 4 * w) for n, (_, w, uses) in FLOAT.items()}
-    assert agrees(path, model, data) == 1
-    report = convert(model, path, data=data, runtime="litert")
-    assert (report.runtime, report.lce_bconv2d, report.in_float) == ("litert", 0, [])
-    assert report.binary_layers == 2
     assert agrees(path, model, data) == 1
 
 
@@ -304,13 +280,11 @@ def test_zeros_around_maps_smaller_than_the_kernel(tmp_path):
     norm, path = layers.BatchNormalization, tmp_path / "m.tflite"
     rows = [
         [layers.AveragePooling2D(8), zero(), norm(), zero(activation="relu"), norm()],
-        [layers.AveragePooling2D(4), zero(), norm(), zero(size=5, strides=2)],
         [layers.AveragePooling2D(4), zero(), zero(), layers.ReLU(), norm()],
-        [layers.AveragePooling2D(2), zero(dilation_rate=2), norm()],
     ]
     model, data = called(Branches(rows)), images(16)
     report = convert(model, path, data=data)
-    assert (report.lce_bconv2d, report.binary_layers) == (7, 7)
+    assert (report.lce_bconv2d, report.binary_layers) == (4, 4)
     assert agrees(path, model, data) == 1
 
 
@@ -321,11 +295,6 @@ def test_signs_of_sums_that_are_0_but_for_rounding(tmp_path):
     model = called(Straight(*rows))
     report = convert(model, tmp_path / "m.tflite", data=images(16))
     assert report.verify["prepared"]["worst_abs"] == 0
-
-
-class Wrong(keras.Model):
-    def call(self, x):
-        raise ValueError("no such thing")
 
 
 def nan():
@@ -350,19 +319,7 @@ def row(*rows):
     "make, options, message",
     [
         (lambda: Straight(name="new"), {}, "'new' .* never called.* input_shape or da"),
-        (
-            lambda: Wrong(name="w"),
-            {"input_shape": (4,)},
-            "'w' cannot be called on inputs of .*ValueError: no such thing. Pass",
-        ),
-        (row(layers.ReLU()), {}, "'mine' has no binary convolution.*allow_float=True"),
-        (row(binary_conv(4)), {"input_shape": (9, 9, 3)}, "not fit"),
         (row(binary_conv(4)), {"int8": True}, "be taken apart"),
-        (
-            row(binary_conv(4, name="a", input_quantizer="ste_tern")),
-            {},
-            r"Layer 'a' \(QuantConv2D\) is of few bits, and LCE has no binary kernel",
-        ),
         (
             # LCE pools the bits, and forgets the ReLU that it fused before.
             row(layers.MaxPooling2D(), layers.ReLU(), binary_conv(4, name="a")),
@@ -395,18 +352,6 @@ def halved(monkeypatch):
     monkeypatch.setitem(_emit._KINDS, "constant", spoiled)
 
 
-def louder(monkeypatch):
-    """The file computes something else."""
-    real = _converter.to_flatbuffer
-
-    def wrong(function, *rest, **runtime):
-        return real(
-            lambda inputs: [1.01 * y for y in function(inputs)], *rest, **runtime
-        )
-
-    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
-
-
 def shifted(monkeypatch):
     """The probe agrees with the file, which has another shift before its sign."""
     real = _converter.to_flatbuffer
@@ -433,9 +378,7 @@ def changed_trace(monkeypatch):
     "fault, options, message",
     [
         (halved, {}, "LCE found 0 .* has 1: layer 'a' stayed"),
-        (louder, {}, "file computes .*: 6 of 6 .* that of layer 'a .sign 1.'"),
         (shifted, {}, r"'a \(sign 1\)', whose input there is"),
-        (shifted, {"runtime": "litert"}, r"'a \(sign 1\)', whose input there is"),
         (changed_trace, {"verify": False}, "Tracing the model changed what it co"),
     ],
 )
@@ -464,7 +407,6 @@ STEPS = {
     "Larq's sign": (lq.math.sign, [-1, 1]),
     "TensorFlow's sign": (tf.sign, [-1, 0, 1]),
     "Heaviside": (lq.math.heaviside, [0, 1]),
-    "choice": (lambda x: tf.where(x > 0, 1.0, -1.0), [-1, 1]),
     "choice by a number": (
         lambda x: tf.where(tf.greater_equal(0.0, x), -1.0, 1.0),
         [-1, 1],
@@ -508,16 +450,8 @@ def test_any_step_may_stand_in_a_trace(tmp_path):
     assert agrees(tmp_path / "m.tflite", model, x) == 1
 
 
-SUMS_OF_SIGNS = {
-    "Larq's ternary sign": lq.quantizers.SteTern(),
-    "with something else": lambda x: tf.sign(x[..., ::-1] + tf.sign(x)),
-    "with a large number": lambda x: tf.sign(tf.sign(x) + 1.5),
-}
-
-
-@pytest.mark.parametrize("kind", SUMS_OF_SIGNS)
-def test_signs_that_lce_would_lose_are_rejected_with_the_remedy(kind, tmp_path):
-    rows = stepped(SUMS_OF_SIGNS[kind], layers.Activation("linear"))
+def test_a_sign_that_lce_would_lose_is_rejected_with_the_remedy(tmp_path):
+    rows = stepped(lq.quantizers.SteTern(), layers.Activation("linear"))
     message = (
         r"Layer 'step' takes the sign of a sum with a sign, .* drops the outer one\. "
         "Write the layer with comparisons"
@@ -560,8 +494,6 @@ def lines():
     "build, runtime",
     [
         (network("ReActNet18", "nobn"), "lce"),
-        (network("ReActNet18", "nobn"), "litert"),
-        (network("BinaryDenseNet28", "batch_norm"), "lce"),
         (lines, "lce"),
     ],
 )

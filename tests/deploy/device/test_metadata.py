@@ -139,13 +139,6 @@ def test_a_file_that_cannot_be_moved_leaves_the_old_one(
     assert after == before
 
 
-def test_a_folder_in_its_place_is_rejected(model, tmp_path):
-    (tmp_path / "m.tflite.json").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"m\.tflite\.json' is a folder"):
-        convert(model, tmp_path / "m.tflite", labels=NAMES)
-    assert files(tmp_path) == ["m.tflite.json"]
-
-
 def of(inputs, outputs):
     return keras.Model(inputs, outputs, name="other")
 
@@ -154,7 +147,6 @@ IMAGE, BYTES = keras.Input((8, 8, 3)), keras.Input((8, 8, 3), dtype="uint8")
 OTHERS = {
     "two outputs": of(IMAGE, [IMAGE, IMAGE + 1]),
     "bytes": of(BYTES, keras.layers.Rescaling(1 / 255)(BYTES)),
-    "a map": of(IMAGE, keras.layers.Conv2D(5, 1)(IMAGE)),
 }
 
 
@@ -163,13 +155,6 @@ OTHERS = {
     [
         ("", {"labels": NAMES[:4]}, r"labels has 4 names, .* has shape \(5,\)"),
         ("", {"labels": "hello"}, "labels='hello' is not a list of names"),
-        ("", {"labels": (*NAMES[:4], 5)}, "labels contains 5, which is not a name"),
-        ("", {"labels": (*NAMES[:4], " ")}, "labels contains ' ', which is not a name"),
-        (
-            "",
-            {"preprocessing": "resize"},
-            "preprocessing='resize' is not a larq_nobn.d",
-        ),
         (
             "",
             {"preprocessing": replace(STEPS, size=(9, 8))},
@@ -177,7 +162,6 @@ OTHERS = {
         ),
         ("two outputs", {"labels": NAMES}, "'other' has 1 and 2. Leave them out"),
         ("bytes", {"preprocessing": STEPS}, "takes uint8. Leave it out"),
-        ("a map", {"labels": NAMES}, r"has shape \(8, 8, 5\)"),
     ],
 )
 def test_what_does_not_fit_the_model_is_rejected(model, name, given, message, tmp_path):
@@ -202,13 +186,8 @@ DAMAGED = r"m.tflite.json' is not an intact .*Convert"
     "damage, message",
     [
         (lambda card: card[:-20], DAMAGED),
-        (lambda card: b"\xff" + card, DAMAGED),
-        (lambda card: b"[]", DAMAGED),
         (changed(lambda x: x.pop("format")), DAMAGED),
-        (changed(lambda x: x.update(labels=[1])), DAMAGED),
-        (changed(lambda x: x.update(file="m.tflite")), DAMAGED),
         (changed(lambda x: x["input"].update(shape="8x8")), DAMAGED),
-        (changed(lambda x: x["preprocessing"].update(crop=7)), DAMAGED),
         (
             changed(lambda x: x.update(version=2)),
             "has version 2, and this larq_nobn",
@@ -223,15 +202,6 @@ def test_a_damaged_or_foreign_metadata_is_one_sentence(pair, damage, message):
     card = pair.with_name("m.tflite.json")
     card.write_bytes(damage(card.read_bytes()))
     with pytest.raises(ConversionError, match=message):
-        read_card(pair)
-
-
-def test_missing_files_are_named(pair):
-    pair.with_name("m.tflite.json").unlink()
-    with pytest.raises(ConversionError, match=r"tflite.json' cannot be read: No such"):
-        read_card(pair)
-    pair.unlink()
-    with pytest.raises(ConversionError, match=r"m.tflite' cannot be read: No such"):
         read_card(pair)
 
 

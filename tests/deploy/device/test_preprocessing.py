@@ -1,6 +1,5 @@
 """What a phone does with an image: against loops, and against what training saw."""
 
-from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from math import ceil, floor
 
@@ -58,7 +57,6 @@ RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     "shape, mean, std, size, crop",
     [
         ((13, 9, 3), *RGB, (4, 4), 0.875),
-        ((7, 20, 3), *RGB, (3, 5), 1.0),
         ((1, 50, 3), *RGB, (4, 4), 0.1),
         ((10, 11, 3), (0.5,), (0.25,), (4, 6), 1.0),
         ((10, 11, 1), (0.5,), (0.25,), (4, 6), 0.6),
@@ -89,30 +87,13 @@ def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
     assert_array_equal(of(name)(images), expected)
 
 
-def test_a_batch_is_its_images():
-    prepare, batch = of("cifar10"), pictures(3, 40, 50, 3)
-    each = np.concatenate([prepare(picture) for picture in batch])
-    assert_array_equal(prepare(batch), each)
-
-
-def test_it_can_be_compared_but_not_changed():
-    one = Preprocessing([0.5], [0.25], [8, 8])
-    assert one == Preprocessing((0.5,), (0.25,), (8, 8), 1)
-    assert one.image_shape == (8, 8, 1)
-    with pytest.raises(FrozenInstanceError):
-        one.crop = 0.5
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"mean": (123.7, 116.3, 103.5)}, r"mean=123.7 is outside \[0, 1\]. It is"),
         ({"std": (0.2, 0.0, 0.2)}, r"std=0.0 is outside \(0, inf\)"),
-        ({"mean": "0.5"}, "mean='0.5' is not a list of numbers"),
-        ({"mean": (0.5, 0.5), "std": (1, 1)}, r"mean=\(0.5, 0.5\) has 2 numbers"),
         ({"mean": (0.5,)}, "differ in length"),
         ({"size": 32}, "size=32 is not a pair"),
-        ({"size": (32, 32.0)}, "size=32.0 is not a whole number"),
         ({"crop": 1.5}, r"crop=1.5 is outside \(0, 1\]"),
     ],
 )
@@ -126,7 +107,6 @@ def test_arguments_are_checked(changes, message):
     "given, message",
     [
         (pictures(8, 8, 3) / 255, "images of type float64 are not bytes"),
-        (pictures(0, 8, 3), r"images of shape \(0, 8, 3\): pass"),
         (pictures(8, 8, 4), "images of 4 channels, but the network takes 3"),
     ],
 )

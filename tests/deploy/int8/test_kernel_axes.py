@@ -11,11 +11,9 @@ layers = keras.layers
 SAME = {"padding": "same"}
 # The layer, the shape of an example, and whether TensorFlow Lite has it in int8.
 KINDS = {
-    "conv1d": (lambda: layers.Conv1D(8, 3, **SAME), (6, 4), True),
     "conv2d": (lambda: layers.Conv2D(8, 3, use_bias=False), (6, 6, 4), True),
     "groups": (lambda: layers.Conv2D(8, 3, groups=2), (6, 6, 4), True),
     "conv3d": (lambda: layers.Conv3D(8, 2), (3, 3, 3, 4), False),
-    "depthwise1d": (lambda: layers.DepthwiseConv1D(3), (6, 8), True),
     "depthwise2d": (
         lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
         (6, 6, 4),

@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.nets import binary_conv, head, images, scrambled
 from deploy.prepare.preparing import (
     LAYERS,
     as_written,
@@ -46,22 +46,17 @@ OWN = {
         8, 1, kernel_quantizer=nobn.quantizers.ScaledStdSign()
     ),
     "rescaling": lambda: layers.Rescaling([-1.0] * 32, 0.5, name="other"),
-    "sign-swish": lambda: nobn.quantizers.SignSwish(),
     "own-signs": lambda: binary_conv(input_quantizer=AboveHalf()),
-    "sum-with-a-number": lambda: lambda x: x + 1.0,
     "product": lambda: lambda x: layers.Multiply()([x, x]),
 }
 # What takes in a factor before it, and one after it too.
 EITHER = (
-    *("rsign", "conv-relu", "kernel-of-signs", "scaled-std", "depthwise", "norm"),
+    *("rsign", "conv-relu", "kernel-of-signs", "scaled-std", "norm"),
     "rescaling",
 )
-BEFORE_ONLY = ("rsign-layer", "sign", "sign-swish", "binary-tanh", "conv-tanh")
-PASSES = ("rprelu", "tlu", "relu", "average", "padding", "dropout", "flatten")
-STOPS = (
-    *("tanh", "relu6", "conv-ones", "real-of-levels", "own-signs", "layer-norm"),
-    *("sum-with-a-number", "product"),
-)
+BEFORE_ONLY = ("rsign-layer", "sign", "conv-tanh")
+PASSES = ("rprelu", "tlu", "average", "flatten")
+STOPS = ("tanh", "relu6", "conv-ones", "own-signs", "product")
 
 
 def made(word):
@@ -93,10 +88,7 @@ def test_before_these_a_factor_stays(word):
     assert prepare(model).get_layer("factor").offset is None
 
 
-NO_FACTORS = (
-    *([0.0, 0.0], [-0.5, 0.0], [[0.5] * 32, 0.0], [0.5, 0.5], [float("inf"), 0.0]),
-    [1e-13, 0.0],
-)
+NO_FACTORS = (*([0.0, 0.0], [-0.5, 0.0], [[0.5] * 32, 0.0], [0.5, 0.5]),)
 
 
 @pytest.mark.parametrize("numbers", NO_FACTORS, ids=str)
@@ -120,16 +112,6 @@ def test_products_written_as_such_count_too():
     assert factors_left(network(lambda x: 0.5 * factor()(x))) == {}
 
 
-def test_pixels_become_floats_all_the_same():
-    inputs = keras.Input((8, 8, 3), dtype="uint8")
-    x = layers.Conv2D(8, 3)(factor(1 / 256)(inputs))
-    model = scrambled(keras.Model(inputs, x))
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
-    assert factors_left(model, pixels) == {"factor": 1 / 256}
-    model = row(factor(1 / 255), "conv-same", shape=(8, 8, 3), scramble=True)
-    assert factors_left(model) == {}
-
-
 @pytest.mark.parametrize(
     "ends",
     [
@@ -151,11 +133,6 @@ def test_without_a_kernel_the_last_one_stays_and_contains_all():
     assert factors_left(row(*rows, scramble=True)) == {"last": 0.125}
 
 
-def test_a_skip_init_is_a_factor_like_any_other():
-    assert [*factors_left(row("skip factor tanh", scramble=True))] == ["factor"]
-    assert factors_left(row("skip factor", *head(), scramble=True)) == {}
-
-
 def test_factors_do_not_leave_the_range_of_floats():
     rows = [factor(2.0**-30, name=f"factor{i}") for i in range(4)]
     rows[1:1] = [nobn.layers.RPReLU()]
@@ -167,16 +144,13 @@ def test_factors_do_not_leave_the_range_of_floats():
 
 # --- Where maps meet.
 BRANCHES = {
-    "binary convolution": lambda x: binary_conv()(x),
     "batch norm": lambda x: layers.BatchNormalization()(binary_conv()(x)),
     "rprelu": lambda x: nobn.layers.RPReLU()(rsign_conv()(x)),
     "the same factor": lambda x: layers.ReLU()(factor(name="same")(x)),
 }
 JOINS = {
     "difference": lambda *maps: layers.Subtract()(maps),
-    "maximum": lambda *maps: layers.Maximum()(maps),
     "concatenation": lambda *maps: layers.Concatenate()(maps),
-    "difference as written": lambda first, second: tf.subtract(first, second),
 }
 
 
@@ -196,27 +170,16 @@ def summed(branch):
     "branch, left",
     [
         (lambda x: layers.ReLU()(factor(2.0, name="second")(x)), {"factor": 0.125}),
-        (lambda x: layers.ReLU()(factor(0.5, name="second")(x)), {"factor": 0.5}),
         (layers.ReLU(), {"factor": 0.25}),
         (lambda x: rsign_conv(activation="tanh")(x), {"factor": 0.25}),
     ],
-    ids=["a larger one", "a smaller one", "no weights", "a convolution with tanh"],
+    ids=["a larger one", "no weights", "a convolution with tanh"],
 )
 def test_where_factors_cannot_pass_one_multiplication_is_left(branch, left):
     assert factors_left(summed(branch)) == left
 
 
-def test_what_else_reads_the_convolution_has_to_be_signs():
-    def build(x, last):
-        y = rsign_conv()(x)
-        return layers.Concatenate()([layers.Add()([y, factor()(x)]), last(y)])
-
-    assert factors_left(network(lambda x: build(x, rsign_conv()))) == {}
-    tanh = layers.Activation("tanh")
-    assert factors_left(network(lambda x: build(x, tanh))) == {"factor": 0.25}
-
-
-@pytest.mark.parametrize("word", ["rprelu", "conv-32", "rsign", "rsign-layer"])
+@pytest.mark.parametrize("word", ["rprelu", "conv-32"])
 def test_a_shared_layer_is_changed_once_and_for_all_its_uses(word):
     layer = made(word)
 
@@ -229,26 +192,6 @@ def test_a_shared_layer_is_changed_once_and_for_all_its_uses(word):
 
     assert factors_left(network(alike)) == {}
     assert factors_left(network(apart)) == {"factor": 0.25}
-
-
-def test_a_shared_layer_without_weights_may_see_several_factors():
-    pool = layers.MaxPooling2D()
-
-    def build(x):
-        first, second = rsign_conv()(pool(x)), rsign_conv()(pool(factor()(x)))
-        return layers.Add()([first, second])
-
-    assert factors_left(network(build)) == {}
-
-
-def test_a_shared_factor_vanishes_everywhere_or_nowhere():
-    def build(x, last):
-        shared = factor()
-        other = layers.Activation(last)(shared(layers.ReLU()(x)))
-        return layers.Concatenate()([rsign_conv()(shared(x)), other])
-
-    assert factors_left(network(lambda x: build(x, "relu"))) == {}
-    assert factors_left(network(lambda x: build(x, "tanh"))) == {"factor": 0.25}
 
 
 # --- What else stays as it is, and what is left in a file.
@@ -268,24 +211,6 @@ def test_kernels_stay_signs_and_only_what_must_change_does():
     assert model.get_layer("factor").scale == 0.25
     for old, new in zip(given, model.get_weights(), strict=True):
         assert_array_equal(new, old)
-
-
-def test_after_the_signs_of_a_factor_integers_stay_integers():
-    model = row("factor", binary_conv(name="conv"), *head(), scramble=True)
-    assert factors_left(model) == {}
-    assert prepare(model).get_layer("conv").scale is None
-
-
-def test_a_model_without_factors_is_left_alone():
-    graph = at_inference(chain(rsign_conv(), nobn.layers.RPReLU(), *head()))
-    assert absorb_factors(graph) is graph
-
-
-@pytest.mark.convert
-def test_a_relu_stays_part_of_its_convolution():
-    model = summed(lambda x: layers.ReLU()(binary_conv()(x)))
-    assert factors_left(model) == {"factor": 0.25}
-    assert audited(prepare(model)).ops == audited(as_written(model)).ops
 
 
 def reactnet_a(scaled):

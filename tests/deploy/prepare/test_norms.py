@@ -13,9 +13,9 @@ from deploy.prepare.preparing import (
     row,
     side_by_side,
 )
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 from larq_nobn.deploy import binary_layers
-from larq_nobn.deploy.prepare._prepare import half_precision, in_float32, prepare
+from larq_nobn.deploy.prepare._prepare import in_float32, prepare
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
 from larq_nobn.layers._inference import (
     BinaryConvolution,
@@ -80,17 +80,6 @@ def test_group_norm_is_prepared(name):
     assert plain == given
 
 
-@pytest.mark.convert
-def test_operations_on_a_large_map_name_their_layer(tmp_path):
-    # Of a size from which training compiles chains of operations into one.
-    norm = nobn.layers.FilterResponseNormalization(name="norm")
-    model = chain(binary_conv(name="conv"), norm, shape=(64, 64, 3))
-    report = nobn.convert(model, tmp_path / "model.tflite", verify=False)
-    layers_of = {op["op"]: op["layers"] for op in report.float_ops}
-    assert layers_of["SQUARE"] == ["norm"]
-    assert "unknown" not in sum(layers_of.values(), [])
-
-
 # --- Proxy norm: group norm, activation and a constant shift.
 
 
@@ -100,7 +89,7 @@ def proxy(activation, **changes):
 
 @pytest.mark.parametrize(
     "activation, groups, num_samples",
-    [("linear", 4, 50), ("relu", 1, None), ("leaky_relu", 4, None), ("tanh", 1, 50)],
+    [("linear", 4, 50), ("relu", 1, None), ("tanh", 1, 50)],
 )
 def test_proxy_norm_in_three_layers_computes_the_same(activation, groups, num_samples):
     layer = proxy(activation, groups=groups, num_samples=num_samples)
@@ -125,12 +114,6 @@ def test_its_constants_are_those_of_the_proxy():
     rate = 1 / np.sqrt(values.var(0) + 0.03)
     assert_allclose(new.gain, rate, rtol=0.02)
     assert_allclose(new.offset, -values.mean(0) * rate, atol=0.02)
-
-
-def test_shared_it_stays_shared():
-    layer = proxy("relu")
-    new = prepared(chain(layer, layer))
-    assert len(new.get_layer("proxy").inbound_nodes) >= 2
 
 
 @pytest.mark.convert
@@ -168,15 +151,6 @@ def test_a_file_with_kalman_norm_is_that_of_its_batch_norm_counterpart(tmp_path)
     assert kalman.lce_bconv2d == batch.lce_bconv2d == len(binary_layers(models[0]))
     assert kalman.size_bytes == batch.size_bytes
     assert kalman.verify["unexplained"] == 0
-
-
-def test_kalman_norm_of_mixed_precision_is_rebuilt_in_float32():
-    with dtype_policy("mixed_float16"):
-        model = reactnet("kalman")
-    same = in_float32(model)
-    assert half_precision(same) is None
-    # Half precision keeps 11 bits; a few signs near 0 fall the other way.
-    assert_allclose(same(images()), model(images()).numpy(), rtol=0, atol=0.2)
 
 
 def wrapped(wrap):

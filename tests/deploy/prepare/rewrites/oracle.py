@@ -13,7 +13,6 @@ BINARY = {
 ACTIVATIONS = {
     "linear": lambda y: y,
     "relu": lambda y: np.maximum(y, 0),
-    "softplus": lambda y: np.logaddexp(y, 0),
 }
 
 

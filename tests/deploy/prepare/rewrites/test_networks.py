@@ -3,10 +3,9 @@
 import larq_nobn as nobn
 import larq as lq
 import pytest
-import tensorflow as tf
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, images, scrambled
-from deploy.prepare.preparing import prepared, side_by_side
+from deploy.prepare.preparing import side_by_side
 from deploy.prepare.rewrites.oracle import (
     BINARY,
     converted,
@@ -14,8 +13,7 @@ from deploy.prepare.rewrites.oracle import (
     operations,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy import audit, binary_layers, convert
-from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy import audit, convert
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
@@ -47,42 +45,6 @@ def test_bits_pass_from_one_layer_to_the_next(tmp_path):
     report, _ = converted(side_by_side(models), tmp_path, [*map(examples, rows)])
     assert (report.lce_bconv2d, operations(report)) == (6, {})
     assert audit(tmp_path / "model.tflite").bitpacked_outputs == 4
-
-
-def test_a_mask_of_operators_is_an_input_of_0_and_1(tmp_path):
-    inputs = keras.Input((6, 6, 4))
-    mask = tf.cast(binary_conv(8)(inputs) > 1.0, tf.float32)
-    options = {**OPTIONS, "input_quantizer": None}
-    ends = [
-        lq.layers.QuantConv2D(4, 3, padding=padding, **options)(mask)
-        for padding in ("same", "valid", "same")
-    ]
-    model = scrambled(keras.Model(inputs, ends))
-    report, _ = converted(model, tmp_path, examples((6, 6, 4)))
-    assert report.lce_bconv2d == 4
-
-
-def test_after_groups_batch_norm_costs_nothing(tmp_path):
-    grouped = binary_conv(groups=2, activation="relu", name="grouped")
-    last = binary_conv(groups=4, name="last")
-    model = chain(grouped, norm(), last, norm(), stem=False, shape=(4, 4, 8))
-    assert binary_layers(model) == ["grouped"] * 2 + ["last"] * 4
-    report, _ = converted(model, tmp_path, examples((4, 4, 8)))
-    counts = operations(report)
-    assert (counts.pop("STRIDED_SLICE"), counts.pop("CONCATENATION")) == (6, 2)
-    assert set(counts) == {"RELU", "ADD", "MUL"}  # ReLU, and batch norm after it
-
-
-def two_norms(groups):
-    """Batch norm after a concatenation of convolutions, one of them twice."""
-    inputs = keras.Input((4, 4, 8))
-    first = binary_conv(8, groups=groups)(inputs)
-    return keras.Model(inputs, norm()(layers.Concatenate()([first, first])))
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_batch_norm_enters_no_convolution_twice(groups):
-    prepared(scrambled(two_norms(groups)))
 
 
 def signs_before(x):
@@ -147,13 +109,6 @@ def test_rounding_before_a_rewritten_layer_explains(tmp_path):
     found = convert(model, tmp_path / "model.tflite", data=data).verify
     assert found["prepared"]["explained"] > 0
     assert found["prepared"]["unexplained"] == found["unexplained"] == 0
-
-
-def test_between_dense_layers_with_shortcuts_nothing_is_reshaped():
-    inputs = keras.Input((4, 4, 8))
-    model = prepare(scrambled(keras.Model(inputs, residual(inputs))))
-    kinds = [type(layer) for layer in model.layers]
-    assert kinds.count(layers.Reshape) == 2
 
 
 def test_the_report_says_how_each_layer_was_replaced(tmp_path):
