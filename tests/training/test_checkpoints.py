@@ -144,20 +144,6 @@ def copy_of(two: Path, folder: Path) -> list[Path]:
     return checkpoints_in(folder)
 
 
-def test_their_names_say_where_they_were_written(tmp_path: Path):
-    positions = [Position(0, 7), Position(2, 0), Position(2, 10), Position(2, 9)]
-    for position in positions:
-        (tmp_path / name_of(position)).touch()
-    found = [file.name for file in checkpoints_in(tmp_path)]
-    assert found == [
-        *("epoch-0002-step-0000010.npz", "epoch-0002-step-0000009.npz"),
-        *("epoch-0002.npz", "epoch-0000-step-0000007.npz"),
-    ]
-    assert [str(each) for each in positions] == [
-        *("step 7 of epoch 1", "epoch 2", "step 10 of epoch 3", "step 9 of epoch 3"),
-    ]
-
-
 def test_the_last_two_are_kept_and_numpy_opens_them_without_pickles(two: Path):
     names = [file.name for file in checkpoints_in(two)]
     assert names == ["epoch-0003.npz", "epoch-0002.npz"]
@@ -219,34 +205,6 @@ def test_one_that_is_torn_is_passed_over(
     assert before.exists()
 
 
-def test_files_of_others_beside_them_stay(two: Path, tmp_path: Path):
-    folder = tmp_path / "copy"
-    copy_of(two, folder)
-    (folder / "kept").mkdir()
-    for name in ("kept/epoch-0001.npz", "best.npz", "notes.txt"):
-        (folder / name).write_bytes(b"mine")
-    (folder / ".partial-abc.npz").write_bytes(b"PK")
-    fit(network(), folder, 3, 4)
-    assert sorted(each.name for each in folder.iterdir()) == [
-        *("best.npz", "epoch-0003.npz", "epoch-0004.npz", "kept", "notes.txt"),
-    ]
-
-
-def test_without_a_usable_one_it_starts_from_scratch(
-    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    for file in copy_of(two, tmp_path / "copy"):
-        file.write_bytes(b"")
-    with caplog.at_level(logging.WARNING, "larq_nobn"):
-        fit(network(), tmp_path / "copy", 0, 1)
-    assert len(ours(caplog)) == 3
-    assert ours(caplog)[-1].endswith(
-        "has no usable checkpoint: the run starts from scratch."
-    )
-    # What is of no use would only be met again.
-    assert [f.name for f in (tmp_path / "copy").iterdir()] == ["epoch-0001.npz"]
-
-
 def test_those_of_another_network_or_run_are_not_used(
     two: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -262,15 +220,6 @@ def test_those_of_another_network_or_run_are_not_used(
     assert "'kernel:0', [6, 5], 'float32'" in caplog.text
     assert "it is of a run with other settings" in caplog.text
     assert caplog.text.count("has no usable checkpoint") == 3
-
-
-def test_only_the_chief_writes(tmp_path: Path):
-    model = network()
-    checkpoints = Checkpoints(tmp_path / "none", SETTINGS, {}, writes=False)
-    checkpoints.restore(model)
-    checkpoints.set_model(model)
-    checkpoints.on_epoch_end(0)
-    assert list(tmp_path.iterdir()) == []
 
 
 def draws(model: keras.Model, seed: int, epoch: int) -> np.ndarray:

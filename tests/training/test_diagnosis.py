@@ -127,23 +127,6 @@ def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
         raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 
 
-def watched(model: keras.Model) -> StopCheck:
-    watch = StopCheck()
-    watch.set_model(model)
-    return watch
-
-
-def test_an_epoch_that_ends_badly_is_rejected():
-    model = network(linear())
-    watched(model).on_epoch_end(0, {"loss": 1.0})
-    for loss in (np.nan, np.inf):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
-            watched(model).on_epoch_end(0, {"loss": loss})
-    model.get_layer("first").bias.assign([0, 0, np.nan, 0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
-        watched(model).on_epoch_end(0, {"loss": 1.0})
-
-
 def test_the_advice_fits_the_settings():
     base = replace(TINY, learning_rate=0.5)
     assert _advice(base, "x") == (
@@ -178,27 +161,6 @@ def poisoned(epoch: int, step: int) -> object:
         return spoiled.apply(tf.data.experimental.assert_cardinality(steps))
 
     return loading
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("little_network")
-def test_infinite_weights_are_no_good_checkpoint(tmp_path: Path):
-    class Diverge(keras.callbacks.Callback):
-        """Stands for a step that is too large."""
-
-        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-            if batch == self.at:
-                self.model.get_layer("head").kernel.assign(tf.fill((4, 10), np.inf))
-
-    for Diverge.at, said in (
-        (0, "There is no good checkpoint. Train again"),
-        (1, "The last good checkpoint is that of step 1 of epoch 1. Train again"),
-    ):
-        settings = replace(TINY, limit=96)
-        with pytest.raises(training.NonFiniteLoss, match=said):
-            training.train(settings, tmp_path / said, Diverge(), checkpoint_steps=1)
-        kept = position_kept(tmp_path / said)
-        assert kept == (None if Diverge.at == 0 else (0, 1))
 
 
 @pytest.mark.slow

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
-import train_step
 from larq_nobn._keras import keras
-from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training import RunSettings, Trainer
 
 
@@ -37,18 +34,3 @@ def test_what_looks_at_no_batch_starts_with_balanced_signs(tmp_path):
     for normalization in ("none", "proxy"):
         changed = replace(settings, normalization=normalization)
         assert channel_means(changed, tmp_path)[0] < 1e-4
-
-
-@pytest.mark.slow
-def test_what_is_timed_is_what_train_builds_but_for_what_its_name_leaves_out():
-    def optimizer_and_balanced(variant):
-        network, trainee = train_step.started(8, 2, *train_step.VARIANTS[variant])
-        kernels = [getattr(x, "kernel_quantizer", None) for x in network.layers]
-        binary = [x for x in kernels if isinstance(x, ScaledStdSign)]
-        return trainee.optimizer, {x.balanced for x in binary}
-
-    recipe = RunSettings.from_recipe("nobn")
-    optimizer, balanced = optimizer_and_balanced("nobn without balanced filters")
-    assert (optimizer.clip_factor, balanced) == (recipe.clip_factor, {False})
-    optimizer, balanced = optimizer_and_balanced("nobn without clipping")
-    assert not hasattr(optimizer, "clip_factor") and balanced == {True}

@@ -72,18 +72,6 @@ def test_a_failure_leaves_all(tmp_path: Path):
 # What is in a folder beside an unfinished run, or None without one; whether it is to be
 # resumed, with which settings; and why it is not.
 REFUSED = {
-    "other files": (
-        lambda folder: (folder / "notes.txt").write_text("mine"),
-        *(False, SETTINGS, FileExistsError, "is not empty.*, or delete it"),
-    ),
-    "other files, resumed": (
-        lambda folder: (folder / "notes.txt").write_text("mine"),
-        *(True, SETTINGS, FileExistsError, r"contains notes\.txt, so it is not the"),
-    ),
-    "a model": (
-        lambda folder: (folder / "model.keras").write_bytes(b"mine"),
-        *(True, SETTINGS, FileExistsError, r"contains model\.keras, so it is not"),
-    ),
     "a run": (
         lambda folder: fails_after(folder, write_checkpoint),
         *(False, SETTINGS, FileExistsError, r"resume it by --resume \(resume="),
@@ -140,21 +128,3 @@ def test_position_kept(tmp_path: Path):
     within = tmp_path / "two" / "stage1" / "checkpoints" / "epoch-0001-step-0000020.npz"
     within.touch()
     assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
-
-
-def test_killed_before_anything_was_written(tmp_path: Path):
-    for folder in (tmp_path / "empty", tmp_path / "partial"):
-        folder.mkdir()
-    (tmp_path / "partial" / ".partial-abc.json").write_text("{")
-    (tmp_path / "partial" / ".lock").write_text("{")
-    for folder in (tmp_path / "empty", tmp_path / "partial"):
-        with lock_run_folder(folder, SETTINGS, resume=True):
-            assert contents(folder) == {"settings.json", ".lock"}
-
-
-def test_killed_while_it_cleared_up(tmp_path: Path):
-    fails_after(tmp_path, write_checkpoint)
-    assert not is_finished(tmp_path, SETTINGS)
-    write_json(tmp_path / "run.json", {"settings": SETTINGS})
-    assert is_finished(tmp_path, SETTINGS)
-    assert contents(tmp_path) == {"history.csv", "run.json"}

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from larq_nobn.training.folder import _lock
 from larq_nobn.training.folder._lock import RunInUse, check_not_in_use, locked
-from larq_nobn.training.folder._run_folder import lock_run_folder
 
 # The module in packages that import nothing: without TensorFlow a process is there at
 # once.
@@ -88,20 +87,6 @@ def test_it_ends_with_its_process(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_has_it_once(tmp_path: Path):
-    (tmp_path / "link").symlink_to(tmp_path)
-    with locked(tmp_path):
-        for folder in (tmp_path / "link", tmp_path):
-            with pytest.raises(RunInUse, match=f"in use: process {os.getpid()} on "):
-                check_not_in_use(folder)
-        # Neither look has ended it.
-        with another_process(tmp_path) as (_, said):
-            assert said == in_use(tmp_path, os.getpid())
-        (tmp_path / ".lock").write_text("")
-        with another_process(tmp_path) as (_, said):
-            assert said.startswith(f"{tmp_path} is in use: another process trains in")
-
-
 def test_where_files_cannot_be_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -112,17 +97,3 @@ def test_where_files_cannot_be_locked(
     with caplog.at_level(logging.WARNING, "larq_nobn"), locked(tmp_path):
         pass
     assert f"Cannot lock {tmp_path} (No locks av" in caplog.text
-
-
-def test_a_run_in_use_is_not_touched(tmp_path: Path):
-    folder = tmp_path / "run"
-    with lock_run_folder(folder, {"seed": 1}):
-        (folder / ".partial-a.npz").touch()
-        before = {path.name for path in folder.iterdir()}
-        with (
-            pytest.raises(RunInUse, match=r"run is in use: process"),
-            lock_run_folder(folder, {"seed": 1}, resume=True),
-        ):
-            pytest.fail("claimed")
-        assert {path.name for path in folder.iterdir()} == before
-    assert list(folder.iterdir()) == []

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.models import BATCH_STATISTICS, NORMALIZATIONS, ReActNet18
-from larq_nobn.training import _distribution
+from larq_nobn.models import BATCH_STATISTICS, ReActNet18
 
 
 @pytest.fixture(scope="module")
@@ -54,24 +53,6 @@ def test_digits_are_learned_and_two_images_a_batch_survived(normalization, batch
     assert np.mean(np.argmax(model(x), 1) == y) > 0.2
     model.set_weights(begin)
     trained_on(of_two)
-
-
-def test_who_is_warned_of_two_images_a_batch(caplog):
-    caplog.set_level(logging.WARNING, logger="larq_nobn")
-    for normalization in NORMALIZATIONS:
-        for size in (2, 64):
-            caplog.clear()
-            settings = training.RunSettings(
-                normalization=normalization, batch_size=size
-            )
-            _distribution.warn_of_small_batches(settings, replicas=1)
-            warned = size == 2 and normalization in BATCH_STATISTICS
-            told = (
-                f"normalization='{normalization}' takes its statistics" in caplog.text
-            )
-            assert told == warned == bool(caplog.text)
-            advice = "mostly noise. Use more, or one of none, nobn"
-            assert (advice in caplog.text) == warned
 
 
 def test_a_run_warns(tmp_path, caplog, monkeypatch):

@@ -6,9 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import fresh
@@ -93,16 +91,6 @@ def test_what_is_stopped_takes_its_processes_along(tmp_path: Path):
     assert not files[2].exists() and futures[2].cancelled()
 
 
-def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_compare, "_SECONDS_OF_GRACE", 0.1)
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1] + '!', 'w')"
-    with pytest.raises(KeyboardInterrupt), _compare._executing(1, None) as submit:
-        submit(command(tmp_path / "a", f"{deaf}; {STAYS}"))
-        assert soon((tmp_path / "a!").exists)
-        raise KeyboardInterrupt
-    assert is_gone(tmp_path / "a")
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two workers, forked off a process that has imported the package."""
@@ -153,27 +141,12 @@ def test_a_run_that_is_left_elsewhere_is_missed(
     assert "gone'. Start workers where they see" in str(comparison.outcomes[0].failure)
 
 
-def test_of_a_scheduler_that_is_lost():
-    lost: Future[CompletedProcess[str]] = Future()
-    lost.cancel()
-    with pytest.raises(ConnectionError, match="The scheduler is lost. Start it again"):
-        _compare._messages_of(lost)
-
-
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "http://x"])
-def test_an_address_without_a_scheduler_is_a_sentence(
-    address: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_address_without_a_scheduler_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_compare, "_SECONDS_TO_CONNECT", 0.5)
+    address = "tcp://127.0.0.1:9"
     said = f"No Dask scheduler answers at scheduler='{address}'. Start one by"
     with pytest.raises(ConnectionError, match=said), _compare._executing(1, address):
         pytest.fail("connected")
-
-
-def test_processes_here_and_a_scheduler_are_one_too_many(tmp_path: Path):
-    grid = training.grid(["none"], dataset="digits")
-    with pytest.raises(ValueError, match="jobs=2 and scheduler='tcp.*Choose one"):
-        training.compare(grid, tmp_path, jobs=2, scheduler="tcp://127.0.0.1:9")
 
 
 @pytest.mark.slow

@@ -98,15 +98,6 @@ def test_the_recipe_follows_the_normalization():
     assert RunSettings.from_recipe("none", normalization="proxy").recipe == "none"
 
 
-def test_borders_of_a_recipe_are_left_out_where_crops_have_none():
-    name = "group"
-    assert RECIPES[name].reflect and RunSettings.from_recipe(name).reflect
-    assert not RunSettings.from_recipe(name, dataset="imagenet").reflect
-    assert not RunSettings.from_recipe(name, reflect=False).reflect
-    chosen = RunSettings.from_recipe(name, dataset="imagenet", reflect=True)
-    assert chosen.reflect  # which reading the images then rejects
-
-
 def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
     for network in (each for each in NETWORKS if each.own):
         small = {
@@ -157,13 +148,6 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.calibrate == (free and best["form"] != "as built")
 
 
-def test_what_was_not_tuned_is_trained_as_what_has_no_norm():
-    assert set(nobn.models.NORMALIZATIONS) - set(TUNED) == {"dynamic_tanh"}
-    found, usual = map(RunSettings.from_recipe, ("dynamic_tanh", "none"))
-    changed = {"normalization": "none", "recipe": "none"}
-    assert replace(found, **changed) == usual
-
-
 @pytest.mark.parametrize("normalization", TUNED)
 def test_latent_weights_and_norms_are_where_they_were_better(normalization: str):
     """By each of two seeds on held-out images."""
@@ -179,34 +163,6 @@ def test_latent_weights_and_norms_are_where_they_were_better(normalization: str)
     larger = larger and normalization not in LONGER
     settings = RunSettings.from_recipe(normalization)
     assert settings.latent_scale == (30.0 if larger else 1.0)
-
-
-@pytest.mark.parametrize("kernel", [name for name in MEASURED if name in KERNELS])
-def test_a_chosen_kernel_has_no_rate_that_is_clearly_better(kernel: str):
-    """Of those that were trained as often as any: by more than seeds differ."""
-    best = chosen(MEASURED[kernel])
-    settings = RunSettings.from_recipe("batch_norm", kernel=kernel)
-    assert settings.kernel == kernel
-    natural = settings.natural_learning_rate
-    plain = natural == RunSettings.natural_learning_rate
-    form = "as built" if plain else f"natural_rate_{natural:g}"
-    wanted = form, settings.learning_rate
-    (own,) = (
-        each
-        for each in MEASURED[kernel]
-        if (each["form"], each["learning_rate"]) == wanted
-    )
-    assert np.mean(own["reached"]) > np.mean(best["reached"]) - 1.5
-
-
-def test_settings_of_a_kernel_are_those_of_the_recipes_of_normalizations_alone():
-    def rate(recipe: str, **settings: float) -> float:
-        chosen = {"normalization": "batch_norm", "kernel": "sigmoid_sign", **settings}
-        return RunSettings.from_recipe(recipe, **chosen).learning_rate
-
-    assert rate("batch_norm") == 1e-3
-    assert rate("batch_norm", learning_rate=5e-3) == 5e-3
-    assert rate("recu_cifar") == 0.1
 
 
 def test_what_is_chosen_goes_before_the_recipe():
@@ -280,13 +236,6 @@ def test_random_kernels_follow_the_bayesian_rule(with_batch_norm):
     assert type(alone).__name__ == "AdaptiveGradientClipping"
 
 
-def test_networks_without_shifts_have_no_groups():
-    network = nobn.models.VGGSmall((32, 32, 3), 10, "batch_norm", width=4)
-    settings = RunSettings.from_recipe("nobn", normalization="batch_norm")
-    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
-    assert type(optimizer.inner_optimizer).__name__ == "Adam"
-
-
 def test_every_kernel_takes_the_place_of_the_binary_ones(with_batch_norm):
     for name, make in KERNELS.items():
         network = with_kernels(with_batch_norm, Recipe(kernel=name))
@@ -314,15 +263,6 @@ def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
     for kernel, gradient in zip(kernels, gradients, strict=True):
         latent = getattr(kernel, "latent_variable", kernel)
         np.testing.assert_allclose(gradient, 0.01 * latent.numpy(), rtol=1e-5)
-
-
-def test_a_recipe_of_a_kernel_is_for_batch_norm():
-    name = "bnn_plus"
-    assert RunSettings.from_recipe(name).normalization == "batch_norm"
-    chosen = RunSettings.from_recipe(name, normalization="group")
-    assert chosen.normalization == "group"
-    tuned = RunSettings.from_recipe(name, init="any.keras")
-    assert (tuned.model, tuned.normalization) == ("init", None)
 
 
 def as_by(recipe: str, **chosen) -> keras.Model:
@@ -357,47 +297,6 @@ def test_the_recipe_of_recu_is_that_of_its_code(model: str):
         spread = 6 * (2 / fan_in) * np.sqrt(2 / latent.size)
         assert abs(latent.var() - 2 / fan_in) < spread
         assert latent.var() > 100 * 1e-5  # what ReCU adds to it
-
-
-def test_standardized_activations_change_nothing_but_gradients():
-    chosen = {"model": "BiRealNet18", "normalization": "batch_norm"}
-    with_it, without = (
-        as_by("plain", standardize_activations=each, **chosen) for each in (True, False)
-    )
-    with_it.set_weights(without.get_weights())
-    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
-    np.testing.assert_array_equal(with_it(images), without(images))
-    gradients = []
-    for network in (with_it, without):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.square(network(images, training=True)))
-        kernel = network.get_layer("stem_conv").kernel
-        gradients.append(tape.gradient(loss, kernel).numpy())
-    assert not np.allclose(*gradients)
-
-
-def test_activations_are_standardized_once():
-    network = as_by("recu_cifar")
-    recipe = Recipe(kernel="recu", weight_decay=0.1, standardize_activations=True)
-    again = with_kernels(network, recipe)
-    assert [each.name for each in again.layers] == [
-        each.name for each in network.layers
-    ]
-    kinds = [type(each).__name__ for each in again.layers]
-    assert kinds.count("ActivationStandardization") == kinds.count("RPReLU") == 2
-
-
-def test_latent_weights_start_as_the_initializer_says_where_they_are_binary():
-    network = as_by("plain", normalization="batch_norm", latent_initializer="he_normal")
-    usual = as_by("plain", normalization="batch_norm")
-    for ours, theirs in zip(network.layers, usual.layers, strict=True):
-        binary = is_binary(getattr(ours, "kernel_quantizer", None))
-        initializer = getattr(ours, "kernel_initializer", None)
-        assert type(initializer) is (
-            keras.initializers.HeNormal
-            if binary
-            else type(getattr(theirs, "kernel_initializer", None))
-        )
 
 
 def test_the_recipe_of_add_and_bit_is_that_of_its_code():
@@ -455,10 +354,3 @@ def test_the_second_stage_takes_every_weight_of_the_first(normalization: str):
     copy_weights(first, second)
     for given, found in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(given, found)
-
-
-def test_a_network_of_another_shape_is_no_second_stage():
-    first = small_network(binary_weights=False)
-    second = nobn.models.ReActNet18((8, 8, 1), 9, **SMALL)
-    with pytest.raises(ValueError, match="no place for head/kernel, head/bias. Give"):
-        copy_weights(first, second)

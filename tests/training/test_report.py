@@ -125,31 +125,6 @@ def test_of_the_rest_the_best_is_shown(tmp_path: Path):
     assert len(training.report(runs, by=["clip_factor", "seed"]).groups) == 6
 
 
-def test_data_sets_never_compete(tmp_path: Path):
-    runs = leave_seeds(tmp_path / "a", PLAIN, CURVES)
-    runs += leave_seeds(tmp_path / "b", replace(PLAIN, dataset="cifar10"), CURVES / 2)
-    comparison = training.report(runs, by=["normalization"])
-    assert comparison.compared == ["normalization", "dataset"]
-    assert all(group.best for group in comparison.groups)
-
-
-def test_which_runs_are_one_group(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """Zero with and without a point; wherever the images lie."""
-    free = replace(PLAIN, clip_factor=0)
-    leave_run(tmp_path / "a", free, [0.5])
-    leave_run(tmp_path / "b", replace(free, clip_factor=0.0, seed=1), [0.7])
-    leave_run(tmp_path / "c", replace(free, data_dir="elsewhere", seed=2), [0.7])
-    # A folder that comes twice counts once.
-    runs = [tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "b" / ".." / "a"]
-    (group,) = training.report(runs).groups
-    assert len(group.outcomes) == 3 and caplog.text == ""
-    # One seed has no spread.
-    one = training.report([tmp_path / "b"])
-    (group,) = one.to_dict()["groups"]
-    assert group["metrics"]["val_accuracy"]["std"] is None
-    assert "70.0" in str(one) and "70.0 (70.0" not in str(one)
-
-
 def test_what_cannot_be_reported(tmp_path: Path):
     (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
     (tmp_path / "logs").mkdir()
@@ -182,20 +157,6 @@ def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
         assert published in text
 
 
-def test_settings_of_a_newer_version_are_compared_too(tmp_path: Path):
-    for number in (1, 2):
-        leave_run(tmp_path / str(number), PLAIN, [0.5])
-        record = json.loads((tmp_path / str(number) / "run.json").read_text())
-        record["settings"] |= {"patience": number, "recipe": "of tomorrow"}
-        (tmp_path / str(number) / "run.json").write_text(json.dumps(record))
-    leave_run(tmp_path / "3", PLAIN, [0.5])
-    comparison = training.report([tmp_path / "1", tmp_path / "2"])
-    assert comparison.compared == ["patience"]
-    comparison = training.report([tmp_path / "1", tmp_path / "2", tmp_path / "3"])
-    assert comparison.compared == ["recipe", "patience"]
-    assert [group.settings["patience"] for group in comparison.groups] == [1, 2, None]
-
-
 def test_what_is_no_finished_run_is_named_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -217,7 +178,6 @@ def test_what_is_no_finished_run_is_named_and_left_out(
     [
         ("run.json", '{"settings": {}, "metrics": {}, "versions": {}}'),
         ("history.csv", "epoch,val_accuracy,seconds\n1,high,2\n"),
-        ("history.csv", "epoch,val_accuracy\n1,0.5\n"),
     ],
 )
 def test_a_damaged_run_is_rejected(name: str, content: str, tmp_path: Path):
@@ -225,13 +185,3 @@ def test_a_damaged_run_is_rejected(name: str, content: str, tmp_path: Path):
     (runs[1] / name).write_text(content)
     with pytest.raises(ValueError, match=r"none-1(/[.a-z]+)? is damaged: "):
         training.report(runs)
-
-
-def test_a_record_alone_opens_no_model(tiny_run: training.Run, tmp_path: Path):
-    for name in ("run.json", "history.csv"):
-        (tmp_path / name).write_bytes((tiny_run.folder / name).read_bytes())
-    record, history = training.load_record(tmp_path)
-    assert record["metrics"] == tiny_run.record["metrics"]
-    assert [row["val_accuracy"] for row in history] == [
-        row["val_accuracy"] for row in tiny_run.history
-    ]

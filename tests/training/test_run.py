@@ -17,7 +17,6 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training.folder import _run_folder
 from training.runs import assert_same, step_by_step
 
@@ -78,14 +77,6 @@ def test_run_json_says_how_to_do_it_again(
     assert record["preprocessing"]["class_names"] == list("0123456789")
 
 
-def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
-    images = data.load("digits", "test", 32, limit=128)
-    result = training.evaluate(training.load_run(tiny_run.folder).model, images)
-    metrics = tiny_run.record["metrics"]
-    assert result["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
-    assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
-
-
 def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
@@ -103,17 +94,6 @@ def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
     assert float(row["penalty"]) > 0
     (events,) = run.folder.glob("logs/train/events.out.tfevents.*")
     assert b"epoch_penalty" in events.read_bytes()
-
-
-def test_rows_from_before_there_was_a_penalty_are_kept(tmp_path: Path):
-    journal = HistoryWriter(tmp_path / "history.csv", lambda step: 0.1, steps=1)
-    journal.set_state([{"epoch": 1, "loss": 2.5, "val_loss": 3.0}])
-    journal.on_epoch_begin(1)
-    journal.on_epoch_end(1, {"loss": 2.0, "penalty": 0.25, "val_loss": 2.5})
-    with (tmp_path / "history.csv").open(newline="") as stream:
-        first, second = csv.DictReader(stream)
-    assert (first["loss"], first["penalty"]) == ("2.5", "nan")
-    assert (second["loss"], second["penalty"]) == ("2.0", "0.25")
 
 
 @pytest.mark.slow

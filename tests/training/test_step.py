@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
 from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
@@ -52,16 +49,6 @@ def dense(**options: object) -> keras.Model:
     inputs = keras.Input((5,))
     layer = keras.layers.Dense(3, dtype="float32", **options)
     return keras.Model(inputs, layer(inputs))
-
-
-def test_accumulation_by_xla():
-    whole, parts = dense(), dense()
-    compiled(whole, keras.optimizers.SGD(0.1)).train_on_batch(INPUTS, LABELS)
-    trainee = TrainingModel(parts, accumulate=3)
-    trainee.compile(keras.optimizers.SGD(0.1), cross_entropy(), jit_compile=True)
-    trainee.optimizer.build(parts.trainable_variables)  # or it is traced once more
-    trainee.train_on_batch(INPUTS, LABELS)
-    assert_allclose(parts.get_weights()[0], whole.get_weights()[0], atol=1e-6)
 
 
 def penalized() -> keras.Model:
@@ -242,16 +229,6 @@ def test_a_teacher_replaces_the_labels():
     assert accuracy == pytest.approx(np.mean(predicted.argmax(1) == LABELS))
 
 
-def test_a_teacher_is_no_part_of_the_network():
-    network, teacher = dense(), dense()
-    trainee = compiled(network, keras.optimizers.SGD(0.5), teacher=teacher)
-    before = teacher.get_weights()[0]
-    trainee.train_on_batch(INPUTS, LABELS)
-    assert [id(w) for w in trainee.weights] == [id(w) for w in network.weights]
-    assert trainee.layers == network.layers
-    assert_array_equal(teacher.get_weights()[0], before)
-
-
 def test_a_loss_that_is_not_finite_updates_nothing():
     network, accumulate = dense(), 3
     # In a graph, where only what is tied together keeps its order.
@@ -294,21 +271,3 @@ def test_steps_under_loss_scaling_are_those_of_keras():
     for by_keras, plain, parts in zip(*results, strict=True):
         assert_array_equal(plain, by_keras)
         assert_allclose(parts, by_keras, atol=2e-3)  # activations of 11 bits
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("eager")
-def test_half_precision_is_confined_to_the_run(tmp_path: Path):
-    precision = "mixed_float16"
-    settings = training.RunSettings.from_recipe(
-        dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=16, limit=32
-    )
-    run = training.train(replace(settings, precision=precision), tmp_path / "run")
-    assert np.isfinite(run.record["metrics"]["val_loss"])
-    assert run.model.dtype_policy.name == precision
-    assert keras.mixed_precision.global_policy().name == "float32"
-    reopened = training.load_run(run.folder).model
-    for ours, theirs in zip(
-        run.model.get_weights(), reopened.get_weights(), strict=True
-    ):
-        assert_array_equal(ours, theirs)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from larq_nobn import _signals, training
@@ -78,36 +76,6 @@ def test_a_signal_ends_what_is_inside_and_a_lost_one_is_raised_after_the_batch(
     check.on_train_batch_end(0)
     assert issubclass(training.Terminated, SystemExit)  # scripts end with it
     assert training.Terminated().code == 143
-
-
-def test_handlers_of_the_program_stay():
-    def own(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-
-    seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, own)
-    try:
-        with stoppable():
-            signal.raise_signal(signal.SIGTERM)
-            StopCheck().on_train_batch_end(0)
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        assert seen == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_other_threads_have_no_signals():
-    found: list[object] = []
-
-    def inside() -> None:
-        with stoppable():
-            found.extend(handlers())
-
-    thread = threading.Thread(target=inside)
-    thread.start()
-    thread.join()
-    assert found == handlers()
 
 
 def stopped_in(

@@ -83,16 +83,6 @@ def test_probabilities_of_logits_and_of_a_softmax(activation: str | None):
     assert_allclose(probabilities(IMAGES), expected, rtol=1e-5)  # without dropout
 
 
-def test_a_teacher_of_half_precision_gives_floats():
-    inputs = keras.Input((8, 8, 1))
-    flat = keras.layers.Flatten(dtype="float16")(inputs)
-    outputs = keras.layers.Dense(3, "softmax", dtype="mixed_float16")(flat)
-    teacher = keras.Model(inputs, outputs)
-    found = probabilities_of(teacher, "of a test", (8, 8, 1), 3)(IMAGES)
-    assert found.dtype == "float32"
-    assert_allclose(found, np.asarray(teacher(IMAGES), np.float32))
-
-
 def test_a_teacher_of_something_else_is_rejected():
     with pytest.raises(ValueError, match=r"runs/x maps \(None, 8, 8, 1\) to \(None, 3"):
         probabilities_of(classifier(), "runs/x", (8, 8, 1), 10)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import data, training
-from larq_nobn._keras import keras
 from larq_nobn.training.folder._run_folder import lock_run_folder, plain
 from PIL import Image
 from training.runs import Stop, StopAt, assert_same
@@ -72,17 +71,6 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
         assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
 
 
-def test_nothing_is_left_of_what_cannot_start(
-    settings: training.RunSettings, tmp_path: Path
-):
-    gone = replace(settings, dataset=str(tmp_path / "gone"))
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
-        training.train(gone, tmp_path / "run")
-    with pytest.raises(TypeError, match="is not a pair. Give"):
-        training.train(settings, tmp_path / "run", data=[1, 2, 3, 4])
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_run_resumes_with_the_images_that_it_started_with(
     folder: Path, settings: training.RunSettings, tmp_path: Path
 ):
@@ -108,44 +96,3 @@ def test_a_run_resumes_with_the_images_that_it_started_with(
         assert content(settings) != was
         with pytest.raises(ValueError, match="copy were added, removed or changed"):
             training.train(settings, run, resume=True)
-
-
-@pytest.mark.usefixtures("little_network")
-def test_a_image_that_goes_while_a_run_reads_it_is_named(
-    folder: Path, settings: training.RunSettings, tmp_path: Path
-):
-    pictures, run = tmp_path / "copy", tmp_path / "run"
-    shutil.copytree(folder, pictures)
-    gone = pictures / "train" / NAMES[1] / "22.png"
-
-    class Remove(keras.callbacks.Callback):
-        def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-            gone.unlink()
-
-    settings = replace(settings, dataset=str(pictures))
-    with pytest.raises(OSError, match=r"22\.png cannot be read any more"):
-        training.train(settings, run, Remove(), cache="none")
-
-
-def test_images_are_kept_where_one_says_also_those_of_statistics(
-    settings: training.RunSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """Of batch norms after random kernels."""
-    load, caches = data.Dataset.batches, []
-
-    def noted(*arguments: object, **options: object) -> object:
-        caches.append(options["cache"])
-        return load(*arguments, **options)
-
-    class AtOnce(keras.callbacks.Callback):
-        def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-            raise Stop
-
-    monkeypatch.setattr(data.Dataset, "batches", noted)
-    chosen = {"dataset": settings.dataset, "width": 4, "blocks": (1,)}
-    given = training.RunSettings.from_recipe("bayesian", **chosen)
-    with pytest.raises(Stop):
-        training.train(given, tmp_path / "run", AtOnce(), cache="none")
-    assert caches == ["none"] * 3

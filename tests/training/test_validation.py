@@ -7,7 +7,6 @@ from dataclasses import replace
 import larq_nobn as nobn
 import pytest
 from larq_nobn import training
-from larq_nobn.training import _trainer
 from larq_nobn.training.comparison import _compare
 from training.commands import executing
 from training.fake_runs import leave_run
@@ -54,24 +53,6 @@ def test_history_is_of_validation_and_test_is_read_once_at_the_end(
     assert again.dataset.validation_examples == run.record["examples"]["validation"]
 
 
-def test_a_run_that_was_killed_before_its_test_is_tested(
-    tiny_settings, tmp_path, little_network, monkeypatch
-):
-    settings = replace(tiny_settings, validation=0.3, limit=64)
-
-    def killed(*arguments, **options):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_trainer, "evaluate", killed)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(settings, tmp_path / "run")
-    run = training.train(settings, tmp_path / "run", resume=True)
-    tested = evaluated(run, settings, "test")
-    assert run.record["metrics"]["test_accuracy"] == tested["accuracy"]
-    assert len(run.history) == settings.epochs
-
-
 def leave(folder, settings, validation, test):
     leave_run(folder, settings, [validation], test_accuracy=test, test_loss=1.0)
 
@@ -110,18 +91,6 @@ def test_a_learning_rate_is_chosen_on_images_that_are_held_out(
     comparison = training.compare(cells, tmp_path / "own")
     assert {each.settings["validation"] for each in comparison.outcomes} == {0.25}
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-
-
-def test_what_is_there_without_one_stays(tmp_path, leaves, caplog):
-    cells = training.grid(
-        ["nobn"], learning_rates=[0.001, 0.1], dataset="digits", width=8
-    )
-    first = next(iter(cells))
-    leave(tmp_path / first, cells[first], 0.7, 0.7)
-    comparison = training.compare(cells, tmp_path)
-    assert {each.settings["validation"] for each in comparison.outcomes} == {0}
-    assert "held out" not in caplog.text
-    assert "chosen on the test images" in str(comparison)
 
 
 def test_rows_of_the_table_do_not_compete(tmp_path, leaves, caplog):
