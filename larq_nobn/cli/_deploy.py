@@ -11,9 +11,9 @@ from rich.table import Table
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, progress, say, show
-from ._models import Images, Origin, open_run_or_file
+from ._models import Images, Origin, classifies, open_run_or_file
 from ._outputs import TFLITE, Output, json_option
-from ._package import data, deploy, keras, layers
+from ._package import deploy, keras, layers
 
 
 @click.command(cls=_arguments.Command)
@@ -190,16 +190,3 @@ def converted(
         info = None
     with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, dataset=info, **options)
-
-
-def classifies(
-    model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
-) -> bool:
-    """Whether the model classifies the images of a data set, of which an app is told.
-
-    A subclassed model may know neither of its shapes, and others have several.
-    """
-    taken, given = (getattr(model, f"{end}_shape", ()) for end in ("input", "output"))
-    if not (isinstance(taken, tuple) and isinstance(given, tuple)):
-        return False
-    return (size or taken[1:], given[1:]) == (info.image_shape, (info.classes,))

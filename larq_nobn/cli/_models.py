@@ -21,8 +21,8 @@ from ._package import data, deploy, keras, loading, models, population, training
 class Origin:
     """Which images a network was trained on, and how.
 
-    The settings are those of the run, and empty where only `info` is known, and
-    perhaps the `dataset` that metadata name.
+    The settings are those of the run, of a model file those that open its data set, and
+    empty where only `info` is known, and perhaps the `dataset` that metadata name.
     """
 
     info: data.DatasetInfo
@@ -55,9 +55,17 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
         )
         return model, Origin(info, settings)
     if not path.is_dir() or loading.is_saved_model(path):
-        return training.open_model(path, trust=trust), None
+        model = training.open_model(path, trust=trust)
+        known = None if path.is_dir() else loading.read_dataset(path)
+        return model, None if known is None else Origin(known, _which(known))
     run = training.load_run(path, trust)
     return run.model, Origin(run.dataset, run.record["settings"])
+
+
+def _which(info: data.DatasetInfo) -> dict[str, Any]:
+    """The settings of a run on images that a model file describes."""
+    sized = {} if info.name == "imagenet" else {"image_size": info.image_shape[:2]}
+    return {"dataset": info.name, **sized}
 
 
 def is_lite(path: Path) -> bool:
@@ -168,6 +176,19 @@ class Images:
     def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
         """Names the files of the same images; None where they lie in none."""
         return self._dataset.files(split, limit, self._like)
+
+
+def classifies(
+    model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
+) -> bool:
+    """Whether the model classifies the images of a data set, of which an app is told.
+
+    A subclassed model may know neither of its shapes, and others have several.
+    """
+    taken, given = (getattr(model, f"{end}_shape", ()) for end in ("input", "output"))
+    if not (isinstance(taken, tuple) and isinstance(given, tuple)):
+        return False
+    return (size or taken[1:], given[1:]) == (info.image_shape, (info.classes,))
 
 
 def statistics_images(

@@ -64,9 +64,10 @@ def predict(
     """Print the most probable classes of images.
 
     RUN_OR_FILE is a run folder, the name of a trained network (larq-nobn models), a
-    packed .npz file, a .tflite file with its metadata (FILE.tflite.json), or, with
-    --dataset, any .keras, .h5 or .tflite file. An IMAGE is a JPEG, PNG, WebP, BMP or
-    GIF file, or a folder of such files. Images are preprocessed as in an evaluation.
+    packed .npz file, a .tflite file with its metadata (FILE.tflite.json), a .keras file
+    that contains its data set, or, with --dataset, any .keras, .h5 or .tflite file. An
+    IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or a folder of such files. Images are
+    preprocessed as in an evaluation.
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png
@@ -76,7 +77,9 @@ def predict(
     files = image_files(paths)
     network, origin = open_any(model, trust, strict=dataset is None)
     if origin is not None:
-        check_unused(ctx, ["dataset", "data_dir"], f"for {model}, which has metadata")
+        if dataset != origin.info.name:
+            unused = ["dataset", "data_dir"]
+            check_unused(ctx, unused, f"for {model}, which has metadata")
         info = origin.info
     elif dataset is not None:
         known = Images(dataset, None, data_dir, model if network is None else network)

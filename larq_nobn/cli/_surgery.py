@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from .._names import VARIANCE_RULES
+from .._names import GIVEN, VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
 from ._console import progress, say, show
-from ._models import open_run_or_file
+from ._models import Origin, classifies, open_run_or_file
 from ._outputs import KERAS, Output, json_option
 from ._package import keras, surgery, training
 
@@ -33,10 +33,10 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     Example: larq-nobn fold runs/a folded.keras
              larq-nobn fold model.keras folded.keras --force --json report.json
     """
-    network, _ = open_run_or_file(model, trust)
+    network, origin = open_run_or_file(model, trust)
     with progress("folding"):
         folded, changes = surgery.fold_batch_norm(network, return_report=True)
-    _finish(folded, changes, output, report)
+    _finish(folded, changes, origin, output, report)
 
 
 @click.command(cls=Command)
@@ -76,12 +76,12 @@ def remove(
     Example: larq-nobn remove runs/a free.keras
              larq-nobn remove model.keras free.keras --force --alpha 0.5
     """
-    network, _ = open_run_or_file(model, trust)
+    network, origin = open_run_or_file(model, trust)
     with progress("rewriting"):
         free, changes = surgery.remove_batch_norm(
             network, alpha, variance_rule, return_report=True
         )
-    _finish(free, changes, output, report)
+    _finish(free, changes, origin, output, report)
     if changes.changes and report != "-":
         say(
             f"Train it now: larq-nobn train --init {output} --recipe fine_tune "
@@ -92,10 +92,14 @@ def remove(
 def _finish(
     model: keras.Model,
     changes: surgery.SurgeryReport,
+    origin: Origin | None,
     output: Path,
     report: str | None,
 ) -> None:
-    training.save_model(model, output)
+    info = None if origin is None or origin.info.name == GIVEN else origin.info
+    if info is not None and not classifies(model, info):
+        info = None
+    training.save_model(model, output, info)
     show(changes.to_dict(), report, *([changes.table()] if changes.changes else []))
     if report == "-":
         return

@@ -96,7 +96,7 @@ def train(
 
     ctx.meta[RUN] = output
     if quiet:
-        training.train(settings, output, None, **given)
+        training.train(settings, output, False, **given)
         return
     with training_progress(settings) as bar, initial_weights_shown():
         run = training.train(settings, output, bar, **given)

@@ -6,6 +6,7 @@ from .._names import DATASETS as NAMES
 from .._names import IMAGE_SUFFIXES as SUFFIXES
 from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
+from ._classified import classified_images
 from ._dataset import WHICH, Dataset, load, open_dataset
 from ._prepare import Prepared, prepare
 from ._registry import DatasetInfo
@@ -30,6 +31,7 @@ __all__ = [
     "Share",
     "check_name",
     "check_size",
+    "classified_images",
     "decode",
     "inspect_folder",
     "load",

@@ -24,7 +24,7 @@ from .._files import replacing
 from .._keras import keras
 from .._names import ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
-from ..data import DatasetInfo
+from ..data import DatasetInfo, classified_images
 from ..graph import _examples, _same
 from ..layers._inference import BinaryConvolution
 from . import _checks
@@ -35,9 +35,9 @@ from ._opening import as_functional, output_layers, with_known_sizes
 from ._plain import plain
 from ._report import ConversionReport
 from .device import (
+    VERIFIED_IMAGES,
     Preprocessing,
     check_metadata,
-    classified_images,
     dataset_name,
     preprocessing_of,
     remove_metadata,
@@ -171,14 +171,15 @@ def convert(
         compute_engine()
     name, source = None, ON_GIVEN_DATA
     if dataset is not None:
-        info, images = classified_images(model, dataset, input_shape)
+        info, opened = classified_images(model, dataset, input_shape)
         name = dataset_name(info)
-        if name is not None and (data is None) != (images is None):
+        if name is not None and (data is None) != (opened is None):
             source = f"test images of {name}"
+        if data is None and opened is not None:
+            data = opened.batches("test", 128, augment=False, limit=VERIFIED_IMAGES)
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
-        data = images if data is None else data
     reference, model = model, with_known_sizes(model, input_shape, data)
     if not getattr(reference, "_is_graph_network", False):
         reference = model

@@ -96,7 +96,7 @@ class Trainer:
         dataset: Dataset | tuple[Any, ...] | None = None,
         *,
         output: str | os.PathLike,
-        progress: keras.callbacks.Callback | None = None,
+        progress: keras.callbacks.Callback | bool = True,
         resume: bool = False,
         strategy: str = "none",
         checkpoint_steps: int | None = None,
@@ -245,7 +245,8 @@ class Trainer:
             early = keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda *_: self._stop_early(history.rows)
             )
-            progress = [] if self._progress is None else [self._progress]
+            watching = self._progress
+            progress = [] if isinstance(watching, bool) else [watching]
             over = is_over(self.config, history.rows)
             # Those of the start are there since `build` counted them. For ever, so that
             # one iterator serves all epochs: Keras would start one for each.
@@ -272,7 +273,7 @@ class Trainer:
                         *(check, self._tested, *callbacks),
                         *(early, *progress, checkpoints),
                     ],
-                    verbose=0,
+                    verbose=2 if watching is True else 0,  # a line for each epoch
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
@@ -511,7 +512,7 @@ def _check_given(dataset: Dataset, config: RunSettings) -> None:
 def train(
     settings: RunSettings,
     output: str | os.PathLike,
-    progress: keras.callbacks.Callback | None = None,
+    progress: keras.callbacks.Callback | bool = True,
     *,
     resume: bool = False,
     strategy: str = "none",
@@ -532,7 +533,8 @@ def train(
     Arguments:
         settings: What to train, and how.
         output: The run folder; it may exist, but must be empty, or resumed.
-        progress: A Keras callback that watches the run, such as a progress bar.
+        progress: Whether to print a line for each epoch; or a Keras callback that
+            watches the run instead, such as a progress bar.
         resume: Whether to resume an unfinished run of the same settings in `output`. A
             finished one is returned as it is, and a run starts if none exists.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from larq_nobn import deploy
+from larq_nobn import deploy, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from deploy.nets import binary_conv, chain
@@ -91,7 +91,11 @@ def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_which_images_the_formats_are_compared_on(
-    known: bool, run_folder: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    known: bool,
+    run_folder: Path,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     given = []
 
@@ -100,7 +104,10 @@ def test_which_images_the_formats_are_compared_on(
         raise OSError("Enough.")
 
     monkeypatch.setattr(deploy, "compare_formats", compare_formats)
-    path = run_folder if known else run_folder / "model.keras"
+    path = run_folder
+    if not known:
+        path = tmp_path / "model.keras"
+        training.save_model(training.open_model(run_folder), path)
     assert "Enough." in invoke("benchmark", path, "--formats").stderr
     ((data, ranges, name),) = given
     if known:

@@ -60,10 +60,8 @@ def test_a_run_says_what_its_network_says_of_the_test_images(
         np.testing.assert_allclose(said, p[order], rtol=1e-4)
     # In the order in which a folder is gone through.
     assert [row["file"] for row in found] == sorted(row["file"] for row in found)
-    # The model alone, if one says what it was trained on.
-    alone = predictions(
-        invoke, run_folder / "model.keras", pictures, "--dataset", "digits"
-    )
+    # The model alone, which says what it was trained on.
+    alone = predictions(invoke, run_folder / "model.keras", pictures)
     for row, other in zip(found, alone, strict=True):
         best, same = row["predictions"][0], other["predictions"][0]
         assert (row["file"], best["label"]) == (other["file"], same["label"])
@@ -115,7 +113,8 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     (tmp_path / "bare.tflite").write_bytes(b"\x1c\0\0\0TFL3")
-    torn = tmp_path / "torn.png"
+    bare, torn = tmp_path / "bare.keras", tmp_path / "torn.png"
+    training.save_model(training.open_model(run_folder), bare)
     for n in range(20):
         folder = tmp_path / "shown" / "ab"[n % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,10 +126,10 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
         ((run_folder, torn, "--top", 0), "top=0 is below 1"),
         ((run_folder,), "Missing argument 'IMAGE...'"),
         ((tmp_path / "empty", torn), "empty is not a finished run"),
-        ((run_folder / "model.keras", torn), "Name the images that it was trained on"),
-        ((run_folder, torn, "--dataset", "digits"), "--dataset is not used for"),
+        ((bare, torn), "Name the images that it was trained on"),
+        ((run_folder, torn, "--dataset", "mnist"), "--dataset is not used for"),
         (
-            (run_folder / "model.keras", torn, "--dataset", tmp_path / "shown"),
+            (bare, torn, "--dataset", tmp_path / "shown"),
             "takes images of shape (8, 8, 1), but those of",
         ),
         ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),

@@ -8,12 +8,7 @@ from ._benchmark import (
     phone_commands,
     read_phone_logs,
 )
-from ._dataset import (
-    VERIFIED_IMAGES,
-    classified_images,
-    dataset_name,
-    preprocessing_of,
-)
+from ._dataset import VERIFIED_IMAGES, dataset_name, preprocessing_of
 from ._metadata import (
     Card,
     Preprocessing,
@@ -32,7 +27,6 @@ __all__ = [
     "benchmark",
     "benchmark_on_phone",
     "check_metadata",
-    "classified_images",
     "dataset_name",
     "phone_commands",
     "preprocessing_of",

@@ -21,7 +21,8 @@ from ..._files import check_folder, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._version import __version__
 from ...config import _run_files
-from ...data import DatasetInfo
+from ...data import DatasetInfo, classified_images
+from ...loading import write_dataset
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
@@ -240,7 +241,7 @@ def write_record(
         **initial,
         "history_split": history_of,
     }
-    save_model(network, folder / "model.keras")
+    save_model(network, folder / "model.keras", info if info.mean else None)
     images = Path(settings.dataset).name  # of a folder
     said = (settings.model, settings.normalization, images)
     title = ", ".join(part for part in said if part is not None)
@@ -278,21 +279,30 @@ def draw_curves(
         figure.savefig(temporary, dpi=DPI)
 
 
-def save_model(model: keras.Model, path: str | os.PathLike) -> None:
+def save_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    dataset: str | os.PathLike[str] | DatasetInfo | None = None,
+) -> None:
     """Saves a model as a `.keras` file, atomically.
 
     Arguments:
         model: A built Keras model.
         path: A name that ends in `.keras`; an earlier file is replaced.
+        dataset: Data set that the model classifies, as in `data.open_dataset`. The file
+            then contains its name, class names, mean and standard deviation, so that
+            commands need no `--dataset`. Keras ignores them; `model.save` leaves them
+            out.
 
     Raises:
-        ValueError: If the name ends otherwise.
+        ValueError: If the name ends otherwise, or the model does not classify images of
+            the data set.
         OSError: If the file cannot be written; an earlier one is then left as it was.
 
     Example:
         ```python
         model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
-        nobn.training.save_model(model, "model.keras")
+        nobn.training.save_model(model, "model.keras", dataset="digits")
         ```
     """
     check_model(model)
@@ -302,5 +312,8 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
             f"{target} is not a name for a Keras model. Choose one that ends in "
             ".keras, such as model.keras."
         )
+    info = None if dataset is None else classified_images(model, dataset)[0]
     with replacing(target) as temporary:
         model.save(temporary)
+        if info is not None:
+            write_dataset(temporary, info)

@@ -1,0 +1,107 @@
+"""A model file that says which images it classifies: no command asks for them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from PIL import Image
+
+ENTRY = "larq_nobn.dataset.json"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark and bright images of 12 pixels, in a folder for each class."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 6)):
+        for name, low in (("bright", 128), ("dark", 0)):
+            (folder / split / name).mkdir(parents=True)
+            for n in range(count):
+                pixels = random.integers(low, low + 128, (12, 12, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{n}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 8 pixels, in a file that contains its data set."""
+    network = nobn.models.ReActNet18((8, 8, 3), 2, width=8, blocks=(1,))
+    file = tmp_path_factory.mktemp("saved") / "model.keras"
+    nobn.training.save_model(network, file, dataset=photos)
+    return file
+
+
+def answer(invoke: Invoke, *arguments: object) -> dict:
+    result = invoke(*arguments, "--json", "-")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_evaluate_uses_the_data_set_that_the_file_contains(
+    saved: Path, photos: Path, invoke: Invoke, tmp_path: Path
+):
+    plain = tmp_path / "model.keras"
+    nobn.training.save_model(nobn.training.open_model(saved), plain)
+    wanted = answer(invoke, "evaluate", plain, "--dataset", photos)
+    scores = answer(invoke, "evaluate", saved)
+    assert scores["examples"] == 12
+    for name in ("accuracy", "loss", "dataset"):
+        assert scores[name] == wanted[name]
+    assert "Add --dataset" in invoke("evaluate", plain).output
+
+
+def test_predict_and_convert_know_classes_size_and_numbers(
+    saved: Path, photos: Path, invoke: Invoke, tmp_path: Path
+):
+    rows = answer(invoke, "predict", saved, photos / "test" / "dark")
+    labels = {p["label"] for row in rows for p in row["predictions"]}
+    assert len(rows) == 6 and labels == {"bright", "dark"}
+    named = answer(
+        invoke, "predict", saved, photos / "test" / "dark", "--dataset", photos
+    )
+    assert named == rows
+    assert invoke("convert", saved, tmp_path / "m.tflite").exit_code == 0
+    card = nobn.deploy.read_card(tmp_path / "m.tflite")
+    info = nobn.data.open_dataset(photos, image_size=8).info
+    assert card.labels == ("bright", "dark") and card.preprocessing is not None
+    assert card.preprocessing.size == (8, 8)
+    np.testing.assert_allclose(card.preprocessing.mean, info.mean)
+
+
+def test_a_model_that_is_made_of_it_is_for_the_same_images(
+    saved: Path, invoke: Invoke, tmp_path: Path
+):
+    folded = tmp_path / "folded.keras"
+    assert invoke("fold", saved, folded).exit_code == 0
+    wanted, scores = (
+        answer(invoke, "evaluate", saved),
+        answer(invoke, "evaluate", folded),
+    )
+    assert scores["examples"] == 12
+    assert scores["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
+
+
+def test_what_does_not_fit_is_not_written(saved: Path, tmp_path: Path):
+    model, file = nobn.training.open_model(saved), tmp_path / "model.keras"
+    with pytest.raises(ValueError, match="has 10 classes of images of"):
+        nobn.training.save_model(model, file, dataset="digits")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}'])
+def test_a_damaged_description_is_one_sentence(
+    saved: Path, invoke: Invoke, tmp_path: Path, content: str
+):
+    file = tmp_path / "model.keras"
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, content if name == ENTRY else old.read(name))
+    assert f"describes its images in {ENTRY}" in one_sentence(invoke("evaluate", file))
