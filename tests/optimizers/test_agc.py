@@ -44,19 +44,6 @@ def test_infinity_switches_the_clipping_off_and_survives_the_config():
         assert_array_equal(one, other)
 
 
-@every_family
-def test_a_schedule_moves_with_the_steps(family):
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.0])
-    wrapper = AdaptiveGradientClipping(family.SGD(schedule))
-    weights = variables()
-    start = numpy(weights)
-    apply(wrapper, gradients(), weights)
-    after_one = numpy(weights)
-    assert not np.array_equal(after_one[0], start[0])
-    apply(wrapper, gradients(), weights)  # learning rate 0
-    assert_close(numpy(weights), after_one, rtol=0)
-
-
 def test_clipping_comes_before_weight_decay_and_constraint():
     weights = variables(constraint=lambda w: w * 0.5)  # which shows its place
     start = numpy(weights)
@@ -165,17 +152,3 @@ def test_beside_bop(optimizer):
             assert_array_equal(weight, flipped)
         else:
             assert_allclose(weight, before - 0.1 * update, rtol=1e-4, atol=1e-6)
-
-
-def test_case_optimizer_configs_round_trip():
-    inside = bop_and(AdaptiveGradientClipping(legacy.Adam(), 0.5, exclude=("^x/",)))
-    config = inside.get_config()
-    restored = lq.optimizers.CaseOptimizer.from_config(config)
-    assert isinstance(restored.default, AdaptiveGradientClipping)
-    assert restored.default.get_config() == config["default_config"]["config"]
-
-    outside = AdaptiveGradientClipping(bop_and(legacy.Adam()), 0.5)
-    config = outside.get_config()
-    restored = AdaptiveGradientClipping.from_config(config)
-    assert isinstance(restored.inner_optimizer, lq.optimizers.CaseOptimizer)
-    assert restored.get_config() == config

@@ -12,7 +12,6 @@ from larq_nobn.optimizers import (
     AdaptiveGradientClipping,
     BayesianLearningRule,
     BooleanAccumulation,
-    ParameterGroups,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import START, apply, random_kernel
@@ -102,17 +101,6 @@ def test_the_inner_optimizer_never_sees_the_kernels():
     assert_array_equal(latent(binary), moved)
 
 
-@pytest.mark.parametrize("family", [new, legacy])
-def test_a_schedule_moves_also_where_every_variable_follows_the_rule(family):
-    rates = schedules.PiecewiseConstantDecay([0], [0.5, 0.125])
-    rule = BayesianLearningRule(family.SGD(), rates, 0.0)
-    binary, expected = random_kernel(), START
-    for rate in (0.5, 0.125):
-        apply(rule, [ONES], [binary])
-        expected = step(expected, 1.0, rate, 0.0)
-    assert_allclose(latent(binary), expected, rtol=1e-6)
-
-
 def test_larqs_case_optimizer_inside_and_around():
     rates = schedules.PiecewiseConstantDecay([0], [0.5, 0.125])
 
@@ -162,21 +150,6 @@ def test_clipping_leaves_natural_parameters_alone_inside_and_around(family):
         assert length == pytest.approx(0.01 * np.sqrt(5), rel=1e-4)
 
 
-def test_clipping_sees_natural_parameters_that_another_optimizer_trains():
-    binary = random_kernel()
-    apply(clipping(new.SGD(1.0)), [100 * ONES], [binary])
-    moved = np.linalg.norm(latent(binary) - START, axis=0)
-    assert_allclose(moved, 0.01 * np.linalg.norm(START, axis=0), rtol=1e-4)
-
-
-def test_groups_belong_inside():
-    rule = BayesianLearningRule(ParameterGroups(new.SGD(0.1), {"other": 4.0}), 0.5, 0.1)
-    binary, beside = random_kernel(), other()
-    apply(rule, [ONES, [1.0, 1.0]], [binary, beside])
-    assert_allclose(beside, [0.6, 1.6], rtol=1e-6)
-    assert_allclose(latent(binary), step(START, 1.0, 0.5, 0.1), rtol=1e-6)
-
-
 @pytest.mark.parametrize("family, bad", [(new, np.nan), (legacy, np.inf)])
 def test_a_gradient_that_is_not_finite_changes_nothing(family, bad):
     rule = BayesianLearningRule(family.SGD(1.0), 1.0, 0.1)
@@ -191,22 +164,6 @@ def test_a_gradient_that_is_not_finite_changes_nothing(family, bad):
             assert_array_equal(latent(variable), START.astype("float32"))
         assert_array_equal(beside, [1, 2])
         assert int(rule.iterations) == 0
-
-
-def test_a_gradient_that_is_not_finite_counts_as_zero_under_xla():
-    rule, binary = BayesianLearningRule(new.SGD(), 0.5, 0.1), random_kernel()
-    rule.build([binary])
-    raw = np.where(START == 0.5, np.nan, 1.0).astype(np.float32)
-    run = tf.function(apply, jit_compile=True, autograph=False)
-    run(rule, [tf.constant(raw)], [binary])
-    expected = step(START, np.nan_to_num(raw), 0.5, 0.1)
-    assert_allclose(latent(binary), expected, rtol=1e-5)
-
-
-def test_the_natural_rate_is_its_own():
-    rule = BayesianLearningRule(new.Adam(0.25), schedules.CosineDecay(3.0, 10), 0.1)
-    assert rule.get_config()["learning_rate"]["class_name"] == "CosineDecay"
-    assert BayesianLearningRule(new.Adam(0.25), 3.0, 0.1).natural_learning_rate == 3.0
 
 
 @pytest.mark.convert

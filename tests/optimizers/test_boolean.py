@@ -81,12 +81,6 @@ def test_twenty_steps_against_a_loop(dtype, compiled):
     assert 0.5 < min(fractions) < 0.99  # they played their part
 
 
-def test_the_first_step_takes_signs():
-    weight = tf.Variable([0.3, -2.0, 0.0, 1.0])
-    step(BooleanAccumulation(1.0), weight, [0.0, 0.0, 0.0, 1.0])
-    assert_array_equal(weight, [1, -1, 1, -1])
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_kernels_stay_binary_in_training(policy):
     model = network(policy=policy)
@@ -140,12 +134,3 @@ def test_it_is_not_clipped_alone_nor_beside_others():
         kernels.append(kernel.numpy())
     assert np.any(kernels[0] != start)
     assert_array_equal(*kernels)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_gradient_that_is_not_finite_under_xla(bad):
-    weight, optimizer = tf.Variable([1.0, 1.0]), BooleanAccumulation(1.0)
-    step(optimizer, weight, [0.5, 0.5])
-    tf.function(step, jit_compile=True)(optimizer, weight, tf.constant([bad, 0.5]))
-    assert_array_equal(weight, [1, -1])
-    assert_array_equal(state(optimizer, weight)[0], [0.5, 0])

@@ -21,12 +21,6 @@ def draw(shape, seed, scale=1.0):
     return np.asarray(values, np.float32)
 
 
-def test_a_gradient_below_the_smallest_divisor_is_divided_by_that():
-    # limit 1e-4 * 1e-3 = 1e-7, norm 5e-7, divisor 1e-6: 5e-7 * 1e-7 / 1e-6
-    clipped = adaptive_gradient_clip([5e-7], [0.0], (0,), clip_factor=1e-4)
-    assert_allclose(clipped, [5e-8], rtol=1e-6)
-
-
 @pytest.mark.parametrize("shape, axes", ROLES)
 def test_the_loop_and_invariants(shape, axes):
     gradient, weight = draw(shape, 3), draw(shape, 4)
@@ -58,13 +52,6 @@ def test_within_the_limit_bitwise_identical_in_every_type(dtype):
     clipped = adaptive_gradient_clip(gradient, draw((4, 3), 6), (0,), 1.0)
     assert clipped.dtype == dtype
     assert_array_equal(clipped, gradient)
-
-
-def test_float16_norms_do_not_overflow():
-    gradient = tf.fill((4, 2), tf.constant(300.0, tf.float16))  # 300^2 > 65504
-    clipped = adaptive_gradient_clip(gradient, tf.ones((4, 2), tf.float16), (0,), 0.5)
-    # The norm of four weights is 2, the limit 1, each of four equal parts 0.5.
-    assert_allclose(clipped, np.full((4, 2), 0.5), rtol=1e-3)
 
 
 @st.composite

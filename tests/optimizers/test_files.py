@@ -156,28 +156,6 @@ def test_a_checkpoint_is_that_of_the_wrapped_optimizer(name, inner, tmp_path):
     status.assert_consumed()
 
 
-def test_a_keras_file_contains_the_state_once(tmp_path):
-    sizes = []
-    for optimizer in (groups(clipping(new.Adam())), new.Adam()):
-        model = eager(optimizer)
-        train(model)
-        model.save(tmp_path / "model.keras")
-        sizes.append((tmp_path / "model.keras").stat().st_size)
-    assert sizes[0] - sizes[1] < 1500  # the arguments; a second state would be 6 kB
-
-
-def test_a_saved_model_keeps_the_arguments_but_as_in_keras_no_state(tmp_path):
-    model = network("groups")
-    train(model)
-    model.save(tmp_path / "model", save_format="tf")
-    again = opened(tmp_path / "model")
-    assert type(again.optimizer) is type(model.optimizer)
-    assert again.optimizer.get_config() == model.optimizer.get_config()
-    other = network("groups")
-    other.set_weights(model.get_weights())
-    train_both(other, again)
-
-
 @pytest.mark.slow
 def test_replicas_clip_the_summed_gradient_and_share_draws():
     assert_replicas_agree(Path(__file__).with_name("two_replicas.py").read_text())

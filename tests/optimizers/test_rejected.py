@@ -15,25 +15,19 @@ from optimizers.networks import apply, gradients, variables
 new, legacy = keras.optimizers, keras.optimizers.legacy
 scaled = keras.mixed_precision.LossScaleOptimizer
 clipping, rule = AdaptiveGradientClipping, BayesianLearningRule
-ADVICE = r"Use 0 to freeze, 1 for no change"
+# One of each argument with a sentence of its own; `test_wrong_kinds.py` has the rest.
 ARGUMENTS = [
     (clipping, (3,), "optimizer=3 is not a Keras optimizer. Pass an optimizer"),
     (clipping, ("sgd", 0.0), r"clip_factor=0.0 is outside \(0, inf\)"),
-    (clipping, ("sgd", 0.1, 0.0), r"epsilon=0.0 is outside \(0, inf\)"),
     (clipping, ("sgd", 0.1, 0.1, "^a"), r"Write exclude=\('\^a',\)"),
     (clipping, ("sgd", 0.1, 0.1, ("[",)), r"'\[' in exclude is not a reg"),
-    (clipping, ("sgd", 0.1, 0.1, (), {"(": (0,)}), r"'\(' in unit_axes is"),
     (clipping, ("sgd", 0.1, 0.1, (), {"a": 1}), r"\{'a': 1\} gives no tuple"),
-    (clipping, ("sgd", 0.1, 0.1, (), {"a": (0.5,)}), "axis in unit_axes=0.5"),
     (ParameterGroups, ("sgd", 4.0), "multipliers=4.0 is not a mapping .* Write one, s"),
-    (ParameterGroups, ("sgd", {"a": -1}), rf"\['a'\]=-1 is outside .* {ADVICE}"),
-    (ParameterGroups, ("sgd", {"[": 1.0}), r"'\[' in multipliers is not a regular"),
+    (ParameterGroups, ("sgd", {"a": -1}), r"\['a'\]=-1 is outside .* Use 0 to freeze"),
     (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use its namesake in"),
-    (rule, ("sgd", 0, 0.1), r"learning_rate=0 is outside \(0, inf\). Try po"),
     (rule, ("sgd", 1.0, -1), r"prior_weight=-1 is outside \[0, inf\). Use 0"),
     (rule, ("sgd", 1.0, 0.1, 1), r"prior=1 is outside \(0, 1\). Use 0.5"),
     (BooleanAccumulation, (0,), r"rate=0 is outside \(0, inf\). Use 1000, or 300 "),
-    (BooleanAccumulation, ("fast",), r"rate='fast' is not a number; it must lie in"),
 ]
 
 
@@ -43,42 +37,22 @@ def test_arguments(optimizer, arguments, message):
         optimizer(*arguments)
 
 
-CLIPS = "already clips by an AdaptiveGradientClipping.*inner_op"
-GROUPED = "has ParameterGroups already.* into one"
-RULED = "follows a BayesianLearningRule already"
-
-
-def adam_in_groups():
-    return ParameterGroups(new.Adam(), {})
-
-
 def adam_in_rule():
     return rule("adam", 1.0, 0.1)
 
 
+CLIPS = "already clips by an AdaptiveGradientClipping.*inner_op"
+ROUND = r"Write LossScaleOptimizer\(AdaptiveGradientClipping\(...\)\)"
 NESTINGS = [
-    (lambda: clipping(clipping(new.Adam())), CLIPS),
-    (lambda: clipping(clipping(legacy.Adam())), CLIPS),
     (lambda: clipping(ParameterGroups(clipping("adam"), {"a": 2.0})), CLIPS),
+    (lambda: clipping(scaled(new.Adam())), ROUND),
     (
-        lambda: clipping(scaled(new.Adam())),
-        r"Write LossScaleOptimizer\(AdaptiveGradientClipping\(...\)\)",
+        lambda: ParameterGroups(clipping(ParameterGroups(new.Adam(), {})), {}),
+        "has ParameterGroups already.* into one",
     ),
     (
-        lambda: ParameterGroups(scaled(new.Adam()), {}),
-        r"belongs around .* Write LossScaleOptimizer\(ParameterGroups\(...\)\)",
-    ),
-    (lambda: ParameterGroups(adam_in_groups(), {}), GROUPED),
-    (lambda: ParameterGroups(clipping(adam_in_groups()), {}), GROUPED),
-    (
-        lambda: rule(scaled(new.Adam()), 1.0, 0.1),
-        r"belongs around .* Write LossScaleOptimizer\(BayesianLearningRule",
-    ),
-    (lambda: rule(adam_in_rule(), 1.0, 0.1), RULED),
-    (lambda: rule(clipping(adam_in_rule()), 1.0, 0.1), RULED),
-    (
-        lambda: ParameterGroups(adam_in_rule(), {}),
-        r"Write BayesianLearningRule\(ParameterG",
+        lambda: rule(clipping(adam_in_rule()), 1.0, 0.1),
+        "follows a BayesianLearningRule",
     ),
     (
         lambda: ParameterGroups(clipping(adam_in_rule()), {}),

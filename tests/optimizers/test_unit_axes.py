@@ -32,23 +32,17 @@ ROLES = [
     ("layer/bias", (), ()),
     ("layer/bias", (5,), (0,)),
     ("layer/kernel", (4, 5), (0,)),
-    ("layer/pointwise_kernel", (1, 1, 4, 5), (0, 1, 2)),
     ("layer/depthwise_kernel", (3, 3, 4, 2), (0, 1)),
     ("layer/kernel", (2, 2, 2, 3, 4), (0, 1, 2, 3)),
     ("layer/embeddings", (7, 4), (1,)),
     ("layer/alpha", (1, 1, 6), (0, 1, 2)),
-    ("layer/net/block_1/kernel_2", (4, 5), (0,)),
     # Default names of transposed convolutions; of another rank it is something else.
     ("conv1d_transpose/kernel", (3, 4, 5), (0, 2)),
     ("net/conv2d_transpose_12/kernel", (3, 3, 2, 5), (0, 1, 3)),
-    ("quant_conv3d_transpose_2/kernel", (2, 2, 2, 3, 4), (0, 1, 2, 4)),
     ("conv2d_transpose/inner/kernel", (3, 3, 2, 5), (0, 1, 2)),
-    ("conv2d_transpose/kernel", (4, 5), (0,)),
     ("head/kernel", (4, 5), None),
-    ("predictions/bias", (4, 5), None),
     ("net/head/kernel", (4, 5), None),
     ("overhead/kernel", (4, 5), (0,)),
-    ("head_1/kernel", (4, 5), (0,)),
 ]
 
 
@@ -60,39 +54,21 @@ def test_roles_by_name_and_rank(name, shape, axes):
     assert_allclose(step(weight, gradient, name), expected, rtol=1e-5, atol=5e-7)
 
 
-def test_keras_and_larq_still_give_these_names():
-    keras.backend.clear_session()
-    kinds = [
-        layers.Conv1DTranspose,
-        layers.Conv2DTranspose,
-        layers.Conv3DTranspose,
-        lq.layers.QuantConv2DTranspose,
-        lq.layers.QuantConv3DTranspose,
-    ]
-    assert [kind(1, 1).name for kind in kinds] == [
-        "conv1d_transpose",
-        "conv2d_transpose",
-        "conv3d_transpose",
-        "quant_conv2d_transpose",
-        "quant_conv3d_transpose",
-    ]
-
-
-@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 2, 2, 2, 2, 2)])
-def test_unknown_roles_are_rejected(shape):
-    name = "kernel" if len(shape) > 5 else "positions"
-    weight, gradient = pair(shape)
+def test_unknown_roles_are_rejected():
+    weight, gradient = pair((3, 4, 5))
     message = (
-        rf"x/{name}:0 of shape \({', '.join(map(str, shape))}\) has no known role.*"
+        r"x/positions:0 of shape \(3, 4, 5\) has no known role.*"
         r"unit_axes=\{pattern: axes\}.*exclude"
     )
     with pytest.raises(ValueError, match=message):
-        step(weight, gradient, f"x/{name}")
-    axes = tuple(range(len(shape) - 1))
-    updated = step(weight, gradient, f"x/{name}", unit_axes={"/(kernel|pos)": axes})
-    assert_allclose(updated, clip(gradient, weight, axes, 0.01), atol=5e-7)
-    free = step(weight, gradient, f"x/{name}", exclude=(name,))
+        step(weight, gradient, "x/positions")
+    updated = step(weight, gradient, "x/positions", unit_axes={"/pos": (0, 1)})
+    assert_allclose(updated, clip(gradient, weight, (0, 1), 0.01), atol=5e-7)
+    free = step(weight, gradient, "x/positions", exclude=("positions",))
     assert_allclose(free, gradient, rtol=1e-5, atol=5e-7)
+    message = r"axes \(0, 4\) to kernel:0 of shape \(4, 5\)\. Its axes run from 0 to 1"
+    with pytest.raises(ValueError, match=message):
+        step(*pair((4, 5)), unit_axes={"kernel": (0, 4)})
 
 
 @pytest.mark.parametrize(
@@ -110,19 +86,10 @@ def test_axes_by_pattern(name, patterns, axes):
     assert_allclose(updated, clip(gradient, weight, axes, 0.01), atol=5e-7)
 
 
-def test_axes_beyond_the_rank_are_rejected():
-    message = r"axes \(0, 4\) to kernel:0 of shape \(4, 5\)\. Its axes run from 0 to 1"
-    with pytest.raises(ValueError, match=message):
-        step(*pair((4, 5)), unit_axes={"kernel": (0, 4)})
-
-
-IMAGE, LINE, CUBE = (4, 4, 4), (4, 4), (2, 2, 2, 2)
+IMAGE, LINE = (4, 4, 4), (4, 4)
 LAYERS = [
     (layers.Conv2D(3, 2), IMAGE, [(0, 1, 2)]),
     (layers.Conv1DTranspose(3, 2), LINE, [(0, 2)]),
-    (layers.Conv3DTranspose(3, 2), CUBE, [(0, 1, 2, 4)]),
-    (layers.DepthwiseConv1D(2), LINE, [(0,)]),
-    (layers.SeparableConv2D(3, 2), IMAGE, [(0, 1), (0, 1, 2)]),
     (layers.TimeDistributed(layers.Conv2DTranspose(3, 2)), (2, *IMAGE), [(0, 1, 3)]),
     (layers.PReLU(shared_axes=(1, 2)), IMAGE, [(0, 1, 2)]),
     (lq.layers.QuantConv2DTranspose(3, 2), IMAGE, [(0, 1, 3)]),
@@ -165,8 +132,6 @@ def clip_by_output(layer, gradient, weight):
 
 LOCAL = [
     (layers.LocallyConnected1D(3, 2, implementation=2, use_bias=False), LINE),
-    (layers.LocallyConnected1D(3, 3, implementation=3, padding="same"), LINE),
-    (layers.LocallyConnected2D(2, 3, implementation=2, padding="same"), (4, 3, 2)),
     (layers.LocallyConnected2D(2, 2, implementation=3, padding="same"), (4, 3, 2)),
     (lq.layers.QuantLocallyConnected2D(2, 3, implementation=1), (5, 4, 2)),
 ]
@@ -221,22 +186,6 @@ def test_a_vector_of_several_units_says_where_they_end():
         step(weight, gradient, "locally_connected1d_2/kernel")
 
 
-def test_for_model_reads_an_embedding():
-    model = keras.Sequential([keras.Input((3,)), layers.Embedding(7, 4, name="words")])
-    optimizer = AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
-    assert optimizer.unit_axes == {"^words/embeddings:0$": (1,)}
-
-
-def test_for_model_passes_its_arguments_on():
-    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="dense")])
-    optimizer = AdaptiveGradientClipping.for_model(
-        model, "sgd", 0.5, 0.25, exclude=("^last/",), unit_axes={"^dense/": (1,)}
-    )
-    assert (optimizer.clip_factor, optimizer.epsilon) == (0.5, 0.25)
-    assert optimizer.exclude == ("^last/",)
-    assert optimizer.unit_axes == {"^dense/": (1,)}
-
-
 def test_for_model_rejects_what_it_cannot_read():
     with pytest.raises(ValueError, match="The model fresh has no weights yet. Build"):
         fresh = keras.Sequential([layers.Dense(2)], name="fresh")
@@ -266,10 +215,9 @@ def plain(name):
     "made",
     [
         plain("head"),
-        [*plain("fc"), layers.Softmax()],
         [layers.Dense(5), keras.Sequential([keras.Input((5,)), layers.Dense(3)])],
     ],
-    ids=["head", "softmax", "nested"],
+    ids=["head", "nested"],
 )
 def test_for_model_leaves_out_the_layer_that_gives_the_output(made, caplog):
     model = keras.Sequential([keras.Input((4,)), *made])
@@ -290,15 +238,3 @@ def test_a_step_that_clips_the_classifier_is_said_once(caplog):
     for _ in range(2):
         optimizer.apply_gradients([(tf.ones((4, 3)), weight)])
     assert caplog.text.count("no classifier is named head or predictions") == 1
-
-
-def test_healthy_steps_pass_the_check_of_numerics():
-    model = keras.Sequential([keras.Input((4,)), *plain("head")])
-    optimizer = AdaptiveGradientClipping(keras.optimizers.SGD(1.0))
-    tf.debugging.enable_check_numerics()
-    try:
-        pairs = [(tf.ones_like(v), v) for v in model.trainable_variables]
-        optimizer.apply_gradients(pairs)
-    finally:
-        tf.debugging.disable_check_numerics()
-    assert np.isfinite(model.get_weights()[0]).all()

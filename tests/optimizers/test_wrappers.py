@@ -89,14 +89,6 @@ def test_hyperparameters_are_those_of_the_wrapped_optimizer(name, family):
         _ = wrapper.momemtum
 
 
-@every_wrapper
-def test_nothing_to_do(name):
-    assert WRAPPERS[name](new.SGD()).apply_gradients([]) == 0
-    weights, _ = everything()
-    with pytest.raises(ValueError, match="No gradients provided for any variable"):
-        WRAPPERS[name](new.SGD()).apply_gradients([(None, w) for w in weights])
-
-
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @every_family
 def test_variables_without_a_gradient_stay_and_may_get_one_later(name, family):
@@ -171,31 +163,3 @@ def test_quantized_variables_are_read_as_their_latent_weights(name):
     assert np.any(ends[0][0] != np.float32(0.07))
     for one, other in zip(*ends, strict=True):
         assert_array_equal(one, other)
-
-
-@every_family
-def test_minimize(name, family):
-    """By Keras' own method, which calls back into the wrapper."""
-    weights, raw = everything()
-    expected, _ = everything()
-    apply(WRAPPERS[name](family.SGD(1.0)), raw, expected)
-
-    def loss():
-        pairs = zip(raw, weights, strict=True)
-        return tf.add_n([tf.reduce_sum(g * tf.identity(w)) for g, w in pairs])
-
-    WRAPPERS[name](family.SGD(1.0)).minimize(loss, weights)
-    assert_close(numpy(weights), numpy(expected), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["clipping", "groups"])
-def test_an_optimizer_that_compiles_its_update(name):
-    ends = []
-    for compiled in (False, True):
-        inner = new.Adam(0.1)
-        inner.jit_compile = compiled  # the constructor ignores it without a GPU
-        weights, wrapper = variables(), WRAPPERS[name](inner)
-        for seed in range(2):
-            apply(wrapper, gradients(seed), weights)
-        ends.append(numpy(weights))
-    assert_close(*ends, rtol=1e-3, atol=1e-5)
