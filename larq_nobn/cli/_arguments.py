@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
-from .._names import DATASETS, check_dataset, find_pretrained
+from .._names import DATASETS, check_dataset, check_split, find_pretrained
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
@@ -264,6 +264,7 @@ DATASET = Word(
     f"is not one of {', '.join(map(repr, DATASETS))}, nor a folder, nor of the form "
     "tfds:NAME",
 )
+SPLIT = Word("train|validation|test", check_split, "is not train, validation or test")
 # What the kinds of settings are on the command line.
 _KINDS = {
     "arguments": Word("NAME=VALUE", _argument, "is not of the form alpha=0.5"),

@@ -83,7 +83,10 @@ def data(
     sums = [sum(c[split] for c in overview.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))
-    show(overview.to_dict(), report, table, pairs("Images", _rows(overview)))
+    rows = _rows(overview) | (
+        {} if sheet is None else {"some of each class": str(sheet)}
+    )
+    show(overview.to_dict(), report, table, pairs("Images", rows))
 
 
 def _rows(overview: folder.Overview) -> dict[str, str]:
@@ -91,7 +94,7 @@ def _rows(overview: folder.Overview) -> dict[str, str]:
     rows = {
         "divided": "by folders" if overview.divided else "by the content of the files",
         "remarks": "\n".join(overview.remarks),
-        "grey": f"{overview.grey:,}" if overview.grey else "",
+        "gray": f"{overview.grey:,}" if overview.grey else "",
         "unreadable": _listed(
             [f"{p}: {why}" for p, why in overview.unreadable.items()]
         ),

@@ -104,7 +104,17 @@ def convert(
         say(f"{result.summary()}; wrote {output}{also}")
 
 
-_IN_FLOAT = "layers that are binary in the model and float in the file"
+# What `deploy.diff` names as attributes.
+_ROWS = {
+    "size_bytes": "bytes",
+    "peak_activation_bytes": "bytes of feature maps at one time",
+    "lce_bconv2d": "binary convolutions",
+    "bitpacked_outputs": "binary convolutions that output bits",
+    "binary_macs": "binary MACs",
+    "float_macs": "float MACs",
+    "int8_macs": "int8 MACs",
+    "in_float": "binary layers of the model that are float",
+}
 
 
 @click.command(cls=_arguments.Command, limited=True)
@@ -138,8 +148,7 @@ def _difference_table(difference: dict[str, Any], file: Path, against: Path) -> 
     for name, row in {**difference["numbers"], **difference["ops"]}.items():
         both = f"{row['path']:,}", f"{row['against']:,}"
         change = f"{row['difference']:+,}" if row["difference"] else ""
-        label = _IN_FLOAT if name == "in_float" else name.replace("_", " ")
-        table.add_row(label, *both, change)
+        table.add_row(_ROWS.get(name, name), *both, change)
     return table
 
 

@@ -14,7 +14,6 @@ import tensorflow as tf
 from .._errors import InvalidValue, needing
 from .._figures import drawable, new_figure, shortened
 from .._files import replacing
-from .._names import SPLITS
 from . import _arguments, _console, _models
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
@@ -31,7 +30,7 @@ _NUMBERED, _NAMED, _LONGEST = 20, 60, 20
 @_arguments.dataset_option
 @click.option(
     "--split",
-    type=click.Choice(SPLITS),
+    type=_arguments.SPLIT,
     default="test",
     show_default=True,
     help="Split to evaluate.",
@@ -112,7 +111,8 @@ def evaluate(
         _plot_confusion(seen.confusion, plot, drawn)
     if mistakes is not None:
         labels = seen.confusion.class_names
-        seen.mistakes.draw(mistakes, labels, info.mean, info.std, drawn)
+        files = [Path(file).name for file in seen.files or ()]
+        seen.mistakes.draw(mistakes, labels, info.mean, info.std, drawn, files)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
     size = images.size
     result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
@@ -139,7 +139,7 @@ class _Seen:
         files: Sequence[str] | None,
         advance: Callable[[], object],
     ) -> None:
-        self._names, self._files, self._advance = info.class_names, files, advance
+        self._names, self.files, self._advance = info.class_names, files, advance
         self.confusion = diagnostics.ConfusionMatrix()
         self.mistakes = diagnostics.Mistakes(_MISTAKES)
 
@@ -166,7 +166,7 @@ class _Seen:
             del content["confusion"]
         content["mistakes"] = [
             {
-                "image": self._files[mistake.index] if self._files else mistake.index,
+                "image": self.files[mistake.index] if self.files else mistake.index,
                 "label": names[mistake.label],
                 "predicted": names[mistake.predicted],
                 "probability": mistake.probability,

@@ -13,7 +13,8 @@ from .._files import replacing
 from ..population import as_probabilities
 
 _INCHES = 1.5
-_LONGEST = 12  # characters of a name over an image
+_LONGEST = 12  # characters of a class over an image
+_LONGEST_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Mistakes:
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
         title: str = "",
+        names: Sequence[str] = (),
     ) -> None:
         """Plots them, each under its class and what it was taken for.
 
@@ -108,6 +110,7 @@ class Mistakes:
             std: What it was divided by then; without both, images are scaled to their
                 range.
             title: The heading.
+            names: A name per example, in their order, such as that of its file.
 
         Raises:
             ImportError: If matplotlib is not installed.
@@ -117,7 +120,8 @@ class Mistakes:
         count = max(1, len(self.found))
         columns = min(count, 6)
         rows = -(-count // columns)
-        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.7) * rows + 0.6)
+        lines = 0.85 if len(names) else 0.7
+        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + lines) * rows + 0.6)
         figure = new_figure(target, size)
         figure.suptitle(drawable(title if self.found else f"{title}: no mistake"))
         for axes in figure.subplots(rows, columns, squeeze=False).flat:
@@ -129,7 +133,10 @@ class Mistakes:
                 for k in (mistake.label, mistake.predicted)
             )
             sure = f"{100 * mistake.probability:.0f} %"
-            axes.set_title(f"{right}\npredicted {wrong}\n({sure})", fontsize=9)
+            said = f"{right}\npredicted {wrong}\n({sure})"
+            if len(names):
+                said = f"{shortened(names[mistake.index], _LONGEST_NAME)}\n{said}"
+            axes.set_title(said, fontsize=9)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)
 

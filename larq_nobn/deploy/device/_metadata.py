@@ -159,7 +159,7 @@ def _numbers(
     if len(numbers) not in (1, 3):
         raise InvalidValue(
             f"{name}={numbers} has {len(numbers)} numbers. Give three for RGB, or one "
-            "for grey."
+            "for gray."
         )
     return numbers
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Run:
 
     folder: Path
     model: keras.Model
-    history: list[dict[str, float]]
-    record: dict[str, Any]
+    history: list[dict[str, float]] = field(repr=False)
+    record: dict[str, Any] = field(repr=False)
 
     @property
     def dataset(self) -> data.DatasetInfo:

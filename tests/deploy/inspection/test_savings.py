@@ -79,7 +79,8 @@ CHAINS = {
     "odd outputs": (
         r"not a multiple of 8, which LCE computes at once\. Give it a multiple of 8",
         lambda: (binary_conv(20, name="a"),),
-        lambda: (binary_conv(24, name="a"),),
+        # As many as there are classes.
+        lambda: (binary_conv(12, name="a"), _layers.GlobalAveragePooling2D()),
     ),
     "groups": (
         r"in groups, which LCE's kernels .* larq_nobn\.convert, .* one .* for each\.",
