@@ -70,16 +70,6 @@ def test_every_form_of_data(start, wanted, monkeypatch):
     same_weights(model, wanted)
 
 
-def test_a_model_inside_takes_whole_numbers_as_its_own_type(start):
-    inputs = keras.Input((6, 6, 2))
-    whole = keras.layers.Lambda(lambda x: tf.cast(tf.round(x), tf.int32))(inputs)
-    outer = keras.Model(inputs, copy(start)(whole))
-    nobn.calibrate(outer, images())
-    plain = copy(start)
-    nobn.calibrate(plain, np.round(images()))
-    same_weights(outer, plain)
-
-
 def test_what_was_learned_is_overwritten(start):
     model, rng = copy(start), np.random.default_rng(1)
     for weight in model.trainable_weights:
@@ -117,14 +107,6 @@ def test_rejects_models_with_batch_norm_or_nothing_to_set():
     model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,))], name="bare")
     with pytest.raises(ModelError, match="'bare' has no shift, gain or bias"):
         nobn.calibrate(model, np.ones((4, 2), np.float32))
-
-
-def test_rejects_other_images_and_numbers_of_examples(start):
-    for examples, error in ((0, ValueError), (1.5, TypeError)):
-        with pytest.raises(error, match=f"examples={examples}"):
-            nobn.calibrate(start, images(), examples=examples)
-    with pytest.raises(ValueError, match=r"\(5, 5, 2\).*\(6, 6, 2\)"):
-        nobn.calibrate(start, images()[:, :5, :5])
 
 
 def test_a_failure_leaves_the_model_as_it_was(start):

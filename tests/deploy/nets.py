@@ -59,14 +59,6 @@ def small():
     return chain(binary_conv(4, name="only"), *head(), stem=False, name="small")
 
 
-def three_convs():
-    """Signs at 'first', 'second' and 'third', and nothing that merges them."""
-    convs = [binary_conv(name=name) for name in ("first", "second", "third")]
-    norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in (1, 2, 3)]
-    rows = [layer for pair in zip(convs, norms, strict=True) for layer in pair]
-    return chain(*rows, *head(), name="three")
-
-
 def images(count=8, shape=INPUT, seed=1):
     random = np.random.default_rng(seed)
     return random.normal(size=(count, *shape)).astype(np.float32)

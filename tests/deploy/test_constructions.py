@@ -64,22 +64,6 @@ def squeeze_and_excite(x):
     return layers.Multiply()([y, layers.Reshape((1, 1, 8))(gate)])
 
 
-def pooled_zeros():
-    """Zeros around small maps, groups, and inputs of 0 and 1."""
-    zeros = binary_conv(8, pad_values=0.0)
-    groups = binary_conv(8, groups=2, input_quantizer="ste_heaviside")
-    return in_a_row(layers.MaxPooling2D(4), zeros, groups)
-
-
-def sequences():
-    first = quantized("Conv1D", 8, 3, padding="causal")
-    return in_a_row(first, norm(), quantized("Conv1D", 4, 3), shape=(9, 8))
-
-
-def dense_alone():
-    return in_a_row(quantized("Dense", 32), norm(), quantized("Dense", 4), shape=(20,))
-
-
 def augmented():
     own = layers.Lambda(lambda x: x - 0.5)
     rows = layers.RandomCrop(3, 3), binary_conv(8), norm(), own, layers.UpSampling2D(2)
@@ -91,9 +75,6 @@ TABLE = {
     "tutorial": (tutorial, 4),
     "U-Net": (lambda: built(u_net), 3),
     "squeeze and excite": (lambda: built(squeeze_and_excite), 1),
-    "zeros around small maps": (pooled_zeros, 3),
-    "1D": (sequences, 2),
-    "dense layers alone": (dense_alone, 2),
     "crops, functions, up-sampling": (augmented, 2),
 }
 

@@ -16,9 +16,7 @@ from deploy.nets import Subclassed, binary_conv, chain, head, images, scrambled
 from deploy.sides import beside, examples
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
-from larq_nobn.deploy.int8 import round_kernels
 from larq_nobn.deploy.lite._file import read
-from larq_nobn.deploy.prepare._prepare import prepare
 from models.networks import NETWORKS as SMALL
 from tflite_micro.python.tflite_micro import runtime as micro
 
@@ -191,14 +189,6 @@ def test_every_design_is_for_litert(builder, tmp_path):
     assert 1 <= names["DELEGATE"] <= (2 if turns else 1)
 
 
-def test_every_sign_of_a_trained_network_is_compared(tmp_path):
-    model, _ = nobn.models.open_pretrained("reactnet18-w32-digits")
-    x, path = images(8, (8, 8, 1)), tmp_path / "m.tflite"
-    report = convert(model, path, data=x, runtime="litert")
-    assert report.verify["segments"]["compared"] == report.binary_layers + 1
-    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=1e-4, atol=1e-4)
-
-
 def test_a_microcontroller_computes_the_same_to_a_step(files):
     _, report = files("vgg", True)
     content = Path(report.path).read_bytes()
@@ -249,30 +239,6 @@ def test_prelu_of_sums(slope=(0.25, -0.5, 2.0)):
     found = SummedPReLU(slope, ends, (-128 * step, 127 * step))(x)
     inside = np.abs(want) <= 1
     assert np.abs(found - want)[inside].max() <= 0.51 * step
-
-
-@pytest.mark.parametrize(
-    "runtime, activation, end",
-    [
-        ("litert", lq.activations.hard_tanh, 4.0),
-        ("lce", "relu", 0.5),
-    ],
-)
-def test_a_range_that_the_file_leaves_out(runtime, activation, end):
-    def ranged(x, low, high):
-        layer = nobn.layers.FakeQuantization()
-        x = layer(x)
-        layer.set_range(low, high)
-        return x
-
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(4, 3)(ranged(inputs, -1, 1))
-    x = keras.layers.Activation(activation)(ranged(x, -end, end))
-    model = keras.Model(inputs, ranged(x, -1, 1))
-    kept = round_kernels(prepare(model), runtime)
-    found = [isinstance(each, nobn.layers.FakeQuantization) for each in kept.layers]
-    # One that cuts off what the next one has is part of the function.
-    assert sum(found) == (2 if end == 4 else 3)
 
 
 # Layers of few bits, and whether int8 has all of their numbers.

@@ -11,7 +11,6 @@ from deploy.nets import (
     SIGNS,
     Block,
     OwnConv2D,
-    Subclassed,
     binary_conv,
     chain,
     head,
@@ -39,25 +38,6 @@ class Thresholds(layers.Layer):
 
     def call(self, inputs):
         return lq.math.sign(inputs - self.shift)
-
-
-class Cell(layers.Layer):
-    """A recurrent cell with a Larq layer in it."""
-
-    state_size = output_size = 4
-
-    def __init__(self, sign, **kwargs):
-        super().__init__(**kwargs)
-        self.sign = sign
-        quantizers = {**SIGNS, "input_quantizer": sign}
-        self.inner = lq.layers.QuantDense(4, **quantizers, name="inner")
-
-    def call(self, inputs, states):
-        found = self.inner(inputs) + states[0]
-        return found, [found]
-
-    def get_config(self):
-        return {**super().get_config(), "sign": self.sign}
 
 
 def checked(model, allow_float=False):
@@ -160,10 +140,6 @@ REJECTED = [
     (unsigned(sign(), layers.Rescaling(0.5, name="b")), BETWEEN),
     ([Block(inner(), name="x")], INSIDE.format("Block", "binary") + ".*model itself"),
     (step(inner()), INSIDE.format("TimeDistributed", "binary")),
-    (
-        [layers.Reshape((8, -1)), layers.RNN(Cell("ste_sign"), name="x")],
-        INSIDE.format("RNN", "binary") + ".*steps of a recurrent",
-    ),
     # Others are named in `test_allow_float.py`.
     (
         rows_of(OwnConv1D(8, 3, **BINARY)),
@@ -239,18 +215,6 @@ def test_signs_that_no_layer_shows_are_found_in_the_trace(sign_of, tmp_path):
     assert "'x' has a binary kernel and reads signs from " in report.not_prepared
 
 
-@pytest.mark.convert
-@pytest.mark.parametrize("form", [lambda model: model, Subclassed])
-def test_a_binary_kernel_that_reads_signs_is_not_float_without_a_word(form, tmp_path):
-    between = layers.Lambda(lambda x: x[:, ::2])
-    given = form(chain(binary_conv(), sign(), between, *unsigned()))
-    given(np.zeros((1, 8, 8, 3), np.float32))
-    with pytest.raises(ConversionError, match=r"'x' \(QuantConv2D\) is of few bits"):
-        nobn.convert(given, tmp_path / "m.tflite")
-    report = nobn.convert(given, tmp_path / "m.tflite", allow_float=True)
-    assert [row["layer"] for row in report.in_float] == ["x"]
-
-
 @pytest.mark.parametrize(
     "weight, value, message",
     [
@@ -277,20 +241,12 @@ def test_channels_first_is_rejected():
     first = {"data_format": "channels_first"}
     with pytest.raises(ConversionError, match=message):
         checked(chain(*x(**first), stem=False, shape=(32, 8, 8)))
-    for before in ([], [layers.Activation(sign())]):
-        options = {**BINARY, "input_quantizer": None if before else "ste_sign"}
-        line = lq.layers.QuantConv1D(4, 3, **first, **options)
-        model = chain(*before, line, stem=False, shape=(2, 8))
-        with pytest.raises(ConversionError, match=message):
-            checked(model)
-        assert [lack.layer for lack in checked(model, True)[1]] == ["x"]
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, layers.Bidirectional])
-def test_a_recurrent_layer_that_remembers_is_named(wrap):
+def test_a_recurrent_layer_that_remembers_is_named():
     inputs = keras.Input(batch_shape=(1, 8, 8, 8))
     rows = layers.Reshape((8, -1))(binary_conv(8)(inputs))
-    outputs = wrap(layers.GRU(4, stateful=True, name="memory"))(rows)
+    outputs = layers.GRU(4, stateful=True, name="memory")(rows)
     message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
     with pytest.raises(ConversionError, match=message):
         checked(keras.Model(inputs, outputs))

@@ -92,10 +92,3 @@ def test_layers_in_their_order_and_what_reads_signs():
     (kernel,) = nobn.deploy.packed_kernels(keras.Model(signs, dense(signs)))
     assert kernel.bits.shape == (3, 1, 1, 1)
     np.testing.assert_array_equal(kernel.thresholds, np.zeros(4))
-
-
-def test_a_model_without_binary_layers():
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
-    with pytest.raises(nobn.deploy.ConversionError, match="'plain' has no binary"):
-        nobn.deploy.packed_kernels(model)

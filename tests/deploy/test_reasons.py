@@ -1,7 +1,5 @@
 """A reason is raised by name; what nobody expected is a fault of the package."""
 
-import larq as lq
-import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
@@ -9,9 +7,7 @@ from larq_nobn._errors import InternalError
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert, prepared
 from larq_nobn.deploy.prepare import _prepare
-from larq_nobn.graph._errors import LayerError, raised_by
-from larq_nobn.graph._models import flattened
-from larq_nobn.layers._inference import PlainAffine
+from larq_nobn.graph._errors import raised_by
 
 layers = keras.layers
 
@@ -21,18 +17,6 @@ class OnceOnly(layers.Layer):
 
     def call(self, x):
         return tf.add(x, tf.ones(x.shape[-1:], tf.float16))
-
-
-class Fussy(layers.Layer):
-    """Cannot be called by anyone else."""
-
-    calls = 0
-
-    def call(self, x):
-        type(self).calls += 1
-        if self.calls > 1:
-            return {}["nothing of the kind"]
-        return 2 * x
 
 
 @pytest.mark.parametrize(
@@ -68,35 +52,9 @@ def test_a_layer_that_cannot_be_called_in_float32_is_named():
     assert said.endswith("It computes in float32 there: remove casts to other types.")
 
 
-def test_what_a_layer_raises_when_it_is_called_again_is_said_of_it():
-    inputs = keras.Input((None,))
-    model = keras.Model(inputs, Fussy(name="own")(inputs))
-    words = r"Layer 'own' \(Fussy\) cannot be called: it raised KeyError: nothing of"
-    with pytest.raises(LayerError, match=words) as caught:
-        flattened(model, [keras.Input((4,))])
-    assert isinstance(caught.value.__cause__, KeyError)
-
-
-def test_a_quantizer_of_the_user_that_fails_is_named():
-    def moody(x):
-        if not isinstance(x, np.ndarray):
-            return lq.math.sign(x)
-        raise TypeError("no arrays")
-
-    model = chain(binary_conv(4, kernel_quantizer=moody), stem=False)
-    with pytest.raises(ConversionError, match="function 'moody' cannot be called on a"):
-        prepared(model, allow_float=True)
-
-
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
 def test_what_is_no_fault_of_a_layer_is_not_said_of_it(error):
     named = raised_by(layers.ReLU(), "cannot be called")
     with pytest.raises(type(error)) as caught, named:
         raise error
     assert caught.value is error
-
-
-def test_a_layer_that_a_rewrite_made_is_none_of_the_user():
-    named = raised_by(PlainAffine(0.5, 0.0, name="half"), "cannot be called")
-    with pytest.raises(InternalError, match=r"'half' \(PlainAffine\) failed"), named:
-        raise IndexError("list index out of range")

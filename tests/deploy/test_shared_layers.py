@@ -3,12 +3,10 @@
 import larq as lq
 import numpy as np
 import pytest
-import tensorflow as tf
 from larq_nobn import deploy, fold_batch_norm
-from deploy.nets import binary_conv, scrambled
+from deploy.nets import scrambled
 from deploy.sides import beside, compared, examples, outputs
 from larq_nobn._keras import keras
-from larq_nobn.deploy._opening import as_functional
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -45,15 +43,10 @@ def squares(*sizes):
 
 CASES = (
     (conv(name="small_first"), squares(1, 4)),
-    (conv(name="large_first"), squares(4, 1)),
     (conv(name="detection_heads"), squares(4, 3, 2, 1)),
-    (conv(name="ones", pad_values=1.0), squares(4, 2)),
     (conv(name="groups", groups=2), squares(1, 4)),
-    (conv(name="bias", use_bias=True, activation="relu"), squares(1, 4)),
-    (line("same"), [(9, 8), (2, 8)]),
     (line("causal"), [(9, 8), (4, 8)]),
     (dense(), [(8,), (5, 8), (3, 4, 8)]),
-    (dense(), [(5, 8), (7, 8)]),
 )
 
 
@@ -94,33 +87,6 @@ def test_after_a_sign_and_after_numbers(tmp_path):
         report, off = compared(model, tmp_path)
         assert report.lce_bconv2d == report.binary_layers == 1
         assert max(off) < 1e-4
-
-
-def test_zeros_that_strided_convolutions_share(tmp_path):
-    """LCE takes padding that ends too late for that of another convolution."""
-    pad = layers.ZeroPadding2D(1)
-    strided = layers.Conv2D(8, 3, strides=2)
-
-    def network(size):
-        inputs = keras.Input((size, size, 3))
-        x = strided(pad(inputs))
-        return keras.Model(inputs, binary_conv(4)(x))
-
-    model = scrambled(beside([network(size) for size in (8, 16, 7)]))
-    report, off = compared(model, tmp_path)
-    assert report.lce_bconv2d == 3
-    assert report.verify["exact_share"] == 1
-    assert max(off) < 1e-4
-
-
-def test_a_scale_of_bytes_and_of_numbers(tmp_path):
-    scale = layers.Rescaling(1 / 64, -1.0, name="shared")
-    numbers, bytes_ = keras.Input((6, 6, 8)), keras.Input((6, 6, 8), dtype=tf.uint8)
-    ends = [binary_conv(8)(scale(x)) for x in (numbers, bytes_)]
-    model = scrambled(keras.Model([numbers, bytes_], ends))
-    report = deploy.convert(model, tmp_path / "m.tflite")
-    assert report.lce_bconv2d == report.binary_layers == 2
-    assert report.verify["exact_share"] == 1
 
 
 def joined(*ends):
@@ -166,19 +132,3 @@ def test_of_branches(tmp_path):
     for i, expected in enumerate(outputs(model, signs)):
         np.testing.assert_allclose(folded[i], expected, atol=1e-4)
         assert np.abs(quantized[i] - expected).max() < np.ptp(expected) / 4
-
-
-def test_uses_keep_their_names_when_a_model_is_read_again():
-    """By which the signs of a prepared model are those of the given one."""
-    model = shared(conv(name="heads"), *squares(4, 2))
-    once = as_functional(model)
-    names = [layer.name for layer in once.layers]
-    assert "heads/use2" in names
-    assert [layer.name for layer in as_functional(once).layers] == names
-    start = keras.Input((4, 4, 8))
-    own = conv(name="heads/use2")(start)
-    both = keras.Model([start, *model.inputs], [own, *model(model.inputs)])
-    names = [layer.name for layer in as_functional(both).layers]
-    assert sorted(name for name in names if "heads" in name) == [
-        *("heads", "heads/use2", "heads/use3")
-    ]

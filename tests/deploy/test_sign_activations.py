@@ -1,7 +1,5 @@
 """A sign given as `activation=` is treated as one that is a layer of its own."""
 
-import re
-
 import larq as lq
 import numpy as np
 import pytest
@@ -9,8 +7,8 @@ from larq_nobn import deploy
 from deploy.nets import binary_conv, images, scrambled
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, convert, fake_quantize
-from larq_nobn.quantizers import ReSTE, RSign, ScaledStdSign
+from larq_nobn.deploy import fake_quantize
+from larq_nobn.quantizers import ReSTE, RSign
 from larq_nobn.surgery import fold_batch_norm, remove_batch_norm
 
 layers = keras.layers
@@ -22,10 +20,6 @@ SIGNS = [
     lambda: lq.quantizers.ste_sign,
     lambda: lq.math.sign,
 ]
-BETWEEN = {
-    "MaxPooling2D": lambda: layers.MaxPooling2D(name="b"),
-    "Concatenate": lambda: lambda x: layers.Concatenate(name="b")([x, x]),
-}
 SURGERY = (fold_batch_norm, remove_batch_norm)
 SAME = (
     lambda: layers.Activation("linear"),
@@ -71,32 +65,6 @@ def test_binary_layers_after(tmp_path):
     assert report.lce_bconv2d == report.binary_layers == count
     assert report.in_float == []
     assert set(off) == {0}
-
-
-@pytest.mark.convert
-@pytest.mark.parametrize("name", BETWEEN)
-def test_what_stands_between_is_named_as_for_a_layer(name, tmp_path):
-    said = []
-    for apart in (False, True):
-        rows = BETWEEN[name](), behind()
-        model = network(binary_conv(8), SIGNS[0](), *rows, apart=apart)
-        with pytest.raises(ConversionError) as raised:
-            convert(model, tmp_path / "m.tflite")
-        said.append(re.sub("'model[_0-9]*'", "", str(raised.value)))
-    assert said[0] == said[1]
-    assert re.search("'b' .* stands between a sign and layer 'last'", said[0])
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.convert
-def test_scaled_sums_before_the_sign_of_an_output(tmp_path):
-    """Sums of ±c that should be 0 are noise in Keras: they explain what differs."""
-    conv = binary_conv(8, kernel_quantizer=ScaledStdSign())
-    model = network(conv, lq.quantizers.SteSign())
-    report, _ = compared(model, tmp_path)
-    assert report.lce_bconv2d == report.binary_layers == 1
-    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
-    assert report.verify["prepared"]["explained"] > 0
 
 
 @pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])

@@ -1,23 +1,18 @@
 """Training behavior asked for at inference is rejected, wherever and however."""
 
 import larq_nobn as nobn
-import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, fake_quantize, prepared
+from larq_nobn.deploy import ConversionError, fake_quantize
 from larq_nobn.graph._errors import ModelError
-from larq_nobn.graph._models import check_inference, flattened
-from numpy.testing import assert_array_equal
+from larq_nobn.graph._models import check_inference
 
 layers = keras.layers
 LAYERS = [
     lambda: layers.Dropout(0.5),
-    lambda: layers.SpatialDropout2D(0.5),
-    lambda: layers.AlphaDropout(0.5),
-    lambda: layers.GaussianDropout(0.5),
     lambda: layers.GaussianNoise(0.5),
     lambda: layers.RandomFlip(),
     own.SignFlipDropout,
@@ -58,9 +53,7 @@ def test_every_kind_of_call_is_seen():
     "use",
     [
         lambda model, path: nobn.convert(model, path, verify=False),
-        lambda model, path: prepared(model),
         lambda model, path: nobn.fold_batch_norm(model),
-        lambda model, path: nobn.remove_batch_norm(model),
         lambda model, path: fake_quantize(model, images()),
         lambda model, path: nobn.freeze_statistics(model, images()),
         lambda model, path: nobn.reestimate_batch_norm(model, images()),
@@ -86,22 +79,6 @@ def test_the_innermost_argument_counts():
         check_inference(keras.Model(outer, inner(outer, training=True)))
 
 
-def test_a_copy_without_models_inside_keeps_all_arguments():
-    inputs, outer = keras.Input((4,)), keras.Input((4,))
-    fixed = keras.Model(inputs, layers.BatchNormalization()(inputs, False))
-    free = keras.Model(inputs, layers.BatchNormalization()(inputs, None))
-    model = keras.Model(
-        outer,
-        [fixed(outer, training=True), free(outer, True), free(outer, training=False)],
-    )
-    x = np.random.default_rng(0).normal(3, 2, (16, 4)).astype("float32")
-    averages = model.get_weights()
-    expected = model(x)
-    model.set_weights(averages)  # which `flattened` reads, too
-    for wanted, found in zip(expected, flattened(model)(x), strict=True):
-        assert_array_equal(found, wanted)
-
-
 class Subclassed(keras.Model):
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
@@ -117,9 +94,8 @@ class Subclassed(keras.Model):
     [
         (layers.Dropout(0.5, name="inner"), "draws random numbers"),
         (layers.BatchNormalization(name="inner"), "changes its variables"),
-        (layers.BatchNormalization(name="inner", fused=False), "changes its variables"),
     ],
-    ids=["dropout", "fused", "norm"],
+    ids=["dropout", "norm"],
 )
 def test_traced_models_are_asked_too(layer, effect, tmp_path):
     model = Subclassed(layer)

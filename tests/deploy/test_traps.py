@@ -33,14 +33,11 @@ def test_an_open_quantized_scope_changes_nothing(tmp_path):
 # Arguments of a binary convolution on a map of 8x8: padding of any symmetry.
 PADDED = (
     {"size": 2, "dilation_rate": 2, "pad_values": 0.0},
-    {"size": 2, "dilation_rate": 2},
-    {"size": 3, "dilation_rate": 2, "pad_values": 0.0},
     {"size": 3, "dilation_rate": 2},
     {"size": 2, "pad_values": 0.0},
     {"size": 4},
     {"size": 4, "strides": 2, "pad_values": 0.0},
     {"size": 3, "strides": 2, "pad_values": 0.0},
-    {"size": 3, "strides": 2},
     {"size": (1, 3)},
 )
 

@@ -2,7 +2,6 @@
 
 import larq_nobn as nobn
 import larq as lq
-import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images, scrambled
@@ -99,14 +98,8 @@ STAYS = {
         kernel_constraint="weight_clip",
         name="c",
     )(x),
-    "activation": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
-        layers.Activation(of)(x)
-    ),
     "lambda": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
         layers.Lambda(of)(x)
-    ),
-    "end": lambda x, of: binary_conv(8, 3, "c", input_quantizer=None)(
-        layers.Conv2D(8, 1, activation=of)(x)
     ),
 }
 
@@ -123,22 +116,3 @@ def test_what_is_almost_a_sign_is_named(place):
     with pytest.raises(ConversionError, match=said):
         nobn.deploy.prepared(almost(place))
     assert binary_layers(almost(place)) == ["binary"]
-
-
-def test_a_kernel_of_few_numbers_is_named():
-    inputs = keras.Input((4, 4, 8))
-    x = binary_conv(8, 3, "c", kernel_quantizer=lambda x: tf.round(x))(inputs)
-    model = keras.Model(inputs, x)
-    kernel = np.eye(8) * np.ones((3, 3, 1, 1))
-    model.get_layer("c").kernel.latent_variable.assign(kernel)
-    said = "Layer 'c' has inputs of 1 bit and a kernel of 2 bit"
-    with pytest.raises(ConversionError, match=said):
-        nobn.deploy.prepared(model)
-
-
-@pytest.mark.convert
-def test_what_is_almost_a_sign_is_float_on_request(tmp_path):
-    path = tmp_path / "model.tflite"
-    report = nobn.convert(almost("dense"), path, allow_float=True)
-    assert report.lce_bconv2d == 1
-    assert [layer["layer"] for layer in report.in_float] == ["c"]

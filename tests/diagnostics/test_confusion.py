@@ -75,7 +75,6 @@ def test_as_json(counted: ConfusionMatrix):
     "names, labels, outputs, sentence",
     [
         (None, [0, 1], np.zeros((3, 2)), r"outputs of shape \(3, 2\) and labels of"),
-        (None, [0], np.zeros(3), r"outputs of shape \(3,\)"),
         (["a", "b"], [0], np.zeros((1, 3)), "do not fit 2 classes"),
     ],
 )
@@ -125,7 +124,7 @@ def test_a_plot_shows_images_as_they_were(channels: int, tmp_path: Path):
         assert (tmp_path / name).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["$x^$", "caf\udce9", r"a_b$\x"])
+@pytest.mark.parametrize("name", ["$x^$", "caf\udce9"])
 def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path):
     """No formula, which may be a wrong one, and no bytes that are not text."""
     labels, outputs = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])

@@ -8,7 +8,7 @@ from larq_nobn._keras import keras
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._graph import Graph
-from larq_nobn.graph._models import flat, flattened, from_keras
+from larq_nobn.graph._models import flattened, from_keras
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization
@@ -46,19 +46,6 @@ def test_nested_models_are_opened_and_names_stay_apart():
     assert copy.name == "net"
 
 
-def test_a_nested_model_takes_what_it_is_given_as_its_own_type_and_rank():
-    inputs = keras.Input((4, 3))
-    whole = keras.layers.Lambda(lambda x: tf.cast(5 * x, tf.int64))(inputs)
-    start = keras.Input((4, 3))
-    end = keras.layers.Dense(2)(keras.layers.ReLU()(start))
-    inner = keras.Model(start, end, name="inner")
-    flat = keras.Input(())
-    column = keras.Model(column_start := keras.Input((1,)), column_start * 3.0)
-    model = keras.Model([inputs, flat], [inner(whole), column(flat)])
-    values = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
-    check(model, [values, np.float32([1, 2])])
-
-
 def test_shared_models_and_layers_stay_shared():
     left, right = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
     shared = backbone()
@@ -67,17 +54,6 @@ def test_shared_models_and_layers_stay_shared():
     copy = check(model, [images(), images(seed=2)])
     assert len(Graph(copy).uses("stem")) == 2
     assert len(copy.weights) == len(model.weights)
-
-
-def test_inputs_and_outputs_keep_their_structure():
-    inputs = {"b": keras.Input((3,), name="b"), "a": keras.Input((3,), name="a")}
-    total = keras.layers.Subtract()([inputs["a"], inputs["b"]])
-    inner = keras.Model(inputs, {"out": total}, name="inner")
-    outer = {"x": keras.Input((3,), name="x"), "y": keras.Input((3,), name="y")}
-    found = inner({"a": outer["x"], "b": outer["y"]})["out"]
-    model = keras.Model(outer, {"z": keras.layers.Dense(2)(found)})
-    rng = np.random.default_rng(1)
-    check(model, {key: rng.normal(size=(2, 3)).astype(np.float32) for key in outer})
 
 
 def test_a_backbone_in_inference_mode_stays_in_it():
@@ -153,25 +129,6 @@ def test_rejects_what_it_cannot_see_into_by_name():
     ):
         with pytest.raises(ModelError, match=message):
             flattened(model)
-
-
-def test_what_is_flat_is_read_as_it_is():
-    inputs = keras.Input((8, 8, 3))
-    plain = keras.Model(inputs, BatchNorm()(keras.layers.Conv2D(4, 3)(inputs)))
-    assert flat(plain) is plain
-    whole = keras.Input((8, 8, 3), dtype="int32")
-    kalman, _ = layers.BatchKalmanNormalization()(inputs)
-    wrapped = layers.BatchNormalizationPreconditioning(keras.layers.Dense(2))
-    for model in (
-        keras.Model(inputs, plain(inputs)),
-        keras.Model(inputs, kalman),
-        keras.Model(inputs, wrapped(inputs)),
-        keras.Model(whole, BatchNorm(dtype="float32")(whole)),
-    ):
-        given = {id(layer) for layer in model.submodules}
-        assert not given & {id(layer) for layer in flat(model).layers}
-    with pytest.raises(ModelError, match="'twice'"):
-        flat(keras.Model(inputs, Twice(name="twice")(inputs)))
 
 
 def test_a_quantized_kernel_is_copied_as_it_is_trained():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from deploy.generated import build, plans, seeds
 from hypothesis import given, settings
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 from larq_nobn.graph._copies import to_keras
-from larq_nobn.graph._graph import Graph, NewEdge
+from larq_nobn.graph._graph import Graph
 from larq_nobn.graph._models import flat, from_keras
 from larq_nobn.graph._operation import Operation
 from larq_nobn.quantizers import RSign
@@ -55,11 +55,6 @@ def test_networks_of_users_are_built_again_as_they_are(name):
     check_round_trip(subject(name))
 
 
-def test_half_precision_stays():
-    with dtype_policy("mixed_float16"):
-        check_round_trip(subject("gated"))
-
-
 def two_uses():
     """One convolution on two maps, with a sign inside, and an operator."""
     conv = lq.layers.QuantConv2D(
@@ -75,9 +70,7 @@ def two_uses():
     return keras.Model(x, conv(0.5 * conv(x)) - x)
 
 
-@pytest.mark.parametrize(
-    "before, after, turned", [(1, 0, False), (1, 2, True), (3, 1, False), (3, 0, True)]
-)
+@pytest.mark.parametrize("before, after, turned", [(1, 2, True), (3, 1, False)])
 def test_uses_are_numbered_in_the_order_of_the_calls(before, after, turned):
     """However deep they lie, which decides in what order Keras lists them."""
     conv = layers.Conv2D(4, 1, name="conv")
@@ -104,16 +97,6 @@ def test_uses_are_numbered_in_the_order_of_the_calls(before, after, turned):
         assert [maker.name if maker else "" for maker in makers] == expected
 
 
-def test_arrays_cannot_be_written():
-    operation = from_keras(two_uses()).uses("conv")[0].operation
-    other = operation.replaced({"kernel": np.ones((3, 3, 4, 4))})
-    for each in (operation, other):
-        with pytest.raises(ValueError, match="read-only"):
-            each.arrays["kernel"][...] = 0.0
-    assert np.all(other.arrays["kernel"] == 1)
-    assert not np.all(operation.arrays["kernel"] == 1)
-
-
 def test_an_edit_makes_another_graph():
     model = two_uses()
     graph = from_keras(model)
@@ -127,28 +110,6 @@ def test_an_edit_makes_another_graph():
     x = inputs_of(model, 4)
     for was, now in zip(outputs_of(model, x), outputs_of(again, x), strict=True):
         assert_array_equal(now, was)
-
-
-def test_calls_come_go_and_read_other_edges():
-    x = keras.Input((4,))
-    y = layers.Dense(4, name="first")(x)
-    model = keras.Model(x, layers.ReLU(name="relu")(y) + layers.Dropout(0.5)(y))
-    graph = from_keras(model)
-    dropout = next(c for c in graph.calls if isinstance(c.layer, layers.Dropout))
-    relu = graph.call("relu")
-    without = graph.with_calls({dropout.label: []})
-    without = without.with_edge(dropout.first_output, dropout.first_input)
-    assert graph.sole_consumer(dropout.first_output) is not None
-    assert [call.label for call in without.consumers(relu.first_input)][0] == "relu"
-    edge = NewEdge(relu.first_input)
-    moved = relu.reading(relu.first_input, edge)
-    first = graph.call("first")._replace(outputs=edge)
-    second = first._replace(label="again", outputs=graph.call("first").outputs)
-    split = without.with_calls({"relu": [first, moved], "first": [second]})
-    values = [to_keras(g)(np.eye(4)) for g in (graph, without, split)]
-    assert_array_equal(values[1], values[0])
-    assert_array_equal(values[2], values[0])
-    assert len(split.uses("first")) == 2
 
 
 def test_an_output_is_no_sole_use():

@@ -111,11 +111,3 @@ def test_command_for_a_first_stage(tmp_path):
     result = command(tmp_path / "none.pth", tmp_path / "a.keras")
     assert result.exit_code == 2
     assert result.output.startswith("Error: ") and "is not a file" in result.output
-
-
-@pytest.mark.convert
-def test_it_converts(tmp_path):
-    network = randomized(ReActNet18(Form("nobn"), 8, (1, 1)), seed=0)
-    model = nobn.interop.load_bnn_nobn(save(network, tmp_path / "a.pth.tar"), SIZE)
-    report = nobn.convert(model, tmp_path / "a.tflite", data=images(SIZE))
-    assert report.lce_bconv2d == 2

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from interop.published import Form, ReActNet18, randomized
-from larq_nobn._keras import keras
 from larq_nobn.interop import load_bnn_nobn
 from larq_nobn.interop._checkpoint import read_checkpoint
-from larq_nobn.interop._slots import dense, fill
 
 STATE = dict(randomized(ReActNet18(Form("nobn"), 4, (1,)), 0).state_dict())
 
@@ -17,13 +15,6 @@ STATE = dict(randomized(ReActNet18(Form("nobn"), 4, (1,)), 0).state_dict())
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "checkpoint.pth.tar"
-
-
-def test_missing_file_and_folder(path, tmp_path):
-    with pytest.raises(FileNotFoundError, match="checkpoint.pth.tar is not a file"):
-        load_bnn_nobn(path)
-    with pytest.raises(FileNotFoundError, match="is not a file. Give a checkpoint"):
-        load_bnn_nobn(tmp_path)
 
 
 def test_a_version_of_pytorch_that_runs_code(monkeypatch, path):
@@ -68,26 +59,17 @@ ZERO = torch.zeros(1)
 NO_STATE = "contains no state_dict"
 NO_WEIGHTS = "contains tensors that are no weights: .*CPU"
 CONTENTS = (
-    *((content, NO_STATE) for content in ([1], {}, {"epoch": 3}, {"a": 1.0}, {1: 2})),
-    ({"state_dict": {}}, NO_STATE),
+    *((content, NO_STATE) for content in ([1], {"epoch": 3})),
     # In a file of a kilobyte.
     ({"a": torch.ones(1, dtype=torch.half).expand(10**9)}, NO_WEIGHTS),
     ({"a": torch.eye(3).to_sparse()}, NO_WEIGHTS),
-    ({"a": torch.ones(3, device="meta")}, NO_WEIGHTS),
-    ({"a": torch.ones(3, dtype=torch.complex64)}, NO_WEIGHTS),
-    ({"a": torch._neg_view(torch.ones(3))}, NO_WEIGHTS),
     (
         {"fc.weight": torch.zeros(2, 3), "conv1.weight": ZERO},
         "is not a checkpoint of BNN-BN: it has neither",
     ),
     (without("fc.weight"), "checkpoint's fc.weight is missing, but"),
-    (without("conv1.weight"), "checkpoint's conv1.weight is missing, but"),
     (without("layer1.0.move1.bias"), "misses tensors: layer1.0.move1.bias. Only"),
     ({**STATE, "extra.bias": ZERO}, "has unknown tensors: extra.bias. Only"),
-    (
-        {**STATE, **{f"x{n}": ZERO for n in range(9)}},
-        "unknown tensors: x0, x1, x2, x3, x4, x5 and 3",
-    ),
     (
         {**STATE, "layer1.0.prelu.weight": torch.zeros(5)},
         r"layer1.0.prelu.weight of shape \(5,\) instead of \(4,\)",
@@ -116,23 +98,7 @@ def test_bare_and_old_and_half_precision(path):
 
 def test_arguments(path):
     torch.save(STATE, path)
-    for size in (32, (32,), (32, 32, 3)):
-        with pytest.raises(ValueError, match="is not a size. Give .height, width. as"):
-            load_bnn_nobn(path, size)
+    with pytest.raises(ValueError, match="is not a size. Give .height, width. as"):
+        load_bnn_nobn(path, (32,))
     with pytest.raises(ValueError, match="image_size=4 is below 8"):
         load_bnn_nobn(path, (16, 4))
-    for alpha in (0.0, float("nan")):
-        with pytest.raises(ValueError, match=f"alpha={alpha} is outside"):
-            load_bnn_nobn(path, alpha=alpha)
-
-
-def test_every_variable_is_set_once():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="alone")])
-    with pytest.raises(ValueError, match="Nothing in the checkpoint sets alone/bias"):
-        fill(model, {}, {})
-    slots = dense("fc", model.layers[0])
-    slots["other.bias"] = slots["fc.bias"]
-    state = {"fc.weight": np.zeros((3, 2)), "fc.bias": np.zeros(3)}
-    state["other.bias"] = np.ones(3)
-    with pytest.raises(ValueError, match="Several tensors .* set alone/bias:0 of"):
-        fill(model, slots, state)

@@ -1,13 +1,10 @@
 """Affine operations that the parts of a concatenation take over."""
 
-import larq_nobn as nobn
-import numpy as np
 import pytest
 from deploy.prepare.preparing import operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph._models import is_batch_norm
 from larq_nobn.rewrites._after_quantized import affine_after_quantized_kernel
 from larq_nobn.rewrites._concatenation import affine_before_concatenation
 from larq_nobn.rewrites._kernel_before import affine_into_kernel_before
@@ -69,25 +66,6 @@ def test_a_part_that_cannot_rejects_for_all():
     graph = graph_of(joined(("conv", "rectified"), "positive"))
     outcome = RULE(graph, affine_in(graph))
     assert isinstance(outcome, Refusal) and "has an activation" in outcome.reason
-
-
-def test_what_else_reads_a_part_rejects():
-    x = keras.Input(SHAPE)
-    a, b = layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)
-    y = layers.BatchNormalization(name="norm")(layers.Concatenate()([a, b]))
-    graph = graph_of(keras.Model(x, [layers.ReLU()(y), a]))
-    assert isinstance(RULE(graph, affine_in(graph)), Refusal)
-
-
-def test_folding_leaves_no_layer():
-    model = joined(("conv", "transposed"), "mixed")
-    folded, report = nobn.fold_batch_norm(model, return_report=True)
-    [change] = report.changes
-    assert change.action.startswith("folded into 'conv2d") and change.reason == ""
-    assert len(folded.layers) == len(model.layers) - 1
-    x = np.random.default_rng(0).normal(size=(4, *SHAPE))
-    np.testing.assert_allclose(folded(x), model(x), rtol=0, atol=1e-9)
-    assert not any(map(is_batch_norm, folded.layers))
 
 
 @pytest.mark.convert

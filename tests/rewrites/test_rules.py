@@ -4,12 +4,9 @@ Where a rule fits and where it does not, folding says: `tests/surgery/test_fold.
 `test_fold_ahead.py`.
 """
 
-import larq_nobn as nobn
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from larq_nobn._keras import keras
 from larq_nobn.graph._models import from_keras
 from larq_nobn.rewrites import (
     _after_quantized,
@@ -21,13 +18,11 @@ from larq_nobn.rewrites import (
     _pools,
 )
 from larq_nobn.rewrites._batch_norm import batch_norm_to_affine
-from larq_nobn.rewrites._merge import merge_affines
 from larq_nobn.rewrites._rule import Edit, Refusal
 from rewrites.rewriting import (
     AFTER,
     BEFORE,
     SCALES,
-    affine_in,
     check_edges,
     graph_of,
     network,
@@ -100,39 +95,3 @@ def test_ties_go_to_the_same_side(after, scales):
         check_edges(graph, edit.graph, whole=True)
     for edit in edits(graph, _after_quantized.affine_stays):
         check_edges(graph, edit.graph, whole=True)
-
-
-@pytest.mark.parametrize("scales", ["positive", "negative"])
-@pytest.mark.parametrize("after", ["relu", "padding"])
-def test_a_scale_alone_passes_what_keeps_0(after, scales):
-    """But not the maximum of 0 if it is negative."""
-    model = network("relu", [after], scales)
-    for weight in (model.get_layer("norm").beta, model.get_layer("norm").moving_mean):
-        weight.assign(np.zeros(weight.shape))
-    graph = graph_of(model)
-    outcome = _forward.affine_into_layers_after(graph, affine_in(graph))
-    assert isinstance(outcome, Edit) == (scales == "positive" or after == "padding")
-    if isinstance(outcome, Edit):
-        assert outcome.words.startswith("folded into 'conv")
-        check_edges(graph, outcome.graph)
-
-
-def test_a_wrong_edit_is_found():
-    graph = graph_of(network("conv", ["relu"], "mixed"))
-    right = _kernel_before.affine_into_kernel_before(graph, affine_in(graph)).graph
-    operation = next(c.operation for c in right.calls if "kernel" in c.operation.values)
-    kernel = operation.values["kernel"].copy()
-    kernel[0, 0, 0, 0] += 0.1
-    wrong = right.with_operation(operation.replaced({"kernel": kernel}))
-    check_edges(graph, right)
-    with pytest.raises(AssertionError):
-        check_edges(graph, wrong)
-
-
-def test_users_own_affine_operations_stay():
-    """Two in a row that were no batch norms."""
-    x = keras.Input((4,))
-    y = nobn.layers.ChannelAffine()(nobn.layers.ChannelAffine()(x))
-    graph = from_keras(keras.Model(x, y))
-    assert all(merge_affines(graph, call) is None for call in graph.calls)
-    assert np.array_equal(graph.calls[0].operation.arrays["gamma"], np.ones(4))

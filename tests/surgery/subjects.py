@@ -119,19 +119,6 @@ def sign_layers():
     return keras.Model(image, {"x": features, "y": end}, name="sign_layers")
 
 
-def batch_norms_in_a_row():
-    """Batch norm of the input, twice in a row, before a dense and a depthwise layer."""
-    image = image_input()
-    x = norm(image)
-    x = layers.DepthwiseConv2D(3, 2, depth_multiplier=2, padding="valid")(norm(x))
-    x = layers.SeparableConv2D(8, 3, padding="same")(norm(norm(x)))
-    x = layers.Conv2DTranspose(6, 3, 2, padding="same")(norm(x))
-    x = layers.Conv2D(8, 3, activation="relu")(norm(x))
-    x = layers.Flatten()(layers.AvgPool2D(4)(layers.Dropout(0.1)(norm(x))))
-    x = layers.Dense(5)(norm(layers.Dense(8)(norm(x))))
-    return keras.Model(image, x, name="batch_norms_in_a_row")
-
-
 def opaque():
     """Lambdas, operators for layers, a blurring pool, and a layer of a user."""
     image = image_input()
@@ -169,7 +156,6 @@ HAND_MADE = (
     nested,
     shared,
     sign_layers,
-    batch_norms_in_a_row,
     opaque,
 )
 SUBJECTS = (*(build.__name__ for build in HAND_MADE), *OWN)

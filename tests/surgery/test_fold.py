@@ -7,7 +7,6 @@ import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
 from larq_nobn.graph._signs import kernel_value, split_kernel
-from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import (
     AFFINE,
@@ -27,20 +26,12 @@ layers = keras.layers
 
 FLOAT = {
     "conv": lambda **k: layers.Conv2D(6, 3, **k),
-    "without_bias": lambda **k: layers.Conv2D(6, 3, use_bias=False, **k),
     "grouped": lambda **k: layers.Conv2D(6, 3, groups=2, **k),
-    "grouped_in_melius_net": lambda **k: GroupedConv2D(6, 3, groups=2, **k),
     "depthwise": lambda **k: layers.DepthwiseConv2D(3, depth_multiplier=3, **k),
     "separable": lambda **k: layers.SeparableConv2D(6, 3, **k),
     "transposed": lambda **k: layers.Conv2DTranspose(6, 3, **k),
     "dense": lambda **k: layers.Dense(6, **k),
-    "binary_input": lambda **k: lq.layers.QuantConv2D(
-        6, 3, input_quantizer="ste_sign", **k
-    ),
-    "depthwise_of_larq": lambda **k: lq.layers.QuantDepthwiseConv2D(3, **k),
     "conv_1d": lambda **k: layers.Conv1D(6, 3, padding="causal", **k),
-    "depthwise_1d": lambda **k: layers.DepthwiseConv1D(3, depth_multiplier=2, **k),
-    "separable_1d": lambda **k: lq.layers.QuantSeparableConv1D(6, 3, **k),
 }
 
 
@@ -59,11 +50,9 @@ def test_after_float_layers_it_goes_into_the_kernel():
 
 QUANTIZED = {
     "binary": lambda **k: binary_conv(6, **k),
-    "activated": lambda **k: binary_conv(6, activation="relu", **k),
     "standardized": lambda **k: lq.layers.QuantConv2D(
         6, 3, kernel_quantizer="scaled_standardization", **k
     ),
-    "marked": lambda **k: binary_conv(6, kernel_quantizer=lq.quantizers.NoOp(1), **k),
     "dense": lambda **k: lq.layers.QuantDense(
         6, kernel_quantizer="ste_sign", kernel_constraint="weight_clip", **k
     ),
@@ -81,12 +70,9 @@ def test_after_quantized_kernels_gain_and_bias_stay_outside():
 
 NORMS = {
     "no_scale": lambda name: BatchNorm(scale=False, name=name),
-    "no_center": lambda name: BatchNorm(center=False, name=name),
     "neither": lambda name: BatchNorm(
         scale=False, center=False, epsilon=0.1, name=name
     ),
-    "synchronized": lambda name: BatchNorm(synchronized=True, name=name),
-    "renormalizing": lambda name: BatchNorm(renorm=True, name=name),
     "of_virtual_batches": lambda name: BatchNorm(virtual_batch_size=2, name=name),
     "component": lambda name: nobn.layers.IndependentComponent(0.5, name=name),
 }
@@ -164,7 +150,6 @@ def test_binary_kernels_stay_binary():
 
 POOLS = {
     "average": layers.AvgPool2D,
-    "padded_average": lambda **k: layers.AvgPool2D(3, 2, padding="same", **k),
     "global_average": layers.GlobalAvgPool2D,
     "maximum": layers.MaxPool2D,
 }
@@ -263,7 +248,3 @@ def test_shared_layers_stay_shared():
     for name in ("first", "last"):
         assert changes[name].action == AFFINE
         assert "'one' is used elsewhere too" in changes[name].reason
-
-
-def test_without_batch_norm_the_copy_is_equal():
-    assert fold(lambda: chain(layers.Conv2D(6, 3), layers.ReLU()))[1] == {}

@@ -46,12 +46,3 @@ def test_signs_of_a_real_number_that_is_common(kind, epsilon):
     mean, part = REAL[kind]
     folded = check(*network(part, mean, epsilon=epsilon))
     assert "norm" not in [layer.name for layer in folded.layers]
-
-
-@pytest.mark.parametrize("gain", [-1.0, 1.0])
-def test_signs_with_a_shift_of_their_own(gain):
-    """gain * x + b is 0 where x is 2."""
-    last = conv(1, input_quantizer=RSign(offset=-2.0 * gain))
-    model, _ = network(WHOLE["rectified"], 0.0, gain, 0.0, last)
-    folded, x = nobn.fold_batch_norm(model, verify=False), images(4, SHAPE)
-    assert_array_equal(folded(x), model(x))

@@ -19,22 +19,15 @@ NORMS = {
         layers.FilterResponseNormalization, learned_epsilon=True, center=False
     ),
     "group": partial(GroupNorm, 2),
-    "no affine": partial(GroupNorm, 4, center=False, scale=False),
     "layer": LayerNorm,
     "proxy": partial(layers.ProxyNormalization, "leaky_relu", 2, None),
     "sampled proxy": partial(layers.ProxyNormalization, "tanh"),
-    "linear proxy": partial(layers.ProxyNormalization, "linear"),
     "evonorm": partial(layers.EvoNormS0, 2),
 }
 
 
 def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(1.0, 2.0, shape).astype("float32")
-
-
-def alone(norm, *shape):
-    inputs = keras.Input(shape)
-    return scrambled(keras.Model(inputs, norm(inputs), name="net"))
 
 
 def alike(count, *shape):
@@ -74,8 +67,6 @@ def test_nothing_changes_where_all_examples_have_the_same_statistics():
 
 RANKS = (
     ("layer", (8,)),
-    ("group", (8,)),
-    ("frn, learned", (8,)),
     ("group", (6, 8)),
     ("frn", (2, 3, 2, 8)),
 )
@@ -132,18 +123,6 @@ def normalized(model, frozen, x, place):
     )
 
 
-def test_of_centered_channels_the_mean_square_is_what_counts():
-    x = draw(30, 6, 6, 3)
-    x = np.concatenate([x, -x], axis=1)
-    x *= np.linspace(0.2, 3, 30).reshape(-1, 1, 1, 1)
-    model = alone(NORMS["frn"](name="norm"), 12, 6, 3)
-    affine = freeze_statistics(model, x).get_layer("norm")
-    norm = model.get_layer("norm")
-    mean_square = np.square(x.astype(float)).mean((0, 1, 2))
-    assert_allclose(affine.gamma, norm.gamma / np.sqrt(mean_square), rtol=1e-4)
-    assert_allclose(affine.beta, norm.beta, atol=1e-5)
-
-
 def test_a_layer_is_calibrated_on_frozen_predecessors():
     inputs = keras.Input((6, 6, 3))
     x = GroupNorm(1, name="first")(inputs)
@@ -157,22 +136,6 @@ def test_a_layer_is_calibrated_on_frozen_predecessors():
     wanted, given = model.get_layer("norm")(hidden), frozen(x)
     assert_allclose(np.std(given, (0, 1, 2)), np.std(wanted, (0, 1, 2)), rtol=1e-5)
     assert_allclose(np.mean(given, (0, 1, 2)), np.mean(wanted, (0, 1, 2)), atol=1e-5)
-
-
-def test_channels_that_never_vary_become_constants():
-    x = draw(10, 4, 4, 3)
-    x[..., 1] = 5.0
-    model = alone(NORMS["frn"](name="norm"), 4, 4, 3)
-    affine = freeze_statistics(model, x).get_layer("norm")
-    assert affine.gamma.numpy()[1] == 0
-    assert_allclose(affine.beta[1], model(x)[0, 0, 0, 1], rtol=1e-5)
-
-
-def test_a_gate_without_slope_stays_half_open():
-    norm = layers.EvoNormS0(1, name="norm")
-    model, x = alone(norm, 4, 4, 2), alike(5, 4, 4, 2)
-    norm.v.assign([0.0, -1.5])
-    assert_allclose(freeze_statistics(model, x)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def network():
@@ -203,13 +166,6 @@ def test_models_inside_and_shared_layers():
     assert not frozen.get_layer("shared").trainable
     assert frozen.get_layer("norm").trainable
     assert frozen.name == "net" and frozen.input_names == ["image"]
-
-
-def test_the_report_tells_the_cost():
-    _, report = freeze_statistics(network(), images(60), return_report=True)
-    (_, change) = report.to_dict()["changes"]
-    assert change["layer"] == "shared"
-    assert 0 < change["distance"] < 2
 
 
 def test_half_precision_stays_and_files_open_in_safe_mode(tmp_path):

@@ -1,65 +1,17 @@
 """What cannot be read stays as it is, and batch norm goes all the same."""
 
 import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import layers as own
 from larq_nobn._keras import keras
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.surgery import _fold
-from numpy.testing import assert_allclose, assert_array_equal
-from surgery.parts import batch_norms, images, norm, settled
+from numpy.testing import assert_allclose
+from surgery.parts import images, norm, settled
 
 layers = keras.layers
 SHAPE = (4, 4, 3)
-
-
-def test_statistics_after_every_output_of_a_layer_are_those_of_its_input():
-    """Each half of a split map has the gains and moments of the whole one."""
-    image = keras.Input(SHAPE)
-    x = norm(layers.Conv2D(4, 3, use_bias=False, name="conv")(image), name="first")
-    left, right = layers.Lambda(lambda x: tf.split(x, 2, axis=-1))(x)
-    ends = [
-        norm(part, name=name, scale=False)
-        for part, name in ((left, "left"), (right, "right"))
-    ]
-    model = settled(keras.Model(image, ends))
-    new = nobn.remove_batch_norm(model)
-    for name in ("left", "right"):
-        # The convolution is standardized, so nothing is left of what was measured.
-        assert_allclose(new.get_layer(name).gamma, np.ones(2), rtol=1e-3)
-        assert_array_equal(new.get_layer(name).beta, model.get_layer(name).beta)
-
-
-def test_statistics_are_frozen_around_a_lambda():
-    image = keras.Input(SHAPE)
-    x = own.FilterResponseNormalization()(layers.Conv2D(4, 3)(image))
-    model = keras.Model(image, layers.Lambda(lambda x: 2 * x)(x))
-    frozen = nobn.freeze_statistics(model, images(4, SHAPE))
-    assert not batch_norms(frozen)
-    x = keras.Model(frozen.inputs, frozen.layers[-1].input)(images(4, SHAPE))
-    assert_allclose(frozen(images(4, SHAPE)), 2 * x.numpy(), rtol=1e-6)
-
-
-def test_a_batch_norm_of_whole_numbers_leaves_real_ones():
-    """Each of what follows takes its place, and none of them takes whole numbers."""
-    image = keras.Input(SHAPE)
-    whole = layers.Lambda(lambda x: tf.cast(4 * x, tf.int64))(image)
-    signs = {"input_quantizer": "ste_sign", "padding": "same", "pad_values": 1.0}
-    ends = [
-        layers.ReLU()(layers.BatchNormalization()(whole)),
-        layers.Conv2D(2, 3)(layers.BatchNormalization()(whole)),
-        lq.layers.QuantConv2D(2, 3, **signs)(layers.BatchNormalization()(whole)),
-    ]
-    model = settled(keras.Model(image, ends))
-    folded, removed = nobn.fold_batch_norm(model), nobn.remove_batch_norm(model)
-    given = images(4, SHAPE)
-    for was, now in zip(model(given), folded(given), strict=True):
-        assert_allclose(now, was, rtol=1e-4, atol=1e-5)
-    assert not batch_norms(folded) and not batch_norms(removed)
-    assert [y.shape for y in removed(given)] == [y.shape for y in model(given)]
 
 
 class Rectified(layers.BatchNormalization):
@@ -93,7 +45,7 @@ def test_a_subclass_of_what_is_known_stays_as_it_is(own):
     assert_allclose(after, layer(before), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size, wrong", [(3, False), (40, False), (40, True)])
+@pytest.mark.parametrize("size, wrong", [(40, False), (40, True)])
 def test_open_sizes_are_compared_at_one_that_the_model_takes(size, wrong, monkeypatch):
     image = keras.Input((None, None, 1))
     x = norm(layers.Conv2D(2, size, name="conv")(image))

@@ -66,7 +66,6 @@ REWRITTEN = (
     ("ReActNetA", "nf", {"blocks": (1, 2)}, {}),
     ("BinaryDenseNet37", "nf", {"blocks": (2, 1, 1), "dilated": True}, {}),
     ("VGGSmall", "nf", {"balanced": False}, {}),
-    ("ResNet20", "nf", {"blocks": (2,)}, {}),
     # Of 8 channels, the last 4 have been improved once; its builder takes 1 for that.
     (
         "MeliusNet22",
@@ -122,15 +121,6 @@ def test_other_batch_norms_go_too(normalization):
     assert kinds.count("Dropout") == flips  # before the only real-valued projection
 
 
-def test_a_model_without_batch_norm_is_copied():
-    given = nobn.models.ReActNet18((8, 8, 1), 3, width=4, blocks=(1, 1))
-    copy, report = nobn.remove_batch_norm(given, return_report=True)
-    assert report.changes == ()
-    assert copy is not given
-    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
-    np.testing.assert_array_equal(copy(x), given(x))
-
-
 @pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
 def test_the_precision_of_every_layer_stays(policy):
     with dtype_policy(policy):
@@ -150,11 +140,7 @@ def test_the_precision_of_every_layer_stays(policy):
 
 BAD = (
     ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\). The paper uses 0.2"),
-    ({"alpha": "x"}, TypeError, "alpha='x' is not a number"),
     ({"variance_rule": "none"}, ValueError, "must be one of .*; got 'none'"),
-    ({"variance_preserving": 1}, TypeError, "variance_preserving=1 is neither"),
-    ({"balanced": None}, TypeError, "balanced=None is neither"),
-    ({"return_report": 1}, TypeError, "return_report=1 is neither"),
 )
 
 

@@ -83,18 +83,6 @@ def test_a_learned_shift_after_takes_the_bias():
     assert changes["last_norm"].action == "removed; gain to 'last', bias to 'end'"
 
 
-def test_without_scale_or_center():
-    inputs = image()
-    x = norm(conv(inputs, "first", use_bias=True), "first_norm", center=False)
-    x = norm(binary(x, "second"), "second_norm", scale=False)
-    given, free, changes = removed(inputs, x)
-    assert not free.get_layer("first").use_bias
-    assert_array_equal(free.get_layer("second").kernel_quantizer.gain, np.ones(4))
-    beta = given.get_layer("second_norm").beta
-    assert_array_equal(free.get_layer("second").bias, beta)
-    assert changes["first_norm"].action == "removed; gain to 'first'"
-
-
 def test_a_gain_of_zero_stays_binary_and_alive():
     inputs = image()
     x = norm(binary(inputs, "conv"), "norm")
@@ -170,42 +158,6 @@ def test_where_nothing_else_can_hold_it_an_affine_layer_does():
     assert changes["norm"].reason == "more than a sign reads it"
 
 
-def test_after_an_activation_alpha_joins_the_affine_layer():
-    inputs = image()
-    x = stem(inputs)
-    y = norm(binary(x, "conv", activation="relu"), "norm")
-    given, free, changes = removed(inputs, layers.add([y, x]))
-    gamma, beta = factors(given, "norm")
-    gain = gamma / np.sqrt(0.5 - 0.5 / np.pi + 1e-3)
-    bias = beta - gain * (2 * np.pi) ** -0.5
-    affine = free.get_layer("norm")
-    assert_allclose(affine.gamma, 0.2 * gain, rtol=1e-5)
-    assert_allclose(affine.beta, 0.2 * bias, rtol=1e-4)
-    assert free.get_layer("conv").kernel_quantizer.scale == 1.0
-    assert changes["norm"].action == "channel_affine, alpha 0.2"
-
-
-def test_statistics_stay_where_nothing_before_them_changes():
-    inputs = image()
-    x = norm(inputs, "input_norm")
-    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
-    given, free, changes = removed(inputs, norm(layers.ReLU()(x), "norm"))
-    x = noise(4, 8, 8, 4)
-    assert_allclose(free(x), given(x), rtol=1e-4, atol=1e-5)
-    assert {change.action for change in changes.values()} == {"channel_affine"}
-
-
-def test_a_maximum_keeps_negative_factors_after_it():
-    inputs = image()
-    x = layers.MaxPool2D(2)(conv(inputs, "conv"))
-    given = keras.Model(inputs, layers.ReLU()(norm(x, "norm")))
-    assert nobn.remove_batch_norm(given).get_layer("conv").use_bias
-    given.get_layer("norm").gamma.assign([1.0, 1.0, 1.0, -1.0])
-    free = nobn.remove_batch_norm(given)
-    assert_allclose(free.get_layer("norm").gamma, [1, 1, 1, -1], rtol=1e-3)
-    assert_array_equal(free.get_layer("conv").kernel_quantizer.gain, np.ones(4))
-
-
 def test_a_classifier_and_other_kernels_stay():
     inputs = image()
     x = layers.ReLU()(stem(inputs))
@@ -227,14 +179,3 @@ def test_a_classifier_and_other_kernels_stay():
         free.get_layer("separable").depthwise_kernel,
         given.get_layer("separable").depthwise_kernel,
     )
-
-
-def test_one_convolution_after_two_batch_norms_keeps_a_gain_of_its_own():
-    left, right = image(), image()
-    shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
-    outputs = layers.add([norm(shared(left), "a"), norm(shared(right), "b")])
-    given, free, _ = removed([left, right], outputs)
-    assert_array_equal(free.get_layer("conv").kernel_quantizer.gain, np.ones(4))
-    for name in ("a", "b"):
-        gain = factors(given, name)[0] / np.sqrt(1 + 1e-3)
-        assert_allclose(free.get_layer(name).gamma, gain, rtol=1e-5)

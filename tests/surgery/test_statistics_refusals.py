@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import layers
 from larq_nobn._keras import keras
 from larq_nobn.surgery import ModelError, freeze_statistics, reestimate_batch_norm
 
@@ -41,10 +40,6 @@ def test_reestimation_rejects_models_that_it_cannot_copy_or_need_not():
     norm = BatchNorm(name="again")
     loop = keras.Model(inputs, norm(keras.layers.ReLU()(norm(inputs))))
     refused(loop, x, "Layer 'again' is used again on what", ModelError)
-    norm = BatchNorm(name="shared")
-    inner = keras.Model(inputs, norm(inputs), name="inner")
-    twins = keras.Model(inputs, inner(norm(inputs)), name="twins")
-    refused(twins, x, "Model 'twins' cannot be rebuilt .* no layer shared", ModelError)
 
 
 def test_reestimation_rejects_data_that_does_not_fit():
@@ -52,24 +47,13 @@ def test_reestimation_rejects_data_that_does_not_fit():
     slices = tf.data.Dataset.from_tensor_slices
     message = r"examples of shape \(4,\), but the model 'net' takes \(3,\)"
     refused(model, draw(5, 4), message)
-    refused(model, slices(draw(5, 3)), r"examples of shape \(\), but the model 'net'")
-    refused(model, None, r"examples of shape \(\), but the model 'net' takes \(3,\)")
     refused(model, draw(0, 3), "data contains no example")
-    refused(model, slices(draw(1, 3)).batch(1).take(0), "data contains no example")
     refused(model, slices(draw(1, 3)).batch(1).repeat(), "Dataset without an end")
     refused(model, (draw(5, 3), draw(4)), r"arrays of \[5, 4\] examples")
     refused(model, {"x": draw(5, 3)}, r"inputs named \['x'\], but .* takes \['input_")
     bad = draw(5, 3)
     bad[2, 1] = np.nan
     refused(model, bad, "Layer 'norm' meets values that are not finite")
-
-
-def test_reestimation_rejects_wrong_arguments():
-    model = alone(BatchNorm(), 3)
-    with pytest.raises(ValueError, match="batch_size=0 is below 1"):
-        reestimate_batch_norm(model, draw(4, 3), batch_size=0)
-    with pytest.raises(TypeError, match="return_report=1 is neither"):
-        reestimate_batch_norm(model, draw(4, 3), return_report=1)
 
 
 def test_freezing_rejects_what_is_no_gain_and_bias_per_channel():
@@ -95,22 +79,3 @@ def test_freezing_rejects_models_with_nothing_to_freeze_or_a_loop():
     loop = keras.Model(inputs, norm(2 * norm(inputs)))
     with pytest.raises(ModelError, match="Layer 'again' is used again on what it has"):
         freeze_statistics(loop, draw(2, 6, 4))
-    secret = keras.layers.Lambda(lambda x: norm(x), name="secret")
-    with pytest.raises(ModelError, match=r"layer 'secret' \(Lambda\) cannot become"):
-        freeze_statistics(keras.Model(inputs, secret(inputs)), draw(2, 6, 4))
-
-
-def test_freezing_rejects_wrong_data_and_arguments():
-    model = alone(layers.FilterResponseNormalization(name="norm"), 4, 4, 3)
-    with pytest.raises(ValueError, match=r"\(4, 4\), but the model 'net' takes \(4, 4"):
-        freeze_statistics(model, draw(5, 4, 4))
-    with pytest.raises(ValueError, match="data contains no example"):
-        freeze_statistics(model, draw(0, 4, 4, 3))
-    bad = draw(5, 4, 4, 3)
-    bad[0, 0, 0, 0] = np.inf
-    with pytest.raises(ValueError, match="Layer 'norm' meets values that are not"):
-        freeze_statistics(model, bad)
-    with pytest.raises(ValueError, match="batch_size=-1 is below 1"):
-        freeze_statistics(model, draw(5, 4, 4, 3), batch_size=-1)
-    with pytest.raises(TypeError, match="return_report=None is neither"):
-        freeze_statistics(model, draw(5, 4, 4, 3), return_report=None)

@@ -2,17 +2,13 @@
 
 import json
 import os
-import shlex
-import shutil
 import sys
 from pathlib import Path
 
 import larq_nobn as nobn
-import larq_compute_engine as engine
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head
-from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn.deploy import (
     ConversionError,
     benchmark,
@@ -22,7 +18,6 @@ from larq_nobn.deploy import (
 from larq_nobn.deploy.device import _benchmark
 from larq_nobn.deploy.device._benchmark import (
     _alternate,
-    _note,
     _timings,
     read_results,
 )
@@ -74,16 +69,6 @@ def test_runs_before_the_timed_ones_do_not_count(monkeypatch):
     assert seconds.tolist() == [[1, 1]]
 
 
-def test_the_processor_decides_what_the_times_are_worth():
-    for machine in ("x86_64", "AMD64", "armv7l", "aarch64", "arm64"):
-        note = _note(machine, {"lce"})
-        assert note.startswith(f"{machine}: LCE")
-        assert "LCE" not in _note(machine, {"litert"})
-        optimized = machine in ("aarch64", "arm64")
-        assert ("optimized kernels ran" in note) == optimized
-        assert ("do not predict those of a phone" in note) != optimized
-
-
 @pytest.mark.convert
 def test_two_files_side_by_side(files, tmp_path, monkeypatch):
     monkeypatch.setattr(_benchmark.platform, "machine", lambda: "x86_64")
@@ -107,23 +92,6 @@ def test_two_files_side_by_side(files, tmp_path, monkeypatch):
     assert saved == result.to_dict() == json.loads((tmp_path / "b.json").read_text())
     assert "do not predict those of a phone" in saved["note"]
     assert saved["timings"][1]["runs"] == 3
-
-
-@pytest.mark.convert
-def test_a_list_of_others_with_room_for_the_tensors_of_operations(files, monkeypatch):
-    given = []
-
-    class Interpreter(engine.testing.Interpreter):
-        def __init__(self, content, **options):
-            given.append(content)
-            super().__init__(content, **options)
-
-    monkeypatch.setattr(engine.testing, "Interpreter", Interpreter)
-    one, two = files
-    several = benchmark(str(one), [two, str(one)], runs=1, warmup=0)
-    assert [t.lce_bconv2d for t in several.timings] == [1, 2, 1]
-    graph = schema.Model.GetRootAsModel(given[0], 0).Subgraphs(0)
-    assert graph.TensorsLength() > 128 + 16 * graph.OperatorsLength()
 
 
 @pytest.mark.parametrize(
@@ -408,18 +376,3 @@ def test_files_of_both_runtimes_on_a_phone(adb, monkeypatch):
     monkeypatch.setenv("PATH", str(adb))
     with pytest.raises(ConversionError, match="'adb'.* was not found. Install"):
         nobn.deploy.benchmark_on_phone("m.tflite")
-
-
-@pytest.mark.convert
-def test_commands_keep_odd_names_and_equal_ones_apart(here):
-    files = ["a/my model;é.tflite", "b/m.tflite", "c/m.tflite", "c/m.tflite"]
-    for name in files:
-        Path(name).parent.mkdir(exist_ok=True)
-        shutil.copy("m.tflite", name)
-    commands = phone_commands(files[0], files[1:])
-    pushed = [shlex.split(line)[2:] for line in commands if " push " in line]
-    assert pushed[1:] == [
-        [files[0], "/data/local/tmp/my_model__.tflite"],
-        [files[1], "/data/local/tmp/m.tflite"],
-        [files[2], "/data/local/tmp/2_m.tflite"],
-    ]

@@ -5,10 +5,10 @@ import json
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.inspection.lite_files import edited, plain_file
+from deploy.inspection.lite_files import plain_file
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, audit, convert, diff
+from larq_nobn.deploy import ConversionError, audit, convert, diff
 from larq_nobn.deploy.inspection._audit import audit_bytes
 
 pytestmark = pytest.mark.convert
@@ -88,9 +88,7 @@ BROKEN = r"is a damaged TFLite file, or .*: \w+: [^.]*"
     "damage, message",
     [
         (lambda content: b"", "is not a TFLite file"),
-        (lambda content: "kein Modell, sondern äöü".encode(), "is not a TFLite file"),
         (lambda content: content[: len(content) // 2], BROKEN),
-        (lambda content: content[:16] + bytes(range(256)) * 40, BROKEN),
     ],
 )
 def test_damaged_files_get_one_sentence(converted, tmp_path, damage, message):
@@ -138,35 +136,6 @@ def test_files_with_wrong_bytes_are_rejected_or_read(converted):
             assert refuses(bytes(wrong))
 
 
-def test_a_damaged_file_that_loads_and_cannot_run_gets_one_sentence():
-    from flatbuffers import flexbuffers
-
-    def change(model):
-        op = model.subgraphs[0].operators[-1]
-        options = flexbuffers.Loads(op.customOptions.tobytes())
-        options["dilation_height_factor"] = -128
-        op.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
-
-    net = chain(binary_conv(8, pad_values=0.0), stem=False, shape=(8, 8, 8))
-    run = Runner(edited(plain_file(net), change))
-    with pytest.raises(ConversionError, match="cannot be run on these inputs: .*Error"):
-        run(np.zeros((1, 8, 8, 8), np.float32))
-
-
-def test_a_file_that_claims_to_be_huge_is_answered(converted):
-    def change(model):
-        for tensor in model.subgraphs[0].tensors:
-            if tensor.buffer == 0 or model.buffers[tensor.buffer].data is None:
-                tensor.shape = np.full(4, 2**31 - 1, np.int32)
-
-    found = audit_bytes(edited(converted[2].read_bytes(), change), "huge")
-    assert found.peak_activation_bytes > 2**100
-    assert str(found)
-
-
-@pytest.mark.parametrize(
-    "name, reason", [("none.tflite", "No such file"), ("", "Is a directory")]
-)
-def test_files_that_cannot_be_read(tmp_path, name, reason):
-    with pytest.raises(ConversionError, match=f"cannot be read: {reason}"):
-        audit(tmp_path / name)
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConversionError, match="cannot be read: No such file"):
+        audit(tmp_path / "none.tflite")

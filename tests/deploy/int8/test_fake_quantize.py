@@ -162,27 +162,6 @@ def test_the_shift_after_an_rprelu_goes_where_all_readers_have_one(quantized):
     assert "stage2_block1_act_shift_out" in names
 
 
-def test_a_shift_needs_a_layer_where_the_summand_has_none():
-    inputs = keras.Input((8, 8, 3))
-    x = nobn.layers.RPReLU(name="act")(
-        keras.layers.Conv2D(32, 3, padding="same")(inputs)
-    )
-    y = keras.layers.BatchNormalization(name="norm")(binary_conv(name="conv")(x))
-    model = scrambled(keras.Model(inputs, keras.layers.Add()([x, y])))
-    quantized = ranged(model)
-    names = [layer.name for layer in quantized.layers]
-    # The sign of the convolution has no shift to take part of it.
-    assert "act_shift_out" in names
-    signed = binary_conv(name="conv", input_quantizer="rsign")
-    y = keras.layers.BatchNormalization(name="norm")(signed(x))
-    model = scrambled(keras.Model(inputs, keras.layers.Add()([x, y])))
-    quantized = ranged(model)
-    names = [layer.name for layer in quantized.layers]
-    assert "act_shift_out" not in names
-    assert "norm_bias" in names
-    assert_allclose(without_rounding(quantized, X), model(X), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     "build, data, message",
     [

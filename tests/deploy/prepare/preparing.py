@@ -62,7 +62,6 @@ LAYERS = {
     # Batch norms by their scales.
     "positive": lambda: affine(POSITIVE),
     "both": lambda: affine(BOTH_SIGNS),
-    "some-zero": lambda: affine(SOME_ZERO),
     "zero": lambda: affine(POSITIVE - POSITIVE[5]),
     "tiny": lambda: affine(np.append(POSITIVE[1:], 1e-20)),
     "second": lambda: affine(BOTH_SIGNS, "second", 1),
@@ -71,7 +70,6 @@ LAYERS = {
         center=False, gamma_initializer=keras.initializers.Constant(-1.0)
     ),
     "norm": lambda: layers.BatchNormalization(),
-    "gain-and-bias": lambda: nobn.layers.ChannelAffine(),
     "skip": lambda: nobn.layers.SkipInit(),
     "factor": lambda: factor(),
     # What is binary.
@@ -87,9 +85,6 @@ LAYERS = {
     "sign": lambda: lq.quantizers.SteSign(),
     "binary-dense": lambda: lq.layers.QuantDense(5, input_quantizer="ste_sign"),
     "real-of-signs": lambda: lq.layers.QuantConv2D(8, 1, input_quantizer="ste_sign"),
-    "real-of-levels": lambda: lq.layers.QuantConv2D(
-        8, 1, input_quantizer="dorefa_quantizer"
-    ),
     # Real kernels.
     "conv": lambda: layers.Conv2D(8, 3),
     "conv-same": lambda: layers.Conv2D(8, 3, padding="same"),
@@ -97,26 +92,14 @@ LAYERS = {
     "conv-32": lambda: layers.Conv2D(32, 1),
     "strided": lambda: layers.Conv2D(8, 3, strides=2, use_bias=False),
     "groups": lambda: layers.Conv2D(8, 1, groups=2),
-    "quantized": lambda: lq.layers.QuantConv2D(
-        8, 1, kernel_quantizer="magnitude_aware_sign"
-    ),
     "depthwise": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
     "depthwise-same": lambda: layers.DepthwiseConv2D(3, padding="same"),
-    "depthwise-ones": lambda: lq.layers.QuantDepthwiseConv2D(
-        3, padding="same", pad_values=1.0
-    ),
-    "separable": lambda: layers.SeparableConv2D(8, 3),
-    "transposed": lambda: layers.Conv2DTranspose(8, 2),
     "dense": lambda: layers.Dense(8),
-    "dense-32": lambda: layers.Dense(32, use_bias=False),
     "conv-relu": lambda: layers.Conv2D(8, 3, activation="relu"),
     "conv-tanh": lambda: layers.Conv2D(8, 3, activation="tanh"),
     # What has no weights, or those of an activation.
     "relu": lambda: layers.ReLU(),
-    "relu-function": lambda: layers.Activation("relu"),
     "relu6": lambda: layers.ReLU(6.0),
-    "relu-above": lambda: layers.ReLU(threshold=0.5),
-    "leaky": lambda: layers.LeakyReLU(0.25),
     "prelu": lambda: layers.PReLU(alpha_initializer="normal"),
     "rprelu": lambda: nobn.layers.RPReLU(),
     "tlu": lambda: nobn.layers.ThresholdedLinearUnit("ones"),
@@ -124,17 +107,12 @@ LAYERS = {
     "average": lambda: layers.AveragePooling2D(3, 2, padding="same"),
     "average-valid": lambda: layers.AveragePooling2D(),
     "global-maximum": lambda: layers.GlobalMaxPooling2D(),
-    "global-average": lambda: layers.GlobalAveragePooling2D(),
     "padding": lambda: layers.ZeroPadding2D(),
-    "cropping": lambda: layers.Cropping2D(),
-    "upsampling": lambda: layers.UpSampling2D(),
     "dropout": lambda: layers.Dropout(0.5),
     "identity": lambda: layers.Activation("linear"),
     "flatten": lambda: layers.Flatten(),
     "reshape": lambda: layers.Reshape((4, 16, 32)),
-    "one-place": lambda: layers.Reshape((1, 1, -1)),
     "layer-norm": lambda: layers.LayerNormalization(),
-    "frn": lambda: nobn.layers.FilterResponseNormalization(),
 }
 
 

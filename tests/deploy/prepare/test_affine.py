@@ -4,7 +4,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
-from deploy.nets import binary_conv, chain, images, scrambled
+from deploy.nets import binary_conv, chain, images
 from deploy.prepare.preparing import (
     BOTH_SIGNS,
     POSITIVE,
@@ -59,19 +59,6 @@ def test_what_is_read_as_an_affine_operation(name):
     model = chain(layer)
     new = equal(as_written(model), model).get_layer(layer.name)
     assert type(new) is (kind or type(layer))
-
-
-def test_so_it_is_after_dense_layers_but_not_in_training_nor_of_whole_numbers():
-    norm = layers.BatchNormalization(name="x")
-    model = chain(layers.Dense(8), norm, stem=False, shape=(5,))
-    assert type(as_written(model).get_layer("x")) is PlainAffine
-    inputs = keras.Input((8, 8, 3))
-    norm = layers.BatchNormalization(name="x")
-    model = scrambled(keras.Model(inputs, norm(inputs, training=True)))
-    assert type(as_written(model).get_layer("x")) is type(norm)
-    inputs = keras.Input((8, 8, 3), dtype="uint8")
-    model = keras.Model(inputs, layers.Rescaling(1 / 255, name="x")(inputs))
-    assert type(as_written(model).get_layer("x")) is layers.Rescaling
 
 
 def test_gains_are_those_of_float64():
@@ -162,21 +149,6 @@ def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
         assert_allclose(conv.scale, np.abs(gain), rtol=1e-6)
 
 
-# Whether it stands right after a layer, where the converter merges it. After others it
-# would be work on the larger map.
-BEFORE_POOLS = {
-    **dict.fromkeys(("conv-32", "depthwise-same", "binary-relu"), True),
-    **dict.fromkeys(("binary-tanh", "zero-padded-relu", "relu"), False),
-}
-
-
-@pytest.mark.parametrize("word", BEFORE_POOLS)
-def test_on_which_side_of_a_pool_it_stands(word):
-    new = prepared(row(word, layers.MaxPooling2D(name="pool"), "positive"))
-    (node,) = new.get_layer("pool").inbound_nodes
-    assert (node.inbound_layers.name == "affine") == BEFORE_POOLS[word]
-
-
 # --- Into layers after.
 
 
@@ -226,15 +198,6 @@ def test_other_relus_do_not():
     assert type(model.get_layer("relu")) is layers.ReLU
 
 
-def test_one_that_its_convolution_takes_in_does_not():
-    for before in ("binary", "conv"):
-        new = prepared(row(before, layers.ReLU(name="relu"), "conv"))
-        assert type(new.get_layer("relu")) is layers.ReLU
-    new = prepared(row("tanh positive", layers.ReLU(name="relu"), "conv"))
-    assert "affine" not in names(new)
-    assert new.get_layer("relu").shift is not None
-
-
 # --- Before signs.
 
 
@@ -267,36 +230,12 @@ def test_negative_gains_before_a_sign_turn_the_kernel(changes, between):
     assert_array_equal(new.get_layer("conv").kernel, turned)
 
 
-def test_each_of_several_signs_takes_its_shift():
-    def left(gain, last):
-        inputs = keras.Input(SHAPE)
-        x = affine(gain)(tanh(inputs))
-        rsign = RSign()
-        signs = binary_conv(input_quantizer=rsign, padding="valid")(x)
-        ends = [signs, binary_conv(padding="valid")(x), last(x)]
-        return "affine" in names(prepared(keras.Model(inputs, ends)))
-
-    assert not left(POSITIVE, binary_conv())
-    assert not left(BOTH_SIGNS, binary_conv(size=1))
-    assert left(BOTH_SIGNS, binary_conv())
-    assert left(POSITIVE, tanh)
-
-
 def test_signs_are_compared_with_those_of_the_given_model():
     model = row("tanh both", binary_conv(size=1, name="conv"))
     new, x = prepare(model), [images(shape=SHAPE)]
     turned, given = prepared_signs(new)(x).signs, record(model, x).signs
     assert_array_equal(turned["conv"], given["conv"])
     assert compare(model, prepared_signs(new), x, 1e-6).finding == ""
-
-
-@pytest.mark.parametrize("between", ["", "dropout maximum"])
-def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(between):
-    """It takes signs of signs, which would be opposite ones with those."""
-    sign = layers.Activation(lq.quantizers.SteSign())
-    model = row("tanh both", sign, between, binary_conv(size=1, name="conv"))
-    x = images(8, SHAPE)
-    assert_array_equal(nobn.deploy.prepared(model)(x), model(x))
 
 
 def test_an_affine_layer_of_whole_numbers_drops_what_is_after_the_point():

@@ -127,21 +127,6 @@ def test_a_factor_of_the_output_goes_into_the_kernel_before_it(ends):
     assert not any(map(is_factor, equal(new, model).layers))
 
 
-def test_without_a_kernel_the_last_one_stays_and_contains_all():
-    assert factors_left(row("factor relu", scramble=True)) == {"factor": 0.25}
-    rows = factor(0.5, name="first"), "relu", factor(0.25, name="last")
-    assert factors_left(row(*rows, scramble=True)) == {"last": 0.125}
-
-
-def test_factors_do_not_leave_the_range_of_floats():
-    rows = [factor(2.0**-30, name=f"factor{i}") for i in range(4)]
-    rows[1:1] = [nobn.layers.RPReLU()]
-    left = factors_left(row(*rows, "rsign", *head(), scramble=True))
-    assert 0 < len(left) < 4
-    graph = at_inference(row("binary", factor(float("inf")), "tanh", scramble=True))
-    assert absorb_factors(graph) is graph
-
-
 # --- Where maps meet.
 BRANCHES = {
     "batch norm": lambda x: layers.BatchNormalization()(binary_conv()(x)),

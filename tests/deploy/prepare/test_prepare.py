@@ -8,7 +8,6 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from deploy.prepare.preparing import as_written, names, prepared
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy.prepare._prepare import (
     half_precision,
     in_float32,
@@ -17,7 +16,6 @@ from larq_nobn.deploy.prepare._prepare import (
 from larq_nobn.graph._signs import kernel_value
 from larq_nobn.layers._inference import (
     BinaryConvolution,
-    PlainRPReLU,
     ShiftedSign,
 )
 from numpy.testing import assert_allclose, assert_array_equal
@@ -61,15 +59,6 @@ def test_the_scale_of_a_sign_goes_into_its_shift():
     assert_array_equal(sign.shift, conv.input_quantizer.shift.numpy() / 4)
 
 
-def test_signs_and_rprelus_as_layers_are_made_plain_too():
-    sign = nobn.quantizers.RSign(scale=0.5, name="sign")
-    act = nobn.layers.RPReLU(name="act")
-    model = chain(sign, binary_conv(input_quantizer=None), act, *head())
-    new = prepared(model)
-    assert type(new.get_layer("sign")) is ShiftedSign
-    assert type(new.get_layer("act")) is PlainRPReLU
-
-
 REAL = {"input_quantizer": "ste_sign"}
 OTHERS = {
     "ternary": lambda: lq.layers.QuantConv2D(8, 3, kernel_quantizer="ste_tern", **REAL),
@@ -106,16 +95,6 @@ def test_derived_layers_keep_their_own_call():
     new = prepared(chain(layer)).get_layer("mine")
     assert type(new) is MyConv
     assert_array_equal(np.abs(new.kernel.numpy()), 1)
-
-
-def test_kernels_that_lce_would_flatten_are_rejected():
-    def wobbly(kernel):
-        return lq.math.sign(kernel) * (1 + 0.003 * lq.math.sign(kernel[:1, :1]))
-
-    wobbly.precision = 1
-    model = chain(binary_conv(kernel_quantizer=wobbly, name="wobbly"))
-    with pytest.raises(ConversionError, match="kernel of layer 'wobbly' is not ±c"):
-        nobn.deploy.prepared(model)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])

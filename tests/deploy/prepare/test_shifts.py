@@ -137,15 +137,6 @@ def test_what_reads_a_map_decides(name):
         assert not any(isinstance(sign, ShiftedSign) for sign in signs)
 
 
-def test_an_activation_that_belongs_to_a_convolution_stays_between():
-    model = chain(binary_conv(name="conv"), layers.ReLU(), rsign_conv(), *head())
-    new = prepared(model)
-    assert new.get_layer("conv").offset is None
-    assert additions(new) == 1
-    model = chain(binary_conv(activation="tanh"), rsign_conv(), *head())
-    assert additions(prepared(model)) == 1
-
-
 def test_an_offset_after_a_rectified_convolution_costs_nothing(blocks=2):
     """Every one stays, as part of its convolution, and does what signs would."""
 
@@ -160,23 +151,6 @@ def test_an_offset_after_a_rectified_convolution_costs_nothing(blocks=2):
     assert additions(model) == blocks
     signs = [x.input_quantizer for x in model.layers if hasattr(x, "input_quantizer")]
     assert [getattr(sign, "shift", None) for sign in signs] == blocks * [None]
-
-
-@pytest.mark.parametrize("zeros, count", [(False, 2), (True, 1)])
-def test_one_that_is_an_operation_moves(zeros, count):
-    """After zero padding, or where something else reads the convolution."""
-
-    def network(x):
-        x = layers.Conv2D(32, 1)(x) if zeros else x
-        options = {"pad_values": 0.0} if zeros else {}
-        y = rsign_conv(activation="relu", **options)(x)
-        other = x if zeros else y
-        x = layers.Add()([layers.BatchNormalization(name="norm")(y), other])
-        return classified(rsign_conv()(x))
-
-    model = prepared(model_of(network))
-    assert model.get_layer("norm").offset is None
-    assert additions(model) == count
 
 
 def test_shifts_far_larger_than_the_map_stay_exact():
@@ -225,17 +199,6 @@ def test_every_reader_of_the_map_gets_what_it_got(gain, reader, offset):
     scale.gamma.assign(GAINS[gain])
     scale.beta.assign(offset * random.normal(size=32))
     prepared(keras.Model(inputs, outputs))
-
-
-def test_a_threshold_far_off_drowns_no_map_that_others_read():
-    """A gain that training made tiny puts the threshold of its channel at a million."""
-    keras.utils.set_random_seed(0)
-    inputs, scale = keras.Input((6, 6, 3)), nobn.layers.ChannelAffine()
-    y = layers.Conv2D(32, 1)(inputs)
-    model = keras.Model(inputs, [binary_conv(16)(scale(y)), layers.Conv2D(8, 1)(y)])
-    scale.gamma.assign(np.where(np.arange(32) % 8, 1, 1e-6))
-    scale.beta.assign(np.ones(32))
-    prepared(model)
 
 
 # --- The algebra of shifts that are partly open, against sums worked out by hand.

@@ -1,10 +1,9 @@
 """Networks with binary dense and 1D layers, whole: nothing of them stays float."""
 
-import larq_nobn as nobn
 import larq as lq
 import pytest
 from larq_nobn import layers as own
-from deploy.nets import binary_conv, chain, images, scrambled
+from deploy.nets import binary_conv, chain, scrambled
 from deploy.prepare.preparing import side_by_side
 from deploy.prepare.rewrites.oracle import (
     BINARY,
@@ -89,28 +88,6 @@ def test_what_stands_between_does_not_matter(tmp_path):
         assert_allclose(*pair, atol=1e-3)
 
 
-AWARE = {"kernel_quantizer": "magnitude_aware_sign"}
-STEPS = {"input_quantizer": "ste_heaviside"}
-
-
-def test_rounding_before_a_rewritten_layer_explains(tmp_path):
-    """Sums of ±c that should be 0 are not quite that in Keras, and 0 in the file."""
-    rows = {
-        (12, 32): lambda: [conv1d(**AWARE), conv1d(padding="causal")],
-        (4, 4, 32): lambda: [binary_conv(**AWARE), binary_conv(groups=2)],
-        (4, 3, 32): lambda: [binary_conv(**AWARE), binary_conv(**STEPS)],
-    }
-    models = [
-        chain(*row(), shape=shape, stem=False, name=f"row{number}")
-        for number, (shape, row) in enumerate(rows.items())
-    ]
-    data = [examples(shape) for shape in rows]
-    model = side_by_side(models)
-    found = convert(model, tmp_path / "model.tflite", data=data).verify
-    assert found["prepared"]["explained"] > 0
-    assert found["prepared"]["unexplained"] == found["unexplained"] == 0
-
-
 def test_the_report_says_how_each_layer_was_replaced(tmp_path):
     small = binary_conv(pad_values=0.0, name="small")
     rows = [layers.AveragePooling2D(8), small, layers.Flatten(), dense(4, name="last")]
@@ -124,22 +101,3 @@ def test_the_report_says_how_each_layer_was_replaced(tmp_path):
         {"layer": "last", "kind": "QuantDense", "as": "1x1 convolution"},
     ]
     assert "last (QuantDense) as 1x1 convolution" in str(report)
-
-
-@pytest.mark.parametrize("shape", [(20,), (3, 4, 8)])
-def test_a_sign_layer_with_weights_keeps_its_name(shape, tmp_path):
-    """By which what rounds before it is found in both forms of the model."""
-    scaled, plain = dense(16, kernel_quantizer="magnitude_aware_sign"), dense(16)
-    sign = nobn.quantizers.ReSTE(name="sign")
-    inputs = keras.Input(shape)
-    # Once on what is a map in the prepared model, and once on what is not.
-    hidden, direct = sign(scaled(inputs)), sign(inputs)
-    model = scrambled(keras.Model(inputs, [plain(hidden), direct]))
-    new = nobn.deploy.prepared(model)
-    assert len(new.get_layer("sign").inbound_nodes) == 2
-    x = images(16, shape)
-    report = nobn.convert(model, tmp_path / "m.tflite", data=x)
-    assert report.lce_bconv2d == report.binary_layers == 2
-    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
-    # Where the first layer's sums are 0, Keras' sums of ±c are noise.
-    assert report.verify["prepared"]["exact_share"] < 1
