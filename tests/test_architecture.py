@@ -1,7 +1,6 @@
 """Reads the package's source and fails where it leaves the house rules."""
 
 import ast
-from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -105,7 +104,6 @@ CATCHES = {
     "loading/_open.py open_model": "a model of somebody's, as Keras reads it",
 }
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
-SIBLINGS = 3
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[str]:
@@ -257,15 +255,6 @@ def problems(path: str, tree: ast.Module) -> list[str]:
     ]
 
 
-def folder_problems(folder: str, files: list[str]) -> Iterator[str]:
-    """What makes a folder a corridor; its files by their names without `.py`."""
-    modules = [name for name in files if name != "__init__"]
-    prefixes = Counter(name.strip("_").split("_")[0] for name in modules)
-    for prefix, count in prefixes.items():
-        if count > SIBLINGS:
-            yield f"{folder} contains {count} files called {prefix}; make it a folder"
-
-
 def test_source():
     trees, found, catches = {}, {}, set()
     for file in ROOT.rglob("*.py"):
@@ -277,16 +266,6 @@ def test_source():
     assert catches == set(CATCHES)
     own = {name: tree for name, tree in trees.items() if "__init__" not in name}
     assert circle(own) == []
-
-
-def test_folders():
-    folders = {path.parent for path in ROOT.rglob("*.py")}
-    corridor = ["__init__", "_fold", "_fold_a", "_fold_b"]
-    assert list(folder_problems("surgery", corridor)) == []
-    assert len(list(folder_problems("surgery", [*corridor, "_fold_c"]))) == 1
-    for folder in folders:
-        files = [path.stem for path in folder.glob("*.py")]
-        assert list(folder_problems(folder.name, files)) == []
 
 
 def circle(sources: dict[str, ast.AST]) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose
 from regularizer_cases import CASES
 
 SECTIONS = [
-    *("Arguments", "Raises", "Example", "References", "Differences from the paper"),
+    *("Arguments", "Raises", "Example", "References", "Differences from the paper")
 ]
 every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 

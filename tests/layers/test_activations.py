@@ -3,11 +3,9 @@
 The contract compares their gradients with oracles in every rank and precision.
 """
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head
 from gradients import value_and_gradients
 from larq_nobn._keras import keras
 from larq_nobn.layers import RPReLU, SkipInit, ThresholdedLinearUnit
@@ -78,15 +76,3 @@ def test_power_of_two_gradients():
     assert_allclose(d_weights["log2_slope"], np.log(2) * slope * d_slope, rtol=1e-12)
     assert_allclose(d_weights["shift_in"], d_x.sum((0, 1, 2)), rtol=1e-10)
     assert_allclose(d_weights["shift_out"], upstream.sum((0, 1, 2)), rtol=1e-10)
-
-
-@pytest.mark.convert
-def test_power_of_two_converts_as_any_slope_does(tmp_path):
-    keras.utils.set_random_seed(47)
-    activation = RPReLU(power_of_two=True, name="act")
-    model = chain(binary_conv(8, name="conv"), activation, *head(), stem=False)
-    report = nobn.convert(model, tmp_path / "model.tflite")
-    assert report.lce_bconv2d == 1
-    assert report.verify["unexplained"] == 0
-    counts = {row["op"]: row["count"] for row in report.float_ops}
-    assert counts == {"PRELU": 1, "MEAN": 1, "FULLY_CONNECTED": 1}

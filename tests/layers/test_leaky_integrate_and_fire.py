@@ -59,20 +59,6 @@ def test_gradients_through_time(unknown, reset, signed):
     assert set(np.unique(value)) == ({-1, 1} if signed else {0, 1})
 
 
-def test_long_unknown_and_known_sequences_agree():
-    """Large enough for the steps to be compiled, in a loop and unrolled."""
-    rng = np.random.default_rng(51)
-    # Multiples of 1/8, of which every sum is exact: no spike hangs on rounding.
-    x = (rng.integers(-4, 8, (8, 3, 96, 96)) / 8).astype(np.float32)
-    layer = LeakyIntegrateAndFire(decay=0.5)
-    known, unknown = (
-        in_graph(layer, shape, x, None) for shape in (x.shape, (8, None, 96, 96))
-    )
-    assert_array_equal(known[0], unknown[0])
-    assert_array_equal(known[1], unknown[1])
-    assert_array_equal(known[0], layer(x))
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_keeps_the_membrane_in_float32(dtype):
     # In half precision 64 + 1/64 would stay 64.

@@ -1,6 +1,5 @@
 """Preconditioned layers: the rule, whatever layer is inside, and the averages."""
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -162,56 +161,3 @@ def test_averages_are_even_at_first_and_then_run_unless_frozen():
     wrapper(batches[0], training=True)
     assert wrapper.batches == 5
     assert_allclose(wrapper.moving_mean, mean)
-
-
-def test_quantizers_run_once_and_penalties_count_once():
-    calls = []
-
-    def counting(kind):
-        return lambda x: calls.append(kind) or lq.math.sign(x)
-
-    layer = lq.layers.QuantDense(
-        *(2, "tanh"),
-        input_quantizer=counting("input"),
-        kernel_quantizer=counting("kernel"),
-        kernel_regularizer="l2",
-        activity_regularizer="l2",
-    )
-    x = tf.random.stateless_normal((4, 3), (1, 2))
-    layer(x)
-    alone, calls[:] = [loss.numpy() for loss in layer.losses], []
-    wrapper = BatchNormalizationPreconditioning(layer)
-    wrapper(x, training=True)
-    assert calls == ["input", "kernel"]
-    assert_array_equal([loss.numpy() for loss in wrapper.losses], alone)
-
-
-def network():
-    keras.utils.set_random_seed(45)
-    conv = lq.layers.QuantConv2D(4, 3, name="conv", **SAME_ONE)
-    first = BatchNormalizationPreconditioning(conv)
-    last = BatchNormalizationPreconditioning(keras.layers.Dense(3, name="out"))
-    pool = keras.layers.GlobalAveragePooling2D()
-    model = keras.Sequential([keras.Input((4, 4, 2)), first, pool, last])
-    model.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=True)
-    return model
-
-
-def test_clipping_knows_the_layer_inside_and_sees_its_gradients():
-    model = network()
-    x = tf.random.stateless_normal((8, 4, 4, 2), (1, 2))
-    optimizer = nobn.optimizers.AdaptiveGradientClipping.for_model(
-        model, keras.optimizers.SGD(1.0), clip_factor=1e-3, exclude=()
-    )
-    axes = {"^conv/kernel:0$": (0, 1, 2), "^out/kernel:0$": (0,)}
-    assert optimizer.unit_axes == axes
-    variable = model.trainable_variables[-2]
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(x, training=True) ** 2)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    start = variable.numpy()
-    clipped = nobn.optimizers.adaptive_gradient_clip(
-        gradients[-2], start, (0,), 1e-3, 1e-3
-    )
-    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-    assert_allclose(variable.numpy(), start - clipped, rtol=1e-5)

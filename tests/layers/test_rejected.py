@@ -39,11 +39,7 @@ ARGUMENTS = [
     (layers.IndependentComponent, {"rate": 1.0}, r"rate=1.0 is outside \[0, 1\)"),
     (layers.LeakyIntegrateAndFire, {"decay": 0.0}, r"\(0, 1\]. 1 does not leak"),
     (layers.LeakyIntegrateAndFire, {"threshold": 0}, r"outside \(0, inf\). It is in"),
-    (
-        layers.LeakyIntegrateAndFire,
-        {"reset": "none"},
-        "of soft, hard.*; got 'none'",
-    ),
+    (layers.LeakyIntegrateAndFire, {"reset": "none"}, "of soft, hard.*; got 'none'"),
     *(
         (layers.ProxyNormalization, arguments, message)
         for arguments, message in (

@@ -44,26 +44,6 @@ def test_parameter_counts():
     assert defaults["width"].default == 64
 
 
-def test_the_order_of_layers():
-    model = BinaryAlexNet((8, 8, 3), 3, "batch_norm", width=2)
-    pooled = {"stem", "layer2", "layer5"}
-    expected = ["image"]
-    for name in LAYERS:
-        expected += [f"{name}_conv", *([f"{name}_pool"] if name in pooled else [])]
-        expected.append(f"{name}_norm")
-    names = [layer.name for layer in model.layers]
-    assert names == [*expected, "features_clip", "flat", "head"]
-
-
-def test_fully_connected_layers_read_the_whole_map():
-    model = BinaryAlexNet((64, 96, 3), 3, width=2)
-    first, second = (model.get_layer(f"dense{i}_conv") for i in (1, 2))
-    # 96 pixels: 24, 11, 5 and 2.
-    assert first.input_shape == (None, 1, 2, 8)
-    assert (first.kernel_size, second.kernel_size) == ((1, 2), (1, 1))
-    assert second.output_shape == (None, 1, 1, 128)
-
-
 def formula(model, images):
     def behind(pad, name, x, strides=1):
         x = conv(x, binary_kernel(model, f"{name}_conv"), pad, strides)

@@ -16,7 +16,6 @@ from models.dense_reference import (
     stem_pooled,
     transition,
 )
-from models.networks import scattered
 from models.reference import assert_computes, conv, real_kernel
 
 TINY = {"width": 4, "blocks": (1, 2)}
@@ -83,12 +82,6 @@ def large(normalization):
     return BinaryDenseNet28((64, 64, 3), 3, normalization, **TINY)
 
 
-def test_what_batch_norm_adds_to_the_parameters():
-    bare = large("none")
-    expected = bare.count_params() + 4 * normalized_channels(bare)
-    assert large("batch_norm").count_params() == expected
-
-
 def signs(model, images):
     """What the first binary convolution sees of the stem."""
     conv = model.get_layer("stage1_layer1_conv")
@@ -110,14 +103,3 @@ def test_both_signs_stand_after_the_rectified_stem(normalization):
         model(images, training=True)
     share = np.mean(signs(model, images) > 0, (0, 1, 2))
     assert np.all((share > 0.05) & (share < 0.95))
-
-
-@pytest.mark.convert
-def test_the_stem_for_imagenet_costs_no_more_than_with_batch_norm(tmp_path):
-    counts = {}
-    for normalization in ("nobn", "batch_norm"):
-        model = BinaryDenseNet28((64, 64, 3), 3, normalization, width=4, blocks=(1,))
-        path = tmp_path / f"{normalization}.tflite"
-        report = nobn.convert(scattered(model), path, verify=False)
-        counts[normalization] = sum(op["count"] for op in report.float_ops)
-    assert counts["batch_norm"] == counts["nobn"]

@@ -15,9 +15,8 @@ from models.dense_reference import (
     stem_pooled,
     transition,
 )
-from models.networks import scattered
 from models.reference import assert_computes, conv, parameters, real_kernel
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 TINY = {"width": 16, "blocks": (1, 2)}
 BLOCKS = ("stage1_block1", "stage2_block1", "stage2_block2")
@@ -95,21 +94,3 @@ def test_grouped_convolution_is_that_of_keras(quantizer):
     assert len(results[0]) == (4 if quantizer is None else 5)
     for mine, expected in zip(*results, strict=True):
         assert_allclose(mine, expected, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.convert
-def test_the_stem_for_imagenet_converts(tmp_path):
-    """With components before kernels, whose place in the stem is its own."""
-    keras.utils.set_random_seed(1)
-    model = MeliusNet22((64, 64, 3), 3, "independent_component", width=16, blocks=(1,))
-    x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
-    scattered(model).save(tmp_path / "model.keras")
-    reopened = keras.models.load_model(tmp_path / "model.keras")
-    assert_array_equal(reopened(x), model(x))
-    report = nobn.convert(reopened, tmp_path / "model.tflite", data=x)
-    assert report.lce_bconv2d == 2
-    assert report.verify["unexplained"] == 0
-    # The whole stem is three operations, grouped or not.
-    ops = {op["op"]: op["count"] for op in report.float_ops}
-    assert ops["CONV_2D"] == 3

@@ -19,18 +19,9 @@ from larq_nobn.models import (
     QuickNet,
     ReActNet18,
     ReActNetA,
-    ResNet20,
 )
 from larq_nobn.models._dense import RELU_REPLACED
-from models.networks import (
-    CONVERTED,
-    MET,
-    NETWORKS,
-    STEPPED,
-    TRAINED,
-    rows,
-    scattered,
-)
+from models.networks import CONVERTED, MET, NETWORKS, STEPPED, TRAINED, rows, scattered
 from models.operations import key, operations, row, table
 from numpy.testing import assert_array_equal
 
@@ -190,12 +181,6 @@ def test_a_step_changes_every_weight(network, normalization):
     stepped(network, normalization, model)
 
 
-# After convolutions, and what takes the place of a ReLU. Batch Kalman normalization
-# carries moments in float32 beside the features, summed, clipped and padded here. The
-# form without normalization is that of the next test.
-MIXED = {ReActNet18: ["batch_norm", "evonorm"], ResNet20: ["kalman"]}
-
-
 def half_precision(network, *arguments, **changes):
     """A network of mixed precision, and its logits in training."""
     with dtype_policy("mixed_float16"):
@@ -205,11 +190,6 @@ def half_precision(network, *arguments, **changes):
     assert all(w.dtype == tf.float32 for w in model.weights)
     assert np.all(np.isfinite(logits))
     return model, logits.numpy()
-
-
-@pairs_of(MIXED)
-def test_mixed_precision_keeps_weights_and_logits_in_float32(network, normalization):
-    half_precision(network, normalization)
 
 
 @each_design
@@ -246,32 +226,21 @@ def test_stages_heads_and_precisions_share_names_and_shapes(network):
 BAD = (
     ({"classes": 1}, ValueError, "classes=1 is below 2"),
     ({"width": 1}, ValueError, "width=1 is below 2"),
-    ({"width": 16.0}, TypeError, "width=16.0 is not a whole number"),
-    ({"input_shape": (32, 32)}, ValueError, r"\(32, 32\) is not an image shape"),
     ({"input_shape": (32, None, 3)}, ValueError, "is not an image shape"),
     ({"normalization": "layer"}, ValueError, "must be one of batch_n.*; got 'layer'"),
     ({"estimator": "tanh"}, ValueError, "must be one of .*; got 'tanh'"),
     ({"head": "flat"}, ValueError, "head must be one of dense.*; got 'flat'"),
-    ({"binary_weights": 1}, TypeError, "binary_weights=1 is neither"),
-    ({"balanced": 0}, TypeError, "balanced=0 is neither"),
     ({"blocks": 4}, TypeError, "blocks=4 is not a list of blocks"),
-    ({"blocks": (1, 0)}, ValueError, "blocks=0 is below 1"),
     ({"alpha": -1.0}, ValueError, r"alpha=-1.0 is outside \(0, inf\)"),
     ({"variance_rule": "he"}, ValueError, "must be one of vita.*; got 'he'"),
-    ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
-    ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
-    ({"dilated": 1}, TypeError, "dilated=1 is neither"),
     ({"stem_stride": 3}, ValueError, "stem_stride must be 1, 2, or None .*; got 3"),
 )
 # Arguments that are rejected by some.
 UNFIT = (
     (BinaryDenseNet28, {"blocks": (1,) * 5}, "5 stages, but BinaryDenseNet28 knows"),
-    (MeliusNet22, {"blocks": (1,) * 5}, "5 stages, but MeliusNet22 knows"),
     (MeliusNet22, {"input_shape": (64, 64, 3), "width": 24}, "24 is not a multiple of"),
-    (QuickNet, {"blocks": (1,) * 5}, "5 stages, but QuickNet knows the channels of 4"),
     (QuickNet, {"input_shape": (64, 64, 3), "width": 6}, "6 is not a multiple of 4"),
     (ReActNetA, {"input_shape": (1, 8, 1)}, "ReActNetA, .* must be 2 or more"),
-    (ReActNetA, {"input_shape": (3, 8, 1), "stem_stride": 2}, "must be 4 or"),
 )
 
 
@@ -296,8 +265,3 @@ def test_rejects_bad_arguments(network):
     side, channels = network.smallest, network.shape[2]
     message = f"too small for this {network.builder.__name__}, .* {side} or more"
     check({"input_shape": (side - 1, side, channels)}, ValueError, message)
-
-
-def test_every_argument_that_some_networks_take_is_rejected_by_one():
-    taken = {name for n in NETWORKS for name in signature(n.builder).parameters}
-    assert {name for row in BAD for name in row[0]} <= taken

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers
 from larq_nobn._keras import keras
-from larq_nobn.models import QuickNet, ReActNet18, VGGSmall
+from larq_nobn.models import QuickNet, ReActNet18
 from numpy.testing import assert_array_equal
 
 SMALL = {"width": 32, "blocks": (1, 2)}
@@ -73,13 +73,6 @@ def test_activations_stay_inside_the_branches():
         assert activation == ("leaky_relu" if name in branches else "linear")
 
 
-def test_where_nothing_is_added_the_first_convolution_has_its_norm():
-    model = VGGSmall((8, 8, 3), 10, "filter_response", width=8)
-    assert kinds(model, *NORMS)[0] == "stem_norm"
-    for normalization in ("none", "nobn"):
-        assert kinds(built(normalization), *NORMS) == []
-
-
 def test_groups_have_sixteen_channels_where_they_can():
     names = ("stem_norm", "stage1_block1_norm", "stage2_block1_norm")
     for width, groups in ((32, [2, 2, 4]), (24, [1, 1, 3])):
@@ -87,15 +80,6 @@ def test_groups_have_sixteen_channels_where_they_can():
         assert [model.get_layer(name).groups for name in names] == groups
         model = built("evonorm", width=width, blocks=(1, 1))
         assert [model.get_layer(name).groups for name in names[1:]] == groups[1:]
-
-
-def test_a_single_position_learns_its_epsilon():
-    model = built("filter_response", size=2)
-    learned = [name for name in kinds(model, *NORMS) if "stage2" in name]
-    assert len(learned) == 2
-    for name in kinds(model, *NORMS):
-        config = model.get_layer(name).get_config()
-        assert config["learned_epsilon"] == (name in learned)
 
 
 def has_prior(model, name):

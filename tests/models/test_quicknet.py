@@ -9,7 +9,6 @@ from larq_nobn.models import QuickNet, QuickNetLarge, QuickNetSmall
 from larq_nobn.models._blur_pool import blur_pool
 from models.dense_reference import MEAN, SCALE, relu
 from models.networks import scattered
-from models.operations import operations
 from models.reference import (
     assert_computes,
     binary_kernel,
@@ -77,13 +76,6 @@ def test_parameters_as_published(builder):
         f"{fixed:,}",
         f"{free:,}",
     ]
-
-
-def test_parameters_without_batch_norm():
-    model = QuickNet((64, 64, 3), 5, width=16, blocks=(1, 2))
-    trained, fixed = counted((16, 32), (1, 2), 5, True)
-    assert parameters(model) == trained
-    assert model.count_params() == trained + fixed
 
 
 def depthwise(x, kernel, strides):
@@ -165,23 +157,6 @@ def test_forward_pass_equals_the_formula(side, rule, betas, behind):
     assert_computes(scattered(model), formula(0.5, betas, behind))
 
 
-@pytest.mark.parametrize(
-    "rule, inside, behind",
-    [("vita", [1, 1, 1.25, 1.5], 1.75), ("nf", [1, 1.25, 1.5, 1.75], 2.0)],
-)
-def test_every_stage_starts_at_variance_one(rule, inside, behind):
-    small = {"width": 4, "blocks": (4, 4), "alpha": 0.5, "variance_rule": rule}
-    model = QuickNet((8, 8, 3), 3, **small)
-    for stage in (1, 2):
-        names = [f"stage{stage}_block{n}_conv" for n in range(1, 5)]
-        scales = [model.get_layer(name).input_quantizer.scale for name in names]
-        assert_allclose(scales, np.array(inside) ** -0.5)
-        kernels = [model.get_layer(name).kernel_quantizer.scale for name in names]
-        assert_allclose(kernels, 0.5 * SCALE)
-    kernel = model.get_layer("transition1_conv").kernel_quantizer
-    assert_allclose(kernel.scale, SCALE * behind**-0.5)
-
-
 def test_the_blur_is_binomial_and_stays(tmp_path):
     keras.utils.set_random_seed(1)
     image = keras.Input((7, 7, 2))
@@ -201,35 +176,3 @@ def test_the_blur_is_binomial_and_stays(tmp_path):
         assert_array_equal(blur.depthwise_kernel[..., 0], kernel)
         assert not blur.trainable
         assert_allclose(blur(x), depthwise(x.astype(np.float64), kernel, 2), atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.convert
-def test_the_stem_for_imagenet_converts(tmp_path):
-    keras.utils.set_random_seed(1)
-    model = QuickNet((64, 64, 3), 3, width=8, blocks=(1,))
-    x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
-    path = tmp_path / "model.tflite"
-    report = nobn.convert(scattered(model), path, data=x)
-    assert report.lce_bconv2d == report.binary_layers == 1
-    assert report.verify["unexplained"] == 0
-    # A kernel more than the small one, and one for each channel; the block's sum.
-    ops = {"ADD": 1, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "MEAN": 1}
-    bits = {"FULLY_CONNECTED": 1, "LceBconv2d": 1, "LceQuantize": 1}
-    assert operations(path) == {**ops, **bits}
-
-
-@pytest.mark.parametrize("normalization", ["proxy", "evonorm"])
-def test_normalizers_with_an_activation_replace_the_relu(normalization):
-    model = QuickNet((8, 8, 3), 3, normalization, **TINY)
-    relus = [x.name for x in model.layers if isinstance(x, keras.layers.ReLU)]
-    assert relus == ["transition1_act", "final_act"]
-
-
-def test_independent_components_stand_before_every_kernel_but_the_first():
-    model = QuickNet((64, 64, 3), 3, "independent_component", **TINY)
-    norms = (keras.layers.BatchNormalization, nobn.layers.IndependentComponent)
-    found = [x.name for x in model.layers if isinstance(x, norms)]
-    kernels = ["stem2", "stem3", "stage1_block1", "transition1"]
-    kernels += ["stage2_block1", "stage2_block2"]
-    assert found == [f"{name}_norm" for name in kernels]

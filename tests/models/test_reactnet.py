@@ -55,16 +55,6 @@ def test_expected_variances(rule, alpha, expected):
     assert_allclose(expected_variances((4, 4, 4, 4), alpha, rule), expected)
 
 
-def test_alpha_and_beta_live_in_the_quantizers():
-    model = ReActNet18((32, 32, 3), 10, width=4, blocks=(4, 1), alpha=0.25)
-    second = model.get_layer("stage2_block1_conv")
-    assert second.kernel_quantizer.scale == 0.25
-    assert_allclose(second.input_quantizer.scale, 1.25**-0.5)
-    shortcut = model.get_layer("stage2_block1_shortcut_conv")
-    assert_allclose(shortcut.kernel_quantizer.scale, 1.25**-0.5)
-    assert shortcut.input_quantizer is None
-
-
 def formula(model, x, published=False):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
     alpha, variances = 0.5, [[1.0, 1.25], [1.5, 1.25]]

@@ -72,39 +72,6 @@ def test_variances_of_the_published_network(rule, expected):
     assert_allclose(paired_variances(STRIDES, 0.2, rule), expected)
 
 
-def test_alpha_and_beta_live_in_the_quantizers():
-    model = ReActNetA((8, 8, 3), 3, alpha=0.25, **TINY)
-    variances = paired_variances((1, 2, 1), 0.25, "nf")
-    names = ("stage1_block1", "stage2_block1", "stage2_block2")
-    for name, (first, second) in zip(names, variances, strict=True):
-        spatial = model.get_layer(f"{name}_3x3_conv")
-        assert spatial.kernel_quantizer.scale == 0.25
-        assert_allclose(spatial.input_quantizer.scale, first**-0.5)
-        if name == "stage2_block2":
-            signs = model.get_layer(f"{name}_1x1_conv").input_quantizer
-        else:
-            signs = model.get_layer(f"{name}_1x1_sign")
-        assert_allclose(signs.scale, second**-0.5)
-    scale = model.get_layer("stage2_block1_3x3_shortcut_scale")
-    assert_allclose(scale.scale, variances[1][0] ** -0.5)
-
-
-def test_the_stem_halves_large_images():
-    for size, stride, side in ((63, None, 63), (64, None, 32), (32, 2, 16)):
-        small = {"width": 4, "blocks": (1,), "stem_stride": stride}
-        model = ReActNetA((size, size, 3), 3, "none", **small)
-        assert model.get_layer("stem_conv").output_shape == (None, side, side, 4)
-        # Only the normalizer-free form scales its shortcuts.
-        assert not any(isinstance(x, keras.layers.Rescaling) for x in model.layers)
-
-
-def test_the_halves_of_a_widening_block_share_their_signs():
-    model = ReActNetA((8, 8, 3), 3, **TINY)
-    signs = model.get_layer("stage2_block1_1x1_sign")
-    users = {node.layer.name for node in signs.outbound_nodes}
-    assert users == {"stage2_block1_1x1a_conv", "stage2_block1_1x1b_conv"}
-
-
 def formula(model, x, published=False):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
     alpha, variances = 0.5, [(1.0, 1.25), (1.5, 1.25), (1.5, 1.75)]

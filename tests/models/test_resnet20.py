@@ -57,25 +57,6 @@ def test_expected_variances_follow_the_stream():
     assert_allclose(second, [third, clipped_variance(third / 2 + 0.25)])
 
 
-def test_alpha_and_beta_live_in_the_quantizers():
-    model = ResNet20((8, 8, 3), 3, alpha=0.5, **TINY)
-    variances = expected_variances((1, 1), 0.5)[1]
-    for half, variance in zip(("first", "second"), variances, strict=True):
-        layer = model.get_layer(f"stage2_block1_{half}_conv")
-        assert layer.kernel_quantizer.scale == 0.5
-        assert_allclose(layer.input_quantizer.scale, variance**-0.5)
-        assert layer.input_quantizer.shift is None
-
-
-def test_the_shortcut_pads_channels_on_both_sides():
-    model = ResNet20((8, 8, 3), 3, width=6, blocks=(1, 1))
-    pad = model.get_layer("stage2_block1_first_shortcut_pad")
-    assert (pad.before, pad.after) == (3, 3)
-    odd = ResNet20((8, 8, 3), 3, width=5, blocks=(1, 1))
-    pad = odd.get_layer("stage2_block1_first_shortcut_pad")
-    assert (pad.before, pad.after) == (2, 3)
-
-
 def test_channel_padding():
     layer = ChannelPadding(1, 2)
     x = np.random.default_rng(2).normal(size=(2, 3, 3, 4)).astype(np.float32)

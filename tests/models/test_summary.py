@@ -128,27 +128,6 @@ def test_larqs_own_layers_have_larqs_own_summary(capsys):
     assert capsys.readouterr().out.rstrip("\n") == lines
 
 
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__(name="mine")
-        self.conv = lq.layers.QuantConv2D(4, 3, **SIGNS)
-
-    def call(self, x):
-        return self.conv(x)
-
-
-def test_models_without_weights_or_a_graph():
-    model = keras.Sequential([keras.layers.Dense(2)], name="unborn")
-    with pytest.raises(ValueError, match="Model 'unborn' has no weights yet.*Input"):
-        summary(model)
-    model = Subclassed()
-    model(np.zeros((1, 8, 8, 3), np.float32))
-    lines = printed(summary, model)
-    assert "108" in lines  # 3x3 of 3 channels, 4 times
-    assert "MACs" not in lines
-    assert "Model 'mine' shows no layer graph, so its operations are not cou" in lines
-
-
 def test_kernels_after_the_sign_of_another_layer_read_one_bit():
     same = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     sign = lq.quantizers.SteSign

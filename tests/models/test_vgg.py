@@ -28,21 +28,6 @@ def test_parameter_counts():
     assert parameters(VGGSmall((32, 32, 3), 10)) == expected
 
 
-def test_the_order_of_layers():
-    model = VGGSmall((8, 8, 3), 3, "batch_norm", width=4)
-    assert [layer.name for layer in model.layers] == [
-        "image",
-        *("stem_conv", "stem_norm"),
-        *("stage1_layer2_conv", "stage1_pool", "stage1_layer2_norm"),
-        *("stage2_layer1_conv", "stage2_layer1_norm"),
-        *("stage2_layer2_conv", "stage2_pool", "stage2_layer2_norm"),
-        *("stage3_layer1_conv", "stage3_layer1_norm"),
-        *("stage3_layer2_conv", "stage3_pool", "stage3_layer2_norm"),
-        *("features_clip", "flat", "head"),
-    ]
-    assert model.get_layer("flat").output_shape == (None, 16)
-
-
 @pytest.mark.parametrize("variance_preserving, deviation", [(False, 0.866), (True, 1)])
 def test_biases_start_where_they_center_the_pools(variance_preserving, deviation):
     keras.utils.set_random_seed(3)

@@ -101,38 +101,6 @@ def test_the_inner_optimizer_never_sees_the_kernels():
     assert_array_equal(latent(binary), moved)
 
 
-def test_larqs_case_optimizer_inside_and_around():
-    rates = schedules.PiecewiseConstantDecay([0], [0.5, 0.125])
-
-    def case(*first):
-        boolean = BooleanAccumulation(1.0)
-        pairs = [*first, (lambda v: "flipping" in v.name, boolean)]
-        return lq.optimizers.CaseOptimizer(*pairs, default_optimizer=legacy.SGD(0.1))
-
-    def clipping(inner):
-        return AdaptiveGradientClipping(inner, 1e-9, exclude=("^other",))
-
-    belongs = BayesianLearningRule.is_bayesian_variable
-
-    def alone():
-        return belongs, BayesianLearningRule(legacy.SGD(), rates, 0.0)
-
-    for optimizer in (
-        BayesianLearningRule(case(), rates, 0.0),
-        case(alone()),
-        clipping(case(alone())),
-        BayesianLearningRule(clipping(case()), rates, 0.0),
-    ):
-        weights = binary, beside, flipping = random_kernel(), other(), other("flipping")
-        for _ in range(2):
-            apply(optimizer, [0.1 * ONES, [1.0, 1.0], [2.0, 0.0]], weights)
-        expected = step(step(START, 0.1, 0.5, 0.0), 0.1, 0.125, 0.0)
-        assert_allclose(latent(binary), expected, rtol=1e-6)
-        assert_allclose(beside, [0.8, 1.8])
-        assert_array_equal(flipping, [-1, 1])
-    assert belongs(binary) and not belongs(beside)
-
-
 def clipping(inner):
     return AdaptiveGradientClipping(inner, 0.01)
 
@@ -194,10 +162,7 @@ def test_a_trained_network_keeps_its_constraint_and_converts_to_its_mode(tmp_pat
 @pytest.mark.parametrize(
     "optimizer, arguments",
     [
-        (
-            BayesianLearningRule,
-            ["optimizer", "learning_rate", "prior_weight", "prior"],
-        ),
+        (BayesianLearningRule, ["optimizer", "learning_rate", "prior_weight", "prior"]),
         (BooleanAccumulation, ["learning_rate", "name"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Optimizers, callbacks and measured kernels in two replicas, against one.
+"""Optimizers and callbacks in two replicas, against one.
 
 `tests/replicas.py` runs it, in a process that takes seconds to start.
 """
@@ -8,11 +8,9 @@
 
 import larq_nobn as nobn
 import callback_networks
-import larq as lq
 import numpy as np
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
-from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training._callbacks import Reseeding
 from optimizers import networks
 from optimizers.networks import IMAGES, LABELS, apply, build, clip, gradients, variables
@@ -48,9 +46,7 @@ expected = start - clip(parts.sum(0), start, (0,), 0.01)
 clipped = []
 for family, is_scaled, skip in [
     (new, False, False),
-    (new, True, True),
-    (legacy, True, False),
-    (legacy, False, True),
+    (legacy, True, True),
 ]:
     with strategy.scope():
         weight = tf.Variable(start, name="kernel")
@@ -68,7 +64,6 @@ def adam():
 
 grouped = []
 for make in (
-    lambda: ParameterGroups(adam(), MULTIPLIERS),
     lambda: scaled(ParameterGroups(clipping(adam()), MULTIPLIERS)),
     lambda: clipping(ParameterGroups(adam(), MULTIPLIERS)),
 ):
@@ -130,33 +125,6 @@ for a, b in zip(one.get_weights(), both.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 first, second = copies(both.get_layer("binary").kernel.latent_variable)
 np.testing.assert_array_equal(first, second)
-
-
-# Layers that pad with ones, all of whose kernels are measured.
-def padded():
-    keras.utils.set_random_seed(4)
-    model = keras.Sequential([keras.Input((5, 5, 3))])
-    for kind in (ScaledStdSign, lq.quantizers.SteSign):
-        quantizer = kind(metrics=["flip_ratio"], name=kind.__name__)
-        layer = {"padding": "same", "pad_values": 1.0, "kernel_quantizer": quantizer}
-        model.add(lq.layers.QuantConv2D(3, 3, **layer))
-    model.compile(keras.optimizers.Adam(0.1), "mse")
-    return model
-
-
-one = padded()
-with strategy.scope():
-    both = padded()
-both.set_weights(one.get_weights())
-told = [
-    model.fit(IMAGES, IMAGES[::-1], 4, 2, verbose=0, shuffle=False).history
-    for model in (one, both)
-]
-measured = ["flip_ratio/ScaledStdSign", "flip_ratio/SteSign"]
-assert set(told[0]) == set(told[1]) == {"loss", *measured}
-for name in measured:
-    assert min(told[0][name]) > 0, name
-    np.testing.assert_allclose(told[1][name], told[0][name], atol=0.02, err_msg=name)
 
 
 # Callbacks that move, watch and count: once, and not once a replica.

@@ -101,17 +101,3 @@ def network(fraction=0.5):
 def test_surgery_sees_the_sign_of_inference(surgery):
     model, x = network(), RNG.normal(size=(64, 2, 2, 8)).astype("f4")
     assert (surgery(model)(x).numpy() == model(x).numpy()).mean() > 0.999
-
-
-@pytest.mark.parametrize(
-    "rewrite",
-    [
-        nobn.remove_batch_norm,
-        lambda model: nobn.deploy.fake_quantize(model, np.ones((8, 2, 2, 8), "f4")),
-    ],
-    ids=["remove", "int8"],
-)
-def test_what_is_trained_on_has_signs_from_the_start(rewrite):
-    sign = rewrite(network()).get_layer("conv").input_quantizer
-    assert type(sign) is RSign
-    assert sign.estimator == "ste_sign"

@@ -184,23 +184,3 @@ def test_no_file_of_them_is_written(way, tmp_path):
     other.load_weights(tmp_path / "latent.weights.h5")
     assert_array_equal(latent(other), KERNEL)
     assert_array_equal(other(X), model(X))
-
-
-def test_checkpoints_and_saved_models_hold_latent_weights_as_in_larq(tmp_path):
-    model, other = network(ScaledStdSign, {}, UP), network(ScaledStdSign, {}, None)
-    with lq.context.quantized_scope(True):
-        model.save_weights(tmp_path / "checkpoint")
-        model.save(tmp_path / "model")
-    other.load_weights(tmp_path / "checkpoint").expect_partial()
-    for restored in (other, keras.models.load_model(tmp_path / "model")):
-        assert_array_equal(latent(restored), KERNEL)
-        assert_array_equal(restored(X), model(X))
-
-
-def test_the_weights_of_replicas_are_read_likewise(tmp_path):
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        kept, changed = network(ReCU, {}, UP), network(ScaledStdSign, {}, UP)
-    other = set_back(kept, network(ReCU, {}, None), tmp_path)
-    assert_allclose(latent(other), turned(KERNEL) * UP, rtol=1e-6)
-    with pytest.raises(ValueError, match="quantizes its own values to others"):
-        set_back(changed, None, tmp_path)

@@ -1,6 +1,5 @@
 """One quantizer object in several layers, and what files contain of it."""
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -87,30 +86,6 @@ def test_what_has_no_weights_may_be_shared():
         shared = make()
         layers = [conv(kernel_quantizer=shared) for _ in range(2)]
         assert chain(*layers)(X).shape == X.shape, name
-
-
-@pytest.mark.parametrize("make", [ReSTE, lambda: SignSwish(trainable_beta=True)])
-def test_one_object_has_one_place_in_a_layer(make):
-    shared = make()
-    layer = conv(input_quantizer=shared, kernel_quantizer=shared)
-    with pytest.raises(
-        ValueError,
-        match=f"given to layer {layer.name!r} as (input|kernel)_quantizer and ",
-    ):
-        layer(X)
-
-
-@pytest.mark.parametrize(
-    "wrapper",
-    [keras.layers.TimeDistributed, nobn.layers.BatchNormalizationPreconditioning],
-)
-def test_wrapped_layers_are_layers(wrapper):
-    shared = ScaledStdSign()
-    x = X[None] if wrapper is keras.layers.TimeDistributed else X
-    one, two = (wrapper(conv(kernel_quantizer=shared)) for _ in range(2))
-    one(x, training=True), one(x), one.layer(X)
-    with pytest.raises(ValueError, match="One ScaledStdSign object is given to layers"):
-        two(x)
 
 
 def test_one_layer_may_be_called_again():

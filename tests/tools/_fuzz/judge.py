@@ -46,13 +46,13 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "seed": seed,
         "steps": drawn.steps,
-        "options": {k: v for k, v in drawn.options.items() if v != "float32"},
+        "options": drawn.options,
     }
     say("evaluate")
-    wanted = _wanted(drawn, seed)
+    wanted = expected(drawn.model, seed)
     record["binary"] = wanted.binary
     parts = {"convert": lambda: _converted(drawn, wanted)}
-    if _has_norms(drawn.model) and drawn.options["policy"] == "float32":
+    if _has_norms(drawn.model):
         parts["fold"] = lambda: _folded(drawn.model, wanted)
         parts["remove"] = lambda: _removed(drawn.model, wanted)
     for name, part in parts.items():
@@ -73,15 +73,6 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     record["outcome"] = max(worst, key=OUTCOMES.index)
     record["seconds"] = round(time.monotonic() - start, 2)
     return record
-
-
-def _wanted(drawn: Drawn, seed: int) -> Expected:
-    if drawn.options["policy"] == "float32":
-        return expected(drawn.model, seed)
-    twin = draw(seed, in_float32=True).model
-    latent()  # a layer that could not be drawn leaves Larq's scope open
-    twin.set_weights(drawn.model.get_weights())
-    return expected(twin, seed)
 
 
 def _has_norms(model: keras.Model) -> bool:
@@ -124,7 +115,7 @@ def reason_of(said: str) -> str:
 
 
 def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
-    options = {k: v for k, v in drawn.options.items() if k not in ("policy", "form")}
+    options = {k: v for k, v in drawn.options.items() if k != "form"}
     shape = getattr(drawn.model, "output_shape", None)
     if options.pop("labels", False) and type(shape) is tuple and len(shape) == 2:
         options["labels"] = [f"class {i}" for i in range(shape[-1])]
@@ -172,8 +163,7 @@ def _plainly_right(drawn: Drawn, wanted: Expected) -> bool:
     import larq_compute_engine as lce
 
     functional = getattr(drawn.model, "_is_graph_network", False)
-    plain = functional and drawn.options["policy"] == "float32"
-    if not plain or not wanted.binary or not wanted.sure.any():
+    if not functional or not wanted.binary or not wanted.sure.any():
         return False
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from deploy.generated import KINDS, Generated
 from deploy.generated_layers import chance, one_of
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 
 from . import tables, users
 
@@ -201,47 +201,25 @@ def latent() -> None:
     lq.context.quantized_scope(False).__enter__()
 
 
-def draw(seed: int, in_float32: bool = False) -> Drawn:
-    """The network of a number; what Keras itself does not build is drawn once more.
-
-    Arguments:
-        seed: The number.
-        in_float32: Whether it computes in float32 where it would in half precision.
-    """
+def draw(seed: int) -> Drawn:
+    """The network of a number; what Keras itself does not build is drawn once more."""
     for attempt in range(_TRIES):
+        random = np.random.default_rng([seed, attempt])
+        keras.backend.clear_session()
+        latent()
+        keras.utils.set_random_seed(int(random.integers(2**31)))
         try:
-            drawn = _attempt(seed, attempt, in_float32)
-            half = drawn.options["policy"] != "float32"
-            # A step that fails in one precision only makes other networks of a number.
-            if half and not _alike(drawn, _attempt(seed, attempt, not in_float32)):
-                continue
+            return _drawn(random)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError, IndexError):
             continue
-        return drawn
     raise RuntimeError(f"Nothing could be built of seed {seed}.")
 
 
-def _attempt(seed: int, attempt: int, in_float32: bool) -> Drawn:
-    random = np.random.default_rng([seed, attempt])
-    keras.backend.clear_session()
-    latent()
-    keras.utils.set_random_seed(int(random.integers(2**31)))
-    return _drawn(random, in_float32)
-
-
-def _alike(one: Drawn, other: Drawn) -> bool:
-    """Whether two networks have the same steps, and weights of the same shapes."""
-    shapes = [[tuple(w.shape) for w in x.model.weights] for x in (one, other)]
-    return shapes[0] == shapes[1] and one.steps == other.steps
-
-
-def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
-    policy = str(random.choice(["float32", "mixed_float16", "mixed_bfloat16"], p=_HALF))
-    options: dict[str, Any] = {"policy": policy}
-    with dtype_policy("float32" if in_float32 else policy):
-        network, steps = _grown(random)
-        model = keras.Model(*_ports(random, network))
-        model = _dressed(random, model, options)
+def _drawn(random: np.random.Generator) -> Drawn:
+    options: dict[str, Any] = {}
+    network, steps = _grown(random)
+    model = keras.Model(*_ports(random, network))
+    model = _dressed(random, model, options)
     unsettled = disturb(model, random)
     for fill in network.last:
         fill()
@@ -250,9 +228,6 @@ def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
     if not unsettled and len(model.inputs or ()) == 1 and chance(random, 0.05):
         options["labels"] = True
     return Drawn(model, options, steps, network.trains)
-
-
-_HALF = [0.94, 0.03, 0.03]
 
 
 def _grown(random: np.random.Generator) -> tuple[Network, list[str]]:

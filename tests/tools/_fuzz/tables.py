@@ -93,10 +93,7 @@ _OTHER_KERNELS = (
 
 def common(draw, filters=True):
     """What all convolutions take."""
-    found = {
-        "use_bias": chance(draw, 0.4),
-        "activation": one_of(draw, _ACTIVATIONS),
-    }
+    found = {"use_bias": chance(draw, 0.4), "activation": one_of(draw, _ACTIVATIONS)}
     return {"filters": int(one_of(draw, _FILTERS)), **found} if filters else found
 
 
@@ -211,16 +208,11 @@ MAPS = (
     lambda draw: layers.Permute((2, 1, 3)),
     lambda draw: layers.Resizing(7, 5, interpolation=one_of(draw, ["nearest", "area"])),
     lambda draw: layers.SpatialDropout2D(0.2),
-    lambda draw: layers.GaussianDropout(0.2),
-    lambda draw: layers.AlphaDropout(0.2),
-    lambda draw: layers.ActivityRegularization(l2=1e-4),
     lambda draw: layers.Softmax(axis=-1),
     lambda draw: layers.ThresholdedReLU(0.37),
-    lambda draw: layers.UnitNormalization(),
     lambda draw: layers.LayerNormalization(axis=[1, 2, 3]),
     lambda draw: layers.LayerNormalization(scale=False),
     lambda draw: layers.BatchNormalization(axis=one_of(draw, [1, 2, -1])),
-    lambda draw: layers.BatchNormalization(epsilon=1e-6),
     lambda draw: layers.Normalization(axis=-1, mean=0.3, variance=2.0),
     lambda draw: layers.Discretization([-0.5, 0.0, 0.5]),
     lambda draw: layers.Activation(
@@ -251,27 +243,20 @@ FUNCTIONS = (
     lambda x: lq.math.sign(x),
     lambda x: tf.where(x >= 0.2, 1.0, -1.0),
     lambda x: tf.cast(x > 0, x.dtype),
-    lambda x: tf.stop_gradient(x),
-    lambda x: tf.identity(x),
     lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]),
-    lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 1], [0, 0]], constant_values=1.0),
     lambda x: tf.pad(x, [[0, 0], [0, 0], [0, 0], [1, 1]]),
     lambda x: tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]], mode="SYMMETRIC"),
     lambda x: x[:, :, :, : max(1, x.shape[-1] // 2)],
     lambda x: x[:, ::2],
     lambda x: tf.concat([x, -x], -1),
-    lambda x: tf.reverse(x, [1]),
     lambda x: tf.transpose(x, (0, 2, 1, 3)),
     lambda x: tf.reduce_mean(x, [1, 2], keepdims=True),
-    lambda x: tf.reduce_max(x, 3, keepdims=True),
     lambda x: x - tf.reduce_mean(x, [1, 2], keepdims=True),
     lambda x: x * tf.sigmoid(tf.reduce_mean(x, [1, 2], keepdims=True)),
-    lambda x: tf.math.l2_normalize(x + 1e-3, -1),
     lambda x: tf.nn.softmax(x),
     lambda x: tf.split(x, 2, 2)[1] if x.shape[2] % 2 == 0 else x,
     lambda x: tf.reshape(x, (-1, 1, x.shape[1] * x.shape[2], x.shape[3])),
     lambda x: tf.nn.max_pool2d(x, 2, 1, "SAME"),
-    lambda x: tf.roll(x, 1, 1),
     lambda x: tf.tile(x, (1, 1, 1, 2)),
     lambda x: tf.round(x),
 )
@@ -295,9 +280,6 @@ SEQUENCES = (
         dilation_rate=one_of(draw, [1, 1, 2]),
         **_quantized(draw),
     ),
-    lambda draw: lq.layers.QuantConv1D(
-        8, 3, strides=2, padding="same", **_quantized(draw)
-    ),
     lambda draw: lq.layers.QuantDense(8, **_quantized(draw)),
     lambda draw: lq.layers.QuantSeparableConv1D(
         4,
@@ -309,10 +291,8 @@ SEQUENCES = (
     ),
     lambda draw: layers.SeparableConv1D(4, 3, padding="same"),
     lambda draw: layers.DepthwiseConv1D(3, padding="same"),
-    lambda draw: layers.Conv1DTranspose(4, 2, strides=2, padding="same"),
     lambda draw: layers.MaxPooling1D(2, padding="same"),
     lambda draw: layers.AveragePooling1D(2, padding="same"),
-    lambda draw: layers.ZeroPadding1D(1),
     lambda draw: layers.UpSampling1D(2),
     lambda draw: layers.TimeDistributed(layers.Dense(4)),
     lambda draw: layers.TimeDistributed(lq.layers.QuantDense(4, **_quantized(draw))),
@@ -323,11 +303,9 @@ SEQUENCES = (
     lambda draw: layers.LSTM(4, return_sequences=True, unroll=chance(draw, 0.8)),
     lambda draw: layers.SimpleRNN(4, return_sequences=True),
     lambda draw: layers.Bidirectional(layers.GRU(2, return_sequences=True)),
-    lambda draw: layers.RNN(layers.LSTMCell(3), return_sequences=True),
     lambda draw: layers.Dropout(0.1),
     lambda draw: layers.Permute((2, 1)),
     lambda draw: layers.ReLU(),
-    lambda draw: own.LeakyIntegrateAndFire(),
 )
 
 # From masked sequences to sequences, which may be masked.
