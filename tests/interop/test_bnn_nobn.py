@@ -11,12 +11,10 @@ from interop.published import (
     Form,
     ReActNet18,
     assert_same_function,
-    images,
     randomized,
     save,
 )
 from larq_nobn.cli import main
-from larq_nobn.interop._half_turn import HalfTurn
 from larq_nobn.interop._slots import convolution
 from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training import open_model
@@ -84,13 +82,6 @@ def test_weights_beside_the_mean_fall_where_pytorch_has_them():
     assert_array_equal(sides_here(moved)[there != 0], there[there != 0])
     assert_array_equal(moved[~tied], kernel[~tied])
     assert np.abs(moved - kernel).max() <= 2e-6 * np.abs(kernel).max()
-
-
-def test_half_turn():
-    x = images((4, 5))
-    turned = HalfTurn()(x)
-    assert_array_equal(turned, np.rot90(x, 2, (1, 2)))
-    assert HalfTurn().compute_output_shape((None, 4, 5, 3)) == (None, 4, 5, 3)
 
 
 def command(*words):

@@ -30,6 +30,11 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(1.0, 2.0, shape).astype("float32")
 
 
+def alone(norm, *shape):
+    inputs = keras.Input(shape)
+    return scrambled(keras.Model(inputs, norm(inputs), name="net"))
+
+
 def alike(count, *shape):
     """Examples with the same statistics: one, and others that permute its positions."""
     random, one = np.random.default_rng(1), draw(*shape).reshape(-1, shape[-1])
@@ -136,6 +141,13 @@ def test_a_layer_is_calibrated_on_frozen_predecessors():
     wanted, given = model.get_layer("norm")(hidden), frozen(x)
     assert_allclose(np.std(given, (0, 1, 2)), np.std(wanted, (0, 1, 2)), rtol=1e-5)
     assert_allclose(np.mean(given, (0, 1, 2)), np.mean(wanted, (0, 1, 2)), atol=1e-5)
+
+
+def test_a_gate_without_slope_stays_half_open():
+    norm = layers.EvoNormS0(1, name="norm")
+    model, x = alone(norm, 4, 4, 2), alike(5, 4, 4, 2)
+    norm.v.assign([0.0, -1.5])
+    assert_allclose(freeze_statistics(model, x)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def network():
