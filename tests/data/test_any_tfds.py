@@ -111,75 +111,30 @@ def test_a_format_without_numbers(cifar10: Path, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:cats/config"])
-def test_a_set_of_a_community_is_code(name: str):
+def test_a_set_of_a_community_is_code():
+    name = "huggingface:mnist"
     with pytest.raises(ValueError, match=f"tfds:{name} is a set of a community"):
         nobn.data.open_dataset(f"tfds:{name}")
 
 
-@pytest.mark.parametrize(
-    ("key", "linked"), [("pythonClassName", True), ("python_class_name", False)]
-)
 def test_features_import_nothing(
-    key: str,
-    linked: bool,
-    cifar10: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A prepared set of a stranger, beside a module that its description names."""
     shutil.copytree(cifar10, tmp_path / "sets")
     (file,) = (tmp_path / "sets").glob("cifar10/*/features.json")
-    text = file.read_text().replace("pythonClassName", key)
+    text = file.read_text()
     text = text.replace("tensorflow_datasets.core.features.image_feature", "nobn_evil")
     assert "nobn_evil.Image" in text
     file.write_text(text)
-    if linked:
-        file.parent.rename(tmp_path / "elsewhere")
-        file.parent.symlink_to(tmp_path / "elsewhere")
+    file.parent.rename(tmp_path / "elsewhere")
+    file.parent.symlink_to(tmp_path / "elsewhere")
     (tmp_path / "nobn_evil.py").write_text("open('written', 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match="wants 'nobn_evil.Image', which is not a class"
-    ):
+    with pytest.raises(ValueError, match="wants 'nobn_evil.Image', which is not a cla"):
         nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
-    with pytest.raises(
-        ValueError, match="tfds:Cifar10 is not a name of TensorFlow Data"
-    ):
-        nobn.data.open_dataset("tfds:Cifar10", data_dir=tmp_path / "sets")
     assert not (tmp_path / "written").exists()
-
-
-class Splits:
-    """A builder of which only the names of its splits are known."""
-
-    def __init__(self, *names: str) -> None:
-        self.info = self
-        self.splits = dict.fromkeys(names)
-
-
-@pytest.mark.parametrize(
-    "there, used",
-    [
-        (["train", "test", "validation"], ("train", "validation", "test")),
-        (["val", "train"], ("train", None, "val")),
-        (["Training", "dev", "Testing"], ("Training", "dev", "Testing")),
-        (["train", "unlabeled"], ("train", None, None)),
-    ],
-)
-def test_splits_by_their_usual_names(there: list[str], used: tuple):
-    found = _any_tfds._splits("tfds:set", Splits(*there))
-    assert tuple(map(found.get, nobn.data.SPLITS)) == used
-
-
-def test_a_set_without_training_split():
-    with pytest.raises(ValueError) as caught:
-        _any_tfds._splits("tfds:set", Splits("test", "all"))
-    assert str(caught.value) == (
-        "tfds:set has no training split: its splits are test, all. Choose a set that "
-        "has one."
-    )
 
 
 def test_what_there_is_not(tmp_path: Path):
@@ -197,14 +152,7 @@ def test_what_there_is_not(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [
-        ("tfds:cifar10", "random"),
-        ("cifar10", "empty"),
-        ("tfds:cifar10", "folder"),
-        ("tfds:cifar10", "label"),
-        ("cifar10", "label"),
-        ("tfds:cifar10", "counts"),
-    ],
+    [("tfds:cifar10", "random"), ("cifar10", "label"), ("tfds:cifar10", "counts")],
 )
 def test_damaged_records_are_reported_in_one_sentence(
     name: str, damage: str, cifar10: Path, tmp_path: Path
@@ -213,11 +161,6 @@ def test_damaged_records_are_reported_in_one_sentence(
     (file,) = (tmp_path / "sets").glob("cifar10/*/*train*")
     if damage == "random":
         file.write_bytes(np.random.default_rng(0).bytes(1000))
-    elif damage == "empty":
-        file.write_bytes(b"")
-    elif damage == "folder":
-        file.unlink()
-        file.mkdir()
     elif damage == "counts":
         description = file.with_name("dataset_info.json")
         content = json.loads(description.read_text())

@@ -123,14 +123,6 @@ def test_further_draws_leave_crops_alone():
     assert len(np.unique(more[:, 3:])) == 50 * 9
 
 
-def test_no_augmentation_by_name():
-    plain, named = (
-        next(iter(nobn.data.load("digits", "train", 30, augment=a, limit=30)))[0]
-        for a in (False, "none")
-    )
-    assert_array_equal(plain, named)
-
-
 # --- mixed images
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
-from larq_nobn.data._batches import Plan
 from larq_nobn.data._images import balanced_subset
-from larq_nobn.data._records import Records
 
 
 def content(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -48,17 +44,6 @@ def test_digits_are_normalized() -> None:
     assert images.dtype == np.float32
     # The constants have four decimals.
     assert abs(images.mean()) < 3e-4 and abs(images.std() - 1) < 3e-4
-
-
-def test_tfds_images_are_normalized_per_channel(cifar10: Path) -> None:
-    images, labels = content(load("cifar10", "test", 7, data_dir=cifar10))
-    raw = list(tfds.as_numpy(tfds.load("cifar10", split="test", data_dir=cifar10)))
-    info = nobn.data.open_dataset("cifar10").info
-    expected = np.stack([x["image"] for x in raw]).astype(np.float64) / 255
-    expected = (expected - info.mean) / info.std
-    # Two float32 roundings of values up to 3.
-    np.testing.assert_allclose(images, expected, atol=1e-6)
-    np.testing.assert_array_equal(labels, [x["label"] for x in raw])
 
 
 def test_only_training_leaves_out_the_rest() -> None:
@@ -184,14 +169,6 @@ def test_parts_of_replicas_are_the_batches(split: str, options: dict[str, Any]) 
     np.testing.assert_array_equal(later[0][0], others[2][0])
 
 
-def test_parts_have_one_shape_where_they_can() -> None:
-    sizes = {
-        replicas: load("digits", "train", 12, share=(0, 1, replicas)).element_spec[0]
-        for replicas in (3, 5)
-    }
-    assert [each.shape[0] for each in sizes.values()] == [4, None]
-
-
 # --- augmentation
 
 
@@ -295,51 +272,6 @@ def test_imagenet_training(imagenet: Path) -> None:
     np.testing.assert_array_equal(second[1], again[1])
 
 
-def test_imagenet_is_read_by_its_numbers(
-    imagenet: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = load("imagenet", "train", 4, data_dir=imagenet, seed=1, epoch=1)
-    batches = list(whole.as_numpy_iterator())
-    seen: list[int] = []
-    read = Records.read
-
-    def noted(records: Records, index: int) -> bytes:
-        seen.append(int(index))
-        return read(records, index)
-
-    monkeypatch.setattr(Records, "read", noted)
-    parts = [
-        list(
-            load(
-                *("imagenet", "train", 4),
-                data_dir=imagenet,
-                seed=1,
-                epoch=1,
-                share=(replica, 1, 2),
-            ).as_numpy_iterator()
-        )
-        for replica in range(2)
-    ]
-    # Each replica has read its two images, and nobody the two that fill no batch.
-    assert len(seen) == len(set(seen)) == 4
-    (batch,) = batches
-    both = zip(parts[0][0], parts[1][0], strict=True)
-    for each, its in zip(batch, both, strict=True):
-        np.testing.assert_array_equal(each, np.concatenate(its))
-
-
-def test_order_is_drawn_of_all() -> None:
-    of_epoch = Plan(np.arange(40), 10, 3, shuffle=True, whole=True).numbers
-    numbers = tf.data.Dataset.range(60).flat_map(lambda epoch: of_epoch(epoch, 0))
-    orders = np.reshape(list(numbers.as_numpy_iterator()), (60, 40))
-    for order in orders:
-        assert sorted(order) == [*range(40)]
-    # The first place has any image of all, in 60 draws of 40 more than half of them.
-    assert len(set(orders[:, 0])) > 20 and max(orders[:, 0]) > 30 > 10 > min(
-        orders[:, 0]
-    )
-
-
 class Files:
     """Files in memory in the place of examples, all of class 0."""
 
@@ -357,16 +289,6 @@ def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
     monkeypatch.setattr(_imagenet, "prepared_builder", lambda *_: None)
     monkeypatch.setattr(_imagenet, "Examples", lambda *_: Files(files))
-
-
-def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = np.zeros((512, 1024, 3), np.uint8)
-    pixels[32:480, 288:736] = 200  # the middle 448 x 448, at half size 224 x 224
-    imagenet_of(monkeypatch, [tf.io.encode_jpeg(pixels, quality=100).numpy()])
-    info = nobn.data.open_dataset("imagenet").info
-    ((image,), _) = content(load("imagenet", "test", 1))
-    assert image.shape == (224, 224, 3)
-    np.testing.assert_allclose(255 * (image * info.std + info.mean), 200, atol=1)
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -388,44 +310,19 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
     np.testing.assert_array_equal(images, np.concatenate(expected))
 
 
-@pytest.mark.parametrize(
-    ("split", "damage"),
-    [
-        ("test", "no image"),
-        ("train", "half an image"),
-        ("train", "PNG"),  # of which a random part could not be decoded alone
-        ("test", "label"),
-    ],
-)
-def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
-    split: str, damage: str, imagenet: Path, tmp_path: Path
+def test_damaged_images_of_imagenet_are_reported_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(imagenet, folder)
-    part = {"train": "train", "test": "validation"}[split]
-    (file,) = folder.glob(f"*/*/*{part}*")
-    records = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
-    last = tf.train.Example.FromString(records[-1])
-    features = last.features.feature
-    image = {
-        "no image": b"no image",
-        "half an image": jpeg(60, 90, (1, 2, 3))[:300],
-        "PNG": tf.io.encode_png(np.zeros((40, 60, 3), np.uint8)).numpy(),
-    }
-    if damage in image:
-        features["image"].bytes_list.value[:] = [image[damage]]
-    elif damage == "label":
-        features["label"].int64_list.value[:] = [1000]
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for record in (*records[:-1], last.SerializeToString()):
-            writer.write(record)
-    images = load("imagenet", split, 2, data_dir=folder)
-    with pytest.raises(ValueError) as caught, nobn.data.reading():
-        list(images)
-    message = str(caught.value)
-    assert message.startswith(f"imagenet in {file.parent} is damaged: its records are ")
-    assert message.endswith("Delete the folder of the set and prepare it again.")
-    assert message.count("\n") == 0
+    png = tf.io.encode_png(np.zeros((40, 60, 3), np.uint8)).numpy()
+    # Of a PNG a random part could not be decoded alone.
+    for split, file in (("test", b"no image"), ("train", png)):
+        imagenet_of(monkeypatch, [file])
+        images = load("imagenet", split, 1)
+        with pytest.raises(ValueError) as caught, nobn.data.reading():
+            list(images)
+        message = str(caught.value)
+        assert message.startswith("imagenet in memory is damaged: its records are ")
+        assert message.count("\n") == 0
 
 
 # --- errors
@@ -434,47 +331,25 @@ def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"name": "cifar"},
-            "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
-            "imagenet, a folder of images, or tfds:NAME for a set of TensorFlow "
-            "Datasets; got 'cifar'.",
-        ),
-        (
-            {"split": "validation"},
-            "digits has no validation split. Hold out training images by "
-            "validation=0.1 (--validation 0.1), or name another split.",
-        ),
-        ({"augment": 1}, "augment=1 is neither True nor False. Pass one of them."),
+        ({"name": "cifar"}, "name must be one of digits, .* or tfds:NAME .*; got 'cif"),
+        ({"split": "validation"}, r"digits has no validation split. .*\(--validation"),
         ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
         ({"limit": 0}, "limit=0 is below 1. Leave it out to use all images."),
-        (
-            {"augment": "blur"},
-            "augment must be one of none, crop_flip, colour, strong; got 'blur'.",
-        ),
-        (
-            {"image_size": (8, 8, 1)},
-            "image_size=(8, 8, 1) is not a pair. Give height and width, or one number.",
-        ),
+        ({"augment": "blur"}, "augment must be one of none, crop_flip, .*; got 'blur'"),
+        ({"image_size": (8, 8, 1)}, r"image_size=\(8, 8, 1\) is not a pair. Give heig"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     good = {"name": "digits", "split": "train", "batch_size": 32}
-    with pytest.raises((ValueError, TypeError)) as caught:
+    with pytest.raises((ValueError, TypeError), match=message):
         load(**{**good, **arguments})
-    assert str(caught.value) == message
 
 
 def test_missing_data(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught:
-        load("cifar10", "train", 32, data_dir=tmp_path)
-    assert str(caught.value) == (
-        f"cifar10 is not prepared in {tmp_path}. Run: larq-nobn data cifar10 "
-        f"--data-dir {tmp_path}"
-    )
-    with pytest.raises(FileNotFoundError) as caught:
-        load("imagenet", "test", 32, data_dir=tmp_path)
-    assert str(caught.value) == (
-        f"imagenet is not prepared in {tmp_path}. Run: larq-nobn data imagenet "
-        f"--from FOLDER --data-dir {tmp_path}"
-    )
+    for name, words in (("cifar10", ""), ("imagenet", "--from FOLDER ")):
+        with pytest.raises(FileNotFoundError) as caught:
+            load(name, "test", 32, data_dir=tmp_path)
+        assert str(caught.value) == (
+            f"{name} is not prepared in {tmp_path}. Run: larq-nobn data {name} {words}"
+            f"--data-dir {tmp_path}"
+        )

@@ -111,24 +111,6 @@ def test_the_room_on_the_disk_is_taken_at_once(
     os.close(files[0])
 
 
-def test_a_cache_that_may_not_be_looked_into_has_no_room(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """As in the home folder of somebody else, which sudo may leave in HOME."""
-
-    def forbidden(*_: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(cache))
-
-    monkeypatch.setattr(_source, "IN_MEMORY", 0)
-    monkeypatch.setattr(_source.shutil, "disk_usage", forbidden)
-    monkeypatch.setattr(Path, "exists", forbidden)
-    reads = Reads(6)
-    for _ in range(2):
-        _source.cached(reads.pictures, "auto").take(tf.constant([3]))
-    assert reads.times[3] == 2
-    assert not os.path.exists(cache)
-
-
 def test_a_full_disk_takes_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: object) -> None:
         raise OSError(code, os.strerror(code))

@@ -109,22 +109,6 @@ def lambda_with(part: str, target: Path) -> Change:
     return change
 
 
-def operation(function: object, *arguments: Any, kind: str = "TFOpLambda") -> Change:
-    """An operator layer that does something else, with constants from the file."""
-
-    def change(config: Config) -> None:
-        found = layer(config, "plus")
-        found["class_name"] = kind
-        if "registered_name" in found:
-            found["registered_name"] = kind
-        found["config"]["function"] = function
-        found["inbound_nodes"] = [
-            [["_CONSTANT_VALUE", -1, each, {}] for each in arguments]
-        ]
-
-    return change
-
-
 def write_file(target: Path) -> Change:
     """`tf.io.write_file`, which writes at the moment when the model is built."""
 
@@ -134,24 +118,6 @@ def write_file(target: Path) -> Change:
         found["inbound_nodes"] = [
             ["_CONSTANT_VALUE", -1, str(target), {"contents": "written"}]
         ]
-
-    return change
-
-
-def raw_operation(target: Path) -> Change:
-    """The same as a node of a graph, for which Keras has a layer as well."""
-    node = tf.compat.v1.NodeDef(name="write", op="WriteFile", input=["a", "b"])
-
-    def change(config: Config) -> None:
-        found = layer(config, "plus")
-        found["class_name"] = "TensorFlowOpLayer"
-        found["module"] = "tf_keras.src.engine.base_layer"
-        found["registered_name"] = "TensorFlowOpLayer"
-        found["config"] = {
-            "name": "plus",
-            "node_def": json.dumps({"name": node.name, "op": node.op}),
-            "constants": {"0": str(target), "1": "written"},
-        }
 
     return change
 
@@ -208,22 +174,6 @@ def wrapped(wrapper: str, key: str, change: Change) -> Change:
     return deeper
 
 
-def in_tuple(change: Change) -> Change:
-    """The same in what stands for a tuple."""
-
-    def deeper(config: Config) -> None:
-        change(config)
-        found = layer(config, "dense")
-        inner = {name: found[name] for name in ("class_name", "config")}
-        found["class_name"] = "Dense"
-        found["config"] = {
-            "name": "dense",
-            "units": {"class_name": "__tuple__", "items": [inner]},
-        }
-
-    return deeper
-
-
 def nested(**compiled: Any) -> Change:
     """A model inside, whose training is restored even where nobody asks for it."""
 
@@ -239,27 +189,6 @@ def nested(**compiled: Any) -> Change:
 def compiled(**fields: Any) -> Change:
     """What the file says of how its model is trained."""
     return lambda config: config["compile_config"].update(fields)
-
-
-def cell_wrapper(target: Path) -> Change:
-    """A recurrent layer whose cell is wrapped with a function in bytecode."""
-
-    def change(config: Config) -> None:
-        found = layer(config, "dense")
-        cell = {"class_name": "LSTMCell", "config": {"units": 2}}
-        wrapper = {
-            "cell": cell,
-            "residual_fn": bytecode(target),
-            "residual_fn_type": "lambda",
-            "residual_fn_module": "tf_keras",
-        }
-        found["class_name"] = "RNN"
-        found["config"] = {
-            "name": "dense",
-            "cell": {"class_name": "ResidualWrapper", "config": wrapper},
-        }
-
-    return change
 
 
 def marshalled(target: Path) -> Config:

@@ -15,7 +15,6 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._signs import is_binary
-from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (
@@ -115,16 +114,11 @@ def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
     assert carried.latent_scale == 1.0
 
 
-RESULTS = Path(__file__).parents[2] / "results"
-MEASURED, CHANGED = (
-    json.loads((RESULTS / name / "result.json").read_text(encoding="utf-8"))[key]
-    for name, key in (("tuning", "accuracies"), ("init_and_placement", "rows"))
-)
+TUNING = Path(__file__).parents[2] / "results" / "tuning" / "result.json"
+MEASURED = json.loads(TUNING.read_text(encoding="utf-8"))["accuracies"]
 # By halving.py and single_examples.py, which compare borders on the same images.
 MIRRORED = ("nobn", "batch_norm", "none")
 TUNED = [name for name in nobn.models.NORMALIZATIONS if name in MEASURED]
-# By halving.py, which compares latents over more epochs.
-LONGER = ("nobn", "batch_norm")
 
 
 def chosen(found: list[dict]) -> dict:
@@ -146,23 +140,6 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.reflect == mirrored
     free = normalization not in nobn.models.BATCH_STATISTICS
     assert settings.calibrate == (free and best["form"] != "as built")
-
-
-@pytest.mark.parametrize("normalization", TUNED)
-def test_latent_weights_and_norms_are_where_they_were_better(normalization: str):
-    """By each of two seeds on held-out images."""
-
-    def better(change: str, usual: str) -> bool:
-        seeds = row.get(change, [])
-        return len(seeds) == 2 and min(seeds) > max(row[usual])
-
-    row = CHANGED[normalization]
-    moved = better("branches", "chosen")
-    assert moved == (not NORMALIZATIONS[normalization].beside)
-    larger = better("both", "branches") if moved else better("latents", "chosen")
-    larger = larger and normalization not in LONGER
-    settings = RunSettings.from_recipe(normalization)
-    assert settings.latent_scale == (30.0 if larger else 1.0)
 
 
 def test_what_is_chosen_goes_before_the_recipe():
@@ -297,18 +274,6 @@ def test_the_recipe_of_recu_is_that_of_its_code(model: str):
         spread = 6 * (2 / fan_in) * np.sqrt(2 / latent.size)
         assert abs(latent.var() - 2 / fan_in) < spread
         assert latent.var() > 100 * 1e-5  # what ReCU adds to it
-
-
-def test_the_recipe_of_add_and_bit_is_that_of_its_code():
-    network = as_by("ab_cifar")
-    slopes = [each for each in network.layers if type(each).__name__ == "RPReLU"]
-    assert slopes and all(each.power_of_two for each in slopes)
-    shortcut = network.get_layer("stage2_block1_shortcut_conv").kernel_quantizer
-    assert shortcut.scale == 1.0
-    # A builder that knows none of it gets none of it.
-    assert set(RunSettings.from_recipe("ab_cifar", model="VGGSmall").network) == {
-        *("variance_preserving", "balanced", "estimator")
-    }
 
 
 @pytest.mark.parametrize("recipe, each", [("vita_cifar", True), ("plain", False)])

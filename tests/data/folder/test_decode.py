@@ -55,12 +55,6 @@ def test_jpeg_of_colours_and_of_grey():
     assert_allclose(found[..., 0], SOFT.astype(float), atol=3)
 
 
-def test_black_and_white():
-    bits = GREY > 127
-    found = nobn.data.decode(file(Image.fromarray(bits), "PNG"))
-    assert_array_equal(found[..., 0], 255 * bits)
-
-
 def test_palettes():
     palette = RNG.integers(0, 256, (4, 3), np.uint8)
     places = GREY % 4
@@ -132,13 +126,11 @@ def test_orientation(orientation: int, seen: Any):
     assert_allclose(found, seen(soft).astype(float), atol=4)
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO"])
-def test_the_first_of_several_plots(form: str):
+def test_the_first_of_several_plots():
     first, second = (
         Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (60, 200)
     )
-    options = {"lossless": True} if form == "WEBP" else {}
-    content = file(first, form, save_all=True, append_images=[second], **options)
+    content = file(first, "GIF", save_all=True, append_images=[second])
     assert_allclose(nobn.data.decode(content), 60, atol=2)
 
 
@@ -167,10 +159,3 @@ def test_a_file_of_something_else():
         nobn.data.decode(file(Image.fromarray(COLOURS), "TIFF"))
     with pytest.raises(ValueError, match="^it is empty$"):
         nobn.data.decode(b"")
-
-
-def test_a_png_with_a_wrong_bit():
-    content = bytearray(WHOLE["PNG"])
-    content[len(content) // 2] ^= 4
-    with pytest.raises(ValueError, match="^it is damaged: .*"):
-        nobn.data.decode(bytes(content))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn._files import cache_folder
 from larq_nobn._progress import watched
 from larq_nobn.data.folder import _folder
 from larq_nobn.data.folder._folder import open_folder
 
-from .conftest import Write, content_of, png
+from .conftest import Write, content_of
 
 
 def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
@@ -54,137 +50,37 @@ def test_the_content_decides_what_is_held_out(root: Path, write: Write):
     assert content_of(root) == before
 
 
-@pytest.mark.parametrize(
-    "train, test",
-    [
-        ("train", "test"),
-        ("training", "testing"),
-        ("TRAINING", "VALID"),
-        ("Train-Set", "Valset"),
-        ("Train set", "dev"),
-    ],
-)
-def test_folders_say_what_is_for_testing(
-    root: Path, write: Write, train: str, test: str
+# Folders beside each other, and the split that each of them is.
+LAYOUTS = [
+    {"train": "train", "test": "test"},
+    {"TRAINING": "train", "Testing": "test"},
+    {"Train set": "train", "dev": "test"},
+    {"train": "train", "valid": "validation", "test": "test"},
+    {"test": "test"},
+    {"train": "train", "val": "test", "labels": None},
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=", ".join)
+def test_folders_say_what_is_for_what(
+    layout: dict[str, str | None],
+    root: Path,
+    write: Write,
+    caplog: pytest.LogCaptureFixture,
 ):
-    for place in (f"{train}/cat/a", f"{train}/dog/b", f"{test}/cat/c", f"{test}/dog/d"):
-        write(f"{place}.png")
-    splits = parts(root)
-    assert splits["train"] == [f"{train}/cat/a.png", f"{train}/dog/b.png"]
-    assert splits["test"] == [f"{test}/cat/c.png", f"{test}/dog/d.png"]
-    assert nobn.data.open_dataset(root).info.class_names == ("cat", "dog")
-
-
-def test_which_folders_are_used_is_said(
-    root: Path, write: Write, caplog: pytest.LogCaptureFixture
-):
-    for place in ("train/cat/a", "train/dog/b", "valid/cat/c", "valid/dog/d"):
-        write(f"{place}.png")
-    assert parts(root)["test"] == ["valid/cat/c.png", "valid/dog/d.png"]
-    assert caplog.messages == [f"Of {root}, valid is used as the test split."]
-    caplog.clear()
-    for place in ("Testing/cat/c", "Testing/dog/d"):
-        write(f"{place}.png", seed=7)
-    found = parts(root)
-    assert found["test"] == ["Testing/cat/c.png", "Testing/dog/d.png"]
-    assert found["validation"] == ["valid/cat/c.png", "valid/dog/d.png"]
-    assert len(found["train"]) == 2
-    assert caplog.messages == []
-    assert nobn.data.inspect_folder(root).remarks == ()
-
-
-def test_a_split_for_testing_alone(root: Path, write: Write):
-    for place in ("test/cat/a", "test/dog/b"):
-        write(f"{place}.png")
-    assert len(parts(root, holdout=1.0)["test"]) == 2  # as another network is tested
-    # No holdout is advised, since folders divide the images.
-    with pytest.raises(ValueError, match=r"None of .* for training. Add some\.$"):
-        parts(root)
-
-
-@pytest.mark.parametrize(
-    "places, names",
-    [
-        (["Training", "Testing"], "Testing, Training"),
-        (["cat", "dog", "Dev"], "Dev"),
-        (["cat", "train", "val"], "train, val"),
-        (["train/cat", "train/dog", "test/cat", "test/validation"], "validation"),
-    ],
-)
-def test_a_split_is_not_taken_for_a_class(
-    root: Path, write: Write, places: list[str], names: str
-):
-    for place in places:
-        for number in range(3):
-            write(f"{place}/{number}.png")
-    with pytest.raises(ValueError) as caught:
-        nobn.data.open_dataset(root)
-    inside = root / "test" if "/" in places[0] else root
-    assert str(caught.value) == (
-        f"{inside} contains images in {names}, named like a split and not like a "
-        "class. Put a folder for each class into a split, as in train/cats/1.jpg, and "
-        "rename a class that is called like a split."
-    )
-
-
-@pytest.mark.parametrize("splits", [["train", "val"], ["Training"]])
-def test_splits_beside_classes_are_asked_about(
-    root: Path, write: Write, splits: list[str]
-):
-    for place in (*splits, "."):
-        for name in ("cat", "dog"):
-            write(f"{place}/{name}/a.png")
-    with pytest.raises(ValueError) as caught:
-        nobn.data.open_dataset(root)
-    assert str(caught.value) == (
-        f"{root} contains {', '.join(sorted(splits))} with folders of classes in them, "
-        "as splits have, beside images in cat, dog. Move these into the splits, as in "
-        "train/cats/1.jpg, or elsewhere; rename a class that is called like a split."
-    )
-
-
-def test_folders_without_images_beside_splits_are_left_alone(root: Path, write: Write):
-    for place in ("train/cat/a", "train/dog/b", "val/cat/c", "val/dog/d"):
-        write(f"{place}.png")
-    (root / "labels" / "train").mkdir(parents=True)
-    (root / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 1 1")
-    assert len(parts(root)["train"]) == 2
-
-
-@pytest.mark.parametrize("names", [("train", "Training"), ("val", "dev")])
-def test_two_names_of_one_split(root: Path, write: Write, names: tuple[str, str]):
-    for place in {*names, "train"}:
-        for name in ("cat", "dog"):
-            write(f"{place}/{name}/a.png")
-    split = "train" if "train" in names else "validation"
-    one, two = sorted(names)
-    with pytest.raises(ValueError) as caught:
-        nobn.data.open_dataset(root)
-    assert str(caught.value) == (
-        f"{root} contains both {one} and {two}, which are names of the {split} split. "
-        "Keep one of them."
-    )
-
-
-def test_splits_within_classes(root: Path, write: Write):
-    for name in ("cat", "dog"):
-        for split in ("train", "test"):
-            write(f"{name}/{split}/a.png")
-    with pytest.raises(ValueError) as caught:
-        nobn.data.open_dataset(root)
-    assert str(caught.value) == (
-        f"{root / 'cat'} contains test, train, which are names of splits. Choose this "
-        "folder as the data set, or, if it is a class, put the splits above it, as in "
-        "train/cat/1.jpg."
-    )
-
-
-def test_of_two_folders_for_testing_that_with_classes_counts(root: Path, write: Write):
-    for place in ("train/cat/a", "train/dog/b", "val/cat/c", "test/e"):
-        write(f"{place}.png")
-    assert parts(root)["test"] == ["val/cat/c.png"]
-    write("test/dog/f.png")
-    assert parts(root)["test"] == ["test/dog/f.png"]
+    wanted = {}
+    for folder, split in layout.items():
+        files = [f"{folder}/cat/{folder}.png", f"{folder}/dog/{folder}2.png"]
+        if split is None:  # as annotations have
+            (root / folder / "train").mkdir(parents=True)
+            (root / folder / "train" / "a.txt").write_text("0 0.5 0.5 1 1")
+        else:
+            wanted[split] = [str(write(name).relative_to(root)) for name in files]
+    assert parts(root, holdout=1.0 if "train" not in wanted else 0.1) == wanted
+    said = [f"Of {root}, val is used as the test split."] * ("val" in layout)
+    assert [each for each in caplog.messages if " val " in each] == said
+    if "train" in wanted:
+        assert nobn.data.open_dataset(root).info.class_names == ("cat", "dog")
 
 
 def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
@@ -193,12 +89,34 @@ def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
     assert nobn.data.open_dataset(root, holdout=0.5).info.class_names == ("cat", "dog")
 
 
-def test_a_class_can_be_called_train(root: Path, write: Write):
-    for number in range(20):
-        write(f"train/{number}.png", seed=number)
-        write(f"bus/{number}.png", seed=100 + number)
-        write(f"car/old/{number}.png", seed=200 + number)
-    assert nobn.data.open_dataset(root).info.class_names == ("bus", "car", "train")
+# Files that leave open which folders are classes, and what is said.
+UNCLEAR = {
+    "splits without classes": (
+        ["Training/1", "Training/2", "Testing/3"],
+        "contains images in Testing, Training, named like a split and not like a class",
+    ),
+    "splits beside classes": (
+        ["train/cat/1", "train/dog/2", "cat/3", "dog/4"],
+        "contains train with folders of classes in them, as splits have, beside images",
+    ),
+    "two names of a split": (
+        ["train/cat/1", "train/dog/2", "Training/cat/3", "Training/dog/4"],
+        "contains both Training and train, which are names of the train split",
+    ),
+    "splits within classes": (
+        ["cat/train/1", "cat/test/2", "dog/train/3", "dog/test/4"],
+        "cat contains test, train, which are names of splits. Choose this folder as",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_a_split_is_not_taken_for_a_class(name: str, root: Path, write: Write):
+    files, sentence = UNCLEAR[name]
+    for file in files:
+        write(f"{file}.png")
+    with pytest.raises(ValueError, match=sentence):
+        nobn.data.open_dataset(root)
 
 
 def test_a_class_that_one_split_lacks(
@@ -214,7 +132,6 @@ def test_a_class_that_one_split_lacks(
     )
     assert (train.numpy().tolist(), test.numpy().tolist()) == ([1, 2], [0, 2])
     assert "train images in" in caplog.text and "lack 1 of 3 classes: a" in caplog.text
-    assert "lack 1 of 3 classes: b" in caplog.text
 
 
 # --- names
@@ -244,44 +161,6 @@ def test_what_is_no_image_is_left_out(root: Path, write: Write):
     assert nobn.data.open_dataset(root).info.train_examples == before.train_examples + 1
 
 
-def test_links(root: Path, write: Write, tmp_path: Path):
-    two_classes(write)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "bird.png").write_bytes(png(1))
-    (root / "bird").symlink_to(elsewhere)
-    (root / "cat" / "linked.png").symlink_to(elsewhere / "bird.png")
-    (root / "dog" / "round").symlink_to(root / "dog")
-    found = open_folder(root, 0.1, False)
-    paths = [each.entry.path for part in found.parts.values() for each in part]
-    assert len(paths) == 62
-    assert {"bird/bird.png", "cat/linked.png"} <= set(paths)
-    (root / "cat" / "broken.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(
-        ValueError, match="broken.png .no such file or directory.. Repair"
-    ):
-        nobn.data.open_dataset(root)
-
-
-def test_more_classes_than_a_byte_counts(root: Path):
-    header = b"BM" + struct.pack("<IHHI", 70, 0, 0, 54)
-    header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 24, 0, 16, 0, 0, 0, 0)
-    for number in range(300):
-        for split in ("train", "test"):
-            folder = root / split / f"class {number}"
-            folder.mkdir(parents=True)
-            colour = struct.pack("<H", number) + bytes([split == "test"])
-            (folder / "x.bmp").write_bytes(header + (2 * colour + b"\0\0") * 2)
-    info = nobn.data.open_dataset(root).info
-    assert (info.classes, info.train_examples, info.test_examples) == (300,) * 3
-    images, labels = next(iter(nobn.data.load(root, "test", 300)))
-    pixels = (images.numpy() * info.std + info.mean)[:, 0, 0] * 255
-    blue, green, red = (pixels[:, 2 - n].round().astype(int) for n in range(3))
-    names = [f"class {number}" for number in blue + 256 * green]
-    assert names == [info.class_names[label] for label in labels]
-    assert (red == 1).all()
-
-
 # --- files that cannot be read
 
 
@@ -301,27 +180,6 @@ def test_unreadable_files_are_counted_and_named(
     )
     assert nobn.data.open_dataset(root, skip_unreadable=True).info == good
     assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
-    for number in range(9):
-        (root / "cat" / f"more{number}.gif").touch()
-    with pytest.raises(ValueError, match=r"^11 of 71 .*\), and 6 more\. Repair"):
-        nobn.data.load(root, "train", 2)
-
-
-def test_files_without_permission(
-    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-):
-    two_classes(write, 2)
-    opened = io.open
-
-    def refused(path: Path, *more: Any) -> Any:  # for root, nothing is forbidden
-        if Path(path).name == "01.png":
-            raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, *more)
-
-    monkeypatch.setattr(io, "open", refused)
-    with pytest.raises(ValueError, match=r"cat/01.png \(permission denied\), dog/01"):
-        nobn.data.open_dataset(root)
-    monkeypatch.undo()
 
 
 def test_what_is_known_is_not_read_again(
@@ -359,81 +217,32 @@ def test_what_is_known_is_not_read_again(
     assert len(decoded) == 61
 
 
-def test_without_a_place_for_what_is_known(
-    root: Path, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    two_classes(write)
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "file"))
-    assert nobn.data.open_dataset(root).info.classes == 2
-
-
-def test_without_a_home_folder(
-    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-):
-    """As of a user whom the system does not know, or who is called wrongly."""
-    two_classes(write)
-    monkeypatch.delenv("LARQ_NOBN_CACHE")
-    for name in ("XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
-    assert nobn.data.open_dataset(root).info.classes == 2
-    with pytest.raises(OSError, match="no home folder, and so no cache. Choose a f"):
-        cache_folder()
-    with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
-        nobn.data.open_dataset("~nobody_here/images")
-    with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
-        nobn.data.inspect_folder("~nobody_here/images")
-
-
 # --- refusals
 
 
 def test_folders_that_are_no_data_set(
-    root: Path, write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: Path, write: Write, caplog: pytest.LogCaptureFixture
 ):
-    with pytest.raises(
-        FileNotFoundError, match=f"^There is no folder {root}. Pass one"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"^There is no folder {root}. Pass on"):
         nobn.data.open_dataset(root)
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="file is a file. Pass a folder that"):
-        nobn.data.open_dataset(tmp_path / "file")
-    root.mkdir()
-    (root / "empty").mkdir()
-    with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
-        nobn.data.open_dataset(root)
+    (root / "empty").mkdir(parents=True)
     write("x.png")
     with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
         nobn.data.open_dataset(root)
     for number in range(9):
         write(f"cat/{number}.png")
-    with pytest.raises(
-        ValueError, match=r"contains images of 1 class \(cat\), but a cla"
-    ):
-        nobn.data.open_dataset(root)
-    for name in ("cat/grey/x.png", "cat/white/x.png"):
-        write(name)
-    with pytest.raises(ValueError, match=r"if grey, white in it are .* choose .*cat\."):
+    with pytest.raises(ValueError, match=r"contains images of 1 class \(cat\), but a"):
         nobn.data.open_dataset(root)
     write("dog/x.png")
-    with pytest.raises(
-        ValueError, match="is for testing. Add some, or raise the holdo"
+    for holdout, said in (
+        (1e-9, "is for testing. Add some, or raise the holdo"),
+        (1 - 1e-9, "is for training. Add some, or lower the hold"),
     ):
-        nobn.data.open_dataset(root, holdout=1e-9)
-    with pytest.raises(
-        ValueError, match="is for training. Add some, or lower the hold"
-    ):
-        nobn.data.open_dataset(root, holdout=1 - 1e-9)
-    nobn.data.open_dataset(root, holdout=0.5)
-    for split in ("train", "test"):
-        with pytest.raises(ValueError, match="is for training, of which mean and std"):
-            nobn.data.load(root, split, 8, holdout=1.0)
-    all_for_testing = nobn.data.open_dataset(root, holdout=1.0)
+        with pytest.raises(ValueError, match=said):
+            nobn.data.open_dataset(root, holdout=holdout)
     like = nobn.data.open_dataset(root, holdout=0.5).info
+    all_for_testing = nobn.data.open_dataset(root, holdout=1.0)
     assert len([*all_for_testing.batches("test", 16, like=like)]) == 1
     with pytest.raises(ValueError, match="'train'. Add some, or choose another split"):
         all_for_testing.batches("train", 8, like=like)
-    assert (
-        "contains no image of empty, which is left out of the classes." in caplog.text
-    )
+    assert "contains no image of empty, which is left out of the cl" in caplog.text

@@ -51,14 +51,6 @@ def test_everything_is_found(odd: Path):
     assert content_of(odd) == before
 
 
-def test_a_folder_without_a_readable_image(root: Path):
-    (root / "cat").mkdir(parents=True)
-    (root / "cat" / "x.png").touch()
-    found = nobn.data.inspect_folder(root)
-    assert found.sizes is None and found.classes == {"cat": {"train": 0, "test": 0}}
-    assert found.unreadable == {"cat/x.png": "it is empty"}
-
-
 def test_plot(root: Path, tmp_path: Path):
     colours = {"grün": (0, 160, 0), "rot": (200, 0, 0)}
     for name, colour in colours.items():
@@ -72,20 +64,3 @@ def test_plot(root: Path, tmp_path: Path):
         assert (sheet == colour).all(-1).sum() == 3 * 72 * 72
     rows = [np.flatnonzero((sheet == c).all(-1).any(1))[0] for c in colours.values()]
     assert rows == sorted(rows)  # by name
-
-
-def test_plot_of_many_classes(root: Path, write: Write, tmp_path: Path):
-    for number in range(45):
-        write(f"class {number}/x.png")
-    nobn.data.inspect_folder(root).draw(tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert max(sheet.size) < 1000
-
-
-def test_a_plot_is_a_png(root: Path, write: Write, tmp_path: Path):
-    write("a/x.png")
-    with pytest.raises(
-        ValueError, match="sheet.jpg is not a name for a plot. Choose one"
-    ):
-        nobn.data.inspect_folder(root).draw(tmp_path / "sheet.jpg")
-    assert not (tmp_path / "sheet.jpg").exists()
