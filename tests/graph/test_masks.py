@@ -62,6 +62,7 @@ ROWS = {
     ),
     "sign as activation": lambda x: mean()(norm()(dense(activation="ste_sign")(x))),
     "lost in a sign": lambda x: mean()(lq.quantizers.SteSign()(norm()(dense()(x)))),
+    "lost in what goes": lambda x: norm()(dense()(mean()(layers.Identity()(x)))),
     "handed through": lambda x: mean()(Through()(norm()(dense()(x)))),
     "shortcut": lambda x: mean()(norm()(shortcut(x))),
     "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),
