@@ -12,11 +12,6 @@ from larq_nobn._keras import keras
 Shape = tuple[int, ...]
 Arrays = np.ndarray | list[np.ndarray]
 
-# What a row may leave out, with a reason. Completeness is not among them.
-CHECKS = (
-    *("call", "dtype", "config", "gradient", "train"),
-    *("files", "alias", "convert", "docstring"),
-)
 ROLES = ("kernel", "activation", "layer")
 # The float operations that a row may add to a converted file, by outcome at inference.
 OUTCOMES: dict[str, Callable[[set[str]], bool]] = {
@@ -59,7 +54,6 @@ class Case:
         output_dtypes: One per output, None for the policy's compute dtype; None says
             that all outputs have that.
         draw: Draws an input from (rng, shape).
-        skip: Reasons for checks left out, by name of the check.
     """
 
     cls: type
@@ -81,7 +75,6 @@ class Case:
     same_value: bool = False
     output_dtypes: tuple[str | None, ...] | None = None
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
-    skip: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES or self.inference not in OUTCOMES:
@@ -94,12 +87,6 @@ class Case:
                 f"{self.name}: the float operations {dict(self.float_ops)} contradict "
                 f"inference={self.inference!r}."
             )
-        for check, reason in self.skip.items():
-            if check not in CHECKS or not reason.strip():
-                raise ValueError(
-                    f"{self.name}: skip[{check!r}]={reason!r} needs the name of a "
-                    "check and a reason."
-                )
 
     @property
     def name(self) -> str:

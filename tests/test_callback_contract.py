@@ -154,12 +154,6 @@ def test_mixed_precision(case, in_half_precision):
         assert all(0 <= value <= case.highest for value in in_half_precision[name])
 
 
-def test_log_dir_is_a_path():
-    for case in CASES:
-        with pytest.raises(TypeError, match="log_dir=3 is not a path. Pass a folder"):
-            case.make(log_dir=3)
-
-
 @every_row
 def test_docstring(case):
     arguments = inspect.signature(case.cls).parameters

@@ -54,17 +54,15 @@ SECTIONS = (
 )
 
 
-def rows(check):
-    return [pytest.param(c, id=c.name) for c in CASES if check not in c.skip]
-
-
-def rows_and_shapes(check):
-    return [
+every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+every_shape = pytest.mark.parametrize(
+    "case, shape",
+    [
         pytest.param(case, shape, id=f"{case.name}-{shape}".replace(" ", ""))
         for case in CASES
-        if check not in case.skip
         for shape in case.shapes
-    ]
+    ],
+)
 
 
 def names(weights):
@@ -161,7 +159,7 @@ def test_completeness():
     assert Counter(rows) == Counter(public)
 
 
-@pytest.mark.parametrize("case, shape", rows_and_shapes("call"))
+@every_shape
 def test_calls_agree(case, shape):
     """Eager and symbolic, of unknown sizes; and for one shape, in every other way."""
     layer, inputs = built(case, shape), feed(case, shape)
@@ -233,7 +231,7 @@ def test_an_example_sees_the_rest_of_its_batch_only_if_the_row_says_so(case, tra
 
 
 # In the smallest range; `test_contract_dtypes.py` has the precision of each type.
-@pytest.mark.parametrize("case", rows("dtype"))
+@every_row
 def test_dtypes(case):
     with policy("mixed_float16"):
         layer, inputs = built(case, case.shapes[0]), feed(case, case.shapes[0], 1e3)
@@ -247,7 +245,7 @@ def test_dtypes(case):
         assert np.isfinite(np.asarray(tensor, np.float64)).all()
 
 
-@pytest.mark.parametrize("case", rows("config"))
+@every_row
 def test_config(case):
     def text(layer):
         return without_build_shapes(json.dumps(layer.get_config()))
@@ -266,7 +264,7 @@ def test_config(case):
     assert plain.items() <= json.loads(before).items()
 
 
-@pytest.mark.parametrize("case, shape", rows_and_shapes("gradient"))
+@every_shape
 def test_gradients(case, shape):
     with policy("float64"):
         layer, inputs = built(case, shape), feed(case, shape)
@@ -295,7 +293,7 @@ def test_gradients(case, shape):
 @pytest.mark.parametrize("role", ROLES)
 def test_one_step_changes_every_weight(role):
     """Rows of a role side by side, in a single graph."""
-    cases = [c for c in CASES if c.role == role and "train" not in c.skip]
+    cases = [case for case in CASES if case.role == role]
     networks = [trained_network(case, case.make()) for case in cases]
     model = side_by_side(alone for alone, _ in networks)
     rng = np.random.default_rng(25)
@@ -326,7 +324,7 @@ def test_one_step_changes_every_weight(role):
 @pytest.mark.slow
 def test_files_open_in_a_fresh_process(tmp_path):
     """One test for all rows: they share the process and, by their roles, the files."""
-    cases = [*(case for case in CASES if "files" not in case.skip), *REGULARIZERS]
+    cases = [*CASES, *REGULARIZERS]
     groups = {role: [c for c in cases if c.role == role] for role in (*ROLES, PENALTY)}
     seen = write_and_reopen(groups, tmp_path)
     for role, suffix in itertools.product(groups, SUFFIXES):
@@ -341,7 +339,7 @@ def test_files_open_in_a_fresh_process(tmp_path):
             assert_array_equal(*pair, err_msg=f"output {place} of {where}")
 
 
-@pytest.mark.parametrize("case", rows("alias"))
+@every_row
 def test_alias(case):
     registered = keras.utils.get_custom_objects().items()
     bare = {case.name, f"{PACKAGE}>{case.name}"}
@@ -359,7 +357,7 @@ def test_alias(case):
 
 
 @pytest.mark.parametrize("module", [lq.quantizers, keras.activations])
-@pytest.mark.parametrize("case", rows("alias"))
+@every_row
 def test_rows_come_back_from_their_config(case, module):
     quantizer = case.make()
     again = module.deserialize(module.serialize(quantizer))
@@ -371,9 +369,8 @@ def converted_together():
     """Rows by their roles, and alone what makes the converter quantize all around."""
     groups = {role: [] for role in (*ROLES, "quantized")}
     for case in CASES:
-        if "convert" not in case.skip:
-            key = "quantized" if "DEQUANTIZE" in case.float_ops else case.role
-            groups[key].append(case)
+        key = "quantized" if "DEQUANTIZE" in case.float_ops else case.role
+        groups[key].append(case)
     return [pytest.param(cases, id=key) for key, cases in groups.items()]
 
 
@@ -408,7 +405,7 @@ def test_converted_file(cases):
         assert_allclose(output, expected[place], 1e-4, 1e-4, err_msg=case.name)
 
 
-@pytest.mark.parametrize("case", rows("docstring"))
+@every_row
 def test_docstring(case):
     owned = case.weights + case.state
     titles = [s for s in SECTIONS if owned or s != "Weights"]

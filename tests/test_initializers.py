@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contract_docstring import check_docstring
-from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._keras import keras
 from larq_nobn.initializers import SymmetricClasses
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -38,14 +38,6 @@ def test_a_dense_layer_in_a_file(tmp_path):
     assert again.get_config() == layer.get_config()
     assert again.kernel_initializer.get_config() == {"scale": 2.0, "seed": 4}
     assert keras.initializers.get("SymmetricClasses").scale == 1
-
-
-def test_a_layer_of_half_precision():
-    with dtype_policy("float16"):
-        layer = keras.layers.Dense(3, kernel_initializer=SymmetricClasses())
-        layer.build((None, 5))
-    assert layer.kernel.dtype == "float16"
-    assert_allclose(tf.norm(tf.cast(layer.kernel, tf.float32), axis=0), 1, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

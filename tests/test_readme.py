@@ -11,14 +11,12 @@ import larq_nobn as nobn
 import figures
 import pytest
 from cli.command_lines import lines_of
-from click.testing import CliRunner
 from larq_nobn.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
 FIRST = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
 
 def blocks(language, page=README):
@@ -69,16 +67,6 @@ def test_every_command_is_shown():
     assert {words[0] for page in shown for words in page} == set(main.commands)
 
 
-def test_completion_is_printed_as_described():
-    variable = "_LARQ_NOBN_COMPLETE"
-    assert f"{variable}=bash_source larq-nobn >" in COMMANDS
-    done = CliRunner(env={variable: "bash_source"}).invoke(
-        main, prog_name="larq-nobn", complete_var=variable
-    )
-    assert done.exit_code == 0
-    assert f"{variable}=bash_complete" in done.output
-
-
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     assert {"demo", "test"} <= set(MAKE)
@@ -116,13 +104,3 @@ def test_the_plot_shows_what_the_logs_say():
     (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
     found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
     assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]
-
-
-def test_the_glossary_explains_each_word_once():
-    terms = re.findall(r"^\*\*(.+?)\*\*", GLOSSARY, re.MULTILINE)
-    keys = [term.lower() for term in terms]
-    assert len(terms) > 40
-    assert keys == sorted(set(keys))
-    for entry in re.split(r"^\*\*.+?\*\*", GLOSSARY, flags=re.MULTILINE)[1:]:
-        assert len(entry.split()) > 5
-        assert entry.rstrip().endswith(".")

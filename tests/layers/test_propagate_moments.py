@@ -230,15 +230,16 @@ def called(layer, shape=(1, 6, 6, 4)):
     return layer
 
 
-STRANGE = "is not a layer that moments"
-BUSY = "has groups or an activation"
 layers = keras.layers
 REJECTED = [
-    (layers.ReLU, None, STRANGE),
-    (lambda: layers.Conv2DTranspose(5, 3), None, f"Conv2DTranspose.* {STRANGE}"),
+    (
+        lambda: layers.Conv2DTranspose(5, 3),
+        None,
+        "ose.* is not a layer that",
+    ),
     (lambda: layers.Dense(5), "tanh", "one of linear, relu, sign.*; got 'tanh'"),
     (with_sign("ste_sign"), "relu", "'relu' does not go with layer 'quant_conv2d"),
-    (lambda: layers.Dense(5, "relu", name="c"), None, f"'c' {BUSY}"),
+    (lambda: layers.Dense(5, "relu", name="c"), None, "'c' has groups or an act"),
     (with_sign("ste_tern"), None, "has the input quantizer .*SteTern"),
     (lambda: layers.PReLU(name="a"), None, r"'a' has slopes of shape \(6, 6, 4\), but"),
 ]
@@ -249,25 +250,3 @@ def test_rejects(make, activation, message):
     layer = called(make())
     with pytest.raises((TypeError, ValueError), match=message):
         propagate_moments(layer, (MEAN, VARIANCE), activation)
-
-
-@pytest.mark.parametrize(
-    "name, policy", [("scaled_std_sign", "mixed_bfloat16"), (None, "mixed_float16")]
-)
-def test_the_kernel_is_that_of_the_forward_pass(name, policy):
-    with dtype_policy(policy):
-        features = keras.Input((4,))
-        layer = lq.layers.QuantDense(5, kernel_quantizer=name, use_bias=False)
-        x, state = BatchKalmanNormalization()(features)
-        layer(x)
-        model = keras.Model(features, [*state, *propagate_moments(layer, state)])
-    offsets = np.sign(np.sin(1 + np.arange(20.0))).reshape(4, 5)
-    getattr(layer.kernel, "latent_variable", layer.kernel).assign(1 + 1e-5 * offsets)
-    for weight in getattr(layer.kernel_quantizer, "trainable_weights", []):
-        weight.assign(np.linspace(0.3, 0.7, 5))
-    rows = tf.constant(np.eye(4), layer.compute_dtype)  # each shows one of the kernel
-    kernel = layer(rows).numpy().astype(np.float64)
-    images = np.random.default_rng(1).normal(size=(8, 4))
-    mean, variance, *found = (np.float64(moment) for moment in model(images))
-    assert_allclose(found[0], mean @ kernel, rtol=1e-5, atol=1e-6)
-    assert_allclose(found[1], variance @ kernel**2, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,6 @@ from larq_nobn._keras import keras
 from larq_nobn.layers import ProxyNormalization
 from larq_nobn.layers._proxy_moments import (
     exact_moments,
-    normal_quantiles,
     sampled_moments,
 )
 from numpy.testing import assert_allclose, assert_array_equal
@@ -27,12 +26,6 @@ def one(number):
 
 def exact(slope, mean=0.0, deviation=1.0):
     return numbers(exact_moments(slope, one(mean), one(deviation)))
-
-
-def test_quantiles():
-    quantiles = np.array(normal_quantiles(200))
-    assert_allclose(quantiles[[0, -1]], [-2.8070337683, 2.8070337683], rtol=1e-10)
-    assert_allclose(quantiles.var(), 0.9935962236, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

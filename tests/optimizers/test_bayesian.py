@@ -9,7 +9,6 @@ from contract_docstring import check_docstring
 from deploy.nets import binary_conv, head
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import (
-    AdaptiveGradientClipping,
     BayesianLearningRule,
     BooleanAccumulation,
 )
@@ -99,23 +98,6 @@ def test_the_inner_optimizer_never_sees_the_kernels():
     plain.finalize_variable_values([alone])
     assert_array_equal(beside, alone)
     assert_array_equal(latent(binary), moved)
-
-
-def clipping(inner):
-    return AdaptiveGradientClipping(inner, 0.01)
-
-
-@pytest.mark.parametrize("family", [new, legacy])
-def test_clipping_leaves_natural_parameters_alone_inside_and_around(family):
-    for wrap in (
-        lambda inner: BayesianLearningRule(clipping(inner), 0.5, 0.1),
-        lambda inner: clipping(BayesianLearningRule(inner, 0.5, 0.1)),
-    ):
-        binary, beside = random_kernel(), other()
-        apply(wrap(family.SGD(1.0)), [100 * ONES, [300.0, 400.0]], [binary, beside])
-        assert_allclose(latent(binary), step(START, 100, 0.5, 0.1), rtol=1e-6)
-        length = np.linalg.norm(beside.numpy() - [1, 2])
-        assert length == pytest.approx(0.01 * np.sqrt(5), rel=1e-4)
 
 
 @pytest.mark.parametrize("family, bad", [(new, np.nan), (legacy, np.inf)])

@@ -32,15 +32,8 @@ def test_the_loop_and_invariants(shape, axes):
     limits = 0.02 * np.maximum(np.sqrt(np.sum(np.square(weight), axes)), 1e-3)
     assert np.all(norms <= limits * (1 + 1e-5))  # the bound
 
-    cosine = np.sum(clipped * gradient, axes) / norms
-    cosine /= np.sqrt(np.sum(np.square(gradient), axes))
-    assert_allclose(cosine, np.ones_like(cosine), rtol=1e-5)  # the direction
-
     again = adaptive_gradient_clip(clipped, weight, axes, 0.02)
     assert_allclose(again, clipped, rtol=1e-6)  # idempotent
-
-    doubled = adaptive_gradient_clip(gradient, 2 * weight, axes, 0.02)
-    assert_allclose(doubled, 2 * clipped, rtol=1e-6)  # linear above the floor
 
     free = adaptive_gradient_clip(gradient, weight, axes, float("inf"))
     assert_array_equal(free, gradient)

@@ -10,11 +10,8 @@ from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from larq_nobn.optimizers._groups import factors_by_name
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import (
-    IMAGES,
-    LABELS,
     apply,
     assert_close,
-    build,
     gradients,
     numpy,
     variables,
@@ -147,28 +144,3 @@ def test_clipping_sees_gradients_that_are_not_scaled(nest, name):
     assert [type(wrapper) for wrapper in clipping_in(optimizer)] == [type(plain)]
     restored = new.deserialize(new.serialize(optimizer))
     assert restored.get_config() == optimizer.get_config()
-
-
-@pytest.mark.parametrize(
-    "policy, compiled",
-    [("float32", True), ("mixed_bfloat16", False), ("mixed_float16", False)],
-)
-def test_a_training_moves_as_the_plain_optimizer_times_the_factors(policy, compiled):
-    multipliers = {"^bias:0$": 4.0, "^binary/": 0.5}
-    moves = []
-    for optimizer in (new.SGD(0.1), ParameterGroups(new.SGD(0.1), multipliers)):
-        how = {"jit_compile": True} if compiled else {"run_eagerly": True}
-        model = build(optimizer, policy=policy, **how)
-        scaled = isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
-        assert scaled == (policy == "mixed_float16")
-        start = end = model.get_weights()
-        for _ in range(4):  # loss scaling skips steps until its scale has come down
-            if np.array_equal(start[0], end[0]):
-                model.train_on_batch(IMAGES[:4], LABELS[:4])
-                end = model.get_weights()
-        moves.append([b - a for a, b in zip(start, end, strict=True)])
-    factors = factors_by_name(multipliers, [v.name for v in model.trainable_variables])
-    assert sorted(factors) == [0.5, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0]
-    for plain, ours, factor in zip(*moves, factors, strict=True):
-        assert np.any(plain != 0)
-        assert_allclose(ours, factor * plain, **CLOSE)

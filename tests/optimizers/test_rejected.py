@@ -85,26 +85,6 @@ def test_a_network_without_random_kernels():
         apply(adam_in_rule(), gradients(), variables())
 
 
-class Elsewhere(new.Optimizer):
-    """Updates its variables, but not in `update_step`."""
-
-    def __init__(self):
-        super().__init__("elsewhere")
-
-    def build(self, var_list):
-        self._build_index_dict(var_list)
-
-    def apply_gradients(self, grads_and_vars, **_):
-        for gradient, variable in grads_and_vars:
-            variable.assign_sub(gradient)
-
-
-def test_an_optimizer_whose_updates_are_out_of_reach():
-    message = "Elsewhere updates variables without calling update_step.*wrap it before"
-    with pytest.raises(TypeError, match=message):
-        apply(ParameterGroups(Elsewhere(), {"^head/": 2}), gradients(), variables())
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite(bad):
     weight = tf.Variable([1.0, -1.0], name="kernel")

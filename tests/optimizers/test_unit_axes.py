@@ -144,8 +144,6 @@ def test_a_vector_of_several_units_says_where_they_end():
     assert_allclose(updated, np.concatenate(parts), atol=5e-7)
     with pytest.raises(ValueError, match=r"lengths of 6 in all to kernel:0 of shape"):
         step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 3]}})
-    with pytest.raises(ValueError, match="a length in unit_axes"):
-        step(weight, gradient, unit_axes={"kernel": {"lengths": [7, 0]}})
     with pytest.raises(ValueError, match="in one row.*for_model"):
         step(weight, gradient, "locally_connected1d_2/kernel")
 
@@ -161,14 +159,6 @@ def test_for_model_rejects_what_it_cannot_read():
         AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
     settled = AdaptiveGradientClipping.for_model(model, "sgd", exclude=("^sums",))
     assert settled.unit_axes == {}
-
-    twins = [
-        keras.Sequential([keras.Input(IMAGE), kind(4, 3, name="twin")])
-        for kind in (layers.Conv2D, layers.Conv2DTranspose)
-    ]
-    with pytest.raises(ValueError, match="Two weights named twin/kernel:0 have diff"):
-        both = keras.Sequential([keras.Input(IMAGE), *twins])
-        AdaptiveGradientClipping.for_model(both, "sgd", exclude=())
 
 
 def plain(name):

@@ -46,10 +46,10 @@ def as_glorot_trained(rng, shape):
 DRAWS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "laplace": lambda rng, shape: rng.laplace(size=shape) * 1e-4 + 1.0,
-    **{
-        draw.__name__: draw
-        for draw in (*(clustered, with_outliers, with_ties, as_glorot_trained),)
-    },
+    "clustered": clustered,
+    "with_outliers": with_outliers,
+    "with_ties": with_ties,
+    "as_glorot_trained": as_glorot_trained,
 }
 
 

@@ -45,14 +45,6 @@ def test_gradients_by_finite_differences(order, per_channel):
     assert_allclose(d_scale, slopes, atol=1e-7)
 
 
-@pytest.mark.parametrize("inside", ["ste_sign", "recu", "scaled_standardization"])
-def test_value_and_precision_are_those_of_the_quantizer_inside(inside):
-    kernel = np.random.default_rng(51).normal(size=(3, 3, 4, 5)).astype(np.float32)
-    layer = BinaryRegularized(inside)
-    assert layer.precision == lq.quantizers.get(inside).precision
-    assert_array_equal(layer(kernel), layer.quantizer(kernel))
-
-
 @pytest.mark.parametrize("shape", [(6, 3), (3, 3, 4, 5)])
 def test_scale_starts_at_the_mean_magnitude_of_a_glorot_uniform_kernel(shape):
     keras.utils.set_random_seed(53)

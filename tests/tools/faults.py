@@ -561,7 +561,7 @@ errors: epochs that were never kept
 +    if output:
 +        return
 # what all parts stand on
-@ tests/quantizers/test_rsign.py tests/optimizers
+@ tests/quantizers/test_rejected.py
 checks: open intervals closed
 -above = number >= low if interval[0] == "[" else number > low
 +above = number >= low

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import larq_nobn as nobn  # first: it selects legacy Keras
 import numpy as np
-import tensorflow as tf
 from click.testing import CliRunner
 from larq_nobn.cli import main as larq_nobn
 
@@ -76,20 +75,7 @@ def functions(model, images):
             ),
         ),
         "fold_batch_norm": (None, lambda: nobn.fold_batch_norm(model)),
-        "models.summary": (
-            None,
-            lambda: nobn.models.summary(model, print_fn=lambda *_: None),
-        ),
-        "optimizers": (None, lambda: trained(model, images, labels)),
     }
-
-
-def trained(model, images, labels):
-    keras = tf.keras
-    optimizer = nobn.optimizers.AdaptiveGradientClipping(keras.optimizers.Adam(), 0.02)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, run_eagerly=True)
-    model.train_on_batch(images, labels)
 
 
 def prepare(folder):

@@ -172,24 +172,13 @@ class Network(Generated):
         )
         self.signed, self.trains = False, True
 
-    def crossed(self, draw: np.random.Generator) -> None:
-        """Two layers side by side, joined."""
-        start, ends, signed = self.x, [], self.signed
-        for _ in range(2):
-            self.x, self.signed = start, signed
-            self.step(one_of(draw, ["larq", "map", "function", "norm"]), draw)
-            ends.append(self.x)
-        self.x = ends[0]
-        self.kept.append(ends[1])
-        self.merge(draw)
-
 
 _STEPS = (
     *KINDS,
     *["larq"] * 6,
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
-    *["sequence", "vector", "crossed", "gate", "ids"],
+    *["sequence", "vector", "gate", "ids"],
     *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
     *["twins", "ties", "two_sizes", "zero_gains"] * 2,
     "training_call",

@@ -32,26 +32,6 @@ class Scale(layers.Layer):
         return inputs * self.factor - 0.25
 
 
-@keras.utils.register_keras_serializable("fuzz")
-class Holder(layers.Layer):
-    """A user's layer that contains a binary one."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = lq.layers.QuantConv2D(
-            8,
-            3,
-            padding="same",
-            pad_values=1.0,
-            input_quantizer="ste_sign",
-            kernel_quantizer="ste_sign",
-            kernel_constraint="weight_clip",
-        )
-
-    def call(self, inputs):
-        return tf.nn.relu(self.inner(inputs))
-
-
 def activation_quantizer(draw):
     """For inputs: mostly a sign, one of few bits or of the user's, or none."""
     if chance(draw, 0.1):
@@ -220,7 +200,6 @@ MAPS = (
     ),
     lambda draw: layers.PReLU(),
     lambda draw: Scale(),
-    lambda draw: Holder(),
     lambda draw: own.ChannelAffine(),
     lambda draw: lq.quantizers.NoOp(1),
     lambda draw: "ste_heaviside",
