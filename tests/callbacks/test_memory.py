@@ -49,12 +49,6 @@ def test_without_the_file_of_linux(platform, unit, monkeypatch, tmp_path):
     assert peak_resident(tmp_path / "status") == 3 * 1024
 
 
-def test_where_nobody_knows_there_is_no_column(monkeypatch):
-    monkeypatch.setattr(peak_resident, "__defaults__", (Path("/nowhere"),))
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert set(fit(compiled(), MemoryMonitor())) == {"loss"}
-
-
 def test_the_fullest_gpu(monkeypatch):
     peaks = {"GPU:0": 5 * MIB, "GPU:1": 1_000_000_000}
     monkeypatch.setattr(tf.config, "list_physical_devices", {"GPU": [*peaks]}.get)

@@ -84,33 +84,6 @@ def test_steps_are_those_that_were_done(clock):
     assert history["images_per_second"] == [2 * 4 / (2 * STEP)]
 
 
-def test_a_training_that_resumes_has_no_pause_in_its_numbers(clock):
-    model, monitor = compiled(), ThroughputMonitor(batch_size=4)
-    before = throughput(clock, monitor, model, epochs=1)
-    clock.now += 1e6
-    model.evaluate(IMAGES, LABELS, verbose=0, callbacks=[monitor])
-    clock.now += 1e6
-    after = throughput(clock, monitor, model, initial_epoch=1, epochs=3)
-    assert before + after == [4 / STEP] * 3
-
-
-def test_steps_of_another_process_do_not_count(clock):
-    monitor = ThroughputMonitor(batch_size=4)
-
-    def epoch(*steps):
-        clock.on_epoch_begin(0)
-        monitor.on_epoch_begin(0)
-        for step in steps:
-            monitor.on_train_batch_begin(step)
-            clock.on_train_batch_end(step)
-            monitor.on_train_batch_end(step)
-        return monitor.measure()["images_per_second"]
-
-    assert epoch(7, 8, 9) == 4 / STEP
-    # A single step has nothing after it, and is counted from the start.
-    assert epoch(9) == 4 / FIRST
-
-
 def test_keras_need_not_wait_for_the_device_after_every_step():
     callbacks = keras.callbacks.CallbackList(
         [ThroughputMonitor(4)], add_history=True, model=compiled()

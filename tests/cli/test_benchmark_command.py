@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from larq_nobn import deploy, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from deploy.nets import binary_conv, chain
@@ -89,38 +88,6 @@ def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
     assert found["formats"][0]["accuracy"] == expected["accuracy"]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_which_images_the_formats_are_compared_on(
-    known: bool,
-    run_folder: Path,
-    invoke: Invoke,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    given = []
-
-    def compare_formats(model, data, **options):
-        given.append((data, options["range_data"], options["data_name"]))
-        raise OSError("Enough.")
-
-    monkeypatch.setattr(deploy, "compare_formats", compare_formats)
-    path = run_folder
-    if not known:
-        path = tmp_path / "model.keras"
-        training.save_model(training.open_model(run_folder), path)
-    assert "Enough." in invoke("benchmark", path, "--formats").stderr
-    ((data, ranges, name),) = given
-    if known:
-        test, train = (
-            sum(len(labels) for _, labels in images) for images in (data, ranges)
-        )
-        assert (test, train) == (355, 512)
-        assert name == "test images of digits"
-    else:
-        assert data is None
-        assert ranges is None
-
-
 @pytest.fixture
 def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -137,20 +104,11 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("", "Missing argument 'FILE'"),
-        ("folder", "'folder' is a directory"),
         ("m.tflite --against truncated.tflite", "'truncated.tflite' is a damaged"),
         ("m.tflite --read cut.log", "'cut.log' ends before the times"),
-        ("m.tflite --read m.tflite", "is no output of lce_benchmark_model"),
-        ("m.tflite --read whole.log --read whole.log", "contain 2 results, not 1"),
-        ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
-        ("reactnet18-w32-digits", "'reactnet18-w32-digits' is a trained network"),
         ("m.tflite --limit 5 --trust", "--limit and --trust are not used without"),
-        ("m.tflite --limit 1000", "--limit is not used without --formats. Leave it"),
         ("folder --formats --read whole.log", "--read is not used with --formats"),
-        ("m.tflite --phone", "'lce_benchmark_model', which runs 'm.tflite' on a phone"),
         ("m.tflite --phone --seed 3", "--seed is not used with --phone"),
-        ("m.tflite --read whole.log --runs 5", "--runs is not used with --read"),
     ],
 )
 def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):

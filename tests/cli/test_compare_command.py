@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
-from larq_nobn._errors import InvalidValue
-from larq_nobn.cli import _progress
 from larq_nobn.training.comparison import _compare
-from rich.console import Console
-from rich.progress import Progress
 from training.commands import executing
 from training.runs import step_by_step, without_curves
 
@@ -36,7 +30,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Compar
     folder = tmp_path_factory.mktemp("compare") / "grid"
 
     def train(settings: training.RunSettings, output: Path) -> None:
-        training.train(settings, output)
+        training.train(settings, output, progress=False)
 
     with step_by_step(), without_curves(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(_compare, "_executing", executing(train))
@@ -109,7 +103,6 @@ def test_a_stopped_grid_says_that_it_resumes(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--normalization none,", "evonorm, dynamic_tanh; got ''"),
         ("--recipe plain,best", "quick, fine_tune; got 'best'"),
         (
             "--jobs 2 --scheduler tcp://127.0.0.1:9",
@@ -128,54 +121,3 @@ def test_one_sentence(
     answer = one_sentence(invoke(*GRID, "--output", "grid", *options.split()))
     assert sentence in answer
     assert list(tmp_path.iterdir()) == []
-
-
-def settings_in(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, *given: object
-) -> list[training.RunSettings]:
-    """What `compare` would train."""
-    cells: list[training.RunSettings] = []
-
-    def noted(found: dict, *_: object) -> None:
-        cells.extend(found.values())
-        raise InvalidValue("Not trained.")
-
-    monkeypatch.setattr(training, "compare", noted)
-    result = invoke("compare", "--dataset", "digits", "--output", "nowhere", *given)
-    assert "Not trained." in one_sentence(result)
-    return cells
-
-
-@pytest.mark.parametrize(
-    "given, expected",
-    [
-        ((), [("ReActNet18", each) for each in ("batch_norm", "none", "nobn")]),
-        (("--init", "runs/a", "--recipe", "plain,fine_tune"), [("init", None)] * 2),
-        (
-            ("--init", "runs/a", "--model", "BiRealNet18"),
-            [("BiRealNet18", each) for each in ("batch_norm", "none", "nobn")],
-        ),
-    ],
-)
-def test_networks_are_those_that_were_asked_for(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, given: tuple, expected: list
-):
-    found = settings_in(invoke, monkeypatch, *given)
-    assert [(each.model, each.normalization) for each in found] == expected
-
-
-def test_one_view_counts_all_runs(monkeypatch: pytest.MonkeyPatch):
-    bar = Progress(disable=True)
-    monkeypatch.setattr(_progress, "progress", lambda: nullcontext(bar))
-    console = Console(file=io.StringIO(), width=100)
-    cells = {"a": training.RunSettings(dataset="digits", epochs=2)}
-    row = {"loss": 0.5, "accuracy": 0.25, "val_accuracy": 0.125}
-    with _progress.comparing_progress(cells, 1, console) as show:
-        counts = []
-        for place, epoch in (("a/stage1", 2), ("a", 1), ("a", 2)):
-            show(place, {"epoch": epoch, **row})
-            counts.append(bar.tasks[0].completed)
-    assert counts == [1, 1, 2]
-    assert console.file.getvalue().splitlines()[-1] == (
-        "a, epoch 2/2: loss 0.500, accuracy 25.0 %, test accuracy 12.5 %"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -16,7 +15,6 @@ from cli.conftest import Invoke
 from click.testing import Result
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.cli import _deploy
 from larq_nobn.deploy import Runner
 
 pytestmark = pytest.mark.convert
@@ -39,21 +37,6 @@ def test_it_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
     card, info = deploy.read_card(file), data.open_dataset("digits").info
     assert (card.labels, card.dataset) == (info.class_names, "digits")
     assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
-
-
-def test_what_classifies_something_else_is_told_apart():
-    model = keras.Sequential(
-        [
-            keras.Input((224, 224, 3)),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(1000),
-        ]
-    )
-    info = data.open_dataset("imagenet").info
-    assert _deploy.classifies(model, info)
-    assert deploy.device.preprocessing_of(info).crop == 0.875
-    # Of what classifies something else an app is told nothing.
-    assert not _deploy.classifies(model, replace(info, classes=7))
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +69,6 @@ def test_an_h5_file_needs_no_data_set(invoke: Invoke, tmp_path: Path):
         invoke("convert", tmp_path / "weights.h5", tmp_path / "w.tflite")
     )
     assert "weights.h5 is damaged or not a Keras model: it contains weights at" in said
-
-
-def test_images_of_a_data_set_close_a_size_too(invoke: Invoke, tmp_path: Path):
-    rows = [
-        binary_conv(),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(10),
-    ]
-    chain(*rows, shape=(None, None, 1)).save(tmp_path / "m.keras")
-    options = ("--dataset", "digits", "--input-shape", "8,8,1")
-    result = invoke("convert", tmp_path / "m.keras", tmp_path / "m.tflite", *options)
-    assert result.exit_code == 0, result.output
-    card = json.loads((tmp_path / "m.tflite.json").read_text())
-    assert card["labels"] == [str(digit) for digit in range(10)]
 
 
 def test_float_layers_are_listed_on_request(
@@ -163,15 +132,10 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
 def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: Path):
     for name, options, sentence in (
         ("open", "", "pass that to convert as input_shape"),
-        ("open", "--input-shape 10,8", "input_shape=(10, 8) does not fit"),
         ("open", "--input-shape 10,8,1", "takes (None, None, None, 3)"),
-        ("open", "--input-shape 0,8,3", "input_shape=(0, 8, 3) is not the size"),
         ("two", "--input-shape 10,8,3", "is for models of one input"),
-        ("local", "--input-shape 10,8,3", "does not fit the input of model"),
-        ("local", "--allow-float=yes", "--allow-float' does not take a value"),
         ("open", "--int8 --input-shape 10,8,3", "contains no FakeQuantization"),
         ("local", "--dataset cifar10 --data-dir gone", "larq-nobn data cifar10"),
-        ("local", "--calibrate 8", "Add --int8, or leave"),
         ("local", "--int8 --calibrate 8", "with --dataset"),
     ):
         out = tmp_path / "m.tflite"

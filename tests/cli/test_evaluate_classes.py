@@ -12,10 +12,7 @@ from larq_nobn import data, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
-from larq_nobn.cli import _evaluate
-from larq_nobn.diagnostics import ConfusionMatrix
 from PIL import Image
-from rich.console import Console
 
 LIMIT = 100
 
@@ -102,35 +99,6 @@ def test_a_file_prepares_a_folder_as_its_metadata_says(
     }
     for each in found["mistakes"]:
         assert each["probability"] == pytest.approx(wrong[each["image"]][1], rel=1e-4)
-
-
-@pytest.mark.parametrize("classes", [7, 61])
-def test_a_plot_has_a_diagonal_of_what_is_right(classes: int, tmp_path: Path):
-    """Also of names that would be formulas or are not text."""
-    found = ConfusionMatrix(["$x^$", "caf\udce9", *map(str, range(2, classes))])
-    found.update(np.arange(classes), np.eye(classes))
-    _evaluate._plot_confusion(found, tmp_path / "plot.png", "$x^$")
-    with Image.open(tmp_path / "plot.png") as opened:
-        pixels = np.asarray(opened.convert("RGB")).astype(int)
-    dark = (pixels[..., 0] < 20) & (pixels[..., 2] > 95)  # which stands for 100 %
-    dark[:, dark.shape[1] * 8 // 10 :] = False  # the bar of colours
-    down, right = np.nonzero(dark)
-    assert np.corrcoef(down, right)[0, 1] > 0.95
-    assert np.ptp(down) > dark.shape[0] / 2 and np.ptp(right) > dark.shape[1] / 2
-
-
-def test_many_classes_show_the_worst():
-    found = ConfusionMatrix([f"class {k}" for k in range(30)])
-    outputs = np.eye(30)
-    outputs[7] = np.eye(30)[9]
-    found.update(np.arange(29), outputs[:29])
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(found.table())
-    lines = [line for line in captured.get().splitlines() if "│ class " in line]
-    cells = [cell.strip() for cell in lines[0].split("│")[1:-1]]
-    assert cells == ["class 7", "1", "0.0 %", "class 9 (1)"]
-    assert len(lines) == 10
 
 
 def test_classes_of_other_names_are_rejected(invoke: Invoke, tmp_path: Path):

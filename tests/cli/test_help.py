@@ -15,7 +15,7 @@ from larq_nobn import training
 from cli.command_lines import assert_understood
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
-from larq_nobn.cli import _arguments, main
+from larq_nobn.cli import main
 
 NAMES = sorted(main.commands)
 
@@ -81,49 +81,6 @@ def test_quick_examples_run_as_printed(
             assert all((tmp_path / file).stat().st_size for file in written)
 
 
-def sections(text: str) -> dict[str, list[str]]:
-    """The options below each heading."""
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if re.fullmatch(r"[A-Z][^:]*:", line):
-            found[line[:-1]] = []
-        elif option := re.match(r"  (?:-\w, )?--([\w-]+)", line):
-            found[[*found][-1]].append(option[1])
-    return found
-
-
-@pytest.mark.parametrize("name", ["train", "compare"])
-def test_options_come_in_groups(name: str, invoke: Invoke):
-    found = sections(invoke(name, "--help").stdout)
-    assert [*found] == [
-        "Most used",
-        "Network and data",
-        "Training",
-        "Precision and memory",
-        "Execution and output",
-        "Advanced",
-        "Options",
-    ]
-    listed = [option for options in found.values() for option in options]
-    known = [
-        p.opts[0].removeprefix("--")
-        for p in main.commands[name].params
-        if isinstance(p, click.Option)
-    ]
-    assert sorted(listed) == sorted([*known, "help"])
-    assert found["Precision and memory"] == ["precision"]
-    most = [option.removeprefix("--") for option in _arguments.FIRST]
-    assert found["Most used"] == [option for option in most if option in listed]
-    assert {"learning-rate", "batch-size"} <= {*found["Training"]}
-    assert {"latent-scale", "memory", "beta-2"} <= {*found["Advanced"]}
-
-
-def test_options_with_a_place_of_their_own_exist():
-    known = {option for p in main.commands["train"].params for option in p.opts}
-    listed = (*_arguments.FIRST, *_arguments.OFTEN, *_arguments.LAST)
-    assert len({*listed}) == len(listed) and known >= {*listed}
-
-
 def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
     text = invoke("train", "--help").stdout
     settings = training.RunSettings.from_recipe()
@@ -138,16 +95,6 @@ def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
     ):
         described = " ".join(text.split(f"\n  {option} ", 1)[1].split())
         assert re.search(r"\[default: (.+?)\]", described)[1] == shown
-
-
-def test_forms_of_words_are_shown_as_they_are_typed(invoke: Invoke):
-    """Click writes them in capitals, and `TFDS:food101` is no data set."""
-    for name in ("train", "evaluate", "compare"):
-        text = invoke(name, "--help").stdout
-        assert "--dataset NAME|FOLDER|tfds:NAME\n" in text
-    text = invoke("convert", "--help").stdout
-    assert "--input-shape H,W,C" in text
-    assert ".keras, .h5 or packed .npz file" in " ".join(text.split())
 
 
 def test_help_texts_are_sentences():

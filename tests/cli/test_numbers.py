@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from larq_nobn import training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn._checks import BOUNDS, check_within
+from larq_nobn._checks import BOUNDS
 from larq_nobn.cli import main
 from larq_nobn.config._fields import settings_of
 from larq_nobn.config._settings import Settings
-from larq_nobn.training._settings import NETWORKS
 
 RANGES = {n: each.range for n, each in settings_of(Settings).items() if each.range}
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType, click.Tuple)
@@ -61,48 +57,3 @@ def test_a_number_out_of_bounds(line: str, invoke: Invoke, tmp_path: Path, monke
     said = one_sentence(invoke(*line.split()))
     assert "=" in said and ("is outside" in said or "is above" in said)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_arguments_of_networks(invoke: Invoke, tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training.Trainer, "_run", lambda run: built(run.config))
-    line = ("train", "--dataset", "digits", "--output", "new", "--model")
-    values = itertools.cycle(("1e308", "1e999", "-1", "[1e308]"))
-    for model in sorted(set(NETWORKS) - {"FloatResNet"}):
-        known = inspect.signature(NETWORKS[model]).parameters
-        for name in sorted(known.keys() & {"alpha", "weights", "head"}):
-            one_sentence(invoke(*line, model, "--network", f"{name}={next(values)}"))
-
-
-def built(settings: training.RunSettings) -> None:
-    """Builds the network of a run, which is to be rejected."""
-    NETWORKS[settings.model]((64, 64, 3), 10, **settings.network)
-    pytest.fail(f"{settings.network} is built")
-
-
-@pytest.mark.parametrize("name", [*RANGES, *sorted(BOUNDS.keys() - RANGES.keys())])
-def test_the_table(name: str):
-    bounds, advice = RANGES.get(name) or BOUNDS[name]
-    assert advice.endswith(".")
-    if isinstance(bounds, str):
-        low, high = (float(end) for end in bounds[1:-1].split(","))
-        inside = [low] * (bounds[0] == "[") + [high] * (bounds[-1] == "]")
-        outside = [low - 1, high * 1.1, float("nan"), float("inf")]
-        said = "is outside "
-    else:
-        inside, outside = list(bounds), [bounds[0] - 1, bounds[1] + 1]
-        said = "is (below|above) "
-    for value in inside:
-        assert check_within(name, value, (bounds, advice)) == value
-    for value in outside:
-        with pytest.raises(ValueError, match=said):
-            check_within(name, value, (bounds, advice))
-
-
-@pytest.mark.usefixtures("little_network")
-def test_the_largest_seed_trains(tmp_path: Path):
-    settings = training.RunSettings(
-        dataset="digits", epochs=1, batch_size=16, limit=16, seed=2**32 - 1, mixup=1e4
-    )
-    run = training.train(settings, tmp_path / "run")
-    assert len(run.history) == 1

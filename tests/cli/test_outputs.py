@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from larq_nobn import data, training
+from larq_nobn import training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
@@ -228,28 +228,3 @@ def test_force_overwrites(float_model: str, invoke: Invoke):
     assert invoke(*targets, "--force").exit_code == 0
     assert training.open_model("other.keras").count_params() > 0
     assert "changes" in json.loads(Path("report.json").read_text())
-
-
-def test_new_names_in_a_run_are_free(float_model: str, invoke: Invoke):
-    for target in ("run/report.json", "run.json"):
-        result = invoke("fold", float_model, f"{target}.keras", "--json", target)
-        assert result.exit_code == 0, result.output
-        assert "changes" in json.loads(Path(target).read_text())
-
-
-def test_nor_in_python(place: Path):
-    before, digits = contents(place), training.RunSettings(dataset="digits")
-    for call in (
-        lambda: data.open_dataset(""),
-        lambda: data.load("digits", "train", 8, data_dir=""),
-        lambda: training.RunSettings(dataset=""),
-        lambda: training.RunSettings(dataset="digits", data_dir=""),
-        lambda: training.train(digits, ""),
-        lambda: training.compare({"a": digits}, ""),
-        lambda: training.open_model(""),
-        lambda: training.load_run(""),
-        lambda: training.report([""]),
-    ):
-        with pytest.raises(ValueError, match="is empty. Give a path"):
-            call()
-    assert contents(place) == before

@@ -7,12 +7,11 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn import deploy, surgery, training
+from larq_nobn import deploy
 from cli.conftest import Invoke
 from deploy.nets import binary_conv, chain, head
-from larq_nobn._keras import keras
 from larq_nobn._progress import step, watched
-from larq_nobn.cli import _console, _progress
+from larq_nobn.cli import _console
 from PIL import Image
 from rich.console import Console
 
@@ -70,28 +69,6 @@ def test_a_conversion_says_its_steps(tmp_path):
     assert said == [("Calibrating ranges", 0, None), ("Calibrating ranges", 32, None)]
 
 
-def test_other_long_work_says_its_steps():
-    said: list[tuple[str, int, int | None]] = []
-    norms = [keras.layers.BatchNormalization() for _ in range(2)]
-    network = chain(norms[0], binary_conv(), norms[1], *head())
-    with watched(lambda *step: said.append(step)):
-        surgery.fold_batch_norm(network)
-    assert said[:2] == [("Folding batch norms", 0, 2), ("Folding batch norms", 1, 2)]
-    assert texts(said)[1:] == ["Comparing examples"]
-    said.clear()
-    with watched(lambda *step: said.append(step)):
-        surgery.remove_batch_norm(network)
-    count = len(network.layers) - 1
-    assert said == [("Replacing layers", done, count) for done in range(count)]
-    said.clear()
-    network = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
-    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)
-    with watched(lambda *step: said.append(step)):
-        nobn.calibrate(network, images)
-    assert [done for _, done, _ in said] == list(range(1, 1 + (said[0][2] or 0)))
-    assert texts(said) == [f"Initializing {network.name} from data"]
-
-
 def test_evaluation_and_prediction_show_how_far_they_are(
     stream: tuple[bool, io.StringIO], run_folder: Path, invoke: Invoke, tmp_path: Path
 ):
@@ -107,18 +84,3 @@ def test_evaluation_and_prediction_show_how_far_they_are(
     assert ("2/2" in written.getvalue()) is terminal
     assert ("1/1" in written.getvalue()) is terminal
     assert terminal or written.getvalue() == ""
-
-
-def test_steps_beside_a_training_go_when_they_are_complete(
-    stream: tuple[bool, io.StringIO],
-):
-    terminal, written = stream
-    settings = training.RunSettings(epochs=1)
-    with _progress.training_progress(settings) as callback:
-        bar = callback._bar
-        step("Initializing net from data", 1, 2)
-        bar.refresh()
-        assert ("Initializing net from data" in written.getvalue()) is terminal
-        (shown,) = (t for t in bar.tasks if t.description.startswith("Initializing"))
-        step("Initializing net from data", 2, 2)
-        assert not shown.visible

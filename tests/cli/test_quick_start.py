@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn import _process
 from larq_nobn._keras import PACKAGE, keras
 from larq_nobn.cli import main
 from PIL import Image
@@ -135,36 +134,3 @@ def test_only_what_needs_networks_imports_tensorflow(tmp_path: Path):
     objects = keras.utils.get_custom_objects().items()
     ours = {n for n, c in objects if c.__module__.startswith(PACKAGE)}
     assert set(registered) == ours
-
-
-def test_the_module_is_as_quick(tmp_path: Path):
-    module = ("-X", "importtime", "-m", "larq_nobn", "convert", "--help")
-    done = python(*module, folder=tmp_path)
-    assert done.stdout.startswith("Usage: larq-nobn convert")
-    assert "tensorflow.python" not in done.stderr and "click" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("line", "script", "command"),
-    [
-        ("python /bin/larq-nobn train", "/bin/larq-nobn", True),
-        ("python -m larq_nobn data", "-m", True),
-        ("python -X dev -m larq_nobn", "-m", True),
-        ("python -m pytest -m larq_nobn", "-m", False),
-        ("python mine.py -m larq_nobn", "mine.py", False),
-        ("python larq-nobn.py", "larq-nobn.py", False),
-        ("python -c code", "-c", False),
-        # A process that the command started.
-        ("python -c spawn --multiprocessing-fork", "/bin/larq-nobn", False),
-    ],
-)
-def test_what_counts_as_the_command(
-    line: str, script: str, command: bool, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(sys, "orig_argv", line.split())
-    monkeypatch.setattr(sys, "argv", [script])
-    assert _process._is_command() == command
-
-
-def test_a_session_imports_everything_at_once():
-    assert not _process.late

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,8 +68,6 @@ def test_json_and_plot(runs: list[str], invoke: Invoke):
     ("options", "sentence"),
     [
         ("--by colour", "by=colour has 'colour', which is no setting"),
-        ("--by normalization,normalization", "or comes twice"),
-        ("--png runs.jpg", "runs.jpg is not a name for a plot"),
         ("gone", "gone does not exist"),
     ],
 )
@@ -78,15 +75,3 @@ def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invo
     before = sorted(Path().rglob("*"))
     assert sentence in one_sentence(invoke("report", *runs, *options.split()))
     assert sorted(Path().rglob("*")) == before
-
-
-def test_where_room_is_short_numbers_stay_whole(runs: list[str], invoke: Invoke):
-    network = {"alpha": 0.25, "variance_rule": "nf", "balanced": True}
-    changes = {"clip_factor": 0.5, "beta_2": 0.98765, "shift_multiplier": 2.0}
-    settings = replace(CELLS["nobn-128-0.001-0"], network=network, **changes)
-    for folder, seed in (("a", 0), ("b", 1)):
-        leave_run(Path(folder), replace(settings, seed=seed), [0.5, 0.4321])
-    result = invoke("report", *runs, "a", "b")
-    assert "…" not in result.stdout
-    assert "│ 43.2 (43.2 to 43.2) │ 1.000 │ 1 (50.0) │" in result.stdout
-    assert "│ 35.0 (30.0 to 40.0) │ 1.000 │ 2 (35.0) │" in result.stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 import fresh
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn._tables import sentence
 from PIL import Image
 
 
@@ -46,15 +45,6 @@ def test_long_names_are_cut(invoke: Invoke, tmp_path: Path):
     ):
         said = one_sentence(invoke(*line))
         assert len(said) < 2100 and "b" * 1000 not in said
-
-
-def test_a_message_without_a_middle():
-    """By words, and by all of them together."""
-    assert sentence("Give a path,\nor two.") == "Give a path, or two."
-    assert sentence("x" * 400) == "x" * 400
-    assert sentence(f"first {'x' * 401} last") == f"first {'x' * 199}…{'x' * 199} last"
-    many = sentence(f"first {'many ' * 1000}last")
-    assert len(many) == 1999 and many[:6] == "first " and many[-5:] == " last"
 
 
 def test_a_home_that_cannot_be_written_is_nothing_to_say(tmp_path: Path):

@@ -97,20 +97,6 @@ def test_sets_without_a_part_for_testing(
     assert 10 < info.test_examples < 45  # four standard deviations of 25
 
 
-def test_a_format_without_numbers(cifar10: Path, tmp_path: Path):
-    shutil.copytree(cifar10, tmp_path / "sets")
-    (file,) = (tmp_path / "sets").glob("cifar10/*/dataset_info.json")
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, "fileFormat": "array_record"}))
-    dataset = nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
-    with pytest.raises(ValueError) as caught:
-        dataset.labels("test")
-    assert str(caught.value) == (
-        f"tfds:cifar10 in {file.parent} is stored as array_record. Prepare it as "
-        "tfrecord."
-    )
-
-
 def test_a_set_of_a_community_is_code():
     name = "huggingface:mnist"
     with pytest.raises(ValueError, match=f"tfds:{name} is a set of a community"):

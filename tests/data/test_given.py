@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -139,20 +138,3 @@ def test_a_limit_takes_the_first_of_a_stream():
     assert not rest
     train = dataset.batches("train", 8, limit=5)
     assert len(train) == 1 and train.element_spec[0].shape[0] == 5
-
-
-DIGITS = nobn.data.open_dataset("digits").info
-
-
-def test_what_does_not_apply_to_streams():
-    dataset = Dataset.from_data((streams(), streams()))
-    for options, sentence in (
-        ({"shuffle": True}, "shuffle=True does not apply to a tf.data.Dataset"),
-        ({"mixup": 0.2}, "mixup=0.2 does not apply to a tf.data"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            dataset.batches("train", 4, **options)
-    with pytest.raises(ValueError, match=r"image_size=\(4, 4\) does not apply to a tf"):
-        Dataset.from_data((streams(), streams()), image_size=4)
-    with pytest.raises(ValueError, match="classes of given are not counted"):
-        dataset.class_counts()

@@ -39,13 +39,6 @@ def test_every_figure_is_on_a_guide_for_light_and_dark_pages():
     assert used == dict.fromkeys(figures.FIGURES, {"light", "dark"})
 
 
-def test_lines_of_code_fit_their_box():
-    """So that `make check-docs` finds none that scrolls sideways, or is covered."""
-    for path in DOCS.rglob("*.md"):
-        for block in re.findall(r"```.*?```", path.read_text("utf-8"), re.DOTALL):
-            assert max(map(len, block.splitlines())) <= 90, f"{path.name}: {block}"
-
-
 IMPORTS = re.compile(r"^(?:import|from) (larq_nobn|larq|tensorflow|tf_keras)\b", re.M)
 
 

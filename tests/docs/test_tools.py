@@ -50,17 +50,6 @@ def test_formulas_of_their_own_lines_stand_alone():
                 assert behind.strip() == "", f"{name}: {line}"
 
 
-def test_a_formula_as_an_element():
-    found = formulas.rendered(
-        '<p>with <span class="arithmatex">\\(|x| &lt; \\tfrac12\\)</span></p>'
-    )
-    assert found.startswith('<p>with <span class="formula"><math alttext="|x| &lt; ')
-    assert "<mfrac" in found and "&#x0003C;" in found
-    assert r"\(" not in found
-    # Bars stand close to what they enclose.
-    assert found.count('<mo lspace="0" rspace="0" stretchy="false">') == 2
-
-
 @pytest.mark.parametrize("latex", [r"\frac{1}{", r"\nosuchcommand x"])
 def test_a_formula_that_cannot_be_written(latex: str):
     with pytest.raises(ValueError, match="is not LaTeX|commands without a meaning"):
@@ -99,27 +88,6 @@ def test_summary_table():
     )
 
 
-def test_an_entry_keeps_options_of_its_own():
-    entries = (
-        "::: larq_nobn.a.B\n    options:\n      members: true\n::: larq_nobn.a.C\n"
-    )
-    page = f"# A\n\n## B\n\n{entries}"
-    assert summaries.nested(page).split("::: ")[1:] == [
-        "larq_nobn.a.B\n    options:\n      heading_level: 3\n      members: true\n\n",
-        "larq_nobn.a.C\n    options:\n      heading_level: 3\n",
-    ]
-
-
-def test_columns_without_content_are_left_out():
-    found = summaries.summarized("<!-- summary -->\n\n::: larq_nobn.data.load\n")
-    assert found.splitlines()[0] == "|  | what it is, and when to use it |"
-
-
-def test_advice_on_what_is_not_there():
-    with pytest.raises(Exception, match="advice on {'ReSTE'}, which the page lacks"):
-        summaries.summarized(PAGE.replace("- `ReCU`", "- `ReSTE`"))
-
-
 def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch):
     places = {"ReCU": "reference/quantizers/#larq_nobn.quantizers.ReCU"}
     monkeypatch.setattr(cross_links, "places", places)
@@ -129,14 +97,6 @@ def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch
     )
     found = cross_links.linked(text, "guides/choosing/")
     assert found == text.replace("<code>ReCU</code>", f"{link}<code>ReCU</code></a>", 1)
-
-
-def test_spellings():
-    assert cross_links.spellings("larq_nobn.quantizers.ReCU") == {
-        *("larq_nobn.quantizers.ReCU", "nobn.quantizers.ReCU", "quantizers.ReCU"),
-        "ReCU",
-    }
-    assert "load" not in cross_links.spellings("larq_nobn.data.load")
 
 
 SCRIPT = """# %% [markdown]

@@ -195,8 +195,3 @@ def picture(sheet): self.latents = sheet
     read = found(" § ".join(texts(source)), set())
     assert sorted(word.split("'")[1] for word in read) == ["anew", "behind", "twins"]
     assert private(names(source)) == {"picture", "sheet", "latents"}
-
-
-def test_prose_is_what_is_read():
-    page = "a `behind` b\n```bash\nlarq-nobn anew\n```\n[text](behind.md) twin"
-    assert found(prose(page), set()) == ["'twin' (write: batch-norm counterpart)"]

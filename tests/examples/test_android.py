@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -12,7 +11,6 @@ import pytest
 import tensorflow as tf
 from deploy.nets import scrambled
 from larq_nobn._names import METADATA_FORMAT
-from larq_nobn.cli import main
 from larq_nobn.deploy.device._metadata import VERSION
 from numpy.testing import assert_allclose
 
@@ -20,12 +18,10 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "examples" / "android"
 APP = PROJECT / "app"
 KOTLIN = sorted(APP.rglob("*.kt"))
-XML = sorted(APP.rglob("*.xml"))
 LIBRARIES = (
     *("android.", "androidx.activity.", "java.", "kotlin."),
     *("org.json.", "org.junit.", "org.tensorflow.lite."),
 )
-ANDROID = "{http://schemas.android.com/apk/res/android}"
 
 
 def script(name):
@@ -106,69 +102,6 @@ def test_kotlin_uses_standard_libraries_and_its_own_package(path):
         assert text.count(pair[0]) == text.count(pair[1])
 
 
-@pytest.mark.parametrize("path", XML, ids=lambda path: path.name)
-def test_resources_exist_and_are_well_formed(path):
-    elements = list(ET.parse(path).iter())
-    strings = ET.parse(APP / "src/main/res/values/strings.xml").getroot()
-    names = {element.get("name") for element in strings}
-    used = [value for element in elements for value in element.attrib.values()]
-    for value in used:
-        if value.startswith("@string/"):
-            assert value.removeprefix("@string/") in names
-
-
-def test_kotlin_names_only_resources_and_activities_that_exist():
-    kotlin = source("MainActivity.kt")
-    layout = ET.parse(APP / "src/main/res/layout/activity_main.xml")
-    ids = {element.get(f"{ANDROID}id") for element in layout.iter()}
-    strings = ET.parse(APP / "src/main/res/values/strings.xml").getroot()
-    found = {f"id.{name.split('/')[1]}" for name in ids if name}
-    found |= {f"string.{element.get('name')}" for element in strings}
-    assert set(re.findall(r"\bR\.((?:id|string)\.\w+)", kotlin)) <= found
-    assert re.findall(r"\bR\.layout\.(\w+)", kotlin) == ["activity_main"]
-    manifest = ET.parse(APP / "src/main/AndroidManifest.xml")
-    (activity,) = manifest.iter("activity")
-    assert f"class {activity.get(f'{ANDROID}name')[1:]} :" in kotlin
-
-
-def test_gradle_files_agree():
-    settings, root, app = (
-        (PROJECT / name).read_text()
-        for name in ("settings.gradle.kts", "build.gradle.kts", "app/build.gradle.kts")
-    )
-    assert re.findall(r'include\(":(\w+)"\)', settings) == ["app"]
-    plugins = dict(re.findall(r'id\("(\S+)"\) version "(\S+)" apply false', root))
-    assert re.findall(r'^ +id\("(\S+)"\)$', app, re.MULTILINE) == list(plugins)
-    assert re.findall(r'mplementation\("([^:"]+:[^:"]+):', app) == [
-        "androidx.activity:activity-ktx",
-        "junit:junit",
-        "org.json:json",
-    ]
-    readme = " ".join((PROJECT / "README.md").read_text().split())
-    for name, version in plugins.items():
-        words = "Android Gradle plugin " if "android.app" in name else "Kotlin "
-        assert words + ".".join(version.split(".")[:2]) in readme
-    (library,) = re.findall(r'files\("(\S+)"\)', app)
-    assert f"app/{library}" in readme
-    assert 'noCompress += "tflite"' in app
-
-
-@pytest.mark.parametrize("page", [PROJECT / "README.md", ROOT / "docs" / "android.md"])
-def test_pages_name_what_is_there(page):
-    text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`(\w+\.(?:kt|py))`", text):
-        assert list(PROJECT.rglob(name)), name
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    lines = [
-        line.split("#")[0].split() for block in blocks for line in block.split("\n")
-    ]
-    commands = [words[1:] for words in lines if words[:1] == ["larq-nobn"]]
-    assert commands
-    for name, *rest in commands:
-        known = {option for p in main.commands[name].params for option in p.opts}
-        assert {word for word in rest if word.startswith("--")} <= known
-
-
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
     """A network of random weights, its file, and an image."""
@@ -200,31 +133,3 @@ def test_the_reference_names_the_classes_that_keras_finds(converted, reference, 
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown] == list(names)
     assert shown[0].endswith("%")
-
-
-@pytest.mark.convert
-def test_the_reference_needs_pre_processing(converted, reference, tmp_path):
-    _, folder = converted
-    card = json.loads((folder / "m.tflite.json").read_text())
-    (tmp_path / "m.tflite").write_bytes((folder / "m.tflite").read_bytes())
-    (tmp_path / "m.tflite.json").write_text(json.dumps({**card, "preprocessing": None}))
-    with pytest.raises(SystemExit, match="does not say how to prepare an image"):
-        reference.classify(tmp_path / "m.tflite", folder / "p.png")
-
-
-@pytest.mark.convert
-def test_the_reference_runs_int8_files(reference, tmp_path):
-    model = scrambled(nobn.models.ReActNet18((8, 8, 3), 4, width=8, blocks=(1,)))
-    steps = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, size=(8, 8))
-    pictures = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
-    ranged = nobn.deploy.fake_quantize(model, steps(pictures))
-    file = tmp_path / "m.tflite"
-    nobn.convert(ranged, file, verify=False, int8=True, preprocessing=steps)
-    card = nobn.deploy.read_card(file)
-    assert (card.input.dtype, card.output.dtype) == ("int8", "int8")
-    (tmp_path / "p.png").write_bytes(tf.io.encode_png(pictures[0]).numpy())
-    found = dict(reference.classify(file, tmp_path / "p.png", guesses=4))
-    expected = tf.nn.softmax(ranged(steps(pictures[0])))[0]
-    names = [f"class {index}" for index in range(4)]
-    # Some steps of the logits; a wrong scale or zero point is off by far more.
-    assert_allclose([found[n] for n in names], expected, atol=2 * card.output.scale)

@@ -1,7 +1,6 @@
 """The script for a Raspberry Pi computes what the package computes."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -65,14 +64,3 @@ def test_classes_are_those_of_the_package(script, tmp_path, capsys, int8):
         for line in capsys.readouterr().out.splitlines()
     ]
     assert said == [labels[best] for best in wanted.argmax(-1)]
-
-
-def test_other_files(script, tmp_path):
-    path = tmp_path / "model.tflite"
-    for card in (
-        {"runtime": "lce", "preprocessing": {}},
-        {"runtime": "litert", "preprocessing": None},
-    ):
-        Path(f"{path}.json").write_text(json.dumps(card | {"labels": None}))
-        with pytest.raises(SystemExit, match="no file for LiteRT"):
-            script.Classifier(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,6 @@ from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.training._stopping import (
     StopCheck,
-    _advice,
     explain_non_finite,
     find_non_finite,
 )
@@ -125,17 +123,6 @@ def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
         explain_non_finite(settings, *rest),
     ):
         raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
-
-
-def test_the_advice_fits_the_settings():
-    base = replace(TINY, learning_rate=0.5)
-    assert _advice(base, "x") == (
-        "Train again, in another output, with a learning rate below 0.5 "
-        "(--learning-rate); --resume would fail at the same step."
-    )
-    free = replace(base, clip_factor=0, precision="mixed_float16")
-    assert "or gradient clipping (--clip-factor 0.02) or a wider" in _advice(free, "x")
-    assert _advice(base, "the images are not finite") == "Prepare the data set again."
 
 
 def poisoned(epoch: int, step: int) -> object:

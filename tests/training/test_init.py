@@ -90,18 +90,6 @@ def test_weights_of_the_same_name_and_shape_are_taken():
         assert_array_equal(value, (before if name in head else given)[name])
 
 
-def test_what_is_taken_is_finite():
-    value, source = np.nan, tiny()
-    name, weight = "stage1_block1_conv/kernel", source.get_layer("stage1_block1_conv")
-    weight.kernel.latent_variable[0, 0, 0, 0].assign(value)
-    wanted = f"Weight {name} of init='a.keras' contains NaN or infinity, so nothing"
-    with pytest.raises(ValueError, match=wanted):
-        transfer(source, tiny(), "a.keras")
-    source = tiny()
-    source.get_layer("head").bias.assign(np.full(10, value))
-    assert transfer(source, tiny(7), "a").fresh == ["head/kernel", "head/bias"]
-
-
 # The network of a file itself.
 
 
@@ -242,18 +230,6 @@ def test_the_backbone_learns_slower_and_its_shifts_faster_than_it():
             "head/bias": 1.0,
         }
     )
-
-
-def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
-    network = with_head(training.open_model(folded), (8, 8, 3), 7, "a")
-    settings = from_recipe("fine_tune", init="a", shift_multiplier=1.0)
-    head = head_name(network)
-    assert factors(settings, network) == {
-        name_of(weight): 1.0 if head in weight.name else 0.3
-        for weight in network.trainable_weights
-    }
-    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
-    assert [re.search(key, f"{head}/kernel:0") for key in optimizer.exclude] != [None]
 
 
 # Runs.

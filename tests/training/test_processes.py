@@ -128,19 +128,6 @@ def test_workers_of_a_cluster_run_commands(cluster: Any, tmp_path: Path):
             ]
 
 
-@pytest.mark.slow
-def test_a_run_that_is_left_elsewhere_is_missed(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(_compare, "train_command", lambda *_, **__: ["true"])
-    grid = training.grid(["none"], dataset="digits")
-    with pytest.raises(FileNotFoundError, match="none-128-0 was trained by a worker, "):
-        training.compare(grid, tmp_path, scheduler=cluster.scheduler_address)
-    monkeypatch.setattr(_compare.os, "getcwd", lambda: str(tmp_path / "gone"))
-    comparison = training.compare(grid, tmp_path, scheduler=cluster.scheduler_address)
-    assert "gone'. Start workers where they see" in str(comparison.outcomes[0].failure)
-
-
 def test_an_address_without_a_scheduler_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_compare, "_SECONDS_TO_CONNECT", 0.5)
     address = "tcp://127.0.0.1:9"

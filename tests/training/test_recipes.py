@@ -25,7 +25,6 @@ from larq_nobn.training._network import (
     schedule_for,
     with_kernels,
 )
-from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
 
@@ -95,23 +94,6 @@ def test_the_recipe_follows_the_normalization():
         assert (settings.recipe, settings.normalization) == (normalization,) * 2
         assert RunSettings.from_recipe(normalization) == settings
     assert RunSettings.from_recipe("none", normalization="proxy").recipe == "none"
-
-
-def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
-    for network in (each for each in NETWORKS if each.own):
-        small = {
-            np.abs(layer.kernel.latent_variable).max() < 2e-3
-            for layer in network("batch_norm").layers
-            if getattr(layer, "kernel_constraint", None) is not None
-        }
-        model = network.builder.__name__
-        settings = RunSettings.from_recipe("kalman", model=model)
-        assert small == {settings.latent_scale != 1.0}
-    for normalization in ("none", "independent_component", "evonorm", "dynamic_tanh"):
-        chosen = {"normalization": normalization}
-        assert RunSettings.from_recipe("kalman", **chosen).latent_scale == 1.0
-    carried = RunSettings.from_recipe("kalman", init="any.keras", model="VGGSmall")
-    assert carried.latent_scale == 1.0
 
 
 TUNING = Path(__file__).parents[2] / "results" / "tuning" / "result.json"

@@ -16,7 +16,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(24, 5)).astype(np.float32)
 LABELS = RNG.integers(0, 3, 24)
-PROBABILITIES = RNG.dirichlet(np.ones(3), 24).astype(np.float32)
 
 
 def cross_entropy() -> keras.losses.Loss:
@@ -111,18 +110,6 @@ def test_loss_and_penalty_are_reported_apart_and_minimized_together(
     assert ours["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_penalty_is_the_mean_over_the_steps_of_an_epoch():
-    network = decayed()
-    kernel = network.get_weights()[0].astype(np.float64)
-    trainee = compiled(network, keras.optimizers.SGD(0.0), accumulate=1)
-    network.layers[-1].bias.assign([1.0, -2.0, 0.5])
-    history = trainee.fit(INPUTS, LABELS, 10, verbose=0).history
-    expected = 0.05 * np.sum(kernel**2) + 0.01 * 3.5
-    assert history["penalty"] == [pytest.approx(expected, rel=1e-6)]
-    names = {variable.name for variable in trainee.weights}
-    assert names == {variable.name for variable in network.weights}
-
-
 def mean(kernel: np.ndarray) -> np.ndarray:
     return kernel.mean(0)
 
@@ -195,38 +182,9 @@ def test_the_late_penalty_counts_from_its_first_step_on():
         assert same == (step < 2)
 
 
-def look_up(inputs: tf.Tensor) -> tf.Tensor:
-    """Looks up the probabilities of the inputs it is shown, in any order."""
-    distances = tf.reduce_sum(tf.abs(inputs[:, None] - INPUTS[None]), 2)
-    return tf.gather(PROBABILITIES, tf.argmin(distances, 1))
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
-
-
-def test_a_teacher_replaces_the_labels():
-    network, accumulate = dense(), 3
-    kernel, bias = (weight.astype(np.float64) for weight in network.get_weights())
-    trainee = compiled(
-        network, keras.optimizers.SGD(0.5), accumulate=accumulate, teacher=look_up
-    )
-    student = softmax(INPUTS @ kernel + bias)
-    expected = -np.mean(np.sum(PROBABILITIES * np.log(student), 1))
-    error = (student - PROBABILITIES) / len(INPUTS)
-    loss, accuracy = trainee.train_on_batch(INPUTS, LABELS)
-    assert loss == pytest.approx(expected, rel=1e-6)
-    assert accuracy == pytest.approx(np.mean(student.argmax(1) == LABELS))
-    new_kernel, new_bias = network.get_weights()
-    assert_allclose(new_kernel, kernel - 0.5 * INPUTS.T @ error, atol=1e-6)
-    assert_allclose(new_bias, bias - 0.5 * error.sum(0), atol=1e-6)
-    # It is tested on labels.
-    loss, accuracy = trainee.evaluate(INPUTS, LABELS, batch_size=7, verbose=0)
-    predicted = softmax(network.predict(INPUTS, verbose=0).astype(np.float64))
-    picked = predicted[np.arange(len(LABELS)), LABELS]
-    assert loss == pytest.approx(-np.mean(np.log(picked)), rel=1e-5)
-    assert accuracy == pytest.approx(np.mean(predicted.argmax(1) == LABELS))
 
 
 def test_a_loss_that_is_not_finite_updates_nothing():

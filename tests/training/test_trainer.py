@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,6 @@ from training.runs import (
 
 SETTINGS = training.RunSettings(
     dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=32
-)
-RNG = np.random.default_rng(0)
-PARTS = tuple(
-    (RNG.integers(0, 256, (n, 6, 6, 1), np.uint8), np.arange(n) % 3) for n in (40, 20)
 )
 
 
@@ -89,15 +84,6 @@ def test_the_folder_is_locked_until_save_or_as_long_as_the_trainer_is_there(
     run = training.train(SETTINGS, tmp_path / "run", resume=True)
     for ours, theirs in zip(weights, run.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_a_data_set_that_settings_could_name(tmp_path: Path):
-    with pytest.raises(ValueError, match="dataset is digits, which can be opened by"):
-        training.Trainer(SETTINGS, data.open_dataset("digits"), output=tmp_path / "run")
-    own = data.Dataset.from_data(PARTS)
-    for changed in ({"validation": 0.1}, {"image_size": (4, 4)}):
-        with pytest.raises(ValueError, match="Give them to Dataset.from_data instead"):
-            training.Trainer(replace(SETTINGS, **changed), own, output=tmp_path / "run")
 
 
 def test_what_is_there_is_found_before_anything_is_built(
