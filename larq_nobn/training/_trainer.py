@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_bounds, check_choice, check_kind, check_path
+from .._checks import check_bounds, check_choice, check_flag, check_kind, check_path
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN, MODEL_FROM_INIT
@@ -107,6 +107,8 @@ class Trainer:
         wanted = "RunSettings. Make them with RunSettings.from_recipe"
         check_kind("config", config, RunSettings, wanted)
         check_path("output", output)
+        if not isinstance(progress, keras.callbacks.Callback):
+            check_flag("progress", progress)
         if isinstance(dataset, Dataset):
             _check_given(dataset, config)
         if dataset is not None:

@@ -18,7 +18,7 @@ from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.training.folder import _run_folder
-from training.runs import assert_same, step_by_step
+from training.runs import assert_same, step_by_step, with_little_network
 
 DRAW_CURVES = _run_folder.draw_curves
 
@@ -125,6 +125,27 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
     assert set(tiny_run.history[0]) - set(run.history[0]) == {"clipped_share"}
     # Linear to zero: the last of two steps had half of 1e-3 left.
     assert float(free.learning_rate) == pytest.approx(0.5e-3, rel=1e-6)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_a_line_for_each_epoch(
+    progress: bool,
+    tiny_settings: training.RunSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    with step_by_step(), with_little_network():
+        training.train(tiny_settings, tmp_path / "run", progress)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
+    assert len(lines) == (2 if progress else 0)
+    assert all("val_accuracy:" in line for line in lines)
+
+
+def test_progress_is_a_flag_or_a_callback(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    with pytest.raises(TypeError, match="progress=None is neither True nor False"):
+        training.train(tiny_settings, tmp_path / "run", None)
 
 
 def test_a_finished_run_is_returned_as_it_is(

@@ -124,7 +124,7 @@ def main(folder: Path, index: int) -> None:
     np.savez(folder / f"weights{index}.npz", *run.model.get_weights())
     NETWORKS["ReActNet18"] = drawn.two_norms
     training.train(drawn.SETTINGS, folder / "drawn", strategy=STRATEGY)
-    progress = _InTheSecondEpoch(_crash) if index == 1 else None
+    progress = _InTheSecondEpoch(_crash) if index == 1 else False
     NETWORKS["ReActNet18"] = small
     try:
         training.train(LOST, folder / "lost", progress, strategy=STRATEGY)
