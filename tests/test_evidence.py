@@ -101,6 +101,16 @@ def test_every_table_is_on_a_page():
     assert named == set(evidence.TABLES)
 
 
+@pytest.mark.parametrize("name", [PAGE, "README.md"])
+def test_no_table_and_no_accuracy_by_hand(name: str):
+    page = prose(name)
+    if name == "README.md":
+        page = page.split("\n## Results\n")[1].split("\n## ")[0]
+    published = {"92.08", "92.31"}
+    assert set(re.findall(r"\b\d\d\.\d+", page)) <= published
+    assert re.findall(r"^\|.*", page, re.MULTILINE) == []
+
+
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of pages and JSON files alone."""
@@ -198,6 +208,29 @@ def test_curves_end_in_the_metrics_of_their_runs(name: str):
         assert reached(name, run) == pytest.approx(accuracy)
         settings = {**stored["shared"]["settings"], **record["settings"]}
         assert {"model", "normalization", "seed", "epochs"} <= settings.keys()
+
+
+def test_accuracies_are_those_of_their_runs():
+    name = "normalizations"
+    for normalization, row in content(name, "result.json")["rows"].items():
+        for task, given in row["accuracy"].items():
+            short = task.lower().replace(", ", "-").replace(" ", "-")
+            are_those(given, name, f"{short}-{normalization}")
+    name = "small_batches"
+    for stream, row in content(name, "result.json")["rows"].items():
+        for normalization, cell in row.items():
+            batches = stream.replace(", ", "_").replace(" ", "_")
+            run = f"measured-{normalization}-{batches}-{cell['rate']:g}"
+            are_those(cell["reached"], name, run)
+    name = "micro_batches"
+    before = content(name, "result.json")["rows"]["before"]
+    are_those(before["batch norm"], name, "cifar-10")
+
+
+def are_those(given: list[float], experiment: str, cell: str, first: int = 0) -> None:
+    """Accuracies of one cell, with as many seeds from the first on."""
+    of = [reached(experiment, f"{cell}-{first + n}") for n in range(len(given))]
+    assert given == pytest.approx(of, abs=0.006)
 
 
 def test_every_network_has_a_row():

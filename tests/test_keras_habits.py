@@ -4,6 +4,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from larq_nobn._keras import keras
 
 RNG = np.random.default_rng(0)
@@ -58,6 +59,46 @@ def test_checkpoints_of_every_epoch_resume(whole, tmp_path):
     again = keras.models.load_model(tmp_path / "2.keras")
     fit(again, epochs=2)
     assert_same(again, whole)
+
+
+def test_a_backup_resumes_after_an_interruption(whole, tmp_path):
+    cut, again = made(), made()
+
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise RuntimeError("interrupted")
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(cut, callbacks=[backup(), Interruption()])
+    fit(again, callbacks=[backup()])
+    assert_same(again, whole)
+
+
+@pytest.mark.convert
+def test_zero_kernels_and_pruned_zeros_are_converted_to_the_same_bytes(tmp_path):
+    layer = lq.layers.QuantConv2D(
+        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )
+    model = keras.Sequential([keras.Input((5, 5, 4)), layer])
+    kernel = RNG.normal(size=layer.kernel.shape).astype("f4")
+    kernel[..., :3] = 0  # whole filters, and every other weight
+    kernel[::2] = 0
+    layer.kernel.latent_variable.assign(kernel)
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    assert report.lce_bconv2d == 1
+    nobn.convert(model, tmp_path / "again.tflite", verify=False)
+    again = (tmp_path / "again.tflite").read_bytes()
+    assert (tmp_path / "model.tflite").read_bytes() == again
+    signs = np.where(kernel >= 0, 1.0, -1.0)
+    x = RNG.normal(size=(2, 5, 5, 4)).astype("f4")
+    expected = tf.nn.conv2d(np.where(x >= 0, 1.0, -1.0), signs, 1, "VALID")
+    np.testing.assert_allclose(
+        nobn.deploy.Runner(tmp_path / "model.tflite")(x), expected, atol=1e-5
+    )
 
 
 def test_onnx_computes_the_same():

@@ -120,20 +120,16 @@ class Mistakes:
         count = max(1, len(self.found))
         columns = min(count, 6)
         rows = -(-count // columns)
-        lines = 0.85 if len(names) else 0.7
-        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + lines) * rows + 0.6)
+        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.85) * rows + 0.6)
         figure = new_figure(target, size)
         figure.suptitle(drawable(title if self.found else f"{title}: no mistake"))
         for axes in figure.subplots(rows, columns, squeeze=False).flat:
             axes.set_axis_off()
         for axes, mistake in zip(figure.axes, self.found, strict=False):
             axes.imshow(*_shown(mistake.image, mean, std), vmin=0, vmax=1)
-            right, wrong = (
-                shortened(class_names[k], _LONGEST)
-                for k in (mistake.label, mistake.predicted)
-            )
-            sure = f"{100 * mistake.probability:.0f} %"
-            said = f"{right}\npredicted {wrong}\n({sure})"
+            classes = (class_names[k] for k in (mistake.label, mistake.predicted))
+            right, wrong = (shortened(name, _LONGEST) for name in classes)
+            said = f"{right}\npredicted {wrong}\n({100 * mistake.probability:.0f} %)"
             if len(names):
                 said = f"{shortened(names[mistake.index], _LONGEST_NAME)}\n{said}"
             axes.set_title(said, fontsize=9)

@@ -4,7 +4,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from callback_networks import IMAGES, LABELS, compiled, fit, scalars
+from callback_networks import IMAGES, LABELS, compiled, fit, head, scalars
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import GradientClippingMonitor
 from larq_nobn.optimizers import AdaptiveGradientClipping
@@ -123,6 +123,19 @@ def test_accumulated_gradients_count_once_per_update():
     assert [clipped.sum(), seen.sum()] == expected.tolist()
 
 
+def test_frozen_layers_leave_the_count():
+    model = compiled(lambda layer: keras.Sequential([
+        keras.Input((6,)), layer(name="one"), layer(name="two"), head()
+    ]), clipping(still(new)))  # fmt: skip
+    fit(model, GradientClippingMonitor(), epochs=1)
+    model.get_layer("one").trainable = False
+    model.compile(model.optimizer, model.loss)
+    clipped, seen = clipped_by_hand(model)["two"]
+    assert "one" not in clipped_by_hand(model)
+    history = fit(model, GradientClippingMonitor(), epochs=1)
+    assert history["clipped_share"] == pytest.approx([clipped / seen])
+
+
 def test_steps_that_loss_scaling_skips_do_not_count():
     optimizer = clipping(still(new))
     weight = tf.Variable([[3.0], [4.0]], name="kernel")
@@ -159,3 +172,14 @@ def test_no_file_and_no_checkpoint_contains_the_counters(family, tmp_path):
                       if family is legacy else model.optimizer.variables)  # fmt: skip
         names.append((tf.train.list_variables(path), config, weights))
     assert names[0] == names[1]
+
+
+def test_several_clipping_optimizers_count_together():
+    both = lq.optimizers.CaseOptimizer(
+        (lambda v: "kernel" in v.name, clipping(still(legacy))),
+        default_optimizer=clipping(still(legacy)),
+    )
+    model = compiled(optimizer=both)
+    clipped, seen = clipped_by_hand(model)["binary"]
+    history = fit(model, GradientClippingMonitor(), epochs=1)
+    assert history["clipped_share"] == pytest.approx([clipped / seen])

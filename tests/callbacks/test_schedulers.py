@@ -95,6 +95,13 @@ def test_every_step_has_its_fractions(begin):
     assert_allclose(history["fraction"], [0.375, 0.875, 1][begin:])
 
 
+def test_half_of_the_epochs_are_progressive_unless_told_otherwise():
+    recorder, model = Recorder("fraction"), compiled(functional, layer=progressive)
+    fit(model, ProgressiveBinarization(), recorder, epochs=2)
+    assert_allclose(recorder.seen[:4], [(0, 0), (0.5, 0), (1, 0), (1, 0.5)])
+    assert_allclose(recorder.seen[4:], 1)
+
+
 @pytest.mark.parametrize("network", [nested, wrapped, functional])
 def test_progressive_signs_are_in_order_from_the_input_on(network):
     model = compiled(network, layer=progressive)

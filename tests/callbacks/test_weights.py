@@ -233,3 +233,19 @@ def test_weights_under_bop_flip_and_have_no_dead_ones():
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"tau=0.5 is outside \(0.5, 1\). Use ReCU"):
         BinaryWeightMonitor(0.5)
+
+
+def test_a_second_fit_counts_from_its_start():
+    model = one_layer(dense("ste_sign"))
+    monitor = started(model)
+    epoch(monitor)
+    kernels = monitor._kernels
+    model.layers[0].kernel.latent_variable.assign_add(tf.ones((6, 5)))
+    monitor.on_train_begin()
+    assert monitor._kernels is kernels
+    assert epoch(monitor)["flip_ratio"] == 0
+    other = one_layer(dense("ste_sign"))
+    monitor.set_model(other)
+    monitor.on_train_begin()
+    (kernel,) = monitor._kernels
+    assert kernel.latent is other.layers[0].kernel.latent_variable

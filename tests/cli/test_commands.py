@@ -228,3 +228,21 @@ def test_remove_saves_a_network_that_trains_without_batch_norm(
     changes = json.loads(report.read_text())["changes"]
     removed = [change["layer"] for change in changes if "Batch" in change["kind"]]
     assert removed == norms(training.open_model(with_batch_norm))
+
+
+def test_surgery_prints_only_json_when_asked(invoke: Invoke, tmp_path: Path):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(image))
+    training.save_model(keras.Model(image, x, name="a_norm"), tmp_path / "a.keras")
+    for command in ("fold", "remove"):
+        files = (tmp_path / "a.keras", tmp_path / f"{command}.keras")
+        result = invoke(command, *files, "--json", "-")
+        assert json.loads(result.stdout)["model"] == "a_norm"
+
+
+def test_fold_says_if_there_is_nothing_to_fold(
+    run_folder: Path, invoke: Invoke, tmp_path: Path
+):
+    result = invoke("fold", run_folder, tmp_path / "copy.keras")
+    assert "No batch norm was found" in result.stdout
+    assert (tmp_path / "copy.keras").exists()

@@ -175,6 +175,14 @@ def test_few_images_are_fine_tuned(
     assert ("--init none trains a new network" in said) == (init is not None)
 
 
+def test_many_images_are_not_fine_tuned(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_few_images, "FEW", 10)
+    assert not _few_images.are_few(nobn.data.open_dataset(str(pictures)).info)
+    assert not _few_images.is_open("digits", ())
+
+
 @pytest.mark.parametrize("accuracy, fails", [(0.25, True), (0.29, True), (0.6, False)])
 def test_a_network_at_chance_is_told_what_to_try(accuracy: float, fails: bool):
     said = _few_images.verdict(accuracy, classes=4, tuned=False)
@@ -183,3 +191,11 @@ def test_a_network_at_chance_is_told_what_to_try(accuracy: float, fails: bool):
     said = _few_images.verdict(accuracy, classes=4, tuned=True)
     assert (said is not None) == fails
     assert said is None or ("more --epochs" in said and "--init" not in said)
+
+
+@pytest.mark.parametrize("loss, fails", [(13.8, False), (13.9, True)])
+def test_a_loss_of_ten_times_that_of_guessing_is_told(loss: float, fails: bool):
+    settings = nobn.training.RunSettings(learning_rate=3e-3)
+    said = _few_images.divergence(loss, classes=4, settings=settings)  # log 4 = 1.386
+    assert (said is not None) == fails
+    assert said is None or "--learning-rate 0.001" in said

@@ -123,6 +123,28 @@ def test_features_import_nothing(
     assert not (tmp_path / "written").exists()
 
 
+class Splits:
+    """A builder of which only the names of its splits are known."""
+
+    def __init__(self, *names: str) -> None:
+        self.info = self
+        self.splits = dict.fromkeys(names)
+
+
+@pytest.mark.parametrize(
+    "there, used",
+    [
+        (["train", "test", "validation"], ("train", "validation", "test")),
+        (["val", "train"], ("train", None, "val")),
+        (["Training", "dev", "Testing"], ("Training", "dev", "Testing")),
+        (["train", "unlabeled"], ("train", None, None)),
+    ],
+)
+def test_splits_by_their_usual_names(there: list[str], used: tuple):
+    found = _any_tfds._splits("tfds:set", Splits(*there))
+    assert tuple(map(found.get, nobn.data.SPLITS)) == used
+
+
 def test_what_there_is_not(tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
         nobn.data.open_dataset("tfds:mnist", data_dir=tmp_path)

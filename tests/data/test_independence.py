@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 
+import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet
 from larq_nobn.data._augment import Augmentation, draw, mixup_weights
 from larq_nobn.data._batches import Plan, taken
 from larq_nobn.data._source import Arrays
+from larq_nobn.training._callbacks import Reseeding, own_generators
 from tensorflow.python.framework import op_callbacks
 
 STRONG = Augmentation(pad=4, flip=True, colour=True, strong=True)
@@ -84,6 +88,14 @@ def test_an_imagenet_crop_is_of_any_place_and_ratio(random_parts):
         assert 0.4 < mirrored[chosen].mean() < 0.6
 
 
+def test_no_two_draws_of_an_imagenet_image_have_one_seed():
+    jpeg = tf.io.encode_jpeg(np.zeros((50, 60, 3), np.uint8))
+    with seeds_used() as seeds:
+        for seed in range(3):
+            _imagenet.random_part(jpeg, tf.constant([seed, 1], tf.int64))
+    assert len(seeds) == len(set(seeds)) >= 3 * 3
+
+
 # --- images in memory
 
 
@@ -123,6 +135,42 @@ def test_draws_of_images_in_memory_are_independent(seed: int, epoch: int):
     }.items():
         rows = draw(STRONG, examples, others).numpy()
         columns |= {f"{name} {place}": rows[:, place] for place in range(12)}
+    assert_uncorrelated(columns)
+
+
+def drawn_by(kind: str, shape: tuple[int, ...]) -> tuple[keras.Model, Callable]:
+    """A model of two random layers, and what they draw in one step."""
+    with own_generators():
+        if kind == "sign_flip_dropout":
+            layers = [nobn.layers.SignFlipDropout(0.5) for _ in range(2)]
+            inputs = keras.Input(shape)
+            model = keras.Model(inputs, layers[1](layers[0](inputs)))
+        else:
+            layers = [nobn.quantizers.BernoulliSign() for _ in range(2)]
+            model = keras.Sequential(
+                [keras.Input((shape[0],))]
+                + [
+                    lq.layers.QuantDense(shape[0], kernel_quantizer=each)
+                    for each in layers
+                ]
+            )
+    like = tf.zeros((1, *shape))
+    return model, lambda: [np.ravel(each._draw(like)) for each in layers]
+
+
+@pytest.mark.parametrize("kind", ["sign_flip_dropout", "bernoulli_sign"])
+def test_layers_steps_epochs_and_runs_draw_independently(kind: str):
+    model, drawn = drawn_by(kind, (40, 40))
+    columns = {}
+    for seed in range(2):
+        reseeding = Reseeding(seed)
+        reseeding.set_model(model)
+        for epoch in range(2):
+            reseeding.on_epoch_begin(epoch)
+            for step in range(3):
+                for layer, values in enumerate(drawn()):
+                    columns[f"{seed=} {epoch=} {step=} {layer=}"] = values
+    assert len(columns) == 24
     assert_uncorrelated(columns)
 
 

@@ -11,9 +11,11 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
+from larq_nobn.data._batches import Plan
 from larq_nobn.data._images import balanced_subset
 
 
@@ -44,6 +46,17 @@ def test_digits_are_normalized() -> None:
     assert images.dtype == np.float32
     # The constants have four decimals.
     assert abs(images.mean()) < 3e-4 and abs(images.std() - 1) < 3e-4
+
+
+def test_tfds_images_are_normalized_per_channel(cifar10: Path) -> None:
+    images, labels = content(load("cifar10", "test", 7, data_dir=cifar10))
+    raw = list(tfds.as_numpy(tfds.load("cifar10", split="test", data_dir=cifar10)))
+    info = nobn.data.open_dataset("cifar10").info
+    expected = np.stack([x["image"] for x in raw]).astype(np.float64) / 255
+    expected = (expected - info.mean) / info.std
+    # Two float32 roundings of values up to 3.
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, [x["label"] for x in raw])
 
 
 def test_only_training_leaves_out_the_rest() -> None:
@@ -272,6 +285,18 @@ def test_imagenet_training(imagenet: Path) -> None:
     np.testing.assert_array_equal(second[1], again[1])
 
 
+def test_order_is_drawn_of_all() -> None:
+    of_epoch = Plan(np.arange(40), 10, 3, shuffle=True, whole=True).numbers
+    numbers = tf.data.Dataset.range(60).flat_map(lambda epoch: of_epoch(epoch, 0))
+    orders = np.reshape(list(numbers.as_numpy_iterator()), (60, 40))
+    for order in orders:
+        assert sorted(order) == [*range(40)]
+    # The first place has any image of all, in 60 draws of 40 more than half of them.
+    assert len(set(orders[:, 0])) > 20 and max(orders[:, 0]) > 30 > 10 > min(
+        orders[:, 0]
+    )
+
+
 class Files:
     """Files in memory in the place of examples, all of class 0."""
 
@@ -289,6 +314,16 @@ def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
     monkeypatch.setattr(_imagenet, "prepared_builder", lambda *_: None)
     monkeypatch.setattr(_imagenet, "Examples", lambda *_: Files(files))
+
+
+def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((512, 1024, 3), np.uint8)
+    pixels[32:480, 288:736] = 200  # the middle 448 x 448, at half size 224 x 224
+    imagenet_of(monkeypatch, [tf.io.encode_jpeg(pixels, quality=100).numpy()])
+    info = nobn.data.open_dataset("imagenet").info
+    ((image,), _) = content(load("imagenet", "test", 1))
+    assert image.shape == (224, 224, 3)
+    np.testing.assert_allclose(255 * (image * info.std + info.mean), 200, atol=1)
 
 
 @pytest.mark.parametrize("split", ["test", "train"])

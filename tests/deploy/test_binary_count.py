@@ -6,7 +6,10 @@ import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy.prepare import _binary_layers
 from larq_nobn.graph import _signs
+from larq_nobn.graph._operation import Operation
+from larq_nobn.layers import _inference
 
 pytestmark = pytest.mark.convert
 
@@ -58,6 +61,20 @@ def test_kernels_that_are_not_binary_are_told(kernel, reason, tmp_path, monkeypa
     # And where only the file shows it.
     monkeypatch.setattr(_signs, "has_binary_kernel", lambda layer: True)
     message = f"found 1 .* model has 2: layer 'own' stayed float.*{reason}.*Use a kern"
+    refused(model, message, tmp_path)
+
+
+def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):
+    class Halved(_inference.ShiftedSign):
+        def call(self, inputs):
+            return 0.5 * super().call(inputs)
+
+    def rule(quantizer):
+        return Operation(quantizer.name, Halved, None, {"shift": None})
+
+    monkeypatch.setattr(_binary_layers, "plain_quantizer", rule)
+    model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
+    message = "LCE found 0 .* has 1: layer 'left' stayed float.* MUL stands between"
     refused(model, message, tmp_path)
 
 

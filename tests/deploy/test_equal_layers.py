@@ -170,3 +170,20 @@ def test_equal_calls_in_models_that_show_no_layer(tmp_path):
     left = 1 + sum(CASES[build][0] for build in builds)
     assert report.lce_bconv2d == report.binary_layers == left
     assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.parametrize(
+    "groups, names", [(1, ("a", "a/1")), (2, ("a/1", "a")), (2, ("a", "a/1", "a_1"))]
+)
+def test_names_like_those_of_parts_are_names_like_others(groups, names, tmp_path):
+    inputs = keras.Input(SHAPE)
+    x = inputs
+    for name in names:
+        parts = groups if name == "a" else 1
+        x = layers.BatchNormalization()(binary_conv(8, name=name, groups=parts)(x))
+    model = scrambled(keras.Model(inputs, layers.GlobalAveragePooling2D()(x)))
+    report, off = compared(model, tmp_path)
+    assert report.not_prepared is None
+    assert report.lce_bconv2d == len(names) + groups - 1
+    assert report.verify["exact_share"] == 1
+    assert max(off) < 1e-4

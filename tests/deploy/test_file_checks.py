@@ -212,6 +212,47 @@ def test_such_a_file_is_not_written(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+def random_graph(seed):
+    """A function that computes in place, reshapes, and uses its maps again."""
+    random = np.random.default_rng(seed)
+    gain = random.uniform(0.5, 1.5, 16).astype(np.float32)
+    plan = random.integers([5, 4, 4], size=(8, 3))
+
+    def reshaped(x):
+        return tf.reshape(x, GROUPS if len(x.shape) == 4 else SHAPE)
+
+    def function(inputs):
+        maps = [inputs[0] * gain]
+        for kind, first, second in plan:
+            x, other = (maps[-1 - min(i, len(maps) - 1)] for i in (first // 2, second))
+            constant = gain if len(x.shape) == 4 else gain.reshape(2, 8)
+            if kind < 2:
+                maps.append(reshaped(x))
+            elif kind == 2:
+                maps.append(x + constant)
+            elif kind == 3:
+                maps.append(x * tf.reshape(other, x.shape))
+            else:
+                maps.append(tf.tanh(x))
+        return [tf.reshape(maps[-1], SHAPE) + tf.reshape(maps[1], SHAPE)]
+
+    return function
+
+
+def test_what_is_rejected_is_what_goes_wrong():
+    x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    ports = IoSpec([tf.TensorSpec(SHAPE, name="input")], ["output"])
+    wrong, refused = [], []
+    for seed in range(25, 31):  # of which number 28 goes wrong
+        function = random_graph(seed)
+        flatbuffer = to_flatbuffer(function, [], ports)
+        found = Runner(flatbuffer, "lce")(x)
+        wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
+        refused.append(any(overwritten(read(flatbuffer, "random")[0])))
+    assert wrong == refused
+    assert 0 < sum(wrong) < 6
+
+
 def test_either_input_may_be_overwritten():
     """The other one is an input of the file, which nothing overwrites."""
     random = np.random.default_rng(0)

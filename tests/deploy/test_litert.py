@@ -189,6 +189,14 @@ def test_every_design_is_for_litert(builder, tmp_path):
     assert 1 <= names["DELEGATE"] <= (2 if turns else 1)
 
 
+def test_every_sign_of_a_trained_network_is_compared(tmp_path):
+    model, _ = nobn.models.open_pretrained("reactnet18-w32-digits")
+    x, path = images(8, (8, 8, 1)), tmp_path / "m.tflite"
+    report = convert(model, path, data=x, runtime="litert")
+    assert report.verify["segments"]["compared"] == report.binary_layers + 1
+    np.testing.assert_allclose(Runner(path)(x), model(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_microcontroller_computes_the_same_to_a_step(files):
     _, report = files("vgg", True)
     content = Path(report.path).read_bytes()
@@ -199,6 +207,14 @@ def test_a_microcontroller_computes_the_same_to_a_step(files):
         run.set_input(x[None], 0)
         run.invoke()
         np.testing.assert_allclose(run.get_output(0)[0], y, rtol=0, atol=1)
+
+
+def test_the_files_of_vgg_for_both_runtimes_agree_to_a_step(files):
+    _, ours = files("vgg", True)
+    _, lces = files("vgg", True, "lce")
+    first, second = Runner(ours.path), Runner(lces.path)
+    step = second.output_tensors[0].scale
+    assert np.abs(first(X) - second(X)).max() <= 1.01 * step
 
 
 def test_a_binary_layer_right_after_another(tmp_path):

@@ -11,6 +11,7 @@ from deploy.nets import (
     SIGNS,
     Block,
     OwnConv2D,
+    Subclassed,
     binary_conv,
     chain,
     head,
@@ -213,6 +214,18 @@ def test_signs_that_no_layer_shows_are_found_in_the_trace(sign_of, tmp_path):
     report = nobn.convert(keras.Model(inputs, last(signs)), tmp_path / "m.tflite")
     assert report.lce_bconv2d == report.binary_layers == 2
     assert "'x' has a binary kernel and reads signs from " in report.not_prepared
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("form", [lambda model: model, Subclassed])
+def test_a_binary_kernel_that_reads_signs_is_not_float_without_a_word(form, tmp_path):
+    between = layers.Lambda(lambda x: x[:, ::2])
+    given = form(chain(binary_conv(), sign(), between, *unsigned()))
+    given(np.zeros((1, 8, 8, 3), np.float32))
+    with pytest.raises(ConversionError, match=r"'x' \(QuantConv2D\) is of few bits"):
+        nobn.convert(given, tmp_path / "m.tflite")
+    report = nobn.convert(given, tmp_path / "m.tflite", allow_float=True)
+    assert [row["layer"] for row in report.in_float] == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from larq_nobn import deploy
 from deploy.nets import scrambled
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, convert
 
 pytestmark = pytest.mark.convert
 
@@ -79,3 +80,23 @@ def test_two_values_are_binary_in_layers_of_any_kind(tmp_path):
     assert report.in_float == []
     assert max(off) < 1e-5
     assert len(deploy.binary_layers(model)) == count
+
+
+def test_a_zero_is_named_or_listed(tmp_path):
+    pairs = zip(KINDS, 2 * ["NoOp", "a class"], strict=True)
+    models = [network(*pair, zeros=2) for pair in pairs]
+    model = beside([*models, network("QuantConv2D", "NoOp")])
+    one = (
+        r"kernel of layer '.*layer.*' is not ±c with one c per output channel "
+        r"\(zero weights: 2 of [0-9,]+\).*'ste_sign'"
+    )
+    with pytest.raises(
+        ConversionError, match=f"{len(KINDS)} layers of few bits.*{one}"
+    ):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+    report, off = compared(model, tmp_path, allow_float=True)
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert len(report.in_float) == len(KINDS)
+    assert all("zero weights: 2" in row["finding"] for row in report.in_float)
+    assert max(off) < 1e-5

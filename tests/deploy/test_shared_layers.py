@@ -4,7 +4,7 @@ import larq as lq
 import numpy as np
 import pytest
 from larq_nobn import deploy, fold_batch_norm
-from deploy.nets import scrambled
+from deploy.nets import binary_conv, scrambled
 from deploy.sides import beside, compared, examples, outputs
 from larq_nobn._keras import keras
 
@@ -87,6 +87,23 @@ def test_after_a_sign_and_after_numbers(tmp_path):
         report, off = compared(model, tmp_path)
         assert report.lce_bconv2d == report.binary_layers == 1
         assert max(off) < 1e-4
+
+
+def test_zeros_that_strided_convolutions_share(tmp_path):
+    """LCE takes padding that ends too late for that of another convolution."""
+    pad = layers.ZeroPadding2D(1)
+    strided = layers.Conv2D(8, 3, strides=2)
+
+    def network(size):
+        inputs = keras.Input((size, size, 3))
+        x = strided(pad(inputs))
+        return keras.Model(inputs, binary_conv(4)(x))
+
+    model = scrambled(beside([network(size) for size in (8, 16, 7)]))
+    report, off = compared(model, tmp_path)
+    assert report.lce_bconv2d == 3
+    assert report.verify["exact_share"] == 1
+    assert max(off) < 1e-4
 
 
 def joined(*ends):

@@ -8,7 +8,7 @@ from deploy.nets import binary_conv, images, scrambled
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
 from larq_nobn.deploy import fake_quantize
-from larq_nobn.quantizers import ReSTE, RSign
+from larq_nobn.quantizers import ReSTE, RSign, ScaledStdSign
 from larq_nobn.surgery import fold_batch_norm, remove_batch_norm
 
 layers = keras.layers
@@ -65,6 +65,17 @@ def test_binary_layers_after(tmp_path):
     assert report.lce_bconv2d == report.binary_layers == count
     assert report.in_float == []
     assert set(off) == {0}
+
+
+@pytest.mark.convert
+def test_scaled_sums_before_the_sign_of_an_output(tmp_path):
+    """Sums of ±c that should be 0 are noise in Keras: they explain what differs."""
+    conv = binary_conv(8, kernel_quantizer=ScaledStdSign())
+    model = network(conv, lq.quantizers.SteSign())
+    report, _ = compared(model, tmp_path)
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
+    assert report.verify["prepared"]["explained"] > 0
 
 
 @pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])

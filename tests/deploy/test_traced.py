@@ -177,6 +177,36 @@ def test_a_layer_that_cannot_be_read(tmp_path):
     assert agrees(path, model, data) > 0.9
 
 
+class NoConfig(layers.Layer):
+    """A layer that cannot be made anew."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Turned(layers.Layer):
+    """A user's layer that decides by what it is given."""
+
+    def call(self, x):
+        return x if tf.reduce_sum(x) > 0 else tf.abs(x) - 0.5
+
+
+def test_layers_of_the_user_that_can_be_read(tmp_path):
+    rows = Turned(), binary_conv(4), NoConfig(2.0, name="x")
+    model, path = chain(*rows, stem=False), tmp_path / "m.tflite"
+    assert convert(model, path, verify=False).not_prepared is None
+    run, x = Runner(path.read_bytes()), np.abs(images(1))
+    for given in (x, -x):
+        np.testing.assert_allclose(run(given), model(given), rtol=1e-4, atol=1e-4)
+
+
 def test_batches_of_several_and_recurrent_layers(tmp_path):
     rows = binary_conv(8), layers.ReLU(), layers.Reshape((8, -1)), layers.GRU(4)
     model, path = called(Straight(*rows)), tmp_path / "m.tflite"

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import scrambled
 from larq_nobn._names import METADATA_FORMAT
+from larq_nobn.cli import main
 from larq_nobn.deploy.device._metadata import VERSION
 from numpy.testing import assert_allclose
 
@@ -100,6 +101,22 @@ def test_kotlin_uses_standard_libraries_and_its_own_package(path):
     assert max(map(len, text.splitlines())) <= 100
     for pair in ("()", "[]", "{}"):
         assert text.count(pair[0]) == text.count(pair[1])
+
+
+@pytest.mark.parametrize("page", [PROJECT / "README.md", ROOT / "docs" / "android.md"])
+def test_pages_name_what_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`(\w+\.(?:kt|py))`", text):
+        assert list(PROJECT.rglob(name)), name
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [
+        line.split("#")[0].split() for block in blocks for line in block.split("\n")
+    ]
+    commands = [words[1:] for words in lines if words[:1] == ["larq-nobn"]]
+    assert commands
+    for name, *rest in commands:
+        known = {option for p in main.commands[name].params for option in p.opts}
+        assert {word for word in rest if word.startswith("--")} <= known
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,17 @@ def test_shared_models_and_layers_stay_shared():
     assert len(copy.weights) == len(model.weights)
 
 
+def test_inputs_and_outputs_keep_their_structure():
+    inputs = {"b": keras.Input((3,), name="b"), "a": keras.Input((3,), name="a")}
+    total = keras.layers.Subtract()([inputs["a"], inputs["b"]])
+    inner = keras.Model(inputs, {"out": total}, name="inner")
+    outer = {"x": keras.Input((3,), name="x"), "y": keras.Input((3,), name="y")}
+    found = inner({"a": outer["x"], "b": outer["y"]})["out"]
+    model = keras.Model(outer, {"z": keras.layers.Dense(2)(found)})
+    rng = np.random.default_rng(1)
+    check(model, {key: rng.normal(size=(2, 3)).astype(np.float32) for key in outer})
+
+
 def test_a_backbone_in_inference_mode_stays_in_it():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, backbone()(inputs, training=False))

@@ -197,6 +197,19 @@ def test_large_terms_that_cancel_may_round():
     assert compare(model, other, [x], 1e-5).finding == ""
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["a float", "a whole number"])
+def test_a_step_that_noise_turns_excuses_no_more_than_a_part_of_the_map(whole):
+    """Noise turns what is rounded where it is at a half: that says nothing."""
+    inputs = keras.Input((4,), name="input")
+    x = _layers.Activation(keras.backend.round, name="step")(inputs)
+    model = keras.Model(inputs, x)
+    x = images(8, (4,)) if not whole else np.rint(images(8, (4,)))
+    x[0, 0] = 0.5
+
+    finding = compare(model, disturbed(model, (2, 0), 0.1), [x], 1e-5).finding
+    assert "by 0.1 in channel 0" in finding
+
+
 @pytest.mark.parametrize(
     "value, held, grid, steps",
     [
@@ -276,3 +289,27 @@ def test_comparisons_with_constants_and_ternary_signs_are_signs(name):
         assert [i for i in found.faulty if i != 1] == faulty  # 1 is beside the jump
         if abs(more) == 4e-6:
             assert (place.flipped_examples, found.finding) == ({1}, "")
+
+
+@pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])
+def test_where_all_channels_cancel_they_may_round(error, fault):
+    """No channel of large numbers says how much: noise of two sizes does."""
+    model, x = cancelling(channels=1)
+    kernel = model.get_layer("sums").get_weights()[0]
+    exact = x.astype(float) @ kernel.astype(float)
+    assert np.abs(exact - model(x)).max() > 1e-3 * np.abs(exact).max()
+    found = compare(model, lambda _: Recording([exact + error], {}), [x], 1e-5)
+    assert bool(found.finding) == fault
+
+
+@pytest.mark.parametrize("tolerance, positions", [(1e-3, 1), (1e-4, 9)])
+def test_beside_a_large_bias_numbers_are_compared_by_how_they_vary(
+    tolerance, positions
+):
+    """A kernel that is 1.5 times too large, beside a bias of 1e4."""
+    sums = np.random.default_rng(0).normal(size=(8, positions, 4))
+    for factor, is_fault in ((1.5, True), (1 + tolerance / 9, False)):
+        mine, theirs = (np.float32(1e4 + k * sums) for k in (1.0, factor))
+        place = Segments(8).result("output", "y")
+        compare_values(mine, theirs, tolerance, "it differs", [*range(8)], place)
+        assert bool(place.fault) == is_fault

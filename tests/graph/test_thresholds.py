@@ -70,6 +70,11 @@ def test_between_steps_it_decides_every_whole_multiple_alike(n, aside, step, tur
         assert (whole > exact) == above
 
 
+def test_what_float32_does_not_tell_half_a_step_of_stays():
+    given = np.array([np.inf, -np.inf, 2.0**20 + 1, 3.0])
+    np.testing.assert_array_equal(between_steps(given, 1.0), [*given[:3], 2.5])
+
+
 @pytest.mark.parametrize("gain", [0.7, -0.3, -1e-3])
 @pytest.mark.parametrize("mean", [0.0, -5.0, 0.1])
 def test_a_tie_in_a_batch_norm_is_a_tie(gain, mean):

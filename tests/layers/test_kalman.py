@@ -87,6 +87,20 @@ def test_a_prior_too_wide_for_the_batch_is_left_out(times, used):
     assert np.any(d_prior[0]) == np.any(d_prior[1]) == used
 
 
+@pytest.mark.parametrize("prior_variance", [0.0, 1.0, np.inf])
+def test_dead_channels_stay_finite(prior_variance):
+    x = tf.ones((4, 3))
+    prior = tf.zeros(3), tf.fill(3, np.float32(prior_variance))
+    layer = BatchKalmanNormalization()
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, state = layer([x, prior], training=True)
+        loss = tf.reduce_sum(y) + tf.reduce_sum(state[1])
+    assert_array_equal(y, 0)
+    assert_array_equal(state, [np.ones(3), np.zeros(3)])
+    assert np.isfinite(tape.gradient(loss, x)).all()
+
+
 def test_moving_averages_follow_the_posterior_and_serve_inference():
     layer, x = in_float64(prior=0.6, momentum=0.75)
     prior = np.zeros(5), np.ones(5)
@@ -105,3 +119,12 @@ def test_moving_averages_follow_the_posterior_and_serve_inference():
     layer.trainable = False  # frozen, as Keras' batch norm
     assert_array_equal(layer([x, *state], training=True)[0], y)
     assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
+
+
+def test_the_forms_of_the_state_mean_the_same():
+    x, mean, variance = tf.random.normal((4, 3)), tf.zeros(3), tf.ones(3)
+    layer = BatchKalmanNormalization()
+    forms = [[x, (mean, variance)], [x, [mean, variance]], [x, mean, variance]]
+    first, *others = (layer(form, training=True)[0] for form in forms)
+    for other in others:
+        assert_array_equal(first, other)

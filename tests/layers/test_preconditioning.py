@@ -161,3 +161,25 @@ def test_averages_are_even_at_first_and_then_run_unless_frozen():
     wrapper(batches[0], training=True)
     assert wrapper.batches == 5
     assert_allclose(wrapper.moving_mean, mean)
+
+
+def test_quantizers_run_once_and_penalties_count_once():
+    calls = []
+
+    def counting(kind):
+        return lambda x: calls.append(kind) or lq.math.sign(x)
+
+    layer = lq.layers.QuantDense(
+        *(2, "tanh"),
+        input_quantizer=counting("input"),
+        kernel_quantizer=counting("kernel"),
+        kernel_regularizer="l2",
+        activity_regularizer="l2",
+    )
+    x = tf.random.stateless_normal((4, 3), (1, 2))
+    layer(x)
+    alone, calls[:] = [loss.numpy() for loss in layer.losses], []
+    wrapper = BatchNormalizationPreconditioning(layer)
+    wrapper(x, training=True)
+    assert calls == ["input", "kernel"]
+    assert_array_equal([loss.numpy() for loss in wrapper.losses], alone)

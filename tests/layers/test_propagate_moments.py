@@ -121,6 +121,14 @@ def with_sign(quantizer):
     )
 
 
+@pytest.mark.parametrize("quantizer", ["ste_sign", "approx_sign", "swish_sign"])
+def test_the_signs_of_larq(quantizer):
+    layer, _ = in_float64(with_sign(quantizer))
+    without, _ = in_float64(with_sign(None))
+    found = propagate_moments(layer, (MEAN, VARIANCE))
+    assert_array_equal(found, propagate_moments(without, (MEAN, VARIANCE), "sign"))
+
+
 @pytest.mark.parametrize("shift", [True, False])
 def test_a_sign_before_its_convolution(shift):
     quantizer = nobn.quantizers.RSign(scale=0.7, shift=shift, dtype="float64")
@@ -171,6 +179,15 @@ def test_after_a_normalization():
     assert_sampled(found, y.numpy())
 
 
+def test_values_without_variance_are_certain():
+    layer, kernel = plain("dense")
+    state = np.array([-1.0, 0.5, 2.0, 1.0]), np.zeros(4)
+    for activation, function in ACTIVATIONS.items():
+        mean, variance = propagate_moments(layer, state, activation)
+        assert_allclose(mean, function(state[0]) @ kernel + bias_of(layer), rtol=1e-5)
+        assert_allclose(variance, 0, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     "name, activation", [("dense", None), ("conv2d", "relu"), ("dense", "sign")]
 )
@@ -198,6 +215,22 @@ def test_gradients(name, activation):
 
 
 IMAGES = np.random.default_rng(40).normal(size=(4, 4, 4, 2)).astype(np.float32)
+
+
+def network(normalization="kalman"):
+    """A residual network that carries moments along."""
+    keras.utils.set_random_seed(41)
+    return nobn.models.ReActNet18((4, 4, 2), 3, normalization, width=4, blocks=(1,))
+
+
+def test_clones_carry_moments_through_their_own_layers():
+    model = network()
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    expected = model(IMAGES, training=True)
+    for weight in model.weights:
+        weight.assign(tf.zeros_like(weight))
+    assert_array_equal(clone(IMAGES, training=True), expected)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
@@ -250,3 +283,30 @@ def test_rejects(make, activation, message):
     layer = called(make())
     with pytest.raises((TypeError, ValueError), match=message):
         propagate_moments(layer, (MEAN, VARIANCE), activation)
+
+
+@pytest.mark.parametrize(
+    "name, policy",
+    [
+        ("scaled_std_sign", "mixed_bfloat16"),
+        ("reste", "mixed_bfloat16"),
+        (None, "mixed_float16"),
+    ],
+)
+def test_the_kernel_is_that_of_the_forward_pass(name, policy):
+    with dtype_policy(policy):
+        features = keras.Input((4,))
+        layer = lq.layers.QuantDense(5, kernel_quantizer=name, use_bias=False)
+        x, state = BatchKalmanNormalization()(features)
+        layer(x)
+        model = keras.Model(features, [*state, *propagate_moments(layer, state)])
+    offsets = np.sign(np.sin(1 + np.arange(20.0))).reshape(4, 5)
+    getattr(layer.kernel, "latent_variable", layer.kernel).assign(1 + 1e-5 * offsets)
+    for weight in getattr(layer.kernel_quantizer, "trainable_weights", []):
+        weight.assign(np.linspace(0.3, 0.7, 5))
+    rows = tf.constant(np.eye(4), layer.compute_dtype)  # each shows one of the kernel
+    kernel = layer(rows).numpy().astype(np.float64)
+    images = np.random.default_rng(1).normal(size=(8, 4))
+    mean, variance, *found = (np.float64(moment) for moment in model(images))
+    assert_allclose(found[0], mean @ kernel, rtol=1e-5, atol=1e-6)
+    assert_allclose(found[1], variance @ kernel**2, rtol=1e-5, atol=1e-6)

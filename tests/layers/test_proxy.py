@@ -8,6 +8,7 @@ from larq_nobn._keras import keras
 from larq_nobn.layers import ProxyNormalization
 from larq_nobn.layers._proxy_moments import (
     exact_moments,
+    normal_quantiles,
     sampled_moments,
 )
 from numpy.testing import assert_allclose, assert_array_equal
@@ -26,6 +27,12 @@ def one(number):
 
 def exact(slope, mean=0.0, deviation=1.0):
     return numbers(exact_moments(slope, one(mean), one(deviation)))
+
+
+def test_quantiles():
+    quantiles = np.array(normal_quantiles(200))
+    assert_allclose(quantiles[[0, -1]], [-2.8070337683, 2.8070337683], rtol=1e-10)
+    assert_allclose(quantiles.var(), 0.9935962236, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,18 @@ def test_exact_moments_survive_a_vanishing_or_relatively_small_spread():
     assert_allclose(center, [100, 0, 2, 0], rtol=1e-6, atol=1e-6)
     assert_allclose(variance, [1e-4, 0, 0, 0], rtol=1e-5, atol=1e-11)
     assert np.isfinite(tape.gradient(total, spread)).all()
+
+
+@pytest.mark.parametrize(
+    "num_samples, center, variance",
+    [(200, 0.3984511734, 0.3380347742), (None, 0.3989422804, 0.3408450569)],
+)
+def test_published_value(num_samples, center, variance):
+    x = tf.reshape(tf.constant([1.0, 2.0, 3.0, 4.0]), (1, 2, 2, 1))
+    layer_norm = np.array([-1.3416354, -0.4472118, 0.4472118, 1.3416354])
+    expected = (np.maximum(layer_norm, 0) - center) / np.sqrt(variance + 0.03)
+    found = ProxyNormalization(num_samples=num_samples)(x)
+    assert_allclose(np.ravel(found), expected, rtol=1e-5)
 
 
 # The contract has one group, whose proxy is sampled.

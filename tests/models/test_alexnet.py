@@ -44,6 +44,17 @@ def test_parameter_counts():
     assert defaults["width"].default == 64
 
 
+def test_the_order_of_layers():
+    model = BinaryAlexNet((8, 8, 3), 3, "batch_norm", width=2)
+    pooled = {"stem", "layer2", "layer5"}
+    expected = ["image"]
+    for name in LAYERS:
+        expected += [f"{name}_conv", *([f"{name}_pool"] if name in pooled else [])]
+        expected.append(f"{name}_norm")
+    names = [layer.name for layer in model.layers]
+    assert names == [*expected, "features_clip", "flat", "head"]
+
+
 def formula(model, images):
     def behind(pad, name, x, strides=1):
         x = conv(x, binary_kernel(model, f"{name}_conv"), pad, strides)

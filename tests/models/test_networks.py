@@ -19,6 +19,7 @@ from larq_nobn.models import (
     QuickNet,
     ReActNet18,
     ReActNetA,
+    ResNet20,
 )
 from larq_nobn.models._dense import RELU_REPLACED
 from models.networks import CONVERTED, MET, NETWORKS, STEPPED, TRAINED, rows, scattered
@@ -190,6 +191,17 @@ def half_precision(network, *arguments, **changes):
     assert all(w.dtype == tf.float32 for w in model.weights)
     assert np.all(np.isfinite(logits))
     return model, logits.numpy()
+
+
+# After convolutions, and what takes the place of a ReLU. Batch Kalman normalization
+# carries moments in float32 beside the features, summed, clipped and padded here. The
+# form without normalization is that of the next test.
+MIXED = {ReActNet18: ["batch_norm", "evonorm"], ResNet20: ["kalman"]}
+
+
+@pairs_of(MIXED)
+def test_mixed_precision_keeps_weights_and_logits_in_float32(network, normalization):
+    half_precision(network, normalization)
 
 
 @each_design

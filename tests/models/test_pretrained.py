@@ -71,6 +71,16 @@ def test_it_is_as_its_row_says(opened):
     np.testing.assert_array_equal(model(x), named(x))
 
 
+def test_preprocessing_is_that_of_an_evaluation(opened):
+    row = opened[1]
+    prepare = nobn.deploy.Preprocessing(**row.preprocessing)
+    gray = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8, 1)
+    (mean,), (std,) = prepare.mean, prepare.std
+    np.testing.assert_allclose(
+        prepare(gray)[0], (gray / 255 - mean) / std, rtol=1e-6, atol=1e-6
+    )
+
+
 def test_training_continues_from_signs_with_latent_weights():
     model = ReActNet18(weights=DIGITS)
     kernel = model.get_layer("stage1_block1_conv").kernel

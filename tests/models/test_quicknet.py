@@ -149,6 +149,23 @@ def test_forward_pass_equals_the_formula(side, rule, betas, behind):
     assert_computes(scattered(model), formula(0.5, betas, behind))
 
 
+@pytest.mark.parametrize(
+    "rule, inside, behind",
+    [("vita", [1, 1, 1.25, 1.5], 1.75), ("nf", [1, 1.25, 1.5, 1.75], 2.0)],
+)
+def test_every_stage_starts_at_variance_one(rule, inside, behind):
+    small = {"width": 4, "blocks": (4, 4), "alpha": 0.5, "variance_rule": rule}
+    model = QuickNet((8, 8, 3), 3, **small)
+    for stage in (1, 2):
+        names = [f"stage{stage}_block{n}_conv" for n in range(1, 5)]
+        scales = [model.get_layer(name).input_quantizer.scale for name in names]
+        assert_allclose(scales, np.array(inside) ** -0.5)
+        kernels = [model.get_layer(name).kernel_quantizer.scale for name in names]
+        assert_allclose(kernels, 0.5 * SCALE)
+    kernel = model.get_layer("transition1_conv").kernel_quantizer
+    assert_allclose(kernel.scale, SCALE * behind**-0.5)
+
+
 def test_the_blur_is_binomial_and_stays(tmp_path):
     keras.utils.set_random_seed(1)
     image = keras.Input((7, 7, 2))

@@ -9,6 +9,7 @@ from contract_docstring import check_docstring
 from deploy.nets import binary_conv, head
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import (
+    AdaptiveGradientClipping,
     BayesianLearningRule,
     BooleanAccumulation,
 )
@@ -100,6 +101,55 @@ def test_the_inner_optimizer_never_sees_the_kernels():
     assert_array_equal(latent(binary), moved)
 
 
+def test_larqs_case_optimizer_inside_and_around():
+    rates = schedules.PiecewiseConstantDecay([0], [0.5, 0.125])
+
+    def case(*first):
+        boolean = BooleanAccumulation(1.0)
+        pairs = [*first, (lambda v: "flipping" in v.name, boolean)]
+        return lq.optimizers.CaseOptimizer(*pairs, default_optimizer=legacy.SGD(0.1))
+
+    def clipping(inner):
+        return AdaptiveGradientClipping(inner, 1e-9, exclude=("^other",))
+
+    belongs = BayesianLearningRule.is_bayesian_variable
+
+    def alone():
+        return belongs, BayesianLearningRule(legacy.SGD(), rates, 0.0)
+
+    for optimizer in (
+        BayesianLearningRule(case(), rates, 0.0),
+        case(alone()),
+        clipping(case(alone())),
+        BayesianLearningRule(clipping(case()), rates, 0.0),
+    ):
+        weights = binary, beside, flipping = random_kernel(), other(), other("flipping")
+        for _ in range(2):
+            apply(optimizer, [0.1 * ONES, [1.0, 1.0], [2.0, 0.0]], weights)
+        expected = step(step(START, 0.1, 0.5, 0.0), 0.1, 0.125, 0.0)
+        assert_allclose(latent(binary), expected, rtol=1e-6)
+        assert_allclose(beside, [0.8, 1.8])
+        assert_array_equal(flipping, [-1, 1])
+    assert belongs(binary) and not belongs(beside)
+
+
+def clipping(inner):
+    return AdaptiveGradientClipping(inner, 0.01)
+
+
+@pytest.mark.parametrize("family", [new, legacy])
+def test_clipping_leaves_natural_parameters_alone_inside_and_around(family):
+    for wrap in (
+        lambda inner: BayesianLearningRule(clipping(inner), 0.5, 0.1),
+        lambda inner: clipping(BayesianLearningRule(inner, 0.5, 0.1)),
+    ):
+        binary, beside = random_kernel(), other()
+        apply(wrap(family.SGD(1.0)), [100 * ONES, [300.0, 400.0]], [binary, beside])
+        assert_allclose(latent(binary), step(START, 100, 0.5, 0.1), rtol=1e-6)
+        length = np.linalg.norm(beside.numpy() - [1, 2])
+        assert length == pytest.approx(0.01 * np.sqrt(5), rel=1e-4)
+
+
 @pytest.mark.parametrize("family, bad", [(new, np.nan), (legacy, np.inf)])
 def test_a_gradient_that_is_not_finite_changes_nothing(family, bad):
     rule = BayesianLearningRule(family.SGD(1.0), 1.0, 0.1)
@@ -114,6 +164,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing(family, bad):
             assert_array_equal(latent(variable), START.astype("float32"))
         assert_array_equal(beside, [1, 2])
         assert int(rule.iterations) == 0
+
+
+def test_the_natural_rate_is_its_own():
+    rule = BayesianLearningRule(new.Adam(0.25), schedules.CosineDecay(3.0, 10), 0.1)
+    assert rule.get_config()["learning_rate"]["class_name"] == "CosineDecay"
+    assert BayesianLearningRule(new.Adam(0.25), 3.0, 0.1).natural_learning_rate == 3.0
 
 
 @pytest.mark.convert

@@ -47,6 +47,13 @@ def test_within_the_limit_bitwise_identical_in_every_type(dtype):
     assert_array_equal(clipped, gradient)
 
 
+def test_float16_norms_do_not_overflow():
+    gradient = tf.fill((4, 2), tf.constant(300.0, tf.float16))  # 300^2 > 65504
+    clipped = adaptive_gradient_clip(gradient, tf.ones((4, 2), tf.float16), (0,), 0.5)
+    # The norm of four weights is 2, the limit 1, each of four equal parts 0.5.
+    assert_allclose(clipped, np.full((4, 2), 0.5), rtol=1e-3)
+
+
 @st.composite
 def problems(draw_from):
     count = draw_from(st.integers(1, 6))

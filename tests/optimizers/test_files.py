@@ -97,6 +97,28 @@ def test_files(name, tmp_path):
         train_both(model, again)
 
 
+def boolean():
+    return BooleanAccumulation(schedules.CosineDecay(300.0, 20))
+
+
+def test_a_file_of_boolean_accumulation(tmp_path):
+    keras.utils.set_random_seed(2)
+    signs = lq.quantizers.NoOp(precision=1)
+    dense = lq.layers.QuantDense(3, kernel_quantizer=signs, use_bias=False)
+    model = keras.Sequential([keras.Input((5, 5, 3)), keras.layers.Flatten(), dense])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(boolean(), loss, run_eagerly=True)
+    train(model, 2)
+    model.save(tmp_path / "model.h5")
+    again = opened(tmp_path / "model.h5")
+    assert type(again.optimizer) is BooleanAccumulation
+    assert again.optimizer.get_weights()[1].any()
+    assert_array_equal(
+        again.optimizer.get_weights()[1], model.optimizer.get_weights()[1]
+    )
+    train_both(model, again)
+
+
 def checkpoint(model):
     return tf.train.Checkpoint(model=model, optimizer=model.optimizer)
 

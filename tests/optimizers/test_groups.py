@@ -121,6 +121,18 @@ def test_constraints_come_after_the_scaling():
     assert_allclose(weight, [1.0, -0.95])  # 0.95 if it came before
 
 
+def test_moving_averages_are_those_of_the_scaled_steps():
+    weight = tf.Variable([1.0, 2.0], name="w")
+    inner = new.SGD(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=None)
+    groups = ParameterGroups(inner, {"w": 3.0})
+    for _ in range(2):
+        apply(groups, [[0.5, 0.25]], [weight])
+    assert_allclose(weight, [-2.0, 0.5])
+    groups.finalize_variable_values([weight])
+    # Halfway from 1 to -0.5 to -2, and from 2 to 1.25 to 0.5.
+    assert_allclose(weight, [-0.875, 1.0625])
+
+
 def clipped(inner):
     return AdaptiveGradientClipping(inner, 0.02, exclude=())
 

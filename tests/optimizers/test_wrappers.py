@@ -123,6 +123,30 @@ def test_loss_scaling_goes_around_and_its_overflow_skips_a_step(name, family):
 
 
 @every_wrapper
+def test_accumulated_micro_batches_are_one_step(name):
+    weights, raw = everything()
+    expected, _ = everything()
+    apply(WRAPPERS[name](new.SGD(1.0)), [3 * g for g in raw], expected)
+    wrapper = WRAPPERS[name](new.SGD(1.0))
+    wrapper.build(weights)
+    totals = [tf.Variable(tf.zeros(g.shape)) for g in raw]
+
+    def update():
+        apply(wrapper, [tf.identity(total) for total in totals], weights)
+        return True
+
+    @tf.function
+    def learn(parts, last):
+        for total, part in zip(totals, parts, strict=True):
+            total.assign_add(part)
+        tf.cond(last, update, lambda: False)
+
+    learn([tf.constant(2 * g) for g in raw], tf.constant(False))
+    learn([tf.constant(g) for g in raw], tf.constant(True))
+    assert_close(numpy(weights), numpy(expected), rtol=1e-5, atol=1e-6)
+
+
+@every_wrapper
 def test_quantized_variables_are_read_as_their_latent_weights(name):
     ends = []
     for quantized in (False, True):

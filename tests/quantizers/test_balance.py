@@ -6,6 +6,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn._math import unfused
 from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.quantizers._balance import halving_thresholds
 from numpy.testing import assert_array_equal
@@ -103,6 +104,21 @@ def test_what_is_not_finite_spoils_one_filter(shape, way):
     found = spoilt >= thresholds(tf.constant(spoilt), way).numpy()
     others = np.delete(np.arange(10), (3, 4))
     assert_array_equal(found[:, others], (columns >= expected)[:, others])
+
+
+def test_compiled_or_not_the_kernel_is_the_same():
+    # Large enough to be searched.
+    kernel = np.random.default_rng(7).normal(size=(3, 3, 128, 58)).astype(np.float32)
+    layer = ScaledStdSign(variance_preserving=True, balanced=True)
+    expected = np.where(kernel >= np.median(kernel, axis=(0, 1, 2)), 1, -1)
+
+    def apart(kernel):
+        with unfused():
+            return layer(kernel)
+
+    whole = tf.function(layer.call, jit_compile=True, autograph=False)
+    for run in (layer, tf.function(layer.call), tf.function(apart), whole):
+        assert_array_equal(np.sign(run(tf.constant(kernel))), expected)
 
 
 def test_autograph_has_nothing_to_say(caplog):

@@ -41,6 +41,13 @@ def test_published_numbers():
     assert_allclose(d_w[:, 0], [20, 20, 0, -20, 20, 0], atol=2e-4)
 
 
+def test_far_weights_have_finite_gradients_in_half_precision():
+    w = tf.constant([[-1e3], [0.0], [6e4]], tf.float16)
+    value, d_w, _ = value_and_gradients(BiPer(gain=False), w, np.ones((3, 1)))
+    assert_array_equal(np.abs(value), 1)
+    assert (np.abs(d_w) <= 20).all()
+
+
 def test_mixed_precision_reads_the_stored_kernel():
     with dtype_policy("mixed_bfloat16"):
         layer = lq.layers.QuantDense(
@@ -87,6 +94,14 @@ def with_batch_norm():
     inputs, norm = keras.Input((2, 2, 8)), keras.layers.BatchNormalization()
     conv = binary_conv(8, name="conv", kernel_constraint=None, **of_kernel)
     return keras.Model(inputs, norm(conv(inputs))), norm
+
+
+def test_removing_batch_norm_keeps_the_signs():
+    model, _ = with_batch_norm()
+    before = kernel_value(model.get_layer("conv").kernel)
+    after = kernel_value(nobn.remove_batch_norm(model).get_layer("conv").kernel)
+    # But for those nearer to the threshold of a filter, its mean, than to zero.
+    assert np.mean(np.sign(before) == np.sign(after)) > 0.9
 
 
 def test_folding_and_converting_read_its_signs():

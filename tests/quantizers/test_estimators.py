@@ -68,6 +68,20 @@ def test_reste_has_the_derivative_of_a_root(power):
     assert_allclose(d_x, [0.1 ** (1 / power - 1)] * 3 + [0, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_far_inputs_have_finite_gradients(dtype):
+    largest = float(tf.as_dtype(dtype).max)
+    x = np.array([0.0, 1e-30, 17.0, 1e4, 6e4, largest])
+    x = tf.constant([[*x, *-x]], dtype)
+    learned = SignSwish(20.0, trainable_beta=True, dtype=dtype)
+    for layer, steepest in ((learned, 20), (SigmoidSign(dtype=dtype), 1.5)):
+        value, d_x, d_weights = value_and_gradients(layer, x, np.ones(x.shape))
+        assert_array_equal(value, np.where(np.asarray(x, np.float64) >= 0, 1, -1))
+        assert_allclose(d_x[0, [0, 1, 6, 7]], steepest)
+        assert_allclose(d_x[0, [2, 3, 4, 5, 8, 9, 10, 11]], 0, atol=1e-20)
+        assert all(np.isfinite(slope).all() for slope in d_weights.values())
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "legacy.SGD"])
 @pytest.mark.parametrize("upstream, kept", [(-100.0, 20.0), (100.0, 1.0)])
 def test_a_learned_beta_stays_inside_its_bounds(optimizer, upstream, kept):

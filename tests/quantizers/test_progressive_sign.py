@@ -64,6 +64,14 @@ def test_each_entry_is_a_sign_with_the_probability_of_the_fraction():
     assert np.abs(correlation).max() < 5 / np.sqrt(count)
 
 
+def test_every_step_draws_again_and_a_seed_repeats_it():
+    x, layer = tf.fill((50, 40), 0.5), ProgressiveSign(fraction=0.5)
+    first, second = (layer(x, training=True).numpy() for _ in range(2))
+    assert 0.4 < (first != second).mean() < 0.6
+    keras.utils.set_random_seed(51)
+    assert_array_equal(ProgressiveSign(fraction=0.5)(x, training=True), first)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
 def test_at_inference_it_is_a_sign_with_a_threshold(fraction):
     x = np.float32(X)

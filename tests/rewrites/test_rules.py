@@ -23,6 +23,7 @@ from rewrites.rewriting import (
     AFTER,
     BEFORE,
     SCALES,
+    affine_in,
     check_edges,
     graph_of,
     network,
@@ -95,3 +96,15 @@ def test_ties_go_to_the_same_side(after, scales):
         check_edges(graph, edit.graph, whole=True)
     for edit in edits(graph, _after_quantized.affine_stays):
         check_edges(graph, edit.graph, whole=True)
+
+
+def test_a_wrong_edit_is_found():
+    graph = graph_of(network("conv", ["relu"], "mixed"))
+    right = _kernel_before.affine_into_kernel_before(graph, affine_in(graph)).graph
+    operation = next(c.operation for c in right.calls if "kernel" in c.operation.values)
+    kernel = operation.values["kernel"].copy()
+    kernel[0, 0, 0, 0] += 0.1
+    wrong = right.with_operation(operation.replaced({"kernel": kernel}))
+    check_edges(graph, right)
+    with pytest.raises(AssertionError):
+        check_edges(graph, wrong)

@@ -248,3 +248,7 @@ def test_shared_layers_stay_shared():
     for name in ("first", "last"):
         assert changes[name].action == AFFINE
         assert "'one' is used elsewhere too" in changes[name].reason
+
+
+def test_without_batch_norm_the_copy_is_equal():
+    assert fold(lambda: chain(layers.Conv2D(6, 3), layers.ReLU()))[1] == {}

@@ -53,6 +53,16 @@ def test_every_new_weight_trains_and_the_new_model_is_not_compiled(mixed):
         assert np.all(np.isfinite(now)) and np.any(now != was), name
 
 
+def test_frozen_batch_norms_leave_frozen_weights():
+    model = make_positive(randomize(mixed_network()))
+    for layer in model.layers:
+        layer.trainable = "norm" not in layer.name and layer.name[:2] != "be"
+    folded = nobn.fold_batch_norm(model)
+    names = [weight.name for weight in folded.trainable_weights]
+    assert not [name for name in names if "behind" in name or "shift" in name]
+    assert "head/bias:0" in names
+
+
 @pytest.mark.parametrize("behind", [False, True])
 def test_beside_a_frozen_layer_a_gain_and_a_bias_stay_to_be_trained(behind):
     conv = binary_conv(8, pad_values=0.0, trainable=False, name="conv")
@@ -72,6 +82,15 @@ def test_mixed_precision_stays():
     assert folded.get_layer("head").compute_dtype == "float16"
     assert all(weight.dtype == tf.float32 for weight in folded.weights)
     assert difference(row, nobn.fold_batch_norm(row)) < 5e-3
+
+
+@pytest.mark.parametrize("constraint, stays", [("unit_norm", 0), ("weight_clip", 1)])
+def test_constraints_that_would_undo_the_folding_are_gone(constraint, stays):
+    dense = layers.Dense(3, kernel_constraint=constraint, name="dense")
+    model = chain(dense, BatchNorm(), shape=(4,))
+    dense.kernel.assign(dense.kernel_constraint(dense.kernel))
+    kept = nobn.fold_batch_norm(model).get_layer("dense").kernel_constraint
+    assert (kept is not None) == stays
 
 
 def model_with(layer, shape=(8, 8, 4), **call):

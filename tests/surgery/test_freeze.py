@@ -143,6 +143,15 @@ def test_a_layer_is_calibrated_on_frozen_predecessors():
     assert_allclose(np.mean(given, (0, 1, 2)), np.mean(wanted, (0, 1, 2)), atol=1e-5)
 
 
+def test_channels_that_never_vary_become_constants():
+    x = draw(10, 4, 4, 3)
+    x[..., 1] = 5.0
+    model = alone(NORMS["frn"](name="norm"), 4, 4, 3)
+    affine = freeze_statistics(model, x).get_layer("norm")
+    assert affine.gamma.numpy()[1] == 0
+    assert_allclose(affine.beta[1], model(x)[0, 0, 0, 1], rtol=1e-5)
+
+
 def test_a_gate_without_slope_stays_half_open():
     norm = layers.EvoNormS0(1, name="norm")
     model, x = alone(norm, 4, 4, 2), alike(5, 4, 4, 2)

@@ -2,7 +2,8 @@
 
 import larq_nobn as nobn
 import pytest
-from deploy.nets import images
+from larq_nobn import layers
+from deploy.nets import binary_conv, chain, images
 from larq_nobn._keras import keras
 from larq_nobn.surgery import freeze_statistics
 from models.networks import scattered
@@ -14,6 +15,19 @@ def counts(model, path, data=None):
     assert data is None or report.verify["unexplained"] == 0
     assert report.lce_bconv2d == report.binary_layers
     return {op["op"]: op["count"] for op in report.float_ops}
+
+
+@pytest.mark.convert
+def test_after_a_binary_convolution_only_the_threshold_is_left(tmp_path):
+    threshold = layers.ThresholdedLinearUnit(name="tlu")
+    model = chain(
+        binary_conv(name="conv"),
+        layers.FilterResponseNormalization(name="norm"),
+        threshold,
+        stem=False,
+    )
+    frozen = freeze_statistics(model, images(20))
+    assert counts(frozen, tmp_path / "frozen.tflite", images()) == {"MAXIMUM": 1}
 
 
 def reactnet(normalization):

@@ -79,6 +79,12 @@ def test_batches_do_not_matter():
         check_same(reestimate_batch_norm(model, data, batch_size=size), once)
 
 
+def test_a_large_mean_costs_no_digits_of_a_small_variance():
+    x = draw(600, 4, seed=3, mean=1e4, deviation=0.05)
+    new = reestimate_batch_norm(alone(BatchNorm(), 4), x, batch_size=64)
+    assert_allclose(new.layers[1].moving_variance, population(x)[1], rtol=1e-6)
+
+
 def test_a_batch_norm_sees_those_before_it_reestimated():
     inputs = keras.Input((6,))
     x = BatchNorm(name="first")(inputs)
@@ -122,6 +128,12 @@ def test_models_inside_stay_inside():
     check(norm, x)
     mean, variance = population(x)
     check(new.get_layer("norm"), 2 * (x - mean) / np.sqrt(variance + 1e-3) + 2)
+
+
+def test_wrapped_batch_norms_are_found():
+    x = draw(10, 5, 3)
+    model = alone(keras.layers.TimeDistributed(BatchNorm()), 5, 3)
+    check(reestimate_batch_norm(model, x, batch_size=4).layers[1].layer, x)
 
 
 def kalman_network():

@@ -59,6 +59,18 @@ def test_only_the_last_kernel_of_a_branch_is_scaled():
     check(inputs, x, expected)
 
 
+def test_a_gate_hides_no_branch():
+    inputs = image()
+    x = stem(inputs)
+    y = binary(x, "branch")
+    gate = layers.Dense(4, "sigmoid", name="gate")(layers.GlobalAveragePooling2D()(x))
+    y = layers.multiply([y, layers.Reshape((1, 1, 4))(gate)])
+    x = binary(layers.add([layers.PReLU(shared_axes=[1, 2])(y), x]), "next")
+    expected = {"stem": (None, 1.0), "branch": (1.0, 0.2), "next": (1.04**-0.5, 1.0)}
+    free, _ = check(inputs, x, expected)
+    assert type(free.get_layer("gate")) is layers.Dense
+
+
 def test_bounds_take_variance_away():
     """Against moments of clipped normal values by integration."""
     inputs = image()

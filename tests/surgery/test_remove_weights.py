@@ -83,6 +83,18 @@ def test_a_learned_shift_after_takes_the_bias():
     assert changes["last_norm"].action == "removed; gain to 'last', bias to 'end'"
 
 
+def test_without_scale_or_center():
+    inputs = image()
+    x = norm(conv(inputs, "first", use_bias=True), "first_norm", center=False)
+    x = norm(binary(x, "second"), "second_norm", scale=False)
+    given, free, changes = removed(inputs, x)
+    assert not free.get_layer("first").use_bias
+    assert_array_equal(free.get_layer("second").kernel_quantizer.gain, np.ones(4))
+    beta = given.get_layer("second_norm").beta
+    assert_array_equal(free.get_layer("second").bias, beta)
+    assert changes["first_norm"].action == "removed; gain to 'first'"
+
+
 def test_a_gain_of_zero_stays_binary_and_alive():
     inputs = image()
     x = norm(binary(inputs, "conv"), "norm")
@@ -156,6 +168,17 @@ def test_where_nothing_else_can_hold_it_an_affine_layer_does():
     assert_allclose(affine.beta, beta - gain * (2 * np.pi) ** -0.5, rtol=1e-5)
     assert changes["norm"].action == "channel_affine"
     assert changes["norm"].reason == "more than a sign reads it"
+
+
+def test_a_maximum_keeps_negative_factors_after_it():
+    inputs = image()
+    x = layers.MaxPool2D(2)(conv(inputs, "conv"))
+    given = keras.Model(inputs, layers.ReLU()(norm(x, "norm")))
+    assert nobn.remove_batch_norm(given).get_layer("conv").use_bias
+    given.get_layer("norm").gamma.assign([1.0, 1.0, 1.0, -1.0])
+    free = nobn.remove_batch_norm(given)
+    assert_allclose(free.get_layer("norm").gamma, [1, 1, 1, -1], rtol=1e-3)
+    assert_array_equal(free.get_layer("conv").kernel_quantizer.gain, np.ones(4))
 
 
 def test_a_classifier_and_other_kernels_stay():

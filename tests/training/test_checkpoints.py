@@ -222,6 +222,15 @@ def test_those_of_another_network_or_run_are_not_used(
     assert caplog.text.count("has no usable checkpoint") == 3
 
 
+def test_only_the_chief_writes(tmp_path: Path):
+    model = network()
+    checkpoints = Checkpoints(tmp_path / "none", SETTINGS, {}, writes=False)
+    checkpoints.restore(model)
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def draws(model: keras.Model, seed: int, epoch: int) -> np.ndarray:
     """What the random layers make of ones, three times."""
     callback = Reseeding(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.training._stopping import (
     StopCheck,
+    _advice,
     explain_non_finite,
     find_non_finite,
 )
@@ -125,6 +127,17 @@ def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
         raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 
 
+def test_the_advice_fits_the_settings():
+    base = replace(TINY, learning_rate=0.5)
+    assert _advice(base, "x") == (
+        "Train again, in another output, with a learning rate below 0.5 "
+        "(--learning-rate); --resume would fail at the same step."
+    )
+    free = replace(base, clip_factor=0, precision="mixed_float16")
+    assert "or gradient clipping (--clip-factor 0.02) or a wider" in _advice(free, "x")
+    assert _advice(base, "the images are not finite") == "Prepare the data set again."
+
+
 def poisoned(epoch: int, step: int) -> object:
     """Batches of a data set, of which one has an image that is NaN."""
     load = data.Dataset.batches
@@ -148,6 +161,27 @@ def poisoned(epoch: int, step: int) -> object:
         return spoiled.apply(tf.data.experimental.assert_cardinality(steps))
 
     return loading
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
+def test_infinite_weights_are_no_good_checkpoint(tmp_path: Path):
+    class Diverge(keras.callbacks.Callback):
+        """Stands for a step that is too large."""
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            if batch == self.at:
+                self.model.get_layer("head").kernel.assign(tf.fill((4, 10), np.inf))
+
+    for Diverge.at, said in (
+        (0, "There is no good checkpoint. Train again"),
+        (1, "The last good checkpoint is that of step 1 of epoch 1. Train again"),
+    ):
+        settings = replace(TINY, limit=96)
+        with pytest.raises(training.NonFiniteLoss, match=said):
+            training.train(settings, tmp_path / said, Diverge(), checkpoint_steps=1)
+        kept = position_kept(tmp_path / said)
+        assert kept == (None if Diverge.at == 0 else (0, 1))
 
 
 @pytest.mark.slow

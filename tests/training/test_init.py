@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -15,7 +16,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training._initial_weights import transfer
+from larq_nobn.training._initial_weights import InitialWeights, resolve_init, transfer
 from larq_nobn.training._network import (
     head_name,
     optimizer_for,
@@ -90,6 +91,36 @@ def test_weights_of_the_same_name_and_shape_are_taken():
         assert_array_equal(value, (before if name in head else given)[name])
 
 
+def test_a_layer_of_another_shape_starts_fresh_with_all_of_its_weights():
+    # Another number of stages: the classifier has a kernel of another shape, and a
+    # bias of the same.
+    found = transfer(scrambled(tiny()), tiny(blocks=(1,)), "a")
+    assert found.fresh == ["head/kernel", "head/bias"]
+    assert [name for name in found.left if name.startswith("head")] == found.fresh
+    assert len([name for name in found.left if name.startswith("stage2")]) == 8
+
+
+def test_layers_inside_models_are_matched_by_their_path():
+    def nested(classes: int) -> keras.Model:
+        inner = keras.Sequential(
+            [layers.Dense(3, name="one"), layers.Dense(3, name="two")], name="body"
+        )
+        image = keras.Input((3,))
+        return keras.Model(image, layers.Dense(classes, name="end")(inner(image)))
+
+    source, target = scrambled(nested(2)), nested(4)
+    found = transfer(source, target, "a")
+    body = [f"body/{a}/{b}" for a in ("one", "two") for b in ("kernel", "bias")]
+    assert (found.taken, found.fresh) == (body, ["end/kernel", "end/bias"])
+    for given, taken in zip(source.weights[:4], target.weights[:4], strict=True):
+        assert_array_equal(given, taken)
+
+
+def test_no_weight_fits():
+    with pytest.raises(ValueError, match="No weight of init='a' fits the network"):
+        transfer(keras.Sequential([layers.Dense(3, input_shape=(2,))]), tiny(), "a")
+
+
 # The network of a file itself.
 
 
@@ -157,6 +188,11 @@ def test_endings(name: str):
     assert head_name(made) == "end"
     assert not np.allclose(np.sum(made(IMAGES), 1), 1, atol=1e-2)
     assert model.output_shape == (None, 5)
+
+
+def test_what_ends_in_a_map_gets_a_pool_and_a_head():
+    made = with_head(ending(layers.ReLU()), (8, 8, 3), 7, "a")
+    assert (head_name(made), made.output_shape) == ("head", (None, 7))
 
 
 def of_two_inputs() -> keras.Model:
@@ -232,6 +268,18 @@ def test_the_backbone_learns_slower_and_its_shifts_faster_than_it():
     )
 
 
+def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
+    network = with_head(training.open_model(folded), (8, 8, 3), 7, "a")
+    settings = from_recipe("fine_tune", init="a", shift_multiplier=1.0)
+    head = head_name(network)
+    assert factors(settings, network) == {
+        name_of(weight): 1.0 if head in weight.name else 0.3
+        for weight in network.trainable_weights
+    }
+    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
+    assert [re.search(key, f"{head}/kernel:0") for key in optimizer.exclude] != [None]
+
+
 # Runs.
 
 
@@ -242,6 +290,14 @@ def test_what_would_start_with_nothing_is_rejected(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
         training.train(gone, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_another_file_under_the_same_name_is_rejected(tmp_path: Path):
+    file = tmp_path / "a.keras"
+    tiny(blocks=(1,)).save(file)
+    settings = replace(from_recipe(init=str(file)), init_sha256=64 * "0")
+    with pytest.raises(ValueError, match="is not the file that the run started from"):
+        InitialWeights(settings).apply(tiny())
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +339,28 @@ def test_a_run_that_resumes_takes_nothing_again(
     (tmp_path / "a.keras").unlink()
     again = from_recipe("fine_tune", **chosen, epochs=2, limit=96)
     assert_same(training.train(again, whole.folder, resume=True), whole)
+
+
+def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
+    file = tmp_path / "a.keras"
+    tiny(blocks=(1,)).save(file)
+    settings = from_recipe(init=str(file))
+    first, second = InitialWeights(settings), InitialWeights(settings)
+    first.apply(tiny(7, blocks=(1,)))
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    assert second.record == first.record != {}
+    assert list(first.stateful) == ["init"]
+    # Of two stages the second starts where the first ended.
+    behind = InitialWeights(settings, applies=False)
+    behind.apply(tiny(7))
+    assert (behind.stateful, behind.record) == ({}, {})
+
+
+def test_an_unfinished_run_resumes_without_the_file(tmp_path: Path):
+    settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
+    recorded = {**asdict(settings), "init_sha256": "abc"}
+    (tmp_path / "settings.json").write_text(json.dumps(recorded))
+    found = resolve_init(settings, tmp_path, resume=True)
+    assert found == replace(settings, init_sha256="abc")
+    with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
+        resolve_init(settings, tmp_path, resume=False)

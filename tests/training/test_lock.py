@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from larq_nobn.training.folder import _lock
 from larq_nobn.training.folder._lock import RunInUse, check_not_in_use, locked
+from larq_nobn.training.folder._run_folder import lock_run_folder
 
 # The module in packages that import nothing: without TensorFlow a process is there at
 # once.
@@ -97,3 +98,17 @@ def test_where_files_cannot_be_locked(
     with caplog.at_level(logging.WARNING, "larq_nobn"), locked(tmp_path):
         pass
     assert f"Cannot lock {tmp_path} (No locks av" in caplog.text
+
+
+def test_a_run_in_use_is_not_touched(tmp_path: Path):
+    folder = tmp_path / "run"
+    with lock_run_folder(folder, {"seed": 1}):
+        (folder / ".partial-a.npz").touch()
+        before = {path.name for path in folder.iterdir()}
+        with (
+            pytest.raises(RunInUse, match=r"run is in use: process"),
+            lock_run_folder(folder, {"seed": 1}, resume=True),
+        ):
+            pytest.fail("claimed")
+        assert {path.name for path in folder.iterdir()} == before
+    assert list(folder.iterdir()) == []

@@ -91,6 +91,16 @@ def test_what_is_stopped_takes_its_processes_along(tmp_path: Path):
     assert not files[2].exists() and futures[2].cancelled()
 
 
+def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_compare, "_SECONDS_OF_GRACE", 0.1)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1] + '!', 'w')"
+    with pytest.raises(KeyboardInterrupt), _compare._executing(1, None) as submit:
+        submit(command(tmp_path / "a", f"{deaf}; {STAYS}"))
+        assert soon((tmp_path / "a!").exists)
+        raise KeyboardInterrupt
+    assert is_gone(tmp_path / "a")
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two workers, forked off a process that has imported the package."""

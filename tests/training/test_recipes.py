@@ -15,6 +15,7 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._signs import is_binary
+from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (
@@ -122,6 +123,36 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.reflect == mirrored
     free = normalization not in nobn.models.BATCH_STATISTICS
     assert settings.calibrate == (free and best["form"] != "as built")
+
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+MEASURED, CHANGED = (
+    json.loads((RESULTS / name / "result.json").read_text(encoding="utf-8"))[key]
+    for name, key in (("tuning", "accuracies"), ("init_and_placement", "rows"))
+)
+
+
+# By halving.py, which compares latents over more epochs.
+LONGER = ("nobn", "batch_norm")
+
+
+@pytest.mark.parametrize("normalization", TUNED)
+def test_latent_weights_and_norms_are_where_they_were_better(normalization: str):
+    """By each of two seeds on held-out images."""
+
+    def better(change: str, usual: str) -> bool:
+        seeds = row.get(change, [])
+        return len(seeds) == 2 and min(seeds) > max(row[usual])
+
+    row = CHANGED[normalization]
+    moved = better("branches", "chosen")
+    assert moved == (not NORMALIZATIONS[normalization].beside)
+    larger = better("both", "branches") if moved else better("latents", "chosen")
+    larger = larger and normalization not in LONGER
+    settings = RunSettings.from_recipe(normalization)
+    assert settings.latent_scale == (30.0 if larger else 1.0)
 
 
 def test_what_is_chosen_goes_before_the_recipe():
@@ -256,6 +287,59 @@ def test_the_recipe_of_recu_is_that_of_its_code(model: str):
         spread = 6 * (2 / fan_in) * np.sqrt(2 / latent.size)
         assert abs(latent.var() - 2 / fan_in) < spread
         assert latent.var() > 100 * 1e-5  # what ReCU adds to it
+
+
+def test_standardized_activations_change_nothing_but_gradients():
+    chosen = {"model": "BiRealNet18", "normalization": "batch_norm"}
+    with_it, without = (
+        as_by("plain", standardize_activations=each, **chosen) for each in (True, False)
+    )
+    with_it.set_weights(without.get_weights())
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    np.testing.assert_array_equal(with_it(images), without(images))
+    gradients = []
+    for network in (with_it, without):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(network(images, training=True)))
+        kernel = network.get_layer("stem_conv").kernel
+        gradients.append(tape.gradient(loss, kernel).numpy())
+    assert not np.allclose(*gradients)
+
+
+def test_activations_are_standardized_once():
+    network = as_by("recu_cifar")
+    recipe = Recipe(kernel="recu", weight_decay=0.1, standardize_activations=True)
+    again = with_kernels(network, recipe)
+    assert [each.name for each in again.layers] == [
+        each.name for each in network.layers
+    ]
+    kinds = [type(each).__name__ for each in again.layers]
+    assert kinds.count("ActivationStandardization") == kinds.count("RPReLU") == 2
+
+
+def test_latent_weights_start_as_the_initializer_says_where_they_are_binary():
+    network = as_by("plain", normalization="batch_norm", latent_initializer="he_normal")
+    usual = as_by("plain", normalization="batch_norm")
+    for ours, theirs in zip(network.layers, usual.layers, strict=True):
+        binary = is_binary(getattr(ours, "kernel_quantizer", None))
+        initializer = getattr(ours, "kernel_initializer", None)
+        assert type(initializer) is (
+            keras.initializers.HeNormal
+            if binary
+            else type(getattr(theirs, "kernel_initializer", None))
+        )
+
+
+def test_the_recipe_of_add_and_bit_is_that_of_its_code():
+    network = as_by("ab_cifar")
+    slopes = [each for each in network.layers if type(each).__name__ == "RPReLU"]
+    assert slopes and all(each.power_of_two for each in slopes)
+    shortcut = network.get_layer("stage2_block1_shortcut_conv").kernel_quantizer
+    assert shortcut.scale == 1.0
+    # A builder that knows none of it gets none of it.
+    assert set(RunSettings.from_recipe("ab_cifar", model="VGGSmall").network) == {
+        *("variance_preserving", "balanced", "estimator")
+    }
 
 
 @pytest.mark.parametrize("recipe, each", [("vita_cifar", True), ("plain", False)])

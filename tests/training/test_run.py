@@ -77,6 +77,14 @@ def test_run_json_says_how_to_do_it_again(
     assert record["preprocessing"]["class_names"] == list("0123456789")
 
 
+def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
+    images = data.load("digits", "test", 32, limit=128)
+    result = training.evaluate(training.load_run(tiny_run.folder).model, images)
+    metrics = tiny_run.record["metrics"]
+    assert result["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
+    assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+
+
 def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):

@@ -63,6 +63,15 @@ def test_what_is_not_allowed(wrong: dict, sentence: str):
         RunSettings(**wrong)
 
 
+def test_names_of_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for name, path in (("./digits", "digits"), ("a/b", "a/b"), ("../x", "../x")):
+        settings = RunSettings(dataset=name)
+        assert settings.dataset == str((tmp_path / path).resolve())
+    assert RunSettings(dataset="digits").dataset == "digits"
+
+
 def test_numbers_of_numpy_are_those_of_python():
     """In memory and in files."""
     numpy = grid(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn import training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
 from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
@@ -110,6 +113,18 @@ def test_loss_and_penalty_are_reported_apart_and_minimized_together(
     assert ours["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_penalty_is_the_mean_over_the_steps_of_an_epoch():
+    network = decayed()
+    kernel = network.get_weights()[0].astype(np.float64)
+    trainee = compiled(network, keras.optimizers.SGD(0.0), accumulate=1)
+    network.layers[-1].bias.assign([1.0, -2.0, 0.5])
+    history = trainee.fit(INPUTS, LABELS, 10, verbose=0).history
+    expected = 0.05 * np.sum(kernel**2) + 0.01 * 3.5
+    assert history["penalty"] == [pytest.approx(expected, rel=1e-6)]
+    names = {variable.name for variable in trainee.weights}
+    assert names == {variable.name for variable in network.weights}
+
+
 def mean(kernel: np.ndarray) -> np.ndarray:
     return kernel.mean(0)
 
@@ -187,6 +202,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
+def test_a_teacher_is_no_part_of_the_network():
+    network, teacher = dense(), dense()
+    trainee = compiled(network, keras.optimizers.SGD(0.5), teacher=teacher)
+    before = teacher.get_weights()[0]
+    trainee.train_on_batch(INPUTS, LABELS)
+    assert [id(w) for w in trainee.weights] == [id(w) for w in network.weights]
+    assert trainee.layers == network.layers
+    assert_array_equal(teacher.get_weights()[0], before)
+
+
 def test_a_loss_that_is_not_finite_updates_nothing():
     network, accumulate = dense(), 3
     # In a graph, where only what is tied together keeps its order.
@@ -229,3 +254,21 @@ def test_steps_under_loss_scaling_are_those_of_keras():
     for by_keras, plain, parts in zip(*results, strict=True):
         assert_array_equal(plain, by_keras)
         assert_allclose(parts, by_keras, atol=2e-3)  # activations of 11 bits
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+def test_half_precision_is_confined_to_the_run(tmp_path: Path):
+    precision = "mixed_float16"
+    settings = training.RunSettings.from_recipe(
+        dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=16, limit=32
+    )
+    run = training.train(replace(settings, precision=precision), tmp_path / "run")
+    assert np.isfinite(run.record["metrics"]["val_loss"])
+    assert run.model.dtype_policy.name == precision
+    assert keras.mixed_precision.global_policy().name == "float32"
+    reopened = training.load_run(run.folder).model
+    for ours, theirs in zip(
+        run.model.get_weights(), reopened.get_weights(), strict=True
+    ):
+        assert_array_equal(ours, theirs)

@@ -10,10 +10,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import fresh
 import numpy as np
 import pytest
+import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn.training._distribution import (
     check_shares,
@@ -58,6 +60,25 @@ def test_a_cluster_that_is_not_described(
         monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ValueError, match=message):
         strategy_for("multi_worker")
+
+
+@pytest.mark.parametrize(
+    "cluster, kind, index, chief",
+    [
+        ({"worker": ["a:1", "b:1"]}, "worker", 0, True),
+        ({"worker": ["a:1", "b:1"]}, "worker", 1, False),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0, True),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0, False),
+        ({}, "", 0, True),
+    ],
+    ids=["first", "second", "chief", "beside a chief", "no cluster"],
+)
+def test_one_of_all_workers_writes(cluster: dict, kind: str, index: int, chief: bool):
+    spec = tf.train.ClusterSpec(cluster)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type=kind, task_id=index
+    )
+    assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
 
 
 def config_of(index: int, ports: Sequence[int]) -> tuple[dict[str, str], str]:

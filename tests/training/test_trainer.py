@@ -10,6 +10,8 @@ import pytest
 from larq_nobn import data, training
 from larq_nobn.training.folder._run_folder import position_kept
 from training.runs import (
+    Stop,
+    StopAt,
     assert_same,
     with_little_network,
     without_curves,
@@ -84,6 +86,39 @@ def test_the_folder_is_locked_until_save_or_as_long_as_the_trainer_is_there(
     run = training.train(SETTINGS, tmp_path / "run", resume=True)
     for ours, theirs in zip(weights, run.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_after_a_failure_it_starts_from_the_checkpoint(
+    whole: training.Run, tmp_path: Path
+):
+    stop = StopAt(1)
+    trainer = training.Trainer(
+        SETTINGS, output=tmp_path / "run", progress=stop, resume=True
+    )
+    with pytest.raises(Stop):
+        trainer.fit()
+    assert trainer.network is None
+    stop._epoch = 9
+    trainer.fit()
+    assert stop.begun == [0, 1, 1]
+    assert_same(trainer.save(), whole)
+
+
+RNG = np.random.default_rng(0)
+
+
+PARTS = tuple(
+    (RNG.integers(0, 256, (n, 6, 6, 1), np.uint8), np.arange(n) % 3) for n in (40, 20)
+)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_a_data_set_object_of_arrays(tmp_path: Path):
+    own = data.Dataset.from_data(PARTS)
+    trainer = training.Trainer(SETTINGS, own, output=tmp_path / "own")
+    assert trainer.dataset is own and trainer.config.dataset == "given"
+    assert trainer.build().input_shape == (None, 6, 6, 1)
 
 
 def test_what_is_there_is_found_before_anything_is_built(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import larq_nobn as nobn
 import pytest
 from larq_nobn import training
+from larq_nobn.training import _trainer
 from larq_nobn.training.comparison import _compare
 from training.commands import executing
 from training.fake_runs import leave_run
@@ -51,6 +52,24 @@ def test_history_is_of_validation_and_test_is_read_once_at_the_end(
     assert run.record["examples"]["validation"] > 0
     again = training.load_run(tmp_path / "run")
     assert again.dataset.validation_examples == run.record["examples"]["validation"]
+
+
+def test_a_run_that_was_killed_before_its_test_is_tested(
+    tiny_settings, tmp_path, little_network, monkeypatch
+):
+    settings = replace(tiny_settings, validation=0.3, limit=64)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_trainer, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(settings, tmp_path / "run")
+    run = training.train(settings, tmp_path / "run", resume=True)
+    tested = evaluated(run, settings, "test")
+    assert run.record["metrics"]["test_accuracy"] == tested["accuracy"]
+    assert len(run.history) == settings.epochs
 
 
 def leave(folder, settings, validation, test):

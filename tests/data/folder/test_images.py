@@ -74,6 +74,14 @@ def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
     np.testing.assert_allclose(content(plain)[0], expected, atol=3e-6)
 
 
+def test_an_app_gets_the_same_bits(mixed: Path):
+    info = nobn.data.open_dataset(mixed, image_size=6).info
+    prepare = nobn.deploy.Preprocessing(info.mean, info.std, (6, 6), info.crop)
+    images, _ = content(load(mixed, "test", 5, image_size=6))
+    expected = [prepare(x) for x, _ in pictures(mixed, "test")]
+    np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
 def test_a_crop_is_that_of_the_network(mixed: Path):
     # As of a network that was trained on ImageNet: 224 of 256 pixels per side.
     info = nobn.data.open_dataset(mixed, image_size=(9, 4)).info
@@ -84,6 +92,19 @@ def test_a_crop_is_that_of_the_network(mixed: Path):
     images, _ = content(load(mixed, "test", 5, like=info))
     expected = [prepare(x) for x, _ in pictures(mixed, "test")]
     np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
+def test_a_crop_of_images_in_memory_is_that_of_the_network():
+    info = replace(nobn.data.open_dataset("digits").info, crop=0.75)
+    prepare = nobn.deploy.Preprocessing(info.mean, info.std, (8, 8), info.crop)
+    plain, _ = content(load("digits", "test", 355))
+    raw = np.rint(255 * (plain * info.std + info.mean)).astype(np.uint8)
+    images, _ = content(load("digits", "test", 355, like=info))
+    np.testing.assert_array_equal(images, prepare(raw))
+    part = raw, np.arange(355) % 10
+    given = nobn.data.Dataset.from_data((part, part))
+    images, _ = content(given.batches("test", 355, like=info))
+    np.testing.assert_array_equal(images, prepare(raw))
 
 
 def test_the_usual_size(root: Path, write: Write):

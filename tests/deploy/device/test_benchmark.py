@@ -56,6 +56,29 @@ def test_medians_quartiles_and_ratios():
     assert (second.size_bytes, second.lce_bconv2d, second.float_ops) == (1500, 2, 5)
 
 
+def test_the_interval_of_a_ratio_contains_the_true_one():
+    random = np.random.default_rng(1)
+    hits = 0
+    for _ in range(20):
+        seconds = np.stack([np.full(30, 1.0), 1.5 + 0.2 * random.normal(size=30)])
+        _, second = _timings([audited()] * 2, seconds, 1, random)
+        hits += second.ratio_low <= 1.5 <= second.ratio_high
+    assert hits >= 17  # 19 on average
+
+
+def test_files_take_turns_in_changing_order():
+    order, calls = [], []
+    runners = [lambda name=name: order.append(name) for name in "abc"]
+    random = np.random.default_rng(0)
+    seconds = _alternate(runners, 2, 20, random, lambda: calls.append(1))
+    assert seconds.shape == (3, 20)
+    assert (seconds > 0).all()
+    assert len(calls) == len(order) == 66
+    rounds = ["".join(order[i : i + 3]) for i in range(0, 66, 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) == 6
+
+
 def test_runs_before_the_timed_ones_do_not_count(monkeypatch):
     clock = iter(range(0, 1000))
     slow = iter([100, 0, 0])  # seconds that each run takes beyond the clock's one

@@ -158,6 +158,14 @@ def test_integer_operations_are_not_float(int8):
     assert "int8 DEPTHWISE_CONV_2D" in str(found)
 
 
+def test_outputs_have_the_names_of_their_layers():
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.Conv2D(4, 3, name="one")(inputs)
+    outputs = [_layers.Conv2D(4, 3, name="two")(x), x]
+    found = audited(scrambled(keras.Model(inputs, outputs, name="both")))
+    assert sorted(row["layer"] for row in found.operations) == ["one", "two"]
+
+
 def test_work_bears_the_name_of_its_kernel():
     """Not of the sum that the converter fuses into it."""
     inputs = keras.Input((8, 8, 3))

@@ -272,6 +272,23 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
     assert ops["QUANTIZE"] == len(model.outputs)
 
 
+def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
+    """Where LCE must not look past an operation, that changes no number."""
+    inputs = keras.Input((4, 4, 8))
+    x = binary_conv(8, **ZEROS)(inputs)
+    x = keras.layers.BatchNormalization(epsilon=0.0, name="norm")(x)
+    model = keras.Model(inputs, x)
+    gain = np.full(8, 1e7, np.float32)
+    model.get_layer("norm").set_weights([gain, 0 * gain, 0 * gain, 0 * gain + 1])
+    x = np.sign(images(8, (4, 4, 8)))
+    path = tmp_path / "m.tflite"
+    convert(fake_quantize(model, x, verify=False), path, data=x, int8=True)
+    expected = model.predict(x, verbose=0)
+    assert expected.min() < -(2**24)
+    step = np.ptp(expected) / 255
+    assert_allclose(Runner(path.read_bytes())(x), expected, rtol=0, atol=1.01 * step)
+
+
 @pytest.mark.parametrize(
     "changed, factor, found",
     [("sum_range", 0.9, "sum_range"), ("stem", 1.05, "stem_range")],

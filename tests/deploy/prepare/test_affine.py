@@ -238,6 +238,15 @@ def test_signs_are_compared_with_those_of_the_given_model():
     assert compare(model, prepared_signs(new), x, 1e-6).finding == ""
 
 
+@pytest.mark.parametrize("between", ["", "dropout maximum"])
+def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(between):
+    """It takes signs of signs, which would be opposite ones with those."""
+    sign = layers.Activation(lq.quantizers.SteSign())
+    model = row("tanh both", sign, between, binary_conv(size=1, name="conv"))
+    x = images(8, SHAPE)
+    assert_array_equal(nobn.deploy.prepared(model)(x), model(x))
+
+
 def test_an_affine_layer_of_whole_numbers_drops_what_is_after_the_point():
     start = keras.Input((8,))
     affine = nobn.layers.ChannelAffine()

@@ -164,6 +164,16 @@ def test_where_factors_cannot_pass_one_multiplication_is_left(branch, left):
     assert factors_left(summed(branch)) == left
 
 
+def test_what_else_reads_the_convolution_has_to_be_signs():
+    def build(x, last):
+        y = rsign_conv()(x)
+        return layers.Concatenate()([layers.Add()([y, factor()(x)]), last(y)])
+
+    assert factors_left(network(lambda x: build(x, rsign_conv()))) == {}
+    tanh = layers.Activation("tanh")
+    assert factors_left(network(lambda x: build(x, tanh))) == {"factor": 0.25}
+
+
 @pytest.mark.parametrize("word", ["rprelu", "conv-32"])
 def test_a_shared_layer_is_changed_once_and_for_all_its_uses(word):
     layer = made(word)
@@ -177,6 +187,16 @@ def test_a_shared_layer_is_changed_once_and_for_all_its_uses(word):
 
     assert factors_left(network(alike)) == {}
     assert factors_left(network(apart)) == {"factor": 0.25}
+
+
+def test_a_shared_factor_vanishes_everywhere_or_nowhere():
+    def build(x, last):
+        shared = factor()
+        other = layers.Activation(last)(shared(layers.ReLU()(x)))
+        return layers.Concatenate()([rsign_conv()(shared(x)), other])
+
+    assert factors_left(network(lambda x: build(x, "relu"))) == {}
+    assert factors_left(network(lambda x: build(x, "tanh"))) == {"factor": 0.25}
 
 
 # --- What else stays as it is, and what is left in a file.

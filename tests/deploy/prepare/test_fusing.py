@@ -1,17 +1,23 @@
 """What costs nothing beside a binary convolution, and what stays: in pairs."""
 
 import larq_nobn as nobn
+import larq as lq
+import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, images
 from deploy.prepare.preparing import (
     SHAPE,
     audited,
     check_together,
+    file_of,
     network,
     operations,
     row,
 )
 from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.quantizers import RSign, ScaledStdSign
 
@@ -97,6 +103,42 @@ def test_a_sequential_block_needs_none_and_hands_on_bits():
     # The shift of the first sign is the one that nothing stands before.
     assert found.ops == {"ADD": 1, "LceQuantize": 1, "LceBconv2d": 3}
     assert found.bitpacked_outputs == 2
+
+
+class Raw(layers.Layer):
+    """A sign or gain in a spelling of its own."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize(
+    "sign, fuses",
+    [
+        (lq.math.sign, True),
+        (lambda x: tf.where(x >= 0.0, 1.0, -1.0), True),
+        (tf.sign, False),
+        (lambda x: 0.5 * lq.math.sign(x), False),
+    ],
+)
+def test_signs_that_lce_recognises(sign, fuses):
+    found = audited(row(Raw(sign), binary_conv(input_quantizer=None))).ops
+    assert ("LceBconv2d" in found, "CONV_2D" in found) == (fuses, not fuses)
+
+
+def test_a_gain_of_rank_above_one_makes_a_file_that_cannot_run():
+    gain = np.linspace(0.5, 1.5, 32).astype(np.float32)
+    model = row("binary", Raw(lambda x: x * gain), scramble=True)
+    assert audited(model).ops == ONE
+    for shape in ((1, 32), (1, 1, 1, 32)):
+        wide = gain.reshape(shape)
+        model = row("binary", Raw(lambda x, wide=wide: x * wide), scramble=True)
+        with pytest.raises(ConversionError, match="into which LCE fuses it wrongly"):
+            Runner(file_of(model))
 
 
 def test_a_normalization_after_a_convolution_is_fused():

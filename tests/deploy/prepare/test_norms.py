@@ -13,9 +13,9 @@ from deploy.prepare.preparing import (
     row,
     side_by_side,
 )
-from larq_nobn._keras import keras
+from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.deploy import binary_layers
-from larq_nobn.deploy.prepare._prepare import in_float32, prepare
+from larq_nobn.deploy.prepare._prepare import half_precision, in_float32, prepare
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
 from larq_nobn.layers._inference import (
     BinaryConvolution,
@@ -151,6 +151,15 @@ def test_a_file_with_kalman_norm_is_that_of_its_batch_norm_counterpart(tmp_path)
     assert kalman.lce_bconv2d == batch.lce_bconv2d == len(binary_layers(models[0]))
     assert kalman.size_bytes == batch.size_bytes
     assert kalman.verify["unexplained"] == 0
+
+
+def test_kalman_norm_of_mixed_precision_is_rebuilt_in_float32():
+    with dtype_policy("mixed_float16"):
+        model = reactnet("kalman")
+    same = in_float32(model)
+    assert half_precision(same) is None
+    # Half precision keeps 11 bits; a few signs near 0 fall the other way.
+    assert_allclose(same(images()), model(images()).numpy(), rtol=0, atol=0.2)
 
 
 def wrapped(wrap):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from deploy.prepare.preparing import as_written, names, prepared
 from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy.prepare._prepare import (
     half_precision,
     in_float32,
@@ -48,6 +49,19 @@ def test_scaled_kernels_become_signs_with_the_scale_after():
     assert new.scale.shape == (32,)
     assert np.all(new.scale.numpy() >= 0)
     assert_allclose(new.kernel.numpy() * new.scale, value, rtol=1e-6)
+
+
+AWARE = {"kernel_quantizer": "magnitude_aware_sign"}
+
+
+def test_sums_of_prepared_kernels_are_whole_numbers():
+    model = prepare(chain(binary_conv(name="conv", **AWARE)))
+    conv = model.get_layer("conv")
+    conv.scale = None
+    sums = conv(images(shape=(8, 8, 32))).numpy()
+    assert_array_equal(sums, np.round(sums))
+    plain = prepared(chain(binary_conv(name="conv")))
+    assert plain.get_layer("conv").scale is None
 
 
 def test_the_scale_of_a_sign_goes_into_its_shift():
@@ -95,6 +109,22 @@ def test_derived_layers_keep_their_own_call():
     new = prepared(chain(layer)).get_layer("mine")
     assert type(new) is MyConv
     assert_array_equal(np.abs(new.kernel.numpy()), 1)
+
+
+def test_a_shared_layer_stays_shared():
+    conv = binary_conv(name="shared")
+    new = prepared(chain(conv, conv, *head()))
+    assert len(new.get_layer("shared").inbound_nodes) == 2
+
+
+def test_kernels_that_lce_would_flatten_are_rejected():
+    def wobbly(kernel):
+        return lq.math.sign(kernel) * (1 + 0.003 * lq.math.sign(kernel[:1, :1]))
+
+    wobbly.precision = 1
+    model = chain(binary_conv(kernel_quantizer=wobbly, name="wobbly"))
+    with pytest.raises(ConversionError, match="kernel of layer 'wobbly' is not ±c"):
+        nobn.deploy.prepared(model)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])

@@ -16,7 +16,7 @@ from larq_nobn.deploy.prepare._moves import (
     weighted_sum,
 )
 from larq_nobn.layers._inference import BinaryConvolution, ShiftedSign
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers
 RPReLU = nobn.layers.RPReLU
@@ -199,6 +199,29 @@ def test_every_reader_of_the_map_gets_what_it_got(gain, reader, offset):
     scale.gamma.assign(GAINS[gain])
     scale.beta.assign(offset * random.normal(size=32))
     prepared(keras.Model(inputs, outputs))
+
+
+def test_a_threshold_far_off_drowns_no_map_that_others_read():
+    """A gain that training made tiny puts the threshold of its channel at a million."""
+    keras.utils.set_random_seed(0)
+    inputs, scale = keras.Input((6, 6, 3)), nobn.layers.ChannelAffine()
+    y = layers.Conv2D(32, 1)(inputs)
+    model = keras.Model(inputs, [binary_conv(16)(scale(y)), layers.Conv2D(8, 1)(y)])
+    scale.gamma.assign(np.where(np.arange(32) % 8, 1, 1e-6))
+    scale.beta.assign(np.ones(32))
+    prepared(model)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-6])
+def test_what_a_gain_of_about_0_would_blow_up_is_not_granted(factor):
+    unknowns = Unknowns()
+    shift = unknowns.new(3)
+    total = weighted_sum([shift], np.array([[factor, 1, 1]]))
+    unknowns.solve(total, np.ones(3))
+    assert_array_equal(unknowns.value(shift), [0, 0, 0])
+    unknowns.solve(total, np.zeros(3))
+    unknowns.solve(shift, np.ones(3))
+    assert_array_equal(unknowns.value(shift), [0, 0, 0])
 
 
 # --- The algebra of shifts that are partly open, against sums worked out by hand.

@@ -67,6 +67,17 @@ def test_files_compute_any_of_them_of_large_numbers(function, exact, tmp_path):
     assert_allclose(found, exact(x.astype(np.float64)), rtol=1e-6, atol=1e-30)
 
 
+@pytest.mark.convert
+def test_int8_files_compute_it_of_large_numbers(tmp_path):
+    start = keras.Input((6,))
+    model = keras.Model(start, layers.Activation("softplus")(start))
+    x = np.float32([[-200, -100, -1, 1, 100, 200]])
+    model = fake_quantize(model, x)
+    convert(model, tmp_path / "net.tflite", int8=True, allow_float=True)
+    found = Runner(tmp_path / "net.tflite", "lce")(x)
+    assert_allclose(found, np.logaddexp(x, 0), atol=1.5 * 400 / 255)
+
+
 def overflowing(x):
     return tf.math.log(1 + tf.exp(x))
 

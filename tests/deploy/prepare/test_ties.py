@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images
-from deploy.prepare.preparing import check_together
+from deploy.prepare.preparing import check_together, file_of
 from larq_nobn._keras import keras
+from larq_nobn.deploy.lite._converter import Runner
+from larq_nobn.deploy.prepare._prepare import prepare
+from numpy.testing import assert_array_equal
 from tie_networks import (
     GAINS,
     MEANS,
@@ -86,3 +89,27 @@ def test_sums_beside_a_border_have_no_scale_before_a_sign():
             wanted[name] = whole(x)
     audit = check_together(models, x, 1e-4, wanted)
     assert audit.ops["LceBconv2d"] == 2 * len(models)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("kind, pad", [("gate", -1.0), ("tanh", 0.5), ("groups", 0.5)])
+def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
+    """What reads them takes no scale: they are whole numbers all the same."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input((6, 6, 4))
+    x = binary_conv(16, pad_values=pad, kernel_quantizer="magnitude_aware_sign")(start)
+    if kind == "gate":
+        gate = layers.Dense(16, "sigmoid")(layers.GlobalAveragePooling2D()(x))
+        x = layers.Multiply()([x, layers.Reshape((1, 1, 16))(gate)])
+    if kind == "tanh":
+        x = layers.Activation("tanh")(x)
+    before = keras.Model(start, x)
+    x = binary_conv(8, groups=2 if kind == "groups" else 1)(x)
+    model = keras.Model(start, [x, before.output])
+    x, new = images(4, (6, 6, 4)), prepare(model)
+    signs, sums = new(x)
+    assert np.mean(sums.numpy() == 0) > 0.01
+    np.testing.assert_allclose(sums, before(x), atol=1e-5)
+    file = Runner(file_of(new)).outputs([x])
+    assert_array_equal(file[1] == 0, sums.numpy() == 0)
+    np.testing.assert_allclose(file[0], signs, rtol=1e-5)

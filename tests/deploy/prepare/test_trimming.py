@@ -59,3 +59,8 @@ def test_what_is_left(size, padding, kernel, strides, left):
     assert prepared.get_layer("pad").padding == left
     x = images(2, (size, size, 3))
     assert_array_equal(np.argmax(prepared(x), 1), np.argmax(model(x), 1))
+
+
+def test_transposed_convolutions_read_all_zeros():
+    model = strided(layers.Conv2DTranspose, 8, 1, 3, 2)
+    assert prepare(model).get_layer("pad").padding == ((1, 1), (1, 1))

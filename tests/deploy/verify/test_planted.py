@@ -260,6 +260,21 @@ def test_what_is_returned_is_compared_before(name, monkeypatch):
     assert use(model, verify=False)
 
 
+def test_a_threshold_far_from_0_is_passed():
+    """Numbers of a standard deviation of 1 are never beyond it."""
+    shift = -4.0
+    inputs = keras.Input((8, 8, 3))
+    sign = nobn.quantizers.RSign(offset=shift)
+    x = binary_conv(8, name="first", input_quantizer=sign)(inputs)
+    model = scrambled(keras.Model(inputs, _layers.GlobalAveragePooling2D()(x)))
+    sign.shift.assign(tf.fill([3], shift))
+    prepared = prepare(model)
+    quantizer = prepared.get_layer("first").input_quantizer
+    quantizer.shift = quantizer.shift + tf.constant([0.0, 1.0, 0.0])
+    with pytest.raises(VerificationError, match="that of layer 'first'"):
+        verify_prepared(model, model, prepared, made_up(model, 3))
+
+
 # What a threshold is behind, how many groups of channels read it, and where it is.
 BEHIND = {
     "nothing": (lambda x: x, 1, 50),

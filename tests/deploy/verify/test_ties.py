@@ -31,6 +31,13 @@ def test_below_which_agreement_a_word_is_due(exact, top1, said):
     assert len(tie_warnings("prepared", part(exact, top1), part())) == said
 
 
+def test_signs_that_are_next_to_0_by_chance_are_no_matter():
+    few = [{"layer": "a", "examples": 3, "share": 1e-4}]
+    assert tie_warnings("prepared", part(), part(0.5, ties=few)) == []
+    (said,) = tie_warnings("prepared", part(), part(0.5, 0.9, ties=few))
+    assert said.startswith("Small differences decide outputs: ")
+
+
 JUMPS = {
     "math.greater": lambda x: tf.cast(x > 0, x.dtype),
     "math.sign": tf.sign,

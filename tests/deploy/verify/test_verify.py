@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy import nets
-from deploy.nets import binary_conv, chain, head, images
+from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError
 from larq_nobn.deploy import convert as convert_to
@@ -136,3 +137,75 @@ def test_the_tolerance_decides(convert, monkeypatch):
         convert(small(), tolerance=0.005, data=images(6))
     found = convert(small(), tolerance=0.02, data=images(6))
     assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
+
+
+def while_wrong(name, monkeypatch):
+    """Breaks conversion: one kernel is the negative of itself while it runs."""
+    right = _converter.to_flatbuffer
+
+    def wrong(function, variables, *rest):
+        [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
+        kernel.assign(-kernel)
+        try:
+            return right(function, variables, *rest)
+        finally:
+            kernel.assign(-kernel)
+
+    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
+
+
+class Moody(_layers.Layer):
+    """Computes something else in a graph than eagerly, as faulty layers may."""
+
+    def call(self, inputs):
+        return inputs if tf.executing_eagerly() else 2 * inputs
+
+
+def test_layers_that_differ_between_eager_and_graph_are_found(convert):
+    model = chain(binary_conv(8, name="conv"), Moody(name="moody"), *head())
+    message = "fault lies after that of layer 'conv': output 'head' differs, by"
+    with pytest.raises(VerificationError, match=message):
+        convert(model, data=images(4))
+
+
+def test_faults_are_placed_among_several_inputs(convert, monkeypatch):
+    """Two images go in, a class and a number come out; 'deep' is the last sign."""
+    inputs = [keras.Input((4, 4, 3)), keras.Input((4, 4, 3))]
+    maps = [binary_conv(8, name=n)(x) for n, x in zip("lr", inputs, strict=True)]
+    x = _layers.BatchNormalization()(_layers.Add()(maps))
+    x = _layers.GlobalAveragePooling2D()(binary_conv(8, name="deep")(x))
+    model = keras.Model(inputs, [_layers.Dense(5)(x), _layers.Dense(1)(x)])
+    while_wrong("r", monkeypatch)
+    with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
+        convert(scrambled(model), batch_size=3, data=[images(6, (4, 4, 3))] * 2)
+
+
+def noisy(x):
+    """Sums of ±0.1 in float, which should be 0 and are not, in an order of its own.
+
+    TensorFlow adds up parts of a row at a time on every CPU, TensorFlow Lite does not.
+    """
+    shape = *x.shape[1:3], 8, x.shape[3] // 8
+    signs = _layers.Reshape(shape)(_layers.Activation("ste_sign")(x))
+    return _layers.Lambda(lambda x: tf.reduce_sum(0.1 * x, -1))(signs)
+
+
+def sign_of_a_sign(x):
+    """Of the first, the file has the bits under the name of the second."""
+    return binary_conv(8)(_layers.Activation(nobn.quantizers.SignSwish())(noisy(x)))
+
+
+def maximum_of_signs(x):
+    """LCE takes the sign before the pool, and gives it the name of what is after."""
+    x, shared = _layers.Activation("tanh")(noisy(x)), binary_conv(8)
+    ends = _layers.MaxPooling2D()(shared(x)), shared(_layers.MaxPooling2D()(x))
+    return _layers.Concatenate()(ends)
+
+
+def test_signs_under_the_name_of_another_are_known(convert):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 256))
+    model = keras.Model(inputs, [sign_of_a_sign(inputs), maximum_of_signs(inputs)])
+    report = convert(model, allow_float=True, data=images(16, (6, 6, 256)))
+    assert report["segments"]["compared"] > 4
+    assert report["unexplained"] == 0 and report["explained"] > 0

@@ -4,7 +4,7 @@ import larq as lq
 import pytest
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, scrambled
-from deploy.prepare.preparing import side_by_side
+from deploy.prepare.preparing import prepared, side_by_side
 from deploy.prepare.rewrites.oracle import (
     BINARY,
     converted,
@@ -44,6 +44,18 @@ def test_bits_pass_from_one_layer_to_the_next(tmp_path):
     report, _ = converted(side_by_side(models), tmp_path, [*map(examples, rows)])
     assert (report.lce_bconv2d, operations(report)) == (6, {})
     assert audit(tmp_path / "model.tflite").bitpacked_outputs == 4
+
+
+def two_norms(groups):
+    """Batch norm after a concatenation of convolutions, one of them twice."""
+    inputs = keras.Input((4, 4, 8))
+    first = binary_conv(8, groups=groups)(inputs)
+    return keras.Model(inputs, norm()(layers.Concatenate()([first, first])))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_norm_enters_no_convolution_twice(groups):
+    prepared(scrambled(two_norms(groups)))
 
 
 def signs_before(x):
@@ -86,6 +98,30 @@ def test_what_stands_between_does_not_matter(tmp_path):
     assert not set(operations(report)) & {"CONV_2D", "FULLY_CONNECTED"}
     for pair in zip(found, model(x), strict=True):
         assert_allclose(*pair, atol=1e-3)
+
+
+AWARE = {"kernel_quantizer": "magnitude_aware_sign"}
+
+
+STEPS = {"input_quantizer": "ste_heaviside"}
+
+
+def test_rounding_before_a_rewritten_layer_explains(tmp_path):
+    """Sums of ±c that should be 0 are not quite that in Keras, and 0 in the file."""
+    rows = {
+        (12, 32): lambda: [conv1d(**AWARE), conv1d(padding="causal")],
+        (4, 4, 32): lambda: [binary_conv(**AWARE), binary_conv(groups=2)],
+        (4, 3, 32): lambda: [binary_conv(**AWARE), binary_conv(**STEPS)],
+    }
+    models = [
+        chain(*row(), shape=shape, stem=False, name=f"row{number}")
+        for number, (shape, row) in enumerate(rows.items())
+    ]
+    data = [examples(shape) for shape in rows]
+    model = side_by_side(models)
+    found = convert(model, tmp_path / "model.tflite", data=data).verify
+    assert found["prepared"]["explained"] > 0
+    assert found["prepared"]["unexplained"] == found["unexplained"] == 0
 
 
 def test_the_report_says_how_each_layer_was_replaced(tmp_path):
