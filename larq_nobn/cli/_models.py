@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,11 @@ class Images:
         self._like = origin.info if origin is not None and prepared else None
         with progress(f"opening {self._name}"):
             self._dataset = data.open_dataset(**which)
+        if origin is not None and not origin.images and self._like is None:
+            # Metadata of a file say how its images are prepared, whichever they are.
+            known = ("name", "mean", "std", "crop")
+            card = {name: getattr(origin.info, name) for name in known}
+            self._like = replace(self._dataset.info, **card)
         if not isinstance(taken, tuple):
             return
         given = self._dataset.info.image_shape

@@ -236,6 +236,7 @@ def first_match(patterns: Iterable[str], name: str) -> str | None:
 def _unknown_role(name: str, shape: Sequence[int]) -> str:
     return (
         f"{name} of shape {tuple(shape)} has no known role, so its units are unknown. "
-        "Name the axes of one unit with unit_axes={pattern: axes}, leave the variable "
-        "unclipped with exclude, or train without clipping (--clip-factor 0)."
+        "Name the axes of one unit with unit_axes={pattern: axes}, such as {'down': "
+        "(0,)} for a matrix (inputs, outputs), leave the variable unclipped with "
+        "exclude, or train without AdaptiveGradientClipping (--clip-factor 0)."
     )

@@ -105,3 +105,22 @@ def test_a_damaged_description_is_one_sentence(
         for name in old.namelist():
             new.writestr(name, content if name == ENTRY else old.read(name))
     assert f"describes its images in {ENTRY}" in one_sentence(invoke("evaluate", file))
+
+
+def test_metadata_of_a_file_prepare_images_of_a_named_data_set_too(
+    invoke: Invoke, tmp_path: Path
+):
+    model = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
+    prepare = nobn.deploy.Preprocessing(mean=(0.5,), std=(0.5,), size=(8, 8))
+    file = tmp_path / "half.tflite"
+    nobn.convert(model, file, dataset="digits", preprocessing=prepare)
+    info = nobn.data.open_dataset("digits").info
+    ((x, labels),) = nobn.data.load("digits", "test", 400).as_numpy_iterator()
+    outputs = model.predict(((x * info.std + info.mean) - 0.5) / 0.5, verbose=0)
+    logits = outputs.astype(np.float64)
+    of_label = logits[np.arange(len(labels)), labels]
+    loss = np.mean(np.log(np.exp(logits).sum(1)) - of_label)
+    for named in ((), ("--dataset", "digits")):
+        scores = answer(invoke, "evaluate", file, *named)
+        assert scores["mean_and_std_of"] == "half.tflite"
+        assert scores["loss"] == pytest.approx(loss, rel=1e-3)

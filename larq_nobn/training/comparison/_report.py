@@ -33,7 +33,7 @@ _ACCURACY, _TEST_ACCURACY = "val_accuracy", "test_accuracy"
 _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 # Chance, where the images lie, and what the name of a file says already.
 _POOLED = ("seed", "data_dir", "init_sha256")
-_IN_TITLE = ("model", "dataset", "width", "epochs", "limit")
+_IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
 _OF_TEST = (
     "Best epochs are of test images where there was no validation split (--validation)."
@@ -448,11 +448,11 @@ def report(
 
 
 def _runs_in(folder: str) -> list[str]:
-    """Returns the finished runs in the folder of a comparison; any other as it is."""
-    if Path(folder, "run.json").exists():
+    """Returns the runs in the folder of a comparison; any other as it is."""
+    begun = [*Path(folder).glob("*/run.json"), *Path(folder).glob("*/settings.json")]
+    if Path(folder, "run.json").exists() or not begun:
         return [folder]
-    runs = sorted(Path(folder).glob("*/run.json"))
-    return [os.fspath(run.parent) for run in runs] or [folder]
+    return sorted({os.fspath(file.parent) for file in begun})
 
 
 def draw_groups(
@@ -486,4 +486,4 @@ def draw_groups(
         look = dict(color=colour, linestyle=dashes, marker=marker, markersize=4)
         axes.plot(epochs, mean, label=drawable(label), **look)
     # Outside of the figure, which is saved as large as all that is drawn.
-    figure.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.legend(loc="upper left", bbox_to_anchor=(1, 0.92))  # below the title
