@@ -73,8 +73,7 @@ class ConversionReport(Findings):
             if given["reference"] != GIVEN:
                 table.add_row("given", given["reference"])
             table.add_row(f"given = {form}", _verdict(given))
-            tolerance = not self.int8_ops  # int8 has steps in place of it
-            table.add_row(f"{form} = file", _verdict(self.verify, tolerance))
+            table.add_row(f"{form} = file", _verdict(self.verify))
             table.add_row("verified on", self.verify["data"])
         for warning in self.warnings:
             table.add_row("warning", warning)
@@ -100,14 +99,14 @@ class ConversionReport(Findings):
         return f"{self.lce_bconv2d} of {self.binary_layers}"
 
 
-def _verdict(part: dict[str, Any], tolerance: bool = True) -> str:
-    within = (
-        f"{part['exact_share']:.1%} of {part['examples']} equal within tolerance, "
-        f"{part['explained']} differ due to rounding, "
-    )
+def _verdict(part: dict[str, Any]) -> str:
+    ends = f"top-1 agreement {part['top1_agreement']:.1%}"
+    if "int8" in part:
+        maps, steps = (part["int8"][name] for name in ("maps", "worst_steps"))
+        return f"{ends}; {maps} maps, each within {steps:.2g} quantization steps"
     return (
-        f"{within if tolerance else ''}{part['unexplained']} unexplained, "
-        f"top-1 agreement {part['top1_agreement']:.1%}, "
-        f"{part['segments']['compared']} segments, "
+        f"{part['exact_share']:.1%} of {part['examples']} equal within tolerance, "
+        f"{part['explained']} differ due to rounding, {part['unexplained']} "
+        f"unexplained, {ends}, {part['segments']['compared']} segments, "
         f"largest difference {part['worst_abs']:.2g}"
     )

@@ -41,7 +41,8 @@ class Overview:
         leaks: Equal files in both splits.
         twins: Equal files in several classes.
         others: Files of other kinds, by suffix.
-        remarks: Which folders of splits are used for another split, or not at all.
+        remarks: Which folders of splits are used for another split, or not at all, and
+            classes of which much less is held out for testing than of all.
     """
 
     root: Path
@@ -140,8 +141,27 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
         leaks=_paths(leaks),
         twins=_paths(twins),
         others=listing.others,
-        remarks=listing.remarks,
+        remarks=(*listing.remarks, *_few_for_testing(counts, listing.divided, holdout)),
     )
+
+
+def _few_for_testing(
+    counts: Mapping[str, Counter[str]], divided: bool, holdout: float
+) -> list[str]:
+    """Says of which classes less than half of the wanted part is held out."""
+    test, train = counts["test"], counts["train"]
+    sizes = {name: train[name] + test[name] for name in sorted(train | test)}
+    few = [
+        f"{name} ({test[name]} of {size})"
+        for name, size in sizes.items()
+        if not divided and 2 * test[name] < int(holdout * size)
+    ]
+    if not few:
+        return []
+    return [
+        f"few images are for testing of {', '.join(few)}, as their content decides: "
+        "put your own choice into train and test"
+    ]
 
 
 def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:

@@ -257,10 +257,11 @@ class Subgraph:
         """The layer of an operation, if known.
 
         Of several that were fused it is that of the kernel, where its name says which,
-        or else the last. A binary convolution that writes bits bears the name of the
-        sign after it; its own layer is that of the sign in front.
+        or else the last. A binary convolution that writes bits or int8 bears the name
+        of the sign or range after it; its own layer is that of the sign in front.
         """
-        inner = op.op == "LceBconv2d" and op.writes_bits
+        after = op.writes_bits or (op.outputs and "FakeQuant" in op.outputs[0].name)
+        inner = op.op == "LceBconv2d" and after
         tensors = [op.input(0)] if inner else op.outputs
         if not tensors:
             return "unknown"
