@@ -29,7 +29,7 @@ def write_dataset(file: Path, info: DatasetInfo) -> None:
     """Adds the description of a data set to a `.keras` file."""
     described = {name: value for name, value in asdict(info).items() if name in _FIELDS}
     with ZipFile(file, "a") as archive:
-        archive.writestr(_ENTRY, json.dumps(described))
+        archive.writestr(_ENTRY, json.dumps(described, default=float))
 
 
 def read_dataset(file: Path) -> DatasetInfo | None:

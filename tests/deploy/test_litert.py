@@ -244,10 +244,10 @@ def test_a_sign_that_saturates(step, above):
     np.testing.assert_array_equal(found[:, [0, -1]], 1.0)
 
 
-def test_prelu_of_sums(slope=(0.25, -0.5, 2.0)):
+def test_prelu_of_sums():
     from larq_nobn.layers._inference import SummedPReLU
 
-    step = 2 / 255
+    step, slope = 2 / 255, (0.25, -0.5, 2.0)
     x = step * np.arange(-127, 128, dtype=np.float32)[None, :, None, None]
     x = np.repeat(x, 3, axis=-1)
     want = np.where(x > 0, x, x * np.float32(slope))

@@ -147,8 +147,8 @@ def test_an_attack_is_rejected(
         assert not canary.exists(), name
 
 
-def test_deep_nesting(files: dict[str, Path], tmp_path: Path, suffix: str = ".keras"):
-    depth = 20000
+def test_deep_nesting(files: dict[str, Path], tmp_path: Path):
+    depth, suffix = 20000, ".keras"
     text = json.dumps(hostile.configuration(files[suffix]))
     text = text.replace('"units": 4', f'"units": {"[" * depth}{"]" * depth}')
     file = hostile.with_text(files[suffix], tmp_path / f"m{suffix}", text)

@@ -137,20 +137,20 @@ def test_what_reads_a_map_decides(name):
         assert not any(isinstance(sign, ShiftedSign) for sign in signs)
 
 
-def test_an_offset_after_a_rectified_convolution_costs_nothing(blocks=2):
+def test_an_offset_after_a_rectified_convolution_costs_nothing():
     """Every one stays, as part of its convolution, and does what signs would."""
 
     def network(x):
         x = layers.Conv2D(32, 1)(x)
-        for _ in range(blocks):
+        for _ in range(2):
             y = layers.BatchNormalization()(rsign_conv(activation="relu")(x))
             x = layers.Add()([y, x])
         return classified(layers.ReLU()(x))
 
     model = prepared(model_of(network))
-    assert additions(model) == blocks
+    assert additions(model) == 2
     signs = [x.input_quantizer for x in model.layers if hasattr(x, "input_quantizer")]
-    assert [getattr(sign, "shift", None) for sign in signs] == blocks * [None]
+    assert [getattr(sign, "shift", None) for sign in signs] == [None, None]
 
 
 def test_shifts_far_larger_than_the_map_stay_exact():
