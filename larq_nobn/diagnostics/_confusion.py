@@ -123,10 +123,10 @@ class ConfusionMatrix:
                 table.add_row(name, *(str(n) if n else "·" for n in row), share)
             return table
         table = Table(title="Classes with the lowest recall", title_justify="left")
-        for name in ("class", "images", "recall", "most often predicted as"):
-            table.add_column(
-                name, justify="right" if name in ("images", "recall") else "left"
-            )
+        table.add_column("class")
+        table.add_column("images", justify="right")
+        table.add_column("recall", justify="right")
+        table.add_column("most often predicted as")
         wrong = counts - np.diag(np.diag(counts))
         for k in np.argsort(shares, kind="stable")[:_LIST]:
             other = wrong[k].argmax()

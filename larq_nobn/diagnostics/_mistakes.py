@@ -13,8 +13,7 @@ from .._files import replacing
 from ..population import as_probabilities
 
 _INCHES = 1.5
-_LONGEST = 12  # characters of a class over an image
-_LONGEST_NAME = 20
+_LONGEST, _LONGEST_NAME = 12, 20  # characters of a class and of a name
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,7 @@ class Mistakes:
         """
         target = check_plot(path)
         count = max(1, len(self.found))
-        columns = min(count, 6)
-        rows = -(-count // columns)
+        columns, rows = min(count, 6), -(-count // 6)
         size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.85) * rows + 0.6)
         figure = new_figure(target, size)
         figure.suptitle(drawable(title if self.found else f"{title}: no mistake"))
@@ -147,5 +145,4 @@ def _shown(
         low, high = image.min(), image.max()
         image = (image - low) / ((high - low) or 1)
     image = np.clip(image, 0, 1)
-    grey = image.shape[-1] == 1
-    return (image[..., 0], "gray") if grey else (image[..., :3], None)
+    return (image[..., 0], "gray") if image.shape[-1] == 1 else (image[..., :3], None)
