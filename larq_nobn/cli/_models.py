@@ -148,8 +148,8 @@ class Images:
         if origin is not None and not origin.images and self._like is None:
             # Metadata of a file say how its images are prepared, whichever they are.
             known = ("name", "mean", "std", "crop")
-            card = {name: getattr(origin.info, name) for name in known}
-            self._like = replace(self._dataset.info, **card)
+            said = {name: getattr(origin.info, name) for name in known}
+            self._like = replace(self._dataset.info, **said)
         if not isinstance(taken, tuple):
             return
         given = self._dataset.info.image_shape
