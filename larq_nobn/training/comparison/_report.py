@@ -449,10 +449,10 @@ def report(
 
 def _runs_in(folder: str) -> list[str]:
     """Returns the runs in the folder of a comparison; any other as it is."""
-    begun = [*Path(folder).glob("*/run.json"), *Path(folder).glob("*/settings.json")]
-    if Path(folder, "run.json").exists() or not begun:
+    files = [*Path(folder).glob("*/run.json"), *Path(folder).glob("*/settings.json")]
+    if Path(folder, "run.json").exists() or not files:
         return [folder]
-    return sorted({os.fspath(file.parent) for file in begun})
+    return sorted({os.fspath(file.parent) for file in files})
 
 
 def draw_groups(
