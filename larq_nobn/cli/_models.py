@@ -216,7 +216,7 @@ def statistics_images(
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
-def size_of(model: keras.Model | Path, dataset: str) -> tuple[int, int] | None:
+def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] | None:
     """Returns height and width of what a model or a `.tflite` file takes, if known.
 
     Images of ImageNet have a size of their own.

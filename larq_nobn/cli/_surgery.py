@@ -9,7 +9,7 @@ import click
 from .._names import GIVEN, VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
 from ._console import progress, say, show
-from ._models import Origin, classifies, open_run_or_file
+from ._models import Origin, classifies, open_run_or_file, size_of
 from ._outputs import KERAS, Output, json_option
 from ._package import keras, surgery, training
 
@@ -83,9 +83,11 @@ def remove(
         )
     _finish(free, changes, origin, output, report)
     if changes.changes and report != "-":
+        size = size_of(free, None)
+        sized = f"--image-size {size[0]}x{size[1]} " if size else ""
         say(
             f"Train it now: larq-nobn train --init {output} --recipe fine_tune "
-            "--dataset NAME_OR_FOLDER --output RUN"
+            f"--dataset NAME_OR_FOLDER {sized}--output RUN"
         )
 
 

@@ -334,9 +334,10 @@ def check_all_int8(graph: Subgraph) -> None:
         raise ConversionError(
             f"{many} would stay float ({kinds}), of "
             f"{', '.join(map(repr, layers[:4]))}{' and others' * (len(layers) > 4)}: "
-            "int8 has no form of them. Replace these layers, or their quantizers of "
-            "other values than -1 and +1 with 'ste_sign', give what they make a "
-            "FakeQuantization, or convert without int8."
+            "int8 has no form of them, or nothing says their ranges, as inside a layer "
+            "of your own. Build it of Keras' layers, with a FakeQuantization after "
+            "each, replace quantizers of other values than -1 and +1 with 'ste_sign', "
+            "or convert without int8."
         )
 
 

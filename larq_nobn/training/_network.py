@@ -239,7 +239,8 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
 
     start = keras.Input(tuple(image_shape), name=plain.input_names[0])
     what = f"cannot be built for images of {tuple(image_shape)}"
-    advice = f"It takes images of {model.input_shape[1:]}: choose their size."
+    taken = model.input_shape[1:]
+    advice = f"It takes images of {taken}: choose their size (--image-size)."
     with _errors.raised_by(plain, what, advice, InvalidValue):
         made = keras.models.clone_model(plain, start, clone_function=rebuilt)
     if made.outputs[0].shape.rank != 4:
