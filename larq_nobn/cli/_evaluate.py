@@ -88,7 +88,7 @@ def evaluate(
     if name is None:
         raise InvalidValue(
             f"{model} does not say where its images are. Add --dataset, such as "
-            "--dataset cifar10 or a folder, or give the run folder that it is from."
+            "--dataset cifar10 or a folder, or evaluate a run folder in its place."
         )
     images = _models.Images(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info

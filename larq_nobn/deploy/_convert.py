@@ -274,7 +274,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
         file,
         in_float,
         {**numbers, "data": source, "prepared": same},
-        warnings=tie_warnings("prepared", same, numbers),
+        warnings=tie_warnings("optimized", same, numbers),
         rewritten=_rewritten(given, in_float),
         merged=file.merged,
     )

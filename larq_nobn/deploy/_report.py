@@ -90,6 +90,8 @@ class ConversionReport(Findings):
         examples, data = self.verify["examples"], self.verify["data"]
         same = round(examples * self.verify["top1_agreement"])
         agreement = f"same class on {same} of {examples} examples"
+        if self.int8_ops:
+            agreement += " as the model with rounded kernels"
         return f"verified on {data}: {agreement}; {layers}"
 
     def _binary(self) -> str:

@@ -19,7 +19,7 @@ def tie_warnings(
     """Returns a sentence or two for each comparison that rounding decides too much of.
 
     Arguments:
-        forms: What the model was made before it became a file: "prepared" or "traced".
+        forms: What the model was made before it became a file: "optimized" or "traced".
         prepared: How the given model agrees with that.
         file: How that agrees with the file.
     """

@@ -75,7 +75,7 @@ def test_sums_of_both_signs_before_a_sign(tmp_path, caplog):
     assert report.verify["exact_share"] == 1
     (warning,) = report.warnings
     assert warning in caplog.text
-    assert "of 16 examples, the prepared form of the model and the given" in warning
+    assert "of 16 examples, the optimized form of the model and the given" in warning
     assert "layer 'second' (" in warning
     assert json.loads(report.to_json())["warnings"] == [warning]
     assert "Rounding decides signs" in str(report)
