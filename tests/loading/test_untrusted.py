@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -407,6 +408,20 @@ def test_what_runs_code_stays_closed(name: str, files: dict[str, Path], tmp_path
         file = hostile.changed(files[".keras"], tmp_path / "m.keras", change)
         with pytest.raises(ValueError, match="carries Python code|is not trusted"):
             open_model(file, compile=True)
+
+
+def test_other_classes_of_accepted_names(monkeypatch: pytest.MonkeyPatch):
+    """Of a module of Keras that is imported already, what it defines is looked at."""
+    module = types.ModuleType("tf_keras.src.more")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    bases = {"Flatten": keras.layers.Flatten, "Dense": object}
+    bases["Softmax"] = keras.layers.Lambda
+    for name, base in bases.items():
+        setattr(module, name, type(name, (base,), {"__module__": module.__name__}))
+        assert _allowed.is_class(name)
+    assert _allowed.defines(module.__name__, "Flatten")
+    assert not _allowed.defines(module.__name__, "Dense")
+    assert not _allowed.defines(module.__name__, "Softmax")
 
 
 def test_a_registered_class_may_not_be_one_that_runs_code(
