@@ -19,6 +19,8 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
     python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
     python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl
     python tests/tools/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
+    python tests/tools/fuzz.py --count 400 --int8 --output runs/int8.jsonl
+    python tests/tools/fuzz.py --count 400 --runtime litert --output runs/lite.jsonl
 """
 
 from __future__ import annotations
@@ -46,10 +48,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("spawn")
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
 TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
-PARTS = ("convert", "fold", "remove", "draw", "evaluate")
+PARTS = ("convert", "fold", "remove", "int8", "draw", "evaluate")
 
 
-def work(pipe):
+def work(pipe, **options):
     """Tries networks, a number at a time; says what is done next, and the result."""
     for stream in (1, 2):  # what libraries print
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -60,18 +62,20 @@ def work(pipe):
     while True:
         seed = pipe.recv()
         try:
-            pipe.send(judge(seed, pipe.send))
+            pipe.send(judge(seed, pipe.send, **options))
         except Exception:  # of the fuzz itself
             said = traceback.format_exc()[-1500:]
             pipe.send({"seed": seed, "outcome": "untried", "said": said})
 
 
 class Worker:
-    """A process that tries networks until it dies."""
+    """A process that tries networks until it dies, with options of `judge`."""
 
-    def __init__(self):
+    def __init__(self, **options):
         self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
+        self.process = CONTEXT.Process(
+            target=work, args=(theirs,), kwargs=options, daemon=True
+        )
         self.process.start()
         theirs.close()
         self.done, self.stage = 0, "start"
@@ -132,26 +136,49 @@ def tried(output):
 def summarized(records):
     """Counts of outcomes, of reasons, and of faults one by one."""
     converts = [r["convert"] for r in records if "convert" in r]
+    surgery = {
+        name: Counter(r[name]["outcome"] for r in records if name in r)
+        for name in ("fold", "remove")
+    }
+    in_int8 = [r["int8"] for r in records if "int8" in r]
     reasons = Counter(c["reason"] for c in converts if c["outcome"] == "refused")
     false = Counter(c["reason"] for c in converts if c.get("false"))
-    faults = [r for r in records if r["outcome"] in FAULTS]
+    exact = [c["exact_share"] for c in converts if "exact_share" in c]
     return {
         "networks": len(records),
         "commits": dict(Counter(r.get("commit", "") for r in records)),
         "seeds": [records[0]["seed"], records[-1]["seed"]],
         "outcomes": {o: sum(r["outcome"] == o for r in records) for o in OUTCOMES},
+        "files": len(exact),
+        "in_float": sum("in_float" in c for c in converts),
         "binary_convolutions": sum(c.get("bconv", 0) for c in converts),
+        "exact_below_90": sum(share < 0.9 for share in exact),
+        "int8": dict(Counter(r["outcome"] for r in in_int8).most_common()),
+        "int8_unverified": [r["said"] for r in in_int8 if r["outcome"] == "unverified"],
+        "surgery": {n: dict(found.most_common()) for n, found in surgery.items()},
         "reasons": dict(reasons.most_common()),
         "false_refusals": dict(false.most_common()),
-        "faults": {
-            r["seed"]: {
-                name: r[name]["reason"]
-                for name in PARTS
-                if r.get(name, {}).get("outcome") == r["outcome"]
+        "faults": [
+            {
+                "seed": r["seed"],
+                "outcome": r["outcome"],
+                "reason": next(
+                    (
+                        f"{name}: {r[name]['reason']}"
+                        for name in PARTS
+                        if r.get(name, {}).get("outcome") == r["outcome"]
+                    ),
+                    "",
+                ),
             }
-            for r in faults
-        },
+            for r in records
+            if r["outcome"] in FAULTS
+        ],
     }
+
+
+def first_last(result):
+    return " to ".join(map(str, result["seeds"]))
 
 
 @click.command()
@@ -159,22 +186,31 @@ def summarized(records):
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the first network.")
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on after the last line.")
+@click.option("--int8", is_flag=True, help="Write an int8 file of each, too.")
+@click.option(
+    "--runtime",
+    default="lce",
+    type=click.Choice(["lce", "litert"]),
+    help="Where the files run.",
+)
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
-def main(count, seed, output, resume, summary):
+def main(count, seed, output, resume, int8, runtime, summary):
     """Tries networks, or counts what came of those that were tried."""
     records = tried(output) if resume or summary else []
     if summary:
         if not records:
-            raise click.UsageError(f"{output} contains no network.")
+            raise click.UsageError(
+                f"{output} contains no network. Run without --summary."
+            )
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
         write(result, place / "result.json")
-        first, last = result["seeds"]
-        about = f"Random networks of the numbers {first} to {last}, converted."
+        about = f"Random networks of the numbers {first_last(result)}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
         said = [f"- {n} of: {why}" for why, n in result["false_refusals"].items()]
-        said = ["Rejected, though right in LCE alone:", *(said or ["- none"])]
-        tables.append("\n".join(said))
+        tables.append(
+            "\n".join(["Rejected, though right in LCE alone:", *(said or ["- none"])])
+        )
         say(result["command"], about, tables="\n\n".join(tables))
         return
     if output.exists() and not resume:
@@ -189,7 +225,7 @@ def main(count, seed, output, resume, summary):
     with output.open("a", encoding="utf-8") as file:
         for number in range(first, seed + count):
             if worker is None or not worker.process.is_alive():
-                worker = Worker()
+                worker = Worker(int8=int8, runtime=runtime)
             record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")
             file.flush()

@@ -15,6 +15,7 @@ from typing import Any
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
+import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, VerificationError
 from larq_nobn.deploy.lite._lce_faults import with_room
@@ -35,10 +36,16 @@ class Fault(Exception):
         self.outcome = outcome
 
 
-def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Tries a network of a number, and returns what is written down of it.
+def judge(
+    seed: int, say: Callable[[str], None], int8: bool = False, runtime: str = "lce"
+) -> dict[str, Any]:
+    """Tries a network, and returns what is written down of it.
 
-    `say` is told what is done next, which names what a crash interrupts.
+    Arguments:
+        seed: Its number.
+        say: Is told what is done next, which names what a crash interrupts.
+        int8: Whether an int8 file is made of it, too.
+        runtime: Where its files run.
     """
     start = time.monotonic()
     say("draw")
@@ -46,15 +53,17 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "seed": seed,
         "steps": drawn.steps,
-        "options": drawn.options,
+        "options": {k: v for k, v in drawn.options.items() if v != "float32"},
     }
     say("evaluate")
-    wanted = expected(drawn.model, seed)
+    wanted = _wanted(drawn, seed)
     record["binary"] = wanted.binary
-    parts = {"convert": lambda: _converted(drawn, wanted)}
-    if _has_norms(drawn.model):
+    parts = {"convert": lambda: _converted(drawn, wanted, runtime)}
+    if _has_norms(drawn.model) and drawn.options["policy"] == "float32":
         parts["fold"] = lambda: _folded(drawn.model, wanted)
         parts["remove"] = lambda: _removed(drawn.model, wanted)
+    if int8 and drawn.options["policy"] == "float32" and not drawn.trains:
+        parts["int8"] = lambda: _in_int8(drawn.model, wanted, runtime)
     for name, part in parts.items():
         say(name)
         record[name] = _outcome(part)
@@ -66,13 +75,22 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         say("plain")
         # What stays float on request was rejected for that.
         offered = "in_float" in converting
-        converting["false"] = not offered and _plainly_right(drawn, wanted)
+        converting["false"] = not offered and _plainly_right(drawn, wanted, runtime)
     found = [record[name]["outcome"] for name in parts]
     # Surgery may reject what converts, but not do it wrongly.
     worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]
     record["outcome"] = max(worst, key=OUTCOMES.index)
     record["seconds"] = round(time.monotonic() - start, 2)
     return record
+
+
+def _wanted(drawn: Drawn, seed: int) -> Expected:
+    if drawn.options["policy"] == "float32":
+        return expected(drawn.model, seed)
+    twin = draw(seed, in_float32=True).model
+    latent()  # a layer that could not be drawn leaves Larq's scope open
+    twin.set_weights(drawn.model.get_weights())
+    return expected(twin, seed)
 
 
 def _has_norms(model: keras.Model) -> bool:
@@ -114,8 +132,8 @@ def reason_of(said: str) -> str:
     return re.split(r"[.:](?= |$)", found)[0][:160]
 
 
-def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
-    options = {k: v for k, v in drawn.options.items() if k != "form"}
+def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
+    options = {k: v for k, v in drawn.options.items() if k not in ("policy", "form")}
     shape = getattr(drawn.model, "output_shape", None)
     if options.pop("labels", False) and type(shape) is tuple and len(shape) == 2:
         options["labels"] = [f"class {i}" for i in range(shape[-1])]
@@ -127,8 +145,13 @@ def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
         path = Path(folder) / "model.tflite"
         for allow_float in (False, True):
             try:
-                options["allow_float"] = allow_float
-                report = nobn.convert(drawn.model, path, **options)
+                report = nobn.convert(
+                    drawn.model,
+                    path,
+                    runtime=runtime,
+                    allow_float=allow_float,
+                    **options,
+                )
                 break
             except Exception as error:
                 left = sorted(x.name for x in Path(folder).iterdir())
@@ -145,32 +168,60 @@ def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
     found: dict[str, Any] = {"outcome": "converted"}
     if refusal is not None:
         found.update(outcome="refused", in_float="converted", **_said(refusal))
-    count = binary_convolutions(content)
+    # Without LCE, binary layers are what the report says of ordinary ones.
+    litert = runtime == "litert"
+    count = report.binary_layers if litert else binary_convolutions(content)
     # What is named in the report is not silent.
     named = len(report.in_float)
     least = wanted.binary if refusal is None else wanted.plain - named
     if count < least:
         raise Fault("silent float", f"{count} of {least} binary convolutions")
     found |= {"bconv": count, "prepared": report.not_prepared is None}
-    found |= _compared(wanted, run(content, wanted.inputs))
+    verified = report.verify
+    for key in ("exact_share", "explained", "unexplained", "top1_agreement"):
+        found[key] = verified[key]
+    found |= _compared(wanted, run(content, wanted.inputs, runtime))
     if found["outcome"] == "converted" and not found["sure"]:
         found["outcome"] = "undecided"
     return found
 
 
-def _plainly_right(drawn: Drawn, wanted: Expected) -> bool:
-    """Whether LCE does a network right on its own."""
+def _in_int8(model: keras.Model, wanted: Expected, runtime: str) -> dict[str, Any]:
+    """What the package itself says of an int8 file: no other library makes one."""
+    data = packed(model, wanted.inputs)
+    quantized = nobn.deploy.fake_quantize(model, data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        try:
+            report = nobn.convert(
+                quantized, path, data=data, int8=True, runtime=runtime
+            )
+        finally:
+            left = sorted(x.name for x in Path(folder).iterdir())
+            if left not in ([], ["model.tflite"]):
+                raise Fault("leftover", ", ".join(left))
+    steps = report.verify["int8"]["worst_steps"]
+    return {"outcome": "converted", "bconv": report.lce_bconv2d, "worst_steps": steps}
+
+
+def _plainly_right(drawn: Drawn, wanted: Expected, runtime: str) -> bool:
+    """Whether LCE, or TensorFlow's converter, does a network right on its own."""
     import larq_compute_engine as lce
 
     functional = getattr(drawn.model, "_is_graph_network", False)
-    if not functional or not wanted.binary or not wanted.sure.any():
+    plain = functional and drawn.options["policy"] == "float32"
+    if not plain or not wanted.binary or not wanted.sure.any():
         return False
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            content = lce.convert_keras_model(drawn.model)
-        if binary_convolutions(content) < wanted.binary:
-            return False
-        _compared(wanted, run(content, wanted.inputs))
+            if runtime == "litert":
+                converter = tf.lite.TFLiteConverter.from_keras_model(drawn.model)
+                content = converter.convert()
+            else:
+                content = lce.convert_keras_model(drawn.model)
+                if binary_convolutions(content) < wanted.binary:
+                    return False
+        _compared(wanted, run(content, wanted.inputs, runtime))
     except Exception:  # whatever LCE says to it
         return False
     return True
@@ -192,13 +243,11 @@ def _compared(wanted: Expected, outputs: list[np.ndarray]) -> dict[str, Any]:
     return {"sure": int(wanted.sure.sum()), "worst": round(worst, 7)}
 
 
-def run(content: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a file in LCE's interpreter, for any number of examples."""
-    import larq_compute_engine as lce
-
-    # Without room for what it makes itself, it may read where nothing is any more.
-    made = lce.testing.Interpreter(with_room(content), num_threads=1)
-    interpreter = made.interpreter
+def run(
+    content: bytes, inputs: list[np.ndarray], runtime: str = "lce"
+) -> list[np.ndarray]:
+    """The outputs of a file in its interpreter, for any number of examples."""
+    interpreter = _Lite(content) if runtime == "litert" else _lce(content)
     size = interpreter.input_shapes[0][0]
     found = []
     for first in range(0, COUNT, size):
@@ -210,6 +259,29 @@ def run(content: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
             [np.reshape(y, (size, -1))[:left].astype(np.float32) for y in outputs]
         )
     return [np.concatenate(rows) for rows in zip(*found, strict=True)]
+
+
+def _lce(content: bytes) -> Any:
+    import larq_compute_engine as lce
+
+    # Without room for what it makes itself, it may read where nothing is any more.
+    return lce.testing.Interpreter(with_room(content), num_threads=1).interpreter
+
+
+class _Lite:
+    """TensorFlow's interpreter, called as LCE's is."""
+
+    def __init__(self, content: bytes):
+        self.inner = tf.lite.Interpreter(model_content=content, num_threads=1)
+        self.inner.allocate_tensors()
+        self.input_shapes = [x["shape"] for x in self.inner.get_input_details()]
+
+    def predict(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        for given, x in zip(self.inner.get_input_details(), inputs, strict=True):
+            self.inner.set_tensor(given["index"], x)
+        self.inner.invoke()
+        outputs = self.inner.get_output_details()
+        return [self.inner.get_tensor(y["index"]) for y in outputs]
 
 
 def binary_convolutions(content: bytes) -> int:

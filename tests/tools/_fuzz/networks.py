@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from deploy.generated import KINDS, Generated
 from deploy.generated_layers import chance, one_of
-from larq_nobn._keras import keras
+from larq_nobn._keras import dtype_policy, keras
 
 from . import tables, users
 
@@ -108,6 +108,12 @@ class Network(Generated):
         self.x = layers.Multiply()([self.x, gate])
         self.signed = False
 
+    def volume(self, draw: np.random.Generator) -> None:
+        self.apply(layers.Reshape((*self.size, self.channels, 1)))
+        self._some(draw, tables.VOLUMES)
+        height, width, depth, channels = self.x.shape[1:]
+        self.apply(layers.Reshape((height, width, depth * channels)))
+
     def ids(self, draw: np.random.Generator) -> None:
         """An input of ids, which are looked up."""
         ids = keras.Input((self.size[0],), dtype="int32")
@@ -135,9 +141,16 @@ class Network(Generated):
     def adapted(self, draw: np.random.Generator) -> None:
         """A layer that has seen data."""
         data = draw.normal(1.0, 2.0, (16, *self.x.shape[1:])).astype(np.float32)
-        layer = layers.Normalization(axis=one_of(draw, [-1, None]))
-        layer.adapt(data)
-        self.apply(layer)
+        if chance(draw, 0.6):
+            layer = layers.Normalization(axis=one_of(draw, [-1, None]))
+            layer.adapt(data)
+            self.apply(layer)
+            return
+        bins = layers.Discretization(num_bins=one_of(draw, [2, 5]))
+        bins.adapt(data[..., 0])
+        channels = int(one_of(draw, [4, 8]))
+        self.x = layers.Embedding(5, channels)(bins(self.x[..., 0]))
+        self.signed = False
 
     def own_sign(self, draw: np.random.Generator) -> None:
         self.apply(users.sign(draw))
@@ -172,13 +185,24 @@ class Network(Generated):
         )
         self.signed, self.trains = False, True
 
+    def crossed(self, draw: np.random.Generator) -> None:
+        """Two layers side by side, joined."""
+        start, ends, signed = self.x, [], self.signed
+        for _ in range(2):
+            self.x, self.signed = start, signed
+            self.step(one_of(draw, ["larq", "map", "function", "norm"]), draw)
+            ends.append(self.x)
+        self.x = ends[0]
+        self.kept.append(ends[1])
+        self.merge(draw)
+
 
 _STEPS = (
     *KINDS,
     *["larq"] * 6,
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
-    *["sequence", "vector", "gate", "ids"],
+    *["sequence", "vector", "crossed", "gate", "volume", "ids"],
     *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
     *["twins", "ties", "two_sizes", "zero_gains"] * 2,
     "training_call",
@@ -190,25 +214,47 @@ def latent() -> None:
     lq.context.quantized_scope(False).__enter__()
 
 
-def draw(seed: int) -> Drawn:
-    """The network of a number; what Keras itself does not build is drawn once more."""
+def draw(seed: int, in_float32: bool = False) -> Drawn:
+    """The network of a number; what Keras itself does not build is drawn once more.
+
+    Arguments:
+        seed: The number.
+        in_float32: Whether it computes in float32 where it would in half precision.
+    """
     for attempt in range(_TRIES):
-        random = np.random.default_rng([seed, attempt])
-        keras.backend.clear_session()
-        latent()
-        keras.utils.set_random_seed(int(random.integers(2**31)))
         try:
-            return _drawn(random)
+            drawn = _attempt(seed, attempt, in_float32)
+            half = drawn.options["policy"] != "float32"
+            # A step that fails in one precision only makes other networks of a number.
+            if half and not _alike(drawn, _attempt(seed, attempt, not in_float32)):
+                continue
         except (ValueError, TypeError, tf.errors.InvalidArgumentError, IndexError):
             continue
+        return drawn
     raise RuntimeError(f"Nothing could be built of seed {seed}.")
 
 
-def _drawn(random: np.random.Generator) -> Drawn:
-    options: dict[str, Any] = {}
-    network, steps = _grown(random)
-    model = keras.Model(*_ports(random, network))
-    model = _dressed(random, model, options)
+def _attempt(seed: int, attempt: int, in_float32: bool) -> Drawn:
+    random = np.random.default_rng([seed, attempt])
+    keras.backend.clear_session()
+    latent()
+    keras.utils.set_random_seed(int(random.integers(2**31)))
+    return _drawn(random, in_float32)
+
+
+def _alike(one: Drawn, other: Drawn) -> bool:
+    """Whether two networks have the same steps, and weights of the same shapes."""
+    shapes = [[tuple(w.shape) for w in x.model.weights] for x in (one, other)]
+    return shapes[0] == shapes[1] and one.steps == other.steps
+
+
+def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
+    policy = str(random.choice(["float32", "mixed_float16", "mixed_bfloat16"], p=_HALF))
+    options: dict[str, Any] = {"policy": policy}
+    with dtype_policy("float32" if in_float32 else policy):
+        network, steps = _grown(random)
+        model = keras.Model(*_ports(random, network))
+        model = _dressed(random, model, options)
     unsettled = disturb(model, random)
     for fill in network.last:
         fill()
@@ -217,6 +263,9 @@ def _drawn(random: np.random.Generator) -> Drawn:
     if not unsettled and len(model.inputs or ()) == 1 and chance(random, 0.05):
         options["labels"] = True
     return Drawn(model, options, steps, network.trains)
+
+
+_HALF = [0.94, 0.03, 0.03]
 
 
 def _grown(random: np.random.Generator) -> tuple[Network, list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import tensorflow as tf
@@ -130,6 +131,14 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
 
         return function
 
+    def noting(layer: Any, call: Any) -> Any:
+        def function(currents: Any) -> Any:
+            if isinstance(currents, tf.__internal__.EagerTensor):
+                near.__iadd__(_near_spikes(layer, np.asarray(currents, np.float64)))
+            return call(currents)
+
+        return function
+
     def stepping(call: Any) -> Any:
         def function(x: Any, *more: Any, **options: Any) -> Any:
             eager = isinstance(x, tf.__internal__.EagerTensor) and _is_map(x)
@@ -140,6 +149,8 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
 
         return function
 
+    kind = nobn.layers.LeakyIntegrateAndFire
+    spiking = [part for part in model.submodules if isinstance(part, kind)]
     steps = [part for part in model.submodules if type(part).__name__ in _FUNCTIONS]
     own = [vars(part).get("call") for part in steps]  # operators have theirs
     operators = [
@@ -150,6 +161,8 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
             setattr(lq.math, name, watched(real[name]))
         for layer in operators:
             layer.function = watched(layer.function)
+        for layer in spiking:
+            layer.call = noting(layer, layer.call)
         for layer in steps:
             vars(layer)["call"] = stepping(layer.call)
         yield near
@@ -158,10 +171,27 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
             setattr(lq.math, name, function)
         for layer in operators:
             layer.function = tf.sign
+        for layer in spiking:
+            vars(layer).pop("call", None)
         for layer, call in zip(steps, own, strict=True):
             vars(layer).pop("call")
             if call is not None:
                 vars(layer)["call"] = call
+
+
+def _near_spikes(layer: Any, currents: np.ndarray) -> np.ndarray:
+    """Counts, for every example, the membranes within rounding of the threshold."""
+    if len(currents) % COUNT:
+        return np.zeros(COUNT, int)
+    found = np.zeros(currents[:, 0].shape, int)
+    membrane = np.zeros(currents[:, 0].shape)
+    for current in np.moveaxis(currents, 1, 0):
+        membrane = layer.decay * membrane + current
+        found += np.abs(membrane - layer.threshold) <= _NEAR * np.abs(currents).max()
+        spike = membrane >= layer.threshold
+        left = membrane - layer.threshold if layer.reset == "soft" else 0.0
+        membrane = np.where(spike, left, membrane)
+    return found.reshape(COUNT, -1).sum(axis=1)
 
 
 def _near_jumps(function: Any, x: np.ndarray) -> np.ndarray:

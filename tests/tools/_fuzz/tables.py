@@ -32,6 +32,26 @@ class Scale(layers.Layer):
         return inputs * self.factor - 0.25
 
 
+@keras.utils.register_keras_serializable("fuzz")
+class Holder(layers.Layer):
+    """A user's layer that contains a binary one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = lq.layers.QuantConv2D(
+            8,
+            3,
+            padding="same",
+            pad_values=1.0,
+            input_quantizer="ste_sign",
+            kernel_quantizer="ste_sign",
+            kernel_constraint="weight_clip",
+        )
+
+    def call(self, inputs):
+        return tf.nn.relu(self.inner(inputs))
+
+
 def activation_quantizer(draw):
     """For inputs: mostly a sign, one of few bits or of the user's, or none."""
     if chance(draw, 0.1):
@@ -73,7 +93,10 @@ _OTHER_KERNELS = (
 
 def common(draw, filters=True):
     """What all convolutions take."""
-    found = {"use_bias": chance(draw, 0.4), "activation": one_of(draw, _ACTIVATIONS)}
+    found = {
+        "use_bias": chance(draw, 0.4),
+        "activation": one_of(draw, _ACTIVATIONS),
+    }
     return {"filters": int(one_of(draw, _FILTERS)), **found} if filters else found
 
 
@@ -116,7 +139,9 @@ def larq_convolution(draw, size, channels, with_input=True):
 
 def other_larq(draw, size, channels):
     """Larq's layers for maps, other than its convolution."""
-    kind = one_of(draw, ["Depthwise", "Separable", "Transposed", "Dense", "Dense"])
+    kind = one_of(
+        draw, ["Depthwise", "Separable", "Transposed", "Local", "Dense", "Dense"]
+    )
     two = {
         "input_quantizer": activation_quantizer(draw),
         "depthwise_quantizer": kernel_quantizer(draw),
@@ -139,13 +164,19 @@ def other_larq(draw, size, channels):
         )
     if kind == "Transposed":
         return lq.layers.QuantConv2DTranspose(**common(draw), **square, **one)
+    if kind == "Local":
+        options = {**common(draw), "filters": 2}
+        kernel = min(2, *size)
+        return lq.layers.QuantLocallyConnected2D(kernel_size=kernel, **options, **one)
     return lq.layers.QuantDense(
         int(one_of(draw, _FILTERS)), use_bias=chance(draw, 0.4), **one
     )
 
 
 def float_convolution(draw, size, channels):
-    kind = one_of(draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Dense"])
+    kind = one_of(
+        draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Local", "Dense"]
+    )
     options = window(draw, size)
     if kind == "Conv2D":
         groups = 2 if channels % 2 == 0 and chance(draw, 0.1) else 1
@@ -163,7 +194,10 @@ def float_convolution(draw, size, channels):
         )
     if kind == "Separable":
         return layers.SeparableConv2D(**common(draw), **options)
-    return layers.Conv2DTranspose(**common(draw), **options)
+    if kind == "Transposed":
+        return layers.Conv2DTranspose(**common(draw), **options)
+    kernel = min(2, *size)
+    return layers.LocallyConnected2D(2, kernel, activation="relu")
 
 
 # What computes something else when it is told to train.
@@ -188,11 +222,16 @@ MAPS = (
     lambda draw: layers.Permute((2, 1, 3)),
     lambda draw: layers.Resizing(7, 5, interpolation=one_of(draw, ["nearest", "area"])),
     lambda draw: layers.SpatialDropout2D(0.2),
+    lambda draw: layers.GaussianDropout(0.2),
+    lambda draw: layers.AlphaDropout(0.2),
+    lambda draw: layers.ActivityRegularization(l2=1e-4),
     lambda draw: layers.Softmax(axis=-1),
     lambda draw: layers.ThresholdedReLU(0.37),
+    lambda draw: layers.UnitNormalization(),
     lambda draw: layers.LayerNormalization(axis=[1, 2, 3]),
     lambda draw: layers.LayerNormalization(scale=False),
     lambda draw: layers.BatchNormalization(axis=one_of(draw, [1, 2, -1])),
+    lambda draw: layers.BatchNormalization(epsilon=1e-6),
     lambda draw: layers.Normalization(axis=-1, mean=0.3, variance=2.0),
     lambda draw: layers.Discretization([-0.5, 0.0, 0.5]),
     lambda draw: layers.Activation(
@@ -200,6 +239,7 @@ MAPS = (
     ),
     lambda draw: layers.PReLU(),
     lambda draw: Scale(),
+    lambda draw: Holder(),
     lambda draw: own.ChannelAffine(),
     lambda draw: lq.quantizers.NoOp(1),
     lambda draw: "ste_heaviside",
@@ -222,20 +262,27 @@ FUNCTIONS = (
     lambda x: lq.math.sign(x),
     lambda x: tf.where(x >= 0.2, 1.0, -1.0),
     lambda x: tf.cast(x > 0, x.dtype),
+    lambda x: tf.stop_gradient(x),
+    lambda x: tf.identity(x),
     lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]),
+    lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 1], [0, 0]], constant_values=1.0),
     lambda x: tf.pad(x, [[0, 0], [0, 0], [0, 0], [1, 1]]),
     lambda x: tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]], mode="SYMMETRIC"),
     lambda x: x[:, :, :, : max(1, x.shape[-1] // 2)],
     lambda x: x[:, ::2],
     lambda x: tf.concat([x, -x], -1),
+    lambda x: tf.reverse(x, [1]),
     lambda x: tf.transpose(x, (0, 2, 1, 3)),
     lambda x: tf.reduce_mean(x, [1, 2], keepdims=True),
+    lambda x: tf.reduce_max(x, 3, keepdims=True),
     lambda x: x - tf.reduce_mean(x, [1, 2], keepdims=True),
     lambda x: x * tf.sigmoid(tf.reduce_mean(x, [1, 2], keepdims=True)),
+    lambda x: tf.math.l2_normalize(x + 1e-3, -1),
     lambda x: tf.nn.softmax(x),
     lambda x: tf.split(x, 2, 2)[1] if x.shape[2] % 2 == 0 else x,
     lambda x: tf.reshape(x, (-1, 1, x.shape[1] * x.shape[2], x.shape[3])),
     lambda x: tf.nn.max_pool2d(x, 2, 1, "SAME"),
+    lambda x: tf.roll(x, 1, 1),
     lambda x: tf.tile(x, (1, 1, 1, 2)),
     lambda x: tf.round(x),
 )
@@ -259,6 +306,9 @@ SEQUENCES = (
         dilation_rate=one_of(draw, [1, 1, 2]),
         **_quantized(draw),
     ),
+    lambda draw: lq.layers.QuantConv1D(
+        8, 3, strides=2, padding="same", **_quantized(draw)
+    ),
     lambda draw: lq.layers.QuantDense(8, **_quantized(draw)),
     lambda draw: lq.layers.QuantSeparableConv1D(
         4,
@@ -268,10 +318,14 @@ SEQUENCES = (
         pointwise_quantizer=kernel_quantizer(draw),
         input_quantizer=activation_quantizer(draw),
     ),
+    lambda draw: lq.layers.QuantLocallyConnected1D(2, 1, **_quantized(draw)),
     lambda draw: layers.SeparableConv1D(4, 3, padding="same"),
     lambda draw: layers.DepthwiseConv1D(3, padding="same"),
+    lambda draw: layers.Conv1DTranspose(4, 2, strides=2, padding="same"),
+    lambda draw: layers.LocallyConnected1D(2, 1),
     lambda draw: layers.MaxPooling1D(2, padding="same"),
     lambda draw: layers.AveragePooling1D(2, padding="same"),
+    lambda draw: layers.ZeroPadding1D(1),
     lambda draw: layers.UpSampling1D(2),
     lambda draw: layers.TimeDistributed(layers.Dense(4)),
     lambda draw: layers.TimeDistributed(lq.layers.QuantDense(4, **_quantized(draw))),
@@ -282,9 +336,11 @@ SEQUENCES = (
     lambda draw: layers.LSTM(4, return_sequences=True, unroll=chance(draw, 0.8)),
     lambda draw: layers.SimpleRNN(4, return_sequences=True),
     lambda draw: layers.Bidirectional(layers.GRU(2, return_sequences=True)),
+    lambda draw: layers.RNN(layers.LSTMCell(3), return_sequences=True),
     lambda draw: layers.Dropout(0.1),
     lambda draw: layers.Permute((2, 1)),
     lambda draw: layers.ReLU(),
+    lambda draw: own.LeakyIntegrateAndFire(),
 )
 
 # From masked sequences to sequences, which may be masked.
@@ -327,4 +383,19 @@ VECTORS = (
     lambda draw: made(draw, shared.SIGNS),
     lambda draw: own.SymmetricHead(6),
     lambda draw: own.ThresholdedLinearUnit(),
+)
+
+# From volumes to volumes, (batch, depth, height, width, channels).
+VOLUMES = (
+    lambda draw: layers.Conv3D(4, 2, padding="same"),
+    lambda draw: lq.layers.QuantConv3D(4, 2, padding="same", **_quantized(draw)),
+    lambda draw: lq.layers.QuantConv3DTranspose(
+        2, 2, padding="same", **_quantized(draw)
+    ),
+    lambda draw: layers.Conv3DTranspose(2, 2, padding="same"),
+    lambda draw: layers.MaxPooling3D(2, padding="same"),
+    lambda draw: layers.AveragePooling3D(2, padding="same"),
+    lambda draw: layers.ZeroPadding3D(1),
+    lambda draw: layers.UpSampling3D((1, 2, 1)),
+    lambda draw: layers.BatchNormalization(),
 )

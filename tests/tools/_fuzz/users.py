@@ -24,6 +24,14 @@ def spelled(x):
     return 2.0 * tf.cast(lq.math.sign(x) > 0, x.dtype) - 1.0
 
 
+def tanh_gradient(x):
+    return tf.stop_gradient(lq.math.sign(x) - tf.tanh(x)) + tf.tanh(x)
+
+
+def step(x):
+    return tf.cast(lq.math.sign(-x) < 0, x.dtype)
+
+
 class Called:
     """A quantizer that is no layer."""
 
@@ -57,8 +65,16 @@ def above(x):
     return tf.where(x > 0, tf.ones_like(x), -tf.ones_like(x))
 
 
+def centered(x):
+    return lq.math.sign(x - tf.reduce_mean(x, -1, keepdims=True))
+
+
 def halved(x):
     return 0.5 * lq.math.sign(x)
+
+
+def eight_bits(x):
+    return tf.quantization.fake_quant_with_min_max_args(x)
 
 
 def mean_sign(x):
@@ -73,23 +89,29 @@ _RIGHT = (
     OwnSign,
     SignLayer,
 )
-_ALMOST = (lambda: almost, lambda: halved)
+_ALMOST = (
+    *(lambda: almost, lambda: above, lambda: centered, lambda: halved),
+    lambda: eight_bits,
+)
 
 
 def input_quantizer(draw):
-    return one_of(draw, (*_RIGHT * 2, *_ALMOST, lambda: above))()
+    return one_of(draw, (*_RIGHT * 2, *_ALMOST, lambda: tanh_gradient, lambda: step))()
 
 
 def kernel_quantizer(draw):
-    return one_of(draw, (*_RIGHT, *_ALMOST, lambda: mean_sign))()
+    kinds = (*_RIGHT, lambda: mean_sign, lambda: almost, lambda: halved)
+    return one_of(draw, (*kinds, lambda: eight_bits))()
 
 
 def sign(draw):
     """A layer that is a sign, and one that is almost one."""
-    function = one_of(draw, (straight_through, spelled, almost, above))
+    functions = (straight_through, spelled, tanh_gradient, almost, above)
+    function = one_of(draw, functions)
     kinds = (
         lambda: layers.Activation(function),
         lambda: layers.Lambda(function),
+        lambda: layers.Lambda(lambda x: lq.math.sign(x)),
         OwnSign,
         SignLayer,
     )
