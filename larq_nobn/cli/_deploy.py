@@ -11,9 +11,9 @@ from rich.table import Table
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, progress, say, show
-from ._models import Images, Origin, classifies, open_run_or_file
+from ._models import Images, Origin, open_run_or_file
 from ._outputs import TFLITE, Output, json_option
-from ._package import deploy, keras, layers
+from ._package import data, deploy, keras, layers
 
 
 @click.command(cls=_arguments.Command)
@@ -195,7 +195,9 @@ def converted(
                 raise
             said = f"Verifying on generated images. {error}"
             console(stderr=True).print(said, soft_wrap=True)
-    if info is not None and not classifies(model, info, options.get("input_shape")):
+    if info is not None and not data.classifies(
+        model, info, options.get("input_shape")
+    ):
         info = None
     with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, dataset=info, **options)

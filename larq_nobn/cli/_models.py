@@ -183,19 +183,6 @@ class Images:
         return self._dataset.files(split, limit, self._like)
 
 
-def classifies(
-    model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
-) -> bool:
-    """Whether the model classifies the images of a data set, of which an app is told.
-
-    A subclassed model may know neither of its shapes, and others have several.
-    """
-    taken, given = (getattr(model, f"{end}_shape", ()) for end in ("input", "output"))
-    if not (isinstance(taken, tuple) and isinstance(given, tuple)):
-        return False
-    return (size or taken[1:], given[1:]) == (info.image_shape, (info.classes,))
-
-
 def statistics_images(
     dataset: str | None,
     origin: Origin | None,

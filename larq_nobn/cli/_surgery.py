@@ -9,9 +9,9 @@ import click
 from .._names import GIVEN, VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
 from ._console import progress, say, show
-from ._models import Origin, classifies, open_run_or_file, size_of
+from ._models import Origin, open_run_or_file, size_of
 from ._outputs import KERAS, Output, json_option
-from ._package import keras, surgery, training
+from ._package import data, keras, surgery, training
 
 _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 
@@ -99,7 +99,7 @@ def _finish(
     report: str | None,
 ) -> None:
     info = None if origin is None or origin.info.name == GIVEN else origin.info
-    if info is not None and not classifies(model, info):
+    if info is not None and not data.classifies(model, info):
         info = None
     training.save_model(model, output, info)
     show(changes.to_dict(), report, *([changes.table()] if changes.changes else []))

@@ -6,7 +6,7 @@ from .._names import DATASETS as NAMES
 from .._names import IMAGE_SUFFIXES as SUFFIXES
 from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
-from ._classified import classified_images
+from ._classified import classified_images, classifies
 from ._dataset import WHICH, Dataset, load, open_dataset
 from ._prepare import Prepared, prepare
 from ._registry import DatasetInfo
@@ -32,6 +32,7 @@ __all__ = [
     "check_name",
     "check_size",
     "classified_images",
+    "classifies",
     "decode",
     "inspect_folder",
     "load",

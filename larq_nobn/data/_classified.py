@@ -26,19 +26,34 @@ def classified_images(
     Raises:
         ValueError: If the model does not classify images of the data set.
     """
-    taken, given = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
-    shape = input_shape or (taken[1:] if isinstance(taken, tuple) else ())
+    taken, classes = _shapes(model)
+    shape = input_shape or taken
     if isinstance(dataset, DatasetInfo):
         source, info = None, dataset
     else:
         known = len(shape) == 3 and None not in shape and dataset != "imagenet"
         source = open_dataset(dataset, image_size=tuple(shape[:2]) if known else None)
         info = source.info
-    classes = given[1:] if isinstance(given, tuple) else given
-    if tuple(shape) != tuple(info.image_shape) or classes != (info.classes,):
+    if not classifies(model, info, shape):
         raise InvalidValue(
             f"dataset={info.name!r} has {info.classes} classes of images of "
             f"{info.image_shape}, but the model maps {tuple(shape)} to {classes}. Pass "
             "the data set that it was trained on, or none."
         )
     return info, source
+
+
+def classifies(
+    model: Any, info: DatasetInfo, input_shape: Sequence[int] | None = None
+) -> bool:
+    """Whether a Keras model maps images of a data set to its classes."""
+    taken, classes = _shapes(model)
+    shape = tuple(input_shape or taken)
+    return (shape, classes) == (tuple(info.image_shape), (info.classes,))
+
+
+def _shapes(model: Any) -> tuple[tuple, tuple]:
+    """Input and output of one example; empty where unknown, or of several."""
+    shapes = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
+    taken, given = (x[1:] if isinstance(x, tuple) else () for x in shapes)
+    return taken, given
