@@ -27,11 +27,13 @@ def classify(model: Path, image: Path, guesses: int = 3) -> list[tuple[str, floa
     pixels = nobn.data.decode(image.read_bytes())
     pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # of a gray one, too
     run = nobn.deploy.Runner(model.read_bytes())  # rounds to int8 where the file does
-    logits = run(metadata.preprocessing(pixels))[0]
-    powers = np.exp(logits - logits.max())
-    best = np.argsort(-logits)[:guesses]
-    labels = metadata.labels or [f"class {index}" for index in range(len(logits))]
-    return [(labels[index], float(powers[index] / powers.sum())) for index in best]
+    scores = run(metadata.preprocessing(pixels))[0]
+    if metadata.scores == "logits":
+        powers = np.exp(scores - scores.max())
+        scores = powers / powers.sum()
+    best = np.argsort(-scores)[:guesses]
+    labels = metadata.labels or [f"class {index}" for index in range(len(scores))]
+    return [(labels[index], float(scores[index])) for index in best]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -57,6 +57,7 @@ class Classifier:
     def __init__(self, path, threads=4):
         card = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
         self.steps, self.labels = card["preprocessing"], card["labels"]
+        self.scores = card["scores"]
         if card["runtime"] != "litert" or self.steps is None:
             sys.exit(
                 f"{path} is no file for LiteRT with preprocessing. Convert a run "
@@ -68,7 +69,7 @@ class Classifier:
         (self.output,) = self.interpreter.get_output_details()
 
     def __call__(self, pixels):
-        """Scores (classes,) of bytes (height, width, 3)."""
+        """Probabilities (classes,) of bytes (height, width, 3)."""
         x = prepared(pixels, self.steps)
         if self.input["dtype"] == np.int8:
             scale, zero = self.input["quantization"]
@@ -81,6 +82,9 @@ class Classifier:
         if self.output["dtype"] == np.int8:
             scale, zero = self.output["quantization"]
             scores = (scores.astype(np.float32) - zero) * np.float32(scale)
+        if self.scores == "logits":
+            powers = np.exp(scores - scores.max())
+            scores = powers / powers.sum()
         return scores
 
 
@@ -88,10 +92,9 @@ def main(model, *images):
     classifier = Classifier(model)
     for path in images:
         scores = classifier(np.asarray(Image.open(path).convert("RGB")))
-        powers = np.exp(scores - scores.max())
         best = int(scores.argmax())
         label = classifier.labels[best] if classifier.labels else f"class {best}"
-        print(f"{path}: {label}, {powers[best] / powers.sum():.1%}")
+        print(f"{path}: {label}, {scores[best]:.1%}")
 
 
 if __name__ == "__main__":

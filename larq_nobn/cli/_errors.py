@@ -158,6 +158,8 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
     output: Path | None = meta[RUN]
     if output is None:  # of several runs
         return " To resume, repeat the command."
+    if training.folder._run_folder.before_first_checkpoint(output):
+        return " To start again, repeat the command."
     kept = training.folder._run_folder.position_kept(output)
     again = "To resume, repeat the command with --resume."
     if kept:

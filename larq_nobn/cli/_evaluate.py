@@ -36,6 +36,12 @@ _NUMBERED, _NAMED, _LONGEST = 20, 60, 20
     help="Split to evaluate.",
 )
 @click.option(
+    "--holdout",
+    type=float,
+    show_default="that of the run, or 0.1",
+    help="Test fraction, of an image folder without a test folder.",
+)
+@click.option(
     "--limit", type=int, show_default="all", help="Use at most this many images."
 )
 @click.option(
@@ -53,6 +59,7 @@ def evaluate(
     model: Path,
     dataset: str | None,
     split: str,
+    holdout: float | None,
     limit: int | None,
     samples: int | None,
     plot: Path | None,
@@ -88,9 +95,15 @@ def evaluate(
     if name is None:
         raise InvalidValue(
             f"{model} does not say where its images are. Add --dataset, such as "
-            "--dataset cifar10 or a folder, or evaluate a run folder in its place."
+            "--dataset cifar10 or a folder."
         )
-    images = _models.Images(dataset, origin, data_dir, model if lite else network)
+    taker = model if lite else network
+    images = _models.Images(dataset, origin, data_dir, taker, holdout)
+    if holdout is not None and images.holdout is None:
+        raise InvalidValue(
+            f"--holdout {holdout:g} is for image folders without a test folder, and "
+            f"{name} is none. Leave it out."
+        )
     batches, info = images.batches(split, limit), images.info
     sampled: dict[str, Any] = {}
     with _console.progress() as bar:
@@ -116,8 +129,9 @@ def evaluate(
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
     size = images.size
     result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
+    held = "" if images.holdout in (None, 1) else f" (--holdout {images.holdout:g})"
     rows = _rows(result) | {
-        f"{split} images": f"{scores['examples']:,}",
+        f"{split} images": f"{scores['examples']:,}{held}",
         "mean and std of": info.name,
         **({"image size": f"{size[0]}x{size[1]}, of the model"} if size else {}),
     }

@@ -124,6 +124,7 @@ class Images:
         origin: Origin | None,
         data_dir: str | None = None,
         model: keras.Model | Path | None = None,
+        holdout: float | None = None,
     ) -> None:
         self.size: tuple[int, int] | None = None
         taken = None  # by a model that decides
@@ -139,6 +140,8 @@ class Images:
             taken = getattr(model, "input_shape", None)
         if data_dir is not None:
             which["data_dir"] = data_dir
+        if holdout is not None:
+            which["holdout"] = holdout
         self._name = which["name"]
         # Nothing else says how images of a folder are to be prepared.
         prepared = own or dataset not in DATASETS
@@ -158,6 +161,11 @@ class Images:
                 f"The model takes images of shape {taken[1:]}, but those of {dataset} "
                 f"have {given}. Choose the data set that it was trained on."
             )
+
+    @property
+    def holdout(self) -> float | None:
+        """The test fraction of an image folder without a test folder; else None."""
+        return self._dataset.holdout
 
     @property
     def info(self) -> data.DatasetInfo:

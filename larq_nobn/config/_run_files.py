@@ -13,6 +13,7 @@ from .._files import replacing
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.csv"
 LOCK = ".lock"
+LOGS = "logs"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SETTINGS_FILE = "settings.json"
@@ -20,7 +21,7 @@ SETTINGS_FILE = "settings.json"
 PARTS = ("stage1", "teacher")
 OURS = {
     *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *PARTS),
-    *(MODEL_FILE, HISTORY_FILE, "curves.png", "logs"),
+    *(MODEL_FILE, HISTORY_FILE, "curves.png", LOGS),
 }
 
 

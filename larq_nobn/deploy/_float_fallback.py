@@ -33,7 +33,7 @@ from ..graph import (
 )
 from . import _binary
 from ._normal import given_name
-from .lite._file import FileOperation, Subgraph
+from .lite._file import FileOperation, Subgraph, Tensor
 from .lite._trace import Trace, TracedKernel
 
 _layers = keras.layers
@@ -477,6 +477,7 @@ _TOLERANCE = 0.005
 _MEANT = 0.05
 # Of fewer weights per channel, chance may make all equal.
 _ENOUGH = 8
+_SIGNS = ("LceDequantize", "SIGN")
 _BETWEEN = ("MUL", "DIV", "PAD", "PADV2", "MIRROR_PAD", "RESHAPE", "SPACE_TO_BATCH_ND")
 
 
@@ -493,22 +494,28 @@ def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
 def stayed_float(graph: Subgraph, op: FileOperation) -> Why | None:
     """Returns a float operation that reads signs, or whose weights are ±c."""
     filters = op.inputs[1] if op.op in _INPUTS and len(op.inputs) > 1 else None
-    if filters is None or filters.dtype != "float32" or not filters.constant:
-        return None
-    if filters.sparse:
-        return None
-    axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
-    weights = np.abs(np.moveaxis(filters.values, axis, 0))
-    weights = weights.reshape(len(weights), -1)
-    if weights.shape[1] < _ENOUGH:
+    if filters is None or filters.dtype != "float32" or filters.sparse:
         return None
     between: list[str] = []
     source = graph.before(op, _INPUTS[op.op])
     while source is not None and source.op in _BETWEEN:
         between.append(source.op)
         source = graph.before(source)
+    if not filters.constant:
+        of_signs = source is not None and source.op in _SIGNS
+        if not of_signs or not _is_of_constants(graph, filters):
+            return None
+        return (
+            f"{_BINARY}its kernel is computed again in every run",
+            "Convert the model with larq_nobn.convert, which computes kernels once.",
+        )
+    axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
+    weights = np.abs(np.moveaxis(filters.values, axis, 0))
+    weights = weights.reshape(len(weights), -1)
+    if weights.shape[1] < _ENOUGH:
+        return None
     binary = _is_binary(weights, _TOLERANCE)
-    if source is None or source.op not in ("LceDequantize", "SIGN"):
+    if source is None or source.op not in _SIGNS:
         if not binary or (source is not None and _saturates(source)):
             return None
         return (
@@ -553,6 +560,20 @@ def stayed_float(graph: Subgraph, op: FileOperation) -> Why | None:
         f"{_BINARY}a binary convolution",
         "Convert the model with larq_nobn.convert, which names the cause.",
     )
+
+
+def _is_of_constants(graph: Subgraph, tensor: Tensor) -> bool:
+    """Whether a tensor depends on no input of its graph."""
+    left, seen = [tensor], set[int]()
+    while left:
+        read = left.pop()
+        maker = graph.producer(read)
+        if maker is None and not read.constant:
+            return False
+        if maker is not None and read.index not in seen:
+            seen.add(read.index)
+            left += [x for x in maker.inputs if x is not None]
+    return True
 
 
 def _saturates(op: FileOperation) -> bool:

@@ -27,6 +27,7 @@ from ..callbacks import (
 )
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
+from ..config import _run_files
 from ..config._recipe import Recipe
 from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
@@ -56,7 +57,7 @@ def callbacks_of(
     ]
     if needs_statistics(network, averages is not None):
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
-    logs = folder / "logs" if find_spec("tensorboard") else None
+    logs = folder / _run_files.LOGS if find_spec("tensorboard") else None
     callbacks += [*monitors(settings, network, logs and logs / "monitors"), history]
     if logs is None:
         _log.warning(

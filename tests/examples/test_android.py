@@ -68,7 +68,7 @@ def test_kotlin_reads_the_keys_that_are_written(expected):
     assert read_keys(source("PreprocessingTest.kt"), "case") == set(case)
     card = case["card"]
     kotlin = source("Card.kt")
-    top = {"format", "version", "file.size_bytes", "preprocessing", "labels"}
+    top = {"format", "version", "file.size_bytes", "preprocessing", "scores", "labels"}
     assert read_keys(kotlin, "card") == top
     assert {key.split(".")[0] for key in top} <= set(card)
     assert "size_bytes" in card["file"]

@@ -39,8 +39,14 @@ def test_preprocessing_bit_for_bit(script, side, crop, mean, std):
 
 @pytest.mark.convert
 @pytest.mark.parametrize("int8", [False, True])
-def test_classes_are_those_of_the_package(script, tmp_path, capsys, int8):
+@pytest.mark.parametrize("softmax", [False, True])
+def test_probabilities_are_those_of_the_package(
+    script, tmp_path, capsys, int8, softmax
+):
     model = scrambled(nobn.models.VGGSmall((8, 8, 3), 3, width=8))
+    if softmax:
+        ending = tf.keras.layers.Softmax()(model.output)
+        model = tf.keras.Model(model.input, ending)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 20, 24, 3), np.uint8)
     prepare = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, (8, 8))
@@ -52,12 +58,14 @@ def test_classes_are_those_of_the_package(script, tmp_path, capsys, int8):
     card = {"labels": labels, "preprocessing": prepare}
     nobn.convert(model, path, data=x, int8=int8, runtime="litert", **card)
     wanted = nobn.deploy.Runner(path)(x)
+    if not softmax:
+        wanted = tf.nn.softmax(wanted).numpy()
     names = [tmp_path / f"{number}.png" for number in range(len(images))]
     for name, image in zip(names, images, strict=True):
         name.write_bytes(tf.io.encode_png(image).numpy())
     classify = script.Classifier(path)
-    for image, scores in zip(images, wanted, strict=True):
-        np.testing.assert_allclose(classify(image), scores, rtol=1e-4, atol=1e-4)
+    for image, probabilities in zip(images, wanted, strict=True):
+        np.testing.assert_allclose(classify(image), probabilities, rtol=1e-4, atol=1e-4)
     script.main(str(path), *map(str, names))
     said = [
         line.split(": ")[1].split(",")[0]

@@ -12,6 +12,7 @@ from larq_nobn import training
 from larq_nobn.config._run_files import write_json
 from larq_nobn.training.folder._run_folder import (
     is_finished,
+    kept_settings,
     lock_run_folder,
     position_kept,
 )
@@ -88,7 +89,10 @@ REFUSED = {
         *(True, OTHER, ValueError, DIFFERENCE),
     ),
     "damaged settings": (
-        lambda folder: (folder / "settings.json").write_text("[1"),
+        lambda folder: (
+            fails_after(folder, write_checkpoint),
+            (folder / "settings.json").write_text("[1"),
+        ),
         *(True, SETTINGS, ValueError, r"settings\.json is damaged.*train again"),
     ),
 }
@@ -105,6 +109,21 @@ def test_what_is_there_is_not_touched(name: str, tmp_path: Path):
     ):
         pytest.fail("claimed")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_ended_before_its_first_checkpoint_makes_room(
+    resume: bool, tmp_path: Path
+):
+    fails_after(
+        tmp_path, lambda folder: (folder / "logs" / "train").mkdir(parents=True)
+    )
+    assert kept_settings(tmp_path) is None
+    with lock_run_folder(tmp_path, OTHER, resume):
+        assert kept_settings(tmp_path) is None
+        assert contents(tmp_path) == {".lock", "settings.json"}
+        write_checkpoint(tmp_path)
+        assert kept_settings(tmp_path) == OTHER
 
 
 def test_a_file_is_no_folder_and_a_finished_run_has_its_settings(tmp_path: Path):

@@ -360,6 +360,7 @@ def test_an_unfinished_run_resumes_without_the_file(tmp_path: Path):
     settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
     recorded = {**asdict(settings), "init_sha256": "abc"}
     (tmp_path / "settings.json").write_text(json.dumps(recorded))
+    (tmp_path / "checkpoints").mkdir()
     found = resolve_init(settings, tmp_path, resume=True)
     assert found == replace(settings, init_sha256="abc")
     with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):

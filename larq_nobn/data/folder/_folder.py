@@ -131,6 +131,9 @@ class Notes:
 
 
 _HEX_DIGITS = 16
+HOLD_OUT_MORE = (
+    " Hold out more (--holdout 0.2), or put images of your choice into train and test."
+)
 
 
 def divided(
@@ -167,6 +170,8 @@ class Folder:
     """A folder whose files have all been opened once.
 
     Its parts are the readable images by split, of which validation may have none.
+    `holdout` is the test fraction that the content of files decides; None where folders
+    say which images are for testing.
     """
 
     def __init__(
@@ -174,9 +179,10 @@ class Folder:
         root: Path,
         parts: dict[str, list[ScannedImage]],
         class_names: tuple[str, ...],
+        holdout: float | None,
     ) -> None:
         self.name, self.root = str(root), root
-        self.parts, self.class_names = parts, class_names
+        self.parts, self.class_names, self.holdout = parts, class_names, holdout
 
     @property
     def content(self) -> str:
@@ -280,7 +286,7 @@ def _opened(
     parts = divided(good, holdout, validation)
     names = tuple(sorted({image.entry.label for image in good}))
     _check(listing, parts, names, holdout)
-    return Folder(root, parts, names)
+    return Folder(root, parts, names, None if listing.divided else holdout)
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -336,6 +342,7 @@ def _check(
         lacking = [*{*names} - {image.entry.label for image in part}]
         if part and lacking:
             _log.warning(
-                "The %s images in %s lack %d of %d classes: %s.",
+                "The %s images in %s lack %d of %d classes: %s.%s",
                 *(split, root, len(lacking), len(names), _first(sorted(lacking))),
+                "" if listing.divided else HOLD_OUT_MORE,
             )

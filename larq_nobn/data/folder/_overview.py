@@ -17,7 +17,7 @@ from ..._checks import check_number, check_path
 from ..._figures import check_plot
 from ..._files import replacing
 from ._decode import image_of
-from ._folder import Notes, ScannedImage, divided, scan, shown
+from ._folder import HOLD_OUT_MORE, Notes, ScannedImage, divided, scan, shown
 from ._listing import read_listing
 
 # Counted also where they are empty.
@@ -159,8 +159,8 @@ def _few_for_testing(
     if not few:
         return []
     return [
-        f"few images are for testing of {', '.join(few)}, as their content decides: "
-        "put your own choice into train and test"
+        f"few or no images are for testing of {', '.join(few)}, as their content "
+        f"decides.{HOLD_OUT_MORE.removesuffix('.')}"
     ]
 
 

@@ -21,6 +21,7 @@ from ..._names import METADATA_FORMAT
 from ...data._area import scaled
 from .._errors import ConversionError
 from ..lite._converter import Runner, TensorInfo
+from ..lite._file import Subgraph, read
 
 VERSION = 1
 _NUMBER = (int, float)
@@ -38,6 +39,7 @@ _WHOLE: dict[str, Any] = {
     "input": _TENSOR,
     "output": _TENSOR,
     "preprocessing": (dict, type(None)),
+    "scores": str,
     "labels": (list, type(None)),
     "dataset": (str, type(None)),
 }
@@ -179,6 +181,8 @@ class Card:
         labels: The names of the classes, in the order of the output; None if unknown.
         dataset: Name of the data set that the model was trained on; of an image folder
             without where it is; None if unknown.
+        scores: What the output is: `"probabilities"` of a model that ends in a
+            softmax, else `"logits"`, of which an app takes the softmax.
     """
 
     file: str
@@ -190,6 +194,7 @@ class Card:
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None
     dataset: str | None = None
+    scores: str = "logits"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
@@ -206,6 +211,7 @@ class Card:
             "runtime": self.runtime,
             "input": asdict(self.input),
             "output": asdict(self.output),
+            "scores": self.scores,
             "preprocessing": steps,
             "labels": self.labels,
             "dataset": self.dataset,
@@ -226,6 +232,7 @@ def _from_dict(content: Any) -> Card:
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
+    content = {"scores": "logits", **content}
     check_shape(content, _WHOLE)
     file, steps, labels = content["file"], content["preprocessing"], content["labels"]
     if steps is not None:
@@ -239,6 +246,7 @@ def _from_dict(content: Any) -> Card:
         runtime=content["runtime"],
         input=_tensor(content["input"]),
         output=_tensor(content["output"]),
+        scores=content["scores"],
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
         dataset=content["dataset"],
@@ -343,6 +351,7 @@ def write_metadata(
         runtime=runner.runtime,
         input=runner.input_tensors[0],
         output=runner.output_tensors[0],
+        scores=_scores_of(read(flatbuffer, os.fspath(path))[0]),
         preprocessing=preprocessing,
         labels=labels,
         dataset=dataset,
@@ -351,6 +360,14 @@ def write_metadata(
     with replacing(metadata_path(path)) as temporary:
         # Bytes of the name that are not text become what JSON escapes them to.
         temporary.write_bytes(f"{text}\n".encode(errors="backslashreplace"))
+
+
+def _scores_of(graph: Subgraph) -> str:
+    """Whether the first output of a file is of probabilities or of logits."""
+    maker = graph.producer(graph.outputs[0])
+    while maker is not None and maker.op in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
+        maker = graph.before(maker)
+    return "logits" if maker is None or maker.op != "SOFTMAX" else "probabilities"
 
 
 def remove_metadata(path: str | os.PathLike) -> None:

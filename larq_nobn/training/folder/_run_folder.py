@@ -19,6 +19,7 @@ from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, drawable, new_figure
 from ..._files import check_folder, is_leftover, replacing
 from ..._keras import check_model, keras
+from ..._names import MODEL_FROM_INIT
 from ..._version import __version__
 from ...config import _run_files
 from ...data import DatasetInfo, classified_images
@@ -57,6 +58,8 @@ def lock_run_folder(
     with locked(folder):
         # Again, for until now another process could start here, or end.
         check_output(folder, settings, resume)
+        if before_first_checkpoint(folder):
+            _remove(folder / _run_files.LOGS)
         _remove_leftovers(folder)
         _run_files.write_json(folder / _run_files.SETTINGS_FILE, settings)
         yield folder
@@ -71,14 +74,26 @@ def check_run_folder(folder: Path, settings: Mapping[str, Any], resume: bool) ->
 
 def _clear(folder: Path) -> None:
     """Removes what a run needs only while it is unfinished."""
-    shutil.rmtree(folder / _run_files.CHECKPOINTS, ignore_errors=True)
+    _remove(folder / _run_files.CHECKPOINTS)
     (folder / _run_files.SETTINGS_FILE).unlink(missing_ok=True)
     _remove_leftovers(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leftovers(folder: Path) -> None:
     for file in filter(is_leftover, folder.iterdir()):
         file.unlink()
+
+
+def before_first_checkpoint(folder: Path) -> bool:
+    """Whether a run ended before its first checkpoint: any other may start there."""
+    if not (folder / _run_files.SETTINGS_FILE).is_file():
+        return False
+    names = {path.name for path in folder.iterdir() if not is_leftover(path)}
+    return names <= {_run_files.SETTINGS_FILE, _run_files.LOGS, _run_files.LOCK}
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
@@ -102,6 +117,8 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
 
 def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
     """Returns the settings of the run in a folder, finished or not, if there is one."""
+    if before_first_checkpoint(Path(output)):
+        return None
     files = (
         Path(output, name)
         for name in (_run_files.RECORD_FILE, _run_files.SETTINGS_FILE)
@@ -128,9 +145,10 @@ def position_kept(output: Path) -> Position | None:
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Rejects a folder that does not belong to such a run alone."""
     check_folder(folder, "a run")
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    occupied = folder.is_dir() and not before_first_checkpoint(folder)
+    files = sorted(folder.iterdir()) if occupied else []
     there = [path for path in files if path.name != _run_files.LOCK]
-    unfinished = (folder / _run_files.SETTINGS_FILE).is_file()
+    unfinished = occupied and (folder / _run_files.SETTINGS_FILE).is_file()
     if there and not resume:
         hint = "resume it by --resume (resume=True)" if unfinished else "delete it"
         raise FileExistsError(
@@ -243,7 +261,10 @@ def write_record(
     }
     save_model(network, folder / "model.keras", info if info.mean else None)
     images = Path(settings.dataset).name  # of a folder
-    said = (settings.model, settings.normalization, images)
+    model = settings.model
+    if settings.init is not None and model == MODEL_FROM_INIT:
+        model = Path(settings.init).name
+    said = (model, settings.normalization, images)
     title = ", ".join(part for part in said if part is not None)
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last: its presence means finished.

@@ -180,3 +180,20 @@ def test_the_float_fraction_names_its_largest_layer():
     small = audited_chain(binary_conv(32), _layers.Conv2D(2, 1, name="a"))
     assert small.float_macs == 8 * 8 * 32 * 2
     assert said(small) == []
+
+
+def test_a_kernel_that_is_computed_in_every_run():
+    """LCE's converter leaves the median of a balanced kernel in the file."""
+    import larq_compute_engine as lce
+
+    balanced = nobn.quantizers.ScaledStdSign(
+        scale=0.5, variance_preserving=True, balanced=True
+    )
+    dense = lq.layers.QuantDense(
+        4096, input_quantizer="ste_sign", kernel_quantizer=balanced, name="a"
+    )
+    model = chain(_layers.Flatten(), dense, stem=False)
+    found = audit_bytes(lce.convert_keras_model(model), "by LCE")
+    (row,) = found.in_float
+    assert row["macs"] == 192 * 4096
+    assert row["finding"] == "its kernel is computed again in every run"

@@ -7,6 +7,7 @@ import org.json.JSONObject
 class Card(
     val sizeBytes: Int,
     val preprocessing: Preprocessing,
+    val areLogits: Boolean,
     private val labels: List<String>,
 ) {
     /** The name of a class, or its number where there are no names. */
@@ -27,6 +28,7 @@ class Card(
                     mean = floats(steps.getJSONArray("mean")),
                     std = floats(steps.getJSONArray("std")),
                 ),
+                areLogits = card.getString("scores") == "logits",
                 labels =
                     if (card.isNull("labels")) emptyList() else texts(card.getJSONArray("labels")),
             )

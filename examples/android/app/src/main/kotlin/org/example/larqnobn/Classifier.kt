@@ -37,7 +37,8 @@ class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
         val start = System.nanoTime()
         interpreter.run(image, result)
         val milliseconds = (System.nanoTime() - start) / 1e6
-        val probabilities = softmax(decoded(result, output))
+        val scores = decoded(result, output)
+        val probabilities = if (card.areLogits) softmax(scores) else scores
         val best = probabilities.indices.sortedByDescending { probabilities[it] }.take(guesses)
         return Answer(best.map { Guess(card.label(it), probabilities[it]) }, milliseconds)
     }
