@@ -112,7 +112,8 @@ def compare(
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    resumed = sum((output / name).is_dir() for name in cells) - finished
+    kept = (training.folder._run_folder.kept_settings(output / n) for n in cells)
+    resumed = sum(settings is not None for settings in kept) - finished
     lines.print(f"Runs: {len(cells)}; finished: {finished}, resumed: {resumed}.")
     with comparing_progress(cells, finished, lines) as progress:
         comparison = training.compare(
