@@ -102,8 +102,8 @@ def predict(
         )
     height, width = prepare.size
     source = "its metadata" if network is None and origin else info.name
-    known = "mean, std and classes" if info.class_names else "mean and std"
-    how = f"{height}x{width} pixels, {known} of {source}"
+    said = "mean, std and classes" if info.class_names else "mean and std"
+    how = f"{height}x{width} pixels, {said} of {source}"
     result = []
     with _console.progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))
