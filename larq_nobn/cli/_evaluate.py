@@ -36,12 +36,6 @@ _NUMBERED, _NAMED, _LONGEST = 20, 60, 20
     help="Split to evaluate.",
 )
 @click.option(
-    "--holdout",
-    type=float,
-    show_default="that of the run, or 0.1",
-    help="Test fraction, of an image folder without a test folder.",
-)
-@click.option(
     "--limit", type=int, show_default="all", help="Use at most this many images."
 )
 @click.option(
@@ -59,7 +53,6 @@ def evaluate(
     model: Path,
     dataset: str | None,
     split: str,
-    holdout: float | None,
     limit: int | None,
     samples: int | None,
     plot: Path | None,
@@ -97,13 +90,7 @@ def evaluate(
             f"{model} does not say where its images are. Add --dataset, such as "
             "--dataset cifar10 or a folder."
         )
-    taker = model if lite else network
-    images = _models.Images(dataset, origin, data_dir, taker, holdout)
-    if holdout is not None and images.holdout is None:
-        raise InvalidValue(
-            f"--holdout {holdout:g} is for image folders without a test folder, and "
-            f"{name} is none. Leave it out."
-        )
+    images = _models.Images(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info
     sampled: dict[str, Any] = {}
     with _console.progress() as bar:

@@ -124,7 +124,6 @@ class Images:
         origin: Origin | None,
         data_dir: str | None = None,
         model: keras.Model | Path | None = None,
-        holdout: float | None = None,
     ) -> None:
         self.size: tuple[int, int] | None = None
         taken = None  # by a model that decides
@@ -140,8 +139,6 @@ class Images:
             taken = getattr(model, "input_shape", None)
         if data_dir is not None:
             which["data_dir"] = data_dir
-        if holdout is not None:
-            which["holdout"] = holdout
         self._name = which["name"]
         # Nothing else says how images of a folder are to be prepared.
         prepared = own or dataset not in DATASETS

@@ -132,7 +132,8 @@ class Notes:
 
 _HEX_DIGITS = 16
 HOLD_OUT_MORE = (
-    " Hold out more (--holdout 0.2), or put images of your choice into train and test."
+    " Hold out more in training (train --holdout 0.2), or put images of your choice "
+    "into train and test."
 )
 
 

@@ -45,8 +45,8 @@ from ._fake_quantize import ChannelShift, fixed_range
 
 _layers = keras.layers
 _REMEDY = (
-    "--calibrate 256 (of a model file with --dataset) puts in what is missing, and so "
-    "does larq_nobn.deploy.fake_quantize(model, data)."
+    "--calibrate 256 puts in what is missing (with --dataset, if the file names no "
+    "images), and so does larq_nobn.deploy.fake_quantize(model, data)."
 )
 
 
