@@ -55,7 +55,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_opening"},
         {"lite"},
         {"_float_fallback", "operations"},
-        {"prepare", "inspection", "_plain"},
+        {"prepare", "inspection"},
         {"_checks", "verify", "device"},
         {"int8"},
         {"_report"},
@@ -65,8 +65,6 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "deploy/prepare": (
         {"_at_inference", "_padding", "_geometry", "_lift"},
         {"_binary_layers"},
-        {"_reading"},
-        {"_moves"},
         {"_affine"},
         {"_prepare"},
     ),
@@ -305,7 +303,7 @@ BAD = [
     ("deploy/_a.py", "from ..training import train", "deploy imports larq_nobn.trai"),
     ("deploy/lite/_a.py", "from ..verify import x", "deploy.lite imports larq_nobn.de"),
     ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
-    ("deploy/prepare/_moves.py", "from ._affine import x", "deploy.prepare._moves imp"),
+    ("deploy/prepare/_lift.py", "from ._affine import x", "deploy.prepare._lift imp"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
     ("plots.py", "", "plots has no place in LAYERS"),
     ("layers/_a.py", "def f(x):\n    raise ValueError(x)", "use InvalidValue of"),
@@ -320,7 +318,7 @@ GOOD = [
         "from ..layers import A\nfrom .._math import b\nfrom ._c import D",
     ),
     ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
-    ("deploy/prepare/_prepare.py", "from ._moves import x\nfrom .._opening import y"),
+    ("deploy/prepare/_prepare.py", "from ._affine import x\nfrom .._opening import y"),
 ]
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,6 @@ from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, output_layers, with_known_sizes
-from ._plain import plain
 from ._report import ConversionReport
 from .device import (
     VERIFIED_IMAGES,
@@ -55,12 +54,13 @@ from .lite import _converter
 from .lite._engine import compute_engine
 from .lite._file import read
 from .lite._trace import Trace
-from .operations import function_of, lower, optimized
+from .operations import LoweredTrace
 from .prepare._binary_layers import rewritten
 from .prepare._prepare import prepare
 from .verify._data import verification_examples
+from .verify._file import FileSigns
 from .verify._ties import tie_warnings
-from .verify._traced import verify_trace, verify_traced_file
+from .verify._traced import verify_trace, verify_traced_file, visible_signs
 from .verify._verify import verify_file, verify_prepared
 
 _log = logging.getLogger("larq_nobn")
@@ -261,12 +261,17 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     prepared = prepare(given, _layers_of(in_float))
     examples, source = task.examples(given)
     with _written_atomically(task, labels) as save:
-        written = plain(prepared, False) if task.runtime == "litert" else prepared
-        function = _converter.inference(written)
-        file = _converted(task, function, written.variables, prepared, binary)
+        trace = Trace(prepared, task.io)
+        lowered = LoweredTrace(trace, task.io, task.runtime, _layers_of(in_float))
+        file = _converted(task, lowered.function(), [], prepared, binary)
         same, outputs = verify_prepared(task.reference, given, prepared, examples)
+        signs = (
+            FileSigns(prepared, file.content, file.runner)
+            if task.runtime == "lce"
+            else visible_signs(prepared, lowered, file.runner)
+        )
         numbers = verify_file(
-            prepared, outputs, file.content, file.runner, examples, task.tolerance
+            prepared, outputs, signs, file.content, examples, task.tolerance
         )
         save(file)
     return _report(
@@ -290,15 +295,12 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     binary, merged, in_float = _checks.check_trace(
         model, trace, task.allow_float, task.runtime
     )
-    program, values = lower(trace)
-    function = partial(function_of, optimized(program, task.runtime), values)
+    lowered = LoweredTrace(trace, io, task.runtime)
     examples, source = task.examples(model)
     with _written_atomically(task, labels) as save:
-        file = _converted(task, function(), [], model, binary, traced=True)
+        file = _converted(task, lowered.function(), [], model, binary, traced=True)
         same = verify_trace(model, trace, io, examples)
-        numbers = verify_traced_file(
-            trace, function, file.runner, io, examples, task.tolerance
-        )
+        numbers = verify_traced_file(lowered, file.runner, examples, task.tolerance)
         save(file)
     return _report(
         task,

@@ -89,9 +89,8 @@ class Recording(NamedTuple):
             list of what it may be where that is not known, of which the likeliest is
             taken. Whichever it is, what follows from it must be what the other form
             computes.
-        inputs: Pre-activations of signs, by label, as far as they are known.
-        values: What layers return that are others in the other form, by label. What
-            they read is among the inputs.
+        inputs: What those layers read whose values are known, by label.
+        values: What layers return that are others in the other form, by label.
         grids: By the label of such a layer, or the name of an output, what it can hold:
             there the tolerance is a number of steps.
         still: What no example turns, by label, as far as it is known: the threshold may
@@ -483,15 +482,6 @@ def _compare_group(
             still = other.still.get(call.label)
             if still is not None and _is_of_sums(call, made):
                 compare_thresholds(sign, still, between, rows, result)
-            given = other.inputs.get(call.label)
-            if given is not None and _is_comparable(sign, given):
-                mine = sign.shifted(sign.values)
-                what = f"the pre-activation of layer {call.label!r}"
-                compare_values(
-                    mine, given, tolerance, f"{what} differs; the fault lies {between}",
-                    rows, result, [sign.shifted(x) for x in noisy],
-                    counted=False,
-                )  # fmt: skip
             order[call.label] = len(order)
         if replaced:
             what = f"the input of layer {call.label!r} differs; the fault lies "
@@ -537,19 +527,6 @@ def _bits(sign: Sign, other: Recording) -> np.ndarray | None:
     if flat.shape[1] < size:
         return None
     return flat[:, flat.shape[1] - size :].reshape(sign.values.shape)
-
-
-def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
-    """Whether pre-activations can be compared: those of a sign are known.
-
-    To signs, forms may add anything; a threshold of the user's is not known.
-    """
-    x, small = sign.values, np.full_like(sign.values[:1], 1e-6)
-    if given.size != x.size or np.all(np.abs(x) == 1):
-        return False
-    shifted = sign.shifted(x) is not x
-    above, below = sign.each_positive(small, -small)
-    return shifted or bool(above.all() and not below.any())
 
 
 def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
@@ -712,7 +689,6 @@ def compare_values(
     result: CutResult,
     noisy: Sequence[np.ndarray] = (),
     *,
-    counted: bool = True,
     grid: QuantizationGrid | None = None,
 ) -> None:
     """Compares numbers per channel, by how far those of the channel vary.
@@ -728,7 +704,6 @@ def compare_values(
         rows: The numbers of the examples.
         result: Is told what was found.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
-        counted: Whether these numbers count among those that were compared.
         grid: What the other form can hold; the tolerance is then in its steps.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
@@ -755,8 +730,7 @@ def compare_values(
     least = _NOISE * sizes.max(initial=0)
     relative = away / np.maximum(sizes, least if least else 1.0)
     result.worst = max(result.worst, float(relative.max(initial=0)))
-    if counted:
-        result.count += mine.size
+    result.count += mine.size
     if wrong.any():
         result.faulty |= _examples(wrong, rows)
         worst = np.unravel_index(np.argmax(np.where(wrong, relative, -1)), away.shape)

@@ -37,7 +37,6 @@ class ShiftedSign(lq.quantizers.Quantizer):
         shift: (C,); None for 0.
         gain: (C,), where the given model takes the sign of gain * (x + shift): of a
             negative one, the opposite sign. None for 1.
-        compared: Whether it is written as a comparison even without a shift.
         **kwargs: Keras layer arguments.
     """
 
@@ -47,23 +46,20 @@ class ShiftedSign(lq.quantizers.Quantizer):
         self,
         shift: np.ndarray | None,
         gain: np.ndarray | None = None,
-        compared: bool = False,
         **kwargs: Any,
     ):
         super().__init__(dtype="float32", **kwargs)
         self.shift = _constant(shift)
         self.gain = None if gain is None else np.asarray(gain, np.float32)
-        self.compared = compared
 
     def get_config(self) -> dict[str, Any]:
-        names = ("name", "shift", "gain", "compared")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("name", "shift", "gain")}
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if self.shift is None and not self.compared:
+        if self.shift is None:
             return lq.math.sign(inputs)
         # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
         # shifted sign of a sign too, and drop the shift.
@@ -245,25 +241,6 @@ class Apart(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.maximum(inputs, _LEAST)
-
-
-class ShiftedReLU(keras.layers.Layer):
-    """max(x + shift, 0), which is one operation whatever the shift.
-
-    Arguments:
-        shift: (C,); None for 0.
-        **kwargs: Keras layer arguments.
-    """
-
-    def __init__(self, shift: Any, **kwargs: Any):
-        super().__init__(dtype="float32", **kwargs)
-        self.shift = _constant(shift)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "shift": self.shift}
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.relu(inputs if self.shift is None else inputs + self.shift)
 
 
 class PlainRPReLU(keras.layers.Layer):

@@ -165,7 +165,7 @@ class Unknown(keras.layers.Layer):
         (small, {"path": "m.keras"}, "'m.keras' is not a name for a TFLite model"),
         (overflowing, {}, "Model 'small' gives outputs that are"),
         (
-            lambda: chain(binary_conv(8), Constant((1, 1, 1, 8), name="wide")),
+            lambda: chain(binary_conv(8), Constant((1, 8, 8, 8), name="wide")),
             {"verify": False},
             "'wide' computes with a constant of sh",
         ),
@@ -242,7 +242,7 @@ def test_equality_with_the_given_model_does_not_depend_on_verify(
     model, path, monkeypatch
 ):
     def wrong(given, in_float):
-        prepared = right(given)
+        prepared = right(given, in_float, shared=False)
         bias = prepared.get_layer("head").bias
         bias.assign(bias + 1e-3)
         return prepared

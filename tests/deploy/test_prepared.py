@@ -22,7 +22,7 @@ def joined():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(8, 3)(inputs)
     first, second = (binary_conv(8, name=n, **SCALED)(x) for n in "ab")
-    pooled = keras.layers.AveragePooling2D(2)(first)
+    pooled = keras.layers.MaxPooling2D(2)(first)
     other = keras.layers.MaxPooling2D(2)(second)
     x = keras.layers.Concatenate()([pooled, other])
     return keras.Model(inputs, binary_conv(8, name="c")(x))

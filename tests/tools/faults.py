@@ -487,13 +487,13 @@ prepare: offset of merged gains
 -bias * k + b,
 +bias + b,
 @ tests/deploy/prepare/test_factors.py
-prepare: a bias by the factor of the input
--values["bias"] = bias / by.output_factor
-+values["bias"] = bias * by.input_factor / by.output_factor
+operations: a factor leaves the bias as it is
+-    bias = node["bias"] * factor
++    bias = node["bias"]
 @ tests/deploy/prepare/test_shifts.py
-prepare: a moved shift without the gain
--scale * by.input_shift, -by.output_shift)
-+by.input_shift, -by.output_shift)
+operations: a shift of a kernel without its sums
+-return b @ weights.sum((0, 1))
++return b @ weights[0, 0]
 @ tests/deploy/test_model_checks.py
 limits: maps as large as the kernel
 -all(s >= r for s, r in zip(size, reach, strict=True))

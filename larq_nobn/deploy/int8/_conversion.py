@@ -36,12 +36,12 @@ from ...layers._channel_padding import ChannelPadding
 from ...layers._inference import Apart, BinaryConvolution, PlainAffine
 from ...rewrites._rule import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
-from .._plain import channelwise, grid_of, plain
 from ..lite._converter import Function, IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare._prepare import in_float32
 from ..verify._agreement import agreement
 from ..verify._verify import verify_prepared
 from ._fake_quantize import ChannelShift, fixed_range
+from ._plain import channelwise, grid_of, plain
 
 _layers = keras.layers
 _REMEDY = (
@@ -507,7 +507,7 @@ def int8_function(
     In LCE's, nothing else reads what is an output.
     """
     if runtime == "litert":
-        written = plain(prepared, int8=True)
+        written = plain(prepared)
         return inference(written), written.variables
     function = inference(prepared)
 
@@ -629,7 +629,7 @@ def _visible(
     edges = [*(call.first_output for call in inner), *prepared.outputs]
     wide = IoSpec(io.inputs, [f"map_{i}" for i in range(len(edges))])
     shown = keras.Model(prepared.inputs, edges, name="net")
-    written = plain(shown, int8=True) if runtime == "litert" else shown
+    written = plain(shown) if runtime == "litert" else shown
     function = inference(written)
 
     def padded(inputs: Sequence[Any]) -> list[Any]:

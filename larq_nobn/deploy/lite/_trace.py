@@ -287,7 +287,7 @@ class Trace:
 
     def layers(self) -> set[str]:
         """Returns the names of the layers that have an operation."""
-        return {op.name.split("/")[1] for op in self.operations if "/" in op.name}
+        return {layer_of(op) for op in self.operations if "/" in op.name}
 
     def repeated(self) -> set[str]:
         """Returns the names of operations that compute what an earlier one does.
@@ -348,7 +348,7 @@ class Trace:
                 if source.type == "PadV2":
                     pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
-            layer = op.name.split("/")[1]
+            layer = layer_of(op)
             signs = any(_signs_taken_by(source)) and not _is_bare(source)
             direct = passed.isdisjoint(_RESHAPES)
             if not direct or op.type == "MatMul":
@@ -441,6 +441,12 @@ def _value(tensor: Any) -> np.ndarray:
     return tf.make_ndarray(tensor.op.get_attr("value"))
 
 
+def layer_of(op: Any) -> str:
+    """The name of the layer that an operation of a trace is of."""
+    name: str = op.name.partition("/")[2].rpartition("/")[0]
+    return name
+
+
 class FoldedGraph(NamedTuple):
     """A graph of operations, with the names of its inputs and of its output tensors.
 
@@ -466,18 +472,21 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
     constants = frozen.prune([], list(fixed.values()))() if fixed else []
     inputs = [tensor.op.name for tensor in frozen.inputs]
+    parts = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if not isinstance(layer, (lq.quantizers.Quantizer, keras.Model))
+        if not isinstance(layer, parts) or layer in model.layers
     }
     names: dict[str, str] = {}
 
     def named(op: Any) -> str:
         if op.name not in names:
             parts = op.name.split("/")
-            # A convolution is the last part of its own scope.
-            scopes = [*reversed(parts[:-1]), parts[-1]]
+            # Names may have slashes; a convolution is the last part of its own scope.
+            ends = range(len(parts) - 1, 0, -1)
+            scopes = ["/".join(parts[i:j]) for j in ends for i in range(j)]
+            scopes.append(parts[-1])
             tries = (t for s in scopes for t in (s, re.sub(r"_\d+$", "", s)))
             layer = next((name for name in tries if name in layers), model.name)
             # The short name in front leaves room in LCE.

@@ -1,8 +1,5 @@
 """A model as operations, lowered from its trace, and local rules that merge them."""
 
-from ._emit import function_of
-from ._lower import lower
-from ._program import Program, Value
-from ._rules import optimized
+from ._lowered import LoweredTrace
 
-__all__ = ["Program", "Value", "function_of", "lower", "optimized"]
+__all__ = ["LoweredTrace"]

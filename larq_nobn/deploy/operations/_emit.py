@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,7 @@ import tensorflow as tf
 from ..._larq import lq
 from ...layers._inference import SaturatingSign
 from ...layers._rprelu import spelled_prelu
-from ..lite._converter import Function
 from ._program import Node, Program, Value
-
-
-def function_of(
-    program: Program, values: Mapping[str, Value], more: Sequence[str] = ()
-) -> Function:
-    """Returns what computes the outputs of a program, and more of its values.
-
-    Arguments:
-        program: The program.
-        values: Values by the names of their tensors in the trace.
-        more: Some of these names.
-    """
-    return lambda inputs: outputs_of(program, inputs, [values[name] for name in more])
 
 
 def outputs_of(
@@ -115,7 +101,7 @@ def _rest(node: Node, name: str, x: Any) -> Any:
 
 
 def _sign(node: Node, name: str, x: Any) -> list[Any]:
-    if not np.any(node["shift"]):
+    if not np.any(node["shift"]) and not node["compared"]:
         return _in_shapes(node, lq.math.sign(x))
     # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
     # shifted sign of a sign too, and drop the shift.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,23 @@ _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
 
 
-def lower(trace: Trace) -> tuple[Program, Mapping[str, Value]]:
+def lower(
+    trace: Trace, in_float: Container[str] = ()
+) -> tuple[Program, Mapping[str, Value]]:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
     computes scale * (kernel * x) + bias. A sign is +1 where x + shift >= 0, else -1.
     What is none of these, nor a sum of two maps, is a TensorFlow operation as it is.
 
+    Arguments:
+        trace: The trace.
+        in_float: The names of binary layers whose kernels stay float.
+
     Returns:
         The program, and its values by the names of their tensors in the trace.
     """
-    lowering = _Lowering(trace)
+    lowering = _Lowering(trace, in_float)
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
@@ -44,12 +50,13 @@ class _Lowering:
         nodes: What makes them.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, in_float: Container[str]) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self._makers: dict[int, Node] = {}
         self._originals = trace.originals
-        self._binary = {kernel.op.name for kernel in trace.kernels if kernel.is_binary}
+        binary = [kernel for kernel in trace.kernels if kernel.is_binary]
+        self._binary = {x.op.name for x in binary if x.layer not in in_float}
 
     def read(self, op: Any) -> None:
         names = [tensor.name for tensor in op.outputs]
@@ -92,6 +99,10 @@ class _Lowering:
             if numbers is not None:
                 place, k = numbers
                 return _affine(reads[1 - place], k, 0.0)
+        if op.type == "RealDiv":
+            divisor = self._numbers(reads, y)
+            if divisor is not None and divisor[0] == 1 and np.all(divisor[1]):
+                return _affine(reads[0], 1 / divisor[1].astype(np.float64), 0.0)
         if op.type == "Neg":
             return _affine(reads[0], -1.0, 0.0)
         if op.type == "FusedBatchNormV3" and _is_affine(op):
@@ -104,10 +115,25 @@ class _Lowering:
                 return _affine(reads[0], k, beta - mean * k)
         if is_larqs_sign(op):
             x = self.values[op.inputs[0].op.inputs[0].op.inputs[0].name]
-            return "sign", (x,), {"shift": np.zeros(y.channels or 1)}
+            return _sign(x, y)
+        if op.type == "SelectV2":
+            compared = self._compared(op, y)
+            if compared is not None:
+                return _sign(compared, y)
         if op.type in _KERNELS:
             return self._kernel(op, reads)
         return None
+
+    def _compared(self, op: Any, y: Value) -> Value | None:
+        """What a comparison with 0 takes the sign of, +1 at 0; None of others."""
+        condition, *ends = op.inputs
+        if condition.op.type != "GreaterEqual":
+            return None
+        x, *numbers = (self.values[t.name] for t in (*condition.op.inputs, *ends))
+        constants = [self._constant(value) for value in numbers]
+        known = [float(c) for c in constants if c is not None and c.size == 1]
+        fits = x.dtype is _FLOAT and x.shape == y.shape and known == [0, 1, -1]
+        return x if fits else None
 
     def _sum(self, reads: tuple[Value, ...], y: Value, factor: float) -> Any:
         numbers = self._numbers(reads, y)
@@ -179,6 +205,10 @@ def _value_of(tensor: Any) -> Value:
 def _is_affine(op: Any) -> bool:
     """Whether a batch norm takes no statistics, and has its channels last."""
     return not op.get_attr("is_training") and op.get_attr("data_format") == b"NHWC"
+
+
+def _sign(x: Value, y: Value) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
+    return "sign", (x,), {"shift": np.zeros(y.channels or 1), "compared": False}
 
 
 def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:

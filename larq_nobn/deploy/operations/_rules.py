@@ -40,6 +40,8 @@ _POOLS = ("MaxPool", "AvgPool")
 _RELUS = ("Relu", "Relu6")
 # A factor between these does not bring float32 near its ends.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
+# Beside a shift of so many times a map, float32 loses two of its seven digits.
+_FAR = 100.0
 # A threshold is halfway between two whole numbers, but for rounding in float64.
 _HALFWAY = 1e-6
 
@@ -50,9 +52,10 @@ def optimized(program: Program, runtime: str = "lce") -> Program:
     program = everywhere(program, RULES)
     program = _pushed(program)
     program = _pulled(program)
-    program = everywhere(program, (clear_threshold,))
+    program = everywhere(program, (clear_threshold, drop_scale))
     program = everywhere(program, (pad_last, sign_last))
-    return everywhere(program, PLAIN if runtime == "litert" else (ones_around,))
+    last = (ones_around, compare_sum_with_sign)
+    return everywhere(program, PLAIN if runtime == "litert" else last)
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
@@ -134,7 +137,7 @@ def scale_beside_signs(program: Program, node: Node) -> Program | None:
     k = node["k"]
     made = [sign.with_arguments(shift=sign["shift"] * k) for sign in signs]
     made = [sign.reading(node.x, node.y) for sign in made]
-    scaled = _times(kernel, k).making(node.y)
+    scaled = _times(kernel, k)[0].making(node.y)
     return program.with_nodes([kernel, node, *signs], [scaled, *made])
 
 
@@ -171,6 +174,19 @@ def sign_of_tanh(program: Program, node: Node) -> Program | None:
     return program.with_nodes(
         [node], [made.with_arguments(shift=np.arctanh(node["shift"]))]
     )
+
+
+def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
+    """Larq's sign of sign(x) + y is to LCE the spelling of sign(x): it is compared."""
+    if node.kind != "sign" or np.any(node["shift"]) or node["compared"]:
+        return None
+    total = program.maker(node.x)
+    if total is None or total.kind != "sum":
+        return None
+    makers = [maker for x in total.reads if (maker := program.maker(x)) is not None]
+    if not any(maker.kind == "sign" or maker.type == "Sign" for maker in makers):
+        return None
+    return program.with_nodes([node], [node.with_arguments(compared=True)])
 
 
 def scale_after_relu(program: Program, node: Node) -> Program | None:
@@ -223,6 +239,8 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
         if reader.kind == "sign":
             shift = _thresholds.threshold_of_affine(k, reader["shift"]).shift()
             new.append(read.with_arguments(shift=np.asarray(shift, np.float64)))
+        elif reader.kind == "affine":
+            new.append(read.with_arguments(k=reader["k"] * k))
         elif reader.kind == "kernel":  # (..., input channels, C)
             new.append(read.with_arguments(kernel=reader["kernel"] * k[:, None]))
         else:
@@ -231,7 +249,7 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
                 if other is None or other in old:  # of two sums
                     return None
                 old.append(other)
-                new.append(_times(other, 1 / k))
+                new += _times(other, 1 / k)
             made = reader.y.like()
             new.append(read.making(made))
             factor = _spread(program, reader, node.y, k, 1.0)
@@ -246,21 +264,20 @@ def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
         return not reader["binary"]
     if reader.kind == "sum":
         return _other_part(program, scale, reader) is not None
-    if reader.kind in ("sign", "prelu") or reader.type in (*_HOMOGENEOUS, *_POOLS):
-        return True
-    return _hands_on(program, reader)
+    return reader.kind in ("sign", "affine") or _passes_factor(program, reader)
 
 
 def _hands_on(program: Program, node: Node) -> bool:
-    """Whether a node averages, joins or only reshapes channels."""
-    return _averages(program, node) or _joins(program, node) or keeps_channels(node)
+    """Whether a node averages, picks the largest, joins or only reshapes channels."""
+    reduces = _reduces(program, node, "Mean", "Max")
+    return reduces or _joins(program, node) or keeps_channels(node)
 
 
 def _is_linear(program: Program, node: Node) -> bool:
     """Whether a factor of either sign goes through a node, to no more numbers."""
-    if node.kind == "kernel" or node.type == "AvgPool":
+    if node.kind in ("kernel", "affine") or node.type == "AvgPool":
         return True
-    return _averages(program, node) or keeps_channels(node)
+    return _reduces(program, node, "Mean") or keeps_channels(node)
 
 
 def _reads_once(value: Value, node: Node) -> bool:
@@ -268,19 +285,25 @@ def _reads_once(value: Value, node: Node) -> bool:
 
 
 def _other_part(program: Program, node: Node, added: Node) -> Node | None:
-    """What makes the other part of a sum, if that is a kernel or affine, and for it."""
+    """What makes the other part of a sum, if it can be divided by a factor there."""
     value = next(x for x in added.reads if x is not node.y)
-    return program.sole_maker(value, "kernel", "affine")
+    other = program.sole_maker(value, "kernel", "affine", "prelu", *_HOMOGENEOUS)
+    if other is None or other.kind in ("kernel", "affine"):
+        return other
+    return other if _scales_before(program, other) else None
 
 
-def _times(node: Node, factor: np.ndarray) -> Node:
-    """A kernel or an affine operation that makes as many times as much."""
+def _times(node: Node, factor: np.ndarray) -> list[Node]:
+    """What makes as many times as much; after a ReLU, with a factor for before it."""
     if node.kind == "affine":
-        return node.with_arguments(k=node["k"] * factor, b=node["b"] * factor)
+        return [node.with_arguments(k=node["k"] * factor, b=node["b"] * factor)]
+    if node.kind != "kernel":
+        value = node.y.like()
+        return [node.making(value), affine(node.name, value, factor, node.y)]
     bias = node["bias"] * factor
     if node["binary"]:
-        return node.with_arguments(scale=node["scale"] * factor, bias=bias)
-    return node.with_arguments(kernel=_by_channel(node, factor), bias=bias)
+        return [node.with_arguments(scale=node["scale"] * factor, bias=bias)]
+    return [node.with_arguments(kernel=_by_channel(node, factor), bias=bias)]
 
 
 def _by_channel(kernel: Node, factor: np.ndarray) -> np.ndarray:
@@ -289,9 +312,9 @@ def _by_channel(kernel: Node, factor: np.ndarray) -> np.ndarray:
     return weights * factor.reshape(shape)
 
 
-def _averages(program: Program, node: Node) -> bool:
-    """Whether a node averages, and not over channels."""
-    if node.type != "Mean":
+def _reduces(program: Program, node: Node, *types: str) -> bool:
+    """Whether a node reduces maps, and not over channels."""
+    if node.type not in types:
         return False
     axes = program.maker(node.reads[1])
     if axes is None or axes.kind != "constant" or not node.x.shape:
@@ -420,6 +443,31 @@ def before_pool(program: Program, node: Node) -> Program | None:
     return moved_to_kernel(program, pool, node)
 
 
+def before_relu(program: Program, node: Node) -> Program | None:
+    """A factor k > 0 after a ReLU goes before it, into the kernel there."""
+    if node.kind != "affine" or np.all(node["k"] == 1) or np.any(node["k"] <= 0):
+        return None
+    relu = program.sole_maker(node.x, "prelu", *_HOMOGENEOUS)
+    if relu is None or not _scales_before(program, relu):
+        return None
+    first, last = relu.x.like(), relu.y.like()
+    made = [
+        affine(node.name, relu.x, node["k"], first),
+        relu.reading(relu.x, first).making(last),
+        affine(node.name, last, np.ones_like(node["k"]), node.y, node["b"]),
+    ]
+    return program.with_nodes([relu, node], made)
+
+
+def _scales_before(program: Program, relu: Node) -> bool:
+    """Whether a kernel before a ReLU can take a factor of it.
+
+    Of binary ones LCE makes a plain ReLU part, before their scale.
+    """
+    kernel = program.sole_maker(relu.x, "kernel")
+    return kernel is not None and not (kernel["binary"] and relu.type == "Relu")
+
+
 def shift_into_readers(program: Program, node: Node) -> Program | None:
     """A shift goes into all that reads it, if all of them can take it.
 
@@ -498,6 +546,7 @@ RULES: tuple[Rule, ...] = (
     scale_after_relu,
     shift_into_parts,
     before_pool,
+    before_relu,
     before_reshape,
     after_flatten,
     scale_into_readers,
@@ -574,10 +623,12 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
     taker = next((part for part in parts if _adds_for_free(program, part)), None)
     if taker is None:
         return None
+    others = [node for node in program.readers(sign.x) if node is not sign]
+    if (others or program.is_output(sign.x)) and _drowns(taker, moved):
+        return None
     # What else reads the map has the shift taken out again.
     ones, name = np.ones_like(shift), f"{sign.name}_back"
     back = affine(name, sign.x, ones, sign.x.like(), -shift)
-    others = [node for node in program.readers(sign.x) if node is not sign]
     made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]
     made += [node.reading(sign.x, back.y) for node in others]
     edited = program.with_nodes([taker, sign, *others], made)
@@ -585,10 +636,53 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
     return Program(edited.inputs, [*edited.nodes, back], outputs)
 
 
+def _drowns(node: Node, shift: np.ndarray) -> bool:
+    """Whether a shift is far larger than what a kernel makes of inputs around 1."""
+    if node.kind != "kernel":
+        return False
+    kernel = node["kernel"]
+    axes = (0, 1) if _is_depthwise(node) else tuple(range(kernel.ndim - 1))
+    sizes = np.sqrt(np.square(kernel).sum(axis=axes)).ravel()
+    return bool(np.any(np.abs(shift) > _FAR * (sizes * node["scale"] + 1)))
+
+
 def _lets_shift_pass(node: Node) -> bool:
     if node.kind == "affine":
         return _is_scale(node) and bool(np.all(np.abs(node["k"]) > _LEAST_FACTOR))
     return keeps_channels(node) or node.type in _POOLS
+
+
+def drop_scale(program: Program, node: Node) -> Program | None:
+    """Leaves the scale out of a binary kernel of which only signs are read.
+
+    In steps of the scale, what should be 0 is not, and its sign is noise.
+    """
+    if node.kind != "kernel" or not node["binary"] or np.any(node["bias"]):
+        return None
+    scale = node["scale"]
+    if np.all(scale == 1) or np.any(scale <= 0) or not _only_signs(program, node.y):
+        return None
+    return program.with_nodes([node], [node.with_arguments(scale=np.ones_like(scale))])
+
+
+def _only_signs(program: Program, value: Value) -> bool:
+    """Whether plain signs are all that reads a value in the end, times any factor."""
+    readers = program.readers(value)
+    if program.is_output(value) or not readers:
+        return False
+    return all(
+        not np.any(reader["shift"])
+        if reader.kind == "sign"
+        else _passes_factor(program, reader) and _only_signs(program, reader.y)
+        for reader in readers
+    )
+
+
+def _passes_factor(program: Program, node: Node) -> bool:
+    """Whether a factor k > 0 of what a node reads is one of what it makes."""
+    if node.kind == "prelu" or node.type in (*_HOMOGENEOUS, *_POOLS):
+        return True
+    return _hands_on(program, node)
 
 
 def clear_threshold(program: Program, node: Node) -> Program | None:

@@ -82,15 +82,16 @@ def before_reshape(program: Program, node: Node) -> Program | None:
 
 
 def after_flatten(program: Program, node: Node) -> Program | None:
-    """An affine operation goes past a flatten, to the dense layer that can contain it.
+    """An affine operation goes past a flatten, to a dense layer or a sign.
 
     Channels are last: number j of a row is of channel j modulo their number.
     """
     flatten = program.reader(node.y) if node.kind == "affine" else None
     if flatten is None or not is_reshape(flatten) or keeps_channels(flatten):
         return None
-    dense = program.reader(flatten.y)
-    if dense is None or dense.kind != "kernel" or dense["binary"]:
+    reader = program.reader(flatten.y)
+    dense = reader is not None and reader.kind == "kernel" and not reader["binary"]
+    if not dense and (reader is None or reader.kind != "sign"):
         return None
     shape = node.y.shape or ()
     sizes = [size for size in shape[1:] if size]

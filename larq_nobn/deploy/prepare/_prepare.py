@@ -15,9 +15,7 @@ from .._opening import as_functional
 from . import _affine, _at_inference
 from ._binary_layers import binary_layer
 from ._lift import reshape_after
-from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
-from ._reading import compare_sum_with_sign, spell_affine
 
 
 def rules(in_float: Container[str] = ()) -> tuple[GraphRule, ...]:
@@ -36,7 +34,6 @@ def rules(in_float: Container[str] = ()) -> tuple[GraphRule, ...]:
         _at_inference.proxy_norm_in_parts,
         _at_inference.head_is_dense,
         _at_inference.group_norm_is_plain,
-        _affine.constant_after_transposed,
         binary_layer(in_float),
         _at_inference.kernel_is_numbers,
     )
@@ -45,15 +42,8 @@ def rules(in_float: Container[str] = ()) -> tuple[GraphRule, ...]:
 # Then, on the graph of such layers; what the first make free is nothing to the next.
 PASSES = (
     _affine.merge,
-    partial(everywhere, rule=_affine.scale_into_layers_after),
-    absorb_factors,
-    partial(everywhere, rule=_affine.bias_into_relu),
-    partial(once, rules=(_affine.clear_shift,)),
-    move_shifts,
-    partial(everywhere, rule=_affine.drop_scale),
-    partial(once, rules=(_affine.clear_bias,)),
-    partial(once, rules=(spell_affine,)),
-    partial(once, rules=(compare_sum_with_sign,)),
+    partial(once, rules=(_affine.clear_opposite,)),
+    partial(once, rules=(_affine.spell_affine,)),
 )
 
 

@@ -9,19 +9,17 @@ the converter leaves in the names of tensors.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import _cuts, _graph, _kinds, _segments, _signs
 from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
-from .._plain import plain
-from ..lite._converter import IoSpec, Runner, inference, to_flatbuffer, with_outputs
+from ..lite._converter import Runner, with_outputs
 from ..lite._file import FileOperation, Subgraph, Tensor, read
 
 LOOK = (
@@ -98,70 +96,20 @@ class FileSigns:
         for call, place in self._jumps:
             sign = _cuts.Sign(call.label, _cuts.cut_at(call), arrays[place])
             signs[call.label] = sign.positive(sign.values)
-        inputs = {
-            seen.call.label: arrays[seen.input]
+        still = {
+            seen.call.label: _still(arrays[seen.input], signs[seen.call.label])
             for seen in self._signs
             if seen.input is not None
         }
-        return _segments.Recording(arrays[: self._count], signs, inputs)
+        return _segments.Recording(arrays[: self._count], signs, still=still)
 
 
-def visible_signs(
-    prepared: keras.Model, shipped: Runner
-) -> Callable[[list[np.ndarray]], _segments.Recording]:
-    """Returns what reads a file without binary operations at the signs of its model.
-
-    The numbers that it takes signs of are the outputs of a second file, converted of
-    the same layers by the same converter.
-
-    Arguments:
-        prepared: The model.
-        shipped: Runs the file.
-
-    Raises:
-        VerificationError: If both files compute different outputs.
-    """
-    taken = [call for call in _graph.calls(prepared) if _cuts.cut_at(call)]
-    made = {id(call.first_output) for call in _graph.calls(prepared)}
-    edges = {
-        id(c.first_input): c.first_input for c in taken if id(c.first_input) in made
-    }
-    wide = keras.Model(
-        prepared.inputs, [*edges.values(), *prepared.outputs], name=prepared.name
-    )
-    written, count = plain(wide, int8=False), len(edges)
-    names = [f"map_{i}" for i in range(len(wide.outputs))]
-    inputs = [
-        tf.TensorSpec(given.shape, given.dtype, given.name)
-        for given in shipped.input_tensors
-    ]
-    content = to_flatbuffer(
-        inference(written),
-        written.variables,
-        IoSpec(inputs, names),
-        runtime="litert",
-    )
-    runner = Runner(content, shipped.runtime)
-
-    def read(examples: list[np.ndarray]) -> _segments.Recording:
-        arrays = runner.outputs(examples)
-        others = suspects(prepared, content)
-        check_same(arrays[count:], shipped.outputs(examples), others)
-        maps = dict(zip(edges, arrays, strict=False))
-        maps |= {id(x): a for x, a in zip(prepared.inputs, examples, strict=True)}
-        signs = {
-            call.label: _cuts.Sign(
-                call.label, _cuts.cut_at(call), maps[id(call.first_input)]
-            )
-            for call in taken
-        }
-        return _segments.Recording(
-            arrays[count:],
-            {label: sign.positive(sign.values) for label, sign in signs.items()},
-            {label: sign.shifted(sign.values) for label, sign in signs.items()},
-        )
-
-    return read
+def _still(numbers: np.ndarray, positive: np.ndarray) -> _segments.ConstantSigns:
+    """The channels whose sign no example turns."""
+    columns = positive.reshape(-1, positive.shape[-1])
+    channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
+    distances = numbers.reshape(columns.shape)[:, channels]
+    return _segments.ConstantSigns(channels, distances.astype(float))
 
 
 def _input(ops: Sequence[FileOperation], graph: Subgraph) -> Tensor | None:

@@ -18,12 +18,12 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import _graph, _segments, _signs
-from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedReLU
+from ...layers._inference import BinaryConvolution, PlainAffine
 from ..lite._file import FileOperation, read
 
 # What makes numbers of a layer's sums, (sums, C).
 _Made = Callable[[tf.Tensor], tf.Tensor]
-_ELEMENTWISE = (keras.layers.ReLU, PlainAffine, ShiftedReLU)
+_ELEMENTWISE = (keras.layers.ReLU, PlainAffine)
 
 
 def differing_threshold(prepared: keras.Model, flatbuffer: bytes) -> str:

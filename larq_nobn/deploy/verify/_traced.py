@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,10 +15,11 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import _cuts, _segments
+from ...graph import _cuts, _graph, _segments
 from .._errors import ConversionError
 from ..lite import _converter
-from ..lite._trace import Trace, TracedSign
+from ..lite._trace import Trace, TracedSign, layer_of
+from ..operations import LoweredTrace
 from . import _verify
 from ._agreement import agreement
 from ._file import LOOK, check_same
@@ -81,27 +83,24 @@ def _ends(
 
 
 def verify_traced_file(
-    trace: Trace,
-    function: Callable[[Sequence[str]], _converter.Function],
+    lowered: LoweredTrace,
     runner: _converter.Runner,
-    spec: _converter.IoSpec,
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares the trace of a model with the file in its interpreter, by segments.
 
     Arguments:
-        trace: The trace.
-        function: Returns what the file was written from, with more of the tensors of
-            the trace as outputs, by their names.
-        runner, spec: Of the file.
+        lowered: The trace, and what the file was written from.
+        runner: Runs the file.
         examples, tolerance: As in `convert`.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
+    trace, spec = lowered.trace, lowered.io
     signs = [sign for sign in trace.signs() if _can_be_given(sign, spec)]
-    read = _probe(trace, function, signs, runner, spec)
+    read = _probe(lowered, signs, runner)
     count = len(examples[0])
     segments, parts = _segments.Segments(count), []
     for rows in _segments.grouped(examples, _GROUP):
@@ -145,7 +144,7 @@ def _compare(
     for number, (sign, made) in enumerate(zip(signs, shown, strict=True), 1):
         shape = (len(rows), *sign.value.shape[1:])
         difference, *noisy = (_difference(sign, rest, shape) for rest in rests)
-        label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
+        label = f"{layer_of(sign.value.op)} (sign {number})"
         for is_above, has in sign.thresholds():
             _segments.compare_sign(
                 _cuts.Sign(label, partial(_as_sign, is_above), difference),
@@ -249,11 +248,7 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _probe(
-    trace: Trace,
-    function: Callable[[Sequence[str]], _converter.Function],
-    signs: Sequence[TracedSign],
-    runner: _converter.Runner,
-    spec: _converter.IoSpec,
+    lowered: LoweredTrace, signs: Sequence[TracedSign], runner: _converter.Runner
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and the values of its signs.
 
@@ -261,10 +256,11 @@ def _probe(
     the sign, they change nothing in how LCE fuses and packs, nor where a sign of
     LiteRT saturates.
     """
+    trace, spec = lowered.trace, lowered.io
     values, count = [sign.value for sign in signs], len(spec.outputs)
 
     def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        numbers = function([value.name for value in values])(inputs)
+        numbers = lowered.function([value.name for value in values])(inputs)
         rows = [
             tf.reshape(tf.cast(x, tf.float32), (spec.batch_size, -1)) for x in numbers
         ]
@@ -285,6 +281,45 @@ def _probe(
         proper = runner.outputs(examples)
         check_same(parts[:count], [_rows(y) for y in proper], LOOK)
         return proper, parts[count:]
+
+    return read
+
+
+def visible_signs(
+    prepared: keras.Model, lowered: LoweredTrace, runner: _converter.Runner
+) -> Callable[[list[np.ndarray]], _segments.Recording]:
+    """Returns what reads a file without binary operations at the signs of its model.
+
+    They are outputs of a second file, of the same operations. Which is whose, the name
+    of its layer tells, where the layer has as many in the trace as in the model.
+
+    Arguments:
+        prepared: The model.
+        lowered: Its trace.
+        runner: Runs the file.
+    """
+    uses: dict[str, list[_graph.Call]] = defaultdict(list)
+    signs: dict[str, list[TracedSign]] = defaultdict(list)
+    for call in _graph.calls(prepared):
+        if _cuts.cut_at(call):
+            uses[call.name].append(call)
+    for sign in lowered.trace.signs():
+        signs[layer_of(sign.value.op)].append(sign)
+    pairs = [
+        pair
+        for name, calls in uses.items()
+        if len(calls) == len(signs[name])
+        for pair in zip(calls, signs[name], strict=True)
+    ]
+    read_all = _probe(lowered, [sign for _, sign in pairs], runner)
+
+    def read(examples: Examples) -> _segments.Recording:
+        outputs, made = read_all(examples)
+        bits = {
+            call.label: (values > 0).reshape(len(values), *sign.value.shape[1:])
+            for (call, sign), values in zip(pairs, made, strict=True)
+        }
+        return _segments.Recording(outputs, bits)
 
     return read
 

@@ -14,11 +14,11 @@ from .._errors import ConversionError, VerificationError
 from ..lite._converter import Runner, run
 from ..prepare._prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
-from ._file import FileSigns, rounding_to_bytes, visible_signs
+from ._file import rounding_to_bytes
 from ._thresholds import differing_threshold
 
 # What a file computes for examples, at the signs of its model.
-_Signs = Callable[[list[np.ndarray]], _segments.Recording]
+ReadSigns = Callable[[list[np.ndarray]], _segments.Recording]
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -169,8 +169,8 @@ def _joined(
 def verify_file(
     prepared: keras.Model,
     wanted: Sequence[np.ndarray],
+    signs: ReadSigns,
     flatbuffer: bytes,
-    runner: Runner,
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> dict[str, Any]:
@@ -179,8 +179,8 @@ def verify_file(
     Arguments:
         prepared: The model that the file was written from.
         wanted: Its outputs.
+        signs: Returns what the file computes for examples, at the signs of its model.
         flatbuffer: The content of the file.
-        runner: Runs it.
         examples: One array per input.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart.
@@ -188,14 +188,8 @@ def verify_file(
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    lce = runner.runtime == "lce"
-    signs: _Signs = (
-        FileSigns(prepared, flatbuffer, runner)
-        if lce
-        else visible_signs(prepared, runner)
-    )
     segments = _segments.compare(prepared, signs, examples, tolerance)
-    size = runner.batch_size
+    size = Runner(flatbuffer).batch_size
     if segments.finding:
         # A layer may depend on all examples of a batch, of which a file has its own.
         segments = _segments.compare(prepared, signs, examples, tolerance, at_once=size)
@@ -219,7 +213,7 @@ def verify_file(
 def _past_names(
     segments: _segments.Segments,
     prepared: keras.Model,
-    signs: _Signs,
+    signs: ReadSigns,
     examples: Sequence[np.ndarray],
     tolerance: float,
     size: int,
@@ -242,7 +236,7 @@ def _past_names(
 
 
 def _without(
-    signs: _Signs,
+    signs: ReadSigns,
     hidden: frozenset[str],
     examples: list[np.ndarray],
 ) -> _segments.Recording:

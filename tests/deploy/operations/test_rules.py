@@ -10,8 +10,9 @@ from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.operations import lower, optimized
 from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.operations._lower import lower
+from larq_nobn.deploy.operations._rules import optimized
 from numpy.testing import assert_allclose
 
 layers = keras.layers

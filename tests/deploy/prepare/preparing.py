@@ -7,12 +7,11 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
-from larq_nobn.deploy.prepare._moves import absorb_factors
+from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.operations import LoweredTrace
+from larq_nobn.deploy.prepare._affine import spell_affine
 from larq_nobn.deploy.prepare._prepare import at_inference, built, prepare
-from larq_nobn.deploy.prepare._reading import spell_affine
-from larq_nobn.graph._copies import to_keras
-from larq_nobn.layers._inference import PlainAffine
 from larq_nobn.rewrites._rule import once
 from numpy.testing import assert_allclose
 
@@ -100,7 +99,7 @@ LAYERS = {
     # What has no weights, or those of an activation.
     "relu": lambda: layers.ReLU(),
     "relu6": lambda: layers.ReLU(6.0),
-    "prelu": lambda: layers.PReLU(alpha_initializer="normal"),
+    "prelu": lambda: layers.PReLU("normal", shared_axes=[1, 2]),
     "rprelu": lambda: nobn.layers.RPReLU(),
     "tlu": lambda: nobn.layers.ThresholdedLinearUnit("ones"),
     "maximum": lambda: layers.MaxPooling2D(3, 2, padding="same"),
@@ -168,38 +167,43 @@ def names(model):
     return [layer.name for layer in model.layers]
 
 
+def program_of(model, x=None):
+    """What a file is written from, once it is seen to compute what the model does."""
+    io = io_spec(model)
+    lowered = LoweredTrace(Trace(prepared(model, x), io), io, "lce")
+    run = tf.function(lambda *inputs: lowered.function()(inputs))
+    x = images(1, model.input_shape[1:]) if x is None else x[:1]
+    made = tf.nest.pack_sequence_as(model.output, run(x))
+    equal(lambda x: made, model, x, 1e-4)
+    return lowered.program
+
+
 def affines(model):
-    """The names of the layers with a gain that preparation leaves."""
-    return [
-        layer.name
-        for layer in prepared(model).layers
-        if isinstance(layer, PlainAffine) and layer.gain is not None
-    ]
+    """The layers of the gains that are left in a file."""
+    return [*factors_left(model)]
 
 
-def is_factor(layer):
-    """Whether a layer of a prepared model multiplies everything by one number."""
-    if isinstance(layer, keras.layers.Rescaling):
-        return True
-    if not isinstance(layer, PlainAffine) or layer.gain is None:
-        return False
-    return layer.gain.shape == () and layer.offset is None
+def factors_left(model):
+    """The gains that are left in a file, by layer: of one number that."""
+    left = {}
+    for node in program_of(model).nodes:
+        if node.kind == "affine" and np.any(node["k"] != 1):
+            one = np.unique(np.float32(node["k"]))
+            left[node.name.split("/")[1]] = one[0] if one.size == 1 else node["k"]
+    return left
 
 
-def factors_left(model, x=None):
-    """The factors that their pass leaves, once it is seen to keep the function."""
-    graph = absorb_factors(at_inference(model))
-    absorbed = equal(to_keras(once(graph, (spell_affine,))), model, x)
-    return {
-        layer.name: getattr(layer, "gain", getattr(layer, "scale", None))
-        for layer in absorbed.layers
-        if is_factor(layer) or getattr(layer, "symbol", None) == "math.multiply"
-    }
+def additions(model):
+    """How many constants a file adds to maps on their own."""
+    nodes = program_of(model).nodes
+    signs = sum(node.kind == "sign" and np.any(node["shift"]) for node in nodes)
+    return signs + sum(node.kind == "affine" and np.any(node["b"]) for node in nodes)
 
 
 def file_of(model):
     """The bytes of a prepared model's file."""
-    return to_flatbuffer(inference(model), model.variables, io_spec(model))
+    io = io_spec(model)
+    return to_flatbuffer(LoweredTrace(Trace(model, io), io, "lce").function(), [], io)
 
 
 def audited(model):
@@ -220,7 +224,7 @@ def side_by_side(models):
     return keras.Model(inputs, [m(x) for m, x in zip(models, inputs, strict=True)])
 
 
-def check_together(models, x, tolerance=0.0, wanted=None):
+def check_together(models, x, tolerance=0.0, wanted=None, prepared_too=True):
     """Compares prepared models, and one file of all of them, with what they compute.
 
     Arguments:
@@ -228,6 +232,7 @@ def check_together(models, x, tolerance=0.0, wanted=None):
         x: What all of them take.
         tolerance: How far results may be off, as a part of the largest.
         wanted: What they should compute, if that is not what they do.
+        prepared_too: Whether to compare the prepared models, beside the file.
 
     Returns:
         The audit of the file.
@@ -235,7 +240,7 @@ def check_together(models, x, tolerance=0.0, wanted=None):
     new = prepare(side_by_side(models.values()))
     content, inputs = file_of(new), [x] * len(models)
     made = tf.nest.flatten(new(inputs)), Runner(content).outputs(inputs)
-    for found in map(iter, made):
+    for found in map(iter, made if prepared_too else made[1:]):
         for name, model in models.items():
             given = model(x, training=False) if wanted is None else wanted[name]
             for expected in tf.nest.flatten(given):

@@ -24,11 +24,7 @@ from rewrites.rewriting import (
 GIVEN = (_at_inference.layer_is_affine, binary_layer(), _at_inference.kernel_is_numbers)
 PREPARED = (
     _affine.affine_into_binary_convolution,
-    _affine.scale_into_layers_after,
-    _affine.bias_into_relu,
-    _affine.drop_scale,
-    _affine.clear_shift,
-    _affine.clear_bias,
+    _affine.negative_into_signs,
     _conversion.merge_scale,
     _merge.merge_affines,
 )

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, head, images, scrambled
+from deploy.prepare.preparing import file_of
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.lite import _converter
-from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.lite._file import edited, read
 from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.deploy.verify import _verify
+from larq_nobn.deploy.verify._file import FileSigns
 from larq_nobn.deploy.verify._verify import verify_file, verify_prepared
 from larq_nobn.graph import _copies
 from larq_nobn.graph._examples import made_up
@@ -118,7 +119,7 @@ def planted(fault, layer):
 @cache
 def both_forms(kind):
     model = as_functional(network(kind))
-    return model, prepare(model), made_up(model, 3)
+    return model, prepare(model, shared=False), made_up(model, 3)
 
 
 # The layer whose sign, or the output, is the first to differ.
@@ -158,20 +159,14 @@ def test_in_what_is_prepared(kind):
     ],
 )
 def test_in_the_file(fault, place, message, tmp_path, monkeypatch):
-    """The converter gets a model in which one number is another."""
-    right, real = _converter.to_flatbuffer, _convert.prepare
-    made = []
+    """What is traced is a model in which one number is another."""
+    right = _convert.Trace
 
-    def kept(*arguments):
-        made.append(real(*arguments))
-        return made[-1]
+    def wrong(model, io):
+        with planted(fault, model.get_layer(place)):
+            return right(model, io)
 
-    def wrong(*arguments):
-        with planted(fault, made[-1].get_layer(place)):
-            return right(*arguments)
-
-    monkeypatch.setattr(_convert, "prepare", kept)
-    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_convert, "Trace", wrong)
     message = f"The converted file computes something.*{message}.*No file was written"
     with pytest.raises(VerificationError, match=message):
         convert(network("normed"), tmp_path / "m.tflite", data=images(4))
@@ -329,14 +324,14 @@ def test_such_a_threshold_inside_a_file(kind, gain):
     sign = RSign() if kind == "a shifted sign" else "ste_sign"
     x = binary_conv(4, name="second", input_quantizer=sign)(x)
     model = keras.Model(start, _layers.GlobalAveragePooling2D()(x))
-    mean = np.float32([-3, 1, 4, 50, 0.3, -50, 9, 2])
+    mean = np.float32([-3, 1, 4, 51, 0.3, -50, 9, 2])
     gamma = np.full(8, abs(gain) if "maximum" in kind else gain, np.float32)
     if kind == "a shifted sign":
         sign.set_weights([-mean])
     else:
         norm.set_weights([gamma, np.zeros(8), mean, np.ones(8)])
     prepared, examples = prepare(model), made_up(model, 3)
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    content = file_of(prepared)
     wanted = _verify.outputs(prepared, examples)
     (bits,) = (
         op for op in read(content, "it")[0].operations if op.op == "LceBconv2d"
@@ -350,7 +345,8 @@ def test_such_a_threshold_inside_a_file(kind, gain):
             file.buffers[bits.inputs[-1].buffer].data = data.view(np.uint8)
 
         changed = edited(content, change)
-        return verify_file(prepared, wanted, changed, Runner(changed), examples, 1e-3)
+        signs = FileSigns(prepared, changed, Runner(changed))
+        return verify_file(prepared, wanted, signs, changed, examples, 1e-3)
 
     assert verified(0)["unexplained"] == 0
     for away in (-1, 4):

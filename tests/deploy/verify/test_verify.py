@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 from deploy import nets
 from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.prepare.preparing import file_of
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError
+from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import _converter
-from larq_nobn.deploy.lite._converter import Runner, inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.prepare import _binary_layers
 from larq_nobn.deploy.prepare._at_inference import shifted_sign
 from larq_nobn.deploy.prepare._prepare import prepare
@@ -49,11 +50,6 @@ def convert(tmp_path):
     return run
 
 
-def file_of(prepared):
-    ports = io_spec(prepared)
-    return to_flatbuffer(inference(prepared), prepared.variables, ports)
-
-
 def with_memory():
     rows = binary_conv(8), _layers.Reshape((4, -1))
     behind = _layers.Reshape((4, 4, 1)), binary_conv(8, name="behind")
@@ -82,7 +78,7 @@ def test_every_sign_of_a_file_is_seen():
     found = FileSigns(prepared, flatbuffer, Runner(flatbuffer))(x)
     wanted = record(prepared, x)
     assert list(found.signs) == ["first", "second", "third"]
-    assert list(found.inputs) == ["first"]  # the others are bits, and no numbers
+    assert list(found.still) == ["first"]  # the others are bits, and no numbers
     for label, positive in found.signs.items():
         assert_array_equal(positive, wanted.signs[label])
 
@@ -140,18 +136,18 @@ def test_the_tolerance_decides(convert, monkeypatch):
 
 
 def while_wrong(name, monkeypatch):
-    """Breaks conversion: one kernel is the negative of itself while it runs."""
-    right = _converter.to_flatbuffer
+    """Breaks conversion: one kernel is the negative of itself while it is traced."""
+    right = _convert.Trace
 
-    def wrong(function, variables, *rest):
-        [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
+    def wrong(model, io):
+        kernel = model.get_layer(name).kernel
         kernel.assign(-kernel)
         try:
-            return right(function, variables, *rest)
+            return right(model, io)
         finally:
             kernel.assign(-kernel)
 
-    monkeypatch.setattr(_converter, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_convert, "Trace", wrong)
 
 
 class Moody(_layers.Layer):

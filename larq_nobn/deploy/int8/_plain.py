@@ -1,9 +1,8 @@
-"""Binary layers in operations that every runtime has: exact, and without LCE.
+"""Binary layers in int8 operations that every runtime has: exact, and without LCE.
 
-A ±1 kernel is a convolution of real numbers, or of int8 in which ±1 are ±127; a sign is
-a depthwise convolution that saturates. The scale of a binary layer is part of an int8
-kernel, whose channels have scales of their own. In float32 it is a depthwise
-convolution after it: as part of the kernel it would make rounding of a sum that is 0.
+A ±1 kernel is a convolution in which ±1 are ±127; a sign is a depthwise convolution
+that saturates. The scale of a binary layer is part of its kernel, whose channels have
+scales of their own.
 """
 
 from __future__ import annotations
@@ -12,45 +11,38 @@ from typing import Any
 
 import numpy as np
 
-from .._keras import keras
-from .._larq import lq
-from ..graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
-from ..layers import FakeQuantization
-from ..layers._fake_quantization import representable_range
-from ..layers._inference import (
+from ..._keras import keras
+from ..._larq import lq
+from ...graph import _copies, _graph, _kinds, _linear, _operation, _segments, _signs
+from ...layers import FakeQuantization
+from ...layers._fake_quantization import representable_range
+from ...layers._inference import (
     BinaryConvolution,
     SaturatingSign,
     ShiftedSign,
     SignAbove,
     SummedPReLU,
 )
-from ..rewrites._rule import Edit, everywhere
+from ...rewrites._rule import Edit, everywhere
 
 _layers = keras.layers
 _SIGNS = (ShiftedSign, SignAbove)
 
 
-def plain(prepared: keras.Model, int8: bool) -> keras.Model:
-    """Returns the model of the same function without binary operations.
-
-    Arguments:
-        prepared: A prepared model.
-        int8: Whether it becomes an int8 file.
-    """
+def plain(prepared: keras.Model) -> keras.Model:
+    """Returns the prepared model of the same function without binary operations."""
     graph = _graph.Graph(prepared)
 
     def spell(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         if call.operation.kind in _SIGNS:
-            row = [_saturating_sign(graph, call.name, call.operation.layer, int8)]
+            row = [_saturating_sign(graph, call.name, call.operation.layer)]
             return Edit(graph.with_row(call.name, row))
-        if call.operation.kind is _layers.PReLU and int8:
+        if call.operation.kind is _layers.PReLU:
             return _summed_prelu(graph, call)
-        if call.operation.kind is _layers.AveragePooling2D and int8:
+        if call.operation.kind is _layers.AveragePooling2D:
             return _weighted_mean(graph, call)
-        if call.operation.kind is BinaryConvolution or (
-            int8 and _is_of_signs(call.operation)
-        ):
-            return Edit(_convolution(graph, call, int8))
+        if call.operation.kind is BinaryConvolution or _is_of_signs(call.operation):
+            return Edit(_convolution(graph, call))
         return None
 
     graph = everywhere(graph, spell)
@@ -58,7 +50,7 @@ def plain(prepared: keras.Model, int8: bool) -> keras.Model:
     return keras.Model(written.inputs, written.outputs, name=prepared.name)
 
 
-def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.Graph:
+def _convolution(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph:
     operation, name = call.operation, call.name
     border = _linear.border_of(operation)
     quantizer = operation.argument("input_quantizer")
@@ -73,45 +65,37 @@ def _convolution(graph: _graph.Graph, call: _graph.Call, int8: bool) -> _graph.G
             if padded:
                 padding = operation.layer._get_spatial_padding_same((rows, columns))
                 shape = (rows + sum(padding[0]), columns + sum(padding[1]), channels)
-            sign = _saturating_sign(graph, name, quantizer, int8, padding)
+            sign = _saturating_sign(graph, name, quantizer, padding)
             row.append((sign, shape))
         out = tuple(use.first_output.shape[1:])
-        row += [(part, out) for part in _real(operation, padded, int8)]
+        row.append((_real(operation, padded), out))
         operations, shapes = zip(*row, strict=True)
         calls = _graph.chain(use, operations, shapes)
         changed[use.label] = [*calls[:-1], calls[-1]._replace(outputs=use.first_output)]
     return graph.with_calls(changed)
 
 
-def _real(
-    operation: _operation.Operation, padded: bool, int8: bool
-) -> list[_operation.Operation]:
-    """Returns the convolution of signs, and its scale, offset and activation."""
+def _real(operation: _operation.Operation, padded: bool) -> _operation.Operation:
+    """Returns the convolution of signs, with its scale, offset and activation."""
     layer, kernel = operation.layer, operation.arrays["kernel"]
     bias, activation = operation.arrays.get("bias"), operation.argument("activation")
-    factor: Any = None
     if operation.kind is BinaryConvolution:
-        factor, bias, activation = layer.scale, layer.offset, layer.last
-    scale = 1.0 if factor is None else np.asarray(factor, np.float32)
-    inside = int8 or bool(np.all(np.frexp(scale)[0] == 0.5))  # powers of two are exact
+        bias, activation = layer.offset, layer.last
+        if layer.scale is not None:
+            kernel = kernel * np.asarray(layer.scale)
+    names = ("filters", "kernel_size", "strides", "dilation_rate", "padding")
     arguments = {
         name: operation.argument(name)
-        for name in ("filters", "kernel_size", "strides", "dilation_rate", "padding")
+        for name in names
         if operation.argument(name) is not None
     }
     if padded:
         arguments["padding"] = "valid"
-    values = {"kernel": kernel * scale if inside else kernel}
-    arguments["use_bias"] = inside and bias is not None
-    if inside:
-        arguments["activation"] = activation
-        values |= {} if bias is None else {"bias": np.asarray(bias)}
-    name = operation.name
-    row = [_operation.Operation(name, _layers.Conv2D, None, arguments, values)]
-    if not inside:
-        factors = np.broadcast_to(scale, kernel.shape[-1:])
-        row.append(channelwise(f"{name}/scale", factors, bias, activation))
-    return row
+    arguments |= {"activation": activation, "use_bias": bias is not None}
+    values = {"kernel": kernel}
+    if bias is not None:
+        values["bias"] = np.asarray(bias)
+    return _operation.Operation(operation.name, _layers.Conv2D, None, arguments, values)
 
 
 def _is_of_signs(operation: _operation.Operation) -> bool:
@@ -197,13 +181,13 @@ def grid_of(layer: FakeQuantization) -> _segments.QuantizationGrid:
 
 
 def _saturating_sign(
-    graph: _graph.Graph, name: str, quantizer: Any, int8: bool, padding: Any = None
+    graph: _graph.Graph, name: str, quantizer: Any, padding: Any = None
 ) -> _operation.Operation:
     """Returns the sign of what all calls of a layer read."""
     arguments = {
         "shift": None if quantizer is None else getattr(quantizer, "shift", None),
         "above": type(quantizer) is SignAbove,
-        "step": min(_step(graph, use) for use in graph.uses(name)) if int8 else None,
+        "step": min(_step(graph, use) for use in graph.uses(name)),
         "padding": padding,
     }
     alone = graph.uses(name)[0].operation.kind in _SIGNS
