@@ -20,7 +20,7 @@ others: they keep their Keras layer, and no rewrite moves anything into or throu
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -318,24 +318,6 @@ class Graph:
             calls=[call.reading(old, new) for call in self.calls],
             outputs=[new if end is old else end for end in self.outputs],
         )
-
-    def renewed(self, edges: Iterable[Any]) -> Graph:
-        """Returns a graph in which some edges hold other numbers, and so are others."""
-        new = {id(edge): NewEdge(edge) for edge in edges}
-
-        def other(edge: Any) -> Any:
-            return new.get(id(edge), edge)
-
-        calls = [
-            call._replace(
-                reads=tuple(map(other, call.reads)),
-                inputs=tf.nest.map_structure(other, call.inputs),
-                outputs=tf.nest.map_structure(other, call.outputs),
-            )
-            for call in self.calls
-        ]
-        outputs = [other(end) for end in self.outputs]
-        return self._derived(calls=calls, outputs=outputs) if new else self
 
     def _derived(self, **changes: Any) -> Graph:
         other = copy(self)

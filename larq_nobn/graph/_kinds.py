@@ -46,8 +46,6 @@ class Commutation(NamedTuple):
         gain: Whether L(k x) = k L(x) for every k >= 0.
         negative: Whether also for k < 0.
         shift: Whether L(x + s) = L(x) + s for every s.
-        factor: Whether L(f x) = f L(x) for every number f > 0, the same for all
-            channels; of several inputs, for all of them.
         tiles: Whether the output has the channels of several positions in a row, so
             that k and s repeat there.
     """
@@ -55,7 +53,6 @@ class Commutation(NamedTuple):
     gain: bool = False
     negative: bool = False
     shift: bool = False
-    factor: bool = False
     tiles: bool = False
 
 
@@ -78,12 +75,11 @@ DEPTHWISE = Kernels("depthwise_kernel", "depthwise_kernel", "channels in, out of
 SEPARABLE = DEPTHWISE._replace(last="pointwise_kernel")
 TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
 
-_ALL = Commutation(gain=True, negative=True, shift=True, factor=True)
+_ALL = Commutation(gain=True, negative=True, shift=True)
 _RISING = _ALL._replace(negative=False)
 _RECTIFIES = _RISING._replace(shift=False)
 _BORDERS = _ALL._replace(shift=False)  # zeros, which are not shifted
 _TILES = _ALL._replace(tiles=True)
-_FACTOR = Commutation(factor=True)
 _NOTHING = Commutation()
 
 
@@ -138,7 +134,7 @@ _UNKNOWN = Kind()
 _MEAN, _LARGEST = Kind(_ALL, pool="mean"), Kind(_RISING, keeps=True, pool="max")
 _MOVED, _PADDED = Kind(_ALL, keeps=True), Kind(_BORDERS, keeps=True)
 _RESHAPED = Kind(_TILES, keeps=True, reshapes=True, int8="kept")
-_SUM = Kind(_FACTOR, elementwise=True)  # of shifts, `weights_of_sum` says more
+_SUM = Kind(elementwise=True)  # of shifts, `weights_of_sum` says more
 _SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
 _KEPT: dict[str, Any] = {"int8": "kept"}
 _SHARED: dict[str, Any] = {"int8": "shared"}
@@ -168,10 +164,10 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_PADDED._replace(**_BINARY, **_KEPT), (_layers.ZeroPadding2D,)),
     (_RESHAPED, (_layers.Flatten,)),
     (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
-    (Kind(_FACTOR, **_BINARY, **_KEPT), (_layers.Permute,)),
+    (Kind(**_BINARY, **_KEPT), (_layers.Permute,)),
     (Kind(constant=True), (ChannelPadding,)),
     # Layers of several inputs, which may each have other gains.
-    (Kind(_FACTOR, constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
+    (Kind(constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
     (_SUM, _keras("Add Subtract Average")),
     (_SUM._replace(**_KEPT), _keras("Maximum Minimum")),
     # Activations.
@@ -432,17 +428,13 @@ def commutation(call: Call) -> Commutation:
     layer = call.layer
     if type(layer) is _layers.Activation:
         return function_traits(layer.activation).commutation
-    if symbol_of(layer) in SUMS:
-        return _NOTHING if constants_of(call) else _FACTOR
     known = traits(type(layer)).commutation
     if type(layer) is _layers.ReLU and (layer.max_value is not None or layer.threshold):
         return _NOTHING
     if known.tiles:
         before, after = (x.shape[-1] for x in (call.first_input, call.first_output))
-        known = known if before and after and after % before == 0 else _FACTOR
-    if not is_channels_last(layer):
-        return _FACTOR if known.factor else _NOTHING
-    return known
+        known = known if before and after and after % before == 0 else _NOTHING
+    return known if is_channels_last(layer) else _NOTHING
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:

@@ -100,11 +100,6 @@ def _as_rsign(reader: _graph.Call, affine: _rule.Affine) -> _operation.Operation
     return _rsign(name, quantizer, affine)
 
 
-def starts_with_plain_sign(call: _graph.Call) -> bool:
-    """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    return _is_plain(_signs.sign_of_call(call))
-
-
 def _is_plain(quantizer: Any) -> bool:
     """Whether a quantizer is sign(x), whatever its pseudo-gradient."""
     if type(quantizer) in (RSign, ProgressiveSign):

@@ -21,11 +21,11 @@ from larq_nobn.layers._grouped import GroupedConv2D
 
 layers = tf.keras.layers
 LINE, MAP, BOX = (6, 4), (6, 8, 4), (6, 4, 8, 4)  # channels last
-ALL = Commutation(gain=True, negative=True, shift=True, factor=True)
+ALL = Commutation(gain=True, negative=True, shift=True)
 RISING = ALL._replace(negative=False)
 RECTIFIES = RISING._replace(shift=False)
 BORDERS = ALL._replace(shift=False)
-FACTOR = Commutation(factor=True)
+NOTHING = Commutation()
 
 SINGLE = {
     **{
@@ -43,29 +43,28 @@ SINGLE = {
     },
     "Flatten": (MAP, {}, ALL._replace(tiles=True)),
     "Reshape": (MAP, {"target_shape": (3, 16, 4)}, ALL._replace(tiles=True)),
-    "Permute": (MAP, {"dims": (3, 1, 2)}, FACTOR),
     "ReLU": (MAP, {}, RECTIFIES),
     "LeakyReLU": (MAP, {}, RECTIFIES),
     "PReLU": (MAP, {"alpha_initializer": "glorot_uniform"}, RECTIFIES),
 }
-JOINING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Subtract")
 PADDED = layers.AveragePooling2D(3, padding="same")
 SPECIAL = {
     "average of padded borders": (PADDED, ALL),
     "bilinear": (layers.UpSampling2D(2, interpolation="bilinear"), ALL),
-    "capped": (layers.ReLU(6.0), Commutation()),
-    "from a threshold on": (layers.ReLU(threshold=0.5), Commutation()),
+    "capped": (layers.ReLU(6.0), NOTHING),
+    "from a threshold on": (layers.ReLU(threshold=0.5), NOTHING),
     "identity": (layers.Activation("linear"), ALL),
     "relu": (layers.Activation("relu"), RECTIFIES),
-    "tanh": (layers.Activation("tanh"), Commutation()),
+    "tanh": (layers.Activation("tanh"), NOTHING),
     "into more": (layers.Reshape((6, 4, 8)), ALL._replace(tiles=True)),
-    "into fewer": (layers.Reshape((6, 16, 2)), FACTOR),
+    "into fewer": (layers.Reshape((6, 16, 2)), NOTHING),
+    "permuted": (layers.Permute((3, 1, 2)), NOTHING),
     "channels first": (
         layers.GlobalAveragePooling2D(data_format="channels_first"),
-        FACTOR,
+        NOTHING,
     ),
-    "subclass": (type("Pool", (layers.AveragePooling2D,), {})(), Commutation()),
-    "unknown": (layers.Softmax(), Commutation()),
+    "subclass": (type("Pool", (layers.AveragePooling2D,), {})(), NOTHING),
+    "unknown": (layers.Softmax(), NOTHING),
 }
 ROWS = {
     **{
@@ -95,10 +94,8 @@ def holds(layer, x, k, s):
 
 def test_every_kind_is_tried():
     assert {
-        kind.__name__
-        for kind, known in KINDS.items()
-        if known.commutation != Commutation()
-    } == {*SINGLE, *JOINING}
+        kind.__name__ for kind, known in KINDS.items() if known.commutation != NOTHING
+    } == {*SINGLE}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -113,15 +110,6 @@ def test_commutation(name):
     assert holds(layer, x, k, none) == expected.gain
     assert holds(layer, x, -k, none) == (expected.gain and expected.negative)
     assert holds(layer, x, one, s) == expected.shift
-    assert np.allclose(layer(2.5 * x), 2.5 * layer(x), atol=1e-5) == expected.factor
-
-
-@pytest.mark.parametrize("name", JOINING)
-def test_several_inputs_share_a_factor(name):
-    layer = getattr(layers, name)()
-    assert commutation(call_of(layer, MAP, MAP)) == FACTOR
-    x, y = drawn(MAP), drawn(MAP, seed=1)
-    assert np.allclose(layer([2.5 * x, 2.5 * y]), 2.5 * layer([x, y]), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,18 +130,18 @@ def test_weights_of_a_sum(join, inputs):
 
 
 @pytest.mark.parametrize(
-    "join, inputs, factor",
+    "join, inputs",
     [
-        (layers.Maximum(), 2, True),
-        (lambda pair: pair[0] * pair[1], 2, False),
-        (lambda x: x + 3.0, 1, False),
+        (layers.Maximum(), 2),
+        (lambda pair: pair[0] * pair[1], 2),
+        (lambda x: x + 3.0, 1),
     ],
     ids=["Maximum", "x * y", "x + 3"],
 )
-def test_what_is_no_sum(join, inputs, factor):
+def test_what_is_no_sum(join, inputs):
     call = call_of(join, *[MAP] * inputs)
     assert weights_of_sum(call) is None
-    assert commutation(call).factor == factor
+    assert commutation(call) == NOTHING
 
 
 CONV = {"filters": 3, "kernel_size": 2}
