@@ -65,7 +65,8 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
 def _which(info: data.DatasetInfo) -> dict[str, Any]:
     """The settings of a run on images that a model file describes."""
     sized = {} if info.name == "imagenet" else {"image_size": info.image_shape[:2]}
-    return {"dataset": info.name, **sized}
+    held_out = {} if info.holdout is None else {"holdout": info.holdout}
+    return {"dataset": info.name, **sized, **held_out}
 
 
 def is_lite(path: Path) -> bool:
@@ -96,6 +97,7 @@ def open_any(
         mean=tuple(steps.mean),
         std=tuple(steps.std),
         crop=steps.crop,
+        holdout=metadata.holdout,
     )
     return None, Origin(info, dataset=metadata.dataset)
 
@@ -139,6 +141,10 @@ class Images:
             taken = getattr(model, "input_shape", None)
         if data_dir is not None:
             which["data_dir"] = data_dir
+        if origin is not None and dataset is not None and origin.dataset is not None:
+            held_out = origin.info.holdout  # of the folder of that name
+            if held_out is not None and Path(dataset).name == origin.dataset:
+                which["holdout"] = held_out
         self._name = which["name"]
         # Nothing else says how images of a folder are to be prepared.
         prepared = own or dataset not in DATASETS

@@ -113,9 +113,8 @@ class Dataset:
     @property
     def holdout(self) -> float | None:
         """The test fraction of an image folder without a test folder; else None."""
-        return (
-            self._images.holdout if isinstance(self._images, _folder.Folder) else None
-        )
+        images = self._images
+        return images.holdout if isinstance(images, _folder.Folder) else None
 
     def labels(self, split: str = "train") -> np.ndarray:
         """Returns the labels of a split, (N,) int64.

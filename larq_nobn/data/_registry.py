@@ -22,6 +22,7 @@ class DatasetInfo:
         std: Standard deviation of each channel, likewise.
         crop: Fraction of the middle of an image that tests look at, per side.
         validation_examples: Images in the split `"validation"`; 0 where there is none.
+        holdout: Test fraction of an image folder without a test folder; None of others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DatasetInfo:
     std: tuple[float, ...] = ()
     crop: float = 1.0
     validation_examples: int = 0
+    holdout: float | None = None
 
 
 _DIGITS = tuple("0123456789")

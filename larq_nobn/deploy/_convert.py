@@ -169,10 +169,10 @@ def convert(
     check_flag("allow_float", allow_float)
     if check_choice("runtime", runtime, RUNTIMES) == "lce":
         compute_engine()
-    name, source = None, ON_GIVEN_DATA
+    name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
         info, opened = classified_images(model, dataset, input_shape)
-        name = dataset_name(info)
+        name, holdout = dataset_name(info), info.holdout
         if name is not None and (data is None) != (opened is None):
             source = f"test images of {name}"
         if data is None and opened is not None:
@@ -191,6 +191,7 @@ def convert(
         data=data,
         source=source,
         dataset=name,
+        holdout=holdout,
         tolerance=tolerance,
         batch_size=batch_size,
         runtime=runtime,
@@ -217,6 +218,7 @@ class _Task:
     data: Any
     source: str
     dataset: str | None
+    holdout: float | None
     tolerance: float
     batch_size: int
     runtime: str
@@ -413,7 +415,8 @@ def _written_atomically(
     task: _Task, labels: tuple[str, ...] | None
 ) -> Iterator[Callable[[_File], None]]:
     """Yields what saves a file and its metadata, under their names after the block."""
-    path, known = task.path, (labels, task.preprocessing, task.dataset)
+    path = task.path
+    known = labels, task.preprocessing, task.dataset, task.holdout
     described = known[:2] != (None, None)
     with replacing(path) as temporary:
 

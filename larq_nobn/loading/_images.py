@@ -27,7 +27,8 @@ _FIELDS = {
 
 def write_dataset(file: Path, info: DatasetInfo) -> None:
     """Adds the description of a data set to a `.keras` file."""
-    described = {name: value for name, value in asdict(info).items() if name in _FIELDS}
+    names = (*_FIELDS, "holdout")
+    described = {name: value for name, value in asdict(info).items() if name in names}
     with ZipFile(file, "a") as archive:
         archive.writestr(_ENTRY, json.dumps(described, default=float))
 
@@ -52,5 +53,6 @@ def read_dataset(file: Path) -> DatasetInfo | None:
             "the model again."
         ) from error
     known = {name: described[name] for name in _FIELDS}
+    known["holdout"] = described.get("holdout")
     lists = {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
     return DatasetInfo(**{**known, **lists})

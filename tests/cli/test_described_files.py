@@ -124,3 +124,19 @@ def test_metadata_of_a_file_prepare_images_of_a_named_data_set_too(
         scores = answer(invoke, "evaluate", file, *named)
         assert scores["mean_and_std_of"] == "half.tflite"
         assert scores["loss"] == pytest.approx(loss, rel=1e-3)
+
+
+def test_files_are_evaluated_on_what_was_held_out_for_them(
+    photos: Path, invoke: Invoke, tmp_path: Path
+):
+    """Of a folder without a part for testing, that is another fraction for each."""
+    flat = photos / "train"
+    info = nobn.data.open_dataset(flat, holdout=0.6).info
+    model = nobn.models.ReActNet18((12, 12, 3), 2, width=8, blocks=(1,))
+    keras_file, lite_file = tmp_path / "m.keras", tmp_path / "m.tflite"
+    nobn.training.save_model(model, keras_file, dataset=info)
+    images = nobn.data.load(flat, "test", 16, holdout=0.6)
+    nobn.convert(model, lite_file, dataset=info, data=images)
+    assert 0 < info.test_examples != nobn.data.open_dataset(flat).info.test_examples
+    for command in ((keras_file,), (lite_file, "--dataset", flat)):
+        assert answer(invoke, "evaluate", *command)["examples"] == info.test_examples

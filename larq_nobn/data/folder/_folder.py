@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +203,10 @@ class Folder:
         size = size or suitable((image.height, image.width) for image in images)
         shape = (*size, channels)
         counts = {split: len(part) for split, part in self.parts.items()}
-        return described(
+        info = described(
             self.name, self.class_names, shape, counts, self._statistics(shape)
         )
+        return replace(info, holdout=self.holdout)
 
     def _statistics(self, shape: Shape) -> Statistics:
         digests = "".join(image.digest for image in self.parts["train"])

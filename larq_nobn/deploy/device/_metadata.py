@@ -42,6 +42,7 @@ _WHOLE: dict[str, Any] = {
     "scores": str,
     "labels": (list, type(None)),
     "dataset": (str, type(None)),
+    "holdout": _OPTIONAL,
 }
 _STEPS: dict[str, Any] = {
     "mean": [_NUMBER],
@@ -183,6 +184,7 @@ class Card:
             without where it is; None if unknown.
         scores: What the output is: `"probabilities"` of a model that ends in a
             softmax, else `"logits"`, of which an app takes the softmax.
+        holdout: Test fraction of an image folder without a test folder; None of others.
     """
 
     file: str
@@ -195,6 +197,7 @@ class Card:
     labels: tuple[str, ...] | None
     dataset: str | None = None
     scores: str = "logits"
+    holdout: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
@@ -215,6 +218,7 @@ class Card:
             "preprocessing": steps,
             "labels": self.labels,
             "dataset": self.dataset,
+            "holdout": self.holdout,
         }
 
 
@@ -232,7 +236,7 @@ def _from_dict(content: Any) -> Card:
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
-    content = {"scores": "logits", **content}
+    content = {"scores": "logits", "holdout": None, **content}
     check_shape(content, _WHOLE)
     file, steps, labels = content["file"], content["preprocessing"], content["labels"]
     if steps is not None:
@@ -250,6 +254,7 @@ def _from_dict(content: Any) -> Card:
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
         dataset=content["dataset"],
+        holdout=content["holdout"],
     )
 
 
@@ -338,6 +343,7 @@ def write_metadata(
     labels: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
     dataset: str | None = None,
+    holdout: float | None = None,
 ) -> None:
     """Writes the metadata of a file that will be at `path`.
 
@@ -351,6 +357,7 @@ def write_metadata(
         runtime=runner.runtime,
         input=runner.input_tensors[0],
         output=runner.output_tensors[0],
+        holdout=holdout,
         scores=_scores_of(read(flatbuffer, os.fspath(path))[0]),
         preprocessing=preprocessing,
         labels=labels,

@@ -62,6 +62,7 @@ class Run:
         """
         name, steps = self.record["settings"]["dataset"], self.record["preprocessing"]
         examples, names = self.record["examples"], tuple(steps["class_names"])
+        holdout = self.record["settings"]["holdout"]
         return data.DatasetInfo(
             name=name,
             image_shape=tuple(steps["image_shape"]),
@@ -73,6 +74,7 @@ class Run:
             std=tuple(steps["std"]),
             crop=steps["crop"],
             validation_examples=examples.get("validation", 0),
+            holdout=None if name in data.NAMES else holdout,
         )
 
 

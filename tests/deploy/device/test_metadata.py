@@ -98,10 +98,11 @@ def test_it_is_written_replaced_and_removed_with_the_file(model, tmp_path):
 def test_it_names_the_data_set(model, tmp_path):
     path = tmp_path / "m.tflite"
     info = DatasetInfo("/home/me/pets", (8, 8, 3), 5, NAMES, mean=(0.5,), std=(0.25,))
-    info = replace(info, mean=3 * info.mean, std=3 * info.std)
+    info = replace(info, mean=3 * info.mean, std=3 * info.std, holdout=0.2)
     report = convert(model, path, dataset=info, data=images(4))
     card = read_card(path)
     assert (card.dataset, card.labels) == ("pets", NAMES)  # not where the folder is
+    assert card.holdout == 0.2
     assert card.preprocessing == replace(STEPS, crop=1.0)
     assert report.verify["data"] == "test images of pets"
     report = convert(model, path, dataset=replace(info, name="given"), data=images(4))
