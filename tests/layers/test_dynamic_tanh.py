@@ -31,8 +31,13 @@ def test_values_and_the_published_start():
     assert gamma.tolist() == [1, 1, 1] and beta.tolist() == [0, 0, 0]
 
 
+POSITIVE = np.float32([2.0, 1.5, 0.5, 1.0, 1.0, 0.1])
+
+
 @pytest.mark.convert
-def test_before_a_sign_it_is_a_threshold(tmp_path):
+@pytest.mark.parametrize("gamma", [None, POSITIVE])
+def test_before_a_sign_it_is_a_threshold(gamma, tmp_path):
+    """A positive scale leaves nothing of it, whatever the others."""
     inputs = keras.Input((6,))
     dense = lq.layers.QuantDense(
         5,
@@ -40,11 +45,14 @@ def test_before_a_sign_it_is_a_threshold(tmp_path):
         kernel_quantizer="ste_sign",
         kernel_constraint="weight_clip",
     )
-    model = keras.Model(inputs, dense(weighted(DynamicTanh())(inputs)))
+    layer = weighted(DynamicTanh())
+    if gamma is not None:
+        layer.set_weights([0.4, gamma, 0.9 * layer.get_weights()[2]])
+    model = keras.Model(inputs, dense(layer(inputs)))
     data = np.random.default_rng(1).normal(0, 3, (64, 6)).astype(np.float32)
     report = convert(model, tmp_path / "model.tflite", data=data)
     (found,) = Runner((tmp_path / "model.tflite").read_bytes()).outputs([data])
     latent, bias = dense.get_weights()
-    signs = np.where(in_numpy(data) >= 0, 1.0, -1.0)
+    signs = np.where(layer(data).numpy() >= 0, 1.0, -1.0)
     assert_allclose(found, signs @ np.where(latent >= 0, 1.0, -1.0) + bias, atol=1e-5)
-    assert "TANH" not in {op["op"] for op in report.float_ops}
+    assert gamma is None or "TANH" not in {op["op"] for op in report.float_ops}

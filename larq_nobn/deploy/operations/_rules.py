@@ -164,16 +164,21 @@ def into_sign(program: Program, node: Node) -> Program | None:
 
 
 def sign_of_tanh(program: Program, node: Node) -> Program | None:
-    """The sign of tanh(x) + b is that of x + artanh(b)."""
-    if node.kind != "sign" or np.any(np.abs(node["shift"]) >= 1):
+    """The sign of tanh(x) + b is that of x + artanh(b), and of b beyond -1 and 1."""
+    if node.kind != "sign" or np.any(np.abs(node["shift"]) == 1):
         return None
-    tanh = program.maker(node.x)
+    tanh, shape, value = program.maker(node.x), None, node.x
+    if tanh is not None and keeps_channels(tanh) and program.reader(node.x):
+        shape, tanh, value = tanh, program.maker(tanh.x), node.x.like()
     if tanh is None or tanh.type != "Tanh":
         return None
-    made = node.reading(node.x, tanh.x)
-    return program.with_nodes(
-        [node], [made.with_arguments(shift=np.arctanh(node["shift"]))]
-    )
+    shift = np.clip(node["shift"], -1, 1)
+    with np.errstate(divide="ignore"):
+        made = node.with_arguments(shift=np.arctanh(shift))
+    if shape is None:
+        return program.with_nodes([node], [made.reading(node.x, tanh.x)])
+    shaped = shape.reading(shape.x, tanh.x).making(value)
+    return program.with_nodes([node, shape], [shaped, made.reading(node.x, value)])
 
 
 def compare_sum_with_sign(program: Program, node: Node) -> Program | None:

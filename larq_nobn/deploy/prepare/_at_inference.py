@@ -26,6 +26,7 @@ from ...graph import _graph, _kinds, _models, _operation, _signs
 from ...layers import (
     BatchKalmanNormalization,
     ChannelAffine,
+    DynamicTanh,
     IndependentComponent,
     ProxyNormalization,
     RPReLU,
@@ -191,6 +192,21 @@ _NUMBERS: dict[type, Callable[[_graph.Call], _Numbers | None]] = {
     SkipInit: lambda call: (call.layer.gain.numpy(), 0.0),
     _layers.Rescaling: _rescaling,
 }
+
+
+@rule
+def dynamic_tanh_in_parts(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+    """Writes a `DynamicTanh` as layers in a row: scale, tanh, scale and bias."""
+    layer, name = call.layer, call.name
+    if type(layer) is not DynamicTanh:
+        return None
+    tanh = {"activation": keras.activations.tanh}
+    row = [
+        affine_operation(f"{name}/scale", layer.alpha.numpy(), 0.0),
+        _operation.Operation(f"{name}/tanh", _layers.Activation, None, tanh),
+        affine_operation(name, layer.gamma.numpy(), layer.beta.numpy()),
+    ]
+    return Edit(graph.with_row(name, row))
 
 
 @rule

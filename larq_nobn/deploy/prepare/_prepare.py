@@ -31,6 +31,7 @@ def rules(in_float: Container[str] = ()) -> tuple[GraphRule, ...]:
         _at_inference.rprelu_is_plain,
         _at_inference.layer_is_affine,
         _at_inference.normalization_is_affine,
+        _at_inference.dynamic_tanh_in_parts,
         _at_inference.proxy_norm_in_parts,
         _at_inference.head_is_dense,
         _at_inference.group_norm_is_plain,
