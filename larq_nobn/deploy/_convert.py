@@ -272,8 +272,9 @@ def _convert_prepared(task: _Task) -> ConversionReport:
             if task.runtime == "lce"
             else visible_signs(prepared, lowered, file.runner)
         )
+        content, runner = file.content, file.runner
         numbers = verify_file(
-            prepared, outputs, signs, file.content, examples, task.tolerance
+            prepared, outputs, signs, content, runner, examples, task.tolerance
         )
         save(file)
     return _report(

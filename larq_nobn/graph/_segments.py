@@ -279,7 +279,10 @@ def record(
             x = walk.before(call)
             sign = Sign(call.label, quantizer, x)
             recording.signs[call.label] = sign.positive(x)
-            recording.still[call.label] = _still(sign, recording.signs[call.label])
+            if not sign.has_levels:
+                recording.still[call.label] = constant_signs(
+                    sign.shifted(x), recording.signs[call.label]
+                )
         walk.run(call)
         if call.name in starts.values():
             recording.values[call.label] = walk.after(call)
@@ -287,11 +290,11 @@ def record(
     return recording
 
 
-def _still(sign: Sign, positive: np.ndarray) -> ConstantSigns:
+def constant_signs(numbers: np.ndarray, positive: np.ndarray) -> ConstantSigns:
+    """Returns the channels of pre-activations whose sign no example turns."""
     columns = positive.reshape(-1, positive.shape[-1])
-    same = columns.all(axis=0) | ~columns.any(axis=0)
-    channels = np.flatnonzero(same & (not sign.has_levels))
-    distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
+    channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
+    distances = numbers.reshape(columns.shape)[:, channels]
     return ConstantSigns(channels, distances.astype(float))
 
 

@@ -472,11 +472,11 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
     constants = frozen.prune([], list(fixed.values()))() if fixed else []
     inputs = [tensor.op.name for tensor in frozen.inputs]
-    parts = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
+    inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if not isinstance(layer, parts) or layer in model.layers
+        if not isinstance(layer, inner) or layer in model.layers
     }
     names: dict[str, str] = {}
 

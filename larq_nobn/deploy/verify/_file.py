@@ -97,19 +97,13 @@ class FileSigns:
             sign = _cuts.Sign(call.label, _cuts.cut_at(call), arrays[place])
             signs[call.label] = sign.positive(sign.values)
         still = {
-            seen.call.label: _still(arrays[seen.input], signs[seen.call.label])
+            seen.call.label: _segments.constant_signs(
+                arrays[seen.input], signs[seen.call.label]
+            )
             for seen in self._signs
             if seen.input is not None
         }
         return _segments.Recording(arrays[: self._count], signs, still=still)
-
-
-def _still(numbers: np.ndarray, positive: np.ndarray) -> _segments.ConstantSigns:
-    """The channels whose sign no example turns."""
-    columns = positive.reshape(-1, positive.shape[-1])
-    channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
-    distances = numbers.reshape(columns.shape)[:, channels]
-    return _segments.ConstantSigns(channels, distances.astype(float))
 
 
 def _input(ops: Sequence[FileOperation], graph: Subgraph) -> Tensor | None:

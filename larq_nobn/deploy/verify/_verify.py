@@ -171,6 +171,7 @@ def verify_file(
     wanted: Sequence[np.ndarray],
     signs: ReadSigns,
     flatbuffer: bytes,
+    runner: Runner,
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> dict[str, Any]:
@@ -181,6 +182,7 @@ def verify_file(
         wanted: Its outputs.
         signs: Returns what the file computes for examples, at the signs of its model.
         flatbuffer: The content of the file.
+        runner: Runs it.
         examples: One array per input.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart.
@@ -189,7 +191,7 @@ def verify_file(
         VerificationError: If some difference is no matter of rounding.
     """
     segments = _segments.compare(prepared, signs, examples, tolerance)
-    size = Runner(flatbuffer).batch_size
+    size = runner.batch_size
     if segments.finding:
         # A layer may depend on all examples of a batch, of which a file has its own.
         segments = _segments.compare(prepared, signs, examples, tolerance, at_once=size)

@@ -345,8 +345,9 @@ def test_such_a_threshold_inside_a_file(kind, gain):
             file.buffers[bits.inputs[-1].buffer].data = data.view(np.uint8)
 
         changed = edited(content, change)
-        signs = FileSigns(prepared, changed, Runner(changed))
-        return verify_file(prepared, wanted, signs, changed, examples, 1e-3)
+        runner = Runner(changed)
+        signs = FileSigns(prepared, changed, runner)
+        return verify_file(prepared, wanted, signs, changed, runner, examples, 1e-3)
 
     assert verified(0)["unexplained"] == 0
     for away in (-1, 4):
