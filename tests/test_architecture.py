@@ -51,22 +51,15 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "deploy": (
         {"_errors", "_shown"},
         {"_binary"},
-        {"_normal"},
         {"_opening"},
         {"lite"},
         {"_float_fallback", "operations"},
-        {"prepare", "inspection"},
+        {"inspection"},
         {"_checks", "verify", "device"},
         {"int8"},
         {"_report"},
-        {"_convert"},
+        {"_convert", "_prepared"},
         {"_formats", "_packed"},
-    ),
-    "deploy/prepare": (
-        {"_at_inference", "_padding", "_geometry", "_lift"},
-        {"_binary_layers"},
-        {"_affine"},
-        {"_prepare"},
     ),
 }
 
@@ -303,7 +296,6 @@ BAD = [
     ("deploy/_a.py", "from ..training import train", "deploy imports larq_nobn.trai"),
     ("deploy/lite/_a.py", "from ..verify import x", "deploy.lite imports larq_nobn.de"),
     ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
-    ("deploy/prepare/_lift.py", "from ._affine import x", "deploy.prepare._lift imp"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
     ("plots.py", "", "plots has no place in LAYERS"),
     ("layers/_a.py", "def f(x):\n    raise ValueError(x)", "use InvalidValue of"),
@@ -318,7 +310,7 @@ GOOD = [
         "from ..layers import A\nfrom .._math import b\nfrom ._c import D",
     ),
     ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
-    ("deploy/prepare/_prepare.py", "from ._affine import x\nfrom .._opening import y"),
+    ("deploy/int8/_conversion.py", "from .._opening import y"),
 ]
 
 

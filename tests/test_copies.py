@@ -15,8 +15,7 @@ import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.deploy._errors import ConversionError
-from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.prepare._prepare import in_float32, prepare
+from larq_nobn.deploy._opening import as_functional, in_float32
 from larq_nobn.graph._copies import copied, to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._models import flattened, from_keras
@@ -214,7 +213,6 @@ SHARED = {
     "as_functional": lambda model, _: as_functional(model),
     "built": lambda model, _: to_keras(from_keras(model), shared=True),
     "float32": lambda model, _: in_float32(model),
-    "prepare": lambda model, _: prepare(as_functional(model)),
 }
 # Models for others, of new layers.
 COPIES = {
@@ -224,7 +222,6 @@ COPIES = {
     "fold": lambda model, _: nobn.fold_batch_norm(model, verify=False),
     "remove": lambda model, _: nobn.remove_batch_norm(model),
     "reestimate": lambda model, _: nobn.reestimate_batch_norm(model, IMAGES),
-    "prepared": lambda model, _: nobn.deploy.prepared(model, verify=False),
     "ranges": lambda model, _: nobn.deploy.fake_quantize(model, IMAGES, verify=False),
 }
 FILES = {
@@ -233,16 +230,8 @@ FILES = {
     "teacher": taught,
     "cloned": cloned,
 }
-# These write binary kernels in another way, and these run the copy on data.
-OTHER_KERNELS, RUN = ("prepare", "prepared", "remove"), ("reestimate", "ranges", "run")
-# These merge scales and biases of different layers; "wrapper" reads what they compute.
-MERGED = ("prepare", "prepared")
-LEFT_OUT = {
-    "quantizer": OTHER_KERNELS,
-    "counting": RUN,
-    "nested": MERGED,
-    "shared": MERGED,
-}
+# This writes binary kernels in another way, and these run the copy on data.
+LEFT_OUT = {"quantizer": ("remove",), "counting": ("reestimate", "ranges", "run")}
 
 
 def check(way: str, made: keras.Model, model: keras.Model, kinds: list[str]) -> None:
@@ -286,6 +275,16 @@ def test_a_copy_computes_what_its_layer_does(ways, tmp_path):
             [kind for kind in kinds if given is model or kind != "bare"],
         )
         assert not {id(x) for x in given.variables} & {id(x) for x in made.variables}
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+def test_the_optimized_model_has_every_state_and_shares_none():
+    model = network(*without("counting"))  # which no file can do
+    before = model.get_weights()
+    made = nobn.deploy.prepared(model, verify=False)
+    assert_allclose(made(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
+    assert not {id(x) for x in model.variables} & {id(x) for x in made.variables}
     for was, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(now, was)
 

@@ -1,10 +1,11 @@
 """From a trained model to a verified `.tflite` file, and what is inside such a file."""
 
-from ._convert import convert, prepared
+from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._formats import Format, FormatComparison, compare_formats
 from ._opening import binary_layers
 from ._packed import PackedKernel, packed_kernels
+from ._prepared import prepared
 from ._report import ConversionReport
 from .device import (
     Benchmark,

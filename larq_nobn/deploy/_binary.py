@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .._keras import keras
 from .._larq import lq
 from ..graph import _graph, _kinds, _operation, _signs
-from ..layers._inference import SignAbove
+from ..graph._probe import SignAbove
 
-_CONVOLUTIONS = (keras.layers.Conv2D, lq.layers.QuantConv2D)
 # Layers that are a 2D convolution but for the shape of their maps.
 RESHAPED = (lq.layers.QuantDense, lq.layers.QuantConv1D)
 
@@ -20,10 +18,15 @@ def binary_parts(call: _graph.Call) -> list[str]:
     if not _signs.is_binary_convolution(call) and not is_reshaped(call):
         return []
     groups = getattr(call.layer, "groups", 1)
-    exact = type(call.layer) in (*_CONVOLUTIONS, *RESHAPED)
-    if groups == 1 or not exact:
+    if groups == 1:
         return [call.name]
     return [f"{call.name}/{i}" for i in range(1, groups + 1)]
+
+
+def traced_parts(call: _graph.Call) -> list[str]:
+    """Their names in a trace, which has those of layers inside wrappers."""
+    inner = getattr(call.layer, "name", call.name)
+    return [inner + name.removeprefix(call.name) for name in binary_parts(call)]
 
 
 def is_reshaped(call: _graph.Call) -> bool:
@@ -43,11 +46,6 @@ def kernel_bits(operation: _operation.Operation, kernel: str) -> int:
     """Returns the precision of a kernel of an operation."""
     value = partial(_signs.quantized, operation, kernel)
     return _signs.bits_of_kernel(operation.quantizer(kernel), value)
-
-
-def is_plain(call: _graph.Call) -> bool:
-    """Whether a call is a convolution of exactly Keras' class, or Larq's."""
-    return type(call.layer) in _CONVOLUTIONS and _kinds.is_channels_last(call.layer)
 
 
 def sign_of_kernel_input(call: _graph.Call) -> Any:

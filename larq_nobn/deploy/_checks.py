@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
 from .._keras import keras
-from ..graph import _graph, _linear, _models, _operation, _signs
+from ..graph import _graph, _models, _operation, _signs
 from . import _float_fallback
-from ._binary import binary_parts, is_plain
+from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError, conversion_errors
-from ._normal import given_name
-from .lite._converter import IoSpec
 from .lite._file import Subgraph
-from .lite._lce_faults import FUSED_LSTM, has_lost_bias, missed_reach, overwritten
-from .lite._trace import Trace
+from .lite._lce_faults import FUSED_LSTM, has_lost_bias, overwritten
+from .lite._trace import layer_name
+from .operations import Int8Trace, LoweredTrace
 
 _layers = keras.layers
 _GELU = (
@@ -29,20 +28,17 @@ _GELU = (
 # --- a model whose layers can be read
 
 
-def check_model(
-    model: keras.Model, allow_float: bool = False
-) -> tuple[list[str], list[_float_fallback.FloatFallback]]:
-    """Returns what should be binary in a file of a model, and what is float on request.
+def check_model(model: keras.Model) -> list[str]:
+    """Returns the layers that should be binary in a file, one for each part of it.
 
     Raises:
-        ConversionError: If there is none, or one that LCE would compute wrongly or in
-            float, or a layer is called with `training=True`; it names all such layers
-            and the remedies.
+        ConversionError: If LCE would compute a layer wrongly, or one is called with
+            `training=True`.
         UnreadableError: If a layer contains a binary one.
     """
     with conversion_errors():
         _models.check_inference(model)
-    names_of_parts: list[str] = []
+    names: list[str] = []
     for call in _graph.calls(model):
         _check_layer(call.layer, call.label)
         if _signs.is_binary_convolution(call):
@@ -50,26 +46,51 @@ def check_model(
         parts = binary_parts(call)
         if not parts:
             _check_inside(call)
-        names_of_parts += [call.name] * len(parts)
-    in_float = _float_fallback.float_layers(model)
+        names += [call.name] * len(parts)
+    return names
+
+
+def check_float(
+    model: keras.Model,
+    named: Sequence[str],
+    form: LoweredTrace | Int8Trace,
+    allow_float: bool,
+) -> tuple[list[str], list[_float_fallback.FloatFallback]]:
+    """Returns what is binary in a file of a model, and what is float on request.
+
+    Arguments:
+        model: A functional model.
+        named: The layers that should be binary.
+        form: Its operations, a `LoweredTrace` or an `Int8Trace`.
+        allow_float: Whether others may be float.
+
+    Raises:
+        ConversionError: If nothing is binary, or something else is float; it names all
+            such layers and the remedies.
+    """
+    # Of a layer inside a wrapper, the trace has its own name.
+    calls = {call.layer.name: call for call in _graph.calls(model)}
+    layers = {name: call.layer for name, call in calls.items()}
+    found = [_layer_of(kernel, layers) for kernel in form.binary]
+    known = [calls[name].name if name in calls else name for name in found]
+    in_float = [x for x in _float_fallback.float_layers(model) if x.layer not in known]
+    # Of a layer that reads signs which no other shows.
+    seen = [*named, *known, *found, *(layer.layer for layer in in_float)]
+    in_float += _float_fallback.float_in_trace(form.trace, seen, layers)
     # The layer is float in all its uses.
     names = {layer.layer for layer in in_float}
-    binary = [name for name in names_of_parts if given_name(name) not in names]
+    binary = [name for name in named if name not in names]
+    binary += [name for name in known if name not in named]
     if not allow_float:
         lacking = f"binary layer: {_float_fallback.why_none_is_binary(model)}"
         _check_binary(model, binary, in_float, lacking)
     return binary, in_float
 
 
-def check_signs(model: keras.Model) -> None:
-    """Checks that signs which meet a binary kernel are seen.
-
-    Raises:
-        UnreadableError: If some are not. It names the layers.
-    """
-    unseen = _float_fallback.unseen_signs(model)
-    if unseen:
-        raise UnreadableError(f"{'. '.join(unseen)}.")
+def _layer_of(kernel: str, layers: Container[str]) -> str:
+    """The layer of which a kernel is, or of which it is a part."""
+    name = layer_name(kernel)
+    return name if name in layers else name.rpartition("/")[0]
 
 
 def _check_binary(
@@ -134,24 +155,6 @@ def _check_convolution(call: _graph.Call) -> None:
             f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
             "knows 'channels_last' only. Build the model with that."
         )
-    if is_plain(call):  # which is rewritten
-        return
-    if layer.groups != 1:
-        raise ConversionError(
-            f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
-            "which LCE's kernels on device reject. Use a plain QuantConv2D, which "
-            "becomes one convolution for each group."
-        )
-    if _linear.border_of(call.operation) == 0.0:
-        size = call.inputs.shape[1:3]
-        reach = missed_reach(size, layer.kernel_size, layer.dilation_rate)
-        if reach is not None:
-            raise ConversionError(
-                f"Layer {call.label!r} pads a {size[0]}x{size[1]} feature map with "
-                f"zeros for a {reach[0]}x{reach[1]} kernel, which LCE computes "
-                "wrongly. Use pad_values=1.0 (larq_nobn.pad_with_ones), or larger "
-                "images."
-            )
 
 
 def _check_inside(call: _graph.Call) -> None:
@@ -197,7 +200,7 @@ def _check_inside(call: _graph.Call) -> None:
 
 
 def check_float32(model: keras.Model, reason: ConversionError) -> None:
-    """Rejects half precision where preparation cannot make float32 of it."""
+    """Rejects half precision where layers cannot be called again in float32."""
     for layer in model._flatten_layers(include_self=False):
         policy = layer.dtype_policy
         made = not isinstance(layer, _layers.InputLayer)
@@ -209,12 +212,11 @@ def check_float32(model: keras.Model, reason: ConversionError) -> None:
 
 
 def check_trace(
-    model: keras.Model, trace: Trace, allow_float: bool, runtime: str = "lce"
-) -> tuple[list[str], list[str], list[_float_fallback.FloatFallback]]:
+    model: keras.Model, lowered: LoweredTrace, allow_float: bool, runtime: str = "lce"
+) -> tuple[list[str], list[_float_fallback.FloatFallback]]:
     """Returns what should be binary in a file of a trace, and what is float on request.
 
-    Between these, the binary layers that compute what others do, which the converter
-    merges. For LiteRT, without binary kernels, all layers are ordinary ones.
+    For LiteRT, without binary kernels, all layers are ordinary ones.
     """
     # Those inside before those around them, which may have their names.
     layers: dict[str, keras.layers.Layer] = {}
@@ -222,34 +224,27 @@ def check_trace(
         layers.setdefault(layer.name, layer)
     for layer in layers.values():
         _check_layer(layer, layer.name)
-    binary: list[str] = []
-    merged: list[str] = []
-    repeated, kernels = trace.repeated(), trace.kernels
-    for kernel in (kernel for kernel in kernels if kernel.is_binary):
-        (merged if kernel.op.name in repeated else binary).append(kernel.layer)
-    in_float = _float_fallback.float_in_trace(trace, kernels, layers)
+    binary = [_layer_of(name, layers) for name in lowered.binary]
+    in_float = _float_fallback.float_in_trace(lowered.trace, binary, layers)
     if not allow_float and runtime == "lce":
-        _check_binary(model, [*binary, *merged], in_float, "binary convolution")
-    return binary, merged, in_float
+        _check_binary(model, binary, in_float, "binary convolution")
+    return binary, in_float
 
 
 def merged_convolutions(
-    graph: Subgraph, prepared: keras.Model, io: IoSpec, expected: Sequence[str]
+    graph: Subgraph, repeated: Sequence[str], expected: Sequence[str]
 ) -> list[str]:
     """Names binary convolutions that a file has once for several of a model.
 
     The converter merges those of equal signs in input and kernel, whatever comes after.
     """
-    lacking = len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations)
-    if lacking <= 0:
-        return []
-    trace = Trace(prepared, io)
-    repeated = trace.repeated()
-    same = [k for k in trace.kernels if k.op.name in repeated]
-    left, names = list(expected), []
-    for kernel in [kernel for kernel in same if kernel.is_binary][:lacking]:
-        # Of a part of a layer the trace does not know the name.
-        name = kernel.layer if kernel.layer in left else left[-1]
+    lacking = max(
+        len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations), 0
+    )
+    left, names = list(expected), list[str]()
+    for kernel in repeated[:lacking]:
+        name = _layer_of(kernel, left)
+        name = name if name in left else left[-1]
         left.remove(name)
         names.append(name)
     return names

@@ -1,7 +1,7 @@
 """From a trained Keras model to a verified `.tflite` file.
 
-There are three routes, each a function of the same steps: open, check, prepare, write
-and read back, check the file, verify, and give it its name last.
+There are two routes, each a function of the same steps: open, check, trace and apply
+rules, write and read back, check the file, verify, and give it its name last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
 from .._errors import InvalidValue
@@ -25,13 +24,17 @@ from .._keras import keras
 from .._names import ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
-from ..graph import _examples, _same
-from ..layers._inference import BinaryConvolution
+from ..graph import _graph
 from . import _checks
+from ._binary import is_reshaped, is_zero_one, sign_of_kernel_input, traced_parts
 from ._errors import UnreadableError, conversion_errors
 from ._float_fallback import FloatFallback
-from ._normal import given_name
-from ._opening import as_functional, output_layers, with_known_sizes
+from ._opening import (
+    as_functional,
+    in_float32,
+    output_layers,
+    with_known_sizes,
+)
 from ._report import ConversionReport
 from .device import (
     VERIFIED_IMAGES,
@@ -45,23 +48,18 @@ from .device import (
 from .inspection import Audit, audit_graphs
 from .int8 import (
     check_int8,
-    int8_function,
-    round_kernels,
     verify_int8,
     verify_without_rounding,
 )
 from .lite import _converter
 from .lite._engine import compute_engine
 from .lite._file import read
-from .lite._trace import Trace
-from .operations import LoweredTrace
-from .prepare._binary_layers import rewritten
-from .prepare._prepare import prepare
+from .lite._trace import Trace, layer_name
+from .operations import Int8Trace, LoweredTrace
+from .operations._program import Program
 from .verify._data import verification_examples
-from .verify._file import FileSigns
+from .verify._lowered import verify_file, verify_operations
 from .verify._ties import tie_warnings
-from .verify._traced import verify_trace, verify_traced_file, visible_signs
-from .verify._verify import verify_file, verify_prepared
 
 _log = logging.getLogger("larq_nobn")
 
@@ -201,10 +199,7 @@ def convert(
     )
     if int8:
         return _convert_int8(task)
-    try:
-        return _convert_prepared(task)
-    except UnreadableError as reason:
-        return _convert_traced(task, reason)
+    return _convert_float(task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,77 +237,55 @@ class _Task:
         )
         return [x if self.verify else x[:_FEW] for x in examples], source
 
-    def layers(self, given: keras.Model) -> tuple[list[str], list[FloatFallback]]:
-        """Checks the model, and returns what is binary and what has no binary kernel.
+    def in_float(
+        self, given: keras.Model, named: Sequence[str], form: LoweredTrace | Int8Trace
+    ) -> tuple[list[str], list[FloatFallback]]:
+        """Returns what is binary, and what has no binary kernel, as it may be.
 
-        Without binary kernels, all layers are ordinary ones.
+        For LiteRT, without binary kernels, all layers are ordinary ones.
         """
-        litert = self.runtime == "litert"
-        if not litert:
-            _checks.check_signs(given)
-        return _checks.check_model(given, self.allow_float or litert)
+        allowed = self.allow_float or self.runtime == "litert"
+        return _checks.check_float(given, named, form, allowed)
 
 
-def _convert_prepared(task: _Task) -> ConversionReport:
-    """The usual route: rewritten for inference, and compared segment by segment."""
-    given = as_functional(task.model)
-    labels = task.checked_labels(given)
-    check_int8(given, False)
-    binary, in_float = task.layers(given)
-    step("Preparing")
-    prepared = prepare(given, _layers_of(in_float))
-    examples, source = task.examples(given)
-    with _written_atomically(task, labels) as save:
-        trace = Trace(prepared, task.io)
-        lowered = LoweredTrace(trace, task.io, task.runtime, _layers_of(in_float))
-        file = _converted(task, lowered.function(), [], prepared, binary)
-        same, outputs = verify_prepared(task.reference, given, prepared, examples)
-        signs = (
-            FileSigns(prepared, file.content, file.runner)
-            if task.runtime == "lce"
-            else visible_signs(prepared, lowered, file.runner)
-        )
-        content, runner = file.content, file.runner
-        numbers = verify_file(
-            prepared, outputs, signs, content, runner, examples, task.tolerance
-        )
-        save(file)
-    return _report(
-        task,
-        file,
-        in_float,
-        {**numbers, "data": source, "prepared": same},
-        warnings=tie_warnings("optimized", same, numbers),
-        rewritten=_rewritten(given, in_float),
-        merged=file.merged,
-    )
-
-
-def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
-    """The route of a model that cannot be prepared: converted from the trace."""
-    model = task.model
-    _checks.check_float32(model, reason)
+def _convert_float(task: _Task) -> ConversionReport:
+    """The route of float files: written from the trace, compared from sign to sign."""
+    model, reason, named = task.model, None, list[str]()
+    try:
+        model = as_functional(model)
+        check_int8(model, False)
+        named = _checks.check_model(model)
+    except UnreadableError as error:
+        model, reason = task.model, error
+        _checks.check_float32(model, error)
     labels, io = task.checked_labels(model), task.io
     step("Tracing")
-    trace = Trace(model, io)
-    binary, merged, in_float = _checks.check_trace(
-        model, trace, task.allow_float, task.runtime
-    )
-    lowered = LoweredTrace(trace, io, task.runtime)
+    traced = in_float32(model)
+    lowered = LoweredTrace(Trace(traced, io), io, task.runtime)
+    if reason is None:
+        binary, in_float = task.in_float(model, named, lowered)
+    else:
+        binary, in_float = _checks.check_trace(
+            model, lowered, task.allow_float, task.runtime
+        )
     examples, source = task.examples(model)
     with _written_atomically(task, labels) as save:
-        file = _converted(task, lowered.function(), [], model, binary, traced=True)
-        same = verify_trace(model, trace, io, examples)
-        numbers = verify_traced_file(lowered, file.runner, examples, task.tolerance)
+        file = _converted(task, lowered.function(), model, binary, lowered.repeated)
+        reference = task.reference if traced is model else traced
+        same, outputs = verify_operations(task.reference, reference, lowered, examples)
+        numbers = verify_file(
+            model, lowered, outputs, file.content, file.runner, examples, task.tolerance
+        )
         save(file)
     return _report(
         task,
         file,
         in_float,
         {**numbers, "data": source, "prepared": same},
-        warnings=tie_warnings("traced", same, numbers),
-        merged=merged,
-        not_prepared=str(reason),
+        warnings=tie_warnings(same, numbers),
+        rewritten=[] if reason else _rewritten(model, lowered.program, in_float),
+        merged=file.merged,
+        not_prepared=None if reason is None else str(reason),
     )
 
 
@@ -321,23 +294,25 @@ def _convert_int8(task: _Task) -> ConversionReport:
     given = as_functional(task.model)
     labels = task.checked_labels(given)
     check_int8(given, True)
-    binary, in_float = task.layers(given)
-    step("Preparing")
-    unrounded = prepare(given, _layers_of(in_float))
-    prepared = round_kernels(unrounded, task.runtime)
+    named = _checks.check_model(given)
+    step("Tracing")
+    model = in_float32(given)
+    lowered = Int8Trace(Trace(model, task.io), task.io, task.runtime)
+    binary, in_float = task.in_float(given, named, lowered)
     examples, source = task.examples(given)
     with _written_atomically(task, labels) as save:
-        function, variables = int8_function(prepared, task.runtime)
-        file = _converted(task, function, variables, prepared, binary, int8=True)
-        same = verify_without_rounding(given, unrounded, examples)
-        numbers = verify_int8(prepared, file.runner, task.io, examples)
+        file = _converted(
+            task, lowered.function(), model, binary, lowered.repeated, int8=True
+        )
+        same = verify_without_rounding(given, model, lowered, examples)
+        numbers = verify_int8(lowered, file.runner, examples)
         save(file)
     return _report(
         task,
         file,
         in_float,
         {**numbers, "data": source, "prepared": same},
-        rewritten=_rewritten(given, in_float),
+        rewritten=_rewritten(given, lowered.program, in_float),
         merged=file.merged,
     )
 
@@ -347,11 +322,36 @@ def _layers_of(in_float: Sequence[FloatFallback]) -> set[str]:
 
 
 def _rewritten(
-    given: keras.Model, in_float: Sequence[FloatFallback]
+    given: keras.Model, program: Program, in_float: Sequence[FloatFallback]
 ) -> list[dict[str, str]]:
     """The binary layers that are other ones in the file, which make the same."""
-    kept = _layers_of(in_float)
-    return [row for row in rewritten(given) if given_name(row["layer"]) not in kept]
+    kept, rows = _layers_of(in_float), dict[str, dict[str, str]]()
+    for call in _graph.calls(given):
+        parts = traced_parts(call)
+        said = ", ".join(_described(call, parts, program)) if parts else ""
+        if said and call.name not in kept:
+            kind = type(call.layer).__name__
+            rows[call.name] = {"layer": call.name, "kind": kind, "as": said}
+    return list(rows.values())
+
+
+def _described(
+    call: _graph.Call, parts: Sequence[str], program: Program
+) -> Iterator[str]:
+    """What a binary layer is written as, where that is something else."""
+    nodes = [node for node in program.nodes if layer_name(node.name) in parts]
+    kernel = next((node for node in nodes if node.kind == "kernel"), None)
+    if is_reshaped(call) and kernel is not None:
+        size = "x".join(map(str, kernel["kernel"].shape[:2]))
+        yield f"{size} convolution"
+    if len(parts) > 1:
+        yield f"{len(parts)} convolutions, one for each group"
+    if is_zero_one(sign_of_kernel_input(call)):
+        yield "inputs of 0 and 1 as signs"
+    if is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
+        yield "kernel of 0 and 1 as signs"
+    if any(node.name.endswith("_ones") for node in nodes):
+        yield "padded with ones, less what they add"
 
 
 class _File(NamedTuple):
@@ -375,29 +375,28 @@ class _File(NamedTuple):
 def _converted(
     task: _Task,
     function: _converter.Function,
-    variables: Sequence[tf.Variable],
     model: keras.Model,
     binary: Sequence[str],
+    repeated: Sequence[str] = (),
     int8: bool = False,
-    traced: bool = False,
 ) -> _File:
     """Has a converter write a function of tensors, checks the file, and runs it once.
 
     Arguments:
         task: The conversion.
-        function, variables: What the file computes, and the variables that it reads.
+        function: What the file computes.
         model: The model that these are of.
         binary: The binary layers of the model.
+        repeated: The names of kernels that the converter merges with others.
         int8: Whether it is an int8 file.
-        traced: Whether a trace has told already which layers LCE merges.
     """
     step("Converting")
-    content = _converter.to_flatbuffer(function, variables, task.io, int8, task.runtime)
+    content = _converter.to_flatbuffer(function, [], task.io, int8, task.runtime)
     path, lce = os.fspath(task.path), task.runtime == "lce"
     graphs = read(content, path, output_layers(model))
     merged, left = [], list(binary)
-    if lce and not traced:
-        merged = _checks.merged_convolutions(graphs[0], model, task.io, binary)
+    if lce:
+        merged = _checks.merged_convolutions(graphs[0], repeated, binary)
     for name in merged:
         left.remove(name)
     _checks.check_file(graphs[0], model)
@@ -408,7 +407,7 @@ def _converted(
     audit = audit_graphs(graphs, len(content), path)
     runner = _converter.Runner(content, task.runtime)
     runner.outputs(task.io.zeros())
-    return _File(content, audit, runner, left, [given_name(name) for name in merged])
+    return _File(content, audit, runner, left, merged)
 
 
 @contextmanager
@@ -459,63 +458,3 @@ def _report(
         warnings=list(warnings),
         **more,
     )
-
-
-@conversion_errors()
-def prepared(
-    model: keras.Model,
-    *,
-    allow_float: bool = False,
-    input_shape: Sequence[int] | None = None,
-    verify: bool = True,
-) -> keras.Model:
-    """Returns the optimized model: the function of a TFLite model, in Keras.
-
-    `convert` passes it to LCE's converter. Where a Keras model has kernels of ±c before
-    a sign, sums that should be 0 are rounding noise, and their signs are random. Here,
-    as in the file, kernels are ±1 and scaled afterwards, so that these sums are 0 and
-    their sign is +1. The accuracy of this model is that of the file; float layers
-    before signs can be trained for it. Sums of real numbers may still differ from the
-    file in the last bit.
-
-    Arguments:
-        model: A Larq model that `convert` can optimize. It is not changed.
-        allow_float, input_shape: As in `convert`.
-        verify: Whether to compare it with the given model on a few generated examples,
-            segment by segment, as `convert` does.
-
-    Returns:
-        A functional float32 model for inference, with the inputs and outputs of the
-        given one in their order, and layers of the same names. Float layers are
-        trainable; binary kernels, their scales and thresholds are fixed. Its weights
-        can be saved, the model itself cannot.
-
-    Raises:
-        ConversionError: If the model cannot be converted, or can only be converted
-            from its trace.
-        VerificationError: If it computes something else than the given model.
-
-    Example:
-        ```python
-        import larq_nobn as nobn
-
-        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        optimized = nobn.deploy.prepared(model)
-        optimized.compile(metrics=["accuracy"])
-        ```
-    """
-    check_flag("verify", verify)
-    check_flag("allow_float", allow_float)
-    model = with_known_sizes(model, input_shape, None)
-    given = as_functional(model)
-    check_int8(given, False)
-    _checks.check_signs(given)
-    _, lacking = _checks.check_model(given, allow_float)
-    optimized_model = prepare(given, _layers_of(lacking), shared=False)
-    if verify:
-        examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
-        verify_prepared(model, given, optimized_model, examples, ending="")
-    for layer in optimized_model.layers:
-        # Their kernels would leave ±1.
-        layer.trainable = not isinstance(layer, BinaryConvolution)
-    return keras.Model(optimized_model.inputs, optimized_model.outputs, name=model.name)

@@ -22,17 +22,12 @@ from tensorflow.lite.python.schema_py_generated import ActivationFunctionType
 from .._keras import keras
 from .._larq import lq
 from ..graph import (
-    _errors,
-    _examples,
     _graph,
     _kinds,
-    _linear,
     _operation,
-    _segments,
     _signs,
 )
 from . import _binary
-from ._normal import given_name
 from .lite._file import FileOperation, Subgraph, Tensor
 from .lite._trace import Trace, TracedKernel
 
@@ -94,7 +89,7 @@ def float_layers(model: keras.Model) -> list[FloatFallback]:
         why = _why_float(call)
         if why is None:
             continue
-        name, kind = given_name(call.name), type(call.layer).__name__
+        name, kind = call.name, type(call.layer).__name__
         macs, size = _cost(call)
         macs += fallbacks[name].macs if name in fallbacks else 0
         fallbacks[name] = FloatFallback(name, kind, *why, macs, size)
@@ -108,14 +103,8 @@ def _why_float(call: _graph.Call) -> Why | None:
     """
     layer, label = call.layer, call.label
     if _binary.binary_parts(call):
-        rewritten = _binary.is_plain(call) or _binary.is_reshaped(call)
-        if rewritten and _binary.is_zero_one(_binary.sign_of_kernel_input(call)):
+        if _binary.is_zero_one(_binary.sign_of_kernel_input(call)):
             return None
-        if not rewritten and _binary.is_above(_binary.sign_of_kernel_input(call)):
-            return (
-                f"The sign before layer {label!r} gives -1 at 0, {_NO_SIGN}",
-                f"Use larq.math.sign, or a plain QuantConv2D as {label!r}.",
-            )
         other = _other_value(call)
         if other is not None:
             return (
@@ -123,13 +112,6 @@ def _why_float(call: _graph.Call) -> Why | None:
                 "binarizes to -1 and +1 only",
                 "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at "
                 "0.",
-            )
-        border = _linear.border_of(call.operation)
-        if not rewritten and border not in (None, 0.0, 1.0):
-            return (
-                f"Layer {label!r} pads with {border:g}, but LCE knows binary "
-                "convolutions padded with 1 or 0 only",
-                "Use pad_values=1.0.",
             )
         return None
     kernels = _kernel_bits(call)
@@ -165,44 +147,6 @@ def _kernel_bits(call: _graph.Call) -> list[int]:
         if name != "pointwise_kernel"
         and getattr(call.layer, quantizer, None) is not None
     ]
-
-
-def unseen_signs(model: keras.Model) -> list[str]:
-    """Says which binary kernels read signs that no layer is seen to take.
-
-    A user's layer may take them, or stand after a sign. So what such a kernel reads is
-    computed for a few examples.
-    """
-    calls = {call.label: call for call in _graph.calls(model) if _reads_numbers(call)}
-    if not calls:
-        return []
-    examples = _examples.made_up(model, _FEW)
-    # From the last: the first are regular ones, as 0 everywhere.
-    size = next(filter(None, (x.shape[0] for x in model.inputs)), len(examples[0]))
-    rows = np.arange(-1, -size - 1, -1) % len(examples[0])
-    names = {call.name: call.name for call in calls.values()}
-    try:
-        read = _segments.record(model, [x[rows] for x in examples], names).inputs
-    except _errors.LayerError:  # of examples that the model does not take
-        return []
-    return [
-        f"Layer {label!r} has a binary kernel and reads signs from layer "
-        f"{call.first_input._keras_history.layer.name!r}, which cannot be seen to take "
-        f"any. Give {label!r} an input_quantizer such as 'ste_sign'"
-        for label, call in calls.items()
-        if are_signs(read[label])
-    ]
-
-
-def _reads_numbers(call: _graph.Call) -> bool:
-    """Whether a binary kernel reads what is neither an input nor known to be signs."""
-    quantizer = getattr(call.layer, "input_quantizer", None)
-    if quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp):
-        return False
-    layer, index, _ = call.first_input._keras_history
-    if layer.inbound_nodes[index].is_input or _binary.sign_of_kernel_input(call):
-        return False
-    return 1 in _kernel_bits(call) and _stands_between(call) is None
 
 
 def are_signs(values: np.ndarray) -> bool:
@@ -378,17 +322,17 @@ _MATRICES = {
 
 def float_in_trace(
     trace: Trace,
-    kernels: Sequence[TracedKernel],
+    binary: Sequence[str],
     layers: Mapping[str, keras.layers.Layer],
 ) -> list[FloatFallback]:
     """Lists the layers of few bits of a model of which only operations are known."""
     uses: dict[str, list[TracedKernel]] = {}
     fallbacks = []
-    binary = {kernel.layer for kernel in kernels if kernel.is_binary}
+    known = set(binary)
     few = [
         x
-        for x in kernels
-        if not x.is_binary
+        for x in trace.kernels
+        if x.layer not in known
         and x.layer in layers
         and bits_of_layer(layers[x.layer], signs=True) < FEW_BITS
     ]
@@ -400,7 +344,7 @@ def float_in_trace(
     for kernel in few:
         if kernel.op.name not in real:
             uses.setdefault(kernel.layer, []).append(kernel)
-    for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
+    for name in sorted(trace.layers() & layers.keys() - {*known, *uses}):
         # No operation shows the kernel of these.
         if bits_of_layer(layers[name], signs=False) < FEW_BITS:
             uses[name] = []

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras, why_no_model
-from ..graph import _errors, _graph, _models, _signs
+from .._keras import dtype_policy, keras, why_no_model
+from .._larq import lq
+from ..graph import _copies, _errors, _graph, _models, _signs
 from ..layers._with_mask import WithMask
 from ..population._batches import batches
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
-from ._normal import given_name, normal_form
 
 
 def binary_layers(model: keras.Model) -> list[str]:
@@ -41,7 +41,7 @@ def binary_layers(model: keras.Model) -> list[str]:
         ```
     """
     calls = _graph.calls(as_functional(model))
-    return [given_name(call.name) for call in calls for _ in binary_parts(call)]
+    return [call.name for call in calls for _ in binary_parts(call)]
 
 
 def output_layers(model: keras.Model) -> list[str]:
@@ -59,8 +59,8 @@ def as_functional(model: Any) -> keras.Model:
     """Returns a plain functional model, with lists of inputs and outputs or one each.
 
     Its layers are the given model's own. Where that does not have the form that is
-    converted (models inside, signs given as the activation of a layer, what
-    `normal_form` changes), they are under calls of their own.
+    converted (models inside, signs given as the activation of a layer), they are under
+    calls of their own.
 
     Raises:
         ConversionError: If `model` is not a Keras model with inputs of known size.
@@ -92,7 +92,6 @@ def as_functional(model: Any) -> keras.Model:
             for x in model.layers
         ):
             model = _models.flattened(model)
-        model = normal_form(model)
     except _errors.ModelError as error:
         raise UnreadableError(str(error)) from error
     return keras.Model(model.inputs, model.outputs, name=model.name)
@@ -225,3 +224,35 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
     ):
         outputs = model(inputs)
     return keras.Model(inputs, outputs, name=model.name)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Returns a functional model again, in float32; the given one if it is that.
+
+    Raises:
+        UnreadableError: If a layer cannot be called in it.
+    """
+    if not other_precision(model):
+        return model
+    graph = _graph.Graph(as_functional(model))
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with dtype_policy("float32"), lq.context.quantized_scope(False):
+        try:
+            return _copies.to_keras(graph, float32=True, shared=True)
+        except _errors.ModelError as error:
+            more = ""
+            if isinstance(error, _errors.LayerError):
+                more = " It computes in float32 there: remove casts to other types."
+            raise UnreadableError(f"{error}{more}") from error
+
+
+def other_precision(model: keras.Model) -> str:
+    """The policy of a layer that computes in other floats than float32; empty if none.
+
+    Arguments:
+        model: Any.
+    """
+    layers = model._flatten_layers(include_self=False)
+    policies = (layer.dtype_policy for layer in layers)
+    others = ("float16", "bfloat16", "float64")
+    return next((x.name for x in policies if x.compute_dtype in others), "")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .._keras import keras
-from ..layers._inference import BinaryConvolution, ShiftedSign, SignAbove
-from ._convert import prepared
+from ..graph import _examples, _graph, _same, _signs
+from ..graph._thresholds import threshold_of_affine
+from ._binary import binary_parts, traced_parts
 from ._errors import ConversionError
+from ._prepared import lowered_model
+from .lite._trace import layer_name
+from .operations._binary import sign_before
+from .operations._program import Node, Program, Value
+from .operations._shapes import is_reshape
+from .verify._lowered import verify_operations
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class PackedKernel:
 def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     """Returns the binary layers of a model as bits, thresholds and scales.
 
-    They are those of `prepared(model)`: dense and 1D binary layers are convolutions
+    They are those of the file: dense and 1D binary layers are convolutions
     there, and gains, biases and batch norms around a binary layer are in its
     thresholds, scales and offsets, where they can be.
 
@@ -65,7 +72,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         model: As for `prepared`.
 
     Returns:
-        One for each name in `binary_layers(model)` that is used once, in their order.
+        One for each name in `binary_layers(model)`, in their order.
 
     Raises:
         ConversionError: If the model cannot be converted, if a binary layer of it stays
@@ -81,8 +88,20 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         first.bits.shape  # (16, 3, 3, 2): 16 bits take two bytes
         ```
     """
-    layers = prepared(model).layers
-    kernels = [_packed(layer) for layer in layers if type(layer) is BinaryConvolution]
+    given, lowered = lowered_model(model, False, None)
+    examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
+    verify_operations(model, given, lowered, examples, ending="")
+    nodes: dict[str, list[Node]] = defaultdict(list)
+    for node in lowered.program.nodes:
+        if node.kind == "kernel" and node["binary"]:
+            nodes[layer_name(node.name)].append(node)
+    kernels = []
+    for call in _graph.calls(given):
+        for name, traced in zip(binary_parts(call), traced_parts(call), strict=True):
+            # One of several that are equal is all that the file has.
+            first, *others = nodes[traced] or nodes[call.layer.name]
+            nodes[traced] = others or [first]
+            kernels.append(_packed(lowered.program, first, name, call))
     if not kernels:
         raise ConversionError(
             f"Model {model.name!r} has no binary layer: none with ±1 inputs and a ±1 "
@@ -91,35 +110,66 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     return kernels
 
 
-def _packed(layer: BinaryConvolution) -> PackedKernel:
-    kernel = layer.kernel.numpy()
-    positive = kernel.transpose(3, 0, 1, 2) > 0
-    channels, filters = kernel.shape[2:]
-
-    def row(constant: Any, default: float) -> np.ndarray:
-        value = default if constant is None else constant
-        return np.array(np.broadcast_to(value, filters), np.float32)
-
+def _packed(program: Program, node: Node, name: str, call: _graph.Call) -> PackedKernel:
+    kernel, scales, offsets = (node[key] for key in ("kernel", "scale", "bias"))
+    pad, border, last = program.maker(node.x), 0.0, node
+    padded = pad is not None and pad.kind == "pad"
+    if padded and pad is not None:
+        border = pad["value"]
+    rest = program.reader(node.y)
+    if rest is not None and rest.kind == "rest":  # less what ones in its place add
+        last = program.readers(rest.y)[0]
+        kernel, border, scales, offsets = -kernel, rest["border"], last["k"], last["b"]
+    activation, after = _activation(program, node, last.y, call.layer)
+    if after is not None:
+        scales, offsets = after["k"], after["b"]
+    thresholds, opposite = _thresholds(program, node, call)
+    if opposite:
+        kernel, border = -kernel, -border
     return PackedKernel(
-        name=layer.name,
-        bits=np.packbits(positive, axis=3, bitorder="little"),
-        channels=channels,
-        thresholds=_thresholds(layer.input_quantizer, channels),
-        scales=row(layer.scale, 1.0),
-        offsets=row(layer.offset, 0.0),
-        activation=keras.activations.serialize(layer.last),
-        strides=tuple(layer.strides),
-        dilation_rate=tuple(layer.dilation_rate),
-        padding=layer.padding,
-        pad_values=float(layer.pad_values),
+        name=name,
+        bits=np.packbits(kernel.transpose(3, 0, 1, 2) > 0, axis=3, bitorder="little"),
+        channels=kernel.shape[2],
+        thresholds=thresholds,
+        scales=scales.astype(np.float32),
+        offsets=offsets.astype(np.float32),
+        activation=activation,
+        strides=tuple(node["strides"][1:3]),
+        dilation_rate=tuple(node["dilations"][1:3]),
+        padding="same" if padded or node["padding"] == "SAME" else "valid",
+        pad_values=border,
     )
 
 
-def _thresholds(sign: Any, channels: int) -> np.ndarray | None:
-    if sign is None:
-        return None
-    if type(sign) is SignAbove:  # of numbers above 0 the least
-        return np.full(channels, np.nextafter(np.float32(0), np.float32(1)))
-    if type(sign) is ShiftedSign and sign.shift is not None:
-        return np.array(np.broadcast_to(-sign.shift, channels), np.float32)
-    return np.zeros(channels, np.float32)
+def _activation(
+    program: Program, node: Node, value: Value, layer: keras.layers.Layer
+) -> tuple[str, Node | None]:
+    """The activation at the end of a layer, and the scale that a ReLU has after it."""
+    readers = program.readers(value)
+    while len(readers) == 1 and is_reshape(readers[0]):
+        readers = program.readers(readers[0].y)
+    name = layer_name(node.name)
+    others = (reader for reader in readers if reader.kind == "other")
+    own = next((x for x in others if layer_name(x.name) == name), None)
+    if own is None:
+        return "linear", None
+    after = program.reader(own.y)
+    scaled = after is not None and after.name == f"{node.name}_scale"
+    return keras.activations.serialize(layer.activation), after if scaled else None
+
+
+def _thresholds(
+    program: Program, node: Node, call: _graph.Call
+) -> tuple[np.ndarray | None, bool]:
+    """Those of the sign that a layer takes, and whether it is of the opposite."""
+    if not _signs.is_binary(getattr(call.layer, "input_quantizer", None)):
+        return None, False
+    sign = sign_before(program, node.x)
+    assert sign is not None  # or it were no binary kernel
+    channels, shift = node["kernel"].shape[2], sign["shift"].astype(np.float32)
+    side = program.maker(sign.x)
+    own = side is not None and layer_name(side.name) == layer_name(sign.name)
+    if own and side is not None and side.kind == "affine" and np.all(side["k"] < 0):
+        at = threshold_of_affine(side["k"], side["b"] + sign["shift"])
+        return np.tile(at.edge(), channels // len(shift)), True
+    return -np.tile(shift, channels // len(shift)), False

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from .inspection import Findings
-from .verify._verify import GIVEN
+from .verify._lowered import GIVEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,8 @@ class ConversionReport(Findings):
         int8_ops: The int8 operations of the file, as `float_ops`.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
-        not_prepared: Why the model was converted from its trace; None for a model whose
-            layers were read. `verify` then compares the model with its trace, and that
-            with the file.
+        not_prepared: Why the layers of the model could not be read, so that its binary
+            layers are those that its trace shows; None if they were.
         verify: The optimized model compared with the file; None without verification.
             `segments` is the proof: the number of segments `compared`, of `signs` in
             all examples, the fraction of these `within_rounding` of 0, and in `worst`
@@ -68,12 +67,11 @@ class ConversionReport(Findings):
         if self.merged:
             table.add_row("merged", ", ".join(self.merged))
         if self.verify is not None:
-            form = "optimized" if self.not_prepared is None else "traced"
             given = self.verify["prepared"]
             if given["reference"] != GIVEN:
                 table.add_row("given", given["reference"])
-            table.add_row(f"given = {form}", _verdict(given))
-            table.add_row(f"{form} = file", _verdict(self.verify))
+            table.add_row("given = optimized", _verdict(given))
+            table.add_row("optimized = file", _verdict(self.verify))
             table.add_row("verified on", self.verify["data"])
         for warning in self.warnings:
             table.add_row("warning", warning)

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import lq
-from ..layers._inference import PlainTernary
 from ..quantizers._rsign import ThresholdSign
 from ._graph import Call
 from ._kinds import constants_of, symbol_of
@@ -148,7 +147,7 @@ def _ternary_in(call: Call) -> Ternary | None:
     given = getattr(layer, "input_quantizer", None) or layer
     if type(layer) is keras.layers.Activation:
         given = layer.activation
-    known = type(given) in (lq.quantizers.SteTern, PlainTernary)
+    known = type(given) is lq.quantizers.SteTern
     return Ternary(given) if known and not given.ternary_weight_networks else None
 
 

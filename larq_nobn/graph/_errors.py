@@ -19,7 +19,6 @@ import tensorflow as tf
 from .._errors import InternalError, InvalidValue, UserError
 from .._keras import keras
 from .._messages import first_line
-from ..layers import _inference
 
 # Of the machine, and of no fault of the model.
 OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
@@ -76,7 +75,6 @@ def raised_by(
 
     Raises:
         LayerError: If it raises an error.
-        InternalError: If it is a layer of a rewrite.
     """
     try:
         yield
@@ -84,8 +82,6 @@ def raised_by(
         raise
     except Exception as error:  # a user's code may raise anything
         named, kind_of = _described(part), type(error).__name__
-        if type(part).__module__ == _inference.__name__:
-            raise internal_error(named, error) from error
         # Of a model, Keras says in which layer.
         inner = _LAYER.findall(str(error))[-1:]
         if inner and inner != [getattr(part, "name", "")]:

@@ -30,7 +30,6 @@ from ..layers import (
 )
 from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
-from ..layers._inference import PlainAffine, PlainRPReLU, ShiftedSign
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign, SignSwish
 from ._graph import Call
 
@@ -102,8 +101,7 @@ class Kind(NamedTuple):
             other channels.
         binary: Whether, of signs, it makes what was meant for a binary kernel.
         int8: "kept" if its numbers are among the 256 that its input may have,
-            "shared" if TensorFlow Lite wants the range of its input for its output,
-            "none" if it has no int8 kernel for it, or no range for what is between two.
+            "shared" if TensorFlow Lite wants the range of its input for its output.
     """
 
     commutation: Commutation = _NOTHING
@@ -175,7 +173,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (Kind(_RECTIFIES, **_ANY), (_layers.LeakyReLU,)),
     (Kind(_RECTIFIES), (_layers.PReLU,)),
     (Kind(keeps=True), (_layers.Activation,)),
-    (Kind(**_ANY), (DynamicTanh, PlainRPReLU)),
+    (Kind(**_ANY), (DynamicTanh,)),
     (Kind(**_SHARED), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
@@ -192,7 +190,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
         ),
     ),
     # Scales and biases, and what normalizes.
-    (_SCALED._replace(**_ANY), (ChannelAffine, PlainAffine)),
+    (_SCALED._replace(**_ANY), (ChannelAffine,)),
     (_SCALED._replace(constant=True), (SkipInit,)),
     (_SCALED._replace(constant=True, **_BINARY), (_layers.Rescaling,)),
     (
@@ -207,7 +205,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_linear(PLAIN, _quant.QuantConv1D), (_layers.Conv1D, _quant.QuantConv1D)),
     (_linear(PLAIN, _quant.QuantConv2D), (_layers.Conv2D, _quant.QuantConv2D)),
     (
-        _linear(PLAIN, _quant.QuantConv3D)._replace(int8="none"),
+        _linear(PLAIN, _quant.QuantConv3D),
         (_layers.Conv3D, _quant.QuantConv3D),
     ),
     (_linear(PLAIN, GroupedConv2D), (GroupedConv2D,)),
@@ -216,11 +214,11 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv1D)._replace(int8="none"),
+        _linear(SEPARABLE, _quant.QuantSeparableConv1D),
         (_layers.SeparableConv1D, _quant.QuantSeparableConv1D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv2D)._replace(int8="none"),
+        _linear(SEPARABLE, _quant.QuantSeparableConv2D),
         (_layers.SeparableConv2D, _quant.QuantSeparableConv2D),
     ),
     (
@@ -321,7 +319,7 @@ SIGNS: dict[type, str] = {
         ),
         "zero",
     ),
-    **dict.fromkeys((RSign, ProgressiveSign, ShiftedSign), "shift"),
+    **dict.fromkeys((RSign, ProgressiveSign), "shift"),
     lq.quantizers.SteHeaviside: "step",
     lq.quantizers.SteTern: "ternary",
 }

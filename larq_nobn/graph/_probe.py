@@ -17,11 +17,20 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import lq
-from ..layers._inference import SignAbove
 from ._errors import ModelError, raised_by
 from ._graph import Call
 from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, function_traits
 from ._operation import KNOWN_PACKAGES
+
+
+class SignAbove(lq.quantizers.Quantizer):
+    """+1 for positive numbers, -1 for others: at 0 the opposite of Larq's sign."""
+
+    precision = 1
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return -lq.math.sign(-inputs)
+
 
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
 # Values that one of few bits may give for these.

@@ -51,17 +51,6 @@ GROUP = 16
 _USUAL = 300.0
 
 
-class QuantizationGrid(NamedTuple):
-    """The numbers that a form can hold somewhere: multiples of a step, within a range.
-
-    Of a step that is None, multiples of a rounding error of its largest number.
-    """
-
-    step: float | None
-    low: float = -np.inf
-    high: float = np.inf
-
-
 class ConstantSigns(NamedTuple):
     """The channels whose sign is the same in all examples.
 
@@ -91,8 +80,6 @@ class Recording(NamedTuple):
             computes.
         inputs: What those layers read whose values are known, by label.
         values: What layers return that are others in the other form, by label.
-        grids: By the label of such a layer, or the name of an output, what it can hold:
-            there the tolerance is a number of steps.
         still: What no example turns, by label, as far as it is known: the threshold may
             be anywhere beyond, and is compared itself.
     """
@@ -101,7 +88,6 @@ class Recording(NamedTuple):
     signs: dict[str, Any]
     inputs: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
-    grids: dict[str, QuantizationGrid] = {}
     still: dict[str, ConstantSigns] = {}
 
 
@@ -268,7 +254,7 @@ def record(
         skipped: Layers that hand their input on.
     """
     walk = _Walk(model, examples, skipped)
-    recording = Recording([], {}, {}, {}, {}, {})
+    recording = Recording([], {}, {}, {}, {})
     starts = {first: last for last, first in (values or {}).items()}
     for call in walk.calls:
         if call.name in starts:
@@ -491,8 +477,7 @@ def _compare_group(
             what += f"between {_named(walk.origins(call), order)} and it"
             result = segments.result("layer", call.label)
             pair = read, other.inputs[call.label]
-            grid = other.grids.get(call.label)
-            compare_values(*pair, tolerance, what, rows, result, noisy, grid=grid)
+            compare_values(*pair, tolerance, what, rows, result, noisy)
         for one_walk, own_call in zip(walks, same_calls, strict=True):
             one_walk.run(own_call, fed, cut=fed is not None)
             if replaced:
@@ -509,8 +494,7 @@ def _compare_group(
             what += f", so the fault lies after that of {_named(origins, order)}"
         result = segments.result("output", name)
         what += f": output {name!r} differs"
-        grid = other.grids.get(name)
-        compare_values(mine, theirs, tolerance, what, rows, result, noise, grid=grid)
+        compare_values(mine, theirs, tolerance, what, rows, result, noise)
 
 
 def _bits(sign: Sign, other: Recording) -> np.ndarray | None:
@@ -691,8 +675,6 @@ def compare_values(
     rows: list[int],
     result: CutResult,
     noisy: Sequence[np.ndarray] = (),
-    *,
-    grid: QuantizationGrid | None = None,
 ) -> None:
     """Compares numbers per channel, by how far those of the channel vary.
 
@@ -707,7 +689,6 @@ def compare_values(
         rows: The numbers of the examples.
         result: Is told what was found.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
-        grid: What the other form can hold; the tolerance is then in its steps.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
     first, second = (
@@ -720,11 +701,6 @@ def compare_values(
         apart = sizes
     allowed = np.maximum(tolerance * apart, min(tolerance, MARGIN) * sizes)
     floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
-    if grid is not None:
-        first = np.clip(first, grid.low, grid.high)
-        step = grid.step or 1e-5 * sizes.max(initial=0) or 1.0
-        sizes, floor = np.full(channels, step), np.zeros(1)
-        allowed = tolerance * sizes
     with np.errstate(invalid="ignore"):
         away = np.abs(first - second)
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0

@@ -12,7 +12,7 @@ from .._larq import lq, unmeasured
 from ..quantizers import BinaryRegularized
 from ._errors import raised_by
 from ._graph import Call, inputs_of
-from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, SIGNS, inherited
+from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, inherited
 from ._operation import Operation, needs_float32, rebuild, take_state
 from ._operation import latent as _latent
 from ._probe import is_users, probe
@@ -28,11 +28,6 @@ def is_binary(quantizer: Any) -> bool:
     """Tells whether a quantizer declares one bit and is more than a marker."""
     marker = isinstance(quantizer, lq.quantizers.NoOp)
     return bits_of(quantizer) == 1 and not marker
-
-
-def is_known_sign(quantizer: Any) -> bool:
-    """Tells whether a quantizer is the sign of its input and a threshold."""
-    return SIGNS.get(kind_of(quantizer)) in ("zero", "shift")
 
 
 def kind_of(quantizer: Any) -> type:

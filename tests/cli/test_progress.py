@@ -34,7 +34,7 @@ def test_steps_are_shown_on_a_terminal_only(stream: tuple[bool, io.StringIO]):
         bar.refresh()
         step("Calibrating ranges", 2048)
         bar.refresh()
-        step("Preparing")
+        step("Tracing")
         bar.refresh()
     shown = written.getvalue()
     for text in (
@@ -42,7 +42,7 @@ def test_steps_are_shown_on_a_terminal_only(stream: tuple[bool, io.StringIO]):
         "32/1256",
         "converting m.keras: Calibrating ranges",
         "2048/?",
-        "converting m.keras: Preparing",
+        "converting m.keras: Tracing",
     ):
         assert (text in shown) is terminal
     assert terminal or shown == ""
@@ -59,7 +59,7 @@ def test_a_conversion_says_its_steps(tmp_path):
     images = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32)
     with watched(lambda *each: said.append(each)):
         nobn.convert(network, tmp_path / "m.tflite", data=images)
-    assert texts(said) == ["Preparing", "Converting", "Comparing examples"]
+    assert texts(said) == ["Tracing", "Converting", "Comparing examples"]
     counts = [each[1:] for each in said if each[0] == "Comparing examples"]
     assert counts[0] == (0, 40)
     assert all(done < total for done, total in counts)

@@ -52,20 +52,12 @@ def separable(name):
     return [lq.layers.QuantSeparableConv2D(8, 3, name=name, **options)]
 
 
-@lq.utils.set_precision(1)
-def plain_sign(x):
-    """0 at 0, like rectified maps often are."""
-    return keras.backend.sign(x)
-
-
 # Weights, and how often each is multiplied: on maps of 8x8 with 8 channels, by hand.
 KINDS = {
-    "own_dense": (lambda name: [OwnDense(8, name=name, **SIGNS)], 8 * 8, 64),
     "depthwise": (lambda name: [depthwise(name)], 9 * 8, 36),
     "separable": (separable, 9 * 8 + 8 * 8, 9),
     "volume": (volume, 27 * 2, 36 * 6),
     "ternary": (conv(kernel_quantizer="ste_tern"), 9 * 8 * 8, 64),
-    "zeros": (conv(input_quantizer=plain_sign, groups=2), 9 * 4 * 8, 64),
     "pooled_signs": (
         conv(lq.quantizers.SteSign(), layers.MaxPooling2D(), input_quantizer=None),
         9 * 8 * 8,
@@ -114,20 +106,17 @@ def test_all_are_rejected_in_one_message_and_nothing_is_written(tmp_path):
         depthwise("a", padding="same"),
         binary_conv(8, name="b", kernel_quantizer="ste_tern"),
         binary_conv(name="fine"),
-        OwnDense(8, name="c", **SIGNS),
+        OwnDense(8, name="fine_too", **SIGNS),
     ]
     message = (
-        "Model 'chain' has 3 layers of few bits without a binary kernel in LCE. "
+        "Model 'chain' has 2 layers of few bits without a binary kernel in LCE. "
         "Layer 'a' is a binary QuantDepthwiseConv2D, for which LCE has no binary "
         "kernel (18,432 MACs and 1,152 bytes in float). Use a QuantConv2D, or leave "
         "its input or its kernel unquantized. Layer 'b' has inputs of 1 bit and a "
         "kernel of 2 bit, for which LCE has no kernel (147,456 MACs and 9,216 bytes "
         "in float). Use signs for both, such as 'ste_sign', or leave one of them "
-        "unquantized. Layer 'c' is a binary OwnDense, for which LCE has no binary "
-        "kernel (16,384 MACs and 1,024 bytes in float). Write it as Reshape((1, 1, "
-        "-1)), a QuantConv2D with kernel size 1 and Flatten(), or leave its input or "
-        "its kernel unquantized. Or pass allow_float=True (--allow-float), which "
-        "converts what is named here in float."
+        "unquantized. Or pass allow_float=True (--allow-float), which converts what is "
+        "named here in float."
     )
     with pytest.raises(ConversionError, match=f"^{re.escape(message)}$"):
         convert(chain(*rows), tmp_path / "m.tflite")
@@ -175,15 +164,12 @@ def test_a_model_without_binary_layers_converts_on_request(tmp_path):
     )
 
 
-def test_what_lce_would_compute_wrongly_is_rejected_all_the_same(tmp_path):
-    """Of a user's layer nobody knows how to write it otherwise."""
+def test_groups_of_a_users_class_are_binary(tmp_path):
     same = {"padding": "same", "pad_values": 1.0, "name": "x", **SIGNS}
     own = OwnConv2D(8, 3, **same, groups=2)
     model = chain(layers.AveragePooling2D(4), own, *head())
-    message = "'x' is a binary convolution in 2 groups"
-    with pytest.raises(ConversionError, match=message):
-        convert(model, tmp_path / "m.tflite", allow_float=True)
-    assert not any(tmp_path.iterdir())
+    report = convert(model, tmp_path / "m.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 2
 
 
 def test_beside_int8_they_stay_float(tmp_path):

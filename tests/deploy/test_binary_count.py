@@ -6,10 +6,8 @@ import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
-from larq_nobn.deploy.prepare import _binary_layers
+from larq_nobn.deploy.operations import _emit
 from larq_nobn.graph import _signs
-from larq_nobn.graph._operation import Operation
-from larq_nobn.layers import _inference
 
 pytestmark = pytest.mark.convert
 
@@ -21,7 +19,7 @@ def refused(model, message, folder):
 
 
 class Own(lq.layers.QuantConv2D):
-    """A user's kind, of which preparation keeps the kernel as it is."""
+    """A user's kind, of which conversion keeps the kernel as it is."""
 
 
 def own(kernel):
@@ -65,14 +63,12 @@ def test_kernels_that_are_not_binary_are_told(kernel, reason, tmp_path, monkeypa
 
 
 def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):
-    class Halved(_inference.ShiftedSign):
-        def call(self, inputs):
-            return 0.5 * super().call(inputs)
+    right = _emit._KINDS["sign"]
 
-    def rule(quantizer):
-        return Operation(quantizer.name, Halved, None, {"shift": None})
+    def halved(node, name, x):
+        return [0.5 * y for y in right(node, name, x)]
 
-    monkeypatch.setattr(_binary_layers, "plain_quantizer", rule)
+    monkeypatch.setitem(_emit._KINDS, "sign", halved)
     model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
     message = "LCE found 0 .* has 1: layer 'left' stayed float.* MUL stands between"
     refused(model, message, tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import Constant, binary_conv, chain, head, images, scrambled, small
+from deploy.verify.planting import numbers, with_fault
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     ConversionError,
@@ -16,7 +17,7 @@ from larq_nobn.deploy import (
     _convert,
     convert,
 )
-from larq_nobn.graph import _segments
+from larq_nobn.deploy.verify import _lowered
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
@@ -73,14 +74,14 @@ def test_the_report(model, tmp_path, capfd):
 def test_some_examples_are_compared_all_the_same(
     verify, count, model, tmp_path, monkeypatch
 ):
-    """Given and prepared model, prepared model and file."""
-    compared, real = [], _segments.compare
+    """Given model and operations, operations and file."""
+    compared, real = [], _lowered._compare
 
-    def counted(reference, other, examples, *arguments, **options):
+    def counted(form, lowered, signs, read, examples, tolerance):
         compared.append(len(examples[0]))
-        return real(reference, other, examples, *arguments, **options)
+        return real(form, lowered, signs, read, examples, tolerance)
 
-    monkeypatch.setattr(_segments, "compare", counted)
+    monkeypatch.setattr(_lowered, "_compare", counted)
     report = convert(model, tmp_path / "m.tflite", verify=verify)
     assert compared == [count, count]
     assert (report.verify is not None) == verify
@@ -198,8 +199,8 @@ def test_the_given_model_can_continue_training(tmp_path):
 
 # --- whatever fails, and wherever: no file is left, and an old one stays as it was
 
-STAGES = "as_functional _checks.check_model prepare _converter.to_flatbuffer read "
-STAGES += "audit_graphs _converter.Runner verify_prepared verify_file"
+STAGES = "as_functional _checks.check_model Trace _converter.to_flatbuffer read "
+STAGES += "audit_graphs _converter.Runner verify_operations verify_file"
 FULL = OSError(28, os.strerror(28))
 
 
@@ -241,14 +242,13 @@ def test_a_conversion_that_is_interrupted(model, path, monkeypatch):
 def test_equality_with_the_given_model_does_not_depend_on_verify(
     model, path, monkeypatch
 ):
-    def wrong(given, in_float):
-        prepared = right(given, in_float, shared=False)
-        bias = prepared.get_layer("head").bias
-        bias.assign(bias + 1e-3)
-        return prepared
+    fault = "affine", numbers("b", lambda b: np.add(b, 1e-3, out=b))
 
-    right = _convert.prepare
-    monkeypatch.setattr(_convert, "prepare", wrong)
+    def wrong(*arguments):
+        return with_fault(right(*arguments), fault, "head")
+
+    right = _convert.LoweredTrace
+    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
     with pytest.raises(VerificationError, match=r"8 of 8 .* tolerance=1e-05"):
         convert(model, path, verify=False, tolerance=1.0)
 

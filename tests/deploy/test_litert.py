@@ -17,6 +17,9 @@ from deploy.sides import beside, examples
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy.lite._file import read
+from larq_nobn.deploy.operations import _int8
+from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.operations._program import Node, Program, Value
 from models.networks import NETWORKS as SMALL
 from tflite_micro.python.tflite_micro import runtime as micro
 
@@ -227,32 +230,41 @@ def test_a_binary_layer_right_after_another(tmp_path):
 
 
 @pytest.mark.parametrize("step", [None, 0.25])
-@pytest.mark.parametrize("above", [False, True])
-def test_a_sign_that_saturates(step, above):
-    from larq_nobn.layers._inference import SaturatingSign
-
-    shift = np.array([0.0, 0.5, -0.3, 0.1])
+@pytest.mark.parametrize("shift", [None, np.array([0.0, 0.5, -0.3, 0.1])])
+def test_a_sign_that_saturates(step, shift):
+    moved = np.zeros(4) if shift is None else shift
     grid = np.arange(-8, 8)[:, None] * 0.25 + np.zeros(4)
     if step is None:
         tiny = [0.0, -0.0, 2.0**-100, -(2.0**-100), 3e38, -3e38]
-        grid = np.concatenate([grid - shift, np.repeat(np.array(tiny)[:, None], 4, 1)])
+        grid = np.concatenate([grid - moved, np.repeat(np.array(tiny)[:, None], 4, 1)])
     x = grid.astype(np.float32)[None, :, None]
-    total = x + np.float32(shift)
-    want = np.where(total > 0 if above else total >= 0, 1.0, -1.0)
-    found = SaturatingSign(shift, above, step, ((1, 1), (0, 0)))(x).numpy()
+    want = np.where(x + np.float32(moved) >= 0, 1.0, -1.0)
+    arguments = {"shift": shift, "step": step, "padding": ((1, 1), (0, 0))}
+    shape = (1, len(grid) + 2, 1, 4)
+    made = [Value(shape, tf.float32), Value(x.shape, tf.float32)]
+    given = Value(x.shape, tf.float32)
+    sign = Node("net/a/sign", "saturating", (given,), tuple(made), arguments)
+    found, inner = outputs_of(Program([given], [sign], made), [tf.constant(x)])
     np.testing.assert_array_equal(found[:, 1:-1], want)
-    np.testing.assert_array_equal(found[:, [0, -1]], 1.0)
+    np.testing.assert_array_equal(inner, want)
+    np.testing.assert_array_equal(found.numpy()[:, [0, -1]], 1.0)
 
 
 def test_prelu_of_sums():
-    from larq_nobn.layers._inference import SummedPReLU
-
-    step, slope = 2 / 255, (0.25, -0.5, 2.0)
+    step, slope = 2 / 255, np.array([0.25, -0.5, 2.0])
     x = step * np.arange(-127, 128, dtype=np.float32)[None, :, None, None]
     x = np.repeat(x, 3, axis=-1)
     want = np.where(x > 0, x, x * np.float32(slope))
-    ends = (-128 * step, 127 * step)
-    found = SummedPReLU(slope, ends, (-128 * step, 127 * step))(x)
+    ends = {"low": -128 * step, "high": 127 * step}
+    first, middle, made, last = (Value(x.shape, tf.float32) for _ in range(4))
+    nodes = [
+        Node("net/before/range", "range", (first,), (middle,), ends),
+        Node("net/act/prelu", "prelu", (middle,), (made,), {"slope": slope}),
+        Node("net/after/range", "range", (made,), (last,), ends),
+    ]
+    program = _int8.spelled(Program([first], nodes, [last]), "litert")
+    assert [node.kind for node in program.nodes] == ["range", "summed", "range"]
+    (found,) = outputs_of(program, [tf.constant(x)])
     inside = np.abs(want) <= 1
     assert np.abs(found - want)[inside].max() <= 0.51 * step
 
@@ -265,8 +277,12 @@ FEW_BITS = {
     ),
     "zero_one": (True, {"input_quantizer": "ste_heaviside", "pad_values": 0.0}),
     "ternary_kernel": (True, {"kernel_quantizer": "ste_tern"}),
-    "padded": (False, {"input_quantizer": "ste_heaviside"}),
+    "padded": (True, {"input_quantizer": "ste_heaviside"}),
     "ternary_inputs": (False, {"input_quantizer": "ste_tern"}),
+    "ternary": (
+        False,
+        {"input_quantizer": "ste_tern", "kernel_quantizer": "ste_tern"},
+    ),
 }
 
 

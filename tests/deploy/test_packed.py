@@ -1,5 +1,7 @@
 """Kernels as bits: NumPy computes from them alone what Keras computes."""
 
+import itertools
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -58,6 +60,7 @@ def convolution(quantizer, **options):
         {"padding": "same", "pad_values": 1.0, "strides": 2},
         {"padding": "same", "pad_values": 0.0, "activation": "relu"},
         {"padding": "valid", "dilation_rate": 2},
+        {"padding": "valid", "activation": "relu", "use_bias": False},
     ],
 )
 def test_a_convolution_computed_from_bits(options):
@@ -81,7 +84,53 @@ def test_a_convolution_computed_from_bits(options):
     np.testing.assert_array_equal(kernel.unpacked(), want)
 
 
+def above(x):
+    return -lq.math.sign(-x)
+
+
+@pytest.mark.parametrize(
+    "sign, pad",
+    [
+        *itertools.product((above, "ste_sign"), (None, 0.0, 1.0, -1.0)),
+        *itertools.product(["ste_heaviside"], (None, 0.0, 1.0)),
+    ],
+)
+def test_signs_at_0_and_around_a_map(sign, pad):
+    same = {"padding": "same", "pad_values": pad, "activation": "relu"}
+    inputs = keras.Input((5, 5, 9))
+    layer = convolution(sign, **({} if pad is None else same))
+    model = keras.Model(inputs, layer(inputs))
+    (kernel,) = nobn.deploy.packed_kernels(model)
+    x = np.random.default_rng(0).integers(-1, 2, (2, 5, 5, 9)).astype("float32")
+    np.testing.assert_allclose(by_bits(kernel, x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_in_groups_has_a_kernel_for_each():
+    inputs = keras.Input((5, 5, 8))
+    layer = lq.layers.QuantConv2D(
+        6,
+        3,
+        groups=2,
+        input_quantizer=nobn.quantizers.RSign(),
+        kernel_quantizer="magnitude_aware_sign",
+        kernel_constraint="weight_clip",
+        name="conv",
+    )
+    model = keras.Model(inputs, layer(inputs))
+    kernels = nobn.deploy.packed_kernels(model)
+    assert [kernel.name for kernel in kernels] == ["conv/1", "conv/2"]
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 8)).astype("float32")
+    parts = zip(kernels, np.split(x, 2, axis=3), strict=True)
+    made = np.concatenate([by_bits(kernel, part) for kernel, part in parts], axis=3)
+    np.testing.assert_allclose(made, model(x), rtol=1e-5, atol=1e-5)
+
+
 def test_layers_in_their_order_and_what_reads_signs():
+    inputs = keras.Input((5, 5, 4))
+    wrap = nobn.layers.BatchNormalizationPreconditioning
+    wrapped = wrap(convolution("ste_sign"), name="wrapper")
+    (kernel,) = nobn.deploy.packed_kernels(keras.Model(inputs, wrapped(inputs)))
+    assert kernel.name == "wrapper"
     model = nobn.models.VGGSmall((16, 16, 3), 4, width=8)
     kernels = nobn.deploy.packed_kernels(model)
     assert [kernel.name for kernel in kernels] == nobn.deploy.binary_layers(model)

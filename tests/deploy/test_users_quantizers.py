@@ -78,15 +78,17 @@ def test_signs_of_the_user_become_binary_convolutions(tmp_path):
     assert type(folded.get_layer("s3")) is Own
 
 
-def test_a_convolution_of_the_users_is_not_rewritten_for_a_sign_that_differs_at_0():
+@pytest.mark.convert
+def test_a_convolution_of_the_users_may_take_a_sign_that_differs_at_0(tmp_path):
     class Own2D(lq.layers.QuantConv2D):
         pass
 
     options = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     inputs = keras.Input((4, 4, 8))
     x = Own2D(8, 3, input_quantizer=above, name="c", **options)(inputs)
-    with pytest.raises(ConversionError, match="before layer 'c' gives -1 at 0"):
-        nobn.deploy.prepared(keras.Model(inputs, x))
+    report = nobn.convert(keras.Model(inputs, x), tmp_path / "m.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert report.verify["exact_share"] == 1
 
 
 STAYS = {

@@ -4,9 +4,8 @@ import larq as lq
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph._probe import probe
+from larq_nobn.graph._probe import SignAbove, probe
 from larq_nobn.graph._signs import bits_of, is_binary, kind_of, sign_of_layer
-from larq_nobn.layers._inference import SignAbove
 from numpy.testing import assert_array_equal
 
 

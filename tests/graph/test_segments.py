@@ -12,7 +12,6 @@ from larq_nobn._keras import keras
 from larq_nobn.graph._cuts import Sign
 from larq_nobn.graph._segments import (
     MARGIN,
-    QuantizationGrid,
     Recording,
     Segments,
     compare,
@@ -208,30 +207,6 @@ def test_a_step_that_noise_turns_excuses_no_more_than_a_part_of_the_map(whole):
 
     finding = compare(model, disturbed(model, (2, 0), 0.1), [x], 1e-5).finding
     assert "by 0.1 in channel 0" in finding
-
-
-@pytest.mark.parametrize(
-    "value, held, grid, steps",
-    [
-        (0.34, 0.3, QuantizationGrid(0.1), 0.4),
-        (0.5, 0.3, QuantizationGrid(0.1), 2.0),
-        (-7.0, -0.8, QuantizationGrid(0.1, -1.0, 1.0), 2.0),
-        (
-            0.5,
-            0.5 + 1e-5,
-            QuantizationGrid(None),
-            1.0,
-        ),  # a rounding error of 1, the largest
-    ],
-)
-def test_numbers_of_a_grid_are_compared_in_its_steps(value, held, grid, steps):
-    mine, theirs = np.zeros((2, 3)), np.zeros((2, 3))
-    mine[0, 0] = theirs[0, 0] = 1.0
-    mine[1, 2], theirs[1, 2] = value, held
-    place = Segments(2).result("map", "a")
-    compare_values(mine, theirs, 1.5, "it differs", [0, 1], place, grid=grid)
-    assert place.worst == pytest.approx(steps, abs=1e-6)
-    assert place.faulty == ({1} if steps > 1.5 else set())
 
 
 def shifted(function):

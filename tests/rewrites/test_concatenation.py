@@ -1,7 +1,7 @@
 """Affine operations that the parts of a concatenation take over."""
 
 import pytest
-from deploy.prepare.preparing import operations
+from deploy.operations.programs import operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras

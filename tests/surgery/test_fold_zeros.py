@@ -13,7 +13,7 @@ layers = keras.layers
 
 
 # Nothing but the values counts here: that folding compares ties rightly is for
-# `deploy/prepare/test_ties.py`, which compares in the same way.
+# `deploy/operations/test_ties.py`, which compares in the same way.
 def check(model, before):
     x = images(4, SHAPE)
     assert np.mean(before(x).numpy() == 0) > 0.01

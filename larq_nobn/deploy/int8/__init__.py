@@ -2,8 +2,6 @@
 
 from ._conversion import (
     check_int8,
-    int8_function,
-    round_kernels,
     verify_int8,
     verify_without_rounding,
 )
@@ -12,8 +10,6 @@ from ._fake_quantize import fake_quantize
 __all__ = [
     "check_int8",
     "fake_quantize",
-    "int8_function",
-    "round_kernels",
     "verify_int8",
     "verify_without_rounding",
 ]

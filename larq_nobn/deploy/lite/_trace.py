@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -19,8 +18,11 @@ from ...graph import _errors, _operation, _signs
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
-from ._lce_faults import dependent, softplus_bounded
+from ._lce_faults import at_inference, dependent, softplus_bounded
 
+# What is around the convolution of a sequence.
+_AROUND = ("ExpandDims", "Squeeze", "Const", "Identity")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
     "Conv2D": 0,
@@ -31,14 +33,13 @@ _INPUTS = {
     "Conv2DBackpropInput": 2,
     "Conv3DBackpropInputV2": 2,
     # What Keras compiles: convolutions in groups.
-    "PartitionedCall": 0,
-    "StatefulPartitionedCall": 0,
+    **dict.fromkeys(_CALLS, 0),
 }
 # A sign passes through them on its way into a convolution.
-_NOTHING = ("Identity", "IdentityN", "StopGradient")
+NOTHING = ("Identity", "IdentityN", "StopGradient")
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
-_DIRECT = {*_NOTHING, "PadV2", "Reshape", "ExpandDims", "Squeeze"}
+_DIRECT = {*NOTHING, "PadV2", "Reshape", "ExpandDims", "Squeeze"}
 _TURNS = ("transpose_a", "transpose_b")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
@@ -72,6 +73,9 @@ class TracedSign(NamedTuple):
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
         op, (more, no_less) = self.value.op, ((lambda x: x > 0), (lambda x: x >= 0))
+        if op.type in _COMPARES:
+            compare: Any = _COMPARES[op.type]
+            return [(lambda x: compare(x, 0), more)]
         if op.type != "Sign":
             return [(self._chosen, more)]
         if is_larqs_sign(op):
@@ -80,6 +84,8 @@ class TracedSign(NamedTuple):
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
+        if self.value.op.type in _COMPARES:
+            return values > 0
         if not _is_bare(self.value.op):
             return np.where(values > 0, 1, -1)
         return np.where(values > 0, 1, 0) if self._is_rectified() else np.sign(values)
@@ -103,6 +109,7 @@ class TracedKernel(NamedTuple):
         signs: Whether a sign makes what it reads.
         pad: What the map is padded with; None without padding.
         direct: Whether its sign can be moved directly before it.
+        node_def: The operation, or the convolution in groups that it is a function of.
     """
 
     op: Any
@@ -111,6 +118,15 @@ class TracedKernel(NamedTuple):
     signs: bool
     pad: float | None
     direct: bool
+    node_def: Any
+
+    @property
+    def groups(self) -> int:
+        """In how many groups of channels it is."""
+        if self.node_def.op != "Conv2D":
+            return 1
+        channels: int | None = self.op.inputs[0].shape[-1]
+        return (channels or self.kernel.shape[-2]) // self.kernel.shape[-2]
 
     @property
     def read(self) -> Any:
@@ -120,7 +136,7 @@ class TracedKernel(NamedTuple):
     @property
     def is_binary(self) -> bool:
         """Whether LCE should find a binary convolution here."""
-        known = self.op.type in ("Conv2D", "MatMul") and self.direct
+        known = self.node_def.op in ("Conv2D", "MatMul") and self.direct
         if not known or not self.signs or self.pad not in (None, 1.0):
             return False
         return _signs.split_kernel(self.kernel) is not None and bool(self.kernel.all())
@@ -154,7 +170,7 @@ class Trace:
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
         with quiet():
-            with unfused(), softplus_bounded(), tracing():
+            with unfused(), softplus_bounded(), at_inference(), tracing():
                 concrete = traced.get_concrete_function(*io.inputs)
             _check_inference(concrete.graph.as_graph_def(), model)
             with tracing():  # of states that are no variables
@@ -169,7 +185,7 @@ class Trace:
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
-        self.batch_size = io.batch_size
+        self.batch_size = io.inputs[0].shape[0]
 
     @property
     def input_names(self) -> list[str]:
@@ -289,44 +305,6 @@ class Trace:
         """Returns the names of the layers that have an operation."""
         return {layer_of(op) for op in self.operations if "/" in op.name}
 
-    def repeated(self) -> set[str]:
-        """Returns the names of operations that compute what an earlier one does.
-
-        The converter merges those.
-        """
-        return {
-            op.name
-            for op in self.operations
-            if op.type not in _NOTHING
-            and any(self.originals[tensor.name] != tensor.name for tensor in op.outputs)
-        }
-
-    @cached_property
-    def originals(self) -> dict[str, str]:
-        """For each tensor the first that is the same, both by their names.
-
-        The original of an identity is its input, and that of an operation that computes
-        what an earlier one does is what that makes.
-        """
-        originals: dict[str, str] = {}
-        firsts: dict[Any, list[str]] = {}
-        for op in self.operations:
-            given = [originals[tensor.name] for tensor in op.inputs]
-            own = [tensor.name for tensor in op.outputs]
-            if op.type in _NOTHING:
-                own = given
-            elif op.type != "Placeholder" and not op.op_def.is_stateful:
-                # What it computes, apart from its inputs: of a constant, its value.
-                said = [
-                    name.encode() + value.SerializeToString(deterministic=True)
-                    for name, value in sorted(op.node_def.attr.items())
-                    if not name.startswith("_")
-                ]
-                digest = hashlib.sha256(b"|".join(said)).digest()
-                own = firsts.setdefault((op.type, digest, *given), own)
-            originals.update(zip((x.name for x in op.outputs), own, strict=True))
-        return originals
-
     @cached_property
     def kernels(self) -> list[TracedKernel]:
         """The operations that have a constant kernel, in their order."""
@@ -343,7 +321,7 @@ class Trace:
             if kernel.op.type != "Const":
                 continue
             source, pad, passed = op.inputs[place].op, None, set[str]()
-            while source.type in _NOTHING + _PADS + _RESHAPES:
+            while source.type in NOTHING + _PADS + _RESHAPES:
                 passed.add(source.type)
                 if source.type == "PadV2":
                     pad = float(_value(source.inputs[2]))
@@ -355,7 +333,35 @@ class Trace:
                 # Its sign can be that of a map of another shape.
                 direct = is_larqs_sign(source) and passed <= _DIRECT
                 direct &= op.type != "MatMul" or not any(map(op.get_attr, _TURNS))
-            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct)
+            node = self._convolution_in(op)
+            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct, node)
+
+    def _convolution_in(self, op: Any) -> Any:
+        """The convolution of a function of one, or the operation itself."""
+        if op.type not in _CALLS:
+            return op.node_def
+        name = op.get_attr("f").name
+        library = self._folded.graph_def.library.function
+        (function,) = (f for f in library if f.signature.name == name)
+        nodes = {node.name: node for node in function.node_def}
+        kinds = {node.op: node for node in nodes.values() if node.op not in _AROUND}
+        if kinds.keys() - {"SpaceToBatchND", "BatchToSpaceND"} != {"Conv2D"}:
+            return op.node_def
+        convolution = kinds["Conv2D"]
+        if len(kinds) == 1:
+            return convolution
+
+        def constant(node: Any, place: int) -> np.ndarray:
+            maker = nodes[node.input[place].partition(":")[0]]
+            return tf.make_ndarray(maker.attr["value"].tensor)
+
+        # A dilated one is one of a map in parts.
+        before, after = kinds["SpaceToBatchND"], kinds["BatchToSpaceND"]
+        padded = np.any(constant(before, 2) != constant(after, 2))
+        rates = [1, 1, 1, *constant(before, 1).tolist(), 1][-4:]
+        convolution.attr["dilations"].list.i[:] = rates
+        convolution.attr["padding"].s = b"SAME" if padded else b"VALID"
+        return convolution
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
@@ -401,7 +407,22 @@ def _signs_taken_by(op: Any) -> list[TracedSign]:
         compared = op.inputs[0].op
         of = tuple(compared.inputs) if compared.type in _COMPARES else ()
         return [TracedSign(op.outputs[0], of)]
+    if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
+        readers = op.outputs[0].consumers()
+        if not all(any(_signs_taken_by(reader)) for reader in readers):
+            return [TracedSign(op.outputs[0], tuple(op.inputs))]
     return []
+
+
+def always_selected(op: Any) -> int | None:
+    """Which input a selection always gives, if its condition is a constant."""
+    if op.type not in ("Select", "SelectV2") or op.inputs[0].op.type != "Const":
+        return None
+    condition = _value(op.inputs[0])
+    place = 1 if condition.all() else 2
+    fits = condition.all() or not condition.any()
+    alike = op.inputs[place].shape.as_list() == op.outputs[0].shape.as_list()
+    return place if fits and alike else None
 
 
 def _is_bare(op: Any) -> bool:
@@ -443,8 +464,12 @@ def _value(tensor: Any) -> np.ndarray:
 
 def layer_of(op: Any) -> str:
     """The name of the layer that an operation of a trace is of."""
-    name: str = op.name.partition("/")[2].rpartition("/")[0]
-    return name
+    return layer_name(op.name)
+
+
+def layer_name(name: str) -> str:
+    """The name of the layer in that of an operation, 'net/layer/operation'."""
+    return name.partition("/")[2].rpartition("/")[0]
 
 
 class FoldedGraph(NamedTuple):

@@ -1,5 +1,7 @@
 """A model as operations, lowered from its trace, and local rules that merge them."""
 
-from ._lowered import LoweredTrace
+from ._emit import outputs_of
+from ._lower import lower
+from ._lowered import Int8Trace, LoweredTrace
 
-__all__ = ["LoweredTrace"]
+__all__ = ["Int8Trace", "LoweredTrace", "lower", "outputs_of"]

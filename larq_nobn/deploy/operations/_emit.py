@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ..._larq import lq
-from ...layers._inference import SaturatingSign
 from ...layers._rprelu import spelled_prelu
 from ._program import Node, Program, Value
 
 
 def outputs_of(
-    program: Program, inputs: Sequence[Any], more: Sequence[Value] = ()
+    program: Program,
+    inputs: Sequence[Any],
+    more: Sequence[Value] = (),
+    given: Iterable[tuple[Value, Any]] = (),
 ) -> list[Any]:
     """Computes a program, inside a TensorFlow function.
 
@@ -23,11 +26,13 @@ def outputs_of(
         program: The program.
         inputs: A tensor for each of its inputs.
         more: Values whose tensors are returned after the outputs.
+        given: Values that are not computed, with their tensors.
     """
-    tensors = {
-        id(value): tensor for value, tensor in zip(program.inputs, inputs, strict=True)
-    }
+    known = [*zip(program.inputs, inputs, strict=True), *given]
+    tensors = {id(value): tensor for value, tensor in known}
     for node in program.nodes:
+        if id(node.y) in tensors:
+            continue
         made = _computed(node, [tensors[id(value)] for value in node.reads])
         tensors.update((id(x), y) for x, y in zip(node.makes, made, strict=False))
     return [tensors[id(value)] for value in (*program.outputs, *more)]
@@ -61,19 +66,21 @@ def _again(node: Node, x: list[Any]) -> list[Any]:
     return found
 
 
-def _numbers(value: np.ndarray) -> tf.Tensor:
+def _numbers(value: Any) -> tf.Tensor:
     # Of rank 1: LCE fuses other constants into a file that cannot run.
-    return tf.constant(value, tf.float32)
+    return tf.convert_to_tensor(value, tf.float32)
 
 
-def _scaled(x: Any, k: np.ndarray, b: np.ndarray, name: str) -> Any:
-    if np.any(k != 1):
+def _scaled(x: Any, k: Any, b: Any, name: str) -> Any:
+    if isinstance(k, tf.Variable) or np.any(k != 1):
         x = tf.multiply(x, _numbers(k), name=f"{name}_scale")
-    return tf.add(x, _numbers(b), name=name) if np.any(b) else x
+    if isinstance(b, tf.Variable) or np.any(b):
+        x = tf.add(x, _numbers(b), name=name)
+    return x
 
 
 def _constant(node: Node, name: str) -> Any:
-    return tf.constant(node["value"], name=name)
+    return tf.convert_to_tensor(node["value"], name=name)
 
 
 def _affine(node: Node, name: str, x: Any) -> Any:
@@ -93,7 +100,19 @@ def _sizes(value: Value) -> list[int]:
 
 
 def _pad(node: Node, name: str, x: Any) -> Any:
-    return tf.pad(x, node["sides"], constant_values=1.0, name=name)
+    return tf.pad(x, node["sides"], constant_values=node["value"], name=name)
+
+
+def _joined(node: Node, name: str, *parts: Any) -> Any:
+    return tf.concat(parts, -1, name=name)
+
+
+def _channels(node: Node, name: str, x: Any) -> Any:
+    return x[..., node["of"]]
+
+
+def _plus_last(node: Node, name: str, x: Any) -> Any:
+    return tf.add(x[..., :-1], x[..., -1:], name=name)
 
 
 def _rest(node: Node, name: str, x: Any) -> Any:
@@ -101,6 +120,8 @@ def _rest(node: Node, name: str, x: Any) -> Any:
 
 
 def _sign(node: Node, name: str, x: Any) -> list[Any]:
+    if "quantizer" in node.arguments:
+        return _in_shapes(node, node["quantizer"](tf.add(x, _numbers(node["shift"]))))
     if not np.any(node["shift"]) and not node["compared"]:
         return _in_shapes(node, lq.math.sign(x))
     # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
@@ -115,13 +136,85 @@ def _in_shapes(node: Node, y: Any) -> list[Any]:
 
 
 def _saturating(node: Node, name: str, x: Any) -> list[Any]:
-    padding = node["padding"]
-    y = SaturatingSign(node["shift"], False, None, padding, name=name)(x)
-    if padding is None:
-        return _in_shapes(node, y)
-    (top, bottom), (left, right) = padding
-    rows, columns = y.shape[1] - bottom, y.shape[2] - right
-    return [y, *_in_shapes(node, y[:, top:rows, left:columns])]
+    """sign(x + shift) of multiplications that saturate, which every runtime has.
+
+    Of numbers in steps of s it is one 1x1 depthwise convolution, clip(4/s * x + 2 -
+    4g/s, -1, 1), where g is the least number in steps that becomes +1: a step is 4, so
+    that all saturate, and half a step decides. Of float32 numbers, 2^100 x saturates
+    before that, but for those below 2^-100. A converter may multiply a kernel before it
+    by that, whose sums must not overflow.
+    """
+    shift, step, sides = node["shift"], node["step"], node["padding"]
+    shape, moved = x.shape, shift is not None
+    with tf.name_scope(name):
+        if shape.rank != 4:
+            x = tf.reshape(x, (-1, 1, math.prod(shape[1:-1]), shape[-1]))
+        if step is None and moved:
+            x = x + _numbers(shift)
+        # sign(0) is +1: the border of a map is made by zeros, unless they are shifted.
+        late = step is not None and moved
+        if sides is not None and not late:
+            x = tf.pad(x, [(0, 0), *sides, (0, 0)])
+        if step is None:
+            x = tf.clip_by_value(x * np.float32(2.0**100), -1.0, 1.0)
+        least = np.ceil(np.round(-shift / step, 6)) if late else np.zeros(())
+        kernel = np.full((1, 1, shape[-1], 1), 4 / (step or 1.0), np.float32)
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+        y = tf.clip_by_value(y + np.float32(2 - 4 * least), -1.0, 1.0)
+        if step is not None:  # a range in which ±1 are exact
+            y = tf.quantization.fake_quant_with_min_max_vars(y, -128 / 127, 1.0)
+        if sides is not None and late:
+            y = tf.pad(y, [(0, 0), *sides, (0, 0)], constant_values=1.0)
+        if shape.rank != 4:
+            y = tf.reshape(y, (-1, *shape[1:]))
+        if sides is None:
+            return _in_shapes(node, y)
+        (top, bottom), (left, right) = sides
+        rows, columns = y.shape[1] - bottom, y.shape[2] - right
+        return [y, *_in_shapes(node, y[:, top:rows, left:columns])]
+
+
+def _range(node: Node, name: str, x: Any) -> Any:
+    low, high = tf.constant(node["low"]), tf.constant(node["high"])
+    y = tf.quantization.fake_quant_with_min_max_vars(x, low, high, name=name)
+    # Always y: past a selection converters move no reshape, which would stay float.
+    return tf.where(high > low, y, x, name=f"{name}_selected")
+
+
+def _clip(node: Node, name: str, x: Any) -> Any:
+    low, high = ends = node["low"], node["high"]
+    if ends == (0.0, np.inf):
+        return tf.nn.relu(x, name=name)
+    if ends == (0.0, 6.0):
+        return tf.nn.relu6(x, name=name)
+    return tf.clip_by_value(x, low, high, name=name)
+
+
+def _copy(node: Node, name: str, x: Any) -> Any:
+    return tf.maximum(x, x, name=name)  # which LCE does not merge
+
+
+def _summed(node: Node, name: str, x: Any) -> Any:
+    """max(x, 0) + slope * min(x, 0) in int8, of operations that delegates have.
+
+    Of the two summands one is 0, and the first is on the grid of x, so that only the
+    second and the sum are rounded. Where no slope is negative, the second is slope * x
+    in a range that ends at 0.
+    """
+    rounded = tf.quantization.fake_quant_with_min_max_vars
+
+    def scaled(x: Any, slope: np.ndarray) -> Any:
+        kernel = _numbers(slope.reshape(1, 1, -1, 1))
+        return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+
+    # A ReLU of its own is nothing that delegates have in int8.
+    slope, rest, (low, high) = node["slope"], x, node["range_after"]
+    positive = rounded(tf.nn.relu(scaled(x, np.ones_like(slope))), *node["ends"])
+    if np.min(slope) < 0:
+        rest = rounded(x - positive, *node["ends"])
+    else:
+        high = 0.0
+    return tf.add(positive, rounded(scaled(rest, slope), low, high), name=name)
 
 
 def _prelu(node: Node, name: str, x: Any) -> Any:
@@ -129,17 +222,21 @@ def _prelu(node: Node, name: str, x: Any) -> Any:
 
 
 def _kernel(node: Node, name: str, x: Any) -> Any:
-    kernel = _numbers(node["kernel"])
-    if node["of"] == "MatMul":
+    kernel, of = _numbers(node["kernel"]), node["of"]
+    if of == "MatMul":
         y = tf.matmul(x, kernel, name=name)
     else:
+        sequence = x.shape.rank == 3
+        if sequence:
+            x, kernel = x[:, tf.newaxis], kernel[tf.newaxis]
         options = {"strides": node["strides"], "padding": node["padding"]}
-        dilations = node["dilations"]
-        if node["of"] == "Conv2D":
-            y = tf.nn.conv2d(x, kernel, **options, dilations=dilations, name=name)
+        options |= {"name": name}
+        if of == "Conv2D":
+            y = tf.nn.conv2d(x, kernel, **options, dilations=node["dilations"])
         else:
-            rate = dilations[1:3]
-            y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rate, name=name)
+            rate = node["dilations"][1:3]
+            y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rate)
+        y = y[:, 0] if sequence else y
     return _scaled(y, node["scale"], node["bias"], f"{name}_affine")
 
 
@@ -149,9 +246,16 @@ _KINDS: dict[str, Any] = {
     "sum": _sum,
     "reshape": _reshape,
     "pad": _pad,
+    "joined": _joined,
+    "channels": _channels,
+    "plus_last": _plus_last,
     "rest": _rest,
     "sign": _sign,
     "saturating": _saturating,
+    "range": _range,
+    "clip": _clip,
+    "copy": _copy,
+    "summed": _summed,
     "prelu": _prelu,
     "kernel": _kernel,
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ...graph import _signs
-from ..lite._trace import Trace, is_larqs_sign
-from ._program import Node, Program, Value
+from ...layers._fake_quantization import representable_range
+from ..lite._trace import NOTHING, Trace, TracedKernel, always_selected, is_larqs_sign
+from ._binary import kernel_is_binary
+from ._program import Node, Program, Value, everywhere, key_of
 
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
@@ -18,28 +20,31 @@ _FLOAT = tf.float32
 
 
 def lower(
-    trace: Trace, in_float: Container[str] = ()
-) -> tuple[Program, Mapping[str, Value]]:
+    trace: Trace,
+) -> tuple[Program, Mapping[str, Value], list[str]]:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
-    computes scale * (kernel * x) + bias. A sign is +1 where x + shift >= 0, else -1.
-    What is none of these, nor a sum of two maps, is a TensorFlow operation as it is.
+    computes scale * (kernel * x) + bias; one of ±c that reads signs is ±1. A sign is
+    +1 where x + shift >= 0, else -1. A range rounds to one of 256 numbers from low to
+    high. What is none of these, nor a sum of two maps, is a TensorFlow operation as it
+    is.
 
     Arguments:
         trace: The trace.
-        in_float: The names of binary layers whose kernels stay float.
 
     Returns:
-        The program, and its values by the names of their tensors in the trace.
+        The program, its values by the names of their tensors in the trace, and the
+        names of binary kernels that do what an earlier one does.
     """
-    lowering = _Lowering(trace, in_float)
+    lowering = _Lowering(trace)
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
     inputs = [values[name] for name in trace.input_names]
     outputs = [values[name] for name in trace.output_names]
-    return Program(inputs, lowering.nodes, outputs), values
+    program = Program(inputs, lowering.nodes, outputs)
+    return everywhere(program, [kernel_is_binary]), values, lowering.repeated
 
 
 class _Lowering:
@@ -48,31 +53,36 @@ class _Lowering:
     Attributes:
         values: By the names of tensors; equal ones are the same.
         nodes: What makes them.
+        repeated: The names of binary kernels that do what an earlier one does.
     """
 
-    def __init__(self, trace: Trace, in_float: Container[str]) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
+        self.repeated: list[str] = []
         self._makers: dict[int, Node] = {}
-        self._originals = trace.originals
-        binary = [kernel for kernel in trace.kernels if kernel.is_binary]
-        self._binary = {x.op.name for x in binary if x.layer not in in_float}
+        self._firsts: dict[Any, Node] = {}
+        self._kernels = {kernel.op.name: kernel for kernel in trace.kernels}
 
     def read(self, op: Any) -> None:
         names = [tensor.name for tensor in op.outputs]
-        firsts = [self._originals[name] for name in names]
-        if firsts != names:
-            self.values |= {
-                x: self.values[y] for x, y in zip(names, firsts, strict=True)
-            }
-            return
-        makes = tuple(map(_value_of, op.outputs))
-        self.values.update(zip(names, makes, strict=True))
-        if makes and op.type != "Placeholder":
-            reads = tuple(self.values[tensor.name] for tensor in op.inputs)
+        reads = tuple(self.values[tensor.name] for tensor in op.inputs)
+        place = always_selected(op)
+        given = op.type in NOTHING or place is not None
+        makes = reads if given else tuple(map(_value_of, op.outputs))
+        if place is not None:
+            makes = reads[place : place + 1]
+        elif makes and not given and op.type != "Placeholder":
             node = self._node(op, reads, makes)
-            self.nodes.append(node)
-            self._makers.update((id(value), node) for value in node.makes)
+            changes = op.op_def.is_stateful
+            first = node if changes else self._firsts.setdefault(key_of(node), node)
+            if first is node:
+                self.nodes.append(node)
+                self._makers.update((id(value), node) for value in node.makes)
+            elif node.kind == "kernel" and node["binary"]:
+                self.repeated.append(node.name)
+            makes = first.makes
+        self.values.update(zip(names, makes, strict=False))
 
     def _node(
         self, op: Any, reads: tuple[Value, ...], makes: tuple[Value, ...]
@@ -80,6 +90,13 @@ class _Lowering:
         if op.type == "Const":
             value = tf.make_ndarray(op.get_attr("value"))
             return Node(op.name, "constant", (), makes, {"value": value})
+        if op.type == "FakeQuantWithMinMaxVars":
+            ends = [self._constant(value) for value in reads[1:]]
+            if not any(end is None for end in ends):
+                low, high = (float(x) for x in representable_range(*ends))
+                return Node(
+                    op.name, "range", reads[:1], makes, {"low": low, "high": high}
+                )
         made = None
         if makes[0].dtype is _FLOAT and makes[0].channels is not None:
             made = self._known(op, reads, makes[0])
@@ -120,8 +137,23 @@ class _Lowering:
             compared = self._compared(op, y)
             if compared is not None:
                 return _sign(compared, y)
-        if op.type in _KERNELS:
-            return self._kernel(op, reads)
+        if op.type == "ConcatV2":
+            axis = self._constant(reads[-1])
+            last = (
+                axis is not None
+                and int(axis) % len(y.shape or ()) == len(y.shape or ()) - 1
+            )
+            known = all(value.channels is not None for value in reads[:-1])
+            return ("joined", reads[:-1], {}) if last and known else None
+        if op.type in ("Pad", "PadV2"):
+            sides, *value = map(self._constant, reads[1:])
+            number = value[0] if value else np.zeros(1)
+            if sides is None or number is None:
+                return None
+            pairs = [tuple(side) for side in sides.tolist()]
+            return "pad", reads[:1], {"sides": pairs, "value": float(number.item())}
+        if op.name in self._kernels:
+            return self._kernel(self._kernels[op.name], reads)
         return None
 
     def _compared(self, op: Any, y: Value) -> Value | None:
@@ -145,37 +177,38 @@ class _Lowering:
         alike = all(value.shape == y.shape for value in reads)
         return ("sum", reads, {}) if factor == 1 and alike else None
 
-    def _kernel(self, op: Any, reads: tuple[Value, ...]) -> Any:
-        kernel = self._constant(reads[1])
-        options = {}
-        if op.type == "MatMul":
-            turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
+    def _kernel(self, traced: TracedKernel, reads: tuple[Value, ...]) -> Any:
+        node, kernel = traced.node_def, self._constant(reads[1])
+        options: dict[str, Any] = {}
+        if kernel is None or node.op not in _KERNELS:
+            return None
+        if node.op == "MatMul":
+            turned = node.attr["transpose_a"].b or node.attr["transpose_b"].b
             if turned or reads[0].shape is None or len(reads[0].shape) != 2:
                 return None
         else:
-            if op.get_attr("data_format") != b"NHWC":
+            if node.attr["data_format"].s not in (b"NHWC", b""):
                 return None
             options = {
-                "strides": op.get_attr("strides"),
-                "padding": op.get_attr("padding").decode(),
-                "dilations": op.get_attr("dilations"),
+                "strides": list(node.attr["strides"].list.i),
+                "padding": node.attr["padding"].s.decode(),
+                "dilations": list(node.attr["dilations"].list.i) or [1, 1, 1, 1],
             }
-        if kernel is None or options.get("padding") == "EXPLICIT":
+        channels, binary = kernel.shape[-1], traced.is_binary
+        if options.get("padding") == "EXPLICIT":
             return None
-        if op.type == "Conv2D" and reads[0].channels != kernel.shape[2]:
-            return None  # in groups
-        channels = kernel.shape[-1]
-        if op.type == "DepthwiseConv2dNative":
+        if node.op == "DepthwiseConv2dNative":
             channels *= kernel.shape[-2]
-        binary, scale = op.name in self._binary, np.ones(channels)
+        scale = np.ones(channels)
         if binary:  # of ±c: ±1, times c
             kernel, scale = _signs.split_kernel(kernel) or (kernel, scale)
         arguments = {
-            "of": op.type,
+            "of": node.op,
             "kernel": kernel.astype(np.float64),
             "scale": scale,
             "bias": np.zeros(channels),
             "binary": binary,
+            "groups": traced.groups,
             **options,
         }
         return "kernel", reads[:1], arguments

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..lite._converter import Function, IoSpec
 from ..lite._trace import Trace
+from . import _int8
 from ._emit import outputs_of
 from ._lower import lower
-from ._rules import optimized
+from ._program import Node, Value, binary_kernels, noisy, repeated_kernels
+from ._rules import reduced, spelled
 
 
 class LoweredTrace:
@@ -18,20 +21,85 @@ class LoweredTrace:
         trace: The operations of a model.
         io: What it takes and gives.
         runtime: Where the file will run.
-        in_float: The names of binary layers whose kernels stay float.
 
     Attributes:
         program: What the file is written from.
+        repeated: The names of binary kernels that a file has only once.
+        binary: Those of all, repeated ones twice.
     """
 
-    def __init__(
-        self, trace: Trace, io: IoSpec, runtime: str, in_float: Container[str] = ()
-    ) -> None:
+    def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
-        program, self._values = lower(trace, in_float)
-        self.program = optimized(program, runtime)
+        self._lowered, self._values, repeated = lower(trace)
+        program = reduced(self._lowered)
+        self.program = spelled(program, runtime)
+        self.repeated = repeated + repeated_kernels(program)
+        self.binary = [*binary_kernels(program), *repeated]
 
-    def function(self, more: Sequence[str] = ()) -> Function:
-        """Returns what computes the outputs, and more tensors of the trace by name."""
-        values = [self._values[name] for name in more]
+    def value(self, tensor: Any) -> Value:
+        """The value of the operations that a tensor of the trace is."""
+        return self._values[tensor.name]
+
+    def maker(self, tensor: Any) -> Node | None:
+        """What of the operations of the file makes a tensor of the trace.
+
+        Or the sign whose opposite in some channels it is; None if nothing does.
+        """
+        known = self.program.maker(self.value(tensor))
+        signs = (node for node in self.program.nodes if node.kind == "sign")
+        named = (node for node in signs if node.name == tensor.op.name)
+        return known or next(named, None)
+
+    def function(self, more: Sequence[Any] = ()) -> Function:
+        """Returns what computes the outputs, and more tensors of the trace."""
+        values = [self.value(tensor) for tensor in more]
         return lambda inputs: outputs_of(self.program, inputs, values)
+
+    def exact(
+        self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
+    ) -> Function:
+        """Returns what computes the same before any rule, of kernels of ±1.
+
+        Arguments:
+            more: Tensors of the trace that are wanted, too.
+            given: Others that it takes after the inputs, instead of computing them.
+            noise: A part of themselves that constants are off by, at random.
+        """
+        lowered, count = self._lowered, len(self.io.inputs)
+        if noise:
+            lowered = noisy(lowered, noise)
+        values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
+
+        def function(inputs: Sequence[Any]) -> list[Any]:
+            known = zip(fed, inputs[count:], strict=True)
+            return outputs_of(lowered, inputs[:count], values, known)
+
+        return function
+
+
+class Int8Trace:
+    """The operations of a trace with ranges, as its int8 file has them.
+
+    Arguments:
+        trace, io, runtime: As of a `LoweredTrace`.
+
+    Attributes:
+        merged: Those of the trace, with ranges; kernels are not rounded.
+        rounded: Rounded where the file is, kernels included.
+        program: The same, as the file spells it.
+        values: Those of all three by the names of tensors in the trace.
+        repeated: The names of binary kernels that a file has only once.
+        binary: Those of all, repeated ones twice.
+    """
+
+    def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
+        self.trace, self.io = trace, io
+        program, self.values, self.repeated = lower(trace)
+        self.merged = _int8.merged(program, runtime)
+        self.binary = [*binary_kernels(self.merged), *self.repeated]
+        self.rounded = _int8.rounded(self.merged, runtime)
+        self.program = _int8.spelled(self.rounded, runtime)
+
+    def function(self) -> Function:
+        """Returns what computes the outputs."""
+        return lambda inputs: outputs_of(self.program, inputs)

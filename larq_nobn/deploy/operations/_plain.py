@@ -18,7 +18,7 @@ def plain_sign(program: Program, node: Node) -> Program | None:
     if node.kind != "sign":
         return None
     shift = node["shift"] if np.any(node["shift"]) else None
-    arguments = {"shift": shift, "padding": None}
+    arguments = {"shift": shift, "padding": None, "step": None}
     return program.with_nodes(
         [node], [replace(node, kind="saturating", arguments=arguments)]
     )
@@ -26,15 +26,11 @@ def plain_sign(program: Program, node: Node) -> Program | None:
 
 def plain_pad(program: Program, node: Node) -> Program | None:
     """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
-    if node.type != "PadV2":
-        return None
-    sign, sides, border = map(program.maker, node.reads)
+    sign = program.maker(node.x) if node.kind == "pad" else None
     if sign is None or sign.kind != "saturating" or sign["padding"] is not None:
         return None
-    if sides is None or border is None or border.arguments.get("value") != 1:
-        return None
-    first, *padding, last = sides["value"].tolist()
-    if len(padding) != 2 or any(first + last):
+    first, *padding, last = node["sides"]
+    if node["value"] != 1 or len(padding) != 2 or any((*first, *last)):
         return None
     made = replace(sign.with_arguments(padding=padding), makes=(node.y, *sign.makes))
     return program.with_nodes([sign, node], [made])
@@ -56,6 +52,7 @@ def plain_kernel(program: Program, node: Node) -> Program | None:
         "scale": ones,
         "bias": node["bias"],
         "binary": False,
+        "groups": 1,
         "strides": [1, 1, 1, 1],
         "padding": "VALID",
         "dilations": [1, 1, 1, 1],

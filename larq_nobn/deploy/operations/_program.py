@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,7 @@ class Program:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._makers = {id(value): node for node in nodes for value in node.makes}
         self.nodes = tuple(self._ordered())
+        self._makers = {id(value): node for node in self.nodes for value in node.makes}
 
     def _ordered(self) -> list[Node]:
         order: dict[int, Node] = {}
@@ -180,6 +182,77 @@ class Program:
             for key in {id(value): None for value in node.reads}:
                 readers[key].append(node)
         return readers
+
+
+# The numbers of a node.
+_NUMBERS = ("value", "k", "b", "kernel", "scale", "bias", "slope")
+
+
+def noisy(program: Program, size: float) -> Program:
+    """Returns a program whose numbers are off by a part of themselves, at random.
+
+    What its values then are off by tells how far the sums of the given one round.
+    """
+    random = np.random.default_rng(0)
+
+    def off(numbers: np.ndarray) -> np.ndarray:
+        signs = random.integers(0, 2, numbers.shape) * 2 - 1
+        return (numbers * (1 + size * signs)).astype(numbers.dtype)
+
+    nodes = []
+    for node in program.nodes:
+        exact = {"kernel"} if node.arguments.get("binary") else set[str]()
+        names = [name for name in _NUMBERS if name in node.arguments.keys() - exact]
+        own = {name: np.asarray(node[name]) for name in names}
+        reals = {name: off(x) for name, x in own.items() if x.dtype.kind == "f"}
+        nodes.append(node.with_arguments(**reals))
+    return Program(program.inputs, nodes, program.outputs)
+
+
+def key_of(node: Node, without: Sequence[str] = ()) -> Any:
+    """Returns what nodes share that compute the same of the same values.
+
+    Arguments:
+        node: A node.
+        without: The names of arguments that may differ.
+    """
+    kept = {name: x for name, x in node.arguments.items() if name not in without}
+    reads = tuple(id(value) for value in node.reads)
+    return node.kind, reads, *((name, _said(x)) for name, x in sorted(kept.items()))
+
+
+def _said(argument: Any) -> Any:
+    if isinstance(argument, np.ndarray):
+        digest = hashlib.sha256(argument.tobytes()).digest()
+        return argument.shape, argument.dtype.str, digest
+    if not isinstance(argument, tf.Operation):
+        return str(argument)
+    attributes = sorted(argument.node_def.attr.items())
+    said = [
+        (name, value.SerializeToString(deterministic=True))
+        for name, value in attributes
+        if not name.startswith("_")
+    ]
+    return argument.type, *said
+
+
+def repeated_kernels(program: Program) -> list[str]:
+    """Names the binary kernels that read what an earlier equal one reads.
+
+    The converter merges those, whatever scales and biases follow.
+    """
+    seen, names = set[Any](), list[str]()
+    for name, node in binary_kernels(program).items():
+        key = key_of(node, without=("scale", "bias"))
+        names += [name] * (key in seen)
+        seen.add(key)
+    return names
+
+
+def binary_kernels(program: Program) -> dict[str, Node]:
+    """Returns the binary kernels of a program by their names."""
+    kernels = (node for node in program.nodes if node.kind == "kernel")
+    return {node.name: node for node in kernels if node["binary"]}
 
 
 _MOST_EDITS = 50  # per node; a network needs three

@@ -15,23 +15,29 @@ part of the convolution, as it does a bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from ...graph import _thresholds
+from ._binary import BINARY, spell_signs, split_groups
 from ._plain import PLAIN
 from ._program import Node, Program, Rule, Value, affine, everywhere
 from ._shapes import (
     after_flatten,
     before_reshape,
+    is_plain_relu,
     is_reshape,
     keeps_channels,
     moved_to_kernel,
     ones_around,
+    pad_before_sign,
     pad_last,
     sign_last,
     spell_dense,
     spell_dilated,
+    spell_sequence,
+    trim_pad,
 )
 
 # Their outputs are positively homogeneous in their inputs.
@@ -42,20 +48,37 @@ _RELUS = ("Relu", "Relu6")
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
 # Beside a shift of so many times a map, float32 loses two of its seven digits.
 _FAR = 100.0
+# What is left of float64 numbers that cancel.
+_CANCELLED = 1e-13
 # A threshold is halfway between two whole numbers, but for rounding in float64.
 _HALFWAY = 1e-6
 
 
 def optimized(program: Program, runtime: str = "lce") -> Program:
     """Returns a program of the same function, of the operations that files have."""
-    program = everywhere(program, (spell_prelu, spell_dense, spell_dilated))
-    program = everywhere(program, RULES)
-    program = _pushed(program)
-    program = _pulled(program)
-    program = everywhere(program, (clear_threshold, drop_scale))
+    return spelled(reduced(program), runtime)
+
+
+def reduced(program: Program) -> Program:
+    """Returns a program of the same function, of fewer operations."""
+    program = everywhere(binary_spelled(program), (*RULES, *BINARY))
     program = everywhere(program, (pad_last, sign_last))
-    last = (ones_around, compare_sum_with_sign)
+    program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
+    program = _pulled(_pushed(program))
+    program = everywhere(program, (clear_threshold, drop_scale))
+    return everywhere(program, (pad_last, sign_last, trim_pad))
+
+
+def spelled(program: Program, runtime: str) -> Program:
+    """Returns a program as the converter of a runtime reads it."""
+    last = (ones_around, pad_before_sign, sign_of_signs, compare_sum_with_sign)
     return everywhere(program, PLAIN if runtime == "litert" else last)
+
+
+def binary_spelled(program: Program) -> Program:
+    """Returns a program in which binary kernels read signs as rules know them."""
+    program = everywhere(program, (spell_prelu, spell_dilated, spell_sequence))
+    return everywhere(spell_signs(program), BINARY)
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
@@ -83,12 +106,13 @@ def _is_scale(node: Node) -> bool:
     return node.kind == "affine" and not np.any(node["b"])
 
 
-def _is_shift(node: Node) -> bool:
+def is_shift(node: Node) -> bool:
     return node.kind == "affine" and bool(np.all(node["k"] == 1))
 
 
 def identity_goes(program: Program, node: Node) -> Program | None:
-    if not (_is_shift(node) and _is_scale(node)):
+    empty = node.kind == "pad" and not np.any(node["sides"])
+    if not empty and not (is_shift(node) and _is_scale(node)):
         return None
     return program.with_nodes([node], [], [(node.y, node.x)])
 
@@ -119,6 +143,21 @@ def into_kernel(program: Program, node: Node) -> Program | None:
     else:
         made = kernel.with_arguments(kernel=_by_channel(kernel, k), bias=bias)
     return program.with_nodes([kernel, node], [made.making(node.y)])
+
+
+def before_join(program: Program, node: Node) -> Program | None:
+    """An affine operation after a concatenation of channels goes to kernels there."""
+    join = program.sole_maker(node.x, "joined") if node.kind == "affine" else None
+    if join is None or not all(program.sole_maker(x, "kernel") for x in join.reads):
+        return None
+    ends = np.cumsum([part.channels or 1 for part in join.reads])[:-1]
+    numbers = zip(*(np.split(node[name], ends) for name in "kb"), strict=True)
+    made = [
+        affine(f"{node.name}_{i}", part, k, part.like(), b)
+        for i, (part, (k, b)) in enumerate(zip(join.reads, numbers, strict=True))
+    ]
+    whole = replace(join, reads=tuple(part.y for part in made), makes=node.makes)
+    return program.with_nodes([join, node], [*made, whole])
 
 
 def scale_beside_signs(program: Program, node: Node) -> Program | None:
@@ -179,6 +218,21 @@ def sign_of_tanh(program: Program, node: Node) -> Program | None:
         return program.with_nodes([node], [made.reading(node.x, tanh.x)])
     shaped = shape.reading(shape.x, tanh.x).making(value)
     return program.with_nodes([node, shape], [shaped, made.reading(node.x, value)])
+
+
+def sign_of_signs(program: Program, node: Node) -> Program | None:
+    """TensorFlow's sign of a sum of two signs is that, clipped to -1 and 1.
+
+    As Larq's ternary quantizer has it; LCE would make a plain sign of the first.
+    """
+    total = program.maker(node.x) if node.type == "Sign" else None
+    if total is None or total.kind != "sum":
+        return None
+    makers = [program.maker(value) for value in total.reads]
+    if any(m is None or (m.type != "Sign" and m.kind != "sign") for m in makers):
+        return None
+    clip = Node(node.name, "clip", node.reads, node.makes, {"low": -1.0, "high": 1.0})
+    return program.with_nodes([node], [clip])
 
 
 def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
@@ -246,8 +300,9 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
             new.append(read.with_arguments(shift=np.asarray(shift, np.float64)))
         elif reader.kind == "affine":
             new.append(read.with_arguments(k=reader["k"] * k))
-        elif reader.kind == "kernel":  # (..., input channels, C)
-            new.append(read.with_arguments(kernel=reader["kernel"] * k[:, None]))
+        elif reader.kind == "kernel":
+            weights = reader["kernel"] * _by_input(reader, k)
+            new.append(read.with_arguments(kernel=weights))
         else:
             if reader.kind == "sum":
                 other = _other_part(program, node, reader)
@@ -257,7 +312,7 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
                 new += _times(other, 1 / k)
             made = reader.y.like()
             new.append(read.making(made))
-            factor = _spread(program, reader, node.y, k, 1.0)
+            factor = _spread(reader, node.y, k, 1.0)
             new.append(affine(node.name, made, factor, reader.y))
     return program.with_nodes(old, new)
 
@@ -266,7 +321,7 @@ def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
     if not _reads_once(scale.y, reader):
         return False
     if reader.kind == "kernel":
-        return not reader["binary"]
+        return not reader["binary"] or bool(np.all(np.abs(scale["k"]) == 1))
     if reader.kind == "sum":
         return _other_part(program, scale, reader) is not None
     return reader.kind in ("sign", "affine") or _passes_factor(program, reader)
@@ -275,7 +330,7 @@ def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
 def _hands_on(program: Program, node: Node) -> bool:
     """Whether a node averages, picks the largest, joins or only reshapes channels."""
     reduces = _reduces(program, node, "Mean", "Max")
-    return reduces or _joins(program, node) or keeps_channels(node)
+    return reduces or node.kind == "joined" or keeps_channels(node)
 
 
 def _is_linear(program: Program, node: Node) -> bool:
@@ -317,6 +372,15 @@ def _by_channel(kernel: Node, factor: np.ndarray) -> np.ndarray:
     return weights * factor.reshape(shape)
 
 
+def _by_input(kernel: Node, numbers: np.ndarray) -> np.ndarray:
+    """Numbers of input channels beside the last two axes of a kernel."""
+    if _is_depthwise(kernel):
+        return numbers[:, None]
+    groups = kernel["groups"]
+    filters = kernel["kernel"].shape[-1] // groups
+    return np.repeat(numbers.reshape(groups, -1), filters, axis=0).T
+
+
 def _reduces(program: Program, node: Node, *types: str) -> bool:
     """Whether a node reduces maps, and not over channels."""
     if node.type not in types:
@@ -328,28 +392,13 @@ def _reduces(program: Program, node: Node, *types: str) -> bool:
     return rank - 1 not in np.ravel(axes["value"] % rank)
 
 
-def _joins(program: Program, node: Node) -> bool:
-    """Whether a node concatenates channels."""
-    if node.type != "ConcatV2" or not node.y.shape:
-        return False
-    axis, rank = program.maker(node.reads[-1]), len(node.y.shape)
-    return (
-        axis is not None
-        and axis.kind == "constant"
-        and int(axis["value"]) % rank == rank - 1
-        and all(value.channels is not None for value in node.reads[:-1])
-    )
-
-
-def _spread(
-    program: Program, node: Node, value: Value, numbers: np.ndarray, rest: float
-) -> np.ndarray:
+def _spread(node: Node, value: Value, numbers: np.ndarray, rest: float) -> np.ndarray:
     """Numbers per channel of one of a node's inputs, as those of its output."""
-    if not _joins(program, node):
+    if node.kind != "joined":
         return numbers
     parts = [
         numbers if part is value else np.full(part.channels or 1, rest)
-        for part in node.reads[:-1]
+        for part in node.reads
     ]
     return np.concatenate(parts)
 
@@ -359,7 +408,7 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
 
     One operation stays of the two, whatever the sign of k.
     """
-    if node.kind != "affine" or _is_scale(node) or _is_shift(node):
+    if node.kind != "affine" or _is_scale(node) or is_shift(node):
         return None
     whole = program.sole_maker(node.x, "sum")
     if whole is None:
@@ -380,7 +429,7 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
 
 def shift_into_parts(program: Program, node: Node) -> Program | None:
     """A shift of a sum or a concatenation goes into what makes its parts."""
-    if not _is_shift(node):
+    if not is_shift(node):
         return None
     whole, takers = program.maker(node.x), _takers(program, node.x, node["b"])
     if whole is None or whole in (taker for taker, _ in takers) or not takers:
@@ -402,9 +451,9 @@ def _takers(
     if maker.kind == "sum":
         parts = (_takers(program, part, b) for part in maker.reads)
         return next(filter(None, parts), [])
-    if not _joins(program, maker):
+    if maker.kind != "joined":
         return []
-    values = maker.reads[:-1]
+    values = maker.reads
     ends = np.cumsum([part.channels or 1 for part in values])[:-1]
     shifts = zip(values, np.split(b, ends), strict=True)
     found = [_takers(program, part, x) for part, x in shifts if np.any(x)]
@@ -424,11 +473,7 @@ def _adds_for_free(program: Program, node: Node) -> bool:
 
 def _is_after_relu(program: Program, node: Node) -> bool:
     relu = program.sole_maker(node.x, "Relu") if node.kind == "affine" else None
-    kernel = None if relu is None else program.sole_maker(relu.x, "kernel")
-    if kernel is None:
-        return False
-    plain = not np.any(kernel["bias"]) and bool(np.all(kernel["scale"] == 1))
-    return kernel["binary"] and plain
+    return relu is not None and is_plain_relu(program, relu)
 
 
 def _with_shift(node: Node, b: np.ndarray) -> Node:
@@ -527,24 +572,76 @@ def _shifted(
     else:
         made = reader.y.like()
         yield new.making(made)
-        b = _spread(program, reader, shift.y, b, 0.0)
+        b = _spread(reader, shift.y, b, 0.0)
         yield affine(shift.name, made, np.ones_like(b), reader.y, b)
 
 
 def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
-    """What a kernel makes of a constant per channel, where it meets nothing else."""
+    """What a kernel makes of a constant per channel, where it meets nothing else.
+
+    It is 0 where only rounding of the terms is left of it.
+    """
     weights = kernel["kernel"]
-    if kernel["of"] == "MatMul":
-        return b @ weights
-    if _is_depthwise(kernel):
-        return np.ravel(weights.sum((0, 1)) * b[:, None])
-    return b @ weights.sum((0, 1))
+
+    def sums(weights: np.ndarray, b: np.ndarray) -> np.ndarray:
+        taps = weights.sum(axis=tuple(range(weights.ndim - 2))) * _by_input(kernel, b)
+        return np.ravel(taps) if _is_depthwise(kernel) else taps.sum(axis=0)
+
+    total, size = sums(weights, b), sums(np.abs(weights), np.abs(b))
+    return np.where(np.abs(total) > _CANCELLED * size, total, 0.0)
+
+
+def opposite_sign(program: Program, node: Node) -> Program | None:
+    """sign(k x + b) with k < 0 is the opposite of a sign of x, which kernels undo.
+
+    That is -1 at its threshold, which is moved to between two sums if x is one.
+    """
+    k, readers = node.arguments.get("k"), program.readers(node.y)
+    if k is None or np.all(k > 0) or np.any(np.abs(k) < _LEAST_FACTOR):
+        return None
+    if program.is_output(node.y) or any(x.kind != "sign" for x in readers):
+        return None
+    kernels = [kernel for sign in readers for kernel in program.readers(sign.y)]
+    if not kernels or any(not _undoes_opposite(program, x) for x in kernels):
+        return None
+    old, new, turn = [node, *readers], list[Node](), np.where(k < 0, -1.0, 1.0)
+    for sign in readers:
+        limit = _thresholds.threshold_of_affine(k, node["b"] + sign["shift"])
+        step, shift = _step_of_sums(program, node.x), limit.shift()
+        if step is not None:
+            shift = -_thresholds.between_steps(limit.value, step, limit.negated)
+        bits = sign.y.like()
+        own = sign.with_arguments(shift=np.asarray(shift, float), opposite=k < 0)
+        new.append(own.reading(node.y, node.x).making(bits))
+        for kernel in program.readers(sign.y):
+            weights = kernel["kernel"] * turn[:, None]
+            turned = kernel.with_arguments(kernel=weights)
+            old.append(kernel)
+            new.append(turned.reading(sign.y, bits))
+    return program.with_nodes(old, new)
+
+
+def _undoes_opposite(program: Program, kernel: Node) -> bool:
+    plain = kernel.kind == "kernel" and kernel["binary"] and kernel["groups"] == 1
+    return plain and kernel["of"] == "Conv2D"
+
+
+def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
+    """The step of which a map is whole multiples, as sums of ±1 are; None of others."""
+    node = program.maker(value)
+    while node is not None and node.type in ("MaxPool", "Relu"):
+        node = program.maker(node.x)
+    if node is None or node.kind != "kernel" or not node["binary"]:
+        return None
+    scale = node["scale"]
+    return scale if not np.any(node["bias"]) and np.all(scale > 0) else None
 
 
 RULES: tuple[Rule, ...] = (
     identity_goes,
     merge,
     into_kernel,
+    before_join,
     scale_beside_signs,
     into_sign,
     sign_of_tanh,
@@ -555,6 +652,7 @@ RULES: tuple[Rule, ...] = (
     before_reshape,
     after_flatten,
     scale_into_readers,
+    opposite_sign,
     shift_into_readers,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,31 +36,68 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], made)
 
 
+def spell_sequence(program: Program, node: Node) -> Program | None:
+    """A convolution of sequences is one of maps of one row."""
+    shape = node.x.shape if node.kind == "kernel" and node["of"] != "MatMul" else ()
+    if shape is None or len(shape) != 3:
+        return None
+    x, y = map(_as_row, (node.x, node.y))
+    wide = node.with_arguments(kernel=node["kernel"][None])
+    made = [
+        Node(f"{node.name}_map", "reshape", node.reads, (x,)),
+        replace(wide, reads=(x,), makes=(y,)),
+        Node(f"{node.name}_sequence", "reshape", (y,), node.makes),
+    ]
+    return program.with_nodes([node], made)
+
+
+def _as_row(sequence: Value) -> Value:
+    """A map of one row."""
+    first, *rest = sequence.shape or ()
+    return Value((first, 1, *rest), sequence.dtype)
+
+
 def spell_dilated(program: Program, node: Node) -> Program | None:
     """Writes a convolution of a map in parts as a dilated one of all of it."""
-    dilated = node.type == "BatchToSpaceND"
-    kernel = program.sole_maker(node.x, "kernel") if dilated else None
-    if kernel is None:
+    if node.type != "BatchToSpaceND":
         return None
-    parts = program.maker(kernel.x)
-    if parts is None or parts.type != "SpaceToBatchND" or kernel["padding"] != "VALID":
+    after, before = program.maker(node.x), None
+    after = after if is_reshape(after) else None
+    kernel = program.sole_maker(node.x if after is None else after.x, "kernel")
+    parts = None if kernel is None else program.maker(kernel.x)
+    if is_reshape(parts) and parts is not None:
+        before, parts = parts, program.maker(parts.x)
+    if kernel is None or parts is None or parts.type != "SpaceToBatchND":
         return None
     numbers = [program.maker(value) for value in (*parts.reads[1:], *node.reads[1:])]
     values = [x["value"].tolist() for x in numbers if x and x.kind == "constant"]
     known = [n for n in parts.x.shape or () if n]
-    if len(values) < 4 or values[0] != values[2] or len(known) < 4:
+    if len(values) < 4 or values[0] != values[2] or kernel["padding"] != "VALID":
         return None
     dilations, pads, _, crops = values
+    if len(known) < len(dilations) + 2 or (before is None) != (after is None):
+        return None
     sides = [
         tuple(np.subtract(*pair).tolist()) for pair in zip(pads, crops, strict=True)
     ]
-    same = [*map(_same, known[1:3], kernel["kernel"].shape, (1, 1), dilations)]
+    taps = kernel["kernel"].shape[2 - len(dilations) : 2]
+    ones = [1] * len(dilations)
+    same = [*map(_same, known[1:-1], taps, ones, dilations)]
     if sides != same and np.any(sides):
         return None
     padding = "SAME" if np.any(sides) else "VALID"
-    whole = kernel.with_arguments(dilations=[1, *dilations, 1], padding=padding)
-    made = replace(whole, reads=parts.reads[:1], makes=node.makes)
-    return program.with_nodes([kernel, node], [made])
+    rates = [*[1] * (3 - len(dilations)), *dilations, 1]
+    whole = kernel.with_arguments(dilations=rates, padding=padding)
+    if before is None or after is None:
+        made = [replace(whole, reads=parts.reads[:1], makes=node.makes)]
+    else:
+        x, y = map(_as_row, (parts.x, node.y))
+        made = [
+            Node(f"{node.name}_map", "reshape", parts.reads[:1], (x,)),
+            replace(whole, reads=(x,), makes=(y,)),
+            Node(f"{node.name}_sequence", "reshape", (y,), node.makes),
+        ]
+    return program.with_nodes([kernel, node], made)
 
 
 def is_reshape(node: Node | None) -> bool:
@@ -107,9 +145,14 @@ def after_flatten(program: Program, node: Node) -> Program | None:
 
 
 def moved_to_kernel(program: Program, between: Node, node: Node) -> Program | None:
-    """Moves a node before the one that it reads, if a kernel makes only that map."""
-    kernel = program.sole_maker(between.x, "kernel")
-    if kernel is None or program.reader(node.x) is None:
+    """Moves a node before the one that it reads, if a kernel makes only that map.
+
+    Or the ReLU of a binary kernel, after which LCE has a scale for free.
+    """
+    maker = program.sole_maker(between.x, "kernel", "Relu")
+    if maker is None or program.reader(node.x) is None:
+        return None
+    if maker.kind != "kernel" and not is_plain_relu(program, maker):
         return None
     value = between.x.like()
     moved = node.reading(node.x, between.x).making(value)
@@ -117,25 +160,30 @@ def moved_to_kernel(program: Program, between: Node, node: Node) -> Program | No
     return program.with_nodes([between, node], [moved, after])
 
 
+def is_plain_relu(program: Program, relu: Node) -> bool:
+    """Whether it is that of a binary kernel alone, without scale or bias."""
+    kernel = program.sole_maker(relu.x, "kernel")
+    if kernel is None or not kernel["binary"]:
+        return False
+    return not np.any(kernel["bias"]) and bool(np.all(kernel["scale"] == 1))
+
+
 def pad_last(program: Program, node: Node) -> Program | None:
     """A map of one axis more is padded, of which a binary kernel reads what was."""
-    if node.type != "ExpandDims" or not _leads_to_binary(program, node):
+    if not is_reshape(node) or not _leads_to_binary(program, node):
         return None
-    pad, axis = program.sole_maker(node.x, "PadV2"), program.maker(node.reads[1])
-    sides = None if pad is None else program.maker(pad.reads[1])
-    if pad is None or sides is None or sides.kind != "constant" or axis is None:
+    before, after = node.x.shape or (), node.y.shape or ()
+    pad = program.sole_maker(node.x, "pad")
+    places = [i for i, n in enumerate(after) if (*after[:i], *after[i + 1 :]) == before]
+    if pad is None or 1 not in (after[i] for i in places):
         return None
-    place = int(axis["value"]) % (len(sides["value"]) + 1)
-    shape = list(pad.x.shape or ())
+    place = next(i for i in places if after[i] == 1)
+    sides, shape = list(pad["sides"]), list(pad.x.shape or ())
     value = Value([*shape[:place], 1, *shape[place:]], pad.x.dtype)
-    axes = Value((len(sides["value"]) + 1, 2), pad.reads[1].dtype)
-    numbers = {"value": np.insert(sides["value"], place, 0, axis=0)}
-    made = [
-        node.reading(node.x, pad.x).making(value),
-        Node(f"{pad.name}_axes", "constant", (), (axes,), numbers),
-        replace(pad, reads=(value, axes, pad.reads[2]), makes=node.makes),
-    ]
-    return program.with_nodes([pad, node], made)
+    sides.insert(place, (0, 0))
+    expanded = Node(node.name, "reshape", (pad.x,), (value,))
+    padded = replace(pad.with_arguments(sides=sides), reads=(value,), makes=node.makes)
+    return program.with_nodes([pad, node], [expanded, padded])
 
 
 def sign_last(program: Program, node: Node) -> Program | None:
@@ -166,41 +214,116 @@ def _leads_to_binary(program: Program, node: Node) -> bool:
     readers = program.readers(node.y)
     return any(
         _leads_to_binary(program, reader)
-        if is_reshape(reader) or reader.type == "PadV2"
+        if is_reshape(reader) or reader.kind == "pad"
         else reader.kind == "kernel" and reader["binary"]
         for reader in readers
     )
 
 
-def ones_around(program: Program, node: Node) -> Program | None:
-    """Of a map smaller than the kernel, what ones around it add is taken out again.
+def trim_pad(program: Program, node: Node) -> Program | None:
+    """A map is padded only as far as a strided convolution reads it.
 
-    LCE computes zeros there wrongly.
+    On a map of even size, a 3x3 convolution of stride 2 never reads the last of the
+    rows and columns that padding by 1 adds. LCE takes such padding for that of a
+    "same" convolution, which starts elsewhere, and computes something else.
     """
-    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
+    if node.kind != "kernel" or node["of"] == "MatMul" or node["padding"] != "VALID":
         return None
-    known, kernel = [n for n in node.x.shape or () if n], node["kernel"]
-    if len(known) < kernel.ndim:
+    pad, known = program.maker(node.x), [n for n in node.x.shape or () if n]
+    if pad is None or pad.kind != "pad" or len(known) < 4:
+        return None
+    sides, shape = list(pad["sides"]), list(known)
+    for axis, reach in enumerate(_reaches(node), 1):
+        before, after = sides[axis]
+        spare = min((known[axis] - reach) % node["strides"][axis], after)
+        sides[axis], shape[axis] = (before, after - spare), known[axis] - spare
+    if shape == known:
+        return None
+    less = Value(shape, node.x.dtype)
+    name = f"{pad.name}_of_{node.name.rpartition('/')[2]}"
+    trimmed = replace(pad.with_arguments(sides=sides), name=name, makes=(less,))
+    return program.with_nodes([node], [trimmed, node.reading(node.x, less)])
+
+
+def _reaches(kernel: Node) -> list[int]:
+    """How many rows and columns a kernel covers."""
+    pairs = zip(kernel["kernel"].shape[:2], kernel["dilations"][1:3], strict=True)
+    return [(taps - 1) * dilation + 1 for taps, dilation in pairs]
+
+
+def ones_around(program: Program, node: Node) -> Program | None:
+    """Padding of signs by another number than 0 or 1 is by 1, less what that adds.
+
+    So it is by 0 where the map is smaller than the kernel, which LCE computes wrongly.
+    """
+    if node.kind != "kernel" or not node["binary"] or node["of"] != "Conv2D":
+        return None
+    source, value, pad = node.x, 0.0, program.maker(node.x)
+    if pad is not None and pad.kind == "pad" and node["padding"] == "VALID":
+        source, value = pad.x, pad["value"]
+    known, kernel = [n for n in source.shape or () if n], node["kernel"]
+    if value == 1 or len(known) < kernel.ndim:
         return None
     _, *size, channels = known
-    (_, *strides, _), (_, *dilations, _) = node["strides"], node["dilations"]
-    if missed_reach(size, kernel.shape[:2], dilations) is None:
+    strides, dilations = node["strides"][1:3], node["dilations"][1:3]
+    small = missed_reach(size, kernel.shape[:2], dilations) is not None
+    inner = same_sides(node, known)
+    if source is not node.x and pad is not None:
+        if value == 0 and not small and inner == list(map(tuple, pad["sides"])):
+            whole = replace(node.with_arguments(padding="SAME"), reads=(source,))
+            return program.with_nodes([node], [whole])
+        inner = pad["sides"]
+    elif node["padding"] != "SAME" or not small:
         return None
-    inner = [(0, 0), *map(_same, size, kernel.shape, strides, dilations), (0, 0)]
-    ones = np.pad(np.zeros((1, *size, channels)), inner, constant_values=1.0)
+    ones = np.pad(np.zeros((1, *size, channels)), inner, constant_values=1.0 - value)
     around = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
-    excess = -node["scale"] * around.numpy()
+    excess = -around.numpy()
     padded, y = Value(ones.shape, node.x.dtype), node.y.like()
-    pad = Node(f"{node.name}_ones", "pad", node.reads, (padded,), {"sides": inner})
+    sides = {"sides": inner, "value": 1.0}
+    made = Node(f"{node.name}_ones", "pad", (source,), (padded,), sides)
     whole = replace(node.with_arguments(padding="VALID"), reads=(padded,))
     if excess.size == excess.shape[-1]:  # of a single position
-        bias = node["bias"] + excess.ravel()
-        return program.with_nodes([node], [pad, whole.with_arguments(bias=bias)])
-    # LCE makes what is added to a binary convolution its bias, of whatever shape.
-    opposite = whole.with_arguments(kernel=-kernel, bias=-node["bias"]).making(y)
-    numbers = {"value": excess.astype(np.float32)}
-    rest = Node(f"{node.name}_rest", "rest", (y,), node.makes, numbers)
-    return program.with_nodes([node], [pad, opposite, rest])
+        bias = node["bias"] + node["scale"] * excess.ravel()
+        return program.with_nodes([node], [made, whole.with_arguments(bias=bias)])
+    # LCE makes what is added to a binary convolution its bias, of whatever shape. And
+    # it rounds what is scaled, of which the rest should be 0.
+    one, sums = np.ones_like(node["scale"]), node.y.like()
+    plain = {"kernel": -kernel, "scale": one, "bias": 0 * one}
+    opposite = whole.with_arguments(**plain).making(y)
+    numbers = {"value": excess.astype(np.float32), "border": value}
+    rest = Node(f"{node.name}_rest", "rest", (y,), (sums,), numbers)
+    scaled = affine(f"{node.name}_scale", sums, node["scale"], node.y, node["bias"])
+    return program.with_nodes([node], [made, opposite, rest, scaled])
+
+
+def pad_before_sign(program: Program, node: Node) -> Program | None:
+    """Ones around signs, other than those of a "same" convolution, are signs as well.
+
+    LCE does not know them as padding, but a sign makes them of numbers.
+    """
+    if node.kind != "kernel" or not node["binary"] or node["padding"] != "VALID":
+        return None
+    pad = program.maker(node.x)
+    if pad is None or pad.kind != "pad" or pad["value"] != 1:
+        return None
+    sign = program.maker(pad.x)
+    if sign is None or sign.kind != "sign":
+        return None
+    known = [n for n in pad.x.shape or () if n]
+    if len(known) == 4 and list(map(tuple, pad["sides"])) == same_sides(node, known):
+        return None
+    number = max(0.0, float(-np.min(sign["shift"])))
+    wide, bits = node.x.like(), node.x.like()
+    padded = replace(pad.with_arguments(value=number), reads=(sign.x,), makes=(wide,))
+    name = f"{node.name}_sign"
+    made = replace(sign, name=name, reads=(wide,), makes=(bits,))
+    return program.with_nodes([node], [padded, made, node.reading(node.x, bits)])
+
+
+def same_sides(kernel: Node, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """How far TensorFlow pads a map for a "same" convolution, on each axis."""
+    steps = kernel["strides"][1:3], kernel["dilations"][1:3]
+    return [(0, 0), *map(_same, shape[1:3], kernel["kernel"].shape, *steps), (0, 0)]
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

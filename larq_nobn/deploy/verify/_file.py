@@ -1,250 +1,238 @@
-"""Reads the signs and pre-activations inside of a converted file.
+"""Reads the values of a converted file at the signs of the model.
 
-LCE's interpreter shows outputs only. So the tensors that hold them are declared outputs
-of the very same operations: bits where a file packs a feature map, and the numbers of
-which it takes these. Which tensor belongs to which sign is told by the layer names that
-the converter leaves in the names of tensors.
+LCE's interpreter shows outputs only. So the tensors that contain them are declared
+outputs of the very same operations: the bits that a binary convolution reads, and the
+numbers of which these were taken. Which convolution is which, the bits of its kernel
+tell. What a file does not pack, a second one of the same operations shows.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _cuts, _graph, _kinds, _segments, _signs
-from .._binary import is_above, is_zero_one
 from .._errors import VerificationError
-from ..lite._converter import Runner, with_outputs
+from ..lite import _converter
 from ..lite._file import FileOperation, Subgraph, Tensor, read
+from ..lite._trace import TracedSign
+from ..operations import LoweredTrace
+from ..operations._binary import sign_before
+from ..operations._program import Node
+from ._thresholds import kernel_key, kernel_of
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a state "
     "or a random number."
 )
-_BITS = 32  # channels of a number
-# The operations of files that functions become at which a network is cut.
-_JUMPS = {
-    "math.greater": "GREATER",
-    "math.greater_equal": "GREATER_EQUAL",
-    "math.less": "LESS",
-    "math.less_equal": "LESS_EQUAL",
-    "math.sign": "SIGN",
-}
 
 
-class _Seen(NamedTuple):
-    """Where a file contains a sign: places among its outputs, and its channels."""
+class Recording(NamedTuple):
+    """What a form of a network has for some examples.
 
-    call: _graph.Call
-    places: list[int]
-    input: int | None
+    Attributes:
+        outputs: One array per output.
+        values: What each sign makes, (examples, ...).
+        numbers: Of what it is taken, by its place among the signs, as far as known.
+    """
+
+    outputs: list[np.ndarray]
+    values: list[np.ndarray]
+    numbers: Mapping[int, np.ndarray]
 
 
 class FileSigns:
-    """Reads the values of a file at the signs of the model that it was made from.
+    """Reads a file at the signs of a trace.
 
     Arguments:
-        prepared: The model.
-        flatbuffer: The content of the file.
-        shipped: Runs that file.
+        model: What was traced.
+        lowered: The operations that the file was written from.
+        signs: The signs.
+        content: The file.
+        runner: Runs it.
+
+    Attributes:
+        signs: Those of them that the file has.
     """
 
-    def __init__(self, prepared: keras.Model, flatbuffer: bytes, shipped: Runner):
-        self._shipped, self._suspects = shipped, suspects(prepared, flatbuffer)
-        graph = read(flatbuffer, "the file")[0]
-        self._count = len(graph.outputs)
+    def __init__(
+        self,
+        model: keras.Model,
+        lowered: LoweredTrace,
+        signs: Sequence[TracedSign],
+        content: bytes,
+        runner: _converter.Runner,
+    ) -> None:
+        self._shipped = runner
+        self._suspects = suspects(model, content)
+        graph = read(content, "the file")[0]
         shown = [tensor.index for tensor in graph.outputs]
+        self._count = len(shown)
 
         def place_of(tensor: Tensor) -> int:
             if tensor.index not in shown:
                 shown.append(tensor.index)
             return shown.index(tensor.index)
 
-        self._signs = []
-        for call, ops, before in _packing(prepared, graph):
-            places = [place_of(op.outputs[0]) for op in ops]
-            given = None if before is None else place_of(before)
-            self._signs.append(_Seen(call, places, given))
-        self._jumps = [
-            (call, place_of(tensor)) for call, tensor in _jumping(prepared, graph)
-        ]
+        self.signs, self._rest = list[TracedSign](), list[int]()
+        self._bits: dict[int, tuple[int, int, Any]] = {}
+        self._numbers: dict[int, int] = {}
+        packed = _packed(lowered, signs, graph.operations)
+        for sign in signs:
+            maker, number = lowered.maker(sign.value), len(self.signs)
+            op = None if maker is None else packed.get(id(maker))
+            if op is not None and maker is not None:
+                bits = op.input(0)
+                opposite = maker.arguments.get("opposite", False)
+                self._bits[number] = place_of(bits), maker.y.channels or 0, opposite
+                given = _quantized(graph, bits)
+                if given is not None and not np.any(opposite):
+                    self._numbers[number] = place_of(given)
+            elif maker is not None and lowered.value(sign.value) in maker.makes:
+                self._rest.append(number)
+            else:
+                continue
+            self.signs.append(sign)
         added = shown[self._count :]
-        self._runner = shipped
+        self._runner = runner
         if added:
-            self._runner = Runner(with_outputs(flatbuffer, added), shipped.runtime)
+            whole = _converter.with_outputs(content, added)
+            self._runner = _converter.Runner(whole, runner.runtime)
+        values = [self.signs[i].value for i in self._rest]
+        self._probe = _probe(lowered, values, runner.runtime) if values else None
 
-    def __call__(self, examples: Sequence[np.ndarray]) -> _segments.Recording:
+    def __call__(self, examples: Sequence[np.ndarray]) -> Recording:
         """Returns what the file computes.
 
         Raises:
             VerificationError: If it computes something else than the shipped file.
         """
-        arrays = self._runner.outputs(examples)
+        arrays = proper = self._shipped.outputs(examples)
         if self._runner is not self._shipped:
-            proper = self._shipped.outputs(examples)
-            check_same(arrays[: self._count], proper, self._suspects)
-        signs: dict[str, Any] = {}
-        for call, places, _ in self._signs:
-            channels = call.first_input.shape[-1]
-            parts = [_unpacked(arrays[place], channels) for place in places]
-            signs[call.label] = parts if len(parts) > 1 else parts[0]
-        for call, place in self._jumps:
-            sign = _cuts.Sign(call.label, _cuts.cut_at(call), arrays[place])
-            signs[call.label] = sign.positive(sign.values)
-        still = {
-            seen.call.label: _segments.constant_signs(
-                arrays[seen.input], signs[seen.call.label]
-            )
-            for seen in self._signs
-            if seen.input is not None
-        }
-        return _segments.Recording(arrays[: self._count], signs, still=still)
+            arrays = self._runner.outputs(examples)
+            self._check(arrays[: self._count], proper)
+        values: dict[int, np.ndarray] = {}
+        for number, (place, channels, opposite) in self._bits.items():
+            shape = self.signs[number].value.shape[1:]
+            positive = _unpacked(arrays[place], channels) != opposite
+            values[number] = np.where(positive, 1, -1).reshape(-1, *shape)
+        if self._probe is not None:
+            ends, *made = self._probe(examples)
+            self._check([ends], [np.concatenate([_rows(y) for y in proper], axis=1)])
+            values.update(zip(self._rest, made, strict=True))
+        numbers = {i: arrays[place] for i, place in self._numbers.items()}
+        return Recording(proper, [values[i] for i in range(len(values))], numbers)
+
+    def _check(self, parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
+        """Checks that a file with its signs made visible has the outputs of it."""
+        for part, output in zip(parts, proper, strict=True):
+            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+                raise VerificationError(
+                    "The converted file and the same file with its signs made visible "
+                    "compute different outputs, so the sign that differs from the "
+                    f"model is unknown. {self._suspects} No file was written."
+                )
 
 
-def _input(ops: Sequence[FileOperation], graph: Subgraph) -> Tensor | None:
-    """The numbers whose signs an operation packs, if they are not known anyway."""
-    first = ops[0].inputs[0]
-    if len(ops) > 1 or ops[0].op != "LceQuantize" or first is None:
+def _packed(
+    lowered: LoweredTrace,
+    signs: Sequence[TracedSign],
+    operations: Sequence[FileOperation],
+) -> dict[int, FileOperation]:
+    """The binary convolutions of a file that read the bits of signs, by their ids.
+
+    Of kernels that are equal or opposite, nothing says which is whose.
+    """
+    nodes: dict[Any, dict[int, Node | None]] = defaultdict(dict)
+    ops: dict[Any, list[FileOperation]] = defaultdict(list)
+    for node in lowered.program.nodes:
+        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
+            sign = sign_before(lowered.program, node.x)
+            key = kernel_key(np.moveaxis(node["kernel"] < 0, -1, 0))
+            nodes[key][id(sign)] = sign
+    for op in operations:
+        if op.op == "LceBconv2d":
+            ops[kernel_key(kernel_of(op))].append(op)
+    packed = {}
+    for key, of_kernel in nodes.items():
+        sign, *others = of_kernel.values()
+        if sign is None or others or not ops[key]:
+            continue
+        first = ops[key][0]
+        *positions, words = first.input(0).shape[1:]
+        *wanted, channels = [n or 0 for n in sign.y.shape or ()][1:]
+        if prod(positions) == prod(wanted) and words == -(-channels // 32):
+            packed[id(sign)] = first
+    return packed
+
+
+def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
+    """The numbers of which bits are, unless they are given or constant."""
+    op = graph.producer(bits)
+    if op is None or op.op != "LceQuantize":
         return None
-    return None if first.constant or first in graph.inputs else first
-
-
-def _packing(
-    prepared: keras.Model, graph: Subgraph
-) -> list[tuple[_graph.Call, list[FileOperation], Tensor | None]]:
-    """Lists the signs of a model, the operations that may pack each, and their input.
-
-    The input is known where the sign of these very numbers has given the operation its
-    name.
-    """
-    # Those of 0 and 1, or -1 at 0, are made of a sign of something else.
-    signs_of_calls = (
-        (call, _signs.sign_of_call(call)) for call in _graph.calls(prepared)
-    )
-    signs = [
-        call
-        for call, sign in signs_of_calls
-        if sign and not is_zero_one(sign) and not is_above(sign)
-    ]
-    layers = {layer.name for layer in prepared.layers}
-    # TensorFlow counts the uses of a layer in the names of operations.
-    scopes = {
-        f"{prepared.name}/{call.name}{number}/": call.name
-        for call in signs
-        for number in ("", *(f"_{i}" for i in range(1, len(signs))))
-        if not number or f"{call.name}{number}" not in layers
-    }
-    packing: dict[str, list[FileOperation]] = defaultdict(list)
-    for op in (op for op in graph.operations if op.writes_bits):
-        fitting = [s for s in scopes if op.outputs[0].name.startswith(s)]
-        if fitting:
-            packing[scopes[max(fitting, key=len)]].append(op)
-    # A file has one of signs that are the same.
-    made = {id(call.first_output): call for call in _graph.calls(prepared)}
-    standing = {
-        id(call.first_output): call
-        for call in signs
-        if getattr(call.layer, "input_quantizer", None) is None
-    }
-    same: dict[Any, list[FileOperation]] = defaultdict(list)
-    for call in signs:
-        same[_identity(call, standing)] += packing[call.name]
-        pool = made.get(id(call.first_input))
-        for op in packing[call.name]:
-            if op.op == "LceBMaxPool2d" and pool is not None:
-                # The sign of a maximum is the maximum of signs, which have its name.
-                before = graph.before(op)
-                whole = _identity(call._replace(reads=pool.reads), standing)
-                same[whole] += [] if before is None else [before]
-    rows = []
-    for call in signs:
-        ops = [op for op in same[_identity(call, standing)] if _fits(op, call)]
-        if ops:
-            ops = ops if call.label != call.name else ops[-1:]
-            own = any(
-                other.first_input is call.first_input
-                for other in signs
-                if ops[0] in packing[other.name]
-            )
-            rows.append((call, ops, _input(ops, graph) if own else None))
-    return rows
-
-
-def _jumping(
-    prepared: keras.Model, graph: Subgraph
-) -> list[tuple[_graph.Call, Tensor]]:
-    """Functions that jump, and of which numbers of a file, if it has all of a kind."""
-    jumps: list[tuple[_graph.Call, Tensor]] = []
-    taken = [call for call in _graph.calls(prepared) if _cuts.cut_at(call)]
-    for symbol, kind in _JUMPS.items():
-        calls = [call for call in taken if _kinds.symbol_of(call.layer) == symbol]
-        read = [op.inputs[0] for op in graph.operations if op.op == kind]
-        if len(calls) == len(read):
-            pairs = zip(calls, read, strict=True)
-            jumps += [(call, x) for call, x in pairs if x is not None]
-    return jumps
-
-
-def _identity(call: _graph.Call, standing: Mapping[int, _graph.Call]) -> Any:
-    """Returns a key that signs of the same numbers share, as does a sign of a sign.
-
-    Arguments:
-        call: Is or starts with a sign.
-        standing: The signs that are layers, by the id of what they make.
-    """
-    shift = getattr(_signs.sign_of_call(call), "shift", None)
-    inner = standing.get(id(call.first_input))
-    if shift is None and inner is not None:
-        return _identity(inner, standing)
-    return id(call.first_input), None if shift is None else np.asarray(shift).tobytes()
-
-
-def _fits(op: FileOperation, call: _graph.Call) -> bool:
-    *positions, words = op.outputs[0].shape
-    *wanted, channels = call.first_input.shape[1:]
-    if None in wanted:
-        return False
-    return words == -(-channels // _BITS) and prod(positions[1:]) == prod(wanted)
+    given = op.input(0)
+    return None if given.constant or given in graph.inputs else given
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
     """Where packed bits stand for +1."""
-    if words.dtype != np.int32:
-        return words > 0
     data = np.ascontiguousarray(words).astype("<i4").view(np.uint8)
     return np.unpackbits(data, axis=-1, bitorder="little")[..., :channels] == 0
 
 
-def check_same(
-    parts: Sequence[np.ndarray], proper: Sequence[np.ndarray], suspects: str
-) -> None:
-    """Checks that a file with its signs made visible has the outputs of the other."""
-    for part, output in zip(parts, proper, strict=True):
-        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
-            raise VerificationError(
-                "The converted file and the same file with its signs made visible "
-                "compute different outputs, so the sign that differs from the "
-                f"model is unknown. {suspects} No file was written."
-            )
+def _probe(
+    lowered: LoweredTrace, values: Sequence[Any], runtime: str
+) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+    """Returns what gives the outputs of a file in one array, and the values of signs.
+
+    They come from a second file with one output that contains all of it: taken after
+    the sign, they change nothing in how LCE fuses and packs, nor where a sign of
+    LiteRT saturates.
+    """
+    io = lowered.io
+
+    def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        numbers = lowered.function(values)(inputs)
+        rows = [
+            tf.reshape(tf.cast(x, tf.float32), (io.batch_size, -1)) for x in numbers
+        ]
+        sizes[:] = [row.shape[1] for row in rows]
+        return [tf.concat(rows, axis=1)]
+
+    sizes: list[int] = []
+    spec = _converter.IoSpec(io.inputs, ["output"])
+    content = _converter.to_flatbuffer(in_rows, [], spec, runtime=runtime)
+    probe = _converter.Runner(content, runtime)
+    shown = len(values)
+
+    def run(examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (rows,) = probe.outputs(examples)
+        ends = np.cumsum([sum(sizes[:-shown]), *sizes[-shown:]])
+        return np.split(rows, ends[:-1], axis=1)
+
+    return run
 
 
-def suspects(prepared: keras.Model, flatbuffer: bytes) -> str:
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)
+
+
+def suspects(model: keras.Model, content: bytes) -> str:
     """Names what may compute differently from one file, or one run, to the next."""
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
-    recurrent = [
-        c.described for c in _graph.calls(prepared) if isinstance(c.layer, kinds)
-    ]
+    recurrent = [repr(x.name) for x in model._flatten_layers() if isinstance(x, kinds)]
     if recurrent:
         return (
             f"What stands in the way is the state of the recurrent layers: "
             f"{', '.join(recurrent)}. Build them with unroll=True."
         )
-    return rounding_to_bytes(flatbuffer) or LOOK
+    return rounding_to_bytes(content) or LOOK
 
 
 def rounding_to_bytes(flatbuffer: bytes) -> str:

@@ -10,55 +10,62 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from ..._keras import keras
-from ...graph import _graph, _segments, _signs
-from ...layers._inference import BinaryConvolution, PlainAffine
+from ...graph import _segments
 from ..lite._file import FileOperation, read
+from ..lite._trace import layer_name
+from ..operations._program import Node, Program
+from ..operations._shapes import keeps_channels
 
 # What makes numbers of a layer's sums, (sums, C).
-_Made = Callable[[tf.Tensor], tf.Tensor]
-_ELEMENTWISE = (keras.layers.ReLU, PlainAffine)
+_Made = Callable[[np.ndarray], np.ndarray]
 
 
-def differing_threshold(prepared: keras.Model, flatbuffer: bytes) -> str:
+def differing_threshold(program: Program, content: bytes) -> str:
     """Says which threshold of a file is not the model's; empty if none is known to be.
 
     Whose it is the kernel tells. The converter turns the channels of negative scales.
 
     Arguments:
-        prepared: The model that the file was written from.
-        flatbuffer: The content of the file.
+        program: The operations that the file was written from.
+        content: The file.
     """
-    graph = _graph.Graph(prepared)
     convolutions = defaultdict(list)
-    for call in graph.calls:
-        if call.operation.kind is BinaryConvolution:
-            kernel = np.moveaxis(np.asarray(call.layer.kernel) < 0, -1, 0)
-            convolutions[_key(kernel)].append((call, kernel))
-    for op in read(flatbuffer, "the file")[0].operations:
+    for node in program.nodes:
+        if node.kind == "kernel" and node["binary"]:
+            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
+            convolutions[kernel_key(kernel)].append((node, kernel))
+    for op in read(content, "the file")[0].operations:
         if op.op != "LceBconv2d" or not op.writes_bits:
             continue
-        bits = _kernel(op)
+        bits = kernel_of(op)
         differences = [
-            _difference(op, _opposite_channels(bits, kernel), call, sign, made)
-            for call, kernel in convolutions[_key(bits)]
-            for sign, made in _signs_of(graph, call.first_output, _after(call))
+            _difference(op, _opposite_channels(bits, kernel), node, sign, made)
+            for node, kernel in convolutions[kernel_key(bits)]
+            for sign, made in _signs_of(program, node, _identity)
         ]
         if differences and all(differences):
             return differences[0]
     return ""
 
 
-def _key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """Returns a key that kernels share whose channels are equal or opposite."""
+def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    """Returns a key that kernels share whose channels are equal or opposite.
+
+    Arguments:
+        kernel: Where it is -1, (C, height, width, channels in).
+    """
     alike = kernel != kernel[:, :1, :1, :1]
     return kernel.shape, np.packbits(alike).tobytes()
+
+
+def kernel_of(op: FileOperation) -> np.ndarray:
+    """Where a kernel of a file is -1, (C, height, width, channels in)."""
+    words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
+    bits = np.unpackbits(words, axis=-1, bitorder="little")
+    return bits[..., : op.options["channels_in"]] == 1
 
 
 def _opposite_channels(kernel: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -66,57 +73,55 @@ def _opposite_channels(kernel: np.ndarray, other: np.ndarray) -> np.ndarray:
     return kernel[:, 0, 0, 0] != other[:, 0, 0, 0]
 
 
-def _kernel(op: FileOperation) -> np.ndarray:
-    """Where a kernel of a file is -1, (C, height, width, channels in)."""
-    words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
-    bits = np.unpackbits(words, axis=-1, bitorder="little")
-    return bits[..., : op.options["channels_in"]] == 1
-
-
-def _after(call: _graph.Call) -> _Made:
-    """Returns the function of its sums that a binary convolution computes."""
-    layer = call.layer
-    scale = 1.0 if layer.scale is None else layer.scale
-    offset = 0.0 if layer.offset is None else layer.offset
-    return lambda sums: layer.last(sums * scale + offset)
+def _identity(sums: np.ndarray) -> np.ndarray:
+    return sums
 
 
 def _signs_of(
-    graph: _graph.Graph, edge: Any, made: _Made
-) -> Iterator[tuple[_graph.Call, _Made]]:
-    """Yields the signs after a map, and the function of the sums that each reads."""
-    for call in graph.consumers(edge):
-        sign = _signs.sign_of_call(call)
-        if sign is not None:
-            shifted = getattr(sign, "shifted", None)
-            yield call, made if shifted is None else partial(_then, made, shifted)
-        elif type(call.layer) is keras.layers.MaxPooling2D:
-            yield from _signs_of(graph, call.first_output, made)
-        elif type(call.layer) in _ELEMENTWISE:
-            yield from _signs_of(
-                graph, call.first_output, partial(_then, made, call.layer)
-            )
+    program: Program, node: Node, before: _Made
+) -> Iterator[tuple[Node, _Made]]:
+    """Yields the signs after a node, and the function of the sums that each takes."""
+    step = _function_of(node)
+    if step is None:
+        return
+
+    def made(sums: np.ndarray) -> np.ndarray:
+        return step(before(sums))
+
+    if node.kind == "sign":
+        yield node, made
+        return
+    for reader in program.readers(node.y):
+        yield from _signs_of(program, reader, made)
 
 
-def _then(made: _Made, function: _Made, sums: tf.Tensor) -> tf.Tensor:
-    return function(made(sums))
+def _function_of(node: Node) -> _Made | None:
+    """What a node makes of each number; None if that is not known."""
+    if node.kind == "kernel" and node["binary"]:
+        return lambda x: x * np.float32(node["scale"]) + np.float32(node["bias"])
+    if node.kind == "affine":
+        return lambda x: x * np.float32(node["k"]) + np.float32(node["b"])
+    if node.kind == "sign":
+        return lambda x: x + np.float32(node["shift"])
+    if node.type == "Relu":
+        return lambda x: np.maximum(x, 0)
+    return _identity if node.type == "MaxPool" or keeps_channels(node) else None
 
 
 def _difference(
     op: FileOperation,
     opposite: np.ndarray,
-    call: _graph.Call,
-    sign: _graph.Call,
+    node: Node,
+    sign: Node,
     made: _Made,
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
-    height, width, channels, _ = call.layer.kernel.shape
-    differing = np.arange(height * width * channels + 1)[:, None]
+    differing = np.arange(np.prod(node["kernel"].shape[:-1]) + 1)[:, None]
     thresholds = op.input(-1).values
     sums = np.broadcast_to(
         differing[-1] - 2.0 * differing, (len(differing), len(thresholds))
     )
-    numbers = made(tf.constant(sums, tf.float32)).numpy()
+    numbers = made(sums.astype(np.float32))
     counts = np.where(opposite, differing[::-1], differing)
     wrong = (numbers < 0) != (counts > thresholds)
     near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
@@ -125,8 +130,9 @@ def _difference(
         return ""
     channel = int(np.flatnonzero(wrong.any(axis=0))[0])
     first = np.flatnonzero(wrong[:, channel])[0]
+    before, after = layer_name(node.name), layer_name(sign.name)
     return (
-        f"the threshold between layer {call.label!r} and the sign of {sign.label!r} is "
+        f"the threshold between layer {before!r} and the sign of {after!r} is "
         f"{thresholds[channel]} of {len(differing) - 1} bits in channel {channel}, "
         f"which turns the sign of a sum of {sums[first, channel]:g}"
     )

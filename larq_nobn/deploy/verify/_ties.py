@@ -13,19 +13,16 @@ _SHARE = 1e-3
 _MOST = 3
 
 
-def tie_warnings(
-    forms: str, prepared: dict[str, Any], file: dict[str, Any]
-) -> list[str]:
+def tie_warnings(prepared: dict[str, Any], file: dict[str, Any]) -> list[str]:
     """Returns a sentence or two for each comparison that rounding decides too much of.
 
     Arguments:
-        forms: What the model was made before it became a file: "optimized" or "traced".
-        prepared: How the given model agrees with that.
+        prepared: How the given model agrees with the optimized one.
         file: How that agrees with the file.
     """
     pairs = (
-        (f"the {forms} form of the model and the given one", prepared),
-        (f"the file and the {forms} form of the model", file),
+        ("the optimized form of the model and the given one", prepared),
+        ("the file and the optimized form of the model", file),
     )
     return [text for names, part in pairs if (text := _message(names, part))]
 

@@ -1,4 +1,4 @@
-"""Files of small networks as they are, without preparing, and files changed by hand."""
+"""Files of small networks as they are, of no rule, and files changed by hand."""
 
 import copy
 

@@ -13,16 +13,15 @@ from larq_nobn.deploy import (
     ConversionError,
     Runner,
     VerificationError,
-    _convert,
     audit,
     convert,
     fake_quantize,
 )
 from larq_nobn.deploy.int8 import _conversion
-from larq_nobn.deploy.lite import _converter
-from larq_nobn.graph._copies import to_keras
-from larq_nobn.graph._graph import Graph
+from larq_nobn.deploy.lite._trace import layer_of
+from larq_nobn.deploy.operations import _int8
 from larq_nobn.graph._models import flattened
+from larq_nobn.graph._segments import CutResult
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 
@@ -222,9 +221,9 @@ def _binary_dense(x):
     )(x)
 
 
-def _heads(*befores):
+def _heads(*befores, size=(8, 6)):
     """A stem, what comes before the sign of each binary head, and the heads."""
-    inputs = keras.Input((8, 6, 3))
+    inputs = keras.Input((*size, 3))
     norm = keras.layers.BatchNormalization
     x = norm()(binary_conv(8)(norm()(keras.layers.Conv2D(8, 1)(inputs))))
     return keras.Model(inputs, [norm()(_binary_dense(f(x))) for f in befores])
@@ -232,15 +231,16 @@ def _heads(*befores):
 
 def test_signs_of_means(tmp_path):
     """Of a mean and a reshape the converter makes an operation that rounds itself."""
-    keras.utils.set_random_seed(0)  # some of these means are exactly 0
+    keras.utils.set_random_seed(4)  # rounding decides some of these means
     model = _heads(
         keras.layers.GlobalAveragePooling2D(),
         lambda x: tf.reduce_mean(x[:, 2:], [1, 2]),
         lambda x: keras.layers.Reshape((1, 8))(
             keras.layers.GlobalAveragePooling2D()(x[:, :, 1:])
         ),
+        size=(3, 11),
     )
-    data = np.random.default_rng(0).normal(size=(32, 8, 6, 3)).astype("float32")
+    data = np.random.default_rng(4).normal(size=(64, 3, 11, 3)).astype("float32")
     found = in_int8(model, data, tmp_path)
     assert found.verify["int8"]["worst_steps"] < 1
     assert audit(found.path).ops["MEAN"] == found.lce_bconv2d - 1 == 3
@@ -290,33 +290,51 @@ def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed, factor, found",
-    [("sum_range", 0.9, "sum_range"), ("stem", 1.05, "stem_range")],
+    "layer, kind, number, factor, found",
+    [
+        ("sum_range", "range", "high", 0.9, "sum_range"),
+        ("stem", "kernel", "kernel", 1.05, "stem_range"),
+    ],
 )
-def test_a_wrong_scale_is_caught(small, tmp_path, monkeypatch, changed, factor, found):
-    to_flatbuffer, kept = _conversion.to_flatbuffer, []
+def test_a_wrong_scale_is_caught(
+    small, tmp_path, monkeypatch, layer, kind, number, factor, found
+):
+    spelled, changed = _int8.spelled, []
 
-    def distorted(function, variables, ports, int8, runtime):
-        layer = kept[0].get_layer(changed)
-        scaled = [getattr(layer, name, None) for name in ("kernel", "maximum")]
-        (variable,) = (each for each in scaled if each is not None)
-        right = variable.numpy()
-        variable.assign(factor * right)
-        flatbuffer = to_flatbuffer(function, variables, ports, int8, runtime)
-        variable.assign(right)
-        return flatbuffer
+    def distorted(program, runtime):
+        program = spelled(program, runtime)
+        for node in program.nodes:
+            if node.kind == kind and layer_of(node) == layer:
+                wrong = node.with_arguments(**{number: factor * node[number]})
+                changed.append(node)
+                program = program.with_nodes([node], [wrong])
+        return program
 
-    def unrounded(prepared, runtime):
-        kept.append(to_keras(Graph(prepared)))  # another model, as with rounding
-        return kept[0]
-
-    monkeypatch.setattr(_convert, "round_kernels", unrounded)
-    for module in (_converter, _conversion):
-        monkeypatch.setattr(module, "to_flatbuffer", distorted)
+    monkeypatch.setattr(_int8, "spelled", distorted)
     message = f"a map of layer '{found}' that is up to .* quantization steps away"
     with pytest.raises(VerificationError, match=message):
         convert(small, tmp_path / "m.tflite", data=X, int8=True)
+    assert len(changed) == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "value, held, step, steps",
+    [
+        (0.34, 0.3, 0.1, 0.4),
+        (0.5, 0.3, 0.1, 2.0),
+        (np.nan, 0.3, 0.1, np.inf),
+        (0.5, 0.5 + 1e-5, None, 1.0),  # a rounding error of 1, the largest
+    ],
+)
+def test_maps_are_compared_in_steps(value, held, step, steps):
+    mine, theirs = np.zeros((2, 3)), np.zeros((2, 3))
+    mine[0, 0] = theirs[0, 0] = 1.0
+    mine[1, 2], theirs[1, 2] = value, held
+    result = CutResult("a")
+    _conversion._compare(mine, theirs, step, [0, 1], result)
+    assert result.worst == pytest.approx(steps, abs=1e-6)
+    assert result.faulty == ({1} if steps > _conversion.MOST_STEPS else set())
 
 
 def test_another_file_than_the_shipped_one_is_caught(small, tmp_path, monkeypatch):

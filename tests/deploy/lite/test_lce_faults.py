@@ -10,7 +10,6 @@ from larq_nobn.deploy import ConversionError, Runner
 from larq_nobn.deploy.lite._converter import IoSpec, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.lite._file import read
 from larq_nobn.deploy.lite._lce_faults import check_constants, with_room
-from larq_nobn.deploy.prepare._prepare import prepare
 
 layers = keras.layers
 
@@ -22,9 +21,8 @@ class Traced(Constant):
 
 
 def check(model):
-    prepared = prepare(model)
-    traced = tf.function(lambda *inputs: inference(prepared)(inputs))
-    check_constants(traced.get_concrete_function(*io_spec(prepared).inputs).graph)
+    traced = tf.function(lambda *inputs: inference(model)(inputs))
+    check_constants(traced.get_concrete_function(*io_spec(model).inputs).graph)
 
 
 def refused(*rows, name="wide"):
@@ -74,11 +72,11 @@ def rows_of_their_own():
 
 @pytest.mark.convert
 def test_what_is_not_fused_may_have_any_shape():
-    prepared = prepare(rows_of_their_own())
-    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
-    x = images(4, prepared.input.shape[1:])
+    model = rows_of_their_own()
+    content = to_flatbuffer(inference(model), model.variables, io_spec(model))
+    x = images(4, model.input.shape[1:])
     found = Runner(content).outputs([x])
-    for row, pair in enumerate(zip(found, prepared(x), strict=True)):
+    for row, pair in enumerate(zip(found, model(x), strict=True)):
         np.testing.assert_allclose(*pair, rtol=0, atol=1e-4, err_msg=f"row {row}")
 
 

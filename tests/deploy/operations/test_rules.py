@@ -103,7 +103,7 @@ CASES = {
     ),
     "a binary convolution": (
         in_row(binary_conv(4), norm()),
-        {"sign": 1, "PadV2": 1, "kernel": 1},
+        {"sign": 1, "pad": 1, "kernel": 1},
     ),
     "its ReLU": (
         in_row(
@@ -111,7 +111,7 @@ CASES = {
             layers.ReLU(),
             norm(),
         ),
-        {"sign": 1, "PadV2": 1, "kernel": 1, "Relu": 1, "affine": 1},
+        {"sign": 1, "pad": 1, "kernel": 1, "Relu": 1, "affine": 1},
     ),
     "a sign": (in_row(norm(0.7), sign()), {"sign": 1}),
     "the opposite sign": (in_row(norm(-0.7), sign()), {"affine": 1, "sign": 1}),
@@ -129,20 +129,20 @@ CASES = {
     ),
     "beside": (
         beside,
-        {"kernel": 4, "Tanh": 1, "sign": 1, "PadV2": 1, "sum": 1},
+        {"kernel": 4, "Tanh": 1, "sign": 1, "pad": 1, "sum": 1},
     ),
     "a block": (
         block,
-        {"sign": 2, "PadV2": 2, "kernel": 3, "sum": 2, "prelu": 2, "Mean": 1},
+        {"sign": 2, "pad": 2, "kernel": 3, "sum": 2, "prelu": 2, "Mean": 1},
     ),
     "a scaled shortcut": (
         scaled_shortcut,
-        {"kernel": 5, "sign": 2, "PadV2": 2, "sum": 3, "prelu": 1}
-        | {"AvgPool": 1, "ConcatV2": 1, "Mean": 1},
+        {"kernel": 5, "sign": 2, "pad": 2, "sum": 3, "prelu": 1}
+        | {"AvgPool": 1, "joined": 1, "Mean": 1},
     ),
     "a ReLU": (
         rectified,
-        {"kernel": 2, "sign": 1, "PadV2": 1, "affine": 1, "ConcatV2": 1, "Relu": 1},
+        {"kernel": 2, "sign": 1, "pad": 1, "affine": 1, "joined": 1, "Relu": 1},
     ),
     "the same twice": (shared, {"kernel": 1, "Mul": 1}),
     "a scale beside a sign": (beside_sign, {"kernel": 1, "sign": 1, "Tanh": 1}),

@@ -1,10 +1,9 @@
-"""Small faults planted in prepared models, files and folded models: each is caught.
+"""Small faults planted in operations, files and folded models: each is caught.
 
 At the beginning, in the middle and at the end, in a network whose sums are real numbers
 and in one where most of them tie at 0.
 """
 
-from contextlib import contextmanager
 from functools import cache, partial
 
 import larq_nobn as nobn
@@ -12,19 +11,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, head, images, scrambled
-from deploy.prepare.preparing import file_of
+from deploy.operations.programs import file_of, lowered
+from deploy.verify.planting import (
+    BIAS,
+    BIT,
+    BORDER,
+    GAIN,
+    LOGIT,
+    SWAPPED,
+    numbers,
+    with_fault,
+)
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError, _convert, convert
+from larq_nobn.deploy import VerificationError, _convert, _prepared, convert
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.lite._file import edited, read
-from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.verify import _verify
-from larq_nobn.deploy.verify._file import FileSigns
-from larq_nobn.deploy.verify._verify import verify_file, verify_prepared
+from larq_nobn.deploy.verify._lowered import verify_file, verify_operations
 from larq_nobn.graph import _copies
 from larq_nobn.graph._examples import made_up
-from larq_nobn.layers._inference import BinaryConvolution
 from larq_nobn.quantizers import RSign
 
 pytestmark = pytest.mark.convert
@@ -47,126 +52,64 @@ def network(kind):
     return scrambled(keras.Model(inputs, x, name=kind))
 
 
-def bias(layer):
-    if isinstance(layer, BinaryConvolution):
-        offset = np.zeros(8, np.float32) if layer.offset is None else layer.offset
-        offset = np.array(offset)
-        offset[3] += 2.0
-        layer.offset = tf.constant(offset)
-    else:
-        changed(layer, "bias", lambda value: value.__setitem__(1, value[1] + 0.1))
-
-
-def logit(layer):
-    changed(layer, "bias", lambda value: value.__setitem__(2, value[2] + 100))
-
-
-def bit(layer):
-    changed(layer, "kernel", lambda value: value.__setitem__(*negated(value)))
-
-
-def negated(value):
-    place = (0, 0, 1, 2)[-value.ndim :]
-    return place, -value[place]
-
-
-def gain(layer):
-    if isinstance(layer, BinaryConvolution):
-        scale = np.ones(8, np.float32) * np.array(
-            1.0 if layer.scale is None else layer.scale
-        )
-        scale[2] *= -1.5
-        layer.scale = tf.constant(scale)
-    else:
-        changed(layer, "kernel", lambda value: value.__setitem__(..., value * 1.1))
-
-
-def swapped(layer):
-    changed(
-        layer,
-        "kernel",
-        lambda value: value.__setitem__((..., [0, 1]), np.array(value[..., [1, 0]])),
-    )
-
-
-def border(layer):
-    """Pads with the other number, so that only the border of a map is wrong."""
-    pads = float(keras.backend.get_value(layer.pad_values))
-    layer.pad_values = 1.0 - pads
-
-
-def changed(layer, name, change):
-    weight = getattr(layer, name)
-    value = weight.numpy()
-    change(value)
-    weight.assign(value)
-
-
-@contextmanager
-def planted(fault, layer):
-    attributes = "scale", "offset", "pad_values"
-    numbers = {n: getattr(layer, n) for n in attributes if hasattr(layer, n)}
-    weights = layer.get_weights()
-    fault(layer)
-    try:
-        yield
-    finally:
-        layer.set_weights(weights)
-        for name, value in numbers.items():
-            setattr(layer, name, value)
-
-
-@cache
-def both_forms(kind):
-    model = as_functional(network(kind))
-    return model, prepare(model, shared=False), made_up(model, 3)
-
-
 # The layer whose sign, or the output, is the first to differ.
 NEXT = {"stem": "first", "first": "second", "second": "third"}
 
 
+def test_what_prepared_returns_is_compared_before(monkeypatch):
+    model, right = network("normed"), _prepared.LoweredTrace
+
+    def wrong(*arguments):
+        return with_fault(right(*arguments), BIT, "second")
+
+    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
+    with pytest.raises(VerificationError, match="layer 'third'"):
+        nobn.deploy.prepared(model)
+    assert nobn.deploy.prepared(model, verify=False)
+
+
+def compared(form, model, examples):
+    return verify_operations(model, model, form, examples)
+
+
 @pytest.mark.parametrize("kind", ["normed", "tied"])
-def test_in_what_is_prepared(kind):
-    model, prepared, examples = both_forms(kind)
-    cases = [
-        (fault, p) for p in ("stem", *PLACES) for fault in (bias, bit, gain, swapped)
-    ]
-    cases = [(bias, "head"), *cases[kind == "tied" :: 2], (swapped, "head")]
-    cases += [(border, place) for place in PLACES]
+def test_in_the_operations(kind):
+    model = network(kind)
+    examples = made_up(as_functional(model), 3)
+    cases = [(fault, p) for p in ("stem", *PLACES) for fault in (BIAS, BIT, GAIN)]
+    cases = [(BIAS, "head"), *cases[kind == "tied" :: 2], (SWAPPED, "head")]
+    cases += [(BORDER, place) for place in PLACES]
     for fault, place in cases:
-        named = "" if fault is border else repr(NEXT.get(place, "head"))
+        named = "" if fault is BORDER else repr(NEXT.get(place, "output"))
         caught = pytest.raises(VerificationError, match=f"Preparing .*changed.*{named}")
-        with planted(fault, prepared.get_layer(place)), caught:
-            verify_prepared(model, model, prepared, examples)
-    with planted(logit, prepared.get_layer("head")):
-        message = "output 'head' differs, by 100 in channel 2"
-        with pytest.raises(VerificationError, match=message):
-            verify_prepared(model, model, prepared, examples)
-    verify_prepared(model, model, prepared, examples)
+        with caught:
+            compared(with_fault(lowered(model), fault, place), model, examples)
+    message = "output 'output' differs, by 100 in channel 2"
+    with pytest.raises(VerificationError, match=message):
+        compared(with_fault(lowered(model), LOGIT, "head"), model, examples)
+    compared(lowered(model), model, examples)
 
 
 @pytest.mark.parametrize(
     "fault, place, message",
     [
-        (bias, "stem", "sign to differ is that of layer 'first'"),
-        (bit, "second", "that of layer 'third', .* between layer 'second' and it"),
+        (BIAS, "stem", "sign to differ is that of layer 'first'"),
+        (BIT, "second", "that of layer 'third', .* between layer 'second' and it"),
         (
-            swapped,
+            SWAPPED,
             "head",
-            "no sign differs, .* after that of layer 'third': output 'head' diff",
+            "no sign differs, .* after that of layer 'third': output 'output' diff",
         ),
     ],
 )
 def test_in_the_file(fault, place, message, tmp_path, monkeypatch):
-    """What is traced is a model in which one number is another."""
-    right = _convert.Trace
+    """What is converted has one number that is another."""
+    right = _convert.LoweredTrace
 
-    def wrong(model, io):
-        with planted(fault, model.get_layer(place)):
-            return right(model, io)
+    def wrong(*arguments):
+        return with_fault(right(*arguments), fault, place, of_file=True)
 
-    monkeypatch.setattr(_convert, "Trace", wrong)
+    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
     message = f"The converted file computes something.*{message}.*No file was written"
     with pytest.raises(VerificationError, match=message):
         convert(network("normed"), tmp_path / "m.tflite", data=images(4))
@@ -210,12 +153,6 @@ def folded(place, name, change, message="Folding batch norm changed what model '
 
 # What makes a model, a fault in that, who returns the model, and what is said.
 RETURNED = {
-    "prepared": (
-        (_convert, "prepare"),
-        lambda model: bit(model.get_layer("second")),
-        nobn.deploy.prepared,
-        "layer 'third'",
-    ),
     "with ranges": (
         (_copies, "to_keras"),
         lambda model: changed_weight(model, "head", "bias", lambda v: v.fill(7.0)),
@@ -263,19 +200,17 @@ def test_a_threshold_far_from_0_is_passed():
     x = binary_conv(8, name="first", input_quantizer=sign)(inputs)
     model = scrambled(keras.Model(inputs, _layers.GlobalAveragePooling2D()(x)))
     sign.shift.assign(tf.fill([3], shift))
-    prepared = prepare(model)
-    quantizer = prepared.get_layer("first").input_quantizer
-    quantizer.shift = quantizer.shift + tf.constant([0.0, 1.0, 0.0])
+    fault = "affine", numbers("b", lambda b: b.__setitem__(1, b[1] + 1.0))
     with pytest.raises(VerificationError, match="that of layer 'first'"):
-        verify_prepared(model, model, prepared, made_up(model, 3))
+        compared(with_fault(lowered(model), fault, "first"), model, made_up(model, 3))
 
 
-# What a threshold is behind, how many groups of channels read it, and where it is.
+# What a threshold is behind, and how many groups of channels read it.
 BEHIND = {
-    "nothing": (lambda x: x, 1, 50),
-    "a maximum": (lambda x: _layers.MaxPooling2D(2)(x), 1, 50),
-    "a rectifier": (lambda x: _layers.ReLU()(x), 1, 50),
-    "groups": (lambda x: x, 2, -50),
+    "nothing": (lambda x: x, 1),
+    "a maximum": (lambda x: _layers.MaxPooling2D(2)(x), 1),
+    "a rectifier": (lambda x: _layers.ReLU()(x), 1),
+    "groups": (lambda x: x, 2),
 }
 
 
@@ -286,22 +221,20 @@ def test_a_threshold_that_no_sum_reaches(kind):
     What is between rises, so that two forms are 0 at the same number.
     """
     keras.utils.set_random_seed(0)
-    (after, groups, threshold), start = BEHIND[kind], keras.Input((6, 6, 8))
+    (after, groups), start = BEHIND[kind], keras.Input((6, 6, 8))
     x = after(binary_conv(8, name="first")(start))
     norm = _layers.BatchNormalization(name="norm")
     x = binary_conv(4, name="second", groups=groups)(norm(x))
     model = keras.Model(start, _layers.GlobalAveragePooling2D()(x))
     mean = np.zeros(8, np.float32)
-    mean[5] = threshold
+    mean[5] = 50
     norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
-    prepared, examples = prepare(model), made_up(model, 3)
-    flat = as_functional(model)
-    verify_prepared(model, flat, prepared, examples)
-    mean[5] *= 0.8
-    norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
+    examples = made_up(model, 3)
+    compared(lowered(model), model, examples)
+    fault = "affine", numbers("b", lambda b: b.__setitem__(5, 0.8 * b[5]))
     message = "threshold of layer 'second' differs by .* in channel 5, .* no example"
     with pytest.raises(VerificationError, match=message):
-        verify_prepared(model, flat, prepared, examples)
+        compared(with_fault(lowered(model), fault, "norm"), model, examples)
 
 
 # What is between two binary convolutions that hand bits on.
@@ -330,9 +263,9 @@ def test_such_a_threshold_inside_a_file(kind, gain):
         sign.set_weights([-mean])
     else:
         norm.set_weights([gamma, np.zeros(8), mean, np.ones(8)])
-    prepared, examples = prepare(model), made_up(model, 3)
-    content = file_of(prepared)
-    wanted = _verify.outputs(prepared, examples)
+    form, examples = lowered(model), made_up(model, 3)
+    content = file_of(model)
+    _, wanted = compared(form, model, examples)
     (bits,) = (
         op for op in read(content, "it")[0].operations if op.op == "LceBconv2d"
         and op.writes_bits
@@ -346,8 +279,7 @@ def test_such_a_threshold_inside_a_file(kind, gain):
 
         changed = edited(content, change)
         runner = Runner(changed)
-        signs = FileSigns(prepared, changed, runner)
-        return verify_file(prepared, wanted, signs, changed, runner, examples, 1e-3)
+        return verify_file(model, form, wanted, changed, runner, examples, 1e-3)
 
     assert verified(0)["unexplained"] == 0
     for away in (-1, 4):

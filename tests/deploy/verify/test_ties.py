@@ -27,14 +27,14 @@ def part(exact=1.0, top1=1.0, **changes):
     [(0.9, 0.99, 0), (0.89, 1.0, 1), (1.0, 0.98, 1), (0.2, 0.5, 1)],
 )
 def test_below_which_agreement_a_word_is_due(exact, top1, said):
-    assert len(tie_warnings("prepared", part(), part(exact, top1))) == said
-    assert len(tie_warnings("prepared", part(exact, top1), part())) == said
+    assert len(tie_warnings(part(), part(exact, top1))) == said
+    assert len(tie_warnings(part(exact, top1), part())) == said
 
 
 def test_signs_that_are_next_to_0_by_chance_are_no_matter():
     few = [{"layer": "a", "examples": 3, "share": 1e-4}]
-    assert tie_warnings("prepared", part(), part(0.5, ties=few)) == []
-    (said,) = tie_warnings("prepared", part(), part(0.5, 0.9, ties=few))
+    assert tie_warnings(part(), part(0.5, ties=few)) == []
+    (said,) = tie_warnings(part(), part(0.5, 0.9, ties=few))
     assert said.startswith("Small differences decide outputs: ")
 
 

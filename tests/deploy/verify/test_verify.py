@@ -1,4 +1,4 @@
-"""Where faults of preparation and of the file lie, and what excuses them."""
+"""Where faults of operations and of the file lie, and what excuses them."""
 
 from functools import cache
 from types import SimpleNamespace
@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 from deploy import nets
 from deploy.nets import binary_conv, chain, head, images, scrambled
-from deploy.prepare.preparing import file_of
+from deploy.operations.programs import file_of, lowered
+from deploy.verify.planting import BIT, numbers, with_fault
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
+from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner
-from larq_nobn.deploy.prepare import _binary_layers
-from larq_nobn.deploy.prepare._at_inference import shifted_sign
-from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy.operations._rules import optimized
 from larq_nobn.deploy.verify._file import FileSigns
 from larq_nobn.graph._segments import record
 from numpy.testing import assert_array_equal
@@ -61,36 +61,43 @@ def with_memory():
     "make, message",
     [
         (three_convs, "made visible.* depends on more"),
-        (with_memory, r"recurrent layers: 'memory' \(GRU\)\. Build .* unroll=True"),
+        (with_memory, r"recurrent layers: 'memory'\. Build .* unroll=True"),
     ],
 )
 def test_the_file_with_its_signs_made_visible_must_be_the_same(make, message):
-    prepared = prepare(make())
+    model = make()
     shipped = SimpleNamespace(runtime="lce", outputs=lambda examples: [np.ones((2, 5))])
-    read = FileSigns(prepared, file_of(prepared), shipped)
+    read = file_signs(model, shipped)
     with pytest.raises(VerificationError, match=message):
         read([images(2, (4, 4, 3))])
 
 
+def file_signs(model, runner):
+    form = lowered(model)
+    return FileSigns(model, form, form.trace.signs(), file_of(model), runner)
+
+
 def test_every_sign_of_a_file_is_seen():
-    prepared, x = prepare(three_convs()), [images(2, (4, 4, 3))]
-    flatbuffer = file_of(prepared)
-    found = FileSigns(prepared, flatbuffer, Runner(flatbuffer))(x)
-    wanted = record(prepared, x)
-    assert list(found.signs) == ["first", "second", "third"]
-    assert list(found.still) == ["first"]  # the others are bits, and no numbers
-    for label, positive in found.signs.items():
-        assert_array_equal(positive, wanted.signs[label])
+    model, x = three_convs(), [images(2, (4, 4, 3))]
+    read = file_signs(model, Runner(file_of(model)))
+    found, wanted = read(x), record(as_functional(model), x)
+    assert list(found.numbers) == [0]  # the others are bits, and no numbers
+    pairs = zip(found.values, wanted.signs.values(), strict=True)
+    for values, positive in pairs:
+        assert_array_equal(values > 0, positive)
 
 
 def shifted_by(amount, monkeypatch):
-    """Breaks preparation: every RSign gets another threshold."""
+    """Every RSign gets another threshold in the operations."""
+    fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))
+    right = _convert.LoweredTrace
 
-    def wrong(quantizer):
-        shift = quantizer.shift.numpy() / quantizer.scale + amount
-        return shifted_sign(quantizer.name, shift)
+    def wrong(*arguments):
+        form = with_fault(right(*arguments), fault, "conv")
+        form.program = optimized(form._lowered)
+        return form
 
-    monkeypatch.setattr(_binary_layers, "plain_quantizer", wrong)
+    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
 
 
 def on_the_edge(threshold=-0.5):
@@ -135,21 +142,6 @@ def test_the_tolerance_decides(convert, monkeypatch):
     assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
 
 
-def while_wrong(name, monkeypatch):
-    """Breaks conversion: one kernel is the negative of itself while it is traced."""
-    right = _convert.Trace
-
-    def wrong(model, io):
-        kernel = model.get_layer(name).kernel
-        kernel.assign(-kernel)
-        try:
-            return right(model, io)
-        finally:
-            kernel.assign(-kernel)
-
-    monkeypatch.setattr(_convert, "Trace", wrong)
-
-
 class Moody(_layers.Layer):
     """Computes something else in a graph than eagerly, as faulty layers may."""
 
@@ -159,7 +151,7 @@ class Moody(_layers.Layer):
 
 def test_layers_that_differ_between_eager_and_graph_are_found(convert):
     model = chain(binary_conv(8, name="conv"), Moody(name="moody"), *head())
-    message = "fault lies after that of layer 'conv': output 'head' differs, by"
+    message = "Tracing the model changed .*: output 'output' differs, by .* depends on"
     with pytest.raises(VerificationError, match=message):
         convert(model, data=images(4))
 
@@ -171,7 +163,12 @@ def test_faults_are_placed_among_several_inputs(convert, monkeypatch):
     x = _layers.BatchNormalization()(_layers.Add()(maps))
     x = _layers.GlobalAveragePooling2D()(binary_conv(8, name="deep")(x))
     model = keras.Model(inputs, [_layers.Dense(5)(x), _layers.Dense(1)(x)])
-    while_wrong("r", monkeypatch)
+    right = _convert.LoweredTrace
+
+    def wrong(*arguments):
+        return with_fault(right(*arguments), BIT, "r", of_file=True)
+
+    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
     with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
         convert(scrambled(model), batch_size=3, data=[images(6, (4, 4, 3))] * 2)
 

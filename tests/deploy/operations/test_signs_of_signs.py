@@ -29,7 +29,7 @@ def test_a_shift_between_two_signs_counts(tmp_path):
 def test_a_sign_of_a_sum_with_a_sign_stays(tmp_path):
     """LCE knows sign(sign(x) + y) as one spelling of sign(x), whatever y is.
 
-    A batch norm in its initial state, which preparation leaves out, keeps them apart.
+    A batch norm in its initial state, which is left out, keeps them apart.
     """
     image, ends = keras.Input(INPUT), []
     for normalized, first in ((True, True), (False, False)):

@@ -1,34 +1,25 @@
-"""Scales and biases: what is read as one, and which layers take them over."""
+"""Scales and biases: what is read as one, and which operations take them over."""
 
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, images
-from deploy.prepare.preparing import (
+from deploy.operations.programs import (
     BOTH_SIGNS,
     POSITIVE,
     SHAPE,
     SOME_ZERO,
     affine,
     affines,
-    as_written,
-    equal,
-    file_of,
-    made,
-    names,
-    prepared,
+    check_together,
+    nodes_of,
     program_of,
     row,
     scaled_conv,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._converter import Runner
-from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.verify._verify import prepared_signs
-from larq_nobn.graph._segments import compare, record
-from larq_nobn.layers._inference import PlainAffine
+from larq_nobn.graph._signs import kernel_value
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -44,34 +35,35 @@ class Doubled(layers.BatchNormalization):
 
 
 READ = {
-    "batch norm": (layers.BatchNormalization(), PlainAffine),
-    "affine": (nobn.layers.ChannelAffine(), PlainAffine),
-    "skip init": (nobn.layers.SkipInit(), PlainAffine),
-    "rescaling": (layers.Rescaling(0.5, -1.0), PlainAffine),
-    "rescaling of places": (layers.Rescaling(np.ones((8, 8, 32)), 1.0), None),
-    "a user's": (Doubled(), None),
+    "batch norm": layers.BatchNormalization(),
+    "affine": nobn.layers.ChannelAffine(),
+    "skip init": nobn.layers.SkipInit(),
+    "rescaling": layers.Rescaling(0.5, -1.0),
+    "rescaling of places": layers.Rescaling(np.ones((8, 8, 32)), 1.0),
+    "a user's": Doubled(),
 }
 
 
 @pytest.mark.parametrize("name", READ)
 def test_what_is_read_as_an_affine_operation(name):
-    layer, kind = READ[name]
-    model = chain(layer)
-    new = equal(as_written(model), model).get_layer(layer.name)
-    assert type(new) is (kind or type(layer))
+    """A kernel after it takes that over."""
+    program = program_of(row("tanh", READ[name], "conv", scramble=True))
+    kinds = [x.type or x.kind for x in program.nodes if x.kind != "constant"]
+    left = ["Mul"] if name == "rescaling of places" else []
+    assert kinds == ["Tanh", *left, "kernel"]
 
 
 def test_gains_are_those_of_float64():
     """In float32, epsilon would be lost beside the variance."""
-    norm = layers.BatchNormalization(name="x", epsilon=1e-3)
-    model = chain(norm, scramble=False)
+    norm = layers.BatchNormalization(epsilon=1e-3)
+    model = chain(norm, scramble=False, stem=False, shape=SHAPE)
     gamma, beta, mean, variance = np.random.default_rng(3).uniform(1, 9, (4, 32))
     norm.set_weights([gamma, beta, mean, variance])
     gamma, beta, mean, variance = (w.astype("f8") for w in norm.get_weights())
-    new = as_written(model).get_layer("x")
+    (node,) = program_of(model).nodes
     gain = gamma / np.sqrt(variance + 1e-3)
-    assert_allclose(new.gain, gain, rtol=1e-7)
-    assert_allclose(new.offset, beta - gain * mean, rtol=2e-7)
+    assert_allclose(node["k"], gain, rtol=1e-9)
+    assert_allclose(node["b"], beta - gain * mean, rtol=1e-7)
 
 
 # Rows of layers, of which none keeps a gain.
@@ -134,19 +126,17 @@ def test_shared_layers_compute_the_same():
 @pytest.mark.parametrize("conv", [binary_conv, scaled_conv])
 @pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS, SOME_ZERO])
 def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
-    model = row(conv(name="conv"), affine(gain))
-    new = prepared(model)
-    assert "affine" not in names(new)
-    conv = new.get_layer("conv")
-    assert_array_equal(np.abs(conv.kernel), 1)
-    assert conv.scale.shape == conv.offset.shape == (32,)
-    assert np.all(conv.scale.numpy() >= 0)
-    given = model.get_layer("conv")
-    if given.kernel_quantizer is not None and not given.use_bias:
-        # Negative gains turn the kernel.
-        signs = np.where(given.kernel < 0, -1, 1) * np.where(gain < 0, -1, 1)
-        assert_array_equal(np.where(gain == 0, 1, conv.kernel * signs), 1)
-        assert_allclose(conv.scale, np.abs(gain), rtol=1e-6)
+    """Where a gain is negative, in a turned kernel."""
+    conv, norm = conv(), affine(gain)
+    program = program_of(row(conv, norm))
+    (node,) = nodes_of(program, "kernel")
+    assert not nodes_of(program, "affine")
+    assert_array_equal(np.abs(node["kernel"]), 1)
+    assert np.all(node["scale"] >= 0)
+    wanted = kernel_value(conv.kernel) * gain
+    assert_allclose(node["kernel"] * node["scale"], wanted, rtol=1e-6)
+    (_, beta, mean, _), bias = norm.get_weights(), conv.bias if conv.use_bias else 0
+    assert_allclose(node["bias"], gain * (bias - mean) + beta, rtol=1e-5, atol=1e-6)
 
 
 # --- Into layers after.
@@ -156,18 +146,12 @@ def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
 def test_kernels_that_meet_all_of_a_map_take_any_gain_and_bias():
     """Of one file, each after an input of its own."""
     kinds = ("conv", "dense", "depthwise", "average-valid conv-32")
-    inputs, ends = [keras.Input(SHAPE) for _ in kinds], []
-    for x, kind in zip(inputs, kinds, strict=True):
-        norm = affine(BOTH_SIGNS, f"affine{len(ends)}")
-        for layer in made("tanh", norm, kind, "tanh"):
-            x = layer(x)
-        ends.append(x)
-    model = keras.Model(inputs, ends)
-    x = [images(4, SHAPE) for _ in kinds]
-    new = prepared(model, x)
-    content = file_of(new)
-    equal(lambda x: Runner(content).outputs(x), model, x, 1e-4)
-    assert not {"ADD", "SUB", "MUL"} & set(audit_bytes(content, "net").ops)
+    rows = [row("tanh", affine(BOTH_SIGNS), kind, "tanh") for kind in kinds]
+    for number, model in enumerate(rows):
+        model._name = f"row{number}"
+    rows = dict(zip(kinds, rows, strict=True))
+    audit = check_together(rows, images(4, SHAPE), 1e-4)
+    assert not {"ADD", "SUB", "MUL"} & set(audit.ops)
 
 
 # --- Before signs.
@@ -191,27 +175,25 @@ def test_signs_as_layers_forget_them_too(sign, gain):
     [({"size": 1, "strides": 2}, "average-valid"), ({"pad_values": 0.0}, "")],
 )
 def test_negative_gains_before_a_sign_turn_the_kernel(changes, between):
-    conv = binary_conv(name="conv", **changes)
-    model = row("tanh both", between, conv)
-    new = prepared(model)
-    assert "affine" not in names(new)
-    given = np.where(model.get_layer("conv").kernel < 0, -1, 1)
-    turned = given * np.sign(BOTH_SIGNS)[:, None]
-    assert_array_equal(new.get_layer("conv").kernel, turned)
+    conv = binary_conv(**changes)
+    program = program_of(row("tanh both", between, conv))
+    assert not nodes_of(program, "affine")
+    (node,) = nodes_of(program, "kernel")
+    turned = np.where(conv.kernel < 0, -1, 1) * np.sign(BOTH_SIGNS)[:, None]
+    assert_array_equal(node["kernel"], turned)
 
 
 def test_one_negative_number_before_a_sign_turns_the_kernel():
-    model = row("tanh", layers.Rescaling(-0.5, 0.1), "binary-1x1")
-    assert affines(model) == []
-    assert "rescaling" not in " ".join(names(prepared(model)))
+    assert affines(row("tanh", layers.Rescaling(-0.5, 0.1), "binary-1x1")) == []
 
 
-def test_signs_are_compared_with_those_of_the_given_model():
-    model = row("tanh both", binary_conv(size=1, name="conv"))
-    new, x = prepare(model), [images(shape=SHAPE)]
-    turned, given = prepared_signs(new)(x).signs, record(model, x).signs
-    assert_array_equal(turned["conv"], given["conv"])
-    assert compare(model, prepared_signs(new), x, 1e-6).finding == ""
+@pytest.mark.convert
+def test_turned_signs_are_compared_with_those_of_the_given_model(tmp_path):
+    """A file has the opposite of them, in some channels."""
+    model = row("tanh both", binary_conv(size=1, padding="valid"), "norm binary")
+    verify = nobn.convert(model, tmp_path / "m.tflite", data=images(8, SHAPE)).verify
+    assert verify["exact_share"] == verify["prepared"]["exact_share"] == 1
+    assert verify["segments"]["compared"] > 2
 
 
 @pytest.mark.parametrize("between", ["", "dropout maximum"])
@@ -230,4 +212,5 @@ def test_an_affine_layer_of_whole_numbers_drops_what_is_after_the_point():
     model = keras.Model(start, layers.Dense(4)(x))
     affine.set_weights([np.linspace(0.6, 1.4, 8), np.linspace(-0.4, 0.4, 8)])
     given = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
-    assert_allclose(prepare(model)(given), model(given), rtol=1e-5, atol=1e-6)
+    found = nobn.deploy.prepared(model, allow_float=True)(given)
+    assert_allclose(found, model(given), rtol=1e-5, atol=1e-6)

@@ -1,14 +1,13 @@
-"""Signs of sums that are exactly 0: alike given, prepared and in the file."""
+"""Signs of sums that are exactly 0: alike in the given model and in the file."""
 
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images
-from deploy.prepare.preparing import check_together, file_of
+from deploy.operations.programs import check_together, file_of
 from larq_nobn._keras import keras
-from larq_nobn.deploy.lite._converter import Runner
-from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy import Runner, prepared
 from numpy.testing import assert_array_equal
 from tie_networks import (
     GAINS,
@@ -47,7 +46,7 @@ def test_files_give_the_signs_of_the_given_model():
         assert np.mean(before(X).numpy() == 0) > 0.01, kind
     found = [layer for model in models.values() for layer in model.layers]
     binary = [layer for layer in found if getattr(layer, "kernel_quantizer", None)]
-    audit = check_together(models, X, 0.0, prepared_too=False)
+    audit = check_together(models, X)
     assert audit.ops["LceBconv2d"] == len(binary)
 
 
@@ -107,10 +106,10 @@ def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
     before = keras.Model(start, x)
     x = binary_conv(8, groups=2 if kind == "groups" else 1)(x)
     model = keras.Model(start, [x, before.output])
-    x, new = images(4, (6, 6, 4)), prepare(model)
+    x, new = images(4, (6, 6, 4)), prepared(model)
     signs, sums = new(x)
     assert np.mean(sums.numpy() == 0) > 0.01
     np.testing.assert_allclose(sums, before(x), atol=1e-5)
-    file = Runner(file_of(new)).outputs([x])
+    file = Runner(file_of(model)).outputs([x])
     assert_array_equal(file[1] == 0, sums.numpy() == 0)
     np.testing.assert_allclose(file[0], signs, rtol=1e-5)

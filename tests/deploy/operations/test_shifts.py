@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, scrambled
-from deploy.prepare.preparing import LAYERS, SHAPE, additions, program_of, row
+from deploy.operations.programs import LAYERS, SHAPE, additions, program_of, row
 from larq_nobn._keras import keras
 
 layers = keras.layers
@@ -18,7 +18,7 @@ def rsign_conv(filters=32, size=3, **changes):
 
 
 def left(*parts, **options):
-    """The additions that preparation leaves in a row of layers."""
+    """The additions that are left in a row of layers."""
     return additions(row(*parts, scramble=True, **options))
 
 

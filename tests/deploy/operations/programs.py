@@ -1,4 +1,4 @@
-"""Networks that the tests of preparation share, and how they compare and count."""
+"""Networks that the tests of operations share, and how they compare and count."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -6,13 +6,11 @@ import numpy as np
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
+from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
-from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.lite._trace import Trace, layer_name
 from larq_nobn.deploy.operations import LoweredTrace
-from larq_nobn.deploy.prepare._affine import spell_affine
-from larq_nobn.deploy.prepare._prepare import at_inference, built, prepare
-from larq_nobn.rewrites._rule import once
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -75,9 +73,7 @@ LAYERS = {
     "binary": lambda: binary_conv(),
     "binary-1x1": lambda: binary_conv(size=1),
     "zero-padded": lambda: binary_conv(pad_values=0.0),
-    "zero-padded-relu": lambda: binary_conv(activation="relu", pad_values=0.0),
     "binary-relu": lambda: binary_conv(activation="relu"),
-    "binary-tanh": lambda: binary_conv(activation="tanh"),
     "scaled": lambda: scaled_conv(),
     "rsign": lambda: rsign_conv(),
     "rsign-layer": lambda: nobn.quantizers.RSign(2.0),
@@ -92,7 +88,6 @@ LAYERS = {
     "strided": lambda: layers.Conv2D(8, 3, strides=2, use_bias=False),
     "groups": lambda: layers.Conv2D(8, 1, groups=2),
     "depthwise": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
-    "depthwise-same": lambda: layers.DepthwiseConv2D(3, padding="same"),
     "dense": lambda: layers.Dense(8),
     "conv-relu": lambda: layers.Conv2D(8, 3, activation="relu"),
     "conv-tanh": lambda: layers.Conv2D(8, 3, activation="tanh"),
@@ -101,14 +96,12 @@ LAYERS = {
     "relu6": lambda: layers.ReLU(6.0),
     "prelu": lambda: layers.PReLU("normal", shared_axes=[1, 2]),
     "rprelu": lambda: nobn.layers.RPReLU(),
-    "tlu": lambda: nobn.layers.ThresholdedLinearUnit("ones"),
     "maximum": lambda: layers.MaxPooling2D(3, 2, padding="same"),
     "average": lambda: layers.AveragePooling2D(3, 2, padding="same"),
     "average-valid": lambda: layers.AveragePooling2D(),
     "global-maximum": lambda: layers.GlobalMaxPooling2D(),
     "padding": lambda: layers.ZeroPadding2D(),
     "dropout": lambda: layers.Dropout(0.5),
-    "identity": lambda: layers.Activation("linear"),
     "flatten": lambda: layers.Flatten(),
     "reshape": lambda: layers.Reshape((4, 16, 32)),
     "layer-norm": lambda: layers.LayerNormalization(),
@@ -140,19 +133,8 @@ def network(build, shape=SHAPE):
     return scrambled(keras.Model(inputs, x))
 
 
-def as_written(model):
-    """Prepared but for passes over the graph, so that factors are operations."""
-    return built(once(at_inference(model), (spell_affine,)))
-
-
-def prepared(model, x=None):
-    """The prepared model, once it is seen to compute the same."""
-    return equal(prepare(model), model, x)
-
-
-def equal(made, model, x=None, tolerance=1e-5):
-    """A model, once it is seen to compute what another does."""
-    x = images(shape=tuple(model.input_shape[1:])) if x is None else x
+def equal(made, model, x, tolerance=1e-5):
+    """Sees a function compute what a model does."""
     for found, expected in zip(
         tf.nest.flatten(made(x)),
         tf.nest.flatten(model(x, training=False)),
@@ -160,22 +142,28 @@ def equal(made, model, x=None, tolerance=1e-5):
     ):
         atol = tolerance * np.abs(expected).max()
         assert_allclose(found, expected, rtol=0, atol=atol)
-    return made
 
 
-def names(model):
-    return [layer.name for layer in model.layers]
-
-
-def program_of(model, x=None):
-    """What a file is written from, once it is seen to compute what the model does."""
+def lowered(model, runtime="lce"):
+    """What the file of a model is written from."""
+    model = as_functional(model)
     io = io_spec(model)
-    lowered = LoweredTrace(Trace(prepared(model, x), io), io, "lce")
-    run = tf.function(lambda *inputs: lowered.function()(inputs))
+    return LoweredTrace(Trace(model, io), io, runtime)
+
+
+def program_of(model, x=None, runtime="lce"):
+    """What a file is written from, once it is seen to compute what the model does."""
+    form = lowered(model, runtime)
+    run = tf.function(lambda *inputs: form.function()(inputs))
     x = images(1, model.input_shape[1:]) if x is None else x[:1]
-    made = tf.nest.pack_sequence_as(model.output, run(x))
-    equal(lambda x: made, model, x, 1e-4)
-    return lowered.program
+    equal(run, model, x, 1e-4)
+    return form.program
+
+
+def nodes_of(program, kind, layer=None):
+    """The nodes of a kind or type, of a layer or of all."""
+    found = [node for node in program.nodes if kind in (node.kind, node.type)]
+    return [node for node in found if layer in (None, layer_name(node.name))]
 
 
 def affines(model):
@@ -186,8 +174,8 @@ def affines(model):
 def factors_left(model):
     """The gains that are left in a file, by layer: of one number that."""
     left = {}
-    for node in program_of(model).nodes:
-        if node.kind == "affine" and np.any(node["k"] != 1):
+    for node in nodes_of(program_of(model), "affine"):
+        if np.any(node["k"] != 1):
             one = np.unique(np.float32(node["k"]))
             left[node.name.split("/")[1]] = one[0] if one.size == 1 else node["k"]
     return left
@@ -195,15 +183,16 @@ def factors_left(model):
 
 def additions(model):
     """How many constants a file adds to maps on their own."""
-    nodes = program_of(model).nodes
-    signs = sum(node.kind == "sign" and np.any(node["shift"]) for node in nodes)
-    return signs + sum(node.kind == "affine" and np.any(node["b"]) for node in nodes)
+    program = program_of(model)
+    signs, affines = (nodes_of(program, kind) for kind in ("sign", "affine"))
+    shifts = [*(x["shift"] for x in signs), *(x["b"] for x in affines)]
+    return sum(map(np.any, shifts))
 
 
 def file_of(model):
-    """The bytes of a prepared model's file."""
-    io = io_spec(model)
-    return to_flatbuffer(LoweredTrace(Trace(model, io), io, "lce").function(), [], io)
+    """The bytes of a model's file."""
+    form = lowered(model)
+    return to_flatbuffer(form.function(), [], form.io)
 
 
 def audited(model):
@@ -212,7 +201,7 @@ def audited(model):
 
 def operations(model):
     """The operations of the converted file, once it is seen to compute the same."""
-    content = file_of(prepared(model))
+    content = file_of(model)
     x = images(4, model.input_shape[1:])
     equal(lambda x: Runner(content).outputs([x]), model, x, 1e-4)
     return audit_bytes(content, "net").ops
@@ -224,26 +213,23 @@ def side_by_side(models):
     return keras.Model(inputs, [m(x) for m, x in zip(models, inputs, strict=True)])
 
 
-def check_together(models, x, tolerance=0.0, wanted=None, prepared_too=True):
-    """Compares prepared models, and one file of all of them, with what they compute.
+def check_together(models, x, tolerance=0.0, wanted=None):
+    """Compares one file of several models with what they compute.
 
     Arguments:
         models: Models by name.
         x: What all of them take.
         tolerance: How far results may be off, as a part of the largest.
         wanted: What they should compute, if that is not what they do.
-        prepared_too: Whether to compare the prepared models, beside the file.
 
     Returns:
         The audit of the file.
     """
-    new = prepare(side_by_side(models.values()))
-    content, inputs = file_of(new), [x] * len(models)
-    made = tf.nest.flatten(new(inputs)), Runner(content).outputs(inputs)
-    for found in map(iter, made if prepared_too else made[1:]):
-        for name, model in models.items():
-            given = model(x, training=False) if wanted is None else wanted[name]
-            for expected in tf.nest.flatten(given):
-                atol = tolerance * np.abs(expected).max()
-                assert_allclose(next(found), expected, rtol=0, atol=atol, err_msg=name)
+    content = file_of(side_by_side(models.values()))
+    found = iter(Runner(content).outputs([x] * len(models)))
+    for name, model in models.items():
+        given = model(x, training=False) if wanted is None else wanted[name]
+        for expected in tf.nest.flatten(given):
+            atol = tolerance * np.abs(expected).max()
+            assert_allclose(next(found), expected, rtol=0, atol=atol, err_msg=name)
     return audit_bytes(content, "net")

@@ -1,27 +1,21 @@
-"""Normalizers other than batch norm: as they are prepared, and in files."""
+"""Normalizers other than batch norm: as operations, and in files."""
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
-from deploy.prepare.preparing import (
-    as_written,
-    equal,
-    names,
+from deploy.operations.programs import (
+    nodes_of,
     operations,
-    prepared,
+    program_of,
     row,
     side_by_side,
 )
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.deploy import binary_layers
-from larq_nobn.deploy.prepare._prepare import half_precision, in_float32, prepare
+from larq_nobn.deploy._opening import in_float32, other_precision
+from larq_nobn.deploy.lite._trace import layer_name
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
-from larq_nobn.layers._inference import (
-    BinaryConvolution,
-    PlainAffine,
-    PlainGroupNormalization,
-)
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers
@@ -69,15 +63,11 @@ def test_they_convert_beside_a_shortcut(tmp_path):
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_group_norm_is_prepared(name):
-    model = network(GROUPS[name]())
-    plain = [
-        layer.name
-        for layer in prepared(model).layers
-        if isinstance(layer, PlainGroupNormalization)
-    ]
-    given = [x.name for x in model.layers if isinstance(x, layers.GroupNormalization)]
-    assert plain == given
+def test_group_norm_reshapes_statistics_and_no_map(name):
+    program = program_of(network(GROUPS[name]()))
+    sizes = [np.prod(node.y.shape) for node in nodes_of(program, "Reshape")]
+    assert bool(sizes) == (name in ("four groups", "no affine"))
+    assert set(sizes) <= {8, 4}  # of 128 numbers
 
 
 # --- Proxy norm: group norm, activation and a constant shift.
@@ -91,29 +81,23 @@ def proxy(activation, **changes):
     "activation, groups, num_samples",
     [("linear", 4, 50), ("relu", 1, None), ("tanh", 1, 50)],
 )
-def test_proxy_norm_in_three_layers_computes_the_same(activation, groups, num_samples):
+def test_proxy_norm_ends_with_one_affine_operation(activation, groups, num_samples):
     layer = proxy(activation, groups=groups, num_samples=num_samples)
     model = chain(binary_conv(), layer, layers.Activation("tanh"))
-    prepared(model)
-    new = as_written(model)
-    kinds = {layer.name: type(layer) for layer in new.layers}
-    assert kinds["proxy/norm"] is PlainGroupNormalization
-    assert kinds["proxy"] is PlainAffine
-    assert ("proxy/activation" in kinds) == (activation != "linear")
-    # Of what is linear above 0, only a shift is left after it.
-    assert (new.get_layer("proxy").gain is None) == (activation != "tanh")
+    *_, last, _ = program_of(model).nodes
+    assert last.kind == "affine"
 
 
 def test_its_constants_are_those_of_the_proxy():
     layer = proxy("tanh", num_samples=1000)
-    new = as_written(chain(layer)).get_layer("proxy")
+    *_, last = program_of(chain(layer)).nodes
     gamma, beta = (w.numpy() for w in (layer.gamma, layer.beta))
     spread = gamma * (1 + layer.proxy_gamma.numpy())
     normal = np.random.default_rng(0).normal(size=(200_000, 1))
     values = np.tanh(gamma * layer.proxy_beta.numpy() + beta + spread * normal)
     rate = 1 / np.sqrt(values.var(0) + 0.03)
-    assert_allclose(new.gain, rate, rtol=0.02)
-    assert_allclose(new.offset, -values.mean(0) * rate, atol=0.02)
+    assert_allclose(last["k"], rate, rtol=0.02)
+    assert_allclose(last["b"], -values.mean(0) * rate, atol=0.02)
 
 
 @pytest.mark.convert
@@ -141,8 +125,6 @@ def reactnet(normalization):
 @pytest.mark.convert
 def test_a_file_with_kalman_norm_is_that_of_its_batch_norm_counterpart(tmp_path):
     models = [reactnet(kind) for kind in ("kalman", "batch_norm")]
-    new, other = map(prepared, models)
-    assert [type(x) for x in new.layers] == [type(x) for x in other.layers]
     kalman, batch = (
         nobn.convert(model, tmp_path / f"{number}.tflite", data=images())
         for number, model in enumerate(models)
@@ -157,7 +139,7 @@ def test_kalman_norm_of_mixed_precision_is_rebuilt_in_float32():
     with dtype_policy("mixed_float16"):
         model = reactnet("kalman")
     same = in_float32(model)
-    assert half_precision(same) is None
+    assert other_precision(same) == ""
     # Half precision keeps 11 bits; a few signs near 0 fall the other way.
     assert_allclose(same(images()), model(images()).numpy(), rtol=0, atol=0.2)
 
@@ -180,19 +162,14 @@ def renamed(layer):
 
 
 @pytest.mark.parametrize("wrap", [BatchNormalizationPreconditioning, renamed])
-def test_preparation_sees_the_layers_inside_wrappers(wrap):
+def test_conversion_sees_the_layers_inside_wrappers(wrap):
     model = scrambled(wrapped(wrap))
     before, weights = model.get_config(), model.get_weights()
-    binary = names(model)[2:5:2]
+    binary = [layer.name for layer in model.layers][2:5:2]
     assert binary_layers(model) == binary
-    new = prepare(model)
-    assert names(new) == [name for name in names(model) if "dropout" not in name]
-    assert {type(new.get_layer(name)) for name in binary} == {BinaryConvolution}
-    for form in (new, in_float32(model)):
-        assert not any(
-            type(x) is BatchNormalizationPreconditioning for x in form.layers
-        )
-        equal(form, model)
+    _, *kernels, _, _ = nodes_of(program_of(model), "kernel")
+    assert [layer_name(kernel.name) for kernel in kernels] == ["first", "second"]
+    assert all(kernel["binary"] for kernel in kernels)
     assert model.get_config() == before
     for now, then in zip(model.get_weights(), weights, strict=True):
         assert_array_equal(now, then)

@@ -5,7 +5,7 @@ import larq as lq
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, head, images, scrambled
-from deploy.prepare.preparing import (
+from deploy.operations.programs import (
     LAYERS,
     audited,
     factor,
@@ -15,7 +15,6 @@ from deploy.prepare.preparing import (
     rsign_conv,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._prepare import prepare
 
 layers = keras.layers
 
@@ -28,12 +27,13 @@ OWN = {
         8, 1, kernel_quantizer=nobn.quantizers.ScaledStdSign()
     ),
     "product": lambda: lambda x: layers.Multiply()([x, x]),
+    "quotient": lambda: lambda x: 1 / (2 + tf.tanh(x)),
 }
 # What takes in a factor before it, and one after it too.
 EITHER = ("rsign", "conv-relu", "kernel-of-signs", "scaled-std")
 BEFORE_ONLY = ("rsign-layer", "sign", "conv-tanh")
 PASSES = ("rprelu", "average", "flatten")
-STOPS = ("tanh", "relu6", "conv-ones", "product")
+STOPS = ("tanh", "relu6", "conv-ones", "product", "quotient")
 
 
 def made(word):
@@ -71,6 +71,7 @@ def test_products_written_as_such_count_too():
         lambda x: tf.multiply(x=0.25, y=x),
         lambda x: -0.25 * x,
         lambda x: x / 4,
+        lambda x: 1 - x,
     ):
         assert factors_left(network(multiply)) == {}
         stopped = network(lambda x, multiply=multiply: tf.tanh(multiply(x)))
@@ -166,7 +167,7 @@ def test_scaled_shortcuts_cost_nothing(tmp_path):
     x = images(16, (8, 8, 3))
     report = nobn.convert(model, tmp_path / "model.tflite", data=x)
     counts = {op["op"]: op["count"] for op in report.float_ops}
-    unscaled = audited(prepare(reactnet_a(scaled=False))).ops
+    unscaled = audited(reactnet_a(scaled=False)).ops
     assert counts == {op: n for op, n in unscaled.items() if not op.startswith("Lce")}
     assert "MUL" not in counts
     assert report.lce_bconv2d == 3

@@ -4,13 +4,13 @@ import larq as lq
 import pytest
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, scrambled
-from deploy.prepare.preparing import prepared, side_by_side
-from deploy.prepare.rewrites.oracle import (
+from deploy.operations.oracle import (
     BINARY,
     converted,
     examples,
     operations,
 )
+from deploy.operations.programs import program_of, side_by_side
 from larq_nobn._keras import keras
 from larq_nobn.deploy import audit, convert
 from numpy.testing import assert_allclose
@@ -55,7 +55,7 @@ def two_norms(groups):
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_batch_norm_enters_no_convolution_twice(groups):
-    prepared(scrambled(two_norms(groups)))
+    program_of(scrambled(two_norms(groups)))
 
 
 def signs_before(x):
@@ -132,7 +132,7 @@ def test_the_report_says_how_each_layer_was_replaced(tmp_path):
         {
             "layer": "small",
             "kind": "QuantConv2D",
-            "as": "kernel of 1x1, all that meets the map",
+            "as": "padded with ones, less what they add",
         },
         {"layer": "last", "kind": "QuantDense", "as": "1x1 convolution"},
     ]

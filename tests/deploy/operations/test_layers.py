@@ -1,15 +1,15 @@
-"""Binary layers of every kind that is rewritten, each against NumPy."""
+"""Binary layers of every kind that is written as another, each against NumPy."""
 
 from functools import partial
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import scrambled
-from deploy.prepare.rewrites.oracle import BINARY, converted, examples, expected
+from deploy.operations.oracle import BINARY, converted, examples, expected
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._prepare import prepare
 from larq_nobn.quantizers import ScaledStdSign
 from numpy.testing import assert_allclose
 
@@ -142,7 +142,7 @@ def test_a_function_of_an_axis_sees_the_shape_of_the_model():
         ends += [dense(**PLAIN)(first(x)), keras.layers.Activation(centered)(second(x))]
     with keras.utils.custom_object_scope({"centered": centered}):
         model = scrambled(keras.Model(inputs, ends))
-        new = prepare(model)
+        new = nobn.deploy.prepared(model)
     x = [examples(given.shape[1:]) for given in inputs]
     for found, wanted in zip(new(x), model(x), strict=True):
         assert_allclose(found, wanted, atol=1e-4)

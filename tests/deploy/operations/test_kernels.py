@@ -1,4 +1,4 @@
-"""Each rule of preparation: before and after, and that the function stays."""
+"""Kernels as a file has them, and models of half precision."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
-from deploy.prepare.preparing import as_written, names, prepared
+from deploy.operations.programs import (
+    SHAPE,
+    lowered,
+    nodes_of,
+    program_of,
+    scaled_conv,
+)
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError
-from larq_nobn.deploy.prepare._prepare import (
-    half_precision,
-    in_float32,
-    prepare,
-)
+from larq_nobn.deploy import ConversionError, prepared
+from larq_nobn.deploy._opening import in_float32, other_precision
+from larq_nobn.deploy.operations import outputs_of
+from larq_nobn.deploy.operations._program import Program
 from larq_nobn.graph._signs import kernel_value
-from larq_nobn.layers._inference import (
-    BinaryConvolution,
-    ShiftedSign,
-)
 from numpy.testing import assert_allclose, assert_array_equal
 
 
@@ -30,47 +30,43 @@ def test_layers_that_do_nothing_are_left_out():
         keras.layers.RandomFlip(),
         keras.layers.Activation("linear"),
     ]
-    model = chain(*idle, binary_conv(name="conv"), stem=False)
-    assert names(prepared(model))[1:] == ["conv"]
+    program = program_of(chain(*idle, binary_conv(), stem=False))
+    assert [node.kind for node in program.nodes] == ["sign", "pad", "kernel"]
 
 
 def test_scaled_kernels_become_signs_with_the_scale_after():
-    conv = binary_conv(
-        name="conv", kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2)
-    )
-    model = chain(conv, *head())
+    conv = binary_conv(kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2))
+    model = chain(conv, keras.layers.Activation("tanh"))
     gain = np.linspace(-1, 1, 32).astype(np.float32)
     gain[:3] = 0, 1e-7, -1e-20
     conv.kernel_quantizer.gain.assign(gain)
-    new = prepared(model).get_layer("conv")
-    assert type(new) is BinaryConvolution
-    assert_array_equal(np.abs(new.kernel.numpy()), 1)
+    _, node = nodes_of(program_of(model), "kernel")
+    assert_array_equal(np.abs(node["kernel"]), 1)
+    assert np.all(node["scale"] >= 0)
     value = kernel_value(conv.kernel)
-    assert new.scale.shape == (32,)
-    assert np.all(new.scale.numpy() >= 0)
-    assert_allclose(new.kernel.numpy() * new.scale, value, rtol=1e-6)
+    assert_allclose(node["kernel"] * node["scale"], value, rtol=1e-6)
 
 
-AWARE = {"kernel_quantizer": "magnitude_aware_sign"}
-
-
-def test_sums_of_prepared_kernels_are_whole_numbers():
-    model = prepare(chain(binary_conv(name="conv", **AWARE)))
-    conv = model.get_layer("conv")
-    conv.scale = None
-    sums = conv(images(shape=(8, 8, 32))).numpy()
-    assert_array_equal(sums, np.round(sums))
-    plain = prepared(chain(binary_conv(name="conv")))
-    assert plain.get_layer("conv").scale is None
+@pytest.mark.parametrize("pad", [1.0, 0.0, -1.0, 0.5])
+def test_sums_before_the_scale_are_whole_numbers(pad):
+    """Halves of them, where halves are padded; before any rule, too."""
+    options = {"use_bias": False, "pad_values": pad}
+    model = chain(scaled_conv(**options), stem=False, shape=SHAPE)
+    x = images(1, SHAPE)
+    for program in (lowered(model)._lowered, program_of(model, x)):
+        (node,) = nodes_of(program, "kernel")
+        ones = np.ones_like(node["scale"])
+        nodes = [node.with_arguments(scale=ones), *program.nodes]
+        part = Program(program.inputs, nodes[1:] + nodes[:1], [node.y])
+        (sums,) = tf.function(lambda x, part=part: outputs_of(part, [x]))(x)
+        assert_array_equal(2 * sums, np.round(2 * sums))
 
 
 def test_the_scale_of_a_sign_goes_into_its_shift():
-    conv = binary_conv(name="conv", input_quantizer=nobn.quantizers.RSign(scale=4.0))
-    model = chain(conv, *head())
-    prepared(model)
-    sign = as_written(model).get_layer("conv").input_quantizer
-    assert type(sign) is ShiftedSign
-    assert_array_equal(sign.shift, conv.input_quantizer.shift.numpy() / 4)
+    rsign = nobn.quantizers.RSign(scale=4.0)
+    program = program_of(chain(binary_conv(input_quantizer=rsign), stem=False))
+    (sign,) = nodes_of(program, "sign")
+    assert_allclose(sign["shift"], rsign.shift.numpy() / 4, rtol=1e-6)
 
 
 REAL = {"input_quantizer": "ste_sign"}
@@ -88,33 +84,27 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_quantized_kernels_become_plain_numbers(name):
-    layer = OTHERS[name]()
-    new = prepared(chain(layer, stem=False)).get_layer(layer.name)
-    assert type(new) is type(layer)
-    for kind in ("kernel", "depthwise", "pointwise"):
-        assert getattr(new, f"{kind}_quantizer", None) is None
+    """A quantizer would be operations on constants."""
+    program = program_of(chain(OTHERS[name](), stem=False))
+    kernels = nodes_of(program, "kernel")
+    assert len(kernels) == (2 if name == "separable" else 1)
+    assert not any(kernel["binary"] for kernel in kernels)
+    assert {node.kind for node in program.nodes} <= {"sign", "kernel"}
 
 
 class MyConv(lq.layers.QuantConv2D):
-    """What a user may derive; its call is not known to preparation."""
+    """What a user may derive; nobody knows its call."""
 
     def call(self, inputs):
         return 2 * super().call(inputs)
 
 
 def test_derived_layers_keep_their_own_call():
-    layer = MyConv(
-        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="mine"
-    )
-    new = prepared(chain(layer)).get_layer("mine")
-    assert type(new) is MyConv
-    assert_array_equal(np.abs(new.kernel.numpy()), 1)
-
-
-def test_a_shared_layer_stays_shared():
-    conv = binary_conv(name="shared")
-    new = prepared(chain(conv, conv, *head()))
-    assert len(new.get_layer("shared").inbound_nodes) == 2
+    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    program = program_of(chain(MyConv(32, 3, use_bias=False, **options), stem=False))
+    (node,) = nodes_of(program, "kernel")
+    assert_array_equal(np.abs(node["kernel"]), 1)
+    assert_array_equal(node["scale"], 2)
 
 
 def test_kernels_that_lce_would_flatten_are_rejected():
@@ -136,13 +126,13 @@ def test_half_precision_is_rebuilt_in_float32(policy):
             kernel_quantizer=nobn.quantizers.ScaledStdSign(),
         )
         model = chain(conv, nobn.layers.RPReLU(), *head())
-        new, same = prepare(model), in_float32(model)
+        new, same = prepared(model), in_float32(model)
         assert keras.mixed_precision.global_policy().name == policy
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert half_precision(model) == policy
+    assert other_precision(model) == policy
     for made in (new, same):
-        assert half_precision(made) is None
+        assert other_precision(made) == ""
         assert {layer.compute_dtype for layer in made.layers} == {"float32"}
     x = images()
     assert_allclose(new(x), same(x), rtol=0, atol=1e-5)

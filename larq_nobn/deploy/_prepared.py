@@ -1,0 +1,200 @@
+"""The function of a file, in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._checks import check_flag
+from .._keras import alias, keras
+from .._larq import lq, unmeasured
+from ..graph import _examples, _same, _signs
+from ..quantizers._rsign import ThresholdSign
+from . import _checks
+from ._errors import VerificationError, conversion_errors
+from ._opening import as_functional, in_float32, with_known_sizes
+from .int8 import check_int8
+from .lite._converter import IoSpec, io_spec, run
+from .lite._trace import Trace, layer_name
+from .operations import LoweredTrace, lower, outputs_of
+from .operations._program import Node, Program
+from .verify._lowered import verify_operations
+
+# The numbers of nodes, and what they are called as weights.
+_WEIGHTS = {
+    "constant": {"value": "constant"},
+    "affine": {"k": "scale", "b": "bias"},
+    "kernel": {"kernel": "kernel", "scale": "scale"},
+}
+_ONE = ("k", "scale")
+
+
+@conversion_errors()
+def prepared(
+    model: keras.Model,
+    *,
+    allow_float: bool = False,
+    input_shape: Sequence[int] | None = None,
+    verify: bool = True,
+) -> keras.Model:
+    """Returns the function of a TFLite model, in Keras.
+
+    It computes the operations that `convert` writes files from. Where a Keras model has
+    kernels of ±c before a sign, sums that should be 0 are rounding noise, and their
+    signs are random. Here, as in the file, kernels are ±1 and scaled afterwards, so
+    that these sums are 0 and their sign is +1. The accuracy of this model is that of
+    the file; float layers before signs can be trained for it. Sums of real numbers may
+    still differ from the file in the last bit.
+
+    Arguments:
+        model: A Larq model that `convert` can read. It is not changed.
+        allow_float, input_shape: As in `convert`.
+        verify: Whether to compare it with the given model on a few generated examples,
+            from sign to sign, as `convert` does.
+
+    Returns:
+        A functional float32 model for inference, with the inputs and outputs of the
+        given one in their order. Its one layer has the numbers of all the given ones as
+        weights, named after these, such as `head/kernel`. Those of float layers are
+        trainable; binary kernels and their scales are fixed. A sign has the gradient of
+        its quantizer, or of Larq's `SteSign` where it has none. The weights can be
+        saved, the model itself cannot.
+
+    Raises:
+        ConversionError: If the model cannot be converted, or can only be converted
+            from its trace.
+        VerificationError: If it computes something else than the given model.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        optimized = nobn.deploy.prepared(model)
+        optimized.compile(metrics=["accuracy"])
+        ```
+    """
+    check_flag("verify", verify)
+    check_flag("allow_float", allow_float)
+    given, lowered = lowered_model(model, allow_float, input_shape)
+    traced = in_float32(given)
+    open_batch = _of_any_batch(traced, lowered.io)
+    program, *_ = lower(Trace(traced, open_batch))
+    starts = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+        for x, name in zip(open_batch.inputs, traced.input_names, strict=True)
+    ]
+    made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
+    if verify:
+        examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
+        reference = model if traced is given else traced
+        _, wanted = verify_operations(model, reference, lowered, examples, ending="")
+        pairs = zip(wanted, run(made, examples), strict=True)
+        if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
+            raise VerificationError(
+                f"The operations of model {model.name!r} compute something else for "
+                "several examples at once than for one. Look for a layer whose output "
+                "for an example depends on the others."
+            )
+    return made
+
+
+def lowered_model(
+    model: keras.Model, allow_float: bool, input_shape: Sequence[int] | None
+) -> tuple[keras.Model, LoweredTrace]:
+    """Returns a model in one graph of layers, and what its LCE file is written from."""
+    given = as_functional(with_known_sizes(model, input_shape, None))
+    check_int8(given, False)
+    named, io = _checks.check_model(given), io_spec(given)
+    lowered = LoweredTrace(Trace(in_float32(given), io), io, "lce")
+    _checks.check_float(given, named, lowered, allow_float)
+    return given, lowered
+
+
+def _of_any_batch(model: keras.Model, io: IoSpec) -> IoSpec:
+    """What a model takes, of as many examples at once as it was built for."""
+    pairs = zip(model.inputs, io.inputs, strict=True)
+    return io._replace(
+        inputs=[tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
+    )
+
+
+class _Operations(keras.layers.Layer):
+    """A program whose numbers are weights.
+
+    Arguments:
+        program: What it computes.
+        model: What that was lowered from: says what can be trained, and what gradients
+            signs have.
+    """
+
+    def __init__(self, program: Program, model: keras.Model):
+        super().__init__(dtype="float32", name="operations")
+        self._autocast = False
+        # Outer layers have the name of one inside them.
+        inside = [*model._flatten_layers(include_self=False)][::-1]
+        layers = {layer.name: layer for layer in (*inside, *model.layers)}
+        known: dict[Any, tf.Variable] = {}  # those of a layer that is used twice
+        nodes = [self._with_weights(node, layers, known) for node in program.nodes]
+        own = Program(program.inputs, nodes, program.outputs)
+        self._function = tf.function(lambda x: outputs_of(own, x), autograph=False)
+        self._shapes = [value.shape for value in program.outputs]
+
+    def call(self, inputs: Any) -> Any:
+        made = self._function(tf.nest.flatten(inputs))
+        for tensor, shape in zip(made, self._shapes, strict=True):
+            tensor.set_shape(shape)
+        return made if len(made) > 1 else made[0]
+
+    def _with_weights(
+        self,
+        node: Node,
+        layers: Mapping[str, keras.layers.Layer],
+        known: dict[Any, tf.Variable],
+    ) -> Node:
+        name = layer_name(node.name)
+        if node.kind == "constant":
+            name = name.rpartition("/")[0]
+        given = layers.get(name)
+        if node.kind == "sign":
+            return node.with_arguments(quantizer=_quantizer_of(given))
+        made: dict[str, Any] = {}
+        binary = node.kind == "kernel" and node["binary"]
+        trainable = not binary and bool(given and given.trainable_weights)
+        for key, said in _WEIGHTS.get(node.kind, {}).items():
+            value = np.asarray(node[key])
+            nothing = float(key in _ONE) if key != "value" else np.nan
+            idle = np.all(value == nothing) and not (key == "b" and trainable)
+            if value.dtype.kind != "f" or value.size < 2 or idle:
+                continue
+            what = name, said, value.shape, value.tobytes()
+            if what not in known:
+                number = sum(other[:2] == what[:2] for other in known)
+                known[what] = self.add_weight(
+                    f"{name}/{said}" + f"_{number}" * bool(number),
+                    value.shape,
+                    initializer=keras.initializers.Constant(value),
+                    trainable=trainable,
+                )
+            made[key] = known[what]
+        return node.with_arguments(**made)
+
+
+def _quantizer_of(layer: keras.layers.Layer | None) -> Callable[[Any], Any]:
+    """Returns a sign with the gradient of that in a layer, for threshold 0."""
+    sign = getattr(layer, "input_quantizer", None)
+    if layer is not None and not _signs.is_binary(sign):
+        sign = _signs.sign_of_layer(layer)
+    if sign is None:
+        return lq.quantizers.ste_sign
+    if isinstance(sign, ThresholdSign):
+        sign = alias(sign, shift=None, offset=0.0)
+
+    def function(x: Any) -> Any:
+        with unmeasured(sign):
+            return sign(x)
+
+    return function

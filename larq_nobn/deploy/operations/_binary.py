@@ -1,0 +1,273 @@
+r"""Rules that make plain binary convolutions of kernels of two values that read signs.
+
+LCE knows ±1 that a sign makes, padded with 0 or 1, and a kernel of ±c. With t = ±1, a
+map of 0 and 1 is (t + 1) / 2, and a sign that is -1 at 0 is -t of the opposite. What is
+affine in t goes into the kernel:
+
+\[ W (k t + b) = (k W) t + W b, \qquad
+   W = c\, \frac{S + 1}{2} \;\Rightarrow\; W t = \frac{c}{2} (S t + 1 t) \]
+
+for S of ±1. What pads k t + b with v pads t with (v - b) / k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from ...graph import _signs
+from ._emit import outputs_of
+from ._program import Node, Program, Value, affine
+from ._shapes import is_reshape, same_sides
+
+# What takes each number for itself, of one map or of several.
+_ELEMENTWISE = {
+    *("Abs", "Cast", "Erf", "Exp", "Neg", "OnesLike", "Relu", "Relu6", "Sigmoid"),
+    *("Sign", "Softplus", "Softsign", "Square", "Tanh", "ZerosLike"),
+    *("AddV2", "Maximum", "Minimum", "Mul", "RealDiv", "Select", "SelectV2", "Sub"),
+    *("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"),
+    *("LogicalAnd", "LogicalNot", "LogicalOr"),
+}
+_MOST_NODES = 12
+_BELOW = (-1e9, -1.0, -1e-30)
+_NUMBERS = (*_BELOW, 0.0, *(-x for x in reversed(_BELOW)))
+
+
+def spell_signs(program: Program) -> Program:
+    """Writes functions of two values, which change at 0, as signs for kernels of two.
+
+    Where the value at 0 is that above it, they are of x; else of -x.
+    """
+    for node in program.nodes:
+        if node.kind not in ("other", "sum") or not _is_elementwise(node):
+            continue
+        if program.maker(node.y) is node and _meets_two_values(program, node):
+            program = _with_sign(program, node) or program
+    return program
+
+
+def _with_sign(program: Program, node: Node) -> Program | None:
+    for x, inner in _sources(program, node):
+        if x.shape != node.y.shape or x.dtype != node.y.dtype:
+            continue
+        low, *_, zero, _, _, high = values = _values(program, x, inner, node.y)
+        if low == high or values != [low] * 3 + [zero] + [high] * 3:
+            continue
+        if zero not in (low, high):
+            continue
+        side, size = (1.0 if zero == high else -1.0), (high - low) / 2
+        ones, before, sign = np.ones(x.channels or 1), x.like(), x.like()
+        own = {"shift": 0 * ones, "compared": False}
+        made = [
+            affine(f"{node.name}_side", x, side * ones, before),
+            Node(f"{node.name}_sign", "sign", (before,), (sign,), own),
+            affine(node.name, sign, side * size * ones, node.y, (low + high) / 2),
+        ]
+        return program.with_nodes([node], made)
+    return None
+
+
+def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]:
+    """Yields maps of which alone another is a function, with the nodes of that."""
+    inner = {node}
+    while len(inner) < _MOST_NODES:
+        read = {id(x): x for n in inner for x in n.reads}
+        makers = {key: program.maker(x) for key, x in read.items()}
+        inner |= {m for m in makers.values() if m is not None and m.kind == "constant"}
+        ends = [x for key, x in read.items() if makers[key] not in inner]
+        if len(ends) == 1:
+            yield ends[0], [n for n in program.nodes if n in inner]
+        before = {maker for maker in map(program.maker, ends) if maker is not None}
+        last = [n for n in program.nodes if n in before and _is_elementwise(n)]
+        if not last:
+            return
+        inner.add(last[-1])
+
+
+def _is_elementwise(node: Node) -> bool:
+    return node.kind in ("sum", "affine", "sign") or node.type in _ELEMENTWISE
+
+
+def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list[float]:
+    """What a function makes of a few numbers in their order; NaN of what differs."""
+    part = Program([x], inner, [y])
+    function = tf.function(lambda given: outputs_of(part, [given])[0])
+    made = [function(tf.fill(x.shape, tf.constant(n, x.dtype))) for n in _NUMBERS]
+    pairs = [(np.min(numbers), np.max(numbers)) for numbers in made]
+    return [round(float(low), 6) if low == high else np.nan for low, high in pairs]
+
+
+def _meets_two_values(program: Program, node: Node) -> bool:
+    """Whether a kernel of two values reads a map, perhaps padded or reshaped."""
+    return any(
+        _has_two_values(reader)
+        if reader.kind == "kernel"
+        else (_passes(reader) or reader.kind == "affine")
+        and _meets_two_values(program, reader)
+        for reader in program.readers(node.y)
+    )
+
+
+def _passes(node: Node) -> bool:
+    return is_reshape(node) or node.kind == "pad"
+
+
+def _has_two_values(kernel: Node) -> bool:
+    if kernel["of"] not in ("Conv2D", "MatMul"):
+        return False
+    split = kernel["binary"] or _signs.split_kernel(kernel["kernel"]) is not None
+    return split or _is_zero_one(kernel)
+
+
+def _is_zero_one(kernel: Node) -> bool:
+    """Whether each output channel has 0 and one more number, all of one sign."""
+    weights = np.abs(kernel["kernel"])
+    largest = weights.max(axis=tuple(range(weights.ndim - 1)))
+    whole = np.all((weights == 0) | (weights == largest)) and np.all(largest > 0)
+    one_sign = kernel["kernel"].min() >= 0 or kernel["kernel"].max() <= 0
+    return bool(whole and one_sign and np.any(weights == 0))
+
+
+def pad_signs(program: Program, node: Node) -> Program | None:
+    """What pads k t + b with v pads the signs t with (v - b) / k instead.
+
+    The zeros of a "same" convolution are padding of their own, where b is not 0.
+    """
+    if node.kind != "affine" or not _meets_two_values(program, node):
+        return None
+    sign = program.maker(node.x)
+    if sign is None or sign.kind != "sign" or program.is_output(node.y):
+        return None
+    if np.ptp(node["k"]) or np.ptp(node["b"]) or not np.all(node["k"]):
+        return None
+    k, b = node["k"][0], node["b"][0]
+    for reader in program.readers(node.y):
+        if reader.kind == "pad":
+            inner, value = reader.y.like(), (reader["value"] - b) / k
+            pad = reader.with_arguments(value=value).reading(node.y, node.x)
+            moved = affine(node.name, inner, node["k"], reader.y, node["b"])
+            return program.with_nodes([reader], [pad.making(inner), moved])
+        sides = _zeros_around(reader) if b else None
+        if sides is not None:
+            shape = [n or 0 for n in reader.x.shape or ()]
+            shape = [n + sum(side) for n, side in zip(shape, sides, strict=True)]
+            inner, whole = (Value(shape, node.x.dtype) for _ in range(2))
+            around = {"sides": sides, "value": -b / k}
+            made = [
+                Node(f"{reader.name}_ends", "pad", (node.x,), (inner,), around),
+                affine(node.name, inner, node["k"], whole, node["b"]),
+                replace(reader.with_arguments(padding="VALID"), reads=(whole,)),
+            ]
+            return program.with_nodes([reader], made)
+    return None
+
+
+def _zeros_around(kernel: Node) -> list[tuple[int, int]] | None:
+    """How far a "same" convolution pads its map; None of others."""
+    if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
+        return None
+    known = [n for n in kernel.x.shape or () if n]
+    if kernel["padding"] != "SAME" or len(known) < 4:
+        return None
+    return same_sides(kernel, known)
+
+
+def kernel_is_binary(program: Program, node: Node) -> Program | None:
+    """A kernel of ±c that reads signs is ±1, times c."""
+    if node.kind != "kernel" or node["binary"] or not _has_two_values(node):
+        return None
+    split = _signs.split_kernel(node["kernel"])
+    if split is None or sign_before(program, node.x) is None:
+        return None
+    signs, scale = split
+    scale = node["scale"] * scale
+    made = node.with_arguments(kernel=signs, scale=scale, binary=True)
+    return program.with_nodes([node], [made])
+
+
+def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
+    """A kernel of 0 and c that reads signs is c (S + 1) / 2, for S of ±1.
+
+    One more channel, of ones alone, is added to all. For c < 0 all is the opposite.
+    """
+    if node.kind != "kernel" or node["groups"] > 1 or not _has_two_values(node):
+        return None
+    if not _is_zero_one(node) or sign_before(program, node.x) is None:
+        return None
+    weights, ones = node["kernel"], np.ones_like(node["kernel"][..., :1])
+    largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))
+    side = 1.0 if weights.max() > 0 else -1.0
+    signs = side * np.concatenate([np.where(weights, 1.0, -1.0), ones], axis=-1)
+    channels = signs.shape[-1]
+    sums = Value((*(node.y.shape or ())[:-1], channels), node.y.dtype)
+    total, half = node.y.like(), np.full(channels, 0.5)
+    changed = {"kernel": signs, "binary": True, "scale": half, "bias": 0 * half}
+    made = [
+        node.with_arguments(**changed).making(sums),
+        Node(f"{node.name}_sum", "plus_last", (sums,), (total,)),
+        affine(
+            f"{node.name}_scale", total, node["scale"] * largest, node.y, node["bias"]
+        ),
+    ]
+    return program.with_nodes([node], made)
+
+
+def sign_before(program: Program, value: Value) -> Node | None:
+    """The sign of which a value is, perhaps padded or in another shape."""
+    node = program.maker(value)
+    while node is not None and _passes(node):
+        node = program.maker(node.x)
+    return node if node is not None and node.kind == "sign" else None
+
+
+def split_groups(program: Program, node: Node) -> Program | None:
+    """A binary convolution in groups is one for each, which LCE rejects otherwise.
+
+    Each has a sign of its own, as LCE sees none before a part of the channels.
+    """
+    if node.kind != "kernel" or node["groups"] == 1:
+        return None
+    known = _has_two_values(node) and sign_before(program, node.x) is not None
+    if not node["binary"] and not known:
+        return None
+    pads, maker = list[Node](), program.maker(node.x)
+    while maker is not None and maker.kind == "pad":
+        pads.insert(0, maker)
+        maker = program.maker(maker.x)
+    sign = maker if maker is not None and maker.kind == "sign" else None
+    source = pads[0].x if pads else node.x
+    channels, groups = source.channels or 0, node["groups"]
+    shift = np.zeros(channels)
+    if sign is not None:
+        source, shift = sign.x, sign["shift"]
+    size, filters = channels // groups, len(node["scale"]) // groups
+    scope, _, last = node.name.rpartition("/")
+    made, ends = list[Node](), list[Value]()
+    for i in range(groups):
+        name = f"{scope}/{i + 1}/{last}"
+        taken, given = (slice(i * n, (i + 1) * n) for n in (size, filters))
+        part, value = (_of_channels(source, size) for _ in range(2))
+        own = {"shift": shift[taken], "compared": False}
+        made.append(Node(f"{name}_part", "channels", (source,), (part,), {"of": taken}))
+        made.append(Node(f"{name}_sign", "sign", (part,), (value,), own))
+        for pad in pads:
+            longer = _of_channels(pad.y, size)
+            made.append(replace(pad, reads=(value,), makes=(longer,)))
+            value = longer
+        end = _of_channels(node.y, filters)
+        numbers = {n: node[n][..., given] for n in ("kernel", "scale", "bias")}
+        kernel = replace(node, name=name, reads=(value,), makes=(end,))
+        made.append(kernel.with_arguments(**numbers, groups=1))
+        ends.append(end)
+    made.append(Node(f"{node.name}_groups", "joined", tuple(ends), node.makes))
+    return program.with_nodes([node], made)
+
+
+def _of_channels(value: Value, channels: int) -> Value:
+    return Value((*(value.shape or ())[:-1], channels), value.dtype)
+
+
+BINARY = (pad_signs, kernel_is_binary, kernel_of_zero_one)

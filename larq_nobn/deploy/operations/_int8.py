@@ -1,0 +1,581 @@
+r"""Rules for int8, of what stands between the ranges of a program.
+
+A converter makes an operation in int8 of what has a range before and after it. It
+rounds kernels to 8 bits, of one step for each output channel of a convolution, and for
+the whole of a dense layer or of the slopes of a PReLU. A ReLU or another clip that it
+makes part of an operation is not rounded before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...graph._kinds import FUSED
+from .._errors import ConversionError
+from ..lite._trace import layer_of
+from ._binary import BINARY, sign_before, split_groups
+from ._plain import plain_pad
+from ._program import Node, Program, Rule, Value, affine, everywhere
+from ._rules import (
+    before_join,
+    binary_spelled,
+    identity_goes,
+    into_kernel,
+    is_shift,
+    merge,
+    scale_after_relu,
+    scale_into_readers,
+    shift_into_readers,
+)
+from ._shapes import (
+    before_reshape,
+    is_reshape,
+    ones_around,
+    pad_before_sign,
+    pad_last,
+    same_sides,
+    sign_last,
+    spell_dense,
+)
+
+_ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
+# They give numbers of their inputs, or zeros, in other places.
+_MOVES = (
+    *("MaxPool", "Max", "Min", "Maximum", "Minimum", "ConcatV2", "Pack", "Unpack"),
+    *("Reshape", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Slice"),
+    *("GatherV2", "DepthToSpace", "SpaceToDepth", "Tile", "Roll", "Split", "SplitV"),
+)
+# Its kernel is no kind of node; (height, width, output channels, input channels).
+_TRANSPOSED = "Conv2DBackpropInput"
+
+
+def merged(program: Program, runtime: str) -> Program:
+    """Returns a program with affine operations in the kernels before them."""
+    program = binary_spelled(program)
+    rules: tuple[Rule, ...] = (identity_goes, merge, into_kernel, into_transposed)
+    rules += (before_reshape, before_join, into_kernel_of_signs)
+    inner = (scale_after_relu,) if runtime == "lce" else ()
+    program = everywhere(program, (*rules, *inner, *BINARY))
+    program = everywhere(program, (pad_last, sign_last))
+    program = everywhere(program, (split_groups, *BINARY, spell_dense, *rules))
+    program = everywhere(program, (pad_last, sign_last))
+    if runtime == "lce":
+        borders = (leave_out_border, ones_around, pad_before_sign)
+        program = everywhere(program, borders)
+    return everywhere(program, (spell_clip, merge_clips))
+
+
+def without_ranges(program: Program) -> Program:
+    """Returns a program that rounds nothing."""
+    for node in program.nodes:
+        if node.kind == "range":
+            maker = program.maker(node.y)
+            assert maker is not None
+            program = program.with_nodes([maker], [], [(maker.y, maker.x)])
+    return program
+
+
+def rounded(program: Program, runtime: str) -> Program:
+    """Returns a merged program that rounds where the file does, and its kernels."""
+    rules: tuple[Rule, ...] = (negation, affine_alone)
+    if runtime == "lce":
+        rules += (border_apart, range_inside)
+    else:
+        rules = (levels_as_range, negation, range_before_affine, shift_alone)
+        rules += (range_before_moving, range_inside_binary)
+    rules += (range_for_clip, range_after_reshape)
+    for rule in rules:
+        program = everywhere(program, (rule,))
+    nodes = [part for node in program.nodes for part in _with_steps(program, node)]
+    return Program(program.inputs, nodes, program.outputs)
+
+
+def spelled(program: Program, runtime: str) -> Program:
+    """Returns a program of the operations that files have in int8."""
+    if runtime == "litert":
+        return everywhere(program, PLAIN)
+    return _outputs_apart(program)
+
+
+# --- before rounding
+
+
+def spell_clip(program: Program, node: Node) -> Program | None:
+    """A ReLU, or a maximum or minimum with a number, cuts off beyond bounds."""
+    ends, x = _ENDS.get(node.type), node.reads[:1]
+    if node.type in ("Maximum", "Minimum"):
+        for value, other in (node.reads, node.reads[::-1]):
+            number = _constant(program, other)
+            if number is not None and number.size == 1 and value.shape == node.y.shape:
+                end, x = float(number.item()), (value,)
+                ends = (end, np.inf) if node.type == "Maximum" else (-np.inf, end)
+    if ends is None:
+        return None
+    arguments = dict(zip(("low", "high"), ends, strict=True))
+    return program.with_nodes(
+        [node], [Node(node.name, "clip", x, node.makes, arguments)]
+    )
+
+
+def merge_clips(program: Program, node: Node) -> Program | None:
+    """Two clips in a row are one."""
+    before = program.sole_maker(node.x, "clip") if node.kind == "clip" else None
+    if before is None:
+        return None
+    low, high = np.clip((before["low"], before["high"]), node["low"], node["high"])
+    one = node.reading(node.x, before.x).with_arguments(
+        low=float(low), high=float(high)
+    )
+    return program.with_nodes([before, node], [one])
+
+
+def into_transposed(program: Program, node: Node) -> Program | None:
+    """A factor goes into a transposed convolution, as into others."""
+    if node.kind != "affine" or np.all(node["k"] == 1):
+        return None
+    kernel = program.sole_maker(node.x, _TRANSPOSED)
+    weights = None if kernel is None else program.maker(kernel.reads[1])
+    if kernel is None or weights is None or weights.kind != "constant":
+        return None
+    factor = np.broadcast_to(node["k"], kernel.y.channels or 1)
+    scaled = _replaced(weights, weights["value"] * factor[:, None])
+    value = node.x.like()
+    made = [
+        scaled,
+        kernel.reading(weights.y, scaled.y).making(value),
+        affine(node.name, value, np.ones_like(factor), node.y, node["b"]),
+    ]
+    return program.with_nodes([kernel, node], made)
+
+
+def into_kernel_of_signs(program: Program, node: Node) -> Program | None:
+    """What is affine in signs goes into the kernels that read it."""
+    if node.kind != "affine" or sign_before(program, node.x) is None:
+        return None
+    scaled = scale_into_readers(program, node)
+    return shift_into_readers(program, node) if scaled is None else scaled
+
+
+def leave_out_border(program: Program, node: Node) -> Program | None:
+    """A binary convolution that meets no zeros is not padded, which LCE asks for."""
+    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
+        return None
+    known = [n for n in node.x.shape or () if n]
+    if len(known) < 4 or np.any(same_sides(node, known)):
+        return None
+    return program.with_nodes([node], [node.with_arguments(padding="VALID")])
+
+
+def _replaced(constant: Node, value: np.ndarray) -> Node:
+    made = constant.making(constant.y.like())
+    return made.with_arguments(value=value.astype(np.float32))
+
+
+def _constant(program: Program, value: Value) -> np.ndarray | None:
+    node = program.maker(value)
+    return node["value"] if node is not None and node.kind == "constant" else None
+
+
+# --- where a file rounds
+
+
+def _range(name: str, x: Value, y: Value, low: float, high: float) -> Node:
+    return Node(name, "range", (x,), (y,), {"low": low, "high": high})
+
+
+def step_of(node: Node) -> float:
+    """The distance of two numbers of a range."""
+    return float(node["high"] - node["low"]) / 255
+
+
+def _channelwise(name: str, x: Value, y: Value, k: Any, b: Any = 0.0) -> Node:
+    """k x + b of a map as a convolution of single channels."""
+    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
+    arguments = {
+        "of": "DepthwiseConv2dNative",
+        "kernel": k[None, None, :, None],
+        "scale": np.ones_like(k),
+        "bias": b,
+        "binary": False,
+        "groups": 1,
+        "strides": [1, 1, 1, 1],
+        "padding": "VALID",
+        "dilations": [1, 1, 1, 1],
+    }
+    return Node(name, "kernel", (x,), (y,), arguments)
+
+
+def _is_map(value: Value) -> bool:
+    return value.shape is not None and len(value.shape) == 4
+
+
+def _reads_steps(program: Program, value: Value) -> bool:
+    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
+    left, seen = [value], set[int]()
+    while left:
+        read = left.pop()
+        maker = program.maker(read)
+        if id(read) in seen:
+            continue
+        seen.add(id(read))
+        if maker is None:
+            return False
+        if maker.kind in ("range", "sign", "saturating", "constant"):
+            continue
+        if not _moves(program, maker):
+            return False
+        left += [x for x in maker.reads if x.dtype.is_floating]
+    return True
+
+
+def _moves(program: Program, node: Node) -> bool:
+    """Whether a node gives numbers of its inputs, or zeros, or signs around signs."""
+    if node.kind == "pad":
+        return node["value"] == 0 or sign_before(program, node.x) is not None
+    return node.kind in ("reshape", "joined", "channels") or node.type in _MOVES
+
+
+def _is_rounded(program: Program, value: Value) -> bool:
+    """Whether ranges or signs are all that reads a value, or its clips and biases."""
+    return not program.is_output(value) and all(
+        _is_rounded(program, reader.y)
+        if reader.kind in ("clip", "copy") or is_reshape(reader) or is_shift(reader)
+        else reader.kind in ("range", "sign")
+        for reader in program.readers(value)
+    )
+
+
+def _in_int8(program: Program, node: Node) -> bool:
+    reals = [x for x in node.reads if x.dtype.is_floating]
+    return _is_rounded(program, node.y) and any(
+        _reads_steps(program, x) for x in reals if _constant(program, x) is None
+    )
+
+
+def levels_as_range(program: Program, node: Node) -> Program | None:
+    """round(n x) / n of x from 0 to 1 are the steps of a range of n steps."""
+    times = program.sole_maker(node.x, "affine") if node.type == "Round" else None
+    part = program.reader(node.y)
+    if times is None or part is None or part.kind != "affine" or not _is_map(node.x):
+        return None
+    clip, count = program.sole_maker(times.x, "clip"), float(times["k"].flat[0])
+    scales = np.all(times["k"] == count) and np.allclose(part["k"] * count, 1)
+    if clip is None or (clip["low"], clip["high"]) != (0.0, 1.0) or not scales:
+        return None
+    if np.any(times["b"]) or np.any(part["b"]) or not 0 < count < 256:
+        return None
+    # The range would end beyond 1.
+    alone, cut = clip.x.like(), clip.y.like()
+    made = [
+        _channelwise(f"{node.name}_clip", clip.x, alone, np.ones_like(times["k"])),
+        clip.reading(clip.x, alone).with_arguments(low=-1.0).making(cut),
+        _range(node.name, cut, part.y, 0.0, 255 / count),
+    ]
+    return program.with_nodes([clip, times, node, part], made)
+
+
+def negation(program: Program, node: Node) -> Program | None:
+    """The opposite of a map has the opposite range."""
+    if node.kind != "affine" or np.any(node["k"] != -1) or np.any(node["b"]):
+        return None
+    before = program.maker(node.x)
+    if before is None or before.kind != "range" or not _is_map(node.x):
+        return None
+    value = node.x.like()
+    made = [
+        _channelwise(node.name, node.x, value, node["k"]),
+        _range(f"{node.name}_range", value, node.y, -before["high"], -before["low"]),
+    ]
+    return program.with_nodes([node], made)
+
+
+def range_before_affine(program: Program, node: Node) -> Program | None:
+    """A binary layer that ends in a ReLU gets the range that its affine leaves it."""
+    clip = program.sole_maker(node.x, "clip") if node.kind == "affine" else None
+    kernel = None if clip is None else program.sole_maker(clip.x, "kernel")
+    after = program.reader(node.y)
+    if kernel is None or not kernel["binary"] or after is None or after.kind != "range":
+        return None
+    factor = np.where(node["k"] == 0, np.inf, node["k"])
+    ends = np.stack([(after[end] - node["b"]) / factor for end in ("low", "high")])
+    value = node.x.like()
+    low, high = min(float(ends.min()), 0.0), float(ends.max())
+    own = _range(f"{kernel.name}_range", node.x, value, low, high)
+    return program.with_nodes([node], [own, node.reading(node.x, value)])
+
+
+def affine_alone(program: Program, node: Node) -> Program | None:
+    """Factors that no kernel can take become a convolution of single channels.
+
+    That is one operation in int8, where a product and a sum would stay float.
+    """
+    if node.kind != "affine" or np.all(node["k"] == 1):
+        return None
+    return shift_alone(program, node)
+
+
+def shift_alone(program: Program, node: Node) -> Program | None:
+    """So does a shift, which would have 8 bits as a sum with a constant."""
+    if node.kind != "affine" or not _is_map(node.x) or not _in_int8(program, node):
+        return None
+    alone = _channelwise(node.name, node.x, node.y, node["k"], node["b"])
+    return program.with_nodes([node], [alone])
+
+
+def border_apart(program: Program, node: Node) -> Program | None:
+    """A binary convolution that is padded with zeros stays float up to its range.
+
+    LCE makes the range part of it, with a scale and a bias between, and has no kernel
+    for int8 then.
+    """
+    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
+        return None
+    if not any(x.kind in ("range", "affine") for x in program.readers(node.y)):
+        return None
+    value = node.y.like()
+    apart = Node(f"{node.name}_float", "copy", (value,), (node.y,))
+    return program.with_nodes([node], [node.making(value), apart])
+
+
+def range_inside(
+    program: Program, node: Node, of_binary: bool = False
+) -> Program | None:
+    """Leaves out a range before a clip that is part of an operation in a file.
+
+    The file has none there, since it rounds once, after the clip. A range that cuts off
+    what the one after it has stays: it is no matter of rounding.
+    """
+    clip = program.reader(node.y) if node.kind == "range" else None
+    if clip is None or clip.kind != "clip" or (clip["low"], clip["high"]) not in FUSED:
+        return None
+    if not _is_inner(program, node, clip, clip["low"], clip["high"]):
+        return None
+    if not _takes_clip(program, node.x, of_binary):
+        return None
+    return program.with_nodes([node], [], [(node.y, node.x)])
+
+
+def range_inside_binary(program: Program, node: Node) -> Program | None:
+    return range_inside(program, node, of_binary=True)
+
+
+def _is_inner(
+    program: Program, node: Node, reader: Node, low: float, high: float
+) -> bool:
+    """Whether a range cuts off nothing between bounds that the next one has."""
+    after = program.reader(reader.y)
+    if after is None or after.kind != "range" or program.maker(node.x) is None:
+        return False
+    if program.reader(node.x) is None or program.reader(node.y) is None:
+        return False
+    least, most = np.clip((node["low"], node["high"]), low, high)
+    wanted = np.clip((after["low"], after["high"]), low, high)
+    step = step_of(node)
+    return bool(least <= wanted[0] + step and most >= wanted[1] - step)
+
+
+def _takes_clip(program: Program, value: Value, of_binary: bool) -> bool:
+    """Whether the converter makes a clip part of what makes a value."""
+    maker = program.maker(value)
+    if maker is not None and maker.kind == "affine":
+        maker = program.sole_maker(maker.x, _TRANSPOSED)
+    if maker is None:
+        return False
+    if maker.kind == "kernel":
+        return of_binary or not maker["binary"]
+    return maker.kind == "sum" or maker.type == _TRANSPOSED
+
+
+def range_for_clip(program: Program, node: Node) -> Program | None:
+    """A clip goes, since the range after it cuts off as much.
+
+    Of a maximum or minimum with a number the converter rounds that to the range before.
+    Clips that it makes part of the operation before them stay.
+    """
+    after = program.reader(node.y) if node.kind == "clip" else None
+    if after is None or after.kind != "range":
+        return None
+    low, high = node["low"], node["high"]
+    if (low, high) in FUSED:
+        return None
+    before, x, old = program.maker(node.x), node.x, [node]
+    is_range = before is not None and before.kind == "range"
+    if before and is_range and _is_inner(program, before, node, low, high):
+        x, old = before.x, [before, node]
+    made = list[Node]()
+    if not _takes_clip(program, x, True):  # an operation between two ranges
+        made = [_channelwise(node.name, x, node.y, np.ones(x.channels or 1))]
+    step = step_of(after)
+    wider = after["low"] < low - step or after["high"] > high + step
+    if wider or (made and not _is_map(x)):
+        raise ConversionError(
+            f"Layer {layer_of(node)!r} cuts off what is outside of [{low:g}, {high:g}],"
+            " of which int8 has no form there. Clip to [-1, 1] (larq.activations."
+            "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
+        )
+    return program.with_nodes(old, made, [] if made else [(node.y, x)])
+
+
+def range_before_moving(program: Program, node: Node) -> Program | None:
+    """Leaves out a range before what only moves numbers, if another comes after that.
+
+    The converter wants one range for both sides, and rounds once, to the latter.
+    """
+    reader = program.reader(node.y) if node.kind == "range" else None
+    if reader is None or len(reader.makes) > 1:
+        return None
+    if not _moves(program, reader):
+        return None
+    if not _is_inner(program, node, reader, -np.inf, np.inf):
+        return None
+    return program.with_nodes([node], [], [(node.y, node.x)])
+
+
+def range_after_reshape(program: Program, node: Node) -> Program | None:
+    """The range of a mean follows the reshape that alone reads it.
+
+    The converter makes one operation of both, which rounds otherwise than a mean. So it
+    does with the range as an output, too, if that is of what is reshaped.
+    """
+    reader = program.reader(node.y) if node.kind == "range" else None
+    if reader is None or not is_reshape(reader) or not _is_mean(program, node.x):
+        return None
+    value = reader.y.like()
+    made = [
+        reader.reading(node.y, node.x).making(value),
+        node.reading(node.x, value).making(reader.y),
+    ]
+    return program.with_nodes([node, reader], made)
+
+
+def _is_mean(program: Program, value: Value) -> bool:
+    maker = program.maker(value)
+    while maker is not None and is_reshape(maker):
+        maker = program.maker(maker.x)
+    return maker is not None and maker.type == "Mean"
+
+
+def _with_steps(program: Program, node: Node) -> Iterator[Node]:
+    """An operation in int8 with its kernel in steps."""
+    real = node.kind == "kernel" and not node["binary"]
+    known = real or node.kind == "prelu" or node.type == _TRANSPOSED
+    if not (known and _in_int8(program, node)):
+        yield node
+    elif node.kind == "prelu":
+        yield node.with_arguments(slope=_in_steps(node["slope"], ()))
+    elif real:
+        kernel, of = node["kernel"], node["of"]
+        axes = {"MatMul": (), "Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}[of]
+        yield node.with_arguments(kernel=_in_steps(kernel, axes))
+    else:
+        weights = program.maker(node.reads[1])
+        if weights is not None and weights.kind == "constant":
+            made = _replaced(weights, _in_steps(weights["value"], (2,)))
+            yield made
+            node = node.reading(weights.y, made.y)
+        yield node
+
+
+def _in_steps(kernel: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
+    """A kernel in steps, one for all elements that the file scales alike.
+
+    Of the rounded kernel the converter finds the same scales again.
+    """
+    kernel = kernel.astype(np.float32)
+    axes = tuple(axis for axis in range(kernel.ndim) if axis not in channels)
+    step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+    return np.rint(kernel / np.where(step > 0, step, 1)) * step
+
+
+# --- how files spell it
+
+
+def _outputs_apart(program: Program) -> Program:
+    """Copies of those outputs that a node reads, too.
+
+    LCE loses such an output where a float operation or a sign reads it.
+    """
+    outputs, copies = list[Value](), list[Node]()
+    for value in program.outputs:
+        if value.dtype.is_floating and program.readers(value):
+            maker = program.maker(value)
+            name = "output" if maker is None else f"{maker.name}_output"
+            copies.append(Node(name, "copy", (value,), (value.like(),)))
+            value = copies[-1].y
+        outputs.append(value)
+    return Program(program.inputs, [*program.nodes, *copies], outputs)
+
+
+def saturating_sign(program: Program, node: Node) -> Program | None:
+    """A sign of steps is a depthwise convolution that saturates within one of them."""
+    if node.kind != "sign":
+        return None
+    shift = node["shift"] if np.any(node["shift"]) else None
+    step = min(_steps_before(program, node.x), default=1.0)
+    arguments = {"shift": shift, "padding": None, "step": step}
+    sign = replace(node, kind="saturating", arguments=arguments)
+    return program.with_nodes([node], [sign])
+
+
+def _steps_before(program: Program, value: Value) -> Iterator[float]:
+    """The steps of the ranges that a value is made of."""
+    left, seen = [value], set[int]()
+    while left:
+        read = left.pop()
+        maker = program.maker(read)
+        if maker is None or id(read) in seen:
+            continue
+        seen.add(id(read))
+        if maker.kind == "range":
+            yield step_of(maker)
+        elif maker.kind not in ("sign", "saturating"):
+            left += maker.reads
+
+
+def whole_kernel(program: Program, node: Node) -> Program | None:
+    """A ±1 kernel is ±127 times the step of each channel, which contains its scale."""
+    if node.kind != "kernel" or not node["binary"]:
+        return None
+    kernel, ones = node["kernel"] * node["scale"], np.ones_like(node["scale"])
+    whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
+    return program.with_nodes([node], [whole])
+
+
+def weighted_mean(program: Program, node: Node) -> Program | None:
+    """The mean of whole windows is a convolution, which delegates have in int8."""
+    if node.type != "AvgPool" or node["op"].get_attr("data_format") != b"NHWC":
+        return None
+    _, *window, _ = node["op"].get_attr("ksize")
+    _, *strides, _ = node["op"].get_attr("strides")
+    known = [n for n in node.x.shape or () if n]
+    if strides[0] != strides[1] or len(known) < 4:
+        return None
+    _, *sizes, channels = known
+    pairs = zip(sizes, window, strides, strict=True)
+    if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
+        return None
+    mean = _channelwise(node.name, node.x, node.y, np.ones(channels))
+    kernel = np.full((*window, channels, 1), 1 / np.prod(window))
+    whole = mean.with_arguments(kernel=kernel, strides=[1, *strides, 1])
+    return program.with_nodes([node], [whole])
+
+
+def summed_prelu(program: Program, node: Node) -> Program | None:
+    """A PReLU between two ranges is a sum, of operations that delegates have."""
+    if node.kind != "prelu" or not _is_map(node.x):
+        return None
+    before, after = program.maker(node.x), program.reader(node.y)
+    if before is None or after is None or {before.kind, after.kind} != {"range"}:
+        return None
+    if after["low"] >= 0:  # nothing below 0, whose range could not end there
+        return None
+    ends = [(x["low"], x["high"]) for x in (before, after)]
+    made = node.with_arguments(ends=ends[0], range_after=ends[1])
+    return program.with_nodes([node], [replace(made, kind="summed")])
+
+
+PLAIN = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)

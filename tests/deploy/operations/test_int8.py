@@ -1,0 +1,92 @@
+"""Programs between ranges: of how many operations, and what they compute."""
+
+from collections import Counter
+from functools import partial
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, images
+from larq_nobn._keras import keras
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.operations import Int8Trace
+from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.layers import FakeQuantization
+from numpy.testing import assert_allclose
+
+layers = keras.layers
+
+
+def span(low=-4.0, high=3.0):
+    """A range of these ends."""
+    ends = [np.array(low, np.float32), np.array(high, np.float32)]
+    return FakeQuantization(trainable=False, weights=ends)
+
+
+def clip(x):
+    return tf.clip_by_value(x, -0.5, 0.7)
+
+
+# A network between its first and its last range, and the operations of its program for
+# each runtime, without ranges.
+CASES = {
+    "none": ([], {}, {}),
+    "a batch norm": ([layers.BatchNormalization()], {"kernel": 1}, {"kernel": 1}),
+    "of a kernel": (
+        [layers.Conv2D(4, 3), layers.BatchNormalization()],
+        {"kernel": 1},
+        {"kernel": 1},
+    ),
+    "a ReLU": (
+        [layers.Conv2D(4, 3), span(), layers.ReLU()],
+        {"kernel": 1, "clip": 1},
+        {"kernel": 1, "clip": 1},
+    ),
+    "a clip": (
+        [layers.Activation(clip), span(-0.5, 0.7)],
+        {"kernel": 1},
+        {"kernel": 1},
+    ),
+    "zeros around signs": (
+        [binary_conv(4, padding="same", pad_values=0.0)],
+        {"sign": 1, "kernel": 1, "copy": 1},
+        {"saturating": 1, "kernel": 1},
+    ),
+    "a pool": (
+        [layers.Conv2D(4, 1), span(), layers.MaxPooling2D()],
+        {"kernel": 1, "MaxPool": 1},
+        {"kernel": 1, "MaxPool": 1},
+    ),
+    "a mean": ([layers.AveragePooling2D()], {"AvgPool": 1}, {"kernel": 1}),
+    "a slope": (
+        [layers.PReLU("uniform", shared_axes=[1, 2])],
+        {"prelu": 1},
+        {"summed": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_programs_of_both_runtimes(case):
+    rows, *expected = CASES[case]
+    given = keras.Input((8, 8, 3))
+    x = span()(given)
+    for layer in [*rows, span()]:
+        x = layer(x)
+    model = keras.Model(given, x)
+    io = io_spec(model)
+    numbers = images(1)
+    step = 7 / 255
+    for runtime, kinds in zip(("lce", "litert"), expected, strict=True):
+        lowered = Int8Trace(Trace(model, io), io, runtime)
+        found = Counter(
+            node.kind if node.kind != "other" else node.type
+            for node in lowered.program.nodes
+            if node.kind not in ("range", "constant")
+        )
+        assert found == kinds, runtime
+        for program in (lowered.rounded, lowered.program):
+            (y,) = tf.function(partial(outputs_of, program))([tf.constant(numbers)])
+            # Kernels are rounded, too, and an inner range is left out.
+            assert_allclose(y, model(numbers), rtol=0, atol=2.01 * step)
