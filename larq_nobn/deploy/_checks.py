@@ -14,7 +14,7 @@ from . import _float_fallback
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError, conversion_errors
 from .lite._file import Subgraph
-from .lite._lce_faults import FUSED_LSTM, has_lost_bias, overwritten
+from .lite._lce_faults import has_lost_bias, overwritten
 from .lite._trace import layer_name
 from .operations import Int8Trace, LoweredTrace
 
@@ -253,7 +253,7 @@ def merged_convolutions(
 # --- a file
 
 
-def check_file(graph: Subgraph, prepared: keras.Model) -> None:
+def check_file(graph: Subgraph) -> None:
     """Checks what may be wrong with a file before it runs.
 
     Raises:
@@ -262,19 +262,6 @@ def check_file(graph: Subgraph, prepared: keras.Model) -> None:
             names the layer.
     """
     for op in graph.operations:
-        if op.op in FUSED_LSTM:
-            names = [
-                call.described
-                for call in _graph.calls(prepared)
-                for inner in call.layer._flatten_layers()
-                if isinstance(inner, _layers.LSTM) and not inner.unroll
-            ]
-            raise ConversionError(
-                f"The recurrent layer {' and '.join(dict.fromkeys(names))} becomes "
-                f"{op.op}, which keeps a state from one run to the next and computes "
-                "something else than the layer. Build it with unroll=True, or, for "
-                "long sequences, as RNN(LSTMCell(...)), which has the same weights."
-            )
         if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
             kind = op.outputs[0].dtype if op.outputs else "nothing"
             raise ConversionError(

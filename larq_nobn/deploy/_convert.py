@@ -399,7 +399,7 @@ def _converted(
         merged = _checks.merged_convolutions(graphs[0], repeated, binary)
     for name in merged:
         left.remove(name)
-    _checks.check_file(graphs[0], model)
+    _checks.check_file(graphs[0])
     if lce:
         _checks.check_binary(graphs[0], model, left)
     elif int8:

@@ -111,6 +111,11 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 
 
 def _packed(program: Program, node: Node, name: str, call: _graph.Call) -> PackedKernel:
+    if getattr(call.layer, "padding", "") == "causal":
+        raise ConversionError(
+            f"Layer {name!r} has padding='causal', which a PackedKernel does not "
+            "contain. Use padding='valid' after a ZeroPadding1D."
+        )
     kernel, scales, offsets = (node[key] for key in ("kernel", "scale", "bias"))
     pad, border, last = program.maker(node.x), 0.0, node
     padded = pad is not None and pad.kind == "pad"

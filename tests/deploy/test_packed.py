@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 keras = tf.keras
+QUANTIZERS = "input_quantizer", "kernel_quantizer"
 
 
 def by_bits(kernel, inputs):
@@ -141,3 +142,14 @@ def test_layers_in_their_order_and_what_reads_signs():
     (kernel,) = nobn.deploy.packed_kernels(keras.Model(signs, dense(signs)))
     assert kernel.bits.shape == (3, 1, 1, 1)
     np.testing.assert_array_equal(kernel.thresholds, np.zeros(4))
+
+
+def test_causal_layers_are_named():
+    layer = lq.layers.QuantConv1D(
+        4, 3, padding="causal", name="late", **dict.fromkeys(QUANTIZERS, "ste_sign")
+    )
+    inputs = keras.Input((9, 6))
+    with pytest.raises(
+        nobn.deploy.ConversionError, match="'late' has padding='causal'"
+    ):
+        nobn.deploy.packed_kernels(keras.Model(inputs, layer(inputs)))

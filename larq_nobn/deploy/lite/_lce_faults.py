@@ -11,7 +11,6 @@ looked for here:
 | binary convolutions in groups | `in_groups`, of an operation of a file |
 | a number is the bias of a transposed convolution | `has_lost_bias`, of an operation |
 | one operation overwrites what another reads | `overwritten`, in a file |
-| recurrent kernels keep their state | `FUSED_LSTM`, in a file |
 | inputs and outputs move in memory | `with_room` prevents it, before a file runs |
 
 And these are kept from LCE by how models are written for it:
@@ -47,12 +46,6 @@ from ..._keras import keras
 from ...layers._groups import group_moments
 from .._errors import ConversionError
 from ._file import FileOperation, Subgraph, Tensor, edited
-
-# These keep a state from one run to the next, and the converter wires them so that they
-# compute something else than the layer, even in the first run. Measured: an LSTM is off
-# by 0.1 on outputs of 0.15; RNN(LSTMCell), GRU and unrolled LSTMs agree to 1e-7.
-FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
-
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
 _ROUNDS = 1e-5
