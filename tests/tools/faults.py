@@ -566,7 +566,7 @@ operations: zeros that are not there are left out
 +(known[axis] - reach) % node["strides"][axis]
 @ tests/deploy/test_equal_layers.py
 operations: merged kernels are counted twice
--self.repeated = repeated + repeated_kernels(self.program)
+-self.repeated = repeated + repeated_kernels(program)
 +self.repeated = repeated
 @ tests/deploy/operations/test_affine.py -k turned
 verify: opposite channels of a file are not undone
