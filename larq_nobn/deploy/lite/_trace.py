@@ -358,10 +358,12 @@ class Trace:
         # A dilated one is one of a map in parts.
         before, after = kinds["SpaceToBatchND"], kinds["BatchToSpaceND"]
         padded = np.any(constant(before, 2) != constant(after, 2))
+        whole = type(convolution)()
+        whole.CopyFrom(convolution)
         rates = [1, 1, 1, *constant(before, 1).tolist(), 1][-4:]
-        convolution.attr["dilations"].list.i[:] = rates
-        convolution.attr["padding"].s = b"SAME" if padded else b"VALID"
-        return convolution
+        whole.attr["dilations"].list.i[:] = rates
+        whole.attr["padding"].s = b"SAME" if padded else b"VALID"
+        return whole
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:

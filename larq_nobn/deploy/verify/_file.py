@@ -164,9 +164,11 @@ def _packed(
         if sign is None or others or not ops[key]:
             continue
         first = ops[key][0]
-        *positions, words = first.input(0).shape[1:]
-        *wanted, channels = [n or 0 for n in sign.y.shape or ()][1:]
-        if prod(positions) == prod(wanted) and words == -(-channels // 32):
+        size, *positions, words = first.input(0).shape
+        _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
+        alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
+        # Of a dense layer of several examples these are positions.
+        if alike and size == lowered.io.batch_size:
             packed[id(sign)] = first
     return packed
 

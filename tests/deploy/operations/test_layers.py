@@ -61,6 +61,7 @@ def maps():
     return [
         dense(**SHIFTED),
         conv2d(groups=3, **AWARE, **SHIFTED, activation="relu"),
+        conv2d(groups=2, dilation_rate=2, padding="valid", **PLAIN),
         conv2d(groups=2, activation="relu", padding="valid", **HEAVISIDE),
         conv2d(groups=2, pad_values=1.0, strides=2, **ZERO_ONE),
         conv2d(pad_values=-1.0, **AWARE),

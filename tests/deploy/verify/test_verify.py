@@ -4,6 +4,7 @@ from functools import cache
 from types import SimpleNamespace
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -202,3 +203,13 @@ def test_signs_under_the_name_of_another_are_known(convert):
     report = convert(model, allow_float=True, data=images(16, (6, 6, 256)))
     assert report["segments"]["compared"] > 4
     assert report["unexplained"] == 0 and report["explained"] > 0
+
+
+def test_dense_layers_of_several_maps_at_once(convert):
+    """Their rows are positions of all examples."""
+    inputs = keras.Input((4, 4, 8))
+    dense = lq.layers.QuantDense(
+        8, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
+    )
+    report = convert(keras.Model(inputs, dense(inputs)), batch_size=3)
+    assert report["exact_share"] == 1
