@@ -112,12 +112,19 @@ _FORMS: dict[Any, Callable] = {
 }
 
 
+_COMPILED = "_jit_compiled_convolution_op"
+_CONVOLUTION: Any = next(
+    kind for kind in keras.layers.Conv2D.__mro__ if _COMPILED in vars(kind)
+)
+
+
 @contextmanager
 def at_inference() -> Iterator[None]:
     """Has some layers of Keras compute in another form, which files can have.
 
     Run eagerly, a layer returns the numbers of that form, if they are its own but for
-    rounding: then a model rounds as its trace does.
+    rounding: then a model rounds as its trace does. So do convolutions in groups, which
+    Keras compiles.
     """
 
     def formed(kind: type, own: Callable, form: Callable) -> Callable:
@@ -137,12 +144,18 @@ def at_inference() -> Iterator[None]:
 
         return call
 
+    def convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
+        return layer.convolution_op(inputs, kernel)
+
     given: dict[Any, Callable] = {kind: kind.call for kind in _FORMS}
+    compiled = vars(_CONVOLUTION)[_COMPILED]
     for kind, form in _FORMS.items():
         kind.call = formed(kind, kind.call, form)
+    setattr(_CONVOLUTION, _COMPILED, convolved)
     try:
         yield
     finally:
+        setattr(_CONVOLUTION, _COMPILED, compiled)
         for kind, own in given.items():
             kind.call = own
 
