@@ -46,11 +46,7 @@ from .device import (
     write_metadata,
 )
 from .inspection import Audit, audit_graphs
-from .int8 import (
-    check_int8,
-    verify_int8,
-    verify_without_rounding,
-)
+from .int8 import check_int8, verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
 from .lite._file import read
@@ -317,15 +313,11 @@ def _convert_int8(task: _Task) -> ConversionReport:
     )
 
 
-def _layers_of(in_float: Sequence[FloatFallback]) -> set[str]:
-    return {layer.layer for layer in in_float}
-
-
 def _rewritten(
     given: keras.Model, program: Program, in_float: Sequence[FloatFallback]
 ) -> list[dict[str, str]]:
     """The binary layers that are other ones in the file, which make the same."""
-    kept, rows = _layers_of(in_float), dict[str, dict[str, str]]()
+    kept, rows = {x.layer for x in in_float}, dict[str, dict[str, str]]()
     for call in _graph.calls(given):
         parts = traced_parts(call)
         said = ", ".join(_described(call, parts, program)) if parts else ""
@@ -377,7 +369,7 @@ def _converted(
     function: _converter.Function,
     model: keras.Model,
     binary: Sequence[str],
-    repeated: Sequence[str] = (),
+    repeated: Sequence[str],
     int8: bool = False,
 ) -> _File:
     """Has a converter write a function of tensors, checks the file, and runs it once.
@@ -385,7 +377,7 @@ def _converted(
     Arguments:
         task: The conversion.
         function: What the file computes.
-        model: The model that these are of.
+        model: What was traced.
         binary: The binary layers of the model.
         repeated: The names of kernels that the converter merges with others.
         int8: Whether it is an int8 file.

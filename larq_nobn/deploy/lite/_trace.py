@@ -20,9 +20,6 @@ from ._converter import Function, IoSpec, inference
 from ._engine import quiet
 from ._lce_faults import at_inference, dependent, softplus_bounded
 
-# What is around the convolution of a sequence.
-_AROUND = ("ExpandDims", "Squeeze", "Const", "Identity")
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
     "Conv2D": 0,
@@ -32,8 +29,6 @@ _INPUTS = {
     "BatchMatMulV2": 0,
     "Conv2DBackpropInput": 2,
     "Conv3DBackpropInputV2": 2,
-    # What Keras compiles: convolutions in groups.
-    **dict.fromkeys(_CALLS, 0),
 }
 # A sign passes through them on its way into a convolution.
 NOTHING = ("Identity", "IdentityN", "StopGradient")
@@ -109,7 +104,6 @@ class TracedKernel(NamedTuple):
         signs: Whether a sign makes what it reads.
         pad: What the map is padded with; None without padding.
         direct: Whether its sign can be moved directly before it.
-        node_def: The operation, or the convolution in groups that it is a function of.
     """
 
     op: Any
@@ -118,12 +112,11 @@ class TracedKernel(NamedTuple):
     signs: bool
     pad: float | None
     direct: bool
-    node_def: Any
 
     @property
     def groups(self) -> int:
         """In how many groups of channels it is."""
-        if self.node_def.op != "Conv2D":
+        if self.op.type != "Conv2D":
             return 1
         channels: int | None = self.op.inputs[0].shape[-1]
         return (channels or self.kernel.shape[-2]) // self.kernel.shape[-2]
@@ -136,7 +129,7 @@ class TracedKernel(NamedTuple):
     @property
     def is_binary(self) -> bool:
         """Whether LCE should find a binary convolution here."""
-        known = self.node_def.op in ("Conv2D", "MatMul") and self.direct
+        known = self.op.type in ("Conv2D", "MatMul") and self.direct
         if not known or not self.signs or self.pad not in (None, 1.0):
             return False
         return _signs.split_kernel(self.kernel) is not None and bool(self.kernel.all())
@@ -333,37 +326,7 @@ class Trace:
                 # Its sign can be that of a map of another shape.
                 direct = is_larqs_sign(source) and passed <= _DIRECT
                 direct &= op.type != "MatMul" or not any(map(op.get_attr, _TURNS))
-            node = self._convolution_in(op)
-            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct, node)
-
-    def _convolution_in(self, op: Any) -> Any:
-        """The convolution of a function of one, or the operation itself."""
-        if op.type not in _CALLS:
-            return op.node_def
-        name = op.get_attr("f").name
-        library = self._folded.graph_def.library.function
-        (function,) = (f for f in library if f.signature.name == name)
-        nodes = {node.name: node for node in function.node_def}
-        kinds = {node.op: node for node in nodes.values() if node.op not in _AROUND}
-        if kinds.keys() - {"SpaceToBatchND", "BatchToSpaceND"} != {"Conv2D"}:
-            return op.node_def
-        convolution = kinds["Conv2D"]
-        if len(kinds) == 1:
-            return convolution
-
-        def constant(node: Any, place: int) -> np.ndarray:
-            maker = nodes[node.input[place].partition(":")[0]]
-            return tf.make_ndarray(maker.attr["value"].tensor)
-
-        # A dilated one is one of a map in parts.
-        before, after = kinds["SpaceToBatchND"], kinds["BatchToSpaceND"]
-        padded = np.any(constant(before, 2) != constant(after, 2))
-        whole = type(convolution)()
-        whole.CopyFrom(convolution)
-        rates = [1, 1, 1, *constant(before, 1).tolist(), 1][-4:]
-        whole.attr["dilations"].list.i[:] = rates
-        whole.attr["padding"].s = b"SAME" if padded else b"VALID"
-        return whole
+            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct)
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:

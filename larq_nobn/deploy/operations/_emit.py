@@ -226,9 +226,6 @@ def _kernel(node: Node, name: str, x: Any) -> Any:
     if of == "MatMul":
         y = tf.matmul(x, kernel, name=name)
     else:
-        sequence = x.shape.rank == 3
-        if sequence:
-            x, kernel = x[:, tf.newaxis], kernel[tf.newaxis]
         options = {"strides": node["strides"], "padding": node["padding"]}
         options |= {"name": name}
         if of == "Conv2D":
@@ -236,7 +233,6 @@ def _kernel(node: Node, name: str, x: Any) -> Any:
         else:
             rate = node["dilations"][1:3]
             y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rate)
-        y = y[:, 0] if sequence else y
     return _scaled(y, node["scale"], node["bias"], f"{name}_affine")
 
 

@@ -19,9 +19,7 @@ _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
 
 
-def lower(
-    trace: Trace,
-) -> tuple[Program, Mapping[str, Value], list[str]]:
+def lower(trace: Trace) -> tuple[Program, Mapping[str, Value], list[str]]:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
@@ -178,32 +176,32 @@ class _Lowering:
         return ("sum", reads, {}) if factor == 1 and alike else None
 
     def _kernel(self, traced: TracedKernel, reads: tuple[Value, ...]) -> Any:
-        node, kernel = traced.node_def, self._constant(reads[1])
+        op, kernel = traced.op, self._constant(reads[1])
         options: dict[str, Any] = {}
-        if kernel is None or node.op not in _KERNELS:
+        if kernel is None or op.type not in _KERNELS:
             return None
-        if node.op == "MatMul":
-            turned = node.attr["transpose_a"].b or node.attr["transpose_b"].b
+        if op.type == "MatMul":
+            turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
             if turned or reads[0].shape is None or len(reads[0].shape) != 2:
                 return None
         else:
-            if node.attr["data_format"].s not in (b"NHWC", b""):
+            if op.get_attr("data_format") != b"NHWC":
                 return None
             options = {
-                "strides": list(node.attr["strides"].list.i),
-                "padding": node.attr["padding"].s.decode(),
-                "dilations": list(node.attr["dilations"].list.i) or [1, 1, 1, 1],
+                "strides": list(op.get_attr("strides")),
+                "padding": op.get_attr("padding").decode(),
+                "dilations": list(op.get_attr("dilations")),
             }
         channels, binary = kernel.shape[-1], traced.is_binary
         if options.get("padding") == "EXPLICIT":
             return None
-        if node.op == "DepthwiseConv2dNative":
+        if op.type == "DepthwiseConv2dNative":
             channels *= kernel.shape[-2]
         scale = np.ones(channels)
         if binary:  # of ±c: ±1, times c
             kernel, scale = _signs.split_kernel(kernel) or (kernel, scale)
         arguments = {
-            "of": node.op,
+            "of": op.type,
             "kernel": kernel.astype(np.float64),
             "scale": scale,
             "bias": np.zeros(channels),

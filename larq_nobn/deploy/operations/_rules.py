@@ -36,7 +36,6 @@ from ._shapes import (
     sign_last,
     spell_dense,
     spell_dilated,
-    spell_sequence,
     trim_pad,
 )
 
@@ -52,11 +51,6 @@ _FAR = 100.0
 _CANCELLED = 1e-13
 # A threshold is halfway between two whole numbers, but for rounding in float64.
 _HALFWAY = 1e-6
-
-
-def optimized(program: Program, runtime: str = "lce") -> Program:
-    """Returns a program of the same function, of the operations that files have."""
-    return spelled(reduced(program), runtime)
 
 
 def reduced(program: Program) -> Program:
@@ -77,7 +71,7 @@ def spelled(program: Program, runtime: str) -> Program:
 
 def binary_spelled(program: Program) -> Program:
     """Returns a program in which binary kernels read signs as rules know them."""
-    program = everywhere(program, (spell_prelu, spell_dilated, spell_sequence))
+    program = everywhere(program, (spell_prelu, spell_dilated))
     return everywhere(spell_signs(program), BINARY)
 
 

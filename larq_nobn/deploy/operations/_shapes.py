@@ -36,27 +36,6 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], made)
 
 
-def spell_sequence(program: Program, node: Node) -> Program | None:
-    """A convolution of sequences is one of maps of one row."""
-    shape = node.x.shape if node.kind == "kernel" and node["of"] != "MatMul" else ()
-    if shape is None or len(shape) != 3:
-        return None
-    x, y = map(_as_row, (node.x, node.y))
-    wide = node.with_arguments(kernel=node["kernel"][None])
-    made = [
-        Node(f"{node.name}_map", "reshape", node.reads, (x,)),
-        replace(wide, reads=(x,), makes=(y,)),
-        Node(f"{node.name}_sequence", "reshape", (y,), node.makes),
-    ]
-    return program.with_nodes([node], made)
-
-
-def _as_row(sequence: Value) -> Value:
-    """A map of one row."""
-    first, *rest = sequence.shape or ()
-    return Value((first, 1, *rest), sequence.dtype)
-
-
 def spell_dilated(program: Program, node: Node) -> Program | None:
     """Writes a convolution of a map in parts as a dilated one of all of it."""
     if node.type != "BatchToSpaceND":
@@ -98,6 +77,12 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
             Node(f"{node.name}_sequence", "reshape", (y,), node.makes),
         ]
     return program.with_nodes([kernel, node], made)
+
+
+def _as_row(sequence: Value) -> Value:
+    """A map of one row."""
+    first, *rest = sequence.shape or ()
+    return Value((first, 1, *rest), sequence.dtype)
 
 
 def is_reshape(node: Node | None) -> bool:

@@ -12,7 +12,7 @@ from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations._emit import outputs_of
 from larq_nobn.deploy.operations._lower import lower
-from larq_nobn.deploy.operations._rules import optimized
+from larq_nobn.deploy.operations._rules import reduced, spelled
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -166,7 +166,7 @@ def test_a_program_computes_the_same_of_fewer_operations(kind):
         if isinstance(layer, nobn.layers.ChannelAffine):
             layer.gamma.assign(np.ones(layer.gamma.shape))
     program = program_of(model)
-    small, x = optimized(program), images(1, SHAPE)
+    small, x = spelled(reduced(program), "lce"), images(1, SHAPE)
     made = [node.type or node.kind for node in small.nodes if node.kind != "constant"]
     assert Counter(made) == expected
     run = tf.function(lambda *inputs: outputs_of(small, inputs))
@@ -180,7 +180,7 @@ def test_a_threshold_is_halfway_between_two_sums():
     row = [binary_conv(4), norm(0.1, -0.3), binary_conv(4)]
     row[1].epsilon = 0.0
     model = keras.Model(start, in_row(*row)(start))
-    small = optimized(program_of(model))
+    small = spelled(reduced(program_of(model)), "lce")
     first = next(node for node in small.nodes if node.kind == "kernel")
     threshold = -first["bias"] / first["scale"]
     assert_allclose(threshold, np.full(4, 2.5), rtol=1e-6)

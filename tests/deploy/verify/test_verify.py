@@ -18,7 +18,7 @@ from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner
-from larq_nobn.deploy.operations._rules import optimized
+from larq_nobn.deploy.operations._rules import reduced, spelled
 from larq_nobn.deploy.verify._file import FileSigns
 from larq_nobn.graph._segments import record
 from numpy.testing import assert_array_equal
@@ -95,7 +95,7 @@ def shifted_by(amount, monkeypatch):
 
     def wrong(*arguments):
         form = with_fault(right(*arguments), fault, "conv")
-        form.program = optimized(form._lowered)
+        form.program = spelled(reduced(form._lowered), "lce")
         return form
 
     monkeypatch.setattr(_convert, "LoweredTrace", wrong)
