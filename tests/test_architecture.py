@@ -50,10 +50,10 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy": (
         {"_errors", "_shown"},
-        {"_binary"},
         {"_opening"},
         {"lite"},
-        {"_float_fallback", "operations"},
+        {"operations"},
+        {"_float_fallback"},
         {"inspection"},
         {"_checks", "verify", "device"},
         {"int8"},

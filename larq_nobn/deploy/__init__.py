@@ -2,8 +2,8 @@
 
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
+from ._float_fallback import binary_layers
 from ._formats import Format, FormatComparison, compare_formats
-from ._opening import binary_layers
 from ._packed import PackedKernel, packed_kernels
 from ._prepared import prepared
 from ._report import ConversionReport

@@ -1,14 +1,14 @@
 """From a trained Keras model to a verified `.tflite` file.
 
-There are two routes, each a function of the same steps: open, check, trace and apply
-rules, write and read back, check the file, verify, and give it its name last.
+The steps: open, check, trace and apply rules, write and read back, check the file,
+verify, and give it its name last.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,17 +21,18 @@ from .._checks import check_bounds, check_choice, check_flag, check_integer, che
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
+from .._larq import lq
 from .._names import ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
-from ..graph import _graph
+from ..graph._signs import kind_of
 from . import _checks
-from ._binary import is_reshaped, is_zero_one, sign_of_kernel_input, traced_parts
-from ._errors import UnreadableError, conversion_errors
-from ._float_fallback import FloatFallback
+from ._errors import conversion_errors
+from ._float_fallback import FloatFallback, layers_by_name, layers_of
 from ._opening import (
     as_functional,
     in_float32,
+    opened,
     output_layers,
     with_known_sizes,
 )
@@ -50,7 +51,7 @@ from .int8 import check_int8, verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
 from .lite._file import read
-from .lite._trace import Trace, layer_name
+from .lite._trace import Trace
 from .operations import Int8Trace, LoweredTrace
 from .operations._program import Program
 from .verify._data import verification_examples
@@ -95,9 +96,8 @@ def convert(
 
     Arguments:
         model: A Larq model with any number of inputs and outputs; the file has them in
-            the same order, by the same names. A subclassed model, or one with a layer
-            whose parts are not visible, is converted from its trace, and the report
-            says why.
+            the same order, by the same names. Of a subclassed model the operations of
+            its trace are all that is read.
         path: The file to write; its name ends in `.tflite`.
         verify: Whether to verify on all examples and to report the agreement. Without,
             8 examples are compared, and the report has no numbers of them.
@@ -188,14 +188,13 @@ def convert(
         holdout=holdout,
         tolerance=tolerance,
         batch_size=batch_size,
+        int8=int8,
         runtime=runtime,
         labels=labels,
         preprocessing=preprocessing,
         allow_float=allow_float,
     )
-    if int8:
-        return _convert_int8(task)
-    return _convert_float(task)
+    return _convert(task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +211,7 @@ class _Task:
     holdout: float | None
     tolerance: float
     batch_size: int
+    int8: bool
     runtime: str
     labels: Sequence[str] | None
     preprocessing: Preprocessing | None
@@ -222,10 +222,6 @@ class _Task:
         """What the file takes and gives."""
         return _converter.io_spec(self.model, self.batch_size)
 
-    def checked_labels(self, given: keras.Model) -> tuple[str, ...] | None:
-        """Checks the metadata, and returns the labels."""
-        return check_metadata(self.path, given, self.labels, self.preprocessing)
-
     def examples(self, given: keras.Model) -> tuple[list[np.ndarray], str]:
         """Returns the examples to verify on, and where they are from."""
         examples, source = verification_examples(
@@ -233,115 +229,104 @@ class _Task:
         )
         return [x if self.verify else x[:_FEW] for x in examples], source
 
-    def in_float(
-        self, given: keras.Model, named: Sequence[str], form: LoweredTrace | Int8Trace
-    ) -> tuple[list[str], list[FloatFallback]]:
-        """Returns what is binary, and what has no binary kernel, as it may be.
 
-        For LiteRT, without binary kernels, all layers are ordinary ones.
-        """
-        allowed = self.allow_float or self.runtime == "litert"
-        return _checks.check_float(given, named, form, allowed)
+def _convert(task: _Task) -> ConversionReport:
+    """Writes a file from the trace of a model.
 
-
-def _convert_float(task: _Task) -> ConversionReport:
-    """The route of float files: written from the trace, compared from sign to sign."""
-    model, reason, named = task.model, None, list[str]()
-    try:
+    A float file is compared with the model from sign to sign; an int8 file has kernels
+    that are rounded, and is compared map by map.
+    """
+    model, reason = task.model, None
+    if task.int8:
         model = as_functional(model)
-        check_int8(model, False)
-        named = _checks.check_model(model)
-    except UnreadableError as error:
-        model, reason = task.model, error
-        _checks.check_float32(model, error)
-    labels, io = task.checked_labels(model), task.io
+    else:
+        model, reason = opened(model)
+    if reason is None:
+        check_int8(model, task.int8)
+    _checks.check_model(model)
+    labels = check_metadata(task.path, model, task.labels, task.preprocessing)
     step("Tracing")
     traced = in_float32(model)
-    lowered = LoweredTrace(Trace(traced, io), io, task.runtime)
-    if reason is None:
-        binary, in_float = task.in_float(model, named, lowered)
-    else:
-        binary, in_float = _checks.check_trace(
-            model, lowered, task.allow_float, task.runtime
-        )
+    trace = Trace(traced, task.io)
+    lowered: Any = (Int8Trace if task.int8 else LoweredTrace)(
+        trace, task.io, task.runtime
+    )
+    # For LiteRT, without binary kernels, all layers are ordinary ones.
+    allowed = task.allow_float or task.runtime == "litert"
+    in_float = _checks.check_float(model, lowered, allowed)
     examples, source = task.examples(model)
     with _written_atomically(task, labels) as save:
-        file = _converted(task, lowered.function(), model, binary, lowered.repeated)
-        reference = task.reference if traced is model else traced
-        same, outputs = verify_operations(task.reference, reference, lowered, examples)
-        numbers = verify_file(
-            model, lowered, outputs, file.content, file.runner, examples, task.tolerance
-        )
+        file = _converted(task, lowered, model)
+        if task.int8:
+            same = verify_without_rounding(model, traced, lowered, examples)
+            numbers = verify_int8(lowered, file.runner, examples)
+        else:
+            own = task.reference if traced is model else traced
+            same, outputs = verify_operations(task.reference, own, lowered, examples)
+            numbers = verify_file(
+                model,
+                lowered,
+                outputs,
+                file.content,
+                file.runner,
+                examples,
+                task.tolerance,
+            )
         save(file)
-    return _report(
-        task,
-        file,
-        in_float,
-        {**numbers, "data": source, "prepared": same},
-        warnings=tie_warnings(same, numbers),
-        rewritten=[] if reason else _rewritten(model, lowered.program, in_float),
+    warnings = [] if task.int8 else tie_warnings(same, numbers)
+    for warning in warnings:
+        _log.warning(warning)
+    audit = file.audit
+    return ConversionReport(
+        path=audit.path,
+        size_bytes=audit.size_bytes,
+        runtime=task.runtime,
+        binary_layers=len(file.binary),
+        lce_bconv2d=audit.lce_bconv2d,
+        float_ops=audit.float_ops,
+        binary_macs=audit.binary_macs // task.batch_size,
+        float_macs=audit.float_macs // task.batch_size,
+        int8_ops=audit.int8_ops,
+        int8_macs=audit.int8_macs // task.batch_size,
+        verify={**numbers, "data": source, "prepared": same} if task.verify else None,
+        in_float=[x.to_dict() for x in in_float if task.runtime == "lce"],
+        rewritten=_rewritten(model, lowered, in_float),
         merged=file.merged,
-        not_prepared=None if reason is None else str(reason),
-    )
-
-
-def _convert_int8(task: _Task) -> ConversionReport:
-    """The route to int8: with kernels as the file rounds them, compared map by map."""
-    given = as_functional(task.model)
-    labels = task.checked_labels(given)
-    check_int8(given, True)
-    named = _checks.check_model(given)
-    step("Tracing")
-    model = in_float32(given)
-    lowered = Int8Trace(Trace(model, task.io), task.io, task.runtime)
-    binary, in_float = task.in_float(given, named, lowered)
-    examples, source = task.examples(given)
-    with _written_atomically(task, labels) as save:
-        file = _converted(
-            task, lowered.function(), model, binary, lowered.repeated, int8=True
-        )
-        same = verify_without_rounding(given, model, lowered, examples)
-        numbers = verify_int8(lowered, file.runner, examples)
-        save(file)
-    return _report(
-        task,
-        file,
-        in_float,
-        {**numbers, "data": source, "prepared": same},
-        rewritten=_rewritten(given, lowered.program, in_float),
-        merged=file.merged,
+        not_prepared=reason,
+        warnings=warnings,
     )
 
 
 def _rewritten(
-    given: keras.Model, program: Program, in_float: Sequence[FloatFallback]
+    model: keras.Model,
+    lowered: LoweredTrace | Int8Trace,
+    in_float: Sequence[FloatFallback],
 ) -> list[dict[str, str]]:
     """The binary layers that are other ones in the file, which make the same."""
-    kept, rows = {x.layer for x in in_float}, dict[str, dict[str, str]]()
-    for call in _graph.calls(given):
-        parts = traced_parts(call)
-        said = ", ".join(_described(call, parts, program)) if parts else ""
-        if said and call.name not in kept:
-            kind = type(call.layer).__name__
-            rows[call.name] = {"layer": call.name, "kind": kind, "as": said}
-    return list(rows.values())
+    layers, rows = layers_by_name(model), list[dict[str, str]]()
+    for name in dict.fromkeys(layers_of(lowered.binary, layers)):
+        layer = layers[name]
+        said = ", ".join(_described(layer, lowered.program, layers))
+        if said and all(row.layer != name for row in in_float):
+            rows.append({"layer": name, "kind": type(layer).__name__, "as": said})
+    return rows
 
 
 def _described(
-    call: _graph.Call, parts: Sequence[str], program: Program
+    layer: keras.layers.Layer, program: Program, layers: Container[str]
 ) -> Iterator[str]:
     """What a binary layer is written as, where that is something else."""
-    nodes = [node for node in program.nodes if layer_name(node.name) in parts]
-    kernel = next((node for node in nodes if node.kind == "kernel"), None)
-    if is_reshaped(call) and kernel is not None:
-        size = "x".join(map(str, kernel["kernel"].shape[:2]))
+    nodes = [x for x in program.nodes if layers_of([x.name], layers) == [layer.name]]
+    kernels = [node for node in nodes if node.kind == "kernel"]
+    if kernels and isinstance(layer, (lq.layers.QuantDense, lq.layers.QuantConv1D)):
+        size = "x".join(map(str, kernels[0]["kernel"].shape[:2]))
         yield f"{size} convolution"
-    if len(parts) > 1:
-        yield f"{len(parts)} convolutions, one for each group"
-    if is_zero_one(sign_of_kernel_input(call)):
-        yield "inputs of 0 and 1 as signs"
-    if is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
-        yield "kernel of 0 and 1 as signs"
+    groups = getattr(layer, "groups", 1)
+    if groups > 1:
+        yield f"{groups} convolutions, one for each group"
+    for what, name in (("inputs", "input_quantizer"), ("kernel", "kernel_quantizer")):
+        if kind_of(getattr(layer, name, None)) is lq.quantizers.SteHeaviside:
+            yield f"{what} of 0 and 1 as signs"
     if any(node.name.endswith("_ones") for node in nodes):
         yield "padded with ones, less what they add"
 
@@ -365,36 +350,24 @@ class _File(NamedTuple):
 
 
 def _converted(
-    task: _Task,
-    function: _converter.Function,
-    model: keras.Model,
-    binary: Sequence[str],
-    repeated: Sequence[str],
-    int8: bool = False,
+    task: _Task, lowered: LoweredTrace | Int8Trace, model: keras.Model
 ) -> _File:
-    """Has a converter write a function of tensors, checks the file, and runs it once.
-
-    Arguments:
-        task: The conversion.
-        function: What the file computes.
-        model: What was traced.
-        binary: The binary layers of the model.
-        repeated: The names of kernels that the converter merges with others.
-        int8: Whether it is an int8 file.
-    """
+    """Has a converter write the operations, checks the file, and runs it once."""
     step("Converting")
-    content = _converter.to_flatbuffer(function, [], task.io, int8, task.runtime)
+    content = _converter.to_flatbuffer(
+        lowered.function(), [], task.io, task.int8, task.runtime
+    )
     path, lce = os.fspath(task.path), task.runtime == "lce"
     graphs = read(content, path, output_layers(model))
-    merged, left = [], list(binary)
+    merged, left = [], layers_of(lowered.binary, layers_by_name(model))
     if lce:
-        merged = _checks.merged_convolutions(graphs[0], repeated, binary)
+        merged = _checks.merged_convolutions(graphs[0], lowered.repeated, left)
     for name in merged:
         left.remove(name)
     _checks.check_file(graphs[0])
     if lce:
-        _checks.check_binary(graphs[0], model, left)
-    elif int8:
+        _checks.check_binary(graphs[0], left)
+    elif task.int8:
         _checks.check_all_int8(graphs[0])
     audit = audit_graphs(graphs, len(content), path)
     runner = _converter.Runner(content, task.runtime)
@@ -420,33 +393,3 @@ def _written_atomically(
         yield save
     if not described:
         remove_metadata(path)
-
-
-def _report(
-    task: _Task,
-    file: _File,
-    in_float: Sequence[FloatFallback],
-    verified: dict[str, Any],
-    warnings: Sequence[str] = (),
-    **more: Any,
-) -> ConversionReport:
-    """Returns what there is to say, and logs the warnings."""
-    for warning in warnings:
-        _log.warning(warning)
-    audit, examples = file.audit, task.batch_size
-    return ConversionReport(
-        path=audit.path,
-        size_bytes=audit.size_bytes,
-        runtime=task.runtime,
-        binary_layers=len(file.binary),
-        lce_bconv2d=audit.lce_bconv2d,
-        float_ops=audit.float_ops,
-        binary_macs=audit.binary_macs // examples,
-        float_macs=audit.float_macs // examples,
-        int8_ops=audit.int8_ops,
-        int8_macs=audit.int8_macs // examples,
-        verify=verified if task.verify else None,
-        in_float=[layer.to_dict() for layer in in_float if task.runtime == "lce"],
-        warnings=list(warnings),
-        **more,
-    )

@@ -14,34 +14,7 @@ from .._larq import lq
 from ..graph import _copies, _errors, _graph, _models, _signs
 from ..layers._with_mask import WithMask
 from ..population._batches import batches
-from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
-
-
-def binary_layers(model: keras.Model) -> list[str]:
-    """Lists the binary convolutions that a converted model should contain.
-
-    Arguments:
-        model: A built functional or Sequential Larq model.
-
-    Returns:
-        The names of convolutions and dense layers whose input and kernel both have two
-        values (up to a scale per output channel), in the order of the network, once for
-        every use, and of one in groups for every group.
-
-    Raises:
-        ConversionError: If `model` is no such model.
-
-    Example:
-        ```python
-        import larq_nobn as nobn
-
-        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        len(nobn.deploy.binary_layers(model))  # 16
-        ```
-    """
-    calls = _graph.calls(as_functional(model))
-    return [call.name for call in calls for _ in binary_parts(call)]
 
 
 def output_layers(model: keras.Model) -> list[str]:
@@ -95,6 +68,18 @@ def as_functional(model: Any) -> keras.Model:
     except _errors.ModelError as error:
         raise UnreadableError(str(error)) from error
     return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def opened(model: Any) -> tuple[keras.Model, str | None]:
+    """Returns a model in one graph of layers, or as it is, and why it is.
+
+    Raises:
+        ConversionError: If `model` is not a Keras model with inputs of known size.
+    """
+    try:
+        return as_functional(model), None
+    except UnreadableError as error:
+        return model, str(error)
 
 
 def with_known_sizes(
@@ -227,23 +212,24 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Returns a functional model again, in float32; the given one if it is that.
+    """Returns a model again, in float32; the given one if it is that.
 
     Raises:
-        UnreadableError: If a layer cannot be called in it.
+        ConversionError: If a layer cannot be called in it.
     """
-    if not other_precision(model):
+    policy = other_precision(model)
+    if not policy:
         return model
-    graph = _graph.Graph(as_functional(model))
+    more = f"Without that, it would stay in {policy}: build it in float32."
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
+            graph = _graph.Graph(as_functional(model))
             return _copies.to_keras(graph, float32=True, shared=True)
-        except _errors.ModelError as error:
-            more = ""
+        except (_errors.ModelError, UnreadableError) as error:
             if isinstance(error, _errors.LayerError):
-                more = " It computes in float32 there: remove casts to other types."
-            raise UnreadableError(f"{error}{more}") from error
+                more = "It computes in float32 there: remove casts to other types."
+            raise ConversionError(f"{error} {more}") from error
 
 
 def other_precision(model: keras.Model) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._keras import keras
-from ..graph import _examples, _graph, _same, _signs
+from ..graph import _examples, _same, _signs
 from ..graph._thresholds import threshold_of_affine
-from ._binary import binary_parts, traced_parts
 from ._errors import ConversionError
+from ._float_fallback import layers_by_name, layers_of
 from ._prepared import lowered_model
 from .lite._trace import layer_name
 from .operations._binary import sign_before
@@ -91,27 +91,26 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     given, lowered = lowered_model(model, False, None)
     examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
     verify_operations(model, given, lowered, examples, ending="")
+    layers = layers_by_name(given)
     nodes: dict[str, list[Node]] = defaultdict(list)
     for node in lowered.program.nodes:
         if node.kind == "kernel" and node["binary"]:
             nodes[layer_name(node.name)].append(node)
     kernels = []
-    for call in _graph.calls(given):
-        for name, traced in zip(binary_parts(call), traced_parts(call), strict=True):
-            # One of several that are equal is all that the file has.
-            first, *others = nodes[traced] or nodes[call.layer.name]
-            nodes[traced] = others or [first]
-            kernels.append(_packed(lowered.program, first, name, call))
-    if not kernels:
-        raise ConversionError(
-            f"Model {model.name!r} has no binary layer: none with ±1 inputs and a ±1 "
-            "kernel. nobn.models.summary lists the precision of its layers."
-        )
+    for name, layer in zip(
+        map(layer_name, lowered.binary), layers_of(lowered.binary, layers), strict=True
+    ):
+        # One of several that are equal is all that the file has.
+        first, *others = nodes[name]
+        nodes[name] = others or [first]
+        kernels.append(_packed(lowered.program, first, name, layers[layer]))
     return kernels
 
 
-def _packed(program: Program, node: Node, name: str, call: _graph.Call) -> PackedKernel:
-    if getattr(call.layer, "padding", "") == "causal":
+def _packed(
+    program: Program, node: Node, name: str, layer: keras.layers.Layer
+) -> PackedKernel:
+    if getattr(layer, "padding", "") == "causal":
         raise ConversionError(
             f"Layer {name!r} has padding='causal', which a PackedKernel does not "
             "contain. Use padding='valid' after a ZeroPadding1D."
@@ -125,10 +124,10 @@ def _packed(program: Program, node: Node, name: str, call: _graph.Call) -> Packe
     if rest is not None and rest.kind == "rest":  # less what ones in its place add
         last = program.readers(rest.y)[0]
         kernel, border, scales, offsets = -kernel, rest["border"], last["k"], last["b"]
-    activation, after = _activation(program, node, last.y, call.layer)
+    activation, after = _activation(program, node, last.y, layer)
     if after is not None:
         scales, offsets = after["k"], after["b"]
-    thresholds, opposite = _thresholds(program, node, call)
+    thresholds, opposite = _thresholds(program, node, layer)
     if opposite:
         kernel, border = -kernel, -border
     return PackedKernel(
@@ -164,10 +163,10 @@ def _activation(
 
 
 def _thresholds(
-    program: Program, node: Node, call: _graph.Call
+    program: Program, node: Node, layer: keras.layers.Layer
 ) -> tuple[np.ndarray | None, bool]:
     """Those of the sign that a layer takes, and whether it is of the opposite."""
-    if not _signs.is_binary(getattr(call.layer, "input_quantizer", None)):
+    if not _signs.is_binary(getattr(layer, "input_quantizer", None)):
         return None, False
     sign = sign_before(program, node.x)
     assert sign is not None  # or it were no binary kernel

@@ -15,7 +15,7 @@ from ..graph import _examples, _same, _signs
 from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._errors import VerificationError, conversion_errors
-from ._opening import as_functional, in_float32, with_known_sizes
+from ._opening import in_float32, opened, with_known_sizes
 from .int8 import check_int8
 from .lite._converter import IoSpec, io_spec, run
 from .lite._trace import Trace, layer_name
@@ -64,8 +64,7 @@ def prepared(
         saved, the model itself cannot.
 
     Raises:
-        ConversionError: If the model cannot be converted, or can only be converted
-            from its trace.
+        ConversionError: If the model cannot be converted.
         VerificationError: If it computes something else than the given model.
 
     Example:
@@ -105,12 +104,14 @@ def prepared(
 def lowered_model(
     model: keras.Model, allow_float: bool, input_shape: Sequence[int] | None
 ) -> tuple[keras.Model, LoweredTrace]:
-    """Returns a model in one graph of layers, and what its LCE file is written from."""
-    given = as_functional(with_known_sizes(model, input_shape, None))
-    check_int8(given, False)
-    named, io = _checks.check_model(given), io_spec(given)
+    """Returns a model, opened, and what its LCE file is written from."""
+    given, reason = opened(with_known_sizes(model, input_shape, None))
+    if reason is None:
+        check_int8(given, False)
+    _checks.check_model(given)
+    io = io_spec(given)
     lowered = LoweredTrace(Trace(in_float32(given), io), io, "lce")
-    _checks.check_float(given, named, lowered, allow_float)
+    _checks.check_float(given, lowered, allow_float)
     return given, lowered
 
 

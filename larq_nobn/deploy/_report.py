@@ -26,8 +26,8 @@ class ConversionReport(Findings):
         int8_ops: The int8 operations of the file, as `float_ops`.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
-        not_prepared: Why the layers of the model could not be read, so that its binary
-            layers are those that its trace shows; None if they were.
+        not_prepared: Why the layers of the model cannot be read one by one, so that
+            operations alone say what it is; None if they can.
         verify: The optimized model compared with the file; None without verification.
             `segments` is the proof: the number of segments `compared`, of `signs` in
             all examples, the fraction of these `within_rounding` of 0, and in `worst`
@@ -60,7 +60,7 @@ class ConversionReport(Findings):
         """Returns the report as a `rich` table."""
         table = super().table()
         if self.not_prepared is not None:
-            table.add_row("from the trace", self.not_prepared)
+            table.add_row("layers", self.not_prepared)
         if self.rewritten:
             said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
             table.add_row("rewritten", "\n".join(said))

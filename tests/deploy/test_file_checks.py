@@ -27,7 +27,7 @@ SHAPE, GROUPS = (1, 4, 4, 16), (1, 4, 4, 2, 8)
 def check(flatbuffer, model):
     graph, *_ = read(flatbuffer, "a file", output_layers(model))
     check_file(graph)
-    check_binary(graph, model, binary_layers(model))
+    check_binary(graph, binary_layers(model))
 
 
 class Own(keras.layers.Layer):

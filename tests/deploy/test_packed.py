@@ -129,9 +129,9 @@ def test_a_layer_in_groups_has_a_kernel_for_each():
 def test_layers_in_their_order_and_what_reads_signs():
     inputs = keras.Input((5, 5, 4))
     wrap = nobn.layers.BatchNormalizationPreconditioning
-    wrapped = wrap(convolution("ste_sign"), name="wrapper")
-    (kernel,) = nobn.deploy.packed_kernels(keras.Model(inputs, wrapped(inputs)))
-    assert kernel.name == "wrapper"
+    inner = convolution("ste_sign")
+    (kernel,) = nobn.deploy.packed_kernels(keras.Model(inputs, wrap(inner)(inputs)))
+    assert kernel.name == inner.name
     model = nobn.models.VGGSmall((16, 16, 3), 4, width=8)
     kernels = nobn.deploy.packed_kernels(model)
     assert [kernel.name for kernel in kernels] == nobn.deploy.binary_layers(model)

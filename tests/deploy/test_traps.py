@@ -88,7 +88,7 @@ def plain_sign(x):
         ({"kernel_quantizer": halves}, "kernel of layer 'x' is not ±c.*'ste_sign'"),
         (
             {"input_quantizer": plain_sign},
-            "quantizer of layer 'x' gives 0, but LCE.*larq.math.sign",
+            "sign before layer 'x' gives 0 at 0, while LCE.*larq.math.sign",
         ),
     ],
 )

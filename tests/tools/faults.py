@@ -667,7 +667,7 @@ preprocessing: brightness of blue and red swapped
 +LUMA = (114, 587, 299)
 @ tests/deploy/test_traced.py
 convert: work of a whole batch
--binary_macs=audit.binary_macs // examples,
+-binary_macs=audit.binary_macs // task.batch_size,
 +binary_macs=audit.binary_macs,
 # the command line
 @ tests/cli/test_commands.py

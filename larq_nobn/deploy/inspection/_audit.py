@@ -12,7 +12,6 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from .._float_fallback import float_in_file
 from .._shown import Shown
 from ..lite._converter import runtime_with
 from ..lite._file import (
@@ -25,6 +24,7 @@ from ..lite._file import (
     read_file,
 )
 from ._savings import savings
+from ._stayed_float import float_in_file
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.

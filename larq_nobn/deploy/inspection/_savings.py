@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .._float_fallback import GROUPS, stayed_float
 from ..lite._file import FileOperation, Subgraph
 from ..lite._lce_faults import in_groups, missed_reach
+from ._stayed_float import GROUPS, stayed_float
 
 # How a sign's input may be scaled and shifted, each by a constant.
 _FACTORS = ("MUL", "DIV")

@@ -5,8 +5,6 @@ looked for here:
 
 | fault | looked for by |
 |---|---|
-| constants are fused whatever their shape | `check_constants`, in a traced graph |
-| a sign is lost around a sum of another | `check_signs`, in a traced graph |
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
 | binary convolutions in groups | `in_groups`, of an operation of a file |
 | a number is the bias of a transposed convolution | `has_lost_bias`, of an operation |
@@ -24,6 +22,8 @@ And these are kept from LCE by how models are written for it:
 | several inputs and outputs come in an order of chance | `in_order` undoes it |
 | names of tensors are cut at 50 characters | layers are not found again |
 | scales become part of sums, and of what a border of zeros takes back | 0 is 1e-8 |
+| constants are fused whatever their shape | `keep_apart` |
+| a sign is lost around a sum of another | `keep_apart` |
 | softplus is log(1 + exp(x)) | 88.7 of 100; off by 6e-8, all of it below -16 |
 
 Scales become part of sums all the same in a float kernel after `DoReFa`: there the
@@ -44,7 +44,6 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._keras import keras
 from ...layers._groups import group_moments
-from .._errors import ConversionError
 from ._file import FileOperation, Subgraph, Tensor, edited
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
@@ -196,159 +195,6 @@ def has_lost_bias(op: FileOperation) -> bool:
     """
     bias = op.inputs[3] if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3 else None
     return bias is not None and prod(bias.shape) != op.input(1).shape[0]
-
-
-# --- constants after a binary convolution
-
-# Fused if the constant is the second, or the first where order does not matter.
-_COMMUTE = ("Mul", "AddV2", "Add")
-_FUSED = (*_COMMUTE, "Sub", "RealDiv")
-# These are fused too, with constants of one per channel.
-_NARROW = ("BiasAdd", "FusedBatchNormV3")
-# Fused only with the convolution itself, padded with 1 or not at all; the last two if
-# they amount to a ReLU.
-_RECTIFIERS = ("Relu", "Relu6", "Maximum", "Minimum")
-# They vanish.
-_NOTHING = ("Identity", "StopGradient", "CheckNumerics", "BatchToSpaceND")
-# Layers that are functions of TensorFlow's become calls, which LCE opens.
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_STORED = (*_CALLS, "ReadVariableOp")
-_BEFORE = ("Identity", "IdentityN", "StopGradient", "PadV2", "Pad", "SpaceToBatchND")
-
-
-def check_constants(graph: Any) -> None:
-    """Rejects constants that LCE would fuse into a binary convolution without looking.
-
-    LCE multiplies and adds what stands after a binary convolution into its per-channel
-    multiplier and bias, whatever shape it has; (C,) and scalars are right. Measured:
-    constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that cannot allocate
-    their tensors, (1, 1, C) of mixed signs before a sign one that is off by 17,
-    and some crash the converter.
-    """
-    moving = _moving(graph)
-    for op in graph.get_operations():
-        if op.type != "Conv2D":
-            continue
-        source = op.inputs[0].op
-        while source.type in _BEFORE:
-            source = source.inputs[0].op
-        if source.type not in ("Sign", "SelectV2", "Select"):
-            continue
-        for after, constant in _constants_after(op, graph, moving):
-            if (constant.shape.rank or 0) < 2:
-                continue
-            scopes = after.name.split("/")
-            raise ConversionError(
-                f"Layer {scopes[min(1, len(scopes) - 1)]!r} computes with a constant "
-                f"of shape {tuple(constant.shape)} after a binary convolution, into "
-                "which LCE fuses it wrongly. Give the constant the shape "
-                f"({after.outputs[0].shape[-1]},), or put a layer that is not fused "
-                "between, such as PReLU."
-            )
-
-
-def dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
-    """Returns the operations that start something, and all that depend on them."""
-    names: set[str] = set()
-    for op in graph.get_operations():  # each after those that it depends on
-        if starts(op) or any(tensor.op.name in names for tensor in op.inputs):
-            names.add(op.name)
-    return names
-
-
-def _moving(graph: Any) -> set[str]:
-    """Returns the operations whose outputs depend on the inputs of the function."""
-    captured = {id(tensor) for tensor in graph.internal_captures}
-
-    def starts(op: Any) -> bool:
-        if op.type == "Placeholder":
-            return id(op.outputs[0]) not in captured
-        return op.op_def.is_stateful and op.type not in _STORED  # as random numbers
-
-    return dependent(graph, starts)
-
-
-def _constants_after(
-    op: Any, graph: Any, moving: set[str]
-) -> Iterator[tuple[Any, tf.Tensor]]:
-    """Yields the operations that are fused into a convolution, and their constants."""
-    ends = {id(tensor) for tensor in graph.outputs}
-    bare = op.get_attr("padding") == b"VALID"
-    while id(op.outputs[0]) not in ends:
-        readers = [r for r in op.outputs[0].consumers() if r.name in moving]
-        if len(readers) != 1:
-            return
-        op = readers[0]
-        constants = [x for x in op.inputs if x.op.name not in moving]
-        if op.type in _CALLS:
-            yield from ((op, constant) for constant in _constants_inside(op, graph))
-            return
-        if len(op.inputs) == 2 and not constants:
-            return  # two maps
-        if op.type in _FUSED:
-            if op.type not in _COMMUTE and constants[0] is op.inputs[0]:
-                return
-            yield op, constants[0]
-        elif op.type not in (*_NARROW, *_NOTHING, *(_RECTIFIERS if bare else ())):
-            return
-        bare = bare and op.type in (*_RECTIFIERS, *_NOTHING)
-
-
-def _constants_inside(call: Any, graph: Any) -> Iterator[tf.Tensor]:
-    """Yields what a function called by a graph may add or multiply by."""
-    inner = graph._get_function(call.get_attr("f").name).graph
-    pairs = zip(call.inputs, inner.inputs, strict=True)
-    stored = {id(own) for given, own in pairs if given.dtype == tf.resource}
-    fixed = {x.op.name for x in inner.inputs if id(x) in stored}
-    for op in inner.get_operations():
-        if op.type != "Placeholder" and all(x.op.name in fixed for x in op.inputs):
-            fixed.add(op.name)
-        elif op.type in _FUSED:
-            yield from (x for x in op.inputs if x.op.name in fixed)
-
-
-# --- signs of sums of signs
-
-
-def check_signs(graph: Any) -> None:
-    """Rejects signs that LCE would take for the one inside of them.
-
-    Larq's sign is sign(sign(x) + 0.1), and LCE makes one of sign(sign(x) + c) whatever
-    c is. Measured with Larq's ternary sign, sign(sign(x + t) + sign(x - t)): -1 and +1
-    come out, never 0.
-
-    Arguments:
-        graph: Of a concrete function, its operations named 'model/layer/operation'.
-
-    Raises:
-        ConversionError: It names the layer, and the remedy.
-    """
-    moving = _moving(graph)
-    for op in graph.get_operations():
-        if op.type != "Sign" or op.inputs[0].op.type not in ("AddV2", "Add"):
-            continue
-        first, second = op.inputs[0].op.inputs
-        for inner, other in ((first, second), (second, first)):
-            if inner.op.type == "Sign" and not _is_small(other, moving):
-                _reject_sign(op)
-
-
-def _reject_sign(op: Any) -> None:
-    scopes = op.name.split("/")
-    raise ConversionError(
-        f"Layer {scopes[min(1, len(scopes) - 1)]!r} takes the sign of a sum with a "
-        "sign, as Larq's ternary sign does, and LCE drops the outer one. Write the "
-        "layer with comparisons, such as tf.cast(x >= t, x.dtype) - tf.cast(x <= -t, "
-        "x.dtype); ste_tern as an Activation of a functional model is rewritten so."
-    )
-
-
-def _is_small(tensor: Any, moving: set[str]) -> bool:
-    """Whether a sign that this is added to stays, and 0 becomes +1."""
-    if tensor.op.name in moving:
-        return False
-    value = tf.get_static_value(tensor)
-    return value is None or bool(((value > 0) & (value < 1)).all())
 
 
 # --- tensors that share memory

@@ -1,4 +1,4 @@
-"""A model as one graph of operations, for models whose layers cannot be read."""
+"""A model as one graph of operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...graph import _errors, _operation, _signs
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
-from ._lce_faults import at_inference, dependent, softplus_bounded
+from ._lce_faults import at_inference, softplus_bounded
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -81,7 +81,7 @@ class TracedSign(NamedTuple):
         """Returns the values that it can have in the place of those of a file."""
         if self.value.op.type in _COMPARES:
             return values > 0
-        if not _is_bare(self.value.op):
+        if not is_zero_at_zero(self.value.op):
             return np.where(values > 0, 1, -1)
         return np.where(values > 0, 1, 0) if self._is_rectified() else np.sign(values)
 
@@ -101,7 +101,7 @@ class TracedKernel(NamedTuple):
         op: The operation.
         layer: The name of its layer.
         kernel: The kernel.
-        signs: Whether a sign makes what it reads.
+        source: The operation that makes what it reads, before pads and reshapes.
         pad: What the map is padded with; None without padding.
         direct: Whether its sign can be moved directly before it.
     """
@@ -109,9 +109,14 @@ class TracedKernel(NamedTuple):
     op: Any
     layer: str
     kernel: np.ndarray
-    signs: bool
+    source: Any
     pad: float | None
     direct: bool
+
+    @property
+    def signs(self) -> bool:
+        """Whether a sign makes what it reads."""
+        return any(_signs_taken_by(self.source)) and not is_zero_at_zero(self.source)
 
     @property
     def groups(self) -> int:
@@ -319,14 +324,12 @@ class Trace:
                 if source.type == "PadV2":
                     pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
-            layer = layer_of(op)
-            signs = any(_signs_taken_by(source)) and not _is_bare(source)
             direct = passed.isdisjoint(_RESHAPES)
             if not direct or op.type == "MatMul":
                 # Its sign can be that of a map of another shape.
                 direct = is_larqs_sign(source) and passed <= _DIRECT
                 direct &= op.type != "MatMul" or not any(map(op.get_attr, _TURNS))
-            yield TracedKernel(op, layer, _value(kernel), signs, pad, direct)
+            yield TracedKernel(op, layer_of(op), _value(kernel), source, pad, direct)
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
@@ -390,7 +393,7 @@ def always_selected(op: Any) -> int | None:
     return place if fits and alike else None
 
 
-def _is_bare(op: Any) -> bool:
+def is_zero_at_zero(op: Any) -> bool:
     """Whether an operation is TensorFlow's sign, which is 0 at 0, and no more."""
     return op.type == "Sign" and not is_larqs_sign(op)
 
@@ -457,10 +460,17 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
         fixed = op.type != "Placeholder" and not op.op_def.is_stateful
         return not fixed or any(x.dtype in _NO_NUMBERS for x in op.outputs)
 
-    moving = dependent(graph, starts)
+    moving = _dependent(graph, starts)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
-    constants = frozen.prune([], list(fixed.values()))() if fixed else []
+    old = graph.as_graph_def()
+    for node in old.node:  # what a function waits for is no part of its numbers
+        node.input[:] = [name for name in node.input if not name.startswith("^")]
+    ends = [tensor.name for tensor in fixed.values()]
+    computed = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(old, return_elements=ends, name=""), []
+    )
+    constants = computed() if ends else []
     inputs = [tensor.op.name for tensor in frozen.inputs]
     inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
@@ -490,7 +500,6 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
             return f"{named(tensor.op)}:{tensor.value_index}"
         return f"{named(tensor.op)}/constant_{tensor.value_index}:0"
 
-    old = graph.as_graph_def()
     new = type(old)()
     new.CopyFrom(old)  # its functions and versions are kept
     del new.node[:]
@@ -510,3 +519,12 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
         del written.input[:]
         written.input.extend(map(tensor_name, op.inputs))
     return FoldedGraph(new, inputs, [tensor_name(x) for x in frozen.outputs])
+
+
+def _dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
+    """Returns the operations that start something, and all that depend on them."""
+    names: set[str] = set()
+    for op in graph.get_operations():  # each after those that it depends on
+        if starts(op) or any(tensor.op.name in names for tensor in op.inputs):
+            names.add(op.name)
+    return names

@@ -43,6 +43,8 @@ from ._shapes import (
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
 _RELUS = ("Relu", "Relu6")
+# LCE fuses these into a binary convolution.
+_FUSED = ("Mul", "AddV2", "Add", "Sub", "RealDiv")
 # A factor between these does not bring float32 near its ends.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
 # Beside a shift of so many times a map, float32 loses two of its seven digits.
@@ -65,7 +67,13 @@ def reduced(program: Program) -> Program:
 
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
-    last = (ones_around, pad_before_sign, sign_of_signs, compare_sum_with_sign)
+    last = (
+        ones_around,
+        pad_before_sign,
+        sign_of_signs,
+        compare_sum_with_sign,
+        keep_apart,
+    )
     return everywhere(program, PLAIN if runtime == "litert" else last)
 
 
@@ -240,6 +248,48 @@ def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
     if not any(maker.kind == "sign" or maker.type == "Sign" for maker in makers):
         return None
     return program.with_nodes([node], [node.with_arguments(compared=True)])
+
+
+def keep_apart(program: Program, node: Node) -> Program | None:
+    """What LCE would merge wrongly reads a copy, which it does not merge.
+
+    LCE makes one sign of sign(sign(x) + y), whatever y is. And it multiplies and adds
+    what stands after a binary convolution into its scale and bias, whatever shape it
+    has. Measured: constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that
+    cannot allocate their tensors, (1, 1, C) of mixed signs before a sign one that is
+    off by 17, and some crash the converter.
+    """
+    apart: list[Value] = []
+    if node.type == "Sign":
+        total = program.maker(node.x)
+        makers = [] if total is None else [program.maker(x) for x in total.reads]
+        if any(
+            m is not None and (m.kind == "sign" or m.type == "Sign") for m in makers
+        ):
+            apart = [node.x]
+    elif node.kind == "sum" or node.type in _FUSED:
+        wide = [x for x in node.reads if _is_wide(program.maker(x))]
+        maps = [x for x in node.reads if _is_after_binary(program, x)]
+        apart = maps if wide else []
+    if not apart:
+        return None
+    value = apart[0].like()
+    copy = Node(f"{node.name}_apart", "copy", (apart[0],), (value,))
+    return program.with_nodes([node], [copy, node.reading(apart[0], value)])
+
+
+def _is_wide(node: Node | None) -> bool:
+    return node is not None and node.kind == "constant" and len(node.y.shape or ()) > 1
+
+
+def _is_after_binary(program: Program, value: Value) -> bool:
+    """Whether LCE fuses all that made a value into a binary convolution."""
+    node = program.maker(value)
+    if node is None or node.kind not in ("kernel", "affine", "clip", "other"):
+        return False
+    if node.kind == "kernel":
+        return bool(node["binary"])
+    return bool(node.reads) and any(_is_after_binary(program, x) for x in node.reads)
 
 
 def scale_after_relu(program: Program, node: Node) -> Program | None:
