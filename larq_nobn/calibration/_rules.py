@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import alias, keras
 from .._progress import step
-from ..graph import _graph, _kinds, _signs
+from ..graph import _graph, _kinds, _models, _signs
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..quantizers import BinaryRegularized
@@ -81,11 +81,8 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
         _kinds.weights_of_sum(call) is not None
         or _kinds.symbol_of(call.layer) in _kinds.SUMS
     )
-    if not (
-        is_sum
-        or _kinds.commutation(call).shift
-        or _kinds.traits(call.operation.kind).constant
-    ):
+    known = _kinds.traits(call.operation.kind)
+    if not (is_sum or _kinds.passes(call) or known.reshapes or known.constant):
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
@@ -120,13 +117,9 @@ def outputs(
     by_part = []
     for number in range(len(next(iter(values.values())).parts)):
         tensors = {key: value.parts[number] for key, value in values.items()}
-        args, kwargs = call.arguments(tensors)
-        by_part.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
+        made = _models.run_call(call, layer, tensors, **mode)
+        by_part.append(tf.nest.flatten(made))
     return [list(parts) for parts in zip(*by_part, strict=True)]
-
-
-def _read_by(call: _graph.Call) -> dict[str, None]:
-    return {str(id(tensor)): None for tensor in _graph.inputs_of(call.node)}
 
 
 class Rules:
@@ -147,19 +140,10 @@ class Rules:
             model: A functional model without models inside.
             inputs: One value for each of its inputs.
         """
-        graph = _graph.Graph(model)
-        calls = graph.calls
-        values = {str(id(t)): v for t, v in zip(model.inputs, inputs, strict=True)}
-        last = {key: at for at, call in enumerate(calls) for key in _read_by(call)}
-        for at, call in enumerate(calls):
-            given = {key: values[key] for key in _read_by(call)}
-            for key in given:
-                if last[key] == at:
-                    del values[key]
-            made = self.visit(graph, call, given)
-            pairs = zip(call.node.flat_output_ids, made, strict=True)
-            values.update((key, value) for key, value in pairs if key in last)
-            step(f"Initializing {model.name} from data", at + 1, len(calls))
+        graph, values = _graph.Graph(model), _graph.Values(model, inputs)
+        for at, call in enumerate(values.calls):
+            values.keep(call, self.visit(graph, call, values.taken(call)))
+            step(f"Initializing {model.name} from data", at + 1, len(values.calls))
 
     def visit(
         self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors

@@ -10,15 +10,8 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.graph._cuts import Sign
-from larq_nobn.graph._segments import (
-    MARGIN,
-    Recording,
-    Segments,
-    compare,
-    compare_sign,
-    compare_values,
-    record,
-)
+from larq_nobn.graph._segments import MARGIN, Segments, compare_sign, compare_values
+from larq_nobn.graph._walk import Recording, compare, record
 from larq_nobn.quantizers import RSign
 
 _layers = keras.layers

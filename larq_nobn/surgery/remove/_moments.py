@@ -12,8 +12,6 @@ from ..._keras import keras
 from ...graph import _graph, _kinds
 from ...layers._channel_padding import ChannelPadding
 
-_layers = keras.layers
-
 
 class ExpectedMoments(NamedTuple):
     """Expected moments of the channels of a map, for gains of 1 and biases of 0.
@@ -87,23 +85,9 @@ def is_sum(call: _graph.Call) -> bool:
     return weights is not None and bool(np.all(weights == 1))
 
 
-def activation_of(layer: keras.layers.Layer) -> str:
-    """The name of the function that a layer applies last; empty for the identity."""
-    if isinstance(layer, _layers.ReLU):
-        capped = "relu" if layer.max_value is None else "relu6"
-        return "leaky" if layer.negative_slope else capped
-    if symbol := _kinds.symbol_of(layer):
-        return symbol.rsplit(".", 1)[-1]
-    function = getattr(layer, "activation", None)
-    if function is None or function is keras.activations.linear:
-        return ""
-    return getattr(function, "__name__", type(function).__name__)
-
-
 def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
     """Returns the moments after a layer's activation; leaky ones count as identity."""
-    known = _kinds.FUNCTIONS_BY_NAME.get(activation_of(layer))
-    bounds = None if known is None else known.bounds
+    bounds = _kinds.activation_traits(layer).bounds
     return x if bounds is None else clipped(x, *bounds)
 
 
@@ -117,21 +101,11 @@ def through(
         return ExpectedMoments(np.concatenate(means), np.concatenate(variances), given)
     x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
     x = x._replace(given=given)
-    before, after = _channel_padding(call)
-    if (before or after) and before + len(x.mean) + after == channels:
-        mean, variance = (np.pad(a, (before, after)) for a in (x.mean, x.variance))
-        return ExpectedMoments(mean, variance, x.given)
-    return activated(call.layer, resized(x, channels))
-
-
-def _channel_padding(call: _graph.Call) -> tuple[int, int]:
-    if isinstance(call.layer, ChannelPadding):
-        return call.layer.before, call.layer.after
-    if _kinds.symbol_of(call.layer) not in _kinds.PADS:
-        return 0, 0
-    arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))
-    before, after = np.asarray(arguments[0])[-1]
-    return int(before), int(after)
+    layer = call.layer
+    if isinstance(layer, ChannelPadding) and len(x.mean) < channels:
+        sides = layer.before, layer.after
+        return ExpectedMoments(np.pad(x.mean, sides), np.pad(x.variance, sides), given)
+    return activated(layer, resized(x, channels))
 
 
 def resized(x: ExpectedMoments, channels: int) -> ExpectedMoments:
