@@ -34,7 +34,8 @@ LAYERS = (
 PARTS: dict[str, tuple[set[str], ...]] = {
     "surgery": (
         {"_batch_norm", "_report", "_rsign"},
-        {"_fold", "_padding", "remove", "statistics"},
+        {"_plan"},
+        {"_fold", "_freeze", "_padding", "_reestimate", "_remove"},
     ),
     "training": (
         {"_evaluation", "_training_model"},

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import ActivationFunctionType
 
 from .._keras import keras
@@ -160,9 +159,9 @@ def _other_value(call: _graph.Call) -> float | None:
     quantizer = getattr(call.layer, "input_quantizer", None)
     if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
         return None
-    channels = call.inputs.shape[-1]
+    channels = call.first_input.shape[-1]
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
-    shape = (1,) * (call.inputs.shape.rank - 2) + (13, channels)
+    shape = (1,) * (call.first_input.shape.rank - 2) + (13, channels)
     values = np.unique(np.asarray(quantizer(probe.reshape(shape))))
     return next((x for x in values if x not in (-1, 1)), None)
 
@@ -208,7 +207,7 @@ def _stands_between(call: _graph.Call) -> Why | None:
     """Says what stands between a sign and the binary kernel that it is for."""
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
     # Each tensor once: through residual sums, the number of paths grows exponentially.
-    left, seen = tf.nest.flatten(call.inputs), set()
+    left, seen = list(call.reads), set()
     while left:
         tensor = left.pop()
         if id(tensor) in seen:

@@ -40,8 +40,7 @@ class Call(NamedTuple):
     Attributes:
         label: Its name, which no other call has.
         name: That of the layer in the graph.
-        inputs: The tensors that it was called with, as they were nested.
-        outputs: The tensors that it makes, likewise.
+        outputs: The tensors that it makes, as they are nested.
         node: The Keras node that it came from; None for a call that an edit added.
         reads: The tensors that it reads at inference.
         operation: What it computes, shared by all calls of its layer.
@@ -49,7 +48,6 @@ class Call(NamedTuple):
 
     label: str
     name: str
-    inputs: Any
     outputs: Any
     node: Any
     reads: tuple[Any, ...]
@@ -77,14 +75,7 @@ class Call(NamedTuple):
 
     def reading(self, old: Any, new: Any) -> Call:
         """Returns the same call with another tensor in the place of one."""
-        if all(x is not old for x in self.reads):
-            return self
-
-        def other(x: Any) -> Any:
-            return new if x is old else x
-
-        inputs = tf.nest.map_structure(other, self.inputs)
-        return self._replace(reads=tuple(map(other, self.reads)), inputs=inputs)
+        return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
     def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments of the call, with other tensors by id."""
@@ -119,12 +110,8 @@ def calls(model: keras.Model) -> list[Call]:
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
         if name not in operations:
             operations[name] = operation_of(_at_inference(node.layer), name)
-        reads = inputs_of(node)
-        inputs = reads[0] if _ignores_state(node) else node.input_tensors
-        call = Call(
-            label, name, inputs, node.outputs, node, tuple(reads), operations[name]
-        )
-        made.append(call)
+        reads = tuple(inputs_of(node))
+        made.append(Call(label, name, node.outputs, node, reads, operations[name]))
     return made
 
 
@@ -271,17 +258,13 @@ class Graph:
             for operation in row:
                 own, label = operation.name, operation.name + use.label[len(name) :]
                 after = NewEdge(use.first_input)
-                row_calls.append(
-                    Call(label, own, edge, after, None, (edge,), operation)
-                )
+                row_calls.append(Call(label, own, after, None, (edge,), operation))
                 edge = after
             if row:
                 # The last one may read more than the layer's input.
                 last, end = row_calls[-1], use.first_output
-                read = use.reading(use.first_input, last.first_input)
-                row_calls[-1] = last._replace(
-                    inputs=read.inputs, reads=read.reads, outputs=end, node=use.node
-                )
+                reads = use.reading(use.first_input, last.first_input).reads
+                row_calls[-1] = last._replace(reads=reads, outputs=end, node=use.node)
             graph = graph.with_calls({use.label: row_calls})
             if not row:
                 graph = graph.with_edge(use.first_output, use.first_input)

@@ -7,7 +7,7 @@ subclass only computes otherwise in training.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,6 @@ from ..layers import (
 )
 from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
-from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign, SignSwish
 from ._graph import Call
 
 _layers = keras.layers
@@ -90,8 +89,14 @@ class Kind(NamedTuple):
     int8: str = ""
 
 
-def _linear(kernels: Kernels, quantized: type | None = None) -> Kind:
-    return Kind(kernels=kernels, quantized=quantized, activated=True)
+def _with_quantized(
+    kernels: Kernels, *names: str
+) -> Iterator[tuple[Kind, tuple[type, ...]]]:
+    """Yields rows of layers of Keras, each with the one of Larq."""
+    for name in names:
+        quantized = getattr(_quant, f"Quant{name}")
+        kind = Kind(kernels=kernels, quantized=quantized, activated=True)
+        yield kind, (getattr(_layers, name), quantized)
 
 
 def _keras(names: str) -> tuple[type, ...]:
@@ -158,28 +163,15 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_EXAMPLE, (FilterResponseNormalization, ProxyNormalization, EvoNormS0)),
     (_EXAMPLE, _keras("GroupNormalization LayerNormalization")),
     # Kernels.
-    (_linear(PLAIN, _quant.QuantDense), (_layers.Dense, _quant.QuantDense)),
-    (_linear(PLAIN, _quant.QuantConv1D), (_layers.Conv1D, _quant.QuantConv1D)),
-    (_linear(PLAIN, _quant.QuantConv2D), (_layers.Conv2D, _quant.QuantConv2D)),
+    *_with_quantized(PLAIN, "Dense", "Conv1D", "Conv2D", "Conv3D"),
+    *_with_quantized(SEPARABLE, "SeparableConv1D", "SeparableConv2D"),
+    (Kind(kernels=PLAIN, quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
     (
-        _linear(PLAIN, _quant.QuantConv3D),
-        (_layers.Conv3D, _quant.QuantConv3D),
-    ),
-    (_linear(PLAIN, GroupedConv2D), (GroupedConv2D,)),
-    (
-        _linear(DEPTHWISE),
+        Kind(kernels=DEPTHWISE, activated=True),
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv1D),
-        (_layers.SeparableConv1D, _quant.QuantSeparableConv1D),
-    ),
-    (
-        _linear(SEPARABLE, _quant.QuantSeparableConv2D),
-        (_layers.SeparableConv2D, _quant.QuantSeparableConv2D),
-    ),
-    (
-        _linear(TRANSPOSED),
+        Kind(kernels=TRANSPOSED, activated=True),
         (
             *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
             _quant.QuantConv2DTranspose,
@@ -247,24 +239,6 @@ FUNCTIONS: dict[Any, Function] = {
 }
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
-# The threshold of each kind of sign: "zero", or a learned or given "shift".
-# "step" is 0 instead of -1, also at 0; "ternary" is 0 around 0, too.
-SIGNS: dict[type, str] = {
-    **dict.fromkeys(
-        (
-            ReSTE,
-            SigmoidSign,
-            SignSwish,
-            lq.quantizers.ApproxSign,
-            lq.quantizers.SteSign,
-            lq.quantizers.SwishSign,
-        ),
-        "zero",
-    ),
-    **dict.fromkeys((RSign, ProgressiveSign), "shift"),
-    lq.quantizers.SteHeaviside: "step",
-    lq.quantizers.SteTern: "ternary",
-}
 # Functions that are signs without saying so, and the quantizers that compute them.
 SIGN_FUNCTIONS: dict[Any, type] = {
     lq.math.sign: lq.quantizers.SteSign,
@@ -280,39 +254,18 @@ SIGN_FUNCTIONS: dict[Any, type] = {
 SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
 # They return their input,
 IDENTITIES = ("identity", "stop_gradient")
-# or their input within a border;
-PADS = ("pad", "compat.v1.pad")
-# or numbers of it in other places, or means of some; here is what TensorFlow Lite makes
-# of these in int8;
+# or numbers of it in other places, or within a border, or means of some; here is what
+# TensorFlow Lite makes of these in int8.
+_KEPT_BY = (
+    "__operators__.getitem compat.v1.gather compat.v1.squeeze compat.v1.transpose "
+    "concat expand_dims math.maximum math.minimum math.reduce_max math.reduce_min "
+    "nn.max_pool nn.depth_to_space nn.max_pool2d nn.space_to_depth reshape roll split "
+    "stack tile unstack"
+)
+_SHARED_BY = "image.resize nn.avg_pool nn.avg_pool2d reverse pad compat.v1.pad"
 SELECTIONS = {
-    **dict.fromkeys(
-        [
-            "__operators__.getitem",
-            "compat.v1.gather",
-            "compat.v1.squeeze",
-            "compat.v1.transpose",
-            "concat",
-            "expand_dims",
-            "math.maximum",
-            "math.minimum",
-            "math.reduce_max",
-            "math.reduce_min",
-            "nn.max_pool",
-            "nn.depth_to_space",
-            "nn.max_pool2d",
-            "nn.space_to_depth",
-            "reshape",
-            "roll",
-            "split",
-            "stack",
-            "tile",
-            "unstack",
-        ],
-        "kept",
-    ),
-    **dict.fromkeys(
-        ("image.resize", "nn.avg_pool", "nn.avg_pool2d", "reverse", *PADS), "shared"
-    ),
+    **dict.fromkeys(_KEPT_BY.split(), "kept"),
+    **dict.fromkeys(_SHARED_BY.split(), "shared"),
 }
 
 

@@ -2,7 +2,7 @@
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
 one network may differ a lot from end to end. A network is therefore cut at its signs,
-at ternary signs, at bins, and where it compares numbers with constants, as in `x > 0`.
+at ternary signs, and where it compares numbers with constants, as in `x > 0`.
 Each segment, from the signs and inputs that it reads to the next pre-activations and
 outputs, is computed by the reference from the values that the other form itself had
 there. So nothing is amplified: a sign that rounding decides changes what is fed

@@ -10,11 +10,13 @@ import tensorflow as tf
 
 from .._keras import alias, keras
 from .._progress import step
-from ._cuts import FAR, Bins, Sign, cut_at
+from ._cuts import Sign, cut_at
 from ._graph import Call, Values
 from ._models import run_call, training_argument
 from ._segments import NOISES, Segments, compare_sign, compare_values, grouped
 
+# Further from 0 than any threshold.
+_FAR = 1e9
 # At once, since the feature maps of many examples do not fit into memory.
 _GROUP = 16
 
@@ -231,12 +233,10 @@ def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
     """Numbers whose signs are known; None of what does more than take a plain sign."""
     if bits.shape != sign.values.shape or sign.has_levels != (bits.dtype == np.int32):
         return None
-    if isinstance(sign.quantizer, Bins):
-        return sign.quantizer.fed(bits)
     if sign.has_levels:
-        return (bits * FAR).astype(np.float32)
-    fed = np.where(bits, FAR, -FAR).astype(np.float32)
-    ends = np.full_like(fed[:1], FAR)
+        return (bits * _FAR).astype(np.float32)
+    fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
+    ends = np.full_like(fed[:1], _FAR)
     made, own, low, zero, high = sign.made_of(fed, sign.values, -ends, 0 * ends, ends)
     agree = (own > 0) == bits
     same = np.array_equal(made[agree], own[agree]) and np.array_equal(made > 0, bits)

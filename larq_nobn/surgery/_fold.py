@@ -269,6 +269,8 @@ def _into_signs(
         raise _NotExact("it is used more than once")
     if graph.is_output(use.first_output):
         raise _NotExact("it is an output of the model")
+    if getattr(use.node.output_tensors, "_keras_mask", None) is not None:
+        raise _NotExact("a mask comes with its output, which signs drop")
     changed: dict[str, list[_graph.Call]] = {use.label: []}
     words = []
     for reader in graph.consumers(use.first_output):

@@ -231,12 +231,6 @@ JUMPS = {
     "tf.math.less": (above("less", np.float32([0.3, -0.2])), np.float32([0.3, -0.2])),
     "tf.math.sign": (lambda x, _: tf.sign(x), 0.0),
     "ste_tern": (lambda x, _: lq.quantizers.SteTern(0.3, name="ste_tern")(x), 0.3),
-    "bins": (
-        lambda x, _: tf.cast(
-            _layers.Discretization([-0.7, 0.1], name="bins")(x), x.dtype
-        ),
-        0.1,
-    ),
 }
 
 

@@ -283,11 +283,11 @@ graph: axis of ghost batch norm
 +config["axis"] = list(layer.axis)
 @ tests/graph/test_masks.py
 masks: layers of the user's do not read any
--return given or not (package in KNOWN_PACKAGES or is_function(layer))
-+return given
-masks: one that was lost is handed on
--given = tensor if wanted is None else [tensor, self._makers[wanted]]
-+given = [tensor, self._makers.get(wanted, tensor)]
+-    return given or not known
++    return given
+masks: one that is lost goes unseen
+-if masked[0] != masked[1]:
++if masked[1] and not masked[0]:
 @ tests/graph/test_probe.py
 probe: means of positive and negative numbers are 0
 -for numbers in (_POSITIVE, _NEGATIVE):

@@ -213,7 +213,7 @@ def _inserted(
     """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
     maker, after = graph.producer(edge), _graph.NewEdge(edge)
     label = operation.name if maker is None else f"{operation.name} of {maker.label}"
-    new = _graph.Call(label, operation.name, edge, after, None, (edge,), operation)
+    new = _graph.Call(label, operation.name, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
         return graph.of([new, *graph.calls], graph.outputs)
@@ -332,7 +332,7 @@ def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | 
     if total.operation.kind is not _layers.Add:
         return None
     for summand in total.reads:
-        if sum(x is summand for x in tf.nest.flatten(total.inputs)) > 1:
+        if sum(x is summand for x in total.reads) > 1:
             continue  # in x + x, what is added to x counts twice
         maker = graph.producer(summand)
         if (

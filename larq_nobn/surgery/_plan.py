@@ -1,18 +1,132 @@
-"""Decides how to replace every kernel, sign and batch norm of a network."""
+"""Decides how to replace every kernel, sign and batch norm of a network.
+
+By the moments that features should have without batch norm, as far as the graph tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...graph import _graph, _kinds, _models, _operation, _signs
-from .._rsign import RSignArguments, as_rsign
-from . import _moments
+from .._keras import keras
+from ..graph import _graph, _kinds, _models, _operation, _signs
+from ..layers._channel_padding import ChannelPadding
+from ._rsign import RSignArguments, as_rsign
+
+_layers = keras.layers
+
+
+class ExpectedMoments(NamedTuple):
+    """Expected moments of the channels of a map, for gains of 1 and biases of 0.
+
+    Arguments:
+        mean, variance: (C,) each.
+        given: Whether the map is still that of the given model, so that statistics
+            which were taken there hold.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    given: bool = False
+
+    @property
+    def rate(self) -> float:
+        """One over the expected standard deviation, of all channels together."""
+        return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
+
+    def times(self, factor: float) -> ExpectedMoments:
+        return ExpectedMoments(
+            factor * self.mean, factor**2 * self.variance, self.given
+        )
+
+
+def unit(channels: int, given: bool = False) -> ExpectedMoments:
+    """Returns the moments after a standardized kernel of independent inputs."""
+    return ExpectedMoments(np.zeros(channels), np.ones(channels), given)
+
+
+def channels_of(tensor: Any) -> int:
+    """Returns the size of the last axis, or 1 where there is none."""
+    return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
+
+
+def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
+    """Returns the moments of the sum of independent maps."""
+    return ExpectedMoments(
+        sum(term.mean for term in terms),  # type: ignore[arg-type]
+        sum(term.variance for term in terms),  # type: ignore[arg-type]
+        all(term.given for term in terms),
+    )
+
+
+# As good as infinite.
+_FAR = 1e9
+
+
+def clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
+    """Returns the moments of normal values clipped to bounds, as by a ReLU."""
+    low, high = max(low, -_FAR), min(high, _FAR)
+    deviation = np.sqrt(np.maximum(x.variance, 1e-12))
+    ends = [(bound - x.mean) / deviation for bound in (low, high)]
+    density = [np.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends]
+    below, above = (
+        np.array([0.5 * math.erfc(side * z / math.sqrt(2)) for z in end])
+        for side, end in zip((-1, 1), ends, strict=True)
+    )
+    inside = 1 - below - above
+    square = x.mean**2 + x.variance
+    first = deviation * (density[0] - density[1])
+    second = deviation * ((x.mean + low) * density[0] - (x.mean + high) * density[1])
+    mean = low * below + high * above + x.mean * inside + first
+    power = low**2 * below + high**2 * above + square * inside + second
+    return ExpectedMoments(mean, np.maximum(power - mean**2, 0.0), x.given)
+
+
+def is_sum(call: _graph.Call) -> bool:
+    """Whether a call adds feature maps."""
+    weights = _kinds.weights_of_sum(call)
+    return weights is not None and bool(np.all(weights == 1))
+
+
+def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
+    """Returns the moments after a layer's activation; leaky ones count as identity."""
+    bounds = _kinds.activation_traits(layer).bounds
+    return x if bounds is None else clipped(x, *bounds)
+
+
+def through(
+    call: _graph.Call, inputs: Sequence[ExpectedMoments], channels: int
+) -> ExpectedMoments:
+    """Returns the moments after a layer without kernel; unknown layers keep them."""
+    given = all(x.given for x in inputs)
+    if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
+        means, variances, _ = zip(*inputs, strict=True)
+        return ExpectedMoments(np.concatenate(means), np.concatenate(variances), given)
+    x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
+    x = x._replace(given=given)
+    layer = call.layer
+    if isinstance(layer, ChannelPadding) and len(x.mean) < channels:
+        sides = layer.before, layer.after
+        return ExpectedMoments(np.pad(x.mean, sides), np.pad(x.variance, sides), given)
+    return activated(layer, resized(x, channels))
+
+
+def resized(x: ExpectedMoments, channels: int) -> ExpectedMoments:
+    """Returns the moments for other channels: repeated, or the mean for all."""
+    if len(x.mean) == channels:
+        return x
+    if channels % len(x.mean) == 0:  # flattened: the channels of every position
+        repeat = channels // len(x.mean)
+        return ExpectedMoments(
+            np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given
+        )
+    mean, variance = (np.full(channels, a.mean()) for a in (x.mean, x.variance))
+    return ExpectedMoments(mean, variance, x.given)
 
 
 @dataclass
@@ -88,9 +202,6 @@ class Plan:
     unresolved: dict[str, str] = field(default_factory=dict)
 
 
-_layers = keras.layers
-
-
 def has_kernel(layer: keras.layers.Layer) -> bool:
     """Whether a layer multiplies by a kernel of any kind."""
     return any(getattr(layer, name, None) is not None for name in _operation.KERNELS)
@@ -139,7 +250,7 @@ def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
             yield "norm"
         elif _signs.sign_of_call(reader) is not None:
             yield "sign"
-        elif _moments.is_sum(reader) or isinstance(layer, _layers.Concatenate):
+        elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
         elif not has_kernel(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
@@ -214,7 +325,7 @@ class Planner:
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
         self.graph, self.alpha, self.rule = graph, alpha, rule
         self.plan = Plan()
-        self._moments: dict[int, _moments.ExpectedMoments] = {}
+        self._moments: dict[int, ExpectedMoments] = {}
 
     def run(self) -> Plan:
         for call in self.graph.calls:
@@ -229,20 +340,16 @@ class Planner:
             inputs = [self._of(tensor) for tensor in call.reads]
             moments = self._step(call, inputs)
             for tensor in tf.nest.flatten(call.outputs):
-                self._moments[id(tensor)] = _moments.resized(
-                    moments, _moments.channels_of(tensor)
-                )
+                self._moments[id(tensor)] = resized(moments, channels_of(tensor))
         return self.plan
 
-    def _of(self, tensor: Any) -> _moments.ExpectedMoments:
-        return self._moments.get(id(tensor)) or _moments.unit(
-            _moments.channels_of(tensor), given=True
-        )
+    def _of(self, tensor: Any) -> ExpectedMoments:
+        return self._moments.get(id(tensor)) or unit(channels_of(tensor), given=True)
 
     def _step(
-        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
-    ) -> _moments.ExpectedMoments:
-        layer, channels = call.layer, _moments.channels_of(call.first_output)
+        self, call: _graph.Call, inputs: list[ExpectedMoments]
+    ) -> ExpectedMoments:
+        layer, channels = call.layer, channels_of(call.first_output)
         sign = self.plan.signs.get(call.name)
         if sign is not None and call is self.graph.uses(call.name)[0]:
             scale = sign.scale * inputs[0].rate
@@ -250,35 +357,33 @@ class Planner:
         if _models.is_batch_norm(layer):
             return self._norm(call, inputs[0])
         if has_kernel(layer):
-            return _moments.activated(layer, self._kernel(call, inputs[0], channels))
-        if _moments.is_sum(call):
+            return activated(layer, self._kernel(call, inputs[0], channels))
+        if is_sum(call):
             return self._sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
-            return _moments.unit(channels)
-        return _moments.through(call, inputs, channels)
+            return unit(channels)
+        return through(call, inputs, channels)
 
     def _kernel(
-        self, call: _graph.Call, x: _moments.ExpectedMoments, channels: int
-    ) -> _moments.ExpectedMoments:
+        self, call: _graph.Call, x: ExpectedMoments, channels: int
+    ) -> ExpectedMoments:
         plan = self.plan.kernels.get(call.name)
         if plan is None:
-            return _moments.unit(channels, given=True)
+            return unit(channels, given=True)
         if not _signs.has_sign_input(call) and call is self.graph.uses(call.name)[0]:
             plan.scale = x.rate
-        return _moments.unit(channels)
+        return unit(channels)
 
-    def _norm(
-        self, call: _graph.Call, x: _moments.ExpectedMoments
-    ) -> _moments.ExpectedMoments:
+    def _norm(self, call: _graph.Call, x: ExpectedMoments) -> ExpectedMoments:
         if call.name not in self.plan.norms:
             self.plan.norms[call.name] = self._plan_norm(call, x)
         affine = self.plan.norms[call.name].gain is not None
         held = any(kernel.norm == call.name for kernel in self.plan.kernels.values())
         if not affine and not held:
             return x
-        return _moments.unit(len(x.mean), given=affine and x.given)
+        return unit(len(x.mean), given=affine and x.given)
 
-    def _plan_norm(self, call: _graph.Call, x: _moments.ExpectedMoments) -> NormPlan:
+    def _plan_norm(self, call: _graph.Call, x: ExpectedMoments) -> NormPlan:
         gamma, beta = factors(call.layer, len(x.mean))
         kernel = kernel_before(self.graph, call, positive=bool(np.all(gamma >= 0)))
         plan = self.plan.kernels.get(kernel or "")
@@ -308,21 +413,19 @@ class Planner:
             return "more than a sign reads it"
         return "no kernel before it and no sign after it can hold it"
 
-    def _sum(
-        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
-    ) -> _moments.ExpectedMoments:
+    def _sum(self, call: _graph.Call, inputs: list[ExpectedMoments]) -> ExpectedMoments:
         tensors = call.reads
         place = stream_of(self.graph, call)
         if place is None:
             self.plan.unresolved[call.name] = "no input is the residual shortcut"
-            return _moments.total(inputs)
+            return total(inputs)
         branches = []
         for n, (tensor, x) in enumerate(zip(tensors, inputs, strict=True)):
             if n != place:
                 branches.append(x.times(self._scale_branch(call, tensor)))
         stream = self._average(tensors[place], inputs[place])
         counts = self.rule == "nf" or not is_first_sum(self.graph, tensors[place])
-        return _moments.total([stream, *branches]) if counts else stream
+        return total([stream, *branches]) if counts else stream
 
     def _scale_branch(self, call: _graph.Call, tensor: Any) -> float:
         plans: dict[str, KernelPlan | NormPlan] = {
@@ -336,9 +439,7 @@ class Planner:
         plans[setter].alpha = self.alpha
         return self.alpha
 
-    def _average(
-        self, tensor: Any, x: _moments.ExpectedMoments
-    ) -> _moments.ExpectedMoments:
+    def _average(self, tensor: Any, x: ExpectedMoments) -> ExpectedMoments:
         """A shortcut that averages on the way to a new stage starts at 1 again."""
         call = self.graph.producer(tensor)
         if (
@@ -391,7 +492,7 @@ def sign_shift(
     sign: RSignArguments,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: _moments.ExpectedMoments,
+    x: ExpectedMoments,
 ) -> np.ndarray:
     """Returns the shift, (C,), for which a sign of x is that of the normalized x.
 
@@ -408,7 +509,7 @@ def affine_plan(
     norm: keras.layers.Layer,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: _moments.ExpectedMoments,
+    x: ExpectedMoments,
     reason: str,
 ) -> NormPlan:
     """Gain and bias without statistics of a batch, or nothing where there are none.

@@ -4,16 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_choice, check_flag, check_number
-from ..._keras import keras
-from ..._names import VARIANCE_RULES
-from ..._progress import step
-from ...graph import _copies, _graph, _kinds, _models, _operation, _signs
-from ...layers import ChannelAffine, IndependentComponent
-from ...quantizers import BiPer, ScaledStandardization, ScaledStdSign
-from .._batch_norm import check_batch_norms
-from .._report import Change, SurgeryReport
-from . import _planner
+from .._checks import check_choice, check_flag, check_number
+from .._keras import keras
+from .._names import VARIANCE_RULES
+from .._progress import step
+from ..graph import _copies, _graph, _kinds, _models, _operation, _signs
+from ..layers import ChannelAffine, IndependentComponent
+from ..quantizers import BiPer, ScaledStandardization, ScaledStdSign
+from . import _plan
+from ._batch_norm import check_batch_norms
+from ._report import Change, SurgeryReport
 
 
 def remove_batch_norm(
@@ -116,14 +116,14 @@ def remove_batch_norm(
     if not any(_models.is_batch_norm(call.layer) for call in graph.calls):
         copy = _copies.to_keras(graph)
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
-    plan = _planner.Planner(graph, alpha, variance_rule).run()
+    plan = _plan.Planner(graph, alpha, variance_rule).run()
     free = build(
         graph, plan, variance_preserving=variance_preserving, balanced=balanced
     )
     return (free, report_of(given.name, graph, plan)) if return_report else free
 
 
-def report_of(name: str, graph: _graph.Graph, plan: _planner.Plan) -> SurgeryReport:
+def report_of(name: str, graph: _graph.Graph, plan: _plan.Plan) -> SurgeryReport:
     """One row per layer that is gone or has changed, in the order of the graph."""
     changes: dict[str, Change] = {}
     for call in graph.calls:
@@ -134,7 +134,7 @@ def report_of(name: str, graph: _graph.Graph, plan: _planner.Plan) -> SurgeryRep
     return SurgeryReport(name, tuple(changes.values()))
 
 
-def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
+def _done(plan: _plan.Plan, call: _graph.Call) -> tuple[list[str], str]:
     name = call.name
     if name in plan.norms:
         return [str(plan.norms[name])], plan.norms[name].reason
@@ -160,7 +160,7 @@ def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
 _LEAST_GAIN = 1e-4
 
 
-def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Model:
+def build(graph: _graph.Graph, plan: _plan.Plan, **binary: bool) -> keras.Model:
     """Returns the network without batch norm, of new layers.
 
     Arguments:
@@ -178,7 +178,7 @@ def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Mod
 
 
 def _row(
-    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> list[_operation.Operation]:
     """Returns the operations that replace a call, in a row."""
     name, operation = call.name, call.operation
@@ -186,7 +186,7 @@ def _row(
         return _norm(call, plan)
     if _signs.sign_of_layer(call.layer) and name in plan.signs:
         return [plan.signs[name].operation(name, **_precision(call))]
-    if _planner.has_kernel(call.layer) and (name in plan.kernels or name in plan.signs):
+    if _plan.has_kernel(call.layer) and (name in plan.kernels or name in plan.signs):
         return [_kernel(call, plan, binary)]
     if name in plan.pools:
         arguments = {"scale": plan.pools[name], **_precision(call)}
@@ -202,7 +202,7 @@ def _precision(call: _graph.Call) -> dict[str, Any]:
     return {"dtype": call.layer.dtype_policy.name}
 
 
-def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
+def _norm(call: _graph.Call, plan: _plan.Plan) -> list[_operation.Operation]:
     """Returns an affine operation, dropout, both or neither."""
     norm, layer, row = plan.norms[call.name], call.layer, []
     if norm.gain is not None and norm.bias is not None:
@@ -219,7 +219,7 @@ def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
 
 
 def _kernel(
-    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> _operation.Operation:
     operation, name = call.operation, call.name
     own, sign = plan.kernels.get(name), plan.signs.get(name)
@@ -254,7 +254,7 @@ def _sine(operation: _operation.Operation, kernel: str) -> np.ndarray | None:
 
 
 def _quantizer(
-    plan: _planner.KernelPlan, call: _graph.Call, binary: dict[str, bool]
+    plan: _plan.KernelPlan, call: _graph.Call, binary: dict[str, bool]
 ) -> _operation.Operation:
     name = f"{call.name}_kernel"
     arguments = {"scale": plan.scale * plan.alpha, **_precision(call)}
