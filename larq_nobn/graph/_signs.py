@@ -11,7 +11,7 @@ from .._keras import alias, keras
 from .._larq import lq, unmeasured
 from ..quantizers import BinaryRegularized
 from ._errors import raised_by
-from ._graph import Call
+from ._graph import Call, inputs_of
 from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, inherited
 from ._operation import Operation, needs_float32, rebuild, take_state
 from ._operation import latent as _latent
