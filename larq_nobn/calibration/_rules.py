@@ -14,6 +14,7 @@ from .._progress import step
 from ..graph import _graph, _kinds, _models, _signs
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
+from ..population import moments_of, pooled
 from ..quantizers import BinaryRegularized
 from ..quantizers._kernel_quantizer import ScaledKernel
 from ..quantizers._rsign import ThresholdSign
@@ -38,25 +39,14 @@ class ComputedTensor:
 ComputedTensors = dict[str, ComputedTensor]
 
 
-def mean_of(parts: Parts) -> np.ndarray:
-    """Over all axes but the last, in float64: (C,)."""
-    sums = [_sums(tf.cast(part, tf.float64)) for part in parts]
-    return np.sum(sums, axis=0) / _count(parts)
-
-
 def mean_and_deviation(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and population standard deviation in float64, (C,) each."""
-    mean = mean_of(parts)
-    squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
-    return mean, np.sqrt(np.sum(squares, axis=0) / _count(parts))
+    moments = pooled(moments_of(part) for part in parts)
+    return np.asarray(moments.mean[0]), np.sqrt(moments.variance)
 
 
-def _sums(values: tf.Tensor) -> np.ndarray:
-    return tf.reduce_sum(values, axis=list(range(values.shape.rank - 1))).numpy()
-
-
-def _count(parts: Parts) -> int:
-    return sum(int(tf.size(part)) for part in parts) // parts[0].shape[-1]
+def mean_of(parts: Parts) -> np.ndarray:
+    return mean_and_deviation(parts)[0]
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:

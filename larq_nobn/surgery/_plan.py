@@ -211,13 +211,8 @@ def kernel_name(layer: keras.layers.Layer) -> str | None:
     """Which kernel of a layer can be standardized: that which makes its output."""
     known = _kinds.inherited(type(layer))
     quantized = _kinds.traits(type(layer)).quantized or type(layer)
-    if (
-        known.kernels is None
-        or known.quantized is None
-        or not _kinds.is_channels_last(layer)
-    ):
-        return None
-    if not issubclass(quantized, known.quantized):
+    fits = known.quantized is not None and issubclass(quantized, known.quantized)
+    if known.kernels is None or not fits or not _kinds.is_channels_last(layer):
         return None
     name = known.kernels.last
     shape = _operation.latent(getattr(layer, name)).shape
@@ -357,22 +352,16 @@ class Planner:
         if _models.is_batch_norm(layer):
             return self._norm(call, inputs[0])
         if has_kernel(layer):
-            return activated(layer, self._kernel(call, inputs[0], channels))
+            plan = self.plan.kernels.get(call.name)
+            first = call is self.graph.uses(call.name)[0]
+            if plan is not None and first and not _signs.has_sign_input(call):
+                plan.scale = inputs[0].rate
+            return activated(layer, unit(channels, given=plan is None))
         if is_sum(call):
             return self._sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
             return unit(channels)
         return through(call, inputs, channels)
-
-    def _kernel(
-        self, call: _graph.Call, x: ExpectedMoments, channels: int
-    ) -> ExpectedMoments:
-        plan = self.plan.kernels.get(call.name)
-        if plan is None:
-            return unit(channels, given=True)
-        if not _signs.has_sign_input(call) and call is self.graph.uses(call.name)[0]:
-            plan.scale = x.rate
-        return unit(channels)
 
     def _norm(self, call: _graph.Call, x: ExpectedMoments) -> ExpectedMoments:
         if call.name not in self.plan.norms:
