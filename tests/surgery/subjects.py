@@ -125,7 +125,7 @@ ORACLES = {
     "merge": lambda x: x[0] + np.pad(x[1], BEHIND),
 }
 # Of the package's networks those whose statistics of batches are no plain batch norm.
-OWN = {"ResNet20": "kalman"}
+OWN = {"ReActNet18": "kalman"}
 HAND_MADE = (gated, nested, shared, opaque)
 SUBJECTS = (*(build.__name__ for build in HAND_MADE), *OWN)
 
