@@ -217,17 +217,15 @@ def _into_kernels(
     graph: _graph.Graph, name: str, affine: _Affine
 ) -> tuple[_graph.Graph, str]:
     """Multiplies the scale into the kernels of the layers before, in all uses alike."""
-    makers = _makers(graph, name)
-    taken = {}
+    makers, taken = _makers(graph, name), {}
+    labels = [maker.label for maker in makers]
     for maker in makers:
         operation = maker.operation
         # Scales in a kernel of -1 and +1 would make its integer sums inexact.
         if _is_quantized(maker) and not _follows(operation, affine.scale):
             raise _NotExact(f"the kernel of {maker.name!r} is quantized")
         affine.check_takes(maker)
-        if not {use.label for use in graph.uses(maker.name)} <= {
-            m.label for m in makers
-        }:
+        if any(use.label not in labels for use in graph.uses(maker.name)):
             raise _NotExact(f"{maker.name!r} is used elsewhere too")
         taken[maker.name] = _taken(operation, affine)
     changed: dict[str, list[_graph.Call]] = {}
@@ -269,8 +267,6 @@ def _into_signs(
         raise _NotExact("it is used more than once")
     if graph.is_output(use.first_output):
         raise _NotExact("it is an output of the model")
-    if getattr(use.node.output_tensors, "_keras_mask", None) is not None:
-        raise _NotExact("a mask comes with its output, which signs drop")
     changed: dict[str, list[_graph.Call]] = {use.label: []}
     words = []
     for reader in graph.consumers(use.first_output):
@@ -280,17 +276,18 @@ def _into_signs(
         if len(graph.uses(reader.name)) > 1:
             raise _NotExact(f"{reader.described} is used more than once")
         affine.check_takes(reader)
-        if _signs.sign_of_layer(reader.layer) is None:
-            where, inside = (
-                "in ",
-                {"input_quantizer": _rsign("rsign", quantizer, affine)},
-            )
-            operation = reader.operation.replaced(arguments=inside)
-        else:
-            where, operation = "", _rsign(reader.name, quantizer, affine)
+        inside = _signs.sign_of_layer(reader.layer) is None
+        masked = getattr(use.node.output_tensors, "_keras_mask", None) is not None
+        if masked and not inside:
+            raise _NotExact("a mask comes with its output, which signs drop")
+        operation = _rsign("rsign" if inside else reader.name, quantizer, affine)
+        if inside:
+            arguments = {"input_quantizer": operation}
+            operation = reader.operation.replaced(arguments=arguments)
+        where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
         new = reader.reading(use.first_output, use.first_input)
         changed[reader.label] = [new._replace(operation=operation)]
-        words.append(f"became the shift of the sign {where}{reader.name!r}")
+        words.append(f"became the shift of the sign {where}")
     return graph.with_calls(changed), " and ".join(words)
 
 

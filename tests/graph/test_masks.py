@@ -112,11 +112,12 @@ def test_padding_counts_in_no_way_of_surgery_if_it_does_not_in_the_model():
             assert_array_equal(moved, [name in LOST] * 2 + [False])
 
 
-def test_a_mask_that_no_layer_makes_is_a_refusal_in_words():
+@pytest.mark.parametrize("reader", [layers.GlobalAveragePooling1D, Inside])
+def test_a_mask_that_no_layer_makes_is_a_refusal_in_words(reader):
     ids = keras.Input((STEPS,), dtype="int32")
     mask = keras.Input((STEPS,), dtype="bool")
     x = norm()(dense()(layers.Embedding(IDS, 8)(ids)), mask=mask)
-    model = keras.Model([ids, mask], layers.GlobalAveragePooling1D(name="mean")(x))
+    model = keras.Model([ids, mask], reader(name="mean")(x))
     with pytest.raises(ModelError, match="The mask that layer 'mean' .* reads"):
         nobn.fold_batch_norm(model)
 
