@@ -28,7 +28,7 @@ import tensorflow as tf
 from _drawing import accuracy as drawing
 from _results import RESULTS, leave, quartiles
 from _runs import keep_run
-from larq_nobn.graph._segments import record
+from larq_nobn.graph._walk import record
 from train_step import alternate, make_step, measure_memory
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS

@@ -23,7 +23,6 @@ LAYERS = (
     {"regularizers", "initializers"},
     {"quantizers", "layers", "optimizers", "data"},
     {"graph"},
-    {"rewrites"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"population", "loading"},
     {"calibration"},
@@ -34,8 +33,9 @@ LAYERS = (
 # The same within each package that has parts.
 PARTS: dict[str, tuple[set[str], ...]] = {
     "surgery": (
-        {"_batch_norm", "_report"},
-        {"_fold", "_padding", "remove", "statistics"},
+        {"_batch_norm", "_report", "_rsign"},
+        {"_plan"},
+        {"_fold", "_freeze", "_padding", "_reestimate", "_remove"},
     ),
     "training": (
         {"_evaluation", "_training_model"},

@@ -11,9 +11,10 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import alias, keras
 from .._progress import step
-from ..graph import _graph, _kinds, _signs
+from ..graph import _graph, _kinds, _models, _signs
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
+from ..population import moments_of, pooled
 from ..quantizers import BinaryRegularized
 from ..quantizers._kernel_quantizer import ScaledKernel
 from ..quantizers._rsign import ThresholdSign
@@ -38,25 +39,14 @@ class ComputedTensor:
 ComputedTensors = dict[str, ComputedTensor]
 
 
-def mean_of(parts: Parts) -> np.ndarray:
-    """Over all axes but the last, in float64: (C,)."""
-    sums = [_sums(tf.cast(part, tf.float64)) for part in parts]
-    return np.sum(sums, axis=0) / _count(parts)
-
-
 def mean_and_deviation(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and population standard deviation in float64, (C,) each."""
-    mean = mean_of(parts)
-    squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
-    return mean, np.sqrt(np.sum(squares, axis=0) / _count(parts))
+    moments = pooled(moments_of(part) for part in parts)
+    return np.asarray(moments.mean[0]), np.sqrt(moments.variance)
 
 
-def _sums(values: tf.Tensor) -> np.ndarray:
-    return tf.reduce_sum(values, axis=list(range(values.shape.rank - 1))).numpy()
-
-
-def _count(parts: Parts) -> int:
-    return sum(int(tf.size(part)) for part in parts) // parts[0].shape[-1]
+def mean_of(parts: Parts) -> np.ndarray:
+    return mean_and_deviation(parts)[0]
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:
@@ -81,11 +71,8 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
         _kinds.weights_of_sum(call) is not None
         or _kinds.symbol_of(call.layer) in _kinds.SUMS
     )
-    if not (
-        is_sum
-        or _kinds.commutation(call).shift
-        or _kinds.traits(call.operation.kind).constant
-    ):
+    known = _kinds.traits(call.operation.kind)
+    if not (is_sum or _kinds.passes(call) or known.reshapes or known.constant):
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
@@ -120,13 +107,9 @@ def outputs(
     by_part = []
     for number in range(len(next(iter(values.values())).parts)):
         tensors = {key: value.parts[number] for key, value in values.items()}
-        args, kwargs = call.arguments(tensors)
-        by_part.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
+        made = _models.run_call(call, layer, tensors, **mode)
+        by_part.append(tf.nest.flatten(made))
     return [list(parts) for parts in zip(*by_part, strict=True)]
-
-
-def _read_by(call: _graph.Call) -> dict[str, None]:
-    return {str(id(tensor)): None for tensor in _graph.inputs_of(call.node)}
 
 
 class Rules:
@@ -147,19 +130,10 @@ class Rules:
             model: A functional model without models inside.
             inputs: One value for each of its inputs.
         """
-        graph = _graph.Graph(model)
-        calls = graph.calls
-        values = {str(id(t)): v for t, v in zip(model.inputs, inputs, strict=True)}
-        last = {key: at for at, call in enumerate(calls) for key in _read_by(call)}
-        for at, call in enumerate(calls):
-            given = {key: values[key] for key in _read_by(call)}
-            for key in given:
-                if last[key] == at:
-                    del values[key]
-            made = self.visit(graph, call, given)
-            pairs = zip(call.node.flat_output_ids, made, strict=True)
-            values.update((key, value) for key, value in pairs if key in last)
-            step(f"Initializing {model.name} from data", at + 1, len(calls))
+        graph, values = _graph.Graph(model), _graph.Values(model, inputs)
+        for at, call in enumerate(values.calls):
+            values.keep(call, self.visit(graph, call, values.taken(call)))
+            step(f"Initializing {model.name} from data", at + 1, len(values.calls))
 
     def visit(
         self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors

@@ -21,7 +21,6 @@ from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES
 from ._graph import Call, Graph, calls, inputs_of
-from ._masks import masks_of
 
 _log = logging.getLogger("larq_nobn")
 
@@ -40,7 +39,6 @@ _EQUAL = {
 
 def to_keras(
     graph: Graph,
-    edges: Sequence[Any] | None = None,
     float32: bool = False,
     shared: bool = False,
 ) -> keras.Model:
@@ -51,7 +49,6 @@ def to_keras(
 
     Arguments:
         graph: A graph.
-        edges: What the model returns; None for what the given model returned.
         float32: Whether all layers of the given model compute in float32.
         shared: Whether layers that no edit changed are the given ones, under calls of
             their own. Such a model is for the caller alone, who changes nothing in it.
@@ -68,10 +65,6 @@ def to_keras(
     new: list[Call] = []
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with lq.context.quantized_scope(False):
-        masks = masks_of(graph, _made)
-        if masks is not None:
-            for start in starts:
-                masks.start(start)
         for call in graph.calls:
             operation = call.operation
             if id(operation) not in built:
@@ -82,12 +75,10 @@ def to_keras(
                     new.append(call)
                 built[id(operation)] = layer
             layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
-            if masks is not None:
-                given = masks.shown(call, layer, given)
+            if call.node is not None and _may_read_masks(layer):
+                _check_masks(inputs_of(call.node), given, f"layer {call.described}")
             with _own_policy(layer):
                 made = _made(call, layer, given)
-            if masks is not None:
-                masks.follow(call, layer, given, made)
             # The end of a state, which inference does not compute, is missing.
             pairs = zip(
                 tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
@@ -95,11 +86,8 @@ def to_keras(
             tensors.update((id(edge), tensor) for edge, tensor in pairs)
         for call in new:
             _fill(call, built[id(call.operation)], float32)
-    if edges is not None:
-        return keras.Model(starts, [tensors[id(edge)] for edge in edges])
     ends = [tensors[id(end)] for end in graph.outputs]
-    if masks is not None:
-        ends = masks.shown_outside(ends)
+    _check_masks(graph.model.outputs, ends, "the output")
     return _models.model_like(graph.model, starts, ends)
 
 
@@ -115,6 +103,35 @@ def _made(
             return layer(given if len(given) > 1 else given[0], **mode)
     old = [str(id(edge)) for edge in inputs_of(call.node)]
     return _models.run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+
+
+def _may_read_masks(layer: keras.layers.Layer) -> bool:
+    """Whether what a layer computes may depend on masks.
+
+    Layers of known packages read masks as their arguments only.
+    """
+    default = keras.layers.Layer.compute_mask
+    given = layer._expects_mask_arg or type(layer).compute_mask is not default
+    package = type(layer).__module__.split(".")[0]
+    known = package in _operation.KNOWN_PACKAGES or _operation.is_function(layer)
+    return given or not known
+
+
+def _check_masks(given: Sequence[Any], made: Sequence[Any], reader: str) -> None:
+    """Checks that tensors are masked where those of the given model are.
+
+    `Embedding(mask_zero=True)` or `Masking` makes a mask, and most layers hand it on
+    beside their output. What a rewrite made may lose it, or hand on what was lost.
+    """
+    for old, new in zip(given, made, strict=True):
+        masked = [getattr(x, "_keras_mask", None) is not None for x in (old, new)]
+        if masked[0] != masked[1]:
+            after = old._keras_history.layer.name
+            raise ModelError(
+                f"The mask that {reader} reads after layer {after!r} is another once "
+                "the layers before it are rewritten. Call the layer with mask=..., or "
+                "build the model without that mask."
+            )
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:

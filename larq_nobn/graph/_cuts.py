@@ -1,4 +1,4 @@
-"""Where a network is cut: at signs, ternary signs, bins, and comparisons."""
+"""Where a network is cut: at signs, ternary signs, and comparisons."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ from ._graph import Call
 from ._kinds import constants_of, symbol_of
 from ._signs import sign_of_call
 
-# Of these packages, quantizers of inputs take each number by itself.
-_ELEMENTWISE = ("larq", "larq_nobn")
-# Further from 0 than any threshold.
-FAR = 1e9
-
 
 class Sign(NamedTuple):
     """A pre-activation of the reference, and the sign that it takes of it."""
@@ -30,7 +25,7 @@ class Sign(NamedTuple):
     def positive(self, values: np.ndarray) -> np.ndarray:
         """Returns where the sign of such pre-activations is +1.
 
-        Ternary signs give -1, 0 or +1 instead, and bins their numbers.
+        Ternary signs give -1, 0 or +1 instead.
         """
         return self.each_positive(values)[0]
 
@@ -40,18 +35,13 @@ class Sign(NamedTuple):
         return [x.astype(np.int32) if self.has_levels else x > 0 for x in made]
 
     def made_of(self, *values: np.ndarray) -> list[np.ndarray]:
-        """Returns what the quantizer makes of several arrays, at once where it can."""
-        package, *_ = type(self.quantizer).__module__.split(".")
-        known = isinstance(self.quantizer, lq.quantizers.Quantizer)
-        if not (known and package in _ELEMENTWISE):
-            return [np.asarray(self.quantizer(tf.constant(x))) for x in values]
-        joined = np.asarray(self.quantizer(tf.constant(np.concatenate(values))))
-        return np.split(joined, np.cumsum([len(x) for x in values[:-1]]))
+        """Returns what the quantizer makes of several arrays."""
+        return [np.asarray(self.quantizer(tf.constant(x))) for x in values]
 
     @property
     def has_levels(self) -> bool:
         """Whether it may be more than two numbers."""
-        return isinstance(self.quantizer, Ternary | Bins)
+        return isinstance(self.quantizer, Ternary)
 
     def shifted(self, values: np.ndarray) -> np.ndarray:
         """Returns the numbers whose sign it is."""
@@ -93,29 +83,6 @@ class Ternary(NamedTuple):
         return self.function(x)
 
 
-class Bins(NamedTuple):
-    """The number of the bin in which each number lies.
-
-    Attributes:
-        edges: Where the next bin starts, in rising order.
-    """
-
-    edges: np.ndarray
-
-    def __call__(self, x: Any) -> np.ndarray:
-        return np.searchsorted(self.edges, np.asarray(x), side="right")
-
-    def shifted(self, x: Any) -> np.ndarray:
-        """Returns how far numbers are above the nearest edge."""
-        away = np.asarray(x)[..., np.newaxis] - self.edges
-        nearest = np.abs(away).argmin(axis=-1)[..., np.newaxis]
-        return np.take_along_axis(away, nearest, axis=-1)[..., 0]
-
-    def fed(self, bins: np.ndarray) -> np.ndarray:
-        """Returns numbers that lie in bins."""
-        return np.append(np.float32(-FAR), self.edges)[bins]
-
-
 # Functions of TensorFlow, and whether their result changes just above a number.
 _COMPARISONS = {
     "math.greater": True,
@@ -151,20 +118,6 @@ def _ternary_in(call: Call) -> Ternary | None:
     return Ternary(given) if known and not given.ternary_weight_networks else None
 
 
-def _bins_in(call: Call) -> Bins | None:
-    """Returns the bins of a call; None for other calls."""
-    layer, given = call.layer, call.first_input
-    if type(layer) is not keras.layers.Discretization or not given.dtype.is_floating:
-        return None
-    edges = np.asarray(layer.bin_boundaries, np.float32)
-    return Bins(edges) if edges.size and given.shape.rank > 1 else None
-
-
 def cut_at(call: Call) -> Any:
     """The sign or the comparison at which a network is cut; None for other calls."""
-    return (
-        sign_of_call(call)
-        or _ternary_in(call)
-        or _bins_in(call)
-        or _threshold_op_in(call)
-    )
+    return sign_of_call(call) or _ternary_in(call) or _threshold_op_in(call)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._keras import keras
 from ._errors import LayerError
 from ._graph import Graph, inputs_of
-from ._segments import record
+from ._walk import record
 
 # Sizes of an axis that is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)

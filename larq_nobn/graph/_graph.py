@@ -40,8 +40,7 @@ class Call(NamedTuple):
     Attributes:
         label: Its name, which no other call has.
         name: That of the layer in the graph.
-        inputs: The tensors that it was called with, as they were nested.
-        outputs: The tensors that it makes, likewise.
+        outputs: The tensors that it makes, as they are nested.
         node: The Keras node that it came from; None for a call that an edit added.
         reads: The tensors that it reads at inference.
         operation: What it computes, shared by all calls of its layer.
@@ -49,7 +48,6 @@ class Call(NamedTuple):
 
     label: str
     name: str
-    inputs: Any
     outputs: Any
     node: Any
     reads: tuple[Any, ...]
@@ -73,48 +71,17 @@ class Call(NamedTuple):
     @property
     def described(self) -> str:
         """The layer in the words of a message."""
-        origins = self.operation.origins
-        known = type(origins[-1]) if origins else self.operation.kind
-        return f"{self.name!r} ({known.__name__})"
+        return f"{self.name!r} ({self.operation.kind.__name__})"
 
     def reading(self, old: Any, new: Any) -> Call:
         """Returns the same call with another tensor in the place of one."""
-        if all(x is not old for x in self.reads):
-            return self
-
-        def other(x: Any) -> Any:
-            return new if x is old else x
-
-        inputs = tf.nest.map_structure(other, self.inputs)
-        return self._replace(reads=tuple(map(other, self.reads)), inputs=inputs)
+        return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
     def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments of the call, with other tensors by id."""
         # Keras takes one off each list, which is read more than once in x + x.
         ids = self.node.flat_input_ids
         return self.node.map_arguments({key: [tensors[key]] * len(ids) for key in ids})
-
-
-def chain(
-    use: Call, row: Sequence[Operation], like: Sequence[Any], start: Any = None
-) -> list[Call]:
-    """Returns calls in a row, each of what the one before makes.
-
-    Arguments:
-        use: The call in whose place they stand.
-        row: What they compute.
-        like: An edge, or a shape, as each of them makes.
-        start: What the first reads; None for what the other call does.
-    """
-    edge, row_calls = use.first_input if start is None else start, []
-    for operation, shape in zip(row, like, strict=True):
-        label = operation.name + use.label.removeprefix(use.name)
-        after = NewEdge(edge, shape) if isinstance(shape, tuple) else NewEdge(shape)
-        row_calls.append(
-            Call(label, operation.name, edge, after, None, (edge,), operation)
-        )
-        edge = after
-    return row_calls
 
 
 def calls(model: keras.Model) -> list[Call]:
@@ -143,12 +110,8 @@ def calls(model: keras.Model) -> list[Call]:
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
         if name not in operations:
             operations[name] = operation_of(_at_inference(node.layer), name)
-        reads = inputs_of(node)
-        inputs = reads[0] if _ignores_state(node) else node.input_tensors
-        call = Call(
-            label, name, inputs, node.outputs, node, tuple(reads), operations[name]
-        )
-        made.append(call)
+        reads = tuple(inputs_of(node))
+        made.append(Call(label, name, node.outputs, node, reads, operations[name]))
     return made
 
 
@@ -212,17 +175,10 @@ def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 class NewEdge:
-    """An edge that no tensor of the given model stands for.
+    """An edge like another, which no tensor of the given model stands for."""
 
-    Arguments:
-        like: An edge of the same type.
-        shape: Of an example; None for that of the other edge.
-    """
-
-    def __init__(self, like: Any, shape: Sequence[int] | None = None) -> None:
+    def __init__(self, like: Any) -> None:
         self.shape, self.dtype = like.shape, like.dtype
-        if shape is not None:
-            self.shape = tf.TensorShape([like.shape[0], *shape])
 
 
 class Graph:
@@ -298,17 +254,19 @@ class Graph:
         """
         graph = self
         for use in self.uses(name):
+            edge, row_calls = use.first_input, []
+            for operation in row:
+                own, label = operation.name, operation.name + use.label[len(name) :]
+                after = NewEdge(use.first_input)
+                row_calls.append(Call(label, own, after, None, (edge,), operation))
+                edge = after
             if row:
-                *calls, last = chain(use, row, [use.first_input] * len(row))
-                end = use.reading(use.first_input, last.first_input)._replace(
-                    label=last.label,
-                    name=last.name,
-                    operation=last.operation,
-                    outputs=use.first_output,
-                )
-                graph = graph.with_calls({use.label: [*calls, end]})
-            else:
-                graph = graph.with_calls({use.label: []})
+                # The last one may read more than the layer's input.
+                last, end = row_calls[-1], use.first_output
+                reads = use.reading(use.first_input, last.first_input).reads
+                row_calls[-1] = last._replace(reads=reads, outputs=end, node=use.node)
+            graph = graph.with_calls({use.label: row_calls})
+            if not row:
                 graph = graph.with_edge(use.first_output, use.first_input)
         return graph
 
@@ -345,3 +303,49 @@ class Graph:
         for call in self.calls:
             uses[call.name].append(call)
         return uses
+
+
+class Values:
+    """The values of the tensors of a model, each kept until its last call has read it.
+
+    Arguments:
+        model: A functional model.
+        inputs: A value for each of its inputs.
+
+    Attributes:
+        calls: The calls of the model, to be made in this order.
+    """
+
+    def __init__(self, model: keras.Model, inputs: Sequence[Any]) -> None:
+        self.calls = calls(model)
+        self._ends = [str(id(end)) for end in model.outputs]
+        self._last = {key: c.label for c in self.calls for key in _keys_read(c)}
+        self._last.update(dict.fromkeys(self._ends, ""))
+        pairs = zip(model.inputs, inputs, strict=True)
+        self._values = {str(id(given)): value for given, value in pairs}
+
+    def before(self, call: Call) -> Any:
+        """Returns the first value that a call reads."""
+        return self._values[str(id(call.first_input))]
+
+    def taken(self, call: Call) -> dict[str, Any]:
+        """Returns the values that a call reads, by id of their tensors."""
+        values = {key: self._values[key] for key in _keys_read(call)}
+        for key in values:
+            if self._last[key] == call.label:
+                del self._values[key]
+        return values
+
+    def keep(self, call: Call, made: Sequence[Any]) -> None:
+        """Keeps what a call has made, if anything reads it."""
+        # The end of a state, which inference does not compute, is missing.
+        pairs = zip(call.node.flat_output_ids, made, strict=False)
+        self._values.update((key, value) for key, value in pairs if key in self._last)
+
+    def outputs(self) -> list[Any]:
+        """Returns the values of the outputs."""
+        return [self._values[end] for end in self._ends]
+
+
+def _keys_read(call: Call) -> dict[str, None]:
+    return dict.fromkeys(str(id(tensor)) for tensor in inputs_of(call.node))

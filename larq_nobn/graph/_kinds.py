@@ -7,7 +7,7 @@ subclass only computes otherwise in training.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from ..layers import (
     ActivationStandardization,
     BatchKalmanNormalization,
     ChannelAffine,
-    DynamicTanh,
     EvoNormS0,
     FilterResponseNormalization,
     IndependentComponent,
@@ -30,7 +29,6 @@ from ..layers import (
 )
 from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
-from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign, SignSwish
 from ._graph import Call
 
 _layers = keras.layers
@@ -38,62 +36,35 @@ _quant = lq.layers
 _functions = keras.activations
 
 
-class Commutation(NamedTuple):
-    """The numbers per channel that commute with a layer L without kernel.
-
-    Attributes:
-        gain: Whether L(k x) = k L(x) for every k >= 0.
-        negative: Whether also for k < 0.
-        shift: Whether L(x + s) = L(x) + s for every s.
-        tiles: Whether the output has the channels of several positions in a row, so
-            that k and s repeat there.
-    """
-
-    gain: bool = False
-    negative: bool = False
-    shift: bool = False
-    tiles: bool = False
-
-
 class Kernels(NamedTuple):
     """The kernels of a layer that is linear up to its activation.
 
     Attributes:
-        first: The attribute of the kernel that meets the input.
-        last: Of the kernel that makes the output.
-        axes: What the last two axes of the first kernel are.
+        last: The attribute of the kernel that makes the output.
+        axes: What its last two axes are.
     """
 
-    first: str
     last: str
     axes: str
 
 
-PLAIN = Kernels("kernel", "kernel", "channels in, channels out")
-DEPTHWISE = Kernels("depthwise_kernel", "depthwise_kernel", "channels in, out of each")
-SEPARABLE = DEPTHWISE._replace(last="pointwise_kernel")
+PLAIN = Kernels("kernel", "channels in, channels out")
+DEPTHWISE = Kernels("depthwise_kernel", "channels in, out of each")
+SEPARABLE = PLAIN._replace(last="pointwise_kernel")
 TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
-
-_ALL = Commutation(gain=True, negative=True, shift=True)
-_RISING = _ALL._replace(negative=False)
-_RECTIFIES = _RISING._replace(shift=False)
-_BORDERS = _ALL._replace(shift=False)  # zeros, which are not shifted
-_TILES = _ALL._replace(tiles=True)
-_NOTHING = Commutation()
 
 
 class Kind(NamedTuple):
     """The traits of a kind of layers at inference.
 
     Attributes:
-        commutation: What it lets through.
+        passes: Of which scales k per channel, with any bias b, L(k x + b) is k L(x) + b
+            for what it computes, L: "all", "positive" or none.
         kernels: Where its kernels are; None if it is not known to be linear.
         quantized: The layer of the same arguments whose kernel can have a quantizer.
         activated: Whether it ends in its activation; a layer with kernels does.
         idle: Whether it returns its input: what it does, it does in training.
-        keeps: Whether what it returns are values of its input, or 0.
         pool: "max" or "mean" of a window, "whole max" or "whole mean" of the map.
-        elementwise: Whether it does the same at each position of a map of any rank.
         reshapes: Whether it returns its input in another shape.
         affine: Whether it is a scale and a bias per channel.
         norm: "batch" or "example", of which it takes statistics.
@@ -104,14 +75,12 @@ class Kind(NamedTuple):
             "shared" if TensorFlow Lite wants the range of its input for its output.
     """
 
-    commutation: Commutation = _NOTHING
+    passes: str = ""
     kernels: Kernels | None = None
     quantized: type | None = None
     activated: bool = False
     idle: bool = False
-    keeps: bool = False
     pool: str = ""
-    elementwise: bool = False
     reshapes: bool = False
     affine: bool = False
     norm: str = ""
@@ -120,8 +89,14 @@ class Kind(NamedTuple):
     int8: str = ""
 
 
-def _linear(kernels: Kernels, quantized: type | None = None) -> Kind:
-    return Kind(kernels=kernels, quantized=quantized, activated=True)
+def _with_quantized(
+    kernels: Kernels, *names: str
+) -> Iterator[tuple[Kind, tuple[type, ...]]]:
+    """Yields rows of layers of Keras, each with the one of Larq."""
+    for name in names:
+        quantized = getattr(_quant, f"Quant{name}")
+        kind = Kind(kernels=kernels, quantized=quantized, activated=True)
+        yield kind, (getattr(_layers, name), quantized)
 
 
 def _keras(names: str) -> tuple[type, ...]:
@@ -129,15 +104,12 @@ def _keras(names: str) -> tuple[type, ...]:
 
 
 _UNKNOWN = Kind()
-_MEAN, _LARGEST = Kind(_ALL, pool="mean"), Kind(_RISING, keeps=True, pool="max")
-_MOVED, _PADDED = Kind(_ALL, keeps=True), Kind(_BORDERS, keeps=True)
-_RESHAPED = Kind(_TILES, keeps=True, reshapes=True, int8="kept")
-_SUM = Kind(elementwise=True)  # of shifts, `weights_of_sum` says more
+_MEAN, _LARGEST = Kind("all", pool="mean"), Kind("positive", pool="max")
+_MOVED, _RESHAPED = Kind("all"), Kind(reshapes=True, int8="kept")
 _SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
 _KEPT: dict[str, Any] = {"int8": "kept"}
 _SHARED: dict[str, Any] = {"int8": "shared"}
 _BINARY: dict[str, Any] = {"binary": True}
-_ANY: dict[str, Any] = {"elementwise": True}
 
 _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
@@ -158,26 +130,16 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping3D")),
     (_MOVED._replace(**_BINARY, **_SHARED), (_layers.UpSampling2D,)),
     (_MOVED._replace(**_BINARY, **_KEPT), (_layers.Cropping2D,)),
-    (_PADDED._replace(**_KEPT), _keras("ZeroPadding1D ZeroPadding3D")),
-    (_PADDED._replace(**_BINARY, **_KEPT), (_layers.ZeroPadding2D,)),
+    (Kind(**_KEPT), _keras("ZeroPadding1D ZeroPadding3D Maximum Minimum")),
+    (Kind(**_BINARY, **_KEPT), (_layers.ZeroPadding2D, _layers.Permute)),
     (_RESHAPED, (_layers.Flatten,)),
     (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
-    (Kind(**_BINARY, **_KEPT), (_layers.Permute,)),
     (Kind(constant=True), (ChannelPadding,)),
-    # Layers of several inputs, which may each have other gains.
     (Kind(constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
-    (_SUM, _keras("Add Subtract Average")),
-    (_SUM._replace(**_KEPT), _keras("Maximum Minimum")),
-    # Activations.
-    (Kind(_RECTIFIES, keeps=True, **_ANY), (_layers.ReLU,)),
-    (Kind(_RECTIFIES, **_ANY), (_layers.LeakyReLU,)),
-    (Kind(_RECTIFIES), (_layers.PReLU,)),
-    (Kind(keeps=True), (_layers.Activation,)),
-    (Kind(**_ANY), (DynamicTanh,)),
     (Kind(**_SHARED), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
-        Kind(idle=True, keeps=True, **_KEPT),
+        Kind(idle=True, **_KEPT),
         (
             *_keras(
                 "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D "
@@ -190,7 +152,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
         ),
     ),
     # Scales and biases, and what normalizes.
-    (_SCALED._replace(**_ANY), (ChannelAffine,)),
+    (_SCALED, (ChannelAffine,)),
     (_SCALED._replace(constant=True), (SkipInit,)),
     (_SCALED._replace(constant=True, **_BINARY), (_layers.Rescaling,)),
     (
@@ -201,28 +163,15 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_EXAMPLE, (FilterResponseNormalization, ProxyNormalization, EvoNormS0)),
     (_EXAMPLE, _keras("GroupNormalization LayerNormalization")),
     # Kernels.
-    (_linear(PLAIN, _quant.QuantDense), (_layers.Dense, _quant.QuantDense)),
-    (_linear(PLAIN, _quant.QuantConv1D), (_layers.Conv1D, _quant.QuantConv1D)),
-    (_linear(PLAIN, _quant.QuantConv2D), (_layers.Conv2D, _quant.QuantConv2D)),
+    *_with_quantized(PLAIN, "Dense", "Conv1D", "Conv2D", "Conv3D"),
+    *_with_quantized(SEPARABLE, "SeparableConv1D", "SeparableConv2D"),
+    (Kind(kernels=PLAIN, quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
     (
-        _linear(PLAIN, _quant.QuantConv3D),
-        (_layers.Conv3D, _quant.QuantConv3D),
-    ),
-    (_linear(PLAIN, GroupedConv2D), (GroupedConv2D,)),
-    (
-        _linear(DEPTHWISE),
+        Kind(kernels=DEPTHWISE, activated=True),
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv1D),
-        (_layers.SeparableConv1D, _quant.QuantSeparableConv1D),
-    ),
-    (
-        _linear(SEPARABLE, _quant.QuantSeparableConv2D),
-        (_layers.SeparableConv2D, _quant.QuantSeparableConv2D),
-    ),
-    (
-        _linear(TRANSPOSED),
+        Kind(kernels=TRANSPOSED, activated=True),
         (
             *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
             _quant.QuantConv2DTranspose,
@@ -241,28 +190,23 @@ class Function(NamedTuple):
     """The traits of an activation.
 
     Attributes:
-        elementwise: Whether it does the same at each position of a map of any rank.
-        commutation: What it lets through.
         bounds: What it cuts off beyond, if that is all that it does.
         gate: Whether it gives a gate or a probability, which has no scale.
         int8_range: The range in int8 that TensorFlow Lite fixes for it, if it does.
     """
 
-    elementwise: bool = False
-    commutation: Commutation = _NOTHING
     bounds: tuple[float, float] | None = None
     gate: bool = False
     int8_range: tuple[float, float] | None = None
 
 
-_PLAIN = Function(elementwise=True)
 RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite computes these with the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
-_GATE = _PLAIN._replace(gate=True)
+_GATE = Function(gate=True)
 _POSITIVE_GATE = _GATE._replace(int8_range=(0.0, 255 / 256))
 _SIGNED_GATE = _GATE._replace(int8_range=(-1.0, 127 / 128))
-_RELU = _PLAIN._replace(bounds=RECTIFIED, commutation=_RECTIFIES)
+_RELU = Function(bounds=RECTIFIED)
 FUNCTIONS: dict[Any, Function] = {
     **dict.fromkeys(
         (
@@ -277,16 +221,8 @@ FUNCTIONS: dict[Any, Function] = {
             tf.square,
             tf.exp,
             tf.identity,
-            _functions.swish,
-            _functions.mish,
-            _functions.gelu,
-            _functions.elu,
-            _functions.selu,
-            _functions.exponential,
-            _functions.softplus,
-            lq.activations.leaky_tanh,
         ),
-        _PLAIN,
+        Function(),
     ),
     **dict.fromkeys(
         (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign), _GATE
@@ -297,32 +233,12 @@ FUNCTIONS: dict[Any, Function] = {
         _POSITIVE_GATE,
     ),
     tf.nn.relu: _RELU,
-    tf.nn.relu6: _PLAIN._replace(bounds=(0.0, 6.0)),
-    lq.activations.hard_tanh: _PLAIN._replace(bounds=(-1.0, 1.0)),
+    tf.nn.relu6: Function(bounds=(0.0, 6.0)),
+    lq.activations.hard_tanh: Function(bounds=(-1.0, 1.0)),
     _functions.relu: _RELU,
-    _functions.linear: _PLAIN._replace(commutation=_ALL),
 }
-# For estimates, where a function of that name is good enough.
-FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
+_FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
-# The threshold of each kind of sign: "zero", or a learned or given "shift".
-# "step" is 0 instead of -1, also at 0; "ternary" is 0 around 0, too.
-SIGNS: dict[type, str] = {
-    **dict.fromkeys(
-        (
-            ReSTE,
-            SigmoidSign,
-            SignSwish,
-            lq.quantizers.ApproxSign,
-            lq.quantizers.SteSign,
-            lq.quantizers.SwishSign,
-        ),
-        "zero",
-    ),
-    **dict.fromkeys((RSign, ProgressiveSign), "shift"),
-    lq.quantizers.SteHeaviside: "step",
-    lq.quantizers.SteTern: "ternary",
-}
 # Functions that are signs without saying so, and the quantizers that compute them.
 SIGN_FUNCTIONS: dict[Any, type] = {
     lq.math.sign: lq.quantizers.SteSign,
@@ -338,39 +254,18 @@ SIGN_FUNCTIONS: dict[Any, type] = {
 SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
 # They return their input,
 IDENTITIES = ("identity", "stop_gradient")
-# or their input within a border;
-PADS = ("pad", "compat.v1.pad")
-# or numbers of it in other places, or means of some; here is what TensorFlow Lite makes
-# of these in int8;
+# or numbers of it in other places, or within a border, or means of some; here is what
+# TensorFlow Lite makes of these in int8.
+_KEPT_BY = (
+    "__operators__.getitem compat.v1.gather compat.v1.squeeze compat.v1.transpose "
+    "concat expand_dims math.maximum math.minimum math.reduce_max math.reduce_min "
+    "nn.max_pool nn.depth_to_space nn.max_pool2d nn.space_to_depth reshape roll split "
+    "stack tile unstack"
+)
+_SHARED_BY = "image.resize nn.avg_pool nn.avg_pool2d reverse pad compat.v1.pad"
 SELECTIONS = {
-    **dict.fromkeys(
-        [
-            "__operators__.getitem",
-            "compat.v1.gather",
-            "compat.v1.squeeze",
-            "compat.v1.transpose",
-            "concat",
-            "expand_dims",
-            "math.maximum",
-            "math.minimum",
-            "math.reduce_max",
-            "math.reduce_min",
-            "nn.max_pool",
-            "nn.depth_to_space",
-            "nn.max_pool2d",
-            "nn.space_to_depth",
-            "reshape",
-            "roll",
-            "split",
-            "stack",
-            "tile",
-            "unstack",
-        ],
-        "kept",
-    ),
-    **dict.fromkeys(
-        ("image.resize", "nn.avg_pool", "nn.avg_pool2d", "reverse", *PADS), "shared"
-    ),
+    **dict.fromkeys(_KEPT_BY.split(), "kept"),
+    **dict.fromkeys(_SHARED_BY.split(), "shared"),
 }
 
 
@@ -405,15 +300,22 @@ def int8_of(call: Call) -> str:
 
 def int8_range_of(call: Call) -> tuple[float, float] | None:
     """The range in int8 that TensorFlow Lite fixes for what a call makes, if any."""
-    layer = call.layer
+    return activation_traits(call.layer).int8_range
+
+
+def activation_traits(layer: keras.layers.Layer) -> Function:
+    """Returns the traits of the function that a layer is or applies last."""
     if isinstance(layer, _layers.Softmax):
-        return _POSITIVE_GATE.int8_range
+        return FUNCTIONS[tf.nn.softmax]
+    if type(layer) is _layers.ReLU:
+        largest = float("inf") if layer.max_value is None else float(layer.max_value)
+        clips = not layer.negative_slope and not layer.threshold
+        return Function(bounds=(0.0, largest)) if clips else Function()
     if symbol := symbol_of(layer):
-        known = FUNCTIONS_BY_NAME.get(symbol.split(".")[-1], Function())
-        return known.int8_range
+        return _FUNCTIONS_BY_NAME.get(symbol.split(".")[-1], Function())
     if type(layer) is _layers.Activation or inherited(type(layer)).activated:
-        return function_traits(getattr(layer, "activation", None)).int8_range
-    return None
+        return function_traits(getattr(layer, "activation", None))
+    return Function()
 
 
 def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
@@ -421,29 +323,17 @@ def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
     return traits(type(layer)).kernels
 
 
-def commutation(call: Call) -> Commutation:
-    """Returns what commutes with a call; nothing for a layer that is not known here."""
+def passes(call: Call) -> str:
+    """`Kind.passes` of a call; none for a layer that is not known here."""
     layer = call.layer
     if type(layer) is _layers.Activation:
-        return function_traits(layer.activation).commutation
-    known = traits(type(layer)).commutation
-    if type(layer) is _layers.ReLU and (layer.max_value is not None or layer.threshold):
-        return _NOTHING
-    if known.tiles:
-        before, after = (x.shape[-1] for x in (call.first_input, call.first_output))
-        known = known if before and after and after % before == 0 else _NOTHING
-    return known if is_channels_last(layer) else _NOTHING
+        return "all" if layer.activation is _functions.linear else ""
+    return traits(type(layer)).passes if is_channels_last(layer) else ""
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:
     """Whether the last axis of a layer's maps is that of the channels."""
     return getattr(layer, "data_format", "channels_last") == "channels_last"
-
-
-def joins_channels(call: Call) -> bool:
-    """Whether a call concatenates along the channels."""
-    last = (-1, call.first_output.shape.rank - 1)
-    return call.operation.kind is _layers.Concatenate and call.layer.axis in last
 
 
 def weights_of_sum(call: Call) -> np.ndarray | None:

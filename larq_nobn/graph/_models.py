@@ -450,37 +450,5 @@ def _effect(layer: keras.layers.Layer) -> str:
 
 
 def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers that a layer holds; of a Lambda, those that its function names.
-
-    Arguments:
-        layer: Any layer.
-
-    Returns:
-        All of them, those inside others too, in order and each once.
-    """
-    holders = [layer]
-    if isinstance(layer, keras.layers.Lambda):
-        holders += _named(layer)
-    inside = [part for holder in holders for part in (holder, *holder.submodules)]
-    parts = {id(x): x for x in inside if isinstance(x, keras.layers.Layer)}
-    del parts[id(layer)]
-    return list(parts.values())
-
-
-def _named(layer: keras.layers.Lambda) -> Iterator[keras.layers.Layer]:
-    for value in _values(layer.function, layer.arguments):
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        yield from (part for part in parts if isinstance(part, keras.layers.Layer))
-
-
-def _values(function: Any, arguments: dict[str, Any]) -> Iterator[Any]:
-    """Yields the values that a function can use besides its input."""
-    yield from (function, getattr(function, "__self__", None), *arguments.values())
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    code = getattr(function, "__code__", None)
-    for name in () if code is None else code.co_names:
-        yield function.__globals__.get(name)
+    """The layers that a layer holds, those inside others too."""
+    return [part for part in layer.submodules if isinstance(part, keras.layers.Layer)]

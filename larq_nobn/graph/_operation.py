@@ -200,9 +200,6 @@ class Operation:
             stands for a layer inside.
         values: Its weights by attribute, where they differ from those of the base; of a
             quantized kernel the latent weights.
-        origins: The Keras layers that it does the work of.
-        opposite: The channels, (C,), in which a sign is the opposite of that of the
-            given model; None for none.
     """
 
     name: str
@@ -210,8 +207,6 @@ class Operation:
     base: keras.layers.Layer | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
-    origins: tuple[keras.layers.Layer, ...] = ()
-    opposite: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         frozen = {name: _read_only(value) for name, value in self.values.items()}
@@ -318,7 +313,7 @@ class Operation:
 
 def operation_of(layer: keras.layers.Layer, name: str) -> Operation:
     """Returns what a layer computes, under the name that it has in a graph."""
-    return Operation(name, type(layer), layer, origins=(layer,))
+    return Operation(name, type(layer), layer)
 
 
 def latent(variable: Any) -> Any:

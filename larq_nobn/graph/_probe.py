@@ -19,7 +19,7 @@ from .._keras import keras
 from .._larq import lq
 from ._errors import ModelError, raised_by
 from ._graph import Call
-from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, function_traits
+from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
 
 
@@ -115,13 +115,10 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
     A function of the user's is tried on numbers.
     """
     layer = call.layer
-    if type(layer) is keras.layers.Activation:
-        users = is_users(layer.activation)
-        known = function_traits(layer.activation).bounds
-        return _bounds_seen(layer.activation) if users else known
-    if type(layer) is not keras.layers.ReLU or layer.negative_slope or layer.threshold:
-        return None
-    return 0.0, float("inf" if layer.max_value is None else layer.max_value)
+    if type(layer) is keras.layers.Activation and is_users(layer.activation):
+        return _bounds_seen(layer.activation)
+    known = type(layer) in (keras.layers.Activation, keras.layers.ReLU)
+    return activation_traits(layer).bounds if known else None
 
 
 def _bounds_seen(function: Any) -> tuple[float, float] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ._copies import to_keras
 from ._errors import LayerError, ModelError
 from ._examples import SIZES, made_up, with_far
 from ._graph import Graph
-from ._segments import Recording, compare, record
+from ._walk import compare, record
 
 # Beside the regular ones, of which one is of whole numbers.
 FEW = 3
@@ -23,7 +24,6 @@ def check_same_function(
     given: keras.Model,
     made: keras.Model,
     what: str,
-    opposite_channels: Mapping[str, np.ndarray] | None = None,
     values: Mapping[str, str] | None = None,
     skipped: tuple[type, ...] = (),
 ) -> None:
@@ -36,8 +36,6 @@ def check_same_function(
         given: A flat functional model.
         made: Another, with layers of the same names.
         what: What was done, for the message: "Folding batch norm".
-        opposite_channels: By name of a layer, where its sign is the opposite in `made`,
-            (C,).
         values: The names of layers that are others in `made`, and the first of the
             layers there in their place: those are not compared, only what is around.
         skipped: Layers that hand their input on for this comparison.
@@ -48,7 +46,7 @@ def check_same_function(
     """
     reference, other = _in_float32(given), _in_float32(made)
     examples = _runnable(reference, what)
-    read = _reader(other, opposite_channels or {}, values, skipped)
+    read = partial(record, other, values=values, skipped=skipped)
     segments = compare(reference, read, examples, _EQUAL, skipped)
     if segments.finding:
         raise ModelError(
@@ -85,24 +83,6 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
         f"called on generated examples. {reason} With verify=False the model comes "
         "without a comparison."
     )
-
-
-def _reader(
-    made: keras.Model,
-    opposite_channels: Mapping[str, np.ndarray],
-    values: Mapping[str, str] | None,
-    skipped: tuple[type, ...],
-) -> Callable[[list[np.ndarray]], Recording]:
-    def read(examples: list[np.ndarray]) -> Recording:
-        recording = record(made, examples, values, skipped)
-        signs, still = recording.signs, recording.still
-        for label, channels in opposite_channels.items():
-            if label in signs:
-                signs[label] = signs[label] != channels
-                still[label] = still[label].negated(channels)
-        return recording
-
-    return read
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

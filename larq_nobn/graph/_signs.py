@@ -46,15 +46,14 @@ def _trained_kind(quantizer: Any) -> type:
     return SIGN_FUNCTIONS.get(function, type(quantizer))
 
 
-def as_quantizer(sign: Any, at_inference: bool = False, **arguments: Any) -> Any:
+def as_quantizer(sign: Any, **arguments: Any) -> Any:
     """Returns the quantizer that computes what a function does, or what is given.
 
     Arguments:
         sign: A quantizer or a function.
-        at_inference: Whether the gradient may be another.
         **arguments: Of the quantizer that is made of a function.
     """
-    kind = kind_of(sign) if at_inference else _trained_kind(sign)
+    kind = _trained_kind(sign)
     return sign if isinstance(sign, kind) else kind(**arguments)
 
 
@@ -264,7 +263,7 @@ def sign_of_input(call: Call, reshaped: bool = False) -> Any:
         return own
     if own is not None and not isinstance(own, lq.quantizers.NoOp):
         return None
-    inputs = inputs_of(call.node)  # not call.inputs: in 0.5 * x that is a number
+    inputs = inputs_of(call.node)  # not those of an edited graph
     return sign_of_tensor(inputs[0], reshaped) if len(inputs) == 1 else None
 
 

@@ -6,8 +6,7 @@ from .._checks import check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import keras
 from ._checkpoint import read_checkpoint
-from ._reactnets import reactnet18, reactnet_a
-from ._shapes import State, shape_of
+from ._reactnets import State, reactnet18, reactnet_a, shape_of
 from ._slots import fill
 
 
@@ -35,8 +34,8 @@ def load_bnn_nobn(
     TensorFlow to pad where PyTorch does.
 
     Every import checks that the names are those of the network, no more and no fewer,
-    that each tensor has its shape, and that each variable gets one tensor. The tests of
-    this package compare the outputs of each network with those of the published one.
+    and that each tensor has its shape. The tests of this package compare the outputs of
+    each network with those of the published one.
 
     Arguments:
         path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
@@ -91,5 +90,5 @@ def load_bnn_nobn(
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
             "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."
         )
-    fill(model, slots, state)
+    fill(slots, state)
     return model

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from .._checks import check_bounds
+from .._errors import InvalidValue
 from .._keras import keras
 from ..models import ReActNet18, ReActNetA
 from ._half_turn import as_in_pytorch
-from ._shapes import IMAGENET, State, check_image_size, count_blocks, shape_of, stem_of
 from ._slots import Slots, batch_norm, convolution, dense, rprelu, shift
+
+State = Mapping[str, np.ndarray]
+_CIFAR, _IMAGENET = 32, 224  # pixels
+
+
+def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
+    """Returns the shape of a tensor that has to be there."""
+    if name not in state or state[name].ndim != rank:
+        shape = f"of shape {state[name].shape}" if name in state else "missing"
+        raise InvalidValue(
+            f"The checkpoint's {name} is {shape}, but a network of the published code "
+            f"has one of {rank} axes. Give a checkpoint of that code."
+        )
+    return state[name].shape
+
+
+def _image_size(image_size: tuple[int, int] | None, default: int) -> tuple[int, int]:
+    """Returns (height, width), those of the published data set if not given."""
+    if image_size is None:
+        image_size = default, default
+    if not isinstance(image_size, tuple | list) or len(image_size) != 2:
+        raise InvalidValue(
+            f"image_size={image_size!r} is not a size. Give (height, width) as two "
+            "whole numbers, such as (224, 224)."
+        )
+    height, width = (
+        int(check_bounds("published_image_size", n, "image_size")) for n in image_size
+    )
+    return height, width
 
 
 def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
@@ -31,12 +64,19 @@ def reactnet18(
         image_size: (height, width), or None for that of the stem.
         arguments: Further arguments of the builder.
     """
-    width, default, shape = stem_of(state)
-    blocks = count_blocks(state, "layer{}.{}.binary_conv.weight")
-    size = check_image_size(image_size, default)
+    width, channels, kernel, _ = shape_of(state, "conv1.weight", 4)
+    # Our builders choose the stem by the size of the image, a checkpoint by itself.
+    large = kernel == 7
+    side, size = (64, _IMAGENET) if large else (_CIFAR, _CIFAR)
+    blocks: list[int] = []
+    while any(name.startswith(f"layer{len(blocks) + 1}.") for name in state):
+        own = f"layer{len(blocks) + 1}."
+        names = (name for name in state if name.startswith(own))
+        blocks.append(len({name.split(".")[1] for name in names}))
     name = f"reactnet{sum(blocks) + 2}"
-    ours = ReActNet18(shape, width=width, blocks=blocks, name=name, **arguments)
-    model = as_in_pytorch(ours, size)
+    shape = side, side, channels
+    ours = ReActNet18(shape, width=width, blocks=tuple(blocks), name=name, **arguments)
+    model = as_in_pytorch(ours, _image_size(image_size, size))
     slots = _convolution("conv1", "bn1", model, "stem")
     slots |= dense("fc", model.get_layer("head"))
     for stage, count in enumerate(blocks, 1):
@@ -76,14 +116,14 @@ def reactnet_a(
     """A ReActNet-A; the arguments are those of `reactnet18`."""
     width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
     ours = ReActNetA(
-        (IMAGENET, IMAGENET, channels),
+        (_IMAGENET, _IMAGENET, channels),
         width=width,
         blocks=_stages(state),
         # The published code has no other stem, for small images either.
         stem_stride=2,
         **arguments,
     )
-    model = as_in_pytorch(ours, check_image_size(image_size, IMAGENET))
+    model = as_in_pytorch(ours, _image_size(image_size, _IMAGENET))
     slots = _convolution("feature.0.conv1", "feature.0.bn1", model, "stem")
     slots |= dense("fc", model.get_layer("head"))
     number = 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from .._keras import register
@@ -51,10 +53,13 @@ class ChannelAffine(ChannelwiseLayer):
         None known.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True  # as batch norm does, in whose place it stands
+
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gamma = self._channel_weight("gamma", "ones", input_shape)
         self.beta = self._channel_weight("beta", "zeros", input_shape)
-        self.supports_masking = True  # as batch norm does, in whose place it stands
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

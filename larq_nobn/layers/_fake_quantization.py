@@ -107,11 +107,11 @@ class FakeQuantization(keras.layers.Layer):
         # The range stays in float32, as do the comparisons with it.
         super().__init__(**kwargs)
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
+        self.supports_masking = True
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.minimum = self._end("minimum")
         self.maximum = self._end("maximum")
-        self.supports_masking = True
         super().build(input_shape)
 
     def _end(self, name: str) -> Any:

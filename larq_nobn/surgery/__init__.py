@@ -2,10 +2,11 @@
 
 from ..graph._errors import ModelError
 from ._fold import fold_batch_norm
+from ._freeze import freeze_statistics
 from ._padding import pad_with_ones
+from ._reestimate import reestimate_batch_norm
+from ._remove import remove_batch_norm
 from ._report import Change, FrozenLayer, SurgeryReport
-from .remove import remove_batch_norm
-from .statistics import freeze_statistics, reestimate_batch_norm
 
 __all__ = [
     "Change",

@@ -1,14 +1,31 @@
-"""Which batch norms cannot be taken over at all."""
+"""What batch norms are at inference, and which cannot be taken over at all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from .._keras import keras
 from ..graph import _errors, _graph, _models
-from ..rewrites._batch_norm import is_over_channels
+from ..layers import BatchKalmanNormalization
+
+
+def batch_norm_affine(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scale and bias of a batch norm at inference, (C,) each, in float64."""
+    mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
+    gamma, beta = layer.gamma, layer.beta
+    scale = (1.0 if gamma is None else _float64(gamma)) / np.sqrt(
+        variance + layer.epsilon
+    )
+    return scale, (0.0 if beta is None else _float64(beta)) - mean * scale
+
+
+def _float64(variable: Any) -> np.ndarray:
+    # Ghost batch norm keeps its weights in a shape that broadcasts.
+    return variable.numpy().astype(np.float64).reshape(-1)
 
 
 def check_batch_norms(graph: _graph.Graph) -> None:
@@ -17,11 +34,9 @@ def check_batch_norms(graph: _graph.Graph) -> None:
     Raises:
         ModelError: Naming all of them.
     """
-    faults = list(
-        dict.fromkeys(line for call in graph.calls for line in _faults(graph, call))
-    )
+    faults = [line for call in graph.calls for line in _faults(graph, call)]
     if faults:
-        raise _errors.ModelError("; ".join(faults) + ".")
+        raise _errors.ModelError("; ".join(dict.fromkeys(faults)) + ".")
 
 
 def check_no_nan(graph: _graph.Graph) -> None:
@@ -51,7 +66,7 @@ def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
                     "reached from outside. Call batch norm as a layer of its own"
                 )
         return
-    if not is_over_channels(call):
+    if not _is_over_channels(call):
         yield (
             f"{label} normalizes axis {list(layer.axis)}, but only the last axis is "
             "supported, that of channels. Build the model with axis=-1 and "
@@ -63,3 +78,12 @@ def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
             f"The state of layer {call.described} is used for "
             "more than other such layers. Leave it out of the model's outputs"
         )
+
+
+def _is_over_channels(call: _graph.Call) -> bool:
+    """Tells whether a batch norm has one mean per channel of the last axis."""
+    layer = call.layer
+    if isinstance(layer, BatchKalmanNormalization):
+        return True
+    ghost = layer.virtual_batch_size is not None  # counts an axis more
+    return list(layer.axis) == [call.first_input.shape.rank - (not ghost)]

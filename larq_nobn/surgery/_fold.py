@@ -1,39 +1,29 @@
-"""Folds batch norm into the layers around it."""
+"""Folds batch norm into the layer around it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .._checks import check_flag
 from .._keras import keras
+from .._larq import lq
 from .._progress import step
-from ..graph import _copies, _graph, _models, _operation, _same
-from ..layers import IndependentComponent
-from ..rewrites import _after_quantized
-from ..rewrites._batch_norm import batch_norm_to_affine
-from ..rewrites._concatenation import affine_before_concatenation
-from ..rewrites._forward import affine_into_layers_after
-from ..rewrites._kernel_before import affine_into_kernel_before
-from ..rewrites._merge import merge_affines
-from ..rewrites._rule import Edit, Refusal, applied, everywhere, is_affine
-from ._batch_norm import check_batch_norms, check_no_nan
-from ._report import Change, SurgeryReport
-
-# Applied to every batch norm, wherever it is.
-_FIRST = (batch_norm_to_affine, merge_affines)
-# The first that fits is applied to what is left; from no operation to one addition.
-_THEN = (
-    affine_into_kernel_before,
-    _after_quantized.affine_after_quantized_kernel,
-    affine_before_concatenation(
-        (affine_into_kernel_before, _after_quantized.affine_after_quantized_kernel)
-    ),
-    affine_into_layers_after,
-    _after_quantized.affine_after_activation,
-    _after_quantized.affine_stays,
+from ..graph import (
+    _copies,
+    _graph,
+    _kinds,
+    _models,
+    _operation,
+    _same,
+    _signs,
+    _thresholds,
 )
-# Their refusals are about what costs nothing, where others leave a layer.
-_TOLD = (affine_into_kernel_before, affine_into_layers_after)
+from ..layers import ChannelAffine, IndependentComponent
+from ._batch_norm import batch_norm_affine, check_batch_norms, check_no_nan
+from ._report import Change, SurgeryReport
+from ._rsign import as_rsign
 
 
 def fold_batch_norm(
@@ -49,21 +39,17 @@ def fold_batch_norm(
     The first of these that computes the same takes them over: kernel and bias of the
     layer before, if that is real-valued, or binary with the magnitude of its latent
     weights; a `ChannelAffine` of the batch norm's name right after any other quantized
-    kernel, where it costs nothing; the layers that make the parts of a concatenation,
-    in the same ways; the signs and the real-valued layers after it, if nothing else
-    reads it. A sign becomes an `RSign`,
+    kernel; the signs after it, if nothing else reads it. A sign becomes an `RSign`,
 
     \[ \operatorname{sign}(k_c x + b_c)
-       = \operatorname{sign}(k_c)\, \operatorname{sign}(a x + a b_c / k_c), \]
+       = \operatorname{sign}(a x + a b_c / k_c), \qquad k_c > 0, \]
 
-    with the median \(a\) of \(|k_c|\), which keeps its pseudo-gradient about as wide as
-    it was, and with those input channels of the next kernel negated where
-    \(k_c < 0\); that needs zero or no padding, and a quantizer that then negates too.
-    Where \(k_c x + b_c = 0\) the sign is +1 in both models. Scale and bias pass pools
-    on the way. All that is left becomes a `ChannelAffine`. The report
-    names for each batch norm how it was replaced and why, and no float operation is
-    added on device. A Lambda, a layer of a user's class or an operator such as `tf.pad`
-    stays as it is: nothing is moved into it or through it.
+    with the median \(a\) of \(k_c\), which keeps its pseudo-gradient about as wide as
+    it was. Where \(k_c x + b_c = 0\) the sign is +1 in both models. Elsewhere a
+    `ChannelAffine` takes the place of the batch norm. The report names for each batch
+    norm how it was replaced and why. `convert` moves what is left on, through pools and
+    concatenations, and into signs and kernels, so that no float operation is added on
+    device.
 
     Arguments:
         model: A built functional or Sequential model, models inside it included. It is
@@ -81,10 +67,10 @@ def fold_batch_norm(
     Raises:
         ModelError: For a subclassed model inside, a layer that cannot be made again
             from its configuration and weights, or computes something else then, batch
-            norm over another axis than the last, inside a wrapper or a Lambda, or
-            called with `training=True`. It names all such layers. Also if the folded
-            model computes something else, with the layer, or if the given one cannot
-            be called on generated examples.
+            norm over another axis than the last, inside a wrapper, or called with
+            `training=True`. It names all such layers. Also if the folded model computes
+            something else, with the layer, or if the given one cannot be called on
+            generated examples.
 
     Example:
         ```python
@@ -102,61 +88,235 @@ def fold_batch_norm(
     graph = _graph.Graph(given)
     check_batch_norms(graph)
     check_no_nan(graph)
-    order = dict.fromkeys(call.name for call in graph.calls)
-    for rule in _FIRST:
-        graph = everywhere(graph, rule)
-    changes: dict[str, Change] = {}
-    batch_norms = _folded(graph)
-    for done, operation in enumerate(batch_norms):
-        step("Folding batch norms", done, len(batch_norms))
-        graph, action, reason = _fold(graph, graph.uses(operation.name)[0])
-        kept = graph.uses(operation.name) != []
-        changes.update(_changes(operation, kept, action, reason))
+    norms = {c.name: c.layer for c in graph.calls if _models.is_batch_norm(c.layer)}
+    changes = []
+    for done, (name, norm) in enumerate(norms.items()):
+        step("Folding batch norms", done, len(norms))
+        graph, action, reason = _folded(graph, name, norm)
+        if isinstance(norm, IndependentComponent) and norm.rate > 0:
+            action += ", without its dropout"
+        changes.append(Change(name, type(norm).__name__, action, reason))
     folded = _copies.to_keras(graph)
     if verify:
-        opposite_channels = {
-            call.label: call.operation.opposite
-            for call in graph.calls
-            if call.operation.opposite is not None
-        }
-        _same.check_same_function(
-            given, folded, "Folding batch norm", opposite_channels
-        )
+        _same.check_same_function(given, folded, "Folding batch norm")
     if not return_report:
         return folded
-    return folded, SurgeryReport(
-        model.name, tuple(changes[name] for name in order if name in changes)
+    return folded, SurgeryReport(model.name, tuple(changes))
+
+
+class _NotExact(Exception):
+    """Why a layer cannot take scale and bias over, as half a sentence for a report."""
+
+
+class _Affine(NamedTuple):
+    """A batch norm at inference: scale and bias, (C,) each, in float64."""
+
+    norm: keras.layers.Layer
+    scale: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def trainable(self) -> bool:
+        return bool(self.norm.trainable_weights)
+
+    def check_takes(self, call: _graph.Call) -> None:
+        """Rejects a layer of another precision, or one that is trained no more."""
+        if call.layer.compute_dtype != self.norm.compute_dtype:
+            raise _NotExact(f"{call.described} computes in {call.layer.compute_dtype}")
+        if self.trainable and not call.layer.trainable:
+            raise _NotExact(f"{call.name!r} is frozen")
+
+
+def _folded(
+    graph: _graph.Graph, name: str, norm: keras.layers.Layer
+) -> tuple[_graph.Graph, str, str]:
+    """Folds one batch norm: what is done, and why nothing better."""
+    affine, reasons = _Affine(norm, *batch_norm_affine(norm)), dict[str, None]()
+    for take in (_into_kernels, _after_quantized, _into_signs):
+        try:
+            return *take(graph, name, affine), ""
+        except _NotExact as reason:
+            reasons[str(reason)] = None
+    action = "became a per-channel affine layer"
+    return _in_place(graph, name, affine), action, "; ".join(filter(None, reasons))
+
+
+def _in_place(graph: _graph.Graph, name: str, affine: _Affine) -> _graph.Graph:
+    """Puts a `ChannelAffine` in the place of a batch norm, in all its uses."""
+    arguments = {"dtype": affine.norm.dtype_policy.name, "trainable": affine.trainable}
+    values = {"gamma": affine.scale, "beta": affine.bias}
+    layer = _operation.Operation(name, ChannelAffine, None, arguments, values)
+    return graph.with_row(name, [layer])
+
+
+# --- the kernel before
+
+
+def _makers(graph: _graph.Graph, name: str) -> list[_graph.Call]:
+    """Returns the calls with a kernel that alone make what a batch norm reads."""
+    makers = []
+    for use in graph.uses(name):
+        maker = graph.producer(use.first_input)
+        if maker is None:
+            raise _NotExact("it reads an input of the model")
+        if graph.sole_consumer(use.first_input) is None:
+            raise _NotExact(f"the output of {maker.described} is read elsewhere too")
+        last = maker.operation.argument("data_format", "channels_last")
+        if _kernels(maker.operation) is None or last != "channels_last":
+            raise _NotExact(f"{maker.described} lies before it")
+        activation = maker.operation.argument("activation")
+        if activation not in (None, keras.activations.linear):
+            raise _NotExact(f"{maker.name!r} has an activation")
+        makers.append(maker)
+    return makers
+
+
+def _kernels(operation: _operation.Operation) -> Any:
+    return _kinds.traits(operation.kind).kernels
+
+
+def _is_quantized(call: _graph.Call) -> bool:
+    """Tells whether what a call makes is that of a quantized kernel."""
+    quantizer = call.operation.quantizer(_kernels(call.operation).last)
+    # A kernel of ±c may also be a plain one.
+    return quantizer is not None or _signs.is_binary_convolution(call)
+
+
+def _after_quantized(
+    graph: _graph.Graph, name: str, affine: _Affine
+) -> tuple[_graph.Graph, str]:
+    """Leaves scale and bias after quantized kernels, where they cost nothing."""
+    makers = _makers(graph, name)
+    if not all(map(_is_quantized, makers)):
+        raise _NotExact
+    words = f"became gain and bias after {makers[0].name!r}"
+    return _in_place(graph, name, affine), words
+
+
+def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
+    """Whether a quantized kernel has the magnitude, and sign, of the latent one.
+
+    As that of MagnitudeAwareSign has. Then scales are better off in the latent kernel:
+    beside a scale of 10, steps that double small latent weights would shake the
+    network.
+    """
+    last = _kernels(operation).last
+    quantizer = operation.quantizer(last)
+    if quantizer is None or not np.all(scale):
+        return False
+    if isinstance(quantizer, lq.quantizers.NoOp):  # flipped in place, by Bop
+        return False
+    latent = _scaled(operation, operation.arrays[last], scale)
+    if np.abs(latent).max() > 1:  # where pseudo-gradients are 0
+        return False
+    wanted = _scaled(operation, _signs.quantized(operation, last), scale)
+    return np.allclose(_signs.quantized(operation, last, latent), wanted, 1e-5, 0)
+
+
+def _into_kernels(
+    graph: _graph.Graph, name: str, affine: _Affine
+) -> tuple[_graph.Graph, str]:
+    """Multiplies the scale into the kernels of the layers before, in all uses alike."""
+    makers, taken = _makers(graph, name), {}
+    labels = [maker.label for maker in makers]
+    for maker in makers:
+        operation = maker.operation
+        # Scales in a kernel of -1 and +1 would make its integer sums inexact.
+        if _is_quantized(maker) and not _follows(operation, affine.scale):
+            raise _NotExact(f"the kernel of {maker.name!r} is quantized")
+        affine.check_takes(maker)
+        if any(use.label not in labels for use in graph.uses(maker.name)):
+            raise _NotExact(f"{maker.name!r} is used elsewhere too")
+        taken[maker.name] = _taken(operation, affine)
+    changed: dict[str, list[_graph.Call]] = {}
+    for use, maker in zip(graph.uses(name), makers, strict=True):
+        new = maker._replace(operation=taken[maker.name], outputs=use.first_output)
+        changed |= {use.label: [], maker.label: [new]}
+    return graph.with_calls(changed), f"folded into {' and '.join(map(repr, taken))}"
+
+
+def _taken(operation: _operation.Operation, affine: _Affine) -> _operation.Operation:
+    """Returns what computes scale * y + bias where an operation computes y."""
+    last, bias = _kernels(operation).last, affine.bias
+    kernel = _scaled(operation, operation.arrays[last], affine.scale)
+    if operation.argument("use_bias"):
+        bias = bias + operation.arrays["bias"].astype(np.float64) * affine.scale
+    return operation.replaced({last: kernel, "bias": bias}, {"use_bias": True})
+
+
+def _scaled(
+    operation: _operation.Operation, kernel: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """Multiplies the kernel that makes an output by a scale per channel of that."""
+    if _kernels(operation) == _kinds.TRANSPOSED:
+        scale = scale[:, None]
+    elif _kernels(operation) == _kinds.DEPTHWISE:
+        scale = scale.reshape(kernel.shape[-2:])
+    return kernel.astype(np.float64) * scale
+
+
+# --- the signs after
+
+
+def _into_signs(
+    graph: _graph.Graph, name: str, affine: _Affine
+) -> tuple[_graph.Graph, str]:
+    """Makes thresholds of scale and bias, if signs alone read what they make."""
+    use, *others = graph.uses(name)
+    if others:
+        raise _NotExact("it is used more than once")
+    if graph.is_output(use.first_output):
+        raise _NotExact("it is an output of the model")
+    changed: dict[str, list[_graph.Call]] = {use.label: []}
+    words = []
+    for reader in graph.consumers(use.first_output):
+        quantizer = _signs.sign_of_call(reader)
+        if quantizer is None:
+            raise _NotExact(f"{reader.described} lies after it")
+        if len(graph.uses(reader.name)) > 1:
+            raise _NotExact(f"{reader.described} is used more than once")
+        affine.check_takes(reader)
+        inside = _signs.sign_of_layer(reader.layer) is None
+        masked = getattr(use.node.output_tensors, "_keras_mask", None) is not None
+        if masked and not inside:
+            raise _NotExact("a mask comes with its output, which signs drop")
+        operation = _rsign("rsign" if inside else reader.name, quantizer, affine)
+        if inside:
+            arguments = {"input_quantizer": operation}
+            operation = reader.operation.replaced(arguments=arguments)
+        where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
+        new = reader.reading(use.first_output, use.first_input)
+        changed[reader.label] = [new._replace(operation=operation)]
+        words.append(f"became the shift of the sign {where}")
+    return graph.with_calls(changed), " and ".join(words)
+
+
+def _rsign(name: str, quantizer: Any, affine: _Affine) -> _operation.Operation:
+    """Returns the sign of k x + b as an `RSign` of x, with the median of k for a.
+
+    For the quantizer sign(s z + c), that is the sign of s k x + s b + c.
+    """
+    scale, equal = affine.scale, as_rsign(quantizer)
+    if equal is None:
+        kind = type(quantizer).__name__
+        raise _NotExact(f"RSign has no estimator like that of {kind}")
+    if np.any(scale <= 0):
+        count = np.sum(scale <= 0)
+        raise _NotExact(f"{count} of its {scale.size} gains are 0 or negative")
+    # RSign takes the sign of half precision in float32.
+    dtype = np.float64 if quantizer.compute_dtype == "float64" else np.float32
+    own = 0.0 if equal.shift is None else equal.shift.astype(float)
+    threshold = _thresholds.threshold_of_affine(
+        equal.scale * scale, equal.scale * affine.bias + own
     )
-
-
-def _folded(graph: _graph.Graph) -> list[_operation.Operation]:
-    """Lists the affine operations that were batch norms, once each, in order."""
-    affines = {c.name: c.operation for c in graph.calls if is_affine(c)}
-    return [x for x in affines.values() if any(map(_models.is_batch_norm, x.origins))]
-
-
-def _fold(graph: _graph.Graph, call: _graph.Call) -> tuple[_graph.Graph, str, str]:
-    """Applies the first rule that fits: what is done, and why nothing better."""
-    reasons: list[str] = []
-    for rule in _THEN:
-        outcome = applied(rule, graph, call)
-        if isinstance(outcome, Edit):
-            told = reasons if rule is _after_quantized.affine_stays else []
-            return outcome.graph, outcome.words, "; ".join(dict.fromkeys(told))
-        if isinstance(outcome, Refusal) and rule in _TOLD:
-            reasons.append(outcome.reason)
-    raise AssertionError("every rule may leave a layer as it is")
-
-
-def _changes(
-    operation: _operation.Operation, kept: bool, action: str, reason: str
-) -> dict[str, Change]:
-    changes = {}
-    for layer in operation.origins:
-        what, why = action, reason
-        if kept and layer.name != operation.name:
-            what, why = f"merged into {operation.name!r}", ""
-        if isinstance(layer, IndependentComponent) and layer.rate > 0:
-            what += ", without its dropout"
-        changes[layer.name] = Change(layer.name, type(layer).__name__, what, why)
-    return changes
+    factor = equal.scale * float(np.median(scale))
+    with np.errstate(over="ignore"):
+        far = np.abs(factor * threshold.value) >= 1e30
+    if np.any(far):
+        raise _NotExact("some of its gains are as good as 0")
+    sign = equal._replace(scale=factor, shift=threshold.shift(factor, dtype))
+    return sign.operation(
+        name,
+        dtype=quantizer.dtype_policy.name,
+        trainable=affine.trainable,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .._keras import keras
-from ..graph import _copies, _kinds, _linear, _models, _signs
+from ..graph import _copies, _kinds, _models, _operation, _signs
 
 
 def pad_with_ones(model: keras.Model) -> keras.Model:
@@ -43,7 +45,7 @@ def pad_with_ones(model: keras.Model) -> keras.Model:
     padded = {
         call.name: call.operation
         for call in graph.calls
-        if _signs.is_binary_convolution(call) and _linear.border_of(call.operation) == 0
+        if _signs.is_binary_convolution(call) and _is_zero_padded(call.operation)
     }
     for operation in padded.values():
         # This class takes the same arguments and `pad_values`.
@@ -52,3 +54,11 @@ def pad_with_ones(model: keras.Model) -> keras.Model:
         graph = graph.with_operation(ones)
     copy = _copies.to_keras(graph)
     return _models.model_like(model, copy.inputs, copy.outputs)
+
+
+def _is_zero_padded(operation: _operation.Operation) -> bool:
+    """Tells whether a kernel meets zeros beyond the border of a map."""
+    inside = operation.argument("padding") == "valid"
+    if inside or np.max(operation.argument("kernel_size")) == 1:
+        return False
+    return keras.backend.get_value(operation.argument("pad_values", 0.0)) == 0

@@ -44,13 +44,13 @@ def check_round_trip(model):
         assert_array_equal(now, was)
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(plans(), seeds)
 def test_drawn_models_are_built_again_as_they_are(plan, seed):
     check_round_trip(build(plan, seed)[1])
 
 
-@pytest.mark.parametrize("name", ["opaque", "shared", "nested"])
+@pytest.mark.parametrize("name", ["opaque", "shared"])
 def test_networks_of_users_are_built_again_as_they_are(name):
     check_round_trip(subject(name))
 

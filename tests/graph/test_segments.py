@@ -10,15 +10,8 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.graph._cuts import Sign
-from larq_nobn.graph._segments import (
-    MARGIN,
-    Recording,
-    Segments,
-    compare,
-    compare_sign,
-    compare_values,
-    record,
-)
+from larq_nobn.graph._segments import MARGIN, Segments, compare_sign, compare_values
+from larq_nobn.graph._walk import Recording, compare, record
 from larq_nobn.quantizers import RSign
 
 _layers = keras.layers
@@ -238,12 +231,6 @@ JUMPS = {
     "tf.math.less": (above("less", np.float32([0.3, -0.2])), np.float32([0.3, -0.2])),
     "tf.math.sign": (lambda x, _: tf.sign(x), 0.0),
     "ste_tern": (lambda x, _: lq.quantizers.SteTern(0.3, name="ste_tern")(x), 0.3),
-    "bins": (
-        lambda x, _: tf.cast(
-            _layers.Discretization([-0.7, 0.1], name="bins")(x), x.dtype
-        ),
-        0.1,
-    ),
 }
 
 

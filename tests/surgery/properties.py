@@ -88,7 +88,7 @@ def certain(model: keras.Model, x: list[np.ndarray]) -> np.ndarray:
     sure = np.full(len(x[0]), True)
     if not found:
         return sure
-    inner = keras.Model(copy.inputs, [call.inputs for call in found])
+    inner = keras.Model(copy.inputs, [call.first_input for call in found])
     values = tf.nest.flatten(inner(x))
     for call, value in zip(found, values, strict=True):
         sign = sign_of_call(call)

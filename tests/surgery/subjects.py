@@ -60,17 +60,6 @@ def gated():
     return keras.Model(image, head(x), name="gated")
 
 
-def dense_signs():
-    """A batch norm for a sign and a shortcut; the last one makes the logits."""
-    image = image_input()
-    x = norm(layers.MaxPool2D(2)(norm(binary(image, 8, 5, 2, input_quantizer=None))))
-    x = layers.add([norm(binary(x, 8), momentum=0.9), x])
-    x = layers.Flatten()(norm(layers.MaxPool2D(2)(x), scale=False))
-    for units in (24, 5):
-        x = norm(lq.layers.QuantDense(units, use_bias=False, **SIGNS)(x), scale=False)
-    return keras.Model(image, x, name="dense_signs")
-
-
 def _block(name="block"):
     inputs = image_input(INNER)
     x = norm(binary(norm(inputs), 8), name="norm")
@@ -106,19 +95,6 @@ def shared():
     return keras.Model([left, right], ends, name="shared")
 
 
-def sign_layers():
-    """Signs that are layers; what a batch norm makes is an output, and read on."""
-    image = image_input()
-    plain = {"input_quantizer": None}
-    features = norm(conv(image, 8, strides=2), name="features")
-    sign = lq.quantizers.SteSign()(norm(features))
-    y = norm(binary(sign, 8, **plain), scale=False)
-    y = lq.quantizers.ApproxSign()(layers.MaxPool2D(2)(y))
-    y = norm(binary(y, 8, pad_values=1.0, **plain))
-    end = head(layers.add([y, layers.AvgPool2D(2)(sign)]))
-    return keras.Model(image, {"x": features, "y": end}, name="sign_layers")
-
-
 def opaque():
     """Lambdas, operators for layers, a blurring pool, and a layer of a user."""
     image = image_input()
@@ -149,15 +125,8 @@ ORACLES = {
     "merge": lambda x: x[0] + np.pad(x[1], BEHIND),
 }
 # Of the package's networks those whose statistics of batches are no plain batch norm.
-OWN = {"ResNet20": "kalman", "QuickNet": "independent_component"}
-HAND_MADE = (
-    gated,
-    dense_signs,
-    nested,
-    shared,
-    sign_layers,
-    opaque,
-)
+OWN = {"ReActNet18": "kalman"}
+HAND_MADE = (gated, nested, shared, opaque)
 SUBJECTS = (*(build.__name__ for build in HAND_MADE), *OWN)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
+from larq_nobn.graph._kinds import KINDS
 from larq_nobn.graph._signs import kernel_value, split_kernel
+from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import (
     AFFINE,
@@ -17,7 +19,6 @@ from surgery.folding import (
     chain,
     difference,
     fold,
-    make_positive,
     names_of,
     random_model,
 )
@@ -32,13 +33,26 @@ FLOAT = {
     "transposed": lambda **k: layers.Conv2DTranspose(6, 3, **k),
     "dense": lambda **k: layers.Dense(6, **k),
     "conv_1d": lambda **k: layers.Conv1D(6, 3, padding="causal", **k),
+    "depthwise_1d": lambda **k: layers.DepthwiseConv1D(3, depth_multiplier=2, **k),
+    "separable_1d": lambda **k: layers.SeparableConv1D(6, 3, **k),
+    "transposed_1d": lambda **k: layers.Conv1DTranspose(6, 3, **k),
+    "conv_3d": lambda **k: layers.Conv3D(6, 2, **k),
+    "transposed_3d": lambda **k: layers.Conv3DTranspose(6, 2, **k),
+    "own": lambda **k: GroupedConv2D(6, 3, groups=2, **k),
 }
+SHAPES = {"1d": (9, 4), "3d": (3, 4, 5, 4)}
 
 
 def pairs(table):
     """A layer and a batch norm in a row, for each of a table."""
     rows = [[make(name=n), BatchNorm(name=f"{n}_norm")] for n, make in table.items()]
-    return beside(*rows, shapes=[(9, 4) if "1d" in name else SHAPE for name in table])
+    return beside(*rows, shapes=[SHAPES.get(name[-2:], SHAPE) for name in table])
+
+
+def test_every_kernel_is_tried():
+    tried = {type(make(name=name)) for name, make in FLOAT.items()}
+    known = {kind for kind, traits in KINDS.items() if traits.kernels}
+    assert {kind for kind in known if "Quant" not in kind.__name__} == tried
 
 
 def test_after_float_layers_it_goes_into_the_kernel():
@@ -148,58 +162,20 @@ def test_binary_kernels_stay_binary():
     assert np.sum(folded.get_layer("zeros").gamma == 0) == 3
 
 
-POOLS = {
-    "average": layers.AvgPool2D,
-    "global_average": layers.GlobalAvgPool2D,
-    "maximum": layers.MaxPool2D,
-}
-
-
-def test_after_pools_it_goes_before_them():
-    def build():
-        rows = [
-            [make(name), pool(name=f"{name}_pool"), BatchNorm(name=f"{name}_norm")]
-            for kind, pool in POOLS.items()
-            for name, make in (
-                (f"{kind}_binary", lambda name: binary_conv(6, name=name)),
-                (f"{kind}_real", lambda name: layers.Conv2D(6, 3, name=name)),
-            )
-        ]
-        two = [layers.MaxPool2D(name="a"), layers.AvgPool2D(name="b")]
-        return beside(*rows, [binary_conv(6, name="conv"), *two, BatchNorm(name="c")])
-
-    folded, changes = fold(build, make_positive)
-    for place, kind in enumerate(POOLS):
-        binary, real = f"{kind}_binary", f"{kind}_real"
-        said = f"became gain and bias after {binary!r}"
-        assert changes[f"{binary}_norm"].action == said
-        names = [binary, f"{binary}_norm", f"{binary}_pool"]
-        assert names_of(folded, 2 * place) == names
-        assert changes[f"{real}_norm"].action == f"folded into {real!r}"
-        assert names_of(folded, 2 * place + 1) == [real, f"{real}_pool"]
-    assert names_of(folded, 2 * len(POOLS)) == ["conv", "c", "a", "b"]
-
-
-def test_negative_gains_pass_no_maximum_and_batch_norms_in_a_row_are_one():
+def test_a_pool_lies_between_and_batch_norms_in_a_row_go_one_by_one():
     def build():
         return beside(
             [layers.Conv2D(6, 3), layers.MaxPool2D(name="pool"), BatchNorm(name="max")],
-            [layers.ReLU(name="relu"), *(BatchNorm(name=f"norm{i}") for i in range(3))],
-            [
-                layers.Dense(6, name="dense"),
-                nobn.layers.ChannelAffine(name="affine"),
-                BatchNorm(name="after"),
-            ],
+            [layers.Dense(6, name="dense"), BatchNorm(name="a"), BatchNorm(name="b")],
+            [layers.ReLU(name="relu"), BatchNorm(name="first"), BatchNorm(name="last")],
         )
 
     folded, changes = fold(build)
     assert changes["max"].action == AFFINE
-    assert "are negative, and 'pool' (MaxPooling2D) takes" in changes["max"].reason
-    assert names_of(folded, 1) == ["relu", "norm2"]
-    assert changes["norm0"].action == "merged into 'norm2'"
-    assert changes["norm2"].action == AFFINE
-    assert names_of(folded, 2) == ["dense"]
-    assert changes["affine"].action == "folded into 'dense'"
+    assert changes["max"].reason.startswith("'pool' (MaxPooling2D) lies before it")
+    assert names_of(folded, 1) == ["dense"]
+    assert changes["b"].action == "folded into 'dense'"
+    assert names_of(folded, 2) == ["relu", "first", "last"]
 
 
 def test_a_convolution_that_others_read_is_left_alone():

@@ -107,12 +107,6 @@ class Subclassed(keras.Model):
         return self.norm(inputs)
 
 
-def with_hidden_norm():
-    hidden = BatchNorm(name="hidden")
-    hidden.build((None, 8, 8, 4))
-    return model_with(layers.Lambda(lambda x: hidden(x), name="own"))
-
-
 WRAPPED = layers.TimeDistributed
 REJECTED = {
     r"Layer 'norm' \(BatchNormalization\) normalizes axis \[1\], but only": (
@@ -121,7 +115,6 @@ REJECTED = {
     r"'each' \(TimeDistributed\) contains the batch norm 'norm'": (
         lambda: model_with(WRAPPED(BatchNorm(name="norm"), name="each"))
     ),
-    "'own' .*'hidden'": with_hidden_norm,
     "'whole'": lambda: Subclassed(name="whole"),
     # All at once.
     "'a'.*; .*'b'": lambda: chain(BatchNorm(1, name="a"), BatchNorm(2, name="b")),

@@ -7,7 +7,7 @@ from deploy.nets import images
 from larq_nobn._keras import keras
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_array_equal
-from tie_networks import REAL, SHAPE, WHOLE, conv, network, sign
+from tie_networks import GAINS, REAL, SHAPE, WHOLE, conv, network, sign
 
 layers = keras.layers
 
@@ -38,11 +38,11 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_signs_of_whole_numbers(kind):
     part, epsilon = KINDS[kind]
-    check(*network(part, epsilon=epsilon))
+    check(*network(part, gains=np.abs(GAINS), epsilon=epsilon))
 
 
 @pytest.mark.parametrize("kind, epsilon", [*zip(REAL, (0.0, 1e-3), strict=True)])
 def test_signs_of_a_real_number_that_is_common(kind, epsilon):
     mean, part = REAL[kind]
-    folded = check(*network(part, mean, epsilon=epsilon))
+    folded = check(*network(part, mean, np.abs(GAINS), epsilon))
     assert "norm" not in [layer.name for layer in folded.layers]

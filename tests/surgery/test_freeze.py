@@ -8,7 +8,7 @@ from larq_nobn import layers
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.surgery import freeze_statistics
-from larq_nobn.surgery.statistics._constants import DYNAMIC
+from larq_nobn.surgery._freeze import DYNAMIC
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.properties import untouched
 

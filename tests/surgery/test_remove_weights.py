@@ -7,7 +7,6 @@ import larq as lq
 import numpy as np
 import pytest
 from larq_nobn._keras import keras
-from larq_nobn.quantizers import RSign
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.removing import binary, conv, image, noise, norm, randomized, stem
 
@@ -60,27 +59,14 @@ def test_a_float_convolution_is_the_standardized_one():
     assert_allclose(free(x), wanted, atol=1e-5)
 
 
-def test_a_learned_shift_after_takes_the_bias():
+def test_the_bias_of_a_branch_is_scaled_as_the_branch_is():
     inputs = image()
     x = stem(inputs)
     x = layers.add([norm(binary(x, "conv"), "norm"), x])
-    x = nobn.layers.RPReLU(name="act")(x)
-    y = norm(binary(x, "last", input_quantizer=RSign(name="sign")), "last_norm")
-    y = layers.MaxPool2D(2)(y)
-    z = norm(binary(y, "end", input_quantizer=RSign(0.5)), "end_norm")
-    model = keras.Model(inputs, z)
-    model.get_layer("act").shift_in.assign([1.0, 2.0, 3.0, 4.0])
-    model.get_layer("end").input_quantizer.shift.assign([4.0, 3.0, 2.0, 1.0])
-    given, free, changes = removed(inputs, z)
-    assert not free.get_layer("conv").use_bias
-    beta = factors(given, "norm")[1]
-    assert_allclose(free.get_layer("act").shift_in, [1, 2, 3, 4] + 0.2 * beta)
-    beta = factors(given, "last_norm")[1]
-    sign = free.get_layer("end").input_quantizer
-    assert_allclose(sign.shift, [4, 3, 2, 1] + 0.5 * beta)
-    assert sign.scale == 0.5
-    assert changes["norm"].action == "removed; gain to 'conv', bias to 'act'"
-    assert changes["last_norm"].action == "removed; gain to 'last', bias to 'end'"
+    given, free, changes = removed(inputs, nobn.layers.RPReLU(name="act")(x))
+    assert_allclose(free.get_layer("conv").bias, 0.2 * factors(given, "norm")[1])
+    assert changes["norm"].action == "removed; gain and bias to 'conv'"
+    assert changes["conv"].action.startswith("rsign; scaled_std_sign, alpha 0.2, gain")
 
 
 def test_without_scale_or_center():
@@ -111,27 +97,29 @@ def test_a_batch_norm_before_signs_becomes_their_shift():
     x = norm(x, "norm")
     y = layers.concatenate([binary(x, "left"), binary(x, "right")])
     given = keras.Model(inputs, norm(y, "last"))
-    gamma = np.array([0.5, -2.0, 1e-9, 0.1], np.float32)
+    gamma = np.array([0.5, 2.0, 1e-9, 0.1], np.float32)
     given.get_layer("norm").gamma.assign(gamma)
     given.get_layer("norm").beta.assign([0.25, 1.0, -1.0, 1.0])
     free, report = nobn.remove_batch_norm(given, return_report=True)
     # The mean of a rectified normal, in its standard deviations, is the threshold at
     # beta = 0.
     mean, deviation = (2 * np.pi) ** -0.5, (0.5 - 0.5 / np.pi) ** 0.5
-    wanted = np.array([0.5, -0.5, -3.0, 3.0]) - mean / deviation
-    flips = np.sign(gamma)
+    wanted = np.array([0.5, 0.5, -3.0, 3.0]) - mean / deviation
     for name in ("left", "right"):
         new = free.get_layer(name)
         assert_allclose(new.input_quantizer.shift, wanted, rtol=1e-5)
         assert new.input_quantizer.scale == pytest.approx(1 / deviation)
         old = latent(given.get_layer(name))
-        assert_array_equal(latent(new), old * flips[:, None])
+        assert_array_equal(latent(new), old)
     changes = {change.layer: change.action for change in report.changes}
     assert changes["norm"] == "removed; shift of 'left', 'right'"
-    assert changes["left"].endswith("1 input channels negated")
+    given.get_layer("norm").gamma.assign([0.5, -2.0, 1e-9, 0.1])
+    _, report = nobn.remove_batch_norm(given, return_report=True)
+    reasons = {change.layer: change.reason for change in report.changes}
+    assert reasons["norm"] == "some of its factors are negative"
 
 
-def test_a_sign_and_its_kernel_do_what_batch_norm_did():
+def test_a_sign_does_what_batch_norm_did():
     """With statistics that are those expected, signs are exactly the given ones."""
     inputs = image(6)
     x = layers.concatenate([stem(inputs), stem_too(inputs)])
@@ -139,15 +127,14 @@ def test_a_sign_and_its_kernel_do_what_batch_norm_did():
     sign = lq.quantizers.SteSign(name="sign")(x)
     given = randomized(keras.Model(inputs, binary(sign, "conv", input_quantizer=None)))
     layer = given.get_layer("norm")
+    layer.gamma.assign(np.abs(layer.gamma))
     layer.moving_mean.assign(np.zeros(8))
     layer.moving_variance.assign(np.ones(8))
     free = nobn.remove_batch_norm(given)
     x = noise(5, 2, 2, 8, seed=4)
     gamma, beta = factors(given, "norm")
-    signs = np.where(gamma * x + beta >= 0, 1.0, -1.0)
-    new = free.get_layer("sign")
-    found = np.where(x + new.shift.numpy() >= 0, 1.0, -1.0)
-    assert_array_equal(found * np.sign(gamma), signs)
+    found = x + free.get_layer("sign").shift.numpy() >= 0
+    assert_array_equal(found, gamma * x + beta >= 0)
 
 
 def stem_too(x):

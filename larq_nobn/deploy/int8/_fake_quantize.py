@@ -29,7 +29,6 @@ from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
 from ...quantizers._rsign import ThresholdSign
-from ...rewrites._rule import Edit, everywhere
 from .._errors import ConversionError, conversion_errors
 from ..verify._data import given_batches
 
@@ -98,7 +97,7 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
     graph = _graph.Graph(given)
     _check_layers(graph)
     for rule in _RULES:
-        graph = everywhere(graph, rule)
+        graph = _everywhere(graph, rule)
     quantized = _copies.to_keras(_with_ranges(graph))
     _calibrate(quantized, data)
     if verify:
@@ -170,6 +169,16 @@ def _ends(values: np.ndarray, clipped: float) -> np.ndarray:
     return np.array([min(low, 0), max(high, 0)])
 
 
+def _everywhere(graph: _graph.Graph, rule: Any) -> _graph.Graph:
+    """Applies a rule to every call, until it fits none."""
+    calls = list(graph.calls)
+    while calls:
+        edited = rule(graph, calls.pop(0))
+        if edited is not None:
+            graph, calls = edited, list(edited.calls)
+    return graph
+
+
 # --- the sums inside of layers
 
 
@@ -204,14 +213,14 @@ def _inserted(
     """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
     maker, after = graph.producer(edge), _graph.NewEdge(edge)
     label = operation.name if maker is None else f"{operation.name} of {maker.label}"
-    new = _graph.Call(label, operation.name, edge, after, None, (edge,), operation)
+    new = _graph.Call(label, operation.name, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
         return graph.of([new, *graph.calls], graph.outputs)
     return graph.with_calls({maker.label: [maker, new]})
 
 
-def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shifts of an RPReLU become layers before and after a PReLU."""
     layer, name = call.layer, call.name
     if not isinstance(layer, RPReLU):
@@ -222,10 +231,10 @@ def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     inner = _operation.Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
     first = _shift(f"{name}_shift_in", layer.shift_in)
     last = _shift(f"{name}_shift_out", layer.shift_out)
-    return Edit(graph.with_row(call.name, [first, inner, last]))
+    return graph.with_row(call.name, [first, inner, last])
 
 
-def split_activation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """A softmax, sigmoid or tanh of a layer with a kernel becomes a layer of its own.
 
     The sums before it need a range, as the converter does not make it part of them.
@@ -243,10 +252,10 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     graph = graph.with_operation(linear)
     for use in graph.uses(call.name):
         graph = _inserted(graph, use.first_output, last)
-    return Edit(graph)
+    return graph
 
 
-def split_rsign(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+def split_rsign(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
     quantizer = inside or call.layer
@@ -265,10 +274,10 @@ def split_rsign(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
     if inside is not None:
         own = call.operation.replaced(arguments={"input_quantizer": own})
     shift = _shift(f"{call.name}_shift", whole / quantizer.scale)
-    return Edit(graph.with_row(call.name, [shift, own]))
+    return graph.with_row(call.name, [shift, own])
 
 
-def shift_of_sum(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+def shift_of_sum(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shift of a sum goes to a summand that a convolution makes, which takes it."""
     total = graph.producer(call.first_input)
     if (
@@ -280,10 +289,10 @@ def shift_of_sum(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         return None
     whole = [total._replace(outputs=call.outputs)]
     graph = graph.with_calls({call.label: [], total.label: whole})
-    return Edit(_inserted(graph, maker.first_output, call.operation))
+    return _inserted(graph, maker.first_output, call.operation)
 
 
-def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
+def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shift after a PReLU goes into whatever reads it, where all readers can.
 
     That is into the shift of a sign, and into the other summand of a sum.
@@ -308,7 +317,7 @@ def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> Edit | None:
         else:
             bias = _shift(f"{home.name}_bias", values)
             graph = _inserted(graph, home.first_output, bias)
-    return Edit(graph)
+    return graph
 
 
 _RULES = (split_rprelu, split_activation, split_rsign, shift_of_sum, shift_after_prelu)
@@ -323,7 +332,7 @@ def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | 
     if total.operation.kind is not _layers.Add:
         return None
     for summand in total.reads:
-        if sum(x is summand for x in tf.nest.flatten(total.inputs)) > 1:
+        if sum(x is summand for x in total.reads) > 1:
             continue  # in x + x, what is added to x counts twice
         maker = graph.producer(summand)
         if (

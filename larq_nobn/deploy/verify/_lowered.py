@@ -351,8 +351,10 @@ def _compare_group(
             bits = has(made).reshape(difference.shape)
             _segments.compare_sign(taken, bits, between, rows, result, noisy)
             if number in other.numbers:
-                still = _segments.constant_signs(other.numbers[number], bits)
-                _segments.compare_thresholds(taken, still, between, rows, result)
+                numbers = other.numbers[number]
+                _segments.compare_thresholds(
+                    taken, bits, numbers, between, rows, result
+                )
         before = f"layer {label!r}"
     ends = zip(*(outputs for outputs, _ in ours), strict=True)
     for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):

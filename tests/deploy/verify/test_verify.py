@@ -20,7 +20,7 @@ from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.operations._rules import reduced, spelled
 from larq_nobn.deploy.verify._file import FileSigns
-from larq_nobn.graph._segments import record
+from larq_nobn.graph._walk import record
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert

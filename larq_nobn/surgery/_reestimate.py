@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_flag, check_integer
-from ..._keras import keras
-from ...graph import _copies, _models
-from ...population import BatchNormStatistics
-from ...population._batches import model_batches
-from .._report import Change, SurgeryReport
+from .._checks import check_flag, check_integer
+from .._keras import keras
+from ..graph import _copies, _models
+from ..population import BatchNormStatistics
+from ..population._batches import model_batches
+from ._report import Change, SurgeryReport
 
 
 def reestimate_batch_norm(

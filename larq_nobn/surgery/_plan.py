@@ -1,24 +1,137 @@
-"""Decides how to replace every kernel, sign and batch norm of a network."""
+"""Decides how to replace every kernel, sign and batch norm of a network.
+
+By the moments that features should have without batch norm, as far as the graph tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...graph import _graph, _kinds, _models, _operation, _signs
-from ...layers import RPReLU
-from ...rewrites._into_sign import RSignArguments, as_rsign
-from . import _moments
+from .._keras import keras
+from ..graph import _graph, _kinds, _models, _operation, _signs
+from ..layers._channel_padding import ChannelPadding
+from ._rsign import RSignArguments, as_rsign
+
+_layers = keras.layers
+
+
+class ExpectedMoments(NamedTuple):
+    """Expected moments of the channels of a map, for gains of 1 and biases of 0.
+
+    Arguments:
+        mean, variance: (C,) each.
+        given: Whether the map is still that of the given model, so that statistics
+            which were taken there hold.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    given: bool = False
+
+    @property
+    def rate(self) -> float:
+        """One over the expected standard deviation, of all channels together."""
+        return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
+
+    def times(self, factor: float) -> ExpectedMoments:
+        return ExpectedMoments(
+            factor * self.mean, factor**2 * self.variance, self.given
+        )
+
+
+def unit(channels: int, given: bool = False) -> ExpectedMoments:
+    """Returns the moments after a standardized kernel of independent inputs."""
+    return ExpectedMoments(np.zeros(channels), np.ones(channels), given)
+
+
+def channels_of(tensor: Any) -> int:
+    """Returns the size of the last axis, or 1 where there is none."""
+    return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
+
+
+def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
+    """Returns the moments of the sum of independent maps."""
+    return ExpectedMoments(
+        sum(term.mean for term in terms),  # type: ignore[arg-type]
+        sum(term.variance for term in terms),  # type: ignore[arg-type]
+        all(term.given for term in terms),
+    )
+
+
+# As good as infinite.
+_FAR = 1e9
+
+
+def clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
+    """Returns the moments of normal values clipped to bounds, as by a ReLU."""
+    low, high = max(low, -_FAR), min(high, _FAR)
+    deviation = np.sqrt(np.maximum(x.variance, 1e-12))
+    ends = [(bound - x.mean) / deviation for bound in (low, high)]
+    density = [np.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends]
+    below, above = (
+        np.array([0.5 * math.erfc(side * z / math.sqrt(2)) for z in end])
+        for side, end in zip((-1, 1), ends, strict=True)
+    )
+    inside = 1 - below - above
+    square = x.mean**2 + x.variance
+    first = deviation * (density[0] - density[1])
+    second = deviation * ((x.mean + low) * density[0] - (x.mean + high) * density[1])
+    mean = low * below + high * above + x.mean * inside + first
+    power = low**2 * below + high**2 * above + square * inside + second
+    return ExpectedMoments(mean, np.maximum(power - mean**2, 0.0), x.given)
+
+
+def is_sum(call: _graph.Call) -> bool:
+    """Whether a call adds feature maps."""
+    weights = _kinds.weights_of_sum(call)
+    return weights is not None and bool(np.all(weights == 1))
+
+
+def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
+    """Returns the moments after a layer's activation; leaky ones count as identity."""
+    bounds = _kinds.activation_traits(layer).bounds
+    return x if bounds is None else clipped(x, *bounds)
+
+
+def through(
+    call: _graph.Call, inputs: Sequence[ExpectedMoments], channels: int
+) -> ExpectedMoments:
+    """Returns the moments after a layer without kernel; unknown layers keep them."""
+    given = all(x.given for x in inputs)
+    if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
+        means, variances, _ = zip(*inputs, strict=True)
+        return ExpectedMoments(np.concatenate(means), np.concatenate(variances), given)
+    x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
+    x = x._replace(given=given)
+    layer = call.layer
+    if isinstance(layer, ChannelPadding) and len(x.mean) < channels:
+        sides = layer.before, layer.after
+        return ExpectedMoments(np.pad(x.mean, sides), np.pad(x.variance, sides), given)
+    return activated(layer, resized(x, channels))
+
+
+def resized(x: ExpectedMoments, channels: int) -> ExpectedMoments:
+    """Returns the moments for other channels: repeated, or the mean for all."""
+    if len(x.mean) == channels:
+        return x
+    if channels % len(x.mean) == 0:  # flattened: the channels of every position
+        repeat = channels // len(x.mean)
+        return ExpectedMoments(
+            np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given
+        )
+    mean, variance = (np.full(channels, a.mean()) for a in (x.mean, x.variance))
+    return ExpectedMoments(mean, variance, x.given)
 
 
 @dataclass
 class KernelPlan:
-    """The arguments of the quantizer of a standardized kernel.
+    """The arguments of the quantizer of a standardized kernel, and the layer's bias.
 
     Arguments:
         name: Of the kernel, within its layer.
@@ -27,7 +140,7 @@ class KernelPlan:
         alpha: Of the branch that it ends.
         norm: The batch norm whose factors are its gain.
         gain: (C,), or None to start at 1.
-        bias: (C,), or None for the bias that the layer has.
+        bias: (C,), in the place of the layer's own; None without one.
     """
 
     name: str
@@ -38,28 +151,37 @@ class KernelPlan:
     gain: np.ndarray | None = None
     bias: np.ndarray | None = None
 
+    def __str__(self) -> str:
+        parts = ["scaled_std_sign" if self.binary else "scaled_standardization"]
+        if self.scale != 1:
+            parts.append(f"scale {self.scale:.4g}")
+        if self.alpha != 1:
+            parts.append(f"alpha {self.alpha:.4g}")
+        if self.norm:
+            parts.append(f"gain from {self.norm!r}")
+        return ", ".join(parts)
+
 
 @dataclass
 class NormPlan:
     """How one batch norm is replaced.
 
     Arguments:
-        kind: `"kernel"` (its factors are the gain of one), `"shift"` (of signs),
-            `"identity"` (there is nothing to do) or `"affine"`.
-        targets: Names of the layers that do its work.
-        beta: (C,); None without.
-        gain, bias: (C,) each, of an affine layer.
-        alpha: Of the branch that an affine layer ends.
+        action: What is done, for the report.
         reason: Why it is an affine layer.
+        gain, bias: (C,) each, of an affine layer; None where there is none.
+        alpha: Of the branch that an affine layer ends.
     """
 
-    kind: str
-    targets: tuple[str, ...] = ()
-    beta: np.ndarray | None = None
+    action: str
+    reason: str = ""
     gain: np.ndarray | None = None
     bias: np.ndarray | None = None
     alpha: float = 1.0
-    reason: str = ""
+
+    def __str__(self) -> str:
+        alpha = "" if self.alpha == 1 else f", alpha {self.alpha:.4g}"
+        return self.action + alpha
 
 
 @dataclass
@@ -69,23 +191,15 @@ class Plan:
     Arguments:
         kernels, signs, norms: Those that change; of a sign the arguments of the
             `RSign` in its place.
-        flips: Of layers that read signs, -1 for every input channel that now has the
-            opposite sign, else 1.
         pools: Factor before a pool.
-        activations: What is added to the first shift of an `RPReLU`.
         unresolved: Sums whose branches keep their scale, and why.
     """
 
     kernels: dict[str, KernelPlan] = field(default_factory=dict)
     signs: dict[str, RSignArguments] = field(default_factory=dict)
     norms: dict[str, NormPlan] = field(default_factory=dict)
-    flips: dict[str, np.ndarray] = field(default_factory=dict)
     pools: dict[str, float] = field(default_factory=dict)
-    activations: dict[str, np.ndarray] = field(default_factory=dict)
     unresolved: dict[str, str] = field(default_factory=dict)
-
-
-_layers = keras.layers
 
 
 def has_kernel(layer: keras.layers.Layer) -> bool:
@@ -97,13 +211,8 @@ def kernel_name(layer: keras.layers.Layer) -> str | None:
     """Which kernel of a layer can be standardized: that which makes its output."""
     known = _kinds.inherited(type(layer))
     quantized = _kinds.traits(type(layer)).quantized or type(layer)
-    if (
-        known.kernels is None
-        or known.quantized is None
-        or not _kinds.is_channels_last(layer)
-    ):
-        return None
-    if not issubclass(quantized, known.quantized):
+    fits = known.quantized is not None and issubclass(quantized, known.quantized)
+    if known.kernels is None or not fits or not _kinds.is_channels_last(layer):
         return None
     name = known.kernels.last
     shape = _operation.latent(getattr(layer, name)).shape
@@ -128,7 +237,7 @@ def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
 
 def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
     """Yields the kinds of the first readers of a call, after pools and activations."""
-    if is_bounded(call.layer):
+    if _kinds.activation_traits(call.layer).gate:
         return
     for reader in graph.consumers(call.first_output):
         layer = reader.layer
@@ -136,38 +245,14 @@ def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
             yield "norm"
         elif _signs.sign_of_call(reader) is not None:
             yield "sign"
-        elif _moments.is_sum(reader) or isinstance(layer, _layers.Concatenate):
+        elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
         elif not has_kernel(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
 
 
-def is_bounded(layer: keras.layers.Layer) -> bool:
-    """Whether a layer ends in a gate or a probability, which has no scale."""
-    if isinstance(layer, _layers.Softmax):
-        return True
-    known = _kinds.FUNCTIONS_BY_NAME.get(_moments.activation_of(layer))
-    return known is not None and known.gate
-
-
-def lets_through(call: _graph.Call, positive: bool) -> bool:
-    """Whether a gain and a bias per channel may stand before a layer as well as after.
-
-    Arguments:
-        call: Of the layer.
-        positive: Whether all gains are.
-    """
-    if _kinds.inherited(call.operation.kind).idle:
-        return True
-    known = _kinds.commutation(call)
-    gain = known.gain and (positive or known.negative)
-    return gain and known.shift and not known.tiles
-
-
-def kernel_before(
-    graph: _graph.Graph, norm: _graph.Call, positive: bool
-) -> _graph.Call | None:
-    """Returns the kernel whose gain and bias can do what all uses of a batch norm do.
+def kernel_before(graph: _graph.Graph, norm: _graph.Call, positive: bool) -> str | None:
+    """Returns the layer whose gain and bias can do what all uses of a batch norm do.
 
     Arguments:
         graph: Of the model.
@@ -176,29 +261,39 @@ def kernel_before(
     """
     uses = graph.uses(norm.name)
     kernels = [_kernel_before(graph, use, positive) for use in uses]
+    labels = {kernel.label for kernel in kernels if kernel is not None}
+    names = {kernel and kernel.name for kernel in kernels}
     first = kernels[0]
-    if first is None or any(
-        call is None or call.name != first.name for call in kernels
-    ):
+    if first is None or len(names) > 1 or len(labels) < len(uses):
         return None
-    different = len({id(call.first_output) for call in kernels if call}) == len(uses)
-    return first if different and len(graph.uses(first.name)) == len(uses) else None
+    return first.name if len(graph.uses(first.name)) == len(uses) else None
 
 
 def _kernel_before(
     graph: _graph.Graph, norm: _graph.Call, positive: bool
 ) -> _graph.Call | None:
     tensor = norm.first_input
-    while graph.sole_consumer(tensor) is not None:
-        call = graph.producer(tensor)
-        if call is None:
+    for call in _upstream(graph, tensor):
+        if graph.sole_consumer(tensor) is None:
             return None
         if has_kernel(call.layer):
-            return None if _moments.activation_of(call.layer) else call
-        if not lets_through(call, positive):
+            activation = call.operation.argument("activation")
+            return call if activation in (None, keras.activations.linear) else None
+        passes = _kinds.passes(call)
+        idle = _kinds.inherited(call.operation.kind).idle
+        if not (idle or passes == "all" or (positive and passes == "positive")):
             return None
         tensor = call.first_input
     return None
+
+
+def _upstream(graph: _graph.Graph, tensor: Any) -> Iterator[_graph.Call]:
+    """Yields what makes a tensor, and what makes the one that has its scale before."""
+    call = graph.producer(tensor)
+    while call is not None:
+        yield call
+        before = main_input(call)
+        call = None if before is None else graph.producer(before)
 
 
 def main_input(call: _graph.Call) -> Any:
@@ -213,36 +308,6 @@ def main_input(call: _graph.Call) -> Any:
     return full[0] if len(full) == 1 else None
 
 
-def flippable(graph: _graph.Graph, sign: _graph.Call) -> list[str] | None:
-    """The layers whose kernels can turn the signs of a call around, channel by channel.
-
-    None if something else reads them too, or a kernel does that has other inputs.
-    """
-    readers = [sign]
-    if not has_kernel(sign.layer):
-        if graph.is_output(sign.first_output):
-            return None
-        readers = graph.consumers(sign.first_output)
-    names: list[str] = []
-    for reader in readers:
-        layer = reader.layer
-        if _kinds.inherited(type(layer)).idle:
-            further = flippable(graph, reader)
-            if further is None:
-                return None
-            names += further
-        elif (
-            _kinds.traits(type(layer)).quantized is not None
-            and kernel_name(layer) == "kernel"
-            and getattr(layer, "groups", 1) == 1
-            and len(graph.uses(reader.name)) == 1
-        ):
-            names.append(reader.name)
-        else:
-            return None
-    return names
-
-
 class Planner:
     """Walks through a network in the order of its graph.
 
@@ -255,7 +320,7 @@ class Planner:
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
         self.graph, self.alpha, self.rule = graph, alpha, rule
         self.plan = Plan()
-        self._moments: dict[int, _moments.ExpectedMoments] = {}
+        self._moments: dict[int, ExpectedMoments] = {}
 
     def run(self) -> Plan:
         for call in self.graph.calls:
@@ -270,21 +335,16 @@ class Planner:
             inputs = [self._of(tensor) for tensor in call.reads]
             moments = self._step(call, inputs)
             for tensor in tf.nest.flatten(call.outputs):
-                self._moments[id(tensor)] = _moments.resized(
-                    moments, _moments.channels_of(tensor)
-                )
-        place_biases(self.graph, self.plan)
+                self._moments[id(tensor)] = resized(moments, channels_of(tensor))
         return self.plan
 
-    def _of(self, tensor: Any) -> _moments.ExpectedMoments:
-        return self._moments.get(id(tensor)) or _moments.unit(
-            _moments.channels_of(tensor), given=True
-        )
+    def _of(self, tensor: Any) -> ExpectedMoments:
+        return self._moments.get(id(tensor)) or unit(channels_of(tensor), given=True)
 
     def _step(
-        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
-    ) -> _moments.ExpectedMoments:
-        layer, channels = call.layer, _moments.channels_of(call.first_output)
+        self, call: _graph.Call, inputs: list[ExpectedMoments]
+    ) -> ExpectedMoments:
+        layer, channels = call.layer, channels_of(call.first_output)
         sign = self.plan.signs.get(call.name)
         if sign is not None and call is self.graph.uses(call.name)[0]:
             scale = sign.scale * inputs[0].rate
@@ -292,79 +352,73 @@ class Planner:
         if _models.is_batch_norm(layer):
             return self._norm(call, inputs[0])
         if has_kernel(layer):
-            return _moments.activated(layer, self._kernel(call, inputs[0], channels))
-        if _moments.is_sum(call):
+            plan = self.plan.kernels.get(call.name)
+            first = call is self.graph.uses(call.name)[0]
+            if plan is not None and first and not _signs.has_sign_input(call):
+                plan.scale = inputs[0].rate
+            return activated(layer, unit(channels, given=plan is None))
+        if is_sum(call):
             return self._sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
-            return _moments.unit(channels)
-        return _moments.through(call, inputs, channels)
+            return unit(channels)
+        return through(call, inputs, channels)
 
-    def _kernel(
-        self, call: _graph.Call, x: _moments.ExpectedMoments, channels: int
-    ) -> _moments.ExpectedMoments:
-        plan = self.plan.kernels.get(call.name)
-        if plan is None:
-            return _moments.unit(channels, given=True)
-        if not _signs.has_sign_input(call) and call is self.graph.uses(call.name)[0]:
-            plan.scale = x.rate
-        return _moments.unit(channels)
-
-    def _norm(
-        self, call: _graph.Call, x: _moments.ExpectedMoments
-    ) -> _moments.ExpectedMoments:
+    def _norm(self, call: _graph.Call, x: ExpectedMoments) -> ExpectedMoments:
         if call.name not in self.plan.norms:
             self.plan.norms[call.name] = self._plan_norm(call, x)
-        kind = self.plan.norms[call.name].kind
-        if kind in ("identity", "shift"):
+        affine = self.plan.norms[call.name].gain is not None
+        held = any(kernel.norm == call.name for kernel in self.plan.kernels.values())
+        if not affine and not held:
             return x
-        return _moments.unit(len(x.mean), given=kind == "affine" and x.given)
+        return unit(len(x.mean), given=affine and x.given)
 
-    def _plan_norm(self, call: _graph.Call, x: _moments.ExpectedMoments) -> NormPlan:
+    def _plan_norm(self, call: _graph.Call, x: ExpectedMoments) -> NormPlan:
         gamma, beta = factors(call.layer, len(x.mean))
         kernel = kernel_before(self.graph, call, positive=bool(np.all(gamma >= 0)))
-        if kernel is not None and kernel.name in self.plan.kernels:
-            plan = self.plan.kernels[kernel.name]
-            plan.norm, plan.gain = call.name, gamma
-            return NormPlan("kernel", (kernel.name,), beta)
+        plan = self.plan.kernels.get(kernel or "")
+        if plan is not None:
+            plan.norm, plan.gain, plan.bias = call.name, gamma, beta
+            what = "gain" if beta is None else "gain and bias"
+            return NormPlan(f"removed; {what} to {kernel!r}")
         signs = signs_after(self.graph, call, self.plan.signs, gamma)
         if signs is None:
-            return affine_plan(call.layer, gamma, beta, x, self._why(call))
-        for sign, kernels in signs:
-            rsign = self.plan.signs[sign.name]
+            return affine_plan(call.layer, gamma, beta, x, self._why(call, gamma))
+        for name in signs:
+            rsign = self.plan.signs[name]
             shift = sign_shift(rsign, gamma, beta, x)
-            self.plan.signs[sign.name] = rsign._replace(shift=shift)
-            for name in kernels:
-                self.plan.flips[name] = np.where(gamma < 0, -1.0, 1.0)
-        return NormPlan("shift", tuple(sign.name for sign, _ in signs), beta)
+            self.plan.signs[name] = rsign._replace(shift=shift)
+        return NormPlan(f"removed; shift of {', '.join(map(repr, signs))}")
 
-    def _why(self, call: _graph.Call) -> str:
+    def _why(self, call: _graph.Call, gamma: np.ndarray) -> str:
         """Why a batch norm is neither the gain of a kernel nor the shift of a sign."""
         if len(self.graph.uses(call.name)) > 1:
             return "it is used more than once"
         readers = self.graph.consumers(call.first_output)
-        if self.graph.is_output(call.first_output) or len(readers) > 1:
+        is_output = self.graph.is_output(call.first_output)
+        signs = all(reader.name in self.plan.signs for reader in readers)
+        if signs and not is_output and np.any(gamma < 0):
+            return "some of its factors are negative"
+        if is_output or len(readers) > 1:
             return "more than a sign reads it"
         return "no kernel before it and no sign after it can hold it"
 
-    def _sum(
-        self, call: _graph.Call, inputs: list[_moments.ExpectedMoments]
-    ) -> _moments.ExpectedMoments:
+    def _sum(self, call: _graph.Call, inputs: list[ExpectedMoments]) -> ExpectedMoments:
         tensors = call.reads
         place = stream_of(self.graph, call)
         if place is None:
             self.plan.unresolved[call.name] = "no input is the residual shortcut"
-            return _moments.total(inputs)
+            return total(inputs)
         branches = []
         for n, (tensor, x) in enumerate(zip(tensors, inputs, strict=True)):
             if n != place:
                 branches.append(x.times(self._scale_branch(call, tensor)))
         stream = self._average(tensors[place], inputs[place])
         counts = self.rule == "nf" or not is_first_sum(self.graph, tensors[place])
-        return _moments.total([stream, *branches]) if counts else stream
+        return total([stream, *branches]) if counts else stream
 
     def _scale_branch(self, call: _graph.Call, tensor: Any) -> float:
         plans: dict[str, KernelPlan | NormPlan] = {
-            **{n: p for n, p in self.plan.norms.items() if p.kind == "affine"},
+            **{n: p for n, p in self.plan.norms.items() if p.gain is not None},
             **self.plan.kernels,
         }
         setter = scale_setter(self.graph, tensor, set(plans))
@@ -374,9 +428,7 @@ class Planner:
         plans[setter].alpha = self.alpha
         return self.alpha
 
-    def _average(
-        self, tensor: Any, x: _moments.ExpectedMoments
-    ) -> _moments.ExpectedMoments:
+    def _average(self, tensor: Any, x: ExpectedMoments) -> ExpectedMoments:
         """A shortcut that averages on the way to a new stage starts at 1 again."""
         call = self.graph.producer(tensor)
         if (
@@ -411,43 +463,34 @@ def signs_after(
     norm: _graph.Call,
     signs: Mapping[str, RSignArguments],
     gamma: np.ndarray,
-) -> list[tuple[_graph.Call, list[str]]] | None:
+) -> list[str] | None:
     """The signs whose shifts can do what a batch norm does, if nothing else reads it.
 
-    Negative factors turn signs around, and so need kernels that turn them back: with
-    each sign, the names of these.
+    Negative factors would turn signs around.
     """
     readers = graph.consumers(norm.first_output)
-    if graph.is_output(norm.first_output) or not readers:
+    if graph.is_output(norm.first_output) or np.any(gamma < 0):
         return None
-    signs_and_kernels = []
-    for use in (norm, *readers):
-        if len(graph.uses(use.name)) > 1:
-            return None
-    for reader in readers:
-        kernels = flippable(graph, reader) if np.any(gamma < 0) else []
-        if reader.name not in signs or kernels is None:
-            return None
-        signs_and_kernels.append((reader, kernels))
-    return signs_and_kernels
+    if any(len(graph.uses(use.name)) > 1 for use in (norm, *readers)):
+        return None
+    names = [reader.name for reader in readers]
+    return names if all(name in signs for name in names) else None
 
 
 def sign_shift(
     sign: RSignArguments,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: _moments.ExpectedMoments,
+    x: ExpectedMoments,
 ) -> np.ndarray:
     """Returns the shift, (C,), for which a sign of x is that of the normalized x.
 
-    With the sign's own a and b, a·(γ·(x - m)/√v + β) + b has, up to the sign of γ, the
-    sign of x - m + √v·(β + b/a)/γ.
+    With the sign's own a and b, a·(γ·(x - m)/√v + β) + b has the sign of
+    x - m + √v·(β + b/a)/γ.
     """
     own = 0.0 if sign.shift is None else sign.shift / sign.scale
     offset = own + (np.zeros_like(gamma) if beta is None else beta)
-    tiny = np.where(gamma < 0, -1e-12, 1e-12)
-    relative = offset / np.where(np.abs(gamma) < 1e-12, tiny, gamma)
-    relative = np.clip(relative, -_FURTHEST, _FURTHEST)
+    relative = np.clip(offset / np.maximum(gamma, 1e-12), -_FURTHEST, _FURTHEST)
     return sign.scale * x.rate * (np.sqrt(x.variance) * relative - x.mean)
 
 
@@ -455,7 +498,7 @@ def affine_plan(
     norm: keras.layers.Layer,
     gamma: np.ndarray,
     beta: np.ndarray | None,
-    x: _moments.ExpectedMoments,
+    x: ExpectedMoments,
     reason: str,
 ) -> NormPlan:
     """Gain and bias without statistics of a batch, or nothing where there are none.
@@ -473,23 +516,9 @@ def affine_plan(
     # The scale of what is rewritten is accounted for in the next kernel or sign.
     scaled = x.given and np.any(variance != 1)
     if np.all(gamma == 1) and not np.any(beta) and not np.any(mean) and not scaled:
-        return NormPlan("identity")
+        return NormPlan("removed; it changed nothing but the scale")
     gain = gamma / np.sqrt(variance + norm.epsilon)
-    return NormPlan("affine", gain=gain, bias=beta - mean * gain, reason=reason)
-
-
-class Term(NamedTuple):
-    """How much of a network stands in one term of a sum; the stream has least.
-
-    Arguments:
-        kernels: Number of kernels that no other term depends on.
-        binary: Whether the last of them has signs as its input.
-        window: Positions of that kernel.
-    """
-
-    kernels: int
-    binary: bool
-    window: int
+    return NormPlan("channel_affine", reason, gain, beta - mean * gain)
 
 
 def stream_of(graph: _graph.Graph, call: _graph.Call) -> int | None:
@@ -498,17 +527,20 @@ def stream_of(graph: _graph.Graph, call: _graph.Call) -> int | None:
     That is the input itself or what lies closest to it: after fewer kernels than the
     branches, or as many, but on real-valued inputs, or of a smaller window.
     """
-    inputs = call.reads
-    above = [_ancestors(graph, tensor) for tensor in inputs]
+    above = [_ancestors(graph, tensor) for tensor in call.reads]
     terms = []
-    for place, tensor in enumerate(inputs):
+    for place, tensor in enumerate(call.reads):
         others = set().union(*(a for n, a in enumerate(above) if n != place))
         own = [made for key, made in above[place].items() if key not in others]
-        terms.append(_term(graph, tensor, [made for made in own if made]))
+        kernels = [made for made in own if made and has_kernel(made.layer)]
+        ahead = (made for made in _upstream(graph, tensor) if has_kernel(made.layer))
+        last = next(ahead, None) or next(iter(kernels), None)
+        if not kernels or last is None:
+            terms.append((0, False, 0))
+        else:
+            terms.append((len(kernels), _signs.has_sign_input(last), _window(last)))
     least = min(terms)
-    if terms.count(least) > 1:
-        return None
-    return terms.index(least)
+    return terms.index(least) if terms.count(least) == 1 else None
 
 
 def _ancestors(graph: _graph.Graph, tensor: Any) -> dict[int, _graph.Call | None]:
@@ -521,22 +553,6 @@ def _ancestors(graph: _graph.Graph, tensor: Any) -> dict[int, _graph.Call | None
             call = makers[id(tensor)] = graph.producer(tensor)
             left += call.reads if call else []
     return makers
-
-
-def _term(graph: _graph.Graph, tensor: Any, own: list[_graph.Call]) -> Term:
-    kernels = [call for call in own if has_kernel(call.layer)]
-    if not kernels:
-        return Term(0, False, 0)
-    last = _last_kernel(graph, tensor) or kernels[0]
-    return Term(len(kernels), _signs.has_sign_input(last), _window(last))
-
-
-def _last_kernel(graph: _graph.Graph, tensor: Any) -> _graph.Call | None:
-    call = graph.producer(tensor)
-    while call and not has_kernel(call.layer):
-        before = main_input(call)
-        call = None if before is None else graph.producer(before)
-    return call
 
 
 def _window(call: _graph.Call) -> int:
@@ -555,68 +571,22 @@ def scale_setter(graph: _graph.Graph, tensor: Any, setters: set[str]) -> str | N
         tensor: What the sum reads of the branch.
         setters: Names of layers with a scale of their own.
     """
-    while graph.sole_consumer(tensor) is not None:
-        call = graph.producer(tensor)
-        if call is None:
+    for call in _upstream(graph, tensor):
+        if graph.sole_consumer(tensor) is None:
             return None
         if call.name in setters:
             return call.name if len(graph.uses(call.name)) == 1 else None
-        opaque = (
-            has_kernel(call.layer)
-            or _signs.sign_of_layer(call.layer)
-            or _moments.is_sum(call)
-        )
-        before = None if opaque or is_bounded(call.layer) else main_input(call)
-        if before is None:
+        gate = _kinds.activation_traits(call.layer).gate
+        if has_kernel(call.layer) or gate or _signs.sign_of_layer(call.layer):
             return None
-        tensor = before
+        tensor = main_input(call)
     return None
 
 
 def is_first_sum(graph: _graph.Graph, tensor: Any) -> bool:
     """Whether a stream comes from a kernel or the model's input, not from a sum."""
-    call = graph.producer(tensor)
-    while call and not has_kernel(call.layer):
-        before = None if _moments.is_sum(call) else main_input(call)
-        if before is None:
-            return False
-        call = graph.producer(before)
-    return True
-
-
-def place_biases(graph: _graph.Graph, plan: Plan) -> None:
-    """Adds every such bias to a learned shift after, or else to the kernel's layer."""
-    for name, norm in plan.norms.items():
-        if norm.kind != "kernel" or norm.beta is None:
-            continue
-        kernel = plan.kernels[norm.targets[0]]
-        bias = kernel.alpha * norm.beta
-        reader = _shift_after(graph, plan, name)
-        if reader is None:
-            kernel.bias = bias
-            continue
-        norm.targets += (reader.name,)
-        sign = plan.signs.get(reader.name)
-        if sign is not None and sign.shift is not None:
-            shift = sign.shift + sign.scale * bias
-            plan.signs[reader.name] = sign._replace(shift=shift)
-        else:
-            before = plan.activations.get(reader.name, 0.0)
-            plan.activations[reader.name] = before + bias
-
-
-def _shift_after(graph: _graph.Graph, plan: Plan, name: str) -> _graph.Call | None:
-    """Returns the learned shift that alone reads a batch norm, or a sum with it."""
-    uses = graph.uses(name)
-    tensor = uses[0].first_output if len(uses) == 1 else None
-    while tensor is not None:
-        reader = graph.sole_consumer(tensor)
-        if reader is None or len(graph.uses(reader.name)) > 1:
-            return None
-        sign = plan.signs.get(reader.name)
-        shifted = sign is not None and sign.shift is not None
-        if shifted or isinstance(reader.layer, RPReLU):
-            return reader
-        passes = _moments.is_sum(reader) or lets_through(reader, positive=True)
-        tensor = reader.first_output if passes else None
-    return None
+    call = None
+    for call in _upstream(graph, tensor):
+        if has_kernel(call.layer):
+            return True
+    return call is None or main_input(call) is not None

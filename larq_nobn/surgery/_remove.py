@@ -4,17 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_choice, check_flag, check_number
-from ..._keras import keras
-from ..._names import VARIANCE_RULES
-from ..._progress import step
-from ...graph import _copies, _graph, _kinds, _models, _operation, _signs
-from ...layers import ChannelAffine, IndependentComponent
-from ...quantizers import BiPer, RSign, ScaledStandardization, ScaledStdSign
-from ...rewrites._into_sign import RSignArguments
-from .._batch_norm import check_batch_norms
-from .._report import Change, SurgeryReport
-from . import _planner
+from .._checks import check_choice, check_flag, check_number
+from .._keras import keras
+from .._names import VARIANCE_RULES
+from .._progress import step
+from ..graph import _copies, _graph, _kinds, _models, _operation, _signs
+from ..layers import ChannelAffine, IndependentComponent
+from ..quantizers import BiPer, ScaledStandardization, ScaledStdSign
+from . import _plan
+from ._batch_norm import check_batch_norms
+from ._report import Change, SurgeryReport
 
 
 def remove_batch_norm(
@@ -48,10 +47,10 @@ def remove_batch_norm(
     - Signs become `RSign` with the same estimator. A sign that `RSign` cannot stand for
       is kept.
     - A batch norm after a kernel becomes its gain γ, which is kept at 0.0001 or more
-      on either side of 0, and its bias β, which a learned shift after takes over if
-      nothing else reads it. A batch norm that only signs read becomes their shift β/γ,
-      at most 3 either way; where γ is negative, the kernel after changes its sign. Any
-      other becomes a `ChannelAffine`, or nothing if that would do nothing.
+      on either side of 0, and its bias β. A batch norm that only signs read becomes
+      their shift β/γ,
+      at most 3 either way, if no γ is negative. Any other becomes a `ChannelAffine`, or
+      nothing if that would do nothing.
     - What is not known here, such as a Lambda or a layer of a user's class, stays as it
       is, and is taken to leave mean and variance as they are.
     - Moving statistics are dropped, but for a batch norm of the model's input or after
@@ -117,14 +116,14 @@ def remove_batch_norm(
     if not any(_models.is_batch_norm(call.layer) for call in graph.calls):
         copy = _copies.to_keras(graph)
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
-    plan = _planner.Planner(graph, alpha, variance_rule).run()
+    plan = _plan.Planner(graph, alpha, variance_rule).run()
     free = build(
         graph, plan, variance_preserving=variance_preserving, balanced=balanced
     )
     return (free, report_of(given.name, graph, plan)) if return_report else free
 
 
-def report_of(name: str, graph: _graph.Graph, plan: _planner.Plan) -> SurgeryReport:
+def report_of(name: str, graph: _graph.Graph, plan: _plan.Plan) -> SurgeryReport:
     """One row per layer that is gone or has changed, in the order of the graph."""
     changes: dict[str, Change] = {}
     for call in graph.calls:
@@ -135,10 +134,10 @@ def report_of(name: str, graph: _graph.Graph, plan: _planner.Plan) -> SurgeryRep
     return SurgeryReport(name, tuple(changes.values()))
 
 
-def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
+def _done(plan: _plan.Plan, call: _graph.Call) -> tuple[list[str], str]:
     name = call.name
     if name in plan.norms:
-        return [_norm_text(plan.norms[name])], plan.norms[name].reason
+        return [str(plan.norms[name])], plan.norms[name].reason
     if name in plan.unresolved:
         return ["kept, its branches without alpha"], plan.unresolved[name]
     if name in plan.pools:
@@ -153,45 +152,15 @@ def _done(plan: _planner.Plan, call: _graph.Call) -> tuple[list[str], str]:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
     if name in plan.kernels:
-        actions.append(_kernel_text(plan.kernels[name]))
-    if name in plan.flips:
-        flipped = int((plan.flips[name] < 0).sum())
-        actions.append(f"{flipped} input channels negated")
+        actions.append(str(plan.kernels[name]))
     return actions, reason
-
-
-def _kernel_text(plan: _planner.KernelPlan) -> str:
-    parts = ["scaled_std_sign" if plan.binary else "scaled_standardization"]
-    if plan.scale != 1:
-        parts.append(f"scale {plan.scale:.4g}")
-    if plan.alpha != 1:
-        parts.append(f"alpha {plan.alpha:.4g}")
-    if plan.norm:
-        parts.append(f"gain from {plan.norm!r}")
-    return ", ".join(parts)
-
-
-def _norm_text(plan: _planner.NormPlan) -> str:
-    names = [repr(name) for name in plan.targets]
-    if plan.kind == "identity":
-        return "removed; it changed nothing but the scale"
-    if plan.kind == "shift":
-        return f"removed; shift of {', '.join(names)}"
-    if plan.kind == "affine":
-        alpha = "" if plan.alpha == 1 else f", alpha {plan.alpha:.4g}"
-        return f"channel_affine{alpha}"
-    if plan.beta is None:
-        return f"removed; gain to {names[0]}"
-    if len(names) == 1:
-        return f"removed; gain and bias to {names[0]}"
-    return f"removed; gain to {names[0]}, bias to {names[1]}"
 
 
 # A gain of 0 would never be binary again, and could not be learned.
 _LEAST_GAIN = 1e-4
 
 
-def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Model:
+def build(graph: _graph.Graph, plan: _plan.Plan, **binary: bool) -> keras.Model:
     """Returns the network without batch norm, of new layers.
 
     Arguments:
@@ -209,17 +178,15 @@ def build(graph: _graph.Graph, plan: _planner.Plan, **binary: bool) -> keras.Mod
 
 
 def _row(
-    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> list[_operation.Operation]:
     """Returns the operations that replace a call, in a row."""
     name, operation = call.name, call.operation
     if name in plan.norms:
         return _norm(call, plan)
     if _signs.sign_of_layer(call.layer) and name in plan.signs:
-        return [_rsign(plan.signs[name], name, call)]
-    if _planner.has_kernel(call.layer) and (
-        name in plan.kernels or name in plan.signs or name in plan.flips
-    ):
+        return [plan.signs[name].operation(name, **_precision(call))]
+    if _plan.has_kernel(call.layer) and (name in plan.kernels or name in plan.signs):
         return [_kernel(call, plan, binary)]
     if name in plan.pools:
         arguments = {"scale": plan.pools[name], **_precision(call)}
@@ -228,9 +195,6 @@ def _row(
             _operation.Operation(f"{name}_scale", scale, None, arguments),
             operation,
         ]
-    if name in plan.activations:
-        shift = operation.arrays["shift_in"] + plan.activations[name]
-        return [operation.replaced({"shift_in": shift})]
     return [operation]
 
 
@@ -238,7 +202,7 @@ def _precision(call: _graph.Call) -> dict[str, Any]:
     return {"dtype": call.layer.dtype_policy.name}
 
 
-def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
+def _norm(call: _graph.Call, plan: _plan.Plan) -> list[_operation.Operation]:
     """Returns an affine operation, dropout, both or neither."""
     norm, layer, row = plan.norms[call.name], call.layer, []
     if norm.gain is not None and norm.bias is not None:
@@ -254,20 +218,8 @@ def _norm(call: _graph.Call, plan: _planner.Plan) -> list[_operation.Operation]:
     return row
 
 
-def _rsign(plan: RSignArguments, name: str, call: _graph.Call) -> _operation.Operation:
-    arguments = {
-        "scale": plan.scale,
-        "estimator": plan.estimator,
-        "shift": plan.shift is not None,
-        "power": plan.power,
-        **_precision(call),
-    }
-    values = {} if plan.shift is None else {"shift": plan.shift}
-    return _operation.Operation(name, RSign, None, arguments, values)
-
-
 def _kernel(
-    call: _graph.Call, plan: _planner.Plan, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> _operation.Operation:
     operation, name = call.operation, call.name
     own, sign = plan.kernels.get(name), plan.signs.get(name)
@@ -280,16 +232,13 @@ def _kernel(
         argument = _operation.KERNELS[own.name]
         arguments[argument] = quantizer
         arguments[argument.replace("quantizer", "constraint")] = None
-        if own.norm:
-            arguments["use_bias"] = own.bias is not None
+        bias = own.bias if own.norm else operation.arrays.get("bias")
+        arguments["use_bias"] = bias is not None
+        if bias is not None:
+            values["bias"] = own.alpha * bias
     if sign is not None:
-        arguments["input_quantizer"] = _rsign(sign, f"{name}_sign", call)
-    if arguments.get("use_bias", operation.argument("use_bias")):
-        bias = None if own is None else own.bias
-        alpha = 1.0 if own is None else own.alpha
-        values["bias"] = alpha * operation.arrays["bias"] if bias is None else bias
-    if name in plan.flips:
-        values["kernel"] = operation.arrays["kernel"] * plan.flips[name][:, None]
+        inner = sign.operation(f"{name}_sign", **_precision(call))
+        arguments["input_quantizer"] = inner
     kind = _kinds.traits(operation.kind).quantized or operation.kind
     return operation.replaced(values, arguments, kind=kind)
 
@@ -305,7 +254,7 @@ def _sine(operation: _operation.Operation, kernel: str) -> np.ndarray | None:
 
 
 def _quantizer(
-    plan: _planner.KernelPlan, call: _graph.Call, binary: dict[str, bool]
+    plan: _plan.KernelPlan, call: _graph.Call, binary: dict[str, bool]
 ) -> _operation.Operation:
     name = f"{call.name}_kernel"
     arguments = {"scale": plan.scale * plan.alpha, **_precision(call)}
