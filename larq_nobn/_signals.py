@@ -46,7 +46,6 @@ def stop(number: int, frame: object) -> None:
 
 
 def raise_stopped() -> NoReturn:
-    """Raises the error of the signal that has come."""
     raise Terminated if stopped_by == signal.SIGTERM else KeyboardInterrupt
 
 

@@ -40,13 +40,13 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "training": (
         {"_evaluation", "_training_model"},
         {"_settings"},
-        {"folder"},
-        {"_distribution", "_initial_weights"},
-        {"_choice"},
+        {"_run_folder"},
+        {"_choice", "_distribution", "_initial_weights"},
         {"_callbacks", "_checkpoints", "_network"},
         {"_stopping"},
         {"_trainer"},
-        {"comparison"},
+        {"_report"},
+        {"_compare"},
     ),
     "deploy": (
         {"_errors", "_shown"},

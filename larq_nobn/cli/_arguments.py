@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -18,13 +19,14 @@ from click.core import ParameterSource
 
 from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
+from .._files import check_shape, parse_json
 from .._names import DATASETS, check_dataset, check_split, find_pretrained
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
+from ..config._run_files import IMAGES_SHA256
 from ..config._settings import Settings
 from ._errors import TRACEBACK
-from ._memory import limit_memory, read_size
 from ._outputs import Output, check_outputs
 from ._package import images, import_modules
 
@@ -40,31 +42,14 @@ LAST = (
     *("--network", "--skip-unreadable", "--data-dir", "--trust", "--wait"),
     *("--checkpoint-steps", "--cache", "--memory", "--import", "--traceback"),
 )
-# Key of a context: the modules that were imported.
-MODULES = f"{__name__}.modules"
+# Keys of a context: the modules that were imported, and settings of a file that are
+# None, which click would take for ones that are left out.
+MODULES, NONES = f"{__name__}.modules", f"{__name__}.nones"
+_UNITS = {"m": 2, "g": 3, "t": 4}
+_LEAST_MEMORY = 2 * 1000**3  # about what TensorFlow takes to be imported
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
-# How other programs call an option.
-_CALLED = {
-    "--arch": "--model",
-    "--backbone": "--model",
-    "--bs": "--batch-size",
-    "--data": "--dataset",
-    "--early-stopping": "--patience",
-    "--fp16": "--precision",
-    "--amp": "--precision",
-    "--gpus": "--strategy",
-    "--lr": "--learning-rate",
-    "--norm": "--normalization",
-    "--out": "--output",
-    "--pretrained": "--init",
-    "--resolution": "--image-size",
-    "--scheduler": "--schedule",
-    "--val-split": "--validation",
-    "--wd": "--weight-decay",
-    "--weights": "--init",
-}
 
 
 class Command(click.Command):
@@ -97,21 +82,6 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # of an option without a value click says none
-            if isinstance(error, click.NoSuchOption):
-                if (self.name, error.option_name) == ("compare", "--resume"):
-                    raise click.UsageError(
-                        "compare needs no --resume: the same command again continues, "
-                        "and keeps what is finished.",
-                        ctx,
-                    ) from error
-                meant = _CALLED.get(error.option_name)
-                known = {name for option in self.params for name in option.opts}
-                if meant in known:
-                    raise click.UsageError(
-                        f"No such option {error.option_name!r}. Did you mean "
-                        f"{meant!r}?",
-                        ctx,
-                    ) from error
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -122,7 +92,7 @@ class Command(click.Command):
                 _check_value(parameter.name or "", value)
         check_outputs(ctx, force=ctx.params.pop("force", False))
         if (memory := ctx.params.pop("memory", None)) is not None:
-            limit_memory(memory)
+            _limit_memory(memory)
         if modules := ctx.params.pop("modules", ()):
             ctx.meta[MODULES] = modules
             import_modules(modules)
@@ -141,7 +111,6 @@ class Grouped(Command):
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        """Writes a section for each group that the command has options of."""
         sections: dict[str, list[tuple[str, str]]] = {}
         places = {option: place for place, option in enumerate(FIRST)}
         parameters = sorted(
@@ -182,7 +151,6 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def given_by_user(ctx: click.Context) -> set[str]:
-    """Returns the names of the parameters that are not left out."""
     names = (parameter.name or "" for parameter in ctx.command.params)
     usual = ParameterSource.DEFAULT
     return {name for name in names if ctx.get_parameter_source(name) is not usual}
@@ -220,7 +188,6 @@ class Word(click.ParamType):
         return self.name
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Returns what the word means."""
         if not isinstance(value, str):  # of a file of settings
             return value
         try:
@@ -257,6 +224,29 @@ def _argument(word: str) -> tuple[str, Any]:
     return name, text
 
 
+def _bytes(word: str) -> int:
+    """Returns the bytes of a size such as 4GB, of 1000 each, or 4GiB, of 1024 each."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mgt])(i?)b", word.strip().lower())
+    if match is None:
+        raise InvalidValue(word)
+    number, unit, binary = match.groups()
+    size = int(float(number) * (1024 if binary else 1000) ** _UNITS[unit])
+    if size < _LEAST_MEMORY:
+        raise InvalidValue(word)
+    return size
+
+
+def _limit_memory(size: int) -> None:
+    try:
+        import resource
+    except ImportError:  # on Windows
+        click.echo("--memory has no effect on this platform.", err=True)
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    least = size if most == resource.RLIM_INFINITY else min(size, most)
+    resource.setrlimit(resource.RLIMIT_AS, (least, most))
+
+
 SHAPE = Word("N,N,...", _integers, "is not of the form 96,96,3")
 DATASET = Word(
     "NAME|FOLDER|tfds:NAME",
@@ -282,7 +272,6 @@ class RunOrFile(click.Path):
         super().__init__(exists=True, path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        """Returns the path, or the name."""
         if not Path(value).exists() and find_pretrained(value) is not None:
             return Path(value)
         try:
@@ -298,7 +287,7 @@ class RunOrFile(click.Path):
 
 _MEMORY = click.Option(
     ["--memory"],
-    type=Word("SIZE", read_size, "is not a size of 2GB or more, such as 8GB or 8GiB"),
+    type=Word("SIZE", _bytes, "is not a size of 2GB or more, such as 8GB or 8GiB"),
     show_default="no limit",
     help="End the command when it needs more memory (address space) than this, such as "
     "8GB. Without effect on Windows and macOS.",
@@ -377,35 +366,26 @@ def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
     if file is None:
         return
     try:
-        defaults = _defaults_in(file)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(file.read_bytes())
+        check_shape(content, {})
+        given = content.get("settings", content)
+        check_shape(given, {}, "settings")
+        given.pop(IMAGES_SHA256, None)
+        if unknown := [name for name in given if name not in SETTINGS]:
+            raise InvalidValue(f"{unknown[0]} is no setting")
+    except ValueError as error:
         raise click.BadParameter(
-            f"{file} contains no settings: {error}. Give the run.json of a run, a "
-            'JSON object such as {"epochs": 5}, or a .toml file.',
+            f"{file} contains no settings: {error}. Give the run.json of a run, or a "
+            'JSON object such as {"epochs": 5}.',
             ctx,
             param,
         ) from error
-    ctx.default_map = {n: word for n, word in defaults.items() if word is not None}
-
-
-def _defaults_in(file: Path) -> dict[str, Any]:
-    text = file.read_text(encoding="utf-8")
-    read = _from_toml if file.suffix.lower() == ".toml" else json.loads
-    content = read(text)
-    given = content.get("settings", content) if isinstance(content, dict) else content
-    if not isinstance(given, dict):
-        raise InvalidValue("it is no object of names and values")
-    if unknown := [name for name in given if name not in SETTINGS]:
-        raise InvalidValue(f"{unknown[0]} is no setting")
-    return {n: [*v.items()] if isinstance(v, dict) else v for n, v in given.items()}
-
-
-def _from_toml(text: str) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ModuleNotFoundError as error:
-        raise InvalidValue("Python reads TOML from version 3.11 on") from error
-    return tomllib.loads(text)
+    ctx.default_map = {
+        name: [*value.items()] if isinstance(value, dict) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    ctx.meta[NONES] = given.keys() - ctx.default_map.keys()
 
 
 config_option = click.option(
@@ -414,8 +394,8 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="Take settings from the run.json of a run, or from a JSON or TOML file of "
-    "settings; options given beside it change single ones.",
+    help="Take settings from the run.json of a run, or from a JSON file of settings; "
+    "options given beside it change single ones.",
 )
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
@@ -426,15 +406,24 @@ recipe_option = click.option(
 )
 
 
-def training_options(
-    *first: _Decorator,
-    but: Collection[str] = (),
-    settings: type[Settings] = Settings,
-) -> _Decorator:
+def list_option(name: str, default: str | None) -> _Decorator:
+    """Returns the option for values of a setting, as a list under the plural."""
+    setting = SETTINGS[name]
+    usual = "that of the normalization" if name == "recipe" else "that of the recipe"
+    return click.option(
+        *(f"--{name.replace('_', '-')}", f"{name}s"),
+        type=several(setting.type),
+        default=default,
+        show_default=default or usual,
+        help=f"{setting.help} Of several, each makes runs of its own.",
+    )
+
+
+def training_options(*first: _Decorator, but: Collection[str] = ()) -> _Decorator:
     """Options for all settings but some, after others, in the order of --help."""
     options = [
         option_of(setting)
-        for name, setting in settings_of(settings).items()
+        for name, setting in SETTINGS.items()
         if setting.option and name not in but
     ]
 

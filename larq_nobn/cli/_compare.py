@@ -12,6 +12,7 @@ from ._arguments import (
     Command,
     Grouped,
     given_by_user,
+    list_option,
     several,
     training_options,
 )
@@ -20,44 +21,18 @@ from ._errors import RUN
 from ._outputs import json_option, plot_option
 from ._package import training
 
+# Settings that a grid has several values of, and those without a word.
+LISTS = {
+    "normalization": "batch_norm,none,nobn",
+    "recipe": None,
+    "batch_size": None,
+    "learning_rate": None,
+    "seed": "0",
+}
+
 
 @click.command(cls=Grouped)
-@training_options(
-    click.option(
-        *("--normalization", "normalizations"),
-        type=several(str),
-        default="batch_norm,none,nobn",
-        show_default=True,
-        help="Normalizations to compare, each by the recipe that suits it. With --init "
-        "and without --model: that of its network.",
-    ),
-    click.option(
-        *("--batch-size", "batch_sizes"),
-        type=several(int),
-        show_default="the recipe's",
-        help="Batch sizes to compare: images in a training step.",
-    ),
-    click.option(
-        *("--seed", "seeds"),
-        type=several(int),
-        default="0",
-        show_default=True,
-        help="Seeds; runs that differ only in the seed form one row.",
-    ),
-    click.option(
-        *("--learning-rate", "learning_rates"),
-        type=several(float),
-        show_default="the recipe's",
-        help="Learning rates; each row of the table shows the best one.",
-    ),
-    click.option(
-        *("--recipe", "recipes"),
-        type=several(str),
-        show_default="that of the normalization",
-        help="Recipes to compare; any other option changes a setting of all of them.",
-    ),
-    but=("normalization", "batch_size", "seed", "learning_rate"),
-)
+@training_options(*map(list_option, LISTS, LISTS.values()), but=LISTS)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -112,7 +87,7 @@ def compare(
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    kept = (training.folder._run_folder.kept_settings(output / n) for n in cells)
+    kept = (training._run_folder.kept_settings(output / n) for n in cells)
     resumed = sum(settings is not None for settings in kept) - finished
     lines.print(f"Runs: {len(cells)}; finished: {finished}, resumed: {resumed}.")
     with comparing_progress(cells, finished, lines) as progress:

@@ -70,7 +70,6 @@ def progress(text: str = "") -> Iterator[Progress]:
 
 
 def say(text: str) -> None:
-    """Prints one line of text."""
     console().print(text, soft_wrap=True)
 
 
@@ -80,7 +79,6 @@ def percent(share: float) -> str:
 
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:
-    """Returns a table with a name and a value in each row."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, str(value))

@@ -94,10 +94,10 @@ def demo(
 
 def _settings_for(dataset: str) -> dict[str, Any]:
     """Returns what suits other images: the more there are, the fewer epochs."""
-    info = data.open_dataset(dataset).info
-    if _few_images.is_open(dataset, ()) and _few_images.are_few(info):
-        _console.say(_few_images.explanation(info))
+    if few := _few_images.fine_tuned(dataset):
+        _console.say(few)
         return dict(recipe="fine_tune", init=_few_images.START, epochs=10)
+    info = data.open_dataset(dataset).info
     return dict(
         width=16,
         blocks=(4, 4) if min(info.image_shape[:2]) < 16 else None,

@@ -21,7 +21,6 @@ from .. import _signals
 from .._errors import InternalError, UserError
 from .._messages import first_line
 from .._tables import sentence
-from ..config._run_files import SETTINGS_FILE
 from ._console import own_stderr
 from ._package import training
 
@@ -34,6 +33,7 @@ _NO_MEMORY = (
     "There is not enough memory. Choose smaller batches, smaller images or a smaller "
     "network, a larger --memory where one is given, or a machine with more memory."
 )
+_RESUME = "To resume, repeat the command with --resume."
 
 
 class CliError(click.ClickException):
@@ -81,12 +81,10 @@ class Commands(click.Group):
             raise
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Reads the group's own options."""
         with _one_sentence({}):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Reads a command's options and runs it."""
         with _one_sentence(ctx.meta):
             return super().invoke(ctx)
 
@@ -158,10 +156,9 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
     output: Path | None = meta[RUN]
     if output is None:  # of several runs
         return " To resume, repeat the command."
-    if training.folder._run_folder.before_first_checkpoint(output):
+    if training._run_folder.before_first_checkpoint(output):
         return " To start again, repeat the command."
-    kept = training.folder._run_folder.position_kept(output)
-    again = "To resume, repeat the command with --resume."
+    kept = training._checkpoints.position_kept(output)
     if kept:
-        return f" {output} is kept up to {kept}. {again}"
-    return f" {again}" if (output / SETTINGS_FILE).is_file() else ""
+        return f" {output} is kept up to {kept}. {_RESUME}"
+    return f" {_RESUME}"

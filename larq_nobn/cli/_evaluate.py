@@ -147,7 +147,6 @@ class _Seen:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
     ) -> None:
-        """Looks at a batch."""
         if not len(self.confusion.counts) and self._names:
             if len(self._names) != outputs.shape[1]:
                 raise InvalidValue(
@@ -206,7 +205,6 @@ def _plot_confusion(
 
 
 def _rows(scores: dict) -> dict[str, str]:
-    """What is measured, in words."""
     shown: dict[str, Any] = dict.fromkeys(
         ("accuracy", "top5_accuracy"), _console.percent
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import log
 from pathlib import Path
+from typing import Any
 
-from ._package import data, training
+from ._package import data
 
 # Folders with fewer training images than this are fine-tuned.
 FEW = 3_000
@@ -23,25 +23,21 @@ _DECIDES = (
 )
 
 
-def is_open(dataset: str, chosen: Collection[str]) -> bool:
-    """Whether images of a folder are to train whatever suits them.
+def fine_tuned(dataset: str, chosen: Collection[str] = (), **images: Any) -> str | None:
+    """Returns the first line of a training that starts from START; None for another.
 
     Arguments:
-        dataset: The data set.
+        dataset: The data set: it has to be a folder.
         chosen: Names of the settings that the user gave.
+        images: Arguments of `data.open_dataset`.
     """
-    return Path(dataset).is_absolute() and set(_DECIDES).isdisjoint(chosen)
-
-
-def are_few(info: data.DatasetInfo) -> bool:
-    """Whether images are few, and such that START suits them."""
+    if not Path(dataset).is_absolute() or not set(_DECIDES).isdisjoint(chosen):
+        return None
+    info = data.open_dataset(dataset, **images).info
     *sides, channels = info.image_shape
     fits = channels == 3 and all(side in _SIDES for side in sides)
-    return fits and 0 < info.train_examples < FEW
-
-
-def explanation(info: data.DatasetInfo) -> str:
-    """Returns the first line of a training that starts from a trained network."""
+    if not fits or not 0 < info.train_examples < FEW:
+        return None
     return (
         f"{info.train_examples} training images of {info.classes} classes are few: "
         f"fine-tuning {START}. --init {SCRATCH} trains a new network."
@@ -49,13 +45,7 @@ def explanation(info: data.DatasetInfo) -> str:
 
 
 def verdict(accuracy: float, classes: int, tuned: bool) -> str | None:
-    """Returns what to try if a network is at chance; None if it learned something.
-
-    Arguments:
-        accuracy: On test images.
-        classes: Number of classes.
-        tuned: Whether the network started from the weights of another one.
-    """
+    """Returns what to try if a network is at chance; None if it learned something."""
     if classes < 2 or accuracy > 1.2 / classes:
         return None
     remedy = (
@@ -67,22 +57,4 @@ def verdict(accuracy: float, classes: int, tuned: bool) -> str | None:
     return (
         f"The accuracy is that of guessing among {classes} classes. Repeat the command "
         f"into another --output {remedy}"
-    )
-
-
-def divergence(loss: float, classes: int, settings: training.RunSettings) -> str | None:
-    """Returns what to try if a loss is ten times that of guessing; None if it is not.
-
-    Arguments:
-        loss: Of the training images, over an epoch.
-        classes: Number of classes, C; guessing has the loss log C.
-        settings: Those of the run.
-    """
-    if classes < 2 or loss < 10 * log(classes):
-        return None
-    return (
-        f"The loss {loss:.3g} is more than ten times that of guessing, "
-        f"{log(classes):.2f}. If it does not fall below that in the next epochs, stop, "
-        "and repeat the command into another --output with --learning-rate "
-        f"{settings.learning_rate / 3:.1g}."
     )

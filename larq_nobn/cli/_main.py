@@ -13,10 +13,9 @@ from ._demo import demo
 from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
-from ._import import import_
 from ._predict import predict
 from ._summary import models, summary
-from ._surgery import fold, remove
+from ._surgery import fold, import_, remove
 from ._train import train
 
 

@@ -42,7 +42,6 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
-        settings = {**row.settings, "dataset": row.dataset}
         steps = row.preprocessing or {}
         info = data.DatasetInfo(
             row.dataset,
@@ -53,20 +52,20 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
             std=tuple(steps.get("std", ())),
             crop=steps.get("crop", 1.0),
         )
-        return model, Origin(info, settings)
+        return model, Origin(info, {**row.settings, "dataset": row.dataset})
     if not path.is_dir() or loading.is_saved_model(path):
         model = training.open_model(path, trust=trust)
         known = None if path.is_dir() else loading.read_dataset(path)
-        return model, None if known is None else Origin(known, _which(known))
+        if known is None:
+            return model, None
+        settings: dict[str, Any] = {"dataset": known.name}
+        if known.name != "imagenet":
+            settings["image_size"] = known.image_shape[:2]
+        if known.holdout is not None:
+            settings["holdout"] = known.holdout
+        return model, Origin(known, settings)
     run = training.load_run(path, trust)
     return run.model, Origin(run.dataset, run.record["settings"])
-
-
-def _which(info: data.DatasetInfo) -> dict[str, Any]:
-    """The settings of a run on images that a model file describes."""
-    sized = {} if info.name == "imagenet" else {"image_size": info.image_shape[:2]}
-    held_out = {} if info.holdout is None else {"holdout": info.holdout}
-    return {"dataset": info.name, **sized, **held_out}
 
 
 def is_lite(path: Path) -> bool:
@@ -102,13 +101,6 @@ def open_any(
     return None, Origin(info, dataset=metadata.dataset)
 
 
-def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:
-    """What an evaluation, and an app, makes of an image; None where nobody knows."""
-    if not info.mean:
-        return None
-    return deploy.device.preprocessing_of(info)
-
-
 class Images:
     """The images that a command looks at, as a network takes them.
 
@@ -128,7 +120,6 @@ class Images:
         model: keras.Model | Path | None = None,
     ) -> None:
         self.size: tuple[int, int] | None = None
-        taken = None  # by a model that decides
         own = origin is not None and dataset in (None, origin.info.name)
         which: dict[str, Any] = {"name": dataset}
         if origin is not None and own:
@@ -138,7 +129,6 @@ class Images:
             which["holdout"] = 1.0
         elif dataset is not None and model is not None:
             which["image_size"] = self.size = size_of(model, dataset)
-            taken = getattr(model, "input_shape", None)
         if data_dir is not None:
             which["data_dir"] = data_dir
         if origin is not None and dataset is not None and origin.dataset is not None:
@@ -156,14 +146,6 @@ class Images:
             known = ("name", "mean", "std", "crop")
             said = {name: getattr(origin.info, name) for name in known}
             self._like = replace(self._dataset.info, **said)
-        if not isinstance(taken, tuple):
-            return
-        given = self._dataset.info.image_shape
-        if not tf.TensorShape(taken[1:]).is_compatible_with(given):
-            raise InvalidValue(
-                f"The model takes images of shape {taken[1:]}, but those of {dataset} "
-                f"have {given}. Choose the data set that it was trained on."
-            )
 
     @property
     def holdout(self) -> float | None:
@@ -233,7 +215,6 @@ def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] |
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that runs a `.tflite` file on a batch of images."""
     deploy.audit(path)  # has a sentence for what is no such file
     run = deploy.Runner(path)
     counts = len(run.input_names), len(run.output_names)

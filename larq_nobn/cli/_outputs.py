@@ -1,13 +1,11 @@
 """Where a command may write: the one place that decides it.
 
-An output that exists needs `--force`; one that is an input, or another output, is an
-error.
+An output that exists needs `--force`; one that is an input is an error.
 """
 
 from __future__ import annotations
 
 import os
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +38,24 @@ class Output(click.Path):
         super().__init__(path_type=str if suffix == JSON else Path)
         self.suffix, self.plots = suffix, plots
 
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns the path, if its name and what is installed suit it."""
+        path: Any = super().convert(value, param, ctx)
+        if self.suffix == PNG:
+            check_plot(path)
+        if self.plots:
+            new_figure(path, (1, 1))
+        # Keras takes its own in small letters only.
+        ending = path.suffix.lower() if self.suffix == TFLITE else Path(path).suffix
+        if self.suffix in _MODELS and ending != self.suffix:
+            raise InvalidValue(
+                f"{path} is not a name for a {_MODELS[self.suffix]} model. Choose one "
+                f"that ends in {self.suffix}."
+            )
+        return path
+
 
 def plot_option(help: str, name: str = "--plot", plots: bool = True) -> Any:
-    """An option for an image that a command draws."""
     return click.option(name, metavar="FILE.png", type=Output(PNG, plots), help=help)
 
 
@@ -55,15 +68,9 @@ json_option = click.option(
 
 
 def check_outputs(ctx: click.Context, force: bool) -> None:
-    """Rejects a command line by which something would be destroyed.
-
-    Raises:
-        OSError: If an output is an input, exists, or lies in no folder.
-        ValueError: If two outputs are one file, or a name has a wrong ending.
-    """
+    """Raises an OSError if an output is an input, exists, or lies in no folder."""
     inputs: list[tuple[Path, bool]] = []  # each with whether it is of images
-    outputs: list[tuple[str, Path, Output]] = []
-    folders: list[tuple[str, Path]] = []
+    outputs: list[tuple[str, Path]] = []
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         kind, of_images = parameter.type, parameter.name in _OF_IMAGES
@@ -71,57 +78,33 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             continue
         if isinstance(kind, Output):
             is_option = isinstance(parameter, click.Option)
-            name = parameter.opts[0] if is_option else "Output"
-            outputs.append((name, Path(value), kind))
+            outputs.append((parameter.opts[0] if is_option else "Output", Path(value)))
             if kind.suffix == TFLITE:
-                outputs.append(("The metadata", Path(f"{value}.json"), Output(JSON)))
+                outputs.append(("The metadata", Path(f"{value}.json")))
         elif parameter.name == "output":
-            folders.append(("--output", value))
+            pass  # a folder, which its run looks at
         elif isinstance(kind, click.Path) or parameter.name in _MAY_BE_READ:
             for path in map(Path, value if isinstance(value, tuple) else [value]):
-                inputs.append((path, of_images))
-                if path.suffix == TFLITE:
-                    inputs.append((Path(f"{path}.json"), False))
-    for name, path, kind in outputs:
+                inputs += [(path, of_images), (Path(f"{path}.json"), False)]
+    for name, path in outputs:
+        said = f"{name} {path}"
         if any(_is_input(path, *read) for read in inputs):
             raise FileExistsError(
-                f"{name} {path} would overwrite what the command reads, or lie among "
-                "its images. Choose another name."
+                f"{said} would overwrite what the command reads, or lie among its "
+                "images. Choose another name."
             )
-        _check_place(f"{name} {path}", path, force)
-        if kind.suffix == PNG:
-            check_plot(path)
-        if kind.plots:
-            new_figure(path, (1, 1))
-        what = _MODELS.get(kind.suffix)
-        # Keras takes its own in small letters only.
-        ending = path.suffix.lower() if kind.suffix == TFLITE else path.suffix
-        if what and ending != kind.suffix:
-            raise InvalidValue(
-                f"{name} {path} is not a name for a {what} model. Choose one that ends "
-                f"in {kind.suffix}."
+        if not path.absolute().parent.is_dir():
+            raise NotADirectoryError(
+                f"{said} lies in no existing folder. Create it first, or choose "
+                "another one."
             )
-    written = [*folders, *((name, path) for name, path, _ in outputs)]
-    for (one, first), (other, second) in combinations(written, 2):
-        if _same(first, second):
-            raise InvalidValue(
-                f"{one} {first} and {other} {second} are one file. Choose another name "
-                "for one of them."
+        if path.exists() and not path.is_file():
+            raise FileExistsError(f"{said} is not a regular file. Choose another name.")
+        if os.path.lexists(path) and not force:
+            raise FileExistsError(
+                f"{said} exists already. Choose another name, or overwrite it with "
+                "--force."
             )
-
-
-def _check_place(said: str, path: Path, force: bool) -> None:
-    if not path.absolute().parent.is_dir():
-        raise NotADirectoryError(
-            f"{said} lies in no existing folder. Create it first, or choose another "
-            "one."
-        )
-    if path.exists() and not path.is_file():
-        raise FileExistsError(f"{said} is not a regular file. Choose another name.")
-    if os.path.lexists(path) and not force:
-        raise FileExistsError(
-            f"{said} exists already. Choose another name, or overwrite it with --force."
-        )
 
 
 def _same(one: Path, other: Path) -> bool:

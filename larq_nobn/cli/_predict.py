@@ -23,7 +23,7 @@ from ._arguments import (
     model_argument,
     trust_option,
 )
-from ._models import Images, lite_predictor, open_any, preprocessing_of
+from ._models import Images, lite_predictor, open_any
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
 
@@ -89,17 +89,12 @@ def predict(
             f"{model} does not say how images are prepared for it. Name the images "
             "that it was trained on, such as --dataset cifar10, or give a run folder."
         )
-    prepare = preprocessing_of(info)
-    if prepare is None:
+    if not info.mean:
         raise InvalidValue(
             f"{model} takes images as they were given to it in Python, and does not "
             "say how images become such. Train it on a folder of images instead."
         )
-    if network is not None and not isinstance(network.input_shape, tuple):
-        raise InvalidValue(
-            f"{model} takes several inputs or named ones. Choose a classifier of "
-            "images alone."
-        )
+    prepare = deploy.device.preprocessing_of(info)
     height, width = prepare.size
     source = "its metadata" if network is None and origin else info.name
     said = "mean, std and classes" if info.class_names else "mean and std"

@@ -78,19 +78,19 @@ def train(
     """
     chosen = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
     decided = _arguments.given_by_user(ctx)
+    nones = ctx.meta.get(_arguments.NONES, set()) - decided
     for name in {"model", "normalization"} - decided:
         del chosen[name]  # left out, they follow from the recipe and from --init
-    if _few_images.is_open(chosen["dataset"], decided):
-        which = {name: chosen[name] for name in data.WHICH}
-        info = data.open_dataset(chosen["dataset"], **which).info
-        if _few_images.are_few(info):
-            recipe, chosen["init"] = "fine_tune", _few_images.START
-            if not quiet:
-                say(_few_images.explanation(info))
+    which = {name: chosen[name] for name in data.WHICH}
+    if few := _few_images.fine_tuned(chosen["dataset"], decided, **which):
+        recipe, chosen["init"] = "fine_tune", _few_images.START
+        if not quiet:
+            say(few)
     elif chosen["init"] == _few_images.SCRATCH:
         chosen["init"] = None
     settings = training.RunSettings.from_recipe(
-        recipe, **{name: each for name, each in chosen.items() if each is not None}
+        recipe,
+        **{n: each for n, each in chosen.items() if each is not None or n in nones},
     )
     from ._progress import training_progress
 
@@ -111,7 +111,6 @@ def train(
 
 
 def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
-    """Returns the table of a finished run."""
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
     of_test = record["history_split"] == "test"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ class Setting:
         choices: The values that are allowed; None where there is no such list.
         offered: Those of the command line, if not all.
         kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
-        unit: What a value counts, where a label says it: `"20 epochs"`.
         absent: What None means, in words.
         option: Whether the command line has it, under its name.
         name: Set by its field, as the following are.
@@ -50,7 +48,6 @@ class Setting:
     choices: Sequence[str] | None = None
     offered: Sequence[str] | None = None
     kind: str | None = None
-    unit: str | None = None
     absent: str = "none"
     option: bool = True
     name: str = ""
@@ -69,18 +66,6 @@ class Setting:
             # A scalar of NumPy is not written as JSON.
             return value if type(value) in (int, float) else number
         return _KINDS[self.kind or self.type](self.name, value)
-
-    def options(self, value: Any) -> list[str]:
-        """Returns what sets it to a value on the command line."""
-        option = f"--{self.name.replace('_', '-')}"
-        if isinstance(value, bool):
-            return [option if value else f"--no-{option[2:]}"]
-        if self.kind == "arguments":
-            parts = ((name, json.dumps(part)) for name, part in value.items())
-            return [f"{option}={name}={part}" for name, part in parts]
-        if isinstance(value, tuple):
-            value = ("x" if self.kind == "size" else ",").join(map(str, value))
-        return [f"{option}={value}"]
 
     @property
     def allowed(self) -> str:
@@ -126,6 +111,7 @@ def _settings_of(cls: Any) -> dict[str, Setting]:
     return settings
 
 
+# Which type checkers would not let take classes that are no `Hashable`.
 settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
 
 

@@ -16,10 +16,39 @@ from .._names import (
     OPTIMIZERS,
     SCHEDULES,
 )
-from ._fields import RESOURCES, WHAT, check_settings, documented, setting
+from ._fields import (
+    RESOURCES,
+    WHAT,
+    check_settings,
+    documented,
+    setting,
+    settings_of,
+)
 
 # What None means of many settings.
 NETWORKS_OWN = "the network's own"
+# Settings that exclude others, if these have one of the values, or any; and why.
+_EXCLUDING: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("weight_decay", "kernel", ("bernoulli_sign",), "which has prior_weight for that"),
+    ("ema", "kernel", ("bernoulli_sign",), "which learns by moving averages already"),
+    (
+        *("late_penalty", "kernel", ("biper", "bernoulli_sign")),
+        "whose signs do not depend on a single threshold",
+    ),
+    (
+        *("stages", "kernel", ("biper",)),
+        "whose signs are not those of the real-valued kernels of a first stage",
+    ),
+    ("label_smoothing", "teacher", (), "which takes the place of the labels"),
+    (
+        *("calibrate", "init", ()),
+        "whose thresholds, biases and gains it would overwrite",
+    ),
+    (
+        *("standardize_activations", "normalization", ("kalman",)),
+        "which carries moments of the activations as they are",
+    ),
+)
 
 
 @documented
@@ -40,7 +69,6 @@ class Recipe:
         20,
         "Passes over the training images, in each stage.",
         range=((1, 1_000_000), "Train for one epoch or more."),
-        unit="epochs",
     )
     batch_size: int = setting(
         128,
@@ -223,6 +251,15 @@ class Recipe:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
+        known = settings_of(type(self))
+        for one, other, values, why in _EXCLUDING:
+            first, second = getattr(self, one), getattr(self, other, None)
+            excluded = second in values if values else second is not None
+            if excluded and first != known[one].default:
+                raise InvalidValue(
+                    f"{one}={first!r} does not go with {other}={second!r}, {why}. "
+                    "Leave one of them out."
+                )
         if self.warmup_epochs and self.schedule != "cosine":
             raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
@@ -232,37 +269,6 @@ class Recipe:
             raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of "
                 f"epochs={self.epochs}. Warm up for less, or train for longer."
-            )
-        if self.weight_decay and self.kernel == "bernoulli_sign":
-            raise InvalidValue(
-                f"weight_decay={self.weight_decay} would be divided by the spread of "
-                "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
-            )
-        if self.late_penalty and self.kernel in ("biper", "bernoulli_sign"):
-            raise InvalidValue(
-                f"late_penalty={self.late_penalty} pulls weights away from the "
-                f"threshold of their signs, but those of kernel={self.kernel!r} do not "
-                "depend on a single one. Leave one of them out."
-            )
-        if self.stages == 2 and self.kernel == "biper":
-            raise InvalidValue(
-                "stages=2 does not go with kernel='biper', whose signs are not those "
-                "of the real-valued kernels of a first stage. Train in one stage."
-            )
-        if self.label_smoothing and self.teacher is not None:
-            raise InvalidValue(
-                f"label_smoothing={self.label_smoothing} changes labels, but "
-                f"teacher={self.teacher!r} takes their place. Leave one of them out."
-            )
-        if self.ema is not None and self.kernel == "bernoulli_sign":
-            raise InvalidValue(
-                f"ema={self.ema} does not apply to kernel='bernoulli_sign', whose "
-                "learning rule is a moving average already. Leave one of them out."
-            )
-        if self.monitor != "val_accuracy" and self.keep == "last" and not self.patience:
-            raise InvalidValue(
-                f"monitor={self.monitor!r} is not used: keep='last', and there is no "
-                "patience. Add --keep best (keep='best') or --patience N (patience=N)."
             )
         if self.batch_size % self.accumulate:
             raise InvalidValue(

@@ -17,6 +17,8 @@ LOGS = "logs"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SETTINGS_FILE = "settings.json"
+# Beside the settings: a digest of the images.
+IMAGES_SHA256 = "pictures"
 # Further runs, in folders of the same kind.
 PARTS = ("stage1", "teacher")
 OURS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _names
 from .._checks import BOUNDS
-from ._fields import RESOURCES, WHAT, WHERE, documented, setting, settings_of
+from ._fields import RESOURCES, WHAT, WHERE, documented, setting
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
 
@@ -75,7 +75,6 @@ class Settings(Recipe):
         "Use at most this many images of each split.",
         WHAT,
         range=BOUNDS["limit"],
-        unit="images",
         absent="all",
     )
     data_dir: str | None = setting(
@@ -146,7 +145,6 @@ def words(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a setting as a user would write it."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {shown(part)}" for name, part in value.items()) or "-"
     if isinstance(value, list):
@@ -158,9 +156,6 @@ def shown(value: Any) -> str:
 
 def named(name: str, value: Any) -> str:
     """Returns the value, and what it is unless it says so itself."""
-    if name in ("model", "dataset", "normalization"):
-        return shown(value)
-    known = settings_of(Settings).get(name)
-    if known is not None and known.unit is not None:
-        return f"{shown(value)} {known.unit}"
-    return f"{words(name)} {shown(value)}"
+    said = shown(value)
+    known = name in ("model", "dataset", "normalization")
+    return said if known else f"{words(name)} {said}"

@@ -12,16 +12,14 @@ from .._signals import Terminated
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
 from ..loading import open_model
+from ._compare import compare, grid
 from ._evaluation import evaluate
 from ._network import KERNELS
+from ._report import Comparison, Outcome, report
+from ._run_folder import Run, RunInUse, load_record, load_run, save_model
 from ._settings import RunSettings
 from ._stopping import NonFiniteLoss
 from ._trainer import Trainer, train
-from .comparison._compare import compare, grid
-from .comparison._report import Comparison, Outcome, report
-from .folder._lock import RunInUse
-from .folder._opening import Run, load_record, load_run
-from .folder._run_folder import save_model
 
 __all__ = [
     "KERNELS",

@@ -28,7 +28,6 @@ from ..callbacks import (
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
 from ..config import _run_files
-from ..config._recipe import Recipe
 from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
@@ -47,18 +46,28 @@ def callbacks_of(
     few_images: Callable[[], tf.data.Dataset],
     averages: WeightAverages | None = None,
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run, each before those that write what it adds."""
+    """Returns the callbacks of a run, each before those that write what it adds.
+
+    Monitors remember nothing of earlier epochs but the weights: a resumed run counts
+    flips from the restored ones, as it would have without the interruption.
+    """
     callbacks: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
     if averages is not None:
         callbacks.append(averages)
-    schedulers = (TauScheduler, PowerScheduler, ProgressiveBinarization)
-    callbacks += [
-        scheduler() for scheduler in schedulers if scheduler.quantizers_of(network)
-    ]
+    for scheduler in (TauScheduler, PowerScheduler, ProgressiveBinarization):
+        if scheduler.quantizers_of(network):
+            callbacks.append(scheduler())
     if needs_statistics(network, averages is not None):
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
     logs = folder / _run_files.LOGS if find_spec("tensorboard") else None
-    callbacks += [*monitors(settings, network, logs and logs / "monitors"), history]
+    scalars = logs and logs / "monitors"
+    # First, for the clock to stop before the others look at the weights.
+    callbacks.append(ThroughputMonitor(settings.batch_size, scalars))
+    if binary_weights(network):
+        callbacks.append(BinaryWeightMonitor(log_dir=scalars))
+    if list(clipping_in(network.optimizer)):
+        callbacks.append(GradientClippingMonitor(scalars))
+    callbacks += [MemoryMonitor(scalars), history]
     if logs is None:
         _log.warning(
             "logs/ is left out because TensorBoard is not installed. "
@@ -100,7 +109,6 @@ class Reseeding(keras.callbacks.Callback):
         self._seed = seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets them."""
         for place, generator in enumerate(_generators(self.model)):
             entropy = np.random.SeedSequence([self._seed, epoch, place])
             state = entropy.generate_state(generator.state.shape[0], np.uint64)
@@ -113,7 +121,6 @@ class Reseeding(keras.callbacks.Callback):
         ]
 
     def set_state(self, state: list[list[int]]) -> None:
-        """Resumes from there."""
         for generator, values in zip(_generators(self.model), state, strict=True):
             generator.reset(np.array(values, np.int64))
 
@@ -155,32 +162,11 @@ class ModeStatistics(keras.callbacks.Callback):
         self._parts = list(model_batches(network, images, batch_size))
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Takes them."""
         _operation.take_state(self._copy, self._network)
         self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
         pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
         for average, taken in pairs:
             average.assign(taken.numpy())
-
-
-def monitors(
-    recipe: Recipe, model: keras.Model, log_dir: Path | None
-) -> list[keras.callbacks.Callback]:
-    """The monitors that apply to a model, for `fit`.
-
-    Each adds its values to the logs of an epoch, so they stand before what writes those
-    down. They remember nothing of earlier epochs but the weights: a resumed run counts
-    flips from the restored ones, as it would have without the interruption.
-    """
-    # First, for the clock to stop before the others look at the weights.
-    callbacks: list[keras.callbacks.Callback] = [
-        ThroughputMonitor(recipe.batch_size, log_dir)
-    ]
-    if binary_weights(model):
-        callbacks.append(BinaryWeightMonitor(log_dir=log_dir))
-    if list(clipping_in(model.optimizer)):
-        callbacks.append(GradientClippingMonitor(log_dir))
-    return [*callbacks, MemoryMonitor(log_dir)]
 
 
 class HistoryWriter(keras.callbacks.Callback):
@@ -197,7 +183,6 @@ class HistoryWriter(keras.callbacks.Callback):
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock."""
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -212,7 +197,6 @@ class HistoryWriter(keras.callbacks.Callback):
         self.set_state([*self.rows, row])
 
     def get_state(self) -> list[dict[str, float]]:
-        """Returns the rows, for a checkpoint."""
         return self.rows
 
     def set_state(self, state: list[dict[str, float]]) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
-from .._files import is_leftover
+from .._files import is_leftover, read_arrays, replacing
 from .._keras import keras
+from ..config._run_files import CHECKPOINTS, PARTS
 from ..graph import _operation
 from ._distribution import has_workers
-from .folder import _archives
-from .folder._archives import START, Position
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
@@ -26,25 +28,84 @@ _KEPT = 2
 SECONDS = 600.0
 # How many steps apart several workers ask each other.
 _ASKED_EVERY = 50
+_NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
+
+
+class Position(NamedTuple):
+    """How far a training is: so many epochs, and so many steps of the next one."""
+
+    epochs: int
+    steps: int
+
+    def __str__(self) -> str:
+        """Names what came last: `"epoch 3"`, or `"step 20 of epoch 4"`."""
+        if not self.steps:
+            return f"epoch {self.epochs}"
+        return f"step {self.steps} of epoch {self.epochs + 1}"
+
+
+START = Position(0, 0)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoint files of a folder, whole or not; the newest first."""
+    files = filter(_is_checkpoint, folder.iterdir() if folder.is_dir() else ())
+    return sorted(files, key=_position_of, reverse=True)
+
+
+def _is_checkpoint(file: Path) -> bool:
+    return _NAME.fullmatch(file.name) is not None
+
+
+def _position_of(checkpoint: Path) -> Position:
+    epochs, *steps = map(int, checkpoint.stem.split("-")[1::2])
+    return Position(epochs, *steps or [0])
+
+
+def position_kept(output: Path) -> Position | None:
+    """Returns how far the newest checkpoint is: its epochs, and steps after them.
+
+    It may be that of the first stage or the teacher of a run.
+    """
+    parts = [output, *(output / part for part in PARTS)]
+    checkpoints = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
+    return next((_position_of(newest[0]) for newest in checkpoints if newest), None)
+
+
+def name_of(position: Position) -> str:
+    steps = f"-step-{position.steps:07}" if position.steps else ""
+    return f"epoch-{position.epochs:04}{steps}.npz"
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Reads header and values, of which the archive has checksums.
+
+    Raises:
+        ValueError: If they are not as they were written.
+    """
+    try:
+        arrays = read_arrays(file)
+        header = json.loads(arrays.pop("header", np.zeros(0, np.uint8)).tobytes())
+    except ValueError as error:
+        raise InvalidValue(f"it is torn or damaged: {error}") from error
+    return header, [arrays[str(number)] for number in range(len(arrays))]
 
 
 @runtime_checkable
 class Stateful(Protocol):
     """State in a checkpoint besides variables: plain JSON, given and taken back."""
 
-    def get_state(self) -> Any:
-        """Returns the state."""
+    def get_state(self) -> Any: ...
 
-    def set_state(self, state: Any) -> None:
-        """Takes back what `get_state` returned."""
+    def set_state(self, state: Any) -> None: ...
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint after each epoch, and resumes from the newest whole one.
 
     A file contains every variable of the network and of its optimizer, the scale of the
-    loss included, what `stateful` gives, the settings, and a digest of it all; those of
-    other settings do not count. Between epochs random draws need no state: see
+    loss included, what `stateful` gives, and the settings; those of other settings do
+    not count. Between epochs random draws need no state: see
     `Reseeding`. A checkpoint within an epoch, of which `schedule` says when it is due,
     also contains what `within` gives: metrics so far, generators, what monitors
     remember. On CPUs, a resumed run is bitwise identical to one that was never
@@ -98,8 +159,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Writes a checkpoint if one is due; after the last step the epoch's comes."""
-        steps = batch + 1
+        steps = batch + 1  # after the last of which the epoch's is written
         if self._schedule is None or steps == self.params["steps"]:
             return
         if self._schedule.is_due(steps):
@@ -107,11 +167,9 @@ class Checkpoints(keras.callbacks.Callback):
             self._save(Position(self._epoch, steps), {"within": states})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the checkpoint of the epoch."""
         self._save(Position(epoch + 1, 0), {})
 
     def _save(self, position: Position, more: dict[str, Any]) -> None:
-        """Writes one, if the weights are finite."""
         variables = [*_variables(self.model), *self._averages]
         values = [variable.numpy() for variable in variables]
         weights = values[: len(self.model.weights)]
@@ -125,7 +183,7 @@ class Checkpoints(keras.callbacks.Callback):
                 **more,
             }
             if self._writes:
-                self._write(_archives.name_of(position), header, values)
+                self._write(name_of(position), header, values)
             self.last = position
         if self._schedule is not None:
             self._schedule.written()
@@ -136,12 +194,17 @@ class Checkpoints(keras.callbacks.Callback):
         """Writes the file, and removes the one before the last."""
         self._folder.mkdir(exist_ok=True)
         target = self._folder / name
-        _archives.write(target, header, values)
+        text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        arrays = {str(number): value for number, value in enumerate(values)}
+        content = io.BytesIO()  # NumPy cannot close a file on a full disk
+        np.savez(content, header=text, **arrays)
+        with replacing(target) as temporary:
+            temporary.write_bytes(content.getbuffer())
         needed = {target, *self._best_file(header["state"])}
         self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
         for file in self._folder.iterdir():
-            ours = _archives.is_checkpoint(file) or is_leftover(file)
+            ours = _is_checkpoint(file) or is_leftover(file)
             if ours and file not in set().union(*self._kept):
                 file.unlink()
 
@@ -150,7 +213,7 @@ class Checkpoints(keras.callbacks.Callback):
 
         Returns where it was written; the start if there is none.
         """
-        files = _archives.checkpoints_in(self._folder)
+        files = checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
         variables = [*_variables(model), *self._averages]
@@ -178,7 +241,6 @@ class Checkpoints(keras.callbacks.Callback):
         return START
 
     def restore_best(self, model: keras.Model) -> None:
-        """Sets the model to the checkpoint of the best epoch."""
         states = {name: part.get_state() for name, part in self._stateful.items()}
         variables = [*_variables(model), *self._averages]
         for file in self._best_file(states):
@@ -189,17 +251,13 @@ class Checkpoints(keras.callbacks.Callback):
         if self._best is None or not states["journal"]:
             return set()
         position = Position(self._best(states["journal"]), 0)
-        return {self._folder / _archives.name_of(position)}
+        return {self._folder / name_of(position)}
 
     def _read(
         self, file: Path, variables: list[Any]
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         """Reads a checkpoint of this run; raises ValueError for another."""
-        header, values = _archives.read(file)
-        self._check(header, variables)
-        return header, values
-
-    def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
+        header, values = read_checkpoint(file)
         if header["settings"] != self._settings:
             raise InvalidValue("it is of a run with other settings")
         if header["steps"] and header.get("within", {}).keys() != self._within.keys():
@@ -208,10 +266,10 @@ class Checkpoints(keras.callbacks.Callback):
         for theirs, ours in zip_longest(header["variables"], wanted):
             if theirs != ours:
                 raise InvalidValue(f"it has {theirs} where this run has {ours}")
+        return header, values
 
 
 def _set(model: keras.Model, variables: list[Any], values: list[np.ndarray]) -> None:
-    """Gives the variables of a model these values."""
     with model.distribute_strategy.scope():
         keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
         _operation.finalize(model)
@@ -260,7 +318,6 @@ class CheckpointSchedule:
                 )
 
     def is_due(self, steps: int) -> bool:
-        """Tells whether to write after so many steps of an epoch."""
         if self._every is not None:
             return steps % self._every == 0
         late = time.monotonic() - self._last >= SECONDS
@@ -270,7 +327,6 @@ class CheckpointSchedule:
         return bool(self._late.numpy() > 0)
 
     def written(self) -> None:
-        """Starts the interval."""
         self._last = time.monotonic()
 
 
@@ -281,7 +337,6 @@ class EpochMetrics:
         self._model = model
 
     def get_state(self) -> list[list[Any]]:
-        """Returns the values of all variables of all metrics."""
         return [
             [variable.numpy().tolist() for variable in metric.variables]
             for metric in self._model.metrics

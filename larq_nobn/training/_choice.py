@@ -10,23 +10,17 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras
 from ..config._recipe import Recipe
-from ._initial_weights import weights_digest
 
 History = Sequence[Mapping[str, float]]
 
 
 def check_choice_of_epoch(recipe: Recipe, watched: str) -> None:
     """Rejects a choice by the test images."""
-    chosen: dict[str, str | int] = {}
-    if recipe.keep == "best":
-        chosen["keep"] = recipe.keep
-    if recipe.patience is not None:
-        chosen["patience"] = recipe.patience
-    if chosen and watched == "test":
-        said = " and ".join(f"{name}={value!r}" for name, value in chosen.items())
+    if watched == "test" and (recipe.keep == "best" or recipe.patience is not None):
         raise InvalidValue(
-            f"{said} would choose the epoch on test images: there is no validation "
-            "split. Hold one out by --validation 0.1 (validation=0.1)."
+            f"keep={recipe.keep!r} with patience={recipe.patience} would choose the "
+            "epoch on test images: there is no validation split. Hold one out by "
+            "--validation 0.1 (validation=0.1)."
         )
 
 
@@ -104,7 +98,6 @@ class WeightAverages(keras.callbacks.Callback):
             average.assign_sub(change)
 
     def swap(self) -> None:
-        """Exchanges the averages with the weights."""
         for average, weight in zip(self.variables, self._weights, strict=True):
             before = weight.numpy()
             weight.assign(average.numpy())
@@ -115,27 +108,3 @@ class WeightAverages(keras.callbacks.Callback):
         self.swap()
 
     on_test_end = on_test_begin
-
-
-class TestedWeights(keras.callbacks.Callback):
-    """Digests of the weights that were tested after each epoch.
-
-    A callback of the caller may change the weights after an epoch.
-    """
-
-    def __init__(self, network: keras.Model) -> None:
-        super().__init__()
-        self._network = network
-        self.digests: list[str] = []
-
-    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Adds that of the epoch, before averages leave the network."""
-        self.digests.append(weights_digest(self._network))
-
-    def get_state(self) -> list[str]:
-        """Returns the digests, for a checkpoint."""
-        return self.digests
-
-    def set_state(self, state: list[str]) -> None:
-        """Takes those of a checkpoint."""
-        self.digests = list(state)

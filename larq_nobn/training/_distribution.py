@@ -18,7 +18,7 @@ from .._errors import InvalidValue
 from .._files import check_shape, parse_json
 from .._names import STRATEGIES
 from ..data import Share
-from ..models import BATCH_STATISTICS, NORMALIZATIONS
+from ..models import BATCH_STATISTICS
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -32,8 +32,6 @@ _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
     "what it said, then start all of them again with --resume (resume=True)."
 )
-# What TensorFlow says of a process in which it has already worked.
-_STARTED = "at program startup"
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -68,20 +66,12 @@ _made: dict[str, tf.distribute.Strategy] = {}
 
 
 def _multi_worker(wait: float) -> tf.distribute.Strategy:
-    """The strategy, once all have met."""
     wait_for_workers(*_cluster(), wait)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
-    except RuntimeError as error:
-        if _STARTED in str(error):
-            raise RuntimeError(
-                "strategy='multi_worker' comes too late: TensorFlow has started in "
-                "this process. Train in a fresh process, or before all else."
-            ) from error
-        raise
     finally:
         with suppress(ValueError):  # outside of the main thread
             # TensorFlow has put one of its own in its place, and would continue.
@@ -123,10 +113,8 @@ def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
         _log.warning(
             "normalization=%r takes its statistics from the %d images that are "
             "computed together: results differ from those of larger batches, and of "
-            "fewer than %d images they are mostly noise. Use more, or one of %s, which "
-            "do not look at the batch.",
+            "fewer than %d images they are mostly noise.",
             *(settings.normalization, part, _SMALLEST_BATCH),
-            ", ".join(n for n in NORMALIZATIONS if n not in BATCH_STATISTICS),
         )
 
 
@@ -189,13 +177,11 @@ def _cluster() -> tuple[dict[str, str], str]:
             for job, addresses in cluster.items()
             for index, address in enumerate(addresses)
         }
+        for address in places.values():
+            _split(address)
         own = f"{task['type']} {task['index']}"
         if own not in places:
             raise InvalidValue(f"task.index is {task['index']}")
-        for address in places.values():
-            port = address.rpartition(":")[2]
-            if not (port.isdecimal() and int(port) < 1 << 16):
-                raise InvalidValue(f"{address!r} is no host:port")
     except ValueError as error:
         raise InvalidValue(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
@@ -213,8 +199,6 @@ def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
     """
     missing = {name: place for name, place in places.items() if name != own}
     start, said = time.monotonic(), False
-    if not missing:
-        return
     try:
         (family, *_), *_ = socket.getaddrinfo(*_split(places[own]))
         listener = socket.create_server(_split(places[own]), family=family)
@@ -240,7 +224,6 @@ def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
 
 
 def _answers(address: str) -> bool:
-    """Whether a worker listens at an address."""
     with suppress(OSError):
         socket.create_connection(_split(address), _ANSWER).close()
         return True

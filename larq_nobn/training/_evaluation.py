@@ -61,9 +61,7 @@ def evaluate(
         raise InvalidType(
             f"images is a {type(images).__name__}{of}, but it must be a "
             "tf.data.Dataset with an end, of batches of images and whole numbers (N,) "
-            "as labels, as nobn.data.load returns. "
-            "nobn.data.Dataset.from_data((images, images)).batches('test', 128) makes "
-            "such of single examples, names in arrays and floats."
+            "as labels, as nobn.data.load and Dataset.batches return."
         )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape

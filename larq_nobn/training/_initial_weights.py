@@ -15,8 +15,8 @@ from .._math import is_finite
 from ..graph import _operation
 from ..loading import open_model
 from ..models._weights import weights_by_name
+from ._run_folder import kept_settings
 from ._settings import RunSettings, weights_file
-from .folder._run_folder import kept_settings
 
 # Below the package's own, so that a program can show it alone.
 _log = logging.getLogger("larq_nobn.start")
@@ -85,7 +85,6 @@ class InitialWeights:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `run.json` says of it."""
         return {} if self._found is None else {"init": self._found}
 
     def apply(self, network: keras.Model) -> None:
@@ -97,11 +96,9 @@ class InitialWeights:
             _log.info("%s", taken)
 
     def get_state(self) -> dict[str, Any] | None:
-        """Returns what was taken, for a checkpoint."""
         return self._found
 
     def set_state(self, state: dict[str, Any] | None) -> None:
-        """Takes over what a checkpoint says was taken."""
         self._found = state
 
 
@@ -110,10 +107,13 @@ class TeacherWeights:
 
     def __init__(self, teacher: keras.Model, name: str) -> None:
         self._name = name
-        self._digest = weights_digest(teacher)
+        digest = hashlib.sha256()
+        for weight in teacher.get_weights():
+            digest.update(f"{weight.dtype.str}{weight.shape}".encode())
+            digest.update(weight.tobytes())
+        self._digest = digest.hexdigest()
 
     def get_state(self) -> str:
-        """Returns their digest, for a checkpoint."""
         return self._digest
 
     def set_state(self, state: str) -> None:
@@ -123,15 +123,6 @@ class TeacherWeights:
                 f"The teacher {self._name} has other weights than at the start of the "
                 "run. Restore its file, or start another run."
             )
-
-
-def weights_digest(model: keras.Model) -> str:
-    """Returns the SHA-256 of all weights of a model, in their order."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(f"{weight.dtype.str}{weight.shape}".encode())
-        digest.update(weight.tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

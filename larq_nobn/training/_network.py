@@ -76,7 +76,6 @@ _SHARED = ("epochs", "batch_size", "accumulate", "reflect")
 def build_network(
     settings: RunSettings, info: DatasetInfo, trust: bool = False
 ) -> keras.Model:
-    """Returns the network of a run, with new weights, not compiled."""
     if settings.model == MODEL_FROM_INIT:
         source = open_init(settings, trust)
         network = with_head(source, info.image_shape, info.classes, str(settings.init))
@@ -149,7 +148,6 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
 
 
 def scale_latent_weights(network: keras.Model, factor: float) -> None:
-    """Multiplies the latent weights of every binary kernel."""
     for layer in network.layers:
         if _signs.is_binary(getattr(layer, "kernel_quantizer", None)):
             latent = layer.kernel.latent_variable
@@ -353,7 +351,6 @@ def _clipped(
     optimizer: keras.optimizers.Optimizer,
     network: keras.Model,
 ) -> keras.optimizers.Optimizer:
-    """Clips all gradients but those of the classifier."""
     factor = settings.clip_factor
     units: dict[str, tuple[int, ...]] = {_GAINS: ()} if settings.clip_each_gain else {}
     if settings.model != MODEL_FROM_INIT:
@@ -370,7 +367,6 @@ def _clipped(
 
 
 def _below(layer: str) -> str:
-    """The pattern of the weights of a layer."""
     return f"(^|/){re.escape(layer)}/"
 
 

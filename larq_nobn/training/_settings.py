@@ -75,8 +75,9 @@ class RunSettings(Settings):
     def _check_combinations(self) -> None:
         super()._check_combinations()
         self._complete_network()
-        self._check_init()
-        if self.model != MODEL_FROM_INIT:
+        if self.model == MODEL_FROM_INIT:
+            self._check_init()
+        else:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
             takes = signature(NETWORKS[self.model]).parameters
             if self.blocks is not None and "blocks" not in takes:
@@ -96,12 +97,6 @@ class RunSettings(Settings):
                 f"calibrate=True finds nothing to set in {self.model} with "
                 f"normalization={self.normalization!r}: it sets thresholds, biases and "
                 "gains where no statistics of a batch are in between. Leave it out."
-            )
-        if self.standardize_activations and self.normalization == "kalman":
-            raise InvalidValue(
-                "standardize_activations=True does not apply to normalization="
-                "'kalman', which carries moments of the activations as they are. Leave "
-                "it out, or choose batch_norm."
             )
         if self.kernel not in (None, "biper") and self.normalization == "nobn":
             raise InvalidValue(
@@ -125,21 +120,13 @@ class RunSettings(Settings):
         object.__setattr__(self, "network", {**usual, **self.network})
 
     def _check_init(self) -> None:
-        """Rejects what does not go with the weights of another network."""
+        """Rejects what a network that is taken as it is has already."""
         if self.init is None:
-            if self.model == MODEL_FROM_INIT:
-                raise InvalidValue(
-                    f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
-                    "given. Add --init RUN_OR_FILE (init=...), or name the network."
-                )
-            return
-        if self.calibrate:
             raise InvalidValue(
-                f"calibrate=True would overwrite thresholds, biases and gains of init="
-                f"{self.init!r}. Leave one of them out."
+                f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
+                "given. Add --init RUN_OR_FILE (init=...), or name the network."
             )
-        fixed = _FIXED_BY_INIT if self.model == MODEL_FROM_INIT else {}
-        for name, usual in fixed.items():
+        for name, usual in _FIXED_BY_INIT.items():
             if (value := getattr(self, name)) != usual:
                 raise InvalidValue(
                     f"{name}={value!r} does not apply to the network of "

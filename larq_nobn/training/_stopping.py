@@ -14,10 +14,9 @@ from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
-from ._checkpoints import Checkpoints
+from ._checkpoints import START, Checkpoints, Position
 from ._settings import RunSettings
 from ._training_model import NOT_FINITE, Probabilities
-from .folder._archives import START, Position
 
 # What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "contains NaN or infinite values")
@@ -46,19 +45,16 @@ class StopCheck(keras.callbacks.Callback):
         self.batch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Remembers the epoch."""
         self.epoch = epoch
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Remembers the batch."""
         self.batch = batch
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Raises what a signal asked for."""
         if _signals.stopped_by is not None:
             _signals.raise_stopped()
 
@@ -111,16 +107,12 @@ def _advice(settings: RunSettings, cause: str, first: bool = False) -> str:
         return "Prepare the data set again."
     if cause == _TEACHER:
         return f"Give another teacher than {settings.teacher}."
-    ways = [f"a learning rate below {settings.learning_rate:g} (--learning-rate)"]
     if first and settings.init is not None:
-        ways = [f"another network than {settings.init} (--init)"]
-    if settings.clip_factor == 0:
-        ways.append("gradient clipping (--clip-factor 0.02)")
-    if settings.precision == "mixed_float16":
-        ways.append("a wider range of numbers (--precision mixed_bfloat16)")
+        return f"Start from another network than {settings.init}."
     return (
-        f"Train again, in another output, with {' or '.join(ways)}; --resume would "
-        "fail at the same step."
+        "--resume would fail at the same step. Train again, in another output, with a "
+        f"learning rate below {settings.learning_rate:g} (--learning-rate), gradient "
+        "clipping (--clip-factor 0.02), or mixed_bfloat16 instead of mixed_float16."
     )
 
 
@@ -169,7 +161,6 @@ def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
 
 
 def _bad_weights(model: keras.Model) -> list[Any]:
-    """The weights that are not finite."""
     return [
         weight
         for weight in model.weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,27 +26,22 @@ from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
 from ..graph import _copies
 from ..loading import open_model
 from ..population import EXAMPLES
-from . import _checkpoints, _distribution, _initial_weights, _network
-from ._callbacks import HistoryWriter, callbacks_of, own_generators
-from ._checkpoints import Stateful
-from ._choice import (
-    TestedWeights,
-    WeightAverages,
-    best_epoch,
-    check_choice_of_epoch,
-    is_over,
-    kept_epoch,
+from . import (
+    _checkpoints,
+    _choice,
+    _distribution,
+    _initial_weights,
+    _network,
+    _run_folder,
 )
+from ._callbacks import HistoryWriter, callbacks_of, own_generators
+from ._checkpoints import START, Position, Stateful
 from ._distribution import WAIT
 from ._evaluation import evaluate
+from ._run_folder import Run, load_run
 from ._settings import RunSettings
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
-from .folder import _run_folder
-from .folder._archives import START, Position
-from .folder._opening import Run, load_run
-
-_log = logging.getLogger("larq_nobn")
 
 
 class Trainer:
@@ -136,7 +130,6 @@ class Trainer:
     def _start_with(self, config: RunSettings, output: Path) -> None:
         self.config, self.output = config, output
         self.network: keras.Model = None
-        self._tested: TestedWeights | None = None  # of a network trained elsewhere
         self.model: keras.Model = None
         self.history: list[dict[str, float]] = []
         self._folder: Path | None = None
@@ -158,7 +151,7 @@ class Trainer:
         """
         config = self.config
         with self._at_work():
-            check_choice_of_epoch(config, self._watched)
+            _choice.check_choice_of_epoch(config, self._watched)
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
             stage1 = None
@@ -187,7 +180,7 @@ class Trainer:
                     weights = balanced_weights(self.dataset.class_counts(config.limit))
                 self._averages = None
                 if config.ema is not None:
-                    self._averages = WeightAverages(network, config.ema)
+                    self._averages = _choice.WeightAverages(network, config.ema)
                 self.model = TrainingModel(
                     network,
                     config.accumulate,
@@ -234,7 +227,6 @@ class Trainer:
                 self._few_images,
                 self._averages,
             )
-            self._tested = TestedWeights(self.network)
             checkpoints = self._checkpoints(history, callbacks)
             position = checkpoints.restore(self.network)
             if position == START:
@@ -249,7 +241,7 @@ class Trainer:
             )
             watching = self._progress
             progress = [] if isinstance(watching, bool) else [watching]
-            over = is_over(self.config, history.rows)
+            over = _choice.is_over(self.config, history.rows)
             # Those of the start are there since `build` counted them. For ever, so that
             # one iterator serves all epochs: Keras would start one for each.
             images = self._images
@@ -271,15 +263,13 @@ class Trainer:
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[
-                        *(check, self._tested, *callbacks),
-                        *(early, *progress, checkpoints),
-                    ],
+                    callbacks=[check, *callbacks, early, *progress, checkpoints],
                     verbose=2 if watching is True else 0,  # a line for each epoch
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
-            if kept_epoch(self.config, history.rows) < len(history.rows):
+            kept = _choice.kept_epoch(self.config, history.rows)
+            if kept < len(history.rows):
                 checkpoints.restore_best(self.network)
             if self._averages is not None:
                 self._averages.swap()
@@ -307,13 +297,13 @@ class Trainer:
             # The layers of a given network may be of the user's classes.
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
-            metrics, epoch = self._metrics()
+            epoch = _choice.kept_epoch(self.config, self.history)
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
                 self.network,
                 self.history,
-                metrics,
+                self._metrics(self.history[epoch - 1]),
                 self.dataset.info,
                 {**self._initial_weights.record, "kept_epoch": epoch},
                 self._watched,
@@ -330,7 +320,7 @@ class Trainer:
             return load_run(self.output, self._trust)
         with self._at_work():
             if _distribution.is_chief(self._strategy):
-                _run_folder.check_run_folder(*self._claim)
+                _run_folder.check_output(*self._claim)
             # What does not fit is said before the folder is there.
             self.build()
             self.fit()
@@ -360,12 +350,10 @@ class Trainer:
 
     @property
     def _claim(self) -> tuple[Path, dict[str, Any], bool]:
-        """What says whose the run folder is."""
         settings = _run_folder.plain(self.config, self.dataset.fingerprint)
         return self.output, settings, self._resume
 
     def _find_teacher(self) -> Probabilities:
-        """Trains the teacher or opens it."""
         if self.config.teacher == "train":
             name = str(self.output / "teacher")
             trained = self._train_before(
@@ -415,13 +403,11 @@ class Trainer:
     def _shared(
         self, images: tf.data.Dataset, split: str, position: Position = START
     ) -> Any:
-        """Returns the images with each batch in one part for each replica."""
         parts = partial(self._batches, split, position)
         return _distribution.shared(images, parts, self._strategy)
 
     def _stop_early(self, history: Sequence[dict[str, float]]) -> None:
-        """Ends the training after an epoch if patience does."""
-        if is_over(self.config, history):
+        if _choice.is_over(self.config, history):
             self.model.stop_training = True
 
     def _few_images(self) -> tf.data.Dataset:
@@ -436,13 +422,14 @@ class Trainer:
         for each in callbacks:
             if isinstance(each, Stateful) and each is not history:
                 within[type(each).__name__] = each
-        best = partial(best_epoch, self.config) if self.config.keep == "best" else None
+        best = None
+        if self.config.keep == "best":
+            best = partial(_choice.best_epoch, self.config)
         return _checkpoints.Checkpoints(
             self.output / CHECKPOINTS,
             _run_folder.plain(self.config),
             {
                 "journal": history,
-                **({} if self._tested is None else {"tested": self._tested}),
                 **self._initial_weights.stateful,
                 **(self._stateful if self.config.teacher is not None else {}),
             },
@@ -457,28 +444,16 @@ class Trainer:
     def _watched(self) -> str:
         return watched_split(self.dataset.info)
 
-    def _metrics(self) -> tuple[dict[str, float], int]:
-        """What is measured of the network as it is, the test images last; its epoch."""
+    def _metrics(self, row: dict[str, float]) -> dict[str, float]:
+        """Those of the epoch that is kept, and of the test images."""
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        own = _initial_weights.weights_digest(self.network)
-        digests = [] if self._tested is None else self._tested.digests
-        epochs = [n for n, each in enumerate(digests) if each == own]
-        row = self.history[epochs[-1] if epochs else -1]
         metrics = {name: row[name] for name in names}
-        if digests and not epochs:
-            _log.warning(
-                "A callback changed the weights after the last epoch: the loss and the "
-                "accuracy of training in run.json are those before."
-            )
-            again = evaluate(self.network, self._batches(self._watched))
-            metrics |= {f"val_{name}": again[name] for name in ("loss", "accuracy")}
         if self._watched == "test":
             tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
         else:
             tested = evaluate(self.network, self._batches("test"))
             del tested["examples"]
-        more = {f"test_{name}": float(value) for name, value in tested.items()}
-        return {**metrics, **more}, int(row["epoch"])
+        return metrics | {f"test_{name}": float(n) for name, n in tested.items()}
 
 
 def first_stage(config: RunSettings) -> RunSettings:
@@ -499,15 +474,11 @@ def watched_split(info: DatasetInfo) -> str:
 
 def _check_given(dataset: Dataset, config: RunSettings) -> None:
     """Rejects a data set that has a name, and settings of images that it has itself."""
-    if dataset.info.name != GIVEN:
+    if dataset.info.name != GIVEN or config.image_size or config.validation:
         raise InvalidValue(
-            f"dataset is {dataset.info.name}, which can be opened by its name. Give it "
-            "as the dataset of the settings instead."
-        )
-    if config.image_size is not None or config.validation:
-        raise InvalidValue(
-            f"image_size={config.image_size} and validation={config.validation} do not "
-            "apply to a Dataset of your own. Give them to Dataset.from_data instead."
+            f"dataset={dataset.info.name!r}, image_size={config.image_size} and "
+            f"validation={config.validation} do not go together. Name a data set in "
+            "the settings, and give the rest of your own one to Dataset.from_data."
         )
 
 
@@ -536,7 +507,8 @@ def train(
         settings: What to train, and how.
         output: The run folder; it may exist, but must be empty, or resumed.
         progress: Whether to print a line for each epoch; or a Keras callback that
-            watches the run instead, such as a progress bar.
+            watches the run instead, such as a progress bar, and leaves the weights as
+            they are.
         resume: Whether to resume an unfinished run of the same settings in `output`. A
             finished one is returned as it is, and a run starts if none exists.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or

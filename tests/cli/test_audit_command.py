@@ -30,7 +30,9 @@ def test_it_shows_operations_and_savings(files: tuple[Path, Path], invoke: Invok
     assert shown.exit_code == 0
     assert "LceBconv2d (zero-pad)" in shown.stdout
     assert "what could be saved" in shown.stdout
-    assert "what could be saved" not in invoke("audit", files[0]).stdout
+    shown = invoke("audit", files[0])
+    assert "what could be saved" not in shown.stdout
+    assert invoke("summary", files[0]).stdout == shown.stdout
 
 
 def test_it_compares(files: tuple[Path, Path], invoke: Invoke):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
-import io
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import larq_nobn
+import click
 import pytest
 import tensorflow as tf
 from cli.answers import one_sentence
 from cli.conftest import Invoke
+from larq_nobn._checks import BOUNDS
 from larq_nobn._keras import keras
+from larq_nobn.cli import main
+from larq_nobn.config._fields import settings_of
+from larq_nobn.config._settings import Settings
 
 ASK = " Ask its owner for the permission, or choose another path."
 
@@ -58,46 +61,44 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-# A line for each kind of message; the bounds of numbers are in `test_numbers.py`.
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        ("fly", "No such command 'fly'. See larq-nobn --help."),
-        ("train", "Missing option '--output'. See larq-nobn train --help."),
-        ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
-        ("train --output r --lr 0.1", "Did you mean '--learning-rate'? See larq-nobn"),
-        ("compare --output r --resume", "the same command again continues"),
-        ("train --output=", "A word is empty ('--output='), as an unset shell"),
-        ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
-        ("train --output r --config notes.txt", "notes.txt contains no settings: "),
-        ("demo --dataset cats", "'cats' is not one of 'digits', 'mnist'"),
-        ("train --output r --image-size 9x9x9", "'9x9x9' is not of the form 96 or"),
-        ("compare --output r --seed one", "'one' is not a list of int values"),
-        ("train --output r --normalization layer", "'layer' is not one of"),
-        ("train --output r --dataset digits --blocks 1,1,1,1,1", "is too small for"),
-        ("train --output r --init float.keras --width 8", "width=8 does not apply"),
-        ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
-        ("train --output r --dataset no/where", "There is no folder"),
-        ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
-        ("data tfds:../empty --data-dir empty", "is not a name of TensorFlow Datasets"),
-        ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
-        ("evaluate nowhere", "Path 'nowhere' does not exist"),
-        ("evaluate empty", "empty is not a finished run: run.json not found"),
-        ("evaluate float.keras", "Add --dataset"),
-        ("summary damaged.keras", "damaged.keras is damaged"),
-        ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
-        ("train --output full --dataset digits", "full is not empty"),
-        ("fold damaged.keras f.h5", "f.h5 is not a name for a Keras model. Choose one"),
-        ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
-        ("audit empty", "'empty' is a directory"),
-        ("convert float.keras m.tflite", "has no binary layer"),
-        ("audit damaged.tflite", "is a damaged TFLite file"),
-    ],
-)
-def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
+# A line for each kind of message; the bounds of numbers follow.
+LINES = [
+    ("fly", "No such command 'fly'. See larq-nobn --help."),
+    ("train", "Missing option '--output'. See larq-nobn train --help."),
+    ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
+    ("train --output=", "A word is empty ('--output='), as an unset shell"),
+    ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
+    ("train --output r --config notes.txt", "notes.txt contains no settings: "),
+    ("demo --dataset cats", "'cats' is not one of 'digits', 'mnist'"),
+    ("train --output r --image-size 9x9x9", "'9x9x9' is not of the form 96 or"),
+    ("compare --output r --seed one", "'one' is not a list of int values"),
+    ("train --output r --normalization layer", "'layer' is not one of"),
+    ("train --output r --dataset digits --blocks 1,1,1,1,1", "is too small for"),
+    ("train --output r --init float.keras --width 8", "width=8 does not apply"),
+    ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
+    ("train --output r --dataset no/where", "There is no folder"),
+    ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
+    ("data tfds:../empty --data-dir empty", "is not a name of TensorFlow Datasets"),
+    ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
+    ("evaluate nowhere", "Path 'nowhere' does not exist"),
+    ("evaluate empty", "empty is not a finished run: run.json not found"),
+    ("evaluate float.keras", "Add --dataset"),
+    ("summary damaged.keras", "damaged.keras is damaged"),
+    ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
+    ("train --output full --dataset digits", "full is not empty"),
+    ("fold damaged.keras f.h5", "f.h5 is not a name for a Keras model. Choose one"),
+    ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
+    ("audit empty", "'empty' is a directory"),
+    ("convert float.keras m.tflite", "has no binary layer"),
+    ("audit damaged.tflite", "is a damaged TFLite file"),
+]
+
+
+def test_one_sentence(invoke: Invoke, place: Path):
     before = sorted(place.rglob("*"))
-    assert sentence in one_sentence(invoke(*line.split()))
-    assert sorted(place.rglob("*")) == before
+    for line, sentence in LINES:
+        assert sentence in one_sentence(invoke(*line.split())), line
+        assert sorted(place.rglob("*")) == before
 
 
 def test_without_larq_compute_engine(
@@ -153,23 +154,14 @@ def test_errors_of_the_machine(
     assert one_sentence(invoke("models")).startswith(f"Error: {said}")
 
 
-@pytest.mark.parametrize(
-    ("bug", "said"),
-    [
-        (lambda: builtins.int("x"), "ValueError: invalid literal for int()"),
-    ],
-)
 def test_a_fault_of_the_package_is_no_bad_input(
-    bug: Callable[[], object],
-    said: str,
-    invoke: Invoke,
-    monkeypatch: pytest.MonkeyPatch,
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(larq_nobn.models, "pretrained", bug)
+    monkeypatch.setattr(larq_nobn.models, "pretrained", lambda: int("x"))
     result = invoke("models")
     assert result.exit_code == 1 and result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"Error: {said}")
+    assert line.startswith("Error: ValueError: invalid literal for int()")
     assert "is a fault of larq_nobn" in line and "Please report it" in line
     whole = invoke("models", "--traceback")
     assert whole.exit_code == 1
@@ -177,31 +169,46 @@ def test_a_fault_of_the_package_is_no_bad_input(
     assert f'File "{__file__}"' in whole.stderr and whole.stderr.endswith(f"{line}\n")
 
 
-def test_bad_input_has_a_traceback_too(invoke: Invoke, place: Path):
-    result = invoke("audit", "damaged.tflite", "--traceback")
-    assert result.exit_code == 2
-    lines = result.stderr.splitlines()
-    assert lines[0] == "Traceback (most recent call last):"
-    assert one_sentence(invoke("audit", "damaged.tflite")) == lines[-1]
+RANGES = {n: each.range for n, each in settings_of(Settings).items() if each.range}
+KINDS = (click.types.IntParamType, click.types.FloatParamType, click.Tuple)
+# Of each command with a number, one that is too large, or none.
+TOO_LARGE = [
+    "train --dataset digits --output new --limit 100000000000000000000",
+    "compare --dataset digits --output new --learning-rate 0.1,inf",
+    "evaluate float.keras --dataset digits --samples 4294967296",
+    "predict float.keras picture.png --top 4294967296",
+    "convert float.keras new.tflite --tolerance nan",
+    "benchmark own.tflite --threads 4294967296",
+    "remove float.keras new.keras --alpha -inf",
+    "import gone.pth new.keras --image-size 4294967296 4294967296",
+    "data ./pictures --holdout inf",
+    "demo --output new --epochs 4294967296",
+]
 
 
-@pytest.fixture
-def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Takes the permission to read a file, or a folder, which root always has."""
+def numbers_of(command: click.Command) -> Iterator[str]:
+    """The options that take numbers of which click does not check the range."""
+    for option in command.params:
+        kind = option.type
+        if isinstance(kind, KINDS) and not isinstance(kind, click.IntRange):
+            yield option.name
 
-    def forbid(name: str) -> None:
-        def guarded(function: Callable) -> Callable:
-            def call(path: object, *more: object, **options: object) -> object:
-                if isinstance(path, str | os.PathLike) and Path(path).name == name:
-                    raise PermissionError(errno.EACCES, "Permission denied", str(path))
-                return function(path, *more, **options)
 
-            return call
+def test_every_number_has_bounds():
+    found = {name: [*numbers_of(each)] for name, each in main.commands.items()}
+    assert {n for names in found.values() for n in names} <= RANGES.keys() | BOUNDS
+    assert {name for name, names in found.items() if names} <= {
+        line.split()[0] for line in TOO_LARGE
+    }
 
-        for module, function in (
-            (builtins, "open"),
-            *((io, "open"), (os, "listdir"), (os, "scandir")),
-        ):
-            monkeypatch.setattr(module, function, guarded(getattr(module, function)))
 
-    return forbid
+def test_a_number_out_of_bounds(invoke: Invoke, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("float.keras", "own.tflite", "picture.png", "pictures/a", "gone.pth"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"mine")
+    before = sorted(tmp_path.rglob("*"))
+    for line in TOO_LARGE:
+        said = one_sentence(invoke(*line.split()))
+        assert "=" in said and ("is outside" in said or "is above" in said)
+    assert sorted(tmp_path.rglob("*")) == before

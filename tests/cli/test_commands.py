@@ -78,7 +78,6 @@ def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     assert re.search(r"^epoch 1/1: loss \d.*test accuracy", result.stdout, re.M)
     first = r"^Training [\d,]+ parameters on 128 images of 10 classes; epochs: 1, steps"
     assert re.search(first, result.stdout, re.M)
-    assert re.search(r"^The run takes about \d+ \w+\.$", result.stdout, re.M)
     assert "larq-nobn convert" in result.stdout
     assert result.stderr == ""
     record = json.loads((folder / "run.json").read_text())
@@ -131,16 +130,6 @@ def test_keras_and_the_file_have_the_same_accuracy(
 
 
 @pytest.mark.convert
-def test_audit(lite_file: Path, invoke: Invoke):
-    found = json.loads(invoke("audit", lite_file, "--json", "-").stdout)
-    assert found["lce_bconv2d"] == 1
-    shown = invoke("audit", lite_file)
-    assert shown.exit_code == 0
-    assert "PRELU" in shown.stdout
-    assert invoke("summary", lite_file).stdout == shown.stdout
-
-
-@pytest.mark.convert
 def test_summary_says_what_each_layer_is_at_inference(run_folder: Path, invoke: Invoke):
     result = invoke("summary", run_folder)
     assert result.exit_code == 0, result.output
@@ -162,7 +151,9 @@ def test_demo_is_resumed(
     monkeypatch.setitem(_demo.DEMOS, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
-    assert invoke("demo", "--output", folder, "--epochs", 1).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.delattr(_demo._deploy, "converted")  # the end of the first attempt
+        assert invoke("demo", "--output", folder, "--epochs", 1).exit_code == 1
     (folder / "model.tflite").write_text("old")
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
     said = invoke("demo", "--output", folder, "--epochs", 3).stderr
@@ -230,19 +221,12 @@ def test_remove_saves_a_network_that_trains_without_batch_norm(
     assert removed == norms(training.open_model(with_batch_norm))
 
 
-def test_surgery_prints_only_json_when_asked(invoke: Invoke, tmp_path: Path):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(image))
-    training.save_model(keras.Model(image, x, name="a_norm"), tmp_path / "a.keras")
-    for command in ("fold", "remove"):
-        files = (tmp_path / "a.keras", tmp_path / f"{command}.keras")
-        result = invoke(command, *files, "--json", "-")
-        assert json.loads(result.stdout)["model"] == "a_norm"
-
-
-def test_fold_says_if_there_is_nothing_to_fold(
+def test_surgery_prints_only_json_when_asked_and_says_if_there_is_no_norm(
     run_folder: Path, invoke: Invoke, tmp_path: Path
 ):
-    result = invoke("fold", run_folder, tmp_path / "copy.keras")
-    assert "No batch norm was found" in result.stdout
-    assert (tmp_path / "copy.keras").exists()
+    for command in ("fold", "remove"):
+        line = (command, run_folder, tmp_path / f"{command}.keras")
+        content = json.loads(invoke(*line, "--json", "-").stdout)
+        assert content["model"] and content["changes"] == []
+        assert "No batch norm was found" in invoke(*line, "--force").stdout
+        assert (tmp_path / f"{command}.keras").exists()

@@ -80,10 +80,9 @@ def test_float_layers_are_listed_on_request(
     assert "(10,368 MACs and 1,152 bytes in float)" in said
     assert "(--allow-float)" in said
     assert not any(tmp_path.iterdir())
-    line = ("convert", files / "local.keras", out, "--allow-float")
+    line = ("convert", files / "local.keras", out, "--allow-float", "--verbose")
     result = invoke(*line)
     assert "; 1 of 2 binary layers binary; wrote" in result.stdout
-    result = invoke(*line, "--verbose", "--force")
     for shown in (result, invoke("audit", out)):
         assert shown.exit_code == 0, shown.output
         assert "binary in the model, float in the file" in shown.stdout
@@ -107,13 +106,9 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     steps = deploy.Preprocessing(info.mean, info.std, (4, 4))
     card = deploy.read_card(file)
     assert (card.labels, card.preprocessing) == (info.class_names, steps)
-    nobn.convert(model, file, dataset="digits", labels=[*"abcdefghij"])
-    assert deploy.read_card(file).labels == tuple("abcdefghij")
     of_command = tmp_path / "c.tflite"
     line = ("convert", given, of_command, "--dataset", "digits")
-    ranges = ("--runtime", "litert", "--int8", "--calibrate", 16, "--force")
-    for options in ((), ranges):
-        assert invoke(*line, *options).exit_code == 0
+    assert invoke(*line).exit_code == 0
     assert deploy.read_card(of_command).preprocessing == steps
     with pytest.raises(ValueError, match="'cifar10' .*maps \\(4, 4, 1\\) to \\(10,"):
         nobn.convert(model, file, dataset="cifar10")

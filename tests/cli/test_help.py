@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -14,7 +12,6 @@ import pytest
 from larq_nobn import training
 from cli.command_lines import assert_understood
 from cli.conftest import Invoke
-from larq_nobn._keras import keras
 from larq_nobn.cli import main
 
 NAMES = sorted(main.commands)
@@ -54,31 +51,6 @@ def test_every_command_has_examples_that_are_understood(
         assert len(examples(name)) >= 2
         for words in examples(name):
             assert_understood([name, *words], monkeypatch, tmp_path)
-
-
-@pytest.mark.convert
-def test_quick_examples_run_as_printed(
-    run_folder: Path,
-    lite_file: Path,
-    invoke: Invoke,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    shutil.copytree(run_folder, tmp_path / "runs" / "a")
-    for name in ("model.tflite", "other.tflite"):
-        shutil.copyfile(lite_file, tmp_path / name)
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(inputs))
-    model = keras.Model(inputs, x)
-    training.save_model(model, tmp_path / "model.keras")
-    monkeypatch.chdir(tmp_path)
-    for name in ("fold", "remove", "report", "audit"):
-        for words in examples(name):
-            expanded = [path for word in words for path in glob.glob(word) or [word]]
-            result = invoke(name, *expanded)
-            assert result.exit_code == 0, result.output
-            written = [word for word in words if word.endswith((".png", ".json"))]
-            assert all((tmp_path / file).stat().st_size for file in written)
 
 
 def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):

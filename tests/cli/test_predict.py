@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn import data, deploy, training
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
+from larq_nobn._keras import dtype_policy
 from PIL import Image
 
 COUNT = 40
@@ -70,23 +72,17 @@ def test_a_run_says_what_its_network_says_of_the_test_images(
     assert len(all_classes["predictions"]) == 10
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_run_in_half_precision_says_what_its_file_will(
+def test_a_network_in_half_precision_says_what_its_file_will(
     pictures: Path, images: np.ndarray, tmp_path: Path, invoke: Invoke
 ):
-    settings = training.RunSettings(
-        dataset="digits",
-        width=4,
-        blocks=(1,),
-        epochs=1,
-        limit=64,
-        precision="mixed_bfloat16",
-    )
-    run = training.train(settings, tmp_path / "run")
-    twin = deploy.prepared(run.model)
+    with dtype_policy("mixed_bfloat16"):
+        model = nobn.models.ReActNet18((8, 8, 1), 10, width=4, blocks=(1,))
+    file = tmp_path / "model.keras"
+    training.save_model(model, file, dataset="digits")
+    twin = deploy.prepared(model)
     assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
     expected = softmax(twin.predict_on_batch(images).astype(np.float64)).max(1)
-    found = predictions(invoke, run.folder, pictures, "--top", 1)
+    found = predictions(invoke, file, pictures, "--top", 1)
     said = {int(Path(row["file"]).name[:2]): row["predictions"][0] for row in found}
     given = [said[n]["probability"] for n in range(COUNT)]
     # bfloat16 keeps eight bits.

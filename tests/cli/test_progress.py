@@ -1,10 +1,14 @@
-"""What a terminal shows while a command works, and that nothing else does."""
+"""What a terminal shows while a command works; what streams take and show."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import larq_nobn as nobn
+import fresh
 import numpy as np
 import pytest
 from larq_nobn import deploy
@@ -84,3 +88,39 @@ def test_evaluation_and_prediction_show_how_far_they_are(
     assert ("2/2" in written.getvalue()) is terminal
     assert ("1/1" in written.getvalue()) is terminal
     assert terminal or written.getvalue() == ""
+
+
+def test_an_error_that_cannot_be_written_has_its_exit_code():
+    command = [sys.executable, "-m", "larq_nobn", "fly"]
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(command, stderr=full).returncode == 2
+
+
+def test_a_stream_without_the_letters_of_a_name(tmp_path: Path):
+    for name in ("ü", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "1.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "larq_nobn", "data", tmp_path],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert rb"| \xfc " in done.stdout
+
+
+def test_a_home_that_cannot_be_written_is_nothing_to_say(tmp_path: Path):
+    """matplotlib makes a folder there when it is imported, by every command."""
+    (tmp_path / "home").touch()
+    home = str(tmp_path / "home")
+    done = fresh.run(
+        "import imported_first, os, runpy, sys\n"
+        "for name in ('MPLCONFIGDIR', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):\n"
+        "    os.environ.pop(name, None)\n"
+        f"os.environ['HOME'] = {home!r}\n"
+        "sys.modules.pop('matplotlib', None)\n"
+        "runpy.run_module('larq_nobn', run_name='__main__', alter_sys=True)",
+        ("report", tmp_path / "gone", "--png", tmp_path / "new.png"),
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr

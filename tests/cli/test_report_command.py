@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from cli.answers import one_sentence
 from click.testing import Result
 from training.fake_runs import leave_run
 
@@ -62,16 +61,3 @@ def test_json_and_plot(runs: list[str], invoke: Invoke):
     assert content == json.loads(Path("report.json").read_text())
     assert content == training.report(runs).to_dict()
     assert Path("runs.png").read_bytes()[:4] == b"\x89PNG"
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ("--by colour", "by=colour has 'colour', which is no setting"),
-        ("gone", "gone does not exist"),
-    ],
-)
-def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invoke):
-    before = sorted(Path().rglob("*"))
-    assert sentence in one_sentence(invoke("report", *runs, *options.split()))
-    assert sorted(Path().rglob("*")) == before

@@ -148,49 +148,19 @@ def test_a_module_of_ones_own_brings_its_layers(
     known.pop("mine>Halved")
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of digits with a Lambda."""
-    folder = tmp_path_factory.mktemp("own")
+def test_a_file_of_ones_own_opens_with_trust(
+    invoke: Invoke, little_network: None, tmp_path: Path
+):
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Lambda(lambda x: 2 * x)(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(10, name="head")(x))
-    model.save(folder / "own.keras")
-    return folder
-
-
-def test_a_file_of_ones_own_opens_with_trust(
-    own: Path, invoke: Invoke, eager: None, tmp_path: Path
-):
-    for name in ("evaluate", "fold", "init", "teacher"):
-        line = command(name, own / "own.keras", tmp_path / name)
-        line += ["--width", "4", "--blocks", "1"] * (name == "teacher")
+    model.save(tmp_path / "own.keras")
+    for name in ("evaluate", "fold", "teacher"):
+        line = command(name, tmp_path / "own.keras", tmp_path / name)
+        line += ["--recipe", "plain"] * (name == "teacher")
         assert "(a Lambda)" in one_sentence(invoke(*line))
         result = invoke(*line, "--trust")
         assert result.exit_code == 0, result.output
     # What is written from it is one's own file as well.
     folded = command("evaluate", tmp_path / "fold" / "out.keras", tmp_path)
     assert "(a Lambda)" in one_sentence(invoke(*folded))
-
-
-def test_what_a_model_cannot_compute_is_said_of_its_file(
-    invoke: Invoke, tmp_path: Path
-):
-    """It opens, and what TensorFlow says when it runs is not a fault of the program."""
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Rescaling(0.0, 7.0)(keras.layers.Flatten()(inputs))
-    x = keras.layers.Flatten()(keras.layers.Embedding(2, 4)(x))
-    file = tmp_path / "seven.keras"
-    keras.Model(inputs, keras.layers.Dense(10, name="head")(x)).save(file)
-    said = one_sentence(invoke(*command("evaluate", file, tmp_path / "out")))
-    assert "TensorFlow cannot compute this: " in said
-    assert "= 7 is not in [0, 2)" in said
-
-
-def test_a_model_with_several_ends_is_no_classifier(invoke: Invoke, tmp_path: Path):
-    inputs = keras.Input((8, 8, 1), name="image")
-    x = keras.layers.Dense(10, name="head")(keras.layers.Flatten()(inputs))
-    file = tmp_path / "ends.keras"
-    keras.Model(inputs, {"head": x, "more": keras.layers.Dense(3)(x)}).save(file)
-    for name in ("evaluate", "teacher"):
-        one_sentence(invoke(*command(name, file, tmp_path / "out")))

@@ -460,12 +460,6 @@ loading: a class is accepted whatever its module
 loading: arrays declare nothing
 -declared += item.nbytes if item.shape is not None else 0
 +declared += 0
-@ tests/cli/test_memory.py
-memory: a child that was ended is one that has ended
--    if code < 0:
--        raise MemoryError
--
-+
 # diagnostics and interop
 @ tests/interop
 interop: a kernel's rows and columns swapped

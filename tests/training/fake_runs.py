@@ -31,9 +31,9 @@ def leave_run(
         "versions": {"larq_nobn": "0.1.0"},
         "history_split": "validation" if settings.validation else "test",
     }
-    lines = ["epoch,val_accuracy,seconds"]
+    lines = ["epoch,loss,accuracy,val_accuracy,seconds"]
     times = [1.0] * len(accuracies) if seconds is None else seconds
     for epoch, (accuracy, time) in enumerate(zip(accuracies, times, strict=True), 1):
-        lines.append(f"{epoch},{float(accuracy)!r},{float(time)!r}")
+        lines.append(f"{epoch},1.0,0.5,{float(accuracy)!r},{float(time)!r}")
     (folder / "history.csv").write_text("\n".join(lines) + "\n")
     (folder / "run.json").write_text(json.dumps(record))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from larq_nobn.training import RunSettings, grid
-from larq_nobn.training.comparison import _compare
-from training.commands import executing, settings_of
+from larq_nobn.training import RunSettings, _compare, grid
+from training.commands import executing
 from training.fake_runs import leave_run
 
 SHARED = {"dataset": "digits", "width": 4, "blocks": (1,), "epochs": 2, "limit": 64}
@@ -37,14 +37,23 @@ class Trainings:
         return None
 
 
+Execute = Callable[[Callable], None]
+
+
 @pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+def execute(monkeypatch: pytest.MonkeyPatch) -> Execute:
+    """Has a function take the place of trainings."""
+    return lambda train: monkeypatch.setattr(_compare, "_executing", executing(train))
+
+
+@pytest.fixture
+def trainings(execute: Execute) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(_compare, "_executing", executing(fake.train))
+    execute(fake.train)
     return fake
 
 
-def test_a_grid_has_every_combination():
+def test_a_grid_has_every_combination(tmp_path: Path):
     cells = grid(["batch_norm", "nobn"], [0, 3], [2, 128], **SHARED)
     assert list(cells) == [
         f"{normalization}-{size}-{seed}"
@@ -60,18 +69,12 @@ def test_a_grid_has_every_combination():
     cells = grid(["nobn"], learning_rates=[0.001, 0.01], recipes=["plain", "nobn"])
     assert "nobn-plain-128-0.001-0" in cells
     assert cells["nobn-nobn-128-0.01-0"].learning_rate == 0.01
-
-
-def test_a_grid_from_a_network_is_of_that_network(tmp_path: Path):
-    cells = training.grid(init=str(tmp_path), seeds=[0, 1], batch_sizes=[8])
-    assert list(cells) == ["8-0", "8-1"]
-    for settings in cells.values():
-        assert (settings.model, settings.normalization) == ("init", None)
-        assert settings.recipe == "plain"
-    cells = training.grid(["nobn"], init=str(tmp_path), model="BiRealNet18")
-    assert cells["nobn-128-0"].model == "BiRealNet18"
+    # From a network it is of that network.
+    (settings,) = grid(init=str(tmp_path), batch_sizes=[8]).values()
+    assert (settings.model, settings.normalization) == ("init", None)
+    assert settings.recipe == "plain"
     with pytest.raises(ValueError, match="normalization='nobn' does not apply to the"):
-        training.grid(["nobn"], init=str(tmp_path))
+        grid(["nobn"], init=str(tmp_path))
 
 
 def test_what_is_finished_is_not_trained_again(tmp_path: Path, trainings: Trainings):
@@ -93,15 +96,20 @@ def test_all_runs_are_looked_at_before_the_first_training(
     tmp_path: Path, trainings: Trainings
 ):
     cells = grid(["none", "nobn"], [0], **SHARED)
-    last = tmp_path / "nobn-128-0"
-    last.mkdir()
-    (last / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"nobn-128-0 contains notes\.txt"):
-        training.compare(cells, tmp_path)
-    (last / "notes.txt").unlink()
-    leave_run(last, replace(cells["nobn-128-0"], epochs=7), [0.1])
-    with pytest.raises(ValueError, match="a run with epochs=7, but epochs=2 was"):
-        training.compare(cells, tmp_path)
+    leave_run(tmp_path / "nobn-128-0", replace(cells["nobn-128-0"], epochs=7), [0.1])
+    given, file = {"a": replace(cells["none-128-0"], dataset="given")}, tmp_path / "a"
+    file.touch()
+    before = sorted(tmp_path.rglob("*"))
+    for wrong, place, options, error, sentence in (
+        (cells, tmp_path, {}, ValueError, "a run with epochs=7, but epochs=2 was"),
+        (cells, file, {}, NotADirectoryError, "is a file, but a comparison needs"),
+        ({}, tmp_path / "grid", {}, ValueError, "nothing to compare. Give one run or"),
+        (cells, tmp_path / "grid", {"jobs": 0}, ValueError, "jobs=0 is below 1. Leave"),
+        (given, tmp_path / "grid", {}, ValueError, "data that is given in Python"),
+    ):
+        with pytest.raises(error, match=sentence):
+            training.compare(wrong, place, **options)
+    assert sorted(tmp_path.rglob("*")) == before
     assert trainings.trained == []
 
 
@@ -124,39 +132,55 @@ def test_a_run_that_diverges_is_noted_and_the_others_are_trained(
     assert trainings.trained == ["none-128-0.003-1"]
 
 
-def test_what_is_no_comparison(tmp_path: Path):
-    one, file = grid(["nobn"]), tmp_path / "file"
-    file.touch()
-    for cells, place, options, error, sentence in (
-        (one, file, {}, NotADirectoryError, "is a file, but a comparison needs"),
-        ({}, tmp_path / "grid", {}, ValueError, "nothing to compare. Give one run or"),
-        (one, tmp_path / "grid", {"jobs": 0}, ValueError, "jobs=0 is below 1. Leave"),
-    ):
-        with pytest.raises(error, match=sentence):
-            training.compare(cells, place, **options)
-    assert list(tmp_path.iterdir()) == [file]
+def test_a_learning_rate_is_chosen_on_images_that_are_held_out(
+    tmp_path: Path, execute: Execute, caplog: pytest.LogCaptureFixture
+):
+    def leave(settings: RunSettings, folder: Path) -> None:
+        rate = settings.learning_rate
+        leave_run(folder, settings, [0.9 - rate], test_accuracy=0.5 + rate)
+
+    execute(leave)
+    rates = {"learning_rates": [0.001, 0.1], "dataset": "digits", "width": 8}
+    cells = grid(["nobn"], **rates)
+    comparison = training.compare(cells, tmp_path)
+    (best,) = (g for g in comparison.groups if g.best)
+    assert best.settings["learning_rate"] == 0.001
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0.1}
+    assert "No validation split to choose learning rate by: a tenth of" in caplog.text
+    table = str(comparison)
+    assert " 50.1 " in table and "chosen on the validation split" in table
+    assert "test images" not in table
+    assert training.compare(cells, tmp_path).to_dict() == comparison.to_dict()
+    # One that is there is taken.
+    caplog.clear()
+    cells = grid(["nobn"], **rates, validation=0.25)
+    comparison = training.compare(cells, tmp_path / "own")
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0.25}
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        RunSettings.from_recipe("nobn", kernel=None),
-        RunSettings.from_recipe(
-            "batch_norm", kernel="sigmoid_sign", learning_rate=0.003
-        ),
+        RunSettings.from_recipe("batch_norm", kernel=None, ema=0.9),
         RunSettings.from_recipe("nobn", dataset="imagenet", reflect=True),
         RunSettings(image_size=(8, 16), blocks=(2, 3), width=8, limit=7, seed=3),
         RunSettings(network={"alpha": 0.25, "variance_rule": "vita", "balanced": True}),
         RunSettings(dataset="-/images", data_dir="-x", teacher="train"),
         RunSettings.from_recipe("fine_tune", init="-a/b.keras"),
     ],
-    ids=str,
+    ids=range(6),
 )
-def test_a_command_trains_what_the_settings_say(settings: RunSettings):
-    for trust, imports in ((False, ()), (True, ("colorsys", "json"))):
-        command = _compare.train_command(settings, Path("runs/-a"), trust, imports)
-        found, output, options = settings_of(command)
-        assert (found, output) == (settings, Path("runs/-a"))
-        assert (options["trust"], options["resume"]) == (trust, True)
-        found = [word for word in command if word.startswith("--import")]
-        assert found == [f"--import={module}" for module in imports]
+def test_a_command_trains_what_the_settings_say(
+    settings: RunSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    execute: Execute,
+):
+    monkeypatch.chdir(tmp_path)
+    found: list[tuple] = []
+    execute(lambda *said: found.append(said) or "Error: It is not trained.")
+    training.compare({"-a": settings}, "-runs")
+    assert found == [(settings, Path("-runs/-a"))]
+    command = _compare.train_command(tmp_path, trust=True, imports=("colorsys", "json"))
+    assert command[-3:] == ["--trust", "--import=colorsys", "--import=json"]

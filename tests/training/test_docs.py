@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import click
-from larq_nobn import models, training
+from larq_nobn import training
 from cli.command_lines import lines_of
 from larq_nobn.cli import main
 
@@ -89,13 +89,6 @@ def test_files_of_the_folder(tiny_run: training.Run):
     other_runs = {"stage1", "teacher"}
     files = {path.name for path in tiny_run.folder.iterdir()}
     assert files == named - unfinished - other_runs
-
-
-def test_normalizations_that_look_at_the_batch():
-    limits = PAGE.split("\n## Reproducibility\n")[1].split("\n## ")[0]
-    assert {name for name in models.NORMALIZATIONS if f"`{name}`" in limits} == set(
-        models.BATCH_STATISTICS
-    )
 
 
 COMMANDS_OF_THE_PAGES = {words[0] for words in lines_of(PAGES)}

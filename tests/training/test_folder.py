@@ -1,8 +1,10 @@
-"""Run folders: whose they are, and what is left in them."""
+"""Run folders: whose they are, who may write, and what is left in them."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,16 +12,10 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn.config._run_files import write_json
-from larq_nobn.training.folder._run_folder import (
-    is_finished,
-    kept_settings,
-    lock_run_folder,
-    position_kept,
-)
+from larq_nobn.training._checkpoints import position_kept
+from larq_nobn.training._run_folder import is_finished, kept_settings, lock_run_folder
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
-
-
 OTHER = SETTINGS | {"epochs": 3, "limit": 64}
 DIFFERENCE = "a run with epochs=2, limit=None, but epochs=3, limit=64 was given"
 
@@ -42,11 +38,6 @@ def write_checkpoint(folder: Path) -> None:
     (folder / "checkpoints" / "epoch-0001.npz").write_bytes(b"")
 
 
-def write_history(folder: Path) -> None:
-    (folder / "history.csv").write_text("epoch\n1\n")
-    (folder / "logs").mkdir(exist_ok=True)
-
-
 def contents(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -59,49 +50,43 @@ def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
         write_checkpoint(folder)
         write_json(folder / "run.json", {"settings": SETTINGS})
     assert contents(folder) == {"history.csv", "run.json"}
+    with pytest.raises(ValueError, match=DIFFERENCE):
+        is_finished(folder, OTHER)
 
 
 def test_a_failure_leaves_all(tmp_path: Path):
     folder = tmp_path / "run"
+    assert position_kept(folder) is None
     fails_after(folder, write_checkpoint)
     kept = contents(folder)
     assert kept == {"settings.json", "history.csv", "checkpoints"}
-    fails_after(folder, write_history, resume=True)
+    fails_after(folder, lambda folder: (folder / "logs").mkdir(), resume=True)
     assert contents(folder) == kept | {"logs"}
+    assert position_kept(folder) == (1, 0)
+    (tmp_path / "two").mkdir()
+    first = folder.rename(tmp_path / "two" / "stage1") / "checkpoints"
+    (first / "epoch-0001-step-0000020.npz").touch()
+    assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
 
 
-# What is in a folder beside an unfinished run, or None without one; whether it is to be
-# resumed, with which settings; and why it is not.
+# What is in a folder beside an unfinished run; whether it is to be resumed, with which
+# settings; and why it is not.
 REFUSED = {
-    "a run": (
-        lambda folder: fails_after(folder, write_checkpoint),
-        *(False, SETTINGS, FileExistsError, r"resume it by --resume \(resume="),
-    ),
-    "a run and other files": (
-        lambda folder: (
-            fails_after(folder, write_checkpoint),
-            (folder / "notes.txt").write_text("mine"),
-        ),
-        *(True, SETTINGS, FileExistsError, r"contains notes\.txt"),
-    ),
-    "a run of other settings": (
-        lambda folder: fails_after(folder, write_checkpoint),
-        *(True, OTHER, ValueError, DIFFERENCE),
-    ),
-    "damaged settings": (
-        lambda folder: (
-            fails_after(folder, write_checkpoint),
-            (folder / "settings.json").write_text("[1"),
-        ),
-        *(True, SETTINGS, ValueError, r"settings\.json is damaged.*train again"),
+    "a run": ("", "", False, SETTINGS, FileExistsError, r"resume it by --resume"),
+    "other files": ("run", "mine", True, OTHER, ValueError, DIFFERENCE),
+    "damaged": (
+        *("settings.json", "[1", True, SETTINGS),
+        *(ValueError, r"settings\.json is damaged.*train again"),
     ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_there_is_not_touched(name: str, tmp_path: Path):
-    prepare, resume, settings, error, sentence = REFUSED[name]
-    prepare(tmp_path)
+    file, content, resume, settings, error, sentence = REFUSED[name]
+    fails_after(tmp_path, write_checkpoint)
+    if file:
+        (tmp_path / file).write_text(content)
     before = sorted(tmp_path.rglob("*"))
     with (
         pytest.raises(error, match=sentence),
@@ -109,6 +94,19 @@ def test_what_is_there_is_not_touched(name: str, tmp_path: Path):
     ):
         pytest.fail("claimed")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_no_run_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for folder, error, sentence in (
+        (tmp_path / "file", NotADirectoryError, "file is a file"),
+        (tmp_path, FileExistsError, "is not empty, and a run never overwrites"),
+    ):
+        with (
+            pytest.raises(error, match=sentence),
+            lock_run_folder(folder, SETTINGS, resume=True),
+        ):
+            pytest.fail("claimed")
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -120,30 +118,40 @@ def test_a_run_that_ended_before_its_first_checkpoint_makes_room(
     )
     assert kept_settings(tmp_path) is None
     with lock_run_folder(tmp_path, OTHER, resume):
-        assert kept_settings(tmp_path) is None
         assert contents(tmp_path) == {".lock", "settings.json"}
         write_checkpoint(tmp_path)
         assert kept_settings(tmp_path) == OTHER
 
 
-def test_a_file_is_no_folder_and_a_finished_run_has_its_settings(tmp_path: Path):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(NotADirectoryError, match="file is a file"),
-        lock_run_folder(tmp_path / "file", SETTINGS, resume=True),
-    ):
-        pytest.fail("claimed")
-    write_json(tmp_path / "run.json", {"settings": SETTINGS})
-    with pytest.raises(ValueError, match=DIFFERENCE):
-        is_finished(tmp_path, OTHER)
+OTHER_PROCESS = """
+import sys
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("has it", flush=True)
+sys.stdin.read()
+"""
 
 
-def test_position_kept(tmp_path: Path):
-    assert position_kept(tmp_path / "none") is None
-    fails_after(tmp_path / "run", write_checkpoint)
-    assert position_kept(tmp_path / "run") == (1, 0)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "run").rename(tmp_path / "two" / "stage1")
-    within = tmp_path / "two" / "stage1" / "checkpoints" / "epoch-0001-step-0000020.npz"
-    within.touch()
-    assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path):
+    folder = tmp_path / "run"
+    with lock_run_folder(folder, SETTINGS):
+        (folder / ".partial-a.npz").touch()
+        before = contents(folder)
+        with (
+            pytest.raises(training.RunInUse, match="run is in use: another process"),
+            lock_run_folder(folder, SETTINGS, resume=True),
+        ):
+            pytest.fail("claimed")
+        assert contents(folder) == before
+    assert not contents(folder)
+    command = [sys.executable, "-c", OTHER_PROCESS, folder / ".lock"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == b"has it\n"
+        with pytest.raises(training.RunInUse), lock_run_folder(folder, SETTINGS):
+            pytest.fail("claimed")
+        process.kill()
+    with lock_run_folder(folder, SETTINGS):
+        assert contents(folder) == {".lock", "settings.json"}
+    assert not contents(folder)

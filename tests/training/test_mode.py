@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import larq as lq
 import pytest
@@ -12,7 +11,7 @@ from larq_nobn._keras import keras
 from larq_nobn.training._callbacks import needs_statistics
 from larq_nobn.training._settings import NETWORKS
 from training.drawn import SETTINGS, assert_of_the_mode, two_norms
-from training.runs import assert_same, step_by_step, stop_and_resume
+from training.runs import step_by_step
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +27,6 @@ def test_norms_have_the_statistics_of_what_is_saved_and_tested(run: training.Run
     found = training.evaluate(run.model, images)
     assert run.record["metrics"]["val_loss"] == pytest.approx(found["loss"], rel=1e-5)
     assert run.record["metrics"]["val_accuracy"] == pytest.approx(found["accuracy"])
-
-
-def test_a_run_that_resumes_takes_the_same(run: training.Run, tmp_path: Path):
-    assert_same(stop_and_resume(SETTINGS, tmp_path / "resumed", 1), run)
 
 
 def test_other_networks_keep_the_averages_of_training():

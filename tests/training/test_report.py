@@ -77,23 +77,6 @@ def test_the_json_is_whole_and_plain(tmp_path: Path):
         comparison.to_json(tmp_path / "nowhere" / "report.json")
 
 
-def test_groups_stand_as_their_runs_came(tmp_path: Path):
-    runs = [
-        *leave_seeds(tmp_path / "128", PLAIN, CURVES),
-        *leave_seeds(tmp_path / "2", replace(PLAIN, batch_size=2), CURVES),
-        *leave_seeds(
-            tmp_path / "bn", replace(PLAIN, normalization="batch_norm"), CURVES
-        ),
-    ]
-    comparison = training.report(runs)
-    assert comparison.compared == ["normalization", "batch_size"]
-    assert [[*group.settings.values()] for group in comparison.groups] == [
-        ["none", 128],
-        ["none", 2],
-        ["batch_norm", 128],
-    ]
-
-
 def test_what_follows_from_the_recipe_goes_without_saying(tmp_path: Path):
     runs = leave_seeds(tmp_path, PLAIN, CURVES) + leave_seeds(tmp_path, NOBN, CURVES)
     comparison = training.report(runs)
@@ -134,7 +117,6 @@ def test_what_cannot_be_reported(tmp_path: Path):
         training.report([run], ["seed", "seed"])
     for runs, sentence in (
         ([tmp_path / "logs"], "contains no finished run"),
-        ([tmp_path / "gone"], "gone does not exist"),
         ([], "An empty list contains no finished run"),
     ):
         with pytest.raises(FileNotFoundError, match=sentence):

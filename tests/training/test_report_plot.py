@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn.training import Comparison, Outcome, RunSettings
-from larq_nobn.training.comparison._report import COLOURS, draw_groups, plain_settings
-from larq_nobn.training.folder import _run_folder
+from larq_nobn.training import Comparison, Outcome, RunSettings, _run_folder
+from larq_nobn.training._report import COLOURS, draw_groups, plain_settings
 from matplotlib.figure import Figure
 
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
@@ -73,16 +72,17 @@ def test_a_line_says_all_that_is_compared():
 DRAW_CURVES = _run_folder.draw_curves
 
 
-@pytest.mark.parametrize("first, scale", [(300, "log"), (3, "linear")])
 def test_a_large_first_loss_hides_no_other(
-    first: int, scale: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    figure = Figure(layout="constrained")
-    monkeypatch.setattr(_run_folder, "new_figure", lambda *_: figure)
     row = dict(accuracy=0.01, val_accuracy=0.9, val_loss=2.5)
-    history = [dict(row, epoch=n, loss=loss) for n, loss in enumerate([first, 2], 1)]
-    DRAW_CURVES(tmp_path / "curves.png", "title", history, "test")
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", scale]
+    for first, scale in ((300, "log"), (3, "linear")):
+        figure = Figure(layout="constrained")
+        monkeypatch.setattr(_run_folder, "new_figure", lambda *_, f=figure: f)
+        losses = enumerate([first, 2], 1)
+        history = [dict(row, epoch=n, loss=loss) for n, loss in losses]
+        DRAW_CURVES(tmp_path / "curves.png", "title", history, "test")
+        assert [axes.get_yscale() for axes in figure.axes] == ["linear", scale]
 
 
 def test_what_has_no_result_is_not_drawn(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import platform
 import re
@@ -17,8 +18,8 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.training.folder import _run_folder
-from training.runs import assert_same, step_by_step, with_little_network
+from larq_nobn.training import _run_folder, _trainer
+from training.runs import assert_same, with_little_network
 
 DRAW_CURVES = _run_folder.draw_curves
 
@@ -91,7 +92,7 @@ def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
     way = {"kernel": "bnn_plus", "normalization": "batch_norm", "weight_decay": 0.1}
     way |= {"label_smoothing": 0.1, "accumulate": 2}
     settings = replace(tiny_settings, epochs=1, limit=64, **way)
-    with step_by_step():
+    with with_little_network():
         run = training.train(settings, tmp_path / "run")
     images = data.load("digits", "test", 32, limit=64)
     result = training.evaluate(training.load_run(run.folder).model, images)
@@ -110,13 +111,16 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
     tiny_settings: training.RunSettings,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ):
     settings = replace(tiny_settings, epochs=1, limit=64, clip_factor=0)
-    with step_by_step(), pytest.MonkeyPatch.context() as patch:
+    with with_little_network(), pytest.MonkeyPatch.context() as patch:
         for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
             patch.setitem(sys.modules, missing, None)
         patch.setattr(_run_folder, "draw_curves", DRAW_CURVES)
         run = training.train(settings, tmp_path / "run")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
+    assert len(lines) == 1 and "val_accuracy:" in lines[0]  # of the epoch
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"model.keras", "history.csv", "run.json"}
     said = [
@@ -133,27 +137,6 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
     assert set(tiny_run.history[0]) - set(run.history[0]) == {"clipped_share"}
     # Linear to zero: the last of two steps had half of 1e-3 left.
     assert float(free.learning_rate) == pytest.approx(0.5e-3, rel=1e-6)
-
-
-@pytest.mark.parametrize("progress", [True, False])
-def test_progress_is_a_line_for_each_epoch(
-    progress: bool,
-    tiny_settings: training.RunSettings,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-):
-    with step_by_step(), with_little_network():
-        training.train(tiny_settings, tmp_path / "run", progress)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
-    assert len(lines) == (2 if progress else 0)
-    assert all("val_accuracy:" in line for line in lines)
-
-
-def test_progress_is_a_flag_or_a_callback(
-    tiny_settings: training.RunSettings, tmp_path: Path
-):
-    with pytest.raises(TypeError, match="progress=None is neither True nor False"):
-        training.train(tiny_settings, tmp_path / "run", None)
 
 
 def test_a_finished_run_is_returned_as_it_is(
@@ -182,7 +165,59 @@ def test_what_cannot_start_leaves_nothing(
         (too_deep, {}, "is too small for"),
         (tiny_settings, {"strategy": "tpu"}, "strategy must be one of n.*; got 'tpu'"),
         (tiny_settings, {"checkpoint_steps": 0}, "steps=0 is below 1. Leave it out"),
+        (tiny_settings, {"progress": None}, "progress=None is neither True nor False"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             training.train(settings, tmp_path / "run", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Which splits are loaded, in order."""
+    found, batches = [], nobn.data.Dataset.batches
+
+    @functools.wraps(batches)
+    def note(dataset, split, *arguments, **options):
+        found.append(split)
+        return batches(dataset, split, *arguments, **options)
+
+    monkeypatch.setattr(nobn.data.Dataset, "batches", note)
+    return found
+
+
+def evaluated(run, settings, split):
+    size, limit = settings.batch_size, settings.limit
+    images = nobn.data.load(
+        split=split, batch_size=size, limit=limit, **settings.images
+    )
+    return training.evaluate(run.model, images)
+
+
+def test_history_is_of_validation_and_test_is_read_once_at_the_end(
+    tiny_settings, tmp_path, little_network, read, monkeypatch
+):
+    settings = replace(tiny_settings, validation=0.3, epochs=2, limit=64)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_trainer, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(settings, tmp_path / "run")
+    read.clear()
+    run = training.train(settings, tmp_path / "run", resume=True)
+    assert read.count("test") == 1 and read[-1] == "test"
+    assert len(run.history) == settings.epochs
+    metrics = run.record["metrics"]
+    held = evaluated(run, settings, "validation")["accuracy"]
+    assert metrics["val_accuracy"] == pytest.approx(held)
+    tested = evaluated(run, settings, "test")
+    assert metrics["test_accuracy"] == tested["accuracy"]
+    for name in ("loss", "calibration_error"):
+        assert metrics[f"test_{name}"] == tested[name]
+    assert run.record["history_split"] == "validation"
+    assert run.record["examples"]["validation"] > 0
+    again = training.load_run(tmp_path / "run")
+    assert again.dataset.validation_examples == run.record["examples"]["validation"]

@@ -15,6 +15,7 @@ from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
 from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
 from numpy.testing import assert_allclose, assert_array_equal
+from training.runs import with_little_network
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(24, 5)).astype(np.float32)
@@ -202,6 +203,81 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
+MIXED = RNG.dirichlet(np.ones(3), 24).astype(np.float32)
+WEIGHTS = (0.5, 1.0, 2.5)
+
+
+# Each two of them with and without each other.
+@pytest.mark.parametrize(
+    ("mixed", "smoothing", "weights", "accumulate"),
+    [
+        (False, 0.0, None, 1),
+        (False, 0.2, WEIGHTS, 3),
+        (True, 0.0, WEIGHTS, 3),
+        (True, 0.2, None, 3),
+        (True, 0.2, WEIGHTS, 1),
+    ],
+)
+def test_gradient_loss_and_accuracy_of_smoothed_mixed_and_weighted_labels(
+    mixed: bool, smoothing: float, weights: tuple[float, ...] | None, accumulate: int
+):
+    network = dense()
+    trainee = compiled(
+        network,
+        keras.optimizers.SGD(1.0),
+        label_smoothing=smoothing,
+        class_weights=weights,
+        accumulate=accumulate,
+    )
+    before = network.get_weights()[0]
+    tested, _ = trainee.test_on_batch(INPUTS, LABELS)
+    trainee.reset_metrics()
+    labels = MIXED if mixed else LABELS
+    logs = trainee.train_step((tf.constant(INPUTS), tf.constant(labels)))
+    whole = MIXED.astype(np.float64) if mixed else np.eye(3)[LABELS]
+    target = (1 - smoothing) * whole + smoothing / 3
+    weight = np.ones(24) if weights is None else whole @ np.array(weights)
+    log_softmax = np.log(softmax(INPUTS.astype(np.float64) @ before))
+    error = weight[:, None] * (np.exp(log_softmax) - target) / 24
+    # Sums of two dozen float32 numbers around 1.
+    moved = before - network.get_weights()[0]
+    assert_allclose(moved, INPUTS.T @ error, atol=4e-6)
+    found = whole.argmax(1)
+    assert_allclose(logs["accuracy"], np.mean(log_softmax.argmax(1) == found), 1e-6)
+    plain = -log_softmax[np.arange(24), LABELS]
+    assert_allclose(tested, plain.mean(), rtol=1e-6)  # of labels as they are
+    if accumulate == 1:
+        loss = np.mean(weight * -(target * log_softmax).sum(1))
+        assert_allclose(logs["loss"], loss, rtol=1e-6)
+
+
+def test_a_teacher_takes_the_place_of_mixed_labels():
+    taught = RNG.dirichlet(np.ones(3), 24).astype(np.float32)
+    network = dense()
+    optimizer = keras.optimizers.SGD(1.0)
+    trainee = compiled(network, optimizer, teacher=lambda images: tf.constant(taught))
+    before = network.get_weights()[0]
+    trainee.train_step((tf.constant(INPUTS), tf.constant(MIXED)))
+    error = softmax(INPUTS.astype(np.float64) @ before) - taught
+    moved = before - network.get_weights()[0]
+    assert_allclose(moved, INPUTS.T @ error / 24, atol=4e-6)
+
+
+def test_weights_of_classes(tmp_path: Path):
+    settings = training.RunSettings(
+        dataset="digits", limit=25, balance_classes=True, width=4, blocks=(1,)
+    )
+    # Three of each of the first five classes, two of each other one.
+    expected = [25 / (10 * 3)] * 5 + [25 / (10 * 2)] * 5
+    for balance in (True, False):
+        changed = replace(settings, balance_classes=balance)
+        trainer = training.Trainer(changed, output=tmp_path)
+        with with_little_network():
+            trainer.build()
+        found = trainer.model._class_weights
+        assert found is None if not balance else found == pytest.approx(expected)
+
+
 def test_a_teacher_is_no_part_of_the_network():
     network, teacher = dense(), dense()
     trainee = compiled(network, keras.optimizers.SGD(0.5), teacher=teacher)
@@ -256,11 +332,10 @@ def test_steps_under_loss_scaling_are_those_of_keras():
         assert_allclose(parts, by_keras, atol=2e-3)  # activations of 11 bits
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("little_network")
 def test_half_precision_is_confined_to_the_run(tmp_path: Path):
     precision = "mixed_float16"
-    settings = training.RunSettings.from_recipe(
+    settings = training.RunSettings(
         dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=16, limit=32
     )
     run = training.train(replace(settings, precision=precision), tmp_path / "run")

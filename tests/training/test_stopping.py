@@ -12,8 +12,8 @@ from larq_nobn import _signals, training
 from click.testing import CliRunner
 from larq_nobn._signals import stoppable
 from larq_nobn.cli import _progress, main
+from larq_nobn.training._checkpoints import position_kept
 from larq_nobn.training._stopping import StopCheck
-from larq_nobn.training.folder._run_folder import position_kept
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
 TINY = (

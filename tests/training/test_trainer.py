@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import data, training
-from larq_nobn.training.folder._run_folder import position_kept
+from larq_nobn.training._checkpoints import position_kept
 from training.runs import (
     Stop,
     StopAt,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +11,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training import _callbacks
-from larq_nobn.training._checkpoints import CheckpointSchedule
-from larq_nobn.training.folder._archives import Position
-from larq_nobn.training.folder._run_folder import position_kept
+from larq_nobn.training._checkpoints import CheckpointSchedule, Position, position_kept
 from training.runs import assert_same
 
 SETTINGS = training.RunSettings(
@@ -72,23 +68,6 @@ def test_killed_at_any_step(tmp_path: Path):
     assert [row["penalty"] > 0 for row in run.history] == [False, True]
     names = {path.name for path in whole.folder.iterdir()}
     assert {path.name for path in folder.iterdir()} == names
-
-
-def test_one_of_other_callbacks_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    settings = replace(SETTINGS, epochs=1)
-    with pytest.raises(Killed):
-        training.train(settings, tmp_path / "run", KillAt(0, 2), checkpoint_steps=2)
-    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert file.name == "epoch-0000-step-0000002.npz"
-    assert position_kept(tmp_path / "run") == (0, 2)
-    monkeypatch.setattr(_callbacks, "monitors", lambda *_: [])
-    watch = KillAt()
-    with caplog.at_level(logging.WARNING, "larq_nobn"):
-        training.train(settings, tmp_path / "run", watch, resume=True)
-    assert watch.seen == [(0, step) for step in range(4)]
-    assert f"{file} is not used: it was written within an epoch, under" in caplog.text
 
 
 @pytest.fixture

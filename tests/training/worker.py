@@ -15,10 +15,9 @@ import larq as lq
 import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training import _checkpoints
+from larq_nobn.training import _checkpoints, _run_folder
+from larq_nobn.training._checkpoints import position_kept
 from larq_nobn.training._settings import NETWORKS
-from larq_nobn.training.folder import _run_folder
-from larq_nobn.training.folder._run_folder import position_kept
 from tensorflow.python.eager import context
 from training import drawn
 

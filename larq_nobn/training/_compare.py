@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -18,30 +17,27 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..._checks import check_bounds, check_kind, check_list, check_path
-from ..._errors import InvalidValue, needing
-from ..._files import check_folder
-from ..._names import GIVEN
-from ..._signals import stoppable
-from ...config._fields import settings_of
-from ...config._recipe import Recipe
-from ...config._run_files import HISTORY_FILE, PARTS, RECORD_FILE
-from ...config._settings import words
-from ...data import open_dataset
-from .._settings import RunSettings
-from ..folder import _run_folder
-from ._report import (
-    COMPARED_FILES,
-    Comparison,
-    Outcome,
-    differing,
-    plain_settings,
+from .._checks import check_bounds, check_kind, check_list, check_path
+from .._errors import InvalidValue, needing
+from .._files import check_folder
+from .._names import GIVEN
+from .._signals import stoppable
+from ..config._run_files import (
+    HISTORY_FILE,
+    PARTS,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    write_json,
 )
+from ..config._settings import words
+from ..data import open_dataset
+from . import _run_folder
+from ._report import COMPARED_FILES, Comparison, Outcome, differing, plain_settings
+from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
@@ -131,13 +127,13 @@ def compare(
 ) -> Comparison:
     """Trains every run of a grid and puts the results side by side.
 
-    Each run is the command `larq-nobn train --resume`, in a process and with a folder
-    in `output` of its own. One that is finished is not trained again and one that was
-    stopped is resumed, so that the same call continues after any stop. A run that fails
-    is noted with the last sentence of its command, to be tried again by the next call,
-    and the others are trained. What cannot be resumed is rejected before the first
-    training. `compare.json` contains all that `Comparison.to_dict` returns,
-    `compare.png` the curves if matplotlib is there.
+    Each run is the command `larq-nobn train --resume --config`, in a process and with a
+    folder in `output` of its own, whose `settings.json` it reads. One that is finished
+    is not trained again and one that was stopped is resumed, so that the same call
+    continues after any stop. A run that fails is noted with the last sentence of its
+    command, to be tried again by the next call, and the others are trained. What cannot
+    be resumed is rejected before the first training. `compare.json` contains all that
+    `Comparison.to_dict` returns, `compare.png` the curves if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
@@ -166,8 +162,8 @@ def compare(
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
         ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
-            the folder of a run contains one of other settings, or no command trains
-            with these settings, as with data that is given in Python.
+            the folder of a run contains one of other settings, or its data is given in
+            Python.
 
     Example:
         ```python
@@ -182,6 +178,12 @@ def compare(
     for name, settings in cells.items():
         wanted = "RunSettings. Make them with grid"
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
+        if settings.dataset == GIVEN:
+            raise InvalidValue(
+                "dataset='given' is data that is given in Python, which no command "
+                "reads. Train it by train(settings, output, data=...), and compare the "
+                "runs by report."
+            )
     check_folder(folder, "a comparison")
     check_bounds("jobs", jobs)
     if scheduler is not None and jobs != 1:
@@ -189,17 +191,19 @@ def compare(
             f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
             "processes of this machine, or the workers of a cluster."
         )
-    command = partial(train_command, trust=trust, imports=imports)
+    cells = _choosing_on_validation(cells, folder)
+    waiting = []
     for name, settings in cells.items():
-        command(settings, folder / name)  # raises for what no command trains
-    chosen = _choosing_on_validation(cells, folder)
-    commands = {n: command(s, folder / n) for n, s in chosen.items()}
-    for name, settings in chosen.items():
-        plain = plain_settings(settings)
-        if _run_folder.is_finished(folder / name, plain):
-            del commands[name]
-        else:
-            _run_folder.check_output(folder / name, plain, resume=True)
+        if not _run_folder.is_finished(folder / name, plain_settings(settings)):
+            _run_folder.check_output(folder / name, plain_settings(settings), True)
+            waiting.append(name)
+    commands = {}
+    for name in waiting:
+        if _run_folder.before_first_checkpoint(folder / name):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            content = _run_folder.plain(cells[name])
+            write_json(folder / name / SETTINGS_FILE, content)
+        commands[name] = train_command(folder / name, trust, imports)
     failures: dict[str, str] = {}
     if commands:
         with stoppable(), _executing(jobs, scheduler) as submit:
@@ -208,12 +212,11 @@ def compare(
         Outcome(os.fspath(folder / n), plain_settings(s), failure=failures[n])
         if n in failures
         else Outcome.read(folder / n)
-        for n, s in chosen.items()
+        for n, s in cells.items()
     ]
     compared = differing([outcome.settings for outcome in outcomes])
     by = [name for name in _ROWS if name in compared] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
-    folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     numbers, plot = (folder / name for name in COMPARED_FILES)
     comparison.to_json(numbers)
     plot.unlink(missing_ok=True)  # that of a smaller grid
@@ -226,47 +229,12 @@ def compare(
 
 
 def train_command(
-    settings: RunSettings,
-    output: Path,
-    trust: bool = False,
-    imports: Sequence[str] = (),
+    folder: Path, trust: bool = False, imports: Iterable[str] = ()
 ) -> list[str]:
-    """Returns the command that trains a run, or resumes it.
-
-    Raises:
-        ValueError: If no command trains with these settings.
-    """
-    if settings.dataset == GIVEN:
-        raise InvalidValue(
-            "dataset='given' is data that is given in Python, which no command of "
-            "compare reads. Train it by train(settings, output, data=...), and compare "
-            "the runs by report."
-        )
-    known = settings_of(RunSettings)
-    values = {
-        field.name: getattr(settings, field.name) for field in fields(RunSettings)
-    }
-    chosen = {
-        name: value
-        for name, value in values.items()
-        # Flags that no recipe sets have no other word.
-        if known[name].option
-        and value is not None
-        and (value is not False or name in settings_of(Recipe))
-    }
-    made = RunSettings.from_recipe(settings.recipe, **chosen)
-    for name, value in values.items():
-        if name != "init_sha256" and getattr(made, name) != value:
-            raise InvalidValue(
-                f"{name}={value!r} is not what the recipe {settings.recipe!r} "
-                "says, and no option of larq-nobn train says so. Choose another "
-                "recipe, or train the run by train(settings, output)."
-            )
-    options = [word for n, value in chosen.items() for word in known[n].options(value)]
+    """Returns the command that trains, or resumes, what a folder's settings say."""
     return [
-        *(sys.executable, "-m", "larq_nobn", "train", f"--recipe={settings.recipe}"),
-        *options,
-        *(f"--output={output}", "--resume"),
+        *(sys.executable, "-m", "larq_nobn", "train", "--resume"),
+        *(f"--config={folder / SETTINGS_FILE}", f"--output={folder}"),
         *["--trust"] * trust,
         *(f"--import={module}" for module in imports),
     ]
@@ -306,16 +274,17 @@ def _run(
 ) -> dict[str, str]:
     """Runs all commands; returns why some failed, in a sentence each."""
     failures: dict[str, str] = {}
-    histories = _Histories(folder, commands)
+    seen: dict[str, int] = {}
+    list(_new_rows(folder, commands, seen))  # of runs that are resumed
     futures = {submit(command): name for name, command in commands.items()}
     pending = set(futures)
     while pending:
         done, pending = wait(pending, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-        for name, row in histories.new_rows():
+        for name, row in _new_rows(folder, commands, seen):
             if progress is not None:
                 progress(name, row)
         for name, future in ((futures[future], future) for future in done):
-            failure, *said = _messages_of(future)
+            failure, said = _messages_of(future)
             for line in said:
                 _log.warning("%s: %s", name, line)
             if failure is not None:
@@ -328,7 +297,18 @@ def _run(
     return failures
 
 
-def _messages_of(future: Future[Process]) -> list[str | None]:
+def _new_rows(
+    folder: Path, names: Iterable[str], seen: dict[str, int]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yields what runs, their first stages and teachers have added to histories."""
+    for place in (str(Path(name, part)) for name in names for part in (*PARTS, "")):
+        file = folder / place / HISTORY_FILE
+        rows = _run_folder.rows_of(file) if file.is_file() else []
+        yield from ((place, row) for row in rows[seen.get(place, 0) :])
+        seen[place] = len(rows)
+
+
+def _messages_of(future: Future[Process]) -> tuple[str | None, list[str]]:
     """Returns why a run failed, or None, and what else its command said."""
     if future.cancelled():
         raise ConnectionError(
@@ -336,52 +316,23 @@ def _messages_of(future: Future[Process]) -> list[str | None]:
         )
     error = future.exception()
     if error is not None:
-        return [
-            f"It did not run: {error}. Start workers where they see the same "
-            "files, and the same Python, as the command does."
-        ]
+        return (
+            f"It did not run: {error}. Start workers where they see the same files, "
+            "and the same Python, as the command does."
+        ), []
     code, lines = future.result().returncode, future.result().stderr.splitlines()
     if code == 0:
-        return [None, *lines]
+        return None, lines
     if code > 0 and lines:
-        return [lines[-1].removeprefix("Error: "), *lines[:-1]]
-    return [
+        return lines[-1].removeprefix("Error: "), lines[:-1]
+    return (
         f"Its process ended with exit code {code}. See whether memory was short, with "
-        "fewer runs at a time then; the same command continues.",
-        *lines,
-    ]
-
-
-class _Histories:
-    """The rows that runs, their first stages and their teachers add to `history.csv`.
-
-    Arguments:
-        folder: The folder of the runs.
-        names: Their names.
-    """
-
-    def __init__(self, folder: Path, names: Sequence[str] | Mapping[str, Any]) -> None:
-        places = [str(Path(name, part)) for name in names for part in (*PARTS, "")]
-        self._files = {place: folder / place / HISTORY_FILE for place in places}
-        self._epochs = dict.fromkeys(places, 0)
-        for _ in self.new_rows():
-            """Of runs that are resumed."""
-
-    def new_rows(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yields names and rows of epochs that have ended since the last call."""
-        for place, file in self._files.items():
-            if not file.is_file():
-                continue
-            with file.open(newline="", encoding="utf-8") as stream:
-                rows = list(csv.DictReader(stream))
-            for row in rows[self._epochs[place] :]:
-                yield place, {name: float(value) for name, value in row.items()}
-            self._epochs[place] = len(rows)
+        "fewer runs at a time then; the same command continues."
+    ), lines
 
 
 @contextmanager
 def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
-    """Yields what runs a command in a process, here or on a cluster."""
     if scheduler is None:
         processes = _Processes()
         with ThreadPoolExecutor(jobs) as executor:
@@ -391,7 +342,17 @@ def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
                 executor.shutdown(wait=False, cancel_futures=True)
                 processes.stop()
         return
-    with _connected(scheduler) as client:
+    with needing("scheduler needs Dask", "cluster"):
+        from distributed import Client
+    try:
+        client = Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConnectionError(
+            f"No Dask scheduler answers at scheduler={scheduler!r}. Start one by `dask "
+            "scheduler`, and give the address that it prints, as in "
+            "tcp://192.168.0.2:8786."
+        ) from error
+    with client:
         executor, place = client.get_executor(pure=False), os.getcwd()
         try:
             yield lambda command: executor.submit(
@@ -406,11 +367,10 @@ class _Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
+        self._all: list[subprocess.Popen[str]] = []
         self._stopped = False
 
     def run(self, command: Sequence[str]) -> Process:
-        """Does what `subprocess.run` does."""
         with self._lock:
             if self._stopped:
                 raise CancelledError
@@ -421,37 +381,18 @@ class _Processes:
                 start_new_session=True,  # Ctrl-C is for this process, which stops it
                 **_STREAMS,
             )
-            self._running.add(process)
+            self._all.append(process)
         _, said = process.communicate()
-        with self._lock:
-            self._running.discard(process)
         return subprocess.CompletedProcess(command, process.returncode, stderr=said)
 
     def stop(self) -> None:
         """Ends what runs, with time to leave its folder as it should be."""
         with self._lock:
-            self._stopped, running = True, list(self._running)
-        for process in running:
+            self._stopped = True
+        for process in self._all:
             process.terminate()
-        for process in running:
+        for process in self._all:
             try:
                 process.wait(_SECONDS_OF_GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Yields the client of a Dask scheduler."""
-    with needing("scheduler needs Dask", "cluster"):
-        from distributed import Client
-    try:
-        client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConnectionError(
-            f"No Dask scheduler answers at scheduler={address!r}. Start one by `dask "
-            "scheduler`, and give the address that it prints, as in "
-            "tcp://192.168.0.2:8786."
-        ) from error
-    with client:
-        yield client

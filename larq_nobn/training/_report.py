@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -15,16 +16,16 @@ from typing import Any
 
 from rich.table import Table
 
-from ..._checks import check_kind, check_list, check_path
-from ..._errors import InvalidValue
-from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
-from ..._files import replacing
-from ..._tables import as_text
-from ...config._recipe import Recipe
-from ...config._run_files import as_json, write_json
-from ...config._settings import named, shown, words
-from .._settings import RunSettings
-from ..folder._opening import load_record
+from .._checks import check_kind, check_list, check_path
+from .._errors import InvalidValue
+from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
+from .._files import replacing
+from .._tables import as_text
+from ..config._recipe import Recipe
+from ..config._run_files import RECORD_FILE, SETTINGS_FILE, as_json, write_json
+from ..config._settings import named, shown, words
+from ._run_folder import load_record
+from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 # Of each epoch, by which settings are chosen; and of the end, which is reported.
@@ -38,8 +39,6 @@ _RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
 _OF_TEST = (
     "Best epochs are of test images where there was no validation split (--validation)."
 )
-# For the lines after the last colour, which start with the first one again.
-_LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 # What `compare` writes beside the folders of its runs.
 COMPARED_FILES = ("compare.json", "compare.png")
 
@@ -90,7 +89,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""
-        return _plain(asdict(self))
+        return dict(json.loads(as_json(asdict(self))))
 
 
 def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +101,6 @@ def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
         return int(value) if value.is_integer() else value
 
     return dict(json.loads(json.dumps(given), parse_float=number))
-
-
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a file gives back: lists, and None for what is not finite."""
-    return dict(json.loads(as_json(value)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,6 @@ class Group:
 
     @property
     def finished(self) -> list[Outcome]:
-        """The runs that have a result."""
         return [outcome for outcome in self.outcomes if outcome.failure is None]
 
     @cached_property
@@ -168,7 +161,6 @@ class Group:
         return complete, -1.0 if accuracy is None else accuracy
 
     def _row(self) -> list[str]:
-        """What a table says of the results."""
         if not self.finished:
             return ["-"] * len(_RESULTS)
         metrics, best = self.numbers["metrics"], self.numbers["best_epoch"]
@@ -223,7 +215,6 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _key(value: object) -> str:
-    """A value of JSON, lists included, as something that can be looked up."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -302,14 +293,13 @@ class Comparison:
         accuracy after each epoch that all have, on the images of the history; `best`
         marks those that the table shows.
         """
-        return _plain(
-            {
-                "by": self.compared,
-                "shared": self._shared(),
-                "groups": [group.to_dict() for group in self.groups],
-                "runs": [outcome.to_dict() for outcome in self.outcomes],
-            }
-        )
+        content = {
+            "by": self.compared,
+            "shared": self._shared(),
+            "groups": [group.to_dict() for group in self.groups],
+            "runs": [outcome.to_dict() for outcome in self.outcomes],
+        }
+        return dict(json.loads(as_json(content)))  # lists, and None for NaN
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes `to_dict()` to a file, atomically."""
@@ -343,12 +333,7 @@ class Comparison:
         table = Table(title=self._title(), title_justify="left")
         for name in names:
             heading = words(name) if name in compared else f"best {words(name)}"
-            numbers = all(isinstance(g.settings[name], int | float) for g in groups)
-            table.add_column(
-                heading.replace(" ", "\n"),
-                justify="right" if numbers else "left",
-                overflow="fold",
-            )
+            table.add_column(heading.replace(" ", "\n"), overflow="fold")
         failures = any(len(g.finished) < len(g.outcomes) for g in groups)
         for heading in ["runs", *["failed"] * failures, *_RESULTS]:
             # Where room is short the settings continue in a second line.
@@ -374,7 +359,6 @@ class Comparison:
         return as_text(self.table())
 
     def _shared(self) -> dict[str, Any]:
-        """The settings in which all runs agree."""
         settings = [outcome.settings for outcome in self.outcomes]
         return {
             name: value
@@ -390,7 +374,6 @@ class Comparison:
 
 
 def _validated(groups: Sequence[Group]) -> bool:
-    """Whether all histories are of validation splits."""
     splits = {run.history_split for group in groups for run in group.finished}
     return splits == {"validation"}
 
@@ -412,7 +395,7 @@ def report(
         The comparison.
 
     Raises:
-        FileNotFoundError: If one does not exist, or none is a finished run.
+        FileNotFoundError: If none is a finished run.
         ValueError: If a run is damaged, or a name in `by` is no setting.
 
     Example:
@@ -427,11 +410,6 @@ def report(
         os.path.realpath(run): run for folder in named for run in _runs_in(folder)
     }
     given = list(unique.values())
-    missing = [folder for folder in given if not Path(folder).exists()]
-    if missing:
-        raise FileNotFoundError(
-            f"{missing[0]} does not exist. Give run folders, such as runs/*."
-        )
     runs = [folder for folder in given if Path(folder, "run.json").exists()]
     if not runs:
         raise FileNotFoundError(
@@ -449,16 +427,16 @@ def report(
 
 def _runs_in(folder: str) -> list[str]:
     """Returns the runs in the folder of a comparison; any other as it is."""
-    files = [*Path(folder).glob("*/run.json"), *Path(folder).glob("*/settings.json")]
-    if Path(folder, "run.json").exists() or not files:
+    if Path(folder, RECORD_FILE).exists():
         return [folder]
-    return sorted({os.fspath(file.parent) for file in files})
+    names = (RECORD_FILE, SETTINGS_FILE)
+    files = [file for name in names for file in Path(folder).glob(f"*/{name}")]
+    return sorted({os.fspath(file.parent) for file in files}) or [folder]
 
 
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
-    """Fills a figure: a line and a band per group."""
     names = list(compared)
     if "normalization" in names and all(
         group.settings.get("recipe") == group.settings["normalization"]
@@ -472,18 +450,18 @@ def draw_groups(
     axes.set_ylabel(f"{split} accuracy, %")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
-    for number, group in enumerate(groups):
+    # With a curve of one colour each, then with the same in other dashes.
+    looks = itertools.product(("-", "--", ":", "-."), COLOURS)
+    for group, (dashes, colour) in zip(groups, itertools.cycle(looks), strict=False):
         label = "\n".join(named(name, group.settings[name]) for name in names)
         label = label or shown(group.outcomes[0].settings["normalization"])
-        turn, place = divmod(number, len(COLOURS))
-        dashes, marker = _LOOKS[turn % len(_LOOKS)]
-        curve, colour = group.numbers[_ACCURACY], COLOURS[place]
+        curve = group.numbers[_ACCURACY]
         epochs = [row["epoch"] for row in curve]
         low, mean, high = (
             [100 * row[name] for row in curve] for name in ("min", "mean", "max")
         )
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-        look = dict(color=colour, linestyle=dashes, marker=marker, markersize=4)
+        look = dict(color=colour, linestyle=dashes, marker=".", markersize=4)
         axes.plot(epochs, mean, label=drawable(label), **look)
     # Outside of the figure, which is saved as large as all that is drawn.
     figure.legend(loc="upper left", bbox_to_anchor=(1, 0.92))  # below the title

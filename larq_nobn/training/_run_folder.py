@@ -1,0 +1,479 @@
+"""The folder of a run: whose it is, what is in it, and how that is written and read."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .. import data
+from .._checks import check_path
+from .._errors import InvalidValue
+from .._figures import COLOURS, DPI, drawable, new_figure
+from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
+from .._keras import check_model, keras
+from .._names import MODEL_FROM_INIT
+from .._version import __version__
+from ..config import _run_files
+from ..config._settings import Settings
+from ..loading import open_model, write_dataset
+from ._settings import RunSettings
+
+_log = logging.getLogger("larq_nobn")
+# A loss that falls by more is drawn on a logarithmic axis: it hides the rest.
+_WIDE = 10
+_SETTINGS = dict.fromkeys((field.name for field in fields(Settings)), (object, bool))
+# The parts of a record; a comparison reads the first ones alone.
+_METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+_PARTS = {
+    "settings": _SETTINGS,
+    "metrics": dict.fromkeys(_METRICS, object),
+    "versions": {},
+    "history_split": str,
+}
+_MORE_PARTS = {
+    "preprocessing": {},
+    "examples": {},
+    "parameters": int,
+    "seconds_per_epoch": list,
+}
+_COLUMNS = dict.fromkeys(("epoch", "val_accuracy", "seconds"), float)
+
+
+# Who may write.
+
+
+class RunInUse(FileExistsError):
+    """Another process trains in a run folder."""
+
+
+@contextmanager
+def lock_run_folder(
+    output: str | os.PathLike, settings: Mapping[str, Any], resume: bool = False
+) -> Iterator[Path]:
+    """Locks a folder for a run; a failure leaves it, to be resumed.
+
+    While the run is unfinished, `settings.json` says whose folder it is, and a lock,
+    which ends with its process, keeps others out. A finished run needs no checkpoints.
+
+    Raises:
+        RunInUse: If another process, or another part of this one, trains in it.
+        FileExistsError: If the folder contains something else.
+        NotADirectoryError: If it, or a folder above it, is a file.
+        ValueError: If the run that it contains has other settings, or started with
+            other images.
+    """
+    folder = Path(output)
+    check_output(folder, settings, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / _run_files.LOCK
+    lock = FileLock(file, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunInUse(
+            f"{folder} is in use: another process trains in it. Wait until it has "
+            "ended, or choose another output."
+        ) from error
+    try:
+        # Again, for until now another process could start here, or end.
+        check_output(folder, settings, resume)
+        if before_first_checkpoint(folder):
+            shutil.rmtree(folder / _run_files.LOGS, ignore_errors=True)
+        _remove_leftovers(folder)
+        _run_files.write_json(folder / _run_files.SETTINGS_FILE, settings)
+        yield folder
+        _clear(folder)
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run needs only while it is unfinished."""
+    shutil.rmtree(folder / _run_files.CHECKPOINTS, ignore_errors=True)
+    (folder / _run_files.SETTINGS_FILE).unlink(missing_ok=True)
+    _remove_leftovers(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for file in filter(is_leftover, folder.iterdir()):
+        file.unlink()
+
+
+def before_first_checkpoint(folder: Path) -> bool:
+    """Whether a folder contains no run, or none with a checkpoint: any may start."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = {path.name for path in paths if not is_leftover(path)} - {_run_files.LOCK}
+    settings = _run_files.SETTINGS_FILE
+    return not names or (settings in names and names <= {settings, _run_files.LOGS})
+
+
+def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Raises what `lock_run_folder` does, but for the lock; creates nothing."""
+    check_folder(folder, "a run")
+    if before_first_checkpoint(folder):
+        images = str(settings.get("dataset"))  # a folder has its whole path
+        place = Path(os.path.realpath(folder))
+        if os.path.isabs(images) and place.is_relative_to(os.path.realpath(images)):
+            raise FileExistsError(
+                f"{folder} lies within the images of {images}, and the plots of a run "
+                "would be taken for more of them. Choose another output."
+            )
+        return
+    file = folder / _run_files.SETTINGS_FILE
+    if not (resume and file.is_file()):
+        hint = ", or resume it by --resume (resume=True)" if file.is_file() else ""
+        raise FileExistsError(
+            f"{folder} is not empty, and a run never overwrites another. Choose "
+            f"another output{hint}."
+        )
+    _check_settings(folder, _settings_in(file), settings)
+
+
+def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder contains a finished run; one of other settings is an error."""
+    folder = Path(output)
+    if not (folder / _run_files.RECORD_FILE).is_file():
+        return False
+    kept = _settings_in(folder / _run_files.RECORD_FILE)
+    more = settings["epochs"] - kept["epochs"]
+    if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
+        raise InvalidValue(
+            f"{folder} is finished: over its {kept['epochs']} epochs the learning rate "
+            "has fallen to 0. Train on in another output, from its weights and with a "
+            f"schedule of its own: --init {folder} --recipe {kept['recipe']} --epochs "
+            f"{more} (or init=...)."
+        )
+    _check_settings(folder, kept, settings)
+    _clear(folder)  # in case the run was killed before it could do so
+    return True
+
+
+def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
+    """Returns the settings of the run in a folder, finished or not, if there is one."""
+    folder = Path(output)
+    if before_first_checkpoint(folder):
+        return None
+    files = (folder / _run_files.RECORD_FILE, folder / _run_files.SETTINGS_FILE)
+    return next((_settings_in(file) for file in files if file.is_file()), None)
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    if file.name == _run_files.SETTINGS_FILE:
+        return _read_object(file, _SETTINGS)
+    return _read_object(file, {"settings": _SETTINGS})["settings"]
+
+
+def _check_settings(
+    folder: Path, kept: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Raises a ValueError if a run has other settings, or other images."""
+    kept, given = dict(kept), dict(given)
+    was, now = (
+        kept.pop(_run_files.IMAGES_SHA256, None),
+        given.pop(_run_files.IMAGES_SHA256, None),
+    )
+    if was and now and was != now:
+        raise InvalidValue(
+            f"Images in {given['dataset']} were added, removed or changed since the "
+            f"run in {folder} started with them. Put them back as they were, or choose "
+            "another output."
+        )
+    names = dict.fromkeys([*given, *kept])
+    differing = [name for name in names if kept.get(name) != given.get(name)]
+    if differing:
+        theirs, ours = (
+            ", ".join(f"{name}={settings.get(name)!r}" for name in differing)
+            for settings in (kept, given)
+        )
+        raise InvalidValue(
+            f"{folder} contains a run with {theirs}, but {ours} was given. Resume with "
+            "the settings that it started with, or choose another output."
+        )
+
+
+def plain(settings: RunSettings, images: str | None = None) -> dict[str, Any]:
+    """Settings as JSON gives them back, and a digest of images that could change."""
+    content = json.loads(json.dumps(asdict(settings)))
+    return {**content, _run_files.IMAGES_SHA256: images} if images else content
+
+
+# What a finished run leaves.
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Arguments:
+        folder: Where its files are.
+        model: The trained model.
+        history: One row per epoch, as in `history.csv`.
+        record: What `run.json` holds: settings, versions, metrics.
+    """
+
+    folder: Path
+    model: keras.Model
+    history: list[dict[str, float]] = field(repr=False)
+    record: dict[str, Any] = field(repr=False)
+
+    @property
+    def dataset(self) -> data.DatasetInfo:
+        """Class names, image size, mean and standard deviation of the training data.
+
+        The images may be gone since.
+        """
+        settings, steps = self.record["settings"], self.record["preprocessing"]
+        name, names = settings["dataset"], tuple(steps["class_names"])
+        examples = self.record["examples"]
+        return data.DatasetInfo(
+            name=name,
+            image_shape=tuple(steps["image_shape"]),
+            classes=len(names) or data.open_dataset(name).info.classes,
+            class_names=names,
+            train_examples=examples["train"],
+            test_examples=examples["test"],
+            mean=tuple(steps["mean"]),
+            std=tuple(steps["std"]),
+            crop=steps["crop"],
+            validation_examples=examples.get("validation", 0),
+            holdout=None if name in data.NAMES else settings["holdout"],
+        )
+
+
+def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
+    """Opens a run folder; no code from its files is run.
+
+    Arguments:
+        folder: What `train` was given as `output`.
+        trust: Whether to open its model as Keras does, which runs the code that it
+            carries. For runs of your own.
+
+    Returns:
+        The run, its model compiled as it was for training.
+
+    Raises:
+        FileNotFoundError: If the folder, or one of its files, is missing.
+        ValueError: If one of its files is damaged or carries code.
+
+    Example:
+        ```python
+        run = nobn.training.load_run("runs/digits")
+        print(run.record["metrics"]["test_accuracy"])
+        ```
+    """
+    record, history = load_record(folder)
+    with _intact(Path(folder, _run_files.RECORD_FILE)):
+        check_shape(record, _MORE_PARTS)
+    return Run(Path(folder), open_model(folder, True, trust), history, record)
+
+
+def load_record(
+    folder: str | os.PathLike,
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Reads `run.json` and `history.csv` of a run folder; its model stays closed.
+
+    Arguments:
+        folder: What `train` was given as `output`.
+
+    Returns:
+        What `run.json` holds, and the rows of `history.csv`.
+
+    Raises:
+        FileNotFoundError: If the folder, or one of the two files, is missing.
+        ValueError: If one of them is damaged.
+
+    Example:
+        ```python
+        record, history = nobn.training.load_record("runs/digits")
+        print(record["settings"]["learning_rate"], history[-1]["val_accuracy"])
+        ```
+    """
+    place = Path(check_path("folder", folder))
+    try:
+        record = _read_object(place / _run_files.RECORD_FILE, _PARTS)
+        with _intact(place / _run_files.RECORD_FILE):  # JSON has no number for NaN
+            record["metrics"] = {
+                name: math.nan if value is None else float(value)
+                for name, value in record["metrics"].items()
+            }
+        history = rows_of(place / _run_files.HISTORY_FILE)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if (place / _run_files.SETTINGS_FILE).exists():
+            raise FileNotFoundError(
+                f"The training in {folder} is not finished. Repeat its command with "
+                "--resume (resume=True)."
+            ) from error
+        raise FileNotFoundError(
+            f"{folder} is not a finished run: {Path(error.filename).name} not found. "
+            "Give the --output folder of a training run."
+        ) from error
+    return record, history
+
+
+def rows_of(file: Path) -> list[dict[str, float]]:
+    with _intact(file):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [
+            {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(lines)
+        ]
+        check_shape(rows[0] if rows else {}, _COLUMNS)
+    return rows
+
+
+def _read_object(file: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    with _intact(file):
+        content = parse_json(file.read_bytes().decode())
+        check_shape(content, parts)
+    return content
+
+
+@contextmanager
+def _intact(file: Path) -> Iterator[None]:
+    """Raises a ValueError that names a file if its content is no run's."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InvalidValue(
+            f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or train "
+            "again in another folder."
+        ) from error
+
+
+def write_record(
+    folder: Path,
+    settings: RunSettings,
+    network: keras.Model,
+    history: Sequence[dict[str, float]],
+    metrics: Mapping[str, float],
+    info: data.DatasetInfo,
+    initial: Mapping[str, Any],
+    history_of: str,
+) -> dict[str, Any]:
+    """Writes the last files of a run, and returns what `run.json` contains.
+
+    `history_of` is the split that `val_*` in the history are of.
+    """
+    version = importlib.metadata.version
+    examples = {
+        "train": info.train_examples,
+        "validation": info.validation_examples,
+        "test": info.test_examples,
+    }
+    if not info.validation_examples:
+        del examples["validation"]
+    record = {
+        "settings": asdict(settings),
+        "metrics": dict(metrics),
+        "seconds_per_epoch": [row["seconds"] for row in history],
+        "parameters": int(network.count_params()),
+        "preprocessing": {
+            "image_shape": list(info.image_shape),
+            "mean": [float(value) for value in info.mean],
+            "std": [float(value) for value in info.std],
+            "crop": info.crop,
+            "class_names": list(info.class_names),
+        },
+        "examples": examples,
+        "versions": {
+            **{name: version(name) for name in ("tensorflow", "larq", "numpy")},
+            "tf_keras": version("tf-keras"),
+            "larq_nobn": __version__,
+            "python": platform.python_version(),
+        },
+        **initial,
+        "history_split": history_of,
+    }
+    save_model(network, folder / _run_files.MODEL_FILE, info if info.mean else None)
+    images = Path(settings.dataset).name  # of a folder
+    model = settings.model
+    if settings.init is not None and model == MODEL_FROM_INIT:
+        model = Path(settings.init).name
+    said = (model, settings.normalization, images)
+    title = ", ".join(part for part in said if part is not None)
+    draw_curves(folder / "curves.png", title, history, history_of)
+    # Last: its presence means finished.
+    _run_files.write_json(folder / _run_files.RECORD_FILE, record)
+    return record
+
+
+def draw_curves(
+    target: Path, title: str, history: Sequence[Mapping[str, float]], split: str
+) -> None:
+    """Draws loss and accuracy over the epochs, or says why there is no plot."""
+    try:
+        figure = new_figure(target, (6, 2.7))
+    except ImportError as error:
+        _log.warning("%s", error)
+        return
+    epochs = [row["epoch"] for row in history]
+    figure.suptitle(drawable(title))
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        lines = (("training", name, "--"), (split, f"val_{name}", "-"))
+        for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
+            values = [row[key] for row in history]
+            axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
+        shown = [row[key] for row in history for _, key, _ in lines]
+        if name == "loss" and 0 < _WIDE * min(shown) < max(shown):
+            axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def save_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    dataset: str | os.PathLike[str] | data.DatasetInfo | None = None,
+) -> None:
+    """Saves a model as a `.keras` file, atomically.
+
+    Arguments:
+        model: A built Keras model.
+        path: A name that ends in `.keras`; an earlier file is replaced.
+        dataset: Data set that the model classifies, as in `data.open_dataset`. The file
+            then contains its name, class names, mean and standard deviation, so that
+            commands need no `--dataset`. Keras ignores them; `model.save` leaves them
+            out.
+
+    Raises:
+        ValueError: If the name ends otherwise, or the model does not classify images of
+            the data set.
+        OSError: If the file cannot be written; an earlier one is then left as it was.
+
+    Example:
+        ```python
+        model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
+        nobn.training.save_model(model, "model.keras", dataset="digits")
+        ```
+    """
+    check_model(model)
+    target = Path(check_path("path", path))
+    if target.suffix != ".keras":
+        raise InvalidValue(
+            f"{target} is not a name for a Keras model. Choose one that ends in "
+            ".keras, such as model.keras."
+        )
+    info = None if dataset is None else data.classified_images(model, dataset)[0]
+    with replacing(target) as temporary:
+        model.save(temporary)
+        if info is not None:
+            write_dataset(temporary, info)

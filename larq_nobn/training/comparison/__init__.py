@@ -1,1 +1,0 @@
-"""Training runs side by side: grids, tables, curves."""

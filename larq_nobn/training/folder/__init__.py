@@ -1,1 +1,0 @@
-"""The folder of a training run: locked, written, and opened again."""
