@@ -153,8 +153,6 @@ TINY = 1e-9 * np.sign(np.sin(1 + np.arange(30.0))).reshape(6, 5)
 
 
 QUANTIZERS = {
-    "ste_sign": lambda: "ste_sign",
-    "scaled_std_sign": nobn.quantizers.ScaledStdSign,
     "bernoulli_sign": nobn.quantizers.BernoulliSign,
     "regularized_recu": lambda: nobn.quantizers.BinaryRegularized(
         nobn.quantizers.ReCU()

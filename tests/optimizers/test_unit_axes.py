@@ -153,17 +153,14 @@ def test_a_unit_of_a_local_layer_is_one_output_value():
     assert_allclose(moved, expected, atol=5e-7)
 
 
-def test_a_vector_of_several_units_says_where_they_end():
+def test_units_of_one_row_are_not_known():
     weight, gradient = pair((7,))
-    updated = step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 4]}})
-    parts = [
-        clip(gradient[at], weight[at], (0,), 0.01) for at in (slice(3), slice(3, 7))
-    ]
-    assert_allclose(updated, np.concatenate(parts), atol=5e-7)
-    with pytest.raises(ValueError, match=r"lengths of 6 in all to kernel:0 of shape"):
-        step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 3]}})
-    with pytest.raises(ValueError, match="in one row.*for_model"):
+    with pytest.raises(ValueError, match="in one row.*implementation 1 or 2"):
         step(weight, gradient, "locally_connected1d_2/kernel")
+    layer = layers.LocallyConnected1D(2, 3, implementation=3)
+    model = keras.Sequential([keras.Input((5, 2)), layer])
+    with pytest.raises(ValueError, match="kernel.* in one row"):
+        AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
 
 
 def test_for_model_rejects_what_it_cannot_read():
