@@ -166,14 +166,3 @@ def test_no_file_and_no_checkpoint_contains_the_counters(tmp_path):
         config = model.optimizer.get_config()
         names.append((tf.train.list_variables(path), config))
     assert names[0] == names[1]
-
-
-def test_several_clipping_optimizers_count_together():
-    both = lq.optimizers.CaseOptimizer(
-        (lambda v: "kernel" in v.name, clipping(still(legacy))),
-        default_optimizer=clipping(still(legacy)),
-    )
-    model = compiled(optimizer=both)
-    clipped, seen = clipped_by_hand(model)["binary"]
-    history = fit(model, GradientClippingMonitor(), epochs=1)
-    assert history["clipped_share"] == pytest.approx([clipped / seen])

@@ -5,7 +5,6 @@ The contract compares their gradients with oracles in every rank and precision.
 
 import larq as lq
 import numpy as np
-import pytest
 import tensorflow as tf
 from gradients import value_and_gradients
 from larq_nobn.layers import (
@@ -14,7 +13,6 @@ from larq_nobn.layers import (
     FilterResponseNormalization,
     ProxyNormalization,
 )
-from larq_nobn.layers._groups import group_mean, group_moments
 from numpy.testing import assert_allclose, assert_array_equal
 
 X = np.reshape([1.0, 2.0, 3.0, 4.0], (1, 2, 2, 1))
@@ -108,46 +106,3 @@ def test_large_maps_are_compiled_to_the_same_function():
     ):
         # Sums of float32 over 4,608 positions.
         assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def moments_by_loop(x, groups):
-    """Mean and variance of every group, spread over its channels."""
-    mean, variance = np.empty_like(x), np.empty_like(x)
-    size = x.shape[-1] // groups
-    for n, first in np.ndindex(len(x), groups):
-        members = (n, ..., slice(first * size, first * size + size))
-        mean[members], variance[members] = x[members].mean(), x[members].var()
-    return mean, variance
-
-
-@pytest.mark.parametrize(
-    "shape, groups",
-    [((2, 3, 4, 6), 1), ((2, 3, 4, 6), 3), ((3, 6), 2), ((2, 2, 3, 2, 6), 6)],
-)
-def test_moments_of_groups(shape, groups):
-    x = np.random.default_rng(40).normal(2, 3, shape)
-    found = group_moments(tf.constant(x), groups)
-    for moment, expected in zip(found, moments_by_loop(x, groups), strict=True):
-        ones = (1,) * (len(shape) - 2)
-        assert moment.shape == (shape[0], *ones, 1 if groups == 1 else 6)
-        moment = np.broadcast_to(moment, shape)
-        assert_allclose(moment, expected, rtol=1e-12, atol=1e-15)
-
-
-def test_moments_of_unknown_sizes_half_precision_and_large_means():
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 6))])
-    def mean(x):
-        return group_mean(x, 3)
-
-    rng = np.random.default_rng(41)
-    x = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
-    assert_allclose(mean(x), group_mean(tf.constant(x), 3), rtol=1e-6)
-
-    mean, variance = group_moments(tf.fill((1, 8, 8, 4), np.float16(3e4)), 2)
-    assert mean.dtype == variance.dtype == tf.float32
-    assert_array_equal(np.ravel(mean), [np.float32(np.float16(3e4))] * 4)
-    assert_array_equal(np.ravel(variance), [0] * 4)
-
-    x = rng.normal(1e4, 1, (1, 16, 16, 2)).astype(np.float32)
-    _, variance = group_moments(tf.constant(x), 1)
-    assert_allclose(np.squeeze(variance), x.astype(np.float64).var(), rtol=1e-3)

@@ -49,42 +49,6 @@ def value_and_gradients(call, layer, x):
     return y, d_x, dict(zip(names, d_weights, strict=True))
 
 
-def test_a_step_is_one_of_the_batch_normalized_layer():
-    layer = keras.layers.Conv2D(4, 2, strides=2, dtype="float64")
-    shape = (6, 5, 4, 3)
-    rng = np.random.default_rng(43)
-    x = rng.normal([1.0, -2.0, 0.5], [1.0, 0.4, 2.0], size=shape)
-    wrapper = BatchNormalizationPreconditioning(layer, epsilon=0.01)
-    wrapper.build(shape)
-    axes = tuple(range(x.ndim - 1))
-    mean, sigma = x.mean(axes), np.sqrt(x.var(axes) + 0.01)
-    start, bias = layer.kernel.numpy(), rng.normal(size=4)
-    layer.bias.assign(bias)
-    target = rng.normal(size=layer.compute_output_shape(shape))
-
-    # The coordinates of batch norm, with its statistics taken as constants.
-    hat = tf.Variable(start * sigma[:, None])
-    sums = (start * mean[:, None]).reshape(-1, 4).sum(0)
-    hat_bias = tf.Variable(bias + sums)
-    with tf.GradientTape() as tape:
-        normalized = tf.constant((x - mean) / sigma)
-        y = tf.nn.conv2d(normalized, hat, strides=2, padding="VALID")
-        loss = tf.reduce_sum((tf.tanh(y + hat_bias) - target) ** 2)
-    slopes = tape.gradient(loss, (hat, hat_bias))
-    for variable, slope in zip((hat, hat_bias), slopes, strict=True):
-        variable.assign_sub(0.125 * slope)
-    kernel = hat.numpy() / sigma[:, None]
-    expected = hat_bias - (kernel * mean[:, None]).reshape(-1, 4).sum(0)
-
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum((tf.tanh(wrapper(x, training=True)) - target) ** 2)
-    weights = wrapper.trainable_weights
-    pairs = zip(tape.gradient(loss, weights), weights, strict=True)
-    keras.optimizers.SGD(0.125).apply_gradients(pairs)
-    assert_allclose(layer.kernel.numpy(), kernel, rtol=1e-10)
-    assert_allclose(layer.bias.numpy(), expected, rtol=1e-10)
-
-
 def all_three(layer, wrapper, x):
     """Of the layer, and of the wrapper at inference and in training."""
     calls = (layer, lambda x: wrapper(x, training=False))

@@ -30,23 +30,6 @@ def state(optimizer, weight):
     ]
 
 
-def test_five_steps_by_hand():
-    weight = tf.Variable([1.0, -1.0])
-    optimizer = BooleanAccumulation(1.0)
-    for gradient, weights, accumulators, kept in [
-        ([0.5, 0.5], [1, -1], [0.5, 0.5], 1),
-        ([0.5, 0.25], [-1, -1], [0, 0.75], 0.5),  # the first reaches 1 exactly
-        ([0.0, -1.0], [-1, -1], [0, -0.625], 1),  # half of 0.75 is remembered
-        ([-1.0, -0.5], [1, 1], [0, 0], 0),
-        ([0.25, 0.25], [1, 1], [0.25, 0.25], 1),
-    ]:
-        step(optimizer, weight, gradient)
-        assert_array_equal(weight, weights)
-        found = state(optimizer, weight)
-        assert_array_equal(found[0], accumulators)
-        assert found[1] == kept
-
-
 def loop(weights, gradients, rates):
     """The rule weight by weight in float64; yields the state after each step."""
     w, m, kept = weights.astype("float64"), np.zeros(weights.shape), 1.0
