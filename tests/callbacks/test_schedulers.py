@@ -1,6 +1,5 @@
 """Schedules of quantizers: the published values, which are moved, how they resume."""
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 from callback_networks import binary, compiled, fit, functional, nested, wrapped
@@ -111,14 +110,6 @@ def test_progressive_signs_are_in_order_from_the_input_on(network):
     if network is functional:
         layers = [model.get_layer(name) for name in ("first", "second")]
         assert quantizers == [layer.input_quantizer for layer in layers]
-
-
-def test_in_the_networks_of_the_package_they_follow_the_blocks():
-    network = nobn.models.ReActNet18(
-        (8, 8, 1), 3, width=4, blocks=(1, 1), estimator="progressive_sign"
-    )
-    names = [sign.name for sign in ProgressiveBinarization.quantizers_of(network)]
-    assert names == ["stage1_block1_sign", "stage2_block1_sign"]
 
 
 def test_which_quantizers_are_moved():

@@ -48,11 +48,6 @@ def epoch(monitor, number=0):
 
 LAYERS = {
     "dense": (dense("ste_sign"), (6,), (0,)),
-    "conv": (
-        lq.layers.QuantConv2D(4, 3, kernel_quantizer="ste_sign", name="binary"),
-        (8, 8, 3),
-        (0, 1, 2),
-    ),
     "depthwise": (
         lq.layers.QuantDepthwiseConv2D(
             3, depth_multiplier=2, depthwise_quantizer="ste_sign", name="binary"

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._images import balanced_subset
@@ -77,27 +76,6 @@ def test_an_epoch_depends_on_seed_and_number_only() -> None:
     orders = [[bytes(image) for image in content(plain)[0]] for _ in range(2)]
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
     assert sorted(orders[0]) != sorted(map(bytes, passes[0][0]))
-
-
-def test_keras_epochs_are_our_epochs() -> None:
-    seen: list[int] = []
-
-    def note(label: np.ndarray) -> np.ndarray:
-        seen.extend(label.tolist())
-        return label
-
-    def noted(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return x, tf.ensure_shape(tf.numpy_function(note, [y], tf.int64), (32,))
-
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss, run_eagerly=True)
-    data = load("digits", "train", 32, limit=64, epoch=5)
-    model.fit(data.map(noted), initial_epoch=5, epochs=7, verbose=0)
-
-    epochs = (load("digits", "train", 32, limit=64, epoch=e) for e in (5, 6))
-    expected = np.concatenate([content(epoch)[1] for epoch in epochs])
-    np.testing.assert_array_equal(seen, expected)
 
 
 def test_limit_takes_the_first_of_each_class() -> None:
