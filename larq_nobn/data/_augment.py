@@ -61,17 +61,8 @@ def uniform(bits: tf.Tensor) -> tf.Tensor:
 
 
 def random_bits(shape: Sequence[int], seed: tuple, dtype: tf.DType) -> tf.Tensor:
-    """Random integers of all bits, from a seed of two integers.
-
-    They are those of `tf.random.stateless_uniform` with Philox, which makes key and
-    counter in Python, and so takes four times as long to trace.
-    """
-    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(
-        seed=tf.cast(tf.stack(seed), tf.int64)
-    )
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=shape, key=key, counter=counter, alg=1, dtype=dtype
-    )
+    """Random integers of all bits, from a seed of two integers."""
+    return tf.random.stateless_uniform(shape, seed, None, None, dtype, alg="philox")
 
 
 # Digits have no mirror images.

@@ -17,18 +17,14 @@ from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
 from . import _any_tfds, _augment, _batches, _given, _imagenet, _images
 from ._batches import WHOLE, Share
+from ._images import Images
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
 from .folder import _folder
+from .folder._listing import first_few
 
 Size = int | tuple[int, int] | None
-# Those of which each image is found by its number, and all. Each has a name, names of
-# classes and `info`; the former `read`, the others make batches themselves.
-Numbered = _images.BuiltIn | _given.Given | _any_tfds.AnyTfds | _folder.Folder
-Images = Numbered | _imagenet.ImageNet | _given.Streams
-
-
 # The arguments of `open_dataset` that say which images are meant.
 WHICH = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
 
@@ -54,8 +50,8 @@ class Dataset:
         wanted = "images. Open them with open_dataset, or Dataset.from_data"
         self._images: Images = _checks.check_kind("images", images, Images, wanted)
         self._size = _checks.check_size(size)
-        if not isinstance(images, Numbered):  # which have one size
-            images.info(size)
+        if images.unfit:  # which have one size
+            images.info(self._size)
 
     @classmethod
     def from_data(
@@ -106,15 +102,12 @@ class Dataset:
     @property
     def fingerprint(self) -> str | None:
         """A digest of the images of a folder; None where they do not change."""
-        return (
-            self._images.content if isinstance(self._images, _folder.Folder) else None
-        )
+        return self._images.fingerprint
 
     @property
     def holdout(self) -> float | None:
         """The test fraction of an image folder without a test folder; else None."""
-        images = self._images
-        return images.holdout if isinstance(images, _folder.Folder) else None
+        return self._images.holdout
 
     def labels(self, split: str = "train") -> np.ndarray:
         """Returns the labels of a split, (N,) int64.
@@ -156,13 +149,11 @@ class Dataset:
 
         None for what is not an image folder.
         """
-        if not isinstance(self._images, _folder.Folder):
-            return None
         split = _names.check_split(split)
+        if (files := self._images.files(split)) is None:
+            return None
         labels = self._numbered(split, like or self.info).labels.numpy()
-        part, root = self._images.parts[split], self._images.root
-        chosen = _images.balanced_subset(labels, limit)
-        return tuple(str(root / part[n].entry.path) for n in chosen)
+        return tuple(files[n] for n in _images.balanced_subset(labels, limit))
 
     def batches(
         self,
@@ -264,14 +255,27 @@ class Dataset:
         _batches.check_share(share)
         _checks.check_choice("cache", cache, _names.CACHES)
         self._check_split(split)
-        self._check_applies(augment, mixup, reflect, shuffle, like)
-        if isinstance(self._images, _given.Streams):
-            return self._images.batches(split, batch_size, share, step, limit)
+        images = self._images
+        other = like is not None and bool(images.unfit) and like != self.info
+        given = {
+            "mixup": mixup,
+            "augment": augment not in (True, False, "none") and augment,
+            "reflect": reflect,
+            "shuffle": shuffle,
+            "like": like.name if like and other else None,
+        }
+        for argument in images.unfit:
+            if given[argument]:
+                raise InvalidValue(
+                    f"{argument}={given[argument]!r} does not apply to {images.remedy}."
+                )
+        if isinstance(images, _given.Streams):
+            return images.batches(split, batch_size, share, step, limit)
         shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
-        if isinstance(self._images, _imagenet.ImageNet):
-            numbers, made = self._images.open(split, augment is True, info)
+        if isinstance(images, _imagenet.ImageNet):
+            numbers, made = images.open(split, augment is True, info)
             chosen, varies = numbers[:limit], augment is True
         else:
             source = self._numbered(split, info, cache)
@@ -283,7 +287,7 @@ class Dataset:
             varies = variation is not None or mixup > 0
         if not len(chosen):
             raise InvalidValue(
-                f"{self._images.name} has no image for split={split!r}. Add "
+                f"{images.name} has no image for split={split!r}. Add "
                 "some, or choose another split."
             )
         if training:
@@ -294,34 +298,6 @@ class Dataset:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)
         return _batches.prefetched(batches)
-
-    def _check_applies(
-        self,
-        augment: bool | str,
-        mixup: float,
-        reflect: bool,
-        shuffle: bool | None,
-        like: DatasetInfo | None,
-    ) -> None:
-        """Raises for what images without numbers cannot do."""
-        if isinstance(self._images, Numbered):
-            return
-        usual = augment in (True, False, "none")
-        wanted: dict[str, object] = {"mixup": mixup, "augment": not usual and augment}
-        if isinstance(self._images, _given.Streams):  # whose crops are their own
-            what, remedy = "a tf.data.Dataset", "and map the data set"
-            wanted["shuffle"] = shuffle
-            wanted["like"] = like is not None and like != self.info and like.name
-        else:
-            what = "imagenet, whose images are random parts of files"
-            remedy = "or name tfds:imagenet2012"
-            wanted["reflect"] = reflect
-        for argument, value in wanted.items():
-            if value:
-                raise InvalidValue(
-                    f"{argument}={value!r} does not apply to {what}. Leave it out, "
-                    f"{remedy}."
-                )
 
     def _check_split(self, split: str) -> None:
         if split == "validation" and not self.info.validation_examples:
@@ -334,12 +310,7 @@ class Dataset:
         """The images of a split by number, with the shape and labels of `info`."""
         split = _names.check_split(split)
         self._check_split(split)
-        if not isinstance(self._images, Numbered):
-            raise InvalidValue(
-                f"The classes of {self._images.name} are not counted, because that "
-                "would need a pass over all images. Leave it out."
-            )
-        source: Source = self._images.read(split, info.image_shape, info.crop)
+        source = self._images.read(split, info.image_shape, info.crop)
         if isinstance(source, LazyImages):
             source = cached(source, cache)
         return _relabeled(source, self._images.class_names, info)
@@ -354,16 +325,12 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     if unknown := [name for name in there if name not in theirs]:
         raise InvalidValue(
             f"The images are of {len(unknown)} classes that are not among those of "
-            f"{info.name}: {_some(unknown)}, where it knows {_some(theirs)}. Choose "
-            "images of these."
+            f"{info.name}: {first_few(unknown)}, where it knows {first_few(theirs)}. "
+            "Choose images of these."
         )
     places = [theirs.index(name) if name in theirs else -1 for name in ours]
     labels = tf.gather(tf.constant(places, tf.int64), source.labels)
     return replace(source, labels=labels)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
 
 
 def _check_validation(validation: float) -> None:
@@ -446,9 +413,7 @@ def open_dataset(
 
 
 @lru_cache(maxsize=8)
-def _built_in(
-    name: str, data_dir: str | None, validation: float
-) -> _images.BuiltIn | _imagenet.ImageNet:
+def _built_in(name: str, data_dir: str | None, validation: float) -> Images:
     if name == "imagenet":
         return _imagenet.ImageNet(data_dir, validation)
     return _images.BuiltIn(name, data_dir, validation)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
-from ._images import InMemory, Shape, cached_method, described
+from ._images import Images, InMemory, Shape, Size, cached_method
 from ._registry import DatasetInfo
 from ._source import Arrays, statistics
 
@@ -33,13 +33,13 @@ class Given(InMemory):
         pairs = {split: _pair(split, part) for split, part in parts.items()}
         labels = {split: y for split, (_, y) in pairs.items()}
         self.class_names, numbers = numbered(labels)
-        given = {
+        self._given = {
             split: _arrays(split, pairs[split][0], of_split)
             for split, of_split in zip(pairs, numbers, strict=True)
         }
-        super().__init__(given.__getitem__, validation)
-        train = given["train"].images
-        for split, part in given.items():
+        self.validation = validation
+        train = self._given["train"].images
+        for split, part in self._given.items():
             images = part.images
             if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
                 raise InvalidValue(
@@ -52,22 +52,24 @@ class Given(InMemory):
                 f"data contains a validation split, so validation={validation} does "
                 "not apply. Leave it out."
             )
-        self._splits = {*given, *(["validation"] if validation else [])}
+        self._splits = {*parts, *(["validation"] if validation else [])}
         self._normalized = train.dtype.is_floating
 
+    def whole(self, split: str) -> Arrays:
+        return self._given[split]
+
     @cached_method
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+    def info(self, size: Size) -> DatasetInfo:
         """Their own size and channels; of floats nothing but these is known."""
         height, width, channels = self.part("train").images.shape[1:]
         shape = (*(size or (height, width)), channels)
         counts = {split: len(self.part(split).labels) for split in self._splits}
         if self._normalized:
-            return described(self.name, self.class_names, shape, counts)
+            return self.described(shape, counts)
         of_training = statistics(self.read("train", shape, 1.0))
-        return described(self.name, self.class_names, shape, counts, of_training)
+        return self.described(shape, counts, of_training)
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        """The images of a split; floats are taken as they are."""
         if not self._normalized:
             return super().read(split, shape, crop)
         if self.part(split).images.shape[1:] != shape:
@@ -171,14 +173,15 @@ def _arrays(split: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
         return Arrays(tf.constant(images), tf.constant(labels))
 
 
-class Streams:
+class Streams(Images):
     """Data sets of `tf.data`: each pass is an epoch, just as it comes.
 
     The parts are `train`, `test`, and `validation` if there is one: batches (images,
     labels), or single examples.
     """
 
-    name = GIVEN
+    name, unfit = GIVEN, ("mixup", "augment", "shuffle", "like")
+    remedy = "a tf.data.Dataset. Leave it out, and map the data set"
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self._parts = {split: _checked(split, part) for split, part in parts.items()}
@@ -209,14 +212,14 @@ class Streams:
             )
         self.class_names, _ = numbered(labels, *known)
 
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+    def info(self, size: Size) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
         if size not in (None, self._shape[:2]):
             raise InvalidValue(
                 f"image_size={size} does not apply to a tf.data.Dataset of images of "
                 f"{self._shape[:2]}. Leave it out, and map the data set."
             )
-        return described(self.name, self.class_names, self._shape, self._counts)
+        return self.described(self._shape, self._counts)
 
     def batches(
         self, split: str, batch_size: int, share: Share, step: int, limit: int | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
 from ._batches import OfEpoch, OfNumbers
-from ._images import built_in_info
+from ._images import Images, Size, built_in_info
 from ._records import Examples
 from ._registry import DatasetInfo
 from ._source import in_threads, validation_numbers
@@ -17,15 +19,19 @@ from .folder._decode import image_of
 SIZE = 224
 
 
-class ImageNet:
+class ImageNet(Images):
     """ImageNet, which is too large for memory."""
 
-    name, class_names = "imagenet", ()
+    name, unfit = "imagenet", ("mixup", "augment", "reflect")
+    remedy = (
+        "imagenet, whose images are random parts of files. Leave it out, or name "
+        "tfds:imagenet2012"
+    )
 
     def __init__(self, data_dir: str | None, validation: float) -> None:
         self._data_dir, self._validation = data_dir, validation
 
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+    def info(self, size: Size) -> DatasetInfo:
         """What the registry says, of its one size."""
         info = built_in_info(self.name, self._validation)
         if size not in (None, info.image_shape[:2]):
@@ -55,19 +61,16 @@ class ImageNet:
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in
 
-        def image(file: bytes, index: int, seed: np.ndarray) -> np.ndarray:
-            if not augment:
-                return image_of(file, shape, True, info.crop)
-            with tf.device("CPU:0"):
-                return random_part(file, fold(seed, index)).numpy()
+        def example(index: int, seed: np.ndarray) -> tuple[np.ndarray, int]:
+            file, label = examples.read(index)
+            with reading_records(self.name, examples.folder):
+                if not augment:
+                    return image_of(file, shape, True, info.crop), label
+                with tf.device("CPU:0"):
+                    return random_part(file, fold(seed, index)).numpy(), label
 
         def read(indices: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
-            def example(index: int) -> tuple[np.ndarray, int]:
-                file, label = examples.read(index)
-                with reading_records(self.name, examples.folder):
-                    return image(file, index, seed), label
-
-            pairs = in_threads(example, indices)
+            pairs = in_threads(functools.partial(example, seed=seed), indices)
             pixels = np.array([decoded for decoded, _ in pairs], np.float32)
             labels = np.array([label for _, label in pairs], np.int64)
             return pixels.reshape(-1, *shape), labels

@@ -11,15 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_bounds
-from .._errors import needing
+from .._errors import InvalidValue, needing
 from ._area import scaled
 from ._registry import BUILT_IN, DatasetInfo
-from ._source import Arrays, validation_numbers
+from ._source import Arrays, Source, Statistics, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
 
 Shape = tuple[int, int, int]
-# Mean and standard deviation of each channel.
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+Size = tuple[int, int] | None
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -37,47 +36,75 @@ def cached_method(method: _Method) -> _Method:
     return cached  # type: ignore[return-value]
 
 
-def described(
-    name: str,
-    class_names: tuple[str, ...],
-    shape: Shape,
-    counts: Mapping[str, int],
-    of_training: Statistics = ((), ()),
-) -> DatasetInfo:
-    """What is said of images; mean and standard deviation are of those for training."""
-    train, test = counts["train"], counts["test"]
-    info = DatasetInfo(name, shape, len(class_names), class_names, train, test)
-    mean, std = of_training
-    held_out = counts.get("validation", 0)
-    return replace(info, mean=mean, std=std, validation_examples=held_out)
+class Images:
+    """Abstract base: labeled images in splits, each of which is found by its number.
 
-
-class InMemory:
-    """Images in memory, of whose training images a fraction may be for validation.
-
-    `whole` gives a split as it is stored.
+    Attributes:
+        name, class_names, holdout: As in `DatasetInfo`.
+        fingerprint: A digest of the images; None where they do not change.
+        unfit: Arguments of `Dataset.batches` that do not apply to them.
+        remedy: What they are, and what to do then.
     """
 
-    def __init__(self, whole: Callable[[str], Arrays], validation: float) -> None:
-        self._whole, self._validation = whole, validation
+    name: str
+    class_names: tuple[str, ...] = ()
+    holdout: float | None = None
+    fingerprint: str | None = None
+    unfit: tuple[str, ...] = ()
+    remedy = ""
+
+    def info(self, size: Size) -> DatasetInfo:
+        """What there is to say of them, in a size or their own."""
+        raise NotImplementedError
+
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
+        """The images of a split: bytes to train with, exact means to test with."""
+        raise InvalidValue(
+            f"The classes of {self.name} are not counted, because that would need a "
+            "pass over all images. Leave it out."
+        )
+
+    def files(self, split: str) -> list[str] | None:
+        """The files of the images of a split, if each has one."""
+        return None
+
+    def described(
+        self, shape: Shape, counts: Mapping[str, int], known: Statistics = ((), ())
+    ) -> DatasetInfo:
+        """What is said of them; mean and standard deviation are of the training."""
+        return DatasetInfo(
+            *(self.name, shape, len(self.class_names), self.class_names),
+            *(counts["train"], counts["test"], *known),
+            validation_examples=counts.get("validation", 0),
+            holdout=self.holdout,
+        )
+
+
+class InMemory(Images):
+    """Images in memory, of whose training images a fraction may be for validation."""
+
+    validation: float
+
+    def whole(self, split: str) -> Arrays:
+        """A split as it is stored."""
+        raise NotImplementedError
 
     @cached_method
     def part(self, split: str) -> Arrays:
         """A split as it is used, in its own shape."""
-        if self._validation and split != "test":
+        if self.validation and split != "test":
             return self._divided()[split == "validation"]
-        return self._whole(split)
+        return self.whole(split)
 
     @cached_method
     def _divided(self) -> list[Arrays]:
-        whole = self._whole("train")
-        numbers = validation_numbers(len(whole.labels), self._validation)
+        whole = self.whole("train")
+        numbers = validation_numbers(len(whole.labels), self.validation)
         with tf.device("CPU:0"):
             return [Arrays(whole.take(n), tf.gather(whole.labels, n)) for n in numbers]
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        """The images of a split: bytes to train with, exact means to test with."""
         part = self.part(split)
         if part.images.shape[1:] == shape and crop == 1:
             return part
@@ -92,14 +119,17 @@ class BuiltIn(InMemory):
     """One of `NAMES` but ImageNet."""
 
     def __init__(self, name: str, data_dir: str | None, validation: float) -> None:
-        super().__init__(functools.partial(stored, name, data_dir), validation)
-        self.name, self.class_names = name, BUILT_IN[name].class_names
+        self.name, self._data_dir, self.validation = name, data_dir, validation
+        self.class_names = BUILT_IN[name].class_names
 
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+    def info(self, size: Size) -> DatasetInfo:
         """What the registry says; nothing is read for it."""
-        info = built_in_info(self.name, self._validation)
+        info = built_in_info(self.name, self.validation)
         height, width, channels = info.image_shape
         return replace(info, image_shape=(*(size or (height, width)), channels))
+
+    def whole(self, split: str) -> Arrays:
+        return stored(self.name, self._data_dir, split)
 
 
 def built_in_info(name: str, validation: float) -> DatasetInfo:
@@ -115,8 +145,7 @@ def stored(name: str, data_dir: str | None, split: str) -> Arrays:
     # On the host even if there is a GPU: batches are cut there, and only they travel.
     with tf.device("CPU:0"):
         if name == "digits":
-            images, labels = _digits(split)
-            return Arrays(tf.constant(images), tf.constant(labels))
+            return Arrays(*map(tf.constant, _digits(split)))
         builder = prepared_builder(name, data_dir)
         # Files in their order on disk, so that an example keeps its index.
         with reading_records(name, builder.data_dir):

@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +22,8 @@ from .._files import cache_folder, check_folder
 IN_MEMORY = 1 << 30
 _CHUNK = 1024
 _Read = TypeVar("_Read")
+# Mean and standard deviation of each channel.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ class LazyImages:
     labels: tf.Tensor
     shape: tuple[int, int, int]
     dtype: str
+
+    @classmethod
+    def of(
+        cls,
+        read: Callable[[int], np.ndarray],
+        labels: Sequence[int],
+        shape: tuple[int, int, int],
+        exact: bool,
+    ) -> LazyImages:
+        """Images as bytes, or exact means as float32."""
+        with tf.device("CPU:0"):
+            known = tf.constant([*labels], tf.int64)
+        return cls(read, known, shape, "float32" if exact else "uint8")
 
     def take(self, indices: tf.Tensor) -> tf.Tensor:
         """Decodes images, several at once."""
@@ -101,7 +116,7 @@ def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndar
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(source: Source) -> Statistics:
     """Mean and standard deviation of each channel of bytes, in [0, 1], of all images.
 
     Both have four decimals, as those of the common data sets are given. A constant

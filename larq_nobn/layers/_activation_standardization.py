@@ -8,6 +8,7 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, fused, product
+from ._channelwise import SameShape
 from ._groups import group_mean, group_moments
 
 _EPSILON = 1e-5  # added to the variance
@@ -47,7 +48,7 @@ def activation_standardization(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
 
 
 @register()
-class ActivationStandardization(keras.layers.Layer):
+class ActivationStandardization(SameShape):
     r"""Divides every example by its standard deviation, in training only.
 
     With the mean \(m_n\) and the unbiased variance \(v_n\) over all \(M\) elements
@@ -109,6 +110,3 @@ class ActivationStandardization(keras.layers.Layer):
         return keras.backend.in_train_phase(
             lambda: activation_standardization(inputs), inputs, training
         )
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)

@@ -8,7 +8,14 @@ from .._checks import check_channels
 from .._keras import keras
 
 
-class ChannelwiseLayer(keras.layers.Layer):
+class SameShape(keras.layers.Layer):
+    """Abstract base: layers that keep their input's shape."""
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+
+class ChannelwiseLayer(SameShape):
     """Abstract base: layers that keep their input's shape and own weights of (C,)."""
 
     def _channel_weight(
@@ -27,5 +34,20 @@ class ChannelwiseLayer(keras.layers.Layer):
             experimental_autocast=False,
         )
 
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
+
+def average_weight(
+    layer: keras.layers.Layer, name: str, shape: Any, initializer: str
+) -> Any:
+    """Adds a weight that follows the batches, as Keras' batch norm has them.
+
+    Replicas average on their own until somebody reads.
+    """
+    return layer.add_weight(
+        name=name,
+        shape=shape,
+        initializer=initializer,
+        trainable=False,
+        experimental_autocast=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+    )

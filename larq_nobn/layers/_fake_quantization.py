@@ -6,8 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32
+from ._channelwise import SameShape, average_weight
 
 _STEPS = 255  # between the 256 values of eight bits
 
@@ -44,7 +45,7 @@ def fake_quantize(x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Te
 
 
 @register()
-class FakeQuantization(keras.layers.Layer):
+class FakeQuantization(SameShape):
     r"""Quantizes a feature map to 8 bits, as the int8 TFLite model does.
 
     With the range \([l, h]\) around 0, one for the whole tensor,
@@ -110,21 +111,9 @@ class FakeQuantization(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.minimum = self._end("minimum")
-        self.maximum = self._end("maximum")
+        self.minimum = average_weight(self, "minimum", (), "zeros")
+        self.maximum = average_weight(self, "maximum", (), "zeros")
         super().build(input_shape)
-
-    def _end(self, name: str) -> Any:
-        # As in Keras' batch norm: replicas average on their own until somebody reads.
-        return self.add_weight(
-            name=name,
-            shape=(),
-            initializer="zeros",
-            trainable=False,
-            experimental_autocast=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-        )
 
     @property
     def has_range(self) -> bool:
@@ -163,9 +152,6 @@ class FakeQuantization(keras.layers.Layer):
             tf.where(finite, tf.minimum(least, back[0]), low),
             tf.where(finite, tf.maximum(most, back[1]), high),
         )
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum}

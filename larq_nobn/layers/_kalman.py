@@ -9,7 +9,7 @@ from .._checks import check_number
 from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import beside
-from ._channelwise import ChannelwiseLayer
+from ._channelwise import ChannelwiseLayer, average_weight
 from ._initializers import check_initializer
 from ._posterior import batch_kalman_norm, normalize
 
@@ -118,21 +118,10 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
         self.gamma = self._channel_weight("gamma", 1.0, shape)
         self.beta = self._channel_weight("beta", self.beta_initializer, shape)
-        self.moving_mean = self._moving("moving_mean", "zeros")
-        self.moving_variance = self._moving("moving_variance", "ones")
+        shape = self.gamma.shape
+        self.moving_mean = average_weight(self, "moving_mean", shape, "zeros")
+        self.moving_variance = average_weight(self, "moving_variance", shape, "ones")
         super().build(input_shape)
-
-    def _moving(self, name: str, initializer: str) -> Any:
-        # As in Keras' batch norm: replicas average on their own until somebody reads.
-        return self.add_weight(
-            name=name,
-            shape=self.gamma.shape,
-            initializer=initializer,
-            trainable=False,
-            experimental_autocast=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-        )
 
     def call(
         self, inputs: Any, training: bool | None = None

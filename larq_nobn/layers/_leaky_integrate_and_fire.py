@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32, fused
+from ._channelwise import SameShape
 
 # How far from the threshold a membrane still passes gradients: a boxcar of width 1.
 _REACH = 0.5
@@ -75,7 +76,7 @@ def over_time(step: Step, currents: tf.Tensor) -> tf.Tensor:
 
 
 @register()
-class LeakyIntegrateAndFire(keras.layers.Layer):
+class LeakyIntegrateAndFire(SameShape):
     r"""Spiking neuron: sums its input currents over time and fires at a threshold.
 
     With current \(x_t\), membrane \(u_0 = 0\), decay \(d\) and threshold \(\theta\),
@@ -165,9 +166,6 @@ class LeakyIntegrateAndFire(keras.layers.Layer):
         step = make_step(self.decay, self.threshold, self.reset == "soft")
         spikes = over_time(step, inputs)
         return 2 * spikes - 1 if self.signed else spikes
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, beside
+from ._channelwise import average_weight
 from ._kernel_layers import has_kernel
 from ._preconditioning import limited, preconditioning
 
@@ -139,20 +140,9 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         channels = (self.layer.kernel.shape[-2] * self._groups,)
-        self.moving_mean = self._state("moving_mean", channels, "zeros")
-        self.moving_variance = self._state("moving_variance", channels, "ones")
-        self.batches = self._state("batches", (), "zeros")
-
-    def _state(self, name: str, shape: tuple[int, ...], initializer: str) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            experimental_autocast=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-        )
+        self.moving_mean = average_weight(self, "moving_mean", channels, "zeros")
+        self.moving_variance = average_weight(self, "moving_variance", channels, "ones")
+        self.batches = average_weight(self, "batches", (), "zeros")
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         # Frozen like a batch norm: its averages stand still.

@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from .._keras import keras, register
 from .._math import at_least_float32, beside
+from ._channelwise import SameShape
 from ._initializers import check_initializer
 
 
 @register()
-class SkipInit(keras.layers.Layer):
+class SkipInit(SameShape):
     r"""Multiplies a residual branch by one learned number, which starts at zero.
 
     \[ y = a x, \qquad \frac{\partial L}{\partial x} = a g, \qquad
@@ -72,9 +73,6 @@ class SkipInit(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         gain = beside(inputs, self.gain)
         return tf.cast(at_least_float32(inputs) * gain, inputs.dtype)
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -71,44 +71,23 @@ _WORDS = names_of(
 _OWN = ("tf_keras", "larq", "larq_nobn")
 
 # Pure functions of tensors, by the names under which TensorFlow exports them.
+# Of these modules all functions are: they calculate.
+_CALCULATING = ("bitwise", "linalg", "math", "signal")
 _OPERATORS = {
     "__operators__": "add eq getitem ne ragged_getitem",
     "": """
-        abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh
-        batch_to_space bitcast boolean_mask broadcast_dynamic_shape broadcast_to cast
-        clip_by_global_norm clip_by_norm clip_by_value complex concat constant
-        convert_to_tensor cos cosh cumsum divide dynamic_partition dynamic_stitch
-        einsum ensure_shape equal exp expand_dims extract_volume_patches eye fill floor
-        gather gather_nd greater greater_equal guarantee_const histogram_fixed_width
-        identity identity_n less less_equal linspace logical_and logical_not logical_or
-        matmul maximum meshgrid minimum multiply negative norm not_equal one_hot ones
-        ones_like pad pow range rank realdiv reduce_all reduce_any reduce_logsumexp
-        reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat reshape reverse
-        reverse_sequence roll round saturate_cast scalar_mul scatter_nd searchsorted
-        sequence_mask shape shape_n sigmoid sign sin sinh size slice sort
-        space_to_batch space_to_batch_nd split sqrt square squeeze stack stop_gradient
-        strided_slice subtract tan tanh tensor_scatter_nd_add tensor_scatter_nd_max
-        tensor_scatter_nd_min tensor_scatter_nd_sub tensor_scatter_nd_update tensordot
-        tile transpose truediv truncatediv truncatemod unique unique_with_counts
-        unravel_index unstack where zeros zeros_like""",
-    "math": """
-        abs accumulate_n acos acosh add add_n angle argmax argmin asin asinh atan atan2
-        atanh bessel_i0 bessel_i0e bessel_i1 bessel_i1e betainc bincount ceil
-        confusion_matrix conj cos cosh count_nonzero cumprod cumsum
-        cumulative_logsumexp digamma divide divide_no_nan equal erf erfc erfcinv erfinv
-        exp expm1 floor floordiv floormod greater greater_equal igamma igammac imag
-        in_top_k invert_permutation is_finite is_inf is_nan is_non_decreasing
-        is_strictly_increasing l2_normalize lbeta less less_equal lgamma log log1p
-        log_sigmoid log_softmax logical_and logical_not logical_or logical_xor maximum
-        minimum mod multiply multiply_no_nan ndtri negative nextafter not_equal
-        polygamma polyval pow real reciprocal reciprocal_no_nan reduce_all reduce_any
-        reduce_euclidean_norm reduce_logsumexp reduce_max reduce_mean reduce_min
-        reduce_prod reduce_std reduce_sum reduce_variance rint round rsqrt scalar_mul
-        segment_max segment_mean segment_min segment_prod segment_sum sigmoid sign sin
-        sinh softmax softplus softsign sqrt square squared_difference subtract tan tanh
-        top_k truediv unsorted_segment_max unsorted_segment_mean unsorted_segment_min
-        unsorted_segment_prod unsorted_segment_sqrt_n unsorted_segment_sum xdivy
-        xlog1py xlogy zero_fraction zeta""",
+        argsort batch_to_space bitcast boolean_mask broadcast_dynamic_shape broadcast_to
+        cast clip_by_global_norm clip_by_norm clip_by_value complex concat constant
+        convert_to_tensor dynamic_partition dynamic_stitch einsum ensure_shape
+        expand_dims extract_volume_patches eye fill gather gather_nd guarantee_const
+        histogram_fixed_width identity identity_n linspace matmul meshgrid norm one_hot
+        ones ones_like pad range rank realdiv repeat reshape reverse reverse_sequence
+        roll saturate_cast scatter_nd searchsorted sequence_mask shape shape_n size
+        slice sort space_to_batch space_to_batch_nd split squeeze stack stop_gradient
+        strided_slice tensor_scatter_nd_add tensor_scatter_nd_max tensor_scatter_nd_min
+        tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile transpose
+        truncatediv truncatemod unique unique_with_counts unravel_index unstack where
+        zeros zeros_like""",
     "nn": """
         atrous_conv2d atrous_conv2d_transpose avg_pool avg_pool1d avg_pool2d avg_pool3d
         batch_norm_with_global_normalization batch_normalization bias_add conv1d
@@ -122,11 +101,6 @@ _OPERATORS = {
         space_to_depth sparse_softmax_cross_entropy_with_logits sufficient_statistics
         swish tanh top_k weighted_cross_entropy_with_logits weighted_moments
         zero_fraction""",
-    "linalg": """
-        adjoint band_part cholesky cross det diag diag_part eig eigh eigvals eigvalsh
-        einsum expm eye global_norm inv l2_normalize logdet lu matmul matrix_transpose
-        matvec norm normalize pinv qr set_diag slogdet solve sqrtm svd tensor_diag
-        tensor_diag_part tensordot trace triangular_solve""",
     "image": """
         adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation
         central_crop combined_non_max_suppression convert_image_dtype crop_and_resize
@@ -135,11 +109,6 @@ _OPERATORS = {
         non_max_suppression_padded pad_to_bounding_box per_image_standardization resize
         resize_with_crop_or_pad resize_with_pad rgb_to_grayscale rgb_to_hsv rgb_to_yiq
         rgb_to_yuv rot90 sobel_edges total_variation transpose yiq_to_rgb yuv_to_rgb""",
-    "signal": """
-        dct fft fft2d fft3d fftshift frame hamming_window hann_window idct ifft ifft2d
-        ifft3d ifftshift irfft irfft2d irfft3d overlap_and_add rfft rfft2d rfft3d
-        stft""",
-    "bitwise": "bitwise_and bitwise_or bitwise_xor invert left_shift right_shift",
     "dtypes": "cast complex saturate_cast",
     "debugging": "check_numerics",
     "quantization": """
@@ -156,10 +125,20 @@ _EARLIER = """
     image.resize_images image.resize_nearest_neighbor log log_sigmoid matrix_transpose
     mod reciprocal rsqrt space_to_depth to_bfloat16 to_double to_float to_int32 to_int64
     """
+_named = {
+    space: {
+        name
+        for name, value in vars(getattr(tf, space)).items()
+        if callable(value) and not isinstance(value, type) and name[0] != "_"
+    }
+    for space in _CALCULATING
+}
+# Many of them are exported without the name of their module, too.
+_named[""] = {name for name in _named["math"] if hasattr(tf, name)}
 OPERATORS = frozenset(
     f"{space}.{name}".lstrip(".")
-    for space, names in _OPERATORS.items()
-    for name in names_of(names)
+    for space in {*_OPERATORS, *_named}
+    for name in names_of(_OPERATORS.get(space, "")) | _named.get(space, set())
 )
 # The same of TensorFlow 1, which TensorFlow 2 is written in here and there.
 OPERATORS |= {f"compat.v1.{name}" for name in {*OPERATORS, *names_of(_EARLIER)}}

@@ -7,7 +7,7 @@ from .._names import MODELS, NORMALIZATIONS
 from ._alexnet import BinaryAlexNet
 from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
-from ._head import HEADS
+from ._frame import HEADS
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS
 from ._pretrained import PretrainedNetwork, open_pretrained, pretrained

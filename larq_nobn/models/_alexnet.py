@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._clipped import flat_classifier
-from ._inputs import check_ends, check_image_shape, check_supported
+from ._frame import Frame, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
@@ -81,29 +81,20 @@ def BinaryAlexNet(
         the stem for small images are our own; latent weights and padding are as in
         `VGGSmall`.
     """
-    shape = check_image_shape(input_shape, 8, "BinaryAlexNet")
-    check_ends(classes, width, head)
     check_supported("BinaryAlexNet", normalization, BEFORE_SIGN)
-    parts = Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=False,
-        bias=True,
-        quick=False,
-    )
-    large = min(shape[:2]) >= LARGE
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels, shift=False, bias=True, quick=False)
+    frame = Frame("BinaryAlexNet", input_shape, classes, width, head, name)
+    image = frame.image(8)
+    large = min(image.shape[1:3]) >= LARGE
 
     def pool(layer: str) -> keras.layers.Layer:
         padding = "valid" if large else "same"
         return keras.layers.MaxPool2D(3, 2, padding, name=f"{layer}_pool")
 
-    inputs = keras.Input(shape, name="image")
     size, strides = (11, 4) if large else (3, 1)
     x = parts.float_conv(
-        inputs, width, size, strides, "stem", normalized=False, binary=True, pool=3
+        image, width, size, strides, "stem", normalized=False, binary=True, pool=3
     )
     x = parts.normalize(parts.apply(pool("stem"), x), "stem")
     x = parts.binary_conv(x, 3 * width, 5, 1, "layer2", pool=pool("layer2"))
@@ -114,4 +105,4 @@ def BinaryAlexNet(
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
-    return flat_classifier(parts, inputs, x, classes, head, name)
+    return flat_classifier(frame, parts, image, x)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
+from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
 from ._residual18 import plain_block, residual18
@@ -80,25 +81,8 @@ def BiRealNet18(
         Without a normalization layer the stem and the shortcuts that start a stage add
         1e-5, so that signs of flat patches, where the kernels make 0, are no chance.
     """
-    parts = Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=False,
-        lift=True,
-    )
-    return residual18(
-        "BiRealNet18",
-        parts,
-        plain_block(parts, alpha, binary=False),
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
-    )
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels, shift=False, lift=True)
+    block = plain_block(parts, alpha, binary=False)
+    frame = Frame("BiRealNet18", input_shape, classes, width, head, name)
+    return residual18(frame, parts, block, blocks, alpha, variance_rule)

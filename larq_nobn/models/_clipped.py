@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import lq
-from ._head import logits
+from ._frame import Frame
 from ._parts import Parts
 
 
@@ -17,8 +17,8 @@ def clip(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def flat_classifier(
-    parts: Parts, inputs: tf.Tensor, x: tf.Tensor, classes: int, head: str, name: str
+    frame: Frame, parts: Parts, image: tf.Tensor, x: tf.Tensor
 ) -> keras.Model:
     """The network whose layer `head` reads every position of the map `x`."""
     x = keras.layers.Flatten(name="flat")(clip(parts, x, "features"))
-    return keras.Model(inputs, logits(x, classes, head), name=name)
+    return frame.of_vectors(image, x)

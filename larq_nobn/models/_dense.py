@@ -12,10 +12,8 @@ from .._checks import check_blocks
 from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import ProxyNormalization
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape, check_supported
-from ._normalizations import NORMALIZATIONS
-from ._normalizers import CONCATENATED, NORMALIZERS
+from ._frame import Frame, check_supported
+from ._normalizers import CONCATENATED, NORMALIZATIONS, NORMALIZERS
 from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
@@ -29,33 +27,11 @@ RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
 }
 
 
-def parts_for(
-    network: str,
-    normalization: str,
-    binary_weights: bool,
-    estimator: str,
-    variance_preserving: bool,
-    balanced: bool,
-) -> Parts:
-    """Parts whose normalization stands before the sign, or is the sign's own shift."""
-    check_supported(network, normalization, CONCATENATED)
-    return Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=normalization == "nobn",
-        norm_first=True,
-    )
-
-
 @dataclass(frozen=True)
 class Design:
     """What tells one of these networks from the others.
 
     Arguments:
-        network: The builder's name.
         stem: Makes the features of images from 64 pixels on, up to the pool.
         unit: Grows the features by one layer, given its dilation and its name.
         unit_name: Of a layer, within its name.
@@ -63,19 +39,18 @@ class Design:
         dilations: Of each stage; one that dilates keeps the size of the map.
     """
 
-    network: str
     stem: Callable[[Parts, tf.Tensor, int], tf.Tensor]
     unit: Callable[[Parts, tf.Tensor, int, int, str], tf.Tensor]
     unit_name: str
     reductions: tuple[float, ...]
     dilations: tuple[int, ...] = (1, 1, 1, 1)
 
-    def stages(self, blocks: Sequence[int]) -> tuple[int, ...]:
+    def stages(self, network: str, blocks: Sequence[int]) -> tuple[int, ...]:
         """Rejects more stages than there are transitions between them."""
         stages = check_blocks(blocks)
         if len(stages) > len(self.dilations):
             raise InvalidValue(
-                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} knows "
+                f"blocks={blocks!r} has {len(stages)} stages, but {network} knows "
                 f"the transitions between {len(self.dilations)}. Give so many whole "
                 "numbers, or fewer."
             )
@@ -127,21 +102,28 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
 
 def dense_network(
     design: Design,
-    parts: Parts,
-    input_shape: Sequence[int],
-    classes: int,
-    width: int,
+    frame: Frame,
+    normalization: str,
+    kernels: tuple[bool, str, bool, bool],
     blocks: Sequence[int],
-    head: str,
-    name: str,
 ) -> keras.Model:
-    """Stem, stages with transitions between them, ReLU and classifier."""
-    stages = design.stages(blocks)
+    """Stem, stages with transitions between them, ReLU and classifier.
+
+    Their normalization stands before the sign, or is the sign's own shift.
+
+    Arguments:
+        design: What is its own.
+        frame: Its ends.
+        normalization, blocks: As in `BinaryDenseNet28`.
+        kernels: `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    """
+    check_supported(frame.network, normalization, CONCATENATED)
+    shift = normalization == "nobn"
+    parts = Parts(normalization, *kernels, shift=shift, norm_first=True)
+    stages, width = design.stages(frame.network, blocks), frame.width
     halvings = design.dilations[1 : len(stages)].count(1)
-    shape = check_image_shape(input_shape, 2**halvings, design.network)
-    check_ends(classes, width, head)
-    inputs = keras.Input(shape, name="image")
-    x = _stem(parts, inputs, width, design)
+    image = frame.image(2**halvings)
+    x = _stem(parts, image, width, design)
     for stage, count in enumerate(stages):
         dilation = design.dilations[stage]
         if stage > 0:
@@ -150,4 +132,4 @@ def dense_network(
         for unit in range(count):
             unit_name = f"stage{stage + 1}_{design.unit_name}{unit + 1}"
             x = design.unit(parts, x, width, dilation, unit_name)
-    return classifier(inputs, rectify(parts, x, "final"), classes, head, name)
+    return frame.classifier(image, rectify(parts, x, "final"))

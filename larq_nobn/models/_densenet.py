@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import keras
-from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
+from ._dense import RELU_SCALE, Design, dense_network, grow, rectify
+from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
 
@@ -25,9 +26,9 @@ def _layer(
     return grow(x, new, name)
 
 
-_DESIGN_28 = Design("BinaryDenseNet28", _stem, _layer, "layer", (2.7, 2.7, 2.2))
-_DESIGN_37 = Design("BinaryDenseNet37", _stem, _layer, "layer", (3.3, 3.3, 4.0))
-_DESIGN_45 = Design("BinaryDenseNet45", _stem, _layer, "layer", (2.7, 3.3, 4.0))
+_DESIGN_28 = Design(_stem, _layer, "layer", (2.7, 2.7, 2.2))
+_DESIGN_37 = Design(_stem, _layer, "layer", (3.3, 3.3, 4.0))
+_DESIGN_45 = Design(_stem, _layer, "layer", (2.7, 3.3, 4.0))
 
 
 @opens_weights
@@ -103,10 +104,8 @@ def BinaryDenseNet28(
         `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract 0.68 after it.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for(_DESIGN_28.network, normalization, *kernels)
-    return dense_network(
-        _DESIGN_28, parts, input_shape, classes, width, blocks, head, name
-    )
+    frame = Frame("BinaryDenseNet28", input_shape, classes, width, head, name)
+    return dense_network(_DESIGN_28, frame, normalization, kernels, blocks)
 
 
 @opens_weights
@@ -156,8 +155,8 @@ def BinaryDenseNet37(
     if check_flag("dilated", dilated):
         design = replace(design, dilations=(1, 1, 2, 4))
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
+    frame = Frame("BinaryDenseNet37", input_shape, classes, width, head, name)
+    return dense_network(design, frame, normalization, kernels, blocks)
 
 
 @opens_weights
@@ -201,7 +200,5 @@ def BinaryDenseNet45(
         As in `BinaryDenseNet28`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for(_DESIGN_45.network, normalization, *kernels)
-    return dense_network(
-        _DESIGN_45, parts, input_shape, classes, width, blocks, head, name
-    )
+    frame = Frame("BinaryDenseNet45", input_shape, classes, width, head, name)
+    return dense_network(_DESIGN_45, frame, normalization, kernels, blocks)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from .._checks import check_number
 from .._errors import InvalidValue
 from .._keras import keras
-from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
+from ._dense import RELU_SCALE, Design, dense_network, grow, rectify
+from ._frame import Frame
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 
@@ -57,10 +58,10 @@ def _block(
     return grow(x, new, f"{name}_improve")
 
 
-def _design(network: str, alpha: float, reductions: tuple[float, ...]) -> Design:
+def _design(alpha: float, reductions: tuple[float, ...]) -> Design:
     check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     unit = partial(_block, alpha=alpha)
-    return Design(network, _stem, unit, "block", reductions)
+    return Design(_stem, unit, "block", reductions)
 
 
 @opens_weights
@@ -133,10 +134,10 @@ def MeliusNet22(
         constant, `"nobn"`, `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract
         0.68 after it.
     """
-    design = _design("MeliusNet22", alpha, _REDUCTIONS_22)
+    design = _design(alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
+    frame = Frame("MeliusNet22", input_shape, classes, width, head, name)
+    return dense_network(design, frame, normalization, kernels, blocks)
 
 
 @opens_weights
@@ -180,7 +181,7 @@ def MeliusNet29(
     Differences from the paper:
         As in `MeliusNet22`.
     """
-    design = _design("MeliusNet29", alpha, _REDUCTIONS_29)
+    design = _design(alpha, _REDUCTIONS_29)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
+    frame = Frame("MeliusNet29", input_shape, classes, width, head, name)
+    return dense_network(design, frame, normalization, kernels, blocks)

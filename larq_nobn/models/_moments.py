@@ -12,43 +12,26 @@ from ..layers._channel_padding import ChannelPadding
 from ._offset import START
 
 _Moments = tuple[tf.Tensor, tf.Tensor]
-
-
 _KEEP = (keras.layers.AveragePooling2D, keras.layers.Activation)
+_MERGE = (keras.layers.Add, keras.layers.Concatenate)
 
 
-def _full() -> str:
-    """The precision of moments, which under no policy is a half."""
-    return keras.mixed_precision.global_policy().variable_dtype
+def _carried(layer: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
+    """The same layer of means and of variances, in full precision."""
 
-
-def _merged(merge: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
-    """Merges means, and variances, as the features are merged."""
-
-    def merged(moments: tuple[tf.Tensor, ...], moment: str) -> tf.Tensor:
-        layer = type(merge)(name=f"{merge.name}_{moment}", dtype=_full())
-        return layer(list(moments))
+    def moment(kind: str, moments: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        full = keras.mixed_precision.global_policy().variable_dtype
+        config = {"name": f"{layer.name}_{kind}", "dtype": full}
+        if isinstance(layer, keras.layers.Rescaling):
+            power = 2 if kind == "variance" else 1
+            config.update(scale=layer.scale**power)
+        elif isinstance(layer, ChannelPadding):
+            config.update(before=layer.before, after=layer.after)
+        merged = isinstance(layer, _MERGE)
+        return type(layer)(**config)(list(moments) if merged else moments[0])
 
     means, variances = zip(*terms, strict=True)
-    return merged(means, "mean"), merged(variances, "variance")
-
-
-def _scaled(layer: keras.layers.Rescaling, moments: _Moments) -> _Moments:
-    mean, variance = (
-        keras.layers.Rescaling(factor, name=f"{layer.name}_{moment}", dtype=_full())
-        for factor, moment in ((layer.scale, "mean"), (layer.scale**2, "variance"))
-    )
-    return mean(moments[0]), variance(moments[1])
-
-
-def _padded(layer: ChannelPadding, moments: _Moments) -> _Moments:
-    mean, variance = (
-        ChannelPadding(
-            layer.before, layer.after, name=f"{layer.name}_{moment}", dtype=_full()
-        )
-        for moment in ("mean", "variance")
-    )
-    return mean(moments[0]), variance(moments[1])
+    return moment("mean", means), moment("variance", variances)
 
 
 class PropagatedMoments:
@@ -70,12 +53,8 @@ class PropagatedMoments:
         known = [moments for moments in terms if moments is not None]
         if len(known) < len(terms):
             return outputs
-        if isinstance(layer, (keras.layers.Add, keras.layers.Concatenate)):
-            self._of[outputs.ref()] = _merged(layer, known)
-        elif isinstance(layer, keras.layers.Rescaling):
-            self._of[outputs.ref()] = _scaled(layer, known[0])
-        elif isinstance(layer, ChannelPadding):
-            self._of[outputs.ref()] = _padded(layer, known[0])
+        if isinstance(layer, (*_MERGE, keras.layers.Rescaling, ChannelPadding)):
+            self._of[outputs.ref()] = _carried(layer, known)
         elif isinstance(layer, _KEEP):
             self._of[outputs.ref()] = known[0]
         elif not isinstance(layer, keras.layers.MaxPool2D):

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -26,7 +26,7 @@ from .._keras import keras
 from .._messages import first_line
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
-from ._inputs import check_image_shape
+from ._frame import check_image_shape
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
@@ -111,21 +111,6 @@ class PretrainedNetwork(Mapping[str, Any]):
         return len(fields(self))
 
 
-class Builder(Protocol):
-    """A network's function once it can open trained weights."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        input_shape: Sequence[int] | None = None,
-        classes: int | None = None,
-        *arguments: Any,
-        weights: str | os.PathLike | None = None,
-        **options: Any,
-    ) -> keras.Model: ...
-
-
 class PretrainedNetworks(list[PretrainedNetwork]):
     """A list of trained networks that prints as a table."""
 
@@ -186,7 +171,7 @@ def open_pretrained(
     return BUILDERS[metadata.model](weights=weights), metadata
 
 
-def opens_weights(build: Callable[..., keras.Model]) -> Builder:
+def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
     """Gives a builder the argument `weights`, which answers all the others."""
     signature = inspect.signature(build)
 
@@ -219,13 +204,6 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
         new_head = given.get("classes", metadata.classes) != metadata.classes
-        shapes = network.input_shape[1:], network.output_shape[-1]
-        if not new_head and shapes != (metadata.input_shape, metadata.classes):
-            raise _damaged(
-                weights,
-                f"its network takes {shapes[0]} and gives {shapes[1]} classes, and its "
-                f"metadata says {metadata.input_shape} and {metadata.classes}",
-            )
         _fill(network, weights, new_head)
         return network if shape is None else _resized(network, shape, weights)
 

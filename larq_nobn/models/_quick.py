@@ -6,17 +6,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_number
+from .._checks import check_blocks
 from .._errors import InvalidValue
 from .._keras import keras
-from .._names import VARIANCE_RULES
 from ._blur_pool import blur_pool
 from ._dense import RELU_MEAN, RELU_REPLACED, RELU_SCALE, rectify
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape, check_supported
+from ._frame import Frame, check_supported
 from ._normalizers import BATCH_NORM, CONCATENATED
 from ._parts import LARGE, Parts
-from ._variance import expected_variances
+from ._variance import check_variance, expected_variances
 
 
 def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
@@ -85,47 +83,38 @@ def _transition(
 
 
 def quick_net(
-    network: str,
+    frame: Frame,
     multiples: Sequence[int],
     normalization: str,
     kernels: tuple[bool, str, bool, bool],
-    input_shape: Sequence[int],
-    classes: int,
-    width: int,
     blocks: Sequence[int],
     alpha: float,
     variance_rule: str,
-    head: str,
-    name: str,
 ) -> keras.Model:
     """Stem, stages with transitions between them, ReLU and classifier.
 
     Arguments:
-        network: What error messages call it.
+        frame: Its ends.
         multiples: Channels of each stage, in widths.
         kernels: `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
-        normalization, input_shape, classes, width, blocks, alpha, variance_rule, head,
-        name: As in `QuickNet`.
+        normalization, blocks, alpha, variance_rule: As in `QuickNet`.
     """
-    check_supported(network, normalization, CONCATENATED)
+    check_supported(frame.network, normalization, CONCATENATED)
     # Signs learn a shift where no normalization has one.
     parts = Parts(normalization, *kernels, shift=normalization == "nobn")
     stages = check_blocks(blocks)
     if len(stages) > len(multiples):
         raise InvalidValue(
-            f"blocks={blocks!r} has {len(stages)} stages, but {network} knows the "
-            f"channels of {len(multiples)}. Give so many whole numbers, or fewer."
+            f"blocks={blocks!r} has {len(stages)} stages, but {frame.network} knows "
+            f"the channels of {len(multiples)}. Give so many whole numbers, or fewer."
         )
-    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
-    check_ends(classes, width, head)
-    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
-    inputs = keras.Input(shape, name="image")
-    x = _stem(parts, inputs, width)
+    image = frame.image(2 ** (len(stages) - 1))
+    check_variance(alpha, variance_rule)
+    x = _stem(parts, image, frame.width)
     after = 1.0
     for stage, count in enumerate(stages):
         if stage > 0:
-            channels = width * multiples[stage]
+            channels = frame.width * multiples[stage]
             x = _transition(parts, x, channels, f"transition{stage}", after**-0.5)
         # A transition resets the variance, and so every stage starts like the first.
         *variances, after = expected_variances([count + 1], alpha, variance_rule)[0]
@@ -133,4 +122,4 @@ def quick_net(
             block_name = f"stage{stage + 1}_block{block + 1}"
             x = _block(parts, x, block_name, alpha, variance**-0.5)
     x = keras.layers.ReLU(name="final_act")(x)
-    return classifier(inputs, x, classes, head, name)
+    return frame.classifier(image, x)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
+from ._frame import Frame
 from ._pretrained import opens_weights
 from ._quick import quick_net
 
@@ -93,19 +94,9 @@ def QuickNet(
         batch norm has momentum 0.9 and ε 1e-5. `head` returns logits.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    frame = Frame("QuickNet", input_shape, classes, width, head, name)
     return quick_net(
-        "QuickNet",
-        _DOUBLING,
-        normalization,
-        kernels,
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
+        frame, _DOUBLING, normalization, kernels, blocks, alpha, variance_rule
     )
 
 
@@ -155,19 +146,9 @@ def QuickNetSmall(
         As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    frame = Frame("QuickNetSmall", input_shape, classes, width, head, name)
     return quick_net(
-        "QuickNetSmall",
-        _SMALL,
-        normalization,
-        kernels,
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
+        frame, _SMALL, normalization, kernels, blocks, alpha, variance_rule
     )
 
 
@@ -216,17 +197,7 @@ def QuickNetLarge(
         As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    frame = Frame("QuickNetLarge", input_shape, classes, width, head, name)
     return quick_net(
-        "QuickNetLarge",
-        _DOUBLING,
-        normalization,
-        kernels,
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
+        frame, _DOUBLING, normalization, kernels, blocks, alpha, variance_rule
     )

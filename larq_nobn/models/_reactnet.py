@@ -7,6 +7,7 @@ import tensorflow as tf
 from .._checks import check_flag
 from .._keras import keras
 from ..layers import RPReLU
+from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
 from ._residual18 import residual18
@@ -108,9 +109,8 @@ def ReActNet18(
         ones, since with small ones their branches are too weak to learn.
     """
     check_flag("scaled_shortcut", scaled_shortcut)
-    parts = Parts(
-        normalization, binary_weights, estimator, variance_preserving, balanced
-    )
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels)
 
     def block(
         x: tf.Tensor, channels: int, strides: int, name: str, beta: float
@@ -122,17 +122,5 @@ def ReActNet18(
         total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
         return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
-    return residual18(
-        "ReActNet18",
-        parts,
-        block,
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
-        leaky_ends=False,
-    )
+    frame = Frame("ReActNet18", input_shape, classes, width, head, name)
+    return residual18(frame, parts, block, blocks, alpha, variance_rule, False)

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_flag, check_number
+from .._checks import check_blocks, check_flag
 from .._errors import InvalidValue
 from .._keras import keras
-from .._names import VARIANCE_RULES
 from ..layers import RPReLU
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape
+from ._frame import Frame
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
-from ._variance import paired_variances
+from ._variance import check_variance, paired_variances
 
 
 def _add(parts: Parts, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
@@ -81,9 +79,9 @@ def check_stem_stride(stem_stride: object) -> None:
         )
 
 
-def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
+def _stem_stride(stem_stride: int | None, sides: Sequence[int]) -> int:
     check_stem_stride(stem_stride)
-    return stem_stride or (2 if min(shape[:2]) >= LARGE else 1)
+    return stem_stride or (2 if min(sides) >= LARGE else 1)
 
 
 @opens_weights
@@ -172,20 +170,17 @@ def ReActNetA(
         and initial weights differ as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
-    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ReActNetA")
-    stem_stride = _stem_stride(stem_stride, shape)
-    check_image_shape(shape, stem_stride * 2 ** (len(stages) - 1), "ReActNetA")
-    check_ends(classes, width, head)
-    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
+    check_variance(alpha, variance_rule)
     check_flag("scaled_shortcut", scaled_shortcut)
-    parts = Parts(
-        normalization, binary_weights, estimator, variance_preserving, balanced
-    )
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels)
+    frame = Frame("ReActNetA", input_shape, classes, width, head, name)
+    halvings = 2 ** (len(stages) - 1)
+    stem_stride = _stem_stride(stem_stride, frame.image(halvings).shape[1:3])
+    image = frame.image(stem_stride * halvings)
     places = [(stage, block) for stage, n in enumerate(stages) for block in range(n)]
     strides = [2 if stage > 0 and block == 0 else 1 for stage, block in places]
-    inputs = keras.Input(shape, name="image")
-    x = parts.float_conv(inputs, width, 3, stem_stride, "stem", normalized=False)
+    x = parts.float_conv(image, width, 3, stem_stride, "stem", normalized=False)
     x = parts.beside(x, "stem")
     variances = paired_variances(strides, alpha, variance_rule)
     for (stage, block), stride, (first, second) in zip(
@@ -212,4 +207,4 @@ def ReActNetA(
             second**-0.5,
             power_of_two,
         )
-    return classifier(inputs, x, classes, head, name)
+    return frame.classifier(image, x)

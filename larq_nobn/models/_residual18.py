@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_number
+from .._checks import check_blocks
 from .._keras import keras
-from .._names import VARIANCE_RULES
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape
+from ._frame import Frame
 from ._parts import Parts
 from ._stem import stem
-from ._variance import expected_variances
+from ._variance import check_variance, expected_variances
 
 # Of features, channels and strides, with the name of the block and its beta.
 Block = Callable[[tf.Tensor, int, int, str, float], tf.Tensor]
@@ -46,41 +44,32 @@ def plain_block(parts: Parts, alpha: float, **projection: bool) -> Block:
 
 
 def residual18(
-    network: str,
+    frame: Frame,
     parts: Parts,
     block: Block,
-    input_shape: Sequence[int],
-    classes: int,
-    width: int,
     blocks: Sequence[int],
     alpha: float,
     variance_rule: str,
-    head: str,
-    name: str,
     leaky_ends: bool = True,
 ) -> keras.Model:
     """Blocks of one convolution each in a row.
 
     Arguments:
-        network: What error messages call it.
+        frame: Its ends.
         parts: Its convolutions.
         block: Makes one.
-        input_shape, classes, width, blocks, alpha, variance_rule, head, name: As in
-            `ReActNet18`.
+        blocks, alpha, variance_rule: As in `ReActNet18`.
         leaky_ends: Whether there is a PReLU before the blocks and one after them.
     """
     stages = check_blocks(blocks)
-    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
-    check_ends(classes, width, head)
-    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
-    inputs = keras.Input(shape, name="image")
-    x = stem(parts, inputs, width, _prelu("stem") if leaky_ends else None)
+    image = frame.image(2 ** (len(stages) - 1))
+    check_variance(alpha, variance_rule)
+    x = stem(parts, image, frame.width, _prelu("stem") if leaky_ends else None)
     for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
         for number, variance in enumerate(variances):
             strides = 2 if stage > 0 and number == 0 else 1
-            block_name = f"stage{stage + 1}_block{number + 1}"
-            x = block(x, width * 2**stage, strides, block_name, variance**-0.5)
+            name = f"stage{stage + 1}_block{number + 1}"
+            x = block(x, frame.width * 2**stage, strides, name, variance**-0.5)
     if leaky_ends:
         x = parts.apply(_prelu("last"), x)
-    return classifier(inputs, x, classes, head, name)
+    return frame.classifier(image, x)

@@ -9,8 +9,7 @@ from .._checks import check_blocks, check_number
 from .._keras import keras
 from ..layers._channel_padding import ChannelPadding
 from ._clipped import clip
-from ._head import classifier
-from ._inputs import check_ends, check_image_shape
+from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
 from ._stem import stem
@@ -146,20 +145,12 @@ def ResNet20(
         weights and padding are as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
-    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ResNet20")
-    check_ends(classes, width, head)
     check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
-    parts = Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=False,
-        bias=True,
-    )
-    inputs = keras.Input(shape, name="image")
-    x = clip(parts, stem(parts, inputs, width), "stem")
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels, shift=False, bias=True)
+    frame = Frame("ResNet20", input_shape, classes, width, head, name)
+    image = frame.image(2 ** (len(stages) - 1))
+    x = clip(parts, stem(parts, image, width), "stem")
     for stage, variances in enumerate(expected_variances(stages, alpha)):
         for step, variance in enumerate(variances):
             block, half = divmod(step, 2)
@@ -172,4 +163,4 @@ def ResNet20(
                 alpha=alpha,
                 beta=variance**-0.5,
             )
-    return classifier(inputs, x, classes, head, name)
+    return frame.classifier(image, x)

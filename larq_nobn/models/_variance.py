@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._checks import check_choice, check_number
+from .._names import VARIANCE_RULES
+
+
+def check_variance(alpha: float, rule: str) -> None:
+    """Rejects what no network without batch norm has."""
+    check_choice("variance_rule", rule, VARIANCE_RULES)
+    check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
+
 
 def expected_variances(
     blocks: Sequence[int], alpha: float, rule: str

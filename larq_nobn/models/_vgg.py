@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._clipped import flat_classifier
-from ._inputs import check_ends, check_image_shape, check_supported
+from ._frame import Frame, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
 from ._pretrained import opens_weights
@@ -82,25 +82,16 @@ def VGGSmall(
         Without a sum around each convolution there are no α and β. Padding is as in
         `ReActNet18`.
     """
-    shape = check_image_shape(input_shape, 8, "VGGSmall")
-    check_ends(classes, width, head)
     check_supported("VGGSmall", normalization, BEFORE_SIGN)
-    parts = Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=False,
-        bias=True,
-        quick=False,
-    )
-    inputs = keras.Input(shape, name="image")
-    x = stem(parts, inputs, width, added=False)
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels, shift=False, bias=True, quick=False)
+    frame = Frame("VGGSmall", input_shape, classes, width, head, name)
+    image = frame.image(8)
+    x = stem(parts, image, width, added=False)
     for stage in (1, 2, 3):
         channels = width * 2 ** (stage - 1)
         if stage > 1:
             x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer1")
         pool = keras.layers.MaxPool2D(2, name=f"stage{stage}_pool")
         x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer2", pool=pool)
-    return flat_classifier(parts, inputs, x, classes, head, name)
+    return flat_classifier(frame, parts, image, x)

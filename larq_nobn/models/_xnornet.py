@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
-from ._inputs import check_supported
+from ._frame import Frame, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
 from ._pretrained import opens_weights
@@ -86,26 +86,8 @@ def XNORNet18(
         Without a normalization layer 1e-5 is added as in `BiRealNet18`.
     """
     check_supported("XNORNet18", normalization, BEFORE_SIGN)
-    parts = Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=False,
-        lift=True,
-        norm_first=True,
-    )
-    return residual18(
-        "XNORNet18",
-        parts,
-        plain_block(parts, alpha, pooled=False),
-        input_shape,
-        classes,
-        width,
-        blocks,
-        alpha,
-        variance_rule,
-        head,
-        name,
-    )
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = Parts(normalization, *kernels, shift=False, lift=True, norm_first=True)
+    block = plain_block(parts, alpha, pooled=False)
+    frame = Frame("XNORNet18", input_shape, classes, width, head, name)
+    return residual18(frame, parts, block, blocks, alpha, variance_rule)

@@ -16,7 +16,7 @@ from .._larq import lq
 from . import _arguments, _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
-from ._clipping import Units, clip_gradients
+from ._clipping import Axes, clip_gradients
 from ._counts import ClipCounts
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
@@ -65,7 +65,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             there are none; in `for_model` also the layer that gives the output.
         unit_axes: `{regular expression: axes}` for variables whose role the name does
             not tell. The first match in the full name counts; `()` makes each element
-            its own unit, and `{"lengths": (9, 9)}` cuts a vector. Default: none.
+            its own unit. Default: none.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` already clips
@@ -92,7 +92,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     clip_factor: float
     epsilon: float
     exclude: tuple[str, ...]
-    unit_axes: dict[str, Units]
+    unit_axes: dict[str, Axes]
     _counts: ClipCounts | None
     _warned: bool
 
@@ -118,9 +118,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.clip_factor = float(clip_factor)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
         self.exclude = _arguments.check_patterns("exclude", exclude)
-        self.unit_axes = _arguments.check_unit_axes(
-            {} if unit_axes is None else unit_axes
-        )
+        self.unit_axes = _arguments.check_unit_axes(unit_axes)
         self._counts = None  # until a monitor asks
         self._warned = False
 
@@ -156,7 +154,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = _arguments.check_unit_axes({} if unit_axes is None else unit_axes)
+        given = _arguments.check_unit_axes(unit_axes)
         if exclude is None:
             exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
         settled = [*_arguments.check_patterns("exclude", exclude), *given]
@@ -173,10 +171,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             "clip_factor": self.clip_factor,
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
-            "unit_axes": {
-                key: _arguments.serialize_units(units)
-                for key, units in self.unit_axes.items()
-            },
+            "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
         }
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
@@ -185,7 +180,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             return apply(pairs)
 
     def _clip(self, pairs: Pairs) -> Pairs:
-        def axes_of(variables: Sequence[tf.Variable]) -> list[Units | None]:
+        def axes_of(variables: Sequence[tf.Variable]) -> list[Axes | None]:
             latent_free = is_latent_free(self.inner_optimizer, pairs)
             named = tuple((v.name, tuple(v.shape)) for v in variables)
             roles = _unit_axes.axes_of_all(
@@ -214,7 +209,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
 def clip_pairs(
     pairs: Pairs,
-    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Units | None]],
+    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Axes | None]],
     clip_factor: float,
     epsilon: float,
     counts: ClipCounts | None,
@@ -257,7 +252,7 @@ def after(pairs: Pairs) -> AbstractContextManager[Any]:
     return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])
 
 
-def _to_clip(gradient: Any, variable: tf.Variable, axes: Units | None) -> tf.Tensor:
+def _to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
     """Returns a gradient as a tensor; dense, unless it is only to be checked."""
     if isinstance(gradient, tf.IndexedSlices) and axes is None:
         return gradient.values

@@ -10,7 +10,7 @@ from typing import Any
 from .._checks import check_integer, check_list
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras, of_keras_3
-from ._clipping import Runs, Units
+from ._clipping import Axes
 
 
 def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
@@ -71,38 +71,23 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
     return patterns
 
 
-def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
-    """Returns `unit_axes` as a dictionary if it leads from patterns to axes.
-
-    In place of axes stand the lengths of the units of a vector, `{"lengths": ...}`.
-    """
+def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
+    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+    if unit_axes is None:
+        return {}
     if not isinstance(unit_axes, Mapping):
         raise InvalidType(
             f"unit_axes={unit_axes!r} is not a dictionary. Give axes by a pattern of "
-            "the "
-            'name, such as {"^head/": (0,)}.'
+            'the name, such as {"^head/": (0,)}.'
         )
     check_patterns("unit_axes", list(unit_axes))
-    return {pattern: _units(pattern, axes) for pattern, axes in unit_axes.items()}
-
-
-def serialize_units(units: Units) -> Any:
-    """Returns what `check_unit_axes` takes and a file can hold."""
-    return {"lengths": list(units.lengths)} if isinstance(units, Runs) else list(units)
-
-
-def _units(pattern: str, axes: Any) -> Units:
-    if isinstance(axes, Runs):
-        return axes
-    if isinstance(axes, Mapping) and set(axes) == {"lengths"}:
-        for length in axes["lengths"]:
-            check_integer("a length in unit_axes", length, 1, "Each unit has weights.")
-        return Runs(tuple(map(int, axes["lengths"])))
-    if isinstance(axes, str) or not isinstance(axes, Sequence):
-        raise InvalidType(
-            f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
-            f"(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
-        )
-    for axis in axes:
-        check_integer("an axis in unit_axes", axis, -8, "Use axes such as (0, 1, 2).")
-    return tuple(map(int, axes))
+    for pattern, axes in unit_axes.items():
+        if isinstance(axes, str) or not isinstance(axes, Sequence):
+            raise InvalidType(
+                f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
+                "(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
+            )
+        for axis in axes:
+            advice = "Use axes such as (0, 1, 2)."
+            check_integer("an axis in unit_axes", axis, -8, advice)
+    return {pattern: tuple(map(int, axes)) for pattern, axes in unit_axes.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +12,6 @@ from .._errors import InvalidType, InvalidValue
 from .._math import unit_sum
 
 Axes = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The units of a vector that contains one after the other, by their lengths."""
-
-    lengths: tuple[int, ...]
-
-
-Units = Axes | Runs
 
 # A clipped gradient is divided by its norm, but by no less than this.
 _SMALLEST_DIVISOR = 1e-6
@@ -122,7 +111,7 @@ class Clipped(NamedTuple):
 def clip_gradients(
     gradients: Sequence[tf.Tensor],
     weights: Sequence[tf.Tensor],
-    axes: Sequence[Units | None],
+    axes: Sequence[Axes | None],
     clip_factor: float,
     epsilon: float,
     names: Sequence[str],
@@ -137,8 +126,8 @@ def clip_gradients(
     Arguments:
         gradients: Dense gradients.
         weights: The weights, in the same order.
-        axes: For each variable the axes of a unit, or the runs of a vector; None for a
-            variable that is not clipped, whose gradient is only checked.
+        axes: For each variable the axes of a unit; None for a variable that is not
+            clipped, whose gradient is only checked.
         clip_factor: Largest ratio of the norms.
         epsilon: Floor under the norm of the weights.
         names: Names of the variables, for the error message.
@@ -148,44 +137,37 @@ def clip_gradients(
         `InvalidArgumentError` before it can be used; where assertions are stripped, as
         by XLA, the gradient of the affected unit is zero.
     """
-    # Vectors and scalars, of one unit or of several in a row.
-    runs: dict[int, tuple[int, ...]] = {}
+    # Vectors and scalars of one unit.
+    small: list[int] = []
     # A variable that is not clipped is one unit, whose limit does not count.
     reach: dict[int, Sequence[int]] = {}
-    for i, (gradient, units) in enumerate(zip(gradients, axes, strict=True)):
+    for i, (gradient, of_unit) in enumerate(zip(gradients, axes, strict=True)):
         rank = len(gradient.shape)
-        if isinstance(units, Runs):
-            runs[i] = units.lengths
-        elif units is not None and rank == len(units) < 2:
-            runs[i] = (int(np.prod(gradient.shape)),)
+        if of_unit is not None and rank == len(of_unit) < 2:
+            small.append(i)
         else:
-            reach[i] = range(rank) if units is None else units
-    small, large = list(runs), list(reach)
+            reach[i] = range(rank) if of_unit is None else of_unit
+    large = list(reach)
     order = small + large
-    sizes = [sum(runs[i]) for i in small]
-    in_runs = [length for i in small for length in runs[i]]
-    segments = np.repeat(np.arange(len(in_runs)), in_runs)
+    sizes = [int(np.prod(gradients[i].shape)) for i in small]
+    segments = np.repeat(np.arange(len(small)), sizes)
     vector = _concatenate([gradients[i] for i in small])
 
     def gradient_norms(dtype: tf.DType) -> list[tf.Tensor]:
         norms = [_norm(tf.cast(gradients[i], dtype), reach[i]) for i in large]
-        return [_segment_norms(tf.cast(vector, dtype), segments, len(in_runs)), *norms]
+        return [_segment_norms(tf.cast(vector, dtype), segments, len(small)), *norms]
 
     fast = gradient_norms(tf.float32)
     norms = _concatenate(fast)
-    weight_norms = [
-        _segment_norms(
-            _concatenate([weights[i] for i in small]), segments, len(in_runs)
-        )
-    ]
+    of_small = _concatenate([weights[i] for i in small])
+    weight_norms = [_segment_norms(of_small, segments, len(small))]
     for i, norm in zip(large, fast[1:], strict=True):
         if axes[i] is None:  # its limit does not count
             weight_norms.append(tf.zeros(norm.shape))
         else:
             weight_norms.append(_norm(_to_float32(weights[i]), reach[i]))
     limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
-    lengths = [len(runs[i]) for i in small]
-    lengths += [int(np.prod(norm.shape)) for norm in fast[1:]]
+    lengths = [1] * len(small) + [int(np.prod(norm.shape)) for norm in fast[1:]]
     owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
 
     def factors_of(norms: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
@@ -208,13 +190,13 @@ def clip_gradients(
     )
     clipped: dict[int, tf.Tensor] = {}
     if small:
-        of_elements = tf.gather(factors[: len(in_runs)], segments)
+        of_elements = tf.gather(factors[: len(small)], segments)
         scaled = tf.math.multiply_no_nan(vector, of_elements)
         for i, flat in zip(small, tf.split(scaled, sizes), strict=True):
             dense = tf.reshape(flat, gradients[i].shape)
             clipped[i] = tf.cast(dense, gradients[i].dtype)
     if large:
-        pieces = tf.split(factors[len(in_runs) :], lengths[len(small) :])
+        pieces = tf.split(factors[len(small) :], lengths[len(small) :])
         for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
             clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
     return Clipped([clipped[i] for i in range(len(gradients))], factors, owners)

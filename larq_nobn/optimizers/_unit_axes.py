@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._errors import InvalidValue
 from .._keras import check_model, keras
-from ._clipping import Axes, Runs, Units
+from ._clipping import Axes
 
 # What Keras and Larq call such a layer if nobody has named it.
 _LOCAL_NAME = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
@@ -21,34 +19,28 @@ _LOCAL_NAME = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
 _LOCAL_BY_RANK: dict[int, Axes] = {3: (1,), 4: (0, 1), 6: (0, 1, 2)}
 
 
-def local_units(layer: Any) -> Axes | Runs:
+def local_units(layer: Any) -> Axes:
     """Returns the units of the kernel of a built layer.
 
     Implementation 2 has weights that no output reads. They count in the norm of the
     weights, where they make the limit larger.
     """
-    if layer.implementation != 3:
-        return _LOCAL_BY_RANK[len(layer.kernel.shape)]
-    # A vector of the weights in the order of the outputs; at a border there are fewer.
-    outputs = [output for output, _ in layer.kernel_idxs]
-    return Runs(tuple(np.bincount(outputs).tolist()))
+    if layer.implementation == 3:
+        raise InvalidValue(_in_one_row(layer.kernel.name, layer.kernel.shape))
+    return _LOCAL_BY_RANK[len(layer.kernel.shape)]
 
 
-def local_units_by_name(owner: str, leaf: str, rank: int) -> Axes | None:
-    """Returns the units of a weight, if the name of its layer tells them."""
-    if not _LOCAL_NAME.search(owner):
-        return None
-    return _LOCAL_BY_RANK.get(rank) if leaf == "kernel" else tuple(range(rank))
-
-
-def is_flat_local_kernel(owner: str, leaf: str, rank: int) -> bool:
-    """Tells whether only the layer itself knows the units of a weight."""
-    return bool(_LOCAL_NAME.search(owner)) and leaf == "kernel" and rank == 1
+def _in_one_row(name: str, shape: Sequence[int]) -> str:
+    return (
+        f"{name} of shape {tuple(shape)} contains the weights of all outputs in one "
+        "row, whose units are not known. Give the layer implementation 1 or 2, or "
+        "leave the variable unclipped with exclude."
+    )
 
 
 # The first row that fits; a transposed kernel is (..., out, in). A layout that depends
 # on the arguments of the layer has a function that reads it, or None.
-_LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Units] | None], ...] = (
+_LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Axes] | None], ...] = (
     (keras.layers.LocallyConnected1D, "bias", (0, 1)),
     (keras.layers.LocallyConnected1D, "kernel", local_units),
     (keras.layers.LocallyConnected2D, "bias", (0, 1, 2)),
@@ -79,8 +71,8 @@ _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 def axes_of_all(
     variables: tuple[tuple[str, tuple[int, ...]], ...],
     exclude: tuple[str, ...],
-    unit_axes: tuple[tuple[str, Units], ...],
-) -> tuple[Units | None, ...]:
+    unit_axes: tuple[tuple[str, Axes], ...],
+) -> tuple[Axes | None, ...]:
     """Returns the axes of one unit for each `(name, shape)`; None where excluded."""
     return tuple(_axes(*variable, exclude, dict(unit_axes)) for variable in variables)
 
@@ -89,21 +81,14 @@ def _axes(
     name: str,
     shape: tuple[int, ...],
     exclude: tuple[str, ...],
-    unit_axes: dict[str, Units],
-) -> Units | None:
+    unit_axes: dict[str, Axes],
+) -> Axes | None:
     if first_match(exclude, name) is not None:
         return None
     pattern = first_match(unit_axes, name)
     if pattern is None:
         return axes_by_name(name, shape)
     axes, rank = unit_axes[pattern], len(shape)
-    if isinstance(axes, Runs):
-        if shape != (sum(axes.lengths),):
-            raise InvalidValue(
-                f"unit_axes gives lengths of {sum(axes.lengths)} in all to {name} of "
-                f"shape {shape}. They divide a vector, and all of it."
-            )
-        return axes
     if any(not -rank <= axis < rank for axis in axes):
         raise InvalidValue(
             f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
@@ -122,16 +107,13 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
     owner = path.rpartition("/")[2]
-    local = local_units_by_name(owner, leaf, rank)
-    if local is not None:
-        return local
-    if is_flat_local_kernel(owner, leaf, rank):
-        raise InvalidValue(
-            f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
-            "one row, and only its layer knows where one ends. Build the optimizer "
-            "with AdaptiveGradientClipping.for_model, or leave it unclipped with "
-            "exclude."
-        )
+    if _LOCAL_NAME.search(owner):
+        if leaf == "kernel" and rank == 1:
+            raise InvalidValue(_in_one_row(name, shape))
+        if leaf != "kernel":
+            return tuple(range(rank))
+        if rank in _LOCAL_BY_RANK:
+            return _LOCAL_BY_RANK[rank]
     transposed = _TRANSPOSED.search(owner)
     if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
         return (*range(rank - 2), rank - 1)
@@ -152,7 +134,7 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
 
 def axes_by_layer(
     model: keras.Model, is_settled: Callable[[str], bool]
-) -> dict[str, Units]:
+) -> dict[str, Axes]:
     """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
 
     Arguments:
@@ -170,7 +152,7 @@ def axes_by_layer(
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before reading the roles of its weights."
         )
-    found: dict[str, Units] = {}
+    found: dict[str, Axes] = {}
     layer: Any
     for layer in model.submodules:
         for kind, attribute, axes in _LAYERS:

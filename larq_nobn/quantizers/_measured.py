@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_choice
 from .._errors import InvalidValue
-from .._keras import calling_layer
+from .._keras import calling_layer, keras
 from .._larq import count_flips, lq
 from ._owner import check_owner
 
@@ -50,6 +50,12 @@ class MeasuredQuantizer(lq.quantizers.Quantizer):
             self.flip_ratio = _Flips(name=f"flip_ratio/{self.name}")
             self.flip_ratio.build(shape)
         super().build(input_shape)
+
+    def _number(self, name: str, start: float, **how: Any) -> Any:
+        """Adds a weight of shape (), which Keras never casts."""
+        start = keras.initializers.Constant(start)
+        how = {"trainable": False, **how, "experimental_autocast": False}
+        return self.add_weight(name, (), initializer=start, **how)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         host = calling_layer()

@@ -132,13 +132,7 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
-        self.fraction = self.add_weight(
-            name="fraction",
-            shape=(),
-            initializer=keras.initializers.Constant(self._initial_fraction),
-            trainable=False,
-            experimental_autocast=False,
-        )
+        self.fraction = self._number("fraction", self._initial_fraction)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         shift = self._shift_for(inputs)

@@ -152,13 +152,7 @@ class ReCU(KernelQuantizer):
             initializer=keras.initializers.RandomUniform(0, 1),
             experimental_autocast=False,
         )
-        self.tau = self.add_weight(
-            name="tau",
-            shape=(),
-            initializer=keras.initializers.Constant(self._initial_tau),
-            trainable=False,
-            experimental_autocast=False,
-        )
+        self.tau = self._number("tau", self._initial_tau)
         super().build(input_shape)
 
     def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import register
 from .._larq import lq
 from .._math import at_least_float32, beside, fused
 from ._measured import MeasuredQuantizer
@@ -118,13 +118,7 @@ class ReSTE(MeasuredQuantizer):
         self.power: Any = self._initial_power
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.power = self.add_weight(
-            name="power",
-            shape=(),
-            initializer=keras.initializers.Constant(self._initial_power),
-            trainable=False,
-            experimental_autocast=False,
-        )
+        self.power = self._number("power", self._initial_power)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

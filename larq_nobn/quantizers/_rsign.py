@@ -221,13 +221,7 @@ class RSign(ThresholdSign):
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         if self.estimator == "reste":
-            self.power = self.add_weight(
-                name="power",
-                shape=(),
-                initializer=keras.initializers.Constant(self._initial_power),
-                trainable=False,
-                experimental_autocast=False,
-            )
+            self.power = self._number("power", self._initial_power)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shift = self._shift_for(inputs)

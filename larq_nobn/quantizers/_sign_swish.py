@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._larq import lq
 from .._math import at_least_float32, beside, fused
 from ._measured import MeasuredQuantizer
@@ -123,12 +123,8 @@ class SignSwish(MeasuredQuantizer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.trainable_beta:
-            self.beta = self.add_weight(
-                name="beta",
-                shape=(),
-                initializer=keras.initializers.Constant(self._initial_beta),
-                constraint=_kept,
-                experimental_autocast=False,
+            self.beta = self._number(
+                "beta", self._initial_beta, trainable=True, constraint=_kept
             )
             self._owner = self._signature(input_shape)
         super().build(input_shape)

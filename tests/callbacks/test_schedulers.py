@@ -1,6 +1,5 @@
 """Schedules of quantizers: the published values, which are moved, how they resume."""
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 from callback_networks import binary, compiled, fit, functional, nested, wrapped
@@ -83,23 +82,21 @@ def test_every_step_of_an_epoch_has_its_value(callback, layer, value_at, count, 
     assert_allclose(recorder.seen, steps, rtol=1e-6)
 
 
-@pytest.mark.parametrize("begin", [0, 1])
-def test_every_step_has_its_fractions(begin):
+def test_every_step_has_its_fractions():
     recorder, model = Recorder("fraction"), compiled(functional, layer=progressive)
-    callbacks = ProgressiveBinarization(2), recorder
-    history = fit(model, *callbacks, initial_epoch=begin, epochs=3)
+    callback = ProgressiveBinarization(2)
+    history = fit(model, callback, recorder, initial_epoch=1, epochs=3)
     # Four steps per epoch: the first layer in the first, the second in the next one.
-    ramp = [0, 0.25, 0.5, 0.75]
-    expected = [*((p, 0) for p in ramp), *((1, p) for p in ramp), *[(1, 1)] * 4]
-    assert_allclose(recorder.seen, expected[4 * begin :])
-    assert_allclose(history["fraction"], [0.375, 0.875, 1][begin:])
-
-
-def test_half_of_the_epochs_are_progressive_unless_told_otherwise():
-    recorder, model = Recorder("fraction"), compiled(functional, layer=progressive)
-    fit(model, ProgressiveBinarization(), recorder, epochs=2)
-    assert_allclose(recorder.seen[:4], [(0, 0), (0.5, 0), (1, 0), (1, 0.5)])
-    assert_allclose(recorder.seen[4:], 1)
+    expected = [*((1, p) for p in (0, 0.25, 0.5, 0.75)), *[(1, 1)] * 4]
+    assert_allclose(recorder.seen, expected)
+    assert_allclose(history["fraction"], [0.875, 1])
+    # Half of the epochs are progressive unless told otherwise.
+    usual = ProgressiveBinarization()
+    usual._quantizers = callback._quantizers
+    found = [
+        usual.value_at(t, 2, place) for t in (0, 0.25, 0.75, 1) for place in (0, 1)
+    ]
+    assert_allclose(found, [0, 0, 0.5, 0, 1, 0.5, 1, 1])
 
 
 @pytest.mark.parametrize("network", [nested, wrapped, functional])
@@ -113,16 +110,6 @@ def test_progressive_signs_are_in_order_from_the_input_on(network):
     if network is functional:
         layers = [model.get_layer(name) for name in ("first", "second")]
         assert quantizers == [layer.input_quantizer for layer in layers]
-
-
-def test_in_the_networks_of_the_package_they_follow_the_blocks():
-    network = nobn.models.ReActNet18(
-        (8, 8, 1), 3, width=4, blocks=(2, 2), estimator="progressive_sign"
-    )
-    names = [sign.name for sign in ProgressiveBinarization.quantizers_of(network)]
-    assert names == [
-        f"stage{stage}_block{block}_sign" for stage in (1, 2) for block in (1, 2)
-    ]
 
 
 def test_which_quantizers_are_moved():

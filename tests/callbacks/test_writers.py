@@ -38,9 +38,9 @@ class Board(keras.callbacks.Callback):
 
 def test_tensorboard_can_follow_the_training(tmp_path):
     board = Board(tmp_path)
-    fit(compiled(), *monitors(tmp_path), board, epochs=3)
+    fit(compiled(), *monitors(tmp_path), board)
     for name in NAMES:  # it reads files in order, and returns to none
-        assert [event.step for event in board.events.Tensors(name)] == [0, 1, 2]
+        assert [event.step for event in board.events.Tensors(name)] == [0, 1]
 
 
 def test_each_training_has_a_file_of_its_own(tmp_path):
@@ -52,7 +52,3 @@ def test_each_training_has_a_file_of_its_own(tmp_path):
         fit(compiled(), *watching, initial_epoch=count - 1, epochs=count)
         assert len(list(tmp_path.glob("events.*"))) == count
     assert all(list(scalars(tmp_path)[name]) == [0, 1] for name in NAMES)
-    other = tmp_path / "other"
-    fit(compiled(), *monitors(other), epochs=1)
-    assert len(list(other.glob("events.*"))) == 1
-    assert len(list(tmp_path.glob("events.*"))) == 2

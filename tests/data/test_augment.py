@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn.data import _imagenet
 from larq_nobn.data._augment import (
     Augmentation,
     cutout,
@@ -16,10 +19,12 @@ from larq_nobn.data._augment import (
     mixed,
     mixup_weights,
     random_affine,
-    random_bits,
     varied,
 )
+from larq_nobn.data._batches import Plan, taken
+from larq_nobn.data._source import Arrays
 from numpy.testing import assert_allclose, assert_array_equal
+from tensorflow.python.framework import op_callbacks
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 8, 12, 3), np.uint8)
@@ -29,16 +34,6 @@ STRONG = Augmentation(pad=1, flip=True, colour=True, strong=True)
 
 def uniform(columns: int) -> np.ndarray:
     return RNG.random((len(IMAGES), columns)).astype(np.float32)
-
-
-@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
-def test_bits_are_those_of_philox(dtype: tf.DType):
-    last = tf.constant(2**33 + 1, tf.int64)
-    for seed in ((0, last), (-4, last), (2**31 + 5, last)):
-        expected = tf.random.stateless_uniform(
-            (5, 3), seed, None, None, dtype, alg="philox"
-        )
-        assert_array_equal(random_bits((5, 3), seed, dtype), expected)
 
 
 @pytest.mark.parametrize("channels", [3, 1])
@@ -148,17 +143,55 @@ def test_mixed_pairs():
         assert_allclose(found[i], expected, atol=1e-6)
 
 
-def test_mixed_batches_of_an_epoch_come_again():
-    data = nobn.data.load("digits", "train", 30, limit=60, mixup=0.5)
+def test_mixed_batches_have_probabilities_for_labels():
+    few = {"batch_size": 30, "limit": 60}
+    data = nobn.data.load("digits", "train", mixup=0.5, **few)
     assert data.element_spec[1].shape == (30, 10)
-    passes = [list(data.as_numpy_iterator()) for _ in range(2)]
-    again = nobn.data.load("digits", "train", 30, limit=60, mixup=0.5, epoch=1)
-    for ours, theirs in zip(passes[1], again.as_numpy_iterator(), strict=True):
-        assert_array_equal(ours[0], theirs[0])
-        assert_array_equal(ours[1], theirs[1])
-        assert_allclose(ours[1].sum(1), 1, atol=1e-6)
-    assert not np.array_equal(passes[0][0][1], passes[1][0][1])
-    plain = nobn.data.load("digits", "train", 30, limit=60)
-    for (_, labels), (_, probabilities) in zip(plain, passes[0], strict=True):
-        kept = probabilities[np.arange(30), labels] + 1e-6
-        assert (kept[:, None] + probabilities >= 1 - 1e-5).any(1).all()
+    plain = nobn.data.load("digits", "train", **few)
+    for (_, labels), (_, probabilities) in zip(plain, data, strict=True):
+        assert_allclose(np.sum(probabilities, 1), 1, atol=1e-6)
+        kept = probabilities.numpy()[np.arange(30), labels] + 1e-6
+        assert (kept[:, None] + probabilities >= 1 - 1e-5).numpy().any(1).all()
+
+
+# --- seeds
+
+
+@contextmanager
+def seeds_used() -> Iterator[list[tuple[int, ...]]]:
+    """The seeds of all stateless random operations that run eagerly inside."""
+    found: list[tuple[int, ...]] = []
+
+    def noted(kind, inputs, attributes, outputs, op_name=None, graph=None):
+        if graph is None and tf.compat.as_str(kind).startswith("Stateless"):
+            pairs = [x for x in inputs if x.dtype.is_integer and x.shape == (2,)]
+            # A seed, or what was made of one alone; what comes before is a shape.
+            found.append(tuple(np.int64(pairs[-1].numpy()).tolist()))
+
+    op_callbacks.add_op_callback(noted)
+    try:
+        yield found
+    finally:
+        op_callbacks.remove_op_callback(noted)
+
+
+def test_no_two_draws_of_an_imagenet_image_have_one_seed():
+    """Else a mirror image would follow from the crop."""
+    jpeg = tf.io.encode_jpeg(np.zeros((50, 60, 3), np.uint8))
+    with seeds_used() as seeds:
+        for seed in range(3):
+            _imagenet.random_part(jpeg, tf.constant([seed, 1], tf.int64))
+    assert len(seeds) == len(set(seeds)) >= 3 * 3
+
+
+def test_no_two_draws_of_epochs_and_runs_have_one_seed():
+    images = Arrays(tf.zeros((8, 8, 8, 3), tf.uint8), tf.zeros(8, tf.int64))
+    with seeds_used() as seeds:
+        for seed in range(2):
+            plan = Plan(np.arange(8), 4, seed, shuffle=True, whole=True)
+            made = taken(images, STRONG, 0.2, 10)
+            for epoch in range(2):
+                made(seed, tf.constant(epoch, tf.int64))
+                plan.numbers(tf.constant(epoch, tf.int64), tf.constant(0, tf.int64))
+    # Order, crop and mirror image, all that is strong, and the fractions of mixup.
+    assert len(seeds) == len(set(seeds)) >= 2 * 2 * 4

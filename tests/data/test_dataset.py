@@ -67,11 +67,11 @@ def test_a_folder_is_read_by_number(folder: Path):
 
 
 def test_the_functions_are_those_of_the_object():
-    dataset = open_dataset("digits", image_size=16, validation=0.2)
-    which = {"image_size": 16, "validation": 0.2}
-    options = {"seed": 3, "epoch": 2, "augment": "strong", "mixup": 0.5}
-    ours = next(iter(dataset.batches("train", 8, **options)))
-    theirs = next(iter(nobn.data.load("digits", "train", 8, **options, **which)))
+    which = {"image_size": 5, "validation": 0.2}
+    options = {"seed": 3, "epoch": 2, "augment": "strong", "mixup": 0.5, "limit": 8}
+    dataset = open_dataset("digits", **which)
+    ours = next(iter(dataset.batches("train", 4, **options)))
+    theirs = next(iter(nobn.data.load("digits", "train", 4, **options, **which)))
     for mine, other in zip(ours, theirs, strict=True):
         assert_array_equal(mine, other)
 
@@ -86,16 +86,9 @@ def test_streams_have_no_numbers():
         dataset.read([0])
 
 
-def test_an_unknown_split_is_rejected():
-    with pytest.raises(ValueError, match="split must be one of .*; got 'held out'"):
-        open_dataset("digits").labels("held out")
-
-
 def test_splits_have_usual_names():
     dataset = open_dataset("digits", validation=0.1)
-    ours, theirs = dataset.labels("val"), dataset.labels("validation")
-    np.testing.assert_array_equal(ours, theirs)
-    (_, ours), (_, theirs) = (
-        next(iter(dataset.batches(name, 32))) for name in ("Test", "test")
-    )
-    np.testing.assert_array_equal(ours, theirs)
+    for name, split in (("val", "validation"), ("Testing", "test")):
+        assert_array_equal(dataset.labels(name), dataset.labels(split))
+    with pytest.raises(ValueError, match="split must be one of .*; got 'held out'"):
+        dataset.labels("held out")

@@ -70,17 +70,16 @@ class Reads:
         return np.full((2, 3, 1), index + 1, self.pictures.dtype)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize(
-    ("cache", "at_once", "times"),
+    ("cache", "dtype", "at_once", "times"),
     [
-        ("memory", [1] * 6, [1] * 6),
-        ("disk", [0] * 6, [0, 1, 1, 0, 1, 0]),
-        ("none", [0] * 6, [0, 2, 1, 0, 3, 0]),
+        ("memory", "uint8", [1] * 6, [1] * 6),
+        ("disk", "float32", [0] * 6, [0, 1, 1, 0, 1, 0]),
+        ("none", "uint8", [0] * 6, [0, 2, 1, 0, 3, 0]),
     ],
 )
 def test_kept_images_are_the_same(
-    cache: str, at_once: list[int], times: list[int], dtype: str
+    cache: str, dtype: str, at_once: list[int], times: list[int]
 ):
     reads = Reads(6, dtype)
     source = _source.cached(reads.pictures, cache)

@@ -5,7 +5,6 @@ The contract compares their gradients with oracles in every rank and precision.
 
 import larq as lq
 import numpy as np
-import pytest
 import tensorflow as tf
 from gradients import value_and_gradients
 from larq_nobn.layers import (
@@ -14,11 +13,9 @@ from larq_nobn.layers import (
     FilterResponseNormalization,
     ProxyNormalization,
 )
-from larq_nobn.layers._groups import group_mean, group_moments
 from numpy.testing import assert_allclose, assert_array_equal
 
 X = np.reshape([1.0, 2.0, 3.0, 4.0], (1, 2, 2, 1))
-FIRST = np.reshape([1.0, 0.0, 0.0, 0.0], X.shape)
 
 
 def in_training(layer, x, upstream):
@@ -27,15 +24,6 @@ def in_training(layer, x, upstream):
         tape.watch(x)
         y = layer(x, training=True)
     return y.numpy(), tape.gradient(y, x, tf.cast(upstream, y.dtype)).numpy()
-
-
-def test_published_numbers_of_filter_response():
-    layer = FilterResponseNormalization(dtype="float64")
-    value, d_x, _ = value_and_gradients(layer, X, FIRST)
-    expected = [0.3651483, 0.7302967, 1.0954450, 1.4605934]
-    assert_allclose(value.ravel(), expected, rtol=1e-6)
-    expected = [0.3529767374, -0.0243432199, -0.0365148299, -0.0486864398]
-    assert_allclose(d_x.ravel(), expected, rtol=1e-6)
 
 
 def test_a_learned_epsilon_is_positive():
@@ -50,16 +38,6 @@ def test_published_numbers_of_evonorm():
     for x in (X, X.reshape(1, 4)):  # in space, and in channels
         value = EvoNormS0(groups=1, dtype="float64")(x)
         assert_allclose(np.ravel(value), expected, rtol=1e-9)
-
-
-def test_numbers_of_activation_standardization():
-    """1, 2, 3, 4 have the mean 2.5 and the unbiased variance 5/3."""
-    value, d_x = in_training(ActivationStandardization(dtype="float64"), X, FIRST)
-    rate = 1 / np.sqrt(5 / 3 + 1e-5)
-    assert_allclose(value.ravel(), rate * np.array([1, 2, 3, 4]), rtol=1e-12)
-    # Σ g x = 1, and three degrees of freedom.
-    along = rate**2 / 3 * np.array([-1.5, -0.5, 0.5, 1.5])
-    assert_allclose(d_x.ravel(), rate * ([1, 0, 0, 0] - along), rtol=1e-12)
 
 
 def test_activation_standardization_changes_no_sign_and_nothing_at_inference():
@@ -105,13 +83,12 @@ def test_constant_inputs_are_finite():
     assert np.isfinite(d_x).all()
 
 
-@pytest.mark.parametrize("kind", [EvoNormS0, ProxyNormalization])
-def test_large_maps_are_compiled_to_the_same_function(kind):
+def test_large_maps_are_compiled_to_the_same_function():
     """Inside a graph, where such a map is computed in one loop."""
     rng = np.random.default_rng(35)
     x = rng.normal(3, 1, (8, 24, 24, 16)).astype(np.float32)
     upstream = rng.normal(size=x.shape)
-    layer = kind(groups=4)
+    layer = EvoNormS0(groups=4)
     layer.build(x.shape)
 
     @tf.function(autograph=False)
@@ -122,54 +99,10 @@ def test_large_maps_are_compiled_to_the_same_function(kind):
             loss = tf.reduce_sum(y * tf.constant(upstream, tf.float32))
         return y, *tape.gradient(loss, [x, *layer.trainable_weights])
 
-    exact = value_and_gradients(
-        kind(groups=4, dtype="float64"), np.float64(x), upstream
-    )
+    wide = EvoNormS0(groups=4, dtype="float64")
+    exact = value_and_gradients(wide, np.float64(x), upstream)
     for found, expected in zip(
         run(tf.constant(x)), (*exact[:2], *exact[2].values()), strict=True
     ):
         # Sums of float32 over 4,608 positions.
         assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def moments_by_loop(x, groups):
-    """Mean and variance of every group, spread over its channels."""
-    mean, variance = np.empty_like(x), np.empty_like(x)
-    size = x.shape[-1] // groups
-    for n, first in np.ndindex(len(x), groups):
-        members = (n, ..., slice(first * size, first * size + size))
-        mean[members], variance[members] = x[members].mean(), x[members].var()
-    return mean, variance
-
-
-@pytest.mark.parametrize(
-    "shape, groups",
-    [((2, 3, 4, 6), 1), ((2, 3, 4, 6), 3), ((3, 6), 2), ((2, 2, 3, 2, 6), 6)],
-)
-def test_moments_of_groups(shape, groups):
-    x = np.random.default_rng(40).normal(2, 3, shape)
-    found = group_moments(tf.constant(x), groups)
-    for moment, expected in zip(found, moments_by_loop(x, groups), strict=True):
-        ones = (1,) * (len(shape) - 2)
-        assert moment.shape == (shape[0], *ones, 1 if groups == 1 else 6)
-        moment = np.broadcast_to(moment, shape)
-        assert_allclose(moment, expected, rtol=1e-12, atol=1e-15)
-
-
-def test_moments_of_unknown_sizes_half_precision_and_large_means():
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 6))])
-    def mean(x):
-        return group_mean(x, 3)
-
-    rng = np.random.default_rng(41)
-    x = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
-    assert_allclose(mean(x), group_mean(tf.constant(x), 3), rtol=1e-6)
-
-    mean, variance = group_moments(tf.fill((1, 8, 8, 4), np.float16(3e4)), 2)
-    assert mean.dtype == variance.dtype == tf.float32
-    assert_array_equal(np.ravel(mean), [np.float32(np.float16(3e4))] * 4)
-    assert_array_equal(np.ravel(variance), [0] * 4)
-
-    x = rng.normal(1e4, 1, (1, 16, 16, 2)).astype(np.float32)
-    _, variance = group_moments(tf.constant(x), 1)
-    assert_allclose(np.squeeze(variance), x.astype(np.float64).var(), rtol=1e-3)

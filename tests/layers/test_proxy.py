@@ -6,11 +6,7 @@ import tensorflow as tf
 from gradients import assert_is_gradient, finite_differences, value_and_gradients
 from larq_nobn._keras import keras
 from larq_nobn.layers import ProxyNormalization
-from larq_nobn.layers._proxy_moments import (
-    exact_moments,
-    normal_quantiles,
-    sampled_moments,
-)
+from larq_nobn.layers._proxy_moments import exact_moments
 from numpy.testing import assert_allclose, assert_array_equal
 
 WEIGHTS = ("gamma", "beta", "proxy_gamma", "proxy_beta")
@@ -27,27 +23,6 @@ def one(number):
 
 def exact(slope, mean=0.0, deviation=1.0):
     return numbers(exact_moments(slope, one(mean), one(deviation)))
-
-
-def test_quantiles():
-    quantiles = np.array(normal_quantiles(200))
-    assert_allclose(quantiles[[0, -1]], [-2.8070337683, 2.8070337683], rtol=1e-10)
-    assert_allclose(quantiles.var(), 0.9935962236, rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "activation, mean, expected",
-    [
-        (tf.nn.relu, 0.0, (0.3984511734, 0.3380347742)),
-        (tf.nn.relu, 0.5, (0.6973027566, 0.5504340156)),
-        (lambda y: tf.nn.leaky_relu(y, 0.25), 0.0, (0.2988383800, 0.4385436164)),
-        (lambda y: tf.clip_by_value(y, -1, 1), 0.0, (0, 0.5160564140)),
-        (lambda y: y, 0.5, (0.5, 0.9935962236)),
-    ],
-)
-def test_published_moments_of_quantiles(activation, mean, expected):
-    found = numbers(sampled_moments(activation, one(mean), one(1.0), 200))
-    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -97,17 +72,9 @@ def test_published_value(num_samples, center, variance):
 
 
 # The contract has one group, whose proxy is sampled.
-@pytest.mark.parametrize(
-    "groups, arguments, shape",
-    [
-        (1, {"num_samples": None}, (3, 6)),
-        (2, {"num_samples": None}, (2, 3, 2, 6)),
-        (3, {"activation": "softplus", "num_samples": 20}, (2, 3, 2, 6)),
-    ],
-)
-def test_gradients_are_finite_differences(shape, groups, arguments):
-    layer = ProxyNormalization(groups=groups, dtype="float64", **arguments)
-    rng = np.random.default_rng(50)
+def test_gradients_are_finite_differences():
+    layer = ProxyNormalization(groups=2, num_samples=None, dtype="float64")
+    rng, shape = np.random.default_rng(50), (2, 3, 2, 6)
     x, upstream = rng.normal(size=shape), rng.normal(size=shape)
     layer.build(shape)
     for name in WEIGHTS:
@@ -128,11 +95,10 @@ def test_gradients_are_finite_differences(shape, groups, arguments):
         weight.assign(start)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 8])
-def test_without_an_activation_it_is_group_norm(groups):
+def test_without_an_activation_it_is_group_norm():
     x = tf.random.stateless_normal((2, 5, 5, 8), (5, 1), mean=2.0)
-    group_norm = keras.layers.GroupNormalization(groups, epsilon=1e-5)(x)
-    found = ProxyNormalization("linear", groups, num_samples=None)(x)
+    group_norm = keras.layers.GroupNormalization(2, epsilon=1e-5)(x)
+    found = ProxyNormalization("linear", 2, num_samples=None)(x)
     assert_allclose(found, group_norm / np.sqrt(1.03), rtol=1e-5, atol=1e-6)
 
 

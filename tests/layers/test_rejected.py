@@ -84,10 +84,6 @@ def test_inputs(layer):
         layer.build(shape)
 
 
-def test_two_channels_of_a_group_have_a_variance():
-    layers.EvoNormS0(groups=4).build((3, 1, 1, 8))
-
-
 @pytest.mark.parametrize("sizes", [(4, 4), (3,)])
 def test_states_that_do_not_fit(sizes):
     shapes = ", ".join(rf"\({size},\)" for size in sizes)

@@ -90,13 +90,3 @@ def test_its_file_contains_one_dense_layer(tmp_path, capsys):
     lq.models.summary(classifier())
     printed = capsys.readouterr().out
     assert "head" in printed and "(-1, 5)" in printed
-
-
-@pytest.mark.convert
-def test_its_int8_file_equals_the_model_that_simulates_it(tmp_path):
-    quantized = nobn.deploy.fake_quantize(classifier(), IMAGES)
-    assert type(quantized.get_layer("head")) is SymmetricHead
-    path = tmp_path / "model.tflite"
-    report = nobn.convert(quantized, path, int8=True, data=IMAGES)
-    assert report.verify["unexplained"] == 0
-    assert "FULLY_CONNECTED" not in [op["op"] for op in report.float_ops]

@@ -96,7 +96,7 @@ NETWORKS = (
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
 # that takes the place of ReLUs as well, or one of the two that `Parts` and
-# `PropagatedMoments` build in their own way. Every design meets "nobn".
+# `PropagatedMoments` build in their own way.
 #
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.
@@ -113,21 +113,17 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# Of the other pairs what stands in the place of batch norm, and batch norm wherever it
-# has another place: their operations are compared.
-_COMPARED = ["batch_norm", "nobn"]
+# Of other pairs what stands in the place of batch norm, and batch norm where it has
+# another place: their operations are compared.
 CONVERTED = {
-    **dict.fromkeys((XNORNet18, ResNet20, VGGSmall, BinaryDenseNet28), _COMPARED),
-    **dict.fromkeys((ReActNetA, BiRealNet18, BinaryAlexNet, MeliusNet22), ["nobn"]),
-    QuickNet: ["batch_norm"],
+    **dict.fromkeys((XNORNet18, BinaryDenseNet28), ["batch_norm", "nobn"]),
+    **dict.fromkeys((ReActNetA, ResNet20, VGGSmall), ["nobn"]),
 }
-# These take a step: the form without batch norm of every design, and what stands in
-# other places of it than in the networks above.
+# These take a step: what stands in other places than in the networks above.
 STEPPED = {
-    **dict.fromkeys((ReActNetA, BiRealNet18, XNORNet18, ResNet20), ["nobn"]),
-    **dict.fromkeys((VGGSmall, BinaryAlexNet, MeliusNet22), ["nobn"]),
+    **dict.fromkeys((ReActNetA, ResNet20), ["nobn"]),
     # Components before the real-valued kernels of transitions.
-    BinaryDenseNet28: ["nobn", "independent_component"],
+    BinaryDenseNet28: ["independent_component"],
     BinaryDenseNet37: ["nobn"],  # dilated
     QuickNet: ["evonorm"],  # in place of the ReLU within a binary convolution
 }

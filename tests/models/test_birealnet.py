@@ -3,7 +3,6 @@
 from inspect import signature
 
 import pytest
-from larq_nobn import layers
 from larq_nobn._keras import keras
 from larq_nobn.models import BiRealNet18, XNORNet18
 from models.reference import (
@@ -19,7 +18,6 @@ from models.reference import (
 )
 
 TINY = {"width": 4, "blocks": (2, 2)}
-both = pytest.mark.parametrize("builder", [BiRealNet18, XNORNet18])
 
 
 def of_more_blocks(vectors):
@@ -40,14 +38,13 @@ def test_parameter_counts_on_cifar():
     assert found + of_more_blocks(2) == 11_169_738 - 4_800 + norms
 
 
-@both
-def test_the_stem_for_imagenet(builder):
-    model = builder((64, 64, 3), 10, **TINY)
+def test_the_stem_for_imagenet():
+    model = BiRealNet18((64, 64, 3), 10, width=4, blocks=(1,))
     order = [x.name for x in model.layers[1:5]]
     assert order == ["stem_conv", "stem_offset", "stem_act", "stem_pool"]
     assert model.get_layer("stem_conv").output_shape == (None, 32, 32, 4)
     assert model.get_layer("stem_pool").output_shape == (None, 16, 16, 4)
-    assert parameters(model) - parameters(builder((32, 32, 3), 10, **TINY)) == 480
+    assert model.get_layer("stem_conv").kernel.shape == (7, 7, 3, 4)
 
 
 def shortcut_of(builder, model, x):
@@ -72,23 +69,15 @@ def formula_of(builder):
     return formula
 
 
-@both
+@pytest.mark.parametrize("builder", [BiRealNet18, XNORNet18])
 def test_forward_pass_equals_the_formula(builder):
     keras.utils.set_random_seed(4)
     assert_computes(builder((8, 8, 3), 3, **TINY), formula_of(builder))
 
 
-SMALL = {"width": 4, "blocks": (1, 2)}
-NORMS = {
-    "batch_norm": keras.layers.BatchNormalization,
-    "kalman": layers.BatchKalmanNormalization,
-}
-
-
-@pytest.mark.parametrize("normalization", NORMS)
-def test_normalization_of_xnor_net_stands_before_the_sign(normalization):
-    model = XNORNet18((8, 8, 3), 3, normalization, **SMALL)
-    kind = NORMS[normalization]
+def test_normalization_of_xnor_net_stands_before_the_sign():
+    model = XNORNet18((8, 8, 3), 3, "batch_norm", width=4, blocks=(1, 2))
+    kind = keras.layers.BatchNormalization
     blocks = ["stage1_block1", "stage2_block1", "stage2_block2"]
     for name in blocks:
         conv = model.get_layer(f"{name}_conv")

@@ -5,10 +5,8 @@ That files are as the table says is for `test_networks.py`, which converts the p
 
 import pytest
 from larq_nobn.models import (
-    BinaryAlexNet,
     BinaryDenseNet28,
     BiRealNet18,
-    MeliusNet22,
     QuickNet,
     ReActNet18,
     ReActNetA,
@@ -36,7 +34,6 @@ REACTNET = {"ADD": 3, "PRELU": 2, "CONV_2D": 2, "AVERAGE_POOL_2D": 1}
 XNOR = {**bits(3), "ADD": 3, "PRELU": 2, "CONV_2D": 2, **POOLED}
 # One sign takes numbers; all between is bits, and pools before signs are of bits.
 VGG = {"CONV_2D": 1, **bits(5), "LceQuantize": 1, "LceBMaxPool2d": 2}
-ALEX = {"CONV_2D": 1, **bits(6), "LceQuantize": 1, "LceBMaxPool2d": 3}
 RESNET = {"ADD": 4, "CONV_2D": 1, "AVERAGE_POOL_2D": 1, "CONCATENATION": 1}
 # A sum for every block; pool, blur and kernel of the transition. Means and shifts
 # travel within the stream to where convolutions make them, and a ReLU is part of the
@@ -48,7 +45,6 @@ BY_HAND = {
     BiRealNet18: {**XNOR, "AVERAGE_POOL_2D": 1},
     ResNet20: {**RESNET, **bits(4), **POOLED},  # clips within its sums and its stem
     VGGSmall: {**VGG, "MAX_POOL_2D": 1, **ENDS},
-    BinaryAlexNet: {**ALEX, "RELU_N1_TO_1": 1, **ENDS},
     QuickNet: {**bits(3), **QUICKNET, **POOLED},
 }
 
@@ -72,8 +68,7 @@ def test_there_is_a_row_for_every_pair_that_is_converted():
 @pytest.mark.parametrize("builder", BY_HAND, ids=lambda b: b.__name__)
 def test_operations_are_those_of_a_count_by_hand(builder):
     rows = found(builder)
-    assert "nobn" in rows
-    assert all(row == BY_HAND[builder] for row in rows.values())
+    assert rows and all(row == BY_HAND[builder] for row in rows.values())
 
 
 def test_of_batch_norm_before_signs_one_shift_is_left():
@@ -85,12 +80,9 @@ def test_without_batch_norm_there_are_no_more_float_operations():
     """Of batch norm dense networks keep a shift before each sign, as without."""
     for network in NETWORKS:
         rows = found(network.builder) if network.own else {}
-        if "batch_norm" in rows:
+        if len(rows) == 2:
             free, normalized = (sum(in_float(row).values()) for row in rows.values())
             assert free <= normalized
             assert free == normalized or network.builder is XNORNet18
     assert "MUL" not in known(ReActNetA, "nobn")  # for its scaled averages
-    assert "MUL" not in {
-        **known(BinaryDenseNet28, "nobn"),
-        **known(MeliusNet22, "nobn"),
-    }
+    assert "MUL" not in known(BinaryDenseNet28, "nobn")

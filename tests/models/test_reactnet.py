@@ -1,10 +1,8 @@
 from functools import partial
 from inspect import signature
 
-import pytest
 from larq_nobn._keras import keras
 from larq_nobn.models import ReActNet18
-from larq_nobn.models._variance import expected_variances
 from models.reference import (
     PUBLISHED,
     assert_computes,
@@ -17,7 +15,6 @@ from models.reference import (
     rprelu,
     sign,
 )
-from numpy.testing import assert_allclose
 
 TINY = {"width": 4, "blocks": (2, 2)}
 
@@ -42,17 +39,6 @@ def test_parameter_counts_of_the_published_networks():
     )
     # A gain for each channel of a convolution, or γ and β.
     assert (free - bare, normalized - bare) == (24, 48)
-
-
-@pytest.mark.parametrize(
-    "rule, alpha, expected",
-    [
-        ("vita", 0.2, [[1, 1, 1.04, 1.08]] + 3 * [[1.12, 1, 1.04, 1.08]]),
-        ("nf", 0.5, [[1, 1.25, 1.5, 1.75]] + 3 * [[2, 1.25, 1.5, 1.75]]),
-    ],
-)
-def test_expected_variances(rule, alpha, expected):
-    assert_allclose(expected_variances((4, 4, 4, 4), alpha, rule), expected)
 
 
 def formula(model, x, published=False):

@@ -3,10 +3,8 @@ from inspect import signature
 
 import larq as lq
 import numpy as np
-import pytest
 from larq_nobn._keras import keras
 from larq_nobn.models import ReActNetA
-from larq_nobn.models._variance import paired_variances
 from models.reference import (
     PUBLISHED,
     assert_computes,
@@ -19,10 +17,8 @@ from models.reference import (
     rprelu,
     sign,
 )
-from numpy.testing import assert_allclose
 
 TINY = {"width": 4, "blocks": (1, 2)}
-STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
 def test_the_network_for_imagenet():
@@ -45,31 +41,6 @@ def test_the_network_for_imagenet():
     assert sides == [112, 112, 56, 28, 14, 7]
     convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
     assert len(convs) == 1 + 31 - 4 * 2
-
-
-def pairs(*variances):
-    return list(zip(variances[::2], variances[1::2], strict=True))
-
-
-@pytest.mark.parametrize(
-    "rule, expected",
-    [
-        (
-            "vita",
-            pairs(1, 1.04, 1.08, 1.12, 1, 1.04, 1.08, 1.12, 1, 1.04, 1.08, 1.12)
-            + pairs(1, 1.04, 1.08, 1.12, 1.16, 1.2, 1.24, 1.28, 1.32, 1.36)
-            + pairs(1.4, 1.44, 1, 1.04),
-        ),
-        (
-            "nf",
-            pairs(1, 1.04, 1.08, 1.04, 1.08, 1.12, 1.16, 1.04, 1.08, 1.12, 1.16, 1.04)
-            + pairs(1.08, 1.12, 1.16, 1.2, 1.24, 1.28, 1.32, 1.36, 1.4, 1.44)
-            + pairs(1.48, 1.04, 1.08, 1.12),
-        ),
-    ],
-)
-def test_variances_of_the_published_network(rule, expected):
-    assert_allclose(paired_variances(STRIDES, 0.2, rule), expected)
 
 
 def formula(model, x, published=False):

@@ -30,23 +30,6 @@ def state(optimizer, weight):
     ]
 
 
-def test_five_steps_by_hand():
-    weight = tf.Variable([1.0, -1.0])
-    optimizer = BooleanAccumulation(1.0)
-    for gradient, weights, accumulators, kept in [
-        ([0.5, 0.5], [1, -1], [0.5, 0.5], 1),
-        ([0.5, 0.25], [-1, -1], [0, 0.75], 0.5),  # the first reaches 1 exactly
-        ([0.0, -1.0], [-1, -1], [0, -0.625], 1),  # half of 0.75 is remembered
-        ([-1.0, -0.5], [1, 1], [0, 0], 0),
-        ([0.25, 0.25], [1, 1], [0.25, 0.25], 1),
-    ]:
-        step(optimizer, weight, gradient)
-        assert_array_equal(weight, weights)
-        found = state(optimizer, weight)
-        assert_array_equal(found[0], accumulators)
-        assert found[1] == kept
-
-
 def loop(weights, gradients, rates):
     """The rule weight by weight in float64; yields the state after each step."""
     w, m, kept = weights.astype("float64"), np.zeros(weights.shape), 1.0
@@ -81,9 +64,8 @@ def test_twenty_steps_against_a_loop(dtype, compiled):
     assert 0.5 < min(fractions) < 0.99  # they played their part
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_kernels_stay_binary_in_training(policy):
-    model = network(policy=policy)
+def test_kernels_stay_binary_in_training():
+    model = network(policy="mixed_float16")
     binary, last = model.get_layer("binary"), model.get_layer("head")
     belongs = BooleanAccumulation.is_binary_variable
     kinds = [belongs(w) for w in (binary.kernel, binary.bias, last.kernel)]

@@ -11,8 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import clip
 
 ROLES = [
-    *(((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 5, 4), (0, 1, 3)), ((7, 4), (1,))),
-    *(((), ()), ((3, 4), ())),
+    *(((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 5, 4), (0, 1, 3)), ((), ()), ((3, 4), ())),
 ]
 
 
@@ -68,7 +67,7 @@ def problems(draw_from):
     return variables, seed, scale, 10.0 ** draw_from(st.integers(-4, 1))
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(problems())
 def test_the_batched_form_against_the_loop(problem):
     variables, seed, scale, clip_factor = problem

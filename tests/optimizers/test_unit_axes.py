@@ -132,38 +132,14 @@ def test_for_model_reads_the_layers(layer, shape, axes):
         assert_allclose(old - new.numpy(), expected, atol=5e-7)
 
 
-def test_a_unit_of_a_local_layer_is_one_output_value():
-    layer = lq.layers.QuantLocallyConnected2D(2, 3, implementation=1, use_bias=False)
-    model = keras.Sequential([keras.Input((5, 4, 2)), layer])
-    weight = layer.kernel.numpy()
-    gradient = pair(weight.shape)[0]
-    x = tf.random.stateless_normal((1, 5, 4, 2), (1, 2))
-    with tf.GradientTape() as tape:
-        outputs = tf.reshape(layer(x), [-1])
-    # What each output value depends on, as found by differentiation.
-    of_outputs = tape.jacobian(outputs, layer.kernel).numpy() != 0
-    assert (of_outputs.sum(0) == 1).all()  # no weight serves two outputs
-    expected = gradient.copy()
-    for own in of_outputs:
-        expected[own] = clip(gradient[own], weight[own], (0,), 0.01)
-    sgd = keras.optimizers.SGD(1.0)
-    optimizer = AdaptiveGradientClipping.for_model(model, sgd, exclude=())
-    optimizer.apply_gradients([(tf.constant(gradient), model.weights[0])])
-    moved = weight - layer.kernel.numpy()
-    assert_allclose(moved, expected, atol=5e-7)
-
-
-def test_a_vector_of_several_units_says_where_they_end():
+def test_units_of_one_row_are_not_known():
     weight, gradient = pair((7,))
-    updated = step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 4]}})
-    parts = [
-        clip(gradient[at], weight[at], (0,), 0.01) for at in (slice(3), slice(3, 7))
-    ]
-    assert_allclose(updated, np.concatenate(parts), atol=5e-7)
-    with pytest.raises(ValueError, match=r"lengths of 6 in all to kernel:0 of shape"):
-        step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 3]}})
-    with pytest.raises(ValueError, match="in one row.*for_model"):
+    with pytest.raises(ValueError, match="in one row.*implementation 1 or 2"):
         step(weight, gradient, "locally_connected1d_2/kernel")
+    layer = layers.LocallyConnected1D(2, 3, implementation=3)
+    model = keras.Sequential([keras.Input((5, 2)), layer])
+    with pytest.raises(ValueError, match="kernel.* in one row"):
+        AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
 
 
 def test_for_model_rejects_what_it_cannot_read():

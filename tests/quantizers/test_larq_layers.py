@@ -14,18 +14,16 @@ from larq_nobn.quantizers import (
     ReCU,
     ReSTE,
     RSign,
-    ScaledStandardization,
     ScaledStdSign,
     SigmoidSign,
     SignSwish,
 )
 from numpy.testing import assert_allclose
-from quantizers.oracles import scaled_signs, signs, square_wave, standardized, turned
+from quantizers.oracles import signs, square_wave, turned
 
 WINDOW = {"filters": 3, "kernel_size": 2}
 DEPTHWISE = {"kernel_size": 2, "depth_multiplier": 2}
 LAYERS = {
-    "Conv2D": WINDOW,
     "DepthwiseConv2D": DEPTHWISE,
     "SeparableConv2D": WINDOW,
     "Conv2DTranspose": WINDOW,
@@ -35,8 +33,6 @@ LAYERS = {
 KERNELS = {
     BiPer: ("gain", square_wave),
     ReCU: ("alpha", turned),
-    ScaledStandardization: ("gain", standardized),
-    ScaledStdSign: ("gain", scaled_signs),
     ReSTE: (None, signs),
     SigmoidSign: (None, signs),
     SignSwish: (None, signs),
@@ -81,9 +77,7 @@ def values(kind, quantizer, kernel):
     [
         ("SeparableConv2D", {"depthwise": ReSTE, "pointwise": ReCU}),
         ("SeparableConv2D", {"depthwise": SignSwish, "pointwise": BiPer}),
-        ("SeparableConv2D", {"depthwise": ReSTE, "pointwise": ScaledStandardization}),
         ("DepthwiseConv2D", {"depthwise": SigmoidSign}),
-        ("Conv2D", {"": ScaledStdSign}),
         ("Conv2DTranspose", {"": SignSwish}),
         ("LocallyConnected2D", {"": ReSTE}),
     ],

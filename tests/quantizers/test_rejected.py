@@ -72,9 +72,3 @@ def test_a_second_owner(make, first, second, message):
     shared(tf.ones(first))
     with pytest.raises(ValueError, match=message):
         shared(tf.ones(second))
-
-
-def test_what_owns_nothing_serves_several_layers():
-    for shared in (SignSwish(), ReSTE(2.0)):
-        for shape in ((3, 4), (2, 5, 5, 7)):
-            assert shared(tf.ones(shape)).shape == shape

@@ -13,28 +13,26 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..._errors import InvalidValue
 from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
-from .._images import Shape, Statistics, cached_method, described
+from .._images import Images, Shape, Size, cached_method
 from .._registry import DatasetInfo
-from .._source import LazyImages, statistics
+from .._source import LazyImages, Statistics, statistics
 from ._decode import decode, image_of
-from ._listing import Entry, Listing, read_listing
+from ._listing import Entry, Listing, first_few, read_listing
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -60,20 +58,15 @@ def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
     """
     known = {entry: notes.of_file(entry) for entry in listing.entries}
     changed = [entry for entry, noted in known.items() if noted is None]
-    done = len(known) - len(changed)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    results = pool.map(functools.partial(_look_into, listing.root), changed)
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(lambda entry: _look_into(listing.root, entry), changed)
-            try:
-                for entry, result in zip(changed, results, strict=True):
-                    known[entry] = result
-                    notes.files[entry.path] = [entry.size, entry.changed, *result]
-                    done += 1
-                    step("Opening images", done, len(known))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        for left, (entry, result) in enumerate(zip(changed, results, strict=True)):
+            known[entry] = result
+            notes.files[entry.path] = [entry.size, entry.changed, *result]
+            step("Opening images", len(known) - len(changed) + left + 1, len(known))
     finally:
+        pool.shutdown(cancel_futures=True)
         if changed:
             notes.keep()
     return [ScannedImage(entry, *noted) for entry, noted in known.items() if noted]
@@ -131,7 +124,7 @@ class Notes:
 
 
 _HEX_DIGITS = 16
-HOLD_OUT_MORE = (
+_HOLD_OUT_MORE = (
     " Hold out more in training (train --holdout 0.2), or put images of your choice "
     "into train and test."
 )
@@ -140,39 +133,36 @@ HOLD_OUT_MORE = (
 def divided(
     images: Sequence[ScannedImage], holdout: float, validation: float = 0.0
 ) -> dict[str, list[ScannedImage]]:
-    """Puts images into splits: as their folder says, or by what they contain.
-
-    Equal files have equal digests, and so are never in two splits, and a file stays in
-    its split when others come or go.
-    """
+    """Puts images into splits: as their folder says, or by what they contain."""
     parts: dict[str, list[ScannedImage]] = {"train": [], "validation": [], "test": []}
     for image in images:
-        by_content = "test" if is_held_out(image.digest, holdout) else "train"
-        split = image.entry.split or by_content
-        if split == "train" and is_for_validation(image.digest, validation):
-            split = "validation"
+        split = split_of(image.entry.split, image.digest, holdout, validation)
         parts[split].append(image)
     return parts
 
 
-def is_for_validation(digest: str, validation: float) -> bool:
-    """Whether a training image is for validation; unlike `is_held_out`, of which it is
-    independent.
+def split_of(named: str | None, digest: str, holdout: float, validation: float) -> str:
+    """The split of a file, which its SHA-256 decides if its place does not.
+
+    Equal files have equal digests, and so are never in two splits, and a file stays in
+    its split when others come or go. What is for validation is independent of what is
+    for testing.
     """
-    return is_held_out(digest[_HEX_DIGITS:], validation)
+    split = named or ("test" if _is_held_out(digest, holdout) else "train")
+    held_out = split == "train" and _is_held_out(digest[_HEX_DIGITS:], validation)
+    return "validation" if held_out else split
 
 
-def is_held_out(digest: str, holdout: float) -> bool:
-    """Whether a file of some SHA-256 is one of a share that is for testing."""
-    return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < holdout
+def _is_held_out(digest: str, share: float) -> bool:
+    return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < share
 
 
-class Folder:
+class Folder(Images):
     """A folder whose files have all been opened once.
 
-    Its parts are the readable images by split, of which validation may have none.
-    `holdout` is the test fraction that the content of files decides; None where folders
-    say which images are for testing.
+    Its parts are the readable images, of which none may be for validation. `holdout` is
+    the test fraction that the content of files decides; None where folders say which
+    images are for testing.
     """
 
     def __init__(
@@ -182,42 +172,42 @@ class Folder:
         class_names: tuple[str, ...],
         holdout: float | None,
     ) -> None:
-        self.name, self.root = str(root), root
-        self.parts, self.class_names, self.holdout = parts, class_names, holdout
+        self.name, self._root, self._parts = str(root), root, parts
+        self.class_names, self.holdout = class_names, holdout
 
     @property
-    def content(self) -> str:
-        """A digest of what the images show, in their order, and what they are for."""
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """A digest of what images show, in their order, and what they are for."""
         lines = [
             f"{split} {image.digest} {image.entry.label!r}"
             for split in SPLITS
-            for image in self.parts[split]
+            for image in self._parts[split]
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+    def files(self, split: str) -> list[str]:
+        return [str(self._root / image.entry.path) for image in self._parts[split]]
+
     @cached_method
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+    def info(self, size: Size) -> DatasetInfo:
         """Their own size if they all have one; grey only if all are."""
-        images = [image for part in self.parts.values() for image in part]
+        images = [image for part in self._parts.values() for image in part]
         channels = 1 if all(image.grey for image in images) else 3
         size = size or suitable((image.height, image.width) for image in images)
         shape = (*size, channels)
-        counts = {split: len(part) for split, part in self.parts.items()}
-        info = described(
-            self.name, self.class_names, shape, counts, self._statistics(shape)
-        )
-        return replace(info, holdout=self.holdout)
+        counts = {split: len(part) for split, part in self._parts.items()}
+        return self.described(shape, counts, self._statistics(shape))
 
     def _statistics(self, shape: Shape) -> Statistics:
-        digests = "".join(image.digest for image in self.parts["train"])
+        digests = "".join(image.digest for image in self._parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
-        notes = Notes(self.root)  # so that they are found out once
+        notes = Notes(self._root)  # so that they are found out once
         with contextlib.suppress(KeyError, TypeError, ValueError):
             mean, std = notes.statistics[key]
             return tuple(mean), tuple(std)
-        if not self.parts["train"]:
+        if not self._parts["train"]:
             raise InvalidValue(
-                f"None of the images in {self.root} is for training, of which mean and "
+                f"None of the images in {self.name} is for training, of which mean and "
                 "std are taken. Lower the holdout, or give those of a run (like=...)."
             )
         notes.statistics[key] = statistics(self.read("train", shape, 1.0))
@@ -226,30 +216,26 @@ class Folder:
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
-        """The images of a split: bytes to train with, exact means to test with."""
-        part = self.parts[split]
-        paths = [self.root / image.entry.path for image in part]
+        part, files = self._parts[split], self.files(split)
         as_they_are = crop == 1 and all(
             (image.height, image.width) == shape[:2] and (shape[2] == 3 or image.grey)
             for image in part
         )
         exact = split != "train" and not as_they_are
-        number = {name: place for place, name in enumerate(self.class_names)}
-        labels = np.array([number[image.entry.label] for image in part], np.int64)
 
         def read(index: int) -> np.ndarray:
             try:
-                return image_of(paths[index], shape, exact, crop)
+                return image_of(Path(files[index]), shape, exact, crop)
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise OSError(
-                    f"{paths[index]} cannot be read any more ({why}). Put it back as "
-                    f"it was, or look {self.root} over by larq-nobn data."
+                    f"{files[index]} cannot be read any more ({why}). Put it back as "
+                    f"it was, or look {self.name} over by larq-nobn data."
                 ) from error
 
-        with tf.device("CPU:0"):
-            known = tf.constant(labels)
-        return LazyImages(read, known, shape, "float32" if exact else "uint8")
+        number = {name: place for place, name in enumerate(self.class_names)}
+        labels = [number[image.entry.label] for image in part]
+        return LazyImages.of(read, labels, shape, exact)
 
 
 def open_folder(
@@ -279,11 +265,11 @@ def _opened(
         said = f"{len(bad)} of {len(images)} files in {root}"
         if not skip_unreadable:
             raise InvalidValue(
-                f"{said} cannot be read: {_first(bad)}. Repair or remove them, or "
+                f"{said} cannot be read: {first_few(bad)}. Repair or remove them, or "
                 "leave them out by --skip-unreadable (skip_unreadable=True)."
             )
         _log.warning(
-            "%s are left out, because they cannot be read: %s.", said, _first(bad)
+            "%s are left out, because they cannot be read: %s.", said, first_few(bad)
         )
     parts = divided(good, holdout, validation)
     names = tuple(sorted({image.entry.label for image in good}))
@@ -297,11 +283,6 @@ def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     if len(different) > 1 or max(max(different)) > _LARGEST_SIDE:
         return USUAL_SIDE, USUAL_SIDE
     return different.pop()
-
-
-def _first(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return ", ".join([*names[:_NAMED], *more])
 
 
 def shown(path: str) -> str:
@@ -345,6 +326,6 @@ def _check(
         if part and lacking:
             _log.warning(
                 "The %s images in %s lack %d of %d classes: %s.%s",
-                *(split, root, len(lacking), len(names), _first(sorted(lacking))),
-                "" if listing.divided else HOLD_OUT_MORE,
+                *(split, root, len(lacking), len(names), first_few(sorted(lacking))),
+                "" if listing.divided else _HOLD_OUT_MORE,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,8 +159,13 @@ def _check_classes(folder: Path) -> None:
 
 
 def _names(folders: list[Path]) -> str:
-    names = [place.name for place in folders]
-    return ", ".join([*names[:5], *(["and others"] if len(names) > 5 else [])])
+    return first_few([place.name for place in folders])
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Up to five names, and how many more there are."""
+    more = [f"and {len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*names[:5], *more])
 
 
 def _has_images(place: Path) -> bool:

@@ -17,7 +17,7 @@ from ..._checks import check_number, check_path
 from ..._figures import check_plot
 from ..._files import replacing
 from ._decode import image_of
-from ._folder import HOLD_OUT_MORE, Notes, ScannedImage, divided, scan, shown
+from ._folder import Notes, ScannedImage, divided, scan, shown
 from ._listing import read_listing
 
 # Counted also where they are empty.
@@ -41,8 +41,7 @@ class Overview:
         leaks: Equal files in both splits.
         twins: Equal files in several classes.
         others: Files of other kinds, by suffix.
-        remarks: Which folders of splits are used for another split, or not at all, and
-            classes of which much less is held out for testing than of all.
+        remarks: Which folders of splits are used for another split, or not at all.
     """
 
     root: Path
@@ -141,27 +140,8 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
         leaks=_paths(leaks),
         twins=_paths(twins),
         others=listing.others,
-        remarks=(*listing.remarks, *_few_for_testing(counts, listing.divided, holdout)),
+        remarks=listing.remarks,
     )
-
-
-def _few_for_testing(
-    counts: Mapping[str, Counter[str]], divided: bool, holdout: float
-) -> list[str]:
-    """Says of which classes less than half of the wanted part is held out."""
-    test, train = counts["test"], counts["train"]
-    sizes = {name: train[name] + test[name] for name in sorted(train | test)}
-    few = [
-        f"{name} ({test[name]} of {size})"
-        for name, size in sizes.items()
-        if not divided and 2 * test[name] < int(holdout * size)
-    ]
-    if not few:
-        return []
-    return [
-        f"few or no images are for testing of {', '.join(few)}, as their content "
-        f"decides.{HOLD_OUT_MORE.removesuffix('.')}"
-    ]
 
 
 def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:

@@ -21,7 +21,7 @@ SIZES = [(7, 9, 3), (12, 8, 3), (30, 21, 3), (5, 5, 3)]
 @pytest.fixture
 def mixed(root: Path, write: Write) -> Path:
     """Images of several sizes, by folders of both splits."""
-    for number, shape in enumerate(SIZES * 3):
+    for number, shape in enumerate(SIZES):
         name = "cat" if number % 3 else "dog"
         for split in ("train", "test"):
             seed = number + (50 if split == "test" else 0)
@@ -55,8 +55,8 @@ def resized(x: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("size", [(4, 10), (16, 11)])
-def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
+def test_sizes_values_and_statistics(mixed: Path):
+    size = (10, 4)  # of images that are smaller and larger
     info = nobn.data.open_dataset(mixed, image_size=size).info
     assert info.image_shape == (*size, 3)
     train = np.stack([np.rint(resized(x, *size)) for x, _ in pictures(mixed, "train")])
@@ -69,41 +69,29 @@ def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
     np.testing.assert_allclose(images, expected, atol=3e-6)
     names = [info.class_names[label] for label in labels]
     assert names == [name for _, name in pictures(mixed, "test")]
-    plain = load(mixed, "train", 12, image_size=size, augment=False, shuffle=False)
+    plain = load(mixed, "train", 4, image_size=size, augment=False, shuffle=False)
     expected = (train / 255 - info.mean) / info.std
     np.testing.assert_allclose(content(plain)[0], expected, atol=3e-6)
 
 
 def test_an_app_gets_the_same_bits(mixed: Path):
-    info = nobn.data.open_dataset(mixed, image_size=6).info
-    prepare = nobn.deploy.Preprocessing(info.mean, info.std, (6, 6), info.crop)
-    images, _ = content(load(mixed, "test", 5, image_size=6))
-    expected = [prepare(x) for x, _ in pictures(mixed, "test")]
-    np.testing.assert_array_equal(images, np.concatenate(expected))
-
-
-def test_a_crop_is_that_of_the_network(mixed: Path):
-    # As of a network that was trained on ImageNet: 224 of 256 pixels per side.
     info = nobn.data.open_dataset(mixed, image_size=(9, 4)).info
-    info = replace(info, crop=224 / 256)
-    prepare = nobn.deploy.Preprocessing(
-        info.mean, info.std, info.image_shape[:2], info.crop
-    )
-    images, _ = content(load(mixed, "test", 5, like=info))
-    expected = [prepare(x) for x, _ in pictures(mixed, "test")]
-    np.testing.assert_array_equal(images, np.concatenate(expected))
+    # Also for a network that was trained on ImageNet: 224 of 256 pixels per side.
+    for crop in (info.crop, 224 / 256):
+        info = replace(info, crop=crop)
+        prepare = nobn.deploy.Preprocessing(info.mean, info.std, (9, 4), crop)
+        images, _ = content(load(mixed, "test", 5, like=info))
+        expected = [prepare(x) for x, _ in pictures(mixed, "test")]
+        np.testing.assert_array_equal(images, np.concatenate(expected))
 
 
 def test_a_crop_of_images_in_memory_is_that_of_the_network():
     info = replace(nobn.data.open_dataset("digits").info, crop=0.75)
     prepare = nobn.deploy.Preprocessing(info.mean, info.std, (8, 8), info.crop)
-    plain, _ = content(load("digits", "test", 355))
-    raw = np.rint(255 * (plain * info.std + info.mean)).astype(np.uint8)
-    images, _ = content(load("digits", "test", 355, like=info))
-    np.testing.assert_array_equal(images, prepare(raw))
-    part = raw, np.arange(355) % 10
+    raw = nobn.data.open_dataset("digits").read(range(20), "test")
+    part = raw, np.arange(20) % 10
     given = nobn.data.Dataset.from_data((part, part))
-    images, _ = content(given.batches("test", 355, like=info))
+    images, _ = content(given.batches("test", 20, like=info))
     np.testing.assert_array_equal(images, prepare(raw))
 
 
@@ -141,10 +129,10 @@ def test_grey_images_have_one_channel(root: Path, write: Write):
 def test_images_like_those_of_another_set(mixed: Path, root: Path, write: Write):
     info = nobn.data.open_dataset(mixed, image_size=5).info
     info = replace(info, class_names=("dog", "horse", "cat"), classes=3)
-    images, labels = content(load(mixed, "test", 12, like=info))
-    assert images.shape == (12, 5, 5, 3)
+    images, labels = content(load(mixed, "test", 4, like=info))
+    assert images.shape == (4, 5, 5, 3)
     ours = nobn.data.open_dataset(mixed).info.class_names
-    assert Counter(labels.tolist()) == {2: 8, 0: 4} and ours == ("cat", "dog")
+    assert Counter(labels.tolist()) == {2: 2, 0: 2} and ours == ("cat", "dog")
     write("test/elephant/x.png")
     with pytest.raises(ValueError, match="1 classes that are not among .*: elephant, "):
-        load(mixed, "test", 12, like=info)
+        load(mixed, "test", 4, like=info)

@@ -18,8 +18,8 @@ from .conftest import Write, content_of
 
 def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
     """Paths by split."""
-    found = open_folder(root, holdout, skip)
-    return {s: [p.entry.path for p in part] for s, part in found.parts.items() if part}
+    found = open_folder(root, holdout, skip)._parts
+    return {s: [p.entry.path for p in part] for s, part in found.items() if part}
 
 
 def two_classes(write: Write, count: int = 30) -> None:

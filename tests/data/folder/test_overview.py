@@ -64,18 +64,3 @@ def test_plot(root: Path, tmp_path: Path):
         assert (sheet == colour).all(-1).sum() == 3 * 72 * 72
     rows = [np.flatnonzero((sheet == c).all(-1).any(1))[0] for c in colours.values()]
     assert rows == sorted(rows)  # by name
-
-
-def test_a_class_of_which_little_is_for_testing_is_named(tmp_path: Path):
-    """Equal files are on one side; those of a black one happen to be for training."""
-    random = np.random.default_rng(0)
-    for name in ("equal", "other"):
-        (tmp_path / name).mkdir()
-        for n in range(40):
-            pixels = random.integers(0, 256, (4, 4, 3), np.uint8) * (name == "other")
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{n}.png")
-    found = nobn.data.inspect_folder(tmp_path)
-    assert found.classes["equal"]["test"] == 0 and found.classes["other"]["test"] > 1
-    (remark,) = found.remarks
-    assert "are for testing of equal (0 of 40), as their content decides" in remark
-    assert not nobn.data.inspect_folder(tmp_path, holdout=0.0).remarks

@@ -1,0 +1,90 @@
+"""How every network starts and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from .._checks import check_choice, check_integer
+from .._errors import InvalidValue
+from .._keras import keras
+from ..layers import SymmetricHead
+from ._normalizers import NORMALIZATIONS
+
+HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "dense": keras.layers.Dense,
+    "symmetric": SymmetricHead,
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The two ends of a network.
+
+    Arguments:
+        network: What error messages call it.
+        input_shape, classes, width, head, name: As in `ReActNet18`.
+    """
+
+    network: str
+    input_shape: Sequence[int]
+    classes: int
+    width: int
+    head: str
+    name: str
+
+    def image(self, smallest: int) -> tf.Tensor:
+        """Where it starts, with height and width of so many pixels or more."""
+        shape = check_image_shape(self.input_shape, smallest, self.network)
+        check_integer("classes", self.classes, 2, "A classifier needs two.")
+        advice = "It is the channel count of the first stage."
+        check_integer("width", self.width, 2, advice)
+        check_choice("head", self.head, HEADS)
+        return keras.Input(shape, name="image")
+
+    def classifier(self, image: tf.Tensor, x: tf.Tensor) -> keras.Model:
+        """The network that averages the map `x` and ends in the layer `head`."""
+        pool = keras.layers.GlobalAveragePooling2D(name="pool")
+        return self.of_vectors(image, pool(x))
+
+    def of_vectors(self, image: tf.Tensor, x: tf.Tensor) -> keras.Model:
+        """The network that ends in the layer `head`, which reads vectors."""
+        kind = HEADS[self.head]
+        logits = kind(self.classes, name="head", dtype="float32")(x)
+        return keras.Model(image, logits, name=self.name)
+
+
+def check_image_shape(
+    input_shape: object, smallest: int, name: str
+) -> tuple[int, int, int]:
+    """Returns (height, width, channels), if each is known and large enough."""
+    if (
+        not isinstance(input_shape, Sequence)
+        or len(input_shape) != 3
+        or any(isinstance(n, bool) or not isinstance(n, int) for n in input_shape)
+    ):
+        raise InvalidValue(
+            f"input_shape={input_shape!r} is not an image shape; {name} takes (height, "
+            "width, channels) as three whole numbers. Pass, for example, (32, 32, 3)."
+        )
+    height, width, channels = input_shape
+    if min(height, width) < smallest or channels < 1:
+        raise InvalidValue(
+            f"input_shape={tuple(input_shape)} is too small for this {name}, which "
+            f"halves it until nothing is left; height and width must be {smallest} or "
+            "more, channels 1 or more. Use a larger image, or fewer stages if it has "
+            "`blocks`."
+        )
+    return height, width, channels
+
+
+def check_supported(name: str, normalization: object, supported: Sequence[str]) -> None:
+    """Rejects a normalization that there is, but not in this network."""
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    if normalization not in supported:
+        raise InvalidValue(
+            f"normalization={normalization!r} is not supported by {name}. Choose from "
+            f"{', '.join(supported)}."
+        )
