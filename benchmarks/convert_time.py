@@ -16,46 +16,31 @@ import tempfile
 import time
 from pathlib import Path
 
+import larq_nobn as nobn
 import click
 from _drawing.markdown import table
-from _results import RESULTS, leave
+from _files import network
+from _results import leave, output
+from larq_nobn.deploy.lite._engine import compute_engine
 
 NETWORKS = ("QuickNetLarge", "ReActNetA")
 
 
-def seconds(function):
+def seconds(function, *arguments, **options):
     """Processor seconds of a call."""
     start = time.process_time()
-    function()
+    function(*arguments, **options)
     return time.process_time() - start
-
-
-def network(name, size):
-    """A network whose weights are all away from where they start."""
-    import larq_nobn as nobn
-    import numpy as np
-    from larq_nobn._keras import keras
-
-    keras.utils.set_random_seed(0)
-    model = getattr(nobn.models, name)((size, size, 3), 1000)
-    random = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        noise = 0.05 * random.normal(size=weight.shape)
-        weight.assign_add(noise.astype(np.float32))
-    return model
 
 
 def measure(model):
     """Seconds of LCE alone, of `convert` with the least verification, and with all."""
-    import larq_nobn as nobn
-    from larq_nobn.deploy.lite._engine import compute_engine
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         return (
-            seconds(lambda: compute_engine().convert_keras_model(model)),
-            seconds(lambda: nobn.convert(model, path, verify=False)),
-            seconds(lambda: nobn.convert(model, path)),
+            seconds(compute_engine().convert_keras_model, model),
+            seconds(nobn.convert, model, path, verify=False),
+            seconds(nobn.convert, model, path),
         )
 
 
@@ -63,35 +48,30 @@ def measure(model):
 @click.option("--network", "names", multiple=True, default=NETWORKS, show_default=True)
 @click.option("--size", default=224, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-def main(names, size, rounds):
+@output("convert_time")
+def main(names, size, rounds, output):
     rows = []
     for name in names:
-        measure(network(name, 32))
-        model = network(name, size)
+        measure(network(name, 32, 1000))
+        model = network(name, size, 1000)
         times = [measure(model) for _ in range(rounds)]
-        own, quick, full = (
-            statistics.median(column) for column in zip(*times, strict=True)
-        )
-        rows.append(
-            {
-                "network": name,
-                "lce_seconds": round(own, 2),
-                "unverified_seconds": round(quick, 2),
-                "unverified_ratio": round(quick / own, 2),
-                "seconds": round(full, 2),
-                "ratio": round(full / own, 2),
-                "ratios": [round(f / o, 2) for o, _, f in times],
-            }
-        )
+        own, quick, full = map(statistics.median, zip(*times, strict=True))
+        row = {
+            "lce_seconds": own,
+            "unverified_seconds": quick,
+            "unverified_ratio": quick / own,
+            "seconds": full,
+            "ratio": full / own,
+        }
+        rows.append({"network": name} | {n: round(x, 2) for n, x in row.items()})
     load = [round(load, 1) for load in os.getloadavg()]
-    about = f"Conversion at {size} px, CPU seconds", drawn, "larq_compute_engine"
-    place = RESULTS / "convert_time"
-    leave(place, *about, load=load, size=size, rounds=rounds, rows=rows)
+    about = "Conversion, CPU seconds", drawn, "larq_compute_engine"
+    leave(output, *about, load=load, size=size, rounds=rounds, rows=rows)
 
 
 def drawn(result):
     head = ("network", "LCE", "verify=False", "ratio", "verify=True", "ratio")
-    return table(head, [list(row.values())[:-1] for row in result["rows"]])
+    return table(head, [row.values() for row in result["rows"]])
 
 
 if __name__ == "__main__":

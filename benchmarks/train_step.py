@@ -14,20 +14,19 @@ code.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import numpy as np
 from _drawing import cost
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
-from _results import RESULTS, leave, quartiles
+from _results import leave, output, quartiles
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
@@ -134,15 +133,10 @@ def measure_memory(width, batch, *variant):
     return {"peak_mb": resident("VmHWM") - before, "traced_mb": traced}
 
 
-def memory_of(width, batch, name):
+def memory_of(*step):
     """In a fresh process: allocators keep what an earlier variant needed."""
-    child = subprocess.run(
-        [sys.executable, __file__, "--memory", str(width), str(batch), name],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    measured = json.loads(child.stdout.splitlines()[-1])
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        measured = process.submit(measure_memory, *step).result()
     return {what: round(megabytes, 1) for what, megabytes in measured.items()}
 
 
@@ -170,25 +164,15 @@ def alternate(steps, rounds):
 @click.command()
 @click.option("--rounds", default=40, show_default=True, help="Timed steps of each.")
 @click.option("--published", type=Path, help="The clone; left out: without it.")
-@click.option("--output", type=Path, default=RESULTS / "train_step", show_default=True)
-@click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
-def main(rounds, published, output, memory):
-    if memory is not None:
-        width, batch, variant = memory
-        print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
-        return
-    leave(
-        output,
-        __doc__,
-        cost.train_step,
-        seed=0,
-        rounds=rounds,
-        sizes={size: measure(*of, rounds, published) for size, of in SIZES.items()},
-        memory={
-            size: with_ratios({name: memory_of(*of, name) for name in LARGE_VARIANTS})
-            for size, of in LARGE.items()
-        },
-    )
+@output("train_step")
+def main(rounds, published, output):
+    sizes = {size: measure(*of, rounds, published) for size, of in SIZES.items()}
+    large = {
+        size: with_ratios({n: memory_of(*of, *VARIANTS[n]) for n in LARGE_VARIANTS})
+        for size, of in LARGE.items()
+    }
+    drawn = __doc__, cost.train_step
+    leave(output, *drawn, seed=0, rounds=rounds, sizes=sizes, memory=large)
 
 
 def measure(width, batch, rounds, published):
@@ -204,7 +188,7 @@ def measure(width, batch, rounds, published):
         name: {
             "ms_quartiles": quartiles(seconds[name]),
             "time_ratio": round(median[name] / median["batch_norm"], 3),
-            **memory_of(width, batch, name),
+            **memory_of(width, batch, *VARIANTS[name]),
         }
         for name in VARIANTS
     }

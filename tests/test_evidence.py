@@ -28,7 +28,6 @@ MEASURED = {
     "methods": "compare.json",
     "kernels": "compare.json",
     "levers": "compare.json",
-    "saved_weights": "compare.json",
     "bfloat16": "compare.json",
     "long_recipe_gpu": "runs.json",
     "cifar10_accuracy": "compare.json",
@@ -53,8 +52,8 @@ NOTED = (
     *("black_borders", "budgets_bfloat16", "cropped", "first_signs", "first_step"),
     *("half_precision", "halving", "heads", "init_and_placement", "input_pipeline"),
     *("larger_latents", "long_recipe", "micro_batches", "monitors", "photographs"),
-    *("posterior", "rates", "sign_inputs", "signs", "single_examples"),
-    *("step_profile", "tuning"),
+    *("posterior", "rates", "saved_weights", "sign_inputs", "signs"),
+    *("single_examples", "step_profile", "tuning"),
 )
 FOLDERS = (*MEASURED, *NOTED, "pretrained")
 GRIDS = [name for name, file in MEASURED.items() if file == "compare.json"]

@@ -100,7 +100,7 @@ def test_the_plot_shows_what_the_logs_say():
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
     counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
-    said = ElementTree.parse(figures.PROMISE).getroot().itertext()
+    said = ElementTree.parse(figures.path("promise")).getroot().itertext()
     (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
     found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
     assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]
