@@ -19,9 +19,6 @@ import larq_nobn as nobn
 import tensorflow as tf
 from _results import write_text
 
-# Of a record, what the CSV has.
-_LEFT_OUT = "seconds_per_epoch"
-_TESTED = ("loss", "accuracy")
 _CALIBRATION = "test_calibration_error"
 
 
@@ -64,7 +61,7 @@ def kept_runs(place):
 def keep_run(run, kept):
     """Adds the log of a finished run to that of its experiment."""
     record, rows = nobn.training.load_record(run)
-    record = {name: value for name, value in record.items() if name != _LEFT_OUT}
+    record = {n: each for n, each in record.items() if n != "seconds_per_epoch"}
     runs = kept_runs(kept.parent)
     before = runs[kept.name][0]["metrics"] if kept.name in runs else {}
     if _CALIBRATION not in record["metrics"]:
@@ -142,7 +139,9 @@ def as_folders(place) -> Iterator[list[Path]]:
         for name, (record, rows) in kept_runs(place).items():
             folder = Path(scratch) / name
             folder.mkdir()
-            last = {f"test_{key}": rows[-1][f"val_{key}"] for key in _TESTED}
+            last = {
+                f"test_{key}": rows[-1][f"val_{key}"] for key in ("loss", "accuracy")
+            }
             record = {
                 "history_split": "test",
                 **record,

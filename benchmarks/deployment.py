@@ -101,21 +101,15 @@ def main(folder, only, output):
     for name in only or NETWORKS:
         rows[name] = kept(folder / f"{name}.json", measure, name, folder)
         print(name, flush=True)
-    leave(
-        output,
-        __doc__,
-        drawing.deployment,
-        "larq_compute_engine",
-        note=f"{platform.machine()}: latency here is no guide to another processor",
-        seed=SEED,
-        threads=1,
-        networks={
-            name: {"builder": b, "side": side, "arguments": arguments, "runs": runs}
-            for name, (b, side, arguments, runs) in NETWORKS.items()
-            if name in rows
-        },
-        rows=rows,
-    )
+    keys = ("builder", "side", "arguments", "runs")
+    measured = {
+        "note": f"{platform.machine()}: latency here is no guide to another processor",
+        "seed": SEED,
+        "threads": 1,
+        "networks": {n: dict(zip(keys, NETWORKS[n], strict=True)) for n in rows},
+        "rows": rows,
+    }
+    leave(output, __doc__, drawing.deployment, "larq_compute_engine", **measured)
 
 
 if __name__ == "__main__":

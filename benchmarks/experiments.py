@@ -101,36 +101,14 @@ def cifar10_accuracy(seed):
         yield f"{name}-{seed}", settings(name, "plain", seed=seed, **FIVE_EPOCHS)
 
 
-def kernels(seed):
-    """Five epochs of every kernel quantizer after batch norm.
-
-    With crops from zero padding, which the recipe had then.
-    """
-    chosen = {"reflect": False, "seed": seed, **FIVE_EPOCHS}
-    usual, as_built = "scaled_std_sign", "magnitude_aware_sign"
-    others = set(nobn.training.KERNELS) - {usual, as_built}
-    for name in (usual, *sorted(others)):
-        yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
-
-
 EXPERIMENTS = {
     each.__name__: each
-    for each in (
-        budgets,
-        calibration,
-        bfloat16,
-        levers,
-        methods,
-        kernels,
-        cifar10_accuracy,
-    )
+    for each in (budgets, calibration, bfloat16, levers, methods, cifar10_accuracy)
 }
-
-
 # Where every setting that differs would take a column, and the others; see `grids`.
 TABLES = {
     "budgets": grids.budgets,
-    "calibration": grids.calibrated,
+    "calibration": grids.calibration,
     "bfloat16": grids.budgets,
     "levers": grids.levers,
 }

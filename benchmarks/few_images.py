@@ -106,15 +106,9 @@ def train(images, tested, settings):
 
 
 def from_scratch(normalization, rate, factor, seed):
-    return nobn.training.RunSettings.from_recipe(
-        "small",
-        normalization=normalization,
-        dataset="given",
-        seed=seed,
-        learning_rate=rate,
-        latent_scale=factor,
-        **NETWORK,
-    )
+    chosen = {"normalization": normalization, "dataset": "given", "seed": seed}
+    chosen |= {"learning_rate": rate, "latent_scale": factor, **NETWORK}
+    return nobn.training.RunSettings.from_recipe("small", **chosen)
 
 
 def choices(runs):

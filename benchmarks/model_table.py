@@ -62,9 +62,9 @@ def main(runs, only, output):
             if not only or row.name in only:
                 measured = {n: getattr(row, n) for n in ("accuracy", "dataset", "log")}
                 describe(row.name, open_pretrained(row.name)[0], **measured)
-        for name, timing in timed(files, runs).items():
-            ratio, (low, high) = timing["ratio"], timing["interval"]
-            rows[name]["latency"] = {"ratio": ratio, "low": low, "high": high}
+        for name, found in timed(files, runs).items():
+            ends = dict(zip(("low", "high"), found["interval"], strict=True))
+            rows[name]["latency"] = {"ratio": found["ratio"], **ends}
     rows = {n: rows[n] for n in (*BUILDERS, *rows) if n in rows}  # in their own order
     leave(output, __doc__, networks.models, "larq-compute-engine", runs=runs, rows=rows)
 

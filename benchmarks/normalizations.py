@@ -26,7 +26,7 @@ from _drawing import accuracy as drawing
 from _results import leave, output, quartiles, seeds
 from _runs import keep_run, reached
 from larq_nobn.graph._segments import record
-from train_step import alternate, make_step, memory_of
+from train_step import alternate, make_step, memory_of, with_ratios
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
 SIZE = (16, 128)  # width and batch of the timed step
@@ -83,35 +83,25 @@ def stuck_channels(model):
 @click.option("--rounds", default=20, show_default=True, help="Timed steps of each.")
 @output("normalizations")
 def main(folder, seeds, rounds, output):
-    accuracies = {task: {n: [] for n in NORMALIZATIONS} for task in TASKS}
-    for seed, task, n in itertools.product(seeds, TASKS, NORMALIZATIONS):
-        accuracies[task][n].append(accuracy(folder, output, task, n, seed))
-    operations, stuck = {}, {}
-    for n in NORMALIZATIONS:
-        model = nobn.training.load_run(folder_of(folder, "CIFAR-10", n, 0)).model
-        operations[n] = float_operations(model, folder / f"{n}.tflite")
-        stuck[n] = stuck_channels(model)
-    steps = {n: make_step(*SIZE, n, *PLAIN) for n in NORMALIZATIONS}
-    seconds = alternate(steps, rounds)
+    rows = {n: {"accuracy": {}} for n in NORMALIZATIONS}
+    for task, n in itertools.product(TASKS, NORMALIZATIONS):
+        found = [accuracy(folder, output, task, n, seed) for seed in seeds]
+        rows[n]["accuracy"][task] = found
+    seconds = alternate({n: make_step(*SIZE, n, *PLAIN) for n in rows}, rounds)
     median = {n: statistics.median(times) for n, times in seconds.items()}
-    peak = {n: memory_of(*SIZE, n, *PLAIN)["peak_mb"] for n in NORMALIZATIONS}
-    rows = {
-        n: {
-            "accuracy": {task: accuracies[task][n] for task in TASKS},
-            "ms_quartiles": quartiles(seconds[n]),
-            "time_ratio": round(median[n] / median["batch_norm"], 3),
-            "peak_mb": peak[n],
-            "memory_ratio": round(peak[n] / peak["batch_norm"], 3),
-            "float_ops": operations[n],
-            "extra_float_ops": sum(operations[n].values())
-            - sum(operations["batch_norm"].values()),
-            "stuck_channels": round(stuck[n], 3),
-        }
-        for n in NORMALIZATIONS
-    }
+    for n, row in rows.items():
+        run = folder_of(folder, "CIFAR-10", n, seeds[0])
+        model = nobn.training.load_run(run).model
+        row["float_ops"] = float_operations(model, folder / f"{n}.tflite")
+        row["stuck_channels"] = round(stuck_channels(model), 3)
+        row["ms_quartiles"] = quartiles(seconds[n])
+        row["time_ratio"] = round(median[n] / median["batch_norm"], 3)
+        row["peak_mb"] = memory_of(*SIZE, n, *PLAIN)["peak_mb"]
+    counts = {n: sum(row["float_ops"].values()) for n, row in with_ratios(rows).items()}
+    for n, row in rows.items():
+        row["extra_float_ops"] = counts[n] - counts["batch_norm"]
     step = {"width": SIZE[0], "batch": SIZE[1], "rounds": rounds}
-    drawn = __doc__, drawing.normalizations
-    leave(output, *drawn, tasks=TASKS, step=step, rows=rows)
+    leave(output, __doc__, drawing.normalizations, tasks=TASKS, step=step, rows=rows)
 
 
 if __name__ == "__main__":

@@ -39,22 +39,16 @@ AS_GIVEN = {"augment": False, "shuffle": False}
 
 def train(cell, **chosen):
     tf.keras.backend.clear_session()
-    settings = nobn.training.RunSettings.from_recipe(
-        "plain",
-        model="FloatResNet",
-        normalization="batch_norm",
-        dataset="cifar10",
-        reflect=True,
-        **chosen,
-    )
+    chosen |= {"model": "FloatResNet", "normalization": "batch_norm", "reflect": True}
+    settings = nobn.training.RunSettings.from_recipe("plain", **chosen)
     return nobn.training.train(settings, cell, resume=True)
 
 
 def convert(model, form, path):
     """Has TensorFlow write a file for one image at a time."""
-    shape = (1, *model.input_shape[1:])
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     function = tf.function(lambda image: model(image, training=False))
-    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    concrete = function.get_concrete_function(image)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     if form == "int8":
         images, *_ = nobn.data.load("cifar10", "train", 256, **AS_GIVEN)

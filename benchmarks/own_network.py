@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -113,13 +113,14 @@ def filed(model, test):
         path = Path(folder) / "model.tflite"
         report = nobn.convert(model, path, data=test)
         operations = nobn.audit(path).operations
-    kinds = defaultdict(lambda: {"operations": 0, "macs": 0, "weights": 0, "maps": 0})
+    kinds = defaultdict(Counter)
     for row in operations:
-        kind = kinds[row["op"]]
-        kind["operations"] += 1
-        kind["macs"] += row["binary_macs"] + row["float_macs"]
-        kind["weights"] += row["weight_bytes"]
-        kind["maps"] += row["activation_bytes"]
+        kinds[row["op"]].update(
+            operations=1,
+            macs=row["binary_macs"] + row["float_macs"],
+            weights=row["weight_bytes"],
+            maps=row["activation_bytes"],
+        )
     return {
         "bytes": report.size_bytes,
         "binary": report.lce_bconv2d,

@@ -12,25 +12,15 @@ mean magnitude of the filter's latent weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import larq_nobn as nobn
 import click
 import numpy as np
 from larq_nobn._files import replacing
-from larq_nobn._keras import keras
 from larq_nobn.graph._signs import kernel_value
-from larq_nobn.models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
-from larq_nobn.models._pretrained import (
-    BITS,
-    FORMAT,
-    MAGNITUDE,
-    METADATA,
-    VERSION,
-    packed,
-)
+from larq_nobn.models import BUILDERS, ModelProfile, open_pretrained
+from larq_nobn.models import _pretrained as stored_as
 from larq_nobn.models._weights import weights_by_name
 
 _EQUAL = 1e-5  # what the sums in a quantizer round away
@@ -39,12 +29,8 @@ _PLACES = ("data_dir", "dataset", "init", "teacher")
 _SMALLEST = np.finfo(np.float32).tiny
 
 
-def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
-    """Writes the file, and returns its row as in `models.pretrained()`.
-
-    Raises:
-        ValueError: If the run trained a network that no builder makes.
-    """
+def pack(run, path, log=None):
+    """Writes the file, and returns its row as in `models.pretrained()`."""
     found = nobn.training.load_run(run)
     settings, info = found.record["settings"], found.dataset
     model, kernel = settings["model"], settings.get("kernel")
@@ -67,8 +53,8 @@ def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
     numbers = {"mean": list(info.mean), "std": list(info.std)}
     preprocessing = {**numbers, "size": list(info.image_shape[:2]), "crop": info.crop}
     metadata = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": stored_as.FORMAT,
+        "version": stored_as.VERSION,
         "name": path.stem,
         "model": model,
         "dataset": Path(settings["dataset"]).name,
@@ -84,22 +70,18 @@ def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
         "arguments": arguments,
         "settings": {n: v for n, v in settings.items() if n not in _PLACES},
     }
-    stored: dict[str, np.ndarray] = {METADATA: np.array(json.dumps(metadata))}
-    stored |= _entries(found.model, BUILDERS[model](**arguments))
+    stored = {stored_as.METADATA: np.array(json.dumps(metadata))}
+    stored |= entries(found.model, BUILDERS[model](**arguments))
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **stored)
         _, row = open_pretrained(temporary)
     return row
 
 
-def _entries(
-    trained: keras.Model, network: keras.Model
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields what the file contains of the weights of `trained`.
+def entries(trained, network):
+    """Yields what the file contains of the weights of a network, by name.
 
-    Arguments:
-        trained: The network of the run.
-        network: The same as a builder makes it, which is filled on the way.
+    Another one, as a builder makes it, is filled on the way.
     """
     given, places = weights_by_name(trained), weights_by_name(network)
     if given.keys() != places.keys():
@@ -119,15 +101,15 @@ def _entries(
     for key, variable in places.items():
         gain = places.get(f"{key.rpartition('/')[0]}/gain")
         kernel = kernels.get(id(variable))
-        if kernel is not None and (found := _signs(kernel, gain)) is not None:
-            yield key + BITS, packed(found[0])
-            yield key + MAGNITUDE, found[1]
+        if kernel is not None and (found := signs_of(kernel, gain)) is not None:
+            yield key + stored_as.BITS, stored_as.packed(found[0])
+            yield key + stored_as.MAGNITUDE, found[1]
             bits.add(key)
     # Last, since the kernels may have changed gains.
     yield from ((key, v.numpy()) for key, v in places.items() if key not in bits)
 
 
-def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def signs_of(kernel, gain):
     """Signs and magnitudes that stand for a binary kernel; None if none do.
 
     Where the new latent weights have another scale, the gain or the magnitudes make up
@@ -159,7 +141,7 @@ def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("path", metavar="OUT.npz", type=click.Path(path_type=Path))
 @click.option("--log", help="Path or address of the run's log, stored in the file.")
-def main(run: Path, path: Path, log: str | None) -> None:
+def main(run, path, log):
     row = pack(run, path, log)
     print(f"{path}: {row.name}, {row.size_bytes / 1000:,.0f} kB")
 

@@ -134,7 +134,7 @@ def accuracy(folder, only, cifar100, output):
             row[form] = kept(done, measure, folder, name, form, images)
             print(name, form, row[form], flush=True)
     result = {"ranges_from_training_images": 256, "rows": rows}
-    leave(output / "accuracy", __doc__, drawing.accuracies, **result)
+    leave(output / "accuracy", __doc__, drawing.runtime_accuracies, **result)
 
 
 @main.command()
@@ -151,7 +151,7 @@ def latency(folder, runs, output):
         print(name, {form: row["ms"] for form, row in rows[name].items()}, flush=True)
     measured = {"seed": SEED, "threads": 1, "runs": runs, "rows": rows}
     engine = "larq_compute_engine"
-    leave(output / "latency", __doc__, drawing.latencies, engine, **measured)
+    leave(output / "latency", __doc__, drawing.runtime_latencies, engine, **measured)
 
 
 if __name__ == "__main__":

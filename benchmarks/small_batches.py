@@ -40,9 +40,8 @@ HELD_OUT = 5_000
 
 def stream(size, one_class, mirrored, count, seed):
     """So many augmented training images, the first of each class, in small batches."""
-    load = nobn.data.load(
-        "cifar10", "train", count, limit=count, seed=seed, reflect=mirrored
-    )
+    how = {"limit": count, "seed": seed, "reflect": mirrored}
+    load = nobn.data.load("cifar10", "train", count, **how)
     images, labels = (part.numpy() for part in next(iter(load)))
     if one_class:
         order = np.argsort(labels, kind="stable").reshape(-1, size)
@@ -64,16 +63,9 @@ def accuracy(folder, output, kind, normalization, name, rate, seed):
     size, *kinds = STREAMS[name]
     said = name.replace(", ", "_").replace(" ", "_")
     run = folder / f"{kind}-{normalization}-{said}-{rate:g}-{seed}"
-    settings = nobn.training.RunSettings.from_recipe(
-        normalization=normalization,
-        dataset="given",
-        width=16,
-        epochs=1,
-        batch_size=size,
-        learning_rate=rate,
-        beta_2=0.999,
-        seed=seed,
-    )
+    chosen = {"normalization": normalization, "dataset": "given", "seed": seed}
+    chosen |= {"batch_size": size, "learning_rate": rate, "beta_2": 0.999}
+    settings = nobn.training.RunSettings.from_recipe(width=16, epochs=1, **chosen)
 
     def data():
         test = nobn.data.load("cifar10", "test", 250)
@@ -108,8 +100,7 @@ def main(folder, seeds, output):
         found = [accuracy(folder, output, *cell, seed) for seed in seeds]
         rows.setdefault(name, {})[n] = {"rate": rate, "reached": found}
     sets = {"images": IMAGES, "held_out": HELD_OUT}
-    drawn = __doc__, drawing.small_batches
-    leave(output, *drawn, **sets, rows=rows, choices=choices)
+    leave(output, __doc__, drawing.small_batches, **sets, rows=rows, choices=choices)
 
 
 if __name__ == "__main__":

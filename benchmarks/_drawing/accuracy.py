@@ -61,7 +61,7 @@ SEARCHED = {
 }
 
 
-def searched(kept):
+def long_recipe_gpu(kept):
     """A row for each change, a column for each normalization that has it."""
 
     def cells(change):
@@ -103,16 +103,10 @@ def normalizations(result):
 
 # What a normalization takes its statistics from, in training.
 LOOKS_AT = {
-    "batch_norm": "the batch",
-    "none": "nothing",
-    "nobn": "nothing",
-    "filter_response": "one example",
-    "proxy": "one example",
-    "group": "one example",
+    **dict.fromkeys(("none", "nobn", "dynamic_tanh"), "nothing"),
+    **dict.fromkeys(("filter_response", "proxy", "group", "evonorm"), "one example"),
+    **dict.fromkeys(("batch_norm", "independent_component"), "the batch"),
     "kalman": "the batch and a prior",
-    "independent_component": "the batch",
-    "evonorm": "one example",
-    "dynamic_tanh": "nothing",
 }
 
 
@@ -170,43 +164,19 @@ FEW = {
 }
 
 
-def few_images(result, metric="tested"):
+def few_images(result):
     """Of test images, in %: a row for each set, a column for each way to train."""
     found = defaultdict(lambda: defaultdict(list))
     for run, metrics in result["runs"].items():
         name, images, size, *_, seed = run.split(", ")
-        if seed != "100" and metric in metrics:  # that seed chose
+        if seed != "100":  # that seed chose
             row = int(size), list(FEW).index(images)
-            found[row][name].append(metrics[metric])
+            found[row][name].append(metrics["tested"])
     rows = {
         (list(FEW.values())[place], f"{6 * size:,}"): row
         for (size, place), row in sorted(found.items())
     }
     return over_seeds(rows, "six classes of", "images")
-
-
-def few_image_calibration(result):
-    return few_images(result, "calibration_error")
-
-
-def few_image_choices(result):
-    """A row for each learning rate and factor of the initial latent weights."""
-    columns, runs = result["choices"], result["runs"]
-    head = ["learning rate", "latent weights"]
-    for name in columns:
-        head += [f"`{name}`", "first loss", "last loss"]
-    rows = []
-    for pair in next(iter(columns.values())):
-        rate, factor = pair.split(", ")
-        row = [rate, "as built" if factor == "1" else f"times {factor}"]
-        for name, found in columns.items():
-            best = pair == max(found, key=found.get)
-            losses = runs[f"{name}, cifar100, 48, {pair}, 100"]["loss"]
-            shown = f"{found[pair]:.1f}"
-            row += [f"**{shown}**" if best else shown]
-            row += [f"{losses[place]:.2f}" for place in (0, -1)]
-        rows.append(row)
-    return table(head, rows)
 
 
 def ordinary(result):

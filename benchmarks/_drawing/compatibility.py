@@ -15,7 +15,7 @@ NOTED = ("tensorflow", "tf-keras", "larq-compute-engine", "numpy")
 
 def compat(result):
     """All tables, for the log."""
-    return "\n\n".join(draw(result) for draw in (environments, files, extras))
+    return "\n\n".join(draw(result) for draw in DRAWN)
 
 
 def environments(result):
@@ -50,7 +50,7 @@ def label(found):
     return f"Python {found['python']} with TensorFlow {found['tensorflow']}"
 
 
-def files(result):
+def opened_files(result):
     """Rows open, columns have written; what does not open is named."""
     environments = result["environments"]
     written = {
@@ -81,7 +81,7 @@ def opens(found, name, version, notes):
 _SHORT = " --width 8 --blocks 1,1 --epochs 1 --limit 64"
 
 
-def extras(result):
+def without_extras(result):
     """What works without any extra, and what the rest says.
 
     Options that only keep a command short are left out: they would widen the table.
@@ -94,3 +94,6 @@ def extras(result):
     ]
     wrong = [f"{name}: {problem}" for name, (*_, problem) in found.items() if problem]
     return "\n\n".join([table(["without extras", ""], rows), *wrong])
+
+
+DRAWN = (environments, opened_files, without_extras)

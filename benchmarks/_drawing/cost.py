@@ -21,20 +21,13 @@ MARKS = {
 
 
 def train_step(result):
-    return "\n\n".join(
-        f"{size[0].upper()}{size[1:]}; of a `nobn` step {said(measured['shares'])}:\n\n"
-        f"{of_size(measured)}"
-        for size, measured in result["sizes"].items()
-    )
-
-
-def said(shares):
-    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-
-
-def of_size(measured):
-    marks = {name: {"ms_quartiles": q} for name, q in measured["marks"].items()}
-    return described(measured["rows"] | marks, COLUMNS, "variant")
+    """Everything at each size; the marks have times alone."""
+    tables = []
+    for size, of in result["sizes"].items():
+        marks = {name: {"ms_quartiles": q} for name, q in of["marks"].items()}
+        rows = described(of["rows"] | marks, COLUMNS, "variant")
+        tables.append(f"{size[0].upper()}{size[1:]}:\n\n{rows}")
+    return "\n\n".join(tables)
 
 
 def train_step_short(result):

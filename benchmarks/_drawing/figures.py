@@ -61,15 +61,8 @@ class Sheet:
         self.figure.legend(*args, loc="outside lower center", **kwargs)
 
     def annotate(self, axes, text, point, shift=(6, 4), **kwargs):
-        axes.annotate(
-            text,
-            point,
-            shift,
-            textcoords="offset points",
-            color=self.ink,
-            fontsize=10,
-            **kwargs,
-        )
+        kwargs |= {"textcoords": "offset points", "color": self.ink, "fontsize": 10}
+        axes.annotate(text, point, shift, **kwargs)
 
 
 def batch_norm(dark, result):
@@ -81,19 +74,16 @@ def batch_norm(dark, result):
         for number, name in enumerate(FORMS):
             signs = result["rows"][name]["before_signs"]
             for state in states(name):
-                values = [layer[key] for layer in signs[state]]
-                if key == "window":
-                    values = [100 * value for value in values]
-                (line,) = axes.plot(
-                    range(1, 1 + len(values)),
-                    values,
-                    "-" if state == "trained" else ":",
-                    marker=MARKERS[number],
-                    color=sheet.colour(COLOURS[(3, 1, 0)[number]]),
-                    markersize=6,
-                    markerfacecolor=None if state == "trained" else "none",
+                unit = 100 if key == "window" else 1
+                values = [unit * layer[key] for layer in signs[state]]
+                line, face = ("-", None) if state == "trained" else (":", "none")
+                colour = sheet.colour(COLOURS[(3, 1, 0)[number]])
+                style = {"marker": MARKERS[number], "color": colour, "markersize": 6}
+                places = range(1, 1 + len(values))
+                (drawn,) = axes.plot(
+                    places, values, line, markerfacecolor=face, **style
                 )
-                lines[f"{FORMS[name]}, {STATES[state]}"] = line
+                lines[f"{FORMS[name]}, {STATES[state]}"] = drawn
         sheet.label(axes, title, "binary layer")
         axes.set_xticks(range(1, 7))
     sheet.places[0].set_yscale("log")
@@ -188,15 +178,14 @@ def from_pytorch(dark, plain, budgets):
     (axes,) = sheet.places
 
     def curves(groups):
-        return {
-            group["settings"]["normalization"]: [
-                100 * row["mean"] for row in group["val_accuracy"]
-            ]
-            for group in groups
-        }
+        names = [group["settings"]["normalization"] for group in groups]
+        means = [[100 * x["mean"] for x in g["val_accuracy"]] for g in groups]
+        return dict(zip(names, means, strict=True))
 
     published = curves(plain["groups"])
-    best = curves(g for g in budgets["groups"] if g["settings"]["epochs"] == 5)["nobn"]
+    best = curves([g for g in budgets["groups"] if g["settings"]["epochs"] == 5])[
+        "nobn"
+    ]
     lines = {
         "batch norm, published recipe": published["batch_norm"],
         "no batch norm, recipe nobn": best,
@@ -204,13 +193,9 @@ def from_pytorch(dark, plain, budgets):
         "nothing in its place, published recipe": published["none"],
     }
     for number, (name, values) in enumerate(lines.items()):
-        axes.plot(
-            range(1, 1 + len(values)),
-            values,
-            marker=MARKERS[number],
-            color=sheet.colour(COLOURS[(1, 0, 2, 3)[number]]),
-            label=name,
-        )
+        colour = sheet.colour(COLOURS[(1, 0, 2, 3)[number]])
+        style = {"marker": MARKERS[number], "color": colour, "label": name}
+        axes.plot(range(1, 1 + len(values)), values, **style)
     axes.set_xticks(range(1, 6))
     sheet.label(axes, x="epoch of CIFAR-10", y="test accuracy, %")
     sheet.legend(ncols=1)
@@ -221,15 +206,15 @@ def scaling(dark, result):
     """Time and memory of a training step."""
     sheet = Sheet(dark, 7.6, 3.4, columns=2, sharey=True)
     rows = result["sizes"]["width 16, batch 128"]["rows"]
-    names = list(rows)
-    colours = [sheet.colour(BLUE if n.startswith("nobn") else ORANGE) for n in names]
-    times = [row["ms_quartiles"][1] for row in rows.values()]
-    memory = [row["peak_mb"] for row in rows.values()]
-    left, right = sheet.places
-    sheet.bars(left, names, times, colours, [f"{value:.0f}" for value in times])
-    sheet.bars(right, names, memory, colours, [f"{value:.0f}" for value in memory])
-    sheet.label(left, x="milliseconds of a step")
-    sheet.label(right, x="peak memory of a step, MB")
+    colours = [sheet.colour(BLUE if n.startswith("nobn") else ORANGE) for n in rows]
+    panels = {
+        "milliseconds of a step": [row["ms_quartiles"][1] for row in rows.values()],
+        "peak memory of a step, MB": [row["peak_mb"] for row in rows.values()],
+    }
+    for axes, (title, values) in zip(sheet.places, panels.items(), strict=True):
+        texts = [f"{value:.0f}" for value in values]
+        sheet.bars(axes, list(rows), values, colours, texts)
+        sheet.label(axes, x=title)
     return sheet.figure
 
 

@@ -48,7 +48,7 @@ def loss(group, metric="val_loss"):
     return "-" if group is None else f"{mean_of(group, metric):.3f}"
 
 
-def calibrated(compare):
+def calibration(compare):
     """Accuracy and expected calibration error in %, and loss, on test images."""
     groups = {g["settings"]["normalization"]: g for g in compare["groups"]}
     columns = {
@@ -137,6 +137,10 @@ def calibration_gain(compare):
 
 def clipping_gain(compare):
     return lead(compare, "all", "no_clipping")
+
+
+def cifar10_accuracy(compare):
+    return methods(compare)
 
 
 def plain_gap(compare):

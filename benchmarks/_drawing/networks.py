@@ -29,17 +29,21 @@ PIXELS = {"pixels": lambda row: row["input"][0]}
 TOP_1 = {"top-1": number("accuracy", "{:.1f}", 100)}
 
 
-def drawing(trained, columns):
+def drawing(name, trained, columns):
     """Draws the networks with trained weights, or those without."""
 
     def draw(result):
         rows = {n: r for n, r in result["rows"].items() if ("accuracy" in r) == trained}
         return described(coded(rows), columns, "network")
 
+    draw.__name__ = name
     return draw
 
 
-models = drawing(False, LONG)
-trained_models = drawing(True, TOP_1 | LONG)
-short_models = drawing(False, PIXELS | SHORT)
-short_trained_models = drawing(True, TOP_1 | SHORT)
+models = drawing("models", False, LONG)
+DRAWN = (
+    models,
+    drawing("trained_models", True, TOP_1 | LONG),
+    drawing("short_models", False, PIXELS | SHORT),
+    drawing("short_trained_models", True, TOP_1 | SHORT),
+)

@@ -8,7 +8,7 @@ FORMS = ("LCE", "LCE, int8", "LiteRT", "LiteRT, int8")
 ON_FEW = "LCE, int8"  # what portable kernels run slowly
 
 
-def accuracies(result):
+def runtime_accuracies(result):
     """Top-1 of each trained network in Keras and in its files, in %."""
     rows = [
         [
@@ -27,7 +27,7 @@ def measured(images, *forms):
     yield from (f"{100 * form['accuracy']:.2f}" for form in forms)
 
 
-def file_sizes(result):
+def runtime_sizes(result):
     """Each file as it is, and zipped, in kB."""
 
     def kilobytes(row, form):
@@ -38,7 +38,7 @@ def file_sizes(result):
     return by_form(coded(result["rows"]), kilobytes, "kB (zipped)")
 
 
-def latencies(result):
+def runtime_latencies(result):
     """Medians of one image, in ms, and ratios to the file for LCE."""
     rows = {f"`{n}`" if n.islower() else n: row for n, row in result["rows"].items()}
 
@@ -53,7 +53,7 @@ def by_form(rows, cell, corner):
     return described(rows, columns, corner)
 
 
-def int8_time(result):
+def runtime_int8_time(result):
     """What an int8 file for LiteRT takes of the time of LCE's files."""
     ratios = [row["LiteRT, int8"]["ratio"] for row in result["rows"].values()]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"

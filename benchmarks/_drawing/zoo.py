@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .markdown import described
+from .markdown import described, number
+
+DIFFERENCE, EXACT = number("difference", "{:.0e}"), number("exact_share", "{:.0%}")
 
 
 def of(tool, cell):
@@ -11,22 +13,16 @@ def of(tool, cell):
 
 
 COLUMNS = {
-    "image": lambda row: f"{row['side']} px",
-    "batch norms": lambda row: row["batch_norms"],
-    "difference, folded": of(
-        "fold", lambda found: f"{found['difference']:.0e}".replace("e-0", "e-")
-    ),
-    "affine layers, folded": of("fold", lambda found: found["affine_layers"]),
-    "left, removed": of("remove", lambda found: found["batch_norms"]),
-    "binary convolutions": of(
-        "convert", lambda found: f"{found['lce_bconv2d']} of {found['binary_layers']}"
-    ),
-    "binary layers in float": of("convert", lambda found: found["in_float"]),
-    "float operations": of("convert", lambda found: found["float_ops"]),
-    "kB": of("convert", lambda found: f"{found['bytes'] / 1e3:,.0f}"),
-    "examples equal": of(
-        "convert", lambda found: f"{found['verify']['exact_share']:.0%}"
-    ),
+    "image": number("side", "{} px"),
+    "batch norms": number("batch_norms"),
+    "difference, folded": of("fold", lambda x: DIFFERENCE(x).replace("e-0", "e-")),
+    "affine layers, folded": of("fold", number("affine_layers")),
+    "left, removed": of("remove", number("batch_norms")),
+    "binary convolutions": of("convert", "{lce_bconv2d} of {binary_layers}".format_map),
+    "binary layers in float": of("convert", number("in_float")),
+    "float operations": of("convert", number("float_ops")),
+    "kB": of("convert", number("bytes", unit=1e-3)),
+    "examples equal": of("convert", lambda x: EXACT(x["verify"])),
 }
 
 
