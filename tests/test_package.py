@@ -173,26 +173,22 @@ def test_arguments_inside_their_limits_come_back():
     assert check_channels("Layer", (None, None, 7)) == 7
 
 
-@pytest.mark.parametrize(
-    "check, message",
-    [
-        (lambda: check_number("r", 0, "(0, 1)", "Use 1."), "r=0 is outside (0, 1). Us"),
-        (lambda: check_number("r", 1.5, "[0, 1]", ""), "r=1.5 is outside [0, 1]."),
-        (lambda: check_number("r", np.nan, "[0, 1]", ""), "r=nan is outside [0, 1]"),
-        (lambda: check_number("r", 10**400, "(0, inf)", ""), "r=1000"),
-        (lambda: check_number("r", 1e31, "(0, inf)", ""), "r=1e+31 is too large for"),
-        (lambda: check_number("r", 1e-39, "(0, inf)", ""), "r=1e-39 is 0 in float32."),
-        (lambda: check_number("r", True, "(0, 1]", ""), "r=True is not a number; it m"),
-        (lambda: check_integer("g", 0, 1, "Use 1."), "g=0 is below 1. Use 1."),
-        (lambda: check_integer("g", 2.0, 1, ""), "g=2.0 is not a whole number; it mu"),
-        (lambda: check_flag("gain", 1), "gain=1 is neither True nor False. Pass one"),
-        (lambda: check_choice("a", "sof", ("soft",)), "a must be one of soft; got 'so"),
-        (lambda: check_channels("Norm", (3, None)), "Norm got an input of shape (3, N"),
-    ],
-)
-def test_other_arguments_are_rejected(check, message):
-    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}"):
-        check()
+def test_other_arguments_are_rejected():
+    """Beside those that the tables of quantizers and layers have."""
+    for given, message in {
+        np.nan: "r=nan is outside [0, 1]",
+        10**400: "r=1000",
+        1e31: "r=1e+31 is too large for",
+        1e-39: "r=1e-39 is 0 in float32.",
+        True: "r=True is not a number; it m",
+    }.items():
+        interval = "[0, 1]" if given is np.nan else "(0, inf)"
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}"):
+            check_number("r", given, interval, "")
+    with pytest.raises(TypeError, match=r"^g=2\.0 is not a whole number; it mu"):
+        check_integer("g", 2.0, 1, "")
+    with pytest.raises(ValueError, match=r"^Norm got an input of shape \(3, N"):
+        check_channels("Norm", (3, None))
 
 
 def test_the_umask_decides_who_may_read(tmp_path, monkeypatch):
