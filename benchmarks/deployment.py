@@ -14,20 +14,18 @@ About seven minutes on two cores; finished networks in the folder are not repeat
 
 from __future__ import annotations
 
-import json
+import itertools
 import platform
-import time
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 import numpy as np
-import tensorflow as tf
 from _drawing import files as drawing
-from _results import RESULTS, leave, write
+from _files import SEED, float_operations, network, timed
+from _results import kept, leave, output
 from larq_nobn.deploy.lite._engine import compute_engine, quiet
 
-SEED = 0
 # Name: builder, side of the image, arguments, timed runs.
 NETWORKS = {
     "ReActNet18": ("ReActNet18", 32, {"width": 64}, 30),
@@ -44,126 +42,74 @@ NORMALIZATIONS = ("batch_norm", "nobn")
 KINDS = ("unprepared", "prepared")
 
 
-def build(name, normalization):
-    """The network, with every vector moved to where training may leave it."""
-    builder, side, arguments, _ = NETWORKS[name]
-    tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(SEED)
-    shape, classes = (side, side, 3), 1000 if side == 224 else 10
-    model = getattr(nobn.models, builder)(shape, classes, normalization, **arguments)
-    random = np.random.default_rng(SEED)
-    for weight in model.weights:
-        if weight.shape.rank == 1:
-            weight.assign(weight + random.uniform(0.05, 0.2, weight.shape))
-    return model
-
-
-def unprepared(model, path):
-    """What LCE alone makes of the model, or the reason why it makes nothing."""
+def converted(kind, model, path):
+    """What LCE alone, or `convert`, makes of a model; or why it makes nothing."""
     try:
-        with quiet():
-            content = compute_engine().convert_keras_model(model)
-        path.write_bytes(content)
-        nobn.benchmark(path, runs=1, warmup=0)  # some files convert but do not run
+        if kind == "unprepared":
+            with quiet():
+                path.write_bytes(compute_engine().convert_keras_model(model))
+            nobn.benchmark(path, runs=1, warmup=0)  # some files convert but do not run
+        else:
+            shape = (4, *model.input.shape[1:])
+            images = np.random.default_rng(SEED).normal(size=shape).astype(np.float32)
+            nobn.convert(model, path, data=images)
     except Exception as error:  # MLIR's complaints have no common type
         path.unlink(missing_ok=True)
         return {"refused": str(error).strip().splitlines()[-1][:300]}
-    return contents(path)
-
-
-def prepared(model, path):
-    """What `larq_nobn.convert` makes of it, or why it rejects."""
-    shape = (4, *model.input.shape[1:])
-    images = np.random.default_rng(SEED).normal(size=shape).astype(np.float32)
-    try:
-        nobn.convert(model, path, data=images)
-    except nobn.deploy.ConversionError as error:
-        return {"refused": str(error)}
-    return contents(path)
-
-
-def contents(path):
     found = nobn.audit(path)
     return {
         "lce_bconv2d": found.lce_bconv2d,
-        "float_ops": sum(op["count"] for op in found.float_ops),
+        "float_ops": float_operations(found),
         "ops": sum(found.ops.values()),
         "bytes": found.size_bytes,
     }
 
 
-def compared(first, second, runs, log):
-    """How long `first` takes relative to `second`; None unless both exist."""
-    if not (first.exists() and second.exists()):
+def compared(base, other, runs):
+    """How long the second file takes relative to the first; None unless both exist."""
+    if not (base.exists() and other.exists()):
         return None
-    result = nobn.benchmark(second, first, runs=runs, seed=SEED)
-    log.write(f"{result}\n\n")
-    base, timing = result.timings
-    return {
-        "ms_quartiles": [
-            round(t, 3) for t in (timing.low_ms, timing.ms, timing.high_ms)
-        ],
-        "ms_of_other": round(base.ms, 3),
-        "ratio": round(timing.ratio, 3),
-        "interval": [round(timing.ratio_low, 3), round(timing.ratio_high, 3)],
-    }
+    return timed({"base": base, "other": other}, runs)["other"]
 
 
-def measure(name, folder, output):
+def measure(name, folder):
     """One row: four files, and three pairs of them timed side by side."""
-    runs = NETWORKS[name][-1]
+    builder, side, arguments, runs = NETWORKS[name]
+    classes = 1000 if side == 224 else 10
     stem = name.replace(", ", "-").replace(" ", "")
-    done = folder / f"{stem}.json"
-    if done.exists():
-        return json.loads(done.read_text())
     files = {
-        (n, kind): folder / f"{stem}-{n}-{kind}.tflite"
-        for n in NORMALIZATIONS
-        for kind in KINDS
+        pair: folder / f"{stem}-{'-'.join(pair)}.tflite"
+        for pair in itertools.product(NORMALIZATIONS, KINDS)
     }
-    row = {n: {} for n in NORMALIZATIONS}
+    row = {}
     for n in NORMALIZATIONS:
-        model = build(name, n)
-        row[n]["unprepared"] = unprepared(model, files[n, "unprepared"])
-        row[n]["prepared"] = prepared(model, files[n, "prepared"])
-    timings = output / "timings"
-    timings.mkdir(parents=True, exist_ok=True)
-    with (timings / f"{stem}.txt").open("w") as log:
-        for n in NORMALIZATIONS:
-            pair = files[n, "prepared"], files[n, "unprepared"]
-            row[n]["prepared_to_unprepared"] = compared(*pair, runs, log)
-        pair = files["nobn", "prepared"], files["batch_norm", "prepared"]
-        row["nobn_to_batch_norm"] = compared(*pair, runs, log)
-    write(row, done)
-    return row
+        model = network(builder, side, classes, n, **arguments)
+        row[n] = {kind: converted(kind, model, files[n, kind]) for kind in KINDS}
+        pair = files[n, "unprepared"], files[n, "prepared"]
+        row[n]["prepared_to_unprepared"] = compared(*pair, runs)
+    pair = files["batch_norm", "prepared"], files["nobn", "prepared"]
+    return {**row, "nobn_to_batch_norm": compared(*pair, runs)}
 
 
 @click.command()
 @click.option("--folder", type=Path, required=True, help="Where the files go.")
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)))
-@click.option("--output", type=Path, default=RESULTS / "deployment", show_default=True)
+@output("deployment")
 def main(folder, only, output):
     folder.mkdir(parents=True, exist_ok=True)
     rows = {}
     for name in only or NETWORKS:
-        start = time.perf_counter()
-        rows[name] = measure(name, folder, output)
-        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    leave(
-        output,
-        __doc__,
-        drawing.deployment,
-        "larq_compute_engine",
-        note=f"{platform.machine()}: latency here is no guide to another processor",
-        seed=SEED,
-        threads=1,
-        networks={
-            name: {"builder": b, "side": side, "arguments": arguments, "runs": runs}
-            for name, (b, side, arguments, runs) in NETWORKS.items()
-            if name in rows
-        },
-        rows=rows,
-    )
+        rows[name] = kept(folder / f"{name}.json", measure, name, folder)
+        print(name, flush=True)
+    keys = ("builder", "side", "arguments", "runs")
+    measured = {
+        "note": f"{platform.machine()}: latency here is no guide to another processor",
+        "seed": SEED,
+        "threads": 1,
+        "networks": {n: dict(zip(keys, NETWORKS[n], strict=True)) for n in rows},
+        "rows": rows,
+    }
+    leave(output, __doc__, drawing.deployment, "larq_compute_engine", **measured)
 
 
 if __name__ == "__main__":

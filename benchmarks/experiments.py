@@ -3,9 +3,7 @@
 Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
 unless it says otherwise. Settings and metrics of every cell are kept in
 results/EXPERIMENT/runs.json and its epochs in curves.csv, beside JSON and plot of all;
-a cell that is there is not repeated, and one that was stopped is resumed. The same
-command given twice shares the work between two processes, of which the last to end
-writes the whole table.
+a cell that is there is not repeated, and one that was stopped is resumed.
 
     python benchmarks/experiments.py budgets --folder runs/evidence
 """
@@ -18,8 +16,8 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 from _drawing import grids
-from _results import RESULTS, command, machine, say, write_text
-from _runs import KERNELS, OF_BATCH_NORM, as_folders, history
+from _results import RESULTS, command, machine, say, seeds, write_text
+from _runs import as_folders, history
 
 MAIN = ("nobn", "batch_norm", "none")
 FIVE_EPOCHS = {"epochs": 5, "precision": "float32"}
@@ -103,85 +101,37 @@ def cifar10_accuracy(seed):
         yield f"{name}-{seed}", settings(name, "plain", seed=seed, **FIVE_EPOCHS)
 
 
-def kernels(seed):
-    """Five epochs of every kernel quantizer after batch norm.
-
-    With crops from zero padding, which the recipe had then.
-    """
-    chosen = {"reflect": False, "seed": seed, **FIVE_EPOCHS}
-    for name in (OF_BATCH_NORM, *KERNELS):
-        yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
-
-
-DIGITS = {"dataset": "digits", "blocks": (2, 2), "precision": "float32"}
-SAVED = {
-    "last": {},
-    "ema": {"ema": 0.99},
-    "best": {"keep": "best", "monitor": "val_loss"},
-    "patience": {"keep": "best", "monitor": "val_loss", "patience": 5},
-    # From the weights after 30 epochs, with a schedule of its own.
-    "longer": {"epochs": 10, "init": "runs/evidence/saved_weights/last-0"},
-}
-
-
-def saved_weights(seed):
-    """Digits by the recipe nobn: which weights a run saves, and more epochs."""
-    for name, change in SAVED.items():
-        chosen = {"epochs": 30, "validation": 0.1, "seed": seed, **DIGITS, **change}
-        yield f"{name}-{seed}", settings(model="ReActNet18", **chosen)
-
-
 EXPERIMENTS = {
     each.__name__: each
-    for each in (
-        budgets,
-        calibration,
-        bfloat16,
-        levers,
-        methods,
-        kernels,
-        cifar10_accuracy,
-        saved_weights,
-    )
+    for each in (budgets, calibration, bfloat16, levers, methods, cifar10_accuracy)
+}
+# Where every setting that differs would take a column, and the others; see `grids`.
+TABLES = {
+    "budgets": grids.budgets,
+    "calibration": grids.calibration,
+    "bfloat16": grids.budgets,
+    "levers": grids.levers,
 }
 
 
 @click.command()
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
-@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
+@seeds()
 @click.option("--only", default="", help="Cells whose name starts so.")
-@click.option("--train/--no-train", default=True, help="Or only what is finished.")
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
 @click.option("--output", type=Path, default=RESULTS, show_default=True)
-def main(experiment, seeds, only, train, folder, output):
-    kept = output / experiment
-    for seed in map(int, seeds.split(",")):
-        for name, chosen in EXPERIMENTS[experiment](seed):
-            if not name.startswith(only):
-                continue
-            cell = folder / experiment / name
-            found = history(chosen, cell, kept / name, train)
-            if found is None:
-                continue
-            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in found]
-            print(name, *accuracies, flush=True)
-    with as_folders(kept) as cells:
-        comparison = nobn.training.report(cells)
-        text = json.dumps(comparison.to_dict(), indent=2)
-        text = text.replace(str(cells[0].parent), f"results/{experiment}")
+def main(experiment, seeds, only, folder, output):
+    kept, cells = output / experiment, EXPERIMENTS[experiment]
+    for name, chosen in (cell for seed in seeds for cell in cells(seed)):
+        if name.startswith(only):
+            found = history(chosen, folder / experiment / name, kept / name)
+            print(name, *(f"{100 * row['val_accuracy']:.1f}" for row in found))
+    with as_folders(kept) as runs:
+        text = json.dumps(nobn.training.report(runs).to_dict(), indent=2)
+        text = text.replace(str(runs[0].parent), f"results/{experiment}")
     write_text(text + "\n", kept / "compare.json")
-    compare = json.loads(text)
-    # Every setting that differs would take a column.
-    small = {
-        "calibration": grids.calibrated,
-        "levers": grids.levers,
-        "methods": grids.methods,
-        "kernels": grids.methods,
-        "cifar10_accuracy": grids.methods,
-    }
-    tables = small[experiment](compare) if experiment in small else str(comparison)
-    sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]
-    say(command(), sentence, machine(), tables=tables)
+    tables = TABLES.get(experiment, grids.methods)(json.loads(text))
+    say(command(), cells.__doc__.splitlines()[0], machine(), tables=tables)
 
 
 if __name__ == "__main__":

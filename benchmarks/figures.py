@@ -13,15 +13,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from _drawing import promise
-from _drawing.figures import FIGURES
+from _drawing.figures import FIGURES, PROMISE, in_words, promise
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMISE = ROOT / "docs" / "images" / "promise.svg"
 
 
-def content(file):
-    return json.loads((ROOT / "results" / file).read_text(encoding="utf-8"))
+def content(files):
+    return [json.loads((ROOT / "results" / file).read_text("utf-8")) for file in files]
 
 
 def numbers(files):
@@ -32,22 +30,25 @@ def numbers(files):
     return found.hexdigest()
 
 
-def path(name, dark):
+def path(name, dark=False):
     return ROOT / "docs" / "images" / f"{name}{'-dark' if dark else ''}.svg"
 
 
-def main():
+def write(figure, place, description):
+    """Always the same file of the same figure."""
     import matplotlib
 
-    promise.draw(PROMISE, promise.found(*map(content, promise.FILES)))
-    matplotlib.rcParams["svg.hashsalt"] = "larq_nobn"  # the same file each time
+    matplotlib.rcParams["svg.hashsalt"] = "larq_nobn"
+    figure.savefig(place, metadata={"Description": description, "Date": None})
+
+
+def main():
+    shown = content(PROMISE)
+    write(promise(False, *shown), path("promise"), in_words(*shown))
     for name, (draw, *files) in FIGURES.items():
-        loaded = [content(file) for file in files]
         for dark in (False, True):
-            about = {"Description": f"numbers: {numbers(files)}", "Date": None}
-            place = path(name, dark)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            draw(dark, *loaded).savefig(place, metadata=about)
+            figure = draw(dark, *content(files))
+            write(figure, path(name, dark), f"numbers: {numbers(files)}")
 
 
 if __name__ == "__main__":

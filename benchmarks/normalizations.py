@@ -15,10 +15,7 @@ repeated.
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -26,10 +23,10 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _results import RESULTS, leave, quartiles
-from _runs import keep_run
+from _results import leave, output, quartiles, seeds
+from _runs import keep_run, reached
 from larq_nobn.graph._walk import record
-from train_step import alternate, make_step, measure_memory
+from train_step import alternate, make_step, memory_of, with_ratios
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
 SIZE = (16, 128)  # width and batch of the timed step
@@ -47,24 +44,22 @@ TASKS = {
 }
 
 
-def place(folder, task, normalization, seed):
+def folder_of(folder, task, normalization, seed):
     short = task.lower().replace(", ", "-").replace(" ", "-")
     return folder / f"{short}-{normalization}-{seed}"
 
 
 def accuracy(folder, output, task, normalization, seed):
     """Test accuracy in % of one run, trained unless it is there already."""
-    run = place(folder, task, normalization, seed)
-    if not (run / "run.json").exists():
-        settings = nobn.training.RunSettings(
-            normalization=normalization, seed=seed, **TASKS[task]
-        )
-        tf.keras.backend.clear_session()
-        nobn.training.train(settings, run)
-    keep_run(run, output / run.name)
-    record = json.loads((run / "run.json").read_text())
-    print(run.name, f"{100 * record['metrics']['val_accuracy']:.1f}", flush=True)
-    return round(100 * record["metrics"]["val_accuracy"], 2)
+    settings = nobn.training.RunSettings(
+        normalization=normalization, seed=seed, **TASKS[task]
+    )
+    tf.keras.backend.clear_session()
+    place = folder_of(folder, task, normalization, seed)
+    run = nobn.training.train(settings, place, resume=True)
+    keep_run(place, output / place.name)
+    print(place.name, reached(run.history), flush=True)
+    return reached(run.history)
 
 
 def float_operations(model, path):
@@ -82,63 +77,31 @@ def stuck_channels(model):
     return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))
 
 
-def peak_memory(normalization):
-    """Peak memory of three steps in MB, in a process of its own."""
-    child = subprocess.run(
-        [sys.executable, __file__, "--folder", ".", "--memory", normalization],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return round(json.loads(child.stdout.splitlines()[-1]), 1)
-
-
 @click.command()
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
-@click.option("--seeds", default=3, show_default=True, help="Runs of each task.")
+@seeds("0,1,2")
 @click.option("--rounds", default=20, show_default=True, help="Timed steps of each.")
-@click.option(
-    "--output", type=Path, default=RESULTS / "normalizations", show_default=True
-)
-@click.option("--memory", hidden=True)
-def main(folder, seeds, rounds, output, memory):
-    if memory is not None:
-        print(json.dumps(measure_memory(*SIZE, memory, *PLAIN)["peak_mb"]))
-        return
-    accuracies = {task: {n: [] for n in NORMALIZATIONS} for task in TASKS}
-    for seed, task, n in itertools.product(range(seeds), TASKS, NORMALIZATIONS):
-        accuracies[task][n].append(accuracy(folder, output, task, n, seed))
-    operations, stuck = {}, {}
-    for n in NORMALIZATIONS:
-        model = nobn.training.load_run(place(folder, "CIFAR-10", n, 0)).model
-        operations[n] = float_operations(model, folder / f"{n}.tflite")
-        stuck[n] = stuck_channels(model)
-    steps = {n: make_step(*SIZE, n, *PLAIN) for n in NORMALIZATIONS}
-    seconds = alternate(steps, rounds)
+@output("normalizations")
+def main(folder, seeds, rounds, output):
+    rows = {n: {"accuracy": {}} for n in NORMALIZATIONS}
+    for task, n in itertools.product(TASKS, NORMALIZATIONS):
+        found = [accuracy(folder, output, task, n, seed) for seed in seeds]
+        rows[n]["accuracy"][task] = found
+    seconds = alternate({n: make_step(*SIZE, n, *PLAIN) for n in rows}, rounds)
     median = {n: statistics.median(times) for n, times in seconds.items()}
-    peak = {n: peak_memory(n) for n in NORMALIZATIONS}
-    rows = {
-        n: {
-            "accuracy": {task: accuracies[task][n] for task in TASKS},
-            "ms_quartiles": quartiles(seconds[n]),
-            "time_ratio": round(median[n] / median["batch_norm"], 3),
-            "peak_mb": peak[n],
-            "memory_ratio": round(peak[n] / peak["batch_norm"], 3),
-            "float_ops": operations[n],
-            "extra_float_ops": sum(operations[n].values())
-            - sum(operations["batch_norm"].values()),
-            "stuck_channels": round(stuck[n], 3),
-        }
-        for n in NORMALIZATIONS
-    }
-    leave(
-        output,
-        __doc__,
-        drawing.normalizations,
-        tasks=TASKS,
-        step={"width": SIZE[0], "batch": SIZE[1], "rounds": rounds},
-        rows=rows,
-    )
+    for n, row in rows.items():
+        run = folder_of(folder, "CIFAR-10", n, seeds[0])
+        model = nobn.training.load_run(run).model
+        row["float_ops"] = float_operations(model, folder / f"{n}.tflite")
+        row["stuck_channels"] = round(stuck_channels(model), 3)
+        row["ms_quartiles"] = quartiles(seconds[n])
+        row["time_ratio"] = round(median[n] / median["batch_norm"], 3)
+        row["peak_mb"] = memory_of(*SIZE, n, *PLAIN)["peak_mb"]
+    counts = {n: sum(row["float_ops"].values()) for n, row in with_ratios(rows).items()}
+    for n, row in rows.items():
+        row["extra_float_ops"] = counts[n] - counts["batch_norm"]
+    step = {"width": SIZE[0], "batch": SIZE[1], "rounds": rounds}
+    leave(output, __doc__, drawing.normalizations, tasks=TASKS, step=step, rows=rows)
 
 
 if __name__ == "__main__":

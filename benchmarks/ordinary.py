@@ -6,7 +6,7 @@ int8 file takes about as long on x86 as that one's int8 file for LiteRT, with th
 epochs, batches, augmentation and clipping. The learning rate is the best of three after
 two epochs of width 8 on a tenth of the training images. TensorFlow's converter writes
 each network in float32 and, with ranges from 256 training images and without training
-for them, in int8. A network whose numbers are in `--output` is not repeated.
+for them, in int8. A network whose numbers are in the folder is not repeated.
 
 `latency`: one image at a time and one thread, all files in turns, with two files of the
 trained binary network of width 16.
@@ -17,14 +17,15 @@ trained binary network of width 16.
 
 from __future__ import annotations
 
-import json
+import itertools
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _results import RESULTS, leave
+from _files import timed
+from _results import kept, leave, output, seeds
 from runtimes import sizes, trained_file
 
 RATES = (1e-3, 3e-3, 1e-2)
@@ -33,36 +34,34 @@ CHOOSING = {"width": 8, "epochs": 2, "validation": 0.1, "seed": 100}
 CELLS = ((4, 5), (8, 5), (16, 5))
 BINARY = "reactnet18-w16-cifar10"
 FORMS = ("float32", "int8")
+AS_GIVEN = {"augment": False, "shuffle": False}
 
 
 def train(cell, **chosen):
     tf.keras.backend.clear_session()
-    settings = nobn.training.RunSettings.from_recipe(
-        "plain",
-        model="FloatResNet",
-        normalization="batch_norm",
-        dataset="cifar10",
-        reflect=True,
-        **chosen,
-    )
+    chosen |= {"model": "FloatResNet", "normalization": "batch_norm", "reflect": True}
+    settings = nobn.training.RunSettings.from_recipe("plain", **chosen)
     return nobn.training.train(settings, cell, resume=True)
 
 
-def convert(model, form, images, path):
+def convert(model, form, path):
     """Has TensorFlow write a file for one image at a time."""
-    shape = (1, *model.input_shape[1:])
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     function = tf.function(lambda image: model(image, training=False))
-    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    concrete = function.get_concrete_function(image)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     if form == "int8":
+        images, *_ = nobn.data.load("cifar10", "train", 256, **AS_GIVEN)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
+        converter.representative_dataset = lambda: ([x[None]] for x in images[0])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     path.write_bytes(converter.convert())
 
 
-def scores(model, images):
-    found = nobn.training.evaluate(model, images)
+def scores(path):
+    """Of a file, on all test images."""
+    test = nobn.data.load("cifar10", "test", 256, **AS_GIVEN)
+    found = nobn.training.evaluate(nobn.deploy.Runner(path), test)
     return {
         "accuracy": round(100 * found["accuracy"], 2),
         "loss": round(found["loss"], 4),
@@ -70,9 +69,21 @@ def scores(model, images):
     }
 
 
-def kept(output, part):
-    path = output / part / "result.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+def chosen_rate(folder, rate):
+    """The accuracy in % that a learning rate reaches on the validation split."""
+    run = train(folder / f"rate-{rate:g}", learning_rate=rate, **CHOOSING)
+    return round(100 * run.history[-1]["val_accuracy"], 2)
+
+
+def measure(folder, name, settings):
+    """The files of one network."""
+    run = train(folder / name, **settings)
+    row = {"parameters": run.model.count_params()}
+    for form in FORMS:
+        path = folder / f"{name}-{form}.tflite"
+        convert(run.model, form, path)
+        row[form] = {**sizes(path), **scores(path)}
+    return row
 
 
 @click.group()
@@ -82,70 +93,39 @@ def main():
 
 @main.command("train")
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
-@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
-@click.option("--output", type=Path, default=RESULTS / "ordinary", show_default=True)
+@seeds()
+@output("ordinary")
 def train_all(folder, seeds, output):
-    found = kept(output, "accuracy")
-    rates, rows = found.get("rates", {}), found.get("rows", {})
-
-    def save():
-        leave(
-            output / "accuracy",
-            __doc__,
-            drawing.ordinary,
-            choosing=CHOOSING,
-            rates=rates,
-            rows=rows,
-        )
-
-    for rate in RATES:
-        if f"{rate:g}" not in rates:
-            run = train(folder / f"rate-{rate:g}", learning_rate=rate, **CHOOSING)
-            rates[f"{rate:g}"] = round(100 * run.history[-1]["val_accuracy"], 2)
-            save()
-    rate = float(max(rates, key=rates.get))
-    how = {"augment": False, "shuffle": False}
-    test = nobn.data.load("cifar10", "test", 256, **how)
-    images, _ = next(iter(nobn.data.load("cifar10", "train", 256, **how)))
-    for seed in map(int, seeds.split(",")):
-        for width, epochs in CELLS:
-            name = f"{width}-{epochs}-{seed}"
-            if name in rows:
-                continue
-            chosen = {"width": width, "epochs": epochs, "seed": seed}
-            run = train(folder / name, learning_rate=rate, **chosen)
-            rows[name] = {"parameters": run.model.count_params()}
-            for form in FORMS:
-                path = folder / f"{name}-{form}.tflite"
-                convert(run.model, form, images, path)
-                runner = nobn.deploy.Runner(path)
-                rows[name][form] = {**sizes(path), **scores(runner, test)}
-            save()
+    rates = {
+        f"{rate:g}": kept(folder / f"rate-{rate:g}.json", chosen_rate, folder, rate)
+        for rate in RATES
+    }
+    best = {"learning_rate": float(max(rates, key=rates.get))}
+    rows = {}
+    for seed, (width, epochs) in itertools.product(seeds, CELLS):
+        name = f"{width}-{epochs}-{seed}"
+        settings = {"width": width, "epochs": epochs, "seed": seed, **best}
+        file = folder / f"{name}.json"
+        rows[name] = kept(file, measure, folder, name, settings)
+    result = {"choosing": CHOOSING, "rates": rates, "rows": rows}
+    leave(output / "accuracy", __doc__, drawing.ordinary, **result)
 
 
 @main.command()
 @click.option("--folder", type=Path, required=True, help="Where the runs are.")
 @click.option("--runs", default=100, show_default=True)
-@click.option("--output", type=Path, default=RESULTS / "ordinary", show_default=True)
+@output("ordinary")
 def latency(folder, runs, output):
     files = {
         f"{BINARY}, {form}": trained_file(folder, BINARY, form)
         for form in ("LCE", "LiteRT, int8")
     }
-    for width in dict.fromkeys(width for width, _ in CELLS):
-        for form in FORMS:
-            path = folder / f"{width}-5-0-{form}.tflite"
-            if path.exists():
-                files[f"ResNet-18, width {width}, {form}"] = path
-    first, *others = files.values()
-    timings = nobn.benchmark(first, others, runs=runs, seed=0).timings
+    for (width, epochs), form in itertools.product(CELLS, FORMS):
+        path = folder / f"{width}-{epochs}-0-{form}.tflite"
+        files[f"ResNet-18, width {width}, {form}"] = path
     rows = {
-        name: {
-            "bytes": path.stat().st_size,
-            "ms": round(timing.ms, 3),
-            "quartiles_ms": [round(timing.low_ms, 3), round(timing.high_ms, 3)],
-        }
-        for (name, path), timing in zip(files.items(), timings, strict=True)
+        name: {"bytes": files[name].stat().st_size, **timing}
+        for name, timing in timed(files, runs).items()
     }
     engine = "larq_compute_engine"
     measured = {"runs": runs, "threads": 1, "rows": rows}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -24,49 +24,35 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from _drawing import steps as drawing
-from _results import RESULTS, leave
+from _files import float_operations
+from _results import leave, output, seeds
 
 keras = tf.keras
 BLOCKS, WIDTH = 6, 32
 # Batch size, epochs, learning rate at the first step.
 TASKS = {"batch 64": (64, 8, 3e-3), "batch 2": (2, 2, 1e-3)}
-STEPS = (
-    "plain",
-    "shortcuts",
-    "scaled kernels",
-    "shifts",
-    "calibration",
-    "clipping",
-)
-ROWS = (*STEPS, "batch norm")
+STEPS = ("plain", "shortcuts", "scaled kernels", "shifts", "calibration", "clipping")
+# Each has the parts of all steps up to it.
+ROWS = {step: STEPS[: number + 1] for number, step in enumerate(STEPS)}
+ROWS["batch norm"] = ("shortcuts", "batch norm")
 
 
-def network(row):
-    """The network of a row, which has the parts of all steps up to it."""
-    parts = set(STEPS[: STEPS.index(row) + 1]) if row in STEPS else {"shortcuts"}
+def network(parts):
+    """The network of a row, by its parts."""
     x = image = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(WIDTH, 3, padding="same", name="stem")(x)
     for number in range(BLOCKS):
+        kernel = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+        if "scaled kernels" in parts:
+            scaled = {"scale": 0.5, "variance_preserving": True, "balanced": True}
+            kernel = {"kernel_quantizer": nobn.quantizers.ScaledStdSign(**scaled)}
+        sign = nobn.quantizers.RSign() if "shifts" in parts else "approx_sign"
+        around = {"padding": "same", "pad_values": 1.0, "use_bias": False}
+        name = f"binary_{number + 1}"
         y = lq.layers.QuantConv2D(
-            WIDTH,
-            3,
-            padding="same",
-            pad_values=1.0,
-            use_bias=False,
-            input_quantizer=(
-                nobn.quantizers.RSign() if "shifts" in parts else "approx_sign"
-            ),
-            kernel_quantizer=(
-                nobn.quantizers.ScaledStdSign(
-                    scale=0.5, variance_preserving=True, balanced=True
-                )
-                if "scaled kernels" in parts
-                else "ste_sign"
-            ),
-            kernel_constraint=None if "scaled kernels" in parts else "weight_clip",
-            name=f"binary_{number + 1}",
+            WIDTH, 3, input_quantizer=sign, name=name, **around, **kernel
         )(x)
-        if row == "batch norm":
+        if "batch norm" in parts:
             y = keras.layers.BatchNormalization(momentum=0.9)(y)
         x = keras.layers.add([x, y]) if "shortcuts" in parts else y
         if "shifts" in parts:
@@ -75,18 +61,17 @@ def network(row):
     return keras.Model(image, keras.layers.Dense(10, name="head")(x))
 
 
-def trained(row, seed, task, test):
+def trained(parts, seed, task, test):
     """The trained model, its accuracy in %, and what stands before its signs."""
     batch, epochs, rate = TASKS[task]
     train = nobn.data.load("digits", "train", batch_size=batch)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    parts = set(STEPS[: STEPS.index(row) + 1]) if row in STEPS else set()
-    model = network(row)
+    model = network(parts)
     if "calibration" in parts:
         nobn.calibrate(model, train)
     images = np.concatenate([x.numpy() for x, _ in test])
-    fresh = list(before_signs(model, images).values())
+    fresh = before_signs(model, images)
     steps = epochs * len(train)
     rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
     optimizer = keras.optimizers.Adam(rate)
@@ -96,21 +81,15 @@ def trained(row, seed, task, test):
     model.compile(optimizer, loss, metrics=["accuracy"])
     model.fit(train, epochs=epochs, verbose=0)
     accuracy = round(100 * model.evaluate(test, verbose=0)[1], 2)
-    return (
-        model,
-        accuracy,
-        {
-            "fresh": fresh,
-            "trained": list(before_signs(model, images).values()),
-        },
-    )
+    signs = {"fresh": fresh, "trained": before_signs(model, images)}
+    return model, accuracy, signs
 
 
 def before_signs(model, images):
     """What the sign is taken of, by binary convolution, over its channels."""
     convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
     maps = keras.Model(model.input, [conv.input for conv in convs])(images)
-    found = {}
+    found = []
     for conv, x in zip(convs, maps, strict=True):
         sign = conv.input_quantizer
         x = np.asarray(x, np.float64) * getattr(sign, "scale", 1)
@@ -118,12 +97,13 @@ def before_signs(model, images):
             x += shift.numpy()
         mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
         positive = (x >= 0).mean((0, 1, 2))
-        found[conv.name] = {
-            "deviation": round(float(np.median(deviation)), 4),
-            "offset": round(float(np.median(abs(mean) / deviation)), 4),
-            "stuck": round(float((abs(positive - 0.5) > 0.45).mean()), 4),
-            "window": round(float((abs(x) <= 1).mean()), 4),
+        row = {
+            "deviation": np.median(deviation),
+            "offset": np.median(abs(mean) / deviation),
+            "stuck": (abs(positive - 0.5) > 0.45).mean(),
+            "window": (abs(x) <= 1).mean(),
         }
+        found.append({name: round(float(value), 4) for name, value in row.items()})
     return found
 
 
@@ -133,47 +113,41 @@ def filed(model, test):
         path = Path(folder) / "model.tflite"
         report = nobn.convert(model, path, data=test)
         operations = nobn.audit(path).operations
-    kinds = defaultdict(lambda: {"operations": 0, "macs": 0, "weights": 0, "maps": 0})
+    kinds = defaultdict(Counter)
     for row in operations:
-        kind = kinds[row["op"]]
-        kind["operations"] += 1
-        kind["macs"] += row["binary_macs"] + row["float_macs"]
-        kind["weights"] += row["weight_bytes"]
-        kind["maps"] += row["activation_bytes"]
+        kinds[row["op"]].update(
+            operations=1,
+            macs=row["binary_macs"] + row["float_macs"],
+            weights=row["weight_bytes"],
+            maps=row["activation_bytes"],
+        )
     return {
         "bytes": report.size_bytes,
         "binary": report.lce_bconv2d,
-        "float_ops": sum(op["count"] for op in report.float_ops),
+        "float_ops": float_operations(report),
         "exact_share": report.verify["exact_share"],
         "top1_agreement": report.verify["top1_agreement"],
     }, dict(kinds)
 
 
 @click.command()
-@click.option("--seeds", default=3, show_default=True, help="Trainings of each row.")
-@click.option("--output", type=Path, default=RESULTS / "own_network", show_default=True)
+@seeds("0,1,2")
+@output("own_network")
 def main(seeds, output):
     test = nobn.data.load("digits", "test", batch_size=256)
     rows, operations = {}, {}
-    for row in ROWS:
-        found = rows[row] = {"accuracy": {task: [] for task in TASKS}}
-        for seed, task in itertools.product(range(seeds), TASKS):
-            model, accuracy, signs = trained(row, seed, task, test)
-            found["accuracy"][task].append(accuracy)
-            if seed == 0 and task == "batch 64":
-                found["file"], kinds = filed(model, test)
-                found["before_signs"] = signs
-                if row == STEPS[-1]:
-                    operations = kinds
-        print(row, found["accuracy"], found["file"], flush=True)
-    leave(
-        output,
-        __doc__,
-        drawing.own_network,
-        tasks=TASKS,
-        rows=rows,
-        operations=operations,
-    )
+    for name, parts in ROWS.items():
+        row = rows[name] = {"accuracy": {task: [] for task in TASKS}}
+        for seed, task in itertools.product(seeds, TASKS):
+            model, accuracy, signs = trained(parts, seed, task, test)
+            row["accuracy"][task].append(accuracy)
+            if seed == seeds[0] and task == "batch 64":
+                row["before_signs"] = signs
+                row["file"], kinds = filed(model, test)
+                operations = kinds if name == STEPS[-1] else operations
+        print(name, row["accuracy"], row["file"], flush=True)
+    found = {"rows": rows, "operations": operations}
+    leave(output, __doc__, drawing.own_network, tasks=TASKS, **found)
 
 
 if __name__ == "__main__":

@@ -12,40 +12,25 @@ mean magnitude of the filter's latent weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import larq_nobn as nobn
 import click
 import numpy as np
 from larq_nobn._files import replacing
-from larq_nobn._keras import keras
 from larq_nobn.graph._signs import kernel_value
-from larq_nobn.models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
-from larq_nobn.models._pretrained import (
-    BITS,
-    FORMAT,
-    MAGNITUDE,
-    METADATA,
-    VERSION,
-    packed,
-)
+from larq_nobn.models import BUILDERS, ModelProfile, open_pretrained
+from larq_nobn.models import _pretrained as stored_as
 from larq_nobn.models._weights import weights_by_name
 
-# What the sums in a quantizer round away, and how often a closer value is tried.
-_EQUAL, _TRIES = 1e-5, 6
+_EQUAL = 1e-5  # what the sums in a quantizer round away
 # Settings that say where something lies on the machine of the run.
 _PLACES = ("data_dir", "dataset", "init", "teacher")
 _SMALLEST = np.finfo(np.float32).tiny
 
 
-def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
-    """Writes the file, and returns its row as in `models.pretrained()`.
-
-    Raises:
-        ValueError: If the run trained a network that no builder makes.
-    """
+def pack(run, path, log=None):
+    """Writes the file, and returns its row as in `models.pretrained()`."""
     found = nobn.training.load_run(run)
     settings, info = found.record["settings"], found.dataset
     model, kernel = settings["model"], settings.get("kernel")
@@ -65,24 +50,18 @@ def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
     }
     profile = ModelProfile(found.model)
     binary = profile.op_count("mac", 1)
-    preprocessing = {
-        "mean": list(info.mean),
-        "std": list(info.std),
-        "size": list(info.image_shape[:2]),
-        "crop": info.crop,
-    }
+    numbers = {"mean": list(info.mean), "std": list(info.std)}
+    preprocessing = {**numbers, "size": list(info.image_shape[:2]), "crop": info.crop}
     metadata = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": stored_as.FORMAT,
+        "version": stored_as.VERSION,
         "name": path.stem,
         "model": model,
         "dataset": Path(settings["dataset"]).name,
         "classes": info.classes,
         "input_shape": list(info.image_shape),
         "accuracy": found.record["metrics"]["test_accuracy"],
-        "recipe": settings["recipe"],
-        "epochs": settings["epochs"],
-        "seed": settings["seed"],
+        **{name: settings[name] for name in ("recipe", "epochs", "seed")},
         "binary_macs": int(binary),
         "float_macs": int(profile.op_count("mac") - binary),
         "log": log,
@@ -91,93 +70,78 @@ def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
         "arguments": arguments,
         "settings": {n: v for n, v in settings.items() if n not in _PLACES},
     }
-    stored: dict[str, np.ndarray] = {METADATA: np.array(json.dumps(metadata))}
-    stored |= _entries(found.model, BUILDERS[model](**arguments))
+    stored = {stored_as.METADATA: np.array(json.dumps(metadata))}
+    stored |= entries(found.model, BUILDERS[model](**arguments))
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **stored)
         _, row = open_pretrained(temporary)
     return row
 
 
-def _entries(
-    trained: keras.Model, network: keras.Model
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields what the file contains of the weights of `trained`.
+def entries(trained, network):
+    """Yields what the file contains of the weights of a network, by name.
 
-    Arguments:
-        trained: The network of the run.
-        network: The same as a builder makes it, which is filled on the way.
+    Another one, as a builder makes it, is filled on the way.
     """
     given, places = weights_by_name(trained), weights_by_name(network)
     if given.keys() != places.keys():
         raise ValueError(
-            f"The weights of {trained.name} are not those of the builder: "
-            f"{', '.join(sorted(given.keys() ^ places.keys()))}. Pack a run of this "
-            "version."
+            f"The weights of {trained.name} are not those of the builder. Pack a run "
+            "of this version."
         )
     for key, variable in given.items():
         places[key].assign(variable.numpy())
+    weights = [weight for layer in network.layers for weight in layer.weights]
     kernels = {
         id(weight.latent_variable): weight
-        for layer in network.layers
-        for weight in layer.weights
+        for weight in weights
         if hasattr(weight, "latent_variable")
     }
     bits = set()
     for key, variable in places.items():
-        if id(variable) in kernels:
-            gain = places.get(f"{key.rpartition('/')[0]}/gain")
-            found = _signs(kernels[id(variable)], gain)
-            if found is not None:
-                yield key + BITS, packed(found[0])
-                yield key + MAGNITUDE, found[1]
-                bits.add(key)
+        gain = places.get(f"{key.rpartition('/')[0]}/gain")
+        kernel = kernels.get(id(variable))
+        if kernel is not None and (found := signs_of(kernel, gain)) is not None:
+            yield key + stored_as.BITS, stored_as.packed(found[0])
+            yield key + stored_as.MAGNITUDE, found[1]
+            bits.add(key)
     # Last, since the kernels may have changed gains.
     yield from ((key, v.numpy()) for key, v in places.items() if key not in bits)
 
 
-def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def signs_of(kernel, gain):
     """Signs and magnitudes that stand for a binary kernel; None if none do.
 
     Where the new latent weights have another scale, the gain or the magnitudes make up
     for it, up to rounding.
     """
-    if getattr(kernel, "precision", None) != 1:
+    value = kernel_value(kernel)
+    if getattr(kernel, "precision", None) != 1 or (value == 0).any():
         return None
-    value, latent = kernel_value(kernel), kernel.latent_variable.numpy()
     axes = tuple(range(value.ndim - 1))
-    if (value == 0).any():
-        return None
-    magnitude = np.maximum(np.abs(latent).mean(axes), np.float32(1e-9))
+    magnitude = np.abs(kernel.latent_variable.numpy()).mean(axes)
+    magnitude = np.maximum(magnitude, np.float32(1e-9))
     signs = np.where(value > 0, np.float32(1), np.float32(-1))
-    negative = (kernel_value(kernel, signs * magnitude) * value).sum(axes) < 0
-    signs *= np.where(negative, np.float32(-1), np.float32(1))
-    start = magnitude if gain is None else gain.numpy()
-    best, error, tried = start, np.full(start.shape, np.inf), start
-    for _ in range(_TRIES):
-        if gain is not None:
-            gain.assign(tried)
-        again = kernel_value(kernel, signs * (tried if gain is None else magnitude))
-        found = np.abs(again - value).max(axes) / np.abs(value).max(axes)
-        best = np.where(found < error, tried, best)
-        error = np.fmin(found, error)
-        ratio = np.abs(value).max(axes) / np.maximum(np.abs(again).max(axes), _SMALLEST)
-        tried = (tried * ratio).astype(np.float32)
-    if not (error <= _EQUAL).all():
-        if gain is not None:
-            gain.assign(start)
-        return None
+    again = kernel_value(kernel, signs * magnitude)
+    signs *= np.where((again * value).sum(axes) < 0, np.float32(-1), np.float32(1))
+    ratio = np.abs(value).max(axes) / np.maximum(np.abs(again).max(axes), _SMALLEST)
     if gain is None:
-        return signs, best
-    gain.assign(best)
-    return signs, magnitude
+        magnitude *= ratio
+    else:
+        gain.assign(gain * ratio)
+    again = kernel_value(kernel, signs * magnitude)
+    if (np.abs(again - value).max(axes) <= _EQUAL * np.abs(value).max(axes)).all():
+        return signs, magnitude
+    if gain is not None:
+        gain.assign(gain / ratio)
+    return None
 
 
 @click.command(help=__doc__.partition("\n")[0])
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("path", metavar="OUT.npz", type=click.Path(path_type=Path))
 @click.option("--log", help="Path or address of the run's log, stored in the file.")
-def main(run: Path, path: Path, log: str | None) -> None:
+def main(run, path, log):
     row = pack(run, path, log)
     print(f"{path}: {row.name}, {row.size_bytes / 1000:,.0f} kB")
 

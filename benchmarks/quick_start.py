@@ -18,85 +18,60 @@ from pathlib import Path
 import click
 import numpy as np
 from _drawing.markdown import table
-from _results import RESULTS, leave
+from _results import leave, output
 from PIL import Image
 
 ROUNDS = 5
-BASE = [sys.executable, "-c", "import click, rich"]
 PROGRAM = str(Path(sys.executable).with_name("larq-nobn"))
+BASE = "click and rich"
 LINES = {
-    "larq-nobn --help": ["--help"],
-    "larq-nobn train --help": ["train", "--help"],
-    "larq-nobn convert --help": ["convert", "--help"],
-    "unknown option": ["train", "--no-such-option"],
-    "missing argument": ["evaluate"],
-    "number out of range": ["train", "--output", "new", "--width", "0"],
-    "larq-nobn data images": ["data", "images"],
-    "completion": [],
+    BASE: [sys.executable, "-c", "import click, rich"],
+    "larq-nobn --help": [PROGRAM, "--help"],
+    "larq-nobn train --help": [PROGRAM, "train", "--help"],
+    "larq-nobn convert --help": [PROGRAM, "convert", "--help"],
+    "unknown option": [PROGRAM, "train", "--no-such-option"],
+    "missing argument": [PROGRAM, "evaluate"],
+    "number out of range": [PROGRAM, "train", "--output", "new", "--width", "0"],
+    "larq-nobn data images": [PROGRAM, "data", "images"],
+    "completion": ["env", "_LARQ_NOBN_COMPLETE=bash_complete", "COMP_CWORD=2"]
+    + ["COMP_WORDS=larq-nobn train --mod", PROGRAM],
+    "python -c 'import larq_nobn'": [sys.executable, "-c", "import larq_nobn"],
 }
-COMPLETION = {
-    "_LARQ_NOBN_COMPLETE": "bash_complete",
-    "COMP_WORDS": "larq-nobn train --mod",
-    "COMP_CWORD": "2",
-}
-EVERYTHING = "python -c 'import larq_nobn'"
 
 
-def seconds(words, folder, **variables):
+def seconds(words, folder):
     """CPU time of a process, of both kinds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        words, cwd=folder, env=os.environ | variables, capture_output=True, check=False
-    )
+    subprocess.run(words, cwd=folder, env=os.environ, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def measured(folder):
-    """Median seconds of each line; the first round only fills caches."""
-    found = {"click and rich": []} | {name: [] for name in (*LINES, EVERYTHING)}
-    for n in range(ROUNDS + 1):
-        for name, times in found.items():
-            more = COMPLETION if name == "completion" else {}
-            words = [PROGRAM, *LINES.get(name, [])]
-            if name == "click and rich":
-                words = BASE
-            if name == EVERYTHING:
-                words = [sys.executable, "-c", "import larq_nobn"]
-            time = seconds(words, folder, **more)
-            if n:
-                times.append(time)
-    return {name: statistics.median(times) for name, times in found.items()}
-
-
 @click.command()
-def main():
-    with tempfile.TemporaryDirectory() as name:
-        for group in ("a", "b"):
-            place = Path(name, "images", group)
-            place.mkdir(parents=True)
-            for k in range(10):
-                pixels = np.full((32, 32, 3), 20 * k, np.uint8)
-                Image.fromarray(pixels).save(place / f"{k}.png")
-        found = measured(Path(name))
-    base = found["click and rich"]
+@output("quick_start")
+def main(output):
+    times = {name: [] for name in LINES}
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(20):
+            place = Path(folder, "images", "ab"[k % 2], f"{k}.png")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((32, 32, 3), 10 * k, np.uint8)).save(place)
+        for _ in range(ROUNDS + 1):
+            for name, words in LINES.items():
+                times[name].append(seconds(words, folder))
+    # The first round only fills caches.
+    found = {name: statistics.median(of[1:]) for name, of in times.items()}
     rows = [
-        {"line": line, "seconds": round(time, 3), "ratio": round(time / base, 1)}
+        {"line": line, "seconds": round(time, 3), "ratio": round(time / found[BASE], 1)}
         for line, time in found.items()
     ]
     about = "CPU time of command lines, median of 5, against `import click, rich`"
-    about = about, drawn, "click", "rich"
-    leave(RESULTS / "quick_start", *about, rounds=ROUNDS, rows=rows)
+    leave(output, about, drawn, "click", "rich", rounds=ROUNDS, rows=rows)
 
 
 def drawn(result):
-    return table(
-        ("command line", "CPU seconds", "ratio"),
-        [
-            [row["line"], f"{row['seconds']:.2f}", f"{row['ratio']:.1f}"]
-            for row in result["rows"]
-        ],
-    )
+    head = ("command line", "CPU seconds", "ratio")
+    return table(head, [row.values() for row in result["rows"]])
 
 
 if __name__ == "__main__":

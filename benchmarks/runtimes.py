@@ -7,15 +7,11 @@ line writes. The float32 file for LCE, which `convert` compared with Keras, is n
 evaluated; its int8 file, which portable kernels run slowly, is on 2,000 test images,
 beside Keras on the same. An hour on one core; finished rows are not repeated.
 
-`ranges`: accuracy on training images of `fake_quantize`'s copy in Keras, by the
-fraction of each feature map that lies beyond either end of its range.
-
 `latency`: medians of one image at a time and ratios with 95 % intervals, all files of a
 network in turns, one thread. LCE's interpreter runs files with its operations,
 TensorFlow's with XNNPACK the others, as `larq-nobn benchmark` does.
 
     python benchmarks/runtimes.py accuracy --folder runs/runtimes
-    python benchmarks/runtimes.py ranges
     python benchmarks/runtimes.py latency --folder runs/runtimes  # on a quiet machine
 """
 
@@ -30,10 +26,9 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 import numpy as np
-import tensorflow as tf
 from _drawing import runtimes as drawing
-from _results import RESULTS, leave, write
-from larq_nobn.deploy.int8 import _fake_quantize
+from _files import SEED, network, timed
+from _results import kept, leave, output
 
 INT8 = ("--int8", "--calibrate", "256")
 FORMS = {
@@ -56,11 +51,7 @@ LARGE = {
     "QuickNet, 224 px": ("QuickNet", {}),
 }
 TIMED = ("reactnet18-w64-cifar10", "quicknet-small-cifar10")
-SEED = 0
-RANGED = ("reactnet18-w16-cifar10", "quicknet-small-cifar10")
 SLOW_IMAGES = 2000
-CLIPPED = (0.0, 1e-5, 1e-4, 1e-3)
-TRAINING_IMAGES = 8192
 
 
 def larq_nobn(*arguments):
@@ -90,43 +81,29 @@ def sizes(path):
     return {"bytes": len(content), "zipped_bytes": len(gzip.compress(content))}
 
 
-def measure_accuracy(folder, name, form, images):
-    """Keras or a file on all test images, if that was not done."""
-    done = folder / f"{name}.json"
-    row = json.loads(done.read_text()) if done.exists() else {}
-    if form not in row:
-        if form == "Keras":
-            row[form] = evaluated(folder, name, images)
-        else:
-            path = trained_file(folder, name, form, images)
-            row[form] = sizes(path)
-            dataset = images or ("--dataset", name.rpartition("-")[2])
-            if form == "LCE, int8":
-                dataset = (*dataset, "--limit", SLOW_IMAGES)
-                row[form]["keras"] = evaluated(folder, name, dataset)
-            if form != "LCE":
-                row[form] |= evaluated(folder, path, dataset)
-        write(row, done)
-        print(name, form, row[form], flush=True)
-    return row
+def measure(folder, name, form, images):
+    """Keras or a file on all test images."""
+    if form == "Keras":
+        return evaluated(folder, name, images)
+    path = trained_file(folder, name, form, images)
+    found = sizes(path)
+    dataset = images or ("--dataset", name.rpartition("-")[2])
+    if form == "LCE, int8":
+        dataset = (*dataset, "--limit", SLOW_IMAGES)
+        found["keras"] = evaluated(folder, name, dataset)
+    return found if form == "LCE" else found | evaluated(folder, path, dataset)
 
 
 def large_file(folder, name, form):
-    """Converts a network with random weights, moved off where they start."""
+    """Converts a network with random weights, if that was not done."""
     path = folder / f"{name.replace(', ', '-').replace(' ', '')}-{form}.tflite"
     if path.exists():
         return path
     builder, arguments = LARGE[name]
-    tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(SEED)
-    model = getattr(nobn.models, builder)((224, 224, 3), 1000, **arguments)
-    random = np.random.default_rng(SEED)
-    for weight in model.weights:
-        if weight.shape.rank == 1:
-            weight.assign(weight + random.uniform(0.05, 0.2, weight.shape))
-    images = random.normal(size=(4, 224, 224, 3)).astype(np.float32)
+    model = network(builder, 224, 1000, **arguments)
     int8 = form.endswith("int8")
     if int8:
+        images = np.random.default_rng(SEED).normal(size=(4, 224, 224, 3))
         model = nobn.deploy.fake_quantize(model, images, verify=False)
     runtime = "litert" if form.startswith("LiteRT") else "lce"
     nobn.convert(model, path, verify=False, int8=int8, runtime=runtime)
@@ -146,70 +123,35 @@ def main():
     type=click.Path(exists=True, path_type=Path),
     help="CIFAR-100 as an image folder, where TFDS cannot download it.",
 )
-@click.option("--output", type=Path, default=RESULTS / "runtimes", show_default=True)
+@output("runtimes")
 def accuracy(folder, only, cifar100, output):
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {}
+    rows = {name: {} for name in only or TRAINED}
     for form in ("Keras", "LiteRT, int8", "LCE", "LiteRT", "LCE, int8"):
-        for name in only or TRAINED:
+        for name, row in rows.items():
             images = ("--dataset", cifar100) if cifar100 and "cifar100" in name else ()
-            rows[name] = measure_accuracy(folder, name, form, images)
+            done = folder / f"{name}-{form}.measured.json"
+            row[form] = kept(done, measure, folder, name, form, images)
+            print(name, form, row[form], flush=True)
     result = {"ranges_from_training_images": 256, "rows": rows}
-    leave(output / "accuracy", __doc__, drawing.accuracies, **result)
-
-
-@main.command()
-@click.option("--images", default=TRAINING_IMAGES, show_default=True)
-@click.option("--output", type=Path, default=RESULTS / "runtimes", show_default=True)
-def ranges(images, output):
-    how = {"augment": False, "shuffle": False}
-    seen, *_ = nobn.data.load("cifar10", "train", batch_size=256, **how)
-    batches = nobn.data.load("cifar10", "train", batch_size=256, limit=images, **how)
-    rows = {}
-    for name in RANGED:
-        model, _ = nobn.models.open_pretrained(name)
-        rows[name] = {"float": accuracy_on(model, batches)}
-        for fraction in CLIPPED:
-            _fake_quantize._CLIPPED = fraction
-            quantized = nobn.deploy.fake_quantize(model, seen[0], verify=False)
-            rows[name][f"{fraction:g}"] = accuracy_on(quantized, batches)
-        print(name, rows[name], flush=True)
-    result = {"training_images": images, "rows": rows}
-    leave(output / "ranges", __doc__, drawing.ranges, **result)
-
-
-def accuracy_on(model, batches):
-    return nobn.training.evaluate(model, batches)["accuracy"]
+    leave(output / "accuracy", __doc__, drawing.runtime_accuracies, **result)
 
 
 @main.command()
 @click.option("--folder", type=Path, required=True, help="Where the files go.")
 @click.option("--runs", default=30, show_default=True)
-@click.option("--output", type=Path, default=RESULTS / "runtimes", show_default=True)
+@output("runtimes")
 def latency(folder, runs, output):
     folder.mkdir(parents=True, exist_ok=True)
-    networks = {name: trained_file for name in TIMED}
-    networks |= {name: large_file for name in LARGE}
-    files = {
-        name: [made(folder, name, form) for form in FORMS]
-        for name, made in networks.items()
-    }
+    made = dict.fromkeys(TIMED, trained_file) | dict.fromkeys(LARGE, large_file)
     rows = {}
-    for name, (first, *others) in files.items():
-        timings = nobn.benchmark(first, others, runs=runs, seed=SEED).timings
-        rows[name] = {
-            form: {
-                "ms": round(timing.ms, 3),
-                "quartiles_ms": [round(timing.low_ms, 3), round(timing.high_ms, 3)],
-                "ratio": round(timing.ratio, 3),
-                "interval": [round(timing.ratio_low, 3), round(timing.ratio_high, 3)],
-            }
-            for form, timing in zip(FORMS, timings, strict=True)
-        }
+    for name, make in made.items():
+        files = {form: make(folder, name, form) for form in FORMS}
+        rows[name] = timed(files, runs)
         print(name, {form: row["ms"] for form, row in rows[name].items()}, flush=True)
     measured = {"seed": SEED, "threads": 1, "runs": runs, "rows": rows}
     engine = "larq_compute_engine"
-    leave(output / "latency", __doc__, drawing.latencies, engine, **measured)
+    leave(output / "latency", __doc__, drawing.runtime_latencies, engine, **measured)
 
 
 if __name__ == "__main__":

@@ -14,26 +14,24 @@ code.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import larq_nobn as nobn
 import click
 import numpy as np
+import tensorflow as tf
 from _drawing import cost
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
-from _results import RESULTS, leave, quartiles
+from _results import leave, output, quartiles
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
-# Of these only the memory is measured: a step takes long.
-LARGE = {"width 64, batch 128": (64, 128)}
-LARGE_VARIANTS = ("batch_norm", "none", "nobn")
+# Of this only the memory is measured: a step takes long.
+LARGE = "width 64, batch 128"
 UNCLIPPED = {"clip_factor": 0.0}
 UNBALANCED = {"network": {"balanced": False}}
 # name: normalization, recipe, precision, and what is changed of the recipe
@@ -47,43 +45,28 @@ VARIANTS = {
     "batch_norm, recipe plain": ("batch_norm", "plain", "float32", {}),
     "batch_norm bfloat16": ("batch_norm", "batch_norm", "mixed_bfloat16", {}),
     "nobn bfloat16": ("nobn", "nobn", "mixed_bfloat16", {}),
-    "nobn bfloat16 without balanced filters": (
-        *("nobn", "nobn", "mixed_bfloat16"),
-        UNBALANCED,
-    ),
 }
+UNBALANCED_BFLOAT16 = "nobn bfloat16 without balanced filters"
+VARIANTS[UNBALANCED_BFLOAT16] = ("nobn", "nobn", "mixed_bfloat16", UNBALANCED)
 # The fraction of a step: of the first variant, what the second one leaves out.
 SHARES = {
     "clipping": ("nobn", "nobn without clipping"),
     "balanced filters": ("nobn", "nobn without balanced filters"),
-    "balanced filters, bfloat16": (
-        "nobn bfloat16",
-        "nobn bfloat16 without balanced filters",
-    ),
+    "balanced filters, bfloat16": ("nobn bfloat16", UNBALANCED_BFLOAT16),
 }
 
 
 # The marks: whose convolutions run alone, and what the published code does beside.
-ALONE = {
-    "convolutions alone": "nobn",
-    "convolutions alone, bfloat16": "nobn bfloat16",
-}
+ALONE = {"convolutions alone": "nobn", "convolutions alone, bfloat16": "nobn bfloat16"}
 PUBLISHED = "published code"
 
 
 def started(width, batch, normalization, recipe, precision, changes):
     """A network and what trains it, as `larq-nobn train` starts."""
-    import larq_nobn as nobn  # first: it selects legacy Keras
-
-    settings = nobn.training.RunSettings.from_recipe(
-        recipe,
-        normalization=normalization,
-        width=width,
-        batch_size=batch,
-        precision=precision,
-        # Where the weights start changes no time, and would need the data set.
-        **{"calibrate": False, **changes},
-    )
+    chosen = {"normalization": normalization, "precision": precision, "width": width}
+    # Where the weights start changes no time, and would need the data set.
+    chosen |= {"batch_size": batch, "calibrate": False, **changes}
+    settings = nobn.training.RunSettings.from_recipe(recipe, **chosen)
     images = np.zeros((max(10, batch), 32, 32, 3), np.uint8)
     part = images, np.arange(len(images)) % 10
     trainer = nobn.training.Trainer(settings, (part, part), output="unused")
@@ -93,8 +76,6 @@ def started(width, batch, normalization, recipe, precision, changes):
 def make_step(width, batch, *variant):
     """A compiled training step on one random batch."""
     _, trainee = started(width, batch, *variant)
-    import tensorflow as tf
-
     images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
     labels = tf.range(batch) % 10
     step = trainee.make_train_function()
@@ -134,15 +115,10 @@ def measure_memory(width, batch, *variant):
     return {"peak_mb": resident("VmHWM") - before, "traced_mb": traced}
 
 
-def memory_of(width, batch, name):
+def memory_of(*step):
     """In a fresh process: allocators keep what an earlier variant needed."""
-    child = subprocess.run(
-        [sys.executable, __file__, "--memory", str(width), str(batch), name],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    measured = json.loads(child.stdout.splitlines()[-1])
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        measured = process.submit(measure_memory, *step).result()
     return {what: round(megabytes, 1) for what, megabytes in measured.items()}
 
 
@@ -170,25 +146,13 @@ def alternate(steps, rounds):
 @click.command()
 @click.option("--rounds", default=40, show_default=True, help="Timed steps of each.")
 @click.option("--published", type=Path, help="The clone; left out: without it.")
-@click.option("--output", type=Path, default=RESULTS / "train_step", show_default=True)
-@click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
-def main(rounds, published, output, memory):
-    if memory is not None:
-        width, batch, variant = memory
-        print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
-        return
-    leave(
-        output,
-        __doc__,
-        cost.train_step,
-        seed=0,
-        rounds=rounds,
-        sizes={size: measure(*of, rounds, published) for size, of in SIZES.items()},
-        memory={
-            size: with_ratios({name: memory_of(*of, name) for name in LARGE_VARIANTS})
-            for size, of in LARGE.items()
-        },
-    )
+@output("train_step")
+def main(rounds, published, output):
+    sizes = {size: measure(*of, rounds, published) for size, of in SIZES.items()}
+    names = ("batch_norm", "none", "nobn")
+    large = with_ratios({n: memory_of(64, 128, *VARIANTS[n]) for n in names})
+    measured = {"rounds": rounds, "sizes": sizes, "memory": {LARGE: large}}
+    leave(output, __doc__, cost.train_step, seed=0, **measured)
 
 
 def measure(width, batch, rounds, published):
@@ -204,7 +168,7 @@ def measure(width, batch, rounds, published):
         name: {
             "ms_quartiles": quartiles(seconds[name]),
             "time_ratio": round(median[name] / median["batch_norm"], 3),
-            **memory_of(width, batch, name),
+            **memory_of(width, batch, *VARIANTS[name]),
         }
         for name in VARIANTS
     }

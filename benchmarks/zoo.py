@@ -15,11 +15,10 @@ hour on two cores; what the folder contains already is not repeated.
 
 from __future__ import annotations
 
-import json
-import resource
 import subprocess
 import sys
-import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -27,10 +26,10 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import zoo as drawing
-from _results import RESULTS, leave, write
+from _files import SEED, float_operations
+from _results import kept, leave, output
 
 keras = tf.keras
-SEED = 0
 EXAMPLES = 4
 # larq-zoo, and what it imports that is not here already.
 PACKAGES = ("larq-zoo==2.4.0", "zookeeper==1.4.0", "typeguard==4.4.4")
@@ -54,16 +53,9 @@ MODELS = {
 IN_FLOAT = ("DoReFaNet",)
 
 
-def install(site):
-    """Puts Larq Zoo into a folder of its own."""
-    if not (site / "larq_zoo").exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--target", str(site), *PACKAGES], check=True)
-
-
-def images(side):
-    random = np.random.default_rng(SEED)
-    return random.normal(size=(EXAMPLES, side, side, 3)).astype(np.float32)
+def images(model):
+    shape = (EXAMPLES, *model.input.shape[1:])
+    return np.random.default_rng(SEED).normal(size=shape).astype(np.float32)
 
 
 def build(name):
@@ -78,7 +70,7 @@ def build(name):
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0
-    model(images(side), training=True)  # sets the statistics to those of the images
+    model(images(model), training=True)  # sets the statistics to those of the images
     random = np.random.default_rng(SEED)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
@@ -101,44 +93,32 @@ def batch_norms(model):
 
 def logits(model):
     """What goes into the softmax, which would hide differences."""
-    return keras.Model(model.input, model.layers[-1].input)(
-        images(model.input.shape[1])
-    )
+    return keras.Model(model.input, model.layers[-1].input)(images(model)).numpy()
 
 
 def folded(model):
     new, report = nobn.fold_batch_norm(model, return_report=True)
-    before, after = logits(model).numpy(), logits(new).numpy()
+    before, after = logits(model), logits(new)
+    actions = [change.action for change in report.changes]
     return {
         "difference": float(np.abs(after - before).max() / np.abs(before).max()),
         "batch_norms": len(batch_norms(new)),
-        "affine_layers": sum(
-            change.action == "became a per-channel affine layer"
-            for change in report.changes
-        ),
+        "affine_layers": actions.count("became a per-channel affine layer"),
     }
 
 
 def removed(model):
-    new = nobn.remove_batch_norm(model)
-    found = logits(new).numpy()
-    return {
-        "batch_norms": len(batch_norms(new)),
-        "logits": {"mean": float(found.mean()), "std": float(found.std())},
-    }
+    return {"batch_norms": len(batch_norms(nobn.remove_batch_norm(model)))}
 
 
 def converted(model, path, allow_float):
-    data = images(model.input.shape[1])
-    report = nobn.convert(model, path, data=data, allow_float=allow_float)
+    report = nobn.convert(model, path, data=images(model), allow_float=allow_float)
     return {
         "lce_bconv2d": report.lce_bconv2d,
         "binary_layers": report.binary_layers,
         "in_float": len(report.in_float),
-        "float_ops": sum(op["count"] for op in report.float_ops),
+        "float_ops": float_operations(report),
         "bytes": report.size_bytes,
-        "rewritten": report.rewritten,
-        "not_prepared": report.not_prepared,
         "verify": report.verify,
     }
 
@@ -153,52 +133,37 @@ def tried(tool, *arguments):
 def measure(name, folder):
     """One row, in this process."""
     sys.path.append(str(folder / "site"))
-    start = time.perf_counter()
-    model = build(name)
-    row = {
+    model, path = build(name), folder / f"{name}.tflite"
+    return {
         "side": MODELS[name],
-        "parameters": model.count_params(),
         "batch_norms": len(batch_norms(model)),
         "fold": tried(folded, model),
         "remove": tried(removed, model),
-        "convert": tried(converted, model, folder / f"{name}.tflite", name in IN_FLOAT),
+        "convert": tried(converted, model, path, name in IN_FLOAT),
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB
-    row["peak_gb"] = round(peak / 1024**2, 2)
-    row["seconds"] = round(time.perf_counter() - start)
-    write(row, folder / f"{name}.json")
+
+
+def measured_apart(name, folder):
+    """One row, in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(measure, name, folder).result()
 
 
 @click.command()
 @click.option("--folder", type=Path, required=True, help="Where Larq Zoo and files go.")
 @click.option("--only", multiple=True, type=click.Choice(list(MODELS)))
-@click.option("--output", type=Path, default=RESULTS / "zoo", show_default=True)
-@click.option("--row", is_flag=True, hidden=True, help="Measure one model, here.")
-def main(folder, only, output, row):
-    if row:
-        return measure(*only, folder)
+@output("zoo")
+def main(folder, only, output):
     folder.mkdir(parents=True, exist_ok=True)
-    install(folder / "site")
+    if not (folder / "site").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--target", folder / "site", *PACKAGES], check=True)
     rows = {}
     for name in only or MODELS:
-        done = folder / f"{name}.json"
-        if not done.exists():
-            own = [sys.executable, __file__, "--folder", str(folder), "--only", name]
-            log = folder / f"{name}.txt"
-            with log.open("w") as said:
-                subprocess.run([*own, "--row"], stdout=said, stderr=said, check=True)
-        rows[name] = json.loads(done.read_text())
-        print(f"{name}: {rows[name]['seconds']} s", flush=True)
-    leave(
-        output,
-        __doc__,
-        drawing.zoo,
-        "larq_compute_engine",
-        packages=PACKAGES,
-        seed=SEED,
-        examples=EXAMPLES,
-        rows=rows,
-    )
+        rows[name] = kept(folder / f"{name}.json", measured_apart, name, folder)
+        print(name, flush=True)
+    about = {"packages": PACKAGES, "seed": SEED, "examples": EXAMPLES}
+    leave(output, __doc__, drawing.zoo, "larq_compute_engine", **about, rows=rows)
 
 
 if __name__ == "__main__":

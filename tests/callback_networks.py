@@ -62,9 +62,6 @@ def subclassed(layer=binary):
     return model
 
 
-NETWORKS = (sequential, functional, nested, wrapped, subclassed)
-
-
 def compiled(network=sequential, optimizer=None, layer=binary, **arguments):
     """The same weights at every call; eager unless told otherwise, which is cheaper."""
     keras.utils.set_random_seed(1)

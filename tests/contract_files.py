@@ -39,8 +39,12 @@ def written(cases: Sequence[Case], name: str, folder: Path) -> Opened:
     images = [image.astype(np.float32) for image in images]
     np.savez(folder / f"{name}.inputs.npz", *images)
     for suffix in SUFFIXES:
-        kind = {"save_format": "tf"} if suffix == ".saved_model" else {}
-        model.save(folder / f"{name}{suffix}", **kind)
+        # Traces, which only a process without the package reads, take most of the time.
+        traced = name == "activation"
+        kind = {"save_format": "tf", "save_traces": traced}
+        model.save(
+            folder / f"{name}{suffix}", **kind if suffix == ".saved_model" else {}
+        )
         if suffix != ".saved_model":  # which nobody opens without trusting it
             check_model_file(folder / f"{name}{suffix}")
     return Opened(

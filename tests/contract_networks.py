@@ -51,6 +51,34 @@ def perturb(layer: keras.layers.Layer | keras.Model) -> None:
             weight.assign(tf.cast(moved, weight.dtype))
 
 
+def names(weights: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(weight.name.split("/")[-1].split(":")[0] for weight in weights)
+
+
+def call(case: Case, layer: Any, inputs: Any) -> Any:
+    mode = {} if case.training is None else {"training": case.training}
+    return layer(inputs, **mode)
+
+
+def gradients(case: Case, layer: Any, inputs: Any, upstream: Any) -> dict[str, Any]:
+    """Gradients by name; those of the inputs, nested as they are, as "x".
+
+    What the layer adds to the losses counts as it does in training.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        found = tf.nest.flatten(call(case, layer, inputs))
+        terms = [
+            tf.cast(y * tf.cast(g, y.dtype), tf.float64)
+            for y, g in zip(found, tf.nest.flatten(upstream), strict=True)
+        ]
+        added = [tf.cast(each, tf.float64) for each in layer.losses]
+        loss = sum(map(tf.reduce_sum, terms)) + sum(added)
+    trained = layer.trainable_weights
+    weights = dict(zip(names(trained), trained, strict=True))
+    return tape.gradient(loss, {"x": inputs, **weights})
+
+
 def dense_or_convolution(kind: type, kernel: Shape, **kwargs: Any) -> Any:
     window = (kernel[:-2],) if len(kernel) > 2 else ()
     return kind(kernel[-1], *window, use_bias=False, **kwargs)

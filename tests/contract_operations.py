@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 from larq_nobn._keras import keras
+from larq_nobn.deploy.lite._file import read
 
 
 @dataclass(frozen=True)
@@ -52,38 +53,26 @@ def branches(buffer: bytes) -> tuple[list[str], list[Branch]]:
 
     Every operation belongs to exactly one branch, and so does every input.
     """
-    from larq_compute_engine.mlir.python import tflite_schema as schema
+    (graph,) = read(buffer, "a file")
+    makers = {made.index: each for each in graph.operations for made in each.outputs}
+    entries = {tensor.index: place for place, tensor in enumerate(graph.inputs)}
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(buffer, 0))
-    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-    (graph,) = model.subgraphs
-    makers = {made: each for each in graph.operators for made in each.outputs}
-    entries = {tensor: place for place, tensor in enumerate(graph.inputs)}
-
-    def name(operation: Any) -> str:
-        code = model.operatorCodes[operation.opcodeIndex]
-        if code.customCode:
-            return code.customCode.decode()
-        # Files hold the code in one field or the other, by the age of the operation.
-        return builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-    def branch(output: int) -> Branch:
+    def branch(output: Any) -> Branch:
         waiting, seen, met = [output], set(), {}
         while waiting:
             tensor = waiting.pop()
-            if tensor in seen:
+            if tensor is None or tensor.index in seen:
                 continue
-            seen.add(tensor)
-            if tensor in makers:
-                met[id(makers[tensor])] = makers[tensor]
-                waiting += list(makers[tensor].inputs)
-        (entry,) = (entries[tensor] for tensor in seen & entries.keys())
-        return Branch(entry, Counter(map(name, met.values())))
+            seen.add(tensor.index)
+            if tensor.index in makers:
+                maker = met[tensor.index] = makers[tensor.index]
+                waiting += maker.inputs
+        (entry,) = (entries[index] for index in seen & entries.keys())
+        made = {operation.index: operation.op for operation in met.values()}
+        return Branch(entry, Counter(made.values()))
 
     found = [branch(output) for output in graph.outputs]
-    assert sum(each.operations.total() for each in found) == len(graph.operators)
+    assert sum(each.operations.total() for each in found) == len(graph.operations)
     assert sorted(each.entry for each in found) == list(range(len(graph.inputs)))
-    kept = [graph.tensors[tensor].name.decode() for tensor in graph.inputs]
-    return [
-        each.removeprefix("serving_default_").partition(":")[0] for each in kept
-    ], found
+    names = [tensor.name.removeprefix("serving_default_") for tensor in graph.inputs]
+    return [name.partition(":")[0] for name in names], found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,21 +14,14 @@ from larq_nobn.regularizers import BinaryRegularizer
 
 @dataclass(frozen=True)
 class RegularizerCase:
-    """What a public regularizer promises.
-
-    Arguments:
-        cls: The class.
-        shapes: Kernels it is checked at.
-        oracle: NumPy float64 function of a kernel that returns penalty and gradient.
-        kwargs: Arguments, with which finite differences confirm the gradient.
-    """
+    """A class, its arguments, kernels it is checked at, and penalty and gradient."""
 
     role: ClassVar[str] = "regularizer"
+    draw: ClassVar[Any] = staticmethod(normal)
     cls: type
+    kwargs: Mapping[str, Any]
     shapes: tuple[Shape, ...]
     oracle: Callable[[np.ndarray], tuple[float, np.ndarray]]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
 
     @property
     def name(self) -> str:
@@ -38,9 +31,7 @@ class RegularizerCase:
         return self.cls(**self.kwargs)
 
 
-def squared_distance_to_the_mean_magnitude(
-    kernel: np.ndarray,
-) -> tuple[float, np.ndarray]:
+def squared_distance_to_the_mean_magnitude(kernel: np.ndarray) -> tuple:
     distance = np.abs(kernel).mean() - np.abs(kernel)
     return 0.3 * np.sum(distance**2), -0.6 * distance * np.sign(kernel)
 

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 PACKAGE = "larq_nobn"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
@@ -75,24 +73,6 @@ ONLY = {
         *("_keras", "_checks", "_errors", "_figures", "_files", "_names"),
         *("_process", "_progress", "_signals"),
     }
-}
-# What code of this package raises by mistake. A handler of these stands around a single
-# statement, or raises what it caught again; the others are here, with what they read.
-BROAD = {"Exception", "BaseException"}
-SLIPS = BROAD | {
-    *("AttributeError", "IndexError", "KeyError", "LookupError", "TypeError"),
-    *("AssertionError", "NameError", "RuntimeError"),
-    "UNREADABLE",  # which contains some of them
-}
-CATCHES = {
-    "_files.py read_arrays": "an archive of somebody's, as NumPy reads it",
-    "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
-    "cli/_package.py import_modules": "a module of the user's, which it names",
-    "data/folder/_decode.py decode": "an image of somebody's, as Pillow reads it",
-    "deploy/lite/_file.py parsing": "a TFLite file of somebody's",
-    "graph/_errors.py raised_by": "code of the user's, which it names",
-    "interop/_checkpoint.py _load": "a pickle of somebody's, as PyTorch reads it",
-    "loading/_open.py open_model": "a model of somebody's, as Keras reads it",
 }
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
 
@@ -192,47 +172,9 @@ def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{missing} is missing from __all__"
 
 
-def wide_handlers(tree: ast.AST) -> Iterator[str]:
-    """Functions whose handlers would take a mistake of ours for what they expect."""
-    parents = {id(y): x for x in ast.walk(tree) for y in ast.iter_child_nodes(x)}
-
-    def function_of(node: ast.AST) -> str:
-        while not isinstance(node, ast.FunctionDef | ast.Module):
-            node = parents[id(node)]
-        return getattr(node, "name", "")
-
-    for node in ast.walk(tree):
-        called = last_name(node.func) if isinstance(node, ast.Call) else ""
-        if called == "suppress" and last_names(node) & BROAD:
-            yield function_of(node)
-        if not isinstance(node, ast.Try):
-            continue
-        inside = sum(isinstance(x, ast.stmt) for y in node.body for x in ast.walk(y))
-        for handler in node.handlers:
-            caught = last_names(handler.type) if handler.type else BROAD
-            broad = bool(caught & BROAD)
-            if caught & SLIPS and (broad or inside > 1) and not raises_again(handler):
-                yield function_of(node)
-
-
 def last_name(called: ast.expr) -> str:
     """The name of a function, without that of its module."""
     return getattr(called, "attr", getattr(called, "id", ""))
-
-
-def last_names(node: ast.AST) -> set[str]:
-    """The names of classes in an expression, without those of their modules."""
-    found = {x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute)}
-    return found | {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
-
-
-def raises_again(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler ends in raising what it caught, or calls it a fault of ours."""
-    last = handler.body[-1]
-    if not isinstance(last, ast.Raise):
-        return False
-    raised = "" if last.exc is None else ast.unparse(last.exc).partition("(")[0]
-    return last.exc is None or raised.split(".")[-1] == "internal_error"
 
 
 def problems(path: str, tree: ast.Module) -> list[str]:
@@ -247,14 +189,12 @@ def problems(path: str, tree: ast.Module) -> list[str]:
 
 
 def test_source():
-    trees, found, catches = {}, {}, set()
+    trees, found = {}, {}
     for file in ROOT.rglob("*.py"):
         path, tree = str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
         trees[module_of(path)] = tree
         found[path] = problems(path, tree)
-        catches |= {f"{path} {function}" for function in wide_handlers(tree)}
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
-    assert catches == set(CATCHES)
     own = {name: tree for name, tree in trees.items() if "__init__" not in name}
     assert circle(own) == []
 
@@ -314,28 +254,9 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("path, source, problem", BAD)
-def test_rules_find_what_is_wrong(path, source, problem):
-    assert any(problem in found for found in problems(path, ast.parse(source)))
-
-
-@pytest.mark.parametrize("path, source", GOOD)
-def test_rules_accept_what_is_right(path, source):
-    assert problems(path, ast.parse(source)) == []
-
-
-@pytest.mark.parametrize(
-    "text, wide",
-    [
-        ("try: g()\n    except Exception as e: raise ValueError from e", True),
-        ("try: g()\n    except (OSError, builtins.BaseException): raise x", True),
-        ("try: g(); h()\n    except KeyError: return None", True),
-        ("with contextlib.suppress(Exception): g()", True),
-        ("try: g()\n    except KeyError: x = 1", False),
-        ("try: g()\n    except Exception: h(); raise", False),
-        ("try: g()\n    except Exception as e: raise internal_error(x) from e", False),
-    ],
-)
-def test_handlers_that_may_take_a_mistake_of_ours_for_a_reason(text, wide):
-    tree = ast.parse(f"def f():\n    {text}")
-    assert list(wide_handlers(tree)) == ["f"] * wide
+def test_rules_find_what_is_wrong_and_nothing_else():
+    for path, source, problem in BAD:
+        found = problems(path, ast.parse(source))
+        assert any(problem in each for each in found), source
+    for path, source in GOOD:
+        assert problems(path, ast.parse(source)) == [], source

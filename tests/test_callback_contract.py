@@ -1,7 +1,6 @@
 """Every check of the callbacks' contract on every row of `callback_cases.py`."""
 
 import csv
-import functools
 import inspect
 import re
 
@@ -10,14 +9,15 @@ import numpy as np
 import pytest
 from callback_cases import CASES
 from callback_networks import (
-    NETWORKS,
     Subclassed,
     binary,
     compiled,
     fit,
-    functional,
+    nested,
     scalars,
     sequential,
+    subclassed,
+    wrapped,
 )
 from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
@@ -46,7 +46,7 @@ def all_of_them(folder):
 
 
 # What a functional model has, the nested one has too.
-@pytest.fixture(scope="module", params=[n for n in NETWORKS if n is not functional])
+@pytest.fixture(scope="module", params=[sequential, nested, wrapped, subclassed])
 def watched(request, tmp_path_factory):
     """A training under all callbacks, each with a folder of its own.
 
@@ -84,40 +84,24 @@ def test_logs_files_and_tensorboard_agree_in_every_epoch(case, watched):
     assert all(list(written[tag]) == [0, 1] for tag in per_layer)
 
 
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
-    """Two trainings under the same objects: their histories, and the folder."""
-    folder = tmp_path_factory.mktemp("resumed")
-    callbacks = all_of_them(folder)
-    histories = [
-        fit(model_for_all(), *callbacks, initial_epoch=start, epochs=start + 2)
-        for start in (0, 2)
-    ]
-    return histories, folder
+def test_one_object_resumes_after_a_resume(tmp_path):
+    """Two trainings under the same objects."""
+    callbacks = all_of_them(tmp_path)
+    for start in (0, 2):
+        span = {"initial_epoch": start, "epochs": start + 2}
+        history = fit(model_for_all(), *callbacks, **span)
+        assert all(len(history[name]) == 2 for case in CASES for name in case.logs)
+    for case in CASES:
+        written = scalars(tmp_path / case.name)
+        assert {tuple(steps) for steps in written.values()} == {(0, 1, 2, 3)}
 
 
-@every_row
-def test_one_object_resumes_after_a_resume(case, resumed):
-    histories, folder = resumed
-    for history in histories:
-        assert all(len(history[name]) == 2 for name in case.logs)
-    written = scalars(folder / case.name)
-    assert {tuple(steps) for steps in written.values()} == {(0, 1, 2, 3)}
-
-
-@functools.cache
-def unwatched(run_eagerly):
-    model = model_for_all(run_eagerly=run_eagerly)
-    return model, fit(model)["loss"]
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if case.watches])
-def test_training_is_that_without_the_callback(case):
-    # Only the counters of clipping are a part of the graph, which takes long to trace.
-    run_eagerly = case.cls is not nobn.callbacks.GradientClippingMonitor
-    alone, losses = unwatched(run_eagerly)
-    watched = model_for_all(run_eagerly=run_eagerly)
-    assert fit(watched, case.make())["loss"] == losses
+def test_training_is_that_without_the_callbacks():
+    """Those that watch: counters of clipping are a part of the graph."""
+    watches = [case.make() for case in CASES if case.watches]
+    alone, watched = (model_for_all(run_eagerly=False) for _ in range(2))
+    losses = fit(alone)["loss"]
+    assert fit(watched, *watches)["loss"] == losses
     for one, other in zip(watched.get_weights(), alone.get_weights(), strict=True):
         assert_array_equal(one, other)
     assert watched.losses == [] and len(watched.metrics) == len(alone.metrics)
@@ -138,20 +122,15 @@ def test_a_model_it_cannot_work_on(case):
         fit(model, case.make())
 
 
-@pytest.fixture(scope="module")
-def in_half_precision():
-    """The history of a training in mixed precision."""
+def test_mixed_precision():
     with dtype_policy("mixed_float16"):
         model = model_for_all(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
         scaled = keras.mixed_precision.LossScaleOptimizer
         assert isinstance(model.optimizer, scaled)
-        return fit(model, *(case.make() for case in CASES))
-
-
-@every_row
-def test_mixed_precision(case, in_half_precision):
-    for name in case.logs:
-        assert all(0 <= value <= case.highest for value in in_half_precision[name])
+        history = fit(model, *(case.make() for case in CASES))
+    for case in CASES:
+        for name in case.logs:
+            assert all(0 <= value <= case.highest for value in history[name]), name
 
 
 @every_row

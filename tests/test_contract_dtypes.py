@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import CASES
-from contract_networks import draw, perturb, policy
+from contract_networks import call, draw, gradients, names, perturb, policy
 from larq_nobn._keras import keras
 
 # Each half type once, once with weights of its own; `test_contract.py` has float64.
@@ -20,23 +20,6 @@ def rows(cases):
 
 def wide(tensor):
     return np.asarray(tf.cast(tensor, tf.float64))
-
-
-def drawn(case):
-    return tf.nest.flatten(draw(case, case.shapes[0]))
-
-
-def nested(case, tensors):
-    return tensors if isinstance(case.shapes[0], list) else tensors[0]
-
-
-def called(case, layer, inputs):
-    mode = {} if case.training is None else {"training": case.training}
-    return tf.nest.flatten(layer(nested(case, inputs), **mode))
-
-
-def by_name(weights):
-    return {each.name.split("/")[-1].split(":")[0]: each for each in weights}
 
 
 def assert_near(found, expected, name, dtype):
@@ -57,25 +40,21 @@ def assert_near(found, expected, name, dtype):
 
 def check(case, name, dtype):
     """Values and gradients of an object made under a policy, for inputs of a dtype."""
+    drawn, rng = draw(case, case.shapes[0]), np.random.default_rng(24)
     with policy(name):
-        inputs = [tf.cast(each, dtype) for each in drawn(case)]
+        inputs = tf.nest.map_structure(lambda x: tf.cast(x, dtype), drawn)
         layer = case.make()
-        called(case, layer, inputs)
+        call(case, layer, inputs)
         perturb(layer)
         start = [wide(weight) for weight in layer.weights]
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = called(case, layer, inputs)
-            rng = np.random.default_rng(24)
-            upstream = [tf.cast(rng.normal(size=y.shape), y.dtype) for y in outputs]
-            pairs = zip(outputs, upstream, strict=True)
-            terms = [tf.reduce_sum(tf.cast(y * g, tf.float64)) for y, g in pairs]
-            terms += [tf.cast(each, tf.float64) for each in layer.losses]
-            loss = tf.add_n(terms)
-        trained = by_name(layer.trainable_weights)
-        slopes = tape.gradient(loss, {"x": nested(case, inputs), **trained})
+        found = call(case, layer, inputs)
+        upstream = tf.nest.map_structure(
+            lambda y: tf.cast(rng.normal(size=y.shape), y.dtype), found
+        )
+        slopes = gradients(case, layer, inputs, upstream)
         variable = keras.mixed_precision.global_policy().variable_dtype
 
+    outputs = tf.nest.flatten(found)
     declared = case.output_dtypes or (None,) * len(outputs)
     kept = "float64" if dtype == "float64" else "float32"
     assert [y.dtype for y in outputs] == [kept if d else dtype for d in declared]
@@ -84,27 +63,21 @@ def check(case, name, dtype):
         variable = "float32"
     assert {each.dtype.name for each in layer.weights} <= {variable}
 
-    exact = [wide(each) for each in inputs]
+    exact = tf.nest.map_structure(wide, inputs)
     with policy("float64"):
-        twin = case.make()
-        called(case, twin, exact)
-        twin.set_weights(start)
-        values = called(case, twin, exact)
+        other = case.make()
+        call(case, other, exact)
+        other.set_weights(start)
+        values = tf.nest.flatten(call(case, other, exact))
     for place, (y, expected) in enumerate(zip(outputs, values, strict=True)):
         assert_near(y, expected, f"output {place}", dtype)
 
-    weights = {key: wide(each) for key, each in by_name(layer.weights).items()}
-    upstream = [wide(each) for each in upstream]
-    if len(upstream) == 3:  # an output and the state that goes with it
-        upstream = [upstream[0], upstream[1:]]
-    elif len(upstream) == 1:
-        (upstream,) = upstream
-    expected = case.oracle(nested(case, exact), weights, upstream)
-    assert slopes.keys() == expected.keys()
+    weights = dict(zip(names(layer.weights), map(wide, layer.weights), strict=True))
+    wanted = case.oracle(exact, weights, tf.nest.map_structure(wide, upstream))
+    assert slopes.keys() == wanted.keys()
     for key, slope in slopes.items():
-        expected_parts = expected[key] if isinstance(slope, list) else [expected[key]]
-        parts = zip(tf.nest.flatten(slope), expected_parts, strict=True)
-        for part, each in parts:
+        pairs = tf.nest.flatten(slope), tf.nest.flatten(wanted[key])
+        for part, each in zip(*pairs, strict=True):
             assert_near(part, each, f"the gradient of {key}", dtype)
 
 

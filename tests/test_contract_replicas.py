@@ -9,22 +9,26 @@ import tensorflow as tf
 from cases import CASES
 from contract_networks import HOSTS, dense_or_convolution, draw, input_shapes
 from larq_nobn._keras import keras
-from larq_nobn.layers import SignFlipDropout
-from larq_nobn.quantizers import BernoulliSign, ProgressiveSign
+from larq_nobn.layers import RPReLU, SignFlipDropout
+from larq_nobn.quantizers import BernoulliSign, ProgressiveSign, RSign, ScaledStdSign
 from replicas import assert_replicas_agree
 
 # In training they draw, every model on its own; `optimizers/test_files.py` and
 # `test_sign_flip_dropout.py` know what they draw.
-_RANDOM = (BernoulliSign, SignFlipDropout)
-_ROWS = [case for case in CASES if case.cls not in _RANDOM]
+_RANDOM = (BernoulliSign, ProgressiveSign, SignFlipDropout)
+# What has neither a state nor a batch treats each example alone on any device.
+_ROWS = [
+    case
+    for case in CASES
+    if case.cls not in _RANDOM
+    if case.state or case.sees_batch or case.cls in (RSign, ScaledStdSign, RPReLU)
+]
 
 
 def placed(case):
     """One row in a network of its own, with its inputs and an example of them."""
     shape = min(case.shapes, key=lambda each: np.sum(input_shapes(each)[0]))
     made, sample = case.make(), draw(case, shape)
-    if case.cls is ProgressiveSign:  # draws too, unless all of its entries are signs
-        made = ProgressiveSign(scale=0.5, fraction=1.0)
     if case.role == "kernel":
         made = dense_or_convolution(HOSTS[len(shape)][0], shape, kernel_quantizer=made)
         window = (5,) * (len(shape) - 2)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import larq_nobn as nobn
 import figures
+import printed
 import pytest
 from cli.command_lines import lines_of
 from larq_nobn.cli import main
@@ -42,20 +43,12 @@ def test_the_first_page_is_short():
 @pytest.mark.slow
 @pytest.mark.convert
 def test_python_runs_as_printed(tmp_path, monkeypatch, capsys):
-    """On a batch; `test_package.py` knows that nothing has to come before."""
-    text = "\n".join(blocks("python"))
-    for printed, smaller in {
-        "epochs=10": "epochs=1",
-        "width=32, blocks=(2, 2)": "width=8, blocks=(1,)",
-        '"train", batch_size=64)': '"train", batch_size=64).take(1)',
-        '"test", batch_size=64)': '"test", batch_size=64).take(1)',
-    }.items():
-        assert text.count(printed) == 1
-        text = text.replace(printed, smaller)
+    """`test_package.py` knows that nothing has to come before."""
     monkeypatch.chdir(tmp_path)
     given = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
     nobn.training.save_model(given, tmp_path / "with_batch_norm.keras")
-    exec(text, {"__name__": "example"})
+    smaller = {r"width=32, blocks=\(2, 2\)": "width=8, blocks=(1,)"}
+    printed.run("\n".join(blocks("python")), smaller, monkeypatch)
     said = capsys.readouterr().out
     assert "binary convolutions" in said
     assert "folded into 'stem_conv'" in said
@@ -100,7 +93,7 @@ def test_the_plot_shows_what_the_logs_say():
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
     counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
-    said = ElementTree.parse(figures.PROMISE).getroot().itertext()
+    said = ElementTree.parse(figures.path("promise")).getroot().itertext()
     (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
     found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
     assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]

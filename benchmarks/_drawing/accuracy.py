@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 
-from .markdown import spread, table
+from .grids import accuracy, of_cells
+from .markdown import coded, described, number, spread, table
 
 # Titles of what accelerator.py trains, by the names of the runs.
 LARGER = {
@@ -14,8 +15,6 @@ LARGER = {
     "w64-30+30": "CIFAR-10, width 64, two stages of 30 epochs",
     "w32-c100-30": "CIFAR-100, width 32, 30 epochs",
 }
-
-
 BOTH = ("nobn", "batch_norm")
 LOSSES = [f"loss, `{name}`" for name in BOTH]
 
@@ -27,98 +26,105 @@ def larger(kept):
 
 def larger_rows(kept):
     """Title, both accuracies in %, the lead of `nobn` in points, and both losses."""
-    rows = []
     for cell, title in LARGER.items():
-        accuracies = [
-            [100 * each for each in of_runs(kept, f"{name}-{cell}", "val_accuracy")]
-            for name in BOTH
-        ]
-        losses = [of_runs(kept, f"{name}-{cell}", "val_loss") for name in BOTH]
-        one, other = map(statistics.mean, accuracies)
-        lead = f"{one - other:+.1f}"
-        rows.append([title, *map(seeds, accuracies), lead, *map(mean_loss, losses)])
-    return rows
+        one, other = (of_runs(kept, f"{name}-{cell}") for name in BOTH)
+        lead = statistics.mean(one["accuracy"]) - statistics.mean(other["accuracy"])
+        accuracies = (seeds(of["accuracy"]) for of in (one, other))
+        losses = (f"{statistics.mean(of['val_loss']):.3f}" for of in (one, other))
+        yield [title, *accuracies, f"{lead:+.1f}", *losses]
 
 
-def of_runs(kept, cell, metric):
-    """A metric of the runs of a cell, a number for each seed."""
-    runs = kept["runs"].items()
-    return [
-        run["metrics"][metric] for key, run in runs if key.rpartition("-")[0] == cell
-    ]
+def width_64_lead(kept):
+    return list(larger_rows(kept))[2][3].lstrip("+")
 
 
-def mean_loss(values):
-    return f"{statistics.mean(values):.3f}"
+def of_runs(kept, cell):
+    """Metrics of the runs of a cell, a number for each seed; accuracies in %."""
+    found = defaultdict(list)
+    for key, run in kept["runs"].items():
+        if key.rpartition("-")[0] == cell:
+            found["accuracy"].append(100 * run["metrics"]["val_accuracy"])
+            for name in ("loss", "val_loss"):
+                found[name].append(run["metrics"].get(name))
+    return found
 
 
 # Titles of the search on the same GPU, by what follows in the names of the runs.
 SEARCHED = {
-    "": "recipe",
-    "_smoothing": "label smoothing 0.1",
-    "_distillation": "distillation",
-    "_latents_30": "initial latent weights 30 times as large",
-    "_late_penalty_0.01": "late penalty 0.01",
-    "_biper": "BiPer kernels",
-    "_strong": "strong augmentation",
+    "recipe": "",
+    "label smoothing 0.1": "_smoothing",
+    "distillation": "_distillation",
+    "initial latent weights 30 times as large": "_latents_30",
+    "late penalty 0.01": "_late_penalty_0.01",
+    "BiPer kernels": "_biper",
+    "strong augmentation": "_strong",
 }
 
 
-def searched(kept):
+def long_recipe_gpu(kept):
     """A row for each change, a column for each normalization that has it."""
-    found = defaultdict(list)
-    for key, run in kept["runs"].items():
-        found[key.rpartition("-")[0]].append(run["metrics"])
+
+    def cells(change):
+        for name in BOTH:
+            found = of_runs(kept, name + change)
+            yield seeds(found["accuracy"]) if found else "-"
+            yield f"{statistics.mean(found['loss']):.3f}" if found else "-"
+
     columns = ["`nobn`", "training loss", "`batch_norm`", "training loss"]
-    return table(
-        ["", *columns],
-        [[title, *searched_cells(found, change)] for change, title in SEARCHED.items()],
-    )
-
-
-def searched_cells(found, change):
-    for name in ("nobn", "batch_norm"):
-        runs = found[name + change]
-        accuracies = [100 * metrics["val_accuracy"] for metrics in runs]
-        yield seeds(accuracies) if runs else "-"
-        losses = [metrics["loss"] for metrics in runs]
-        yield f"{statistics.mean(losses):.3f}" if runs else "-"
+    rows = [[title, *cells(change)] for title, change in SEARCHED.items()]
+    return table(["", *columns], rows)
 
 
 def seeds(values):
     return spread(values) if len(values) > 1 else f"{values[0]:.1f} (1 seed)"
 
 
-def width_64_lead(kept):
-    return larger_rows(kept)[2][3].lstrip("+")
+def costs(digits):
+    def operations(row):
+        return f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
+
+    ratio = f"{{:.{digits}f}}"
+    return {
+        "time": number("time_ratio", ratio),
+        "memory": number("memory_ratio", ratio),
+        "float operations": operations,
+    }
 
 
 def normalizations(result):
-    return table(
-        [
-            "",
-            *result["tasks"],
-            "time",
-            "memory",
-            "float operations",
-            "constant",
-        ],
-        [
-            [
-                f"`{name}`",
-                *(spread(each) for each in row["accuracy"].values()),
-                *costs(row),
-                f"{row['stuck_channels']:.0%}",
-            ]
-            for name, row in result["rows"].items()
-        ],
+    accuracies = {
+        task: lambda row, task=task: spread(row["accuracy"][task])
+        for task in result["tasks"]
+    }
+    constant = {"constant": number("stuck_channels", "{:.0%}")}
+    columns = {**accuracies, **costs(digits=2), **constant}
+    return described(coded(result["rows"]), columns)
+
+
+# What a normalization takes its statistics from, in training.
+LOOKS_AT = {
+    **dict.fromkeys(("none", "nobn", "dynamic_tanh"), "nothing"),
+    **dict.fromkeys(("filter_response", "proxy", "group", "evonorm"), "one example"),
+    **dict.fromkeys(("batch_norm", "independent_component"), "the batch"),
+    "kalman": "the batch and a prior",
+}
+
+
+def choosing(result, methods):
+    """Accuracy of each by its own recipe, and its costs, the most accurate first."""
+    groups = of_cells(methods)
+    names = sorted(
+        result["rows"],
+        key=lambda name: -groups[name]["metrics"]["val_accuracy"]["mean"],
     )
-
-
-def costs(row, digits=2):
-    operations = f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
-    ratios = (f"{row[name]:.{digits}f}" for name in ("time_ratio", "memory_ratio"))
-    return *ratios, operations
+    rows = {name: {"name": name, **result["rows"][name]} for name in names}
+    columns = {
+        "accuracy": lambda row: accuracy(groups[row["name"]], alone=False),
+        "statistics of": lambda row: LOOKS_AT[row["name"]],
+        # With the digits that another setup would confirm: see `train_step`.
+        **costs(digits=1),
+    }
+    return described(coded(rows), columns)
 
 
 def small_batches(result):
@@ -126,19 +132,26 @@ def small_batches(result):
 
     The logs call reflection padding "mirrored".
     """
-    rows = result["rows"]
+    rows = {
+        stream.replace("mirrored", "reflection padding"): {
+            name: found["reached"] for name, found in row.items()
+        }
+        for stream, row in result["rows"].items()
+    }
+    return over_seeds(rows, "batch size")
+
+
+def over_seeds(rows, *corner):
+    """A table of the values of each seed; names of rows are those of several cells."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     return table(
-        ["batch size", *(f"`{name}`" for name in names)],
+        [*corner, *(f"`{name}`" for name in names)],
         [
             [
-                stream.replace("mirrored", "reflection padding"),
-                *(
-                    seeds(row[name]["reached"]) if name in row else "-"
-                    for name in names
-                ),
+                *([title] if isinstance(title, str) else title),
+                *(seeds(row[name]) if name in row else "-" for name in names),
             ]
-            for stream, row in rows.items()
+            for title, row in rows.items()
         ],
     )
 
@@ -151,51 +164,19 @@ FEW = {
 }
 
 
-def few_images(result, metric="tested"):
+def few_images(result):
     """Of test images, in %: a row for each set, a column for each way to train."""
     found = defaultdict(lambda: defaultdict(list))
     for run, metrics in result["runs"].items():
         name, images, size, *_, seed = run.split(", ")
-        if seed != "100" and metric in metrics:  # that seed chose
-            found[int(size), images][name].append(metrics[metric])
-    names = list(dict.fromkeys(name for row in found.values() for name in row))
-    return table(
-        ["six classes of", "images", *(f"`{name}`" for name in names)],
-        [
-            [
-                FEW[images],
-                f"{6 * size:,}",
-                *(seeds(row[name]) if name in row else "-" for name in names),
-            ]
-            for size in (48, 333)
-            for images in FEW
-            if (row := found.get((size, images)))
-        ],
-    )
-
-
-def few_image_calibration(result):
-    return few_images(result, "calibration_error")
-
-
-def few_image_choices(result):
-    """A row for each learning rate and factor of the initial latent weights."""
-    columns, runs = result["choices"], result["runs"]
-    head = ["learning rate", "latent weights"]
-    for name in columns:
-        head += [f"`{name}`", "first loss", "last loss"]
-    rows = []
-    for pair in next(iter(columns.values())):
-        rate, factor = pair.split(", ")
-        row = [rate, "as built" if factor == "1" else f"times {factor}"]
-        for name, found in columns.items():
-            best = pair == max(found, key=found.get)
-            losses = runs[f"{name}, cifar100, 48, {pair}, 100"]["loss"]
-            shown = f"{found[pair]:.1f}"
-            row += [f"**{shown}**" if best else shown]
-            row += [f"{losses[place]:.2f}" for place in (0, -1)]
-        rows.append(row)
-    return table(head, rows)
+        if seed != "100":  # that seed chose
+            row = int(size), list(FEW).index(images)
+            found[row][name].append(metrics["tested"])
+    rows = {
+        (list(FEW.values())[place], f"{6 * size:,}"): row
+        for (size, place), row in sorted(found.items())
+    }
+    return over_seeds(rows, "six classes of", "images")
 
 
 def ordinary(result):
@@ -204,28 +185,18 @@ def ordinary(result):
     for cell, row in result["rows"].items():
         width, epochs, _ = map(int, cell.split("-"))
         found[epochs, width].append(row)
+
+    def cells(rows):
+        for form in ("float32", "int8"):
+            yield f"{rows[0][form]['bytes'] / 1000:.0f}"
+            yield seeds([row[form]["accuracy"] for row in rows])
+
     return table(
         ["epochs", "width", "float32, kB", "accuracy", "int8, kB", "accuracy"],
-        [
-            [
-                *cell,
-                *(part for form in ("float32", "int8") for part in of_form(form, rows)),
-            ]
-            for cell, rows in sorted(found.items())
-        ],
+        [[*cell, *cells(rows)] for cell, rows in sorted(found.items())],
     )
-
-
-def of_form(form, rows):
-    yield f"{rows[0][form]['bytes'] / 1000:.0f}"
-    yield seeds([row[form]["accuracy"] for row in rows])
 
 
 def ordinary_latency(result):
-    return table(
-        ["file", "kB", "ms"],
-        [
-            [name, f"{row['bytes'] / 1000:.0f}", f"{row['ms']:.2f}"]
-            for name, row in result["rows"].items()
-        ],
-    )
+    columns = {"kB": number("bytes", "{:.0f}", 1e-3), "ms": number("ms", "{:.2f}")}
+    return described(result["rows"], columns, "file")

@@ -10,11 +10,12 @@ STEPS = {
     "convert": "converts",
     "save": "saves",
 }
+NOTED = ("tensorflow", "tf-keras", "larq-compute-engine", "numpy")
 
 
 def compat(result):
     """All tables, for the log."""
-    return "\n\n".join(draw(result) for draw in (environments, files, extras))
+    return "\n\n".join(draw(result) for draw in DRAWN)
 
 
 def environments(result):
@@ -23,29 +24,20 @@ def environments(result):
 
     def cell(found, name):
         step = found["steps"].get(name)
-        if step is None:
-            return "-"
-        if step["passed"]:
-            return "yes"
-        notes.append(f"{label(found)}, {STEPS.get(name, name)}: {reason(step)}")
+        if step is None or step["passed"]:
+            return "-" if step is None else "yes"
+        reasons = "; ".join(step.get("failures") or [step["said"]])
+        notes.append(f"{label(found)}, {STEPS.get(name, name)}: {reasons}")
         return step["said"] if name == "tests" and " of " in step["said"] else "no"
 
     rows = []
     for found in result["environments"]:
-        versions = found.get("versions", {})
-        at_first = [cell(found, n) for n in ("install", "import") if failed(found, n)]
-        shown = at_first or [cell(found, name) for name in STEPS]
-        rows.append(
-            [
-                found["python"],
-                versions.get("tensorflow", found["tensorflow"]),
-                versions.get("tf-keras", "-"),
-                versions.get("larq-compute-engine", "-"),
-                versions.get("numpy", "-"),
-                *shown,
-                *["-"] * (len(STEPS) - len(shown)),
-            ]
-        )
+        first = [n for n in ("install", "import") if failed(found, n)]
+        shown = [cell(found, name) for name in first or STEPS]
+        versions = {"tensorflow": found["tensorflow"], **found.get("versions", {})}
+        known = [versions.get(name, "-") for name in NOTED]
+        rest = ["-"] * (len(STEPS) - len(shown))
+        rows.append([found["python"], *known, *shown, *rest])
     head = ["Python", "TensorFlow", "tf-keras", "LCE", "NumPy", *STEPS.values()]
     return "\n\n".join([table(head, rows), *notes])
 
@@ -54,51 +46,42 @@ def failed(found, name):
     return not found["steps"].get(name, {"passed": True})["passed"]
 
 
-def reason(step):
-    return "; ".join(step.get("failures") or [step["said"]])
-
-
 def label(found):
     return f"Python {found['python']} with TensorFlow {found['tensorflow']}"
 
 
-def files(result):
+def opened_files(result):
     """Rows open, columns have written; what does not open is named."""
+    environments = result["environments"]
     written = {
-        f"python-{e['python']}-tensorflow-{e['tensorflow']}": e
-        for e in result["environments"]
-        if e.get("steps", {}).get("save", {}).get("passed")
+        f"python-{e['python']}-tensorflow-{e['tensorflow']}": e["tensorflow"]
+        for e in environments
+        if e["python"] == environments[0]["python"]
+        and e["steps"].get("save", {}).get("passed")
     }
-    main = result["environments"][0]["python"]
-    columns = {n: e for n, e in written.items() if e["python"] == main}
     notes, rows = [], []
-    for found in result["environments"]:
-        if "opened" not in found:
-            continue
-        cells = [opens(found, name, of, notes) for name, of in columns.items()]
-        rows.append([f"{found['tensorflow']}, Python {found['python']}", *cells])
-    head = ["opened with", *(f"saved with {e['tensorflow']}" for e in columns.values())]
+    for found in environments:
+        if "opened" in found:
+            cells = [opens(found, *each, notes) for each in written.items()]
+            rows.append([f"{found['tensorflow']}, Python {found['python']}", *cells])
+    head = ["opened with", *(f"saved with {version}" for version in written.values())]
     return "\n\n".join([table(head, rows), *notes])
 
 
-def opens(found, name, of, notes):
+def opens(found, name, version, notes):
     """How many kinds of files open, and which do not."""
     tried = found["opened"].get(name)
     if tried is None:
         return "-"
-    for kind, step in tried.items():
-        if not step["passed"]:
-            notes.append(
-                f"{label(found)}, {kind} of {of['tensorflow']}: {step['said']}"
-            )
-    passed = sum(step["passed"] for step in tried.values())
-    return "all" if passed == len(tried) else f"{passed} of {len(tried)}"
+    wrong = {kind: step["said"] for kind, step in tried.items() if not step["passed"]}
+    notes += [f"{label(found)}, {kind} of {version}: {wrong[kind]}" for kind in wrong]
+    return f"{len(tried) - len(wrong)} of {len(tried)}" if wrong else "all"
 
 
 _SHORT = " --width 8 --blocks 1,1 --epochs 1 --limit 64"
 
 
-def extras(result):
+def without_extras(result):
     """What works without any extra, and what the rest says.
 
     Options that only keep a command short are left out: they would widen the table.
@@ -111,3 +94,6 @@ def extras(result):
     ]
     wrong = [f"{name}: {problem}" for name, (*_, problem) in found.items() if problem]
     return "\n\n".join([table(["without extras", ""], rows), *wrong])
+
+
+DRAWN = (environments, opened_files, without_extras)

@@ -1,11 +1,12 @@
-"""The figures of the guides, from the JSON files in results/."""
+"""The figures of README and the guides, from the JSON files in results/."""
 
 from __future__ import annotations
 
 import statistics
 
+from .accuracy import of_runs
 from .grids import low_to_high, of_cells
-from .steps import COMPARED, FORMS, STATES, STEPS, states
+from .steps import FORMS, STATES, STEPS, states
 
 # Okabe and Ito: distinguished by colour-blind readers too.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -60,15 +61,8 @@ class Sheet:
         self.figure.legend(*args, loc="outside lower center", **kwargs)
 
     def annotate(self, axes, text, point, shift=(6, 4), **kwargs):
-        axes.annotate(
-            text,
-            point,
-            shift,
-            textcoords="offset points",
-            color=self.ink,
-            fontsize=10,
-            **kwargs,
-        )
+        kwargs |= {"textcoords": "offset points", "color": self.ink, "fontsize": 10}
+        axes.annotate(text, point, shift, **kwargs)
 
 
 def batch_norm(dark, result):
@@ -77,22 +71,19 @@ def batch_norm(dark, result):
     panels = {"deviation": "standard deviation", "window": "fraction in [-1, 1], %"}
     lines = {}
     for axes, (key, title) in zip(sheet.places, panels.items(), strict=True):
-        for number, name in enumerate(COMPARED):
+        for number, name in enumerate(FORMS):
             signs = result["rows"][name]["before_signs"]
             for state in states(name):
-                values = [layer[key] for layer in signs[state]]
-                if key == "window":
-                    values = [100 * value for value in values]
-                (line,) = axes.plot(
-                    range(1, 1 + len(values)),
-                    values,
-                    "-" if state == "trained" else ":",
-                    marker=MARKERS[number],
-                    color=sheet.colour(COLOURS[(3, 1, 0)[number]]),
-                    markersize=6,
-                    markerfacecolor=None if state == "trained" else "none",
+                unit = 100 if key == "window" else 1
+                values = [unit * layer[key] for layer in signs[state]]
+                line, face = ("-", None) if state == "trained" else (":", "none")
+                colour = sheet.colour(COLOURS[(3, 1, 0)[number]])
+                style = {"marker": MARKERS[number], "color": colour, "markersize": 6}
+                places = range(1, 1 + len(values))
+                (drawn,) = axes.plot(
+                    places, values, line, markerfacecolor=face, **style
                 )
-                lines[f"{FORMS[name]}, {STATES[state]}"] = line
+                lines[f"{FORMS[name]}, {STATES[state]}"] = drawn
         sheet.label(axes, title, "binary layer")
         axes.set_xticks(range(1, 7))
     sheet.places[0].set_yscale("log")
@@ -187,15 +178,14 @@ def from_pytorch(dark, plain, budgets):
     (axes,) = sheet.places
 
     def curves(groups):
-        return {
-            group["settings"]["normalization"]: [
-                100 * row["mean"] for row in group["val_accuracy"]
-            ]
-            for group in groups
-        }
+        names = [group["settings"]["normalization"] for group in groups]
+        means = [[100 * x["mean"] for x in g["val_accuracy"]] for g in groups]
+        return dict(zip(names, means, strict=True))
 
     published = curves(plain["groups"])
-    best = curves(g for g in budgets["groups"] if g["settings"]["epochs"] == 5)["nobn"]
+    best = curves([g for g in budgets["groups"] if g["settings"]["epochs"] == 5])[
+        "nobn"
+    ]
     lines = {
         "batch norm, published recipe": published["batch_norm"],
         "no batch norm, recipe nobn": best,
@@ -203,13 +193,9 @@ def from_pytorch(dark, plain, budgets):
         "nothing in its place, published recipe": published["none"],
     }
     for number, (name, values) in enumerate(lines.items()):
-        axes.plot(
-            range(1, 1 + len(values)),
-            values,
-            marker=MARKERS[number],
-            color=sheet.colour(COLOURS[(1, 0, 2, 3)[number]]),
-            label=name,
-        )
+        colour = sheet.colour(COLOURS[(1, 0, 2, 3)[number]])
+        style = {"marker": MARKERS[number], "color": colour, "label": name}
+        axes.plot(range(1, 1 + len(values)), values, **style)
     axes.set_xticks(range(1, 6))
     sheet.label(axes, x="epoch of CIFAR-10", y="test accuracy, %")
     sheet.legend(ncols=1)
@@ -220,18 +206,89 @@ def scaling(dark, result):
     """Time and memory of a training step."""
     sheet = Sheet(dark, 7.6, 3.4, columns=2, sharey=True)
     rows = result["sizes"]["width 16, batch 128"]["rows"]
-    names = list(rows)
-    colours = [sheet.colour(BLUE if n.startswith("nobn") else ORANGE) for n in names]
-    times = [row["ms_quartiles"][1] for row in rows.values()]
-    memory = [row["peak_mb"] for row in rows.values()]
-    left, right = sheet.places
-    sheet.bars(left, names, times, colours, [f"{value:.0f}" for value in times])
-    sheet.bars(right, names, memory, colours, [f"{value:.0f}" for value in memory])
-    sheet.label(left, x="milliseconds of a step")
-    sheet.label(right, x="peak memory of a step, MB")
+    colours = [sheet.colour(BLUE if n.startswith("nobn") else ORANGE) for n in rows]
+    panels = {
+        "milliseconds of a step": [row["ms_quartiles"][1] for row in rows.values()],
+        "peak memory of a step, MB": [row["peak_mb"] for row in rows.values()],
+    }
+    for axes, (title, values) in zip(sheet.places, panels.items(), strict=True):
+        texts = [f"{value:.0f}" for value in values]
+        sheet.bars(axes, list(rows), values, colours, texts)
+        sheet.label(axes, x=title)
     return sheet.figure
 
 
+LONGEST, CELL = 100, "w16-100"
+NAMES = {"nobn": "larq_nobn", "batch_norm": "batch norm"}
+
+
+def promised(budgets, larger, small_batches, deployment):
+    """What the package promises, in numbers: of epochs, batches and operations."""
+    curves, batches = ({name: {} for name in NAMES} for _ in range(2))
+    for group in budgets["groups"]:
+        settings = group["settings"]
+        if (name := settings["normalization"]) in NAMES:
+            reached = low_to_high(group["metrics"]["val_accuracy"])
+            curves[name][settings["epochs"]] = reached
+    for name, lengths in curves.items():
+        last = of_runs(larger, f"{name}-{CELL}")["accuracy"]
+        lengths[LONGEST] = min(last), statistics.mean(last), max(last)
+    for stream, row in small_batches["rows"].items():
+        for name in NAMES if stream.isdecimal() else ():
+            batches[name][stream] = statistics.mean(row[name]["reached"])
+    row = deployment["rows"]["ReActNet18"]["batch_norm"]
+    kinds = {"LCE alone": "unprepared", "convert": "prepared"}
+    operations = {name: row[kind]["float_ops"] for name, kind in kinds.items()}
+    return curves, batches, operations
+
+
+def in_words(*results):
+    """The same, which the file contains for readers and for a test."""
+    curves, batches, operations = promised(*results)
+    last = [curves[name][LONGEST][1] for name in NAMES]
+    alone = [batches[name]["1"] for name in NAMES]
+    return (
+        f"CIFAR-10 after {LONGEST} epochs: {last[0]:.1f} % without batch norm, "
+        f"{last[1]:.1f} % with it. Half an epoch at batch size 1: {alone[0]:.1f} % and "
+        f"{alone[1]:.1f} %. Float operations of a ReActNet-18 in TFLite: "
+        "{convert} by convert, {LCE alone} by the converter alone."
+    ).format(**operations)
+
+
+def promise(dark, *results):
+    """The same in three panels."""
+    sheet = Sheet(dark, 8.4, 2.9, columns=3, width_ratios=(5, 5, 4))
+    sheet.figure.patch.set(alpha=1, facecolor="white")
+    *lines, operations = promised(*results)
+    *places, bars = sheet.places
+    for number, name in enumerate(NAMES):
+        colour = COLOURS[number]
+        style = {"color": colour, "marker": MARKERS[number], "label": NAMES[name]}
+        curve, sizes = (line[name] for line in lines)
+        epochs = sorted(curve)
+        low, mean, high = zip(*(curve[n] for n in epochs), strict=True)
+        places[0].fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        places[0].plot(epochs, mean, **style)
+        places[1].plot(list(sizes), list(sizes.values()), **style)
+    places[0].set_xscale("log")
+    places[0].set_xticks(epochs, epochs)
+    places[0].minorticks_off()
+    for axes, title in zip(places, ("epochs of training", "batch size"), strict=True):
+        sheet.label(axes, x=title, y="CIFAR-10 accuracy, %")
+        axes.legend(frameon=False, loc="lower right")
+    drawn = bars.bar(
+        list(operations), list(operations.values()), color=["#999999", BLUE]
+    )
+    bars.bar_label(drawn, padding=2)
+    bars.margins(y=0.15)
+    sheet.label(bars, x="ReActNet-18 in TFLite", y="float operations")
+    return sheet.figure
+
+
+PROMISE = (
+    *("budgets/compare.json", "larger/runs.json", "small_batches/result.json"),
+    "deployment/result.json",
+)
 # Name of an image: what draws it, and the files below results/ that it shows.
 FIGURES = {
     "batch_norm": (batch_norm, "own_network/result.json"),

@@ -2,74 +2,48 @@
 
 from __future__ import annotations
 
-from .markdown import table
-
-HEAD = (
-    *("input", "parameters (M)", "binary MACs (M)", "float MACs (M)"),
-    *("size (kB)", "float operations", "latency"),
-)
+from .markdown import coded, described, number
 
 
-def models(result):
-    """A row for each network without trained weights."""
-    rows = [[f"`{n}`", *cells(row)] for n, row in untrained(result).items()]
-    return table(["network", *HEAD], rows)
-
-
-def trained_models(result):
-    """A row for each trained network, its accuracy first."""
-    rows = [
-        [f"`{name}`", top_1(row), *cells(row)] for name, row in trained(result).items()
-    ]
-    return table(["network", "top-1", *HEAD], rows)
-
-
-def short_models(result):
-    """The same with what one chooses by, as narrow as the page of a phone."""
-    rows = [
-        [f"`{n}`", row["input"][0], *short(row)] for n, row in untrained(result).items()
-    ]
-    return table(["network", "pixels", *SHORT], rows)
-
-
-def short_trained_models(result):
-    rows = [[f"`{n}`", top_1(row), *short(row)] for n, row in trained(result).items()]
-    return table(["network", "top-1", *SHORT], rows)
-
-
-SHORT = ("MACs (M)", "kB", "latency")
-
-
-def short(row):
-    macs = (row["binary_macs"] + row["float_macs"]) / 1e6
-    ratio = f"{row['latency']['ratio']:.2g}"
-    return [f"{macs:,.0f}", f"{row['size_bytes'] / 1e3:,.0f}", ratio]
-
-
-def top_1(row):
-    return f"{100 * row['accuracy']:.1f}"
-
-
-def trained(result):
-    return {name: row for name, row in result["rows"].items() if "accuracy" in row}
-
-
-def untrained(result):
-    return {name: row for name, row in result["rows"].items() if "accuracy" not in row}
-
-
-def relative(ratio, low, high):
+def latency(row):
+    ratio, low, high = (row["latency"][end] for end in ("ratio", "low", "high"))
     return f"{ratio:.2g} ({low:.2g} to {high:.2g})" if low < high else f"{ratio:g}"
 
 
-def cells(row):
-    height, width, channels = row["input"]
-    return [
-        f"{height}x{width}x{channels}",
-        f"{row['parameters'] / 1e6:.2f}",
-        f"{row['binary_macs'] / 1e6:,.0f}",
-        f"{row['float_macs'] / 1e6:,.1f}",
-        f"{row['size_bytes'] / 1e3:,.0f}",
-        row["float_ops"],
-        relative(**row["latency"]),
-    ]
+LONG = {
+    "input": lambda row: "x".join(map(str, row["input"])),
+    "parameters (M)": number("parameters", "{:.2f}", 1e-6),
+    "binary MACs (M)": number("binary_macs", unit=1e-6),
+    "float MACs (M)": number("float_macs", "{:,.1f}", 1e-6),
+    "size (kB)": number("size_bytes", unit=1e-3),
+    "float operations": number("float_ops"),
+    "latency": latency,
+}
+# What one chooses by, as narrow as the page of a phone.
+SHORT = {
+    "MACs (M)": lambda row: f"{(row['binary_macs'] + row['float_macs']) / 1e6:,.0f}",
+    "kB": number("size_bytes", unit=1e-3),
+    "latency": lambda row: f"{row['latency']['ratio']:.2g}",
+}
+PIXELS = {"pixels": lambda row: row["input"][0]}
+TOP_1 = {"top-1": number("accuracy", "{:.1f}", 100)}
+
+
+def drawing(name, trained, columns):
+    """Draws the networks with trained weights, or those without."""
+
+    def draw(result):
+        rows = {n: r for n, r in result["rows"].items() if ("accuracy" in r) == trained}
+        return described(coded(rows), columns, "network")
+
+    draw.__name__ = name
+    return draw
+
+
+models = drawing("models", False, LONG)
+DRAWN = (
+    models,
+    drawing("trained_models", True, TOP_1 | LONG),
+    drawing("short_models", False, PIXELS | SHORT),
+    drawing("short_trained_models", True, TOP_1 | SHORT),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .accuracy import BOTH, LOSSES, larger_rows
-from .grids import accuracy, calibration, loss
+from .grids import accuracy, loss
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
@@ -19,50 +19,34 @@ def overview(budgets, calibrated, larger, train_step, normalizations):
         (group["settings"]["normalization"], group["settings"]["epochs"]): group
         for group in budgets["groups"]
     }
-    sizes = train_step["sizes"]
-    large = train_step["memory"][LARGE]
+    errors = {g["settings"]["normalization"]: g for g in calibrated["groups"]}
+    sizes, large = train_step["sizes"], train_step["memory"][LARGE]
+
+    def of_sizes(what):
+        for size in SIZES:
+            rows = sizes[size]["rows"]
+            yield [f"{what}, {size}", *map(ratio(rows, what), COMPARED), "", ""]
+
+    def ratio(rows, what):
+        return lambda name: f"{rows[name][f'{what}_ratio']:.2f}"
+
+    def calibration(name):
+        return accuracy(errors.get(name), False, "test_calibration_error")
+
+    def operations(name):
+        return sum(normalizations["rows"][name]["float_ops"].values())
+
     rows = [
-        (
+        [
             f"CIFAR-10, width 16, {n} epochs",
-            lambda name, n=n: accuracy(reached.get((name, n)), alone=False),
-        )
+            *(accuracy(reached.get((name, n)), alone=False) for name in COMPARED),
+            *(loss(reached[name, n]) for name in BOTH),
+        ]
         for n in EPOCHS
     ]
-    rows += [
-        (f"time, {size}", lambda name, size=size: step(sizes[size], name, "time_ratio"))
-        for size in SIZES
-    ]
-    rows += [
-        (
-            f"memory, {size}",
-            lambda name, size=size: step(sizes[size], name, "memory_ratio"),
-        )
-        for size in SIZES
-    ]
-    rows += [
-        (f"memory, {LARGE}", lambda name: f"{large[name]['memory_ratio']:.2f}"),
-        (
-            "TFLite float operations",
-            lambda name: sum(normalizations["rows"][name]["float_ops"].values()),
-        ),
-    ]
-    cells = [[title, *map(cell, COMPARED)] for title, cell in rows]
-    shorter = [
-        [*row, *(loss(reached[name, n]) for name in BOTH)]
-        for n, row in zip(EPOCHS, cells, strict=False)
-    ]
-    longer = [[*row[:3], "-", *row[-2:]] for row in larger_rows(larger)]
-    costs = [[*row, "", ""] for row in cells[len(EPOCHS) :]]
-    errors = {
-        group["settings"]["normalization"]: calibration(group)
-        for group in calibrated["groups"]
-    }
-    calibrations = [CALIBRATION, *(errors.get(name, "-") for name in COMPARED), "", ""]
-    return table(
-        ["", *(f"`{name}`" for name in COMPARED), *LOSSES],
-        [*shorter, *longer, calibrations, *costs],
-    )
-
-
-def step(size, name, ratio):
-    return f"{size['rows'][name][ratio]:.2f}"
+    rows += [[*row[:3], "-", *row[-2:]] for row in larger_rows(larger)]
+    rows += [[CALIBRATION, *map(calibration, COMPARED), "", ""]]
+    rows += [*of_sizes("time"), *of_sizes("memory")]
+    rows += [[f"memory, {LARGE}", *map(ratio(large, "memory"), COMPARED), "", ""]]
+    rows += [["TFLite float operations", *map(operations, COMPARED), "", ""]]
+    return table(["", *(f"`{name}`" for name in COMPARED), *LOSSES], rows)

@@ -2,77 +2,58 @@
 
 from __future__ import annotations
 
-from .markdown import table
+from .markdown import coded, described, table
 
 FORMS = ("LCE", "LCE, int8", "LiteRT", "LiteRT, int8")
+ON_FEW = "LCE, int8"  # what portable kernels run slowly
 
 
-def accuracies(result):
+def runtime_accuracies(result):
     """Top-1 of each trained network in Keras and in its files, in %."""
     rows = [
         [
             f"`{name}`",
-            f"{row['Keras']['examples']:,}",
-            *(percent(row[form]) for form in ("Keras", "LiteRT", "LiteRT, int8")),
-            *on_few(row.get("LCE, int8")),
+            *measured(row["Keras"], row["Keras"], row["LiteRT"], row["LiteRT, int8"]),
+            *measured(row[ON_FEW], row[ON_FEW]["keras"], row[ON_FEW]),
         ]
         for name, row in result["rows"].items()
     ]
     head = ["network", "images", "Keras", "LiteRT", "LiteRT, int8"]
-    return table([*head, "images", "Keras", "LCE, int8"], rows)
+    return table([*head, "images", "Keras", ON_FEW], rows)
 
 
-def on_few(measured):
-    """Images, Keras and file of what portable kernels run slowly, if that was done."""
-    if measured is None:
-        return ["-"] * 3
-    return [
-        f"{measured['examples']:,}",
-        percent(measured["keras"]),
-        percent(measured),
-    ]
+def measured(images, *forms):
+    yield f"{images['examples']:,}"
+    yield from (f"{100 * form['accuracy']:.2f}" for form in forms)
 
 
-def percent(measured):
-    return f"{100 * measured['accuracy']:.2f}"
-
-
-def file_sizes(result):
+def runtime_sizes(result):
     """Each file as it is, and zipped, in kB."""
 
-    def kilobytes(file):
-        return f"{file['bytes'] / 1e3:,.0f} ({file['zipped_bytes'] / 1e3:,.0f})"
+    def kilobytes(row, form):
+        return "{bytes:,.0f} ({zipped_bytes:,.0f})".format(
+            **{n: row[form][n] / 1e3 for n in ("bytes", "zipped_bytes")}
+        )
 
-    rows = [
-        [f"`{name}`", *(kilobytes(row[form]) if form in row else "-" for form in FORMS)]
-        for name, row in result["rows"].items()
-    ]
-    return table(["kB (zipped)", *FORMS], rows)
+    return by_form(coded(result["rows"]), kilobytes, "kB (zipped)")
 
 
-def ranges(result):
-    """Accuracy on training images in %, by what is beyond either end of a range."""
-    rows = [
-        [f"`{name}`", *(f"{100 * accuracy:.2f}" for accuracy in row.values())]
-        for name, row in result["rows"].items()
-    ]
-    head = next(iter(result["rows"].values()))
-    return table(["network", *head], rows)
+def runtime_latencies(result):
+    """Medians of one image, in ms, and ratios to the file for LCE."""
+    rows = {f"`{n}`" if n.islower() else n: row for n, row in result["rows"].items()}
+
+    def milliseconds(row, form):
+        return "{ms:.2f} ({ratio:.2f})".format(**row[form])
+
+    return by_form(rows, milliseconds, "ms (ratio)")
 
 
-def int8_time(result):
+def by_form(rows, cell, corner):
+    columns = {form: lambda row, form=form: cell(row, form) for form in FORMS}
+    return described(rows, columns, corner)
+
+
+def runtime_int8_time(result):
     """What an int8 file for LiteRT takes of the time of LCE's files."""
     ratios = [row["LiteRT, int8"]["ratio"] for row in result["rows"].values()]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
-
-
-def latencies(result):
-    """Medians of one image, in ms, and ratios to the file for LCE."""
-    rows = [
-        [
-            f"`{name}`" if name.islower() else name,
-            *(f"{row[form]['ms']:.2f} ({row[form]['ratio']:.2f})" for form in FORMS),
-        ]
-        for name, row in result["rows"].items()
-    ]
-    return table(["ms (ratio)", *FORMS], rows)

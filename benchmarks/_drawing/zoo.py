@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from .markdown import table
+from .markdown import described, number
 
-TOOLS = ("fold", "remove", "convert")
-HEAD = (
-    *("", "image", "batch norms", "difference, folded", "affine layers, folded"),
-    *("left, removed", "binary convolutions", "binary layers in float"),
-    *("float operations", "kB", "examples equal"),
-)
+DIFFERENCE, EXACT = number("difference", "{:.0e}"), number("exact_share", "{:.0%}")
+
+
+def of(tool, cell):
+    """A cell of what a tool found; the tool may have rejected the model."""
+    return lambda row: "refused" if "refused" in row[tool] else cell(row[tool])
+
+
+COLUMNS = {
+    "image": number("side", "{} px"),
+    "batch norms": number("batch_norms"),
+    "difference, folded": of("fold", lambda x: DIFFERENCE(x).replace("e-0", "e-")),
+    "affine layers, folded": of("fold", number("affine_layers")),
+    "left, removed": of("remove", number("batch_norms")),
+    "binary convolutions": of("convert", "{lce_bconv2d} of {binary_layers}".format_map),
+    "binary layers in float": of("convert", number("in_float")),
+    "float operations": of("convert", number("float_ops")),
+    "kB": of("convert", number("bytes", unit=1e-3)),
+    "examples equal": of("convert", lambda x: EXACT(x["verify"])),
+}
 
 
 def zoo(result):
-    """A row per model; what was rejected says so, and why below the table."""
+    """A row per model; why a tool rejected one stands below the table."""
     rows = result["rows"]
     reasons = [
         f"\n{name}, {tool}: {row[tool]['refused']}"
         for name, row in rows.items()
-        for tool in TOOLS
+        for tool in ("fold", "remove", "convert")
         if "refused" in row[tool]
     ]
-    return "\n".join([table(HEAD, [[n, *cells(r)] for n, r in rows.items()]), *reasons])
-
-
-def cells(row):
-    fold, remove, convert = (row[tool] for tool in TOOLS)
-    return [
-        f"{row['side']} px",
-        row["batch_norms"],
-        said(fold, lambda: f"{fold['difference']:.0e}".replace("e-0", "e-")),
-        said(fold, lambda: fold["affine_layers"]),
-        said(remove, lambda: remove["batch_norms"]),
-        said(
-            convert, lambda: f"{convert['lce_bconv2d']} of {convert['binary_layers']}"
-        ),
-        said(convert, lambda: convert["in_float"]),
-        said(convert, lambda: convert["float_ops"]),
-        said(convert, lambda: f"{convert['bytes'] / 1e3:,.0f}"),
-        said(convert, lambda: f"{convert['verify']['exact_share']:.0%}"),
-    ]
-
-
-def said(measured, cell):
-    return "refused" if "refused" in measured else cell()
+    return "\n".join([described(rows, COLUMNS), *reasons])

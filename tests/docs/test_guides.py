@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import larq_nobn as nobn
 import figures
+import printed
 import pytest
 from cli.command_lines import assert_understood, blocks, lines_of
-from tf_keras import Model
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -86,17 +85,6 @@ WITH_CODE = [
 def test_python_runs_as_printed(page, tmp_path, monkeypatch):
     """Trainings are cut to a step; a run stands for those of the command line."""
     monkeypatch.chdir(tmp_path)
-    fit = Model.fit
-
-    def short(self: Model, data: Any, epochs: int = 1, **kwargs: Any) -> Any:
-        batches = data.take(1) if hasattr(data, "take") else data
-        self.run_eagerly = True
-        return fit(self, batches, epochs=1, verbose=0)
-
-    monkeypatch.setattr(Model, "fit", short)
     run = type("Run", (), {"history": [{"val_accuracy": 0.5}]})
     monkeypatch.setattr(nobn.training, "train", lambda *_: run)
-    text = blocks(PAGES[page], "python")
-    for pattern, smaller in SMALLER.items():
-        text = re.sub(pattern, smaller, text)
-    exec(text, {"__name__": "example"})
+    printed.run(blocks(PAGES[page], "python"), SMALLER, monkeypatch)

@@ -31,13 +31,20 @@ def rows(function):
 
 def called(function):
     """The files and functions of the package that are called, and what is returned."""
-    seen = []
+    seen, known = [], {}
+
+    def step_of(code):
+        inside = code.co_filename.startswith(f"{PACKAGE}/")
+        path = code.co_filename.removeprefix(f"{PACKAGE}/")
+        return (path, code.co_name) if inside else None
 
     def note(frame, event, _):
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
-            path = Path(code.co_filename).relative_to(PACKAGE).as_posix()
-            seen.append((path, code.co_name))
+        if event == "call":
+            code = frame.f_code
+            if code not in known:
+                known[code] = step_of(code)
+            if known[code] is not None:
+                seen.append(known[code])
 
     threading.setprofile(note)  # of those that are started by it
     sys.setprofile(note)

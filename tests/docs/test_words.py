@@ -73,7 +73,6 @@ SCRIPTS = sorted(
     for folder in ("benchmarks", "docs", "examples")
     for path in ROOT.glob(f"{folder}/**/*.py")
 )
-TESTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
 # Parts of names.
 BANNED_IN_NAMES = {
     *("anew", "begun", "begins", "begin", "behind", "culprit", "twin", "twins"),
@@ -164,14 +163,6 @@ def test_names_of_the_package():
         source = (ROOT / module).read_text(encoding="utf-8")
         assert private(names(source)) <= ALLOWED_NAMES, module
     assert private(path.stem for path in PACKAGE) == set()
-
-
-def test_names_of_tests():
-    for module in TESTS:
-        tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
-        tests = (x.name for x in ast.walk(tree) if isinstance(x, ast.FunctionDef))
-        assert private(x for x in tests if x.startswith("test_")) == set(), module
-    assert private(path.stem for path in TESTS) == set()
 
 
 def test_what_is_read_of_a_module():

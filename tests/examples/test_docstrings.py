@@ -131,7 +131,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A file of two binary convolutions, and the report of its conversion."""
     path = tmp_path_factory.mktemp("docstrings") / "model.tflite"
     model = nobn.models.ReActNet18((8, 8, 3), 10, width=16, blocks=(1, 1))
-    return path, nobn.convert(model, path)
+    return path, nobn.convert(model, path, verify=False)
 
 
 @pytest.fixture

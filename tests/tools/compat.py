@@ -29,7 +29,7 @@ from uv import find_uv_bin
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from _drawing import compatibility
-from _results import RESULTS, command, machine, say, write
+from _results import RESULTS, command, kept, machine, say, write
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "tools" / "_compat"
@@ -201,19 +201,12 @@ def without_extras(cell, environments, folder):
     return found
 
 
-def kept(path, make):
-    """What a file holds, or what it shall hold from now on."""
-    if not path.exists():
-        write(make(), path)
-    return json.loads(path.read_text())
-
-
 def rounds(environments, folder):
     """Every environment once, then again for the files of those after it."""
     for cell in CELLS:
         print(cell.name, flush=True)
         file = folder / f"{cell.name}.json"
-        found = kept(file, lambda cell=cell: measured(cell, environments, folder))
+        found = kept(file, measured, cell, environments, folder)
         print({name: step["said"] for name, step in found["steps"].items()}, flush=True)
     written = {cell.name for cell in FIRST if (folder / "files" / cell.name).exists()}
     for cell in FIRST:
@@ -237,10 +230,8 @@ def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         environments = Environments(Path(scratch))
-        bare = kept(
-            folder / "without_extras.json",
-            lambda: without_extras(FIRST[-1], environments, folder),
-        )
+        file = folder / "without_extras.json"
+        bare = kept(file, without_extras, FIRST[-1], environments, folder)
         found = rounds(environments, folder)
         environments.remove()
     result = {

@@ -26,14 +26,17 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -45,72 +48,56 @@ from _drawing import TABLES
 from _results import RESULTS, command, say, write
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTEXT = multiprocessing.get_context("spawn")
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
 TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
 PARTS = ("convert", "fold", "remove", "int8", "draw", "evaluate")
 
 
-def work(pipe, **options):
-    """Tries networks, a number at a time; says what is done next, and the result."""
-    for stream in (1, 2):  # what libraries print
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    warnings.simplefilter("ignore")
-    from _fuzz.judge import judge
-
-    pipe.send("ready")
-    while True:
-        seed = pipe.recv()
-        try:
-            pipe.send(judge(seed, pipe.send, **options))
-        except Exception:  # of the fuzz itself
-            said = traceback.format_exc()[-1500:]
-            pipe.send({"seed": seed, "outcome": "untried", "said": said})
-
-
 class Worker:
-    """A process that tries networks until it dies, with options of `judge`."""
+    """A process that tries networks, with options of `judge`, and is replaced."""
 
-    def __init__(self, **options):
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(
-            target=work, args=(theirs,), kwargs=options, daemon=True
+    def __init__(self, folder, **options):
+        self.stage, self.options = folder / "stage", options
+        self.pool = ProcessPoolExecutor(
+            1, get_context("spawn"), quiet, max_tasks_per_child=PER_WORKER
         )
-        self.process.start()
-        theirs.close()
-        self.done, self.stage = 0, "start"
 
     def judge(self, seed):
         """What the process says of a network, or what became of the process."""
         start = time.monotonic()
-        self.done += 1
-        if (found := self.answer(seed)) is not None:
-            return found
-        status = self.process.exitcode
-        how = "hang" if status is None else f"exit status {status}"
-        self.stop()
-        seconds = round(time.monotonic() - start, 2)
-        part = {"outcome": "crash", "reason": f"{how} in {self.stage}"}
-        crash = {"seed": seed, "outcome": "crash", self.stage: part}
-        return {**crash, "seconds": seconds}
-
-    def answer(self, seed):
-        """The result; None if the process dies or takes too long."""
-        end = time.monotonic() + TIMEOUT
+        task = self.pool.submit(try_network, seed, self.stage, self.options)
         try:
-            self.pipe.send(seed)
-            while self.pipe.poll(max(0.0, end - time.monotonic())):
-                found = self.pipe.recv()
-                if isinstance(found, dict):
-                    return found
-                self.stage = found
-        except (EOFError, ConnectionError):
-            self.process.join()
-        return None
+            return task.result(TIMEOUT)
+        except (BrokenProcessPool, TimeoutError) as error:
+            how = "hang" if isinstance(error, TimeoutError) else "crash"
+        self.stop()
+        self.__init__(self.stage.parent, **self.options)
+        stage, seconds = self.stage.read_text(), round(time.monotonic() - start, 2)
+        part = {"outcome": "crash", "reason": f"{how} in {stage}"}
+        return {"seed": seed, "outcome": "crash", stage: part, "seconds": seconds}
 
     def stop(self):
-        self.process.kill()
-        self.process.join()
+        for process in (self.pool._processes or {}).values():
+            process.kill()
+        self.pool.shutdown(wait=False)
+
+
+def quiet():
+    """Of what libraries print."""
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    warnings.simplefilter("ignore")
+
+
+def try_network(seed, stage, options):
+    """Writes down what is done next, which names what a crash interrupts."""
+    from _fuzz.judge import judge
+
+    try:
+        return judge(seed, stage.write_text, **options)
+    except Exception:  # of the fuzz itself
+        said = traceback.format_exc()[-1500:]
+        return {"seed": seed, "outcome": "untried", "said": said}
 
 
 def commit():
@@ -136,14 +123,17 @@ def tried(output):
 def summarized(records):
     """Counts of outcomes, of reasons, and of faults one by one."""
     converts = [r["convert"] for r in records if "convert" in r]
-    surgery = {
+    kinds = {
         name: Counter(r[name]["outcome"] for r in records if name in r)
-        for name in ("fold", "remove")
+        for name in ("fold", "remove", "int8")
     }
-    in_int8 = [r["int8"] for r in records if "int8" in r]
-    reasons = Counter(c["reason"] for c in converts if c["outcome"] == "refused")
-    false = Counter(c["reason"] for c in converts if c.get("false"))
+    refused = [c["reason"] for c in converts if c["outcome"] == "refused"]
     exact = [c["exact_share"] for c in converts if "exact_share" in c]
+    faults = [
+        {"seed": r["seed"], "outcome": r["outcome"], "reason": reason_of_fault(r)}
+        for r in records
+        if r["outcome"] in FAULTS
+    ]
     return {
         "networks": len(records),
         "commits": dict(Counter(r.get("commit", "") for r in records)),
@@ -153,32 +143,25 @@ def summarized(records):
         "in_float": sum("in_float" in c for c in converts),
         "binary_convolutions": sum(c.get("bconv", 0) for c in converts),
         "exact_below_90": sum(share < 0.9 for share in exact),
-        "int8": dict(Counter(r["outcome"] for r in in_int8).most_common()),
-        "int8_unverified": [r["said"] for r in in_int8 if r["outcome"] == "unverified"],
-        "surgery": {n: dict(found.most_common()) for n, found in surgery.items()},
-        "reasons": dict(reasons.most_common()),
-        "false_refusals": dict(false.most_common()),
-        "faults": [
-            {
-                "seed": r["seed"],
-                "outcome": r["outcome"],
-                "reason": next(
-                    (
-                        f"{name}: {r[name]['reason']}"
-                        for name in PARTS
-                        if r.get(name, {}).get("outcome") == r["outcome"]
-                    ),
-                    "",
-                ),
-            }
-            for r in records
-            if r["outcome"] in FAULTS
-        ],
+        "int8": counted(kinds.pop("int8")),
+        "surgery": {name: counted(found) for name, found in kinds.items()},
+        "reasons": counted(Counter(refused)),
+        "false_refusals": counted(
+            Counter(c["reason"] for c in converts if c.get("false"))
+        ),
+        "faults": faults,
     }
 
 
-def first_last(result):
-    return " to ".join(map(str, result["seeds"]))
+def counted(found):
+    return dict(found.most_common())
+
+
+def reason_of_fault(record):
+    for name in PARTS:
+        if record.get(name, {}).get("outcome") == record["outcome"]:
+            return f"{name}: {record[name]['reason']}"
+    return ""
 
 
 @click.command()
@@ -205,13 +188,14 @@ def main(count, seed, output, resume, int8, runtime, summary):
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
         write(result, place / "result.json")
-        about = f"Random networks of the numbers {first_last(result)}, converted."
+        about = "Random networks of the numbers {} to {}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
         said = [f"- {n} of: {why}" for why, n in result["false_refusals"].items()]
         tables.append(
             "\n".join(["Rejected, though right in LCE alone:", *(said or ["- none"])])
         )
-        say(result["command"], about, tables="\n\n".join(tables))
+        said = result["command"], about.format(*result["seeds"])
+        say(*said, tables="\n\n".join(tables))
         return
     if output.exists() and not resume:
         raise click.UsageError(f"{output} exists. Pass --resume to go on, or move it.")
@@ -221,19 +205,18 @@ def main(count, seed, output, resume, int8, runtime, summary):
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     os.environ |= {"TF_NUM_INTEROP_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
-    worker, code = None, {"commit": commit()}
-    with output.open("a", encoding="utf-8") as file:
+    code = {"commit": commit()}
+    with (
+        output.open("a", encoding="utf-8") as file,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        worker = Worker(Path(folder), int8=int8, runtime=runtime)
         for number in range(first, seed + count):
-            if worker is None or not worker.process.is_alive():
-                worker = Worker(int8=int8, runtime=runtime)
             record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")
             file.flush()
             if record["outcome"] in FAULTS:
                 print(json.dumps(record), flush=True)
-            if worker.done >= PER_WORKER:
-                worker.stop()
-    if worker is not None:
         worker.stop()
 
 

@@ -20,14 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
 import click
 from faults import FAULTS
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -140,23 +139,13 @@ def try_fault(fault, tree):
     return {"part": part, "status": status, "test": test, "seconds": seconds}
 
 
-def table_of(results):
-    table = Table("fault", "part", "status", "by", "s", title="Planted faults")
-    for name, row in results.items():
-        by = (row["test"] or "").splitlines() or [""]
-        table.add_row(name, row["part"], row["status"], by[-1], f"{row['seconds']:.0f}")
-    statuses = [row["status"] for row in results.values()]
-    table.caption = ", ".join(f"{statuses.count(s)} {s}" for s in sorted({*statuses}))
-    return table
-
-
 @click.command()
 @click.option("--only", multiple=True, help="Faults whose name starts so.")
 @click.option("--jobs", default=2, show_default=True, help="Faults at a time.")
 @click.option("--before", type=Path, help="Earlier results, kept beside these.")
 @click.option("--output", type=Path, help="JSON file for the results.")
 def main(only, jobs, before, output):
-    commit, console = git("describe", "--always", "--dirty").strip(), Console()
+    commit = git("describe", "--always", "--dirty").strip()
     kept = json.loads(output.read_text()) if output and output.exists() else {}
     results = kept["faults"] if kept.get("commit") == commit else {}
     chosen = [fault for fault in FAULTS if fault.name.startswith(only or "")]
@@ -175,13 +164,14 @@ def main(only, jobs, before, output):
             copies.put(copy_of(Path(folder, str(job))))
         for name, row in pool.map(work, left):
             results[name] = row
-            console.print(f"{name}: {row['status']} ({row['seconds']:.0f} s)")
+            said = (row["test"] or "").splitlines()[-1:]
+            print(name, row["status"], f"{row['seconds']:.0f} s", *said, sep="; ")
             if output:
                 found = {"command": command(), "commit": commit, "faults": results}
                 if before:
                     found["before"] = json.loads(before.read_text())
                 write(found, output)
-    console.print(table_of(results))
+    print(dict(Counter(row["status"] for row in results.values())))
     if output and before:
         said = (command(), __doc__.splitlines()[0])
         say(*said, tables=TABLES["mutants"][1](found))

@@ -113,11 +113,10 @@ def models() -> Iterator[keras.Model]:
 
 def places(part: Any) -> list[tuple[Any, Any]]:
     """Every place of a configuration: what it is in, and under which key."""
-    inside = list(part.items()) if isinstance(part, dict) else []
-    inside = list(enumerate(part)) if isinstance(part, list) else inside
-    return [(part, key) for key, _ in inside] + [
-        place for _, each in inside for place in places(each)
-    ]
+    keys = list(part) if isinstance(part, dict) else range(len(part))
+    inside = [part[key] for key in keys]
+    deeper = [each for each in inside if isinstance(each, (dict, list))]
+    return [(part, key) for key in keys] + [x for each in deeper for x in places(each)]
 
 
 def pool(canary: Path) -> list[Any]:

@@ -36,19 +36,14 @@ def network():
     image = tf.keras.Input((8, 8, 1))
     x = layers.Conv2D(8, 3, padding="same")(image)
     x = nobn.layers.FilterResponseNormalization()(x)
-    for kernel, norm in (
-        ("scaled_std_sign", nobn.layers.RPReLU()),
-        ("recu", layers.BatchNormalization()),
-    ):
-        binary = lq.layers.QuantConv2D(
-            8,
-            3,
-            padding="same",
-            pad_values=1.0,
-            use_bias=False,
-            input_quantizer="rsign",
-            kernel_quantizer=kernel,
-        )
+    norms = {
+        "scaled_std_sign": nobn.layers.RPReLU(),
+        "recu": layers.BatchNormalization(),
+    }
+    around = {"padding": "same", "pad_values": 1.0, "use_bias": False}
+    around["input_quantizer"] = "rsign"
+    for kernel, norm in norms.items():
+        binary = lq.layers.QuantConv2D(8, 3, kernel_quantizer=kernel, **around)
         x = layers.add([x, norm(binary(x))])
     logits = layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x))
     model = tf.keras.Model(image, logits)

@@ -57,7 +57,7 @@ class Network(Generated):
             self.reusable.append((layer, False, 0))
 
     def other_larq(self, draw: np.random.Generator) -> None:
-        self.apply(tables.other_larq(draw, self.size, self.channels))
+        self.apply(tables.other(draw, self.size, binary=True))
 
     def float_convolution(self, draw: np.random.Generator) -> None:
         self.apply(tables.float_convolution(draw, self.size, self.channels))
@@ -107,12 +107,6 @@ class Network(Generated):
         gate = layers.Dense(self.channels, activation="sigmoid")(inner)
         self.x = layers.Multiply()([self.x, gate])
         self.signed = False
-
-    def volume(self, draw: np.random.Generator) -> None:
-        self.apply(layers.Reshape((*self.size, self.channels, 1)))
-        self._some(draw, tables.VOLUMES)
-        height, width, depth, channels = self.x.shape[1:]
-        self.apply(layers.Reshape((height, width, depth * channels)))
 
     def ids(self, draw: np.random.Generator) -> None:
         """An input of ids, which are looked up."""
@@ -202,7 +196,7 @@ _STEPS = (
     *["larq"] * 6,
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
-    *["sequence", "vector", "crossed", "gate", "volume", "ids"],
+    *["sequence", "vector", "crossed", "gate", "ids"],
     *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
     *["twins", "ties", "two_sizes", "zero_gains"] * 2,
     "training_call",

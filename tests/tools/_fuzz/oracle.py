@@ -1,8 +1,9 @@
 """What a network computes and holds, found without the package that is tried.
 
 Keras computes the outputs, one operation after the other. An example counts only if
-neither rounding before a sign nor small changes of all weights move its outputs.
-Which layers are binary is seen from the numbers that meet their kernels.
+small changes of all weights, much larger than roundings, do not move its outputs: no
+sign, step or spike of it is decided by rounding. Which layers are binary is seen from
+the numbers that meet their kernels.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import tensorflow as tf
@@ -21,12 +21,9 @@ from . import users
 from .networks import examples, latent, packed
 
 COUNT = 13  # examples; no map has a side of that
-_NEAR = 1e-5  # of the largest input of a sign: there rounding decides
 _SHIFT = 1e-5
-_SHIFTS = 3
+_SHIFTS = 8  # each turns what is near a threshold with a probability of one half
 _STEADY = 1e-4
-_JUMP = 1e-2  # of the largest number that a function returns
-_FUNCTIONS = ("Lambda", "Activation", "Discretization", "TFOpLambda")
 
 _RESHAPED = (lq.layers.QuantConv1D, lq.layers.QuantDense)
 _SETTINGS = ("strides", "padding", "pad_values", "dilation_rate", "groups")
@@ -57,9 +54,9 @@ def expected(model: keras.Model, seed: int) -> Expected:
     """Computes a network, and looks into its binary layers meanwhile."""
     inputs = examples(model, COUNT, seed)
     latent()  # a layer that could not be drawn leaves Larq's scope open
-    with _near_signs(model) as near, _binary_layers(model) as found:
+    with _binary_layers(model) as found:
         outputs = evaluate(model, inputs)
-    sure = ~near.astype(bool)
+    sure = np.ones(COUNT, bool)
     values, random = [w.numpy() for w in model.weights], np.random.default_rng(seed)
     try:
         for _ in range(_SHIFTS):
@@ -104,116 +101,6 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
     scale = np.maximum(scale, max(float(np.mean(scale)), 1e-6))
     off = np.abs(wanted.astype(np.float64) - found).max(axis=1) / scale
     return np.where(np.isnan(off), np.inf, off)
-
-
-@contextmanager
-def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
-    """Counts, for every example, the inputs of signs that rounding may turn.
-
-    Those that are 0 are sure in sums of whole numbers, and after a ReLU. Steps
-    of DoReFa are whole by chance: in general they are thirds.
-    """
-    near = np.zeros(COUNT, int)
-    quantizers = (getattr(p, "input_quantizer", None) for p in model.submodules)
-    thirds = any(isinstance(q, lq.quantizers.DoReFa) for q in quantizers)
-    real = {name: getattr(lq.math, name) for name in ("sign", "heaviside")}
-
-    def watched(sign: Any) -> Any:
-        def function(x: Any, **options: Any) -> Any:
-            if isinstance(x, tf.__internal__.EagerTensor) and _is_map(x):
-                size = np.abs(np.asarray(x, np.float64)).reshape(COUNT, -1)
-                limit = _NEAR * size.max(axis=1, keepdims=True)
-                whole = not thirds and np.all(2 * size == np.round(2 * size))
-                exact = whole or np.min(x) >= 0
-                close = (size <= limit) & ((size > 0) | (not exact))
-                near.__iadd__(close.sum(axis=1))
-            return sign(x, **options)
-
-        return function
-
-    def noting(layer: Any, call: Any) -> Any:
-        def function(currents: Any) -> Any:
-            if isinstance(currents, tf.__internal__.EagerTensor):
-                near.__iadd__(_near_spikes(layer, np.asarray(currents, np.float64)))
-            return call(currents)
-
-        return function
-
-    def stepping(call: Any) -> Any:
-        def function(x: Any, *more: Any, **options: Any) -> Any:
-            eager = isinstance(x, tf.__internal__.EagerTensor) and _is_map(x)
-            if eager and x.dtype.is_floating:
-                jumps = _near_jumps(lambda y: call(y, *more, **options), np.asarray(x))
-                near.__iadd__(jumps)
-            return call(x, *more, **options)
-
-        return function
-
-    kind = nobn.layers.LeakyIntegrateAndFire
-    spiking = [part for part in model.submodules if isinstance(part, kind)]
-    steps = [part for part in model.submodules if type(part).__name__ in _FUNCTIONS]
-    own = [vars(part).get("call") for part in steps]  # operators have theirs
-    operators = [
-        part for part in model.submodules if getattr(part, "symbol", "") == "math.sign"
-    ]
-    try:
-        for name in real:
-            setattr(lq.math, name, watched(real[name]))
-        for layer in operators:
-            layer.function = watched(layer.function)
-        for layer in spiking:
-            layer.call = noting(layer, layer.call)
-        for layer in steps:
-            vars(layer)["call"] = stepping(layer.call)
-        yield near
-    finally:
-        for name, function in real.items():
-            setattr(lq.math, name, function)
-        for layer in operators:
-            layer.function = tf.sign
-        for layer in spiking:
-            vars(layer).pop("call", None)
-        for layer, call in zip(steps, own, strict=True):
-            vars(layer).pop("call")
-            if call is not None:
-                vars(layer)["call"] = call
-
-
-def _near_spikes(layer: Any, currents: np.ndarray) -> np.ndarray:
-    """Counts, for every example, the membranes within rounding of the threshold."""
-    if len(currents) % COUNT:
-        return np.zeros(COUNT, int)
-    found = np.zeros(currents[:, 0].shape, int)
-    membrane = np.zeros(currents[:, 0].shape)
-    for current in np.moveaxis(currents, 1, 0):
-        membrane = layer.decay * membrane + current
-        found += np.abs(membrane - layer.threshold) <= _NEAR * np.abs(currents).max()
-        spike = membrane >= layer.threshold
-        left = membrane - layer.threshold if layer.reset == "soft" else 0.0
-        membrane = np.where(spike, left, membrane)
-    return found.reshape(COUNT, -1).sum(axis=1)
-
-
-def _near_jumps(function: Any, x: np.ndarray) -> np.ndarray:
-    """Counts, for every example, the inputs at which a function may jump.
-
-    Those of whole numbers are sure, as before a sign.
-    """
-    reach = _NEAR * np.abs(x).reshape(len(x), -1).max(axis=1)
-    reach = reach.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
-    low, high = (np.asarray(function(tf.constant(y))) for y in (x - reach, x + reach))
-    if low.shape[:1] != x.shape[:1] or np.all(2 * x == np.round(2 * x)):
-        return np.zeros(COUNT, int)
-    low, high = (np.asarray(y, np.float64) for y in (low, high))
-    size = max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0))
-    jumps = np.abs(high - low) > _JUMP * size
-    return jumps.reshape(COUNT, -1).sum(axis=1)
-
-
-def _is_map(x: Any) -> bool:
-    """Whether a sign is taken of a map; kernels are read inside Larq's scope."""
-    whole = x.shape.rank and x.shape[0] and x.shape[0] % COUNT == 0
-    return bool(whole) and not lq.context.should_quantize()
 
 
 @contextmanager

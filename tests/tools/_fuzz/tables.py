@@ -91,13 +91,13 @@ _OTHER_KERNELS = (
 )
 
 
-def common(draw, filters=True):
+def common(draw):
     """What all convolutions take."""
-    found = {
+    return {
+        "filters": int(one_of(draw, _FILTERS)),
         "use_bias": chance(draw, 0.4),
         "activation": one_of(draw, _ACTIVATIONS),
     }
-    return {"filters": int(one_of(draw, _FILTERS)), **found} if filters else found
 
 
 def window(draw, size, stretched=True):
@@ -137,67 +137,61 @@ def larq_convolution(draw, size, channels, with_input=True):
     )
 
 
-def other_larq(draw, size, channels):
-    """Larq's layers for maps, other than its convolution."""
+def _kernel_of(draw, kind):
+    """Quantizers of a layer of Larq, which has one kernel or two."""
+    names = ("kernel_quantizer",)
+    if kind in ("Depthwise", "Separable"):
+        names = ("depthwise_quantizer", "pointwise_quantizer")
+    names = names[: 1 + (kind == "Separable")]
+    found = {name: kernel_quantizer(draw) for name in names}
+    return {"input_quantizer": activation_quantizer(draw), **found}
+
+
+def other(draw, size, binary):
+    """A layer for maps, other than a convolution, of Larq or of Keras."""
     kind = one_of(
         draw, ["Depthwise", "Separable", "Transposed", "Local", "Dense", "Dense"]
     )
-    two = {
-        "input_quantizer": activation_quantizer(draw),
-        "depthwise_quantizer": kernel_quantizer(draw),
-    }
-    one = {
-        "input_quantizer": activation_quantizer(draw),
-        "kernel_quantizer": kernel_quantizer(draw),
-    }
+    kinds = _LARQ if binary else _KERAS
+    options = {**common(draw), **(_kernel_of(draw, kind) if binary else {})}
+    if kind == "Dense":
+        options["units"] = options.pop("filters")
+        return kinds[kind](**options)
+    if kind == "Local":
+        options["filters"] = 2
+        return kinds[kind](kernel_size=min(2, *size), **options)
     square = {**window(draw, size, stretched=False), "kernel_size": 2}
     square["strides"] = one_of(draw, [1, 1, 2])
     if min(size) < 2:
         square["padding"] = "same"
     if kind == "Depthwise":
-        options = common(draw, filters=False)
-        return lq.layers.QuantDepthwiseConv2D(**options, **square, **two)
-    if kind == "Separable":
-        pointwise = kernel_quantizer(draw)
-        return lq.layers.QuantSeparableConv2D(
-            **common(draw), **square, **two, pointwise_quantizer=pointwise
-        )
-    if kind == "Transposed":
-        return lq.layers.QuantConv2DTranspose(**common(draw), **square, **one)
-    if kind == "Local":
-        options = {**common(draw), "filters": 2}
-        kernel = min(2, *size)
-        return lq.layers.QuantLocallyConnected2D(kernel_size=kernel, **options, **one)
-    return lq.layers.QuantDense(
-        int(one_of(draw, _FILTERS)), use_bias=chance(draw, 0.4), **one
-    )
+        options["depth_multiplier"] = 1 if options.pop("filters") % 2 else 2
+    return kinds[kind](**options, **square)
+
+
+_LARQ = {
+    "Depthwise": lq.layers.QuantDepthwiseConv2D,
+    "Separable": lq.layers.QuantSeparableConv2D,
+    "Transposed": lq.layers.QuantConv2DTranspose,
+    "Local": lq.layers.QuantLocallyConnected2D,
+    "Dense": lq.layers.QuantDense,
+}
+_KERAS = {
+    "Depthwise": layers.DepthwiseConv2D,
+    "Separable": layers.SeparableConv2D,
+    "Transposed": layers.Conv2DTranspose,
+    "Local": layers.LocallyConnected2D,
+    "Dense": layers.Dense,
+}
 
 
 def float_convolution(draw, size, channels):
-    kind = one_of(
-        draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Local", "Dense"]
-    )
-    options = window(draw, size)
-    if kind == "Conv2D":
-        groups = 2 if channels % 2 == 0 and chance(draw, 0.1) else 1
-        found = {**common(draw), **options, "groups": groups}
-        return layers.Conv2D(
-            **{**found, "filters": groups * max(1, found["filters"] // groups)}
-        )
-    if kind == "Dense":
-        return layers.Dense(8, activation=one_of(draw, _ACTIVATIONS))
-    options.pop("dilation_rate", None)
-    options["kernel_size"] = min(options["kernel_size"])
-    if kind == "Depthwise":
-        return layers.DepthwiseConv2D(
-            **common(draw, filters=False), **options, depth_multiplier=2
-        )
-    if kind == "Separable":
-        return layers.SeparableConv2D(**common(draw), **options)
-    if kind == "Transposed":
-        return layers.Conv2DTranspose(**common(draw), **options)
-    kernel = min(2, *size)
-    return layers.LocallyConnected2D(2, kernel, activation="relu")
+    if chance(draw, 0.8):
+        return other(draw, size, binary=False)
+    groups = 2 if channels % 2 == 0 and chance(draw, 0.5) else 1
+    found = {**common(draw), **window(draw, size), "groups": groups}
+    found["filters"] = groups * max(1, found["filters"] // groups)
+    return layers.Conv2D(**found)
 
 
 # What computes something else when it is told to train.
@@ -383,19 +377,4 @@ VECTORS = (
     lambda draw: made(draw, shared.SIGNS),
     lambda draw: own.SymmetricHead(6),
     lambda draw: own.ThresholdedLinearUnit(),
-)
-
-# From volumes to volumes, (batch, depth, height, width, channels).
-VOLUMES = (
-    lambda draw: layers.Conv3D(4, 2, padding="same"),
-    lambda draw: lq.layers.QuantConv3D(4, 2, padding="same", **_quantized(draw)),
-    lambda draw: lq.layers.QuantConv3DTranspose(
-        2, 2, padding="same", **_quantized(draw)
-    ),
-    lambda draw: layers.Conv3DTranspose(2, 2, padding="same"),
-    lambda draw: layers.MaxPooling3D(2, padding="same"),
-    lambda draw: layers.AveragePooling3D(2, padding="same"),
-    lambda draw: layers.ZeroPadding3D(1),
-    lambda draw: layers.UpSampling3D((1, 2, 1)),
-    lambda draw: layers.BatchNormalization(),
 )
