@@ -67,12 +67,9 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
         return None
     if _kinds.inherited(call.operation.kind).idle:
         return known_offsets[0]
-    is_sum = (
-        _kinds.weights_of_sum(call) is not None
-        or _kinds.symbol_of(call.layer) in _kinds.SUMS
-    )
     known = _kinds.traits(call.operation.kind)
-    if not (is_sum or _kinds.passes(call) or known.reshapes or known.constant):
+    passes = known.constant or known.reshapes or _kinds.passes(call)
+    if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()

@@ -180,15 +180,9 @@ def copied(model: keras.Model) -> keras.Model:
     new: dict[int, keras.layers.Layer] = {}
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if id(layer) in new:
-            raise ModelError(
-                f"Model {model.name!r} cannot be rebuilt with layer {layer.name!r} in "
-                "it twice: there must be no layer shared between a model and one "
-                "inside it."
-            )
-        if isinstance(layer, keras.Model):
+        if id(layer) not in new and isinstance(layer, keras.Model):
             new[id(layer)] = clone(layer)
-        else:
+        elif id(layer) not in new:
             with _own_policy(layer):
                 new[id(layer)] = _operation.rebuild(layer)
         return new[id(layer)]

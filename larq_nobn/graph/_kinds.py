@@ -134,7 +134,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (Kind(**_BINARY, **_KEPT), (_layers.ZeroPadding2D, _layers.Permute)),
     (_RESHAPED, (_layers.Flatten,)),
     (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
-    (Kind(constant=True), (ChannelPadding,)),
+    (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
     (Kind(constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
     (Kind(**_SHARED), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
@@ -250,8 +250,8 @@ SIGN_FUNCTIONS: dict[Any, type] = {
 }
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
-# them. Of x + y and x - y, the factors of x and y:
-SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
+# them. x + y and x - y:
+SUMS = ("__operators__.add", "math.add", "math.subtract")
 # They return their input,
 IDENTITIES = ("identity", "stop_gradient")
 # or numbers of it in other places, or within a border, or means of some; here is what
@@ -336,24 +336,10 @@ def is_channels_last(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-def weights_of_sum(call: Call) -> np.ndarray | None:
-    """Returns the factors with which a call adds up its inputs, (inputs,).
-
-    None if it does something else, or reads a single tensor.
-    """
-    layer, kind = call.layer, type(call.layer)
-    inputs = call.reads
-    if len(inputs) < 2:
-        return None
-    if kind is _layers.Add:
-        return np.ones(len(inputs))
-    if kind is _layers.Average:
-        return np.full(len(inputs), 1 / len(inputs))
-    if kind is _layers.Subtract:
-        return np.array([1.0, -1.0])
-    if symbol_of(layer) in SUMS and not constants_of(call):
-        return np.array(SUMS[symbol_of(layer)], float)
-    return None
+def adds_up(call: Call) -> bool:
+    """Whether a call adds up its inputs, two or more."""
+    adds = type(call.layer) is _layers.Add or symbol_of(call.layer) in SUMS[:2]
+    return adds and len(call.reads) > 1
 
 
 def symbol_of(layer: keras.layers.Layer) -> str:

@@ -87,12 +87,6 @@ def clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
     return ExpectedMoments(mean, np.maximum(power - mean**2, 0.0), x.given)
 
 
-def is_sum(call: _graph.Call) -> bool:
-    """Whether a call adds feature maps."""
-    weights = _kinds.weights_of_sum(call)
-    return weights is not None and bool(np.all(weights == 1))
-
-
 def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
     """Returns the moments after a layer's activation; leaky ones count as identity."""
     bounds = _kinds.activation_traits(layer).bounds
@@ -245,7 +239,7 @@ def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
             yield "norm"
         elif _signs.sign_of_call(reader) is not None:
             yield "sign"
-        elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
+        elif _kinds.adds_up(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
         elif not has_kernel(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
@@ -357,7 +351,7 @@ class Planner:
             if plan is not None and first and not _signs.has_sign_input(call):
                 plan.scale = inputs[0].rate
             return activated(layer, unit(channels, given=plan is None))
-        if is_sum(call):
+        if _kinds.adds_up(call):
             return self._sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
             return unit(channels)

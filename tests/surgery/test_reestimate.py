@@ -130,6 +130,14 @@ def test_models_inside_stay_inside():
     check(new.get_layer("norm"), 2 * (x - mean) / np.sqrt(variance + 1e-3) + 2)
 
 
+def test_a_layer_of_a_model_and_of_one_inside_stays_one():
+    dense, start = keras.layers.Dense(4, name="dense"), keras.Input((4,))
+    inner = keras.Model(start, BatchNorm()(dense(start)), name="inner")
+    inputs = keras.Input((4,))
+    new = reestimate_batch_norm(keras.Model(inputs, dense(inner(inputs))), draw(9, 4))
+    assert new.get_layer("dense") is new.get_layer("inner").get_layer("dense")
+
+
 def test_wrapped_batch_norms_are_found():
     x = draw(10, 5, 3)
     model = alone(keras.layers.TimeDistributed(BatchNorm()), 5, 3)
