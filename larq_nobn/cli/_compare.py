@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,21 @@ def compare(
         # The network of --init has a normalization, too.
         given |= dict.fromkeys(usual)
     chosen = {name: value for name, value in given.items() if value is not None}
-    from ._progress import comparing_progress
+    from ._progress import epoch_line
 
     cells, imports = training.grid(**chosen), context.meta.get(MODULES, ())
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    kept = (training._run_folder.kept_settings(output / n) for n in cells)
-    resumed = sum(settings is not None for settings in kept) - finished
-    lines.print(f"Runs: {len(cells)}; finished: {finished}, resumed: {resumed}.")
-    with comparing_progress(cells, finished, lines) as progress:
-        comparison = training.compare(
-            cells, output, progress, jobs, trust, scheduler, imports
-        )
+    lines.print(f"Runs: {len(cells)}; finished: {finished}.")
+
+    def progress(place: str, row: Mapping[str, float]) -> None:
+        said = epoch_line(cells[Path(place).parts[0]], int(row["epoch"]), row)
+        lines.print(f"{place}, {said}", soft_wrap=True)
+
+    comparison = training.compare(
+        cells, output, progress, jobs, trust, scheduler, imports
+    )
     show(comparison.to_dict(), report, comparison.table())
     if report != "-":
         say(f"All numbers: {output / 'compare.json'}")

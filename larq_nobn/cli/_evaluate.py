@@ -77,10 +77,7 @@ def evaluate(
     """
     lite = _models.is_lite(model)
     if lite and samples is not None:
-        raise InvalidValue(
-            f"{model} contains one binary network, from which --samples cannot draw "
-            "others. Give the run folder or the .keras file that it was made of."
-        )
+        raise InvalidValue(f"{model} is one network. --samples needs a Keras model.")
     network, origin = _models.open_any(model, trust)
     if dataset is None and origin is not None and origin.dataset in data.NAMES:
         dataset = origin.dataset  # metadata say no more of a folder than its name

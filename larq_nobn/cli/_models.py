@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import progress
 from ._package import data, deploy, keras, loading, models, population, training
@@ -214,23 +213,6 @@ def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] |
     return int(shape[1]), int(shape[2])
 
 
-def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def lite_predictor(path: Path) -> Callable[[np.ndarray], Any]:
     deploy.audit(path)  # has a sentence for what is no such file
-    run = deploy.Runner(path)
-    counts = len(run.input_names), len(run.output_names)
-    if counts != (1, 1):
-        raise InvalidValue(
-            f"{path} has {counts[0]} inputs and {counts[1]} outputs, but only a file "
-            "that takes images and gives classes can be evaluated."
-        )
-    taken = run.input_tensors[0].shape[1:]
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if images.shape[1:] != taken:
-            raise InvalidValue(
-                f"{path} takes images of shape {tuple(taken)}, but these have "
-                f"{images.shape[1:]}. Choose the data set that it was trained on."
-            )
-        return run.outputs([images])[0]
-
-    return predict
+    return deploy.Runner(path)

@@ -37,7 +37,7 @@ _BATCH = 32
     metavar="IMAGE...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
 )
 @click.option("--top", type=int, default=3, help="Number of classes to print.")
 @click.option(
@@ -76,6 +76,7 @@ def predict(
     """
     files = image_files(paths)
     network, origin = open_any(model, trust, strict=dataset is None)
+    info = None
     if origin is not None:
         if dataset != origin.info.name:
             unused = ["dataset", "data_dir"]
@@ -84,15 +85,11 @@ def predict(
     elif dataset is not None:
         known = Images(dataset, None, data_dir, model if network is None else network)
         info = known.info
-    else:
+    if info is None or not info.mean:
         raise InvalidValue(
             f"{model} does not say how images are prepared for it. Name the images "
-            "that it was trained on, such as --dataset cifar10, or give a run folder."
-        )
-    if not info.mean:
-        raise InvalidValue(
-            f"{model} takes images as they were given to it in Python, and does not "
-            "say how images become such. Train it on a folder of images instead."
+            "that it was trained on, such as --dataset cifar10, or give a run folder "
+            "that was trained on a data set or a folder of images."
         )
     prepare = deploy.device.preprocessing_of(info)
     height, width = prepare.size
@@ -107,11 +104,6 @@ def predict(
             part = files[start : start + _BATCH]
             images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
             outputs = run(np.stack(images))
-            if not isinstance(outputs, np.ndarray) or outputs.ndim != 2:
-                raise InvalidValue(
-                    f"{model} gives no vector of classes for an image. Choose a "
-                    "classifier."
-                )
             probabilities = population.as_probabilities(outputs)
             names = info.class_names or [*map(str, range(outputs.shape[1]))]
             if len(names) != outputs.shape[1]:
@@ -160,10 +152,6 @@ def image_files(places: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for place in places:
-        if not place.exists():
-            raise FileNotFoundError(
-                f"{place} does not exist. Give images, or folders that contain some."
-            )
         inside = [place]
         if place.is_dir():
             below = files_below(place, lambda name: name[0] != ".", links=False)

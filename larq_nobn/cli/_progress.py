@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 
 from .. import data, training
 from .._keras import keras
-from ..training._choice import is_over
 from ..training._trainer import watched_split
 from ._console import console, percent, progress
 
@@ -27,37 +24,15 @@ def training_progress(
         yield _TrainingProgress(bar, settings)
 
 
-@contextmanager
-def comparing_progress(
-    cells: Mapping[str, training.RunSettings], finished: int, console: Console
-) -> Iterator[Callable[[str, Mapping[str, float]], None]]:
-    """Yields what shows a finished epoch of a run: a line, and a bar over all runs."""
-    with progress() as bar:
-        task = bar.add_task("runs", total=len(cells), completed=finished)
-        rows: dict[str, list[Mapping[str, float]]] = {}
-
-        def show(place: str, row: Mapping[str, float]) -> None:
-            name, *part = Path(place).parts
-            settings, epoch = cells[name], int(row["epoch"])
-            console.print(_line(settings, epoch, row, f"{place}, "), soft_wrap=True)
-            rows.setdefault(place, []).append(row)
-            if not part and is_over(settings, rows[place]):
-                bar.advance(task)
-
-        yield show
-
-
-def _line(
-    settings: training.RunSettings,
-    epoch: int,
-    row: Mapping[str, float],
-    name: str = "",
+def epoch_line(
+    settings: training.RunSettings, epoch: int, row: Mapping[str, float]
 ) -> str:
+    """Returns what is shown of a finished epoch."""
+    split = watched_split(_info(**settings.images))
     return (
-        f"{name}epoch {epoch}/{settings.epochs}: loss {row['loss']:.3f}, "
+        f"epoch {epoch}/{settings.epochs}: loss {row['loss']:.3f}, "
         f"accuracy {percent(row['accuracy'])}, "
-        f"{watched_split(_info(**settings.images))} accuracy "
-        f"{percent(row['val_accuracy'])}"
+        f"{split} accuracy {percent(row['val_accuracy'])}"
     )
 
 
@@ -101,4 +76,5 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
-        self._console.print(_line(self._settings, epoch + 1, logs), soft_wrap=True)
+        line = epoch_line(self._settings, epoch + 1, logs)
+        self._console.print(line, soft_wrap=True)

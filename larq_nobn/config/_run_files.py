@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .._errors import InvalidType
 from .._files import replacing
 
 CHECKPOINTS = "checkpoints"
@@ -35,18 +34,8 @@ def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -
 
 
 def as_json(content: Mapping[str, object] | Sequence[object]) -> str:
-    """Returns `content` as indented JSON, with null for NaN and infinity.
-
-    Raises:
-        TypeError: If `content` is of none of the types that JSON has.
-    """
-    try:
-        return json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidType(
-            f"content cannot be written as JSON: {error}. Pass dictionaries with texts "
-            "as keys, lists, texts, numbers, True, False and None."
-        ) from error
+    """Returns `content` as indented JSON, with null for NaN and infinity."""
+    return json.dumps(_without_nan(content), indent=2, allow_nan=False)
 
 
 def _without_nan(value: object) -> object:

@@ -29,7 +29,6 @@ from .._signals import stoppable
 from ..config._run_files import (
     HISTORY_FILE,
     PARTS,
-    RECORD_FILE,
     SETTINGS_FILE,
     write_json,
 )
@@ -83,8 +82,7 @@ def grid(
         in between what further lists were given for.
 
     Raises:
-        TypeError, ValueError: As `RunSettings` does, and for lists that are empty or
-            contain a value twice.
+        TypeError, ValueError: As `RunSettings` does.
 
     Example:
         ```python
@@ -99,12 +97,6 @@ def grid(
         "seed": seeds,
     }
     given = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
-    for name, values in given.items():
-        if not values or any(value in values[:i] for i, value in enumerate(values)):
-            raise InvalidValue(
-                f"{name}s={list(values)} is empty or contains something twice. Give "
-                "each value once."
-            )
     runs = {}
     for values in itertools.product(*given.values()):
         chosen = dict(zip(given, values, strict=True))
@@ -289,11 +281,6 @@ def _run(
                 _log.warning("%s: %s", name, line)
             if failure is not None:
                 failures[name] = failure
-            elif not (folder / name / RECORD_FILE).is_file():
-                raise FileNotFoundError(
-                    f"{folder / name} was trained by a worker, but is not there. Start "
-                    "workers where they see the same files as the command does."
-                )
     return failures
 
 

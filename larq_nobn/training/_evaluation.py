@@ -65,15 +65,11 @@ def evaluate(
         )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape
-        if not isinstance(wanted, tuple):
+        one = isinstance(wanted, tuple)  # input, without a name
+        if not one or not given.is_compatible_with(wanted[1:]):
             raise InvalidValue(
-                f"The model takes several inputs or named ones, of shapes {wanted}. "
-                "Choose one that takes images alone."
-            )
-        if not given.is_compatible_with(wanted[1:]):
-            raise InvalidValue(
-                f"The model takes images of shape {wanted[1:]}, but these have "
-                f"{tuple(given)}. Choose the data set that it was trained on."
+                f"The model takes images of shape {wanted[1:] if one else wanted}, but "
+                f"these have {tuple(given)}. Choose the data that it was trained on."
             )
         predict = _outputs_of(predict)
     scores = Scores()

@@ -326,13 +326,7 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
     """Learning-rate factors by patterns, of which the first that fits counts."""
     groups = {}
     rest = settings.backbone_multiplier
-    if rest != 1:
-        head = head_name(network)
-        if head is None:
-            raise InvalidValue(
-                f"backbone_multiplier={rest} spares the classifier, but the network "
-                f"{network.name} ends in no Dense, Conv2D or SymmetricHead. Use 1."
-            )
+    if rest != 1 and (head := head_name(network)) is not None:
         groups[_below(head)] = 1.0
     if settings.shift_multiplier != 1:
         groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier

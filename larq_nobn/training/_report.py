@@ -230,8 +230,7 @@ class Comparison:
             are always distinguished. None: by all that differ.
 
     Raises:
-        ValueError: If there are no runs, or a name in `by` is no setting, or comes
-            twice.
+        ValueError: If there are no runs, or a name in `by` is no setting.
 
     Example:
         ```python
@@ -251,10 +250,10 @@ class Comparison:
             raise InvalidValue("There is nothing to compare. Give one run or more.")
         known = self.outcomes[0].settings
         for name in self.compared:
-            if name not in known or self.compared.count(name) > 1:
+            if name not in known:
                 raise InvalidValue(
-                    f"by={','.join(self.compared)} has {name!r}, which is no setting, "
-                    f"or comes twice. Choose from {', '.join(known)}."
+                    f"by={','.join(self.compared)} has {name!r}, which is no setting. "
+                    f"Choose from {', '.join(known)}."
                 )
 
     @property

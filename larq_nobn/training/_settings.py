@@ -40,7 +40,7 @@ _NORM_FIRST = frozenset(
     }
 )
 # Arguments of builders that have settings of their own, or none.
-_NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "blocks", "name"}
+_NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "name"}
 # What a network that is taken as it is has already, and the value that leaves it so.
 _FIXED_BY_INIT: dict[str, Any] = {
     "normalization": None,
@@ -79,18 +79,12 @@ class RunSettings(Settings):
             self._check_init()
         else:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
-            takes = signature(NETWORKS[self.model]).parameters
-            if self.blocks is not None and "blocks" not in takes:
-                raise InvalidValue(
-                    f"blocks={self.blocks} does not apply: {self.model} is not made of "
-                    "blocks. Leave it out."
-                )
         known = _builder_options(self.model)
-        for name in self.network:
+        for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
                 raise InvalidValue(
-                    f"network={dict(self.network)} has {name!r}, which {self.model} "
-                    f"does not know. Choose from {', '.join(known)}."
+                    f"{name} is not an argument of {self.model}. Choose from "
+                    f"{', '.join(known)}."
                 )
         if self.calibrate and not _can_calibrate(self.model, self.normalization):
             raise InvalidValue(

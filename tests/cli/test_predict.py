@@ -113,7 +113,7 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
     training.save_model(training.open_model(run_folder), bare)
     torn.write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     for arguments, sentence in (
-        ((run_folder, tmp_path / "gone.jpg"), "gone.jpg does not exist. Give images"),
+        ((run_folder, tmp_path / "gone.jpg"), "gone.jpg' does not exist."),
         ((run_folder, tmp_path / "empty"), "empty contains no image. Those are files"),
         ((run_folder, torn), "torn.png cannot be shown to a network: it is not a JPEG"),
         ((bare, torn), "Name the images that it was trained on"),

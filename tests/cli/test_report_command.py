@@ -43,16 +43,6 @@ def test_all_that_differs_is_told_apart(runs: list[str], invoke: Invoke):
     assert result.stderr == ""
 
 
-def test_by_normalization_at_the_best_of_the_rest(runs: list[str], invoke: Invoke):
-    result = invoke("report", *runs, "--by", "normalization")
-    assert result.exit_code == 0, result.output
-    assert rows(result) == [
-        "none none 0.01 2 35.0 (30.0 to 40.0) 1.000 2 (35.0) 1.0",
-        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 1.000 2 (75.0) 1.0",
-    ]
-    assert "chosen on the test images" in result.stdout
-
-
 def test_json_and_plot(runs: list[str], invoke: Invoke):
     printed = invoke("report", *runs, "--json", "-", "--png", "runs.png")
     written = invoke("report", *runs, "--json", "report.json")

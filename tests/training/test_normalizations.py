@@ -22,7 +22,7 @@ def batches():
 
 
 # The networks of `tests/models` take a step under all.
-TRAINED = ["batch_norm", "kalman", "nobn"]
+TRAINED = ["batch_norm", "nobn"]
 
 
 @pytest.mark.slow

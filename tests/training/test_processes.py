@@ -67,24 +67,19 @@ def test_what_a_command_says(tmp_path: Path):
         assert failure.startswith("Its process ended with exit code -9. See whether")
 
 
-def test_what_is_stopped_takes_its_processes_along(tmp_path: Path):
-    files = [tmp_path / name for name in "abc"]
-    with pytest.raises(KeyboardInterrupt), _compare._executing(2, None) as submit:
-        futures = [submit(command(file, STAYS)) for file in files]
-        assert soon(lambda: files[0].exists() and files[1].exists())
-        raise KeyboardInterrupt
-    assert is_gone(files[0]) and is_gone(files[1])
-    assert not files[2].exists() and futures[2].cancelled()
-
-
-def test_what_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_stopped_takes_its_processes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(_compare, "_SECONDS_OF_GRACE", 0.1)
+    a, b, c = (tmp_path / name for name in "abc")
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1] + '!', 'w')"
-    with pytest.raises(KeyboardInterrupt), _compare._executing(1, None) as submit:
-        submit(command(tmp_path / "a", f"{deaf}; {STAYS}"))
-        assert soon((tmp_path / "a!").exists)
+    with pytest.raises(KeyboardInterrupt), _compare._executing(2, None) as submit:
+        commands = command(a, STAYS), command(b, f"{deaf}; {STAYS}"), command(c, STAYS)
+        futures = [submit(each) for each in commands]
+        assert soon(lambda: a.exists() and (tmp_path / "b!").exists())
         raise KeyboardInterrupt
-    assert is_gone(tmp_path / "a")
+    assert is_gone(a) and is_gone(b)
+    assert not c.exists() and futures[2].cancelled()
 
 
 @pytest.fixture(scope="module")

@@ -113,8 +113,6 @@ def test_what_cannot_be_reported(tmp_path: Path):
     (tmp_path / "logs").mkdir()
     with pytest.raises(ValueError, match="by=colour has 'colour', which is no setting"):
         training.report([run], ["colour"])
-    with pytest.raises(ValueError, match="by=seed,seed has 'seed', .* or comes twice"):
-        training.report([run], ["seed", "seed"])
     for runs, sentence in (
         ([tmp_path / "logs"], "contains no finished run"),
         ([], "An empty list contains no finished run"),

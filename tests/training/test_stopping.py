@@ -11,7 +11,7 @@ import pytest
 from larq_nobn import _signals, training
 from click.testing import CliRunner
 from larq_nobn._signals import stoppable
-from larq_nobn.cli import _progress, main
+from larq_nobn.cli import _errors, _progress, main
 from larq_nobn.training._checkpoints import position_kept
 from larq_nobn.training._stopping import StopCheck
 
@@ -105,6 +105,10 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
         "--resume.",
     )
     assert position_kept(folder) == (1, 0)
+    first = tmp_path / "two" / "stage1"  # which is finished
+    first.mkdir(parents=True)
+    said = _errors._how_to_resume({_errors.RUN: first.parent})
+    assert said == " To resume, repeat the command with --resume."
     code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         2,
