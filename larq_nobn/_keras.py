@@ -239,7 +239,34 @@ def uncast(variable: Any) -> tensorflow.Tensor:
         return tensorflow.convert_to_tensor(variable)
 
 
+class Configured:
+    """Mixin for layers whose config has the arguments that each class names.
+
+    Attributes:
+        _in_config: Names of arguments, which are those of the attributes that have
+            them, or "argument=attribute".
+    """
+
+    _in_config = ""
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()  # type: ignore[misc]
+        serializing = {
+            "initializer": keras.initializers.serialize,
+            "regularizer": keras.regularizers.serialize,
+        }
+        for cls in reversed(type(self).__mro__):
+            for entry in vars(cls).get("_in_config", "").split():
+                argument, _, attribute = entry.partition("=")
+                plain = serializing.get(
+                    argument.rpartition("_")[2], lambda value: value
+                )
+                config[argument] = plain(getattr(self, attribute or argument))
+        return config
+
+
 __all__ = [
+    "Configured",
     "PACKAGE",
     "alias",
     "call_named_activations",

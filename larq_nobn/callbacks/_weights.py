@@ -10,7 +10,7 @@ from .._checks import check_number
 from .._errors import InvalidValue
 from .._keras import keras
 from ._kernels import QuantizedKernel
-from ._monitor import EpochMonitor, layers_with, named_layers, owners, shares
+from ._monitor import EpochMonitor, layers_with, owners, shares
 
 
 def binary_weights(model: keras.Model) -> list[Any]:
@@ -114,7 +114,7 @@ class BinaryWeightMonitor(EpochMonitor):
         if known != [id(variable.latent_variable) for variable in variables]:
             layers = layers_with(self.model, variables)
             self._kernels = [*map(QuantizedKernel, layers, variables)]
-            self._axes = _filter_axes(self.model, variables)
+            self._axes = [*map(_filter_axes, layers, variables)]
         self._signs = self._signs_now()
 
     def measure(self) -> dict[str, float]:
@@ -166,22 +166,12 @@ class BinaryWeightMonitor(EpochMonitor):
         return [kernel.value() > 0 for kernel in self._kernels]
 
 
-def _filter_axes(model: keras.Model, variables: list[Any]) -> list[tuple[int, ...]]:
-    """The axes of one filter of each kernel: all but those of the output channels."""
-    transposed = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-    swapped = {
-        id(layer.kernel)
-        for _, layer in named_layers(model)
-        if isinstance(layer, transposed)
-    }
-    result = []
-    for variable in variables:
-        rank = variable.shape.rank
-        if id(variable) in swapped:  # (..., out, in)
-            kept = {rank - 2}
-        elif "depthwise_kernel" in variable.name:  # (..., in, multiplier)
-            kept = {rank - 2, rank - 1}
-        else:
-            kept = {rank - 1}
-        result.append(tuple(axis for axis in range(rank) if axis not in kept))
-    return result
+def _filter_axes(layer: keras.layers.Layer, variable: Any) -> tuple[int, ...]:
+    """The axes of one filter of a kernel: all but those of the output channels."""
+    rank = variable.shape.rank
+    kept = {rank - 1}
+    if isinstance(layer, keras.layers.Conv2DTranspose | keras.layers.Conv3DTranspose):
+        kept = {rank - 2}  # (..., out, in)
+    elif "depthwise_kernel" in variable.name:
+        kept = {rank - 2, rank - 1}  # (..., in, multiplier)
+    return tuple(axis for axis in range(rank) if axis not in kept)

@@ -44,9 +44,7 @@ class Prepared:
 
 
 def prepare(
-    name: str,
-    source: str | os.PathLike[str] | None = None,
-    data_dir: DataDir = None,
+    name: str, source: str | os.PathLike[str] | None = None, data_dir: DataDir = None
 ) -> Prepared:
     """Downloads a data set, so that `load` and `tfds.load` open it offline.
 

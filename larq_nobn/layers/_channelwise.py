@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels
-from .._keras import keras
+from .._keras import Configured, keras
 
 
-class SameShape(keras.layers.Layer):
+class SameShape(Configured, keras.layers.Layer):
     """Abstract base: layers that keep their input's shape."""
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:

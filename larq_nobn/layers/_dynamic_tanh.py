@@ -67,6 +67,8 @@ class DynamicTanh(ChannelwiseLayer):
         None known.
     """
 
+    _in_config = "alpha=_start beta_initializer"
+
     def __init__(
         self, alpha: float = 0.5, beta_initializer: Any = "zeros", **kwargs: Any
     ):
@@ -90,10 +92,3 @@ class DynamicTanh(ChannelwiseLayer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         weights = (self.alpha, self.gamma, self.beta)
         return dynamic_tanh(inputs, *(beside(inputs, weight) for weight in weights))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "alpha": self._start,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-        }

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_integer, check_number
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
@@ -143,6 +143,8 @@ class EvoNormS0(ChannelwiseLayer):
         None known.
     """
 
+    _in_config = "groups epsilon beta_initializer"
+
     def __init__(
         self,
         groups: int = 32,
@@ -167,11 +169,3 @@ class EvoNormS0(ChannelwiseLayer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         v, gamma, beta = (beside(inputs, w) for w in (self.v, self.gamma, self.beta))
         return evonorm_s0(inputs, v, gamma, beta, self.groups, self.epsilon)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-        }

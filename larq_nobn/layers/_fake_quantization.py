@@ -104,6 +104,8 @@ class FakeQuantization(SameShape):
         not rounded in training: the converter does that, per output channel.
     """
 
+    _in_config = "momentum"
+
     def __init__(self, momentum: float = 0.99, **kwargs: Any):
         # The range stays in float32, as do the comparisons with it.
         super().__init__(**kwargs)
@@ -152,6 +154,3 @@ class FakeQuantization(SameShape):
             tf.where(finite, tf.minimum(least, back[0]), low),
             tf.where(finite, tf.maximum(most, back[1]), high),
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum}

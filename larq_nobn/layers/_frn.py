@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
 from ._initializers import check_initializer
@@ -122,6 +122,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
         activation that belongs to it is the layer `ThresholdedLinearUnit`.
     """
 
+    _in_config = "epsilon learned_epsilon=_learn_epsilon center scale beta_initializer"
+
     def __init__(
         self,
         epsilon: float = 1e-6,
@@ -167,13 +169,3 @@ class FilterResponseNormalization(ChannelwiseLayer):
         if self._learn_epsilon:
             epsilon += tf.abs(beside(inputs, self.learned_epsilon))
         return filter_response_norm(inputs, gamma, beta, epsilon)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "epsilon": self.epsilon,
-            "learned_epsilon": self._learn_epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-        }

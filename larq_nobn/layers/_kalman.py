@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._math import beside
 from ._channelwise import ChannelwiseLayer, average_weight
 from ._initializers import check_initializer
@@ -97,6 +97,8 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         variances; Keras' fused batch norm corrects those by n/(n - 1).
     """
 
+    _in_config = "prior momentum epsilon beta_initializer"
+
     def __init__(
         self,
         prior: float = 0.9,
@@ -172,12 +174,3 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
         moment = tf.TensorShape(tuple(shape)[-1:])
         return tf.TensorShape(shape), (moment, moment)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "prior": self.prior,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-        }

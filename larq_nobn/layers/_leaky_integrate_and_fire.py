@@ -137,6 +137,8 @@ class LeakyIntegrateAndFire(SameShape):
         lower edge. Signed spikes are an addition.
     """
 
+    _in_config = "decay threshold reset signed"
+
     def __init__(
         self,
         decay: float = 0.9,
@@ -166,12 +168,3 @@ class LeakyIntegrateAndFire(SameShape):
         step = make_step(self.decay, self.threshold, self.reset == "soft")
         spikes = over_time(step, inputs)
         return 2 * spikes - 1 if self.signed else spikes
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "decay": self.decay,
-            "threshold": self.threshold,
-            "reset": self.reset,
-            "signed": self.signed,
-        }

@@ -57,9 +57,7 @@ class MomentPropagation(keras.layers.Layer):
 
 
 def propagate_moments(
-    layer: keras.layers.Layer,
-    state: Sequence[tf.Tensor],
-    activation: str | None = None,
+    layer: keras.layers.Layer, state: Sequence[tf.Tensor], activation: str | None = None
 ) -> Moments:
     r"""Propagates a mean and a variance per channel through a layer.
 

@@ -116,6 +116,8 @@ class ProxyNormalization(ChannelwiseLayer):
         The exact moments are an addition.
     """
 
+    _in_config = "activation=_serialized groups num_samples epsilon proxy_regularizer"
+
     def __init__(
         self,
         activation: Any = "relu",
@@ -168,13 +170,3 @@ class ProxyNormalization(ChannelwiseLayer):
         return normalized_activation(
             inputs, gamma, beta, center, rate, self.activation, self.groups
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "activation": self._serialized,
-            "groups": self.groups,
-            "num_samples": self.num_samples,
-            "epsilon": self.epsilon,
-            "proxy_regularizer": keras.regularizers.serialize(self.proxy_regularizer),
-        }

@@ -65,7 +65,4 @@ def exact_moments(
     above = tf.where(positive, 1 - tail, tail)
     rest = 1 - slope
     variance = slope**2 + rest**2 * spread + 2 * slope * rest * above
-    return (
-        slope * mean + rest * std * rectified,
-        tf.square(std) * variance,
-    )
+    return (slope * mean + rest * std * rectified, tf.square(std) * variance)

@@ -112,6 +112,8 @@ class RPReLU(ChannelwiseLayer):
         The paper subtracts the first shift; as in its code, it is added here.
     """
 
+    _in_config = "power_of_two"
+
     def __init__(self, power_of_two: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.power_of_two = check_flag("power_of_two", power_of_two)
@@ -134,6 +136,3 @@ class RPReLU(ChannelwiseLayer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         weights = (self.shift_in, self.effective_slope(), self.shift_out)
         return rprelu(inputs, *(beside(inputs, weight) for weight in weights))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "power_of_two": self.power_of_two}

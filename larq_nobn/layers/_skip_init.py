@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32, beside
 from ._channelwise import SameShape
 from ._initializers import check_initializer
@@ -55,6 +55,8 @@ class SkipInit(SameShape):
         None known. The other initializers are an addition.
     """
 
+    _in_config = "gain_initializer"
+
     def __init__(self, gain_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
         self.gain_initializer = check_initializer(
@@ -73,9 +75,3 @@ class SkipInit(SameShape):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         gain = beside(inputs, self.gain)
         return tf.cast(at_least_float32(inputs) * gain, inputs.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "gain_initializer": keras.initializers.serialize(self.gain_initializer),
-        }

@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_integer, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import Configured, keras, register
 from ..initializers._plane import random_plane, symmetric_vectors
 
 
 @register()
-class SymmetricHead(keras.layers.Layer):
+class SymmetricHead(Configured, keras.layers.Layer):
     r"""Classifier whose class vectors lie in one plane, at equal angles.
 
     \[ y = s\, x P R, \qquad
@@ -91,6 +91,8 @@ class SymmetricHead(keras.layers.Layer):
         symmetry, from which the angles and the sum of zero follow here by construction.
     """
 
+    _in_config = "classes scale=_initial_scale trainable_plane"
+
     def __init__(
         self,
         classes: int,
@@ -139,11 +141,3 @@ class SymmetricHead(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape([*tuple(input_shape)[:-1], self.classes])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "classes": self.classes,
-            "scale": self._initial_scale,
-            "trainable_plane": self.trainable_plane,
-        }

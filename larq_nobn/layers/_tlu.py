@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import keras, register
+from .._keras import register
 from ._channelwise import ChannelwiseLayer
 from ._initializers import check_initializer
 
@@ -54,6 +54,8 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
         None known.
     """
 
+    _in_config = "tau_initializer"
+
     def __init__(self, tau_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
         self.tau_initializer = check_initializer(
@@ -66,9 +68,3 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.maximum(inputs, tf.cast(self.tau, inputs.dtype))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "tau_initializer": keras.initializers.serialize(self.tau_initializer),
-        }

@@ -31,14 +31,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
         if number > 1:
             x = parts.components(x, name)
         x = parts.float_conv(
-            x,
-            channels,
-            3,
-            strides,
-            name,
-            RELU_SCALE,
-            normalized=False,
-            groups=groups,
+            x, channels, 3, strides, name, RELU_SCALE, normalized=False, groups=groups
         )
         x = rectify(parts, x, name)
     return x

@@ -199,12 +199,6 @@ def ReActNetA(
             power_of_two,
         )
         x = _pointwise(
-            parts,
-            x,
-            channels,
-            f"{block_name}_1x1",
-            alpha,
-            second**-0.5,
-            power_of_two,
+            parts, x, channels, f"{block_name}_1x1", alpha, second**-0.5, power_of_two
         )
     return frame.classifier(image, x)

@@ -101,6 +101,8 @@ class BinaryRegularized(KernelQuantizer):
         this package.
     """
 
+    _in_config = "quantizer order strength per_channel initial_scale"
+
     def __init__(
         self,
         quantizer: Any,
@@ -160,11 +162,4 @@ class BinaryRegularized(KernelQuantizer):
         inside = lq.quantizers.serialize(self.quantizer)
         if isinstance(inside, dict):  # a shape that Keras notes down once it is known
             inside.pop("build_config", None)
-        return {
-            **super().get_config(),
-            "quantizer": inside,
-            "order": self.order,
-            "strength": self.strength,
-            "per_channel": self.per_channel,
-            "initial_scale": self.initial_scale,
-        }
+        return {**super().get_config(), "quantizer": inside}

@@ -117,6 +117,7 @@ class BiPer(ScaledKernel):
     """
 
     precision = 1
+    _in_config = "frequency variance_preserving"
 
     def __init__(
         self,
@@ -140,10 +141,3 @@ class BiPer(ScaledKernel):
         if self.variance_preserving:
             scale *= inputs.shape[:-1].num_elements() ** -0.5
         return self._measured(biper(inputs, gain, scale, self.frequency))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "frequency": self.frequency,
-            "variance_preserving": self.variance_preserving,
-        }

@@ -94,6 +94,7 @@ class ScaledKernel(KernelQuantizer):
     """Abstract base: a fixed factor, and with `gain` a learned one per filter."""
 
     by_filter = True
+    _in_config = "gain=_use_gain scale"
 
     def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
@@ -119,6 +120,3 @@ class ScaledKernel(KernelQuantizer):
             return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)
         return beside(kernel, self.gain)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gain": self._use_gain, "scale": self.scale}

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_choice
 from .._errors import InvalidValue
-from .._keras import calling_layer, keras
+from .._keras import Configured, calling_layer, keras
 from .._larq import count_flips, lq
 from ._owner import check_owner
 
@@ -22,7 +22,7 @@ class _Flips(lq.metrics.FlipRatio):
             super().load_own_variables(store)
 
 
-class MeasuredQuantizer(lq.quantizers.Quantizer):
+class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
     """Abstract base: a quantizer that takes the `metrics` of Larq's own.
 
     A scaled kernel is measured by its signs: Larq's metric compares integers, as which
@@ -31,6 +31,7 @@ class MeasuredQuantizer(lq.quantizers.Quantizer):
     """
 
     flip_ratio: lq.metrics.FlipRatio | None = None
+    _in_config = "metrics=given_metrics"
 
     def __init__(self, metrics: Sequence[str] | None = None, **kwargs: Any):
         # What is quantized arrives in the layer's compute dtype and leaves in it; in
@@ -99,6 +100,3 @@ class MeasuredQuantizer(lq.quantizers.Quantizer):
             return found
         own = {id(weight) for weight in self.flip_ratio.variables}
         return [weight for weight in found if id(weight) not in own]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "metrics": self.given_metrics}

@@ -135,6 +135,7 @@ class ReCU(KernelQuantizer):
 
     precision = 1
     by_filter = True
+    _in_config = "tau=_initial_tau"
 
     def __init__(self, tau: float = 0.85, **kwargs: Any):
         super().__init__(**kwargs)
@@ -162,6 +163,3 @@ class ReCU(KernelQuantizer):
         self._check_owner(inputs)
         alpha, tau = beside(inputs, self.alpha), beside(inputs, self.tau)
         return self._measured(recu(inputs, alpha, tau))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "tau": self._initial_tau}

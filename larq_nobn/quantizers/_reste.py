@@ -111,6 +111,7 @@ class ReSTE(MeasuredQuantizer):
     """
 
     precision = 1
+    _in_config = "power=_initial_power"
 
     def __init__(self, power: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
@@ -123,6 +124,3 @@ class ReSTE(MeasuredQuantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self._measured(reste(inputs, beside(inputs, self.power)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "power": self._initial_power}

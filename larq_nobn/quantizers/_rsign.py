@@ -73,13 +73,10 @@ class ThresholdSign(MeasuredQuantizer):
     """Abstract base: the sign of activations with a threshold per channel."""
 
     precision = 1
+    _in_config = "scale shift=_learns_shift offset"
 
     def __init__(
-        self,
-        scale: float = 1.0,
-        shift: bool = True,
-        offset: float = 0.0,
-        **kwargs: Any,
+        self, scale: float = 1.0, shift: bool = True, offset: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.scale = check_number(
@@ -121,14 +118,6 @@ class ThresholdSign(MeasuredQuantizer):
                 "layer. Give each layer a quantizer of its own."
             )
         return beside(inputs, self.shift)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "shift": self._learns_shift,
-            "offset": self.offset,
-        }
 
 
 @register("rsign")
@@ -204,6 +193,8 @@ class RSign(ThresholdSign):
         PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
     """
 
+    _in_config = "estimator power=_initial_power"
+
     def __init__(
         self,
         scale: float = 1.0,
@@ -228,10 +219,3 @@ class RSign(ThresholdSign):
         power = () if self.power is None else (beside(inputs, self.power),)
         signs = rsign(inputs, shift, self.scale, self.estimator, *power)
         return self._measured(signs)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "estimator": self.estimator,
-            "power": self._initial_power,
-        }

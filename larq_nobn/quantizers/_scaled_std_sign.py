@@ -138,6 +138,7 @@ class ScaledStdSign(_standardization.StandardizedKernel):
     """
 
     precision = 1
+    _in_config = "variance_preserving balanced"
 
     def __init__(
         self,
@@ -167,10 +168,3 @@ class ScaledStdSign(_standardization.StandardizedKernel):
             self.balanced,
         )
         return self._measured(value)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "variance_preserving": self.variance_preserving,
-            "balanced": self.balanced,
-        }

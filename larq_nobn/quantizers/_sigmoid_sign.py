@@ -86,6 +86,7 @@ class SigmoidSign(MeasuredQuantizer):
     """
 
     precision = 1
+    _in_config = "slope"
 
     def __init__(self, slope: float = 3.0, **kwargs: Any):
         super().__init__(**kwargs)
@@ -93,6 +94,3 @@ class SigmoidSign(MeasuredQuantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self._measured(sigmoid_sign(inputs, self.slope))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "slope": self.slope}

@@ -113,6 +113,7 @@ class SignSwish(MeasuredQuantizer):
     """
 
     precision = 1
+    _in_config = "beta=_initial_beta trainable_beta"
 
     def __init__(self, beta: float = 5.0, trainable_beta: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
@@ -142,10 +143,3 @@ class SignSwish(MeasuredQuantizer):
                 "the beta of one layer. Give each layer a quantizer of its own."
             )
         return self._measured(sign_swish(inputs, beside(inputs, self.beta)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "beta": self._initial_beta,
-            "trainable_beta": self.trainable_beta,
-        }

@@ -18,11 +18,7 @@ def standardization_rate(of: Filters, epsilon: float) -> tf.Tensor:
 
 
 def standardization_gradient(
-    upstream: tf.Tensor,
-    inner: tf.Tensor,
-    of: Filters,
-    gain: tf.Tensor,
-    epsilon: float,
+    upstream: tf.Tensor, inner: tf.Tensor, of: Filters, gain: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
     r"""Gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) with respect to W.
 
@@ -45,6 +41,8 @@ def standardization_gradient(
 class StandardizedKernel(ScaledKernel):
     """Abstract base: the arguments and the gain of both quantizers."""
 
+    _in_config = "epsilon"
+
     def __init__(
         self,
         gain: bool = True,
@@ -58,6 +56,3 @@ class StandardizedKernel(ScaledKernel):
     def build(self, input_shape: tf.TensorShape) -> None:
         self._check_filters(tf.TensorShape(input_shape))
         super().build(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "epsilon": self.epsilon}

@@ -61,10 +61,7 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
     """
 
     def __init__(
-        self,
-        order: int = 1,
-        strength: float = 1e-6,
-        scale: str | float | None = None,
+        self, order: int = 1, strength: float = 1e-6, scale: str | float | None = None
     ):
         self.order = check_order(order)
         self.strength = check_strength(strength)

@@ -145,12 +145,7 @@ def test_a_run_moves_what_its_network_has(tmp_path):
     "cls, arguments, error, message",
     [
         (TauScheduler, {"start": 0.5}, ValueError, r"start=0.5 is outside \(0.5, 1\)."),
-        (
-            TauScheduler,
-            {"start": 0.99},
-            ValueError,
-            "0.99 is not below end=0.99",
-        ),
+        (TauScheduler, {"start": 0.99}, ValueError, "0.99 is not below end=0.99"),
         (ProgressiveBinarization, {"epochs": 0}, ValueError, "below 1. Use None for"),
     ],
 )

@@ -190,8 +190,7 @@ def test_weights_under_bop_flip_and_have_no_dead_ones():
         default_optimizer=keras.optimizers.legacy.SGD(0.1),
     )
     model = compiled(
-        optimizer=optimizer,
-        layer=lambda **kw: dense(lq.quantizers.NoOp(precision=1)),
+        optimizer=optimizer, layer=lambda **kw: dense(lq.quantizers.NoOp(precision=1))
     )
     kernel = model.get_layer("binary").kernel
     kernel.assign(np.where(kernel.numpy() > 0, 1.0, -1.0))

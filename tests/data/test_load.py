@@ -146,9 +146,7 @@ def test_crop_and_flip_matches_a_loop(reflect: bool) -> None:
     result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), variation)
     for image, (top, left, mirrored), found in zip(images, draws, result, strict=True):
         padded = np.pad(
-            image,
-            [(2, 2), (2, 2), (0, 0)],
-            mode="reflect" if reflect else "constant",
+            image, [(2, 2), (2, 2), (0, 0)], mode="reflect" if reflect else "constant"
         )
         expected = padded[top : top + 5, left : left + 7]
         np.testing.assert_array_equal(

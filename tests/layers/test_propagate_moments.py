@@ -260,11 +260,7 @@ def called(layer, shape=(1, 6, 6, 4)):
 
 layers = keras.layers
 REJECTED = [
-    (
-        lambda: layers.Conv2DTranspose(5, 3),
-        None,
-        "ose.* is not a layer that",
-    ),
+    (lambda: layers.Conv2DTranspose(5, 3), None, "ose.* is not a layer that"),
     (lambda: layers.Dense(5), "tanh", "one of linear, relu, sign.*; got 'tanh'"),
     (with_sign("ste_sign"), "relu", "'relu' does not go with layer 'quant_conv2d"),
     (lambda: layers.Dense(5, "relu", name="c"), None, "'c' has groups or an act"),

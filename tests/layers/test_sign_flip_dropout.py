@@ -1,9 +1,6 @@
-import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv
 from larq_nobn._keras import keras
 from larq_nobn.layers import SignFlipDropout
 from numpy.testing import assert_array_equal
@@ -49,14 +46,3 @@ def test_every_call_draws_again_and_a_seed_repeats_them():
     assert (first != second).any()
     keras.utils.set_random_seed(61)
     assert_array_equal(layer(x, training=True), first)
-
-
-@pytest.mark.convert
-def test_a_convolution_of_flipped_signs_is_still_binary(tmp_path):
-    image = keras.Input((2, 2, 8))
-    x = SignFlipDropout(0.5)(lq.quantizers.SteSign()(image))
-    model = keras.Model(image, binary_conv(8, name="conv", input_quantizer=None)(x))
-    assert nobn.deploy.binary_layers(model) == ["conv"]
-    report = nobn.convert(model, tmp_path / "model.tflite")
-    assert report.lce_bconv2d == 1
-    assert not report.float_ops

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import clip
 
 ROLES = [
-    *(((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 5, 4), (0, 1, 3)), ((), ()), ((3, 4), ())),
+    *(((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 5, 4), (0, 1, 3)), ((), ()), ((3, 4), ()))
 ]
 
 

@@ -9,13 +9,7 @@ from larq_nobn.callbacks._clipping import clipping_in
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from larq_nobn.optimizers._groups import factors_by_name
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.networks import (
-    apply,
-    assert_close,
-    gradients,
-    numpy,
-    variables,
-)
+from optimizers.networks import apply, assert_close, gradients, numpy, variables
 
 new = keras.optimizers
 MULTIPLIERS = {"^gain:0$": 4.0, "^head/": 0.25}

@@ -46,10 +46,7 @@ parts[1] -= 0.9 * parts[0]  # the clipped sum is far from the sum of the clipped
 parts[..., 2] *= 1e-3  # within its limit, where a sum that is taken twice shows
 expected = start - clip(parts.sum(0), start, (0,), 0.01)
 clipped = []
-for family, is_scaled, skip in [
-    (new, False, False),
-    (legacy, True, True),
-]:
+for family, is_scaled, skip in [(new, False, False), (legacy, True, True)]:
     with strategy.scope():
         weight = tf.Variable(start, name="kernel")
         optimizer = AdaptiveGradientClipping(family.SGD(1.0))

@@ -30,10 +30,7 @@ def test_far_inputs_have_finite_gradients(dtype):
 
 @pytest.mark.parametrize(
     "optimizer, upstream, kept",
-    [
-        (keras.optimizers.SGD, -100.0, 20.0),
-        (keras.optimizers.legacy.SGD, 100.0, 1.0),
-    ],
+    [(keras.optimizers.SGD, -100.0, 20.0), (keras.optimizers.legacy.SGD, 100.0, 1.0)],
 )
 def test_a_learned_beta_stays_inside_its_bounds(optimizer, upstream, kept):
     layer = SignSwish(trainable_beta=True)

@@ -31,10 +31,7 @@ def test_a_constant_filter_has_a_finite_gradient():
 
 @pytest.mark.parametrize(
     "shape, preserving, balanced",
-    [
-        ((5, 2, 6), True, False),
-        ((2, 2, 2, 3, 4), False, True),
-    ],
+    [((5, 2, 6), True, False), ((2, 2, 2, 3, 4), False, True)],
 )
 def test_value_and_gradients(shape, preserving, balanced):
     rng = np.random.default_rng(4)

@@ -31,8 +31,7 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("form", "options"),
-    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})],
+    ("form", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})]
 )
 def test_colours_of_lossless_files(form: str, options: dict[str, Any]):
     found = nobn.data.decode(file(Image.fromarray(COLOURS), form, **options))
