@@ -126,30 +126,31 @@ def test_autograph_rewrites_what_the_package_calls():
     assert_array_equal(tf.function(layer)(x), layer(x))
 
 
-def test_register_gives_a_class_its_three_names():
-    objects = keras.utils.get_custom_objects()
+@pytest.fixture
+def objects():
+    """What is registered, which is as it was afterwards."""
+    found = keras.utils.get_custom_objects()
+    before = dict(found)
+    yield found
+    found.clear()
+    found.update(before)
+
+
+def test_register_gives_a_class_its_three_names(objects):
     before = dict(objects)
-
-    class Passing(keras.layers.Layer):
-        pass
-
-    try:
-        assert register("passing")(Passing) is Passing
+    passing = type("Passing", (keras.layers.Layer,), {})
+    for _ in range(2):  # again changes nothing
+        assert register("passing")(passing) is passing
         added = {name: cls for name, cls in objects.items() if name not in before}
         names = ("larq_nobn>Passing", "Passing", "passing")
-        assert added == dict.fromkeys(names, Passing)
-        assert register("passing")(Passing) is Passing  # again changes nothing
-    finally:
-        objects.clear()
-        objects.update(before)
+        assert added == dict.fromkeys(names, passing)
 
 
 @pytest.mark.parametrize(
     "name, alias, owned",
     [("RSign", "new_alias", "RSign"), ("Unowned", "rsign", "rsign")],
 )
-def test_register_rejects_a_name_with_an_owner(name, alias, owned):
-    objects = keras.utils.get_custom_objects()
+def test_register_rejects_a_name_with_an_owner(name, alias, owned, objects):
     before = dict(objects)
     intruder = type(name, (keras.layers.Layer,), {})
     message = f"The name '{owned}' already belongs to .*rename {name}"

@@ -81,19 +81,16 @@ def test_the_plot_shows_what_the_logs_say():
 
     def mean(experiment, cells):
         runs = json.loads((results / experiment / "runs.json").read_text())["runs"]
-        return statistics.mean(
-            100 * record["metrics"]["val_accuracy"]
-            for name, record in runs.items()
-            if fnmatch(name, cells)
-        )
+        of = [runs[name]["metrics"] for name in runs if fnmatch(name, cells)]
+        return f"{100 * statistics.mean(x['val_accuracy'] for x in of):.1f}"
 
     pair = ("nobn", "batch_norm")
     means = [mean("larger", f"{name}-w16-100-*") for name in pair]
     alone = [mean("small_batches", f"measured-{name}-1-*") for name in pair]
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
-    counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
+    counts = [str(row[kind]["float_ops"]) for kind in ("prepared", "unprepared")]
     said = ElementTree.parse(figures.path("promise")).getroot().itertext()
     (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
     found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
-    assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]
+    assert found == [*means, *alone, *counts]

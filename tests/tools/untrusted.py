@@ -40,6 +40,7 @@ _EVENTS = (
     *("os.", "subprocess.", "socket.", "shutil.", "tempfile.", "marshal.", "pickle."),
     *("ctypes.", "urllib.", "http.", "code.", "webbrowser.", "exec", "import", "open"),
 )
+_TRAINED = str(Path(nobn.__file__).parent / "models" / "weights")
 _watching: list[tuple[str, Any]] | None = None
 
 
@@ -48,6 +49,8 @@ def _hear(event: str, arguments: tuple) -> None:
         return
     if event == "open" and not set(str(arguments[1])) & set("wax+"):
         return
+    if event == "os.scandir" and str(arguments[0]) == _TRAINED:
+        return  # whose names a message says
     _watching.append((event, arguments[:2]))
 
 
