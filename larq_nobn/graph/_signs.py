@@ -69,25 +69,6 @@ def bits_of(quantizer: Any) -> int:
     return own or getattr(_trained_kind(quantizer), "precision", None) or 32
 
 
-def sign_finding(quantizer: Any) -> str:
-    """Says why a quantizer of the user's is no sign, though it looks like one."""
-    own = getattr(quantizer, "precision", None)
-    return probe(quantizer).finding if own is None and is_users(quantizer) else ""
-
-
-def sign_finding_of_layer(layer: keras.layers.Layer) -> str:
-    """Says why a function or a layer of the user's is no sign, if it looks like one.
-
-    A layer with weights counts by its activation.
-    """
-    ends = type(layer) is _layers.Activation or type(layer).call in _ACTIVATED
-    given = layer.activation if ends else layer
-    if not is_users(given) or (given is layer and layer.weights):
-        return ""
-    probed = probe(given)
-    return probed.finding if probed.called else ""
-
-
 def bits_of_kernel(quantizer: Any, value: Callable[[], np.ndarray]) -> int:
     """Returns the precision of a kernel: what a function of the user's made of it.
 
