@@ -414,7 +414,7 @@ def list_option(name: str, default: str | None) -> _Decorator:
         *(f"--{name.replace('_', '-')}", f"{name}s"),
         type=several(setting.type),
         default=default,
-        show_default=default or usual,
+        show_default=usual if default is None else True,
         help=f"{setting.help} Of several, each makes runs of its own.",
     )
 

@@ -67,9 +67,10 @@ def compare(
     """Train a grid of networks and compare them.
 
     Every combination of normalization, batch size and seed becomes a run folder, which
-    larq-nobn train writes. To resume, repeat the command: finished runs are not
-    repeated. If a run fails, the table names it and the exit code is 1. The workers of
-    a Dask cluster (--scheduler) need the same files and folders as this command.
+    larq-nobn train writes. Runs that differ only in the seed form one row of the table,
+    which shows the best learning rate. To resume, repeat the command: finished runs are
+    not repeated. If a run fails, the table names it and the exit code is 1. The workers
+    of a Dask cluster (--scheduler) need the same files and folders as this command.
 
     \b
     Example: larq-nobn compare --normalization batch_norm,none,nobn --seed 0,1 \\

@@ -62,43 +62,26 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     return model
 
 
-class InitialWeights:
-    """What a run takes from `init` before its first step, and never again.
+def take_init(
+    settings: RunSettings, network: keras.Model, trust: bool = False
+) -> dict[str, Any]:
+    """Gives a network the weights of `init` that fit it; says, and returns, which."""
+    taken = transfer(open_init(settings, trust), network, str(settings.init))
+    _log.info("%s", taken)
+    return asdict(taken)
 
-    Checkpoints contain what was taken, so a resumed run opens no other network. It does
-    not apply to the second of two stages, which starts from the first.
-    """
 
-    def __init__(
-        self, settings: RunSettings, applies: bool = True, trust: bool = False
-    ) -> None:
-        self._settings = settings
-        self._trust = trust
-        self._applies = applies and settings.init is not None
-        self._found: dict[str, Any] | None = None
+class Remembered:
+    """A value that checkpoints contain, for a run that resumes."""
 
-    @property
-    def stateful(self) -> dict[str, InitialWeights]:
-        """What a checkpoint contains of it: nothing where nothing is taken."""
-        return {"init": self} if self._applies else {}
+    def __init__(self) -> None:
+        self.value: Any = None
 
-    @property
-    def record(self) -> dict[str, Any]:
-        return {} if self._found is None else {"init": self._found}
+    def get_state(self) -> Any:
+        return self.value
 
-    def apply(self, network: keras.Model) -> None:
-        """Gives the network the weights that fit it, and says which."""
-        if self._applies:
-            source = open_init(self._settings, self._trust)
-            taken = transfer(source, network, str(self._settings.init))
-            self._found = asdict(taken)
-            _log.info("%s", taken)
-
-    def get_state(self) -> dict[str, Any] | None:
-        return self._found
-
-    def set_state(self, state: dict[str, Any] | None) -> None:
-        self._found = state
+    def set_state(self, state: Any) -> None:
+        self.value = state
 
 
 class TeacherWeights:

@@ -194,9 +194,9 @@ class Trainer:
                 )
                 # With its loss scale.
                 _network.compile_network(self.model, network.optimizer)
-            self._initial_weights = _initial_weights.InitialWeights(
-                config, stage1 is None, self._trust
-            )
+            # Never again after the first step, nor after a first stage.
+            self._takes_init = config.init is not None and stage1 is None
+            self._taken = _initial_weights.Remembered()
             self.network = network
         return network
 
@@ -231,7 +231,10 @@ class Trainer:
             position = checkpoints.restore(self.network)
             if position == START:
                 with self._strategy.scope():
-                    self._initial_weights.apply(self.network)
+                    if self._takes_init:
+                        self._taken.value = _initial_weights.take_init(
+                            self.config, self.network, self._trust
+                        )
                     if self._averages is not None:
                         self._averages.start()
             self.model.first_step = position.steps
@@ -298,6 +301,7 @@ class Trainer:
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
             epoch = _choice.kept_epoch(self.config, self.history)
+            more = {"init": self._taken.value} if self._takes_init else {}
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
@@ -305,7 +309,7 @@ class Trainer:
                 self.history,
                 self._metrics(self.history[epoch - 1]),
                 self.dataset.info,
-                {**self._initial_weights.record, "kept_epoch": epoch},
+                {**more, "kept_epoch": epoch},
                 self._watched,
             )
             self._lock.close()
@@ -430,7 +434,7 @@ class Trainer:
             _run_folder.plain(self.config),
             {
                 "journal": history,
-                **self._initial_weights.stateful,
+                **({"init": self._taken} if self._takes_init else {}),
                 **(self._stateful if self.config.teacher is not None else {}),
             },
             within,

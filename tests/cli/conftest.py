@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from larq_nobn.cli import main
-from training.runs import step_by_step, with_little_network, without_curves
+from training.runs import eager, little_network, step_by_step  # noqa: F401
 
 Invoke = Callable[..., Result]
 TINY = (
@@ -37,20 +37,6 @@ def _same_logging_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
-
-
-@pytest.fixture
-def eager() -> Iterator[None]:
-    """For runs of a few steps, which a graph would take longer to be made for."""
-    with step_by_step(), without_curves():
-        yield
-
-
-@pytest.fixture
-def little_network() -> Iterator[None]:
-    """For runs of which nobody looks at the network."""
-    with with_little_network(), without_curves():
-        yield
 
 
 @pytest.fixture(scope="session")

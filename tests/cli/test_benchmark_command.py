@@ -60,11 +60,6 @@ def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path
     assert "adb" not in result.stdout
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["timings"][0]["threads"] == 4
-    both = invoke(
-        *("benchmark", lite_file, "--against", lite_file),
-        *("--read", log, "--read", log, "--json", "-"),
-    )
-    assert [t["ratio"] for t in json.loads(both.stdout)["timings"]] == [1, 1]
 
 
 def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):

@@ -76,19 +76,6 @@ def test_predict_and_convert_know_classes_size_and_numbers(
     np.testing.assert_allclose(card.preprocessing.mean, info.mean)
 
 
-def test_a_model_that_is_made_of_it_is_for_the_same_images(
-    saved: Path, invoke: Invoke, tmp_path: Path
-):
-    folded = tmp_path / "folded.keras"
-    assert invoke("fold", saved, folded).exit_code == 0
-    wanted, scores = (
-        answer(invoke, "evaluate", saved),
-        answer(invoke, "evaluate", folded),
-    )
-    assert scores["examples"] == 12
-    assert scores["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
-
-
 def test_what_does_not_fit_is_not_written(saved: Path, tmp_path: Path):
     model, file = nobn.training.open_model(saved), tmp_path / "model.keras"
     with pytest.raises(ValueError, match="has 10 classes of images of"):

@@ -38,20 +38,6 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
 
 
-def test_a_look_at_a_folder(pictures: Path, invoke: Invoke, tmp_path: Path):
-    result = invoke("data", pictures, "--sheet", tmp_path / "sheet.png")
-    assert result.exit_code == 0, result.output
-    for text in (*NAMES, "8 to 10, half of them up to 9"):
-        assert text in result.stdout
-    assert (tmp_path / "sheet.png").is_file()
-    found = json.loads(invoke("data", pictures, "--json", "-").stdout)
-    assert sum(found["classes"]["grün"].values()) == 20
-    assert found["unreadable"] == {}
-    assert "x.jpg is not a name" in one_sentence(
-        invoke("data", pictures, "--sheet", "x.jpg")
-    )
-
-
 PROGRAM = """
 import imported_first, os, runpy, sys, warnings
 sys.warnoptions.clear()

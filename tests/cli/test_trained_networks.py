@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import larq_nobn as nobn
-import numpy as np
 import pytest
 from larq_nobn import data
 from deploy.nets import binary_conv, chain
@@ -31,21 +30,6 @@ def test_evaluate_gives_the_accuracy_of_the_row(invoke):
     (row,) = (row for row in pretrained() if row.name == DIGITS)
     assert found["accuracy"] == pytest.approx(row.accuracy, abs=5e-4)
     assert found["path"] == DIGITS and found["dataset"] == "digits"
-
-
-def test_predict_prepares_images_as_in_training(invoke, tmp_path):
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    files = []
-    for place in (4, 17, 120):  # as the data set makes bytes of 0 to 16
-        gray = np.rint(bunch.images[place] * (255 / 16)).astype(np.uint8)
-        files.append(tmp_path / f"{bunch.target[place]}-{place}.png")
-        Image.fromarray(gray).save(files[-1])
-    found = json.loads(invoke("predict", DIGITS, *files, "--json", "-").output)
-    best = [each["predictions"][0]["label"] for each in found]
-    assert best == [file.name[0] for file in files]
 
 
 @pytest.mark.convert

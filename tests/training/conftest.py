@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from training.runs import step_by_step, with_little_network, without_curves
+from training.runs import eager, little_network, without_curves  # noqa: F401
 
 TINY = training.RunSettings(
     dataset="digits", width=8, blocks=(1,), epochs=2, batch_size=32, limit=128
@@ -29,16 +29,4 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
 def blank_curves() -> Iterator[None]:
     """For the runs of single tests; those that tests share have a true image."""
     with without_curves():
-        yield
-
-
-@pytest.fixture
-def eager() -> Iterator[None]:
-    with step_by_step():
-        yield
-
-
-@pytest.fixture
-def little_network() -> Iterator[None]:
-    with with_little_network():
         yield

@@ -131,3 +131,17 @@ def with_little_network() -> Iterator[None]:
     with step_by_step(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "ReActNet18", little)
         yield
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """For runs of a few steps, which a graph would take longer to be made for."""
+    with step_by_step(), without_curves():
+        yield
+
+
+@pytest.fixture
+def little_network() -> Iterator[None]:
+    """For runs of which nobody looks at the network."""
+    with with_little_network(), without_curves():
+        yield

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training._initial_weights import InitialWeights, resolve_init, transfer
+from larq_nobn.training._initial_weights import resolve_init, take_init, transfer
 from larq_nobn.training._network import (
     head_name,
     optimizer_for,
@@ -302,7 +302,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_file_under_the_same_name_is_rejected(small: Path):
     settings = replace(from_recipe(init=str(small)), init_sha256=64 * "0")
     with pytest.raises(ValueError, match="is not the file that the run started from"):
-        InitialWeights(settings).apply(keras.Sequential())
+        take_init(settings, keras.Sequential())
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn._keras import keras
 
 
 def test_a_run_comes_back_as_it_was(
@@ -71,23 +70,3 @@ def test_files_of_models(tiny_run: training.Run, tmp_path: Path):
         training.open_model(file)
     with pytest.raises(ValueError, match="model.h5 is not a name for a Keras model"):
         training.save_model(model, file)
-
-
-class _Unsaved(keras.layers.Layer):
-    def call(self, inputs):
-        return inputs
-
-    def get_config(self):
-        raise RuntimeError("no configuration")
-
-
-def test_a_model_is_saved_whole_or_not_at_all(tiny_run: training.Run, tmp_path: Path):
-    target = tmp_path / "model.keras"
-    target.write_text("earlier")
-    inputs = keras.Input((2,))
-    with pytest.raises(RuntimeError, match="no configuration"):
-        training.save_model(keras.Model(inputs, _Unsaved()(inputs)), target)
-    assert target.read_text() == "earlier"
-    training.save_model(tiny_run.model, target)
-    assert training.open_model(target).name == tiny_run.model.name
-    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]

@@ -248,23 +248,6 @@ def test_the_recipe_of_recu_is_that_of_its_code(model: str):
         assert latent.var() > 100 * 1e-5  # what ReCU adds to it
 
 
-def test_standardized_activations_change_nothing_but_gradients():
-    chosen = {"model": "BiRealNet18", "normalization": "batch_norm"}
-    with_it, without = (
-        as_by("plain", standardize_activations=each, **chosen) for each in (True, False)
-    )
-    with_it.set_weights(without.get_weights())
-    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
-    np.testing.assert_array_equal(with_it(images), without(images))
-    gradients = []
-    for network in (with_it, without):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.square(network(images, training=True)))
-        kernel = network.get_layer("stem_conv").kernel
-        gradients.append(tape.gradient(loss, kernel).numpy())
-    assert not np.allclose(*gradients)
-
-
 def test_latent_weights_start_as_the_initializer_says_where_they_are_binary(
     with_batch_norm,
 ):

@@ -88,18 +88,3 @@ def test_what_does_not_go_together_is_a_sentence():
     for given in ("model.tflite", keras.Sequential, None):
         with pytest.raises(TypeError, match="is not a Keras model"):
             training.evaluate(given, _images())
-
-
-def test_a_function_gets_the_numbers_of_its_model():
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.layers.Dense(2, input_shape=(2,))])
-    batches: list[np.ndarray] = []
-    found = training.evaluate(model, _images(), each=lambda *b: batches.append(b[2]))
-    assert training.evaluate(model.predict_on_batch, _images()) == found
-    wanted = model.predict(LOGITS, verbose=0)
-    np.testing.assert_allclose(np.concatenate(batches), wanted, rtol=1e-6)
-    # As Keras counts.
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(loss=loss, metrics=["accuracy"])
-    expected = model.evaluate(_images(), verbose=0, return_dict=True)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, 1e-5)

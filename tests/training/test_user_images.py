@@ -68,17 +68,6 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
         assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
 
 
-def test_nothing_is_left_of_what_cannot_start(
-    settings: training.RunSettings, tmp_path: Path
-):
-    gone = replace(settings, dataset=str(tmp_path / "gone"))
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
-        training.train(gone, tmp_path / "run")
-    with pytest.raises(TypeError, match="is not a pair. Give"):
-        training.train(settings, tmp_path / "run", data=[1, 2, 3, 4])
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_run_resumes_with_the_images_that_it_started_with(
     folder: Path, settings: training.RunSettings, tmp_path: Path
 ):
