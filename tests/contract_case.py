@@ -57,11 +57,11 @@ class Case:
     """
 
     cls: type
-    role: str
     shapes: tuple[Shape | list[Shape], ...]
-    smooth: bool
     oracle: Callable[[Arrays, dict[str, np.ndarray], Arrays], dict[str, Arrays]]
     inference: str
+    role: str = "layer"
+    smooth: bool = False
     alias: str | None = None
     weights: tuple[str, ...] = ()
     float_ops: Mapping[str, int] = field(default_factory=dict)

@@ -42,7 +42,6 @@ def fake_quantization(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> 
 ROWS = (
     Case(
         ChannelAffine,
-        role="layer",
         shapes=((2, 4, 4, 3), (4, 3)),
         weights=("gamma", "beta"),
         smooth=True,
@@ -51,7 +50,6 @@ ROWS = (
     ),
     Case(
         DynamicTanh,
-        role="layer",
         kwargs={"alpha": 0.7, "beta_initializer": keras.initializers.Constant(0.3)},
         shapes=((2, 4, 4, 3), (2, 5, 3)),
         weights=("alpha", "gamma", "beta"),
@@ -62,13 +60,11 @@ ROWS = (
     ),
     Case(
         FakeQuantization,
-        role="layer",
         kwargs={"momentum": 0.9},
         shapes=((2, 4, 4, 3), (2, 3, 2, 2, 3)),
         state=("minimum", "maximum"),
         training=True,
         sees_batch=True,
-        smooth=False,
         oracle=fake_quantization,
         inference="kept",
         float_ops={"DEQUANTIZE": 1},

@@ -80,7 +80,6 @@ def skip_init(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
 ROWS = (
     Case(
         FilterResponseNormalization,
-        role="layer",
         kwargs={
             "epsilon": 0.01,
             "learned_epsilon": True,
@@ -95,7 +94,6 @@ ROWS = (
     ),
     Case(
         ThresholdedLinearUnit,
-        role="layer",
         kwargs={"tau_initializer": keras.initializers.Constant(-0.5)},
         shapes=((2, 4, 4, 3), (4, 3)),
         weights=("tau",),
@@ -106,7 +104,6 @@ ROWS = (
     ),
     Case(
         EvoNormS0,
-        role="layer",
         kwargs={"groups": 2, "epsilon": 0.01},
         shapes=((2, 4, 4, 6), (4, 6), (2, 5, 6), (2, 3, 2, 2, 6)),
         weights=("v", "gamma", "beta"),
@@ -120,7 +117,6 @@ ROWS = (
     ),
     Case(
         SkipInit,
-        role="layer",
         # With the usual start at zero, nothing before the layer would learn yet.
         kwargs={"gain_initializer": keras.initializers.Constant(0.5)},
         shapes=((2, 4, 4, 3), (2, 5, 3)),

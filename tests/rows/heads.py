@@ -41,7 +41,6 @@ def symmetric_head(
 ROWS = (
     Case(
         SymmetricHead,
-        role="layer",
         kwargs={"classes": 5, "scale": 2.0},
         shapes=((4, 6), (3, 2)),
         weights=("plane", "scale"),

@@ -56,7 +56,6 @@ def batch_kalman_normalization(
 ROWS = (
     Case(
         BatchKalmanNormalization,
-        role="layer",
         kwargs={"prior": 0.7, "epsilon": 0.01},
         shapes=(
             [(4, 5, 6, 3), (3,), (3,)],

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 from contract_case import Case
-from contract_oracles import Weights
+from contract_oracles import Weights, standardized
 from larq_nobn.layers import ActivationStandardization
 from larq_nobn.quantizers import (
     BernoulliSign,
@@ -21,16 +21,12 @@ from .nobn import scaled_std_sign
 
 def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
     channels = x.shape[-1]
-    filters, jacobians = [], []
-    for o in range(channels):
-        w = x[..., o].ravel()
-        n, d = w.size, w - w.mean()
-        variance = d @ d / (n - 1) + 1e-5
-        rate = np.sqrt(8 / variance)
-        filters.append(rate * d)
-        # d variance / d W_j = 2 d_j / (n - 1), and rate goes as its -1/2-th power.
-        along = np.outer(d, d) / ((n - 1) * variance)
-        jacobians.append(rate * (np.eye(n) - 1 / n - along))
+    flat = [x[..., o].ravel() for o in range(channels)]
+    # Of unit variance times 8, with the unbiased variance.
+    found = [standardized(w, 1e-5, ddof=1) for w in flat]
+    filters, jacobians = (
+        [8**0.5 * each for each in of] for of in zip(*found, strict=True)
+    )
     limit = -np.mean(np.abs(filters)) * np.log(2 - 2 * weights["tau"])
     d_x, d_alpha = np.empty_like(x), np.empty(channels)
     for o, (hat, jacobian) in enumerate(zip(filters, jacobians, strict=True)):
@@ -99,7 +95,6 @@ ROWS = (
         shapes=((3, 3, 4, 5), (2, 2, 2, 3, 4), (6, 3)),
         weights=("alpha",),
         state=("tau",),
-        smooth=False,
         oracle=recu,
         inference="removed",
     ),
@@ -110,7 +105,6 @@ ROWS = (
         kwargs={"frequency": 5.0, "scale": 0.3, "variance_preserving": True},
         shapes=((3, 3, 4, 5), (6, 3)),
         weights=("gain",),
-        smooth=False,
         oracle=partial(biper, frequency=5.0, scale=0.3),
         inference="removed",
     ),
@@ -124,7 +118,6 @@ ROWS = (
         },
         shapes=((3, 3, 4, 5), (6, 3)),
         weights=("scale", "gain"),
-        smooth=False,
         oracle=partial(binary_regularized, strength=0.3),
         inference="removed",
     ),
@@ -143,7 +136,6 @@ ROWS = (
     ),
     Case(
         ActivationStandardization,
-        role="layer",
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
         training=True,
         smooth=True,

@@ -7,16 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 from contract_case import Case, Shape
-from contract_oracles import Weights, per_channel
+from contract_oracles import Weights, per_channel, standardized
 from larq_nobn.layers import IndependentComponent, ProxyNormalization, SignFlipDropout
-
-
-def normalized(values: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """A flat group without mean and scale, and its Jacobian (output, input)."""
-    sigma = np.sqrt(values.var() + epsilon)
-    n = (values - values.mean()) / sigma
-    # d sigma / d x_j = n_j / P, over the P values.
-    return n, (np.eye(n.size) - 1 / n.size - np.outer(n, n) / n.size) / sigma
 
 
 def proxy_normalization(
@@ -34,7 +26,7 @@ def proxy_normalization(
     d_x, n, d_y = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     d_center, d_variance = np.zeros_like(gamma), np.zeros_like(gamma)
     for example in range(x.shape[0]):
-        flat, jacobian = normalized(x[example].ravel(), 1e-5)
+        flat, jacobian = standardized(x[example].ravel(), 1e-5)
         n[example] = flat.reshape(x.shape[1:])
         z, g = np.tanh(gamma * n[example] + beta), upstream[example]
         d_y[example] = g * rate * (1 - z**2)
@@ -59,7 +51,7 @@ def independent_component(
     """Batch norm with the batch's statistics, and nothing dropped."""
     d_x, d_gamma = np.empty_like(x), np.empty_like(weights["gamma"])
     for c, gamma in enumerate(weights["gamma"]):
-        n, jacobian = normalized(x[..., c].ravel(), epsilon)
+        n, jacobian = standardized(x[..., c].ravel(), epsilon)
         g = upstream[..., c].ravel()
         d_x[..., c] = (gamma * g @ jacobian).reshape(x.shape[:-1])
         d_gamma[c] = g @ n
@@ -77,7 +69,6 @@ def signs(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 ROWS = (
     Case(
         ProxyNormalization,
-        role="layer",
         kwargs={"activation": "tanh", "num_samples": 50, "epsilon": 0.05},
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta", "proxy_gamma", "proxy_beta"),
@@ -92,7 +83,6 @@ ROWS = (
     Case(
         # Without dropout, whose draws no oracle knows.
         IndependentComponent,
-        role="layer",
         kwargs={"rate": 0.0, "momentum": 0.9, "epsilon": 0.01},
         shapes=((4, 3, 3, 3), (6, 3), (4, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta"),
@@ -106,7 +96,6 @@ ROWS = (
     Case(
         # Checked at inference, for the same reason.
         SignFlipDropout,
-        role="layer",
         kwargs={"rate": 0.9},
         shapes=((2, 4, 4, 3), (2, 3, 2, 2, 3)),
         training=False,

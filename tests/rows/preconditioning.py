@@ -51,14 +51,12 @@ def preconditioned_convolution(
 ROWS = (
     Case(
         BatchNormalizationPreconditioning,
-        role="layer",
         kwargs=lambda: {"layer": binary_convolution(), "momentum": 0.5},
         shapes=((2, 6, 6, 4),),
         weights=("kernel", "bias"),
         state=("moving_mean", "moving_variance", "batches"),
         training=True,
         same_value=True,
-        smooth=False,
         oracle=preconditioned_convolution,
         inference="removed",
         lce_bconv2d=2,

@@ -34,9 +34,7 @@ def leaky_integrate_and_fire(
 ROWS = (
     Case(
         LeakyIntegrateAndFire,
-        role="layer",
         shapes=((2, 4, 5), (3, 6, 2, 3), (2, 3, 2, 2, 3)),
-        smooth=False,
         oracle=leaky_integrate_and_fire,
         inference="kept",
         lce_bconv2d=0,

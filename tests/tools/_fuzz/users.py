@@ -9,7 +9,7 @@ import functools
 
 import larq as lq
 import tensorflow as tf
-from deploy.generated_layers import one_of
+from deploy.generated_layers import chance, one_of
 from larq_nobn._keras import keras
 
 layers = keras.layers
@@ -24,12 +24,8 @@ def spelled(x):
     return 2.0 * tf.cast(lq.math.sign(x) > 0, x.dtype) - 1.0
 
 
-def tanh_gradient(x):
-    return tf.stop_gradient(lq.math.sign(x) - tf.tanh(x)) + tf.tanh(x)
-
-
-def step(x):
-    return tf.cast(lq.math.sign(-x) < 0, x.dtype)
+def almost(x):
+    return tf.sign(x)
 
 
 class Called:
@@ -57,28 +53,16 @@ class SignLayer(layers.Layer):
         return straight_through(inputs)
 
 
-def almost(x):
-    return tf.sign(x)
-
-
-def above(x):
-    return tf.where(x > 0, tf.ones_like(x), -tf.ones_like(x))
-
-
-def centered(x):
-    return lq.math.sign(x - tf.reduce_mean(x, -1, keepdims=True))
-
-
-def halved(x):
-    return 0.5 * lq.math.sign(x)
-
-
-def eight_bits(x):
-    return tf.quantization.fake_quant_with_min_max_args(x)
-
-
-def mean_sign(x):
+def _mean_sign(x):
     return tf.reduce_mean(tf.abs(x), [0, 1], keepdims=True) * lq.math.sign(x)
+
+
+def _tanh_gradient(x):
+    return tf.stop_gradient(lq.math.sign(x) - tf.tanh(x)) + tf.tanh(x)
+
+
+def _above(x):
+    return tf.where(x > 0, tf.ones_like(x), -tf.ones_like(x))
 
 
 _RIGHT = (
@@ -90,23 +74,29 @@ _RIGHT = (
     SignLayer,
 )
 _ALMOST = (
-    *(lambda: almost, lambda: above, lambda: centered, lambda: halved),
-    lambda: eight_bits,
+    almost,
+    _above,
+    lambda x: lq.math.sign(x - tf.reduce_mean(x, -1, keepdims=True)),
+    lambda x: 0.5 * lq.math.sign(x),
+    tf.quantization.fake_quant_with_min_max_args,
+    lambda x: tf.cast(lq.math.sign(-x) < 0, x.dtype),
+    _tanh_gradient,
 )
 
 
 def input_quantizer(draw):
-    return one_of(draw, (*_RIGHT * 2, *_ALMOST, lambda: tanh_gradient, lambda: step))()
+    right = chance(draw, 0.6)
+    return one_of(draw, _RIGHT)() if right else one_of(draw, _ALMOST)
 
 
 def kernel_quantizer(draw):
-    kinds = (*_RIGHT, lambda: mean_sign, lambda: almost, lambda: halved)
-    return one_of(draw, (*kinds, lambda: eight_bits))()
+    right = chance(draw, 0.7)
+    return one_of(draw, _RIGHT)() if right else one_of(draw, (_mean_sign, *_ALMOST))
 
 
 def sign(draw):
     """A layer that is a sign, and one that is almost one."""
-    functions = (straight_through, spelled, tanh_gradient, almost, above)
+    functions = (straight_through, spelled, _tanh_gradient, almost, _above)
     function = one_of(draw, functions)
     kinds = (
         lambda: layers.Activation(function),
