@@ -13,7 +13,14 @@ from .._progress import step
 from ._cuts import Sign, cut_at
 from ._graph import Call, Values
 from ._models import run_call, training_argument
-from ._segments import NOISES, Segments, compare_sign, compare_values, grouped
+from ._segments import (
+    NOISES,
+    Segments,
+    compare_sign,
+    compare_thresholds,
+    compare_values,
+    grouped,
+)
 
 # Further from 0 than any threshold.
 _FAR = 1e9
@@ -29,12 +36,14 @@ class Recording(NamedTuple):
         signs: Where each sign is +1, by label, and of what has levels which it is.
         inputs: What those layers read whose values are known, by label.
         values: What layers return that are others in the other form, by label.
+        numbers: What plain signs are taken of, by label, as far as it is known.
     """
 
     outputs: list[np.ndarray]
     signs: dict[str, np.ndarray]
     inputs: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
 
 
 def record(
@@ -53,7 +62,7 @@ def record(
         skipped: Layers that hand their input on.
     """
     walk = _Walk(model, examples, skipped)
-    recording = Recording([], {}, {}, {})
+    recording = Recording([], {}, {}, {}, {})
     starts = {first: last for last, first in (values or {}).items()}
     for call in walk.calls:
         if call.name in starts:
@@ -63,6 +72,8 @@ def record(
         if quantizer is not None:
             sign = Sign(call.label, quantizer, walk.before(call))
             recording.signs[call.label] = sign.positive(sign.values)
+            if not sign.has_levels:
+                recording.numbers[call.label] = sign.shifted(sign.values)
         made = walk.run(call)
         if call.name in starts.values():
             recording.values[call.label] = made[0].numpy()
@@ -211,6 +222,9 @@ def _compare_group(
             if fed is not None:
                 result = segments.result("sign", label)
                 compare_sign(sign, bits, between, rows, result, noisy)
+                if label in other.numbers:
+                    numbers = other.numbers[label]
+                    compare_thresholds(sign, bits, numbers, between, rows, result)
                 last = f"layer {label!r}"
         if made is not None:
             what = f"the input of layer {label!r} differs; the fault lies {between}"
