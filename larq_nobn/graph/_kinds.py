@@ -70,7 +70,6 @@ class Kind(NamedTuple):
         norm: "batch" or "example", of which it takes statistics.
         constant: Whether a constant per channel passes it times a number, or beside
             other channels.
-        binary: Whether, of signs, it makes what was meant for a binary kernel.
         int8: "kept" if its numbers are among the 256 that its input may have,
             "shared" if TensorFlow Lite wants the range of its input for its output.
     """
@@ -85,7 +84,6 @@ class Kind(NamedTuple):
     affine: bool = False
     norm: str = ""
     constant: bool = False
-    binary: bool = False
     int8: str = ""
 
 
@@ -105,37 +103,37 @@ def _keras(names: str) -> tuple[type, ...]:
 
 _UNKNOWN = Kind()
 _MEAN, _LARGEST = Kind("all", pool="mean"), Kind("positive", pool="max")
-_MOVED, _RESHAPED = Kind("all"), Kind(reshapes=True, int8="kept")
+_MOVED = Kind("all")
 _SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
 _KEPT: dict[str, Any] = {"int8": "kept"}
 _SHARED: dict[str, Any] = {"int8": "shared"}
-_BINARY: dict[str, Any] = {"binary": True}
 
 _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
-    (_MEAN._replace(**_SHARED), _keras("AveragePooling1D AveragePooling3D")),
-    (_MEAN._replace(**_BINARY, **_SHARED), (_layers.AveragePooling2D,)),
+    (
+        _MEAN._replace(**_SHARED),
+        _keras("AveragePooling1D AveragePooling2D AveragePooling3D"),
+    ),
     (
         _MEAN._replace(pool="whole mean"),
         _keras("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"),
     ),
-    (_LARGEST._replace(**_KEPT), _keras("MaxPooling1D MaxPooling3D")),
-    (_LARGEST._replace(**_BINARY, **_KEPT), (_layers.MaxPooling2D,)),
+    (_LARGEST._replace(**_KEPT), _keras("MaxPooling1D MaxPooling2D MaxPooling3D")),
     (
         _LARGEST._replace(pool="whole max", **_KEPT),
         _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D"),
     ),
     (_MOVED, _keras("UpSampling1D UpSampling3D")),
-    (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping3D")),
-    (_MOVED._replace(**_BINARY, **_SHARED), (_layers.UpSampling2D,)),
-    (_MOVED._replace(**_BINARY, **_KEPT), (_layers.Cropping2D,)),
-    (Kind(**_KEPT), _keras("ZeroPadding1D ZeroPadding3D Maximum Minimum")),
-    (Kind(**_BINARY, **_KEPT), (_layers.ZeroPadding2D, _layers.Permute)),
-    (_RESHAPED, (_layers.Flatten,)),
-    (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
+    (_MOVED._replace(**_SHARED), (_layers.UpSampling2D,)),
+    (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping2D Cropping3D")),
+    (
+        Kind(**_KEPT),
+        _keras("ZeroPadding1D ZeroPadding2D ZeroPadding3D Maximum Minimum Permute"),
+    ),
+    (Kind(reshapes=True, **_KEPT), _keras("Flatten Reshape")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
-    (Kind(constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
+    (Kind(constant=True, **_KEPT), (_layers.Concatenate,)),
     (Kind(**_SHARED), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
@@ -154,7 +152,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Scales and biases, and what normalizes.
     (_SCALED, (ChannelAffine,)),
     (_SCALED._replace(constant=True), (SkipInit,)),
-    (_SCALED._replace(constant=True, **_BINARY), (_layers.Rescaling,)),
+    (_SCALED._replace(constant=True), (_layers.Rescaling,)),
     (
         _SCALED._replace(norm="batch"),
         (_layers.BatchNormalization, IndependentComponent, BatchKalmanNormalization),

@@ -48,12 +48,10 @@ class Probe(NamedTuple):
     Attributes:
         kind: The quantizer that gives the same; None for none.
         finding: Where it looks like one and is none, what it does otherwise.
-        called: Whether it could be called.
     """
 
     kind: type | None = None
     finding: str = ""
-    called: bool = True
 
 
 def is_users(quantizer: Any) -> bool:
@@ -78,7 +76,7 @@ def probe(quantizer: Any) -> Probe:
         if few is not None and few.shape[:1] == _FEW.shape:
             break
     else:
-        return Probe(finding="cannot be called on numbers alone", called=False)
+        return Probe(finding="cannot be called on numbers alone")
     values = set(np.unique(few))
     same_places = few.shape[:-1] == _FEW.reshape(shape).shape[:-1]
     if len(values) > _MOST or not same_places:

@@ -189,7 +189,7 @@ def sign_of_activation(layer: keras.layers.Layer) -> Any:
     return layer.activation if known and is_binary(layer.activation) else None
 
 
-def sign_of_tensor(tensor: Any, reshaped: bool = False) -> Any:
+def sign_of_tensor(tensor: Any) -> Any:
     """Returns the quantizer that makes a tensor, if it is a sign; else None.
 
     This is the one place that knows which tensors are signs: the output of a layer that
@@ -198,7 +198,6 @@ def sign_of_tensor(tensor: Any, reshaped: bool = False) -> Any:
 
     Arguments:
         tensor: A symbolic tensor of a model.
-        reshaped: Whether a sign in another shape counts too.
     """
     while True:
         layer, index, _ = tensor._keras_history
@@ -207,7 +206,7 @@ def sign_of_tensor(tensor: Any, reshaped: bool = False) -> Any:
             return None
         if is_mask(tensor):
             return lq.quantizers.SteHeaviside()
-        if not is_identity(node) and not (reshaped and inherited(type(layer)).reshapes):
+        if not is_identity(node):
             return sign_of_layer(layer) or sign_of_activation(layer)
         tensor = node.keras_inputs[0]
 
@@ -230,27 +229,16 @@ def is_identity(node: Any) -> bool:
     return nothing or inherited(type(layer)).idle
 
 
-def sign_of_input(call: Call, reshaped: bool = False) -> Any:
-    """Returns the sign that makes what meets the kernel of a call; None for none.
+def has_sign_input(call: Call) -> bool:
+    """Tells whether what meets the kernel in this call is the output of a sign.
 
-    It is the layer's own, or that of the tensor before.
-
-    Arguments:
-        call: Any.
-        reshaped: Whether a sign in another shape counts too.
+    That is the layer's own, or that of the tensor before.
     """
     own = getattr(call.layer, "input_quantizer", None)
-    if is_binary(own):
-        return own
     if own is not None and not isinstance(own, lq.quantizers.NoOp):
-        return None
+        return is_binary(own)
     inputs = inputs_of(call.node)  # not those of an edited graph
-    return sign_of_tensor(inputs[0], reshaped) if len(inputs) == 1 else None
-
-
-def has_sign_input(call: Call) -> bool:
-    """Tells whether what meets the kernel in this call is the output of a sign."""
-    return sign_of_input(call) is not None
+    return len(inputs) == 1 and sign_of_tensor(inputs[0]) is not None
 
 
 def is_mask(tensor: Any) -> bool:

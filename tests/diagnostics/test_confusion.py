@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn.diagnostics import ConfusionMatrix, Mistakes, reliability_diagram
-from larq_nobn.training.folder._run_folder import draw_curves
+from larq_nobn.training._run_folder import draw_curves
 from PIL import Image
 from sklearn import metrics
 

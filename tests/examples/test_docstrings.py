@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 from interop.published import Form, ReActNet18, randomized, save
 from larq_nobn.deploy import _formats
-from larq_nobn.training.comparison import _compare
+from larq_nobn.training import _compare
 from PIL import Image
 from tf_keras import Model
 from training.commands import executing

@@ -110,14 +110,6 @@ def test_what_hands_signs_on(name):
         assert sign_of_tensor(outputs) is None
 
 
-def test_of_another_shape():
-    inputs = keras.Input(MAP)
-    signs = layers.Conv2D(4, 2, activation=lq.quantizers.SteSign())(inputs)
-    shaped = layers.Identity()(layers.Reshape((50, 2))(signs))
-    assert sign_of_tensor(shaped) is None
-    assert type(sign_of_tensor(shaped, reshaped=True)) is lq.quantizers.SteSign
-
-
 def test_a_subclass_may_do_something_after_its_activation():
     model = ends_in(Halved, MAP, (3, 2), lq.quantizers.SteSign())
     assert set(np.unique(model(images(4, MAP)))) == {-0.5, 0.5}

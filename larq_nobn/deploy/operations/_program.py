@@ -184,6 +184,8 @@ class Program:
         return readers
 
 
+# Of the noise, what counts of weights have: 4 float32 epsilons where others have 32.
+_OF_COUNTS = 1 / 8
 # The numbers of a node.
 _NUMBERS = ("value", "k", "b", "kernel", "scale", "bias", "slope")
 
@@ -191,11 +193,13 @@ _NUMBERS = ("value", "k", "b", "kernel", "scale", "bias", "slope")
 def noisy(program: Program, size: float) -> Program:
     """Returns a program whose numbers are off by a part of themselves, at random.
 
-    What its values then are off by tells how far the sums of the given one round.
+    What its values then are off by tells how far the sums of the given one round. LCE
+    subtracts the bits that differ from all there are, after both are scaled, so a
+    binary convolution rounds as the number of its weights does.
     """
     random = np.random.default_rng(0)
 
-    def off(numbers: np.ndarray) -> np.ndarray:
+    def off(numbers: np.ndarray, size: float = size) -> np.ndarray:
         signs = random.integers(0, 2, numbers.shape) * 2 - 1
         return (numbers * (1 + size * signs)).astype(numbers.dtype)
 
@@ -205,6 +209,9 @@ def noisy(program: Program, size: float) -> Program:
         names = [name for name in _NUMBERS if name in node.arguments.keys() - exact]
         own = {name: np.asarray(node[name]) for name in names}
         reals = {name: off(x) for name, x in own.items() if x.dtype.kind == "f"}
+        if exact:
+            most = np.prod(node["kernel"].shape[:-1]) * np.asarray(node["scale"], float)
+            reals["bias"] = node["bias"] + off(most, size * _OF_COUNTS) - most
         nodes.append(node.with_arguments(**reals))
     return Program(program.inputs, nodes, program.outputs)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images
+from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, convert
 from larq_nobn.deploy.verify._ties import tie_warnings
@@ -142,3 +142,15 @@ def test_the_zeros_of_a_relu_are_no_matter_of_rounding(tmp_path):
     with pytest.raises(VerificationError, match=message):
         convert(model, tmp_path / "m.tflite", data=images(8))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does(tmp_path):
+    """LCE subtracts twice the bits that differ from all, after both are scaled."""
+    inputs = keras.Input((2, 2, 512))
+    norm = keras.layers.BatchNormalization(epsilon=0.0)
+    model = scrambled(keras.Model(inputs, norm(binary_conv(8)(inputs))))
+    gain, zeros = np.full(8, -13.9), np.zeros(8)
+    norm.set_weights([gain, zeros, zeros, zeros + 1])
+    x = images(8, (2, 2, 512))
+    report = convert(model, tmp_path / "m.tflite", data=x, tolerance=1e-6)
+    assert 1e-6 < report.verify["segments"]["worst"]["difference"] < 1e-5
