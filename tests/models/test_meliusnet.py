@@ -1,4 +1,3 @@
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -33,7 +32,6 @@ def test_parameters_as_published():
     narrowed = [(conv.input_shape[-1], conv.filters) for conv in convs]
     assert narrowed == [(320, 160), (480, 224), (480, 256)]
     assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
-    assert len(nobn.deploy.binary_layers(model)) == 2 * 17
 
 
 def grouped(x, kernel, groups):
