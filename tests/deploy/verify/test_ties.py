@@ -7,10 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, convert
+from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.operations._program import Node, Program, Value, noisy
 from larq_nobn.deploy.verify._ties import tie_warnings
+from larq_nobn.graph import _segments
 from tie_networks import SHAPE, conv, network
 
 pytestmark = pytest.mark.convert
@@ -144,13 +147,27 @@ def test_the_zeros_of_a_relu_are_no_matter_of_rounding(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does(tmp_path):
+def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     """LCE subtracts twice the bits that differ from all, after both are scaled."""
-    inputs = keras.Input((2, 2, 512))
-    norm = keras.layers.BatchNormalization(epsilon=0.0)
-    model = scrambled(keras.Model(inputs, norm(binary_conv(8)(inputs))))
-    gain, zeros = np.full(8, -13.9), np.zeros(8)
-    norm.set_weights([gain, zeros, zeros, zeros + 1])
-    x = images(8, (2, 2, 512))
-    report = convert(model, tmp_path / "m.tflite", data=x, tolerance=1e-6)
-    assert 1e-6 < report.verify["segments"]["worst"]["difference"] < 1e-5
+    shape, factor = (3, 3, 512), 13.9
+    count = int(np.prod(shape))
+    kernel = np.sign(np.random.default_rng(0).normal(size=(*shape, 1)))
+    arguments = {
+        **{"of": "Conv2D", "binary": True, "groups": 1, "padding": "VALID"},
+        **{"kernel": kernel, "scale": np.array([factor]), "bias": np.zeros(1)},
+        **dict.fromkeys(("strides", "dilations"), [1, 1, 1, 1]),
+    }
+    x, y = Value((1, *shape), tf.float32), Value((1, 1, 1, 1), tf.float32)
+    program = Program([x], [Node("net/a/conv", "kernel", (x,), (y,), arguments)], [y])
+    # Half of the bits differ, so that the sum is 0.
+    halves = kernel[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
+    given = [tf.constant(halves.reshape(1, *shape), tf.float32)]
+    (made,), (noise,) = (
+        outputs_of(form, given)
+        for form in (program, noisy(program, _segments.NOISES[0]))
+    )
+    differing = np.arange(count + 1)
+    scaled = np.float32(2 * factor) * differing.astype(np.float32)
+    in_lce = np.float32(factor * count) - scaled
+    off = np.abs(in_lce - factor * (count - 2.0 * differing)).max()
+    assert np.all(made == 0) and off < np.abs(noise).max() < 10 * off
