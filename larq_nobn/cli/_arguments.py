@@ -408,10 +408,10 @@ recipe_option = click.option(
 
 def list_option(name: str, default: str | None) -> _Decorator:
     """Returns the option for values of a setting, as a list under the plural."""
-    setting = SETTINGS[name]
+    setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
     usual = "that of the normalization" if name == "recipe" else "that of the recipe"
     return click.option(
-        *(f"--{name.replace('_', '-')}", f"{name}s"),
+        *(option, f"{option}s", f"{name}s"),
         type=several(setting.type),
         default=default,
         show_default=usual if default is None else True,

@@ -16,7 +16,7 @@ from training.fake_runs import leave_run
 
 Invoke = Callable[..., Result]
 GRID = (
-    *("compare", "--normalization", "none,nobn", "--seed", "1"),
+    *("compare", "--normalizations", "none,nobn", "--seed", "1"),
     *("--model", "reactnet18", "--dataset", "digits", "--width", "4", "--blocks", "1"),
     *("--epochs", "1", "--batch-size", "32", "--limit", "32"),
 )
