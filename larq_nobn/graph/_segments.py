@@ -40,6 +40,8 @@ NOISES = (_NOISE, _FARTHER * _NOISE)
 _TIMES, _BY_FAR = 4, 16
 # No larger is what a network sees.
 _USUAL = 300.0
+# Of smaller numbers, as a softmax gives some, processors make 0.
+_NOTHING = 1e-30
 
 
 @dataclass
@@ -329,7 +331,7 @@ def compare_values(
         away = np.abs(first - second)
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0
     away[np.isnan(away)] = np.inf
-    wrong = away > allowed + floor
+    wrong = away > allowed + floor + _NOTHING
     least = _NOISE * sizes.max(initial=0)
     relative = away / np.maximum(sizes, least if least else 1.0)
     result.worst = max(result.worst, float(relative.max(initial=0)))

@@ -94,6 +94,12 @@ def test_channels_are_compared_by_their_own_magnitude():
     assert "by 0.84 in channel 2, whose largest number is 0.8" in fault_of(both, wrong)
 
 
+def test_what_processors_take_for_0_is_0():
+    zeros, tiny = np.zeros((2, 1)), np.full((2, 1), 2.3e-38)
+    assert fault_of(zeros, tiny) == fault_of(tiny, zeros) == ""
+    assert fault_of(zeros, tiny * 1e20)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_none_differ_unless_both_are(value):
     wrong = REAL.copy()
