@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -36,8 +37,8 @@ def cached_method(method: _Method) -> _Method:
     return cached  # type: ignore[return-value]
 
 
-class Images:
-    """Abstract base: labeled images in splits, each of which is found by its number.
+class Images(ABC):
+    """Labeled images in splits, each of which is found by its number.
 
     Attributes:
         name, class_names, holdout: As in `DatasetInfo`.
@@ -53,9 +54,9 @@ class Images:
     unfit: tuple[str, ...] = ()
     remedy = ""
 
+    @abstractmethod
     def info(self, size: Size) -> DatasetInfo:
         """What there is to say of them, in a size or their own."""
-        raise NotImplementedError
 
     def read(self, split: str, shape: Shape, crop: float) -> Source:
         """The images of a split: bytes to train with, exact means to test with."""
@@ -85,9 +86,9 @@ class InMemory(Images):
 
     validation: float
 
+    @abstractmethod
     def whole(self, split: str) -> Arrays:
         """A split as it is stored."""
-        raise NotImplementedError
 
     @cached_method
     def part(self, split: str) -> Arrays:

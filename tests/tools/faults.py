@@ -676,7 +676,7 @@ noise: a binary convolution rounds as its sums alone do
 +_OF_COUNTS = 0.0
 @ tests/deploy/lite/test_lce_faults.py
 keep apart: constants are fused whatever their shape
--apart = maps if wide else []
+-apart = [x for x in node.reads if wide and _is_after_binary(program, x)]
 +apart = []
 trace: a constant waits for what a function waits for
 -node.input[:] = [name for name in node.input if not name.startswith("^")]

@@ -230,8 +230,7 @@ def sign_of_signs(program: Program, node: Node) -> Program | None:
     total = program.maker(node.x) if node.type == "Sign" else None
     if total is None or total.kind != "sum":
         return None
-    makers = [program.maker(value) for value in total.reads]
-    if any(m is None or (m.type != "Sign" and m.kind != "sign") for m in makers):
+    if not all(_is_of_sign(program, value) for value in total.reads):
         return None
     clip = Node(node.name, "clip", node.reads, node.makes, {"low": -1.0, "high": 1.0})
     return program.with_nodes([node], [clip])
@@ -244,8 +243,7 @@ def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
     total = program.maker(node.x)
     if total is None or total.kind != "sum":
         return None
-    makers = [maker for x in total.reads if (maker := program.maker(x)) is not None]
-    if not any(maker.kind == "sign" or maker.type == "Sign" for maker in makers):
+    if not any(_is_of_sign(program, value) for value in total.reads):
         return None
     return program.with_nodes([node], [node.with_arguments(compared=True)])
 
@@ -262,20 +260,21 @@ def keep_apart(program: Program, node: Node) -> Program | None:
     apart: list[Value] = []
     if node.type == "Sign":
         total = program.maker(node.x)
-        makers = [] if total is None else [program.maker(x) for x in total.reads]
-        if any(
-            m is not None and (m.kind == "sign" or m.type == "Sign") for m in makers
-        ):
+        if total is not None and any(_is_of_sign(program, x) for x in total.reads):
             apart = [node.x]
     elif node.kind == "sum" or node.type in _FUSED:
-        wide = [x for x in node.reads if _is_wide(program.maker(x))]
-        maps = [x for x in node.reads if _is_after_binary(program, x)]
-        apart = maps if wide else []
+        wide = any(_is_wide(program.maker(x)) for x in node.reads)
+        apart = [x for x in node.reads if wide and _is_after_binary(program, x)]
     if not apart:
         return None
     value = apart[0].like()
     copy = Node(f"{node.name}_apart", "copy", (apart[0],), (value,))
     return program.with_nodes([node], [copy, node.reading(apart[0], value)])
+
+
+def _is_of_sign(program: Program, value: Value) -> bool:
+    node = program.maker(value)
+    return node is not None and (node.kind == "sign" or node.type == "Sign")
 
 
 def _is_wide(node: Node | None) -> bool:
@@ -285,11 +284,11 @@ def _is_wide(node: Node | None) -> bool:
 def _is_after_binary(program: Program, value: Value) -> bool:
     """Whether LCE fuses all that made a value into a binary convolution."""
     node = program.maker(value)
-    if node is None or node.kind not in ("kernel", "affine", "clip", "other"):
-        return False
-    if node.kind == "kernel":
-        return bool(node["binary"])
-    return bool(node.reads) and any(_is_after_binary(program, x) for x in node.reads)
+    while node is not None and node.kind in ("affine", "clip", "sum", "other"):
+        makers = [program.maker(x) for x in node.reads]
+        maps = [m for m in makers if m is None or m.kind != "constant"]
+        node = maps[0] if len(maps) == 1 else None
+    return node is not None and node.kind == "kernel" and bool(node["binary"])
 
 
 def scale_after_relu(program: Program, node: Node) -> Program | None:
