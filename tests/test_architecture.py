@@ -24,7 +24,8 @@ LAYERS = (
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"population", "loading"},
     {"calibration"},
-    {"surgery", "diagnostics", "training", "deploy", "interop"},
+    {"diagnostics", "training", "deploy", "interop"},
+    {"surgery"},  # proves its results as deployment does
     {"cli"},
     {"__main__"},
 )

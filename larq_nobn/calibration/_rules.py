@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -121,16 +122,21 @@ class Rules:
             reference.deref().assign(value)
 
     def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
-        """Visits the calls of a model, and keeps no tensor longer than needed.
+        """Visits the calls of a model.
 
         Arguments:
             model: A functional model without models inside.
             inputs: One value for each of its inputs.
         """
-        graph, values = _graph.Graph(model), _graph.Values(model, inputs)
-        for at, call in enumerate(values.calls):
-            values.keep(call, self.visit(graph, call, values.taken(call)))
-            step(f"Initializing {model.name} from data", at + 1, len(values.calls))
+        graph, done = _graph.Graph(model), count(1)
+
+        def make(call: _graph.Call, tensors: ComputedTensors) -> list[ComputedTensor]:
+            read = {key: tensors[key] for key in call.keys_read}
+            made = self.visit(graph, call, read)
+            step(f"Initializing {model.name} from data", next(done), len(graph.calls))
+            return made
+
+        _models.rerun(model, inputs, make)
 
     def visit(
         self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors

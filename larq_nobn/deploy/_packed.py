@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._keras import keras
-from ..graph import _examples, _same, _signs
+from ..graph import _examples, _signs
 from ..graph._thresholds import threshold_of_affine
 from ._errors import ConversionError
 from ._float_fallback import layers_by_name, layers_of
@@ -18,6 +18,7 @@ from .operations._binary import sign_before
 from .operations._program import Node, Program, Value
 from .operations._shapes import is_reshape
 from .verify._lowered import verify_operations
+from .verify._same import FEW
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         ```
     """
     given, lowered = lowered_model(model, False, None)
-    examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
+    examples = _examples.with_far(given, _examples.made_up(given, FEW))
     verify_operations(model, given, lowered, examples, ending="")
     layers = layers_by_name(given)
     nodes: dict[str, list[Node]] = defaultdict(list)

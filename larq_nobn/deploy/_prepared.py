@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._checks import check_flag
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
-from ..graph import _examples, _same, _signs
+from ..graph import _examples, _signs
 from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._errors import VerificationError, conversion_errors
@@ -22,6 +22,7 @@ from .lite._trace import Trace, layer_name
 from .operations import LoweredTrace, lower, outputs_of
 from .operations._program import Node, Program
 from .verify._lowered import verify_operations
+from .verify._same import FEW
 
 # The numbers of nodes, and what they are called as weights.
 _WEIGHTS = {
@@ -88,7 +89,7 @@ def prepared(
     ]
     made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
     if verify:
-        examples = _examples.with_far(given, _examples.made_up(given, _same.FEW))
+        examples = _examples.with_far(given, _examples.made_up(given, FEW))
         reference = model if traced is given else traced
         _, wanted = verify_operations(model, reference, lowered, examples, ending="")
         pairs = zip(wanted, run(made, examples), strict=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ._errors import LayerError
+from ._errors import LayerError, raised_by
 from ._graph import Graph, inputs_of
-from ._walk import record
 
 # Sizes of an axis that is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
@@ -68,13 +67,27 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
         pairs = zip(examples, noise, is_real, strict=True)
         more = [x.astype(a.dtype) if real else a[-1] for a, x, real in pairs]
         try:
-            recording = record(flat, [np.stack([x] * fixed) for x in more])
+            outputs = called(flat, [np.stack([x] * fixed) for x in more])
         except (LayerError, tf.errors.ResourceExhaustedError):
             continue
-        if all(np.isfinite(x).all() for x in recording.outputs):
+        if all(np.isfinite(x).all() for x in outputs):
             both = zip(examples, more, strict=True)
             examples = [np.concatenate([a, x[np.newaxis]]) for a, x in both]
     return examples
+
+
+def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the outputs of a model at inference.
+
+    Raises:
+        LayerError: If some layer cannot be called on the examples.
+    """
+    pairs = zip(model.inputs, examples, strict=True)
+    inputs = [tf.constant(array, given.dtype) for given, array in pairs]
+    packed = tf.nest.pack_sequence_as(model._nested_inputs, inputs)
+    with raised_by(model, "cannot be called"):
+        outputs = model(packed, training=False)
+    return [output.numpy() for output in tf.nest.flatten(outputs)]
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:

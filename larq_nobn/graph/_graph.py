@@ -77,6 +77,11 @@ class Call(NamedTuple):
         """Returns the same call with another tensor in the place of one."""
         return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
+    @property
+    def keys_read(self) -> dict[str, None]:
+        """The ids of the tensors that the call read in the given model, each once."""
+        return dict.fromkeys(str(id(tensor)) for tensor in inputs_of(self.node))
+
     def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments of the call, with other tensors by id."""
         # Keras takes one off each list, which is read more than once in x + x.
@@ -303,49 +308,3 @@ class Graph:
         for call in self.calls:
             uses[call.name].append(call)
         return uses
-
-
-class Values:
-    """The values of the tensors of a model, each kept until its last call has read it.
-
-    Arguments:
-        model: A functional model.
-        inputs: A value for each of its inputs.
-
-    Attributes:
-        calls: The calls of the model, to be made in this order.
-    """
-
-    def __init__(self, model: keras.Model, inputs: Sequence[Any]) -> None:
-        self.calls = calls(model)
-        self._ends = [str(id(end)) for end in model.outputs]
-        self._last = {key: c.label for c in self.calls for key in _keys_read(c)}
-        self._last.update(dict.fromkeys(self._ends, ""))
-        pairs = zip(model.inputs, inputs, strict=True)
-        self._values = {str(id(given)): value for given, value in pairs}
-
-    def before(self, call: Call) -> Any:
-        """Returns the first value that a call reads."""
-        return self._values[str(id(call.first_input))]
-
-    def taken(self, call: Call) -> dict[str, Any]:
-        """Returns the values that a call reads, by id of their tensors."""
-        values = {key: self._values[key] for key in _keys_read(call)}
-        for key in values:
-            if self._last[key] == call.label:
-                del self._values[key]
-        return values
-
-    def keep(self, call: Call, made: Sequence[Any]) -> None:
-        """Keeps what a call has made, if anything reads it."""
-        # The end of a state, which inference does not compute, is missing.
-        pairs = zip(call.node.flat_output_ids, made, strict=False)
-        self._values.update((key, value) for key, value in pairs if key in self._last)
-
-    def outputs(self) -> list[Any]:
-        """Returns the values of the outputs."""
-        return [self._values[end] for end in self._ends]
-
-
-def _keys_read(call: Call) -> dict[str, None]:
-    return dict.fromkeys(str(id(tensor)) for tensor in inputs_of(call.node))

@@ -37,16 +37,37 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     Arguments:
         model: A functional model.
         starts: Tensors in the place of its inputs.
-        make: Gets a call, and new tensors by the ids of the old ones; returns what
-            stands in the place of those that the call makes.
+        make: Gets a call, and new tensors by the ids of the old ones, each until its
+            last call has read it; returns what stands in the place of those that the
+            call makes.
     """
     pairs = zip(model.inputs, starts, strict=True)
     tensors = {str(id(given)): start for given, start in pairs}
-    for call in calls(model):
+    ordered, ends = calls(model), [str(id(end)) for end in model.outputs]
+    last = {key: call for call in ordered for key in call.keys_read}
+    for call in ordered:
         made = tf.nest.flatten(make(call, tensors))
+        for key in call.keys_read:
+            if last[key] is call and key not in ends:
+                del tensors[key]
         # The end of a state, which inference does not compute, is missing.
         tensors.update(zip(call.node.flat_output_ids, made, strict=False))
-    return [tensors[str(id(end))] for end in model.outputs]
+    return [tensors[end] for end in ends]
+
+
+def at_inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+    """Computes the outputs by the calls of inference alone, one after another.
+
+    Other than in the model's own call, the uses of a layer come in the order in which
+    they were made, and nothing is done that no output depends on.
+    """
+
+    def make(call: Call, tensors: dict[str, Any]) -> Any:
+        free = call.layer._expects_training_arg and training_argument(call) is None
+        mode = {"training": False} if free else {}
+        return run_call(call, call.layer, tensors, **mode)
+
+    return rerun(model, inputs, make)
 
 
 def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:

@@ -2,7 +2,7 @@
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
 one network may differ a lot from end to end. A network is therefore cut at its signs,
-at ternary signs, and where it compares numbers with constants, as in `x > 0`.
+at ternary signs, and where it compares numbers, as in `x > 0`.
 Each segment, from the signs and inputs that it reads to the next pre-activations and
 outputs, is computed by the reference from the values that the other form itself had
 there. So nothing is amplified: a sign that rounding decides changes what is fed
@@ -11,16 +11,14 @@ forward, and excuses nothing after it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from ._cuts import Sign
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
@@ -29,9 +27,9 @@ from ._cuts import Sign
 # pre-activations by fractions of 1e-2 and more.
 MARGIN = 1e-5
 # A channel of small numbers may be made of large terms, whose sums round as these do.
-# How much that is, a second walk tells, in which whatever layers read and return is off
-# by this fraction of itself, 16 float32 epsilons, at random. Numbers may differ by a
-# few times what they are off by there, but by no more than the same fraction of the
+# How much that is, a second run tells, in which every constant is off by this fraction
+# of itself, 16 float32 epsilons, at random. Numbers may differ by a few times what they
+# are off by there, but by no more than the same fraction of the
 # largest number of all channels: a step that turns there says nothing of rounding. What
 # another walk, off by 64 times as much, moves further by far is no step, and counts
 # whatever the other channels are: all of them may cancel.
@@ -171,8 +169,22 @@ def _order_of(examples: Sequence[np.ndarray], row: int) -> int:
     return int(np.log10(max(largest / _USUAL, 1.0)))
 
 
+class PreActivations(NamedTuple):
+    """Numbers of the reference, and of which of them a sign is +1.
+
+    Attributes:
+        label: The name of the sign.
+        values: The numbers.
+        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
+    """
+
+    label: str
+    values: np.ndarray
+    is_positive: Callable[[Any], Any]
+
+
 def compare_sign(
-    sign: Sign,
+    given: PreActivations,
     bits: np.ndarray,
     between: str,
     rows: list[int],
@@ -182,23 +194,21 @@ def compare_sign(
     """Compares the signs of pre-activations with those that another form has there.
 
     Arguments:
-        sign: Those of the reference.
+        given: Those of the reference.
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
         rows: The numbers of the examples.
         result: Is told what was found.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
-    x = sign.values
-    margin = _margin(sign, noisy)
+    x = given.values
+    margin = _margin(x, noisy)
     low = x - margin
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
         low = np.maximum(low, 0)
-    least, most, own = sign.each_positive(low, x + margin, x)
+    least, most, own = map(given.is_positive, (low, x + margin, x))
     near = least != most
-    if sign.has_levels:  # rounding reaches the next level, and none beyond
-        near &= (least <= bits) & (bits <= most)
     result.count += x.size
     result.near += int(near.sum())
     parted = own != bits
@@ -207,12 +217,12 @@ def compare_sign(
     if not wrong.any():
         return
     result.faulty |= _examples(wrong, rows)
-    distance = np.where(wrong, np.abs(sign.shifted(x)), -1)
+    distance = np.where(wrong, np.abs(x), -1)
     farthest = np.unravel_index(np.argmax(distance), x.shape)
     far, reach = float(distance[farthest]), float(margin[farthest[-1]])
     result.worst = max(result.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
     result.fault = result.fault or (
-        f"the first sign to differ is that of layer {sign.label!r}, whose input there "
+        f"the first sign to differ is that of layer {given.label!r}, whose input there "
         f"is {far:.3g} from 0, while rounding reaches {reach:.3g}; the fault lies "
         f"{between}"
     )
@@ -224,7 +234,7 @@ _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
 def compare_thresholds(
-    sign: Sign,
+    given: PreActivations,
     bits: np.ndarray,
     numbers: np.ndarray,
     between: str,
@@ -237,7 +247,7 @@ def compare_thresholds(
     same. Of whole numbers a threshold may be anywhere between two of them.
 
     Arguments:
-        sign: The pre-activations of the reference.
+        given: The pre-activations of the reference.
         bits: Where the other form has +1.
         numbers: How far its pre-activations are above the threshold, times any positive
             number per channel.
@@ -245,10 +255,8 @@ def compare_thresholds(
         rows: The numbers of the examples.
         result: Is told what was found.
     """
-    own = sign.shifted(sign.values)
-    own, others, columns = (
-        x.reshape(-1, own.shape[-1]) for x in (own.astype(float), numbers, bits)
-    )
+    arrays = given.values.astype(float), numbers, bits
+    own, others, columns = (x.reshape(-1, given.values.shape[-1]) for x in arrays)
     if len(others) != len(own):
         return
     constant = columns.all(axis=0) | ~columns.any(axis=0)
@@ -262,7 +270,7 @@ def compare_thresholds(
         result.faulty |= set(rows)
         result.worst = max(result.worst, abs(off) / largest)
         result.fault = result.fault or (
-            f"the threshold of layer {sign.label!r} differs by {abs(off):.3g} in "
+            f"the threshold of layer {given.label!r} differs by {abs(off):.3g} in "
             f"channel {channel}, whose largest number is {largest:.3g}; no example "
             f"passes it, and the fault lies {between}"
         )
@@ -279,12 +287,9 @@ def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
     return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
 
 
-def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:
+def _margin(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     """Returns how far rounding reaches in each channel, (C,)."""
-    sizes = _sizes(sign.values)
-    threshold = np.abs(sign.shifted(np.zeros_like(sign.values[:1])))
-    sizes = np.maximum(sizes, threshold.reshape(-1, threshold.shape[-1]).max(axis=0))
-    reach = MARGIN * sizes + rounding_of(sign.values, noisy)
+    reach = MARGIN * _sizes(values) + rounding_of(values, noisy)
     return reach.astype(np.float32)
 
 

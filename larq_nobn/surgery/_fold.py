@@ -10,13 +10,13 @@ from .._checks import check_flag
 from .._keras import keras
 from .._larq import lq
 from .._progress import step
+from ..deploy.verify._same import check_same_function
 from ..graph import (
     _copies,
     _graph,
     _kinds,
     _models,
     _operation,
-    _same,
     _signs,
     _thresholds,
 )
@@ -98,7 +98,7 @@ def fold_batch_norm(
         changes.append(Change(name, type(norm).__name__, action, reason))
     folded = _copies.to_keras(graph)
     if verify:
-        _same.check_same_function(given, folded, "Folding batch norm")
+        check_same_function(given, folded, "Folding batch norm")
     if not return_report:
         return folded
     return folded, SurgeryReport(model.name, tuple(changes))

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_flag, check_integer
-from .._keras import keras
+from .._keras import alias, keras
 from .._math import at_least_float32, beside
-from ..graph import _copies, _errors, _graph, _kinds, _models, _operation, _same
+from ..deploy.verify._same import check_same_function
+from ..graph import _copies, _errors, _graph, _kinds, _models, _operation
 from ..layers import ChannelAffine, EvoNormS0, ProxyNormalization
 from ..layers._groups import group_moments
 from ..layers._normalized_activation import FLOOR
@@ -115,8 +117,8 @@ def freeze_statistics(
         lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
     if verify:
-        firsts = {name: row.row[0].name for name, row in rows.items()}
-        _same.check_same_function(given, frozen, "Freezing statistics", values=firsts)
+        reference = _models.replace_layers(given, partial(_replaced, frozen, rows))
+        check_same_function(reference, frozen, "Freezing statistics")
     if not return_report:
         return frozen
     changes = tuple(
@@ -124,6 +126,16 @@ def freeze_statistics(
         for name, row in rows.items()
     )
     return frozen, SurgeryReport(model.name, changes)
+
+
+def _replaced(
+    frozen: keras.Model, rows: dict[str, Constant], call: _graph.Call
+) -> Callable[..., Any]:
+    """Returns the given layer of a call, or what a frozen model has in its place."""
+    if call.name not in rows:
+        return alias(call.layer)
+    layers = [alias(frozen.get_layer(part.name)) for part in rows[call.name].row]
+    return lambda x: reduce(lambda y, layer: layer(y), layers, x)
 
 
 def _rows(model: keras.Model) -> dict[str, Constant]:

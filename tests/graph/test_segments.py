@@ -9,35 +9,47 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.graph._cuts import Sign
-from larq_nobn.graph._segments import MARGIN, Segments, compare_sign, compare_values
-from larq_nobn.graph._walk import Recording, compare, record
-from larq_nobn.quantizers import RSign
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.verify._compare import (
+    compare,
+    forms_of,
+    recorder,
+    signs_of,
+)
+from larq_nobn.deploy.verify._same import compare_models
+from larq_nobn.graph._segments import (
+    MARGIN,
+    PreActivations,
+    Segments,
+    compare_sign,
+    compare_values,
+)
 
 _layers = keras.layers
 REAL = np.float32([[4.0, -3.0], [2.17, 0.71], [-0.313, 2.53], [1.09, -1.37]])
 REAL += np.random.default_rng(0).normal(size=REAL.shape).astype(np.float32) / 1000
 
 
-def turned(x, quantizer, flips=()):
-    """The place of a sign of `x`, whose other form differs at some positions."""
-    sign = Sign("a", quantizer, np.float32(x))
-    bits = sign.positive(sign.values)
+def is_positive(x):
+    return np.asarray(x) >= 0
+
+
+def turned(x, flips=()):
+    """The result at a sign of `x`, whose other form differs at some positions."""
+    given = PreActivations("a", np.float32(x), is_positive)
+    bits = is_positive(given.values)
     for place in flips:
         bits[place] = not bits[place]
-    place = Segments(len(x)).result("sign", "a")
-    compare_sign(sign, bits, "between layer 'b' and it", [*range(len(x))], place)
-    return place
-
-
-def larqs(x):
-    return np.where(np.asarray(x) >= 0, 1.0, -1.0)
+    result = Segments(len(x)).result("sign", "a")
+    compare_sign(given, bits, "between layer 'b' and it", [*range(len(x))], result)
+    return result
 
 
 def test_equal_signs_need_no_excuse_and_others_are_named():
-    place = turned(REAL, larqs)
+    place = turned(REAL)
     assert (place.fault, place.flipped_examples, place.count) == ("", set(), 8)
-    place = turned(REAL, larqs, [(2, 0)])
+    place = turned(REAL, [(2, 0)])
     assert place.faulty == {2}
     for words in (
         "first sign to differ is that of layer 'a', whose input there is 0.31",
@@ -64,18 +76,9 @@ def test_signs_within_rounding_of_0_may_turn(kind):
     place = (2, 0) if "ReLU" in kind else (1, 0)
     x = x.copy()
     x[place] = number
-    found = turned(x, larqs, [place])
+    found = turned(x, [place])
     assert bool(found.fault) == fault
     assert fault or found.flipped_examples == {1} and found.near
-
-
-@pytest.mark.parametrize("x, fault", [(-0.5, False), (-0.4, True), (0.0, True)])
-def test_the_threshold_is_that_of_the_sign(x, fault):
-    quantizer = RSign(offset=0.5)
-    values = REAL.copy()
-    values[1, 0] = x
-    quantizer(values)
-    assert bool(turned(values, quantizer, [(1, 0)]).fault) == fault
 
 
 def fault_of(first, second, tolerance=1e-3):
@@ -118,33 +121,44 @@ def tied(number=0):
 
 
 def changed(name, change):
-    """A model and what reads another in which a weight of one layer was changed."""
+    """A model, and another in which a weight of one layer was changed."""
     model, other = tied(), tied(1)
     other.set_weights(model.get_weights())
     weight = other.get_layer(name).weights[0]
     value = weight.numpy()
     change(value)
     weight.assign(value)
-    return model, lambda group: record(other, group)
+    return model, other
 
 
-def disturbed(model, index, error):
-    """What reads a model, with an error in a part of its output."""
+def finding_with(model, examples, tolerance, change):
+    """What is found where the outputs of the same model were changed."""
+    io = io_spec(model)
+    trace = Trace(model, io)
+    signs = signs_of(trace, io)
+    read = recorder(trace.function, io, signs)
 
     def other(group):
-        found = record(model, group)
-        found.outputs[0][index] += error
-        return found
+        recording = read(group)
+        return recording._replace(outputs=[change(recording.outputs[0])])
 
-    return other
+    return compare(forms_of(trace), io, signs, other, examples, tolerance).finding
+
+
+def plus(error, index):
+    def change(values):
+        values = values.copy()
+        values[index] += error
+        return values
+
+    return change
 
 
 def test_no_tie_excuses_what_follows_and_the_model_stays():
     model = tied()
     quantizers = [getattr(layer, "input_quantizer", None) for layer in model.layers]
-    other = disturbed(model, np.s_[:, 2], 100)
-    finding = compare(model, other, [images(20)], 1e-3).finding
-    assert "after that of layer 'third': output 'head' differs, by 100" in finding
+    finding = finding_with(model, [images(20)], 1e-3, plus(100, np.s_[:, 2]))
+    assert "after that of layer 'third': output 'output' differs, by 100" in finding
     now = [getattr(layer, "input_quantizer", None) for layer in model.layers]
     assert all(a is b for a, b in zip(quantizers, now, strict=True))
 
@@ -155,7 +169,7 @@ def test_a_fault_is_placed_where_it_is(name):
         value[..., 3] *= -1
 
     model, other = changed(name, negate)
-    finding = compare(model, other, [images(8)], 1e-4).finding
+    finding = compare_models(model, other, [images(8)], 1e-4).finding
     expected = {
         "stem": "that of layer 'first', .* between the input and it",
         "first": "that of layer 'second', .* between layer 'first' and it",
@@ -164,15 +178,13 @@ def test_a_fault_is_placed_where_it_is(name):
     assert re.search(expected[name], finding)
 
 
-def cancelling(quantizer=None, channels=2):
+def cancelling(channels=2):
     """A channel of small sums of large terms, beside one of large sums."""
     inputs = keras.Input((64,), name="input")
     kernel = np.random.default_rng(0).normal(size=(64, channels)) * 1000
     kernel[1::2, 0] = -kernel[::2, 0]
     dense = _layers.Dense(channels, use_bias=False, name="sums")
-    x = dense(inputs)
-    outputs = x if quantizer is None else _layers.Activation(quantizer)(x)
-    model = keras.Model(inputs, outputs)
+    model = keras.Model(inputs, dense(inputs))
     dense.set_weights([kernel])
     x = images(8, (64,))
     # Pairs of nearly equal numbers, whose large products cancel.
@@ -180,31 +192,29 @@ def cancelling(quantizer=None, channels=2):
     return model, x
 
 
-def test_large_terms_that_cancel_may_round():
-    model, x = cancelling()
-    kernel = model.get_layer("sums").get_weights()[0]
-
-    def other(group):
-        return Recording([group[0].astype(float) @ kernel.astype(float)], {})
-
-    sums = model(x).numpy()
-    rows = [*range(8)]
-    own = Segments(8).result("output", "y")
-    compare_values(sums, other([x]).outputs[0], 1e-5, "x", rows, own)
+@pytest.mark.parametrize("channels, error", [(2, 0.0), (1, 0.0), (1, 0.1)])
+def test_large_terms_that_cancel_may_round(channels, error):
+    """Also where no channel of large numbers says how much: noise does."""
+    model, x = cancelling(channels)
+    kernel = model.get_layer("sums").get_weights()[0].astype(float)
+    exact = x.astype(float) @ kernel
+    own, rows = Segments(8).result("output", "y"), [*range(8)]
+    compare_values(model(x).numpy(), exact, 1e-5, "x", rows, own)
     assert "in channel 0" in own.fault  # it is more than its own numbers tell
-    assert compare(model, other, [x], 1e-5).finding == ""
+    finding = finding_with(model, [x], 1e-5, lambda sums: exact + error)
+    assert bool(finding) == bool(error)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["a float", "a whole number"])
 def test_a_step_that_noise_turns_excuses_no_more_than_a_part_of_the_map(whole):
     """Noise turns what is rounded where it is at a half: that says nothing."""
     inputs = keras.Input((4,), name="input")
-    x = _layers.Activation(keras.backend.round, name="step")(inputs)
+    x = _layers.Rescaling(1.0)(inputs)
+    x = _layers.Activation(keras.backend.round, name="step")(x)
     model = keras.Model(inputs, x)
     x = images(8, (4,)) if not whole else np.rint(images(8, (4,)))
     x[0, 0] = 0.5
-
-    finding = compare(model, disturbed(model, (2, 0), 0.1), [x], 1e-5).finding
+    finding = finding_with(model, [x], 1e-5, plus(0.1, (2, 0)))
     assert "by 0.1 in channel 0" in finding
 
 
@@ -248,28 +258,15 @@ def test_comparisons_with_constants_and_ternary_signs_are_signs(name):
     x = REAL + np.float32(threshold)
     x[1] = threshold + np.float32([2e-6, -2e-6])
     given = net(0.0)
-    # Of a plain sign the threshold itself is compared, whichever examples pass it.
-    is_plain = name in ("tf.math.greater", "tf.math.less")
-    far = (0.35, [0, 2, 3]) if is_plain else (1.5, [2, 3])
-    for more, faulty in ((0.0, []), (4e-6, []), (-4e-6, []), far):
-        other = net(more)
-        found = compare(given, lambda group, m=other: record(m, group), [x], 1e-5)
-        (place,) = (p for (of, _), p in found.results.items() if of == "sign")
-        assert place.name == name
-        assert [i for i in found.faulty if i != 1] == faulty  # 1 is beside the jump
+    # The threshold itself is compared, whichever examples pass it.
+    for more, faulty in ((0.0, []), (4e-6, []), (-4e-6, []), (0.35, [0, 2, 3])):
+        segments = compare_models(given, net(more), [x], 1e-5)
+        results = [p for (of, _), p in segments.results.items() if of == "sign"]
+        assert {result.name.partition(" (")[0] for result in results} == {name}
+        assert [i for i in segments.faulty if i != 1] == faulty  # 1 is beside the jump
         if abs(more) == 4e-6:
-            assert (place.flipped_examples, found.finding) == ({1}, "")
-
-
-@pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])
-def test_where_all_channels_cancel_they_may_round(error, fault):
-    """No channel of large numbers says how much: noise of two sizes does."""
-    model, x = cancelling(channels=1)
-    kernel = model.get_layer("sums").get_weights()[0]
-    exact = x.astype(float) @ kernel.astype(float)
-    assert np.abs(exact - model(x)).max() > 1e-3 * np.abs(exact).max()
-    found = compare(model, lambda _: Recording([exact + error], {}), [x], 1e-5)
-    assert bool(found.finding) == fault
+            flipped = set().union(*(result.flipped_examples for result in results))
+            assert (flipped, segments.finding) == ({1}, "")
 
 
 @pytest.mark.parametrize("tolerance, positions", [(1e-3, 1), (1e-4, 9)])

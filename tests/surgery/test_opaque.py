@@ -77,9 +77,18 @@ def test_a_model_that_takes_no_generated_examples_is_folded_on_request():
     x = keras.Input((4,))
     norm_after = layers.BatchNormalization(beta_initializer="ones")
     model = keras.Model(x, norm_after(Bright()(x)))
-    said = r"cannot be compared, .* 'bright' .* x > y did not hold.* verify=False"
+    said = r"cannot be compared on .* 'bright': .* x > y did not hold.* verify=False"
     with pytest.raises(nobn.surgery.ModelError, match=said):
         nobn.fold_batch_norm(model)
     folded = nobn.fold_batch_norm(model, verify=False)
     x = np.float32([[101, 200, 300, 400]])
     assert_allclose(folded(x), x / np.sqrt(1.001) + 1, rtol=1e-6)
+
+
+def test_a_model_with_a_table_is_compared_too():
+    ids = keras.Input((5,), dtype="string")
+    x = layers.StringLookup(vocabulary=["0", "1", "2"])(ids)
+    x = layers.BatchNormalization()(layers.Embedding(5, 4)(x))
+    model = keras.Model(ids, layers.Dense(3)(layers.Flatten()(x)))
+    x = tf.constant([["0", "1", "2", "3", "x"]])
+    assert_allclose(nobn.fold_batch_norm(model)(x), model(x), rtol=1e-4, atol=1e-6)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import _copies, _graph, _kinds, _segments, _signs
+from ...graph import _graph, _kinds, _segments, _signs
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, in_batches, to_flatbuffer
@@ -31,8 +31,9 @@ from ..operations._int8 import step_of
 from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program, Value
 from ..verify._agreement import agreement
-from ..verify._file import Recording
-from ..verify._lowered import signs_of, verify_made
+from ..verify._compare import Recording, signs_of
+from ..verify._lowered import verify_made
+from ._fake_quantize import without_ranges
 
 _REMEDY = (
     "--calibrate 256 puts in what is missing (with --dataset, if the file names no "
@@ -104,15 +105,6 @@ def _reads_steps(call: _graph.Call, graph: _graph.Graph) -> bool:
             return False
         left += maker.reads
     return True
-
-
-def without_ranges(model: keras.Model) -> keras.Model:
-    """Returns the model of the same layers without their ranges."""
-    graph = _graph.Graph(model)
-    for call in graph.calls:
-        if call.operation.kind is FakeQuantization:
-            graph = graph.with_row(call.name, [])
-    return _copies.to_keras(graph, shared=True)
 
 
 # --- its proof

@@ -149,6 +149,8 @@ class Trace:
     Arguments:
         model: A functional model, whatever it contains.
         io: What it takes and gives, and how many examples at once.
+        function: What is traced, which may have a state; None for the model, which may
+            not.
 
     Attributes:
         batch_size: That number.
@@ -158,28 +160,36 @@ class Trace:
         ConversionError: If the model cannot be traced.
     """
 
-    def __init__(self, model: keras.Model, io: IoSpec):
+    def __init__(
+        self, model: keras.Model, io: IoSpec, function: Function | None = None
+    ):
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
         )
 
-        traced = tf.function(lambda *inputs: inference(model)(inputs))
+        whole = function or inference(model)
+        traced = tf.function(lambda *inputs: whole(inputs))
         tracing = partial(
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
         with quiet():
             with unfused(), softplus_bounded(), at_inference(), tracing():
                 concrete = traced.get_concrete_function(*io.inputs)
-            _check_inference(concrete.graph.as_graph_def(), model)
+            if function is None:
+                _check_inference(concrete.graph.as_graph_def(), model)
             with tracing():  # of states that are no variables
                 frozen = convert_variables_to_constants_v2(
                     concrete, lower_control_flow=False
                 )
             self._folded = fold_constants(frozen, model)
+        known, count = [tensor.name for tensor in frozen.inputs], len(io.inputs)
+        captures = concrete.graph.captures  # tables, which stay states
+        states = [state for state, inner in captures if inner.name in known]
+        self._states = dict(zip(known[count:], states, strict=True))
         with tf.Graph().as_default() as graph:
             self._starts = [
                 tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
-                for spec, name in zip(io.inputs, self._folded.inputs, strict=True)
+                for spec, name in zip(io.inputs, self._folded.inputs, strict=False)
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
@@ -188,7 +198,7 @@ class Trace:
     @property
     def input_names(self) -> list[str]:
         """The names of the tensors that are given."""
-        return [f"{name}:0" for name in self._folded.inputs]
+        return [f"{name}:0" for name in self._folded.inputs[: len(self._starts)]]
 
     @property
     def output_names(self) -> list[str]:
@@ -221,6 +231,7 @@ class Trace:
         tensors = {
             **self._constants,
             **dict(zip(self.input_names, inputs, strict=True)),
+            **self._states,
         }
         for kind, reads, makes, attributes in self._steps:
             given = [tensors[name] for name in reads]
@@ -265,6 +276,10 @@ class Trace:
         self, inputs: Sequence[Any], ends: Sequence[str], names: Sequence[str]
     ) -> list[Any]:
         starts = dict(zip(names, inputs, strict=True))
+        graph = tf.compat.v1.get_default_graph()
+        for name, state in self._states.items():
+            is_function = hasattr(graph, "capture")
+            starts[name] = graph.capture(state) if is_function else _like(state)
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
         graph_def = self._folded.graph_def
@@ -424,6 +439,10 @@ def _attributes(op: Any) -> Iterator[Any]:
     for attribute in op.op_def.attr:
         yield attribute.name
         yield plain(op.get_attr(attribute.name))
+
+
+def _like(tensor: Any) -> Any:
+    return tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
 
 
 def _value(tensor: Any) -> np.ndarray:

@@ -9,9 +9,9 @@ tell. What a file does not pack, a second one of the same operations shows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,26 +24,13 @@ from ..lite._trace import TracedSign
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
 from ..operations._program import Node
+from ._compare import Recording
 from ._thresholds import kernel_key, kernel_of
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a state "
     "or a random number."
 )
-
-
-class Recording(NamedTuple):
-    """What a form of a network has for some examples.
-
-    Attributes:
-        outputs: One array per output.
-        values: What each sign makes, (examples, ...).
-        numbers: Of what it is taken, by its place among the signs, as far as known.
-    """
-
-    outputs: list[np.ndarray]
-    values: list[np.ndarray]
-    numbers: Mapping[int, np.ndarray]
 
 
 class FileSigns:

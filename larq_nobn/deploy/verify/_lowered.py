@@ -11,10 +11,8 @@ in them as in the file, while the trace has rounding in their place.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -22,16 +20,26 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ..._progress import step
-from ...graph import _cuts, _segments
+from ...graph import _segments
 from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
 from ..lite._lce_faults import at_inference
-from ..lite._trace import Trace, TracedSign, layer_of
+from ..lite._trace import Trace, TracedSign
 from ..operations import LoweredTrace
 from ._agreement import agreement, top1_agreement
-from ._file import LOOK, FileSigns, Recording, rounding_to_bytes
+from ._compare import (
+    Examples,
+    Form,
+    Recording,
+    as_one_graph,
+    by_example,
+    compare,
+    forms_of,
+    recorder,
+    signs_of,
+)
+from ._file import LOOK, FileSigns, rounding_to_bytes
 from ._thresholds import differing_threshold
 
 GIVEN = "the given model"
@@ -44,13 +52,6 @@ _ROUNDING = (
     f" Differences below {_MAGNIFIED:g} may be rounding that a norm magnifies: look "
     "for one of constant maps, or with a variance next to 0, and raise its epsilon."
 )
-_GROUP = 16
-
-Examples = Sequence[np.ndarray]
-# What computes the outputs and more tensors of a trace, others of which are given.
-_Form = Callable[[Sequence[Any], Sequence[Any]], _converter.Function]
-# Returns the outputs for examples, and the other tensors.
-_Computed = Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]
 
 
 def verify_operations(
@@ -80,16 +81,7 @@ def verify_operations(
         VerificationError: If some difference is no matter of rounding.
     """
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
-    tensors = [tensor for sign in signs for tensor in sign.of]
-    values = [sign.value for sign in signs]
-    computed = _computed(lowered.exact, io, [*values, *tensors])
-
-    def read(part: Examples) -> Recording:
-        outputs, made = computed(part)
-        rest = iter(made[len(signs) :])
-        numbers = {i: _difference(sign, rest) for i, sign in enumerate(signs)}
-        return Recording(outputs, made[: len(signs)], numbers)
-
+    read = recorder(lowered.exact, io, signs)
     return verify_made(model, traced, lowered.trace, io, signs, read, examples, ending)
 
 
@@ -116,10 +108,7 @@ def verify_made(
         given = _called(traced, examples)
     _check_trace(traced, given, trace, io, examples, ending)
 
-    def form(noise: float) -> _Form:
-        return trace.with_noise(noise).function if noise else trace.function
-
-    segments = _compare(form, io, signs, read, examples, _EQUAL)
+    segments = compare(forms_of(trace), io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise_mismatch(segments, what, _EQUAL, ending)
@@ -159,10 +148,10 @@ def verify_file(
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
     read = FileSigns(traced, lowered, signs, content, runner)
 
-    def form(noise: float) -> _Form:
+    def form(noise: float) -> Form:
         return partial(lowered.exact, noise=noise)
 
-    segments = _compare(form, io, read.signs, read, examples, tolerance)
+    segments = compare(form, io, read.signs, read, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         ending = f" {rounding_to_bytes(content)}".rstrip() + NOTHING_WRITTEN
@@ -270,180 +259,6 @@ def _ends(
 
 def _eagerly(trace: Trace, io: _converter.IoSpec, parts: Examples) -> list[np.ndarray]:
     inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, io.inputs, strict=True)]
-    with _as_one_graph():
+    with as_one_graph():
         results = trace.eagerly(inputs)
-    return [_by_example(x.numpy(), io.batch_size) for x in results]
-
-
-# --- from sign to sign
-
-
-def signs_of(trace: Trace, io: _converter.IoSpec) -> list[TracedSign]:
-    """The signs of a trace that have examples in front, and show what they are of."""
-    signs = []
-    for sign in trace.signs():
-        shape = sign.value.shape
-        known = shape.rank and shape.is_fully_defined()
-        if sign.of and known and shape[0] == io.batch_size:
-            signs.append(sign)
-    return signs
-
-
-def _compare(
-    form: Callable[[float], _Form],
-    io: _converter.IoSpec,
-    signs: Sequence[TracedSign],
-    read: Callable[[Examples], Recording],
-    examples: Examples,
-    tolerance: float,
-) -> _segments.Segments:
-    """Compares a form with what another one has at the signs and gives.
-
-    Arguments:
-        form: Returns the form; with noise it tells how much rounds.
-        io: What both take and give.
-        signs: At which both are cut.
-        read: Returns what the other computes.
-        examples: One array per input.
-        tolerance: Allowed difference of outputs.
-    """
-    count = len(examples[0])
-    segments, parts = _segments.Segments(count), []
-    values = [sign.value for sign in signs]
-    tensors = [tensor for sign in signs for tensor in sign.of]
-
-    @cache
-    def computed(noise: float) -> _Computed:
-        return _computed(form(noise), io, tensors, values)
-
-    for rows in _segments.grouped(examples, _GROUP):
-        step("Comparing examples", rows[0], count)
-        taken = [array[rows] for array in examples]
-        other = read(taken)
-        parts.append(other.outputs)
-        fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
-        for noisy in segments.attempts(rows):
-            noises = (0.0, *_segments.NOISES) if noisy else (0.0,)
-            ours = [computed(noise)([*taken, *fed]) for noise in noises]
-            _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
-    segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return segments
-
-
-def _compare_group(
-    ours: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
-    signs: Sequence[TracedSign],
-    names: Sequence[str],
-    other: Recording,
-    rows: list[int],
-    tolerance: float,
-    segments: _segments.Segments,
-) -> None:
-    """Compares the signs and outputs of some examples; others of `ours` have noise."""
-    rests = [iter(numbers) for _, numbers in ours]
-    before, labels = "the input", _labels(signs)
-    for number, (sign, made) in enumerate(zip(signs, other.values, strict=True)):
-        difference, *noisy = (_difference(sign, rest) for rest in rests)
-        label = labels[number]
-        between, result = f"between {before} and it", segments.result("sign", label)
-        for is_above, has in sign.thresholds():
-            taken = _cuts.Sign(label, partial(_as_sign, is_above), difference)
-            bits = has(made).reshape(difference.shape)
-            _segments.compare_sign(taken, bits, between, rows, result, noisy)
-            if number in other.numbers:
-                numbers = other.numbers[number]
-                _segments.compare_thresholds(
-                    taken, bits, numbers, between, rows, result
-                )
-        before = f"layer {label!r}"
-    ends = zip(*(outputs for outputs, _ in ours), strict=True)
-    for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):
-        what = f"no sign differs, so the fault lies after that of {before}"
-        what += f": output {name!r} differs"
-        result = segments.result("output", name)
-        _segments.compare_values(mine, theirs, tolerance, what, rows, result, noise)
-
-
-def _labels(signs: Sequence[TracedSign]) -> list[str]:
-    """The names of the layers of signs; of a second one of a layer with its number."""
-    names = [layer_of(sign.value.op) for sign in signs]
-    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    pairs = zip(names, numbers, strict=True)
-    return [name if n == 1 else f"{name} (sign {n})" for name, n in pairs]
-
-
-def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
-    """Returns the numbers that a sign is of: the next, or the difference of two."""
-    shape = sign.value.shape
-    first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
-    difference = first - second[0] if second else first
-    return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
-
-
-def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
-    """With as many axes as a map, if they are of a constant that has fewer."""
-    missing = rank - values.ndim
-    return values.reshape(len(values), *[1] * missing, *values.shape[1:])
-
-
-def _as_sign(is_above: Callable[[Any], Any], numbers: Any) -> np.ndarray:
-    return np.where(is_above(np.asarray(numbers)), 1, -1)
-
-
-def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
-    values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
-    return values.astype(sign.value.dtype.as_numpy_dtype)
-
-
-def _computed(
-    form: _Form,
-    io: _converter.IoSpec,
-    more: Sequence[Any] = (),
-    given: Sequence[Any] = (),
-) -> _Computed:
-    """Computes outputs of a form, and more tensors; `given` ones follow the inputs."""
-    types = [x.dtype for x in (*io.inputs, *given)]
-
-    @cache
-    def function() -> Any:
-        whole = form(more, given)
-        return tf.function(lambda *inputs: whole(inputs), autograph=False)
-
-    def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
-        with _as_one_graph():
-            results = function()(*inputs)
-        return [_by_example(x.numpy(), io.batch_size) for x in results]
-
-    def computed(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        arrays = _converter.in_batches(run, examples, io.batch_size)
-        return arrays[: len(io.outputs)], arrays[len(io.outputs) :]
-
-    return computed
-
-
-@contextmanager
-def _as_one_graph() -> Iterator[None]:
-    """Runs graphs as they are: a scale that became part of a kernel would round."""
-    options = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    except tf.errors.OpError as error:
-        said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
-        raise ConversionError(
-            f"The operations of the model cannot be run as one graph: {said}. "
-            "Replace the layer that does not allow that."
-        ) from error
-    finally:
-        restored = {"disable_meta_optimizer": False, **options}
-        tf.config.optimizer.set_experimental_options(restored)
-
-
-def _by_example(values: np.ndarray, size: int) -> np.ndarray:
-    """With examples in front: a constant has none, and time may be folded into them."""
-    if values.ndim and values.shape[0] == size:
-        return values
-    if values.ndim and values.shape[0] % size == 0:
-        return values.reshape(size, -1)
-    return np.broadcast_to(values, (size, *values.shape))
+    return [by_example(x.numpy(), io.batch_size) for x in results]

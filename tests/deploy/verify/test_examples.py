@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy.verify._data import verification_examples
+from larq_nobn.deploy.verify._same import check_same_function
 from larq_nobn.graph._errors import ModelError
-from larq_nobn.graph._same import check_same_function
 
 _layers = keras.layers
 USUAL = 32

@@ -15,12 +15,12 @@ from deploy.verify.planting import BIT, numbers, with_fault
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite import _converter
-from larq_nobn.deploy.lite._converter import Runner
+from larq_nobn.deploy.lite._converter import Runner, io_spec
+from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations._rules import reduced, spelled
+from larq_nobn.deploy.verify._compare import recorder, signs_of
 from larq_nobn.deploy.verify._file import FileSigns
-from larq_nobn.graph._walk import record
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert
@@ -81,11 +81,12 @@ def file_signs(model, runner):
 def test_every_sign_of_a_file_is_seen():
     model, x = three_convs(), [images(2, (4, 4, 3))]
     read = file_signs(model, Runner(file_of(model)))
-    found, wanted = read(x), record(as_functional(model), x)
-    assert list(found.numbers) == [0]  # the others are bits, and no numbers
-    pairs = zip(found.values, wanted.signs.values(), strict=True)
-    for values, positive in pairs:
-        assert_array_equal(values > 0, positive)
+    recording = read(x)
+    trace, io = Trace(model, io_spec(model)), io_spec(model)
+    wanted = recorder(trace.function, io, signs_of(trace, io))
+    assert list(recording.numbers) == [0]  # the others are bits, and no numbers
+    for values, own in zip(recording.values, wanted(x).values, strict=True):
+        assert_array_equal(values > 0, own > 0)
 
 
 def shifted_by(amount, monkeypatch):

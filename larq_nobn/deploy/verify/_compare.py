@@ -1,0 +1,228 @@
+"""Compares two forms of a traced network from sign to sign."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._progress import step
+from ...graph import _segments
+from .._errors import ConversionError
+from ..lite import _converter
+from ..lite._trace import Trace, TracedSign, layer_of
+
+_GROUP = 16
+
+Examples = Sequence[np.ndarray]
+# What computes the outputs and more tensors of a trace, others of which are given.
+Form = Callable[[Sequence[Any], Sequence[Any]], _converter.Function]
+# Returns the outputs for examples, and the other tensors.
+Computed = Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]
+
+
+class Recording(NamedTuple):
+    """What a form of a network has for some examples.
+
+    Attributes:
+        outputs: One array per output.
+        values: What each sign makes, (examples, ...).
+        numbers: Of what it is taken, by its place among the signs, as far as known.
+    """
+
+    outputs: list[np.ndarray]
+    values: list[np.ndarray]
+    numbers: Mapping[int, np.ndarray]
+
+
+def signs_of(trace: Trace, io: _converter.IoSpec) -> list[TracedSign]:
+    """The signs of a trace that have examples in front, and show what they are of."""
+    signs = []
+    for sign in trace.signs():
+        shape = sign.value.shape
+        known = shape.rank and shape.is_fully_defined()
+        if sign.of and known and shape[0] == io.batch_size:
+            signs.append(sign)
+    return signs
+
+
+def forms_of(trace: Trace) -> Callable[[float], Form]:
+    """Returns what returns the form of a trace, with noise or without."""
+    return lambda noise: trace.with_noise(noise).function if noise else trace.function
+
+
+def recorder(
+    form: Form, io: _converter.IoSpec, signs: Sequence[TracedSign]
+) -> Callable[[Examples], Recording]:
+    """Returns what computes a form for examples, and shows it at some signs."""
+    tensors = [tensor for sign in signs for tensor in sign.of]
+    computed = _computed(form, io, [*(sign.value for sign in signs), *tensors])
+
+    def read(examples: Examples) -> Recording:
+        outputs, made = computed(examples)
+        rest = iter(made[len(signs) :])
+        numbers = {i: _difference(sign, rest) for i, sign in enumerate(signs)}
+        return Recording(outputs, made[: len(signs)], numbers)
+
+    return read
+
+
+def compare(
+    form: Callable[[float], Form],
+    io: _converter.IoSpec,
+    signs: Sequence[TracedSign],
+    read: Callable[[Examples], Recording],
+    examples: Examples,
+    tolerance: float,
+) -> _segments.Segments:
+    """Compares a form with what another one has at the signs and gives.
+
+    Arguments:
+        form: Returns the form; with noise it tells how much rounds.
+        io: What both take and give.
+        signs: At which both are cut.
+        read: Returns what the other computes.
+        examples: One array per input.
+        tolerance: Allowed difference of outputs.
+    """
+    count = len(examples[0])
+    segments, parts = _segments.Segments(count), []
+    values = [sign.value for sign in signs]
+    tensors = [tensor for sign in signs for tensor in sign.of]
+
+    @cache
+    def computed(noise: float) -> Computed:
+        return _computed(form(noise), io, tensors, values)
+
+    for rows in _segments.grouped(examples, _GROUP):
+        step("Comparing examples", rows[0], count)
+        taken = [array[rows] for array in examples]
+        other = read(taken)
+        parts.append(other.outputs)
+        fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
+        for noisy in segments.attempts(rows):
+            noises = (0.0, *_segments.NOISES) if noisy else (0.0,)
+            ours = [computed(noise)([*taken, *fed]) for noise in noises]
+            _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
+    segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return segments
+
+
+def _compare_group(
+    ours: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
+    signs: Sequence[TracedSign],
+    names: Sequence[str],
+    other: Recording,
+    rows: list[int],
+    tolerance: float,
+    segments: _segments.Segments,
+) -> None:
+    """Compares the signs and outputs of some examples; others of `ours` have noise."""
+    rests = [iter(numbers) for _, numbers in ours]
+    before, labels = "the input", labels_of(signs)
+    for number, (sign, made) in enumerate(zip(signs, other.values, strict=True)):
+        difference, *noisy = (_difference(sign, rest) for rest in rests)
+        label = labels[number]
+        between, result = f"between {before} and it", segments.result("sign", label)
+        for is_above, has in sign.thresholds():
+            taken = _segments.PreActivations(label, difference, is_above)
+            bits = has(made).reshape(difference.shape)
+            _segments.compare_sign(taken, bits, between, rows, result, noisy)
+            if number in other.numbers:
+                numbers = other.numbers[number]
+                _segments.compare_thresholds(
+                    taken, bits, numbers, between, rows, result
+                )
+        before = f"layer {label!r}"
+    ends = zip(*(outputs for outputs, _ in ours), strict=True)
+    for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):
+        what = f"no sign differs, so the fault lies after that of {before}"
+        what += f": output {name!r} differs"
+        result = segments.result("output", name)
+        _segments.compare_values(mine, theirs, tolerance, what, rows, result, noise)
+
+
+def labels_of(signs: Sequence[TracedSign]) -> list[str]:
+    """The names of the layers of signs; of a second one of a layer with its number."""
+    names = [layer_of(sign.value.op) for sign in signs]
+    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    pairs = zip(names, numbers, strict=True)
+    return [name if n == 1 else f"{name} (sign {n})" for name, n in pairs]
+
+
+def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
+    """Returns the numbers that a sign is of: the next, or the difference of two."""
+    shape = sign.value.shape
+    first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
+    difference = first - second[0] if second else first
+    return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
+
+
+def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
+    """With as many axes as a map, if they are of a constant that has fewer."""
+    missing = rank - values.ndim
+    return values.reshape(len(values), *[1] * missing, *values.shape[1:])
+
+
+def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
+    values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
+    return values.astype(sign.value.dtype.as_numpy_dtype)
+
+
+def _computed(
+    form: Form,
+    io: _converter.IoSpec,
+    more: Sequence[Any] = (),
+    given: Sequence[Any] = (),
+) -> Computed:
+    """Computes outputs of a form, and more tensors; `given` ones follow the inputs."""
+    types = [x.dtype for x in (*io.inputs, *given)]
+
+    @cache
+    def function() -> Any:
+        whole = form(more, given)
+        return tf.function(lambda *inputs: whole(inputs), autograph=False)
+
+    def run(parts: Examples) -> list[np.ndarray]:
+        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
+        with as_one_graph():
+            results = function()(*inputs)
+        return [by_example(x.numpy(), io.batch_size) for x in results]
+
+    def computed(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        arrays = _converter.in_batches(run, examples, io.batch_size)
+        return arrays[: len(io.outputs)], arrays[len(io.outputs) :]
+
+    return computed
+
+
+@contextmanager
+def as_one_graph() -> Iterator[None]:
+    """Runs graphs as they are: a scale that became part of a kernel would round."""
+    options = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
+        raise ConversionError(
+            f"The operations of the model cannot be run as one graph: {said}. "
+            "Replace the layer that does not allow that."
+        ) from error
+    finally:
+        restored = {"disable_meta_optimizer": False, **options}
+        tf.config.optimizer.set_experimental_options(restored)
+
+
+def by_example(values: np.ndarray, size: int) -> np.ndarray:
+    """With examples in front: a constant has none, and time may be folded into them."""
+    if values.ndim and values.shape[0] == size:
+        return values
+    if values.ndim and values.shape[0] % size == 0:
+        return values.reshape(size, -1)
+    return np.broadcast_to(values, (size, *values.shape))

@@ -1,0 +1,144 @@
+"""Lets functions that promise the same function prove it before they return."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import dtype_policy, keras
+from ...graph._copies import to_keras
+from ...graph._errors import LayerError, ModelError
+from ...graph._examples import SIZES, called, made_up, with_far
+from ...graph._graph import Graph
+from ...graph._models import at_inference
+from ...graph._segments import Segments
+from .._errors import ConversionError
+from ..lite._converter import IoSpec
+from ..lite._trace import Trace, TracedSign, layer_of
+from ._compare import compare, forms_of, labels_of, recorder, signs_of
+
+# Beside the regular ones, of which one is of whole numbers.
+FEW = 3
+# Both forms compute in float32 and in Keras; weights are products of others.
+_EQUAL = 1e-4
+
+
+def check_same_function(given: keras.Model, made: keras.Model, what: str) -> None:
+    """Checks that two models compute the same, from sign to sign.
+
+    On a few generated examples: regular ones, among them zeros, and random ones, among
+    them whole numbers. Models of half precision are compared in float32.
+
+    Arguments:
+        given: A flat functional model.
+        made: Another, whose signs are in layers of the same names.
+        what: What was done, for the message: "Folding batch norm".
+
+    Raises:
+        ModelError: If they do not, naming the layer, or if the given model cannot be
+            called on generated examples of any usual size.
+    """
+    reference, other = _in_float32(given), _in_float32(made)
+    examples = _runnable(reference, what)
+    try:
+        segments = compare_models(reference, other, examples, _EQUAL)
+    except ConversionError as error:
+        raise _not_compared(given, what, str(error)) from error
+    if segments.finding:
+        raise ModelError(
+            f"{what} changed what model {given.name!r} computes: "
+            f"{segments.finding}. Look there for a layer that depends on more than its "
+            "configuration and its weights; with verify=False the model comes all the "
+            "same."
+        )
+
+
+def compare_models(
+    reference: keras.Model,
+    other: keras.Model,
+    examples: Sequence[np.ndarray],
+    tolerance: float,
+) -> Segments:
+    """Compares two float32 models from sign to sign.
+
+    Arguments:
+        reference, other: As in `check_same_function`.
+        examples: One array per input.
+        tolerance: Allowed difference of outputs, relative to how far those of a channel
+            are apart.
+
+    Raises:
+        ConversionError: If one cannot be traced.
+    """
+    size = next(filter(None, (x.shape[0] for x in reference.inputs)), 1)
+    inputs = [
+        tf.TensorSpec((size, *array.shape[1:]), x.dtype, name)
+        for x, array, name in zip(
+            reference.inputs, examples, reference.input_names, strict=True
+        )
+    ]
+    io = IoSpec(inputs, reference.output_names)
+    first, second = (Trace(x, io, partial(at_inference, x)) for x in (reference, other))
+    signs, others = _matched(signs_of(first, io), signs_of(second, io))
+    read = recorder(second.function, io, others)
+    return compare(forms_of(first), io, signs, read, examples, tolerance)
+
+
+def _matched(
+    signs: Sequence[TracedSign], others: Sequence[TracedSign]
+) -> tuple[list[TracedSign], list[TracedSign]]:
+    """The signs of layers that have as many of them in both forms."""
+    by_label = [dict(zip(labels_of(x), x, strict=True)) for x in (signs, others)]
+    counts = [Counter(map(_layer, x)) for x in (signs, others)]
+    mine, theirs = by_label
+    labels = [
+        label
+        for label, sign in mine.items()
+        if counts[0][_layer(sign)] == counts[1][_layer(sign)]
+        and sign.value.shape == theirs[label].value.shape
+    ]
+    return [mine[label] for label in labels], [theirs[label] for label in labels]
+
+
+def _layer(sign: TracedSign) -> str:
+    return layer_of(sign.value.op)
+
+
+def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
+    """Generated examples that a model can be called on, of some size that it takes.
+
+    Raises:
+        ModelError: If there are none.
+    """
+    fixed = next(filter(None, (given.shape[0] for given in model.inputs)), 1)
+    is_open = any(None in given.shape[1:] for given in model.inputs)
+    reason = ""
+    for size in SIZES if is_open else SIZES[:1]:
+        examples = made_up(model, FEW, size)
+        try:
+            outputs = called(model, [array[:1].repeat(fixed, 0) for array in examples])
+        except LayerError as error:
+            reason = reason or str(error)
+            continue
+        if all(output.size for output in outputs):
+            return with_far(model, examples)
+    raise _not_compared(model, what, reason or "Its outputs are empty.")
+
+
+def _not_compared(model: keras.Model, what: str, reason: str) -> ModelError:
+    return ModelError(
+        f"{what} of model {model.name!r} cannot be compared on generated examples. "
+        f"{reason} With verify=False the model comes without a comparison."
+    )
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    halves = ("float16", "bfloat16")
+    if not any(layer.compute_dtype in halves for layer in model.layers):
+        return model
+    with dtype_policy("float32"):
+        return to_keras(Graph(model), float32=True, shared=True)
