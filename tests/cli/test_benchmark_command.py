@@ -21,6 +21,7 @@ p5=7950 median=8150 p95=8900
 
 Inference timings in us: Init: 900, First inference: 12000, Warmup (avg): 9100, \
 Inference (avg): 8150.0
+Profiling Info for Regular Benchmark Runs:
 ============================== Summary by node type ==============================
 \t[Node type]\t[count]\t[avg ms]\t[avg %]\t[cdf %]\t[mem KB]\t[times called]
 \tLceBconv2d\t2\t6.112\t75.000%\t75.000%\t0.000\t2
@@ -101,7 +102,7 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     ("line", "sentence"),
     [
         ("m.tflite --against truncated.tflite", "'truncated.tflite' is a damaged"),
-        ("m.tflite --read cut.log", "'cut.log' ends before the times"),
+        ("m.tflite --read cut.log", "'cut.log' contains no times of one run"),
         ("m.tflite --limit 5 --trust", "--limit and --trust are not used without"),
         ("folder --formats --read whole.log", "--read is not used with --formats"),
         ("m.tflite --phone --seed 3", "--seed is not used with --phone"),
