@@ -1,25 +1,23 @@
 """From a trained model to a verified `.tflite` file, and what is inside such a file."""
 
+from ._checks import binary_layers
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
-from ._float_fallback import binary_layers
 from ._formats import Format, FormatComparison, compare_formats
 from ._packed import PackedKernel, packed_kernels
 from ._prepared import prepared
 from ._report import ConversionReport
-from .device import (
+from .device import Card, Preprocessing, read_card
+from .device._benchmark import (
     Benchmark,
-    Card,
-    Preprocessing,
     Timing,
     benchmark,
     benchmark_on_phone,
     phone_commands,
-    read_card,
     read_phone_logs,
 )
-from .inspection import Audit, audit, diff
-from .int8 import fake_quantize
+from .inspection._audit import Audit, audit, diff
+from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, TensorInfo
 
 __all__ = [

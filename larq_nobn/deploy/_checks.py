@@ -1,29 +1,252 @@
-"""What cannot be converted, or would be converted wrongly: before and after LCE."""
+"""What of a model is binary, what stays float and why, and what cannot be converted.
+
+LCE has binary kernels for plain 2D convolutions of signs with ±c, and computes whatever
+comes close in float, without a word. What is binary is read from the operations of a
+model's trace, and what was meant to be from the quantizers of its layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections import defaultdict
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
 from .._keras import keras
-from ..graph import _models
-from . import _float_fallback
-from ._errors import ConversionError, conversion_errors
-from .inspection._stayed_float import float_in_file
-from .lite._file import Subgraph
-from .lite._lce_faults import has_lost_bias, overwritten
+from .._larq import lq
+from ..graph import _models, _operation, _signs
+from ._errors import ConversionError
+from ._opening import in_float32, opened
+from .lite._converter import io_spec
+from .lite._trace import (
+    Trace,
+    TracedKernel,
+    is_zero_at_zero,
+    layer_name,
+    layer_of,
+)
 from .operations import Int8Trace, LoweredTrace
 
-_GELU = (
-    " GELU has a form without it: lambda x: tf.nn.gelu(x, approximate=True) as the "
-    "activation, which differs by less than 0.001."
-)
+# A finding, as a sentence without its period, and what to do.
+Why = tuple[str, str]
+# Networks of few bits; more are the business of 8-bit kernels.
+FEW_BITS = 8
+# How a layer is written as one that has a binary kernel.
+_REMEDIES = {
+    lq.layers.QuantDense: "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel "
+    "size 1 and Flatten()",
+    lq.layers.QuantConv1D: "Write it as Reshape((1, length, channels)) and a "
+    "QuantConv2D with kernel size (1, size)",
+}
+# The number of a group in the name of its kernel.
+_GROUP = re.compile(r"/\d+/([^/]*)$")
+_BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+# What says that a product turns the first or the second of its matrices.
+_MATRICES = {
+    "MatMul": ("transpose_a", "transpose_b"),
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+}
 
 
-# --- a model
+@dataclass(frozen=True)
+class FloatFallback:
+    """A layer that is binary, or of few bits, in the model, and float in a file.
+
+    Attributes:
+        layer: Its name.
+        kind: Its class, or the operation that it is in a file.
+        finding: Why, as a sentence without its period.
+        remedy: What to do.
+        macs: Multiply-accumulates for one example (of a file: one run), all in float.
+        bytes: Of its kernels as floats; in bits they would take a 32nd.
+    """
+
+    layer: str
+    kind: str
+    finding: str
+    remedy: str
+    macs: int
+    bytes: int
+
+    def __str__(self) -> str:
+        cost = f"{self.macs:,} MACs and {self.bytes:,} bytes in float"
+        return f"{self.finding} ({cost}). {self.remedy}"
+
+
+def binary_layers(model: keras.Model) -> list[str]:
+    """Lists the binary convolutions that a converted model should contain.
+
+    Arguments:
+        model: A built Larq model.
+
+    Returns:
+        The names of convolutions and dense layers whose input and kernel both have two
+        values (up to a scale per output channel), in the order of the network, once for
+        every use, and of one in groups for every group.
+
+    Raises:
+        ConversionError: If `model` is no such model, or cannot be traced.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        len(nobn.deploy.binary_layers(model))  # 16
+        ```
+    """
+    given, _ = opened(model)
+    io = io_spec(given)
+    form = LoweredTrace(Trace(in_float32(given), io), io, "lce")
+    return layers_of(form.binary, layers_by_name(given))
+
+
+def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Returns the layers of a model; those inside before those around them."""
+    return {layer.name: layer for layer in model._flatten_layers(include_self=False)}
+
+
+def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
+    """Returns the layers of which kernels are, or of which they are a group."""
+    names = map(layer_name, kernels)
+    return [name if name in layers else name.rpartition("/")[0] for name in names]
+
+
+def float_layers(
+    model: keras.Model, form: LoweredTrace | Int8Trace
+) -> list[FloatFallback]:
+    """Lists the layers of few bits of a model that have no binary kernel in LCE.
+
+    The work of a layer that is used more than once is that of its uses that lack one.
+    """
+    layers, trace = layers_by_name(model), form.trace
+    known = {*form.binary, *(_GROUP.sub(r"/\1", name) for name in form.binary)}
+    uses: dict[str, list[TracedKernel]] = defaultdict(list)
+    for use in trace.kernels:
+        layer = layers.get(use.layer)
+        if use.op.name not in known and layer and _bits_of_kernel(layer) < FEW_BITS:
+            uses[use.layer].append(use)
+    # Where the kernel alone is of few bits, its input decides.
+    decides = [x for x in uses if _bits_of_input(layers[x]) >= FEW_BITS]
+    asked = [use for name in decides for use in uses[name] if not use.signs]
+    values = trace.values([use.read for use in asked]) if asked else []
+    real = {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
+    of_few = {x: [u for u in own if u.op.name not in real] for x, own in uses.items()}
+    # No operation shows the kernel of these, which may be in a loop.
+    hidden = trace.layers() & layers.keys() - {use.layer for use in trace.kernels}
+    hidden -= {*layers_of(form.binary, layers)}
+    hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
+    return [
+        _fallback(layers[name], of_few.get(name, []), trace.batch_size)
+        for name in [*(name for name, own in of_few.items() if own), *sorted(hidden)]
+    ]
+
+
+def bits_of_layer(layer: keras.layers.Layer) -> int:
+    """Returns the larger precision of input and kernel that a layer itself shows."""
+    return max(_bits_of_input(layer), _bits_of_kernel(layer))
+
+
+def _bits_of_input(layer: keras.layers.Layer) -> int:
+    quantizer = getattr(layer, "input_quantizer", None)
+    marker = isinstance(quantizer, lq.quantizers.NoOp)
+    return 32 if marker else _signs.bits_of(quantizer)
+
+
+def _bits_of_kernel(layer: keras.layers.Layer) -> int:
+    kernels = [
+        _signs.bits_of_kernel(
+            quantizer, partial(_signs.kernel_value, getattr(layer, kernel, None))
+        )
+        for kernel, name in _operation.KERNELS.items()
+        if (quantizer := getattr(layer, name, None)) is not None
+    ]
+    return min(kernels, default=32)
+
+
+def _are_signs(values: np.ndarray) -> bool:
+    """Whether numbers are of both signs and one size, but for those that are 0."""
+    sizes = np.unique(np.abs(values[values != 0]))
+    return len(sizes) == 1 and values.min() < 0 < values.max()
+
+
+def _fallback(
+    layer: keras.layers.Layer, uses: Sequence[TracedKernel], examples: int
+) -> FloatFallback:
+    weights = sum(math.prod(weight.shape) for weight in layer.weights)
+    # A layer may have two kernels, and each of them several uses.
+    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
+    return FloatFallback(
+        layer.name,
+        type(layer).__name__,
+        *_why_float(layer, uses),
+        macs=sum(map(_macs, uses)) // examples or weights,
+        bytes=4 * (sum(sizes.values()) or weights),
+    )
+
+
+def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
+    """Says what a layer that was meant to be binary lacks, and what to do."""
+    label, kind = repr(layer.name), type(layer).__name__
+    source = uses[0].source if uses else None
+    if source is not None and is_zero_at_zero(source):
+        return (
+            f"The sign before layer {label} gives 0 at 0, while LCE's sign is -1 below "
+            "0 and +1 from 0 on",
+            "Use a quantizer of Larq such as 'ste_sign', or a function that returns "
+            "larq.math.sign(x) as it is, with a gradient by tf.custom_gradient.",
+        )
+    bits = _bits_of_input(layer), _bits_of_kernel(layer)
+    if bits[0] >= FEW_BITS:  # signs that another layer takes
+        bits = 1, bits[1]
+    if max(bits) > 1:
+        return (
+            f"Layer {label} has inputs of {bits[0]} bit and a kernel of {bits[1]} "
+            "bit, for which LCE has no kernel",
+            "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
+        )
+    kernel = uses[0].kernel if uses else np.ones(1)
+    if _signs.split_kernel(kernel) is None or not kernel.all():
+        zeros = int(np.sum(kernel == 0))
+        some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
+        return (
+            f"The kernel of layer {label} is not ±c with one c per output channel"
+            f"{some}, which is all that LCE can binarize",
+            "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to "
+            "None to keep it float.",
+        )
+    if source is not None and not uses[0].signs:
+        return (
+            f"Layer {layer_of(source)!r} stands between a sign and layer {label}, "
+            "which makes that a float convolution",
+            f"Give {label} an input_quantizer such as 'ste_sign'.",
+        )
+    remedies = (said for known, said in _REMEDIES.items() if isinstance(layer, known))
+    return (
+        f"Layer {label} is a binary {kind}, for which LCE has no binary kernel",
+        f"{next(remedies, 'Use a QuantConv2D')}, or leave its input or its kernel "
+        "unquantized.",
+    )
+
+
+def _macs(use: TracedKernel) -> int:
+    """Multiply-accumulates for a whole batch; 0 where no shape says how many."""
+    op, kernel = use.op, use.kernel
+    shape = (op.inputs[2] if op.type in _BACKWARD else op.outputs[0]).shape
+    if not shape.is_fully_defined():
+        return 0
+    if op.type not in _MATRICES:
+        return kernel.size * math.prod(shape[:-1])
+    second = op.inputs[1].op.type == "Const"
+    transposed = op.get_attr(_MATRICES[op.type][second])
+    # The axis that is summed over is the last of the first matrix.
+    axis = -2 if second != transposed else -1
+    return kernel.shape[axis] * math.prod(shape)
 
 
 def check_model(model: keras.Model) -> None:
@@ -34,52 +257,35 @@ def check_model(model: keras.Model) -> None:
             the layer.
     """
     if getattr(model, "_is_graph_network", False):
-        with conversion_errors():
-            _models.check_inference(model)
-    for layer in _float_fallback.layers_by_name(model).values():
-        if not isinstance(layer, keras.Model):
-            _check_layer(layer)
-
-
-def _check_layer(layer: keras.layers.Layer) -> None:
-    """Rejects tables, weights that are no numbers, and layers that keep a state."""
-    label, kind = repr(layer.name), type(layer).__name__
-    if getattr(layer, "lookup_table", None) is not None:
-        raise ConversionError(
-            f"Layer {label} ({kind}) contains a table, which a file cannot. Look up "
-            "the ids before the model, and make them its input."
-        )
-    for weight in layer.weights:
-        if not weight.dtype.is_floating:
+        _models.check_inference(model)
+    for layer in layers_by_name(model).values():
+        label, kind = repr(layer.name), type(layer).__name__
+        if isinstance(layer, keras.Model):
             continue
-        values = np.asarray(tf.cast(weight, tf.float32))
-        wrong = "NaN" if np.isnan(values).any() else ""
-        of_kernel = "kernel" in weight.name or "gain" in weight.name
-        if of_kernel and np.isinf(values).any():  # thresholds may be so
-            wrong = wrong or "infinity"
-        if wrong:
+        for weight in layer.weights:
+            floats = weight.dtype.is_floating
+            if floats and np.isnan(tf.cast(weight, tf.float32)).any():
+                raise ConversionError(
+                    f"Weight {weight.name!r} of layer {label} contains NaN: training "
+                    "diverged. Convert an earlier state of the model."
+                )
+        if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
             raise ConversionError(
-                f"Weight {weight.name!r} of layer {label} contains {wrong}: training "
-                "diverged. Convert an earlier state of the model."
+                f"The recurrent layer {label} ({kind}) has stateful=True: it resumes "
+                "where the previous call ended, while a file starts over in every run. "
+                "Build it with stateful=False, and show it whole sequences."
             )
-    if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
-        raise ConversionError(
-            f"The recurrent layer {label} ({kind}) has stateful=True: it resumes where "
-            "the previous call ended, while a file starts over in every run. Build it "
-            "with stateful=False, and show it whole sequences."
-        )
-    first = getattr(layer, "data_format", None) == "channels_first"
-    few = _float_fallback.FEW_BITS
-    if first and _float_fallback.bits_of_layer(layer) < few:
-        raise ConversionError(
-            f"Layer {label} has data_format='channels_first', but LCE knows "
-            "'channels_last' only. Build the model with that."
-        )
+        first = getattr(layer, "data_format", None) == "channels_first"
+        if first and bits_of_layer(layer) < FEW_BITS:
+            raise ConversionError(
+                f"Layer {label} has data_format='channels_first', but LCE knows "
+                "'channels_last' only. Build the model with that."
+            )
 
 
 def check_float(
     model: keras.Model, form: LoweredTrace | Int8Trace, allow_float: bool
-) -> list[_float_fallback.FloatFallback]:
+) -> list[FloatFallback]:
     """Returns what is float in a file of a model, on request.
 
     Arguments:
@@ -91,7 +297,7 @@ def check_float(
         ConversionError: If nothing is binary, or something else is float; it names all
             such layers and the remedies.
     """
-    in_float = _float_fallback.float_layers(model, form)
+    in_float = float_layers(model, form)
     if in_float and not allow_float:
         many = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"
         raise ConversionError(
@@ -100,121 +306,9 @@ def check_float(
             "(--allow-float), which converts what is named here in float."
         )
     if not form.binary and not allow_float:
-        lacking = _float_fallback.why_none_is_binary(model, form.trace)
         raise ConversionError(
-            f"Model {model.name!r} has no binary layer: {lacking}. A QuantConv2D is "
-            "binary with an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
+            f"Model {model.name!r} has no binary layer. A QuantConv2D is binary with "
+            "an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
             "allow_float=True (--allow-float) converts a model without any."
         )
     return in_float
-
-
-def merged_convolutions(
-    graph: Subgraph, repeated: Sequence[str], expected: Sequence[str]
-) -> list[str]:
-    """Names binary convolutions that a file has once for several of a model.
-
-    The converter merges those of equal signs in input and kernel, whatever comes after.
-    """
-    lacking = max(
-        len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations), 0
-    )
-    left, names = list(expected), list[str]()
-    for kernel in repeated[:lacking]:
-        (name,) = _float_fallback.layers_of([kernel], left)
-        name = name if name in left else left[-1]
-        left.remove(name)
-        names.append(name)
-    return names
-
-
-# --- a file
-
-
-def check_file(graph: Subgraph) -> None:
-    """Checks what may be wrong with a file before it runs.
-
-    Raises:
-        ConversionError: If the file contains an operation that nothing can run or that
-            runs wrongly, or executing it would destroy a map that is still needed. It
-            names the layer.
-    """
-    for op in graph.operations:
-        if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
-            kind = op.outputs[0].dtype if op.outputs else "nothing"
-            raise ConversionError(
-                f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
-                f"{kind}, which TensorFlow Lite does not have. Write the layer with "
-                f"other functions, in float32.{_GELU * op.op.startswith('Erf')}"
-            )
-        if has_lost_bias(op):
-            raise ConversionError(
-                f"Layer {graph.layer(op)!r} adds one number to all channels of a "
-                "transposed convolution, which TensorFlow Lite makes its bias and then "
-                "cannot run. Give the convolution a bias that is not 0: the number "
-                "becomes part of it."
-            )
-    for operations in overwritten(graph):
-        maker, by, reader = map(graph.layer, operations)
-        raise ConversionError(
-            f"On device, layer {by!r} would overwrite what layer {maker!r} gives "
-            f"before layer {reader!r} has read it: TensorFlow Lite reshapes without "
-            "copying, and then computes in place. Do without a reshape of a map that "
-            "has a second use."
-        )
-
-
-def check_binary(graph: Subgraph, expected: Sequence[str]) -> None:
-    """Checks that a file of LCE has the binary convolutions that its model has.
-
-    Raises:
-        ConversionError: If one stayed float. It names the layer.
-    """
-    names = [graph.layer(op) for op in graph.operations if op.op == "LceBconv2d"]
-    if len(names) != len(expected):
-        raise ConversionError(
-            f"LCE found {len(names)} binary convolutions where the model has "
-            f"{len(expected)}: {_why_other_count(graph, names, expected)}"
-        )
-
-
-def check_all_int8(graph: Subgraph) -> None:
-    """Checks that nothing in a file computes in float.
-
-    Raises:
-        ConversionError: If something does. It names the layers.
-    """
-    float_ops = [op for op in graph.operations if op.kind == "float"]
-    if float_ops:
-        layers = list(dict.fromkeys(map(graph.layer, float_ops)))
-        kinds = ", ".join(sorted({op.op for op in float_ops}))
-        many = f"{len(float_ops)} operation{'s' * (len(float_ops) > 1)}"
-        raise ConversionError(
-            f"{many} would stay float ({kinds}), of "
-            f"{', '.join(map(repr, layers[:4]))}{' and others' * (len(layers) > 4)}: "
-            "int8 has no form of them, or nothing says their ranges, as inside a layer "
-            "of your own. Build it of Keras' layers, with a FakeQuantization after "
-            "each, replace quantizers of other values than -1 and +1 with 'ste_sign', "
-            "or convert without int8."
-        )
-
-
-def _why_other_count(
-    graph: Subgraph, names: Sequence[str], expected: Sequence[str]
-) -> str:
-    """Says which layers are not what was expected, and what to do."""
-    if len(names) > len(expected):
-        more = ", ".join(repr(name) for name in names if name not in expected)
-        return (
-            "it takes for signs, or for ±c, what is not quite that"
-            f"{', in ' * bool(more)}{more}. Use quantizers such as 'ste_sign', or real "
-            "weights."
-        )
-    stayed = [
-        f"layer {row.layer!r} stayed float. {row.finding}. {row.remedy}"
-        for row in float_in_file(graph)
-    ]
-    return " ".join(stayed) or (
-        f"look at {', '.join(map(repr, expected))}. A sign must go straight into its "
-        "convolution, with nothing between."
-    )

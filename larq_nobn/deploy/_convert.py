@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
 from .._checks import check_bounds, check_choice, check_flag, check_integer, check_path
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
 from .._larq import lq
-from .._names import ON_GIVEN_DATA, RUNTIMES
+from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
 from ..graph._signs import kind_of
 from . import _checks
-from ._errors import conversion_errors
-from ._float_fallback import FloatFallback, layers_by_name, layers_of
+from ._checks import FloatFallback, layers_by_name, layers_of
+from ._errors import ConversionError, conversion_errors
 from ._opening import (
     as_functional,
     in_float32,
@@ -37,23 +35,21 @@ from ._opening import (
     with_known_sizes,
 )
 from ._report import ConversionReport
-from .device import (
+from .device._metadata import (
     VERIFIED_IMAGES,
     Preprocessing,
     check_metadata,
-    dataset_name,
     preprocessing_of,
     remove_metadata,
     write_metadata,
 )
-from .inspection import Audit, audit_graphs
-from .int8 import check_int8, verify_int8, verify_without_rounding
+from .inspection._audit import Audit, audit_graphs
+from .int8._conversion import check_int8, verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
-from .lite._file import read
+from .lite._file import Subgraph, read
 from .lite._trace import Trace
 from .operations import Int8Trace, LoweredTrace
-from .operations._program import Program
 from .verify._data import verification_examples
 from .verify._lowered import verify_file, verify_operations
 from .verify._ties import tie_warnings
@@ -63,6 +59,10 @@ _log = logging.getLogger("larq_nobn")
 # Examples for the comparison that is made even without verification: of those that
 # are generated, all regular and three random ones.
 _FEW = 8
+_GELU = (
+    " GELU has a form without it: lambda x: tf.nn.gelu(x, approximate=True) as the "
+    "activation, which differs by less than 0.001."
+)
 
 
 @conversion_errors()
@@ -165,132 +165,72 @@ def convert(
         compute_engine()
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
-        info, opened = classified_images(model, dataset, input_shape)
-        name, holdout = dataset_name(info), info.holdout
-        if name is not None and (data is None) != (opened is None):
+        info, images = classified_images(model, dataset, input_shape)
+        # Of a folder its own name alone.
+        name = None if info.name == GIVEN else Path(info.name).name
+        holdout = info.holdout
+        if name is not None and (data is None) != (images is None):
             source = f"test images of {name}"
-        if data is None and opened is not None:
-            data = opened.batches("test", 128, augment=False, limit=VERIFIED_IMAGES)
+        if data is None and images is not None:
+            data = images.batches("test", 128, augment=False, limit=VERIFIED_IMAGES)
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
     reference, model = model, with_known_sizes(model, input_shape, data)
     if not getattr(reference, "_is_graph_network", False):
         reference = model
-    task = _Task(
-        reference=reference,
-        model=model,
-        path=path,
-        verify=verify,
-        data=data,
-        source=source,
-        dataset=name,
-        holdout=holdout,
-        tolerance=tolerance,
-        batch_size=batch_size,
-        int8=int8,
-        runtime=runtime,
-        labels=labels,
-        preprocessing=preprocessing,
-        allow_float=allow_float,
-    )
-    return _convert(task)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """The arguments of a conversion; `model` is `reference` with known sizes."""
-
-    reference: keras.Model
-    model: keras.Model
-    path: str | os.PathLike
-    verify: bool
-    data: Any
-    source: str
-    dataset: str | None
-    holdout: float | None
-    tolerance: float
-    batch_size: int
-    int8: bool
-    runtime: str
-    labels: Sequence[str] | None
-    preprocessing: Preprocessing | None
-    allow_float: bool
-
-    @cached_property
-    def io(self) -> _converter.IoSpec:
-        """What the file takes and gives."""
-        return _converter.io_spec(self.model, self.batch_size)
-
-    def examples(self, given: keras.Model) -> tuple[list[np.ndarray], str]:
-        """Returns the examples to verify on, and where they are from."""
-        examples, source = verification_examples(
-            self.data, self.model, given, self.source
-        )
-        return [x if self.verify else x[:_FEW] for x in examples], source
-
-
-def _convert(task: _Task) -> ConversionReport:
-    """Writes a file from the trace of a model.
-
-    A float file is compared with the model from sign to sign; an int8 file has kernels
-    that are rounded, and is compared map by map.
-    """
-    model, reason = task.model, None
-    if task.int8:
-        model = as_functional(model)
-    else:
-        model, reason = opened(model)
+    given, reason = (as_functional(model), None) if int8 else opened(model)
     if reason is None:
-        check_int8(model, task.int8)
-    _checks.check_model(model)
-    labels = check_metadata(task.path, model, task.labels, task.preprocessing)
+        check_int8(given, int8)
+    _checks.check_model(given)
+    described = labels is not None or preprocessing is not None
+    class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    traced = in_float32(model)
-    trace = Trace(traced, task.io)
-    lowered: Any = (Int8Trace if task.int8 else LoweredTrace)(
-        trace, task.io, task.runtime
-    )
+    io, traced = _converter.io_spec(model, batch_size), in_float32(given)
+    form: Any = Int8Trace if int8 else LoweredTrace
+    lowered = form(Trace(traced, io), io, runtime)
     # For LiteRT, without binary kernels, all layers are ordinary ones.
-    allowed = task.allow_float or task.runtime == "litert"
-    in_float = _checks.check_float(model, lowered, allowed)
-    examples, source = task.examples(model)
-    with _written_atomically(task, labels) as save:
-        file = _converted(task, lowered, model)
-        if task.int8:
-            same = verify_without_rounding(model, traced, lowered, examples)
+    in_float = _checks.check_float(given, lowered, allow_float or runtime == "litert")
+    examples, source = verification_examples(data, model, given, source)
+    if not verify:
+        examples = [x[:_FEW] for x in examples]
+    with replacing(path) as temporary:
+        file = _converted(lowered, given, path, int8, runtime)
+        if int8:
+            same = verify_without_rounding(given, traced, lowered, examples)
             numbers = verify_int8(lowered, file.runner, examples)
         else:
-            own = task.reference if traced is model else traced
-            same, outputs = verify_operations(task.reference, own, lowered, examples)
+            own = reference if traced is given else traced
+            same, outputs = verify_operations(reference, own, lowered, examples)
             numbers = verify_file(
-                model,
-                lowered,
-                outputs,
-                file.content,
-                file.runner,
-                examples,
-                task.tolerance,
+                given, lowered, outputs, file.content, file.runner, examples, tolerance
             )
-        save(file)
-    warnings = [] if task.int8 else tie_warnings(same, numbers)
+        temporary.write_bytes(file.content)
+        if described:
+            write_metadata(
+                *(path, file.content, file.runner, class_names, preprocessing),
+                *(name, holdout),
+            )
+    if not described:
+        remove_metadata(path)
+    warnings = [] if int8 else tie_warnings(same, numbers)
     for warning in warnings:
         _log.warning(warning)
     audit = file.audit
     return ConversionReport(
         path=audit.path,
         size_bytes=audit.size_bytes,
-        runtime=task.runtime,
+        runtime=runtime,
         binary_layers=len(file.binary),
         lce_bconv2d=audit.lce_bconv2d,
         float_ops=audit.float_ops,
-        binary_macs=audit.binary_macs // task.batch_size,
-        float_macs=audit.float_macs // task.batch_size,
+        binary_macs=audit.binary_macs // batch_size,
+        float_macs=audit.float_macs // batch_size,
         int8_ops=audit.int8_ops,
-        int8_macs=audit.int8_macs // task.batch_size,
-        verify={**numbers, "data": source, "prepared": same} if task.verify else None,
-        in_float=[x.to_dict() for x in in_float if task.runtime == "lce"],
-        rewritten=_rewritten(model, lowered, in_float),
+        int8_macs=audit.int8_macs // batch_size,
+        verify={**numbers, "data": source, "prepared": same} if verify else None,
+        in_float=[asdict(x) for x in in_float if runtime == "lce"],
+        rewritten=_rewritten(given, lowered, in_float),
         merged=file.merged,
         not_prepared=reason,
         warnings=warnings,
@@ -305,30 +245,26 @@ def _rewritten(
     """The binary layers that are other ones in the file, which make the same."""
     layers, rows = layers_by_name(model), list[dict[str, str]]()
     for name in dict.fromkeys(layers_of(lowered.binary, layers)):
-        layer = layers[name]
-        said = ", ".join(_described(layer, lowered.program, layers))
+        layer, said = layers[name], list[str]()
+        nodes = [
+            x for x in lowered.program.nodes if layers_of([x.name], layers) == [name]
+        ]
+        kernels = [node for node in nodes if node.kind == "kernel"]
+        if kernels and isinstance(layer, (lq.layers.QuantDense, lq.layers.QuantConv1D)):
+            size = "x".join(map(str, kernels[0]["kernel"].shape[:2]))
+            said.append(f"{size} convolution")
+        if (groups := getattr(layer, "groups", 1)) > 1:
+            said.append(f"{groups} convolutions, one for each group")
+        for what in ("input", "kernel"):
+            quantizer = getattr(layer, f"{what}_quantizer", None)
+            if kind_of(quantizer) is lq.quantizers.SteHeaviside:
+                said.append(f"{what} of 0 and 1 as signs")
+        if any(node.name.endswith("_ones") for node in nodes):
+            said.append("padded with ones, less what they add")
         if said and all(row.layer != name for row in in_float):
-            rows.append({"layer": name, "kind": type(layer).__name__, "as": said})
+            kind = type(layer).__name__
+            rows.append({"layer": name, "kind": kind, "as": ", ".join(said)})
     return rows
-
-
-def _described(
-    layer: keras.layers.Layer, program: Program, layers: Container[str]
-) -> Iterator[str]:
-    """What a binary layer is written as, where that is something else."""
-    nodes = [x for x in program.nodes if layers_of([x.name], layers) == [layer.name]]
-    kernels = [node for node in nodes if node.kind == "kernel"]
-    if kernels and isinstance(layer, (lq.layers.QuantDense, lq.layers.QuantConv1D)):
-        size = "x".join(map(str, kernels[0]["kernel"].shape[:2]))
-        yield f"{size} convolution"
-    groups = getattr(layer, "groups", 1)
-    if groups > 1:
-        yield f"{groups} convolutions, one for each group"
-    for what, name in (("inputs", "input_quantizer"), ("kernel", "kernel_quantizer")):
-        if kind_of(getattr(layer, name, None)) is lq.quantizers.SteHeaviside:
-            yield f"{what} of 0 and 1 as signs"
-    if any(node.name.endswith("_ones") for node in nodes):
-        yield "padded with ones, less what they add"
 
 
 class _File(NamedTuple):
@@ -350,46 +286,77 @@ class _File(NamedTuple):
 
 
 def _converted(
-    task: _Task, lowered: LoweredTrace | Int8Trace, model: keras.Model
+    lowered: LoweredTrace | Int8Trace,
+    model: keras.Model,
+    path: str,
+    int8: bool,
+    runtime: str,
 ) -> _File:
-    """Has a converter write the operations, checks the file, and runs it once."""
+    """Has a converter write the operations, checks the file, and runs it once.
+
+    LCE merges binary convolutions of equal signs in input and kernel, whatever comes
+    after.
+    """
     step("Converting")
-    content = _converter.to_flatbuffer(
-        lowered.function(), [], task.io, task.int8, task.runtime
-    )
-    path, lce = os.fspath(task.path), task.runtime == "lce"
-    graphs = read(content, path, output_layers(model))
-    merged, left = [], layers_of(lowered.binary, layers_by_name(model))
-    if lce:
-        merged = _checks.merged_convolutions(graphs[0], lowered.repeated, left)
-    for name in merged:
-        left.remove(name)
-    _checks.check_file(graphs[0])
-    if lce:
-        _checks.check_binary(graphs[0], left)
-    elif task.int8:
-        _checks.check_all_int8(graphs[0])
+    io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
+    content = _converter.to_flatbuffer(lowered.function(), [], io, int8, runtime)
+    graphs, merged = read(content, path, output_layers(model)), list[str]()
     audit = audit_graphs(graphs, len(content), path)
-    runner = _converter.Runner(content, task.runtime)
-    runner.outputs(task.io.zeros())
+    if runtime == "lce":
+        lacking = max(len(left) - audit.lce_bconv2d, 0)
+        for kernel in lowered.repeated[:lacking]:
+            (name,) = layers_of([kernel], left)
+            merged.append(name if name in left else left[-1])
+            left.remove(merged[-1])
+    _check_file(graphs[0], audit, left, int8, runtime)
+    runner = _converter.Runner(content, runtime)
+    runner.outputs(io.zeros())
     return _File(content, audit, runner, left, merged)
 
 
-@contextmanager
-def _written_atomically(
-    task: _Task, labels: tuple[str, ...] | None
-) -> Iterator[Callable[[_File], None]]:
-    """Yields what saves a file and its metadata, under their names after the block."""
-    path = task.path
-    known = labels, task.preprocessing, task.dataset, task.holdout
-    described = known[:2] != (None, None)
-    with replacing(path) as temporary:
+def _check_file(
+    graph: Subgraph, audit: Audit, expected: Sequence[str], int8: bool, runtime: str
+) -> None:
+    """Checks what a file contains before it runs.
 
-        def save(file: _File) -> None:
-            temporary.write_bytes(file.content)
-            if described:
-                write_metadata(path, file.content, file.runner, *known)
-
-        yield save
-    if not described:
-        remove_metadata(path)
+    Raises:
+        ConversionError: If it contains an operation that nothing can run, other binary
+            convolutions than its model, or float in a file of int8. It names the layer.
+    """
+    for op in graph.operations:
+        if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
+            kind = op.outputs[0].dtype if op.outputs else "nothing"
+            raise ConversionError(
+                f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
+                f"{kind}, which TensorFlow Lite does not have. Write the layer with "
+                f"other functions, in float32.{_GELU * op.op.startswith('Erf')}"
+            )
+    if runtime == "litert" and int8 and audit.float_ops:
+        names = [name for op in audit.float_ops for name in op["layers"]]
+        layers = ", ".join(map(repr, list(dict.fromkeys(names))[:4]))
+        kinds = ", ".join(op["op"] for op in audit.float_ops)
+        raise ConversionError(
+            f"{len(names)} operations would stay float ({kinds}), of {layers}: int8 "
+            "has no form of them, or nothing says their ranges, as inside a layer of "
+            "your own. Build it of Keras' layers, with a FakeQuantization after each, "
+            "replace quantizers of other values than -1 and +1 with 'ste_sign', or "
+            "convert without int8."
+        )
+    found = [graph.layer(op) for op in graph.operations if op.op == "LceBconv2d"]
+    if runtime == "litert" or len(found) == len(expected):
+        return
+    if len(found) > len(expected):
+        why = (
+            "it takes for signs, or for ±c, what is not quite that, in "
+            f"{', '.join(repr(x) for x in found if x not in expected)}. Use quantizers "
+            "such as 'ste_sign', or real weights."
+        )
+    else:
+        why = " ".join(
+            "layer {layer!r} stayed float. {finding}. {remedy}".format(**row)
+            for row in audit.in_float
+        )
+    raise ConversionError(
+        f"LCE found {len(found)} binary convolutions where the model has "
+        f"{len(expected)}: {why}"
+    )

@@ -24,10 +24,14 @@ from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._opening import as_functional
 from ._shown import Shown
-from .device import Timing, benchmark, benchmark_on_phone
-from .device._benchmark import check_counts
-from .int8 import fake_quantize
+from .device._benchmark import (
+    Timing,
+    benchmark,
+    benchmark_on_phone,
+    check_counts,
+)
 from .int8._conversion import without_ranges
+from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, run
 from .verify._agreement import top1_agreement
 from .verify._data import given_batches, verification_examples

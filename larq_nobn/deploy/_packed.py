@@ -10,8 +10,8 @@ import numpy as np
 from .._keras import keras
 from ..graph import _examples, _signs
 from ..graph._thresholds import threshold_of_affine
-from ._errors import ConversionError
-from ._float_fallback import layers_by_name, layers_of
+from ._checks import layers_by_name, layers_of
+from ._errors import ConversionError, conversion_errors
 from ._prepared import lowered_model
 from .lite._trace import layer_name
 from .operations._binary import sign_before
@@ -62,6 +62,7 @@ class PackedKernel:
         return ones.transpose(1, 2, 3, 0) * np.float32(2) - 1
 
 
+@conversion_errors()
 def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     """Returns the binary layers of a model as bits, thresholds and scales.
 

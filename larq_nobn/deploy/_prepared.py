@@ -16,7 +16,7 @@ from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._errors import VerificationError, conversion_errors
 from ._opening import in_float32, opened, with_known_sizes
-from .int8 import check_int8
+from .int8._conversion import check_int8
 from .lite._converter import IoSpec, io_spec, run
 from .lite._trace import Trace, layer_name
 from .operations import LoweredTrace, lower, outputs_of

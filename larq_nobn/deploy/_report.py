@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .inspection import Findings
+from .inspection._audit import Findings
 from .verify._lowered import GIVEN
 
 

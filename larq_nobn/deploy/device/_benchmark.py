@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ from rich.table import Table
 from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
-from ..inspection import Audit, audit
+from ..inspection._audit import Audit, audit
 from ..lite._converter import interpreter_of
 
 _MS = 1e3
 _RESAMPLES = 1000
-_OPTIMISED = ("aarch64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Timing:
         threads: Threads of the interpreter; None where a log does not say.
         runs: Timed runs.
         ms: The typical run, in milliseconds.
-        typical: What `ms` is: `"median"`, or `"mean"` where a log has no median.
+        typical: What `ms` is: `"median"`.
         low_ms: Lower end of the spread.
         high_ms: Upper end of the spread.
-        spread: What lies between the ends: `"quartiles"`, `"5 to 95 %"` or `"range"`.
+        spread: What lies between the ends: `"quartiles"`, or `"5 to 95 %"` of a log.
         ratio: `ms` over that of the first file.
         ratio_low: Lower end of the 95 % interval of `ratio`; None for logs.
         ratio_high: Upper end of it.
@@ -284,20 +284,12 @@ def sizes(audited: Audit) -> dict[str, Any]:
 
 
 def _note(machine: str, runtimes: Container[str]) -> str:
-    if "lce" not in runtimes:
+    if "lce" in runtimes and machine.lower() not in ("aarch64", "arm64"):
         return (
-            f"{machine}: the times hold for this processor; they do not predict those "
-            "of a phone."
+            f"{machine}: LCE has optimized kernels for 64-bit ARM only, and its "
+            "portable ones ran here. These times do not predict those of a phone."
         )
-    if machine.lower() in _OPTIMISED:
-        return (
-            f"{machine}: LCE's optimized kernels ran. The times hold for this "
-            "processor; another one has its own."
-        )
-    return (
-        f"{machine}: LCE has optimized kernels for 64-bit ARM only, and its portable "
-        "ones ran here. These times do not predict those of a phone."
-    )
+    return f"{machine}: the times hold for this processor; another one has its own."
 
 
 # --- on a device: the commands that measure, and reading what these print
@@ -318,13 +310,15 @@ _TOOLS = {
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
 _MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-# Newer tools log with a level, Android with a date and a tag as well.
-_PREFIX = re.compile(r"^(?:.*\bI tflite\s*:|INFO:)\s?")
-_COUNT = re.compile(rf"^count=\d+ .*\bcurr={_NUMBER}")
-_PAIR = re.compile(rf"(\w+)=({_NUMBER})")
-_END = re.compile(rf"Inference timings in us: .*\bInference \(avg\): {_NUMBER}")
+# The tool logs with a level, Android with a date and a tag as well.
+_PREFIX = re.compile(r"^(?:.*\bI tflite\s*:|INFO:)\s?", re.MULTILINE)
+_COUNT = re.compile(
+    rf"^count=(\d+) .*\bp5=({_NUMBER}) median=({_NUMBER}) p95=({_NUMBER})", re.MULTILINE
+)
+_END = "Inference timings in us:"
+_PROFILE = re.compile(r"Info for Regular Benchmark Runs.*?Summary by node type", re.S)
 _SIZE = re.compile(rf"input model file size \(MB\): ({_NUMBER})")
-_THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]")
+_THREADS = re.compile(r"#threads used for CPU inference: \[(\d+)\]")
 _OPERATION = re.compile(
     # Name, which may contain blanks, count, ms, %, cumulative %, and what follows.
     rf"^\s*(\S.*?)\s+(\d+)\s+({_NUMBER})\s+({_NUMBER})%\s+{_NUMBER}%\s"
@@ -468,11 +462,9 @@ def benchmark_on_phone(
             logs[name] = printed
             if progress is not None:
                 progress()
-    result = _benchmark_of(files, [(file.path, logs[file.path]) for file in files])
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
-    return replace(
-        result, source="benchmark programs on the connected phone", note=note
-    )
+    source = "benchmark programs on the connected phone"
+    return _of_logs(source, note, [_logged(x, x.path, logs[x.path]) for x in files])
 
 
 def _adb(arguments: Sequence[str]) -> bytes:
@@ -491,12 +483,11 @@ def _adb(arguments: Sequence[str]) -> bytes:
         ) from error
     if done.returncode:
         lines = done.stdout.decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()] or ["no words"]
+        said = [line for line in lines if line.strip()] or ["no words"]
         shown = next((line for line in said if line.startswith("ERROR")), said[-1])
-        text = "".join(c if c.isprintable() else "?" for c in shown[:100])
         raise ConversionError(
-            f"adb {' '.join(arguments[:2])} failed with {text!r}. Connect one phone, "
-            "with USB debugging switched on, and see that the program runs there."
+            f"adb {' '.join(arguments[:2])} failed with '{_printable(shown)}'. Connect "
+            "one phone, with USB debugging switched on, and see that the program runs."
         )
     return done.stdout
 
@@ -508,22 +499,21 @@ def read_phone_logs(
 ) -> Benchmark:
     """Reads the times that a phone took, into the table that `benchmark` gives.
 
-    A log is what LCE's `lce_benchmark_model`, or another build of TensorFlow Lite's
-    benchmark tool, printed. Older ones print no median; then the mean stands in its
-    place. Ratios have no interval: the tool prints no single runs.
+    A log is what LCE's `lce_benchmark_model`, or LiteRT's `benchmark_model`, printed.
+    Ratios have no interval: the tool prints no single runs.
 
     Arguments:
         path: The file that the first result is of.
-        logs: A log or a list of them, with one result for each file, in their order.
+        logs: A log or a list of them, one for each file, in their order.
         against: Another file, or a list of them.
 
     Returns:
         A `Benchmark`.
 
     Raises:
-        ConversionError: If a log contains no times, the numbers of files and results
-            differ, a result is of a file of another size, or a file is not an intact
-            TFLite file.
+        ConversionError: If a log is not one of the current tool, the numbers of files
+            and logs differ, a log is of a file of another size, or a file is not an
+            intact TFLite file.
         OSError: If a log cannot be read.
 
     Example:
@@ -534,7 +524,8 @@ def read_phone_logs(
         nobn.convert(model, "model.tflite")
         with open("model.tflite.log", "w") as log:
             log.write(
-                "count=50 first=912 curr=906 min=898 max=940 avg=908.2 std=7\\n"
+                "count=50 first=912 curr=906 min=898 max=940 avg=908.2 std=7 "
+                "p5=899 median=906 p95=931\\n"
                 "Inference timings in us: Init: 412, First inference: 1310, "
                 "Warmup (avg): 921.5, Inference (avg): 908.2\\n"
             )
@@ -544,134 +535,76 @@ def read_phone_logs(
     files = as_paths(path, against)
     given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
     names = [check_path("logs", log) for log in given]
-    contents = [(name, Path(name).read_bytes()) for name in names]
-    return _benchmark_of([audit(file) for file in files], contents)
-
-
-def _benchmark_of(
-    files: Sequence[Audit], logs: Sequence[tuple[str, bytes]]
-) -> Benchmark:
-    """Times of files from logs, in their order: of each its name and its content."""
-    results = [result for log in logs for result in read_results(*log)]
-    if len(results) != len(files):
+    if len(names) != len(files):
         raise ConversionError(
-            f"The logs contain {len(results)} results, not {len(files)}. Pass one for "
-            "each file, in their order."
+            f"There are {len(names)} logs of {len(files)} files. Pass one for each, in "
+            "their order."
         )
-    timings = []
-    for audited, result in zip(files, results, strict=True):
-        times, typical = result.times, result.typical
-        megabytes = audited.size_bytes / 1e6
-        # The tool prints six digits.
-        if result.megabytes and abs(result.megabytes / megabytes - 1) > 1e-5:
-            raise ConversionError(
-                f"{result.log!r} is of a file of {result.megabytes:g} MB, but "
-                f"{audited.path!r} has {megabytes:g} MB. Pass the logs in the order of "
-                "the files, and the files as they were on the device."
-            )
-        ends = ("p5", "p95") if "p5" in times else ("min", "max")
-        low, high = (times.get(end, typical) for end in ends)
-        timing = Timing(
-            **sizes(audited),
-            threads=result.threads,
-            runs=int(times["count"]),
-            ms=_MICROSECOND * typical,
-            typical="median" if "median" in times else "mean",
-            low_ms=_MICROSECOND * low,
-            high_ms=_MICROSECOND * high,
-            spread="5 to 95 %" if "p5" in times else "range",
-            ratio=typical / results[0].typical,
-            ratio_low=None,
-            ratio_high=None,
-            operations=result.operations,
+    timings = [
+        _logged(audit(file), name, Path(name).read_bytes())
+        for file, name in zip(files, names, strict=True)
+    ]
+    note = f"Times of the device that wrote {', '.join(names)}."
+    return _of_logs("lce_benchmark_model", note, timings)
+
+
+def _of_logs(source: str, note: str, timings: Sequence[Timing]) -> Benchmark:
+    rows = [replace(timing, ratio=timing.ms / timings[0].ms) for timing in timings]
+    return Benchmark(source, note, rows)
+
+
+def _logged(audited: Audit, log: str, content: bytes) -> Timing:
+    """Reads the times of a file from a log of that name."""
+    text = _PREFIX.sub("", content.decode(errors="replace"))
+    before, *ends = text.split(_END)
+    counts = _COUNT.findall(before)
+    if len(ends) != 1 or not counts:
+        lines = [line for line in text.splitlines() if line.strip()] or [""]
+        shown = next((line for line in lines if line.startswith("ERROR")), lines[-1])
+        raise ConversionError(
+            f"{log!r} contains no times of one run of the current benchmark program, "
+            f"but '{_printable(shown)}'. Pass all that it prints with the commands of "
+            "phone_commands."
         )
-        timings.append(timing)
-    note = f"Times of the device that wrote {', '.join(name for name, _ in logs)}."
-    return Benchmark("lce_benchmark_model", note, timings)
-
-
-@dataclass(frozen=True)
-class PhoneResult:
-    """The times that one run of the tool printed, in microseconds."""
-
-    log: str
-    megabytes: float | None
-    threads: int | None
-    times: dict[str, float]
-    operations: list[dict[str, Any]]
-
-    @property
-    def typical(self) -> float:
-        """The median, or the mean where there is none."""
-        times = self.times
-        # A single run, and runs that took equally long, are printed as one number.
-        return times.get("median", times.get("avg", times["curr"]))
-
-
-def read_results(log: str, content: bytes) -> list[PhoneResult]:
-    """Returns the results in a log of that name, in their order."""
-    # PowerShell's > writes UTF-16.
-    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = content.decode("utf-16" if wide else "utf-8", errors="replace")
-    lines = [_PREFIX.sub("", line) for line in text.splitlines()]
-    starts = [place for place, line in enumerate(lines) if "STARTING!" in line]
-    results = []
-    for start, end in zip([0, *starts], [*starts, len(lines)], strict=True):
-        part = lines[start:end]
-        last = [place for place, line in enumerate(part) if _END.search(line)]
-        counts = [line for line in part[: last[0] if last else 0] if _COUNT.match(line)]
-        if not counts:
-            continue  # it was cut short
-        # The runs that warm up are counted in a line of their own, before the last.
-        times = {name: float(value) for name, value in _PAIR.findall(counts[-1])}
-        size, threads = (
-            next((float(m[1]) for m in map(pattern.search, part) if m), None)
-            for pattern in (_SIZE, _THREADS)
+    megabytes, size = audited.size_bytes / 1e6, _SIZE.search(text)
+    # The tool prints six digits.
+    if size and abs(float(size[1]) / megabytes - 1) > 1e-5:
+        raise ConversionError(
+            f"{log!r} is of a file of {size[1]} MB, but {audited.path!r} has "
+            f"{megabytes:g} MB. Pass the logs in the order of the files, and the files "
+            "as they were on the device."
         )
-        threads = None if threads is None else int(threads)
-        result = PhoneResult(log, size, threads, times, _operations(part))
-        if result.typical > 0:  # or nobody could compare with it
-            results.append(result)
-    if not results:
-        raise ConversionError(_missing(log, lines))
-    return results
-
-
-def _operations(lines: list[str]) -> list[dict[str, Any]]:
-    """Returns the first summary by node type that is not that of the preparation."""
-    preparing = False
-    operations: list[dict[str, Any]] = []
-    rows = iter(lines)
-    for line in rows:
-        if "Profiling Info" in line:
-            preparing = "Initialization" in line
-        if "Summary by node type" in line and not preparing:
-            next(rows, None)  # the names of the columns
-            for line in rows:
-                match = _OPERATION.match(line)
-                if match is None:
-                    return operations
-                name, count, ms, percent = match.groups()
-                row = {"op": name, "count": int(count), "ms": float(ms)}
-                operations.append({**row, "share": float(percent) / 100})
-    return operations
-
-
-def _missing(log: str, lines: list[str]) -> str:
-    failed = next((line for line in lines if line.startswith("ERROR")), None)
-    first = failed or next((line for line in lines if line.strip()), "")
-    shown = "".join(c if c.isprintable() else "?" for c in first.strip()[:100])
-    if failed is not None:
-        return (
-            f"{log!r} contains no times, but '{shown}'. See that the file is on the "
-            "device and that LCE's lce_benchmark_model runs it."
-        )
-    if any("STARTING!" in line or _COUNT.match(line) for line in lines):
-        return (
-            f"{log!r} ends before the times. Run the tool to its end and keep all that "
-            "it prints."
-        )
-    return (
-        f"{log!r} is no output of lce_benchmark_model; it starts with '{shown}'. Pass "
-        "the file that the commands of phone_commands wrote."
+    # The runs that warm up are counted in a line of their own, before the last.
+    runs, low, median, high = map(float, counts[-1])
+    threads = _THREADS.search(text)
+    return Timing(
+        **sizes(audited),
+        threads=int(threads[1]) if threads else None,
+        runs=int(runs),
+        ms=_MICROSECOND * median,
+        typical="median",
+        low_ms=_MICROSECOND * low,
+        high_ms=_MICROSECOND * high,
+        spread="5 to 95 %",
+        ratio=1.0,
+        ratio_low=None,
+        ratio_high=None,
+        operations=_operations(text),
     )
+
+
+def _operations(text: str) -> list[dict[str, Any]]:
+    """Returns the summary by node type that is not that of the preparation."""
+    _, *summary = _PROFILE.split(text, 1)
+    rows = summary[0].splitlines()[2:] if summary else []  # after title and columns
+    matches = takewhile(bool, map(_OPERATION.match, rows))
+    found = (match.groups() for match in matches if match)
+    return [
+        {"op": op, "count": int(count), "ms": float(ms), "share": float(percent) / 100}
+        for op, count, ms, percent in found
+    ]
+
+
+def _printable(line: str) -> str:
+    """Shows what a program printed."""
+    return "".join(c if c.isprintable() else "?" for c in line.strip()[:100])

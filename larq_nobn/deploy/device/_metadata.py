@@ -13,44 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_integer, check_number, check_path
+from ..._checks import check_integer, check_kind, check_number, check_path
 from ..._errors import InvalidType, InvalidValue
-from ..._files import check_shape, parse_json, replacing
+from ..._files import parse_json, replacing
 from ..._keras import keras
 from ..._names import METADATA_FORMAT
+from ...data import DatasetInfo
 from ...data._area import scaled
 from .._errors import ConversionError
 from ..lite._converter import Runner, TensorInfo
 from ..lite._file import Subgraph, read
 
 VERSION = 1
-_NUMBER = (int, float)
-_OPTIONAL = (*_NUMBER, type(None))
-_TENSOR: dict[str, Any] = {
-    "name": str,
-    "shape": [int],
-    "dtype": str,
-    "scale": _OPTIONAL,
-    "zero_point": _OPTIONAL,
-}
-_WHOLE: dict[str, Any] = {
-    "file": {"name": str, "sha256": str, "size_bytes": int},
-    "runtime": str,
-    "input": _TENSOR,
-    "output": _TENSOR,
-    "preprocessing": (dict, type(None)),
-    "scores": str,
-    "labels": (list, type(None)),
-    "dataset": (str, type(None)),
-    "holdout": _OPTIONAL,
-}
-_STEPS: dict[str, Any] = {
-    "mean": [_NUMBER],
-    "std": [_NUMBER],
-    "height": int,
-    "width": int,
-    "crop": _NUMBER,
-}
+# As many as a conversion looks at; a limit takes equally many of every class.
+VERIFIED_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -151,6 +127,11 @@ class Preprocessing:
         return x * (1 / (255 * std)) - np.array(self.mean, np.float32) / std
 
 
+def preprocessing_of(info: DatasetInfo) -> Preprocessing:
+    """Returns how an evaluation, and an app, makes an input of an image."""
+    return Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
+
+
 def _numbers(
     name: str, values: Sequence[float], interval: str, advice: str
 ) -> tuple[float, ...]:
@@ -222,27 +203,19 @@ class Card:
         }
 
 
-def is_metadata(content: Any) -> bool:
-    """Whether the content of a JSON says that it is the metadata of a file."""
-    return isinstance(content, Mapping) and content.get("format") == METADATA_FORMAT
-
-
 def _from_dict(content: Any) -> Card:
     """Returns what `to_dict` was called on."""
-    if not is_metadata(content):
+    if content["format"] != METADATA_FORMAT:
         raise InvalidValue("it is no metadata")
-    if (version := content.get("version")) != VERSION:
+    if (version := content["version"]) != VERSION:
         raise ConversionError(
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
             "Convert the model again, or install the larq_nobn that wrote it."
         )
-    content = {"scores": "logits", "holdout": None, **content}
-    check_shape(content, _WHOLE)
     file, steps, labels = content["file"], content["preprocessing"], content["labels"]
     if steps is not None:
-        check_shape(steps, _STEPS, "preprocessing")
-        mean, std, crop = (steps[name] for name in ("mean", "std", "crop"))
-        steps = Preprocessing(mean, std, (steps["height"], steps["width"]), crop)
+        size = steps["height"], steps["width"]
+        steps = Preprocessing(steps["mean"], steps["std"], size, steps["crop"])
     return Card(
         file=file["name"],
         sha256=file["sha256"],
@@ -250,23 +223,19 @@ def _from_dict(content: Any) -> Card:
         runtime=content["runtime"],
         input=_tensor(content["input"]),
         output=_tensor(content["output"]),
-        scores=content["scores"],
+        scores=content.get("scores", "logits"),
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
         dataset=content["dataset"],
-        holdout=content["holdout"],
+        holdout=content.get("holdout"),
     )
 
 
 def _tensor(row: Mapping[str, Any]) -> TensorInfo:
-    dtype, scale, zero_point = (row[n] for n in ("dtype", "scale", "zero_point"))
-    quantized = dtype in ("int8", "uint8", "int16")
-    if dtype not in np.sctypeDict or (scale is not None and not quantized):
-        raise InvalidValue(f"dtype is {dtype!r}")
-    if scale is not None:
-        check_shape(row, {"scale": _NUMBER, "zero_point": int})
-        scale = float(scale)
-    return TensorInfo(row["name"], tuple(row["shape"]), dtype, scale, zero_point)
+    shape = tuple(map(int, row["shape"]))
+    return TensorInfo(
+        row["name"], shape, np.dtype(row["dtype"]).name, row["scale"], row["zero_point"]
+    )
 
 
 def metadata_path(path: str | os.PathLike) -> Path:
@@ -275,7 +244,6 @@ def metadata_path(path: str | os.PathLike) -> Path:
 
 
 def check_metadata(
-    path: str | os.PathLike,
     model: keras.Model,
     labels: Sequence[str] | None,
     preprocessing: Preprocessing | None,
@@ -283,12 +251,6 @@ def check_metadata(
     """Returns the labels as a tuple, if all that was given suits a functional model."""
     if labels is None and preprocessing is None:
         return None
-    target = metadata_path(path)
-    if target.is_dir():
-        raise IsADirectoryError(
-            f"{os.fspath(target)!r} is a folder, where labels and preprocessing would "
-            "be written. Move it, or convert to another name."
-        )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ConversionError(
             f"labels and preprocessing describe one input and one output, and model "
@@ -297,11 +259,7 @@ def check_metadata(
         )
     given = model.inputs[0]
     if preprocessing is not None:
-        if not isinstance(preprocessing, Preprocessing):
-            raise InvalidType(
-                f"preprocessing={preprocessing!r} is not a "
-                "larq_nobn.deploy.Preprocessing. Make one of mean, std and size."
-            )
+        check_kind("preprocessing", preprocessing, Preprocessing, "a Preprocessing")
         if tuple(given.shape[1:]) != preprocessing.image_shape:
             raise ConversionError(
                 f"preprocessing makes images of shape {preprocessing.image_shape}, but "
@@ -317,16 +275,12 @@ def check_metadata(
 
 
 def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
-    if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
+    listed = isinstance(labels, Sequence) and not isinstance(labels, (str, bytes))
+    if not listed or not all(isinstance(x, str) and x.strip() for x in labels):
         raise InvalidType(
-            f"labels={labels!r} is not a list of names. Pass one name per class."
+            f"labels={labels!r} is not a list of names. Pass one name per class, in "
+            "the order of the model's outputs."
         )
-    for label in labels:
-        if not isinstance(label, str) or not label.strip():
-            raise InvalidType(
-                f"labels contains {label!r}, which is not a name. Pass one text per "
-                "class, in the order of the model's outputs."
-            )
     if len(shape) != 2 or len(labels) != shape[-1]:
         raise ConversionError(
             f"labels has {len(labels)} names, but the model's output for one example "
@@ -380,8 +334,8 @@ def _scores_of(graph: Subgraph) -> str:
 def remove_metadata(path: str | os.PathLike) -> None:
     """Removes the metadata that an earlier conversion wrote, but no other JSON."""
     target = metadata_path(path)
-    with suppress(OSError, ValueError, RecursionError):
-        if is_metadata(json.loads(target.read_bytes())):
+    with suppress(OSError, ValueError, RecursionError, TypeError, LookupError):
+        if json.loads(target.read_bytes())["format"] == METADATA_FORMAT:
             target.unlink()
 
 
@@ -424,11 +378,10 @@ def read_card(path: str | os.PathLike) -> Card:
             _checked_labels(metadata.labels, metadata.output.shape)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
-    except (ValueError, InvalidType) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ConversionError(
             f"{os.fspath(beside)!r} is not an intact description of a .tflite file: "
-            f"{str(error).rstrip('.')}. Convert the model again, with a data "
-            "set."
+            f"{str(error).rstrip('.')}. Convert the model again, with a data set."
         ) from error
     if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise ConversionError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -23,8 +23,7 @@ from ..lite._file import (
     read,
     read_file,
 )
-from ._savings import savings
-from ._stayed_float import float_in_file
+from ._savings import float_in_file, savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.
@@ -208,7 +207,7 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
         peak_activation_bytes=_peak_activation_bytes(graphs[0]),
         operations=rows,
         savings=savings(graphs),
-        in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
+        in_float=[asdict(x) for graph in graphs for x in float_in_file(graph)],
         open_inputs=[
             {"name": tensor.name, "shape": _shape(tensor)}
             for tensor in graphs[0].inputs

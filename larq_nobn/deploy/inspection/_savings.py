@@ -1,4 +1,8 @@
-"""What could still be saved in a file, and how."""
+"""What stayed float in a `.tflite` file and what could still be saved, and how.
+
+LCE binarizes plain 2D convolutions of signs with ±c, and computes whatever comes close
+in float, without a word.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,114 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import FloatFallback, Why
 from ..lite._file import FileOperation, Subgraph
 from ..lite._lce_faults import in_groups, missed_reach
-from ._stayed_float import GROUPS, stayed_float
 
-# How a sign's input may be scaled and shifted, each by a constant.
-_FACTORS = ("MUL", "DIV")
-_BIASES = ("ADD", "SUB")
 # A float multiplication takes some nine times as long as a binary one on a device, so
 # from this fraction of all MACs on, float takes about half of the time.
 _LARGE_SHARE = 0.1
+# What is said of a file that larq_nobn has not written, or of a user's own layer.
+_GROUPS = (
+    "Convert the model with larq_nobn.convert, which writes a QuantConv2D in groups as "
+    "one binary convolution for each."
+)
+# Where each operation has its input; its filters are always second. The last axis of a
+# depthwise filter are the output channels, the first axis of the others.
+_INPUTS = {
+    "CONV_2D": 0,
+    "DEPTHWISE_CONV_2D": 0,
+    "FULLY_CONNECTED": 0,
+    "TRANSPOSE_CONV": 2,
+}
+_WITHOUT_KERNEL = {
+    "DEPTHWISE_CONV_2D": (
+        "LCE has no kernel for a binary depthwise convolution",
+        "Use a QuantConv2D, or leave its input or its kernel unquantized.",
+    ),
+    "TRANSPOSE_CONV": (
+        "LCE has no kernel for a binary transposed convolution",
+        "Use upsampling and a QuantConv2D, or leave its input or kernel unquantized.",
+    ),
+    "FULLY_CONNECTED": (
+        "LCE has no kernel for a binary dense layer",
+        "larq_nobn.convert writes a QuantDense as a binary convolution of size 1. In a "
+        "layer of your own, write Reshape((1, 1, -1)), a QuantConv2D with kernel size "
+        "1 and Flatten(), or leave its input or its kernel unquantized.",
+    ),
+}
+# LCE calls weights ±c if they are that close to it, and so does this file.
+_TOLERANCE = 0.005
+_BETWEEN = ("MUL", "DIV", "PAD", "PADV2", "MIRROR_PAD", "RESHAPE", "SPACE_TO_BATCH_ND")
+
+
+def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
+    """Yields what conversion left in float, with its cost for one run of the file."""
+    for op in graph.operations:
+        if (between := _before_signs(graph, op)) is not None and _is_binary(op):
+            size, name = op.input(1).bytes, graph.layer(op)
+            why = _why_float(graph, op, between)
+            yield FloatFallback(name, op.op, *why, op.macs, size)
+
+
+def _before_signs(graph: Subgraph, op: FileOperation) -> list[FileOperation] | None:
+    """Returns what stands between a float kernel and a sign, which is last."""
+    if op.op not in _INPUTS or len(op.inputs) < 2:
+        return None
+    filters, between = op.input(1), list[FileOperation]()
+    source = graph.before(op, _INPUTS[op.op])
+    while source is not None and source.op in _BETWEEN:
+        between.append(source)
+        source = graph.before(source)
+    signs = source is not None and source.op in ("LceDequantize", "SIGN")
+    plain = filters.dtype == "float32" and filters.constant and not filters.sparse
+    return [*between, source] if signs and source and plain else None
+
+
+def _is_binary(op: FileOperation) -> bool:
+    """Whether the weights of an operation are ±c, one c per output channel."""
+    axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
+    weights = np.abs(np.moveaxis(op.input(1).values, axis, 0))
+    weights = weights.reshape(len(weights), -1)
+    first = weights[:, :1]
+    return bool(np.all((first > 0) & (abs(weights - first) <= _TOLERANCE * first)))
+
+
+def _why_float(graph: Subgraph, op: FileOperation, between: list[FileOperation]) -> Why:
+    *others, sign = between
+    if sign.op == "SIGN":
+        return (
+            "LCE does not know this sign",
+            "Take the sign with larq.math.sign or a quantizer of Larq.",
+        )
+    if op.op in _WITHOUT_KERNEL:
+        return _WITHOUT_KERNEL[op.op]
+    if op.input(0).shape[-1] != op.input(1).shape[-1]:
+        return "a binary convolution in groups", _GROUPS
+    if others:
+        return (
+            f"{others[-1].op} stands between the convolution and its sign",
+            "Let the sign go straight into the convolution, padded with 1 or not at "
+            "all.",
+        )
+    return (
+        "a binary convolution",
+        "Convert the model with larq_nobn.convert, which names the cause.",
+    )
 
 
 def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     """Lists what the file shows for certain; equal findings share an entry."""
-    where: dict[tuple[str, str], list[str]] = {}
+    where: dict[Why, list[str]] = {}
     macs: Counter[str] = Counter()  # that are not binary
     binary = 0
     for graph in graphs:
+        for row in float_in_file(graph):
+            said = f"Binary in the model, float in the file: {row.finding}", row.remedy
+            where.setdefault(said, []).append(row.layer)
         for op in graph.operations:
             layer = graph.layer(op)
-            for said in (*_binary(graph, op), *_around(graph, op)):
+            for said in _of_convolution(graph, op):
                 where.setdefault(said, []).append(layer)
             if op.kind == "binary":
                 binary += op.macs
@@ -52,11 +143,14 @@ def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     ]
 
 
-def _binary(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
-    """Yields what keeps a binary convolution from its best, and remedies.
-
-    A finding has no period.
-    """
+def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
+    """Yields what keeps a convolution of signs from its best, and remedies."""
+    if _before_signs(graph, op) is not None and not _is_binary(op):
+        yield (
+            "Its input is binary and its kernel is not ±c, so it computes in float",
+            "Give it a binary kernel_quantizer that never gives 0, such as 'ste_sign', "
+            "or leave out the sign before it.",
+        )
     if op.op != "LceBconv2d":
         return
     filters, reader = op.input(1).shape, graph.only_reader(op)
@@ -74,14 +168,9 @@ def _binary(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
     if reader is not None and reader.op in relus and op.inputs[2] is not None:
         scale, bias = (t.values for t in op.inputs[2:4] if t is not None)
         causes, remedies = (["zero padding"], [other]) if zeros else ([], [])
-        if np.any(bias != 0):
+        if np.any(bias != 0) or np.any(scale != 1):
             causes.append("scale and bias before it")
             remedies.append("Put the ReLU before scale and bias, as in training.")
-        elif np.any(scale != 1):
-            causes.append("the scale before it")
-            same = reader.op == "RELU" and np.all(scale > 0)
-            why = ": the values are the same, since it is positive." if same else "."
-            remedies.append(f"Put the ReLU before the scale{why}")
         if causes:
             said = f"{reader.op} stays an operation, because of {' and '.join(causes)}"
             yield said, " ".join(remedies)
@@ -101,7 +190,7 @@ def _binary(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
         yield (
             "It is a binary convolution in groups, which LCE's kernels on device "
             "reject",
-            GROUPS,
+            _GROUPS,
         )
     if zeros and op.inputs[0] is not None:
         size, names = op.inputs[0].shape[1:3], ("height", "width")
@@ -114,62 +203,3 @@ def _binary(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
                 "Convert the model with larq_nobn.convert, which writes a convolution "
                 "that is right there, or use larger images.",
             )
-
-
-def _around(graph: Subgraph, op: FileOperation) -> Iterator[tuple[str, str]]:
-    """Yields which other operations could be spared, and how."""
-    readers = graph.readers(op) if op.outputs else []
-    signs = [reader for reader in readers if reader.op == "LceQuantize"]
-    if _is_factor(op):
-        biases = [reader for reader in readers if _is_bias(reader)]
-        last = [r for bias in biases for r in graph.readers(bias) or [bias]]
-        last += [reader for reader in readers if reader not in biases]
-        if last and all(reader.op == "LceQuantize" for reader in last):
-            yield (
-                f"{op.op} by positive numbers changes no sign, and only signs follow",
-                "Divide the bias after it by the factor, and leave the factor out."
-                if biases
-                else "Leave the factor out.",
-            )
-    if op.op == "MAX_POOL_2D" and len(signs) == len(readers) == 1:
-        yield (
-            "It pools floats, of which only the signs are used",
-            "Pool bits instead (LceBMaxPool2d): convert for LCE's target 'arm'.",
-        )
-    pool = graph.before(op) if _is_factor(op) or _is_bias(op) else None
-    pools = ("MAX_POOL_2D", "AVERAGE_POOL_2D")
-    if pool is not None and pool.op in pools and graph.only_reader(pool) is op:
-        convolution = graph.before(pool)
-        binary = convolution is not None and convolution.op == "LceBconv2d"
-        if binary and convolution and graph.only_reader(convolution) is pool:
-            yield (
-                f"{op.op} stands after a pool, and a binary convolution before it",
-                "Move it before the pool, where it vanishes in the convolution.",
-            )
-    stayed = stayed_float(graph, op)
-    if stayed is not None:
-        yield stayed
-
-
-def _operand(op: FileOperation) -> np.ndarray | None:
-    """Returns the constant of x * c, x + c, x / c or x - c, if each channel has one."""
-    constants = op.constants
-    if op.op not in (*_FACTORS, *_BIASES) or len(constants) != 1:
-        return None
-    constant = constants[0]
-    if op.op in ("DIV", "SUB") and op.inputs[0] is constant:
-        return None
-    plain = constant.dtype == "float32" and not constant.sparse
-    channelwise = all(size == 1 for size in constant.shape[:-1])
-    fused = op.options.get("fused_activation_function", 0)
-    return constant.values if plain and channelwise and not fused else None
-
-
-def _is_factor(op: FileOperation) -> bool:
-    """Whether an operation multiplies each channel by a constant above 0."""
-    factor = _operand(op) if op.op in _FACTORS else None
-    return factor is not None and bool(np.all(factor > 0))
-
-
-def _is_bias(op: FileOperation) -> bool:
-    return op.op in _BIASES and _operand(op) is not None

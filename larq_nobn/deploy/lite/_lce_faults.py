@@ -1,14 +1,13 @@
 """What LCE 0.16 and TensorFlow Lite get wrong without a word, and how it is found.
 
 Each fault bears the measurement that found it. What rules leave of them is
-looked for here:
+looked for here, and the rest, such as sums that TensorFlow Lite computes in place of a
+map that is still needed, is found by the verification:
 
 | fault | looked for by |
 |---|---|
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
 | binary convolutions in groups | `in_groups`, of an operation of a file |
-| a number is the bias of a transposed convolution | `has_lost_bias`, of an operation |
-| one operation overwrites what another reads | `overwritten`, in a file |
 | inputs and outputs move in memory | `with_room` prevents it, before a file runs |
 
 And these are kept from LCE by how models are written for it:
@@ -32,11 +31,9 @@ comparison of signs finds it, and says what to do.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from math import prod
 from typing import Any
 
 import tensorflow as tf
@@ -44,7 +41,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._keras import keras
 from ...layers._groups import group_moments
-from ._file import FileOperation, Subgraph, Tensor, edited
+from ._file import FileOperation, edited
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
 _ROUNDS = 1e-5
@@ -183,73 +180,6 @@ def in_groups(op: FileOperation) -> bool:
     if op.op != "LceBconv2d":
         return False
     return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
-
-
-def has_lost_bias(op: FileOperation) -> bool:
-    """Whether an operation is a transposed convolution with a bias of another size.
-
-    Measured: the converter takes a number that is added to all channels, as a hard
-    sigmoid does, for the bias where there is none but 0, and the interpreter rejects
-    the file. It loses the sign of x - c, one per channel, in the same place. Preparing
-    writes operators of constants otherwise.
-    """
-    bias = op.inputs[3] if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3 else None
-    return bias is not None and prod(bias.shape) != op.input(1).shape[0]
-
-
-# --- tensors that share memory
-
-# How many of its first inputs an operation may overwrite.
-_CHANGES = {"ADD": 2, "SUB": 2, "MUL": 2, "DIV": 2, "SOFTMAX": 1}
-# These hand on what is in the memory.
-_KEEPS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
-_SCALAR_BYTES = 4  # what is no larger gets memory of its own
-
-
-def overwritten(
-    graph: Subgraph,
-) -> Iterator[tuple[FileOperation, FileOperation, FileOperation]]:
-    """Finds what is destroyed when TensorFlow Lite executes a graph.
-
-    Yields what makes a tensor, what overwrites it, and what reads it afterwards.
-
-    The output of some operations takes the memory of an input. Those that change
-    numbers may do so only if nobody else reads that input. TensorFlow Lite checks this
-    for the input itself and for the tensor whose memory it was first, not for those
-    between. Measured with Keras' GroupNormalization beside a shortcut: x, m = MUL(x),
-    y = RESHAPE(m) and z = ADD(y) come to share one piece of memory, and ADD destroys m,
-    which the shortcut still needs.
-    """
-    readers = Counter(t.index for op in graph.operations for t in op.inputs if t)
-    readers.update(tensor.index for tensor in (*graph.inputs, *graph.outputs))
-    homes: dict[int, int] = {}  # the tensor whose memory a tensor shares
-    living: dict[int, list[Tensor]] = {}  # who shares the memory of a tensor
-    given = {tensor.index for tensor in graph.inputs}
-    for op in graph.operations:
-        keeps, output = op.op in _KEEPS, op.outputs[0]
-        count = 1 if keeps else _CHANGES.get(op.op, 0)
-        fitting = (  # the inputs whose memory the output may take
-            tensor
-            for tensor in op.inputs[:count]
-            if tensor is not None and not tensor.constant and tensor.index not in given
-            if keeps or readers[tensor.index] <= 1
-            if keeps or tensor.bytes == output.bytes > _SCALAR_BYTES
-        )
-        source = None if output in graph.outputs else next(fitting, None)
-        if source is None:
-            continue
-        home = homes.get(source.index, source.index)
-        sharers = living.setdefault(home, [source])
-        if op.op in _CHANGES:
-            if readers[home] > 1:
-                continue
-            for tensor in sharers:
-                maker = graph.producer(tensor)
-                late = [r for r in graph.consumers(tensor) if r.index > op.index]
-                if maker is not None and late:
-                    yield maker, op, late[0]
-        homes[output.index] = home
-        sharers.append(output)
 
 
 # --- tensors that move in memory
