@@ -186,7 +186,7 @@ def convert(
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    io, traced = _converter.io_spec(model, batch_size), in_float32(given)
+    traced, io = in_float32(given), _converter.io_spec(model, batch_size)
     form: Any = Int8Trace if int8 else LoweredTrace
     lowered = form(Trace(traced, io), io, runtime)
     # For LiteRT, without binary kernels, all layers are ordinary ones.

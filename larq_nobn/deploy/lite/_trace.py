@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._larq import lq
 from ..._math import unfused
-from ...graph import _errors, _operation, _signs
+from ...graph import _errors, _operation
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import quiet
@@ -34,8 +34,6 @@ _INPUTS = {
 NOTHING = ("Identity", "IdentityN", "StopGradient")
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
-_DIRECT = {*NOTHING, "PadV2", "Reshape", "ExpandDims", "Squeeze"}
-_TURNS = ("transpose_a", "transpose_b")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
@@ -102,16 +100,12 @@ class TracedKernel(NamedTuple):
         layer: The name of its layer.
         kernel: The kernel.
         source: The operation that makes what it reads, before pads and reshapes.
-        pad: What the map is padded with; None without padding.
-        direct: Whether its sign can be moved directly before it.
     """
 
     op: Any
     layer: str
     kernel: np.ndarray
     source: Any
-    pad: float | None
-    direct: bool
 
     @property
     def signs(self) -> bool:
@@ -119,25 +113,9 @@ class TracedKernel(NamedTuple):
         return any(_signs_taken_by(self.source)) and not is_zero_at_zero(self.source)
 
     @property
-    def groups(self) -> int:
-        """In how many groups of channels it is."""
-        if self.op.type != "Conv2D":
-            return 1
-        channels: int | None = self.op.inputs[0].shape[-1]
-        return (channels or self.kernel.shape[-2]) // self.kernel.shape[-2]
-
-    @property
     def read(self) -> Any:
         """The tensor that the kernel is multiplied with."""
         return next(x for x in self.op.inputs[::-1] if x.op.type != "Const")
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether LCE should find a binary convolution here."""
-        known = self.op.type in ("Conv2D", "MatMul") and self.direct
-        if not known or not self.signs or self.pad not in (None, 1.0):
-            return False
-        return _signs.split_kernel(self.kernel) is not None and bool(self.kernel.all())
 
 
 class Trace:
@@ -333,18 +311,10 @@ class Trace:
             kernel = op.inputs[1 if place != 1 else 0]
             if kernel.op.type != "Const":
                 continue
-            source, pad, passed = op.inputs[place].op, None, set[str]()
+            source = op.inputs[place].op
             while source.type in NOTHING + _PADS + _RESHAPES:
-                passed.add(source.type)
-                if source.type == "PadV2":
-                    pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
-            direct = passed.isdisjoint(_RESHAPES)
-            if not direct or op.type == "MatMul":
-                # Its sign can be that of a map of another shape.
-                direct = is_larqs_sign(source) and passed <= _DIRECT
-                direct &= op.type != "MatMul" or not any(map(op.get_attr, _TURNS))
-            yield TracedKernel(op, layer_of(op), _value(kernel), source, pad, direct)
+            yield TracedKernel(op, layer_of(op), _value(kernel), source)
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:

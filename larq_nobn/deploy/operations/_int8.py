@@ -22,7 +22,6 @@ from ._plain import plain_pad
 from ._program import Node, Program, Rule, Value, affine, everywhere
 from ._rules import (
     before_join,
-    binary_spelled,
     identity_goes,
     into_kernel,
     is_shift,
@@ -55,7 +54,6 @@ _TRANSPOSED = "Conv2DBackpropInput"
 
 def merged(program: Program, runtime: str) -> Program:
     """Returns a program with affine operations in the kernels before them."""
-    program = binary_spelled(program)
     rules: tuple[Rule, ...] = (identity_goes, merge, into_kernel, into_transposed)
     rules += (before_reshape, before_join, into_kernel_of_signs)
     inner = (scale_after_relu,) if runtime == "lce" else ()

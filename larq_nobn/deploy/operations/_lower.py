@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...graph import _signs
 from ...layers._fake_quantization import representable_range
-from ..lite._trace import NOTHING, Trace, TracedKernel, always_selected, is_larqs_sign
-from ._binary import kernel_is_binary
-from ._program import Node, Program, Value, everywhere, key_of
+from ..lite._trace import NOTHING, Trace, always_selected, is_larqs_sign
+from ._binary import kernel_is_binary, spell_signs
+from ._program import (
+    Node,
+    Program,
+    Value,
+    binary_kernels,
+    everywhere,
+    is_scale,
+    key_of,
+)
+from ._shapes import spell_dilated
 
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
@@ -35,14 +43,39 @@ def lower(trace: Trace) -> tuple[Program, Mapping[str, Value], list[str]]:
         The program, its values by the names of their tensors in the trace, and the
         names of binary kernels that do what an earlier one does.
     """
-    lowering = _Lowering(trace)
+    lowering = _Lowering()
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
     inputs = [values[name] for name in trace.input_names]
     outputs = [values[name] for name in trace.output_names]
     program = Program(inputs, lowering.nodes, outputs)
-    return everywhere(program, [kernel_is_binary]), values, lowering.repeated
+    program = everywhere(program, (spell_prelu, spell_dilated))
+    program = everywhere(spell_signs(program), (kernel_is_binary,))
+    binary = binary_kernels(program)
+    repeated = [name for name, first in lowering.repeated if first in binary]
+    return program, values, repeated
+
+
+def spell_prelu(program: Program, node: Node) -> Program | None:
+    """Writes max(x, 0) - a max(-x, 0) as one operation."""
+    if node.kind != "sum":
+        return None
+    for positive, rest in (node.reads, node.reads[::-1]):
+        first, scaled = program.maker(positive), program.maker(rest)
+        slope = 1.0
+        if scaled is not None and is_scale(scaled):
+            slope, scaled = scaled["k"], program.maker(scaled.x)
+        if first is None or scaled is None or {first.type, scaled.type} != {"Relu"}:
+            continue
+        turned = program.maker(scaled.x)
+        if turned is None or turned.kind != "affine" or turned.x is not first.x:
+            continue
+        if np.all(turned["k"] == -1) and not np.any(turned["b"]):
+            arguments = {"slope": np.broadcast_to(-slope, turned["k"].shape)}
+            spelled = Node(node.name, "prelu", (first.x,), node.makes, arguments)
+            return program.with_nodes([node], [spelled])
+    return None
 
 
 class _Lowering:
@@ -51,16 +84,15 @@ class _Lowering:
     Attributes:
         values: By the names of tensors; equal ones are the same.
         nodes: What makes them.
-        repeated: The names of binary kernels that do what an earlier one does.
+        repeated: The names of kernels that do what an earlier one does, and of that.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self) -> None:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
-        self.repeated: list[str] = []
+        self.repeated: list[tuple[str, str]] = []
         self._makers: dict[int, Node] = {}
         self._firsts: dict[Any, Node] = {}
-        self._kernels = {kernel.op.name: kernel for kernel in trace.kernels}
 
     def read(self, op: Any) -> None:
         names = [tensor.name for tensor in op.outputs]
@@ -77,8 +109,8 @@ class _Lowering:
             if first is node:
                 self.nodes.append(node)
                 self._makers.update((id(value), node) for value in node.makes)
-            elif node.kind == "kernel" and node["binary"]:
-                self.repeated.append(node.name)
+            elif node.kind == "kernel":
+                self.repeated.append((node.name, first.name))
             makes = first.makes
         self.values.update(zip(names, makes, strict=False))
 
@@ -150,8 +182,8 @@ class _Lowering:
                 return None
             pairs = [tuple(side) for side in sides.tolist()]
             return "pad", reads[:1], {"sides": pairs, "value": float(number.item())}
-        if op.name in self._kernels:
-            return self._kernel(self._kernels[op.name], reads)
+        if op.type in _KERNELS:
+            return self._kernel(op, reads)
         return None
 
     def _compared(self, op: Any, y: Value) -> Value | None:
@@ -175,10 +207,9 @@ class _Lowering:
         alike = all(value.shape == y.shape for value in reads)
         return ("sum", reads, {}) if factor == 1 and alike else None
 
-    def _kernel(self, traced: TracedKernel, reads: tuple[Value, ...]) -> Any:
-        op, kernel = traced.op, self._constant(reads[1])
-        options: dict[str, Any] = {}
-        if kernel is None or op.type not in _KERNELS:
+    def _kernel(self, op: Any, reads: tuple[Value, ...]) -> Any:
+        kernel, groups, options = self._constant(reads[1]), 1, dict[str, Any]()
+        if kernel is None:
             return None
         if op.type == "MatMul":
             turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
@@ -192,21 +223,20 @@ class _Lowering:
                 "padding": op.get_attr("padding").decode(),
                 "dilations": list(op.get_attr("dilations")),
             }
-        channels, binary = kernel.shape[-1], traced.is_binary
+        channels = kernel.shape[-1]
         if options.get("padding") == "EXPLICIT":
             return None
         if op.type == "DepthwiseConv2dNative":
             channels *= kernel.shape[-2]
-        scale = np.ones(channels)
-        if binary:  # of ±c: ±1, times c
-            kernel, scale = _signs.split_kernel(kernel) or (kernel, scale)
+        elif op.type == "Conv2D":
+            groups = (reads[0].channels or kernel.shape[-2]) // kernel.shape[-2]
         arguments = {
             "of": op.type,
             "kernel": kernel.astype(np.float64),
-            "scale": scale,
+            "scale": np.ones(channels),
             "bias": np.zeros(channels),
-            "binary": binary,
-            "groups": traced.groups,
+            "binary": False,
+            "groups": groups,
             **options,
         }
         return "kernel", reads[:1], arguments

@@ -89,6 +89,10 @@ def affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
     return Node(name, "affine", (x,), (y,), {"k": k, "b": b})
 
 
+def is_scale(node: Node) -> bool:
+    return node.kind == "affine" and not np.any(node["b"])
+
+
 class Program:
     """Operations, each after those that it depends on.
 

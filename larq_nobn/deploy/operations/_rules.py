@@ -20,9 +20,9 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph import _thresholds
-from ._binary import BINARY, spell_signs, split_groups
+from ._binary import BINARY, split_groups
 from ._plain import PLAIN
-from ._program import Node, Program, Rule, Value, affine, everywhere
+from ._program import Node, Program, Rule, Value, affine, everywhere, is_scale
 from ._shapes import (
     after_flatten,
     before_reshape,
@@ -35,7 +35,6 @@ from ._shapes import (
     pad_last,
     sign_last,
     spell_dense,
-    spell_dilated,
     trim_pad,
 )
 
@@ -57,7 +56,7 @@ _HALFWAY = 1e-6
 
 def reduced(program: Program) -> Program:
     """Returns a program of the same function, of fewer operations."""
-    program = everywhere(binary_spelled(program), (*RULES, *BINARY))
+    program = everywhere(program, (*RULES, *BINARY))
     program = everywhere(program, (pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
     program = _pulled(_pushed(program))
@@ -77,44 +76,13 @@ def spelled(program: Program, runtime: str) -> Program:
     return everywhere(program, PLAIN if runtime == "litert" else last)
 
 
-def binary_spelled(program: Program) -> Program:
-    """Returns a program in which binary kernels read signs as rules know them."""
-    program = everywhere(program, (spell_prelu, spell_dilated))
-    return everywhere(spell_signs(program), BINARY)
-
-
-def spell_prelu(program: Program, node: Node) -> Program | None:
-    """Writes max(x, 0) - a max(-x, 0) as one operation."""
-    if node.kind != "sum":
-        return None
-    for positive, rest in (node.reads, node.reads[::-1]):
-        first, scaled = program.maker(positive), program.maker(rest)
-        slope = 1.0
-        if scaled is not None and _is_scale(scaled):
-            slope, scaled = scaled["k"], program.maker(scaled.x)
-        if first is None or scaled is None or {first.type, scaled.type} != {"Relu"}:
-            continue
-        turned = program.maker(scaled.x)
-        if turned is None or turned.kind != "affine" or turned.x is not first.x:
-            continue
-        if np.all(turned["k"] == -1) and not np.any(turned["b"]):
-            arguments = {"slope": np.broadcast_to(-slope, turned["k"].shape)}
-            spelled = Node(node.name, "prelu", (first.x,), node.makes, arguments)
-            return program.with_nodes([node], [spelled])
-    return None
-
-
-def _is_scale(node: Node) -> bool:
-    return node.kind == "affine" and not np.any(node["b"])
-
-
 def is_shift(node: Node) -> bool:
     return node.kind == "affine" and bool(np.all(node["k"] == 1))
 
 
 def identity_goes(program: Program, node: Node) -> Program | None:
     empty = node.kind == "pad" and not np.any(node["sides"])
-    if not empty and not (is_shift(node) and _is_scale(node)):
+    if not empty and not (is_shift(node) and is_scale(node)):
         return None
     return program.with_nodes([node], [], [(node.y, node.x)])
 
@@ -167,7 +135,7 @@ def scale_beside_signs(program: Program, node: Node) -> Program | None:
 
     sign(x + b) is sign(k x + k b).
     """
-    if node.kind != "affine" or not _is_scale(node) or np.any(node["k"] <= 0):
+    if node.kind != "affine" or not is_scale(node) or np.any(node["k"] <= 0):
         return None
     kernel, signs = program.maker(node.x), program.readers(node.x)
     signs = [reader for reader in signs if reader is not node]
@@ -451,7 +419,7 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
 
     One operation stays of the two, whatever the sign of k.
     """
-    if node.kind != "affine" or _is_scale(node) or is_shift(node):
+    if node.kind != "affine" or is_scale(node) or is_shift(node):
         return None
     whole = program.sole_maker(node.x, "sum")
     if whole is None:
@@ -794,7 +762,7 @@ def _drowns(node: Node, shift: np.ndarray) -> bool:
 
 def _lets_shift_pass(node: Node) -> bool:
     if node.kind == "affine":
-        return _is_scale(node) and bool(np.all(np.abs(node["k"]) > _LEAST_FACTOR))
+        return is_scale(node) and bool(np.all(np.abs(node["k"]) > _LEAST_FACTOR))
     return keeps_channels(node) or node.type in _POOLS
 
 
