@@ -343,11 +343,3 @@ def adds_up(call: Call) -> bool:
 def symbol_of(layer: keras.layers.Layer) -> str:
     """Returns the TensorFlow function of a layer that stands for one, as in `x + y`."""
     return getattr(layer, "symbol", "")
-
-
-def constants_of(call: Call) -> list[Any]:
-    """Lists the arguments of such a function other than tensors and its name."""
-    arguments = {**dict(enumerate(call.node.call_args)), **call.node.call_kwargs}
-    arguments.pop("name", None)
-    tensors = [id(tensor) for tensor in call.node.keras_inputs]
-    return [x for x in arguments.values() if id(x) not in tensors]

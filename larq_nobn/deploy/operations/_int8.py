@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from .._errors import ConversionError
 from ..lite._trace import layer_of
 from ._binary import BINARY, sign_before, split_groups
 from ._plain import plain_pad
-from ._program import Node, Program, Rule, Value, affine, everywhere
+from ._program import Node, Program, Rule, Value, affine, channelwise, everywhere
 from ._rules import (
     before_join,
     identity_goes,
@@ -190,23 +189,6 @@ def step_of(node: Node) -> float:
     return float(node["high"] - node["low"]) / 255
 
 
-def _channelwise(name: str, x: Value, y: Value, k: Any, b: Any = 0.0) -> Node:
-    """k x + b of a map as a convolution of single channels."""
-    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
-    arguments = {
-        "of": "DepthwiseConv2dNative",
-        "kernel": k[None, None, :, None],
-        "scale": np.ones_like(k),
-        "bias": b,
-        "binary": False,
-        "groups": 1,
-        "strides": [1, 1, 1, 1],
-        "padding": "VALID",
-        "dilations": [1, 1, 1, 1],
-    }
-    return Node(name, "kernel", (x,), (y,), arguments)
-
-
 def _is_map(value: Value) -> bool:
     return value.shape is not None and len(value.shape) == 4
 
@@ -269,7 +251,7 @@ def levels_as_range(program: Program, node: Node) -> Program | None:
     # The range would end beyond 1.
     alone, cut = clip.x.like(), clip.y.like()
     made = [
-        _channelwise(f"{node.name}_clip", clip.x, alone, np.ones_like(times["k"])),
+        channelwise(f"{node.name}_clip", clip.x, alone, np.ones_like(times["k"])),
         clip.reading(clip.x, alone).with_arguments(low=-1.0).making(cut),
         _range(node.name, cut, part.y, 0.0, 255 / count),
     ]
@@ -285,7 +267,7 @@ def negation(program: Program, node: Node) -> Program | None:
         return None
     value = node.x.like()
     made = [
-        _channelwise(node.name, node.x, value, node["k"]),
+        channelwise(node.name, node.x, value, node["k"]),
         _range(f"{node.name}_range", value, node.y, -before["high"], -before["low"]),
     ]
     return program.with_nodes([node], made)
@@ -320,7 +302,7 @@ def shift_alone(program: Program, node: Node) -> Program | None:
     """So does a shift, which would have 8 bits as a sum with a constant."""
     if node.kind != "affine" or not _is_map(node.x) or not _in_int8(program, node):
         return None
-    alone = _channelwise(node.name, node.x, node.y, node["k"], node["b"])
+    alone = channelwise(node.name, node.x, node.y, node["k"], node["b"])
     return program.with_nodes([node], [alone])
 
 
@@ -406,7 +388,7 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
         x, old = before.x, [before, node]
     made = list[Node]()
     if not _takes_clip(program, x, True):  # an operation between two ranges
-        made = [_channelwise(node.name, x, node.y, np.ones(x.channels or 1))]
+        made = [channelwise(node.name, x, node.y, np.ones(x.channels or 1))]
     step = step_of(after)
     wider = after["low"] < low - step or after["high"] > high + step
     if wider or (made and not _is_map(x)):
@@ -556,7 +538,7 @@ def weighted_mean(program: Program, node: Node) -> Program | None:
     pairs = zip(sizes, window, strides, strict=True)
     if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
         return None
-    mean = _channelwise(node.name, node.x, node.y, np.ones(channels))
+    mean = channelwise(node.name, node.x, node.y, np.ones(channels))
     kernel = np.full((*window, channels, 1), 1 / np.prod(window))
     whole = mean.with_arguments(kernel=kernel, strides=[1, *strides, 1])
     return program.with_nodes([node], [whole])

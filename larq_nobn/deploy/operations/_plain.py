@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ._program import Node, Program, Rule
+from ._program import Node, Program, Rule, channelwise
 
 
 def plain_sign(program: Program, node: Node) -> Program | None:
@@ -46,19 +46,8 @@ def plain_kernel(program: Program, node: Node) -> Program | None:
         whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
         return program.with_nodes([node], [whole])
     value = node.y.like()
-    arguments = {
-        "of": "DepthwiseConv2dNative",
-        "kernel": scale[None, None, :, None],
-        "scale": ones,
-        "bias": node["bias"],
-        "binary": False,
-        "groups": 1,
-        "strides": [1, 1, 1, 1],
-        "padding": "VALID",
-        "dilations": [1, 1, 1, 1],
-    }
     signs = node.with_arguments(scale=ones, bias=0 * scale, binary=False)
-    scaled = Node(f"{node.name}_scale", "kernel", (value,), (node.y,), arguments)
+    scaled = channelwise(f"{node.name}_scale", value, node.y, scale, node["bias"])
     return program.with_nodes([node], [signs.making(value), scaled])
 
 

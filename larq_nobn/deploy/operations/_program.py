@@ -89,6 +89,23 @@ def affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
     return Node(name, "affine", (x,), (y,), {"k": k, "b": b})
 
 
+def channelwise(name: str, x: Value, y: Value, k: Any, b: Any = 0.0) -> Node:
+    """k x + b of a map as a convolution of single channels."""
+    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
+    arguments = {
+        "of": "DepthwiseConv2dNative",
+        "kernel": k[None, None, :, None],
+        "scale": np.ones_like(k),
+        "bias": b,
+        "binary": False,
+        "groups": 1,
+        "strides": [1, 1, 1, 1],
+        "padding": "VALID",
+        "dilations": [1, 1, 1, 1],
+    }
+    return Node(name, "kernel", (x,), (y,), arguments)
+
+
 def is_scale(node: Node) -> bool:
     return node.kind == "affine" and not np.any(node["b"])
 
