@@ -9,15 +9,16 @@ from typing import Any
 
 import click
 
+from .._names import GIVEN
 from . import _arguments
 from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option
-from ._package import data, deploy
+from ._package import deploy
 
 
 @click.command(cls=_arguments.Command)
-@click.argument("file", type=_arguments.RunOrFile())
+@click.argument("file", type=_arguments.RUN_OR_FILE)
 @click.option(
     "--against",
     multiple=True,
@@ -90,20 +91,20 @@ def benchmark(
              larq-nobn benchmark model.tflite --read model.tflite.log
              larq-nobn benchmark runs/a --formats --phone
     """
-    if phone:
-        why = "with --phone, which draws its inputs itself"
-        _arguments.check_unused(ctx, ("logs", "seed"), why)
+    others = {"dataset", "limit", "data_dir", "trust"}
+    for used, unused, why in (
+        (phone, {"logs", "seed"}, "with --phone, which draws its inputs itself"),
+        (formats, {"against", "logs"}, "with --formats, which writes its files"),
+        (not formats, others, "without --formats"),
+        (logs, {*counts}, "with --read: the phone has run the files"),
+    ):
+        if used:
+            _arguments.check_unused(ctx, unused, why)
     if formats:
-        why = "with --formats, which writes its files"
-        _arguments.check_unused(ctx, ("against", "logs"), why)
         options = {**counts, "phone": phone}
         comparison = _formats(file, dataset, limit, data_dir, trust, options)
         show(comparison.to_dict(), report, comparison.table())
         return
-    unused = ("dataset", "limit", "data_dir", "trust")
-    _arguments.check_unused(ctx, unused, "without --formats")
-    if logs:
-        _arguments.check_unused(ctx, counts, "with --read: the phone has run the files")
     if not file.is_file():
         kind = "is a directory" if file.is_dir() else "is a trained network"
         raise click.UsageError(
@@ -118,10 +119,8 @@ def benchmark(
         if phone:
             del counts["seed"]
             measure, total = deploy.benchmark_on_phone, 1
-        with progress() as bar:
-            task = bar.add_task("running", total=total * (1 + len(against)))
-            advance = partial(bar.advance, task)
-            result = measure(file, against, **counts, progress=advance)
+        with progress("running", total * (1 + len(against))) as advance:
+            result = measure(file, against, **counts, progress=partial(advance, 1))
     show(result.to_dict(), report, result.table())
     if report != "-" and not logs and not phone:
         del counts["seed"]
@@ -140,7 +139,7 @@ def _formats(
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
     model, origin = open_run_or_file(path, trust)
-    if dataset is None and origin is not None and origin.info.name != data.GIVEN:
+    if dataset is None and origin is not None and origin.info.name != GIVEN:
         dataset = origin.info.name
     images = ranges = None
     if dataset is not None:

@@ -43,10 +43,7 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
 @model_argument
 @_output_argument
 @click.option(
-    "--alpha",
-    type=float,
-    default=0.2,
-    help="Factor on the residual branches.",
+    "--alpha", type=float, default=0.2, help="Factor on the residual branches."
 )
 @click.option(
     "--variance-rule",
@@ -102,24 +99,16 @@ def _finish(
     if info is not None and not data.classifies(model, info):
         info = None
     training.save_model(model, output, info)
-    show(changes.to_dict(), report, *([changes.table()] if changes.changes else []))
-    if report == "-":
-        return
-    if changes.changes:
-        say(f"{output} contains no batch norm.")
-    else:
-        say(f"No batch norm was found; {output} is a copy.")
+    found = bool(changes.changes)
+    show(changes.to_dict(), report, *[changes.table()] * found)
+    if report != "-":
+        copy = f"No batch norm was found; {output} is a copy."
+        say(f"{output} contains no batch norm." if found else copy)
 
 
 @click.command("import", cls=Command, limited=True)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @_output_argument
-@click.option(
-    "--source",
-    type=click.Choice(["bnn_nobn"]),
-    default="bnn_nobn",
-    help="The published PyTorch code that wrote the checkpoint.",
-)
 @click.option(
     "--image-size",
     "published_image_size",
@@ -143,7 +132,6 @@ def _finish(
 def import_(
     checkpoint: Path,
     output: Path,
-    source: str,
     published_image_size: tuple[int, int] | None,
     binary_weights: bool,
     alpha: float,
