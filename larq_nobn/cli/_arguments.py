@@ -84,10 +84,7 @@ class Command(click.Command):
 
 
 class Grouped(Command):
-    """A command whose `--help` shows its options in the groups of their settings.
-
-    Those that most trainings need come first.
-    """
+    """A command whose `--help` shows its options in groups, the most used first."""
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -195,14 +192,12 @@ def _bytes(word: str) -> int:
 
 
 def _limit_memory(size: int) -> None:
-    try:
+    with suppress(ImportError):  # on Windows
         import resource
-    except ImportError:  # on Windows
-        click.echo("--memory has no effect on this platform.", err=True)
-        return
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    least = size if most == resource.RLIM_INFINITY else min(size, most)
-    resource.setrlimit(resource.RLIMIT_AS, (least, most))
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        least = size if most == resource.RLIM_INFINITY else min(size, most)
+        resource.setrlimit(resource.RLIMIT_AS, (least, most))
 
 
 def _run_or_file(word: str) -> Path:

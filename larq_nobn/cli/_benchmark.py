@@ -18,7 +18,7 @@ from ._package import deploy
 
 
 @click.command(cls=_arguments.Command)
-@click.argument("file", type=_arguments.RUN_OR_FILE)
+@click.argument("file", metavar="FILE", type=_arguments.RUN_OR_FILE)
 @click.option(
     "--against",
     multiple=True,
@@ -101,8 +101,16 @@ def benchmark(
         if used:
             _arguments.check_unused(ctx, unused, why)
     if formats:
-        options = {**counts, "phone": phone}
-        comparison = _formats(file, dataset, limit, data_dir, trust, options)
+        model, origin = open_run_or_file(file, trust)
+        if dataset is None and origin is not None and origin.info.name != GIVEN:
+            dataset = origin.info.name
+        known: dict[str, Any] = {**counts, "data_name": f"test images of {dataset}"}
+        if dataset is not None:
+            images = Images(dataset, origin, data_dir, model)
+            known["data"] = images.batches(limit=limit)
+            known["range_data"] = statistics_images(dataset, origin, data_dir, model)
+        with progress(f"comparing formats of {file}"):
+            comparison = deploy.compare_formats(model, phone=phone, **known)
         show(comparison.to_dict(), report, comparison.table())
         return
     if not file.is_file():
@@ -127,26 +135,3 @@ def benchmark(
         say("\nOn a phone (--phone), with the benchmark program of each runtime:")
         for command in deploy.phone_commands(file, against, **counts):
             say(f"  {command}")
-
-
-def _formats(
-    path: Path,
-    dataset: str | None,
-    limit: int,
-    data_dir: str | None,
-    trust: bool,
-    options: dict[str, Any],
-) -> deploy.FormatComparison:
-    """Compares the formats on test images, where those are known."""
-    model, origin = open_run_or_file(path, trust)
-    if dataset is None and origin is not None and origin.info.name != GIVEN:
-        dataset = origin.info.name
-    images = ranges = None
-    if dataset is not None:
-        images = Images(dataset, origin, data_dir, model).batches(limit=limit)
-        ranges = statistics_images(dataset, origin, data_dir, model)
-    name = f"test images of {dataset}"
-    with progress(f"comparing formats of {path}"):
-        return deploy.compare_formats(
-            model, images, range_data=ranges, data_name=name, **options
-        )

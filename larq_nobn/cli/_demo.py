@@ -67,11 +67,12 @@ def demo(
     if epochs is not None:
         chosen["epochs"] = epochs
     settings = training.RunSettings.from_recipe(chosen.pop("recipe", None), **chosen)
-    from ._progress import training_progress
+    from ._progress import TrainingProgress
 
     ctx.meta[_errors.RUN] = None
-    with training_progress(settings) as bar:
-        run = training.train(settings, trained, bar, resume=True)
+    with _console.progress("training"):
+        shown = TrainingProgress(settings)
+        run = training.train(settings, trained, shown, resume=True)
     origin = _models.Origin(run.dataset, run.record["settings"])
     report = _deploy.converted(run.model, file, None, origin)
     report.to_json(folder / "report.json")

@@ -97,8 +97,17 @@ def convert(
             "or leave --calibrate out."
         )
     network, origin = open_run_or_file(model, trust)
-    if range_images is not None:
-        network = calibrated(network, range_images, dataset, origin, data_dir)
+    own = any(type(each).__name__ == "FakeQuantization" for each in network.layers)
+    if range_images is not None and not own:
+        if dataset is None and origin is None:
+            raise click.UsageError(
+                "--calibrate needs training images, and a file does not say which. "
+                "Name their data set with --dataset."
+            )
+        images = Images(dataset, origin, data_dir, network)
+        with progress("taking ranges from training images"):
+            few = images.batches("train", range_images, shuffle=True)
+            network = deploy.fake_quantize(network, few)
     result = converted(network, output, dataset, origin, data_dir, **options)
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
@@ -141,27 +150,6 @@ def _difference_table(difference: dict[str, Any], file: Path, against: Path) -> 
         change = f"{row['difference']:+,}" if row["difference"] else ""
         table.add_row(name.replace("_", " "), *both, change)
     return table
-
-
-def calibrated(
-    model: keras.Model,
-    count: int,
-    dataset: str | None,
-    origin: Origin | None,
-    data_dir: str | None,
-) -> keras.Model:
-    """Returns the model with ranges from training images; its own ranges stay."""
-    if any(type(layer).__name__ == "FakeQuantization" for layer in model.layers):
-        return model
-    if dataset is None and origin is None:
-        raise click.UsageError(
-            "--calibrate needs training images, and a file does not say which. Name "
-            "their data set with --dataset."
-        )
-    images = Images(dataset, origin, data_dir, model)
-    with progress("taking ranges from training images"):
-        batches = images.batches("train", count, shuffle=True)
-        return deploy.fake_quantize(model, batches)
 
 
 def converted(

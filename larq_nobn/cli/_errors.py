@@ -92,10 +92,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         usage = sentence(error.format_message())
         stop = "" if usage.endswith((".", "?")) else "."
         raise CliError(f"{usage}{stop} See {command} --help.") from error
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise
-    except BrokenPipeError:
-        raise  # who reads the output has seen enough: click ends without a word
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise  # the last: who reads the output has seen enough
     except (KeyboardInterrupt, _signals.Terminated) as error:
         asked = isinstance(error, KeyboardInterrupt)
         number = signal.SIGINT if asked else signal.SIGTERM

@@ -137,8 +137,8 @@ def evaluate(
         result["sampled"] = sampled
         averaged = _rows(sampled).items()
         rows |= {f"{row} of {samples} samples": value for row, value in averaged}
-    table = _console.pairs(f"{model} on {name}", rows)
-    _console.show(result, report, table, confusion.table())
+    tables = _console.pairs(f"{model} on {name}", rows), confusion.table()
+    _console.show(result, report, *tables)
 
 
 def _plot_confusion(

@@ -17,15 +17,12 @@ from ._package import data, deploy, keras, loading, models, population, training
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and how.
-
-    The settings are those of the run, of a model file those that open its data set, and
-    empty where only `info` is known, and perhaps the `dataset` that metadata name.
-    """
+    """Which images a network was trained on, and how."""
 
     info: data.DatasetInfo
+    # Of the run, or those that open the data set; empty for a file with metadata.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str | None = None
+    dataset: str | None = None  # what metadata name
 
     @property
     def images(self) -> dict[str, Any]:
@@ -71,7 +68,7 @@ def open_any(
 ) -> tuple[keras.Model | None, Origin | None]:
     """Opens a `.tflite` file, too: returns no model then, and what its metadata says.
 
-    If `strict`, such a file has to have metadata. What is there has to be intact.
+    They have to be intact, and, if `strict`, there.
     """
     if not is_lite(path):
         return open_run_or_file(path, trust)
@@ -96,12 +93,7 @@ class Images:
 
     Without a data set they are those that the network was tested on; images of the same
     or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the size of the input of `model`, which is a network or a `.tflite` file.
-
-    Attributes:
-        size: Height and width of that input, where it decides.
-        dataset: The data set.
-        info: The classes, size, mean and standard deviation that the images get.
+    how, in the `size` of the input of `model`, which is a network or a `.tflite` file.
     """
 
     def __init__(
@@ -159,11 +151,7 @@ def statistics_images(
     data_dir: str | None,
     model: keras.Model,
 ) -> tf.data.Dataset:
-    """Returns some training images, of which batch norms take statistics.
-
-    The data set counts, in the size of the model's input, if the network does not say
-    what it was trained on.
-    """
+    """Returns some training images, the network's own if those are known."""
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
     if origin is not None and known and dataset not in (None, origin.info.name):
         dataset = data_dir = None  # of the other images
@@ -172,11 +160,8 @@ def statistics_images(
 
 
 def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] | None:
-    """Returns height and width of what a model or a `.tflite` file takes, if known.
-
-    Images of ImageNet have a size of their own.
-    """
-    if dataset == "imagenet":
+    """Returns height and width of what a model or a `.tflite` file takes, if known."""
+    if dataset == "imagenet":  # whose images have a size of their own
         return None
     if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())

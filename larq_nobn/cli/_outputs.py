@@ -24,11 +24,7 @@ _MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
-    """A file that a command writes; `-` is standard output for JSON.
-
-    The name of a model or an image has to end in `suffix`. If it `plots`, matplotlib
-    draws it, which is an extra.
-    """
+    """A file that a command writes, if it `plots`, by matplotlib, which is an extra."""
 
     name = "file"
 

@@ -39,10 +39,9 @@ else:
             import_all()
             return getattr(importlib.import_module(self._name), name)
 
-    data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
-    interop, loading, models = map(_Late, ("interop", "loading", "models"))
-    population, surgery = map(_Late, ("population", "surgery"))
-    training, keras = _Late("training"), None  # which only annotations name
+    keras = None  # which only annotations name
+    names = "data deploy diagnostics interop loading models population surgery training"
+    globals().update({name: _Late(name) for name in names.split()})
 
 
 def import_modules(names: Iterable[str]) -> None:

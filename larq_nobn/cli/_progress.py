@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,16 +10,7 @@ from .. import data, training
 from .._keras import keras
 from .._progress import step
 from ..training._trainer import watched_split
-from ._console import percent, progress, say
-
-
-@contextmanager
-def training_progress(
-    settings: training.RunSettings,
-) -> Iterator[keras.callbacks.Callback]:
-    """A Keras callback that shows a bar, and a line for each finished epoch."""
-    with progress("training"):
-        yield _TrainingProgress(settings)
+from ._console import percent, say
 
 
 def epoch_line(
@@ -40,7 +30,9 @@ def _info(**images: Any) -> data.DatasetInfo:
     return data.open_dataset(**images).info
 
 
-class _TrainingProgress(keras.callbacks.Callback):
+class TrainingProgress(keras.callbacks.Callback):
+    """Tells the steps of a training, and prints a line for each finished epoch."""
+
     def __init__(self, settings: training.RunSettings) -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device

@@ -24,8 +24,7 @@ _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KER
 def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     """Fold batch norm into adjacent layers, with the same outputs.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras is the same network at inference,
+    OUT.keras is the same network at inference,
     without any batch norm, and can be trained further in batches of any size. The table
     shows how each batch norm was replaced.
 
@@ -64,8 +63,7 @@ def remove(
 ) -> None:
     """Rewrite a network with batch norm into one without, to train further.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras has the same architecture with scaled
+    OUT.keras has the same architecture with scaled
     standardized kernels, initialized from the given weights. It does not compute the
     same function, as fold does: train it further.
 

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from .._names import CACHES, STRATEGIES
-from . import _arguments
-from ._console import initial_weights_shown, pairs, percent, print_table, say
+from . import _arguments, _console
 from ._errors import RUN
 from ._package import data, training
 
@@ -106,22 +105,24 @@ def train(
     if few := fine_tuned(chosen["dataset"], decided, **which):
         recipe, chosen["init"] = "fine_tune", START
         if not quiet:
-            say(few)
+            _console.say(few)
     elif chosen.get("init") == SCRATCH:
         del chosen["init"]
     settings = training.RunSettings.from_recipe(recipe, **chosen)
-    from ._progress import training_progress
+    from ._progress import TrainingProgress
 
     ctx.meta[RUN] = output
     if quiet:
         training.train(settings, output, False, **given)
         return
-    with training_progress(settings) as bar, initial_weights_shown():
-        run = training.train(settings, output, bar, **given)
+    with _console.progress("training"), _console.initial_weights_shown():
+        run = training.train(settings, output, TrainingProgress(settings), **given)
     modules = "".join(
         f" --import {name}" for name in ctx.meta.get(_arguments.MODULES, ())
     )
-    print_table(pairs(f"Run {output}", _rows(run.record, output, modules)))
+    _console.print_table(
+        _console.pairs(f"Run {output}", _rows(run.record, output, modules))
+    )
 
 
 def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str | None:
@@ -145,17 +146,16 @@ def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str
 def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
-    of_test = record["history_split"] == "test"
     epochs = len(record["seconds_per_epoch"])
     kept = record.get("kept_epoch", epochs)
     chosen = not kept == epochs == record["settings"]["epochs"]
     return {
-        **({"saved weights": f"of epoch {kept}; {epochs} trained"} if chosen else {}),
-        "test accuracy": percent(metrics["test_accuracy"]),
+        "saved weights": f"of epoch {kept}; {epochs} trained" if chosen else None,
+        "test accuracy": _console.percent(metrics["test_accuracy"]),
         "test loss": f"{metrics['test_loss']:.4f}",
-        **({"calibration error": f"{error:.4f}"} if error is not None else {}),
+        "calibration error": None if error is None else f"{error:.4f}",
         "parameters": f"{record['parameters']:,}",
         "seconds of the last epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
-        **({"history": _OF_TEST} if of_test else {}),
+        "history": _OF_TEST if record["history_split"] == "test" else None,
         "next": f"larq-nobn convert {output} model.tflite{modules}",
     }

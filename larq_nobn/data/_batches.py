@@ -62,11 +62,7 @@ class Plan:
 def taken(
     data: Source, variation: Augmentation | None, mixup: float, classes: int
 ) -> OfEpoch:
-    """Returns what makes an epoch's batches of bytes from the numbers of their images.
-
-    Images are varied unless `variation` is None, and mixed by Beta(mixup, mixup) unless
-    that is 0.
-    """
+    """Returns what makes an epoch's batches of bytes from the numbers of images."""
     known = on_host(data.labels)
 
     def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
@@ -121,8 +117,7 @@ def passes(
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
-    What is mixed needs its neighbors, so that such batches are cut into shares
-    afterwards. Where neither order nor images vary, all passes are one.
+    What is mixed needs its neighbors: such batches are cut into shares afterwards.
     """
     epochs = itertools.count(epoch)
     whole = replace(plan, share=WHOLE) if mixup else plan

@@ -23,6 +23,7 @@ from ._tfds import DataDir
 from .folder import _folder
 
 Size = int | tuple[int, int] | None
+_VALIDATION = "[0, 1)", "0.1 holds out every tenth."
 # The arguments of `open_dataset` that say which images are meant.
 WHICH = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
 
@@ -68,22 +69,21 @@ class Dataset:
         Raises:
             TypeError, ValueError: If `data` is something else.
         """
-        _check_validation(validation)
+        _checks.check_number("validation", validation, *_VALIDATION)
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             raise InvalidType(
                 f"data of type {type(data).__name__} is not a pair. Give (train, "
                 "test) or (train, validation, test): each a tf.data.Dataset, or "
                 "(images, labels)."
             )
-        kinds = {isinstance(part, tf.data.Dataset) for part in data}
-        if len(kinds) > 1:
+        streams = [isinstance(part, tf.data.Dataset) for part in data]
+        if any(streams) and not all(streams):
             raise InvalidType(
-                "data contains a tf.data.Dataset beside arrays. Give all of the same "
-                "kind."
+                "data contains a tf.data.Dataset beside arrays. Give all of one kind."
             )
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
-        if kinds == {False}:
+        if not any(streams):
             return cls(_given.Given(parts, validation), _checks.check_size(image_size))
         if validation:
             raise InvalidValue(
@@ -238,19 +238,11 @@ class Dataset:
         _checks.check_choice("cache", cache, _names.CACHES)
         self._check_split(split)
         images = self._images
-        other = like is not None and bool(images.unfit) and like != self.info
-        given = {
-            "mixup": mixup,
-            "augment": augment not in (True, False, "none") and augment,
-            "reflect": reflect,
-            "shuffle": shuffle,
-            "like": like.name if like and other else None,
-        }
-        for argument in images.unfit:
-            if given[argument]:
-                raise InvalidValue(
-                    f"{argument}={given[argument]!r} does not apply to {images.remedy}."
-                )
+        given = {"mixup": mixup, "reflect": reflect, "shuffle": shuffle}
+        given["augment"] = augment not in (True, False, "none")
+        given["like"] = bool(images.unfit) and like not in (None, self.info)
+        if unfit := [name for name in images.unfit if given[name]]:
+            raise InvalidValue(f"{unfit[0]} does not apply to {images.remedy}.")
         if isinstance(images, _given.Streams):
             return images.batches(split, batch_size, share, step, limit)
         shuffle = training if shuffle is None else shuffle
@@ -314,12 +306,6 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     return replace(source, labels=np.array(places, np.int64)[source.labels])
 
 
-def _check_validation(validation: float) -> None:
-    _checks.check_number(
-        "validation", validation, "[0, 1)", "0.1 holds out every tenth."
-    )
-
-
 def open_dataset(
     name: str | os.PathLike[str],
     *,
@@ -376,7 +362,7 @@ def open_dataset(
         "holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing."
     )
     _checks.check_flag("skip_unreadable", skip_unreadable)
-    _check_validation(validation)
+    _checks.check_number("validation", validation, *_VALIDATION)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     images: Images
     if chosen in _names.DATASETS:
@@ -438,13 +424,8 @@ def classified_images(
 ) -> tuple[DatasetInfo, Dataset | None]:
     """Opens the data set that a Keras model classifies, in the size that it takes.
 
-    Arguments:
-        model: The model.
-        dataset: As in `open_dataset`, or a description, of which there are no images.
-        input_shape: Size of an image where the model leaves it open.
-
-    Raises:
-        ValueError: If the model does not classify images of the data set.
+    Of a description there are no images. The shape is that of an image where the model
+    leaves it open.
     """
     taken, classes = _shapes(model)
     shape = input_shape or taken

@@ -38,19 +38,13 @@ def cached_method(method: _Method) -> _Method:
 
 
 class Images(ABC):
-    """Labeled images in splits, each of which is found by its number.
-
-    Attributes:
-        name, class_names, holdout: As in `DatasetInfo`.
-        fingerprint: A digest of the images; None where they do not change.
-        unfit: Arguments of `Dataset.batches` that do not apply to them.
-        remedy: What they are, and what to do then.
-    """
+    """Labeled images in splits, each of which is found by its number."""
 
     name: str
     class_names: tuple[str, ...] = ()
     holdout: float | None = None
     fingerprint: str | None = None
+    # Arguments of `Dataset.batches` that do not apply; what they are, and what to do.
     unfit: tuple[str, ...] = ()
     remedy = ""
 

@@ -22,11 +22,7 @@ SIZE = 224
 
 
 class AnyTfds(Images):
-    """A prepared set with an image and a label in each example.
-
-    With one split only, a fraction is held out for testing; without one for validation,
-    `validation` is that of the training images for it.
-    """
+    """A prepared set with an image and a label in each example."""
 
     def __init__(
         self, name: str, holdout: float, data_dir: str | None, validation: float
@@ -144,9 +140,8 @@ class ImageNet(Images):
     ) -> tuple[np.ndarray, OfEpoch]:
         """Returns the numbers of a split's images, and what makes batches of them.
 
-        Of all images only a batch's are in memory, and of its parts only those that are
-        wanted are read. Values are 0 to 255. Images that do not vary are what
-        `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
+        Values are 0 to 255. Images that do not vary are what `deploy.Preprocessing`
+        makes of their files, for the size and crop in `info`.
         """
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
@@ -158,15 +153,15 @@ class ImageNet(Images):
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in
 
-        def example(index: int, seed: np.ndarray) -> tuple[np.ndarray, int]:
-            if not augment:
-                return examples.image(index, shape, True, info.crop)
-            file, label = examples.read(index)
-            with tf.device("CPU:0"):
-                return random_part(file, fold(seed, index)).numpy(), label
-
         def read(indices: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
-            pairs = in_threads(functools.partial(example, seed=seed), indices)
+            def example(index: int) -> tuple[np.ndarray, int]:
+                if not augment:
+                    return examples.image(index, shape, True, info.crop)
+                file, label = examples.read(index)
+                with tf.device("CPU:0"):
+                    return random_part(file, fold(seed, index)).numpy(), label
+
+            pairs = in_threads(example, indices)
             pixels = np.array([decoded for decoded, _ in pairs], np.float32)
             labels = np.array([label for _, label in pairs], np.int64)
             return pixels.reshape(-1, *shape), labels

@@ -47,13 +47,9 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
 class LazyImages:
-    """One split that is decoded whenever images of it are needed.
+    """One split that is decoded whenever images of it are needed."""
 
-    `read` gives the image of a number, of one shape and type, and is called from
-    several threads at once.
-    """
-
-    read: Callable[[int], np.ndarray]
+    read: Callable[[int], np.ndarray]  # called from several threads at once
     labels: np.ndarray
     shape: tuple[int, int, int]
     dtype: str
@@ -98,10 +94,7 @@ def reading() -> Iterator[None]:
 
 
 def validation_numbers(count: int, fraction: float) -> list[np.ndarray]:
-    """Numbers of the training images that stay, and of those for validation.
-
-    A fixed permutation of the count decides.
-    """
+    """Numbers of the training images that stay, and of those for validation."""
     order = np.random.default_rng(0).permutation(count)
     held = round(fraction * count)
     return [np.sort(order[held:]), np.sort(order[:held])]

@@ -34,8 +34,6 @@ _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
-
-
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -65,13 +63,7 @@ class Listing:
 
 
 def read_listing(root: Path) -> Listing:
-    """Lists the images of a folder.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it has no folder with images in it, or some of which nothing
-            tells whether they are splits or classes.
-    """
+    """Lists the images of a folder, with the errors of `inspect_folder`."""
     if not root.is_dir():
         raise FileNotFoundError(
             f"There is no folder {root}. Pass one that contains a folder of images for "
@@ -115,11 +107,11 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     if classes and [place.name.casefold() for place in doubtful] == ["train"]:
         doubtful = []  # a class of images of trains
     if (classes and splits) or (doubtful and not splits):
+        of_splits, others = ([p.name for p in a] for a in (splits or doubtful, classes))
         raise InvalidValue(
-            f"{root} contains {_names(splits or doubtful)}, named like a split, beside "
-            f"{_names(classes) or 'no class'}. Put a folder for each class into each "
-            "split, as in train/cats/1.jpg, and rename a class that is called like a "
-            "split."
+            f"{root} contains {first_few(of_splits)}, named like a split, beside "
+            f"{first_few(others) or 'no class'}. Put a folder for each class into each "
+            "split, as in train/cats/1.jpg, and rename a class that is called like one."
         )
     if not splits:
         return {None: root}, ()
@@ -139,10 +131,6 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     if "test" not in parts:
         parts = {None: parts["train"]}
     return parts, tuple(remarks)
-
-
-def _names(folders: Sequence[Path]) -> str:
-    return first_few([place.name for place in folders])
 
 
 def first_few(names: Sequence[str]) -> str:
