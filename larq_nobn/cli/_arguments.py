@@ -6,7 +6,6 @@ All of it is done without TensorFlow, before a command imports what it needs.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -25,27 +24,17 @@ from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
 from ..config._run_files import IMAGES_SHA256
-from ..config._settings import Settings
+from ..config._settings import Settings, shown
 from ._errors import TRACEBACK
 from ._outputs import Output, check_outputs
-from ._package import images, import_modules
+from ._package import import_modules
 
-_MOST, _ADVANCED, _HELP = "Most used", "Advanced", "Options"
-# Options of a training that `--help` shows first, in this order; those of a recipe that
-# are not advanced; and others that are.
+# Options of a training that `--help` shows first, in this order.
 FIRST = (
     *("--dataset", "--image-size", "--model", "--width", "--init", "--recipe"),
     *("--epochs", "--validation", "--output", "--resume"),
 )
-OFTEN = ("--batch-size", "--learning-rate", "--teacher", "--keep", "--patience")
-LAST = (
-    *("--network", "--skip-unreadable", "--data-dir", "--trust", "--wait"),
-    *("--checkpoint-steps", "--cache", "--memory", "--import", "--traceback"),
-)
-# Keys of a context: the modules that were imported, and settings of a file that are
-# None, which click would take for ones that are left out.
-MODULES, NONES = f"{__name__}.modules", f"{__name__}.nones"
-_UNITS = {"m": 2, "g": 3, "t": 4}
+MODULES = f"{__name__}.modules"  # those that were imported, as a key of a context
 _LEAST_MEMORY = 2 * 1000**3  # about what TensorFlow takes to be imported
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
@@ -60,32 +49,26 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, limited: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
-        if limited or any(option.name == "trust" for option in self.params):
-            self.params.append(_MEMORY)
-        if any(option.name == "trust" for option in self.params):
-            self.params.append(_IMPORT)
-        if any(isinstance(option.type, Output) for option in self.params):
-            self.params.append(_FORCE)
-        self.params.append(_TRACEBACK)
+        trusting = any(option.name == "trust" for option in self.params)
+        writing = any(isinstance(option.type, Output) for option in self.params)
+        self.params += [_MEMORY] * (limited or trusting) + [_IMPORT] * trusting
+        self.params += [_FORCE] * writing + [_TRACEBACK]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the words after the command's name, none of which may be empty."""
         for word in args:
-            named = word.startswith("--") and "=" in word
-            if not (word.partition("=")[2] if named else word).strip():
+            if re.fullmatch(r"(--[\w-]+=)?\s*", word):
                 raise click.UsageError(
                     f"A word is empty ({word!r}), as an unset shell variable is. Give "
                     "it a value, or leave it out.",
                     ctx,
                 )
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            error.ctx = error.ctx or ctx  # of an option without a value click says none
-            raise
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command if it may write where it is told to."""
+        from ..data import reading
+
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             if value is not None and isinstance(parameter, click.Option):
@@ -96,46 +79,29 @@ class Command(click.Command):
         if modules := ctx.params.pop("modules", ()):
             ctx.meta[MODULES] = modules
             import_modules(modules)
-        with images.reading():
+        with reading():
             return super().invoke(ctx)
 
 
 class Grouped(Command):
-    """A command whose `--help` shows its options in groups.
-
-    Those that most trainings need come first and those of few last. Others are in the
-    group of the setting that they set, or take several values of, or say where a
-    training runs.
-    """
+    """A command whose `--help` shows its options in groups, the most used first."""
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
-        places = {option: place for place, option in enumerate(FIRST)}
-        parameters = sorted(
-            self.get_params(ctx),
-            key=lambda parameter: places.get(parameter.opts[0], len(FIRST)),
-        )
-        for parameter in parameters:
-            if (record := parameter.get_help_record(ctx)) is not None:
-                sections.setdefault(_heading(parameter), []).append(record)
-        for heading in (_MOST, *GROUPS, _ADVANCED, _HELP):
+        sections: dict[str, list[tuple[str, str]]]
+        sections = {heading: [] for heading in ("Most used", *GROUPS)}
+        order = [*FIRST, *(each.opts[0] for each in self.get_params(ctx))]
+        for each in sorted(self.get_params(ctx), key=lambda e: order.index(e.opts[0])):
+            name = each.name or ""
+            setting = SETTINGS.get(name) or SETTINGS.get(name.removesuffix("s"))
+            heading = setting.group if setting else WHERE
+            if each.opts[0] in FIRST:
+                heading = "Most used"
+            sections[heading] += filter(None, [each.get_help_record(ctx)])
+        for heading, records in sections.items():
             with formatter.section(heading):
-                formatter.write_dl(sections[heading])
-
-
-def _heading(parameter: click.Parameter) -> str:
-    (option, *_), name = parameter.opts, parameter.name or ""
-    if option in FIRST:
-        return _MOST
-    if "--help" in parameter.opts:
-        return _HELP
-    setting = SETTINGS.get(name, SETTINGS.get(name.removesuffix("s")))
-    of_recipe = setting is not None and setting.name in _OF_RECIPES
-    if option in LAST or (of_recipe and option not in OFTEN):
-        return _ADVANCED
-    return setting.group if setting else WHERE
+                formatter.write_dl(records)
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -159,26 +125,17 @@ def given_by_user(ctx: click.Context) -> set[str]:
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
     """Rejects options that are given, and of which nothing would come."""
     unused = given_by_user(ctx).intersection(names)
-    given = [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name in unused
-    ]
+    given = [each.opts[0] for each in ctx.command.params if each.name in unused]
     if given:
-        be, them = ("is", "it") if len(given) == 1 else ("are", "them")
         raise click.UsageError(
-            f"{' and '.join(given)} {be} not used {why}. Leave {them} out.", ctx
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used "
+            f"{why}. Leave out what is not used.",
+            ctx,
         )
 
 
 class Word(click.ParamType):
-    """A word of the command line.
-
-    Arguments:
-        name: Its form, as `--help` shows it.
-        read: Returns what it means, or raises a ValueError.
-        wrong: What the message says of one that means nothing.
-    """
+    """A word of the command line: its form, what reads it, and what an error says."""
 
     def __init__(self, name: str, read: Callable[[str], Any], wrong: str) -> None:
         self.name, self._read, self._wrong = name, read, wrong
@@ -226,25 +183,27 @@ def _argument(word: str) -> tuple[str, Any]:
 
 def _bytes(word: str) -> int:
     """Returns the bytes of a size such as 4GB, of 1000 each, or 4GiB, of 1024 each."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mgt])(i?)b", word.strip().lower())
-    if match is None:
-        raise InvalidValue(word)
-    number, unit, binary = match.groups()
-    size = int(float(number) * (1024 if binary else 1000) ** _UNITS[unit])
+    match = re.fullmatch(r"([\d.]+)([mgt])(i?)b", word.strip().lower())
+    number, unit, binary = match.groups() if match else ("0", "m", "")
+    size = int(float(number) * (1024 if binary else 1000) ** (2 + "mgt".index(unit)))
     if size < _LEAST_MEMORY:
         raise InvalidValue(word)
     return size
 
 
 def _limit_memory(size: int) -> None:
-    try:
+    with suppress(ImportError):  # on Windows
         import resource
-    except ImportError:  # on Windows
-        click.echo("--memory has no effect on this platform.", err=True)
-        return
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    least = size if most == resource.RLIM_INFINITY else min(size, most)
-    resource.setrlimit(resource.RLIMIT_AS, (least, most))
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        least = size if most == resource.RLIM_INFINITY else min(size, most)
+        resource.setrlimit(resource.RLIMIT_AS, (least, most))
+
+
+def _run_or_file(word: str) -> Path:
+    if not Path(word).exists() and find_pretrained(word) is None:
+        raise InvalidValue(word)
+    return Path(word)
 
 
 SHAPE = Word("N,N,...", _integers, "is not of the form 96,96,3")
@@ -255,6 +214,12 @@ DATASET = Word(
     "tfds:NAME",
 )
 SPLIT = Word("train|validation|test", check_split, "is not train, validation or test")
+RUN_OR_FILE = Word(
+    "RUN_OR_FILE",
+    _run_or_file,
+    "does not exist. Give a run folder, a model file, or the name of a trained network "
+    "(larq-nobn models lists them)",
+)
 # What the kinds of settings are on the command line.
 _KINDS = {
     "arguments": Word("NAME=VALUE", _argument, "is not of the form alpha=0.5"),
@@ -263,26 +228,6 @@ _KINDS = {
     "path": click.Path(),
     "size": Word("N|HxW", _size, "is not of the form 96 or 96x128"),
 }
-
-
-class RunOrFile(click.Path):
-    """A run folder, a model file, or the name of a trained network."""
-
-    def __init__(self) -> None:
-        super().__init__(exists=True, path_type=Path)
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        if not Path(value).exists() and find_pretrained(value) is not None:
-            return Path(value)
-        try:
-            return Path(os.fsdecode(super().convert(value, param, ctx)))
-        except click.BadParameter as error:
-            raise click.BadParameter(
-                f"{error.message} Give a run folder, a model file, or the name of a "
-                "trained network (larq-nobn models lists them).",
-                ctx,
-                param,
-            ) from error
 
 
 _MEMORY = click.Option(
@@ -310,7 +255,7 @@ _TRACEBACK = click.Option(
     callback=lambda ctx, param, wanted: ctx.meta.update({TRACEBACK: wanted}),
     help="Show the whole traceback of an error, for a report.",
 )
-model_argument = click.argument("model", metavar="RUN_OR_FILE", type=RunOrFile())
+model_argument = click.argument("model", metavar="RUN_OR_FILE", type=RUN_OR_FILE)
 tflite_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 dataset_option = click.option(
     "--dataset",
@@ -327,20 +272,12 @@ trust_option = click.option(
 
 
 def option_of(setting: Setting) -> _Decorator:
-    """Returns the option for a setting, of the same name.
-
-    Its default is that of the recipe, or of the settings.
-    """
+    """Returns the option for a setting, with the default of the recipe or its own."""
     name = f"--{setting.name.replace('_', '-')}"
     known: dict[str, Any] = {"help": setting.help, "default": setting.default}
     if setting.name in _OF_RECIPES:
         usual = getattr(_USUAL, setting.name)
-        if isinstance(usual, bool):
-            usual = "yes" if usual else "no"
-        elif isinstance(usual, float):
-            usual = f"{usual:g}"
-        elif usual is None:
-            usual = setting.absent
+        usual = setting.absent if usual is None else shown(usual)
         known |= {"default": None, "show_default": f"{usual} in recipe nobn"}
         if setting.type is bool:
             name = f"{name}/--no-{name[2:]}"
@@ -361,10 +298,10 @@ def option_of(setting: Setting) -> _Decorator:
     return click.option(name, **known)
 
 
-def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
-    """Makes the settings of a `run.json`, or of a file of settings, defaults."""
+def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str, Any]:
+    """Returns the settings of a `run.json`, or of a file of settings."""
     if file is None:
-        return
+        return {}
     try:
         content = parse_json(file.read_bytes())
         check_shape(content, {})
@@ -380,20 +317,13 @@ def _read_config(ctx: click.Context, param: Any, file: Path | None) -> None:
             ctx,
             param,
         ) from error
-    ctx.default_map = {
-        name: [*value.items()] if isinstance(value, dict) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    ctx.meta[NONES] = given.keys() - ctx.default_map.keys()
+    return given
 
 
 config_option = click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    is_eager=True,
-    expose_value=False,
-    callback=_read_config,
+    callback=_settings_in,
     help="Take settings from the run.json of a run, or from a JSON file of settings; "
     "options given beside it change single ones.",
 )

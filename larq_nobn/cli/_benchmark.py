@@ -9,15 +9,16 @@ from typing import Any
 
 import click
 
+from .._names import GIVEN
 from . import _arguments
 from ._console import progress, say, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option
-from ._package import data, deploy
+from ._package import deploy
 
 
 @click.command(cls=_arguments.Command)
-@click.argument("file", type=_arguments.RunOrFile())
+@click.argument("file", metavar="FILE", type=_arguments.RUN_OR_FILE)
 @click.option(
     "--against",
     multiple=True,
@@ -90,20 +91,28 @@ def benchmark(
              larq-nobn benchmark model.tflite --read model.tflite.log
              larq-nobn benchmark runs/a --formats --phone
     """
-    if phone:
-        why = "with --phone, which draws its inputs itself"
-        _arguments.check_unused(ctx, ("logs", "seed"), why)
+    others = {"dataset", "limit", "data_dir", "trust"}
+    for used, unused, why in (
+        (phone, {"logs", "seed"}, "with --phone, which draws its inputs itself"),
+        (formats, {"against", "logs"}, "with --formats, which writes its files"),
+        (not formats, others, "without --formats"),
+        (logs, {*counts}, "with --read: the phone has run the files"),
+    ):
+        if used:
+            _arguments.check_unused(ctx, unused, why)
     if formats:
-        why = "with --formats, which writes its files"
-        _arguments.check_unused(ctx, ("against", "logs"), why)
-        options = {**counts, "phone": phone}
-        comparison = _formats(file, dataset, limit, data_dir, trust, options)
+        model, origin = open_run_or_file(file, trust)
+        if dataset is None and origin is not None and origin.info.name != GIVEN:
+            dataset = origin.info.name
+        known: dict[str, Any] = {**counts, "data_name": f"test images of {dataset}"}
+        if dataset is not None:
+            images = Images(dataset, origin, data_dir, model)
+            known["data"] = images.batches(limit=limit)
+            known["range_data"] = statistics_images(dataset, origin, data_dir, model)
+        with progress(f"comparing formats of {file}"):
+            comparison = deploy.compare_formats(model, phone=phone, **known)
         show(comparison.to_dict(), report, comparison.table())
         return
-    unused = ("dataset", "limit", "data_dir", "trust")
-    _arguments.check_unused(ctx, unused, "without --formats")
-    if logs:
-        _arguments.check_unused(ctx, counts, "with --read: the phone has run the files")
     if not file.is_file():
         kind = "is a directory" if file.is_dir() else "is a trained network"
         raise click.UsageError(
@@ -118,36 +127,11 @@ def benchmark(
         if phone:
             del counts["seed"]
             measure, total = deploy.benchmark_on_phone, 1
-        with progress() as bar:
-            task = bar.add_task("running", total=total * (1 + len(against)))
-            advance = partial(bar.advance, task)
-            result = measure(file, against, **counts, progress=advance)
+        with progress("running", total * (1 + len(against))) as advance:
+            result = measure(file, against, **counts, progress=partial(advance, 1))
     show(result.to_dict(), report, result.table())
     if report != "-" and not logs and not phone:
         del counts["seed"]
         say("\nOn a phone (--phone), with the benchmark program of each runtime:")
         for command in deploy.phone_commands(file, against, **counts):
             say(f"  {command}")
-
-
-def _formats(
-    path: Path,
-    dataset: str | None,
-    limit: int,
-    data_dir: str | None,
-    trust: bool,
-    options: dict[str, Any],
-) -> deploy.FormatComparison:
-    """Compares the formats on test images, where those are known."""
-    model, origin = open_run_or_file(path, trust)
-    if dataset is None and origin is not None and origin.info.name != data.GIVEN:
-        dataset = origin.info.name
-    images = ranges = None
-    if dataset is not None:
-        images = Images(dataset, origin, data_dir, model).batches(limit=limit)
-        ranges = statistics_images(dataset, origin, data_dir, model)
-    name = f"test images of {dataset}"
-    with progress(f"comparing formats of {path}"):
-        return deploy.compare_formats(
-            model, images, range_data=ranges, data_name=name, **options
-        )

@@ -8,15 +8,7 @@ from typing import Any
 
 import click
 
-from ._arguments import (
-    MODULES,
-    Command,
-    Grouped,
-    given_by_user,
-    list_option,
-    several,
-    training_options,
-)
+from . import _arguments
 from ._console import console, say, show
 from ._errors import RUN
 from ._outputs import json_option, plot_option
@@ -32,8 +24,10 @@ LISTS = {
 }
 
 
-@click.command(cls=Grouped)
-@training_options(*map(list_option, LISTS, LISTS.values()), but=LISTS)
+@click.command(cls=_arguments.Grouped)
+@_arguments.training_options(
+    *map(_arguments.list_option, LISTS, LISTS.values()), but=LISTS
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -78,14 +72,14 @@ def compare(
              larq-nobn compare --learning-rate 0.001,0.003 --batch-size 2,128 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
-    usual = {"model", "normalizations"} - given_by_user(context)
+    usual = {"model", "normalizations"} - _arguments.given_by_user(context)
     if given["init"] is not None and "model" in usual:
         # The network of --init has a normalization, too.
         given |= dict.fromkeys(usual)
     chosen = {name: value for name, value in given.items() if value is not None}
     from ._progress import epoch_line
 
-    cells, imports = training.grid(**chosen), context.meta.get(MODULES, ())
+    cells, imports = training.grid(**chosen), context.meta.get(_arguments.MODULES, ())
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
@@ -112,11 +106,11 @@ def compare(
         context.exit(1)
 
 
-@click.command(cls=Command)
+@click.command(cls=_arguments.Command)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--by",
-    type=several(str),
+    type=_arguments.several(str),
     show_default="all settings that differ, but the seed",
     help="Settings to compare by, as in normalization,batch_size; of runs that differ "
     "in others, the best is shown.",

@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from rich.table import Table
 
 from .._process import native_stderr_closed
@@ -35,38 +30,30 @@ def console(stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress(text: str = "") -> Iterator[Progress]:
+def progress(
+    text: str, total: float | None = None
+) -> Iterator[Callable[[float], None]]:
     """A progress bar on stderr that disappears at the end, and only on a terminal.
 
-    Arguments:
-        text: What is done; its steps are shown after it. Without, they have a bar of
-            their own, until one is complete.
+    Steps that the package tells are shown after `text`. Yields what advances the bar by
+    a part of `total`.
     """
     terminal = console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
         console=terminal,
         disable=not terminal.is_terminal,
         transient=True,
         # On a terminal lines have to go above the bar; in a file they belong there.
         redirect_stdout=sys.stdout.isatty(),
     )
-    task = bar.add_task(text, total=None, visible=bool(text))
+    task = bar.add_task(text, total=total)
 
     def show(step: str, done: int, total: int | None) -> None:
         bar.tasks[0].total = total  # which `update` does not take None for
-        bar.update(
-            task,
-            description=f"{text}: {step}" if text else step,
-            completed=done,
-            visible=bool(text) or total is None or done < total,
-        )
+        bar.update(task, description=f"{text}: {step}", completed=done)
 
     with bar, watched(show):
-        yield bar
+        yield partial(bar.advance, task)
 
 
 def say(text: str) -> None:
@@ -79,9 +66,11 @@ def percent(share: float) -> str:
 
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:
+    """A table of names and values but those that are None or empty."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        if value not in (None, ""):
+            table.add_row(name, str(value))
     return table
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -11,8 +13,9 @@ from rich.table import Table
 from ._arguments import DATASET, Command, check_unused, data_dir_option
 from ._console import pairs, progress, say, show
 from ._outputs import json_option, plot_option
-from ._package import data as datasets
-from ._package import folder
+
+if TYPE_CHECKING:
+    from ..data import Overview
 
 # So many of a kind are named; --json has all.
 _NAMED = 10
@@ -58,6 +61,8 @@ def data(
              larq-nobn data imagenet --from archives/
              larq-nobn data pictures/ --sheet classes.png
     """
+    from .. import data as datasets
+
     if not Path(name).is_absolute():
         unused = ("holdout", "sheet", "report")
         check_unused(ctx, unused, f"for {name}, which is not an image folder")
@@ -67,55 +72,43 @@ def data(
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
     with progress(f"opening {name}"):
-        overview = folder.inspect_folder(name, holdout=holdout)
+        overview = datasets.inspect_folder(name, holdout=holdout)
     if sheet is not None:
         overview.draw(sheet)
-    table = Table(
-        "Class",
-        title=f"{overview.root}, classes: {len(overview.classes)}",
-        title_justify="left",
-    )
-    splits = list(next(iter(overview.classes.values()), {}))
-    for split in splits:
+    title = f"{overview.root}, classes: {len(overview.classes)}"
+    table = Table("Class", title=title, title_justify="left")
+    sums: Counter[str] = Counter()
+    for counts in overview.classes.values():
+        sums.update(counts)
+    for split in sums:
         table.add_column(split, justify="right")
-    for name, counts in overview.classes.items():
-        table.add_row(name, *(f"{counts[split]:,}" for split in splits))
-    sums = [sum(c[split] for c in overview.classes.values()) for split in splits]
-    table.add_section()
-    table.add_row("all", *(f"{total:,}" for total in sums))
-    rows = _rows(overview) | (
-        {} if sheet is None else {"some of each class": str(sheet)}
-    )
+    for label, counts in {**overview.classes, "all": sums}.items():
+        table.add_row(label, *(f"{counts[split]:,}" for split in sums))
+    rows = {**_rows(overview), "some of each class": sheet}
     show(overview.to_dict(), report, table, pairs("Images", rows))
 
 
-def _rows(overview: folder.Overview) -> dict[str, str]:
-    """The findings in words; those of which there are none are left out."""
-    rows = {
+def _rows(overview: Overview) -> dict[str, object]:
+    """The findings in words."""
+    sizes = [
+        f"{least:,} to {most:,}, half of them up to {middle:,}"
+        for least, middle, most in overview.sizes or ()
+    ]
+    return {
         "divided": "by folders" if overview.divided else "by the content of the files",
         "remarks": "\n".join(overview.remarks),
-        "gray": f"{overview.grey:,}" if overview.grey else "",
-        "unreadable": _listed(
-            [f"{p}: {why}" for p, why in overview.unreadable.items()]
-        ),
+        "gray": overview.grey or None,
+        "unreadable": _listed(f"{p}: {why}" for p, why in overview.unreadable.items()),
         "empty classes": _listed(overview.empty),
-        "equal, in both parts": _listed([" = ".join(g) for g in overview.leaks]),
-        "equal, in several classes": _listed([" = ".join(g) for g in overview.twins]),
-        "equal, in one class": _listed([" = ".join(g) for g in overview.copies]),
-        "other files": ", ".join(
-            f"{n:,} {name}" for name, n in overview.others.items()
-        ),
+        "equal, in both parts": _listed(map(" = ".join, overview.leaks)),
+        "equal, in several classes": _listed(map(" = ".join, overview.twins)),
+        "equal, in one class": _listed(map(" = ".join, overview.copies)),
+        "other files": ", ".join(f"{n} {name}" for name, n in overview.others.items()),
+        **dict(zip(("heights", "widths"), sizes, strict=False)),
     }
-    if overview.sizes is not None:
-        for name, (least, middle, most) in zip(
-            ("heights", "widths"), overview.sizes, strict=True
-        ):
-            several = f"{least:,} to {most:,}, half of them up to {middle:,}"
-            rows[name] = several if least < most else f"{most:,}"
-    return {name: text for name, text in rows.items() if text}
 
 
-def _listed(lines: Sequence[str]) -> str:
+def _listed(found: Iterable[str]) -> str:
+    lines = [*found]
     more = [f"and {len(lines) - _NAMED:,} more"] if len(lines) > _NAMED else []
-    count = [f"{len(lines):,}:"] if lines else []
-    return "\n".join([*count, *lines[:_NAMED], *more])
+    return "\n".join([f"{len(lines):,}:", *lines[:_NAMED], *more] if lines else [])

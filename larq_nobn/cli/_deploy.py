@@ -1,7 +1,10 @@
-"""`larq-nobn convert` and `larq-nobn audit`."""
+"""`larq-nobn convert`, `audit`, `summary` and `models`."""
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ from rich.table import Table
 
 from .._names import GIVEN, RUNTIMES
 from . import _arguments
-from ._console import console, progress, say, show
-from ._models import Images, Origin, open_run_or_file
+from ._console import console, print_table, progress, say, show
+from ._models import Images, Origin, is_lite, open_run_or_file
 from ._outputs import TFLITE, Output, json_option
-from ._package import data, deploy, keras, layers
+from ._package import data, deploy, keras
+from ._package import models as networks
 
 
 @click.command(cls=_arguments.Command)
@@ -93,8 +97,17 @@ def convert(
             "or leave --calibrate out."
         )
     network, origin = open_run_or_file(model, trust)
-    if range_images is not None:
-        network = calibrated(network, range_images, dataset, origin, data_dir)
+    own = any(type(each).__name__ == "FakeQuantization" for each in network.layers)
+    if range_images is not None and not own:
+        if dataset is None and origin is None:
+            raise click.UsageError(
+                "--calibrate needs training images, and a file does not say which. "
+                "Name their data set with --dataset."
+            )
+        images = Images(dataset, origin, data_dir, network)
+        with progress("taking ranges from training images"):
+            few = images.batches("train", range_images, shuffle=True)
+            network = deploy.fake_quantize(network, few)
     result = converted(network, output, dataset, origin, data_dir, **options)
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
@@ -102,19 +115,6 @@ def convert(
         without = ", without metadata for an app (--dataset adds them)"
         also = f" and {metadata}" if metadata.exists() else without
         say(f"{result.summary()}; wrote {output}{also}")
-
-
-# What `deploy.diff` names as attributes.
-_ROWS = {
-    "size_bytes": "bytes",
-    "peak_activation_bytes": "bytes of feature maps at one time",
-    "lce_bconv2d": "binary convolutions",
-    "bitpacked_outputs": "binary convolutions that output bits",
-    "binary_macs": "binary MACs",
-    "float_macs": "float MACs",
-    "int8_macs": "int8 MACs",
-    "in_float": "binary layers of the model that are float",
-}
 
 
 @click.command(cls=_arguments.Command, limited=True)
@@ -148,30 +148,8 @@ def _difference_table(difference: dict[str, Any], file: Path, against: Path) -> 
     for name, row in {**difference["numbers"], **difference["ops"]}.items():
         both = f"{row['path']:,}", f"{row['against']:,}"
         change = f"{row['difference']:+,}" if row["difference"] else ""
-        table.add_row(_ROWS.get(name, name), *both, change)
+        table.add_row(name.replace("_", " "), *both, change)
     return table
-
-
-def calibrated(
-    model: keras.Model,
-    count: int,
-    dataset: str | None,
-    origin: Origin | None,
-    data_dir: str | None,
-) -> keras.Model:
-    """Returns the model with ranges from training images; its own ranges stay."""
-    if any(isinstance(layer, layers.FakeQuantization) for layer in model.layers):
-        return model
-    if dataset is None and origin is None:
-        raise click.UsageError(
-            "--calibrate needs training images, and a file does not say which. Name "
-            "their data set with --dataset."
-        )
-    known = Images(dataset, origin, data_dir, model)
-    images = known.batches("train", count, shuffle=True)
-    count = min(count, known.info.train_examples)
-    with progress(f"taking ranges from {count} training images"):
-        return deploy.fake_quantize(model, images)
 
 
 def converted(
@@ -201,3 +179,66 @@ def converted(
         info = None
     with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, dataset=info, **options)
+
+
+@click.command(cls=_arguments.Command)
+@_arguments.model_argument
+@_arguments.trust_option
+def summary(model: Path, trust: bool) -> None:
+    """Print the model summary and each layer's TFLite operations.
+
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
+    trained network (larq-nobn models). The second table comes from a temporary
+    conversion. Of a .tflite file, prints what audit does.
+
+    \b
+    Example: larq-nobn summary runs/a
+             larq-nobn summary model.keras
+    """
+    if is_lite(model):
+        show({}, None, *deploy.audit(model).tables())
+        return
+    network, _ = open_run_or_file(model, trust)
+    networks.summary(network, print_fn=say)
+    with (
+        progress("converting"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
+    print_table(_outcomes(network, report))
+
+
+def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
+    table = Table("Layer", "On device", title="Layers", title_justify="left")
+    binary: list[str] = []
+    if report.not_prepared is None:
+        binary = deploy.binary_layers(network)
+    else:
+        counted = f"{report.lce_bconv2d} binary convolutions. {report.not_prepared}"
+        table.add_row("in all", counted)
+    for layer in network.layers:
+        if layer.name in network.input_names:
+            continue
+        left = Counter(
+            {op["op"]: op["layers"].count(layer.name) for op in report.float_ops}
+        )
+        parts = ["binary convolution"] if layer.name in binary else []
+        parts += [f"{count} {op}" for op, count in left.items() if count]
+        table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
+    return table
+
+
+@click.command(cls=_arguments.Command)
+@json_option
+def models(report: str | None) -> None:
+    """List the trained networks that come with the package.
+
+    Their names stand for a model in every command that opens one, in train --init, and
+    in Python for weights=.
+
+    \b
+    Example: larq-nobn models
+             larq-nobn models --json models.json
+    """
+    rows = networks.pretrained()
+    show([dataclasses.asdict(row) for row in rows], report, rows.table())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
@@ -26,24 +25,17 @@ from ._package import training
 
 # Keys of a context: whether the traceback is wanted, and the folder of a training.
 TRACEBACK, RUN = f"{__name__}.traceback", f"{__name__}.run"
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ASK = " Ask its owner for the permission, or choose another path."
-_NO_SPACE = "No space left on device. Free some and try again."
 _NO_MEMORY = (
-    "There is not enough memory. Choose smaller batches, smaller images or a smaller "
-    "network, a larger --memory where one is given, or a machine with more memory."
+    "There is not enough memory, or room on the disk. Choose smaller batches, smaller "
+    "images or a smaller network, a larger --memory where one is given, or a machine "
+    "with more of it."
 )
 _RESUME = "To resume, repeat the command with --resume."
 
 
 class CliError(click.ClickException):
-    """Ends the command with one line on stderr.
-
-    Arguments:
-        message: The line.
-        exit_code: 2 for bad input, 1 for a fault of the package.
-        prefix: What comes before the line.
-    """
+    """Ends the command with one line on stderr: 2 is of bad input, 1 of a fault."""
 
     def __init__(
         self, message: str, exit_code: int = 2, prefix: str = "Error: "
@@ -100,10 +92,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         usage = sentence(error.format_message())
         stop = "" if usage.endswith((".", "?")) else "."
         raise CliError(f"{usage}{stop} See {command} --help.") from error
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise
-    except BrokenPipeError:
-        raise  # who reads the output has seen enough: click ends without a word
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise  # the last: who reads the output has seen enough
     except (KeyboardInterrupt, _signals.Terminated) as error:
         asked = isinstance(error, KeyboardInterrupt)
         number = signal.SIGINT if asked else signal.SIGTERM
@@ -121,19 +111,16 @@ def _explained(error: Exception) -> CliError:
         if not isinstance(error.__context__, Exception):
             break
         error = error.__context__
-    if isinstance(error, UserError):
+    if isinstance(error, OSError) and error.strerror is not None:
+        place = "" if error.filename is None else f": {error.filename}"
+        ask = _ASK if isinstance(error, PermissionError) else ""
+        return CliError(f"{error.strerror}{place}.{ask}")
+    if isinstance(error, UserError | OSError):
         return CliError(str(error))
-    if isinstance(error, OSError):
-        reason, place = error.strerror, error.filename
-        if reason is None:
-            return CliError(str(error))
-        if place is None:
-            return CliError(f"{reason}.")
-        return CliError(f"{reason}: {place}.{_ASK * (error.errno in _FORBIDDEN)}")
     if isinstance(error, MemoryError):
         return CliError(_NO_MEMORY)
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return CliError(_NO_SPACE if "No space left" in str(error) else _NO_MEMORY)
+        return CliError(_NO_MEMORY)
     if isinstance(error, tf.errors.OpError):
         return CliError(
             f"TensorFlow cannot compute this: {first_line(error)}. The model is "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from . import _arguments, _console, _models
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
 
-# The widest matrix that a JSON holds, and the mistakes of a plot.
-_WRITTEN, _MISTAKES = 200, 24
+_PERCENTS = ("accuracy", "top5_accuracy")
+_NUMBERS = ("loss", "calibration_error", "spread")
+_MISTAKES = 24  # of a plot
 # Up to so many classes the squares of a plot have room for a number each, and its
 # sides for names, of so many characters.
 _NUMBERED, _NAMED, _LONGEST = 20, 60, 20
@@ -89,88 +88,57 @@ def evaluate(
         )
     images = _models.Images(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info
+    files = images.files(split, limit)
+    confusion = diagnostics.ConfusionMatrix(info.class_names or None)
+    worst = diagnostics.Mistakes(_MISTAKES)
     sampled: dict[str, Any] = {}
-    with _console.progress() as bar:
+    with _console.progress(f"evaluating {model}", len(batches)) as advance:
         if samples is not None:
-            drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
             if population.has_batch_norm(network):
                 few = _models.statistics_images(dataset, origin, data_dir, network)
             sampled = _sampled(network, batches, samples, few)
-            bar.remove_task(drawing)
-        task = bar.add_task(f"evaluating {model}", total=len(batches))
-        seen = _Seen(info, images.files(split, limit), partial(bar.advance, task))
+
+        def count(x: np.ndarray, labels: np.ndarray, outputs: np.ndarray) -> None:
+            confusion.update(labels, outputs)
+            worst.update(x, labels, outputs)
+            advance(1)
+
         classifier = _models.lite_predictor(model) if lite else network
-        scores = training.evaluate(classifier, batches, seen)
-    title = f"{model} on {name}"
+        scores = training.evaluate(classifier, batches, count)
+    names = confusion.class_names
     drawn = f"{model.absolute().name} on {Path(name).name}"  # without folders
     if plot is not None:
-        _plot_confusion(seen.confusion, plot, drawn)
+        _plot_confusion(confusion, plot, drawn)
     if mistakes is not None:
-        labels = seen.confusion.class_names
-        files = [Path(file).name for file in seen.files or ()]
-        seen.mistakes.draw(mistakes, labels, info.mean, info.std, drawn, files)
+        own = [Path(file).name for file in files or ()]
+        worst.draw(mistakes, names, info.mean, info.std, drawn, own)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
-    size = images.size
-    result |= {"mean_and_std_of": info.name, **scores, **seen.to_dict()}
-    held = "" if images.holdout in (None, 1) else f" (--holdout {images.holdout:g})"
+    result |= {"mean_and_std_of": info.name, **scores, **confusion.to_dict()}
+    result["mistakes"] = [
+        {
+            "image": files[mistake.index] if files else mistake.index,
+            "label": names[mistake.label],
+            "predicted": names[mistake.predicted],
+            "probability": mistake.probability,
+        }
+        for mistake in worst.found
+    ]
+    holdout, size = images.dataset.holdout, images.size
+    held = "" if holdout in (None, 1) else f" (--holdout {holdout:g})"
     rows = _rows(result) | {
         f"{split} images": f"{scores['examples']:,}{held}",
         "mean and std of": info.name,
-        **({"image size": f"{size[0]}x{size[1]}, of the model"} if size else {}),
+        "image size": f"{size[0]}x{size[1]}, of the model" if size else None,
+        "confusion matrix": plot,
+        "mistakes": mistakes,
     }
-    written = {"confusion matrix": plot, "mistakes": mistakes}
-    rows |= {name: str(file) for name, file in written.items() if file is not None}
     if sampled:
         result["sampled"] = sampled
         averaged = _rows(sampled).items()
         rows |= {f"{row} of {samples} samples": value for row, value in averaged}
-    _console.show(result, report, _console.pairs(title, rows), seen.confusion.table())
-
-
-class _Seen:
-    """The test images class by class, and the worst mistakes."""
-
-    def __init__(
-        self,
-        info: data.DatasetInfo,
-        files: Sequence[str] | None,
-        advance: Callable[[], object],
-    ) -> None:
-        self._names, self.files, self._advance = info.class_names, files, advance
-        self.confusion = diagnostics.ConfusionMatrix()
-        self.mistakes = diagnostics.Mistakes(_MISTAKES)
-
-    def __call__(
-        self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
-    ) -> None:
-        if not len(self.confusion.counts) and self._names:
-            if len(self._names) != outputs.shape[1]:
-                raise InvalidValue(
-                    f"The model has {outputs.shape[1]} classes, whose names are not "
-                    f"known, and the images are of {len(self._names)}. Name the run "
-                    "folder, which contains the names, or images of all classes."
-                )
-            self.confusion = diagnostics.ConfusionMatrix(self._names)
-        self.confusion.update(labels, outputs)
-        self.mistakes.update(images, labels, outputs)
-        self._advance()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON says of it; the matrix where it is not huge."""
-        content, names = self.confusion.to_dict(), self.confusion.class_names
-        if len(content["classes"]) > _WRITTEN:
-            del content["confusion"]
-        content["mistakes"] = [
-            {
-                "image": self.files[mistake.index] if self.files else mistake.index,
-                "label": names[mistake.label],
-                "predicted": names[mistake.predicted],
-                "probability": mistake.probability,
-            }
-            for mistake in self.mistakes.found
-        ]
-        return content
+    tables = _console.pairs(f"{model} on {name}", rows), confusion.table()
+    _console.show(result, report, *tables)
 
 
 def _plot_confusion(
@@ -201,16 +169,10 @@ def _plot_confusion(
         figure.savefig(temporary, dpi=120)
 
 
-def _rows(scores: dict) -> dict[str, str]:
-    shown: dict[str, Any] = dict.fromkeys(
-        ("accuracy", "top5_accuracy"), _console.percent
-    )
-    shown |= dict.fromkeys(("loss", "calibration_error", "spread"), "{:.4f}".format)
-    return {
-        name.replace("_", " "): show(scores[name])
-        for name, show in shown.items()
-        if name in scores
-    }
+def _rows(scores: dict[str, Any]) -> dict[str, object]:
+    percents = {n: _console.percent(scores[n]) for n in _PERCENTS if n in scores}
+    numbers = {n: f"{scores[n]:.4f}" for n in _NUMBERS if n in scores}
+    return {n.replace("_", " "): said for n, said in {**percents, **numbers}.items()}
 
 
 def _sampled(

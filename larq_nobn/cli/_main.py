@@ -10,11 +10,10 @@ from ._compare import compare, report
 from ._console import quiet
 from ._data import data
 from ._demo import demo
-from ._deploy import audit, convert
+from ._deploy import audit, convert, models, summary
 from ._errors import Commands
 from ._evaluate import evaluate
 from ._predict import predict
-from ._summary import models, summary
 from ._surgery import fold, import_, remove
 from ._train import train
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from .._names import DATASETS, GIVEN, find_pretrained
@@ -18,23 +17,18 @@ from ._package import data, deploy, keras, loading, models, population, training
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and how.
-
-    The settings are those of the run, of a model file those that open its data set, and
-    empty where only `info` is known, and perhaps the `dataset` that metadata name.
-    """
+    """Which images a network was trained on, and how."""
 
     info: data.DatasetInfo
+    # Of the run, or those that open the data set; empty for a file with metadata.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str | None = None
+    dataset: str | None = None  # what metadata name
 
     @property
     def images(self) -> dict[str, Any]:
         """The arguments of `data.open_dataset` that say which they are."""
-        if not self.settings:
-            return {}
         given = {n: v for n, v in self.settings.items() if n in data.WHICH}
-        return {**given, "name": self.settings["dataset"]}
+        return {**given, "name": self.settings["dataset"]} if self.settings else {}
 
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
@@ -43,28 +37,25 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
         model, row = models.open_pretrained(path)
         steps = row.preprocessing or {}
         info = data.DatasetInfo(
-            row.dataset,
-            row.input_shape,
-            row.classes,
-            row.class_names,
+            *(row.dataset, row.input_shape, row.classes, row.class_names),
             mean=tuple(steps.get("mean", ())),
             std=tuple(steps.get("std", ())),
             crop=steps.get("crop", 1.0),
         )
         return model, Origin(info, {**row.settings, "dataset": row.dataset})
-    if not path.is_dir() or loading.is_saved_model(path):
-        model = training.open_model(path, trust=trust)
-        known = None if path.is_dir() else loading.read_dataset(path)
-        if known is None:
-            return model, None
-        settings: dict[str, Any] = {"dataset": known.name}
-        if known.name != "imagenet":
-            settings["image_size"] = known.image_shape[:2]
-        if known.holdout is not None:
-            settings["holdout"] = known.holdout
-        return model, Origin(known, settings)
-    run = training.load_run(path, trust)
-    return run.model, Origin(run.dataset, run.record["settings"])
+    if path.is_dir() and not loading.is_saved_model(path):
+        run = training.load_run(path, trust)
+        return run.model, Origin(run.dataset, run.record["settings"])
+    model = training.open_model(path, trust=trust)
+    known = None if path.is_dir() else loading.read_dataset(path)
+    if known is None:
+        return model, None
+    settings: dict[str, Any] = {"dataset": known.name}
+    if known.name != "imagenet":
+        settings["image_size"] = known.image_shape[:2]
+    if known.holdout is not None:
+        settings["holdout"] = known.holdout
+    return model, Origin(known, settings)
 
 
 def is_lite(path: Path) -> bool:
@@ -77,7 +68,7 @@ def open_any(
 ) -> tuple[keras.Model | None, Origin | None]:
     """Opens a `.tflite` file, too: returns no model then, and what its metadata says.
 
-    If `strict`, such a file has to have metadata. What is there has to be intact.
+    They have to be intact, and, if `strict`, there.
     """
     if not is_lite(path):
         return open_run_or_file(path, trust)
@@ -88,10 +79,7 @@ def open_any(
     if steps is None:
         return None, None
     info = data.DatasetInfo(
-        path.name,
-        steps.image_shape,
-        classes,
-        metadata.labels or (),
+        *(path.name, steps.image_shape, classes, metadata.labels or ()),
         mean=tuple(steps.mean),
         std=tuple(steps.std),
         crop=steps.crop,
@@ -105,10 +93,7 @@ class Images:
 
     Without a data set they are those that the network was tested on; images of the same
     or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the size of the input of `model`, which is a network or a `.tflite` file.
-
-    Attributes:
-        size: Height and width of that input, where it decides.
+    how, in the `size` of the input of `model`, which is a network or a `.tflite` file.
     """
 
     def __init__(
@@ -130,49 +115,34 @@ class Images:
             which["image_size"] = self.size = size_of(model, dataset)
         if data_dir is not None:
             which["data_dir"] = data_dir
-        if origin is not None and dataset is not None and origin.dataset is not None:
+        if origin is not None and dataset is not None and not origin.images:
             held_out = origin.info.holdout  # of the folder of that name
             if held_out is not None and Path(dataset).name == origin.dataset:
                 which["holdout"] = held_out
-        self._name = which["name"]
+        with progress(f"opening {which['name']}"):
+            self.dataset = data.open_dataset(**which)
+        self._like: data.DatasetInfo | None = None
         # Nothing else says how images of a folder are to be prepared.
-        prepared = own or dataset not in DATASETS
-        self._like = origin.info if origin is not None and prepared else None
-        with progress(f"opening {self._name}"):
-            self._dataset = data.open_dataset(**which)
-        if origin is not None and not origin.images and self._like is None:
+        if origin is not None and (own or dataset not in DATASETS):
+            self._like = origin.info
+        elif origin is not None and not origin.images:
             # Metadata of a file say how its images are prepared, whichever they are.
             known = ("name", "mean", "std", "crop")
             said = {name: getattr(origin.info, name) for name in known}
-            self._like = replace(self._dataset.info, **said)
-
-    @property
-    def holdout(self) -> float | None:
-        """The test fraction of an image folder without a test folder; else None."""
-        return self._dataset.holdout
-
-    @property
-    def info(self) -> data.DatasetInfo:
-        """The classes, size, mean and standard deviation that the images get."""
-        return self._like or self._dataset.info
+            self._like = replace(self.dataset.info, **said)
+        self.info = self._like or self.dataset.info
 
     def batches(
         self, split: str = "test", limit: int | None = None, shuffle: bool = False
     ) -> tf.data.Dataset:
         """Returns normalized images with labels, in their usual order."""
-        with progress(f"opening {self._name}"):
-            return self._dataset.batches(
-                split,
-                128,
-                augment=False,
-                shuffle=shuffle,
-                limit=limit,
-                like=self._like,
-            )
+        how: dict[str, Any] = {"shuffle": shuffle, "limit": limit, "like": self._like}
+        with progress("opening images"):
+            return self.dataset.batches(split, 128, augment=False, **how)
 
     def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
         """Names the files of the same images; None where they lie in none."""
-        return self._dataset.files(split, limit, self._like)
+        return self.dataset.files(split, limit, self._like)
 
 
 def statistics_images(
@@ -181,38 +151,28 @@ def statistics_images(
     data_dir: str | None,
     model: keras.Model,
 ) -> tf.data.Dataset:
-    """Returns some training images, of which batch norms take statistics.
-
-    The data set counts, in the size of the model's input, if the network does not say
-    what it was trained on.
-    """
+    """Returns some training images, the network's own if those are known."""
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
-    if origin is not None and known and dataset != origin.info.name:
-        if dataset is not None:
-            data_dir = None  # that folder has the other images
-        dataset = None
+    if origin is not None and known and dataset not in (None, origin.info.name):
+        dataset = data_dir = None  # of the other images
     images = Images(dataset, origin, data_dir, model)
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
 def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] | None:
-    """Returns height and width of what a model or a `.tflite` file takes, if known.
-
-    Images of ImageNet have a size of their own.
-    """
-    if dataset == "imagenet":
+    """Returns height and width of what a model or a `.tflite` file takes, if known."""
+    if dataset == "imagenet":  # whose images have a size of their own
         return None
     if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())
     else:
-        deploy.audit(model)  # has a sentence for what is no such file
-        tensors = deploy.Runner(model).input_tensors
+        tensors = lite_predictor(model).input_tensors
         shape = tensors[0].shape if len(tensors) == 1 else ()
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
         return None
     return int(shape[1]), int(shape[2])
 
 
-def lite_predictor(path: Path) -> Callable[[np.ndarray], Any]:
+def lite_predictor(path: Path) -> deploy.Runner:
     deploy.audit(path)  # has a sentence for what is no such file
     return deploy.Runner(path)

@@ -12,12 +12,11 @@ from typing import Any
 import click
 
 from .._errors import InvalidValue
-from .._figures import check_plot, new_figure
+from .._figures import new_figure
 from .._names import IMAGE_SUFFIXES
 from ..config._run_files import LOCK, OURS
 
 TFLITE, KERAS, PNG, JSON = ".tflite", ".keras", ".png", ".json"
-_MODELS = {KERAS: "Keras", TFLITE: "TFLite"}
 # Parameters whose value is a folder of images, if it is a folder; and those that may
 # name a file or a folder, and need not.
 _OF_IMAGES = ("dataset", "name")
@@ -25,12 +24,7 @@ _MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
-    """A file that a command writes; `-` is standard output for JSON.
-
-    Arguments:
-        suffix: What the file is; the name of a model or an image has to end so.
-        plots: Whether it is drawn by matplotlib, which is an extra.
-    """
+    """A file that a command writes, if it `plots`, by matplotlib, which is an extra."""
 
     name = "file"
 
@@ -41,17 +35,13 @@ class Output(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the path, if its name and what is installed suit it."""
         path: Any = super().convert(value, param, ctx)
-        if self.suffix == PNG:
-            check_plot(path)
+        if self.suffix not in (JSON, Path(path).suffix):
+            raise InvalidValue(
+                f"{path} is not a name for this output. Choose one that ends in "
+                f"{self.suffix}."
+            )
         if self.plots:
             new_figure(path, (1, 1))
-        # Keras takes its own in small letters only.
-        ending = path.suffix.lower() if self.suffix == TFLITE else Path(path).suffix
-        if self.suffix in _MODELS and ending != self.suffix:
-            raise InvalidValue(
-                f"{path} is not a name for a {_MODELS[self.suffix]} model. Choose one "
-                f"that ends in {self.suffix}."
-            )
         return path
 
 
@@ -72,22 +62,20 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
     inputs: list[tuple[Path, bool]] = []  # each with whether it is of images
     outputs: list[tuple[str, Path]] = []
     for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        kind, of_images = parameter.type, parameter.name in _OF_IMAGES
-        if value is None or value == "-":
-            continue
-        if isinstance(kind, Output):
-            is_option = isinstance(parameter, click.Option)
-            outputs.append((parameter.opts[0] if is_option else "Output", Path(value)))
-            if kind.suffix == TFLITE:
-                outputs.append(("The metadata", Path(f"{value}.json")))
-        elif parameter.name == "output":
-            pass  # a folder, which its run looks at
-        elif isinstance(kind, click.Path) or parameter.name in _MAY_BE_READ:
-            for path in map(Path, value if isinstance(value, tuple) else [value]):
-                inputs += [(path, of_images), (Path(f"{path}.json"), False)]
-    for name, path in outputs:
-        said = f"{name} {path}"
+        name, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        if isinstance(parameter.type, Output):
+            if value not in (None, "-"):
+                option = parameter.opts[0] if name != "output" else "Output"
+                outputs.append((option, Path(value)))
+                if parameter.type.suffix == TFLITE:
+                    outputs.append(("The metadata", Path(f"{value}.json")))
+        elif name != "output":  # a folder, which its run looks at
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Path) or (name in _MAY_BE_READ and each):
+                    inputs.append((Path(each), name in _OF_IMAGES))
+                    inputs.append((Path(f"{each}.json"), False))
+    for option, path in outputs:
+        said = f"{option} {path}"
         if any(_is_input(path, *read) for read in inputs):
             raise FileExistsError(
                 f"{said} would overwrite what the command reads, or lie among its "
@@ -107,22 +95,15 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             )
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, through links, and also if it is not there."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
-
-
 def _is_input(path: Path, read: Path, of_images: bool) -> bool:
-    """Whether a file is what is read, or a part of the folder that is.
+    """Whether a file is what is read, also through links, or a part of its folder.
 
     The files of a run are its parts; among images every image is, a new one too.
     """
     place, folder = Path(os.path.realpath(path)), Path(os.path.realpath(read))
-    if _same(path, read) or folder not in place.parents:
-        return _same(path, read)
+    same = path.exists() and read.exists() and path.samefile(read)
+    if same or place == folder or folder not in place.parents:
+        return same or place == folder
     if of_images:
         return path.suffix.lower() in IMAGE_SUFFIXES
     return place.relative_to(folder).parts[0] in {*OURS, LOCK}

@@ -21,48 +21,33 @@ if TYPE_CHECKING:
     from .. import deploy as deploy
     from .. import diagnostics as diagnostics
     from .. import interop as interop
-    from .. import layers as layers
     from .. import loading as loading
     from .. import models as models
     from .. import population as population
     from .. import surgery as surgery
     from .. import training as training
     from .._keras import keras as keras
-    from ..data import _source as images
-    from ..data.folder import _overview as folder
 else:
 
     class _Late:
-        """A module or an object of the package, by its path there."""
+        """Stands for a module of the package."""
 
-        def __init__(self, path: str, whole: bool = True) -> None:
-            self._path, self._whole = path, whole
+        def __init__(self, name: str) -> None:
+            self._name = f"larq_nobn.{name}"
 
         def __getattr__(self, name: str) -> Any:
-            if self._whole:
-                import_all()
-            module, _, inside = self._path.partition(":")
-            imported = importlib.import_module(f"larq_nobn.{module}")
-            return getattr(getattr(imported, inside) if inside else imported, name)
+            import_all()
+            return getattr(importlib.import_module(self._name), name)
 
-    data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
-    interop, models, population = map(_Late, ("interop", "models", "population"))
-    layers = _Late("layers")
-    loading, surgery, training = map(_Late, ("loading", "surgery", "training"))
-    keras = _Late("_keras:keras")
-    # These need no TensorFlow: an image folder is inspected without it.
-    folder, images = _Late("data.folder._overview", False), _Late("data._source", False)
+    keras = None  # which only annotations name
+    names = "data deploy diagnostics interop loading models population surgery training"
+    globals().update({name: _Late(name) for name in names.split()})
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Imports modules of the user, in the current folder or installed.
-
-    Raises:
-        ValueError: If one cannot be imported.
-    """
+    """Imports modules of the user, in the current folder or installed."""
     import_all()  # or TensorFlow would bring another Keras
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.getcwd())
     for name in names:
         try:
             importlib.import_module(name.removesuffix(".py"))

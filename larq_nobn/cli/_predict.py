@@ -14,15 +14,7 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
-from . import _console
-from ._arguments import (
-    DATASET,
-    Command,
-    check_unused,
-    data_dir_option,
-    model_argument,
-    trust_option,
-)
+from . import _arguments, _console
 from ._models import Images, lite_predictor, open_any
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
@@ -30,8 +22,8 @@ from ._package import data, deploy, keras, population
 _BATCH = 32
 
 
-@click.command(cls=Command)
-@model_argument
+@click.command(cls=_arguments.Command)
+@_arguments.model_argument
 @click.argument(
     "paths",
     metavar="IMAGE...",
@@ -42,13 +34,13 @@ _BATCH = 32
 @click.option("--top", type=int, default=3, help="Number of classes to print.")
 @click.option(
     "--dataset",
-    type=DATASET,
+    type=_arguments.DATASET,
     show_default="what RUN_OR_FILE says",
     help="Data set that a model file without metadata was trained on: its mean, "
     "standard deviation and class names are used, and the model's image size.",
 )
-@data_dir_option
-@trust_option
+@_arguments.data_dir_option
+@_arguments.trust_option
 @json_option
 @click.pass_context
 def predict(
@@ -80,7 +72,7 @@ def predict(
     if origin is not None:
         if dataset != origin.info.name:
             unused = ["dataset", "data_dir"]
-            check_unused(ctx, unused, f"for {model}, which has metadata")
+            _arguments.check_unused(ctx, unused, f"for {model}, which has metadata")
         info = origin.info
     elif dataset is not None:
         known = Images(dataset, None, data_dir, model if network is None else network)
@@ -92,23 +84,17 @@ def predict(
             "that was trained on a data set or a folder of images."
         )
     prepare = deploy.device.preprocessing_of(info)
-    height, width = prepare.size
-    source = "its metadata" if network is None and origin else info.name
-    said = "mean, std and classes" if info.class_names else "mean and std"
-    how = f"{height}x{width} pixels, {said} of {source}"
+    run: Any = lite_predictor(model) if network is None else _as_the_file(network)
     result = []
-    with _console.progress() as bar:
-        task = bar.add_task(f"classifying by {model}", total=len(files))
-        run = lite_predictor(model) if network is None else _as_the_file(network)
+    with _console.progress(f"classifying by {model}", len(files)) as advance:
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
             images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
-            outputs = run(np.stack(images))
-            probabilities = population.as_probabilities(outputs)
-            names = info.class_names or [*map(str, range(outputs.shape[1]))]
-            if len(names) != outputs.shape[1]:
+            probabilities = population.as_probabilities(run(np.stack(images)))
+            names = info.class_names or [*map(str, range(probabilities.shape[1]))]
+            if len(names) != probabilities.shape[1]:
                 raise InvalidValue(
-                    f"{model} has {outputs.shape[1]} classes, and {info.name} "
+                    f"{model} has {probabilities.shape[1]} classes, and {info.name} "
                     f"{len(names)}. Choose the data set that it was trained on."
                 )
             # Of equal ones the first comes first.
@@ -118,8 +104,8 @@ def predict(
                     {"label": names[k], "probability": float(row[k])} for k in places
                 ]
                 result.append({"file": str(file), "predictions": best})
-            bar.advance(task, len(part))
-    _console.show(result, report, _table(f"Predictions of {model}: {how}", result))
+            advance(len(part))
+    _console.show(result, report, _table(f"Predictions of {model}", result))
 
 
 def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

@@ -24,8 +24,7 @@ _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KER
 def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     """Fold batch norm into adjacent layers, with the same outputs.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras is the same network at inference,
+    OUT.keras is the same network at inference,
     without any batch norm, and can be trained further in batches of any size. The table
     shows how each batch norm was replaced.
 
@@ -43,10 +42,7 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
 @model_argument
 @_output_argument
 @click.option(
-    "--alpha",
-    type=float,
-    default=0.2,
-    help="Factor on the residual branches.",
+    "--alpha", type=float, default=0.2, help="Factor on the residual branches."
 )
 @click.option(
     "--variance-rule",
@@ -67,8 +63,7 @@ def remove(
 ) -> None:
     """Rewrite a network with batch norm into one without, to train further.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras has the same architecture with scaled
+    OUT.keras has the same architecture with scaled
     standardized kernels, initialized from the given weights. It does not compute the
     same function, as fold does: train it further.
 
@@ -102,24 +97,16 @@ def _finish(
     if info is not None and not data.classifies(model, info):
         info = None
     training.save_model(model, output, info)
-    show(changes.to_dict(), report, *([changes.table()] if changes.changes else []))
-    if report == "-":
-        return
-    if changes.changes:
-        say(f"{output} contains no batch norm.")
-    else:
-        say(f"No batch norm was found; {output} is a copy.")
+    found = bool(changes.changes)
+    show(changes.to_dict(), report, *[changes.table()] * found)
+    if report != "-":
+        copy = f"No batch norm was found; {output} is a copy."
+        say(f"{output} contains no batch norm." if found else copy)
 
 
 @click.command("import", cls=Command, limited=True)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @_output_argument
-@click.option(
-    "--source",
-    type=click.Choice(["bnn_nobn"]),
-    default="bnn_nobn",
-    help="The published PyTorch code that wrote the checkpoint.",
-)
 @click.option(
     "--image-size",
     "published_image_size",
@@ -143,7 +130,6 @@ def _finish(
 def import_(
     checkpoint: Path,
     output: Path,
-    source: str,
     published_image_size: tuple[int, int] | None,
     binary_weights: bool,
     alpha: float,

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .._names import CACHES, STRATEGIES
-from . import _arguments, _few_images
-from ._console import initial_weights_shown, pairs, percent, print_table, say
+from . import _arguments, _console
 from ._errors import RUN
 from ._package import data, training
 
 # What a run without a validation split says of itself.
 _OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
+# Folders with fewer training images than this are fine-tuned from this network.
+FEW, START = 3_000, "reactnet18-w32-cifar100"
+SCRATCH = "none"  # as --init: a new network
+# The network of START has 32x32 inputs; far from them its features are of no use, or
+# its first layers, which do not reduce the image, take too long.
+_SIDES = range(16, 129)
+# Whoever chooses one of these wants another network, or another training.
+_DECIDES = (
+    *("init", "model", "normalization", "width", "blocks", "network", "recipe"),
+    *("kernel", "calibrate", "latent_scale", "latent_initializer", "teacher"),
+    *("stages", "precision", "standardize_activations", "backbone_multiplier"),
+)
 
 
 @click.command(cls=_arguments.Grouped)
@@ -59,7 +70,12 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
 def train(
-    ctx: click.Context, output: Path, recipe: str | None, quiet: bool, **given: Any
+    ctx: click.Context,
+    output: Path,
+    recipe: str | None,
+    config: dict[str, Any],
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Train a network into a run folder.
 
@@ -76,54 +92,70 @@ def train(
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    chosen = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
-    decided = _arguments.given_by_user(ctx)
-    nones = ctx.meta.get(_arguments.NONES, set()) - decided
-    for name in {"model", "normalization"} - decided:
-        del chosen[name]  # left out, they follow from the recipe and from --init
-    which = {name: chosen[name] for name in data.WHICH}
-    if few := _few_images.fine_tuned(chosen["dataset"], decided, **which):
-        recipe, chosen["init"] = "fine_tune", _few_images.START
+    options = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
+    by_user = _arguments.given_by_user(ctx)
+    recipe = recipe or config.get("recipe")
+    decided = by_user | config.keys()
+    # Left out, the model and its normalization follow from the recipe and from --init.
+    usual = {"model", "normalization"} - decided
+    chosen = {n: v for n, v in options.items() if v is not None and n not in usual}
+    chosen |= {name: config[name] for name in options if name in config}
+    chosen |= {name: options[name] for name in by_user if name in options}
+    which = {name: chosen[name] for name in data.WHICH if name in chosen}
+    if few := fine_tuned(chosen["dataset"], decided, **which):
+        recipe, chosen["init"] = "fine_tune", START
         if not quiet:
-            say(few)
-    elif chosen["init"] == _few_images.SCRATCH:
-        chosen["init"] = None
-    settings = training.RunSettings.from_recipe(
-        recipe,
-        **{n: each for n, each in chosen.items() if each is not None or n in nones},
-    )
-    from ._progress import training_progress
+            _console.say(few)
+    elif chosen.get("init") == SCRATCH:
+        del chosen["init"]
+    settings = training.RunSettings.from_recipe(recipe, **chosen)
+    from ._progress import TrainingProgress
 
     ctx.meta[RUN] = output
     if quiet:
         training.train(settings, output, False, **given)
         return
-    with training_progress(settings) as bar, initial_weights_shown():
-        run = training.train(settings, output, bar, **given)
+    with _console.progress("training"), _console.initial_weights_shown():
+        run = training.train(settings, output, TrainingProgress(settings), **given)
     modules = "".join(
         f" --import {name}" for name in ctx.meta.get(_arguments.MODULES, ())
     )
-    print_table(pairs(f"Run {output}", _rows(run.record, output, modules)))
-    accuracy = run.record["metrics"]["test_accuracy"]
-    classes = run.model.output_shape[-1]
-    if failed := _few_images.verdict(accuracy, classes, settings.init is not None):
-        say(failed)
+    _console.print_table(
+        _console.pairs(f"Run {output}", _rows(run.record, output, modules))
+    )
+
+
+def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str | None:
+    """Returns the first line of a training that starts from START; None for another.
+
+    `decided` are the names of the settings that the user gave.
+    """
+    if not Path(dataset).is_absolute() or not set(_DECIDES).isdisjoint(decided):
+        return None
+    info = data.open_dataset(dataset, **which).info
+    *sides, channels = info.image_shape
+    fits = channels == 3 and all(side in _SIDES for side in sides)
+    if not fits or not 0 < info.train_examples < FEW:
+        return None
+    return (
+        f"{info.train_examples} training images of {info.classes} classes are few: "
+        f"fine-tuning {START}. --init {SCRATCH} trains a new network."
+    )
 
 
 def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
-    of_test = record["history_split"] == "test"
     epochs = len(record["seconds_per_epoch"])
     kept = record.get("kept_epoch", epochs)
     chosen = not kept == epochs == record["settings"]["epochs"]
     return {
-        **({"saved weights": f"of epoch {kept}; {epochs} trained"} if chosen else {}),
-        "test accuracy": percent(metrics["test_accuracy"]),
+        "saved weights": f"of epoch {kept}; {epochs} trained" if chosen else None,
+        "test accuracy": _console.percent(metrics["test_accuracy"]),
         "test loss": f"{metrics['test_loss']:.4f}",
-        **({"calibration error": f"{error:.4f}"} if error is not None else {}),
+        "calibration error": None if error is None else f"{error:.4f}",
         "parameters": f"{record['parameters']:,}",
         "seconds of the last epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
-        **({"history": _OF_TEST} if of_test else {}),
+        "history": _OF_TEST if record["history_split"] == "test" else None,
         "next": f"larq-nobn convert {output} model.tflite{modules}",
     }

@@ -20,18 +20,10 @@ def scaled(
     \[ y_{ij} = \frac{1}{|T_{ij}|} \sum_{p \in T_{ij}} x_p \]
 
     where T is all that a pixel of the small image touches in the middle part of the
-    image: the largest one of the image's proportions, or `crop` of it. Sums are whole
-    numbers, so that whoever does the same gets the same bits.
-
-    Arguments:
-        images: (N, height, width, channels), uint8.
-        size: Height and width of the images.
-        channels: As many as the images have; 3 of gray ones, which then are alike; or
-            1 of colours, for their brightness (299 R + 587 G + 114 B) / 1000.
-        crop: Fraction of the middle part that is looked at, per side, in (0, 1].
-
-    Returns:
-        (N, *size, channels), float32, from 0 to 255.
+    image: the largest one of the image's proportions, or `crop` of it per side. Sums
+    are whole numbers, so that whoever does the same gets the same bits. Images are (N,
+    height, width, channels), uint8, and become float32. Three channels of gray ones are
+    alike; one of colours is their brightness (299 R + 587 G + 114 B) / 1000.
     """
     middle = _middle(images, size, crop)
     columns = max(1, _AT_ONCE * middle.shape[2] // middle.size)

@@ -20,21 +20,13 @@ CROP, COLOUR, STRONG = 3, 3, 6
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images are varied in training.
+    """How images are varied in training."""
 
-    Arguments:
-        pad: Pixels added on each side before a crop of the old size.
-        flip: Whether half of the images are mirrored left to right.
-        reflect: Whether the added pixels mirror the image, and are not black.
-        colour: Whether brightness, contrast and saturation vary.
-        strong: Whether images are turned and magnified, and lose a square.
-    """
-
-    pad: int
-    flip: bool
-    reflect: bool = False
-    colour: bool = False
-    strong: bool = False
+    pad: int  # pixels added on each side before a crop of the old size
+    flip: bool  # half of the images are mirrored
+    reflect: bool = False  # added pixels mirror the image, and are not black
+    colour: bool = False  # brightness, contrast and saturation vary
+    strong: bool = False  # images are turned and magnified, and lose a square
 
 
 def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
@@ -72,11 +64,7 @@ _NEVER_MIRRORED = ("digits", "mnist")
 def variation_of(
     augment: str | bool, name: str, image_shape: Sequence[int], reflect: bool
 ) -> Augmentation | None:
-    """What an argument `augment` means for a data set; None for no variation.
-
-    True is what is usual: a crop after a border of an eighth of the shorter side, and
-    mirror images.
-    """
+    """What an argument `augment` means for a data set; None for no variation."""
     if augment is False or augment == "none":
         return None
     return Augmentation(
@@ -131,14 +119,7 @@ def jittered(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
     with factors f in [0.6, 1.4), the mean brightness m of the image b and the
     brightness g of a pixel, cut off below 0 and above 255. Grey images have no
-    saturation, so the third step is left out.
-
-    Arguments:
-        images: (N, height, width, channels), values from 0 to 255.
-        uniform: (N, 3), in [0, 1).
-
-    Returns:
-        Images of the same shape, float32.
+    saturation, so the third step is left out. `uniform` is (N, 3), in [0, 1).
     """
     factors = 1 - _STRENGTH + 2 * _STRENGTH * uniform
     first, second, third = (f[:, None, None] for f in tf.split(factors, 3, 1))
@@ -172,14 +153,8 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     A pixel of the result is a point of the given image, linearly between its pixels,
     and beyond its border that of its mirror image. The part that is seen has 70 to 100
     % of each side, is turned by up to 15 degrees and lies within the image as far as
-    its middle is concerned.
-
-    Arguments:
-        images: (N, height, width, channels), values from 0 to 255.
-        uniform: (N, 4), in [0, 1): angle, size, and place from top and left.
-
-    Returns:
-        Images of the same shape, float32.
+    its middle is concerned. `uniform` is (N, 4), in [0, 1): angle, size, and place from
+    top and left.
     """
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32),
@@ -192,14 +167,9 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
-    """Affine maps from pixels of the result to points of the image.
+    """Affine maps from pixels of the result to points of the image of these sides.
 
-    Arguments:
-        sides: Height and width.
-        uniform: As in `random_affine`.
-
-    Returns:
-        (N, 8): rows r with x' = r₀x + r₁y + r₂, y' = r₃x + r₄y + r₅, and two zeros.
+    (N, 8): rows r with x' = r₀x + r₁y + r₂, y' = r₃x + r₄y + r₅, and two zeros.
     """
     height, width = sides
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
@@ -223,9 +193,7 @@ def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
 def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     """Makes a square of a quarter of the shorter side grey, after Cutout.
 
-    Arguments:
-        images: (N, height, width, channels), float32.
-        uniform: (N, 2), in [0, 1): the middle of the square, from top and left.
+    `uniform` is (N, 2), in [0, 1): the middle of the square, from top and left.
 
     References:
         T. DeVries, G. Taylor, "Improved Regularization of Convolutional Neural Networks
@@ -259,14 +227,7 @@ def mixed(
     \[ \tilde x_i = \lambda_i x_i + (1 - \lambda_i) x_{i-1}, \quad
        \tilde y_i = \lambda_i y_i + (1 - \lambda_i) y_{i-1} \]
 
-    Arguments:
-        images: (N, height, width, channels).
-        labels: (N,) integers.
-        weights: (N,), the numbers λ.
-        classes: Number of classes.
-
-    Returns:
-        Images, and probabilities of classes (N, classes), both float32.
+    with one λ of `weights` for each. Labels become probabilities (N, classes).
 
     References:
         H. Zhang, M. Cisse, Y. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue
 from ._augment import Augmentation, draw, mixed, mixup_weights, random_bits, varied
 from ._registry import DatasetInfo
-from ._source import Source
+from ._source import Source, on_host
 
 # From seed and epoch to what makes images and labels of the numbers of some images.
 OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
@@ -23,35 +21,16 @@ Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
 
 
-def check_share(share: Any) -> None:
-    """Rejects what is not a share for some replicas."""
-    numbers = isinstance(share, tuple) and [*map(type, share)] == [int] * 3
-    if not numbers or not 0 <= share[0] < sum(share[:2]) <= share[2]:
-        raise InvalidValue(
-            f"share={share!r} is not a share of replicas. Give three whole numbers: "
-            "the first replica that is served, how many are, and how many there are."
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which images each batch has: a function of seed and epoch alone.
+    """Which images each batch has: a function of seed and epoch alone."""
 
-    Arguments:
-        chosen: Numbers of the images to use, in the order without shuffling.
-        batch_size: Images per batch.
-        seed: Makes, with the epoch and an image's number, all random choices.
-        shuffle: Whether each epoch has an order of its own.
-        whole: Whether to leave out a last batch that is not full.
-        share: Whose parts of each batch are wanted.
-    """
-
-    chosen: np.ndarray
+    chosen: np.ndarray  # numbers of images, in the order without shuffling
     batch_size: int
     seed: int
     shuffle: bool
-    whole: bool
-    share: Share = WHOLE
+    whole: bool  # a last batch that is not full is left out
+    share: Share = WHOLE  # whose parts of each batch are wanted
 
     @property
     def steps(self) -> int:
@@ -83,11 +62,8 @@ class Plan:
 def taken(
     data: Source, variation: Augmentation | None, mixup: float, classes: int
 ) -> OfEpoch:
-    """Returns what makes an epoch's batches of bytes from the numbers of their images.
-
-    Images are varied unless `variation` is None, and mixed by Beta(mixup, mixup) unless
-    that is 0.
-    """
+    """Returns what makes an epoch's batches of bytes from the numbers of images."""
+    known = on_host(data.labels)
 
     def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
         # Two streams per epoch: even numbers for the order, odd ones for the variation.
@@ -100,7 +76,7 @@ def taken(
             images = data.take(indices)
             if variation is not None:
                 images = varied(images, tf.gather(draws, indices), variation)
-            labels = tf.gather(data.labels, indices)
+            labels = tf.gather(known, indices)
             if not mixup:
                 return images, labels
             return mixed(images, labels, tf.gather(weights, indices), classes)
@@ -141,8 +117,7 @@ def passes(
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
-    What is mixed needs its neighbors, so that such batches are cut into shares
-    afterwards. Where neither order nor images vary, all passes are one.
+    What is mixed needs its neighbors: such batches are cut into shares afterwards.
     """
     epochs = itertools.count(epoch)
     whole = replace(plan, share=WHOLE) if mixup else plan

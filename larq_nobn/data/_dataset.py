@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -15,16 +14,16 @@ import tensorflow as tf
 
 from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from . import _any_tfds, _augment, _batches, _given, _imagenet, _images
+from . import _augment, _batches, _given, _images, _prepared
 from ._batches import WHOLE, Share
 from ._images import Images
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
 from .folder import _folder
-from .folder._listing import first_few
 
 Size = int | tuple[int, int] | None
+_VALIDATION = "[0, 1)", "0.1 holds out every tenth."
 # The arguments of `open_dataset` that say which images are meant.
 WHICH = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
 
@@ -70,22 +69,21 @@ class Dataset:
         Raises:
             TypeError, ValueError: If `data` is something else.
         """
-        _check_validation(validation)
+        _checks.check_number("validation", validation, *_VALIDATION)
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             raise InvalidType(
                 f"data of type {type(data).__name__} is not a pair. Give (train, "
                 "test) or (train, validation, test): each a tf.data.Dataset, or "
                 "(images, labels)."
             )
-        kinds = {isinstance(part, tf.data.Dataset) for part in data}
-        if len(kinds) > 1:
+        streams = [isinstance(part, tf.data.Dataset) for part in data]
+        if any(streams) and not all(streams):
             raise InvalidType(
-                "data contains a tf.data.Dataset beside arrays. Give all of the same "
-                "kind."
+                "data contains a tf.data.Dataset beside arrays. Give all of one kind."
             )
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
-        if kinds == {False}:
+        if not any(streams):
             return cls(_given.Given(parts, validation), _checks.check_size(image_size))
         if validation:
             raise InvalidValue(
@@ -115,7 +113,7 @@ class Dataset:
         Raises:
             ValueError: For ImageNet and `tf.data`, whose images have no numbers.
         """
-        return self._numbered(split, self.info).labels.numpy()
+        return self._numbered(split, self.info).labels.copy()
 
     def read(self, indices: Sequence[int], split: str = "train") -> np.ndarray:
         """Returns images by their numbers, (n, height, width, channels), 0 to 255.
@@ -127,14 +125,8 @@ class Dataset:
             ValueError: As `labels` does.
             OSError: If an image cannot be read.
         """
-        source, numbers = self._numbered(split, self.info), np.asarray(indices)
-        count = len(source.labels)
-        if not all(isinstance(n, np.integer) and 0 <= n < count for n in numbers.flat):
-            raise InvalidValue(
-                f"indices={reprlib.repr(indices)} are not numbers of images of "
-                f"{self._images.name}. Give whole numbers from 0 to {count - 1}."
-            )
-        return source.take(tf.constant(numbers.reshape(-1), tf.int64)).numpy()
+        source = self._numbered(split, self.info)
+        return source.take(tf.constant([*indices], tf.int64)).numpy()
 
     def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
         """Returns the number of training images per class, of the first `limit`."""
@@ -152,7 +144,7 @@ class Dataset:
         split = _names.check_split(split)
         if (files := self._images.files(split)) is None:
             return None
-        labels = self._numbered(split, like or self.info).labels.numpy()
+        labels = self._numbered(split, like or self.info).labels
         return tuple(files[n] for n in _images.balanced_subset(labels, limit))
 
     def batches(
@@ -233,53 +225,35 @@ class Dataset:
         """
         split = _names.check_split(split)
         training = split == "train"
-        batch_size = int(_checks.check_bounds("batch_size", batch_size))
-        augment = training if augment is None else augment
-        if isinstance(augment, str):
-            _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
-        else:
-            _checks.check_flag("augment", augment)
-        _checks.check_flag("reflect", reflect)
-        if shuffle is not None:
-            _checks.check_flag("shuffle", shuffle)
-        _checks.check_bounds("mixup", mixup)
-        seed = int(_checks.check_bounds("seed", seed))
-        epoch = _checks.check_integer("epoch", epoch, 0, "Counting starts at 0.")
-        step = _checks.check_integer("step", step, 0, "0 leaves out nothing.")
+        numbers = {"batch_size": batch_size, "mixup": mixup, "seed": seed}
         if limit is not None:
-            limit = int(_checks.check_bounds("limit", limit))
-        if like is not None:
-            _checks.check_kind(
-                "like", like, DatasetInfo, "a DatasetInfo, as Dataset.info"
-            )
-        _batches.check_share(share)
+            numbers["limit"] = limit
+        for name, number in numbers.items():
+            _checks.check_bounds(name, number)
+        _checks.check_integer("epoch", epoch, 0, "Counting starts at 0.")
+        _checks.check_integer("step", step, 0, "0 leaves out nothing.")
+        augment = training if augment is None else augment
+        if not isinstance(augment, bool):
+            _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
         _checks.check_choice("cache", cache, _names.CACHES)
         self._check_split(split)
         images = self._images
-        other = like is not None and bool(images.unfit) and like != self.info
-        given = {
-            "mixup": mixup,
-            "augment": augment not in (True, False, "none") and augment,
-            "reflect": reflect,
-            "shuffle": shuffle,
-            "like": like.name if like and other else None,
-        }
-        for argument in images.unfit:
-            if given[argument]:
-                raise InvalidValue(
-                    f"{argument}={given[argument]!r} does not apply to {images.remedy}."
-                )
+        given = {"mixup": mixup, "reflect": reflect, "shuffle": shuffle}
+        given["augment"] = augment not in (True, False, "none")
+        given["like"] = bool(images.unfit) and like not in (None, self.info)
+        if unfit := [name for name in images.unfit if given[name]]:
+            raise InvalidValue(f"{unfit[0]} does not apply to {images.remedy}.")
         if isinstance(images, _given.Streams):
             return images.batches(split, batch_size, share, step, limit)
         shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
-        if isinstance(images, _imagenet.ImageNet):
-            numbers, made = images.open(split, augment is True, info)
-            chosen, varies = numbers[:limit], augment is True
+        if isinstance(images, _prepared.ImageNet):
+            chosen, made = images.open(split, augment is True, info)
+            chosen, varies = chosen[:limit], augment is True
         else:
             source = self._numbered(split, info, cache)
-            chosen = _images.balanced_subset(source.labels.numpy(), limit)
+            chosen = _images.balanced_subset(source.labels, limit)
             variation = _augment.variation_of(
                 augment, info.name, info.image_shape, reflect
             )
@@ -321,22 +295,15 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     theirs = info.class_names
     if ours == theirs or not ours or not theirs:
         return source
-    there = sorted({ours[label] for label in source.labels.numpy()})
+    there = sorted({ours[label] for label in source.labels})
     if unknown := [name for name in there if name not in theirs]:
         raise InvalidValue(
             f"The images are of {len(unknown)} classes that are not among those of "
-            f"{info.name}: {first_few(unknown)}, where it knows {first_few(theirs)}. "
-            "Choose images of these."
+            f"{info.name}: {_folder.first_few(unknown)}, where it knows "
+            f"{_folder.first_few(theirs)}. Choose images of these."
         )
     places = [theirs.index(name) if name in theirs else -1 for name in ours]
-    labels = tf.gather(tf.constant(places, tf.int64), source.labels)
-    return replace(source, labels=labels)
-
-
-def _check_validation(validation: float) -> None:
-    _checks.check_number(
-        "validation", validation, "[0, 1)", "0.1 holds out every tenth."
-    )
+    return replace(source, labels=np.array(places, np.int64)[source.labels])
 
 
 def open_dataset(
@@ -395,7 +362,7 @@ def open_dataset(
         "holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing."
     )
     _checks.check_flag("skip_unreadable", skip_unreadable)
-    _check_validation(validation)
+    _checks.check_number("validation", validation, *_VALIDATION)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     images: Images
     if chosen in _names.DATASETS:
@@ -406,7 +373,7 @@ def open_dataset(
             "data set or a folder of images instead, as by --dataset."
         )
     elif chosen.startswith(_names.TFDS_PREFIX):
-        images = _any_tfds.open_tfds(chosen, holdout, place, validation)
+        images = _prepared.open_tfds(chosen, holdout, place, validation)
     else:
         images = _folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
     return Dataset(images, _checks.check_size(image_size))
@@ -415,7 +382,7 @@ def open_dataset(
 @lru_cache(maxsize=8)
 def _built_in(name: str, data_dir: str | None, validation: float) -> Images:
     if name == "imagenet":
-        return _imagenet.ImageNet(data_dir, validation)
+        return _prepared.ImageNet(data_dir, validation)
     return _images.BuiltIn(name, data_dir, validation)
 
 
@@ -448,3 +415,46 @@ def load(
     """
     which = {key: how.pop(key) for key in WHICH if key in how}
     return open_dataset(name, **which).batches(split, batch_size, **how)
+
+
+def classified_images(
+    model: Any,
+    dataset: str | os.PathLike[str] | DatasetInfo,
+    input_shape: Sequence[int] | None = None,
+) -> tuple[DatasetInfo, Dataset | None]:
+    """Opens the data set that a Keras model classifies, in the size that it takes.
+
+    Of a description there are no images. The shape is that of an image where the model
+    leaves it open.
+    """
+    taken, classes = _shapes(model)
+    shape = input_shape or taken
+    if isinstance(dataset, DatasetInfo):
+        source, info = None, dataset
+    else:
+        known = len(shape) == 3 and None not in shape and dataset != "imagenet"
+        source = open_dataset(dataset, image_size=tuple(shape[:2]) if known else None)
+        info = source.info
+    if not classifies(model, info, shape):
+        raise InvalidValue(
+            f"dataset={info.name!r} has {info.classes} classes of images of "
+            f"{info.image_shape}, but the model maps {tuple(shape)} to {classes}. Pass "
+            "the data set that it was trained on, or none."
+        )
+    return info, source
+
+
+def classifies(
+    model: Any, info: DatasetInfo, input_shape: Sequence[int] | None = None
+) -> bool:
+    """Whether a Keras model maps images of a data set to its classes."""
+    taken, classes = _shapes(model)
+    shape = tuple(input_shape or taken)
+    return (shape, classes) == (tuple(info.image_shape), (info.classes,))
+
+
+def _shapes(model: Any) -> tuple[tuple, tuple]:
+    """Input and output of one example; empty where unknown, or of several."""
+    shapes = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
+    taken, given = (x[1:] if isinstance(x, tuple) else () for x in shapes)
+    return taken, given

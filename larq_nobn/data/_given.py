@@ -11,54 +11,37 @@ import tensorflow as tf
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
-from ._images import Images, InMemory, Shape, Size, cached_method
+from ._images import Images, InMemory, Shape, Size
 from ._registry import DatasetInfo
-from ._source import Arrays, statistics
+from ._source import Arrays, on_host, statistics
 
 # So many labels are read at once.
 _LABELS = 1024
 
 
 class Given(InMemory):
-    """Arrays of a caller: bytes, or floats that are taken as they are.
-
-    The parts are `train`, `test`, and `validation` if there is one: images (N, height,
-    width, channels) or (N, height, width), and labels: numbers or names of classes,
-    (N,) or (N, 1).
-    """
+    """Arrays of a caller, by split: bytes, or floats that are taken as they are."""
 
     name = GIVEN
 
     def __init__(self, parts: dict[str, Any], validation: float) -> None:
         pairs = {split: _pair(split, part) for split, part in parts.items()}
-        labels = {split: y for split, (_, y) in pairs.items()}
-        self.class_names, numbers = numbered(labels)
-        self._given = {
-            split: _arrays(split, pairs[split][0], of_split)
-            for split, of_split in zip(pairs, numbers, strict=True)
-        }
-        self.validation = validation
-        train = self._given["train"].images
-        for split, part in self._given.items():
-            images = part.images
-            if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
-                raise InvalidValue(
-                    f"data contains training images of {train.shape[1:]} and "
-                    f"{train.dtype.name}, and {split} images of {images.shape[1:]} and "
-                    f"{images.dtype.name}. Give both the same."
-                )
-        if validation and "validation" in parts:
+        kinds = {f"{x.shape[1:]} and {x.dtype}": None for x, _ in pairs.values()}
+        if len(kinds) > 1:
             raise InvalidValue(
-                f"data contains a validation split, so validation={validation} does "
-                "not apply. Leave it out."
+                f"data contains images of {', and of '.join(kinds)}. Give all of the "
+                "same size and type."
             )
+        self.check_division(validation, parts)
+        self.class_names, labels = numbered({s: y for s, (_, y) in pairs.items()})
+        self._given = {s: Arrays(on_host(x), labels[s]) for s, (x, _) in pairs.items()}
+        self.validation = validation
         self._splits = {*parts, *(["validation"] if validation else [])}
-        self._normalized = train.dtype.is_floating
+        self._normalized = self._given["train"].images.dtype.is_floating
 
     def whole(self, split: str) -> Arrays:
         return self._given[split]
 
-    @cached_method
     def info(self, size: Size) -> DatasetInfo:
         """Their own size and channels; of floats nothing but these is known."""
         height, width, channels = self.part("train").images.shape[1:]
@@ -81,62 +64,43 @@ class Given(InMemory):
 
 
 def numbered(
-    labels: Mapping[str, np.ndarray], given: Sequence[str] = ()
-) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    labels: Mapping[str, np.ndarray], names: Sequence[str] = ()
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Returns the names of the classes, and the labels of each split as numbers.
 
-    Arguments:
-        labels: Of each split, (N,): numbers, or names of classes.
-        given: Names of the classes by number, if they are known.
-
-    Raises:
-        ValueError: If they are neither, or there are not enough of them.
+    Labels are numbers, of which the names may be known, or names.
     """
-    kinds = {_kind_of(split, part) for split, part in labels.items()}
-    if len(kinds) > 1:
-        raise InvalidValue(
-            "data contains labels as names and as numbers. Give all of the same kind."
-        )
+    for split, part in labels.items():
+        if not len(part):
+            raise InvalidValue(f"data contains no {split} images. Give some.")
+    texts = {part.dtype.kind in "US" for part in labels.values()}
     whole = np.concatenate([*labels.values()])
-    if kinds == {"names"}:
-        texts = [x.decode() if isinstance(x, bytes) else str(x) for x in whole]
-        known, whole = np.unique(texts, return_inverse=True)
-        given = known.tolist()
-    classes = 1 + int(whole.max())
-    if given and classes > len(given):
+    if texts == {True}:
+        known, whole = np.unique(whole.astype(str), return_inverse=True)
+        names = known.tolist()
+    numbers = whole.ndim == 1 and whole.dtype.kind in "biuf"
+    if not numbers or (whole < 0).any() or (whole != np.floor(whole)).any():
         raise InvalidValue(
-            f"data contains labels up to {classes - 1}, but names only {len(given)} "
-            "classes. Name all of them."
+            f"data contains labels of {whole.dtype} and shape {whole.shape}. Give "
+            "whole numbers from 0 or names of classes, (N,); of one-hot rows "
+            "labels.argmax(1)."
         )
-    if not given and classes > len(whole):
+    classes, most = 1 + int(whole.max()), len(names or whole)
+    if classes > most:
         raise InvalidValue(
-            f"data contains labels up to {classes - 1} of {len(whole)} images. Labels "
-            "are numbers of classes from 0: give np.unique(labels, "
-            "return_inverse=True)[1], or names."
+            f"data contains labels up to {classes - 1}, but names or images of only "
+            f"{most} classes. Name all of them, or number them from 0: "
+            "np.unique(labels, return_inverse=True)[1]."
         )
-    names = tuple(map(str, given or range(classes)))
+    names = tuple(map(str, names or range(classes)))
     if len(names) < 2:
         raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
             "more."
         )
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
-    return names, np.split(whole.astype(np.int64), ends)
-
-
-def _kind_of(split: str, labels: np.ndarray) -> str:
-    if not len(labels):
-        raise InvalidValue(f"data contains no {split} images. Give some.")
-    if labels.ndim == 1 and all(isinstance(x, (str, bytes)) for x in labels):
-        return "names"
-    whole = labels.dtype.kind in "biuf" and np.array_equal(labels, np.floor(labels))
-    if whole and labels.min() >= 0 and labels.ndim == 1:
-        return "numbers"
-    raise InvalidValue(
-        f"data contains {split} labels of {labels.dtype} and shape {labels.shape}. "
-        "Give whole numbers from 0 or names of classes, (N,); of one-hot rows "
-        "labels.argmax(1)."
-    )
+    parts = np.split(whole.astype(np.int64), ends)
+    return names, dict(zip(labels, parts, strict=True))
 
 
 def _column(labels: Any) -> Any:
@@ -145,12 +109,15 @@ def _column(labels: Any) -> Any:
 
 
 def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Images of four axes, bytes or float32, and labels."""
     if not isinstance(part, (tuple, list)) or len(part) != 2:
         raise InvalidType(
             f"data contains {type(part).__name__} for the {split} images. Give "
             "(images, labels)."
         )
     images, labels = map(np.asarray, part)
+    if labels.dtype == object:  # of texts, for example
+        labels = np.array(labels.tolist())
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or labels.ndim not in (1, 2) or len(images) != len(labels):
@@ -158,10 +125,6 @@ def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
             f"data contains {split} images of shape {images.shape} and labels of shape "
             f"{labels.shape}. Give (N, height, width, channels) and (N,)."
         )
-    return images, _column(labels)
-
-
-def _arrays(split: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
             raise InvalidType(
@@ -169,48 +132,33 @@ def _arrays(split: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
                 "or floats that need no more preparation."
             )
         images = images.astype(np.float32)
-    with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), tf.constant(labels))
+    return images, _column(labels)
 
 
 class Streams(Images):
-    """Data sets of `tf.data`: each pass is an epoch, just as it comes.
-
-    The parts are `train`, `test`, and `validation` if there is one: batches (images,
-    labels), or single examples.
-    """
+    """Data sets of `tf.data`, by split: each pass is an epoch, just as it comes."""
 
     name, unfit = GIVEN, ("mixup", "augment", "shuffle", "like")
     remedy = "a tf.data.Dataset. Leave it out, and map the data set"
 
-    def __init__(self, parts: dict[str, Any]) -> None:
-        self._parts = {split: _checked(split, part) for split, part in parts.items()}
-        shapes = {s: tuple(p.element_spec[0].shape[-3:]) for s, p in parts.items()}
-        self._shape: Shape = shapes["train"]
-        labels: dict[str, np.ndarray] = {}
-        for split, part in self._parts.items():
-            if shapes[split] != self._shape:
-                raise InvalidValue(
-                    f"data contains training images of {self._shape} and {split} "
-                    f"images of {shapes[split]}. Give both the same."
-                )
-            own = part.map(lambda x, y: y)
-            if part.element_spec[0].shape.rank == 3:  # single examples
-                own = own.batch(_LABELS)
-            batches = list(own.as_numpy_iterator())
-            if not batches:
-                raise InvalidValue(f"data contains no {split} images. Give some.")
-            labels[split] = _column(np.concatenate(batches))
+    def __init__(self, parts: dict[str, tf.data.Dataset]) -> None:
+        shapes = {split: _image_shape(split, part) for split, part in parts.items()}
+        if len({*shapes.values()}) > 1:
+            raise InvalidValue(
+                f"data contains images of {', and of '.join(map(str, shapes.values()))}"
+                ". Give all of the same size."
+            )
+        self._parts, self._shape = parts, shapes["train"]
+        labels = {split: _labels(part) for split, part in parts.items()}
         self._counts = {split: len(part) for split, part in labels.items()}
         # As `image_dataset_from_directory` leaves them; what is mapped loses them.
-        names = (getattr(part, "class_names", ()) for part in parts.values())
-        known = {tuple(of_split) for of_split in names if of_split}
-        if len(known) > 1:
+        names = {tuple(getattr(part, "class_names", ())) for part in parts.values()}
+        if len(names - {()}) > 1:
             raise InvalidValue(
                 "data contains splits of different class names. Give "
                 "image_dataset_from_directory the same class_names for all of them."
             )
-        self.class_names, _ = numbered(labels, *known)
+        self.class_names, _ = numbered(labels, max(names, key=len))
 
     def info(self, size: Size) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
@@ -245,7 +193,8 @@ class Streams(Images):
         return prefetched(batches)
 
 
-def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
+def _image_shape(split: str, part: tf.data.Dataset) -> Shape:
+    """The shape of an image, of which and of classes' numbers there are pairs."""
     spec = part.element_spec
     pair = isinstance(spec, tuple) and len(spec) == 2
     good = pair and spec[0].shape.rank in (3, 4) and None not in spec[0].shape[-3:]
@@ -259,4 +208,12 @@ def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
             f"data contains a {split} data set without an end. Give it one by .take(), "
             "or leave out .repeat()."
         )
-    return part
+    return tuple(spec[0].shape[-3:])
+
+
+def _labels(part: tf.data.Dataset) -> np.ndarray:
+    own = part.map(lambda x, y: y)
+    if part.element_spec[0].shape.rank == 3:  # single examples
+        own = own.batch(_LABELS)
+    batches = list(own.as_numpy_iterator())
+    return _column(np.concatenate(batches)) if batches else np.empty(0)

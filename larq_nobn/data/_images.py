@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,8 +15,8 @@ from .._checks import check_bounds
 from .._errors import InvalidValue, needing
 from ._area import scaled
 from ._registry import BUILT_IN, DatasetInfo
-from ._source import Arrays, Source, Statistics, validation_numbers
-from ._tfds import check_labels, prepared_builder, reading_records
+from ._source import Arrays, Source, Statistics, on_host, validation_numbers
+from ._tfds import prepared_builder
 
 Shape = tuple[int, int, int]
 Size = tuple[int, int] | None
@@ -38,19 +38,13 @@ def cached_method(method: _Method) -> _Method:
 
 
 class Images(ABC):
-    """Labeled images in splits, each of which is found by its number.
-
-    Attributes:
-        name, class_names, holdout: As in `DatasetInfo`.
-        fingerprint: A digest of the images; None where they do not change.
-        unfit: Arguments of `Dataset.batches` that do not apply to them.
-        remedy: What they are, and what to do then.
-    """
+    """Labeled images in splits, each of which is found by its number."""
 
     name: str
     class_names: tuple[str, ...] = ()
     holdout: float | None = None
     fingerprint: str | None = None
+    # Arguments of `Dataset.batches` that do not apply; what they are, and what to do.
     unfit: tuple[str, ...] = ()
     remedy = ""
 
@@ -68,6 +62,14 @@ class Images(ABC):
     def files(self, split: str) -> list[str] | None:
         """The files of the images of a split, if each has one."""
         return None
+
+    def check_division(self, validation: float, splits: Collection[str | None]) -> None:
+        """Rejects a fraction for validation of images that are divided already."""
+        if validation and "validation" in splits:
+            raise InvalidValue(
+                f"{self.name} contains a validation split, so validation={validation} "
+                "does not apply. Leave it out (--validation)."
+            )
 
     def described(
         self, shape: Shape, counts: Mapping[str, int], known: Statistics = ((), ())
@@ -93,16 +95,12 @@ class InMemory(Images):
     @cached_method
     def part(self, split: str) -> Arrays:
         """A split as it is used, in its own shape."""
-        if self.validation and split != "test":
-            return self._divided()[split == "validation"]
-        return self.whole(split)
-
-    @cached_method
-    def _divided(self) -> list[Arrays]:
+        if not self.validation or split == "test":
+            return self.whole(split)
         whole = self.whole("train")
-        numbers = validation_numbers(len(whole.labels), self.validation)
-        with tf.device("CPU:0"):
-            return [Arrays(whole.take(n), tf.gather(whole.labels, n)) for n in numbers]
+        kept, held = validation_numbers(len(whole.labels), self.validation)
+        numbers = held if split == "validation" else kept
+        return Arrays(on_host(whole.images.numpy()[numbers]), whole.labels[numbers])
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
@@ -112,8 +110,7 @@ class InMemory(Images):
         images = scaled(part.images.numpy(), shape[:2], shape[2], crop)
         if split == "train":
             images = np.rint(images).astype(np.uint8)
-        with tf.device("CPU:0"):
-            return Arrays(tf.constant(images), part.labels)
+        return Arrays(on_host(images), part.labels)
 
 
 class BuiltIn(InMemory):
@@ -129,6 +126,7 @@ class BuiltIn(InMemory):
         height, width, channels = info.image_shape
         return replace(info, image_shape=(*(size or (height, width)), channels))
 
+    @cached_method
     def whole(self, split: str) -> Arrays:
         return stored(self.name, self._data_dir, split)
 
@@ -143,16 +141,14 @@ def built_in_info(name: str, validation: float) -> DatasetInfo:
 
 def stored(name: str, data_dir: str | None, split: str) -> Arrays:
     """A split of a data set of some name, as it lies on the disk."""
-    # On the host even if there is a GPU: batches are cut there, and only they travel.
+    if name == "digits":
+        images, labels = _digits(split)
+        return Arrays(on_host(images), labels)
+    builder = prepared_builder(name, data_dir)
     with tf.device("CPU:0"):
-        if name == "digits":
-            return Arrays(*map(tf.constant, _digits(split)))
-        builder = prepared_builder(name, data_dir)
         # Files in their order on disk, so that an example keeps its index.
-        with reading_records(name, builder.data_dir):
-            data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-            check_labels(data["label"].numpy(), BUILT_IN[name].classes)
-            return Arrays(data["image"], data["label"])
+        data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+        return Arrays(data["image"], data["label"].numpy())
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -176,15 +172,14 @@ def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:
     """
     if limit is None:
         return np.arange(len(labels))
-    limit = int(check_bounds("limit", limit))
-    order = np.lexsort((labels, _rank_in_class(labels)))
-    return np.sort(order[:limit])
+    check_bounds("limit", limit)
+    return np.sort(np.lexsort((labels, _rank_in_class(labels)))[:limit])
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:
     """How many earlier examples have the same label."""
+    order = np.argsort(labels, kind="stable")
+    first = np.searchsorted(labels, labels[order], sorter=order)
     rank = np.empty_like(labels)
-    for label in np.unique(labels):
-        places = np.flatnonzero(labels == label)
-        rank[places] = np.arange(len(places))
+    rank[order] = np.arange(len(labels)) - first
     return rank

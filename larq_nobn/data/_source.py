@@ -6,17 +6,18 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from .._errors import UserError
-from .._files import cache_folder, check_folder
+from .._files import cache_folder
 
 # What a split may take of the memory.
 IN_MEMORY = 1 << 30
@@ -26,12 +27,18 @@ _Read = TypeVar("_Read")
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+def on_host(values: np.ndarray) -> tf.Tensor:
+    """An array of the host even if there is a GPU: only batches travel."""
+    with tf.device("CPU:0"):
+        return tf.constant(values)
+
+
 @dataclass(frozen=True)
 class Arrays:
     """One split, decoded: images of bytes or float32, and labels (N,) of int64."""
 
     images: tf.Tensor
-    labels: tf.Tensor
+    labels: np.ndarray
 
     def take(self, indices: tf.Tensor) -> tf.Tensor:
         """Copies images."""
@@ -40,29 +47,12 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
 class LazyImages:
-    """One split that is decoded whenever images of it are needed.
+    """One split that is decoded whenever images of it are needed."""
 
-    `read` gives the image of a number, of one shape and type, and is called from
-    several threads at once.
-    """
-
-    read: Callable[[int], np.ndarray]
-    labels: tf.Tensor
+    read: Callable[[int], np.ndarray]  # called from several threads at once
+    labels: np.ndarray
     shape: tuple[int, int, int]
     dtype: str
-
-    @classmethod
-    def of(
-        cls,
-        read: Callable[[int], np.ndarray],
-        labels: Sequence[int],
-        shape: tuple[int, int, int],
-        exact: bool,
-    ) -> LazyImages:
-        """Images as bytes, or exact means as float32."""
-        with tf.device("CPU:0"):
-            known = tf.constant([*labels], tf.int64)
-        return cls(read, known, shape, "float32" if exact else "uint8")
 
     def take(self, indices: tf.Tensor) -> tf.Tensor:
         """Decodes images, several at once."""
@@ -75,6 +65,7 @@ class LazyImages:
         return np.array(images, self.dtype).reshape(-1, *self.shape)
 
 
+Source = Arrays | LazyImages
 _failed: list[Exception] = []
 
 
@@ -102,18 +93,11 @@ def reading() -> Iterator[None]:
         raise
 
 
-# What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.
-Source = Arrays | LazyImages
-
-
-def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the training images that stay, and of those for validation.
-
-    A fixed permutation of the count decides.
-    """
+def validation_numbers(count: int, fraction: float) -> list[np.ndarray]:
+    """Numbers of the training images that stay, and of those for validation."""
     order = np.random.default_rng(0).permutation(count)
     held = round(fraction * count)
-    return np.sort(order[held:]), np.sort(order[:held])
+    return [np.sort(order[held:]), np.sort(order[:held])]
 
 
 def statistics(source: Source) -> Statistics:
@@ -147,46 +131,32 @@ def cached(source: LazyImages, cache: str) -> Source:
     the first of these that has room, which is 1 GiB of memory, or half of what is free
     on the disk.
     """
-    count = len(source.labels)
-    shape, dtype = (count, *source.shape), np.dtype(source.dtype)
-    if cache == "auto":
-        size, free = int(np.prod(shape)) * dtype.itemsize, 0
-        with suppress(OSError):
-            place = cache_folder()
-            there = next(p for p in (place, *place.parents) if os.path.exists(p))
-            free = shutil.disk_usage(there).free
-        on_disk = "disk" if size <= free / 2 else "none"
-        cache = "memory" if size <= IN_MEMORY else on_disk
-    if cache == "memory":
-        images = np.empty(shape, dtype)
-        for start in range(0, count, _CHUNK):
-            part = np.arange(start, min(start + _CHUNK, count))
-            images[part] = source.decoded(part)
-        # On the host even if there is a GPU: batches are cut there, and only they
-        # travel.
-        with tf.device("CPU:0"):
-            return Arrays(tf.constant(images), source.labels)
-    return _on_disk(source, shape, dtype) if cache == "disk" and count else source
-
-
-def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
-    """Writes what is decoded to a file without a name, and reads it from there."""
-    folder, size = cache_folder(), int(np.prod(shape)) * dtype.itemsize
+    size = len(source.labels) * int(np.prod(source.shape))
+    size *= np.dtype(source.dtype).itemsize
+    if cache == "memory" or (cache == "auto" and size <= IN_MEMORY):
+        images = source.decoded(range(len(source.labels)))
+        return Arrays(on_host(images), source.labels)
+    if cache == "none" or not size:
+        return source
     try:
-        check_folder(folder, "the cache")
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
-            # Writing to the map when the disk is full would end the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            images = np.memmap(file, dtype, "w+", shape=shape)
-    except OSError as error:
-        if error.errno is None:  # a sentence already
+        if cache == "disk" or size <= shutil.disk_usage(folder).free / 2:
+            return _on_disk(source, folder, size)
+    except OSError:
+        if cache == "disk":
             raise
-        raise OSError(
-            f"{folder} takes no cache of {size:,} bytes: {error.strerror}. Choose "
-            "--cache none (cache='none'), or another folder by LARQ_NOBN_CACHE."
-        ) from error
+    return source
+
+
+def _on_disk(source: LazyImages, folder: Path, size: int) -> LazyImages:
+    """Writes what is decoded to a file without a name, and reads it from there."""
+    with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
+        # Writing to the map when the disk is full would end the process.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        shape = (len(source.labels), *source.shape)
+        images = np.memmap(file, source.dtype, "w+", shape=shape)
     there = np.zeros(len(images), bool)
 
     def read(index: int) -> np.ndarray:

@@ -9,26 +9,26 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
+from .._checks import check_choice, check_path
 from .._errors import InvalidValue, needing
 from .._files import check_folder, files_below
-from .._names import TFDS_PREFIX
+from .._names import DATASETS, TFDS_PREFIX
+from .folder._decode import image_of
 
 DataDir = str | os.PathLike[str] | None
 
 
 def open_builder(name: str, data_dir: DataDir) -> Any:
-    """Returns the TFDS builder of a data set, prepared or not.
-
-    Raises:
-        ImportError: If TFDS is not installed.
-        ValueError: If it has no such data set, or would run code from elsewhere.
-    """
+    """Returns the TFDS builder of a data set, prepared or not."""
     name = {"imagenet": "imagenet2012"}.get(name, name.removeprefix(TFDS_PREFIX))
     _check_code(name, data_dir)
     with needing(f"{name} needs TensorFlow Datasets", "data"):
@@ -52,22 +52,17 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     For names with a colon, TFDS downloads Python code and runs it; of the features of
     a prepared set, it imports whatever module their classes are said to be in.
     """
-    if ":" in name:
-        raise InvalidValue(
-            f"{TFDS_PREFIX}{name} is a set of a community, whose code TensorFlow "
-            "Datasets downloads and runs, or of a version. Leave the version out, or "
-            "open the set in Python, and give train its images as data."
-        )
-    set_name = name.partition("/")[0]
-    # Another case is looked for under another name, and a path outside the folder.
-    if not re.fullmatch("[a-z0-9_]*", set_name):
+    # A set of a community, or of a version, has a colon. Another case is looked for
+    # under another name, and a path outside the folder.
+    if not re.fullmatch("[a-z0-9_]*(/[^:]*)?", name):
         raise InvalidValue(
             f"{TFDS_PREFIX}{name} is not a name of TensorFlow Datasets, which are in "
-            "lower case. Choose one that tfds.list_builders() names."
+            "lower case, without a colon. Choose one that tfds.list_builders() names, "
+            "or open the set in Python, and give train its images as data."
         )
     if data_dir is None:  # that of the user
         return
-    place = Path(os.path.expanduser(data_dir), set_name)
+    place = Path(os.path.expanduser(data_dir), name.partition("/")[0])
     for file in files_below(place) if place.is_dir() else ():
         if file.name == "features.json":
             check = functools.partial(_check_feature, file)
@@ -85,22 +80,18 @@ def _check_feature(file: Path, part: dict[str, Any]) -> None:
             )
 
 
-def is_prepared(builder: Any) -> bool:
-    """Whether the data set of this builder is on disk, complete."""
-    with quiet():
-        return builder.is_prepared()
-
-
 def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
     """Raises FileNotFoundError for what is not, and says which command prepares it."""
-    if not is_prepared(builder):
-        check_folder(builder.data_dir_root, "a data set")
-        source = " --from FOLDER" if name == "imagenet" else ""
-        place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
-        raise FileNotFoundError(
-            f"{name} is not prepared in {builder.data_dir_root}. Run: "
-            f"larq-nobn data {name}{source}{place}"
-        )
+    with quiet():
+        if builder.is_prepared():
+            return
+    check_folder(builder.data_dir_root, "a data set")
+    source = " --from FOLDER" if name == "imagenet" else ""
+    place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
+    raise FileNotFoundError(
+        f"{name} is not prepared in {builder.data_dir_root}. Run: "
+        f"larq-nobn data {name}{source}{place}"
+    )
 
 
 def prepared_builder(name: str, data_dir: DataDir) -> Any:
@@ -108,27 +99,6 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
     builder = open_builder(name, data_dir)
     check_prepared(name, builder, data_dir)
     return builder
-
-
-@contextlib.contextmanager
-def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Says in a sentence that records are not what their description says."""
-    from google.protobuf.message import DecodeError
-
-    try:
-        yield
-    except (tf.errors.OpError, DecodeError, OSError, ValueError) as problem:
-        raise InvalidValue(
-            f"{name} in {os.fspath(folder)} is damaged: its records are not what "
-            f"dataset_info.json and features.json say ({type(problem).__name__}). "
-            "Delete the folder of the set and prepare it again."
-        ) from problem
-
-
-def check_labels(labels: Any, classes: int) -> None:
-    """Raises what `reading_records` says in words for labels of no class."""
-    if len(labels) and not 0 <= min(labels) <= max(labels) < classes:
-        raise InvalidValue(f"labels go from {min(labels)} to {max(labels)}")
 
 
 @contextlib.contextmanager
@@ -143,3 +113,224 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+# A length of 8 bytes and its checksum come before the content, another one after.
+_BEFORE, _AFTER = 12, 4
+
+
+class Examples:
+    """Images and labels of a split of a prepared set, each found by its number."""
+
+    def __init__(
+        self,
+        name: str,
+        builder: Any,
+        split: str,
+        keys: tuple[str, str] = ("image", "label"),
+    ) -> None:
+        self._name, self._folder, self._keys = name, builder.data_dir, keys
+        self._features = builder.info.features
+        if (form := builder.info.file_format.value) != "tfrecord":
+            raise InvalidValue(
+                f"{name} in {self._folder} is stored as {form}. Prepare it as tfrecord."
+            )
+        self._records = Records(builder.info.splits[split].filepaths)
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self._records)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Returns the file of an image and its label; from several threads, too."""
+        import tensorflow_datasets as tfds
+
+        image, label = self._keys
+        example = self._features.deserialize_example_np(
+            self._records.read(index), decoders={image: tfds.decode.SkipDecoding()}
+        )
+        return example[image], int(example[label])
+
+    def image(
+        self, index: int, shape: tuple[int, int, int], exact: bool, crop: float
+    ) -> tuple[np.ndarray, int]:
+        """Returns an image, scaled to a shape as `image_of` does, and its label."""
+        file, label = self.read(index)
+        try:
+            return image_of(file, shape, exact, crop), label
+        except ValueError as error:
+            raise OSError(
+                f"An image of {self._name} in {self._folder} cannot be read: {error}. "
+                "Delete the folder of the set and prepare it again."
+            ) from error
+
+
+class Records:
+    """The records of files, in their order, of which only the lengths are read first.
+
+    A million of them takes a minute or two.
+    """
+
+    def __init__(self, files: Iterable[str | os.PathLike[str]]) -> None:
+        self._files = [os.fspath(file) for file in files]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = list(pool.map(_places_in, self._files))
+        self._places = np.concatenate(parts)
+        self._of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self._places)
+
+    def read(self, index: int) -> bytes:
+        """Returns the content of one."""
+        start, size = self._places[index].tolist()
+        with open(self._files[self._of[index]], "rb") as stream:
+            stream.seek(start)
+            return stream.read(size)
+
+
+def _places_in(name: str) -> np.ndarray:
+    """First byte and number of bytes of each record."""
+    end = os.path.getsize(name)
+    records, place = [], 0
+    with open(name, "rb", buffering=0) as stream:
+        while place < end:
+            stream.seek(place)
+            size = int.from_bytes(stream.read(8), "little")
+            records.append((place + _BEFORE, size))
+            place += _BEFORE + size + _AFTER
+    if place != end:
+        raise InvalidValue(
+            f"{name} is cut off: its last record ends after the file. Prepare the "
+            "data set again."
+        )
+    return np.array(records, np.int64).reshape(-1, 2)
+
+
+# Seconds without a single byte before a server counts as unreachable.
+_TIMEOUT = 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The location and source of a downloaded data set; `str` makes a sentence.
+
+    Arguments:
+        name: The data set.
+        path: Its folder; None for `digits`, which needs none.
+        images: Images by split, as written.
+        done: True if this call prepared it, False if it was there before.
+    """
+
+    name: str
+    path: Path | None
+    images: dict[str, int]
+    done: bool
+
+    def __str__(self) -> str:
+        if self.path is None:
+            return f"{self.name} comes with scikit-learn; there is nothing to prepare."
+        counts = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        verb = "is now" if self.done else "was already"
+        return f"{self.name} {verb} prepared in {self.path} ({counts} images)."
+
+
+def prepare(
+    name: str, source: str | os.PathLike[str] | None = None, data_dir: DataDir = None
+) -> Prepared:
+    """Downloads a data set, so that `load` and `tfds.load` open it offline.
+
+    What is there already is left alone. TensorFlow Datasets downloads, checks and
+    writes it.
+
+    Arguments:
+        name: One of `NAMES`, or `"tfds:NAME"`.
+        source: A folder with all files that TensorFlow Datasets would download; for
+            `imagenet`, which has no free download, `ILSVRC2012_img_train.tar` and
+            `ILSVRC2012_img_val.tar`.
+        data_dir: The data folder of TensorFlow Datasets; None for its default, which
+            the environment variable `TFDS_DATA_DIR` sets.
+
+    Returns:
+        A `Prepared`, whose `str` says what was done.
+
+    Raises:
+        ValueError: If `name` is unknown, or the source is damaged or another file.
+        FileNotFoundError: If there is nothing at `source`.
+        FileExistsError: If an incomplete data set is in the way.
+        ConnectionError: If the download failed.
+        TypeError: If a path has the wrong type.
+
+    Example:
+        >>> print(nobn.data.prepare("digits"))
+        digits comes with scikit-learn; there is nothing to prepare.
+    """
+    if not (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
+        check_choice("name", name, DATASETS)
+    if name == "digits":
+        return Prepared(name, None, {}, done=False)
+    given = None
+    if source is not None:
+        given = Path(os.path.expanduser(check_path("source", source)))
+        if not given.is_dir():
+            raise FileNotFoundError(
+                f"{given} is not a folder. Pass one that contains the files, or none "
+                "to download them."
+            )
+    if data_dir is not None:
+        check_path("data_dir", data_dir)
+    builder = open_builder(name, data_dir)
+    with quiet():
+        present = builder.is_prepared()
+    if not present:
+        if Path(builder.data_dir).exists():
+            raise FileExistsError(
+                f"{builder.data_dir} is there but contains no complete data set. "
+                "Remove it and try again."
+            )
+        check_folder(builder.data_dir_root, "a data set")
+        _download_and_prepare(name, builder, given)
+    images = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return Prepared(name, Path(builder.data_dir), images, done=not present)
+
+
+def _download_and_prepare(name: str, builder: Any, source: Path | None) -> None:
+    """Prepares a data set the way TensorFlow Datasets does, which checks its files.
+
+    `source` is a folder with all that it would download; None to download.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import download_manager
+
+    files = [info.filename for info in builder.url_infos.values()]
+    if name == "imagenet":
+        files = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"]
+    remedy = (
+        f"Put {', '.join(files)} into a folder and run: "
+        f"larq-nobn data {name} --from FOLDER"
+    )
+    if source is None and name == "imagenet":
+        raise FileNotFoundError(f"imagenet has no free download. {remedy}")
+    if source and (missing := [f for f in files if not (source / f).is_file()]):
+        raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
+    config = tfds.download.DownloadConfig(manual_dir=source)
+    try:
+        if source is None:
+            # TFDS would try for minutes before it gives up.
+            for url in [*builder.url_infos][:1]:
+                urllib.request.urlopen(url, timeout=_TIMEOUT).close()
+        with quiet():
+            builder.download_and_prepare(download_config=config)
+    except download_manager.NonMatchingChecksumError as error:
+        raise InvalidValue(
+            f"{source or name} contains other files than those of {name}. Download "
+            "them again."
+        ) from error
+    except (OSError, tfds.download.DownloadError) as error:
+        if source is not None:
+            raise
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConnectionError(
+            f"{name} could not be downloaded ({reason}). {remedy}"
+        ) from error

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import pytest
 from larq_nobn.cli import main
 
@@ -32,18 +31,18 @@ def assert_understood(
     Arguments:
         words: The command and its arguments.
         monkeypatch: Undoes it all.
-        folder: An empty one, in which named folders are made; files need not be there,
-            because earlier lines would have written them.
+        folder: An empty one, in which named files and folders are made, as earlier
+            lines would have done.
     """
     name, *arguments = words
     monkeypatch.chdir(folder)
-    for word in arguments:
-        if "/" in word and not Path(word).suffix and "*" not in word:
-            Path(word).mkdir(parents=True, exist_ok=True)
+    for word in map(Path, arguments):
+        if word.suffix:
+            word.parent.mkdir(parents=True, exist_ok=True)
+            word.touch()
+        elif not str(word).startswith("-"):
+            word.mkdir(parents=True, exist_ok=True)
     command = main.commands[name]
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            monkeypatch.setattr(parameter.type, "exists", False)
     context = command.make_context(name, arguments)
     given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
     known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}

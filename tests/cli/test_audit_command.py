@@ -39,6 +39,6 @@ def test_it_compares(files: tuple[Path, Path], invoke: Invoke):
     shown = invoke("audit", files[1], "--against", files[0])
     assert shown.exit_code == 0
     assert "float RELU" in shown.stdout
-    assert "binary MACs" in shown.stdout
+    assert "binary macs" in shown.stdout
     report = invoke("audit", files[1], "--against", files[0], "--json", "-")
     assert json.loads(report.stdout) == deploy.diff(*files[::-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ LINES = [
     ("train", "Missing option '--output'. See larq-nobn train --help."),
     ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
     ("train --output=", "A word is empty ('--output='), as an unset shell"),
-    ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
+    ("train --output r --resume=yes", "not take a value. See larq-nobn --help"),
     ("train --output r --config notes.txt", "notes.txt contains no settings: "),
     ("demo --dataset cats", "'cats' is not one of 'digits', 'mnist'"),
     ("train --output r --image-size 9x9x9", "'9x9x9' is not of the form 96 or"),
@@ -80,13 +81,13 @@ LINES = [
     ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
     ("data tfds:../empty --data-dir empty", "is not a name of TensorFlow Datasets"),
     ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
-    ("evaluate nowhere", "Path 'nowhere' does not exist"),
+    ("evaluate nowhere", "'nowhere' does not exist. Give a run folder"),
     ("evaluate empty", "empty is not a finished run: run.json not found"),
     ("evaluate float.keras", "Add --dataset"),
     ("summary damaged.keras", "damaged.keras is damaged"),
     ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
     ("train --output full --dataset digits", "full is not empty"),
-    ("fold damaged.keras f.h5", "f.h5 is not a name for a Keras model. Choose one"),
+    ("fold damaged.keras f.h5", "f.h5 is not a name for this output. Choose one"),
     ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
     ("audit empty", "'empty' is a directory"),
     ("convert float.keras m.tflite", "has no binary layer"),
@@ -125,7 +126,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
     error = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-    monkeypatch.setattr("larq_nobn.cli._summary.show", raises(error))
+    monkeypatch.setattr("larq_nobn.cli._deploy.show", raises(error))
     result = invoke("models")
     assert (result.exit_code, result.output) == (1, "")
 
@@ -133,10 +134,10 @@ def test_a_reader_who_has_seen_enough_is_no_error(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "There is not enough memory. Choose smaller batches, smaller "),
+        (MemoryError(), "There is not enough memory, or room on the disk. Choose smal"),
         (
             tf.errors.ResourceExhaustedError(None, None, "/tmp; No space left on"),
-            "No space left on device. Free some and try again.",
+            "There is not enough memory, or room on the disk. Choose smaller batches",
         ),
         (
             tf.errors.InvalidArgumentError(None, None, "7 is not in [0, 2)\n\t [[x]]"),
@@ -167,6 +168,18 @@ def test_a_fault_of_the_package_is_no_bad_input(
     assert whole.exit_code == 1
     assert whole.stderr.startswith("Traceback (most recent call last):\n")
     assert f'File "{__file__}"' in whole.stderr and whole.stderr.endswith(f"{line}\n")
+
+
+def test_memory_is_limited(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    limits: list[int] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: limits.append(both[0]))
+    sizes = {"4GiB": 4 * 2**30, "2.5gb": 2_500_000_000, "3000MB": 3 * 10**9}
+    for word in sizes:
+        invoke("audit", __file__, f"--memory={word}")
+    assert limits == [*sizes.values()]
+    for word in ("4", "4G", "GB", "1.99GB"):
+        said = one_sentence(invoke("audit", __file__, f"--memory={word}"))
+        assert f"{word!r} is not a size of 2GB or more, such as 8GB or 8GiB" in said
 
 
 RANGES = {n: each.range for n, each in settings_of(Settings).items() if each.range}

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import larq_nobn as nobn
-import fresh
 import numpy as np
 import pytest
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
-from larq_nobn.cli import _demo, _few_images, _models
+from larq_nobn.cli import _demo, _models, _train
 from PIL import Image
 
 SUFFIXES = ("jpg", "png", "webp", "bmp", "gif")
@@ -36,33 +35,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-
-
-PROGRAM = """
-import imported_first, os, runpy, sys, warnings
-sys.warnoptions.clear()
-runpy.run_module("larq_nobn", run_name="__main__", alter_sys=True)
-"""
-
-
-@pytest.mark.slow
-def test_the_program_shows_no_warning_of_a_library(tmp_path: Path):
-    folder = tmp_path / "pictures"
-    for name in NAMES:
-        (folder / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = np.full((9, 9, 3), 10 * number + len(name), np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    # Pillow warns of the first, and rejects the second.
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x09\0\x01\0\0\0\0\xff"
-    Image.new("RGB", (9, 9)).save(folder / NAMES[0] / "cut.jpg", exif=exif)
-    Image.new("1", (20_000, 9_000)).save(folder / NAMES[0] / "larger.png")
-    found = tmp_path / "found.json"
-    done = fresh.run(PROGRAM, ("data", folder, "--json", found))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(found.read_text())["unreadable"] == {
-        f"{NAMES[0]}/larger.png": "it has more than 178,956,970 pixels"
-    }
 
 
 @pytest.mark.slow
@@ -149,15 +121,6 @@ def test_few_images_are_fine_tuned(
         assert (settings.init, settings.model) == (init, model)
         assert (settings.recipe == "fine_tune") == (init is not None)
         assert ("--init none trains a new network" in said) == (init is not None)
-    monkeypatch.setattr(_few_images, "FEW", 10)
-    assert _few_images.fine_tuned(str(pictures)) is None
-    assert _few_images.fine_tuned("digits") is None
-
-
-def test_a_network_at_chance_is_told_what_to_try():
-    for accuracy, fails in ((0.25, True), (0.29, True), (0.6, False)):
-        said = [_few_images.verdict(accuracy, 4, tuned) for tuned in (False, True)]
-        assert [each is not None for each in said] == [fails, fails]
-        if fails:
-            assert "--recipe fine_tune" in said[0]
-            assert "more --epochs" in said[1] and "--init" not in said[1]
+    monkeypatch.setattr(_train, "FEW", 10)
+    assert _train.fine_tuned(str(pictures)) is None
+    assert _train.fine_tuned("digits") is None

@@ -107,6 +107,10 @@ def test_only_what_needs_networks_imports_tensorflow(tmp_path: Path):
         for k in range(3):
             pixels = np.full((9, 9, 3), 40 * k + len(name), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{k}.png")
+    # Of which Pillow warns.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x09\0\x01\0\0\0\0\xff"
+    cut = tmp_path / "images" / "cats" / "cut.jpg"
+    Image.new("RGB", (9, 9)).save(cut, exif=exif)
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "larq-nobn").write_text(PROGRAM)
     assert {line[0] for line in WRONG} >= set(main.commands)
@@ -115,6 +119,7 @@ def test_only_what_needs_networks_imports_tensorflow(tmp_path: Path):
     given += [({}, line) for line in lines]
     done = python("larq-nobn", json.dumps(given), folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert all(line.startswith("Error: ") for line in done.stderr.splitlines())
     ends, keras_name, registered, missing = json.loads(done.stdout.splitlines()[-1])
     for words, (_, imported, said) in zip(COMPLETED, ends, strict=False):
         assert COMPLETED[words] in said.replace("plain,", "").split()

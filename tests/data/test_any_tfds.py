@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _any_tfds, _source
+from larq_nobn.data import _prepared, _source, _tfds
 
 
 def test_images_labels_and_statistics(cifar10: Path):
@@ -32,13 +30,13 @@ def test_images_labels_and_statistics(cifar10: Path):
 def test_an_image_is_decoded_as_often_as_the_cache_says(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    decoded, image_of = [], _any_tfds.image_of
+    decoded, image_of = [], _tfds.image_of
 
     def decode(content, *arguments):
         decoded.append(content)
         return image_of(content, *arguments)
 
-    monkeypatch.setattr(_any_tfds, "image_of", decode)
+    monkeypatch.setattr(_tfds, "image_of", decode)
     monkeypatch.setattr(_source, "IN_MEMORY", 50_000)  # the files alone take more
     found = []
     # Of 20 test images in two passes: decoded for good, or each time.
@@ -59,7 +57,7 @@ def test_an_image_is_decoded_as_often_as_the_cache_says(
 def test_sets_without_a_part_for_testing(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_any_tfds, "_splits", lambda *_: {"train": "train"})
+    monkeypatch.setattr(_prepared, "_splits", lambda *_: {"train": "train"})
     options = {"data_dir": cifar10, "holdout": 0.25, "image_size": 8}
     info = nobn.data.open_dataset("tfds:cifar10", **options).info
     assert info.image_shape == (8, 8, 3)
@@ -69,7 +67,7 @@ def test_sets_without_a_part_for_testing(
 
 def test_a_set_of_a_community_is_code():
     name = "huggingface:mnist"
-    with pytest.raises(ValueError, match=f"tfds:{name} is a set of a community"):
+    with pytest.raises(ValueError, match=f"tfds:{name} is not a name of Tensor"):
         nobn.data.open_dataset(f"tfds:{name}")
 
 
@@ -111,7 +109,7 @@ class Splits:
     ],
 )
 def test_splits_by_their_usual_names(there: list[str], used: tuple):
-    found = _any_tfds._splits("tfds:set", Splits(*there))
+    found = _prepared._splits("tfds:set", Splits(*there))
     assert tuple(map(found.get, nobn.data.SPLITS)) == used
 
 
@@ -128,44 +126,10 @@ def test_what_there_is_not(tmp_path: Path):
         nobn.data.load("tfds:imdb_reviews", "train", 4)
 
 
-RECORDS = (
-    "{name} in {folder} is damaged: its records are .*Delete the folder of the set"
-)
-DAMAGES = {
-    "random": ("tfds:cifar10", RECORDS),
-    "label": ("cifar10", RECORDS),
-    "counts": ("tfds:cifar10", RECORDS),
-    "image": ("tfds:cifar10", "An image of {name} in {folder} .* it is not a JPEG"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_records_are_reported_in_one_sentence(
-    damage: str, cifar10: Path, tmp_path: Path
-):
+def test_damaged_records_are_reported_in_one_sentence(cifar10: Path, tmp_path: Path):
     shutil.copytree(cifar10, tmp_path / "sets")
     (file,) = (tmp_path / "sets").glob("cifar10/*/*train*")
-    if damage == "random":
-        file.write_bytes(np.random.default_rng(0).bytes(1000))
-    elif damage == "counts":
-        description = file.with_name("dataset_info.json")
-        content = json.loads(description.read_text())
-        for split in content["splits"]:
-            split["shardLengths"] = []
-        description.write_text(json.dumps(content))
-    else:
-        records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
-        example = tf.train.Example.FromString(records[0])
-        feature = example.features.feature
-        if damage == "label":
-            feature["label"].int64_list.value[:] = [10]
-        else:
-            feature["image"].bytes_list.value[:] = [b"no image"]
-        with tf.io.TFRecordWriter(str(file)) as writer:
-            for each in (example.SerializeToString(), *records[1:]):
-                writer.write(each)
-    name, sentence = DAMAGES[damage]
-    dataset = nobn.data.open_dataset(name, data_dir=tmp_path / "sets")
-    sentence = sentence.format(name=name, folder=file.parent)
-    with pytest.raises((OSError, ValueError), match=sentence):
-        dataset.info, dataset.read([0])
+    file.write_bytes(np.random.default_rng(0).bytes(1000))
+    dataset = nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
+    with pytest.raises(ValueError, match="is cut off: .* Prepare the data set again"):
+        dataset.labels()

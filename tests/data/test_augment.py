@@ -10,7 +10,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _imagenet
+from larq_nobn.data import _prepared
 from larq_nobn.data._augment import (
     Augmentation,
     cutout,
@@ -180,12 +180,12 @@ def test_no_two_draws_of_an_imagenet_image_have_one_seed():
     jpeg = tf.io.encode_jpeg(np.zeros((50, 60, 3), np.uint8))
     with seeds_used() as seeds:
         for seed in range(3):
-            _imagenet.random_part(jpeg, tf.constant([seed, 1], tf.int64))
+            _prepared.random_part(jpeg, tf.constant([seed, 1], tf.int64))
     assert len(seeds) == len(set(seeds)) >= 3 * 3
 
 
 def test_no_two_draws_of_epochs_and_runs_have_one_seed():
-    images = Arrays(tf.zeros((8, 8, 8, 3), tf.uint8), tf.zeros(8, tf.int64))
+    images = Arrays(tf.zeros((8, 8, 8, 3), tf.uint8), np.zeros(8, np.int64))
     with seeds_used() as seeds:
         for seed in range(2):
             plan = Plan(np.arange(8), 4, seed, shuffle=True, whole=True)

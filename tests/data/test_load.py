@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _imagenet, load
+from larq_nobn.data import _prepared, _tfds, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._images import balanced_subset
 
@@ -233,11 +233,11 @@ def test_imagenet_training(imagenet: Path) -> None:
     np.testing.assert_array_equal(second[1], again[1])
 
 
-class Files:
+class Files(_tfds.Examples):
     """Files in memory in the place of examples, all of class 0."""
 
     def __init__(self, files: list[bytes]) -> None:
-        self.files, self.folder = files, "memory"
+        self.files, self._name, self._folder = files, "imagenet", "memory"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -248,8 +248,8 @@ class Files:
 
 def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
-    monkeypatch.setattr(_imagenet, "prepared_builder", lambda *_: None)
-    monkeypatch.setattr(_imagenet, "Examples", lambda *_: Files(files))
+    monkeypatch.setattr(_prepared, "prepared_builder", lambda *_: None)
+    monkeypatch.setattr(_prepared, "Examples", lambda *_: Files(files))
 
 
 def test_imagenet_evaluation_and_an_app_get_the_same_bits(
@@ -270,19 +270,16 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
     np.testing.assert_array_equal(images, np.concatenate(expected))
 
 
-def test_damaged_images_of_imagenet_are_reported_in_one_sentence(
+def test_a_damaged_image_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    png = tf.io.encode_png(np.zeros((40, 60, 3), np.uint8)).numpy()
-    # Of a PNG a random part could not be decoded alone.
-    for split, file in (("test", b"no image"), ("train", png)):
-        imagenet_of(monkeypatch, [file])
-        images = load("imagenet", split, 1)
-        with pytest.raises(ValueError) as caught, nobn.data.reading():
-            list(images)
-        message = str(caught.value)
-        assert message.startswith("imagenet in memory is damaged: its records are ")
-        assert message.count("\n") == 0
+    imagenet_of(monkeypatch, [b"no image"])
+    with pytest.raises(OSError) as caught, nobn.data.reading():
+        list(load("imagenet", "test", 1))
+    assert str(caught.value) == (
+        "An image of imagenet in memory cannot be read: it is not a JPEG, PNG, WebP, "
+        "BMP or GIF. Delete the folder of the set and prepare it again."
+    )
 
 
 # --- errors

@@ -90,7 +90,7 @@ def test_command_for_a_first_stage(tmp_path):
     form = Form("nobn", binary=False, alpha=0.5)
     network = randomized(ReActNet18(form, 4, (1, 1)), seed=0)
     path, output = save(network, tmp_path / "best.pth.tar"), tmp_path / "stage1.keras"
-    words = ["--source", "bnn_nobn", "--real-weights", "--alpha", 0.5]
+    words = ["--real-weights", "--alpha", 0.5]
     result = command(path, output, *words, "--image-size", *SIZE)
     assert result.exit_code == 0, result.output
     model = open_model(output)

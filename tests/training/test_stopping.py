@@ -86,7 +86,7 @@ def stopped_in(
         if now == epoch:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(_progress._TrainingProgress, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(_progress.TrainingProgress, "on_epoch_begin", on_epoch_begin)
     result = CliRunner().invoke(main, [*TINY, "--output", str(folder)])
     return result.exit_code, result.stderr.splitlines()[-1]
 

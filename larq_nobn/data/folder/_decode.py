@@ -44,13 +44,9 @@ def decode(content: bytes) -> np.ndarray:
     if not content:
         raise InvalidValue("it is empty")
     try:
-        if content.startswith(b"\x89PNG"):
-            # Reads all checksums, which decoding leaves out.
-            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                opened.verify()
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             ImageOps.exif_transpose(opened, in_place=True)
-            mode, image = opened.mode, _opaque(opened)
+            mode, pixels = opened.mode, _pixels(opened)
     except Image.UnidentifiedImageError as problem:
         raise InvalidValue("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
     except Image.DecompressionBombError as problem:
@@ -61,29 +57,21 @@ def decode(content: bytes) -> np.ndarray:
     except Exception as problem:  # of Pillow's decoders, which complain in many ways
         kind = type(problem).__name__
         raise InvalidValue(f"it is damaged: {kind}: {problem}") from problem
-    return _pixels(image, mode)
-
-
-def _opaque(opened: Any) -> Any:
-    """Returns a decoded image in red, green and blue, on white; 16 bits as they are."""
-    from PIL import Image
-
-    if opened.mode.startswith("I"):  # grey of 16 bits
-        return opened.copy()
-    if opened.has_transparency_data:
-        white = Image.new("RGBA", opened.size, "white")
-        opened = Image.alpha_composite(white, opened.convert("RGBA"))
-    return opened.convert("RGB")
-
-
-def _pixels(image: Any, mode: str) -> np.ndarray:
-    """Returns the numbers of an image; one channel if `mode`, the file's, is grey."""
-    if mode.startswith("I"):
-        return (np.asarray(image) >> 8).astype(np.uint8)[..., np.newaxis]
-    pixels = np.array(image)
     if mode in _GREY or (mode == "P" and (pixels == pixels[..., :1]).all()):
         return pixels[..., :1]
     return pixels
+
+
+def _pixels(opened: Any) -> np.ndarray:
+    """Decodes an opened image to red, green and blue, on white."""
+    from PIL import Image
+
+    if opened.mode.startswith("I"):  # grey of 16 bits
+        return (np.asarray(opened) >> 8).astype(np.uint8)[..., np.newaxis]
+    if opened.has_transparency_data:
+        white = Image.new("RGBA", opened.size, "white")
+        opened = Image.alpha_composite(white, opened.convert("RGBA"))
+    return np.array(opened.convert("RGB"))
 
 
 def image_of(
@@ -91,12 +79,8 @@ def image_of(
 ) -> np.ndarray:
     """Returns the image in a file, a path or its content, scaled to a shape.
 
-    Arguments:
-        file: The path, or the content.
-        shape: Height, width and number of channels.
-        exact: Whether means of pixels stay float32, as an app computes them, or become
-            bytes again.
-        crop: Fraction of the middle part that is used, per side, in (0, 1].
+    If `exact`, means of pixels stay float32, as an app computes them; else they become
+    bytes again. `crop` is the fraction of the middle part that is used, per side.
     """
     pixels = decode(file if isinstance(file, bytes) else file.read_bytes())
     if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one

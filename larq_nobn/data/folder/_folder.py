@@ -11,65 +11,190 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..._errors import InvalidValue
-from ..._files import cache_folder, replacing
-from ..._names import SPLITS
+from ..._files import cache_folder, files_below, replacing
+from ..._names import IMAGE_SUFFIXES, SPLITS, split_named
 from ..._progress import step
 from .._images import Images, Shape, Size, cached_method
 from .._registry import DatasetInfo
 from .._source import LazyImages, Statistics, statistics
 from ._decode import decode, image_of
-from ._listing import Entry, Listing, first_few, read_listing
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
+# What systems leave in folders of images.
+_LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that should be an image."""
+
+    path: str  # relative to the folder
+    label: str  # the name of the folder of its class
+    split: str | None  # None where its content will decide
+    size: int
+    changed: int  # in nanoseconds
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder, read without opening a file of it; further fields as in `Overview`."""
+
+    root: Path
+    # By file name, so that neither classes nor splits come one after the other.
+    entries: tuple[Entry, ...]
+    divided: bool
+    remarks: tuple[str, ...]
+    empty: tuple[str, ...]
+    others: dict[str, int] = field(compare=False)
+
+
+def read_listing(root: Path) -> Listing:
+    """Lists the images of a folder, with the errors of `inspect_folder`."""
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {root}. Pass one that contains a folder of images for "
+            "each class."
+        )
+    parts, remarks = _parts(root)
+    entries: list[Entry] = []
+    empty: list[str] = []
+    others: Counter[str] = Counter()
+    for split, folder in parts.items():
+        for place in _folders(folder):
+            label = unicodedata.normalize("NFC", place.name)
+            before = len(entries)
+            for file in files_below(place, _counts):
+                if file.suffix.lower() in IMAGE_SUFFIXES:
+                    entries.append(_entry(root, file, label, split))
+                else:
+                    others[file.suffix.lower() or file.name] += 1
+            if len(entries) == before:
+                empty.append(str(place.relative_to(root)))
+    if not entries:
+        raise InvalidValue(
+            f"{root} contains no folder with images in it. Put those of each class "
+            "into a folder of its name, as in cats/1.jpg, or these into train and test."
+        )
+    entries.sort(key=lambda e: (os.path.basename(e.path), e.label, e.path))
+    divided = None not in parts
+    return Listing(root, tuple(entries), divided, remarks, tuple(empty), dict(others))
+
+
+def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
+    """Where the classes are, by split, or by None where nothing says which; remarks.
+
+    A split is a folder that is called like one, and has folders in it.
+    """
+    folders = _folders(root)
+    named = [place for place in folders if split_named(place.name)]
+    splits = [place for place in named if _folders(place)]
+    doubtful = [place for place in named if place not in splits and _has_images(place)]
+    classes = [place for place in folders if place not in named and _has_images(place)]
+    if classes and [place.name.casefold() for place in doubtful] == ["train"]:
+        doubtful = []  # a class of images of trains
+    if (classes and splits) or (doubtful and not splits):
+        of_splits, others = ([p.name for p in a] for a in (splits or doubtful, classes))
+        raise InvalidValue(
+            f"{root} contains {first_few(of_splits)}, named like a split, beside "
+            f"{first_few(others) or 'no class'}. Put a folder for each class into each "
+            "split, as in train/cats/1.jpg, and rename a class that is called like one."
+        )
+    if not splits:
+        return {None: root}, ()
+    parts: dict[str | None, Path] = {}
+    for place in splits:
+        split = split_named(place.name)
+        if split in parts:
+            raise InvalidValue(
+                f"{root} contains both {parts[split].name} and {place.name}, which are "
+                f"names of the {split} split. Keep one of them."
+            )
+        parts[split] = place
+    remarks = [f"{p.name} is not used: it has no folders of classes" for p in doubtful]
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+        remarks.append(f"{parts['test'].name} is used as the test split")
+    if "test" not in parts:
+        parts = {None: parts["train"]}
+    return parts, tuple(remarks)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Up to five names, and how many more there are."""
+    more = [f"and {len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*names[:5], *more])
+
+
+def _has_images(place: Path) -> bool:
+    return any(
+        file.suffix.lower() in IMAGE_SUFFIXES for file in files_below(place, _counts)
+    )
+
+
+def _folders(place: Path) -> list[Path]:
+    inside = (place / name for name in sorted(os.listdir(place)) if _counts(name))
+    return [path for path in inside if path.is_dir()]
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name not in _LITTER
+
+
+def _entry(root: Path, file: Path, label: str, split: str | None) -> Entry:
+    path = file.relative_to(root).as_posix()
+    try:
+        state = file.stat()
+    except OSError:  # a link to nothing: reading it will say so
+        return Entry(path, label, split, -1, 0)
+    return Entry(path, label, split, state.st_size, state.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class ScannedImage:
-    """A file that was opened, or could not be, for which there is a `problem` then.
-
-    The digest is the SHA-256 of its content; height and width are those of the upright
-    image; `grey` if it has no colours.
-    """
+    """A file that was opened, or could not be, for which there is a `problem` then."""
 
     entry: Entry
-    digest: str
-    height: int
+    digest: str  # the SHA-256 of its content
+    height: int  # of the upright image, as the width
     width: int
     grey: bool
     problem: str | None
 
 
-def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
-    """Opens the files that were changed since the last time, several at once.
+def scan(listing: Listing) -> list[ScannedImage]:
+    """Opens all files, several at once, unless none has changed since the last time."""
 
-    What is found is noted, also of those that were opened before an interruption.
-    """
-    known = {entry: notes.of_file(entry) for entry in listing.entries}
-    changed = [entry for entry, noted in known.items() if noted is None]
-    pool = ThreadPoolExecutor(os.cpu_count())
-    results = pool.map(functools.partial(_look_into, listing.root), changed)
-    try:
-        for left, (entry, result) in enumerate(zip(changed, results, strict=True)):
-            known[entry] = result
-            notes.files[entry.path] = [entry.size, entry.changed, *result]
-            step("Opening images", len(known) - len(changed) + left + 1, len(known))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if changed:
-            notes.keep()
-    return [ScannedImage(entry, *noted) for entry, noted in known.items() if noted]
+    def look() -> list[tuple]:
+        look_into = functools.partial(_look_into, listing.root)
+        pool = ThreadPoolExecutor(os.cpu_count())
+        found = []
+        try:
+            for result in pool.map(look_into, listing.entries):
+                found.append(result)
+                step("Opening images", len(found), len(listing.entries))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found
+
+    known = remembered(listing.root, "files", repr(listing.entries), look)
+    return [
+        ScannedImage(entry, *each)
+        for entry, each in zip(listing.entries, known, strict=True)
+    ]
 
 
 def _look_into(root: Path, entry: Entry) -> tuple:
@@ -83,51 +208,32 @@ def _look_into(root: Path, entry: Entry) -> tuple:
         return "", 0, 0, False, reason.lower() if reason else str(problem)
 
 
-_VERSION = 2
+def remembered(root: Path, what: str, state: str, find: Callable[[], Any]) -> Any:
+    """Returns what `find` found when a folder was in this state the last time.
 
-
-class Notes:
-    """A file in the user's cache folder; without it, all is found out again.
-
-    It contains, by path, size, time of change and what was found in a file; and mean
-    and standard deviation by what they are of.
+    It is kept as JSON in the user's cache folder, if there is a place for it.
     """
+    name = f"folders/{_digest(f'{os.path.realpath(root)} {what}')}.json"
+    state = _digest(state)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads((cache_folder() / name).read_bytes())
+        if known["state"] == state:
+            return known["found"]
+    found = find()
+    with contextlib.suppress(OSError):
+        target = cache_folder() / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            content = json.dumps({"state": state, "found": found})
+            temporary.write_text(content, encoding="utf-8")
+    return found
 
-    def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-        self._name = f"folders/{name}.json"
-        self.files: dict[str, list] = {}
-        self.statistics: dict[str, Any] = {}
-        unusable = (OSError, ValueError, KeyError, TypeError, RecursionError)
-        with contextlib.suppress(*unusable):
-            content = json.loads((cache_folder() / self._name).read_bytes())
-            if content["version"] == _VERSION:
-                self.files = dict(content["files"])
-                self.statistics = dict(content["statistics"])
 
-    def of_file(self, entry: Entry) -> tuple | None:
-        """What was found in a file, unless it has changed since, or was unreadable."""
-        noted = self.files.get(entry.path)
-        if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
-            return None
-        return tuple(noted[2:])
-
-    def keep(self) -> None:
-        """Writes all of it, if there is a place for it."""
-        content = {"version": _VERSION, "files": self.files}
-        content["statistics"] = self.statistics
-        with contextlib.suppress(OSError):
-            target = cache_folder() / self._name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as temporary:
-                temporary.write_text(json.dumps(content), encoding="utf-8")
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 _HEX_DIGITS = 16
-_HOLD_OUT_MORE = (
-    " Hold out more in training (train --holdout 0.2), or put images of your choice "
-    "into train and test."
-)
 
 
 def divided(
@@ -158,22 +264,51 @@ def _is_held_out(digest: str, share: float) -> bool:
 
 
 class Folder(Images):
-    """A folder whose files have all been opened once.
-
-    Its parts are the readable images, of which none may be for validation. `holdout` is
-    the test fraction that the content of files decides; None where folders say which
-    images are for testing.
-    """
+    """A folder whose files have all been opened; its parts are the readable ones."""
 
     def __init__(
-        self,
-        root: Path,
-        parts: dict[str, list[ScannedImage]],
-        class_names: tuple[str, ...],
-        holdout: float | None,
+        self, listing: Listing, holdout: float, skip_unreadable: bool, validation: float
     ) -> None:
+        root, images = listing.root, scan(listing)
+        good = [image for image in images if image.problem is None]
+        if bad := [f"{shown(i.entry.path)} ({i.problem})" for i in images if i.problem]:
+            said = f"{len(bad)} of {len(images)} files in {root}"
+            if not skip_unreadable:
+                raise InvalidValue(
+                    f"{said} cannot be read: {first_few(bad)}. Repair or remove them, "
+                    "or leave them out by --skip-unreadable (skip_unreadable=True)."
+                )
+            _log.warning(
+                "%s are left out, because they cannot be read: %s.",
+                said,
+                first_few(bad),
+            )
+        parts = divided(good, holdout, validation)
+        names = tuple(sorted({image.entry.label for image in good}))
+        if len(names) < 2:
+            raise InvalidValue(
+                f"{root} contains images of {first_few(names) or 'no class'} only, but "
+                "a classifier needs two classes or more. Put the images of each into a "
+                "folder of its own."
+            )
+        for split, needed in (("train", holdout < 1), ("test", holdout > 0)):
+            if not parts[split] and needed:
+                raise InvalidValue(
+                    f"{root} has no image for split={split!r}. Add some, or, if no "
+                    f"folder says which are for testing, change holdout={holdout}."
+                )
+        for remark in listing.remarks:
+            _log.warning("Of %s, %s.", root, remark)
+        for split, part in parts.items():
+            lacking = sorted({*names} - {image.entry.label for image in part})
+            if part and lacking:
+                _log.warning(
+                    "The %s images in %s lack %d of %d classes: %s.",
+                    *(split, root, len(lacking), len(names), first_few(lacking)),
+                )
         self.name, self._root, self._parts = str(root), root, parts
-        self.class_names, self.holdout = class_names, holdout
+        self.class_names = names
+        self.holdout = None if listing.divided else holdout
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
@@ -183,7 +318,7 @@ class Folder(Images):
             for split in SPLITS
             for image in self._parts[split]
         ]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return _digest("\n".join(lines))
 
     def files(self, split: str) -> list[str]:
         return [str(self._root / image.entry.path) for image in self._parts[split]]
@@ -199,20 +334,19 @@ class Folder(Images):
         return self.described(shape, counts, self._statistics(shape))
 
     def _statistics(self, shape: Shape) -> Statistics:
-        digests = "".join(image.digest for image in self._parts["train"])
-        key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
-        notes = Notes(self._root)  # so that they are found out once
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            mean, std = notes.statistics[key]
-            return tuple(mean), tuple(std)
         if not self._parts["train"]:
             raise InvalidValue(
                 f"None of the images in {self.name} is for training, of which mean and "
                 "std are taken. Lower the holdout, or give those of a run (like=...)."
             )
-        notes.statistics[key] = statistics(self.read("train", shape, 1.0))
-        notes.keep()
-        return notes.statistics[key]
+        digests = "".join(image.digest for image in self._parts["train"])
+        mean, std = remembered(
+            self._root,
+            f"statistics {shape}",
+            digests,
+            lambda: statistics(self.read("train", shape, 1.0)),
+        )
+        return tuple(mean), tuple(std)
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
@@ -234,8 +368,11 @@ class Folder(Images):
                 ) from error
 
         number = {name: place for place, name in enumerate(self.class_names)}
-        labels = [number[image.entry.label] for image in part]
-        return LazyImages.of(read, labels, shape, exact)
+        labels = np.array([number[image.entry.label] for image in part], np.int64)
+        return LazyImages(read, labels, shape, "float32" if exact else "uint8")
+
+
+_opened = functools.lru_cache(maxsize=8)(Folder)
 
 
 def open_folder(
@@ -243,38 +380,9 @@ def open_folder(
 ) -> Folder:
     """Opens a folder, with the arguments and errors of `open_dataset`."""
     listing = read_listing(root)
-    if validation and any(entry.split == "validation" for entry in listing.entries):
-        raise InvalidValue(
-            f"{root} contains a validation split, so validation={validation} does not "
-            "apply. Leave it out (--validation)."
-        )
-    return _opened(listing, holdout, skip_unreadable, validation)
-
-
-@functools.lru_cache(maxsize=8)
-def _opened(
-    listing: Listing, holdout: float, skip_unreadable: bool, validation: float
-) -> Folder:
-    root, images = listing.root, scan(listing, Notes(listing.root))
-    good = [image for image in images if image.problem is None]
-    if bad := [
-        f"{shown(image.entry.path)} ({image.problem})"
-        for image in images
-        if image.problem is not None
-    ]:
-        said = f"{len(bad)} of {len(images)} files in {root}"
-        if not skip_unreadable:
-            raise InvalidValue(
-                f"{said} cannot be read: {first_few(bad)}. Repair or remove them, or "
-                "leave them out by --skip-unreadable (skip_unreadable=True)."
-            )
-        _log.warning(
-            "%s are left out, because they cannot be read: %s.", said, first_few(bad)
-        )
-    parts = divided(good, holdout, validation)
-    names = tuple(sorted({image.entry.label for image in good}))
-    _check(listing, parts, names, holdout)
-    return Folder(root, parts, names, None if listing.divided else holdout)
+    folder = _opened(listing, holdout, skip_unreadable, validation)
+    folder.check_division(validation, {entry.split for entry in listing.entries})
+    return folder
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -288,44 +396,3 @@ def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
 def shown(path: str) -> str:
     """A path as text that can be printed, whatever its bytes are."""
     return path.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _check(
-    listing: Listing,
-    parts: dict[str, list[ScannedImage]],
-    names: tuple[str, ...],
-    holdout: float,
-) -> None:
-    root = listing.root
-    if len(names) < 2:
-        raise InvalidValue(
-            f"{root} contains images of {len(names)} class{'' if names else 'es'}"
-            f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
-            "more. Put those of each class into a folder of its own."
-            f"{''.join(f' {remark}.' for remark in listing.remarks)}"
-        )
-    for split, words, needed, change in (
-        ("train", "training", holdout < 1, "lower"),
-        ("test", "testing", holdout > 0, "raise"),
-    ):
-        if not parts[split] and needed:
-            # Where folders say what is for what, a fraction does not.
-            else_ = "" if listing.divided else f", or {change} the holdout={holdout}"
-            raise InvalidValue(
-                f"None of the images in {root} is for {words}. Add some{else_}."
-            )
-    for remark in listing.remarks:
-        _log.warning("Of %s, %s.", root, remark)
-    if listing.empty:
-        _log.warning(
-            "%s contains no image of %s, which is left out of the classes.",
-            *(root, ", ".join(listing.empty)),
-        )
-    for split, part in parts.items():
-        lacking = [*{*names} - {image.entry.label for image in part}]
-        if part and lacking:
-            _log.warning(
-                "The %s images in %s lack %d of %d classes: %s.%s",
-                *(split, root, len(lacking), len(names), first_few(sorted(lacking))),
-                "" if listing.divided else _HOLD_OUT_MORE,
-            )

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from ..._checks import check_number, check_path
 from ..._figures import check_plot
 from ..._files import replacing
 from ._decode import image_of
-from ._folder import Notes, ScannedImage, divided, scan, shown
-from ._listing import read_listing
+from ._folder import ScannedImage, divided, read_listing, scan, shown
 
-# Counted also where they are empty.
-_BOTH = ("train", "test")
+# Pixels of an image, of the gap between two, and of a line of text; columns.
+_TILE, _GAP, _LINE, _ACROSS = 72, 4, 18, 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Overview:
         return json.loads(json.dumps(content, default=str))
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Plots some images of each class.
+        """Plots the first ten images of each class, a row for each.
 
         Arguments:
             path: A name that ends in `.png`; an earlier file is replaced.
@@ -74,12 +71,23 @@ class Overview:
             ValueError: If the name ends otherwise.
             OSError: If the file cannot be written.
         """
+        from PIL import Image, ImageDraw, ImageFont
+
         target = check_plot(path)
-        images: dict[str, list[Path]] = {name: [] for name in self.classes}
+        rows: dict[str, list[Path]] = {name: [] for name in self.classes}
         for entry in read_listing(self.root).entries:
-            if entry.label in images and shown(entry.path) not in self.unreadable:
-                images[entry.label].append(self.root / entry.path)
-        sheet = _overview_image(images)
+            if entry.label in rows and shown(entry.path) not in self.unreadable:
+                rows[entry.label].append(self.root / entry.path)
+        high, wide = _TILE + _LINE + _GAP, _TILE + _GAP
+        size = _ACROSS * wide + _GAP, len(rows) * high + _GAP
+        sheet = Image.new("RGB", size, "white")
+        pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+        for row, (name, files) in enumerate(rows.items()):
+            top = _GAP + row * high
+            pen.text((_GAP, top), name, "black", font)
+            for column, file in enumerate(files[:_ACROSS]):
+                tile = Image.fromarray(image_of(file, (_TILE, _TILE, 3), False).copy())
+                sheet.paste(tile, (_GAP + column * wide, top + _LINE))
         with replacing(target) as temporary:
             sheet.save(temporary)
 
@@ -87,8 +95,8 @@ class Overview:
 def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Overview:
     """Inspects an image folder: opens every file once and reports its contents.
 
-    What is found in a file is kept in the user's cache folder, so that neither this nor
-    a training opens it again before it changes; the folder itself stays as it is.
+    What is found is kept in the user's cache folder, so that neither this nor a
+    training opens the files again before one changes; the folder itself stays as it is.
 
     Arguments:
         path: A folder as `load` takes it.
@@ -98,7 +106,7 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
         An `Overview`.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: If there is no such folder.
+        FileNotFoundError: If there is no such folder.
         ValueError: If it contains no folder with images.
 
     Example:
@@ -112,11 +120,11 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
     listing = read_listing(
         Path(os.path.abspath(os.path.expanduser(check_path("path", path))))
     )
-    images = scan(listing, Notes(listing.root))
+    images = scan(listing)
     good = [image for image in images if image.problem is None]
-    parts = {
-        s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
-    }
+    parts = divided(good, holdout)
+    if not parts["validation"]:
+        del parts["validation"]
     by_content: dict[str, list[ScannedImage]] = {}
     for image in good:
         by_content.setdefault(image.digest, []).append(image)
@@ -144,29 +152,5 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
     )
 
 
-def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:
+def _paths(groups: Iterable[list[ScannedImage]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(shown(image.entry.path) for image in group) for group in groups)
-
-
-# Pixels of an image, of the gap between two, and of a line of text; columns.
-_TILE, _GAP, _LINE, _ACROSS = 72, 4, 18, 10
-# With more classes a row for each would be too high for an image.
-_ROWS = 40
-
-
-def _overview_image(images: Mapping[str, Sequence[Path]]) -> Any:
-    """Draws a row of up to ten images for each class; of many classes one of each."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    high, wide, many = _TILE + _LINE + _GAP, _TILE + _GAP, len(images) > _ROWS
-    rows = -(-len(images) // _ACROSS) if many else len(images)
-    sheet = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, (name, files) in enumerate(images.items()):
-        row, column = divmod(number, _ACROSS) if many else (number, 0)
-        top, left = _GAP + row * high, _GAP + column * wide
-        pen.text((left, top), name[:11] if many else name, "black", font)
-        for place, file in enumerate(files[: 1 if many else _ACROSS]):
-            pixels = np.ascontiguousarray(image_of(file, (_TILE, _TILE, 3), False))
-            sheet.paste(Image.fromarray(pixels), (left + place * wide, top + _LINE))
-    return sheet

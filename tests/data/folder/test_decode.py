@@ -121,10 +121,13 @@ def test_a_file_that_is_cut_off(form: str):
         nobn.data.decode(content)
 
 
-def test_a_file_of_something_else():
+def test_a_file_of_something_else(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match="^it is not a JPEG, PNG, WebP, BMP or GIF$"):
         nobn.data.decode(b"a text with the name of a picture")
     with pytest.raises(ValueError, match="^it is not a JPEG"):
         nobn.data.decode(file(Image.fromarray(COLOURS), "TIFF"))
     with pytest.raises(ValueError, match="^it is empty$"):
         nobn.data.decode(b"")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ValueError, match="^it has more than 100 pixels$"):
+        nobn.data.decode(WHOLE["PNG"])

@@ -91,31 +91,17 @@ def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
 
 # Files that leave open which folders are classes, and what is said.
 UNCLEAR = {
-    "splits without classes": (
-        ["Training/1", "Training/2", "Testing/3"],
-        "contains images in Testing, Training, named like a split and not like a class",
-    ),
-    "splits beside classes": (
-        ["train/cat/1", "train/dog/2", "cat/3", "dog/4"],
-        "contains train with folders of classes in them, as splits have, beside images",
-    ),
-    "two names of a split": (
-        ["train/cat/1", "train/dog/2", "Training/cat/3", "Training/dog/4"],
-        "contains both Training and train, which are names of the train split",
-    ),
-    "splits within classes": (
-        ["cat/train/1", "cat/test/2", "dog/train/3", "dog/test/4"],
-        "cat contains test, train, which are names of splits. Choose this folder as",
-    ),
+    "Training/1 Training/2 Testing/3": "contains Testing, Training, named like a split",
+    "train/cat/1 train/dog/2 cat/3 dog/4": "contains train, .* a split, beside cat, do",
+    "train/cat/1 train/dog/2 Training/cat/3": "contains both Training and train, which",
 }
 
 
-@pytest.mark.parametrize("name", UNCLEAR)
-def test_a_split_is_not_taken_for_a_class(name: str, root: Path, write: Write):
-    files, sentence = UNCLEAR[name]
-    for file in files:
+@pytest.mark.parametrize("files", UNCLEAR)
+def test_a_split_is_not_taken_for_a_class(files: str, root: Path, write: Write):
+    for file in files.split():
         write(f"{file}.png")
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=UNCLEAR[files]):
         nobn.data.open_dataset(root)
 
 
@@ -185,8 +171,8 @@ def test_unreadable_files_are_counted_and_named(
 def test_what_is_known_is_not_read_again(
     root: Path, write: Write, monkeypatch: pytest.MonkeyPatch, cache: Path
 ):
-    two_classes(write)
-    seen: list[int] = []
+    for name in "cat/1", "cat/2", "dog/3":
+        write(f"{name}.png")
     decoded: list[int] = []
     decode = _folder.decode
 
@@ -195,34 +181,30 @@ def test_what_is_known_is_not_read_again(
         return decode(content)
 
     def interrupt(text: str, done: int, count: int | None) -> None:
-        seen.append(done)
-        if done == 20:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(_folder, "decode", counted)
     with pytest.raises(KeyboardInterrupt), watched(interrupt):
         nobn.data.inspect_folder(root)
-    assert seen == list(range(1, 21))
+    assert not cache.exists()
     decoded.clear()
     found = nobn.data.inspect_folder(root)
-    assert len(decoded) == 40
-    assert sum(sum(split.values()) for split in found.classes.values()) == 60
-    decoded.clear()
-    write("cat/05.png", seed=1, shape=(7, 6, 3))
-    nobn.data.inspect_folder(root)
-    assert len(decoded) == 1
+    assert len(decoded) == 3 and nobn.data.inspect_folder(root) == found
+    assert len(decoded) == 3
+    write("cat/2.png", seed=1, shape=(7, 6, 3))
+    changed = nobn.data.inspect_folder(root)
+    assert len(decoded) == 6 and changed.sizes != found.sizes
     (file,) = (cache / "folders").iterdir()
-    file.write_text("{ damaged")
-    nobn.data.inspect_folder(root)
-    assert len(decoded) == 61
+    for damage in ("{ damaged", "[]"):
+        file.write_text(damage)
+        assert nobn.data.inspect_folder(root) == changed
+    assert len(decoded) == 12
 
 
 # --- refusals
 
 
-def test_folders_that_are_no_data_set(
-    root: Path, write: Write, caplog: pytest.LogCaptureFixture
-):
+def test_folders_that_are_no_data_set(root: Path, write: Write):
     with pytest.raises(FileNotFoundError, match=f"^There is no folder {root}. Pass on"):
         nobn.data.open_dataset(root)
     (root / "empty").mkdir(parents=True)
@@ -231,13 +213,13 @@ def test_folders_that_are_no_data_set(
         nobn.data.open_dataset(root)
     for number in range(9):
         write(f"cat/{number}.png")
-    with pytest.raises(ValueError, match=r"contains images of 1 class \(cat\), but a"):
+    with pytest.raises(
+        ValueError, match="contains images of cat only, but a classifie"
+    ):
         nobn.data.open_dataset(root)
     write("dog/x.png")
-    for holdout, said in (
-        (1e-9, "is for testing. Add some, or raise the holdo"),
-        (1 - 1e-9, "is for training. Add some, or lower the hold"),
-    ):
+    for holdout, split in ((1e-9, "test"), (1 - 1e-9, "train")):
+        said = f"has no image for split='{split}'. Add some, or, .* change holdout="
         with pytest.raises(ValueError, match=said):
             nobn.data.open_dataset(root, holdout=holdout)
     like = nobn.data.open_dataset(root, holdout=0.5).info
@@ -245,4 +227,3 @@ def test_folders_that_are_no_data_set(
     assert len([*all_for_testing.batches("test", 16, like=like)]) == 1
     with pytest.raises(ValueError, match="'train'. Add some, or choose another split"):
         all_for_testing.batches("train", 8, like=like)
-    assert "contains no image of empty, which is left out of the cl" in caplog.text
