@@ -17,17 +17,17 @@ def beside(networks):
     return keras.Model(starts, ends)
 
 
-def examples(model, count=12):
+def examples(model, count=4):
     shapes = [given.shape[1:] for given in model.inputs]
     return [images(count, shape, seed=n) for n, shape in enumerate(shapes)]
 
 
 def outputs(model, arrays):
-    found = model(arrays if len(arrays) > 1 else arrays[0])
+    found = model(arrays if len(arrays) > 1 else arrays[0], training=False)
     return [np.asarray(x) for x in (found if isinstance(found, list) else [found])]
 
 
-def compared(model, folder, count=12, **options):
+def compared(model, folder, count=4, **options):
     """Converts a model, and returns the report and how far each output is off."""
     path, arrays = folder / "m.tflite", examples(model, count)
     data = arrays if len(arrays) > 1 else arrays[0]

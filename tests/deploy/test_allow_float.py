@@ -9,7 +9,6 @@ import pytest
 from deploy.nets import (
     DEPTHWISE,
     SIGNS,
-    OwnConv2D,
     OwnDense,
     binary_conv,
     chain,
@@ -40,11 +39,6 @@ def conv(*before, **changes):
     return lambda name: [*before, binary_conv(8, name=name, **changes)]
 
 
-def volume(name):
-    cube = layers.Reshape((8, 8, 8, 1))
-    return [cube, lq.layers.QuantConv3D(2, 3, name=name, **SIGNS)]
-
-
 def separable(name):
     options = {"pointwise_quantizer": "ste_sign", "strides": 2, **DEPTHWISE}
     return [lq.layers.QuantSeparableConv2D(8, 3, name=name, **options)]
@@ -54,7 +48,6 @@ def separable(name):
 KINDS = {
     "depthwise": (lambda name: [depthwise(name)], 9 * 8, 36),
     "separable": (separable, 9 * 8 + 8 * 8, 9),
-    "volume": (volume, 27 * 2, 36 * 6),
     "ternary": (conv(kernel_quantizer="ste_tern"), 9 * 8 * 8, 64),
     "pooled_signs": (
         conv(lq.quantizers.SteSign(), layers.MaxPooling2D(), input_quantizer=None),
@@ -80,7 +73,7 @@ def every_kind():
 def test_in_float_they_compute_the_same(tmp_path):
     model = every_kind()
     costs = {n: (w * uses, 4 * w) for n, (_, w, uses) in KINDS.items()}
-    path, data = tmp_path / "m.tflite", images(32, (8, 8, 8))
+    path, data = tmp_path / "m.tflite", images(8, (8, 8, 8))
     with pytest.raises(ConversionError, match=f"has {len(KINDS)} layers of few bits"):
         convert(model, path)
     assert not any(tmp_path.iterdir())
@@ -90,13 +83,13 @@ def test_in_float_they_compute_the_same(tmp_path):
     assert found == costs
     kinds = {row["layer"]: row["kind"] for row in report.in_float}
     assert kinds == {n: type(model.get_layer(n)).__name__ for n in KINDS}
-    assert report.verify["examples"] == 32
+    assert report.verify["examples"] == 8
     pairs = zip(Runner(path.read_bytes())(data), model(data), strict=True)
     for name, (found, expected) in zip(KINDS, pairs, strict=True):
         size = np.abs(expected).max()
         close = np.isclose(found, expected, rtol=1e-3, atol=1e-3 * size)
         # But for signs within rounding of 0.
-        assert close.reshape(32, -1).all(axis=1).sum() >= 31, name
+        assert close.reshape(8, -1).all(axis=1).sum() >= 7, name
 
 
 def test_all_are_rejected_in_one_message_and_nothing_is_written(tmp_path):
@@ -149,7 +142,7 @@ def test_the_report_and_the_audit_list_them(tmp_path):
 
 
 def test_a_model_without_binary_layers_converts_on_request(tmp_path):
-    model, path, data = chain(layers.ReLU(), *head()), tmp_path / "m.tflite", images(16)
+    model, path, data = chain(layers.ReLU(), *head()), tmp_path / "m.tflite", images(2)
     with pytest.raises(ConversionError, match="no binary .*--allow-float. conv"):
         convert(model, path)
     assert not any(tmp_path.iterdir())
@@ -162,17 +155,9 @@ def test_a_model_without_binary_layers_converts_on_request(tmp_path):
     )
 
 
-def test_groups_of_a_users_class_are_binary(tmp_path):
-    same = {"padding": "same", "pad_values": 1.0, "name": "x", **SIGNS}
-    own = OwnConv2D(8, 3, **same, groups=2)
-    model = chain(layers.AveragePooling2D(4), own, *head())
-    report = convert(model, tmp_path / "m.tflite")
-    assert report.lce_bconv2d == report.binary_layers == 2
-
-
 def test_beside_int8_they_stay_float(tmp_path):
     model = chain(binary_conv(8), layers.ReLU(), depthwise(), *head())
-    ranged, data = fake_quantize(model, images(16), verify=False), images(16)
+    ranged, data = fake_quantize(model, images(4), verify=False), images(4)
     path = tmp_path / "m.tflite"
     report = convert(ranged, path, int8=True, allow_float=True, data=data)
     assert (report.lce_bconv2d, [row["layer"] for row in report.in_float]) == (1, ["x"])

@@ -11,8 +11,8 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import _formats, benchmark
 
 pytestmark = pytest.mark.convert
-IMAGES = np.random.default_rng(1).normal(size=(40, 8, 8, 3)).astype(np.float32)
-LABELS = np.random.default_rng(2).integers(0, 5, 40)
+IMAGES = np.random.default_rng(1).normal(size=(8, 8, 8, 3)).astype(np.float32)
+LABELS = np.random.default_rng(2).integers(0, 5, 8)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_accuracy_and_agreement_are_those_of_each_file(network, compared):
 
 def test_the_table_names_each_format(found):
     text = str(found)
-    for name in ("Keras", *NAMES, "40 given examples"):
+    for name in ("Keras", *NAMES, "8 given examples"):
         assert name in text
     assert found.to_dict()["formats"][3]["name"] == "LCE"
 

@@ -36,7 +36,7 @@ def signed():
 
 @pytest.mark.parametrize("build", [joined, signed])
 def test_it_computes_what_the_file_computes(build, tmp_path):
-    model, x = build(), images(24)
+    model, x = build(), images(8)
     report = convert(model, tmp_path / "m.tflite", data=x)
     found = prepared(model)(x).numpy()
     file = Runner((tmp_path / "m.tflite").read_bytes())(x)

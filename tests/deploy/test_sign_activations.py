@@ -22,6 +22,7 @@ SIGNS = [
 ]
 SURGERY = (fold_batch_norm, remove_batch_norm)
 SAME = (
+    lambda: lambda x: x,
     lambda: layers.Activation("linear"),
     layers.Identity,
     lambda: layers.Rescaling(1.0),
@@ -49,9 +50,9 @@ def behind(**changes):
 
 @pytest.mark.convert
 def test_binary_layers_after(tmp_path):
-    networks = [network(binary_conv(8), sign(), behind()) for sign in SIGNS]
-    plain = lq.quantizers.SteSign()
-    networks += [network(binary_conv(8), plain, same(), behind()) for same in SAME]
+    networks, plain = [], lq.quantizers.SteSign()
+    for sign, same in zip(SIGNS, SAME, strict=True):
+        networks.append(network(binary_conv(8), sign(), same(), behind()))
     # Their own sign changes nothing.
     networks.append(network(binary_conv(8), plain, binary_conv(8)))
     dense = lq.layers.QuantDense(4, kernel_quantizer="ste_sign", use_bias=False)
@@ -81,7 +82,7 @@ def test_scaled_sums_before_the_sign_of_an_output(tmp_path):
 @pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])
 def test_what_changes_a_model_sees_a_sign_layer(change):
     """Norms before the sign and after it, and what each of them becomes."""
-    data, found = images(16, SHAPE), []
+    data, found = images(4, SHAPE), []
     for apart in (False, True):
         norm, dense = layers.BatchNormalization(name="norm"), layers.Dense(3)
         rows = behind(), norm, layers.GlobalAveragePooling2D(), dense

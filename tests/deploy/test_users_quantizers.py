@@ -67,7 +67,7 @@ def of_all_kinds():
 @pytest.mark.convert
 def test_signs_of_the_user_become_binary_convolutions(tmp_path):
     model = of_all_kinds()
-    x = images(8, (4, 4, 8))
+    x = images(2, (4, 4, 8))
     report = nobn.convert(model, tmp_path / "model.tflite", data=x)
     assert report.lce_bconv2d == report.binary_layers == 8
     assert report.in_float == [] and report.not_prepared is None

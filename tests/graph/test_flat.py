@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers
 from deploy.nets import binary_conv, images, scrambled
-from larq_nobn._keras import keras
+from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph._copies import to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._graph import Graph
@@ -79,11 +79,8 @@ def test_training_state_and_policies_are_kept():
     model.get_layer("norm").trainable = False
     copy = flattened(model)
     assert not copy.get_layer("norm").trainable
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
+    with dtype_policy("mixed_float16"):
         model = backbone()
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
     assert flattened(model).get_layer("stem").compute_dtype == "float16"
 
 

@@ -6,7 +6,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.inspection.lite_files import audited, audited_chain, edited, plain_file
+from deploy.inspection.lite_files import audited, audited_chain, plain_file
 from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, benchmark
@@ -174,19 +174,6 @@ def test_work_bears_the_name_of_its_kernel():
     model = keras.Model(inputs, _layers.MaxPool2D()(x), name="net")
     row = audit_bytes(plain_file(model), "file").operations[0]
     assert (row["op"], row["layer"]) == ("CONV_2D", "work")
-
-
-def test_custom_operations_of_others_are_listed():
-    def change(model):
-        code = model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex]
-        code.customCode, code.builtinCode = b"Flash", 32
-        code.deprecatedBuiltinCode = 32
-        model.subgraphs[0].operators[0].customOptions = np.frombuffer(b"?", np.uint8)
-
-    content = plain_file(chain(_layers.Softmax(name="a"), stem=False))
-    found = audit_bytes(edited(content, change), "file", ["a"])
-    assert found.float_ops == [{"op": "Flash", "count": 1, "layers": ["a"]}]
-    assert isinstance(found, nobn.deploy.Audit)
 
 
 def of_open_size():

@@ -59,12 +59,10 @@ def operators(x):
     return x - tf.nn.relu(x)
 
 
-SMALL = {
-    "batch norm": lambda: [binary_conv(), keras.layers.BatchNormalization()],
-    "affine": lambda: [keras.layers.ReLU(), nobn.layers.ChannelAffine(), binary_conv()],
-    "rsign": lambda: [nobn.quantizers.RSign(2.0), binary_conv(input_quantizer=None)],
-    "operators": lambda: [operators],
-}
+def small():
+    rows = [keras.layers.ReLU(), nobn.layers.ChannelAffine(), operators]
+    shifted = nobn.quantizers.RSign(2.0), binary_conv(input_quantizer=None)
+    return chain(*rows, *shifted, keras.layers.BatchNormalization())
 
 
 def sequential():
@@ -72,9 +70,9 @@ def sequential():
     return scrambled(keras.Sequential(rows))
 
 
-@pytest.mark.parametrize("build", [reactnet, sequential, *SMALL])
+@pytest.mark.parametrize("build", [reactnet, sequential, small])
 def test_without_rounding_it_is_the_same_function(build):
-    model = chain(*SMALL[build]()) if isinstance(build, str) else build()
+    model = build()
     quantized = quantized_reactnet() if build is reactnet else fake_quantize(model, X)
     assert_allclose(without_rounding(quantized, X), model(X), rtol=1e-4, atol=1e-5)
     assert quantized.input_names == model.input_names

@@ -17,17 +17,15 @@ from larq_nobn.deploy import (
     convert,
     fake_quantize,
 )
-from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.deploy.lite._trace import layer_of
 from larq_nobn.deploy.operations import _int8
 from larq_nobn.graph._models import flattened
-from larq_nobn.graph._segments import CutResult
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
 
-X = images(8)
+X = images(2)
 
 
 def in_int8(model, data, folder, **options):
@@ -37,15 +35,10 @@ def in_int8(model, data, folder, **options):
     return convert(quantized, folder / "m.tflite", **options)
 
 
-def reactnet():
-    return scrambled(
-        nobn.models.ReActNet18((8, 8, 3), 5, width=32, blocks=(1, 1), name="net")
-    )
-
-
 @pytest.fixture(scope="module")
 def quantized():
-    return fake_quantize(reactnet(), X, verify=False)
+    model = nobn.models.ReActNet18((8, 8, 3), 5, width=8, blocks=(1, 1), name="net")
+    return fake_quantize(scrambled(model), X, verify=False)
 
 
 def summed():
@@ -77,7 +70,7 @@ def test_nothing_stays_float_and_every_map_is_within_rounding(report):
     assert ops["PRELU"] == 2
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(ops)
     assert report.verify["unexplained"] == 0
-    assert report.verify["top1_agreement"] > 0.9
+    assert report.verify["top1_agreement"] == 1
     assert report.verify["worst_rel"] < 0.2
     int8 = report.verify["int8"]
     assert int8["maps"] == 15
@@ -93,8 +86,7 @@ def test_scales_are_those_of_the_ranges_and_a_runner_takes_floats(quantized, rep
         step = (given.maximum - given.minimum) / 255
         assert_allclose(tensor["scale"], step, rtol=1e-5)
         assert -128 <= tensor["zero_point"] <= 127
-    with open(report.path, "rb") as file:
-        run = Runner(file.read())
+    run = Runner(report.path)
     found = run(X)
     assert found.dtype == np.float32
     (scale,) = (tensor.scale for tensor in run.output_tensors)
@@ -114,18 +106,14 @@ AFTER = {
 
 def test_binary_convolutions_padded_with_zeros(tmp_path):
     """LCE has no kernel for int8 that pads with zeros: they stay float."""
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(8, 3, padding="same")(inputs)
-    ends = []
+    inputs, ends = keras.Input((6, 6, 4)), []
     for after, (size, strides) in AFTER.values():
-        y = binary_conv(8, size, strides=strides, **ZEROS)(x)
+        y = binary_conv(8, size, strides=strides, **ZEROS)(inputs)
         for layer in after():
             y = layer(y)
-        y = binary_conv(8, **ZEROS)(y)
-        ends.append(keras.layers.GlobalAveragePooling2D()(y))
-    x = keras.layers.Concatenate()(ends)
-    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
-    found = in_int8(model, X, tmp_path)
+        ends.append(binary_conv(4, **ZEROS)(y))
+    model = scrambled(keras.Model(inputs, ends))
+    found = in_int8(model, images(2, (6, 6, 4)), tmp_path)
     count = 2 * len(AFTER)
     assert audit(found.path).ops["LceBconv2d"] == found.lce_bconv2d == count
     assert found.verify["unexplained"] == 0
@@ -140,9 +128,7 @@ def test_a_batch_norm_alone_is_one_operation(tmp_path):
     x = keras.layers.ReLU()(norm()(x))
     x = pool(binary_conv(8)(x))
     x = keras.layers.Add()([norm()(x), keras.layers.AveragePooling2D(1)(x)])
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
-    found = in_int8(model, X, tmp_path)
+    found = in_int8(scrambled(keras.Model(inputs, x)), X, tmp_path)
     ops = audit(found.path).ops
     assert ops["LceBconv2d"] == ops["DEPTHWISE_CONV_2D"] == 2
     assert not {"DEQUANTIZE", "MUL", "RELU"} & set(ops)
@@ -151,24 +137,23 @@ def test_a_batch_norm_alone_is_one_operation(tmp_path):
 
 # Of what shape the output is, and what reads it.
 READERS = {
-    "a batch norm": ((8, 8, 8), lambda: keras.layers.BatchNormalization()),
-    "one of volumes": ((1, 8, 8, 8), lambda: keras.layers.BatchNormalization()),
-    "a function": ((8, 8, 8), lambda: keras.layers.ELU()),
-    "a dense layer": ((8, 8, 8), lambda: keras.layers.Dense(8, activation="tanh")),
-    "a sign": ((8, 8, 8), lambda: binary_conv(8)),
+    "a batch norm": ((4, 4, 8), lambda: keras.layers.BatchNormalization()),
+    "one of volumes": ((1, 4, 4, 8), lambda: keras.layers.BatchNormalization()),
+    "a function": ((4, 4, 8), lambda: keras.layers.ELU()),
+    "a dense layer": ((4, 4, 8), lambda: keras.layers.Dense(8, activation="tanh")),
+    "a sign": ((4, 4, 8), lambda: binary_conv(8)),
 }
 
 
 def test_outputs_that_the_model_reads_again(tmp_path):
     """LCE loses an output that a float operation or a sign reads, too."""
-    inputs, maps, ends = keras.Input((8, 8, 3)), [], []
+    inputs, maps, ends = keras.Input((4, 4, 3)), [], []
     for shape, layer in READERS.values():
         seen = keras.layers.ReLU()(binary_conv(8)(inputs))
         maps.append(keras.layers.Reshape(shape)(seen))
-        flat = keras.layers.Flatten()(layer()(maps[-1]))
-        ends.append(keras.layers.Dense(5)(flat))
+        ends.append(layer()(maps[-1]))
     model = scrambled(keras.Model(inputs, [*maps, *ends]))
-    signs = np.sign(X)
+    signs = np.sign(images(2, (4, 4, 3)))
     found = in_int8(model, signs, tmp_path)
     assert {end["dtype"] for end in found.verify["int8"]["outputs"]} == {"int8"}
     made = Runner(found.path).outputs([signs])[: len(maps)]
@@ -201,11 +186,9 @@ SIGNS = {
 
 @pytest.mark.parametrize("kinds", [MOVES, SIGNS], ids=["moves", "signs"])
 def test_functions_that_move_numbers(kinds, tmp_path):
-    inputs, ends = keras.Input((8, 8, 3)), []
-    stem = binary_conv(32)(inputs)
-    for move in kinds.values():
-        x = _conv(3)(move(_conv(8)(stem)))
-        ends.append(keras.layers.GlobalAveragePooling2D()(x))
+    inputs = keras.Input((8, 8, 3))
+    stem = binary_conv(8)(inputs)
+    ends = [_conv(3)(move(_conv(8)(stem))) for move in kinds.values()]
     quantized = fake_quantize(scrambled(keras.Model(inputs, ends)), X, verify=False)
     ranges = [x for x in quantized.layers if isinstance(x, FakeQuantization)]
     assert {layer.input.dtype for layer in ranges} == {tf.float32}
@@ -221,7 +204,7 @@ def _binary_dense(x):
     )(x)
 
 
-def _heads(*befores, size=(8, 6)):
+def _heads(*befores, size=(4, 3)):
     """A stem, what comes before the sign of each binary head, and the heads."""
     inputs = keras.Input((*size, 3))
     norm = keras.layers.BatchNormalization
@@ -233,17 +216,16 @@ def test_signs_of_means(tmp_path):
     """Of a mean and a reshape the converter makes an operation that rounds itself."""
     keras.utils.set_random_seed(4)  # rounding decides some of these means
     model = _heads(
-        keras.layers.GlobalAveragePooling2D(),
         lambda x: tf.reduce_mean(x[:, 2:], [1, 2]),
         lambda x: keras.layers.Reshape((1, 8))(
             keras.layers.GlobalAveragePooling2D()(x[:, :, 1:])
         ),
         size=(3, 11),
     )
-    data = np.random.default_rng(4).normal(size=(64, 3, 11, 3)).astype("float32")
+    data = np.random.default_rng(4).normal(size=(24, 3, 11, 3)).astype("float32")
     found = in_int8(model, data, tmp_path)
     assert found.verify["int8"]["worst_steps"] < 1
-    assert audit(found.path).ops["MEAN"] == found.lce_bconv2d - 1 == 3
+    assert audit(found.path).ops["MEAN"] == found.lce_bconv2d - 1 == 2
     assert "DEQUANTIZE" not in audit(found.path).ops
 
 
@@ -257,7 +239,7 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
             keras.layers.Conv2D(4, 3, activation="tanh")(x)
         ),
     )
-    data = images(8, (8, 6, 3))
+    data = images(4, (4, 3, 3))
     quantized = fake_quantize(scrambled(model), data, verify=False)
     fixed = [x for x in quantized.layers if not x.trainable]
     ends = {(float(x.minimum), float(x.maximum)) for x in fixed}
@@ -316,25 +298,6 @@ def test_a_wrong_scale_is_caught(
         convert(small, tmp_path / "m.tflite", data=X, int8=True)
     assert len(changed) == 1
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "value, held, step, steps",
-    [
-        (0.34, 0.3, 0.1, 0.4),
-        (0.5, 0.3, 0.1, 2.0),
-        (np.nan, 0.3, 0.1, np.inf),
-        (0.5, 0.5 + 1e-5, None, 1.0),  # a rounding error of 1, the largest
-    ],
-)
-def test_maps_are_compared_in_steps(value, held, step, steps):
-    mine, theirs = np.zeros((2, 3)), np.zeros((2, 3))
-    mine[0, 0] = theirs[0, 0] = 1.0
-    mine[1, 2], theirs[1, 2] = value, held
-    result = CutResult("a")
-    _conversion._compare(mine, theirs, step, [0, 1], result)
-    assert result.worst == pytest.approx(steps, abs=1e-6)
-    assert result.faulty == ({1} if steps > _conversion.MOST_STEPS else set())
 
 
 def test_another_file_than_the_shipped_one_is_caught(small, tmp_path, monkeypatch):

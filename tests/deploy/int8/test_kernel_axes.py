@@ -66,7 +66,7 @@ def test_channels_are_as_exact_as_their_steps(in_int8, tmp_path):
         if has_kernel is not in_int8:
             continue
         keras.utils.set_random_seed(number)
-        data.append(rng.normal(size=(16, *shape)).astype("float32"))
+        data.append(rng.normal(size=(6, *shape)).astype("float32"))
         inputs.append(keras.Input(shape))
         y = normalized(make(), data[-1], rng)(inputs[-1])
         maps.append(layers.ReLU()(y) if len(maps) % 2 else y)

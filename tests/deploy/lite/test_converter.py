@@ -9,8 +9,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, binary_layers
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.verify._data import verification_examples
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -93,13 +92,6 @@ def test_dicts_are_in_the_order_of_their_keys(convert):
     found = run([data[key] for key in "pqr"])
     for output, key in zip(found, "abc", strict=True):
         assert_allclose(output, model(data)[key], rtol=0, atol=1e-4)
-
-
-def test_a_list_of_arrays_is_data():
-    found, said = verification_examples(examples(), fresh(), fresh())
-    assert said == "the given data"
-    for array, given in zip(found, examples(), strict=True):
-        assert_array_equal(array, given)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ ACTIVATIONS = {
 }
 
 
-def examples(shape, count=16):
+def examples(shape, count=8):
     """Normal numbers of which every eighth is 0, where signs are easily confused."""
     random = np.random.default_rng(2)
     x = random.normal(size=(count, *shape))

@@ -5,6 +5,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
+from deploy.sides import beside
 from larq_nobn._keras import keras
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.inspection._audit import audit_bytes
@@ -63,6 +64,7 @@ LAYERS = {
     "tiny": lambda: affine(np.append(POSITIVE[1:], 1e-20)),
     "second": lambda: affine(BOTH_SIGNS, "second", 1),
     "third": lambda: affine(POSITIVE, "third", 2),
+    "turned": lambda: layers.Rescaling(-0.5, 0.1),
     "negative": lambda: layers.BatchNormalization(
         center=False, gamma_initializer=keras.initializers.Constant(-1.0)
     ),
@@ -166,11 +168,6 @@ def nodes_of(program, kind, layer=None):
     return [node for node in found if layer in (None, layer_name(node.name))]
 
 
-def affines(model):
-    """The layers of the gains that are left in a file."""
-    return [*factors_left(model)]
-
-
 def factors_left(model):
     """The gains that are left in a file, by layer: of one number that."""
     left = {}
@@ -207,12 +204,6 @@ def operations(model):
     return audit_bytes(content, "net").ops
 
 
-def side_by_side(models):
-    """One model of several, each with an input and outputs of its own."""
-    inputs = [keras.Input(model.input_shape[1:]) for model in models]
-    return keras.Model(inputs, [m(x) for m, x in zip(models, inputs, strict=True)])
-
-
 def check_together(models, x, tolerance=0.0, wanted=None):
     """Compares one file of several models with what they compute.
 
@@ -225,7 +216,7 @@ def check_together(models, x, tolerance=0.0, wanted=None):
     Returns:
         The audit of the file.
     """
-    content = file_of(side_by_side(models.values()))
+    content = file_of(beside(models.values()))
     found = iter(Runner(content).outputs([x] * len(models)))
     for name, model in models.items():
         given = model(x, training=False) if wanted is None else wanted[name]

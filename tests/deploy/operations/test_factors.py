@@ -4,10 +4,9 @@ import larq_nobn as nobn
 import larq as lq
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, head, images, scrambled
+from deploy.nets import binary_conv, head, scrambled
 from deploy.operations.programs import (
     LAYERS,
-    audited,
     factor,
     factors_left,
     network,
@@ -135,41 +134,3 @@ def test_a_shared_factor_vanishes_everywhere_or_nowhere():
 
     assert factors_left(network(lambda x: build(x, "relu"))) == {}
     assert factors_left(network(lambda x: build(x, "tanh"))) == {"factor": 0.25}
-
-
-# --- What else stays as it is, and what is left in a file.
-
-
-def reactnet_a(scaled):
-    """A block of stride 2 and twice as wide, after a stem and before a head."""
-    sign, kernel = nobn.quantizers.RSign, nobn.quantizers.ScaledStdSign
-    inputs = keras.Input((8, 8, 3))
-    x = layers.Conv2D(32, 3, padding="same", name="stem")(inputs)
-    options = {"input_quantizer": sign(0.96), "kernel_quantizer": kernel(scale=0.2)}
-    conv = binary_conv(strides=2, **options)
-    shortcut = layers.AveragePooling2D()(factor(0.96)(x) if scaled else x)
-    h = nobn.layers.RPReLU()(layers.Add()([conv(x), shortcut]))
-    t, halves = sign(0.95)(h), []
-    for _ in range(2):
-        half = binary_conv(
-            32, 1, input_quantizer=None, kernel_quantizer=kernel(scale=0.2)
-        )
-        halves.append(layers.Add()([half(t), h]))
-    x = nobn.layers.RPReLU()(layers.Concatenate()(halves))
-    for layer in head():
-        x = layer(x)
-    return scrambled(keras.Model(inputs, x))
-
-
-@pytest.mark.convert
-def test_scaled_shortcuts_cost_nothing(tmp_path):
-    model = reactnet_a(scaled=True)
-    x = images(16, (8, 8, 3))
-    report = nobn.convert(model, tmp_path / "model.tflite", data=x)
-    counts = {op["op"]: op["count"] for op in report.float_ops}
-    unscaled = audited(reactnet_a(scaled=False)).ops
-    assert counts == {op: n for op, n in unscaled.items() if not op.startswith("Lce")}
-    assert "MUL" not in counts
-    assert report.lce_bconv2d == 3
-    assert report.verify["unexplained"] == 0
-    assert report.verify["prepared"]["unexplained"] == 0

@@ -13,8 +13,8 @@ from deploy.operations.programs import (
     program_of,
     scaled_conv,
 )
-from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, prepared
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.deploy import prepared
 from larq_nobn.deploy._opening import in_float32, other_precision
 from larq_nobn.deploy.operations import outputs_of
 from larq_nobn.deploy.operations._program import Program
@@ -107,20 +107,9 @@ def test_derived_layers_keep_their_own_call():
     assert_array_equal(node["scale"], 2)
 
 
-def test_kernels_that_lce_would_flatten_are_rejected():
-    def wobbly(kernel):
-        return lq.math.sign(kernel) * (1 + 0.003 * lq.math.sign(kernel[:1, :1]))
-
-    wobbly.precision = 1
-    model = chain(binary_conv(kernel_quantizer=wobbly, name="wobbly"))
-    with pytest.raises(ConversionError, match="kernel of layer 'wobbly' is not ±c"):
-        nobn.deploy.prepared(model)
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
-def test_half_precision_is_rebuilt_in_float32(policy):
-    keras.mixed_precision.set_global_policy(policy)
-    try:
+def test_half_precision_is_rebuilt_in_float32():
+    policy = "mixed_bfloat16"
+    with dtype_policy(policy):
         conv = binary_conv(
             input_quantizer=nobn.quantizers.RSign(),
             kernel_quantizer=nobn.quantizers.ScaledStdSign(),
@@ -128,8 +117,6 @@ def test_half_precision_is_rebuilt_in_float32(policy):
         model = chain(conv, nobn.layers.RPReLU(), *head())
         new, same = prepared(model), in_float32(model)
         assert keras.mixed_precision.global_policy().name == policy
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
     assert other_precision(model) == policy
     for made in (new, same):
         assert other_precision(made) == ""
@@ -150,16 +137,13 @@ CONSTANTS = {
 @pytest.mark.parametrize("dtype, array", [("float16", False), ("bfloat16", True)])
 def test_constants_of_half_precision_are_rebuilt_in_float32(dtype, array):
     """As in x * tf.cast(c, x.dtype); half precision represents them exactly."""
-    keras.mixed_precision.set_global_policy(f"mixed_{dtype}")
-    try:
+    with dtype_policy(f"mixed_{dtype}"):
         inputs = keras.Input((6, 6, 8))
         constant = tf.constant(np.arange(8) / 8 - 0.25, dtype)
         constant = constant.numpy() if array else constant
         x = keras.layers.LeakyReLU(0.5)(inputs)
         ends = [binary_conv(4)(make(x, constant)) for make in CONSTANTS.values()]
         model = keras.Model(inputs, ends)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
     same = in_float32(model)
     assert {layer.compute_dtype for layer in same.layers} == {"float32"}
     x = tf.cast(images(4, (6, 6, 8)), dtype)

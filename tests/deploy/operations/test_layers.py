@@ -48,9 +48,7 @@ def sequences():
     return [
         dense(**AWARE),
         conv1d(strides=2, activation="relu"),
-        conv1d(dilation_rate=2, **AWARE),
         conv1d("same", pad_values=-1.0, strides=2),
-        conv1d("same", groups=2, **PLAIN),
         conv1d("causal", dilation_rate=3, activation="relu", **AWARE),
         conv1d("causal", groups=3, strides=2, **SHIFTED),
         conv1d("causal", **HEAVISIDE),
@@ -59,7 +57,6 @@ def sequences():
 
 def maps():
     return [
-        dense(**SHIFTED),
         conv2d(groups=3, **AWARE, **SHIFTED, activation="relu"),
         conv2d(groups=2, dilation_rate=2, padding="valid", **PLAIN),
         conv2d(groups=2, activation="relu", padding="valid", **HEAVISIDE),
@@ -87,7 +84,6 @@ def points():
 def corners():
     return [
         conv2d(size=3, strides=2),
-        conv2d(size=5, activation="relu"),
         conv2d(size=7, strides=2, **HEAVISIDE),
         conv2d(size=7, **ZERO_ONE),
     ]

@@ -52,9 +52,8 @@ def test_a_convolution_takes_the_shift_of_a_sign_after(between):
     assert left("binary", between, rsign_conv()) == 0
 
 
-@pytest.mark.parametrize("front", ["conv-32", "depthwise"])
-def test_real_kernels_give_any_shift(front):
-    assert left(front, rsign_conv(), *head()) == 0
+def test_real_kernels_give_any_shift():
+    assert left("depthwise", rsign_conv(), *head()) == 0
 
 
 TAKERS = ("strided", "flatten dense", "global-maximum dense")
@@ -144,23 +143,11 @@ READERS = {
     "shifted sign": rsign_conv,
     "output": lambda: lambda x: x,
 }
-GAINS = {
-    "all 0": np.zeros(32),
-    "every other 0": np.arange(32) % 2,
-    "0, negative and tiny": np.resize([0, -1, 1e-3, 1, -1e-6, 1e-12, 0.5, -1e-20], 32),
-}
-MIXED = [("0, negative and tiny", reader, 1.0) for reader in READERS]
+GAINS = np.resize([0, -1, 1e-3, 1, -1e-6, 1e-12, 0.5, -1e-20], 32)
 
 
-@pytest.mark.parametrize(
-    "gain, reader, offset",
-    [
-        *MIXED,
-        ("all 0", "tanh", 0.0),
-        ("every other 0", "padded", 0.0),
-    ],
-)
-def test_every_reader_of_the_map_gets_what_it_got(gain, reader, offset):
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_of_the_map_gets_what_it_got(reader):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 3))
     y = layers.Conv2D(32, 1)(inputs)
@@ -171,8 +158,8 @@ def test_every_reader_of_the_map_gets_what_it_got(gain, reader, offset):
     random = np.random.default_rng(0)
     for weight in (shift.shift_in, shift.shift_out):
         weight.assign(random.normal(size=32))
-    scale.gamma.assign(GAINS[gain])
-    scale.beta.assign(offset * random.normal(size=32))
+    scale.gamma.assign(GAINS)
+    scale.beta.assign(random.normal(size=32))
     program_of(keras.Model(inputs, outputs))
 
 
@@ -189,19 +176,10 @@ def test_a_threshold_far_off_drowns_no_map_that_others_read():
 
 def test_a_constant_channel_far_smaller_than_others_keeps_its_shift():
     start = keras.Input((2, 2, 8))
-    signs = lq.quantizers.SteSign()(start)
-    conv = lq.layers.QuantConv2D(
-        8, 1, kernel_quantizer="ste_sign", kernel_constraint="weight_clip",
-        use_bias=False,
-    )  # fmt: skip
-    x = keras.layers.Add()([conv(signs), signs])
-    norm = keras.layers.BatchNormalization()
-    x = norm(x)
-    reader = lq.layers.QuantConv2D(
-        8, 1, input_quantizer="ste_heaviside", kernel_quantizer="ste_sign",
-        kernel_constraint="weight_clip", use_bias=False,
-    )  # fmt: skip
-    model = keras.Model(start, reader(x))
+    signs, norm = lq.quantizers.SteSign()(start), layers.BatchNormalization()
+    x = layers.Add()([binary_conv(8, 1, input_quantizer=None)(signs), signs])
+    reader = binary_conv(8, 1, input_quantizer="ste_heaviside", padding="valid")
+    model = keras.Model(start, reader(norm(x)))
     gamma, beta, mean, _ = (weight.numpy() for weight in norm.weights)
     gamma[0], beta[0], mean[1:] = 0.0, 1e-6, 100.0
     norm.set_weights([gamma, beta, mean, np.ones(8)])

@@ -1,9 +1,9 @@
 """Zeros around a map that strided convolutions read in part."""
 
-import larq_nobn as nobn
 import pytest
-from deploy.nets import binary_conv, head, images, scrambled
+from deploy.nets import binary_conv, head, scrambled
 from deploy.operations.programs import nodes_of, program_of
+from deploy.sides import beside, compared
 from larq_nobn._keras import keras
 
 layers = keras.layers
@@ -27,17 +27,13 @@ def strided(kind, size, padding, kernel, strides, several=False):
 
 @pytest.mark.convert
 def test_strided_convolutions_of_padded_maps(tmp_path):
-    """Networks side by side in one file, each after an input of its own."""
     networks = [
         strided(layers.Conv2D, 8, 1, 3, 2),
         strided(layers.Conv2D, 8, ((1, 1), (0, 1)), 3, 2),
         strided(layers.DepthwiseConv2D, 8, 1, 3, 2),
         strided(layers.Conv2D, 8, 1, 3, 2, several=True),
     ]
-    inputs = [keras.Input(network.input_shape[1:]) for network in networks]
-    ends = [network(x) for network, x in zip(networks, inputs, strict=True)]
-    data = [images(8, x.shape[1:]) for x in inputs]
-    report = nobn.convert(keras.Model(inputs, ends), tmp_path / "m.tflite", data=data)
+    report, _ = compared(beside(networks), tmp_path)
     assert report.lce_bconv2d == len(networks)
     assert report.verify["exact_share"] == 1
 

@@ -1,4 +1,4 @@
-"""Draws networks: those of the generated tests, and whatever else Keras and Larq have.
+"""Draws networks of whatever Keras, Larq and this package have for maps.
 
 A network is all drawn from one number, so that a line of the log makes it again.
 """
@@ -10,18 +10,16 @@ from typing import Any, NamedTuple
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from deploy.generated import KINDS, Generated
-from deploy.generated_layers import chance, one_of
 from larq_nobn._keras import dtype_policy, keras
 
-from . import tables, users
+from .steps import STEPS, Network
+from .users import chance, one_of
 
 layers = keras.layers
 _SHAPES = (
     *[(8, 8, 3), (8, 8, 4), (8, 8, 8), (8, 8, 16)],
     *[(6, 5, 6), (4, 4, 32), (1, 1, 32), (2, 2, 8), (3, 7, 1), (5, 5, 33), (8, 8, 64)],
 )
-_MOST_ELEMENTS = 12 * 12 * 64
 _TRIES = 30
 
 
@@ -32,175 +30,6 @@ class Drawn(NamedTuple):
     options: dict[str, Any]
     steps: list[str]
     trains: bool
-
-
-class Network(Generated):
-    """A network that grows step by step; maps stay maps from one step to the next.
-
-    Attributes:
-        trains: Whether a call asks for training behaviour at inference.
-    """
-
-    trains = False
-
-    def step(self, name: str, draw: np.random.Generator) -> None:
-        before = self.x
-        getattr(self, name)(draw)
-        if int(np.prod(self.x.shape[1:])) > _MOST_ELEMENTS or 0 in self.x.shape[1:]:
-            self.x = before
-
-    def larq(self, draw: np.random.Generator) -> None:
-        with_input = not (self.signed and chance(draw, 0.5))
-        layer = tables.larq_convolution(draw, self.size, self.channels, with_input)
-        self.apply(layer)
-        if chance(draw, 0.2):
-            self.reusable.append((layer, False, 0))
-
-    def other_larq(self, draw: np.random.Generator) -> None:
-        self.apply(tables.other(draw, self.size, binary=True))
-
-    def float_convolution(self, draw: np.random.Generator) -> None:
-        self.apply(tables.float_convolution(draw, self.size, self.channels))
-
-    def map(self, draw: np.random.Generator) -> None:
-        found = one_of(draw, tables.MAPS)(draw)
-        self.apply(layers.Activation(found) if isinstance(found, str) else found)
-
-    def batch_norm(self, draw: np.random.Generator) -> None:
-        self.apply(layers.BatchNormalization())
-
-    def function(self, draw: np.random.Generator) -> None:
-        found = one_of(draw, tables.FUNCTIONS)
-        self.x = layers.Lambda(found)(self.x) if chance(draw, 0.3) else found(self.x)
-        self.signed = False
-
-    def _some(self, draw: np.random.Generator, table: Any) -> None:
-        """One to three layers of a table."""
-        for _ in range(draw.integers(1, 4)):
-            self.apply(one_of(draw, table)(draw))
-
-    def sequence(self, draw: np.random.Generator) -> None:
-        self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))
-        for make in draw.choice(
-            np.array(tables.SEQUENCES, object), draw.integers(1, 4)
-        ):
-            self.apply(make(draw))
-        if chance(draw, 0.1):
-            self.x = layers.Attention()([self.x, self.x])
-        elif chance(draw, 0.1):
-            self.x = layers.MultiHeadAttention(2, 4)(self.x, self.x)
-        self.apply(layers.Reshape((1, *self.x.shape[1:])))
-
-    def vector(self, draw: np.random.Generator) -> None:
-        whole = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten", "Flatten"]
-        self.apply(getattr(layers, one_of(draw, whole))())
-        self._some(draw, tables.VECTORS)
-        back = [(1, 1, -1)]
-        if self.x.shape[-1] % 4 == 0:
-            back.append((2, 2, -1))
-        self.apply(layers.Reshape(one_of(draw, back)))
-
-    def gate(self, draw: np.random.Generator) -> None:
-        """Squeeze and excite."""
-        pooled = layers.GlobalAveragePooling2D(keepdims=True)(self.x)
-        inner = layers.Dense(4, activation="relu")(pooled)
-        gate = layers.Dense(self.channels, activation="sigmoid")(inner)
-        self.x = layers.Multiply()([self.x, gate])
-        self.signed = False
-
-    def ids(self, draw: np.random.Generator) -> None:
-        """An input of ids, which are looked up."""
-        ids = keras.Input((self.size[0],), dtype="int32")
-        self.inputs.append(ids)
-        found = layers.Embedding(11, self.channels)(ids)
-        found = layers.Reshape((self.size[0], 1, self.channels))(found)
-        self.x = layers.Add()([self.x, found])
-        self.signed = False
-
-    def masked(self, draw: np.random.Generator) -> None:
-        """An input of ids with padding, and what does without the padding."""
-        ids = keras.Input((6,), dtype="int32")
-        self.inputs.append(ids)
-        x = layers.Embedding(11, 8, mask_zero=True)(ids)
-        for _ in range(draw.integers(1, 4)):
-            before = x
-            x = one_of(draw, tables.MASKED)(draw)(x)
-            if x.shape == before.shape and chance(draw, 0.2):
-                x = layers.Add()([before, x])
-        x = layers.Dense(self.channels)(one_of(draw, tables.READERS)(draw)(x))
-        found = layers.Reshape((1, 1, self.channels))(x)
-        self.x = layers.Add()([self.x, found])
-        self.signed = False
-
-    def adapted(self, draw: np.random.Generator) -> None:
-        """A layer that has seen data."""
-        data = draw.normal(1.0, 2.0, (16, *self.x.shape[1:])).astype(np.float32)
-        if chance(draw, 0.6):
-            layer = layers.Normalization(axis=one_of(draw, [-1, None]))
-            layer.adapt(data)
-            self.apply(layer)
-            return
-        bins = layers.Discretization(num_bins=one_of(draw, [2, 5]))
-        bins.adapt(data[..., 0])
-        channels = int(one_of(draw, [4, 8]))
-        self.x = layers.Embedding(5, channels)(bins(self.x[..., 0]))
-        self.signed = False
-
-    def own_sign(self, draw: np.random.Generator) -> None:
-        self.apply(users.sign(draw))
-        self.signed = True
-
-    def sign_shortcut(self, draw: np.random.Generator) -> None:
-        """A binary convolution whose shortcut is the sign that it reads."""
-        signs = lq.quantizers.SteSign()(self.x)
-        conv = lq.layers.QuantConv2D(
-            self.channels,
-            3,
-            padding="same",
-            pad_values=1.0 if min(self.size) < 3 else one_of(draw, [0.0, 1.0]),
-            input_quantizer=None,
-            kernel_quantizer="ste_sign",
-            kernel_constraint="weight_clip",
-            use_bias=False,
-        )
-        self.x, self.signed = layers.Add()([conv(signs), signs]), False
-        self.apply(layers.BatchNormalization())
-
-    def scaled_output(self, draw: np.random.Generator) -> None:
-        """An output that ends in a scale."""
-        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(self.x))
-        scale = one_of(draw, [2.0, -0.5, 255.0])
-        self.outputs.append(layers.Rescaling(scale, one_of(draw, [0.0, 1.0]))(x))
-
-    def training_call(self, draw: np.random.Generator) -> None:
-        layer = one_of(draw, tables.TRAINS)()
-        self.x = (
-            layer(self.x, True) if chance(draw, 0.5) else layer(self.x, training=True)
-        )
-        self.signed, self.trains = False, True
-
-    def crossed(self, draw: np.random.Generator) -> None:
-        """Two layers side by side, joined."""
-        start, ends, signed = self.x, [], self.signed
-        for _ in range(2):
-            self.x, self.signed = start, signed
-            self.step(one_of(draw, ["larq", "map", "function", "norm"]), draw)
-            ends.append(self.x)
-        self.x = ends[0]
-        self.kept.append(ends[1])
-        self.merge(draw)
-
-
-_STEPS = (
-    *KINDS,
-    *["larq"] * 6,
-    *["batch_norm"] * 4,
-    *["other_larq", "float_convolution", "map", "function"] * 2,
-    *["sequence", "vector", "crossed", "gate", "ids"],
-    *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
-    *["twins", "ties", "two_sizes", "zero_gains"] * 2,
-    "training_call",
-)
 
 
 def latent() -> None:
@@ -269,7 +98,7 @@ def _grown(random: np.random.Generator) -> tuple[Network, list[str]]:
         network.inputs = [start]
         network.x = layers.Rescaling(1 / 127.5, -1.0)(start)
     for _ in range(random.integers(2, 9)):
-        name = one_of(random, _STEPS)
+        name = one_of(random, STEPS)
         for _ in range(3):
             try:
                 network.step(name, random)

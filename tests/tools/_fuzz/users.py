@@ -6,13 +6,24 @@ What is right calls Larq's sign inside, where the oracle sees how near 0 its inp
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
-from deploy.generated_layers import chance, one_of
 from larq_nobn._keras import keras
 
 layers = keras.layers
+Draw = np.random.Generator
+
+
+def chance(draw: Draw, probability: float) -> bool:
+    return bool(draw.random() < probability)
+
+
+def one_of(draw: Draw, options: Sequence[Any]) -> Any:
+    return options[draw.integers(len(options))]
 
 
 @tf.custom_gradient

@@ -1,9 +1,4 @@
-"""Generated networks of everything that the package and Keras offer for maps.
-
-A network is a list of steps and a seed: a step is the kind of what comes next and a
-number that its options are drawn from. So a failing network is short to write down,
-and `build(plan, seed)` makes it again.
-"""
+"""A network that grows at random, step by step, and what is known of it."""
 
 from __future__ import annotations
 
@@ -13,32 +8,33 @@ from typing import Any
 import larq as lq
 import numpy as np
 from larq_nobn import layers as own
-from deploy import generated_layers as tables
-from deploy.generated_layers import Draw, chance, made, one_of
-from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.graph._kinds import inherited
-from surgery.parts import settled
+
+from . import tables, users
+from .tables import made
+from .users import Draw, chance, one_of
 
 layers = keras.layers
-_SHAPES = ((8, 8, 4), (6, 5, 6), (4, 4, 32))
 _MOST_CHANNELS = 40
+_MOST_ELEMENTS = 12 * 12 * 64
 
 
-class Generated:
-    """A network that grows step by step, and what is known of it by construction.
+class Network:
+    """A network that grows; maps stay maps from one step to the next.
 
     Attributes:
         x: The current map.
         signed: Whether that is ±1, and nothing but training stands after the sign.
-        binary: How many binary convolutions a file of it must contain.
+        trains: Whether a call asks for training behaviour at inference.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.x = keras.Input(shape)
         self.inputs, self.outputs, self.kept = [self.x], [], []
-        self.signed, self.binary = False, 0
-        self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
+        self.signed = self.trains = False
+        # Layers that may be called again, and whether only on signs.
+        self.reusable: list[tuple[keras.layers.Layer, bool]] = []
         self.last: list[Callable[[], None]] = []  # sets weights after all else
 
     @property
@@ -93,7 +89,7 @@ class Generated:
         else:
             filters = {} if kind == "DepthwiseConv2D" else {"filters": 4}
             layer = getattr(layers, kind)(kernel_size=3, padding="same", **filters)
-        self._convolve(draw, layer, counts=0, needs_sign=False)
+        self._convolve(draw, layer, needs_sign=False)
 
     def binary_convolution(self, draw: Draw) -> None:
         behind_sign = self.signed and chance(draw, 0.7)
@@ -110,7 +106,7 @@ class Generated:
                 kernel_quantizer=made(draw, tables.BINARY_KERNELS),
                 kernel_constraint="weight_clip",
             )
-        self._convolve(draw, layer, counts=1, needs_sign=behind_sign)
+        self._convolve(draw, layer, needs_sign=behind_sign)
 
     def rewritten(self, draw: Draw) -> None:
         """A binary layer that is another one, or several, in the file."""
@@ -135,17 +131,14 @@ class Generated:
             self.apply(lq.layers.QuantDense(8, **quantizers))
         else:
             groups = 2 if kind == "groups" and self.channels % 2 == 0 else 1
-            self.binary += groups - 1
             self.apply(lq.layers.QuantConv2D(groups=groups, **options, **quantizers))
-        self.binary += 1
 
-    def _convolve(self, draw: Draw, layer: Any, counts: int, needs_sign: bool) -> None:
-        self.binary += counts
+    def _convolve(self, draw: Draw, layer: Any, needs_sign: bool) -> None:
         if layer.use_bias and type(layer) is lq.layers.QuantConv2D:
             wrapped = own.BatchNormalizationPreconditioning(layer)
             layer = wrapped if chance(draw, 0.3) else layer
         self.apply(layer)
-        self.reusable.append((layer, needs_sign, counts))
+        self.reusable.append((layer, needs_sign))
 
     def zero_gains(self, draw: Draw) -> None:
         """A gain of which every second is 0, or all but one."""
@@ -172,7 +165,6 @@ class Generated:
         weights = [gamma, zeros, zeros + mean, zeros + np.float32(1 - epsilon)]
         self.last.append(lambda: norm.set_weights(weights))
         self.apply(_plain_binary(draw, self.size))
-        self.binary += 2
 
     def two_sizes(self, draw: Draw) -> None:
         """One binary layer on a map and on a part of it, in either order."""
@@ -186,7 +178,6 @@ class Generated:
             small, large = layer(small), layer(self.x)
         large = layers.MaxPooling2D(2, padding="same")(large)
         self.x, self.signed = layers.Concatenate()([large, small]), False
-        self.binary += 2
 
     def twins(self, draw: Draw) -> None:
         """Two binary layers with equal weights on one map, or one called twice."""
@@ -199,7 +190,6 @@ class Generated:
         if chance(draw, 0.5):
             ends[1] = layers.ReLU()(ends[1])
         self.x, self.signed = made(draw, tables.MERGES)(ends), False
-        self.binary += 1
 
     def front_axis(self, draw: Draw) -> None:
         """A function over positions after a binary layer of sequences."""
@@ -211,7 +201,6 @@ class Generated:
         if not inside:
             self.apply(layers.Activation(function))
         self.apply(layers.Reshape((1, *self.x.shape[1:])))
-        self.binary += 1
 
     def sign_activation(self, draw: Draw) -> None:
         """A layer whose activation is a sign."""
@@ -221,7 +210,6 @@ class Generated:
         config = {**layer.get_config(), "name": None, "activation": sign}
         self.apply(type(layer)(**{**config, "dtype": None}))
         self.signed = True
-        self.binary += binary
 
     def again(self, draw: Draw) -> None:
         """An earlier convolution or model that fits once more."""
@@ -232,21 +220,18 @@ class Generated:
             and (self.signed or not entry[1])
         ]
         if found:
-            layer, _, counts = one_of(draw, found)
-            self.binary += counts
-            self.apply(layer)
+            self.apply(one_of(draw, found)[0])
 
     def model(self, draw: Draw) -> None:
         """A model as a layer."""
-        inner = Generated(self.x.shape[1:])
+        inner = Network(self.x.shape[1:])
         kinds = ["norm", "binary_convolution", "activation", "sign", "affine"]
         for kind in draw.choice(kinds, 3):
             getattr(inner, kind)(draw)
         model = keras.Model(inner.inputs, inner.x)
         self.apply(model)
         self.signed = inner.signed
-        self.binary += inner.binary
-        self.reusable.append((model, False, inner.binary))
+        self.reusable.append((model, False))
 
     def keep(self, draw: Draw) -> None:
         self.kept.append(self.x)
@@ -286,6 +271,151 @@ class Generated:
             if any(unused is given for given in self.inputs):
                 self.outputs.append(layers.GlobalMaxPooling2D()(unused))
 
+    def step(self, name: str, draw: Draw) -> None:
+        before = self.x
+        getattr(self, name)(draw)
+        if int(np.prod(self.x.shape[1:])) > _MOST_ELEMENTS or 0 in self.x.shape[1:]:
+            self.x = before
+
+    def larq(self, draw: Draw) -> None:
+        with_input = not (self.signed and chance(draw, 0.5))
+        layer = tables.larq_convolution(draw, self.size, self.channels, with_input)
+        self.apply(layer)
+        if chance(draw, 0.2):
+            self.reusable.append((layer, False))
+
+    def other_larq(self, draw: Draw) -> None:
+        self.apply(tables.other(draw, self.size, binary=True))
+
+    def float_convolution(self, draw: Draw) -> None:
+        self.apply(tables.float_convolution(draw, self.size, self.channels))
+
+    def map(self, draw: Draw) -> None:
+        found = one_of(draw, tables.MAPS)(draw)
+        self.apply(layers.Activation(found) if isinstance(found, str) else found)
+
+    def batch_norm(self, draw: Draw) -> None:
+        self.apply(layers.BatchNormalization())
+
+    def function(self, draw: Draw) -> None:
+        found = one_of(draw, tables.FUNCTIONS)
+        self.x = layers.Lambda(found)(self.x) if chance(draw, 0.3) else found(self.x)
+        self.signed = False
+
+    def _some(self, draw: Draw, table: Any) -> None:
+        """One to three layers of a table."""
+        for _ in range(draw.integers(1, 4)):
+            self.apply(one_of(draw, table)(draw))
+
+    def sequence(self, draw: Draw) -> None:
+        self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))
+        for make in draw.choice(
+            np.array(tables.SEQUENCES, object), draw.integers(1, 4)
+        ):
+            self.apply(make(draw))
+        if chance(draw, 0.1):
+            self.x = layers.Attention()([self.x, self.x])
+        elif chance(draw, 0.1):
+            self.x = layers.MultiHeadAttention(2, 4)(self.x, self.x)
+        self.apply(layers.Reshape((1, *self.x.shape[1:])))
+
+    def vector(self, draw: Draw) -> None:
+        whole = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten", "Flatten"]
+        self.apply(getattr(layers, one_of(draw, whole))())
+        self._some(draw, tables.VECTORS)
+        back = [(1, 1, -1)]
+        if self.x.shape[-1] % 4 == 0:
+            back.append((2, 2, -1))
+        self.apply(layers.Reshape(one_of(draw, back)))
+
+    def gate(self, draw: Draw) -> None:
+        """Squeeze and excite."""
+        pooled = layers.GlobalAveragePooling2D(keepdims=True)(self.x)
+        inner = layers.Dense(4, activation="relu")(pooled)
+        gate = layers.Dense(self.channels, activation="sigmoid")(inner)
+        self.x = layers.Multiply()([self.x, gate])
+        self.signed = False
+
+    def ids(self, draw: Draw) -> None:
+        """An input of ids, which are looked up."""
+        ids = keras.Input((self.size[0],), dtype="int32")
+        self.inputs.append(ids)
+        found = layers.Embedding(11, self.channels)(ids)
+        found = layers.Reshape((self.size[0], 1, self.channels))(found)
+        self.x = layers.Add()([self.x, found])
+        self.signed = False
+
+    def masked(self, draw: Draw) -> None:
+        """An input of ids with padding, and what does without the padding."""
+        ids = keras.Input((6,), dtype="int32")
+        self.inputs.append(ids)
+        x = layers.Embedding(11, 8, mask_zero=True)(ids)
+        for _ in range(draw.integers(1, 4)):
+            before = x
+            x = one_of(draw, tables.MASKED)(draw)(x)
+            if x.shape == before.shape and chance(draw, 0.2):
+                x = layers.Add()([before, x])
+        x = layers.Dense(self.channels)(one_of(draw, tables.READERS)(draw)(x))
+        found = layers.Reshape((1, 1, self.channels))(x)
+        self.x = layers.Add()([self.x, found])
+        self.signed = False
+
+    def adapted(self, draw: Draw) -> None:
+        """A layer that has seen data."""
+        data = draw.normal(1.0, 2.0, (16, *self.x.shape[1:])).astype(np.float32)
+        if chance(draw, 0.6):
+            layer = layers.Normalization(axis=one_of(draw, [-1, None]))
+            layer.adapt(data)
+            self.apply(layer)
+            return
+        bins = layers.Discretization(num_bins=one_of(draw, [2, 5]))
+        bins.adapt(data[..., 0])
+        channels = int(one_of(draw, [4, 8]))
+        self.x = layers.Embedding(5, channels)(bins(self.x[..., 0]))
+        self.signed = False
+
+    def own_sign(self, draw: Draw) -> None:
+        self.apply(users.sign(draw))
+        self.signed = True
+
+    def sign_shortcut(self, draw: Draw) -> None:
+        """A binary convolution whose shortcut is the sign that it reads."""
+        signs = lq.quantizers.SteSign()(self.x)
+        conv = lq.layers.QuantConv2D(
+            self.channels,
+            3,
+            padding="same",
+            pad_values=1.0 if min(self.size) < 3 else one_of(draw, [0.0, 1.0]),
+            use_bias=False,
+            **{**_SIGNS, "input_quantizer": None},
+        )
+        self.x, self.signed = layers.Add()([conv(signs), signs]), False
+        self.apply(layers.BatchNormalization())
+
+    def scaled_output(self, draw: Draw) -> None:
+        """An output that ends in a scale."""
+        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(self.x))
+        scale = one_of(draw, [2.0, -0.5, 255.0])
+        self.outputs.append(layers.Rescaling(scale, one_of(draw, [0.0, 1.0]))(x))
+
+    def training_call(self, draw: Draw) -> None:
+        layer = one_of(draw, tables.TRAINS)()
+        self.x = (
+            layer(self.x, True) if chance(draw, 0.5) else layer(self.x, training=True)
+        )
+        self.signed, self.trains = False, True
+
+    def crossed(self, draw: Draw) -> None:
+        """Two layers side by side, joined."""
+        start, ends, signed = self.x, [], self.signed
+        for _ in range(2):
+            self.x, self.signed = start, signed
+            self.step(one_of(draw, ["larq", "map", "function", "norm"]), draw)
+            ends.append(self.x)
+        self.x = ends[0]
+        self.kept.append(ends[1])
+        self.merge(draw)
+
 
 _SIGNS = {
     "input_quantizer": "ste_sign",
@@ -320,38 +450,13 @@ KINDS = (
     *["again", "model", "input", "output", "twins", "two_sizes"],
     *["zero_gains", "ties", "front_axis", "sign_activation"],
 )
-_step = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**16))
-_binary = st.tuples(st.just("binary_convolution"), st.integers(0, 2**16))
-seeds = st.integers(0, 2**16)
-
-
-@st.composite
-def plans(draw: st.DrawFn, longest: int = 8) -> list[tuple[str, int]]:
-    """Lists of steps, at least one of which is a binary convolution."""
-    before = draw(st.lists(_step, max_size=longest // 2))
-    behind = draw(st.lists(_step, max_size=longest // 2))
-    return [*before, draw(_binary), *behind]
-
-
-def build(plan: list[tuple[str, int]], seed: int) -> tuple[Generated, keras.Model]:
-    """What is known of the network of a plan, and itself, as training may leave it."""
-    keras.utils.set_random_seed(seed)
-    draw = np.random.default_rng(seed)
-    network = Generated(one_of(draw, _SHAPES))
-    for kind, number in plan:
-        getattr(network, kind)(np.random.default_rng(number))
-    network.finish(draw)
-    model = scattered(settled(keras.Model(network.inputs, network.outputs), seed), draw)
-    for fill in network.last:
-        fill()
-    return network, model
-
-
-def scattered(model: keras.Model, draw: Draw) -> keras.Model:
-    """Makes some channels of some weights 0, tiny, large or negative."""
-    for weight in model.trainable_weights:
-        if weight.shape.rank == 1 and chance(draw, 0.3):
-            values = weight.numpy()
-            values[0] = one_of(draw, [0.0, 1e-6, 10.0, -3.0])
-            weight.assign(values)
-    return model
+STEPS = (
+    *KINDS,
+    *["larq"] * 6,
+    *["batch_norm"] * 4,
+    *["other_larq", "float_convolution", "map", "function"] * 2,
+    *["sequence", "vector", "crossed", "gate", "ids"],
+    *["masked", "adapted", "own_sign", "sign_shortcut", "scaled_output"] * 2,
+    *["twins", "ties", "two_sizes", "zero_gains"] * 2,
+    "training_call",
+)
