@@ -194,8 +194,8 @@ def test_the_given_model_can_continue_training(tmp_path):
 
 # --- whatever fails, and wherever: no file is left, and an old one stays as it was
 
-STAGES = "opened _checks.check_model Trace _converter.to_flatbuffer read "
-STAGES += "audit_graphs _converter.Runner verify_operations verify_file"
+STAGES = "opened _checks.check_model Trace _converter.to_flatbuffer "
+STAGES += "audit_bytes _converter.Runner verify_operations verify_file"
 FULL = OSError(28, os.strerror(28))
 
 

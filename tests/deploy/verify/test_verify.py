@@ -75,7 +75,7 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same(make, message):
 
 def file_signs(model, runner):
     form = lowered(model)
-    return FileSigns(model, form, form.trace.signs(), file_of(model), runner)
+    return FileSigns(form, form.trace.signs(), file_of(model), runner)
 
 
 def test_every_sign_of_a_file_is_seen():
