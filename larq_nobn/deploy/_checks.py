@@ -57,13 +57,9 @@ _MATRICES = {
 class FloatFallback:
     """A layer that is binary, or of few bits, in the model, and float in a file.
 
-    Attributes:
-        layer: Its name.
-        kind: Its class, or the operation that it is in a file.
-        finding: Why, as a sentence without its period.
-        remedy: What to do.
-        macs: Multiply-accumulates for one example (of a file: one run), all in float.
-        bytes: Of its kernels as floats; in bits they would take a 32nd.
+    `kind` is its class, or the operation that it is in a file; `finding` a sentence
+    without its period; `macs` are those of one example (of a file: one run), and
+    `bytes` those of its kernels as floats.
     """
 
     layer: str
@@ -120,10 +116,7 @@ def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
 def float_layers(
     model: keras.Model, form: LoweredTrace | Int8Trace
 ) -> list[FloatFallback]:
-    """Lists the layers of few bits of a model that have no binary kernel in LCE.
-
-    The work of a layer that is used more than once is that of its uses that lack one.
-    """
+    """Lists the layers of few bits, of uses that have no binary kernel in LCE."""
     layers, trace = layers_by_name(model), form.trace
     known = {*form.binary, *(_GROUP.sub(r"/\1", name) for name in form.binary)}
     uses: dict[str, list[TracedKernel]] = defaultdict(list)
@@ -250,12 +243,7 @@ def _macs(use: TracedKernel) -> int:
 
 
 def check_model(model: keras.Model) -> None:
-    """Checks what would be converted wrongly, or not at all.
-
-    Raises:
-        ConversionError: If a layer is such, or is called with `training=True`. It names
-            the layer.
-    """
+    """Rejects layers that would be converted wrongly, or not at all, by name."""
     if getattr(model, "_is_graph_network", False):
         _models.check_inference(model)
     for layer in layers_by_name(model).values():
@@ -286,17 +274,7 @@ def check_model(model: keras.Model) -> None:
 def check_float(
     model: keras.Model, form: LoweredTrace | Int8Trace, allow_float: bool
 ) -> list[FloatFallback]:
-    """Returns what is float in a file of a model, on request.
-
-    Arguments:
-        model: Any.
-        form: Its operations.
-        allow_float: Whether layers of few bits may be float, and all layers.
-
-    Raises:
-        ConversionError: If nothing is binary, or something else is float; it names all
-            such layers and the remedies.
-    """
+    """Returns what is float in a file on request, or rejects it with all remedies."""
     in_float = float_layers(model, form)
     if in_float and not allow_float:
         many = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"

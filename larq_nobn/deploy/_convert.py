@@ -43,16 +43,15 @@ from .device._metadata import (
     remove_metadata,
     write_metadata,
 )
-from .inspection._audit import Audit, audit_graphs
+from .inspection._audit import Audit, audit_bytes
 from .int8._conversion import check_int8, verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
-from .lite._file import Subgraph, read
 from .lite._trace import Trace
 from .operations import Int8Trace, LoweredTrace
+from .verify._agreement import tie_warnings
 from .verify._data import verification_examples
 from .verify._lowered import verify_file, verify_operations
-from .verify._ties import tie_warnings
 
 _log = logging.getLogger("larq_nobn")
 
@@ -203,7 +202,7 @@ def convert(
             own = reference if traced is given else traced
             same, outputs = verify_operations(reference, own, lowered, examples)
             numbers = verify_file(
-                given, lowered, outputs, file.content, file.runner, examples, tolerance
+                lowered, outputs, file.content, file.runner, examples, tolerance
             )
         temporary.write_bytes(file.content)
         if described:
@@ -268,15 +267,7 @@ def _rewritten(
 
 
 class _File(NamedTuple):
-    """A file that a converter wrote, checked, and run once.
-
-    Attributes:
-        content: Its bytes.
-        audit: What it contains.
-        runner: Runs it.
-        binary: The binary layers that it contains.
-        merged: Those that LCE merged with equal ones.
-    """
+    """A file that was checked and run once, and what of the model is binary."""
 
     content: bytes
     audit: Audit
@@ -300,36 +291,30 @@ def _converted(
     step("Converting")
     io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
     content = _converter.to_flatbuffer(lowered.function(), [], io, int8, runtime)
-    graphs, merged = read(content, path, output_layers(model)), list[str]()
-    audit = audit_graphs(graphs, len(content), path)
+    audit, merged = audit_bytes(content, path, output_layers(model)), list[str]()
     if runtime == "lce":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
         for kernel in lowered.repeated[:lacking]:
             (name,) = layers_of([kernel], left)
             merged.append(name if name in left else left[-1])
             left.remove(merged[-1])
-    _check_file(graphs[0], audit, left, int8, runtime)
+    _check_file(audit, left, int8, runtime)
     runner = _converter.Runner(content, runtime)
     runner.outputs(io.zeros())
     return _File(content, audit, runner, left, merged)
 
 
 def _check_file(
-    graph: Subgraph, audit: Audit, expected: Sequence[str], int8: bool, runtime: str
+    audit: Audit, expected: Sequence[str], int8: bool, runtime: str
 ) -> None:
-    """Checks what a file contains before it runs.
-
-    Raises:
-        ConversionError: If it contains an operation that nothing can run, other binary
-            convolutions than its model, or float in a file of int8. It names the layer.
-    """
-    for op in graph.operations:
-        if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
-            kind = op.outputs[0].dtype if op.outputs else "nothing"
+    """Rejects operations that nothing can run, and more float than expected."""
+    for row in audit.operations:
+        if not hasattr(BuiltinOperator, row["op"]) and not row["op"].startswith("Lce"):
             raise ConversionError(
-                f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
-                f"{kind}, which TensorFlow Lite does not have. Write the layer with "
-                f"other functions, in float32.{_GELU * op.op.startswith('Erf')}"
+                f"Layer {row['layer']!r} needs the operation {row['op']!r} that gives "
+                f"{row['output_type']}, which TensorFlow Lite does not have. Write the "
+                "layer with other functions, in float32."
+                f"{_GELU * row['op'].startswith('Erf')}"
             )
     if runtime == "litert" and int8 and audit.float_ops:
         names = [name for op in audit.float_ops for name in op["layers"]]
@@ -342,7 +327,7 @@ def _check_file(
             "replace quantizers of other values than -1 and +1 with 'ste_sign', or "
             "convert without int8."
         )
-    found = [graph.layer(op) for op in graph.operations if op.op == "LceBconv2d"]
+    found = [row["layer"] for row in audit.operations if row["op"] == "LceBconv2d"]
     if runtime == "litert" or len(found) == len(expected):
         return
     if len(found) > len(expected):

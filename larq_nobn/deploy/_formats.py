@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from .._keras import check_model, keras
 from .._progress import step
 from ..graph import _models
 from ..layers import FakeQuantization
-from ..population import Scores
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._opening import as_functional
@@ -37,6 +35,13 @@ from .verify._agreement import top1_agreement
 from .verify._data import given_batches, verification_examples
 
 FLOAT, INT8, LCE_INT8, LCE = "LiteRT", "LiteRT, int8", "LCE, int8", "LCE"
+# The runtime of each format, and whether it is int8.
+_KINDS = {
+    FLOAT: ("litert", False),
+    INT8: ("litert", True),
+    LCE_INT8: ("lce", True),
+    LCE: ("lce", False),
+}
 _GROUP = 32
 
 
@@ -210,8 +215,7 @@ def compare_formats(
     if labels is not None:
         _check_labels(wanted, labels)
     with tempfile.TemporaryDirectory() as folder:
-        quantized = model if ranged else None
-        files, failed = _files(Path(folder), plain, quantized, range_data)
+        files, failed = _files(folder, plain, model if ranged else None, range_data)
         first, *others = files.values()
         total, done = len(files) * (1 if phone else runs + warmup), count(1)
         measure = benchmark_on_phone if phone else partial(benchmark, seed=seed)
@@ -224,8 +228,8 @@ def compare_formats(
             progress=lambda: step("Measuring latency", next(done), total),
         )
         formats = [
-            _format(name, file, timing, examples, wanted, labels)
-            for (name, file), timing in zip(files.items(), timings.timings, strict=True)
+            _format(name, timing, examples, wanted, labels)
+            for name, timing in zip(files, timings.timings, strict=True)
         ]
     fastest = min(formats, key=lambda format_: format_.ms).name
     return FormatComparison(
@@ -254,30 +258,19 @@ def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray) -> None:
 
 
 def _files(
-    folder: Path, plain: keras.Model, quantized: keras.Model | None, ranges: Any
-) -> tuple[dict[str, Path], dict[str, str]]:
+    folder: str, plain: keras.Model, quantized: keras.Model | None, ranges: Any
+) -> tuple[dict[str, str], dict[str, str]]:
     """Writes a file of each format; returns them, and why there is none of others."""
-
-    def write(file: Path, runtime: str, int8: bool) -> None:
-        nonlocal quantized
-        if int8 and quantized is None:
-            quantized = fake_quantize(plain, ranges, verify=False)
-        model = quantized if int8 else plain
-        convert(model, file, verify=False, int8=int8, runtime=runtime)
-
-    kinds = {
-        FLOAT: ("litert", False),
-        INT8: ("litert", True),
-        LCE_INT8: ("lce", True),
-        LCE: ("lce", False),
-    }
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
     failed: dict[str, str] = {}
-    for name, kind in kinds.items():
+    for name, (runtime, int8) in _KINDS.items():
         step(f"Converting to {name}")
-        file = folder / f"{len(files) + len(failed)}.tflite"
+        file = f"{folder}/{name}.tflite"
         try:
-            write(file, *kind)
+            if int8 and quantized is None:
+                quantized = fake_quantize(plain, ranges, verify=False)
+            model = quantized if int8 else plain
+            convert(model, file, verify=False, int8=int8, runtime=runtime)
             files[name] = file
         except (ConversionError, VerificationError) as error:
             if name == LCE:
@@ -288,13 +281,12 @@ def _files(
 
 def _format(
     name: str,
-    file: Path,
     timing: Timing,
     examples: Sequence[np.ndarray],
     wanted: Sequence[np.ndarray],
     labels: np.ndarray | None,
 ) -> Format:
-    runner, parts = Runner(file), []
+    runner, parts = Runner(timing.path), []
     for start in range(0, len(examples[0]), _GROUP):
         step(f"Running {name} on examples", start, len(examples[0]))
         parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
@@ -313,6 +305,4 @@ def _format(
 def _accuracy(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> float | None:
     if labels is None:
         return None
-    scores = Scores()
-    scores.update(outputs[0], labels)
-    return scores.to_dict()["accuracy"]
+    return float(np.mean(outputs[0].argmax(axis=1) == labels))

@@ -29,15 +29,9 @@ def output_layers(model: keras.Model) -> list[str]:
 
 
 def as_functional(model: Any) -> keras.Model:
-    """Returns a plain functional model, with lists of inputs and outputs or one each.
+    """Returns a plain functional model of the layers of a model, without models inside.
 
-    Its layers are the given model's own. Where that does not have the form that is
-    converted (models inside, signs given as the activation of a layer), they are under
-    calls of their own.
-
-    Raises:
-        ConversionError: If `model` is not a Keras model with inputs of known size.
-        UnreadableError: If it is, or contains, a model that cannot be opened.
+    Raises an UnreadableError for a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):
         raise ConversionError(why_no_model(model))
@@ -71,11 +65,7 @@ def as_functional(model: Any) -> keras.Model:
 
 
 def opened(model: Any) -> tuple[keras.Model, str | None]:
-    """Returns a model in one graph of layers, or as it is, and why it is.
-
-    Raises:
-        ConversionError: If `model` is not a Keras model with inputs of known size.
-    """
+    """Returns a model in one graph of layers, or as it is, and why it is."""
     try:
         return as_functional(model), None
     except UnreadableError as error:
@@ -87,15 +77,7 @@ def with_known_sizes(
 ) -> keras.Model:
     """Returns a functional model that computes the same, as a rule the given one.
 
-    Arguments:
-        model: Whatever was given for a model.
-        input_shape: The size of one example, where the model leaves it open.
-        data: What the user passed as examples, or None; says the size of a subclassed
-            model that was never called.
-
-    Raises:
-        ConversionError: If `input_shape` does not suit the model, or the size of a
-            subclassed model is unknown.
+    `data` says the size of a subclassed model that was never called.
     """
     shape: tuple[int, ...] | None = None
     if input_shape is not None:
@@ -147,33 +129,21 @@ def _check_fit(
 
 def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
     """Returns the specs of the inputs of a model without a graph, in its structure."""
-
-    def spec(sides: Any, dtype: Any = None) -> tf.TensorSpec:
-        # Keras casts numbers to the type of its choice.
-        kept = dtype is not None and not dtype.is_floating
-        kind = dtype if kept else keras.backend.floatx()
-        return tf.TensorSpec((None, *sides[1:]), kind)
-
-    saved, built = model.save_spec(), getattr(model, "_build_input_shape", None)
+    saved = model.save_spec()
+    built: Any = getattr(model, "_build_input_shape", None)
     specs = None
     if saved is not None:  # it was called
         specs = saved[0][0]
-    elif isinstance(built, dict):
-        specs = {name: spec(sides) for name, sides in built.items()}
-    elif built is not None:
-        several = isinstance(built, (list, tuple)) and isinstance(
-            built[0], (list, tuple, tf.TensorShape)
-        )
-        specs = [spec(sides) for sides in built] if several else spec(built)
-    elif shape is not None:
-        specs = spec((None, *shape))
+    elif shape is not None or isinstance(built, (tuple, tf.TensorShape)):
+        sides = built[1:] if shape is None else shape
+        specs = tf.TensorSpec((None, *sides), keras.backend.floatx())
     elif data is not None:
         x = data[0] if isinstance(data, tuple) else data
         # What is no data at all, others reject.
         with suppress(StopIteration, ValueError, TypeError):
             first, _ = next(batches(data, 1, isinstance(x, list), most=1))
             first = tf.nest.map_structure(tf.convert_to_tensor, first)
-            specs = tf.nest.map_structure(lambda x: spec(x.shape, x.dtype), first)
+            specs = tf.nest.map_structure(_spec_of, first)
     if specs is None:
         raise ConversionError(
             f"Model {model.name!r} has no layer graph and was never called, so the "
@@ -191,6 +161,12 @@ def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
                 "leaves more open than the batch size. Pass the rest as input_shape."
             )
     return tf.nest.pack_sequence_as(specs, flat)
+
+
+def _spec_of(x: tf.Tensor) -> tf.TensorSpec:
+    """Keras casts numbers to the type of its choice."""
+    kind = keras.backend.floatx() if x.dtype.is_floating else x.dtype
+    return tf.TensorSpec((None, *x.shape[1:]), kind)
 
 
 def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
@@ -212,11 +188,7 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Returns a model again, in float32; the given one if it is that.
-
-    Raises:
-        ConversionError: If a layer cannot be called in it.
-    """
+    """Returns a model again, in float32; the given one if it is that."""
     policy = other_precision(model)
     if not policy:
         return model
@@ -233,11 +205,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 def other_precision(model: keras.Model) -> str:
-    """The policy of a layer that computes in other floats than float32; empty if none.
-
-    Arguments:
-        model: Any.
-    """
+    """The policy of a layer of other floats than float32; empty if none."""
     layers = model._flatten_layers(include_self=False)
     policies = (layer.dtype_policy for layer in layers)
     others = ("float16", "bfloat16", "float64")

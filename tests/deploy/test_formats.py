@@ -1,6 +1,7 @@
 """The same network for LiteRT and for LCE, in float and in int8."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
@@ -26,7 +27,7 @@ def with_files(*arguments, **options):
 
     def convert(model, file, **options):
         nobn.convert(model, file, **options)
-        files.append(file.read_bytes())
+        files.append(Path(file).read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_formats, "convert", convert)

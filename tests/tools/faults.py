@@ -603,8 +603,8 @@ inspection: idle bits are multiplied
 -channels = min(self.options["channels_in"], 32 * words)
 +channels = 32 * words
 inspection: memory of what nobody reads again
--last.get(index, -1) > place
-+last.get(index, -1) >= place
+-last.get(i, -1) > place
++last.get(i, -1) >= place
 @ tests/deploy/int8/test_kernel_axes.py
 int8: one step for all channels
 -axes = {"MatMul": (), "Conv2D": (3,),

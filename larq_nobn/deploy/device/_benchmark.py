@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -180,9 +180,16 @@ def benchmark(
     runners = [_runner(file, threads, seed) for file in files]
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
+    machine, note = platform.machine(), "the times hold for this processor alone."
+    runtimes = {audited.runtime for audited in audits}
+    if "lce" in runtimes and machine.lower() not in ("aarch64", "arm64"):
+        note = (
+            "LCE has optimized kernels for 64-bit ARM only, and its portable ones ran "
+            "here. These times do not predict those of a phone."
+        )
     return Benchmark(
-        source=f"this computer ({platform.machine()})",
-        note=_note(platform.machine(), {audited.runtime for audited in audits}),
+        source=f"this computer ({machine})",
+        note=f"{machine}: {note}",
         timings=_timings(audits, seconds, threads, random),
     )
 
@@ -205,22 +212,18 @@ def as_paths(
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
-    content = Path(file).read_bytes()
-    interpreter = interpreter_of(content, threads, repr(file))
-    random = np.random.default_rng(seed)
+    interpreter = interpreter_of(Path(file).read_bytes(), threads, repr(file))
+    random, inputs = np.random.default_rng(seed), []
     shapes = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
-    inputs = [_random_input(random, shape, np.dtype(kind)) for shape, kind in shapes]
+    for shape, kind in shapes:
+        if np.dtype(kind).kind in "iu":
+            limits = np.iinfo(kind)
+            ends = limits.min, limits.max
+            inputs.append(random.integers(*ends, shape, kind, endpoint=True))
+        else:
+            inputs.append(random.normal(size=shape).astype(kind))
     # The inner one takes whole inputs and adds no Python to the time of a run.
     return lambda: interpreter.interpreter.predict(inputs)
-
-
-def _random_input(
-    random: np.random.Generator, shape: Sequence[int], kind: np.dtype
-) -> np.ndarray:
-    if kind.kind in "iu":
-        limits = np.iinfo(kind)
-        return random.integers(limits.min, limits.max, shape, kind, endpoint=True)
-    return random.normal(size=shape).astype(kind)
 
 
 def _alternate(
@@ -283,15 +286,6 @@ def sizes(audited: Audit) -> dict[str, Any]:
     }
 
 
-def _note(machine: str, runtimes: Container[str]) -> str:
-    if "lce" in runtimes and machine.lower() not in ("aarch64", "arm64"):
-        return (
-            f"{machine}: LCE has optimized kernels for 64-bit ARM only, and its "
-            "portable ones ran here. These times do not predict those of a phone."
-        )
-    return f"{machine}: the times hold for this processor; another one has its own."
-
-
 # --- on a device: the commands that measure, and reading what these print
 
 # The program of each runtime, what releases call it, and flags of its own.
@@ -344,11 +338,7 @@ def phone_commands(
     `benchmark_on_phone` does all of it.
 
     Arguments:
-        path: The file.
-        against: Another file, or a list of them.
-        runs: Timed runs of each file, at least 1.
-        warmup: Runs of each that are not counted, at least 0.
-        threads: Threads of the interpreter, at least 1.
+        path, against, runs, warmup, threads: As in `benchmark`.
 
     Returns:
         The commands, in their order.
@@ -417,11 +407,7 @@ def benchmark_on_phone(
     benchmark program of its runtime, one file after the other.
 
     Arguments:
-        path: The file to which the others are compared.
-        against: Another file, or a list of them.
-        runs: Timed runs of each file, at least 1.
-        warmup: Runs of each that are not counted, at least 0.
-        threads: Threads of the interpreter, at least 1.
+        path, against, runs, warmup, threads: As in `benchmark`.
         progress: Called after every file.
 
     Returns:

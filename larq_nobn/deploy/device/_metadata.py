@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_integer, check_kind, check_number, check_path
+from ..._checks import (
+    check_integer,
+    check_kind,
+    check_list,
+    check_number,
+    check_path,
+)
 from ..._errors import InvalidType, InvalidValue
 from ..._files import parse_json, replacing
 from ..._keras import keras
@@ -70,16 +76,20 @@ class Preprocessing:
     crop: float = 1.0
 
     def __post_init__(self) -> None:
-        mean = _numbers("mean", self.mean, "[0, 1]", "It is that of values / 255.")
-        std = _numbers("std", self.std, "(0, inf)", "Leave out constant channels.")
-        if len(mean) != len(std):
-            raise InvalidValue(
-                f"mean={mean} and std={std} differ in length. Give one number per "
-                "channel in each."
-            )
+        intervals = {
+            "mean": ("[0, 1]", "It is that of values / 255."),
+            "std": ("(0, inf)", "Leave out constant channels."),
+        }
+        for name, (interval, advice) in intervals.items():
+            given = check_list(name, getattr(self, name))
+            numbers = tuple(check_number(name, x, interval, advice) for x in given)
+            if len(numbers) not in (1, 3) or len(self.std) != len(self.mean):
+                raise InvalidValue(
+                    f"mean={self.mean} and std={self.std} differ in length, or are not "
+                    "of 1 or 3 channels. Give one number per channel in each."
+                )
+            object.__setattr__(self, name, numbers)
         crop = check_number("crop", self.crop, "(0, 1]", "1.0 takes the whole middle.")
-        for name, value in (("mean", mean), ("std", std), ("crop", crop)):
-            object.__setattr__(self, name, value)
         if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
             raise InvalidType(
                 f"size={self.size!r} is not a pair. Give height and width, such as "
@@ -87,6 +97,7 @@ class Preprocessing:
             )
         advice = "It is the network's height and width."
         size = tuple(check_integer("size", side, 1, advice) for side in self.size)
+        object.__setattr__(self, "crop", crop)
         object.__setattr__(self, "size", size)
 
     @property
@@ -112,15 +123,12 @@ class Preprocessing:
                 "0 to 255, as decoders of JPEG and PNG give them."
             )
         batch = images[np.newaxis] if images.ndim == 3 else images
-        if batch.ndim != 4 or 0 in batch.shape[1:]:
+        given = batch.shape[-1] if batch.ndim == 4 and all(batch.shape[1:]) else 0
+        if given != channels and (given, channels) != (3, 1):
             raise InvalidValue(
-                f"images of shape {images.shape}: pass (height, width, channels) or "
-                "(N, height, width, channels), with no side of 0."
-            )
-        if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
-            raise InvalidValue(
-                f"images of {batch.shape[-1]} channels, but the network takes "
-                f"{channels}. Convert them to RGB."
+                f"images of shape {images.shape} have {given} channels, but the "
+                f"network takes {channels}. Pass (height, width, channels) or (N, "
+                "height, width, channels)."
             )
         x = scaled(batch, self.size, channels, self.crop)
         std = np.array(self.std, np.float32)
@@ -130,22 +138,6 @@ class Preprocessing:
 def preprocessing_of(info: DatasetInfo) -> Preprocessing:
     """Returns how an evaluation, and an app, makes an input of an image."""
     return Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
-
-
-def _numbers(
-    name: str, values: Sequence[float], interval: str, advice: str
-) -> tuple[float, ...]:
-    if isinstance(values, str) or not np.iterable(values):
-        raise InvalidType(
-            f"{name}={values!r} is not a list of numbers. Give one per channel."
-        )
-    numbers = tuple(check_number(name, value, interval, advice) for value in values)
-    if len(numbers) not in (1, 3):
-        raise InvalidValue(
-            f"{name}={numbers} has {len(numbers)} numbers. Give three for RGB, or one "
-            "for gray."
-        )
-    return numbers
 
 
 @dataclass(frozen=True)
@@ -187,20 +179,11 @@ class Card:
             rest = asdict(self.preprocessing)
             height, width = rest.pop("size")
             steps = {"height": height, "width": width, **rest}
-        file = {"name": self.file, "sha256": self.sha256, "size_bytes": self.size_bytes}
-        return {
-            "format": METADATA_FORMAT,
-            "version": VERSION,
-            "file": file,
-            "runtime": self.runtime,
-            "input": asdict(self.input),
-            "output": asdict(self.output),
-            "scores": self.scores,
-            "preprocessing": steps,
-            "labels": self.labels,
-            "dataset": self.dataset,
-            "holdout": self.holdout,
-        }
+        fields = asdict(self)
+        file = {"name": fields.pop("file"), "sha256": fields.pop("sha256")}
+        file["size_bytes"] = fields.pop("size_bytes")
+        start = {"format": METADATA_FORMAT, "version": VERSION, "file": file}
+        return {**start, **fields, "preprocessing": steps}
 
 
 def _from_dict(content: Any) -> Card:
@@ -216,25 +199,26 @@ def _from_dict(content: Any) -> Card:
     if steps is not None:
         size = steps["height"], steps["width"]
         steps = Preprocessing(steps["mean"], steps["std"], size, steps["crop"])
+    given, made = (
+        TensorInfo(
+            *(row["name"], tuple(map(int, row["shape"])), np.dtype(row["dtype"]).name),
+            scale=row["scale"],
+            zero_point=row["zero_point"],
+        )
+        for row in (content["input"], content["output"])
+    )
     return Card(
         file=file["name"],
         sha256=file["sha256"],
         size_bytes=file["size_bytes"],
         runtime=content["runtime"],
-        input=_tensor(content["input"]),
-        output=_tensor(content["output"]),
-        scores=content.get("scores", "logits"),
+        input=given,
+        output=made,
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
         dataset=content["dataset"],
+        scores=content.get("scores", "logits"),
         holdout=content.get("holdout"),
-    )
-
-
-def _tensor(row: Mapping[str, Any]) -> TensorInfo:
-    shape = tuple(map(int, row["shape"]))
-    return TensorInfo(
-        row["name"], shape, np.dtype(row["dtype"]).name, row["scale"], row["zero_point"]
     )
 
 
@@ -301,8 +285,8 @@ def write_metadata(
 ) -> None:
     """Writes the metadata of a file that will be at `path`.
 
-    Should that fail to get there, the older file stays, and `read_card` sees by the
-    SHA-256 that this metadata is not its own.
+    Should that fail to get there, `read_card` sees by the SHA-256 that it is not its
+    own.
     """
     metadata = Card(
         file=Path(path).name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -149,7 +149,10 @@ class Audit(Findings):
         for name in ("layers", "finding", "remedy"):
             saved.add_column(name)
         for row in self.savings:
-            saved.add_row(short_list(row["layers"]), row["finding"], row["remedy"])
+            names = row["layers"]
+            more = f" and {len(names) - 3} more" * (len(names) > _MOST_NAMES)
+            shown = ", ".join(names[:3] if more else names)
+            saved.add_row(f"{shown}{more}", row["finding"], row["remedy"])
         return [self.table(), saved, last]
 
 
@@ -186,11 +189,10 @@ def audit(path: str | os.PathLike) -> Audit:
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
     with parsing(path):  # and what makes no sense, such as a filter without shape
-        return audit_graphs(read(content, path, ends), len(content), path)
+        return _audited(read(content, path, ends), len(content), path)
 
 
-def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
-    """Audits what a file of `size` bytes contains."""
+def _audited(graphs: list[Subgraph], size: int, path: str) -> Audit:
     rows = _rows(graphs)
     binary = [row for row in rows if row["op"] == "LceBconv2d"]
     sums = {name: sum(row[name] for row in rows) for name in _SUMS[:3]}
@@ -217,10 +219,10 @@ def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    layers: dict[str, list[str]] = {}
+    layers = defaultdict(list)
     for row in rows:
         if row["kind"] == kind:
-            layers.setdefault(row["op"], []).append(row["layer"])
+            layers[row["op"]].append(row["layer"])
     ranked = sorted(layers.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"op": op, "count": len(names), "layers": names} for op, names in ranked]
 
@@ -259,7 +261,9 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 },
                 "weight_bytes": sum(new.values()),
                 "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
-                "reads_bits": op.reads_bits,
+                "reads_bits": op.kind == "binary"
+                and op.op != "LceQuantize"
+                and op.input(0).dtype == "int32",
                 "writes_bits": packed,
                 "fused_activation": _ACTIVATIONS.get(
                     op.options.get("fused_activation_function", 0)
@@ -297,9 +301,8 @@ def _padding(op: FileOperation) -> str | None:
 def _peak_activation_bytes(graph: Subgraph) -> int:
     """Returns the most bytes of feature maps that exist at one time.
 
-    Operations run in the order of the file; a map exists from the operation that
-    writes it to the last that reads it, inputs of the file from the start and outputs
-    to the end.
+    A map exists from the operation that writes it to the last that reads it, inputs of
+    the file from the start and outputs to the end.
     """
     last = {t.index: i for i, op in enumerate(graph.operations) for t in op.maps}
     end = {tensor.index for tensor in graph.outputs}
@@ -309,11 +312,9 @@ def _peak_activation_bytes(graph: Subgraph) -> int:
         made = op.outputs if op.maps else ()  # constants that are unpacked are no maps
         alive.update((tensor.index, tensor.bytes) for tensor in made)
         peak = max(peak, sum(alive.values()))
-        alive = {
-            index: size
-            for index, size in alive.items()
-            if index in end or last.get(index, -1) > place
-        }
+        done = [i for i in alive if i not in end and not last.get(i, -1) > place]
+        for index in done:
+            del alive[index]
     return peak
 
 
@@ -343,7 +344,7 @@ def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             str(joined[0]["index"]),
             row["layer"],
-            ", ".join(part["op"] for part in joined) if long else described(row),
+            ", ".join(part["op"] for part in joined) if long else _described(row),
             output,
             f"{macs / 1e6:,.2f} M" if macs >= 10_000 else f"{macs:,}" if macs else "",
             *map(_shown_bytes, (sums["weight_bytes"], sums["activation_bytes"])),
@@ -358,15 +359,8 @@ def _shown_bytes(count: int) -> str:
     return f"{count / 1e3:,.1f} kB"
 
 
-def short_list(names: Sequence[str]) -> str:
-    """Joins names; of many, the first few and their number."""
-    if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - 3} more"
-
-
-def described(row: dict[str, Any]) -> str:
-    """Returns `"LceBconv2d stride 2, zero padding, relu"`."""
+def _described(row: dict[str, Any]) -> str:
+    """Returns `"LceBconv2d (stride 2, zero-pad, relu)"`."""
     parts = []
     if row["strides"] and row["strides"] != [1, 1]:
         parts.append(f"stride {'x'.join(map(str, dict.fromkeys(row['strides'])))}")

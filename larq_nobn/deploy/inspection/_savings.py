@@ -14,16 +14,11 @@ import numpy as np
 
 from .._checks import FloatFallback, Why
 from ..lite._file import FileOperation, Subgraph
-from ..lite._lce_faults import in_groups, missed_reach
+from ..lite._lce_faults import missed_reach
 
 # A float multiplication takes some nine times as long as a binary one on a device, so
 # from this fraction of all MACs on, float takes about half of the time.
 _LARGE_SHARE = 0.1
-# What is said of a file that larq_nobn has not written, or of a user's own layer.
-_GROUPS = (
-    "Convert the model with larq_nobn.convert, which writes a QuantConv2D in groups as "
-    "one binary convolution for each."
-)
 # Where each operation has its input; its filters are always second. The last axis of a
 # depthwise filter are the output channels, the first axis of the others.
 _INPUTS = {
@@ -31,22 +26,6 @@ _INPUTS = {
     "DEPTHWISE_CONV_2D": 0,
     "FULLY_CONNECTED": 0,
     "TRANSPOSE_CONV": 2,
-}
-_WITHOUT_KERNEL = {
-    "DEPTHWISE_CONV_2D": (
-        "LCE has no kernel for a binary depthwise convolution",
-        "Use a QuantConv2D, or leave its input or its kernel unquantized.",
-    ),
-    "TRANSPOSE_CONV": (
-        "LCE has no kernel for a binary transposed convolution",
-        "Use upsampling and a QuantConv2D, or leave its input or kernel unquantized.",
-    ),
-    "FULLY_CONNECTED": (
-        "LCE has no kernel for a binary dense layer",
-        "larq_nobn.convert writes a QuantDense as a binary convolution of size 1. In a "
-        "layer of your own, write Reshape((1, 1, -1)), a QuantConv2D with kernel size "
-        "1 and Flatten(), or leave its input or its kernel unquantized.",
-    ),
 }
 # LCE calls weights ±c if they are that close to it, and so does this file.
 _TOLERANCE = 0.005
@@ -58,7 +37,7 @@ def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
     for op in graph.operations:
         if (between := _before_signs(graph, op)) is not None and _is_binary(op):
             size, name = op.input(1).bytes, graph.layer(op)
-            why = _why_float(graph, op, between)
+            why = _why_float(op, between)
             yield FloatFallback(name, op.op, *why, op.macs, size)
 
 
@@ -72,7 +51,7 @@ def _before_signs(graph: Subgraph, op: FileOperation) -> list[FileOperation] | N
         between.append(source)
         source = graph.before(source)
     signs = source is not None and source.op in ("LceDequantize", "SIGN")
-    plain = filters.dtype == "float32" and filters.constant and not filters.sparse
+    plain = filters.dtype == "float32" and filters.constant
     return [*between, source] if signs and source and plain else None
 
 
@@ -85,17 +64,19 @@ def _is_binary(op: FileOperation) -> bool:
     return bool(np.all((first > 0) & (abs(weights - first) <= _TOLERANCE * first)))
 
 
-def _why_float(graph: Subgraph, op: FileOperation, between: list[FileOperation]) -> Why:
+def _why_float(op: FileOperation, between: list[FileOperation]) -> Why:
     *others, sign = between
     if sign.op == "SIGN":
         return (
             "LCE does not know this sign",
             "Take the sign with larq.math.sign or a quantizer of Larq.",
         )
-    if op.op in _WITHOUT_KERNEL:
-        return _WITHOUT_KERNEL[op.op]
-    if op.input(0).shape[-1] != op.input(1).shape[-1]:
-        return "a binary convolution in groups", _GROUPS
+    if op.op != "CONV_2D":
+        return (
+            f"LCE has no kernel for a binary {op.op}",
+            "Use a QuantConv2D, or leave its input or its kernel unquantized. "
+            "larq_nobn.convert writes a QuantDense as a binary convolution of size 1.",
+        )
     if others:
         return (
             f"{others[-1].op} stands between the convolution and its sign",
@@ -185,12 +166,6 @@ def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
         yield (
             "Its output channels are not a multiple of 8, which LCE computes at once",
             "Give it a multiple of 8 output channels.",
-        )
-    if in_groups(op):
-        yield (
-            "It is a binary convolution in groups, which LCE's kernels on device "
-            "reject",
-            _GROUPS,
         )
     if zeros and op.inputs[0] is not None:
         size, names = op.inputs[0].shape[1:3], ("height", "width")

@@ -45,13 +45,12 @@ def check_int8(model: keras.Model, int8: bool) -> None:
     """Checks that a model says all ranges for an int8 file, and none for another."""
     graph = _graph.Graph(model)
     ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
+    if not int8 and ranges:
+        raise ConversionError(
+            f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of what "
+            "is around it. Pass int8=True (--int8), or convert the model without it."
+        )
     if not int8:
-        if ranges:
-            raise ConversionError(
-                f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of "
-                "what is around it. Pass int8=True (--int8), or convert the model "
-                "without it."
-            )
         return
     if not ranges:
         raise ConversionError(
@@ -66,9 +65,9 @@ def check_int8(model: keras.Model, int8: bool) -> None:
             )
     for given in model.inputs:
         readers = [c.layer for c in graph.consumers(given)]
-        if given.dtype.is_integer:  # the numbers of rows in a table
-            continue
-        if not all(isinstance(layer, FakeQuantization) for layer in readers):
+        rounded = all(isinstance(layer, FakeQuantization) for layer in readers)
+        # Integers are the numbers of rows in a table.
+        if not (rounded or given.dtype.is_integer):
             raise ConversionError(
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
                 f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
@@ -121,13 +120,8 @@ def verify_int8(
 ) -> dict[str, Any]:
     """Compares what an int8 file computes with its program, map by map.
 
-    Returns:
-        How far the outputs agree from end to end, where `exact_share` counts examples
-        whose outputs are within one quantization step, the maps under `"int8"`, and
-        their distances, in these steps, under `"segments"`.
-
-    Raises:
-        VerificationError: If a map is farther off than rounding reaches.
+    `exact_share` counts examples whose outputs are within one quantization step, and
+    distances under `"segments"` are in these steps.
     """
     segments = _compared(lowered, runner, examples)
     for result in segments.results.values():
@@ -269,18 +263,8 @@ def verify_without_rounding(
 ) -> dict[str, Any]:
     """Compares a model with its program, both without ranges.
 
-    The kernels of the program are not rounded yet. With ranges, two sums that differ in
-    the last bit may be rounded to different steps; and the program keeps the ranges as
-    they are.
-
-    Arguments:
-        given: The model as it was given.
-        model: What was traced: the same, perhaps in float32.
-        lowered: Its program.
-        examples: One array per input.
-
-    Raises:
-        VerificationError: If some difference is no matter of rounding.
+    With ranges, two sums that differ in the last bit may be rounded to different steps;
+    and the program keeps the ranges as they are. Its kernels are not rounded yet.
     """
     plain, io = without_ranges(model), lowered.io
     trace, program = Trace(plain, io), no_ranges(lowered.merged)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import reprlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +19,6 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from ..._checks import check_choice
 from ..._keras import keras
 from ..._math import unfused
-from ..._messages import first_line
 from ..._names import RUNTIMES
 from ...graph import _errors, _operation
 from .._errors import ConversionError
@@ -42,8 +39,6 @@ from ._lce_faults import softplus_bounded, with_room
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
 # No gradient is traced for what only computes forward.
 _NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-# What tells the converter that inputs and outputs are int8.
-_INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
 # How many examples a model gets that takes any number.
 _BATCH = 32
 
@@ -75,9 +70,6 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
 
     What there is several of has the names that Keras asks for or answers with: the keys
     of a dict, else those of the layers. What there is one of is `input` or `output`.
-
-    Raises:
-        ConversionError: If an input is of a type that LCE does not know.
     """
     for given, name in zip(model.inputs, model.input_names, strict=True):
         if given.dtype.name not in _TYPES:
@@ -119,85 +111,54 @@ def to_flatbuffer(
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
-    Arguments:
-        function: What the file computes.
-        variables: Those that it reads.
-        io: What the file takes and gives.
-        int8: Whether inputs and outputs are int8.
-        runtime: The one of `RUNTIMES` whose converter writes it.
+    It reads `variables`; with `int8`, inputs and outputs are int8.
     """
     holder = tf.Module()
     holder.variables_ = list(variables)
     signed = _signed(function, io)
-    write = _by_lce if runtime == "lce" else _by_tensorflow
-    with quiet() as chatter:
+    lce = runtime == "lce"
+    with quiet() as chatter, tempfile.TemporaryDirectory() as folder:
         with unfused(), softplus_bounded():
             concrete = signed.get_concrete_function(*io.inputs)
-        with _saved(holder, concrete) as folder:
-            return in_order(write(folder, int8, chatter), io)
-
-
-@contextmanager
-def _saved(holder: tf.Module, concrete: Any) -> Iterator[str]:
-    """Writes a SavedModel of one function alone, for the block.
-
-    It is traced once, not once per layer, and leaves LCE nothing to fall back to where
-    its own path from Keras would silently take another one.
-    """
-    with tempfile.TemporaryDirectory() as folder:
+        # Traced once, not once per layer, and with nothing to fall back to: LCE's own
+        # path from Keras would silently take another one.
+        tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         try:
-            tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
-        except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
-            # So TensorFlow names a file that grows too large, or a full device.
-            raise OSError(
-                f"Converting needs room for the weights in {os.path.dirname(folder)}, "
-                "and there is none. Free some, or name another folder in TMPDIR."
-            ) from error
-        except AssertionError as error:  # of states that are no variables
+            content = (_by_lce if lce else _by_tensorflow)(folder, int8)
+        except (OSError, *_errors.OF_MEMORY):
+            raise
+        # As native code raises them.
+        except (ConverterError, RuntimeError, ValueError) as error:
+            said, remedy = cause(error, chatter()), "Replace the layer it names"
+            if "not immutable" in said:
+                remedy += f", or {_operation.UNWRAP}"
+            if "while_body" in said:  # of a batch whose size the loop before lost
+                remedy = "Build the recurrent layers with unroll=True"
             raise ConversionError(
-                f"The model cannot be written as a SavedModel: {first_line(error)} "
-                "Replace the layer with such a state."
+                f"{'Larq Compute Engine' if lce else 'TensorFlow'} could not convert "
+                f"the model: {said}. {remedy}."
             ) from error
-        yield folder
+    return in_order(content, io)
 
 
-def _by_lce(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes:
+def _by_lce(folder: str, int8: bool) -> bytes:
     """Has LCE's converter write a file."""
-    engine = compute_engine()
-    try:
-        return engine.convert_saved_model(folder, **(_INT8 if int8 else {}))
-    except (OSError, *_errors.OF_MEMORY):
-        raise
-    except (RuntimeError, ValueError) as error:  # as native code raises them
-        said = cause(error, chatter())
-        remedy = "Replace the layer it names"
-        if "not immutable" in said:
-            remedy += f", or {_operation.UNWRAP}"
-        if "while_body" in said:  # of a batch whose size the loop before lost
-            remedy = "Build the recurrent layers with unroll=True"
-        raise ConversionError(
-            f"Larq Compute Engine could not convert the model: {said}. {remedy}."
-        ) from error
+    options = {}
+    if int8:
+        options = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
+    return compute_engine().convert_saved_model(folder, **options)
 
 
-def _by_tensorflow(folder: str, int8: bool, chatter: Callable[[], str]) -> bytes:
+def _by_tensorflow(folder: str, int8: bool) -> bytes:
     """Has TensorFlow's own converter write a file, without binary operations."""
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if int8:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        # As LCE's converter does, and microcontrollers know: one scale for a matrix.
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    try:
-        content = converter.convert()
-    except (OSError, *_errors.OF_MEMORY):
-        raise
-    except (ConverterError, RuntimeError, ValueError) as error:
-        raise ConversionError(
-            "TensorFlow's converter could not convert the model: "
-            f"{cause(error, chatter())}. Replace the layer it names."
-        ) from error
-    return content if int8 else with_half_kernels(content)
+    if not int8:
+        return with_half_kernels(converter.convert())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    # As LCE's converter does, and microcontrollers know: one scale for a matrix.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return converter.convert()
 
 
 def _signed(function: Function, io: IoSpec) -> Any:
@@ -214,11 +175,7 @@ def _signed(function: Function, io: IoSpec) -> Any:
 
 
 def in_order(content: bytes, io: IoSpec) -> bytes:
-    """Puts inputs and outputs in the order of the model; LCE's depends on chance.
-
-    Only the signature of a file tells which is which, and not every program that runs
-    files reads that.
-    """
+    """Puts inputs and outputs in the order of the model; LCE's depends on chance."""
     buffer = bytearray(content)
     graph, inputs, outputs = signature(buffer)
     # These arrays are views of the buffer: its bytes change, and nothing moves.
@@ -238,17 +195,12 @@ def inference(model: keras.Model) -> Function:
 
 
 def called(model: keras.Model) -> Function:
-    """Returns the inference function of a model, which says what its layers raise.
-
-    Raises:
-        ConversionError: If they do, when it is called.
-    """
-    function, advice = inference(model), "Pass data that it takes."
+    """Returns the same, which says what its layers raise, as a `ConversionError`."""
+    what, advice = "cannot be called on the examples", "Pass data that it takes."
 
     def named(inputs: Sequence[Any]) -> Sequence[Any]:
-        what = "cannot be called on the examples"
         with _errors.raised_by(model, what, advice, ConversionError):
-            return function(inputs)
+            return inference(model)(inputs)
 
     return named
 
@@ -256,11 +208,7 @@ def called(model: keras.Model) -> Function:
 def in_batches(
     function: Function, examples: Sequence[np.ndarray], size: int
 ) -> list[np.ndarray]:
-    """Applies a function to all examples, in batches of one size.
-
-    The last batch is filled up with its last example, whose results are cut off again:
-    there are models and files that take no other number.
-    """
+    """Applies a function to all examples, in batches of one size that it takes."""
     batches = []
     for start in range(0, len(examples[0]), size):
         parts = [array[start : start + size] for array in examples]
@@ -343,7 +291,14 @@ class _LiteRT:
         self._inputs = inner.get_input_details()
         self._outputs = inner.get_output_details()
         for side, tensors in (("input", self._inputs), ("output", self._outputs)):
-            for kind, column in _columns(tensors).items():
+            steps = [x["quantization"] for x in tensors]
+            columns = {
+                "shapes": [tuple(x["shape"].tolist()) for x in tensors],
+                "types": [x["dtype"] for x in tensors],
+                "scales": [scale or None for scale, _ in steps],
+                "zero_points": [zero if scale else None for scale, zero in steps],
+            }
+            for kind, column in columns.items():
                 setattr(self, f"{side}_{kind}", column)
 
     def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -354,33 +309,32 @@ class _LiteRT:
         return [self._inner.get_tensor(tensor["index"]) for tensor in self._outputs]
 
 
-def _columns(tensors: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Shapes, types, scales and zero points; None for the last two of no steps."""
-    steps = [tensor["quantization"] for tensor in tensors]
-    return {
-        "shapes": [tuple(tensor["shape"].tolist()) for tensor in tensors],
-        "types": [tensor["dtype"] for tensor in tensors],
-        "scales": [scale or None for scale, _ in steps],
-        "zero_points": [zero if scale else None for scale, zero in steps],
-    }
-
-
 def interpreter_of(
     content: bytes, threads: int, what: str = "the file", runtime: str | None = None
 ) -> Any:
     """Opens a file in the interpreter of its runtime.
 
-    Raises:
-        ConversionError: If it cannot be run, or wants inputs that nobody has. Native
-            code divides by their sides, and one of 0 ends the process.
+    Of inputs of open sizes that would take 1; and with a side of 0, by which native
+    code divides, it ends the process.
     """
     with parsing(what):
-        _check_sizes(content, what)
+        graph, inputs, _ = signature(content)
+        taken = [graph.tensors[index] for index in graph.inputs]
+        names = _names(graph, graph.inputs, inputs)
         runtime = runtime or runtime_of(content)
         roomy = with_room(content) if runtime == "lce" else content
-    name = "Larq Compute Engine" if runtime == "lce" else "TensorFlow"
-    lite = runtime == "litert"
-    opened: Any = _LiteRT if lite else compute_engine().testing.Interpreter
+    for tensor, name in zip(taken, names, strict=True):
+        axes = open_axes(tensor)
+        sides = ["?" if i in axes else f"{n}" for i, n in enumerate(tensor.shape)]
+        if axes:
+            raise ConversionError(
+                f"Input {name!r} of {what} leaves sizes of an example open: "
+                f"{'x'.join(sides[1:])}. Convert the model again at the size of the "
+                "examples, with input_shape (--input-shape) or a keras.Input of it."
+            )
+    name, opened = "TensorFlow", cast(Any, _LiteRT)
+    if runtime == "lce":
+        name, opened = "Larq Compute Engine", compute_engine().testing.Interpreter
     with quiet() as chatter:
         try:
             interpreter = opened(roomy, num_threads=threads)
@@ -396,23 +350,6 @@ def interpreter_of(
                 "not the shape of an image. Convert the model again."
             )
     return interpreter
-
-
-def _check_sizes(content: bytes, what: str) -> None:
-    """Rejects inputs of open sizes, for which the interpreter would take 1."""
-    graph, inputs, _ = signature(content)
-    taken = [graph.tensors[index] for index in graph.inputs]
-    names = _names(graph, graph.inputs, inputs)
-    for tensor, name in zip(taken, names, strict=True):
-        if axes := open_axes(tensor):
-            sides = [*map(str, tensor.shape[1:])]
-            for axis in axes:
-                sides[axis - 1] = "?"
-            raise ConversionError(
-                f"Input {name!r} of {what} leaves sizes of an example open: "
-                f"{'x'.join(sides)}. Convert the model again at the size of the "
-                "examples, with input_shape (--input-shape) or a keras.Input of it."
-            )
 
 
 class Runner:
@@ -517,24 +454,20 @@ class Runner:
                 "array of examples for each."
             )
         arrays = [np.asarray(array) for array in examples]
-        if any(array.ndim == 0 or array.dtype.kind not in "fiub" for array in arrays):
-            raise ConversionError(
-                "The file takes arrays of numbers, with examples along the first axis. "
-                f"Pass such arrays in place of {reprlib.repr(examples)}."
-            )
+        for tensor, array in zip(self.input_tensors, arrays, strict=True):
+            numbers = array.ndim > 0 and array.dtype.kind in "fiub"
+            if not numbers or array.shape[1:] != tensor.shape[1:]:
+                raise ConversionError(
+                    f"The file takes examples of shape {tensor.shape[1:]} as "
+                    f"{tensor.name}, but got {array.dtype} of shape {array.shape}. "
+                    "Pass numbers, with examples along the first axis; of one, "
+                    "x[np.newaxis]."
+                )
         taken = [
             array if tensor.scale is None else tensor.encode(array)
             for tensor, array in zip(self.input_tensors, arrays, strict=True)
         ]
         size = self.batch_size
-        for tensor, array in zip(self.input_tensors, arrays, strict=True):
-            if array.shape[1:] != tensor.shape[1:]:
-                raise ConversionError(
-                    f"The file takes examples of shape {tensor.shape[1:]} as "
-                    f"{tensor.name}, but got an array of shape {array.shape}. Pass a "
-                    "batch of such, with examples along the first axis; of one, "
-                    "x[np.newaxis]."
-                )
         try:
             results = in_batches(self._interpreter.interpreter.predict, taken, size)
         except (RuntimeError, ValueError, MemoryError) as error:

@@ -13,11 +13,6 @@ from typing import Any
 
 from .._errors import ConversionError
 
-_NO_LCE = (
-    "Larq Compute Engine is not installed, and binary .tflite files need it. "
-    "Install it with: pip install 'larq-nobn[lce]'"
-)
-
 
 def compute_engine() -> Any:
     """Imports Larq Compute Engine."""
@@ -25,27 +20,26 @@ def compute_engine() -> Any:
         with quiet():
             import larq_compute_engine
     except ImportError as error:
-        raise ConversionError(_NO_LCE) from error
+        raise ConversionError(
+            "Larq Compute Engine is not installed, and binary .tflite files need it. "
+            "Install it with: pip install 'larq-nobn[lce]'"
+        ) from error
     return larq_compute_engine
 
 
 # What MLIR says of an operation, after all the calls that it is in.
 _PLACED = re.compile(r'loc\(.*?"(?P<name>[^"@]+)@.*\)(?:: error)?: (?P<said>.+)')
-# So many letters of what a native program says are shown.
-_LONGEST = 300
 
 
 def cause(error: Exception, chatter: str) -> str:
-    """Returns the line that says why a native program failed."""
+    """Returns the line that says why a native program failed, if that is short."""
     lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
     lines = [line for line in lines if not line.lstrip().startswith("File ")]
     said = next((line for line in lines if "error" in line.lower()), repr(error))
     said = said.strip().removeprefix("ERROR: ").rstrip(".")
     if placed := _PLACED.search(said):
         said = f"{placed['said']} ({placed['name']})"
-    # Whole sentences, as far as there is room.
-    fits, room = len(said) <= _LONGEST, said[:_LONGEST]
-    return said if fits else room.rpartition(". ")[0] or room
+    return said[:300].rpartition(". ")[0] or said[:300] if said[300:] else said
 
 
 def _says_more(record: logging.LogRecord) -> bool:

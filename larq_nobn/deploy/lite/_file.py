@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import reprlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
-from math import prod
-from typing import Any, NamedTuple
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._checks import check_path
-from ..._errors import InvalidValue
 from ..._messages import first_line
 from .._errors import ConversionError
 
@@ -39,25 +40,8 @@ _MACS = (
     "FULLY_CONNECTED",
     "BATCH_MATMUL",
 )
-# Bits of one element; other types have no fixed size.
-_BITS = {
-    "float16": 16,
-    "float32": 32,
-    "float64": 64,
-    "complex64": 64,
-    "complex128": 128,
-    "bool": 8,
-    "int4": 4,
-    "int8": 8,
-    "int16": 16,
-    "int32": 32,
-    "int64": 64,
-    "uint8": 8,
-    "uint16": 16,
-    "uint32": 32,
-    "uint64": 64,
-}
-TYPES = tuple(_BITS)
+# Bytes of one element, where NumPy does not say; those of texts have no fixed size.
+_BYTES_EACH = {"int4": 0.5, "string": 0, "resource": 0, "variant": 0}
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
     "fused_activation_function": "fusedActivationFunction",
@@ -85,7 +69,6 @@ class Tensor:
     dtype: str
     data: memoryview | None
     buffer: int
-    sparse: bool
 
     @property
     def constant(self) -> bool:
@@ -95,12 +78,11 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """The size of its content; 0 where that depends on its values."""
-        return self.fixed_bytes if self.data is None else len(self.data)
-
-    @property
-    def fixed_bytes(self) -> int:
-        """The size of its shape and type; 0 for a type of no fixed size."""
-        return (prod(self.shape) * _BITS.get(self.dtype, 0) + 7) // 8
+        if self.data is not None:
+            return len(self.data)
+        each = _BYTES_EACH.get(self.dtype)
+        each = np.dtype(self.dtype).itemsize if each is None else each
+        return ceil(prod(self.shape) * each)
 
     @property
     def values(self) -> np.ndarray:
@@ -151,13 +133,6 @@ class FileOperation:
         if not types.isdisjoint(_FLOATS) and not converts:
             return "float"
         return "int8" if has_bytes else "shape"
-
-    @property
-    def reads_bits(self) -> bool:
-        """Whether what it reads contains 32 channels per word."""
-        first = self.inputs[0] if self.inputs else None
-        packed = self.op in _BINARY and self.op != "LceQuantize"
-        return packed and first is not None and first.dtype == "int32"
 
     @property
     def writes_bits(self) -> bool:
@@ -227,26 +202,17 @@ class Subgraph:
         return None if tensor is None else self.producer(tensor)
 
     @cached_property
-    def _consumers(self) -> dict[int, list[FileOperation]]:
-        consumers: dict[int, list[FileOperation]] = {t.index: [] for t in self.tensors}
+    def _readers(self) -> dict[int, list[FileOperation]]:
+        readers = defaultdict(list)
         for op in self.operations:
-            for index in dict.fromkeys(t.index for t in op.inputs if t is not None):
-                consumers[index].append(op)
-        return consumers
-
-    def consumers(self, tensor: Tensor) -> list[FileOperation]:
-        """Returns the operations that read a tensor, in order, each once."""
-        return self._consumers[tensor.index]
-
-    def readers(self, op: FileOperation) -> list[FileOperation]:
-        """The operations that read an output; none if it is an output of the file."""
-        output = op.outputs[0]
-        return [] if output in self.outputs else self.consumers(output)
+            for index in {t.index for t in op.maps}:
+                readers[index].append(op)
+        return readers
 
     def only_reader(self, op: FileOperation) -> FileOperation | None:
         """Returns the operation that reads an output, if it is the only use of it."""
-        readers = self.readers(op)
-        return readers[0] if len(readers) == 1 else None
+        readers, output = self._readers[op.outputs[0].index], op.outputs[0]
+        return readers[0] if len(readers) == 1 and output not in self.outputs else None
 
     @cached_property
     def _last(self) -> dict[int, str]:
@@ -283,34 +249,20 @@ def _layers_in(name: str) -> list[str]:
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """Returns the content of a file; of none of TFLite, only how it starts."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ConversionError(
-            f"{reprlib.repr(path)} is not the path of a file. Pass that of a .tflite "
-            "file, which larq_nobn.convert writes."
-        )
+    """Returns the content of a file."""
     path = check_path("path", path)
     try:
-        with open(path, "rb") as file:
-            content = file.read(8)
-            return content + file.read() if content[4:] == _STARTS else content
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConversionError(
-            f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "
-            ".tflite file."
+            f"{path!r} cannot be read: {error.strerror}. Pass the path of a .tflite "
+            "file."
         ) from error
 
 
 @contextmanager
 def parsing(path: str) -> Iterator[None]:
-    """Says of a file, whoever wrote it, that it cannot be read.
-
-    Bytes that contradict each other may lead to any error, struct.error, IndexError and
-    UnicodeDecodeError among them, and so may a kind of file that is not known here.
-
-    Raises:
-        ConversionError: If the block raises an error.
-    """
+    """Makes any error a `ConversionError`: damaged files may lead to each of them."""
     try:
         yield
     except (ConversionError, MemoryError):
@@ -333,23 +285,16 @@ def check_starts(content: bytes, path: str) -> None:
 
 
 def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
-    """Returns the graphs of a `.tflite` file.
-
-    Nothing of this leaves Python, so that no content can crash it.
-
-    Raises:
-        ConversionError: If it is not an intact TFLite file.
-    """
+    """Returns the graphs of an intact TFLite file, and never leaves Python for that."""
     check_starts(content, path)
     with parsing(path):
-        return _graphs(content, path, ends)
+        return _graphs(content, ends)
 
 
 def unpacked(content: bytes | bytearray) -> Any:
     """Returns all of a file as objects of its schema; arrays are views of `content`.
 
-    An offset that leads outside is an error in Python, where native code would follow
-    it: measured, LCE's interpreter crashes on a file that was cut.
+    An offset that leads outside is an error here, where LCE's interpreter crashes.
     """
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
@@ -383,43 +328,43 @@ def with_half_kernels(content: bytes) -> bytes:
 
     def halve(model: Any) -> None:
         graph, kinds = model.subgraphs[0], schema.BuiltinOperator
+        halves: dict[int, np.ndarray] = {}
+        for op in graph.operators:
+            if model.operatorCodes[op.opcodeIndex].builtinCode == kinds.CONV_2D:
+                constants = [i for i in _integers(op.inputs)[1:] if i >= 0]
+                exact = [_half(model, graph.tensors[i]) for i in constants]
+                arrays = [half for half in exact if half is not None]
+                if len(arrays) == len(exact) and arrays[0].nbytes >= _OPERATION:
+                    halves.update(zip(constants, arrays, strict=True))
+        if not halves:
+            return
         dequantize = schema.OperatorCodeT()
         dequantize.builtinCode = dequantize.deprecatedBuiltinCode = kinds.DEQUANTIZE
         dequantize.version = 3  # the first one of float16
-        codes = [
-            max(code.builtinCode, code.deprecatedBuiltinCode)
-            for code in model.operatorCodes
-        ]
-        halves = [_half(model, tensor) for tensor in graph.tensors]
-        unpackings: list[Any] = []
         floats: dict[int, int] = {}
+        unpackings = []
+        used = Counter(t.buffer for each in model.subgraphs for t in each.tensors)
+        for index, half in halves.items():
+            tensor, unpacking = graph.tensors[index], schema.OperatorT()
+            whole = copy(tensor)
+            whole.buffer = len(model.buffers)
+            model.buffers.append(schema.BufferT())
+            if used[tensor.buffer] > 1:
+                used[tensor.buffer] -= 1
+                tensor.buffer = len(model.buffers)
+                model.buffers.append(schema.BufferT())
+            model.buffers[tensor.buffer].data = np.frombuffer(half.tobytes(), np.uint8)
+            tensor.type = schema.TensorType.FLOAT16
+            tensor.name += b"/float16"
+            unpacking.opcodeIndex = len(model.operatorCodes)
+            floats[index] = len(graph.tensors)
+            unpacking.inputs, unpacking.outputs = [index], [floats[index]]
+            graph.tensors.append(whole)
+            unpackings.append(unpacking)
         for op in graph.operators:
-            if codes[op.opcodeIndex] != kinds.CONV_2D:
-                continue
-            constants = [index for index in _integers(op.inputs)[1:] if index >= 0]
-            exact = [half for i in constants if (half := halves[i]) is not None]
-            if len(exact) < len(constants) or exact[0].nbytes < _OPERATION:
-                continue
-            for index in constants:
-                if index not in floats:
-                    stored = _tensor(model, index, "FLOAT16", halves[index])
-                    floats[index] = _tensor(model, index, "FLOAT32", None)
-                    unpacking = schema.OperatorT()
-                    unpacking.opcodeIndex = len(codes)
-                    unpacking.inputs, unpacking.outputs = [stored], [floats[index]]
-                    unpackings.append(unpacking)
-            op.inputs = [*op.inputs[:1], *(floats.get(i, i) for i in op.inputs[1:])]
-        if unpackings:
-            model.operatorCodes.append(dequantize)
-            graph.operators = [*unpackings, *graph.operators]
-        ends = *graph.inputs, *graph.outputs
-        left = {*map(int, ends), *(int(i) for op in graph.operators for i in op.inputs)}
-        unread = floats.keys() - left
-        kept = {t.buffer for i, t in enumerate(graph.tensors) if i not in unread}
-        kept |= {t.buffer for other in model.subgraphs[1:] for t in other.tensors}
-        for index in unread:
-            if (buffer := graph.tensors[index].buffer) not in kept:
-                model.buffers[buffer].data = None
+            op.inputs = [floats.get(i, i) for i in _integers(op.inputs)]
+        model.operatorCodes.append(dequantize)
+        graph.operators = [*unpackings, *graph.operators]
 
     return edited(content, halve)
 
@@ -435,108 +380,68 @@ def _half(model: Any, tensor: Any) -> np.ndarray | None:
     return half if np.array_equal(half.astype(np.float32), values) else None
 
 
-def _tensor(model: Any, like: int, kind: str, values: np.ndarray | None) -> int:
-    """Adds a tensor of the shape of another one, with an empty buffer for no values."""
-    tensors, buffer = model.subgraphs[0].tensors, schema.BufferT()
-    if values is not None:
-        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensor = schema.TensorT()
-    tensor.shape, tensor.hasRank = tensors[like].shape, True
-    tensor.name = tensors[like].name + f"/{kind.lower()}".encode()
-    tensor.type = getattr(schema.TensorType, kind)
-    tensor.buffer = len(model.buffers) - 1
-    tensors.append(tensor)
-    return len(tensors) - 1
-
-
-class Signature(NamedTuple):
-    """The first graph of a file, and its tensors by the names of inputs and outputs."""
-
-    graph: Any
-    inputs: dict[str, int]
-    outputs: dict[str, int]
-
-
-def signature(content: bytes | bytearray) -> Signature:
-    """Reads the names of inputs and outputs; a file may have none."""
+def signature(
+    content: bytes | bytearray,
+) -> tuple[Any, dict[str, int], dict[str, int]]:
+    """Returns the first graph of a file, and its inputs and outputs by their names."""
     model = unpacked(content)
-    if not model.signatureDefs:
-        return Signature(model.subgraphs[0], {}, {})
-    first = model.signatureDefs[0]
+    first = next(iter(model.signatureDefs or ()), None)
+    sides = (first.inputs, first.outputs) if first else ((), ())
     inputs, outputs = (
         {
             (row.name or b"").decode(errors="backslashreplace"): row.tensorIndex
             for row in rows or ()
         }
-        for rows in (first.inputs, first.outputs)
+        for rows in sides
     )
-    return Signature(model.subgraphs[0], inputs, outputs)
+    return model.subgraphs[0], inputs, outputs
 
 
-def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
+def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
     """Reads all graphs; the numbers of operations run through them."""
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
     types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
-    names, buffers, subgraphs = [], [], []
+    names = []
     for code in model.operatorCodes or ():
         # Old files contain the number in a byte of its own, new ones in both.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if number not in known:
-            raise ConversionError(
-                f"{path!r} contains the operation number {number}, which this version "
-                "of TensorFlow does not know. Convert the model again with "
-                "this version."
-            )
         custom = code.customCode
         names.append(known[number] if custom is None else custom.decode())
-    for buffer in model.buffers or ():
-        data = buffer.data
-        if data is None and buffer.offset > 1:  # after the rest, in files above 2 GB
-            data = memoryview(content)[buffer.offset :][: buffer.size]
-            _expect(len(data) == buffer.size)
-        filled = data is not None and len(data) > 0
-        buffers.append(memoryview(data) if filled else None)
-    for graph in model.subgraphs or ():
-        given = graph.tensors or ()
+    buffers = [
+        None if x.data is None or not len(x.data) else memoryview(x.data)
+        for x in model.buffers or ()
+    ]
+    subgraphs = []
+    for graph in model.subgraphs:
         tensors = [
             Tensor(
                 index=index,
                 name=(tensor.name or b"").decode(),
                 shape=tuple(1 if n == -1 else n for n in _integers(tensor.shape)),
                 open_axes=open_axes(tensor),
-                dtype=types.get(tensor.type, f"type {tensor.type}"),
+                dtype=types[tensor.type],
                 data=buffers[tensor.buffer],
                 buffer=tensor.buffer,
-                sparse=tensor.sparsity is not None,
             )
-            for index, tensor in enumerate(given)
+            for index, tensor in enumerate(graph.tensors or ())
         ]
-        for tensor in tensors:
-            _expect(min(tensor.shape, default=0) >= 0)
-            free = tensor.data is None or tensor.sparse or tensor.dtype not in _BITS
-            _expect(free or tensor.bytes == tensor.fixed_bytes)
 
         def chosen(places: Any, tensors: list[Tensor] = tensors) -> tuple[Any, ...]:
-            places = _integers(places)
-            _expect(min(places, default=0) >= -1)
-            return tuple(None if i == -1 else tensors[i] for i in places)
+            return tuple(None if i == -1 else tensors[i] for i in _integers(places))
 
-        operations = []
-        for op in graph.operators or ():
-            name = names[op.opcodeIndex]
-            inputs, outputs = chosen(op.inputs), chosen(op.outputs)
-            operation = FileOperation(
-                next(numbers), name, inputs, outputs, _options(op, name)
+        operations = [
+            FileOperation(
+                next(numbers),
+                names[op.opcodeIndex],
+                chosen(op.inputs),
+                chosen(op.outputs),
+                _options(op, names[op.opcodeIndex]),
             )
-            operations.append(operation)
+            for op in graph.operators or ()
+        ]
         ways = chosen(graph.inputs), chosen(graph.outputs)
-        subgraph = Subgraph(*ways, tuple(tensors), tuple(operations))
-        states = [i for i, tensor in enumerate(given) if tensor.isVariable]
-        _check_order(subgraph, states)
-        subgraphs.append(subgraph)
-    _expect(bool(subgraphs) and bool(subgraphs[0].outputs))
+        subgraphs.append(Subgraph(*ways, tuple(tensors), tuple(operations)))
     return [replace(subgraphs[0], ends=tuple(ends)), *subgraphs[1:]]
 
 
@@ -558,10 +463,9 @@ def _options(op: Any, name: str) -> dict[str, Any]:
 
 
 def open_axes(tensor: Any) -> tuple[int, ...]:
-    """Returns the axes of a tensor of a file whose size only a running file knows.
+    """Returns the axes of a tensor whose size only a running file knows; -1 says so.
 
-    Converters write -1 into a signature of its own, and 1 into the shape; some write -1
-    into the shape. The first axis is left out: it is that of the examples.
+    The first axis is left out: it is that of the examples.
     """
     signature, shape = _integers(tensor.shapeSignature), _integers(tensor.shape)
     return tuple(
@@ -573,24 +477,3 @@ def open_axes(tensor: Any) -> tuple[int, ...]:
 
 def _integers(numbers: Any) -> tuple[int, ...]:
     return () if numbers is None else tuple(map(int, numbers))
-
-
-def _expect(fits: bool) -> None:
-    if not fits:
-        raise InvalidValue("the file contradicts itself")
-
-
-def _check_order(graph: Subgraph, states: Iterable[int]) -> None:
-    """Checks that every tensor is written once, and only then read.
-
-    Native code takes that for granted, and would read and write where no memory is.
-    """
-    empty = {t.index for t in graph.tensors if 0 in t.shape}  # nothing to read
-    constants = [t.index for t in graph.tensors if t.constant]
-    known = {*states, *constants, *(t.index for t in graph.inputs)}
-    for op in graph.operations:
-        read = {tensor.index for tensor in op.inputs if tensor is not None}
-        written = [tensor.index for tensor in op.outputs]
-        _expect(read <= known | empty and known.isdisjoint(written))
-        known.update(written)
-    _expect({tensor.index for tensor in graph.outputs} <= known | empty)

@@ -7,7 +7,6 @@ map that is still needed, is found by the verification:
 | fault | looked for by |
 |---|---|
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
-| binary convolutions in groups | `in_groups`, of an operation of a file |
 | inputs and outputs move in memory | `with_room` prevents it, before a file runs |
 
 And these are kept from LCE by how models are written for it:
@@ -32,16 +31,17 @@ comparison of signs finds it, and says what to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
+from unittest.mock import patch
 
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._keras import keras
 from ...layers._groups import group_moments
-from ._file import FileOperation, edited
+from ._file import edited
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
 _ROUNDS = 1e-5
@@ -77,19 +77,12 @@ def softplus_bounded() -> Iterator[None]:
         x = tf.convert_to_tensor(features)
         return bounded_softplus(x) if x.dtype == tf.float32 else given(x, name)
 
-    gen_nn_ops.softplus = softplus
-    try:
+    with patch.object(gen_nn_ops, "softplus", softplus):
         yield
-    finally:
-        gen_nn_ops.softplus = given
 
 
 def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
-    """Group normalization that reshapes statistics only, never the map.
-
-    TensorFlow Lite runs a RESHAPE in place and the next ADD in place after it, which
-    destroys a map that a shortcut still needs.
-    """
+    """Group normalization that reshapes statistics only, as files compute it right."""
     mean, variance = group_moments(inputs, layer.groups)
     rate = tf.math.rsqrt(variance + layer.epsilon)
     outputs = (inputs - mean) * (rate if layer.gamma is None else rate * layer.gamma)
@@ -108,10 +101,7 @@ _FORMS: dict[Any, Callable] = {
 }
 
 
-_COMPILED = "_jit_compiled_convolution_op"
-_CONVOLUTION: Any = next(
-    kind for kind in keras.layers.Conv2D.__mro__ if _COMPILED in vars(kind)
-)
+_CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
 
 
 @contextmanager
@@ -123,7 +113,7 @@ def at_inference() -> Iterator[None]:
     Keras compiles.
     """
 
-    def formed(kind: type, own: Callable, form: Callable) -> Callable:
+    def formed(kind: Any, own: Callable, form: Callable) -> Callable:
         @wraps(own)
         def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
             plain = type(self) is kind and more.get("mask") is None
@@ -143,17 +133,14 @@ def at_inference() -> Iterator[None]:
     def convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
         return layer.convolution_op(inputs, kernel)
 
-    given: dict[Any, Callable] = {kind: kind.call for kind in _FORMS}
-    compiled = vars(_CONVOLUTION)[_COMPILED]
-    for kind, form in _FORMS.items():
-        kind.call = formed(kind, kind.call, form)
-    setattr(_CONVOLUTION, _COMPILED, convolved)
-    try:
+    with ExitStack() as stack:
+        for kind, form in _FORMS.items():
+            stack.enter_context(
+                patch.object(kind, "call", formed(kind, kind.call, form))
+            )
+        compiled = patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", convolved)
+        stack.enter_context(compiled)
         yield
-    finally:
-        setattr(_CONVOLUTION, _COMPILED, compiled)
-        for kind, own in given.items():
-            kind.call = own
 
 
 def missed_reach(
@@ -169,17 +156,6 @@ def missed_reach(
     reach = height, width
     fits = all(s >= r for s, r in zip(size, reach, strict=True))
     return None if fits else reach
-
-
-def in_groups(op: FileOperation) -> bool:
-    """Whether an operation is a binary convolution in groups.
-
-    Measured: the kernel of LCE's builds for phones fails to allocate its tensors; only
-    the indirect and the reference kernel run it.
-    """
-    if op.op != "LceBconv2d":
-        return False
-    return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
 
 
 # --- tensors that move in memory

@@ -95,11 +95,7 @@ class TracedSign(NamedTuple):
 class TracedKernel(NamedTuple):
     """An operation that multiplies by a constant kernel.
 
-    Attributes:
-        op: The operation.
-        layer: The name of its layer.
-        kernel: The kernel.
-        source: The operation that makes what it reads, before pads and reshapes.
+    `source` makes what it reads, before pads and reshapes.
     """
 
     op: Any
@@ -119,23 +115,11 @@ class TracedKernel(NamedTuple):
 
 
 class Trace:
-    """The operations of a model's inference function, with all constants computed.
+    """The operations of a model's inference function, each after those that it reads.
 
     What does not depend on an input is computed here, once: kernels from what they are
     quantized of, whatever LCE itself would compute again in every run.
-
-    Arguments:
-        model: A functional model, whatever it contains.
-        io: What it takes and gives, and how many examples at once.
-        function: What is traced, which may have a state; None for the model, which may
-            not.
-
-    Attributes:
-        batch_size: That number.
-        operations: All of them, each after those that it depends on.
-
-    Raises:
-        ConversionError: If the model cannot be traced.
+    A given `function` is traced in the place of the model's, and may have a state.
     """
 
     def __init__(
@@ -159,39 +143,29 @@ class Trace:
                 frozen = convert_variables_to_constants_v2(
                     concrete, lower_control_flow=False
                 )
-            self._folded = fold_constants(frozen, model)
-        known, count = [tensor.name for tensor in frozen.inputs], len(io.inputs)
+            folded = fold_constants(frozen, model)
+        self._graph_def, names, self.output_names = folded
+        count = len(io.inputs)
+        self.input_names = names[:count]
+        known = [tensor.name for tensor in frozen.inputs]
         captures = concrete.graph.captures  # tables, which stay states
         states = [state for state, inner in captures if inner.name in known]
-        self._states = dict(zip(known[count:], states, strict=True))
+        self._states = dict(zip(names[count:], states, strict=True))
         with tf.Graph().as_default() as graph:
             self._starts = [
-                tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
-                for spec, name in zip(io.inputs, self._folded.inputs, strict=False)
+                tf.compat.v1.placeholder(
+                    spec.dtype, spec.shape, name.removesuffix(":0")
+                )
+                for spec, name in zip(io.inputs, self.input_names, strict=True)
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
         self.batch_size = io.inputs[0].shape[0]
 
-    @property
-    def input_names(self) -> list[str]:
-        """The names of the tensors that are given."""
-        return [f"{name}:0" for name in self._folded.inputs[: len(self._starts)]]
-
-    @property
-    def output_names(self) -> list[str]:
-        """The names of the tensors that are wanted."""
-        return self._folded.outputs
-
     def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
-        """Returns what computes the outputs, and more tensors of the trace.
-
-        Arguments:
-            more: These tensors.
-            given: Others that it takes after the inputs, instead of computing them.
-        """
-        ends = [*self.output_names, *(tensor.name for tensor in more)]
-        starts = [*self.input_names, *(tensor.name for tensor in given)]
+        """Returns what computes the outputs and `more` from inputs and `given`."""
+        ends = [*self.output_names, *_names(more)]
+        starts = [*self.input_names, *_names(given)]
         return lambda inputs: self._imported(inputs, ends, starts)
 
     def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
@@ -203,7 +177,7 @@ class Trace:
         from tensorflow.python.eager import context, execute
 
         known = context.context()
-        for function in self._folded.graph_def.library.function:
+        for function in self._graph_def.library.function:
             if not known.has_function(function.signature.name):
                 known.add_function_def(function)
         tensors = {
@@ -219,7 +193,7 @@ class Trace:
 
     @cached_property
     def _constants(self) -> dict[str, tf.Tensor]:
-        nodes = [node for node in self._folded.graph_def.node if node.op == "Const"]
+        nodes = [node for node in self._graph_def.node if node.op == "Const"]
         values = (tf.make_ndarray(node.attr["value"].tensor) for node in nodes)
         return {
             f"{n.name}:0": tf.constant(x) for n, x in zip(nodes, values, strict=True)
@@ -228,15 +202,10 @@ class Trace:
     @cached_property
     def _steps(self) -> list[tuple[str, list[str], list[str], tuple[Any, ...]]]:
         """What to compute in turn: type, inputs, outputs and attributes."""
+        kept = [op for op in self.operations if op.type not in ("Placeholder", "Const")]
         return [
-            (
-                op.type,
-                [tensor.name for tensor in op.inputs],
-                [tensor.name for tensor in op.outputs],
-                tuple(_attributes(op)),
-            )
-            for op in self.operations
-            if op.type not in ("Placeholder", "Const")
+            (op.type, _names(op.inputs), _names(op.outputs), tuple(_attributes(op)))
+            for op in kept
         ]
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
@@ -260,7 +229,7 @@ class Trace:
             starts[name] = graph.capture(state) if is_function else _like(state)
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
-        graph_def = self._folded.graph_def
+        graph_def = self._graph_def
         read = {name.split(":")[0] for node in graph_def.node for name in node.input}
         known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
         tensors = tf.graph_util.import_graph_def(
@@ -275,8 +244,8 @@ class Trace:
         What its tensors then are off by tells how far the sums of the given one round.
         """
         random = np.random.default_rng(0)
-        graph_def = type(self._folded.graph_def)()
-        graph_def.CopyFrom(self._folded.graph_def)
+        graph_def = type(self._graph_def)()
+        graph_def.CopyFrom(self._graph_def)
         for node in graph_def.node:
             if node.op == "Const" and tf.DType(node.attr["dtype"].type).is_floating:
                 value = tf.make_ndarray(node.attr["value"].tensor)
@@ -284,7 +253,7 @@ class Trace:
                 noisy = (value * (1 + size * signs)).astype(value.dtype)
                 node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
         noisy_trace = copy(self)
-        noisy_trace._folded = self._folded._replace(graph_def=graph_def)
+        noisy_trace._graph_def = graph_def
         vars(noisy_trace).pop("_constants", None)
         return noisy_trace
 
@@ -299,9 +268,7 @@ class Trace:
     @cached_property
     def kernels(self) -> list[TracedKernel]:
         """The operations that have a constant kernel, in their order."""
-        return list(self._kernels())
-
-    def _kernels(self) -> Iterator[TracedKernel]:
+        kernels = []
         for op in self.operations:
             place = _INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
@@ -314,7 +281,8 @@ class Trace:
             source = op.inputs[place].op
             while source.type in NOTHING + _PADS + _RESHAPES:
                 source = source.inputs[0].op
-            yield TracedKernel(op, layer_of(op), _value(kernel), source)
+            kernels.append(TracedKernel(op, layer_of(op), _value(kernel), source))
+        return kernels
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
@@ -322,22 +290,17 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
     names = {layer.name for layer in model._flatten_layers(include_self=False)}
     functions = (node for f in graph.library.function for node in f.node_def)
     for node in (*graph.node, *functions):
-        remedy = "Call its layers without training=True"
-        if _RANDOM.search(node.op):
-            effect = "draws random numbers"
-        elif _ASSIGNS.fullmatch(node.op):
-            effect, remedy = (
-                "changes its variables",
-                f"{remedy}, and {_operation.UNWRAP}",
+        random, assigns = _RANDOM.search(node.op), _ASSIGNS.fullmatch(node.op)
+        if random or assigns:
+            parts = node.name.split("/")
+            layer = next((part for part in parts[::-1] if part in names), parts[0])
+            effect = "draws random numbers" if random else "changes its variables"
+            more = "" if random else f", and {_operation.UNWRAP}"
+            raise ConversionError(
+                f"Model {model.name!r} {effect} at inference, which a file cannot "
+                f"(operation {node.op!r} of layer {layer!r}). Call its layers without "
+                f"training=True{more}."
             )
-        else:
-            continue
-        parts = node.name.split("/")
-        layer = next((part for part in parts[::-1] if part in names), parts[0])
-        raise ConversionError(
-            f"Model {model.name!r} {effect} at inference, which a file cannot "
-            f"(operation {node.op!r} of layer {layer!r}). {remedy}."
-        )
 
 
 def _signs_taken_by(op: Any) -> list[TracedSign]:
@@ -415,6 +378,10 @@ def _like(tensor: Any) -> Any:
     return tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
 
 
+def _names(tensors: Sequence[Any]) -> list[str]:
+    return [tensor.name for tensor in tensors]
+
+
 def _value(tensor: Any) -> np.ndarray:
     return tf.make_ndarray(tensor.op.get_attr("value"))
 
@@ -429,20 +396,12 @@ def layer_name(name: str) -> str:
     return name.partition("/")[2].rpartition("/")[0]
 
 
-class FoldedGraph(NamedTuple):
-    """A graph of operations, with the names of its inputs and of its output tensors.
+def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], list[str]]:
+    """Puts constants in place of what makes them, as of quantized kernels.
 
-    Operations are called 'net/layer/...', after the innermost layer that they are of.
-    The inputs are not among them.
+    Returns a graph, and the names of its inputs and outputs. Operations are called
+    'net/layer/...', after the innermost layer that they are of.
     """
-
-    graph_def: Any
-    inputs: list[str]
-    outputs: list[str]
-
-
-def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
-    """Puts constants in place of what makes them, as of quantized kernels."""
     graph = frozen.graph
 
     def starts(op: Any) -> bool:
@@ -507,7 +466,8 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
         written.attr.pop("_gradient_op_type", None)
         del written.input[:]
         written.input.extend(map(tensor_name, op.inputs))
-    return FoldedGraph(new, inputs, [tensor_name(x) for x in frozen.outputs])
+    ends = [tensor_name(x) for x in frozen.outputs]
+    return new, [f"{name}:0" for name in inputs], ends
 
 
 def _dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:

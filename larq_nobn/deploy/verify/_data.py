@@ -26,17 +26,9 @@ def verification_examples(
 ) -> tuple[list[np.ndarray], str]:
     """Returns examples for every input, and a word on where they are from.
 
-    Arguments:
-        data: An array, a list or dict of one per input, `(x, y)`, batches of either
-            as of a `tf.data.Dataset` or a `keras.utils.Sequence`, or None for seeded
-            noise, of which some is far larger than what a network sees, and a few
-            regular patterns.
-        model: The model as it was given, whose inputs may have a structure.
-        flat: The same in one graph of layers.
-        name: The word for given data.
-
-    Raises:
-        ConversionError: If the data has the wrong shape, or there is none.
+    Without data it is seeded noise, of which some is far larger than what a network
+    sees, and a few regular patterns. `model` is the given one, `flat` the same in one
+    graph.
     """
     if data is None:
         size = sum(prod(given.shape[1:]) for given in flat.inputs)
@@ -57,11 +49,7 @@ def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
 def given_batches(
     model: keras.Model, data: Any, size: int, most: int | None = None
 ) -> Iterator[Any]:
-    """Yields inputs and labels of given data, in batches.
-
-    Raises:
-        ConversionError: If the data does not fit the model.
-    """
+    """Yields inputs and labels of given data, in batches."""
     try:
         yield from model_batches(model, data, size, most)
     except ValueError as error:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
 from .._errors import VerificationError
 from ..lite import _converter
 from ..lite._file import FileOperation, Subgraph, Tensor, read
@@ -34,29 +33,17 @@ LOOK = (
 
 
 class FileSigns:
-    """Reads a file at the signs of a trace.
-
-    Arguments:
-        model: What was traced.
-        lowered: The operations that the file was written from.
-        signs: The signs.
-        content: The file.
-        runner: Runs it.
-
-    Attributes:
-        signs: Those of them that the file has.
-    """
+    """Reads a file that was written from `lowered`, at those `signs` that it has."""
 
     def __init__(
         self,
-        model: keras.Model,
         lowered: LoweredTrace,
         signs: Sequence[TracedSign],
         content: bytes,
         runner: _converter.Runner,
     ) -> None:
         self._shipped = runner
-        self._suspects = suspects(model, content)
+        self._suspects = rounding_to_bytes(content) or LOOK
         graph = read(content, "the file")[0]
         shown = [tensor.index for tensor in graph.outputs]
         self._count = len(shown)
@@ -94,11 +81,7 @@ class FileSigns:
         self._probe = _probe(lowered, values, runner.runtime) if values else None
 
     def __call__(self, examples: Sequence[np.ndarray]) -> Recording:
-        """Returns what the file computes.
-
-        Raises:
-            VerificationError: If it computes something else than the shipped file.
-        """
+        """Returns what the file computes."""
         arrays = proper = self._shipped.outputs(examples)
         if self._runner is not self._shipped:
             arrays = self._runner.outputs(examples)
@@ -110,7 +93,8 @@ class FileSigns:
             values[number] = np.where(positive, 1, -1).reshape(-1, *shape)
         if self._probe is not None:
             ends, *made = self._probe(examples)
-            self._check([ends], [np.concatenate([_rows(y) for y in proper], axis=1)])
+            rows = [y.reshape(len(y), -1) for y in proper]
+            self._check([ends], [np.concatenate(rows, axis=1)])
             values.update(zip(self._rest, made, strict=True))
         numbers = {i: arrays[place] for i, place in self._numbers.items()}
         return Recording(proper, [values[i] for i in range(len(values))], numbers)
@@ -206,22 +190,6 @@ def _probe(
         return np.split(rows, ends[:-1], axis=1)
 
     return run
-
-
-def _rows(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1)
-
-
-def suspects(model: keras.Model, content: bytes) -> str:
-    """Names what may compute differently from one file, or one run, to the next."""
-    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
-    recurrent = [repr(x.name) for x in model._flatten_layers() if isinstance(x, kinds)]
-    if recurrent:
-        return (
-            f"What stands in the way is the state of the recurrent layers: "
-            f"{', '.join(recurrent)}. Build them with unroll=True."
-        )
-    return rounding_to_bytes(content) or LOOK
 
 
 def rounding_to_bytes(flatbuffer: bytes) -> str:

@@ -64,21 +64,8 @@ def verify_operations(
     """Compares the given model with the operations that its file is written from.
 
     A model of half precision rounds so coarsely that nearly every example has a sign
-    that flips. It is compared in float32, and its own outputs by their top class only.
-
-    Arguments:
-        model: As it was given: its outputs count.
-        traced: What was traced: the given model, or the same in float32.
-        lowered: Its trace, and the operations.
-        examples: One array per input.
-        ending: What a message says of the file at last.
-
-    Returns:
-        How far they agree, and the outputs of the operations.
-
-    Raises:
-        ConversionError: If the given model cannot be compared with anything.
-        VerificationError: If some difference is no matter of rounding.
+    that flips. It is compared in float32, as which it was traced, and its own outputs
+    by their top class only. Returns how far they agree, and the operations' outputs.
     """
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
     read = recorder(lowered.exact, io, signs)
@@ -95,14 +82,7 @@ def verify_made(
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Compares the given model with what was made of its trace.
-
-    Arguments:
-        model, traced, examples, ending: As in `verify_operations`.
-        trace, io: The trace, what it takes and gives.
-        signs: Some of its signs.
-        read: Returns what was made computes, at these.
-    """
+    """Compares the given model with what `read` has at these signs of its trace."""
     wanted = given = _called(model, examples)
     if traced is not model:
         given = _called(traced, examples)
@@ -111,7 +91,7 @@ def verify_made(
     segments = compare(forms_of(trace), io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
-        raise_mismatch(segments, what, _EQUAL, ending)
+        raise _mismatch(segments, what, _EQUAL, ending)
     basis = GIVEN
     if traced is not model:
         same = top1_agreement(wanted, segments.outputs)
@@ -124,7 +104,6 @@ def verify_made(
 
 
 def verify_file(
-    traced: keras.Model,
     lowered: LoweredTrace,
     wanted: Sequence[np.ndarray],
     content: bytes,
@@ -132,21 +111,9 @@ def verify_file(
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Compares the operations of a model with the file in its interpreter.
-
-    Arguments:
-        traced: What was traced.
-        lowered: The operations that the file was written from.
-        wanted: Their outputs.
-        content: The file.
-        runner: Runs it.
-        examples, tolerance: As in `convert`.
-
-    Raises:
-        VerificationError: If some difference is no matter of rounding.
-    """
+    """Compares the operations of a model, and their outputs, with the file."""
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
-    read = FileSigns(traced, lowered, signs, content, runner)
+    read = FileSigns(lowered, signs, content, runner)
 
     def form(noise: float) -> Form:
         return partial(lowered.exact, noise=noise)
@@ -155,7 +122,7 @@ def verify_file(
     if segments.finding:
         what = "The converted file computes something else"
         ending = f" {rounding_to_bytes(content)}".rstrip() + NOTHING_WRITTEN
-        raise_mismatch(segments, what, tolerance, ending)
+        raise _mismatch(segments, what, tolerance, ending)
     differing = differing_threshold(lowered.program, content)
     if differing:
         raise VerificationError(
@@ -165,14 +132,11 @@ def verify_file(
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 
-def raise_mismatch(
-    segments: _segments.Segments,
-    what: str,
-    tolerance: float,
-    ending: str = NOTHING_WRITTEN,
-) -> None:
-    """Raises a VerificationError that says how many examples differ, and where."""
-    raise VerificationError(
+def _mismatch(
+    segments: _segments.Segments, what: str, tolerance: float, ending: str
+) -> VerificationError:
+    """Returns an error that says how many examples differ, and where."""
+    return VerificationError(
         f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
         f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "
         f"{segments.finding}.{ending}"
@@ -212,9 +176,8 @@ def _check_trace(
 ) -> None:
     """Compares the outputs of a model and of its trace, which round alike.
 
-    No sign excuses anything here, not even a sum that is 0 but for rounding. Kernels
-    for more examples at once may round otherwise: those that differ are computed again,
-    as many at once as in the trace. What is given is changed accordingly.
+    No sign excuses anything here. Kernels for more examples at once may round
+    otherwise: those that differ are computed again, as many at once as in the trace.
     """
     size = io.batch_size
     traced = _converter.in_batches(partial(_eagerly, trace, io), examples, size)
@@ -236,7 +199,7 @@ def _check_trace(
         worst = max(x.worst for x in segments.results.values() if x.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Tracing the model changed what it computes"
-        raise_mismatch(segments, what, _EQUAL, f" {LOOK}{small}{ending}")
+        raise _mismatch(segments, what, _EQUAL, f" {LOOK}{small}{ending}")
 
 
 def _ends(

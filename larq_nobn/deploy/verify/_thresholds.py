@@ -24,13 +24,9 @@ _Made = Callable[[np.ndarray], np.ndarray]
 
 
 def differing_threshold(program: Program, content: bytes) -> str:
-    """Says which threshold of a file is not the model's; empty if none is known to be.
+    """Says which threshold of a file is not its program's; empty if none is.
 
     Whose it is the kernel tells. The converter turns the channels of negative scales.
-
-    Arguments:
-        program: The operations that the file was written from.
-        content: The file.
     """
     convolutions = defaultdict(list)
     for node in program.nodes:
@@ -42,9 +38,10 @@ def differing_threshold(program: Program, content: bytes) -> str:
             continue
         bits = kernel_of(op)
         differences = [
-            _difference(op, _opposite_channels(bits, kernel), node, sign, made)
+            # Where channels are opposite, the first weights are.
+            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, sign, made)
             for node, kernel in convolutions[kernel_key(bits)]
-            for sign, made in _signs_of(program, node, _identity)
+            for sign, made in _signs_of(program, node, lambda sums: sums)
         ]
         if differences and all(differences):
             return differences[0]
@@ -52,11 +49,7 @@ def differing_threshold(program: Program, content: bytes) -> str:
 
 
 def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """Returns a key that kernels share whose channels are equal or opposite.
-
-    Arguments:
-        kernel: Where it is -1, (C, height, width, channels in).
-    """
+    """Returns a key that kernels share whose channels are equal or opposite."""
     alike = kernel != kernel[:, :1, :1, :1]
     return kernel.shape, np.packbits(alike).tobytes()
 
@@ -66,15 +59,6 @@ def kernel_of(op: FileOperation) -> np.ndarray:
     words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
     bits = np.unpackbits(words, axis=-1, bitorder="little")
     return bits[..., : op.options["channels_in"]] == 1
-
-
-def _opposite_channels(kernel: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns where channels of such kernels are opposite, (C,)."""
-    return kernel[:, 0, 0, 0] != other[:, 0, 0, 0]
-
-
-def _identity(sums: np.ndarray) -> np.ndarray:
-    return sums
 
 
 def _signs_of(
@@ -105,7 +89,7 @@ def _function_of(node: Node) -> _Made | None:
         return lambda x: x + np.float32(node["shift"])
     if node.type == "Relu":
         return lambda x: np.maximum(x, 0)
-    return _identity if node.type == "MaxPool" or keeps_channels(node) else None
+    return np.asarray if node.type == "MaxPool" or keeps_channels(node) else None
 
 
 def _difference(

@@ -107,7 +107,7 @@ def test_arguments_are_checked(changes, message):
     "given, message",
     [
         (pictures(8, 8, 3) / 255, "images of type float64 are not bytes"),
-        (pictures(8, 8, 4), "images of 4 channels, but the network takes 3"),
+        (pictures(8, 8, 4), "have 4 channels, but the network takes 3"),
     ],
 )
 def test_images_are_checked(given, message):

@@ -22,10 +22,6 @@ def clean():
     return conv(), binary_conv(32)
 
 
-def wide():
-    return binary_conv(64), binary_conv(64, name="a")
-
-
 def known_sign():
     return _layers.Lambda(lq.math.sign), conv(input_quantizer=None)
 
@@ -53,11 +49,6 @@ CHAINS = {
         # As many as there are classes.
         lambda: (binary_conv(12, name="a"), _layers.GlobalAveragePooling2D()),
     ),
-    "groups": (
-        r"in groups, which LCE's kernels .* larq_nobn\.convert, .* one .* for each\.",
-        lambda: (binary_conv(64), binary_conv(64, name="a", groups=2)),
-        wide,
-    ),
     "small map": (
         r"pads a 2x2 feature map with zeros for a 3x3 kernel, .* Convert the model",
         lambda: (_layers.AveragePooling2D(4), conv(pad_values=0.0)),
@@ -74,7 +65,7 @@ CHAINS = {
         known_sign,
     ),
     "dense": (
-        r"float in the file: .* dense layer\. .*\.convert writes .* Reshape\(\(1, 1",
+        r"float in the file: .* FULLY_CONNECTED\. .*\.convert writes",
         lambda: (
             _layers.Flatten(),
             lq.layers.QuantDense(8, name="a", kernel_quantizer="ste_sign", **SIGNED),

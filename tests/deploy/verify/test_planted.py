@@ -282,7 +282,7 @@ def test_such_a_threshold_inside_a_file(kind, gain):
 
         changed = edited(content, change)
         runner = Runner(changed)
-        return verify_file(model, form, wanted, changed, runner, examples, 1e-3)
+        return verify_file(form, wanted, changed, runner, examples, 1e-3)
 
     assert verified(0)["unexplained"] == 0
     for away in (-1, 4):

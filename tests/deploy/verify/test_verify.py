@@ -42,7 +42,7 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
     model = small()
     form, runner = lowered(model), Runner(file_of(model))
     runner.outputs = lambda examples: [np.ones((2, 5))]
-    read = FileSigns(model, form, form.trace.signs(), file_of(model), runner)
+    read = FileSigns(form, form.trace.signs(), file_of(model), runner)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
         read([images(2)])
 
