@@ -1,43 +1,25 @@
-"""What the import of the package alone brings, as the first process found it.
+"""What the import of the package brings, as the first process found it.
 
 The server of `fresh.py` imports this before anything else, without a choice of Keras.
 """
 
 import os
 import sys
-from tempfile import TemporaryFile
 
 HAD_CHOSEN = "TF_USE_LEGACY_KERAS" in os.environ
 PROCESS = os.getpid()
 
-# What TensorFlow writes by itself bypasses Python.
-with TemporaryFile() as _written:
-    _streams = [os.dup(number) for number in (1, 2)]
-    for _number in (1, 2):
-        os.dup2(_written.fileno(), _number)
+# Tests import the package first; here TensorFlow has come before, and with it Keras 3.
+import tensorflow as tf  # noqa: E402
 
-    import larq_nobn
+_before = set(sys.modules)
+import larq_nobn  # noqa: E402
 
-    for _number, _stream in enumerate(_streams, 1):
-        os.dup2(_stream, _number)
-        os.close(_stream)
-    _written.seek(0)
-    WRITTEN = _written.read().decode()
-
-LATE = sorted(
-    {
-        "larq_compute_engine",
-        "tensorflow_datasets",
-        "matplotlib",
-        "sklearn",
-        "tensorboard",
-        "torch",
-    }
-    & set(sys.modules)
-)
+EXTRAS = ("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn")
+LATE = sorted({*EXTRAS, "tensorboard", "torch"} & set(sys.modules) - _before)
 
 import larq  # noqa: E402
-import tensorflow as tf  # noqa: E402
+from tensorflow.keras.layers import Layer  # noqa: E402
 
 OBJECTS = tf.keras.utils.get_custom_objects().items()
 REGISTERED = sorted(
@@ -45,6 +27,7 @@ REGISTERED = sorted(
 )
 KERAS = larq_nobn._keras.keras.__name__
 IN_IT = [
-    issubclass(layer, tf.keras.layers.Layer)
-    for layer in (larq.layers.QuantConv2D, larq_nobn.layers.RPReLU)
+    Layer is tf.keras.layers.Layer,
+    issubclass(larq.layers.QuantConv2D, Layer),
+    issubclass(larq_nobn.layers.RPReLU, Layer),
 ]

@@ -8,7 +8,8 @@ from pathlib import Path
 PACKAGE = "larq_nobn"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-# Imports point from a later layer to an earlier one; siblings leave each other alone.
+# Imports point from a later layer to an earlier one, and siblings leave each other
+# alone: in the whole package, and in each package that has parts.
 LAYERS = (
     {"_errors", "_signals"},
     {
@@ -29,8 +30,8 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
-# The same within each package that has parts.
 PARTS: dict[str, tuple[set[str], ...]] = {
+    "": LAYERS,
     "surgery": (
         {"_batch_norm", "_report", "_rsign"},
         {"_plan"},
@@ -63,11 +64,10 @@ PARTS: dict[str, tuple[set[str], ...]] = {
 }
 
 
-def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
-    return {name: place for place, names in enumerate(layers) for name in names}
-
-
-ORDER = order_of(LAYERS)
+ORDERS = {
+    whole: {name: place for place, names in enumerate(parts) for name in names}
+    for whole, parts in PARTS.items()
+}
 # Data sets know nothing of the methods.
 ONLY = {
     "data": {
@@ -95,43 +95,28 @@ def module_of(path: str) -> str:
 
 
 def backward_imports(path: str, tree: ast.AST) -> Iterator[str]:
-    owner = module_of(path).split(".")[1]
-    if owner == "__init__":  # the public face
-        return
-    if owner not in ORDER:
-        yield f"{owner} has no place in LAYERS"
-        return
-    for name in imports(tree, module_of(path)):
-        top, *rest = name.split(".")
-        if top != PACKAGE or rest[:1] == [owner]:
-            continue
-        other = rest[0] if rest else ""
-        allowed = ONLY.get(owner, {n for n in ORDER if ORDER[n] < ORDER[owner]})
-        if other not in allowed:
-            yield f"{owner} imports {name}"
+    """Those of the whole package, and of each part of it that has parts."""
+    parts = Path(path).with_suffix("").parts
+    names = [*imports(tree, module_of(path))]
+    for depth, part in enumerate(parts):
+        whole = "/".join(parts[:depth])
+        if whole in ORDERS and part != "__init__":
+            yield from backward_in(whole, part, names)
 
 
-def backward_parts(path: str, tree: ast.AST) -> Iterator[str]:
-    """The same within a package that has parts, and within a part that has some."""
-    *folders, stem = Path(path).with_suffix("").parts
-    for depth in range(1, len(folders) + 1):
-        whole = "/".join(folders[:depth])
-        part = [*folders, stem][depth]
-        if whole in PARTS and part != "__init__":
-            yield from backward_in(whole, part, path, tree)
-
-
-def backward_in(whole: str, part: str, path: str, tree: ast.AST) -> Iterator[str]:
-    order = order_of(PARTS[whole])
-    inside = [PACKAGE, *whole.split("/")]
+def backward_in(whole: str, part: str, names: list[str]) -> Iterator[str]:
+    order = ORDERS[whole]
+    inside = [PACKAGE, *filter(None, whole.split("/"))]
     if part not in order:
         yield f"{part} has no place in PARTS"
         return
-    for name in imports(tree, module_of(path)):
-        names = name.split(".")
-        if names[: len(inside)] != inside or names[len(inside)] == part:
-            continue
-        if order.get(names[len(inside)], len(order)) >= order[part]:
+    allowed = {name for name, place in order.items() if place < order[part]}
+    if not whole:
+        allowed = ONLY.get(part, allowed)
+    for name in names:
+        words = name.split(".")
+        other = "".join(words[len(inside) :][:1])
+        if words[: len(inside)] == inside and other not in {*allowed, part}:
             yield f"{'.'.join([*inside[1:], part])} imports {name}"
 
 
@@ -182,7 +167,6 @@ def problems(path: str, tree: ast.Module) -> list[str]:
     """Everything wrong with one file, whose path is relative to the package."""
     return [
         *backward_imports(path, tree),
-        *backward_parts(path, tree),
         *foreign_errors(path, tree),
         *unlisted_names(path, tree),
         *misnamed(path),
@@ -238,7 +222,7 @@ BAD = [
     ("deploy/lite/_a.py", "from ..verify import x", "deploy.lite imports larq_nobn.de"),
     ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
-    ("plots.py", "", "plots has no place in LAYERS"),
+    ("plots.py", "", "plots has no place in PARTS"),
     ("layers/_a.py", "def f(x):\n    raise ValueError(x)", "use InvalidValue of"),
     ("cli/_utils.py", "", "is called _utils; name it after its concept"),
     ("cli/train.py", "", "its name starts with an underscore"),

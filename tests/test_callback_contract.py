@@ -17,7 +17,6 @@ from callback_networks import (
     scalars,
     sequential,
     subclassed,
-    wrapped,
 )
 from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
@@ -46,7 +45,7 @@ def all_of_them(folder):
 
 
 # What a functional model has, the nested one has too.
-@pytest.fixture(scope="module", params=[sequential, nested, wrapped, subclassed])
+@pytest.fixture(scope="module", params=[sequential, nested, subclassed])
 def watched(request, tmp_path_factory):
     """A training under all callbacks, each with a folder of its own.
 

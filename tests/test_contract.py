@@ -1,7 +1,6 @@
 """Every check of the contract on every row of `cases.py`."""
 
 import inspect
-import itertools
 import json
 import re
 from collections import Counter
@@ -15,7 +14,7 @@ from callback_cases import CASES as CALLBACKS
 from cases import CASES
 from contract_case import ROLES
 from contract_docstring import check_docstring
-from contract_files import SUFFIXES, opened, write_and_reopen
+from contract_files import class_names, outputs, without_build_shapes
 from contract_networks import (
     HOSTS,
     call,
@@ -33,9 +32,9 @@ from contract_networks import (
     trained_network,
 )
 from contract_operations import branches, flatbuffer
-from contract_reopen import without_build_shapes
 from gradients import assert_is_gradient
 from larq_nobn._keras import PACKAGE, keras
+from larq_nobn.loading._configuration import check_model_file
 from numpy.testing import assert_allclose, assert_array_equal
 from regularizer_cases import CASES as REGULARIZERS
 
@@ -296,21 +295,39 @@ def test_one_step_changes_every_weight(role):
 
 
 @pytest.mark.slow
-def test_files_open_in_a_fresh_process(tmp_path):
-    """One test for all rows: they share the process and, by their roles, the files."""
-    cases = [*CASES, *REGULARIZERS]
-    groups = {role: [c for c in cases if c.role == role] for role in (*ROLES, PENALTY)}
-    seen = write_and_reopen(groups, tmp_path)
-    for role, suffix in itertools.product(groups, SUFFIXES):
-        here, there = seen[role], opened(role, suffix, tmp_path)
-        where = f"{role}{suffix}"
-        assert there.classes == here.classes, where
-        assert there.architecture == here.architecture, where
-        if role == PENALTY:  # one beside each output
-            assert len(here.outputs) == 2 * len(groups[role]), where
-        # To the bit: the same kernels run on the same numbers.
-        for place, pair in enumerate(zip(there.outputs, here.outputs, strict=True)):
-            assert_array_equal(*pair, err_msg=f"output {place} of {where}")
+@pytest.mark.parametrize("role", [*ROLES, PENALTY])
+def test_files_open(role, tmp_path):
+    """Rows of a role side by side.
+
+    What the import alone registers, and nothing else of the package, is known to
+    `test_package.py`.
+    """
+    parts, images = [], []
+    for case in (*CASES, *REGULARIZERS):
+        if case.role == role:
+            called, shape = host(case, case.shapes[0], case.make())
+            parts.append(network(called, shape, unknown=True))
+            drawn = draw(case, shape)
+            images += drawn if isinstance(shape, list) else [drawn]
+    model = side_by_side(parts)
+    perturb(model)
+    expected = outputs(model, images)
+    # Traces take most of the time, and only a process without the package reads them.
+    for name, kind in {
+        "model.keras": {},
+        "model.h5": {},
+        "model": {"save_traces": False},
+    }.items():
+        model.save(tmp_path / name, **kind)
+        if not kind:  # a SavedModel nobody opens without trusting it
+            check_model_file(tmp_path / name)
+        again = keras.models.load_model(tmp_path / name)
+        assert class_names(again) == class_names(model), name
+        one, other = (without_build_shapes(m.to_json()) for m in (again, model))
+        assert one == other, name
+        # The same kernels run on the same numbers.
+        for pair in zip(outputs(again, images), expected, strict=True):
+            assert_array_equal(*pair, err_msg=name)
 
 
 @every_row

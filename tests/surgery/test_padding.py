@@ -1,12 +1,11 @@
 """Binary convolutions padded with ones in place of zeros."""
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import pad_with_ones
-from deploy.nets import binary_conv, chain, head, images
+from deploy.nets import binary_conv, chain, images
 from larq_nobn._keras import keras
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -90,18 +89,3 @@ def test_the_given_model_and_its_structure_stay():
     assert_array_equal(model(x)["sum"], before)
     for old, new in zip(weights, padded.get_weights(), strict=True):
         assert_array_equal(old, new)
-
-
-def small_map():
-    return chain(zero_padded(name="conv"), *head(), shape=(2, 2, 3))
-
-
-@pytest.mark.convert
-def test_a_small_map_is_padded_with_ones(tmp_path):
-    """A kernel that is larger than its map needs no layers around it then."""
-    zeros, ones = (
-        nobn.convert(model, tmp_path / "model.tflite")
-        for model in (small_map(), pad_with_ones(small_map()))
-    )
-    assert ([row["layer"] for row in zeros.rewritten], ones.rewritten) == (["conv"], [])
-    assert ones.verify["exact_share"] == 1
