@@ -31,7 +31,6 @@ from ._opening import (
     as_functional,
     in_float32,
     opened,
-    output_layers,
     with_known_sizes,
 )
 from ._report import ConversionReport
@@ -291,7 +290,8 @@ def _converted(
     step("Converting")
     io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
     content = _converter.to_flatbuffer(lowered.function(), [], io, int8, runtime)
-    audit, merged = audit_bytes(content, path, output_layers(model)), list[str]()
+    ends = [tensor._keras_history.layer.name for tensor in model.outputs]
+    audit, merged = audit_bytes(content, path, ends), list[str]()
     if runtime == "lce":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
         for kernel in lowered.repeated[:lacking]:

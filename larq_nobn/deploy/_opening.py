@@ -12,20 +12,8 @@ import tensorflow as tf
 from .._keras import dtype_policy, keras, why_no_model
 from .._larq import lq
 from ..graph import _copies, _errors, _graph, _models, _signs
-from ..layers._with_mask import WithMask
 from ..population._batches import batches
 from ._errors import ConversionError, UnreadableError
-
-
-def output_layers(model: keras.Model) -> list[str]:
-    """Returns the names of the layers that give a model's outputs."""
-    names = []
-    for tensor in model.outputs:
-        layer, index, _ = tensor._keras_history
-        if type(layer) is WithMask:  # of which a file has nothing
-            layer = layer.inbound_nodes[index].keras_inputs[0]._keras_history.layer
-        names.append(layer.name)
-    return names
 
 
 def as_functional(model: Any) -> keras.Model:

@@ -75,8 +75,6 @@ def to_keras(
                     new.append(call)
                 built[id(operation)] = layer
             layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
-            if call.node is not None and _may_read_masks(layer):
-                _check_masks(inputs_of(call.node), given, f"layer {call.described}")
             with _own_policy(layer):
                 made = _made(call, layer, given)
             # The end of a state, which inference does not compute, is missing.
@@ -87,7 +85,6 @@ def to_keras(
         for call in new:
             _fill(call, built[id(call.operation)], float32)
     ends = [tensors[id(end)] for end in graph.outputs]
-    _check_masks(graph.model.outputs, ends, "the output")
     return _models.model_like(graph.model, starts, ends)
 
 
@@ -103,35 +100,6 @@ def _made(
             return layer(given if len(given) > 1 else given[0], **mode)
     old = [str(id(edge)) for edge in inputs_of(call.node)]
     return _models.run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
-
-
-def _may_read_masks(layer: keras.layers.Layer) -> bool:
-    """Whether what a layer computes may depend on masks.
-
-    Layers of known packages read masks as their arguments only.
-    """
-    default = keras.layers.Layer.compute_mask
-    given = layer._expects_mask_arg or type(layer).compute_mask is not default
-    package = type(layer).__module__.split(".")[0]
-    known = package in _operation.KNOWN_PACKAGES or _operation.is_function(layer)
-    return given or not known
-
-
-def _check_masks(given: Sequence[Any], made: Sequence[Any], reader: str) -> None:
-    """Checks that tensors are masked where those of the given model are.
-
-    `Embedding(mask_zero=True)` or `Masking` makes a mask, and most layers hand it on
-    beside their output. What a rewrite made may lose it, or hand on what was lost.
-    """
-    for old, new in zip(given, made, strict=True):
-        masked = [getattr(x, "_keras_mask", None) is not None for x in (old, new)]
-        if masked[0] != masked[1]:
-            after = old._keras_history.layer.name
-            raise ModelError(
-                f"The mask that {reader} reads after layer {after!r} is another once "
-                "the layers before it are rewritten. Call the layer with mask=..., or "
-                "build the model without that mask."
-            )
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:

@@ -14,7 +14,6 @@ import tensorflow as tf
 from .._keras import alias, keras, original, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
-from ..layers._with_mask import WithMask
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
 from ._kinds import inherited, traits
@@ -297,15 +296,7 @@ class _Opener:
             if last is sign:  # a function of the user's
                 last = keras.layers.Activation(sign, name=name)
 
-        def split(x: Any) -> Any:
-            between = first(x)
-            made = last(between)
-            if getattr(between, "_keras_mask", None) is None:
-                return made
-            mask = self._name(f"{name}_mask", model)
-            return WithMask(name=mask)([made, between])
-
-        return split
+        return lambda x: last(first(x))
 
 
 def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:

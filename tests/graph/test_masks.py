@@ -6,23 +6,10 @@ import numpy as np
 import pytest
 from deploy.nets import scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph._errors import ModelError
-from larq_nobn.layers._with_mask import WithMask
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers
 STEPS, IDS = 4, 5
-
-
-class Inside(layers.Layer):
-    """A user's layer, in which another one reads the mask."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = layers.GlobalAveragePooling1D()
-
-    def call(self, inputs):
-        return self.inner(inputs)
 
 
 class Through(layers.Layer):
@@ -60,13 +47,11 @@ ROWS = {
     "dropout": lambda x: mean()(
         layers.Dropout(0.1)(norm()(dense(activation="relu")(x)))
     ),
-    "sign as activation": lambda x: mean()(norm()(dense(activation="ste_sign")(x))),
     "lost in a sign": lambda x: mean()(lq.quantizers.SteSign()(norm()(dense()(x)))),
     "lost in what goes": lambda x: norm()(dense()(mean()(layers.Identity()(x)))),
     "handed through": lambda x: mean()(Through()(norm()(dense()(x)))),
     "shortcut": lambda x: mean()(norm()(shortcut(x))),
     "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),
-    "inside a layer": lambda x: Inside()(norm()(dense()(x))),
     "a model inside": inside,
 }
 LOST = [name for name in ROWS if name.startswith("lost")]
@@ -106,25 +91,6 @@ def test_padding_counts_in_no_way_of_surgery_if_it_does_not_in_the_model():
         for name, was, now in zip(names, before, made(ids), strict=True):
             moved = np.abs(now - was).max(axis=1) > 1e-3
             assert_array_equal(moved, [name in LOST] * 2 + [False])
-
-
-@pytest.mark.parametrize("reader", [layers.GlobalAveragePooling1D, Inside])
-def test_a_mask_that_no_layer_makes_is_a_refusal_in_words(reader):
-    ids = keras.Input((STEPS,), dtype="int32")
-    mask = keras.Input((STEPS,), dtype="bool")
-    x = norm()(dense()(layers.Embedding(IDS, 8)(ids)), mask=mask)
-    model = keras.Model([ids, mask], reader(name="mean")(x))
-    with pytest.raises(ModelError, match="The mask that layer 'mean' .* reads"):
-        nobn.fold_batch_norm(model)
-
-
-def test_a_folded_model_keeps_its_masks_in_a_file(tmp_path):
-    model, ids = masked("sign as activation")
-    folded = nobn.fold_batch_norm(model, verify=False)
-    assert any(type(layer) is WithMask for layer in folded.layers)
-    folded.save(tmp_path / "model.keras")
-    opened = keras.models.load_model(tmp_path / "model.keras")
-    assert_array_equal(opened(ids), folded(ids))
 
 
 @pytest.mark.convert
