@@ -250,10 +250,8 @@ SIGN_FUNCTIONS: dict[Any, type] = {
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
 # them. x + y and x - y:
 SUMS = ("__operators__.add", "math.add", "math.subtract")
-# They return their input,
-IDENTITIES = ("identity", "stop_gradient")
-# or numbers of it in other places, or within a border, or means of some; here is what
-# TensorFlow Lite makes of these in int8.
+# Numbers of their input in other places, or within a border, or means of some; here is
+# what TensorFlow Lite makes of these in int8.
 _KEPT_BY = (
     "__operators__.getitem compat.v1.gather compat.v1.squeeze compat.v1.transpose "
     "concat expand_dims math.maximum math.minimum math.reduce_max math.reduce_min "

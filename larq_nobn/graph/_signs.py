@@ -12,7 +12,7 @@ from .._larq import lq, unmeasured
 from ..quantizers import BinaryRegularized
 from ._errors import raised_by
 from ._graph import Call, inputs_of
-from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, inherited
+from ._kinds import KINDS, SIGN_FUNCTIONS, inherited
 from ._operation import Operation, needs_float32, rebuild, take_state
 from ._operation import latent as _latent
 from ._probe import is_users, probe
@@ -192,9 +192,8 @@ def sign_of_activation(layer: keras.layers.Layer) -> Any:
 def sign_of_tensor(tensor: Any) -> Any:
     """Returns the quantizer that makes a tensor, if it is a sign; else None.
 
-    This is the one place that knows which tensors are signs: the output of a layer that
-    is a sign or ends in one, also after what hands its input on. Of truth values that
-    are cast to 0 and 1, the quantizer is Larq's with these values.
+    That is the output of a layer that is a sign or ends in one, also after what does
+    nothing at inference.
 
     Arguments:
         tensor: A symbolic tensor of a model.
@@ -204,29 +203,15 @@ def sign_of_tensor(tensor: Any) -> Any:
         node = layer.inbound_nodes[index]
         if node.is_input:
             return None
-        if is_mask(tensor):
-            return lq.quantizers.SteHeaviside()
-        if not is_identity(node):
+        nothing = inherited(type(layer)).idle or type(layer) is _layers.Identity
+        if not nothing and not _is_linear(layer):
             return sign_of_layer(layer) or sign_of_activation(layer)
         tensor = node.keras_inputs[0]
 
 
-def is_identity(node: Any) -> bool:
-    """Whether a call returns its input at inference, as it is."""
-    layer = node.layer
-    if len(node.keras_inputs) != 1:
-        return False
-    if type(layer) is _layers.Activation:
-        return layer.activation is keras.activations.linear
-    given, made = node.keras_inputs[0], node.outputs
-    if type(layer) is _layers.Rescaling:
-        number = isinstance(layer.scale, (int, float)) and layer.scale == 1
-        return number and layer.offset == 0 and given.dtype.is_floating
-    symbol = getattr(layer, "symbol", "")
-    if symbol == "cast":
-        return given.dtype == made.dtype
-    nothing = type(layer) in (_layers.Identity, _layers.Layer) or symbol in IDENTITIES
-    return nothing or inherited(type(layer)).idle
+def _is_linear(layer: keras.layers.Layer) -> bool:
+    linear = keras.activations.linear
+    return type(layer) is _layers.Activation and layer.activation is linear
 
 
 def has_sign_input(call: Call) -> bool:
@@ -239,14 +224,6 @@ def has_sign_input(call: Call) -> bool:
         return is_binary(own)
     inputs = inputs_of(call.node)  # not those of an edited graph
     return len(inputs) == 1 and sign_of_tensor(inputs[0]) is not None
-
-
-def is_mask(tensor: Any) -> bool:
-    """Tells whether a tensor is truth values as 0 and 1: `tf.cast(x > 0, "float")`."""
-    layer, index, _ = tensor._keras_history
-    if getattr(layer, "symbol", "") != "cast" or not tensor.dtype.is_floating:
-        return False
-    return layer.inbound_nodes[index].keras_inputs[0].dtype.is_bool
 
 
 def is_binary_convolution(call: Call) -> bool:
