@@ -137,6 +137,8 @@ def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
 class Word(click.ParamType):
     """A word of the command line: its form, what reads it, and what an error says."""
 
+    shell_complete: Any = click.File.shell_complete  # of folders and files
+
     def __init__(self, name: str, read: Callable[[str], Any], wrong: str) -> None:
         self.name, self._read, self._wrong = name, read, wrong
 

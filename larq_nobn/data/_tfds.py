@@ -138,7 +138,6 @@ class Examples:
         self._records = Records(builder.info.splits[split].filepaths)
 
     def __len__(self) -> int:
-        """Returns how many there are."""
         return len(self._records)
 
     def read(self, index: int) -> tuple[bytes, int]:
@@ -179,7 +178,6 @@ class Records:
         self._of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
     def __len__(self) -> int:
-        """Returns how many there are."""
         return len(self._places)
 
     def read(self, index: int) -> bytes:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from larq_nobn import deploy
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from deploy.nets import binary_conv, chain
+from deploy.nets import chain
 from larq_nobn._keras import keras
+from rich.table import Table
 
 pytestmark = pytest.mark.convert
 
@@ -40,17 +43,6 @@ def test_one_file_and_the_commands_for_a_device(lite_file: Path, invoke: Invoke)
     assert result.stderr == ""
 
 
-def test_files_side_by_side_as_json(lite_file: Path, invoke: Invoke, tmp_path: Path):
-    copy = tmp_path / "copy.tflite"
-    copy.write_bytes(lite_file.read_bytes())
-    options = ("--against", copy, "--against", lite_file, "--runs", 2, "--json", "-")
-    result = invoke("benchmark", lite_file, *options)
-    found = json.loads(result.stdout)
-    places = [timing["path"] for timing in found["timings"]]
-    assert places == [str(lite_file), str(copy), str(lite_file)]
-    assert {timing["runs"] for timing in found["timings"]} == {2}
-
-
 def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path):
     log = tmp_path / "phone.log"
     log.write_text(LOG)
@@ -64,25 +56,29 @@ def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path
     assert found["timings"][0]["threads"] == 4
 
 
-def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
-    file = tmp_path / "m.keras"
-    pool = keras.layers.GlobalAveragePooling2D()
-    layers = binary_conv(), pool, keras.layers.Dense(10)
-    chain(*layers, shape=(8, 8, 1)).save(file)
-    images = ("--dataset", "digits", "--limit", 50)
-    result = invoke(
-        *("benchmark", file, "--formats", *images, "--runs", 2),
-        *("--json", tmp_path / "formats.json"),
-    )
-    assert result.exit_code == 0, result.output
-    for part in ("LiteRT", "LCE, int8", "50 test images of digits"):
-        assert part in result.stdout
-    assert result.stderr == ""
-    found = json.loads((tmp_path / "formats.json").read_text())
-    expected = json.loads(invoke("evaluate", file, *images, "--json", "-").stdout)
-    assert found["examples"] == expected["examples"]
-    assert found["keras_accuracy"] == expected["accuracy"]
-    assert found["formats"][0]["accuracy"] == expected["accuracy"]
+def test_the_formats_of_a_network(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, seen = tmp_path / "m.keras", []
+
+    def compare(model: keras.Model, **options: Any) -> deploy.FormatComparison:
+        seen.append(options)
+        return deploy.FormatComparison.__new__(deploy.FormatComparison)
+
+    monkeypatch.setattr(deploy, "compare_formats", compare)
+    kind = deploy.FormatComparison
+    monkeypatch.setattr(kind, "to_dict", lambda _: {"formats": []})
+    monkeypatch.setattr(kind, "table", lambda _: Table("Fastest here"))
+    chain(keras.layers.Flatten(), keras.layers.Dense(10), shape=(4, 4, 1)).save(file)
+    line = ("benchmark", file, "--formats", "--dataset", "digits", "--limit", 50)
+    result = invoke(*line, "--runs", 2, "--json", tmp_path / "formats.json")
+    assert "Fastest here" in result.stdout, result.output
+    assert json.loads((tmp_path / "formats.json").read_text()) == {"formats": []}
+    (given,) = seen
+    assert (given["runs"], given["phone"]) == (2, False)
+    assert given["data_name"] == "test images of digits"
+    assert sum(len(x) for x, _ in given["data"]) == 50
+    assert given["range_data"].element_spec[0].shape[1:] == (4, 4, 1)
 
 
 @pytest.fixture

@@ -99,17 +99,12 @@ def test_commands_read_what_python_writes(invoke: Invoke, tmp_path: Path):
     model = scrambled(chain(*rows, shape=(4, 4, 1)))
     file, given = tmp_path / "m.tflite", tmp_path / "m.keras"
     model.save(given)
-    report = nobn.convert(model, file, dataset="digits")
-    assert report.verify["examples"] == 256
-    assert report.verify["data"] == "test images of digits"
+    result = invoke("convert", given, file, "--dataset", "digits")
+    assert "test images of digits" in result.stdout, result.output
     info = data.open_dataset("digits", image_size=4).info
     steps = deploy.Preprocessing(info.mean, info.std, (4, 4))
     card = deploy.read_card(file)
     assert (card.labels, card.preprocessing) == (info.class_names, steps)
-    of_command = tmp_path / "c.tflite"
-    line = ("convert", given, of_command, "--dataset", "digits")
-    assert invoke(*line).exit_code == 0
-    assert deploy.read_card(of_command).preprocessing == steps
     with pytest.raises(ValueError, match="'cifar10' .*maps \\(4, 4, 1\\) to \\(10,"):
         nobn.convert(model, file, dataset="cifar10")
     # Keras' file says nothing of images; its input says their size.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -94,15 +95,18 @@ def test_a_damaged_description_is_one_sentence(
     assert f"describes its images in {ENTRY}" in one_sentence(invoke("evaluate", file))
 
 
+@pytest.mark.convert
 def test_metadata_of_a_file_prepare_images_of_a_named_data_set_too(
-    invoke: Invoke, tmp_path: Path
+    run_folder: Path, lite_file: Path, invoke: Invoke, tmp_path: Path
 ):
-    model = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
-    prepare = nobn.deploy.Preprocessing(mean=(0.5,), std=(0.5,), size=(8, 8))
-    file = tmp_path / "half.tflite"
-    nobn.convert(model, file, dataset="digits", preprocessing=prepare)
+    file, card = tmp_path / "half.tflite", tmp_path / "half.tflite.json"
+    shutil.copy(lite_file, file)
+    content = json.loads(Path(f"{lite_file}.json").read_text())
+    content["preprocessing"] |= {"mean": [0.5], "std": [0.5]}
+    card.write_text(json.dumps(content))
     info = nobn.data.open_dataset("digits").info
     ((x, labels),) = nobn.data.load("digits", "test", 400).as_numpy_iterator()
+    model = nobn.training.open_model(run_folder)
     outputs = model.predict(((x * info.std + info.mean) - 0.5) / 0.5, verbose=0)
     logits = outputs.astype(np.float64)
     of_label = logits[np.arange(len(labels)), labels]

@@ -60,47 +60,6 @@ def test_a_run(run_folder: Path, expected: np.ndarray, invoke: Invoke, tmp_path:
         assert row[11] == f"{100 * accuracy[label]:.1f} %"
 
 
-def folder_of_digits(place: Path, count: int) -> Path:
-    """Test images of two digits, in folders called as they are."""
-    info = data.open_dataset("digits").info
-    ((images, labels),) = data.load("digits", "test", 400).as_numpy_iterator()
-    values = np.rint((images * info.std + info.mean)[..., 0] * 255).astype(np.uint8)
-    for label in (3, 8):
-        files = np.flatnonzero(labels == label)[: count + 1]
-        for split, part in (("train", files[:1]), ("test", files[1:])):
-            (place / split / str(label)).mkdir(parents=True)
-            for n in part:
-                Image.fromarray(values[n]).save(place / split / str(label) / f"{n}.png")
-    return place
-
-
-@pytest.mark.convert
-def test_a_file_prepares_a_folder_as_its_metadata_says(
-    lite_file: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = folder_of_digits(tmp_path / "digits", 12)
-    said = invoke("predict", lite_file, folder / "test", "--json", "-").stdout
-    expected = np.zeros((10, 10), int)
-    wrong = {}
-    for row in json.loads(said):
-        label, best = int(Path(row["file"]).parent.name), row["predictions"][0]
-        expected[label, int(best["label"])] += 1
-        if int(best["label"]) != label:
-            wrong[row["file"]] = (best["label"], best["probability"])
-    result = invoke("evaluate", lite_file, "--dataset", folder, "--json", "-")
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert [each["label"] for each in found["classes"]] == list("0123456789")
-    assert found["confusion"] == expected.tolist()
-    assert (expected[3].sum(), expected[8].sum(), expected.sum()) == (12, 12, 24)
-    assert {each["image"]: each["predicted"] for each in found["mistakes"]} == {
-        file: label for file, (label, _) in wrong.items()
-    }
-    for each in found["mistakes"]:
-        assert each["probability"] == pytest.approx(wrong[each["image"]][1], rel=1e-4)
-
-
 def test_classes_of_other_names_are_rejected(invoke: Invoke, tmp_path: Path):
     image = keras.Input((8, 8, 1))
     logits = keras.layers.Dense(12)(keras.layers.Flatten()(image))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,49 +30,22 @@ def answer(invoke: Invoke, command: str, file: Path) -> Result:
     return invoke(*(str(file) if part == "{}" else part for part in COMMANDS[command]))
 
 
-@pytest.fixture(scope="module")
-def stock() -> Callable[..., bytes]:
-    """Files of TensorFlow's own converter."""
+def test_files_of_tensorflow_run(invoke: Invoke, tmp_path: Path):
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
     outputs = keras.layers.Dense(10)(keras.layers.Flatten()(x))
-    model = keras.Model(inputs, outputs)
-
-    def images():
-        return ([RANDOM.random((1, 8, 8, 1), np.float32)] for _ in range(4))
-
-    @functools.cache
-    def convert(quantized: bool = False, int8: bool = False) -> bytes:
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        if quantized:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = images
-        if int8:
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        with warnings.catch_warnings():
-            # "Statistics for quantized inputs were expected": it has just asked them.
-            warnings.simplefilter("ignore")
-            return converter.convert()
-
-    return convert
-
-
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [
-        ("audit", {"quantized": True, "int8": True}),
-        ("evaluate", {"quantized": True}),
-        ("benchmark", {}),
-    ],
-)
-def test_files_of_tensorflow_run(
-    command: str, options: dict, stock: Callable, invoke: Invoke, tmp_path: Path
-):
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, outputs))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    images = [[RANDOM.random((1, 8, 8, 1), np.float32)] for _ in range(4)]
+    converter.representative_dataset = lambda: iter(images)
     file = tmp_path / "m.tflite"
-    file.write_bytes(stock(**options))
-    result = answer(invoke, command, file)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
+    with warnings.catch_warnings():
+        # "Statistics for quantized inputs were expected": it has just asked them.
+        warnings.simplefilter("ignore")
+        file.write_bytes(converter.convert())
+    for command in COMMANDS:
+        result = answer(invoke, command, file)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
 
 
 def test_a_file_that_overwrites_its_constants(

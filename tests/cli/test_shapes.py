@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -69,16 +68,3 @@ def test_damaged_metadata_is_rejected_alike(
         assert f"{str(beside)!r} cannot be read" in said
         assert one_sentence(invoke(*predict)) == said
         beside.rmdir() if beside.is_dir() else beside.unlink()
-
-
-def test_an_evaluation_says_whose_mean_and_std_it_takes(
-    lite_file: Path, ten_classes: Path, tmp_path: Path, invoke: Invoke, monkeypatch
-):
-    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-    shutil.copy(lite_file, tmp_path / "m.tflite")
-    shutil.copy(f"{lite_file}.json", tmp_path / "m.tflite.json")
-    shutil.copy(lite_file, tmp_path / "M.TFLITE")
-    for name, owner in (("m.tflite", "m.tflite"), ("M.TFLITE", str(ten_classes))):
-        words = ("evaluate", tmp_path / name, "--split", "train", "--json", "-")
-        result = invoke(*words, "--dataset", ten_classes)
-        assert json.loads(result.stdout)["mean_and_std_of"] == owner

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import Dataset, open_dataset
 from numpy.testing import assert_array_equal
-from PIL import Image
 from sklearn.datasets import load_digits
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 4, 5, 3), np.uint8)
 LABELS = np.arange(12) % 3
+# For a split of them.
+MANY = np.random.default_rng(1).integers(0, 256, (40, 4, 4, 1), np.uint8)
+TWO = np.arange(40) % 2
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -46,36 +46,6 @@ def test_arrays_are_found_by_their_numbers():
     assert dataset.files("test") is None
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for split in ("train", "test"):
-        for number, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
-            path = tmp_path / split / f"class {label}" / f"{number:02}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
-    return tmp_path
-
-
-def test_a_folder_is_read_by_number(folder: Path):
-    dataset = open_dataset(folder)
-    assert dataset.info.class_names == ("class 0", "class 1", "class 2")
-    files = dataset.files("test")
-    assert files is not None
-    numbers = [int(Path(file).stem) for file in files]
-    assert_array_equal(dataset.labels("test"), LABELS[numbers])
-    assert_array_equal(dataset.read([3, 1], "test"), IMAGES[numbers][[3, 1]])
-
-
-def test_the_functions_are_those_of_the_object():
-    which = {"image_size": 5, "validation": 0.2}
-    options = {"seed": 3, "epoch": 2, "augment": "strong", "mixup": 0.5, "limit": 8}
-    dataset = open_dataset("digits", **which)
-    ours = next(iter(dataset.batches("train", 4, **options)))
-    theirs = next(iter(nobn.data.load("digits", "train", 4, **options, **which)))
-    for mine, other in zip(ours, theirs, strict=True):
-        assert_array_equal(mine, other)
-
-
 def test_streams_have_no_numbers():
     part = tf.data.Dataset.from_tensor_slices((IMAGES.astype(np.float32), LABELS))
     dataset = Dataset.from_data((part, part))
@@ -92,3 +62,71 @@ def test_splits_have_usual_names():
         assert_array_equal(dataset.labels(name), dataset.labels(split))
     with pytest.raises(ValueError, match="split must be one of .*; got 'held out'"):
         dataset.labels("held out")
+
+
+# --- three splits
+
+
+def all_in(dataset, split):
+    """Images and labels by number."""
+    labels = dataset.labels(split)
+    images = dataset.read(range(len(labels)), split)
+    return [(x.tobytes(), int(y)) for x, y in zip(images, labels, strict=True)]
+
+
+def all_of(split, **options):
+    return all_in(nobn.data.open_dataset("digits", **options), split)
+
+
+def test_held_out_images_are_a_part_of_the_training_images():
+    whole = all_of("train")
+    kept, held = (all_of(s, validation=0.25) for s in ("train", "validation"))
+    # By a fixed permutation, and not by class.
+    order, count = np.random.default_rng(0).permutation(1442), round(0.25 * 1442)
+    assert held == [whole[k] for k in sorted(order[:count])]
+    assert kept == [whole[k] for k in sorted(order[count:])]
+    dataset = nobn.data.open_dataset("digits", validation=0.25)
+    info = dataset.info
+    assert (info.train_examples, info.validation_examples) == (len(kept), len(held))
+    assert all_of("test", validation=0.25) == all_of("test")
+    assert sum(dataset.class_counts()) == len(kept)
+    # What an evaluation gets is in this order.
+    first, labels = next(iter(dataset.batches("val", 16)))
+    assert [label for _, label in held[:16]] == labels.numpy().tolist()
+    assert first.shape == (16, 8, 8, 1)
+
+
+def test_arrays_are_divided_or_bring_their_own():
+    pair, own = (MANY, TWO), (MANY[:8], TWO[:8])
+    divided = Dataset.from_data((pair, own), validation=0.25)
+    info = divided.info
+    assert (info.train_examples, info.validation_examples) == (30, 10)
+    kept, held = all_in(divided, "train"), all_in(divided, "validation")
+    assert len({*kept} & {*held}) == 0 and len(kept + held) == 40
+    assert Dataset.from_data((pair, own)).info.validation_examples == 0
+    three = Dataset.from_data((pair, own, own))
+    assert three.info.validation_examples == 8
+    assert all_in(three, "validation") == all_in(three, "test")
+    with pytest.raises(ValueError, match="contains a validation split, so validat"):
+        Dataset.from_data((pair, own, own), validation=0.25)
+
+
+def test_streams_bring_their_own_or_have_none():
+    part = tf.data.Dataset.from_tensor_slices((MANY, TWO)).batch(8)
+    three = Dataset.from_data((part, part.take(2), part.take(1)))
+    info = three.info
+    assert (info.validation_examples, info.test_examples) == (16, 8)
+    assert [len(x) for x, _ in three.batches("validation", 10)] == [10, 6]
+    with pytest.raises(ValueError, match="does not apply to a tf.data.Dataset"):
+        Dataset.from_data((part, part.take(1)), validation=0.1)
+    with pytest.raises(ValueError, match="given has no validation split"):
+        Dataset.from_data((part, part.take(1))).batches("validation", 4)
+
+
+def test_without_a_validation_split_nothing_takes_its_place():
+    """Neither training images nor none."""
+    both = MANY, TWO
+    for dataset in (nobn.data.open_dataset("digits"), Dataset.from_data((both, both))):
+        for ask in (dataset.labels, lambda split, d=dataset: d.read([0], split)):
+            with pytest.raises(ValueError, match="has no validation split. Hold out"):
+                ask("validation")

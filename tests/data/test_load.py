@@ -290,6 +290,7 @@ def test_a_damaged_image_is_reported_in_one_sentence(
     [
         ({"name": "cifar"}, "name must be one of digits, .* or tfds:NAME .*; got 'cif"),
         ({"split": "validation"}, r"digits has no validation split. .*\(--validation"),
+        ({"validation": 1}, r"validation=1 is outside \[0, 1\)"),
         ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
         ({"limit": 0}, "limit=0 is below 1. Leave it out to use all images."),
         ({"augment": "blur"}, "augment must be one of none, crop_flip, .*; got 'blur'"),
@@ -303,7 +304,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_missing_data(tmp_path: Path) -> None:
-    for name, words in (("cifar10", ""), ("imagenet", "--from FOLDER ")):
+    for name, words in {"tfds:mnist": "", "imagenet": "--from FOLDER "}.items():
         with pytest.raises(FileNotFoundError) as caught:
             load(name, "test", 32, data_dir=tmp_path)
         assert str(caught.value) == (
