@@ -32,10 +32,10 @@ def of_real_numbers():
     y = binary_conv(input_quantizer=nobn.quantizers.RSign(), strides=2)(x)
     x = keras.layers.Add()([keras.layers.AveragePooling2D()(x), y])
     x = nobn.layers.RPReLU()(x)
-    x = keras.layers.Concatenate()([x, binary_conv(8)(x)])
+    x = keras.layers.Concatenate()([binary_conv(24)(x), binary_conv(8)(x)])
     x = keras.layers.BatchNormalization()(x)
     y = binary_conv(8, kernel_quantizer="scaled_std_sign")(x)
-    x = keras.layers.Concatenate()([x[..., :32], x[..., 32:] + y])
+    x = keras.layers.Concatenate()([x[..., :24], x[..., 24:] + y])
     x = keras.layers.GlobalAveragePooling2D()(x)
     return scrambled(keras.Model(inputs, keras.layers.Dense(5, name="head")(x)))
 

@@ -70,12 +70,10 @@ def test_the_activation_of_a_layer_of_any_kind(name):
 @pytest.mark.parametrize("name", SIGNS)
 def test_any_sign_as_an_activation(name):
     model = ends_in(layers.Conv2D, MAP, (3, 2), SIGNS[name]())
-    x = images(4, MAP)
-    assert is_signs(model(x))
+    assert is_signs(model(images(4, MAP)))
     assert sign_of_tensor(model.output) is model.get_layer("layer").activation
     copy = flattened(model)
     assert sign_of_tensor(copy.output) is not None
-    np.testing.assert_array_equal(copy(x), model(x))
     assert len(copy.weights) == len(model.weights)
 
 

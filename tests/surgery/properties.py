@@ -11,10 +11,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph._graph import calls
 from larq_nobn.graph._models import flattened
-from larq_nobn.graph._segments import MARGIN
-from larq_nobn.graph._signs import sign_of_call
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_array_equal
 
@@ -79,24 +76,3 @@ def _state(model: keras.Model) -> dict[str, Any]:
 def _values(model: keras.Model, x: list[np.ndarray]) -> list[np.ndarray]:
     variables = [*model.weights, *model.optimizer.variables]
     return [variable.numpy() for variable in variables] + outputs_of(model, x)
-
-
-def certain(model: keras.Model, x: list[np.ndarray]) -> np.ndarray:
-    """The examples without a sign whose input is within rounding of 0."""
-    copy = flat(model)
-    found = [call for call in calls(copy) if sign_of_call(call) is not None]
-    sure = np.full(len(x[0]), True)
-    if not found:
-        return sure
-    inner = keras.Model(copy.inputs, [call.first_input for call in found])
-    values = tf.nest.flatten(inner(x))
-    for call, value in zip(found, values, strict=True):
-        sign = sign_of_call(call)
-        shift = getattr(sign, "shift", None)
-        if shift is not None:
-            value = sign.scale * value + shift
-        distance = np.abs(np.reshape(value, (-1, value.shape[-1])))
-        # An exact 0 is the sum of as many +1 as -1, or comes out of a ReLU.
-        near = (distance < MARGIN * distance.max(axis=0)) & (distance > 0)
-        sure &= ~np.any(near.reshape(len(sure), -1), axis=1)
-    return sure

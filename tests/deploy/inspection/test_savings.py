@@ -52,7 +52,8 @@ CHAINS = {
     "small map": (
         r"pads a 2x2 feature map with zeros for a 3x3 kernel, .* Convert the model",
         lambda: (_layers.AveragePooling2D(4), conv(pad_values=0.0)),
-        lambda: (_layers.AveragePooling2D(2), conv(pad_values=0.0)),
+        # As large as the kernel.
+        lambda: (_layers.Cropping2D(((2, 3), (3, 2))), conv(pad_values=0.0)),
     ),
     "real kernel": (
         r"Its input is binary and its kernel is not.* binary kernel_quantizer",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from deploy.nets import Subclassed
 from larq_nobn._keras import dtype_policy, keras
 
 from .steps import STEPS, Network
@@ -117,17 +118,6 @@ def _ports(random: np.random.Generator, network: Network) -> tuple[Any, Any]:
     alone = len(inputs) == 1 and chance(random, 0.7)
     single = isinstance(outputs, list) and len(outputs) == 1
     return inputs[0] if alone else inputs, outputs[0] if single else outputs
-
-
-class Subclassed(keras.Model):
-    """A model that shows none of its layers."""
-
-    def __init__(self, inner: keras.Model):
-        super().__init__()
-        self.inner = inner
-
-    def call(self, inputs: Any) -> Any:
-        return self.inner(inputs)
 
 
 def _dressed(
