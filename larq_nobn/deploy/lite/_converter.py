@@ -25,7 +25,6 @@ from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
     check_starts,
-    edited,
     open_axes,
     parsing,
     read_file,
@@ -124,7 +123,12 @@ def to_flatbuffer(
         # path from Keras would silently take another one.
         tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         try:
-            content = (_by_lce if lce else _by_tensorflow)(folder, int8)
+            if lce:
+                sides = ("inference_input_type", "inference_output_type")
+                kinds = dict.fromkeys(sides, tf.int8) if int8 else {}
+                content = compute_engine().convert_saved_model(folder, **kinds)
+            else:
+                content = _by_tensorflow(folder, int8)
         except (OSError, *_errors.OF_MEMORY):
             raise
         # As native code raises them.
@@ -139,14 +143,6 @@ def to_flatbuffer(
                 f"the model: {said}. {remedy}."
             ) from error
     return in_order(content, io)
-
-
-def _by_lce(folder: str, int8: bool) -> bytes:
-    """Has LCE's converter write a file."""
-    options = {}
-    if int8:
-        options = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
-    return compute_engine().convert_saved_model(folder, **options)
 
 
 def _by_tensorflow(folder: str, int8: bool) -> bytes:
@@ -344,7 +340,7 @@ def interpreter_of(
                 "Replace what it names."
             ) from error
     for shape in interpreter.input_shapes:
-        if not 0 < prod(map(int, shape)) <= _MOST:
+        if not len(shape) or not 0 < prod(map(int, shape)) <= _MOST:
             raise ConversionError(
                 f"The file takes inputs of shape {tuple(map(int, shape))}, which is "
                 "not the shape of an image. Convert the model again."
@@ -418,14 +414,7 @@ class Runner:
     @property
     def batch_size(self) -> int:
         """How many examples the file takes at once; others it gets in batches."""
-        sizes = {shape[0] if shape else 0 for shape in self._interpreter.input_shapes}
-        if len(sizes) != 1 or 0 in sizes:
-            raise ConversionError(
-                f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
-                "which have no batch axis in common. Convert a model whose inputs "
-                "contain examples along the first axis."
-            )
-        return int(sizes.pop())
+        return int(self.input_tensors[0].shape[0])
 
     def __call__(
         self, examples: np.ndarray | Sequence[np.ndarray]
@@ -489,13 +478,3 @@ def _names(graph: Any, indices: Any, named: dict[str, int]) -> list[str]:
         names.append(next(fitting, graph.tensors[index].name.decode()))
         left.pop(names[-1], None)
     return names
-
-
-def with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
-    """Returns a file of the same operations that gives more of its tensors."""
-
-    def show(model: Any) -> None:
-        graph = model.subgraphs[0]
-        graph.outputs = [*map(int, graph.outputs), *tensors]
-
-    return edited(content, show)

@@ -169,14 +169,12 @@ _PER_OPERATION = 20
 def with_room(content: bytes) -> bytes:
     """Returns a file with unused tensors added to its graphs, to be run instead.
 
-    LCE's interpreter for Python notes where its inputs and outputs lie once it is ready
-    to run. TensorFlow Lite keeps all tensors in one array, and before each operation
-    sees to it that 16 more would fit; if not, it moves the array to twice the room.
-    Where the last operations make tensors of their own, as convolutions do, that may
-    happen as late as in the first run, and what was noted points to memory that is no
-    longer theirs. Measured with a binary convolution beside eight float layers: garbage
-    or a crash for 113 to 128 tensors in all. With tensors enough from the start, the
-    first move comes before all of this, and leaves room for all that operations make.
+    LCE's interpreter for Python notes where inputs and outputs lie once it is ready to
+    run. TensorFlow Lite keeps all tensors in one array, which it moves to twice the
+    room unless 16 more would fit, perhaps as late as in the first run. Measured with a
+    binary convolution beside eight float layers: garbage or a crash for 113 to 128
+    tensors in all. With tensors enough from the start, the first move comes before all
+    of this, and leaves room for all that operations make.
     """
 
     class Unused(schema.TensorT):

@@ -31,8 +31,13 @@ from ..lite._lce_faults import at_inference
 from ..lite._trace import Trace, TracedSign, layer_of
 from ..operations import LoweredTrace
 from ._agreement import agreement, top1_agreement
-from ._file import LOOK, FileSigns, Recording, rounding_to_bytes
-from ._thresholds import differing_threshold
+from ._file import (
+    LOOK,
+    FileSigns,
+    Recording,
+    differing_threshold,
+    rounding_to_bytes,
+)
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -333,15 +338,12 @@ def _labels(signs: Sequence[TracedSign]) -> list[str]:
 def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
     """Returns the numbers that a sign is of: the next, or the difference of two."""
     shape = sign.value.shape
-    first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
+    values = (next(rest) for _ in sign.of)
+    # With as many axes as a map, if they are of a constant that has fewer.
+    ones = [1] * len(shape)
+    first, *second = (x.reshape(len(x), *ones[x.ndim :], *x.shape[1:]) for x in values)
     difference = first - second[0] if second else first
     return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
-
-
-def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
-    """With as many axes as a map, if they are of a constant that has fewer."""
-    missing = rank - values.ndim
-    return values.reshape(len(values), *[1] * missing, *values.shape[1:])
 
 
 def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
