@@ -45,8 +45,8 @@ def test_a_file_of_that_size_computes_what_the_model_computes(given, size, tmp_p
 def test_the_given_model_is_what_the_file_is_compared_with(tmp_path, monkeypatch):
     """Not the copy that has the size."""
 
-    def wrong(model, starts):
-        copy = flattened(model, starts)
+    def wrong(model):
+        copy = flattened(model)
         copy.layers[-1].activation = tf.exp
         return copy
 
