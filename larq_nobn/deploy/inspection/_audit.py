@@ -27,7 +27,6 @@ from ._savings import float_in_file, savings
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.
 _LONG = 60
-_MOST_NAMES = 4
 _RUNTIMES = {
     "lce": "lce: needs Larq Compute Engine",
     "litert": "litert: LiteRT, TensorFlow Lite Micro or Larq Compute Engine",
@@ -148,10 +147,7 @@ class Audit(Findings):
         for name in ("layers", "finding", "remedy"):
             saved.add_column(name)
         for row in self.savings:
-            names = row["layers"]
-            more = f" and {len(names) - 3} more" * (len(names) > _MOST_NAMES)
-            shown = ", ".join(names[:3] if more else names)
-            saved.add_row(f"{shown}{more}", row["finding"], row["remedy"])
+            saved.add_row(", ".join(row["layers"]), row["finding"], row["remedy"])
         return [self.table(), saved, last]
 
 

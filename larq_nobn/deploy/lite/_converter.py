@@ -114,7 +114,10 @@ def to_flatbuffer(
     """
     holder = tf.Module()
     holder.variables_ = list(variables)
-    signed = _signed(function, io)
+    signed: Any = tf.function(
+        lambda *inputs: dict(zip(io.outputs, function(inputs), strict=True)),
+        autograph=False,
+    )
     lce = runtime == "lce"
     with quiet() as chatter, tempfile.TemporaryDirectory() as folder:
         with unfused(), softplus_bounded():
@@ -142,7 +145,13 @@ def to_flatbuffer(
                 f"{'Larq Compute Engine' if lce else 'TensorFlow'} could not convert "
                 f"the model: {said}. {remedy}."
             ) from error
-    return in_order(content, io)
+    buffer = bytearray(content)
+    graph, inputs, outputs = signature(buffer)
+    # These arrays are views of the buffer: its bytes change, and nothing moves. Of
+    # several, LCE's order depends on chance, and not every program reads signatures.
+    graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
+    graph.outputs[:] = [outputs[name] for name in io.outputs]
+    return bytes(buffer)
 
 
 def _by_tensorflow(folder: str, int8: bool) -> bytes:
@@ -155,29 +164,6 @@ def _by_tensorflow(folder: str, int8: bool) -> bytes:
     # As LCE's converter does, and microcontrollers know: one scale for a matrix.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter.convert()
-
-
-def _signed(function: Function, io: IoSpec) -> Any:
-    """Returns the function with the names of a file's outputs, yet to be traced."""
-    # Reads the control flow of layers as building a model does. Autograph on its own
-    # would read all that is called, each quantizer again, for a third of the time.
-    building = tf.__internal__.autograph.control_status_ctx()
-
-    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        with building:
-            return dict(zip(io.outputs, function(inputs), strict=True))
-
-    return tf.function(traced, autograph=False)
-
-
-def in_order(content: bytes, io: IoSpec) -> bytes:
-    """Puts inputs and outputs in the order of the model; LCE's depends on chance."""
-    buffer = bytearray(content)
-    graph, inputs, outputs = signature(buffer)
-    # These arrays are views of the buffer: its bytes change, and nothing moves.
-    graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
-    graph.outputs[:] = [outputs[name] for name in io.outputs]
-    return bytes(buffer)
 
 
 def inference(model: keras.Model) -> Function:

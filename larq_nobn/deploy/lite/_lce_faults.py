@@ -17,7 +17,7 @@ And these are kept from LCE by how models are written for it:
 | PRELU has one spelling, relu(z) + (-a) relu(-z), a of (1, 1, C) | else 2 to 5 others |
 | a ReLU is fused before a scale, never after it | one operation more |
 | the input of an int8 sign is lost if it is an output, too | the interpreter breaks |
-| several inputs and outputs come in an order of chance | `in_order` undoes it |
+| several inputs and outputs come in an order of chance | `to_flatbuffer` undoes it |
 | names of tensors are cut at 50 characters | layers are not found again |
 | scales become part of sums, and of what a border of zeros takes back | 0 is 1e-8 |
 | constants are fused whatever their shape | `keep_apart` |

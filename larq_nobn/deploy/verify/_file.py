@@ -54,7 +54,6 @@ class FileSigns:
         runner: _converter.Runner,
     ) -> None:
         self._shipped = runner
-        self._suspects = rounding_to_bytes(content) or LOOK
         graph = read(content, "the file")[0]
         shown = [tensor.index for tensor in graph.outputs]
         self._count = len(shown)
@@ -119,7 +118,7 @@ class FileSigns:
                 raise VerificationError(
                     "The converted file and the same file with its signs made visible "
                     "compute different outputs, so the sign that differs from the "
-                    f"model is unknown. {self._suspects} No file was written."
+                    f"model is unknown. {LOOK} No file was written."
                 )
 
 
@@ -202,20 +201,6 @@ def _probe(
         return np.split(rows, ends[:-1], axis=1)
 
     return run
-
-
-def rounding_to_bytes(flatbuffer: bytes) -> str:
-    """Advises on layers that a float file rounds to 8 bits; empty for none."""
-    graph = read(flatbuffer, "the file")[0]
-    layers = [graph.layer(op) for op in graph.operations if op.op == "QUANTIZE"]
-    if not layers:
-        return ""
-    named = " and ".join(map(repr, dict.fromkeys(layers)))
-    return (
-        f"The fake quantization of layer {named} rounds otherwise in a file than in "
-        "TensorFlow, at halves and in the last digits: quantize with "
-        "lq.quantizers.DoReFa(8) instead, or not at all."
-    )
 
 
 # --- thresholds: examples tell nothing of one that none of them comes near, so each is
