@@ -36,21 +36,9 @@ from .operations import Int8Trace, LoweredTrace
 Why = tuple[str, str]
 # Networks of few bits; more are the business of 8-bit kernels.
 FEW_BITS = 8
-# How a layer is written as one that has a binary kernel.
-_REMEDIES = {
-    lq.layers.QuantDense: "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel "
-    "size 1 and Flatten()",
-    lq.layers.QuantConv1D: "Write it as Reshape((1, length, channels)) and a "
-    "QuantConv2D with kernel size (1, size)",
-}
 # The number of a group in the name of its kernel.
 _GROUP = re.compile(r"/\d+/([^/]*)$")
 _BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
-# What says that a product turns the first or the second of its matrices.
-_MATRICES = {
-    "MatMul": ("transpose_a", "transpose_b"),
-    "BatchMatMulV2": ("adj_x", "adj_y"),
-}
 
 
 @dataclass(frozen=True)
@@ -134,10 +122,17 @@ def float_layers(
     hidden = trace.layers() & layers.keys() - {use.layer for use in trace.kernels}
     hidden -= {*layers_of(form.binary, layers)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
-    return [
-        _fallback(layers[name], of_few.get(name, []), trace.batch_size)
-        for name in [*(name for name, own in of_few.items() if own), *sorted(hidden)]
-    ]
+    in_float = []
+    for name in [*(name for name, own in of_few.items() if own), *sorted(hidden)]:
+        layer, own = layers[name], of_few.get(name, [])
+        weights = sum(math.prod(weight.shape) for weight in layer.weights)
+        # A layer may have two kernels, and each of them several uses.
+        sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in own}
+        macs = sum(map(_macs, own)) // trace.batch_size or weights
+        size, kind = 4 * (sum(sizes.values()) or weights), type(layer).__name__
+        why = _why_float(layer, own)
+        in_float.append(FloatFallback(name, kind, *why, macs=macs, bytes=size))
+    return in_float
 
 
 def bits_of_layer(layer: keras.layers.Layer) -> int:
@@ -166,21 +161,6 @@ def _are_signs(values: np.ndarray) -> bool:
     """Whether numbers are of both signs and one size, but for those that are 0."""
     sizes = np.unique(np.abs(values[values != 0]))
     return len(sizes) == 1 and values.min() < 0 < values.max()
-
-
-def _fallback(
-    layer: keras.layers.Layer, uses: Sequence[TracedKernel], examples: int
-) -> FloatFallback:
-    weights = sum(math.prod(weight.shape) for weight in layer.weights)
-    # A layer may have two kernels, and each of them several uses.
-    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
-    return FloatFallback(
-        layer.name,
-        type(layer).__name__,
-        *_why_float(layer, uses),
-        macs=sum(map(_macs, uses)) // examples or weights,
-        bytes=4 * (sum(sizes.values()) or weights),
-    )
 
 
 def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
@@ -219,11 +199,9 @@ def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
             "which makes that a float convolution",
             f"Give {label} an input_quantizer such as 'ste_sign'.",
         )
-    remedies = (said for known, said in _REMEDIES.items() if isinstance(layer, known))
     return (
         f"Layer {label} is a binary {kind}, for which LCE has no binary kernel",
-        f"{next(remedies, 'Use a QuantConv2D')}, or leave its input or its kernel "
-        "unquantized.",
+        "Use a QuantConv2D, or leave its input or its kernel unquantized.",
     )
 
 
@@ -233,13 +211,10 @@ def _macs(use: TracedKernel) -> int:
     shape = (op.inputs[2] if op.type in _BACKWARD else op.outputs[0]).shape
     if not shape.is_fully_defined():
         return 0
-    if op.type not in _MATRICES:
-        return kernel.size * math.prod(shape[:-1])
-    second = op.inputs[1].op.type == "Const"
-    transposed = op.get_attr(_MATRICES[op.type][second])
-    # The axis that is summed over is the last of the first matrix.
-    axis = -2 if second != transposed else -1
-    return kernel.shape[axis] * math.prod(shape)
+    # Of a matrix product, the axis of the other matrix.
+    first = "MatMul" in op.type and op.inputs[0].op.type == "Const"
+    rest = [*shape[:-2], shape[-1]] if first else shape[:-1]
+    return kernel.size * math.prod(rest)
 
 
 def check_model(model: keras.Model) -> None:

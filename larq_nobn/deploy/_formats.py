@@ -52,15 +52,8 @@ class Format:
     Attributes:
         name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"LCE, int8"`,
             binary but for what is in int8; or `"LCE"`, with everything else in float.
-        size_bytes: Size of the file.
-        lce_bconv2d: Its binary convolutions.
-        float_ops: How many operations it leaves in float, as `audit` counts them.
-        ms: Median latency of one run, in milliseconds.
-        low_ms: Lower quartile.
-        high_ms: Upper quartile.
-        ratio: `ms` over that of the first format.
-        ratio_low: Lower end of the 95 % interval of `ratio`; None on a phone.
-        ratio_high: Upper end of it.
+        size_bytes, lce_bconv2d, float_ops, ms, low_ms, high_ms, ratio: As in `Timing`.
+        ratio_low, ratio_high: The 95 % interval of `ratio`; None on a phone.
         accuracy: Top-1 accuracy; None without labels.
         top1_agreement: Fraction of examples with the same class as in Keras.
         largest_difference: Largest absolute difference of an output to Keras.
@@ -170,10 +163,7 @@ def compare_formats(
         range_data: Examples that show the ranges of int8, better of the training
             images; None for those of `data`.
         data_name: What the examples are, such as "test images of digits".
-        runs: Timed runs of each file, at least 1.
-        warmup: Runs of each that are not counted, at least 0.
-        threads: Threads of the interpreter for the latency, at least 1.
-        seed: Of the random inputs for the latency, and of the order.
+        runs, warmup, threads, seed: As in `benchmark`.
         phone: Whether latencies are those of the connected phone, as those of
             `benchmark_on_phone` are.
 

@@ -90,13 +90,7 @@ def with_known_sizes(
     _check_fit(model, tuple(given.shape), shape, len(model.inputs))
     if None not in given.shape[1:]:
         return model
-    spec = tf.TensorSpec((given.shape[0], *shape), given.dtype)
-    name = model.input_names[0]
-    start = keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
-    try:
-        return _models.flattened(model, [start])
-    except _errors.ModelError:  # the whole of it may take that size, or says why not
-        return _wrapped(model, spec)
+    return _wrapped(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
 
 
 def _check_fit(

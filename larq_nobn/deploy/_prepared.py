@@ -17,7 +17,7 @@ from . import _checks
 from ._errors import VerificationError, conversion_errors
 from ._opening import in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
-from .lite._converter import IoSpec, io_spec, run
+from .lite._converter import io_spec, run
 from .lite._trace import Trace, layer_name
 from .operations import LoweredTrace, lower, outputs_of
 from .operations._program import Node, Program
@@ -81,7 +81,10 @@ def prepared(
     check_flag("allow_float", allow_float)
     given, lowered = lowered_model(model, allow_float, input_shape)
     traced = in_float32(given)
-    open_batch = _of_any_batch(traced, lowered.io)
+    # Of as many examples at once as it was built for.
+    pairs = zip(traced.inputs, lowered.io.inputs, strict=True)
+    specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
+    open_batch = lowered.io._replace(inputs=specs)
     program, *_ = lower(Trace(traced, open_batch))
     starts = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
@@ -116,22 +119,8 @@ def lowered_model(
     return given, lowered
 
 
-def _of_any_batch(model: keras.Model, io: IoSpec) -> IoSpec:
-    """What a model takes, of as many examples at once as it was built for."""
-    pairs = zip(model.inputs, io.inputs, strict=True)
-    return io._replace(
-        inputs=[tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
-    )
-
-
 class _Operations(keras.layers.Layer):
-    """A program whose numbers are weights.
-
-    Arguments:
-        program: What it computes.
-        model: What that was lowered from: says what can be trained, and what gradients
-            signs have.
-    """
+    """A program lowered from a model, whose numbers are weights."""
 
     def __init__(self, program: Program, model: keras.Model):
         super().__init__(dtype="float32", name="operations")

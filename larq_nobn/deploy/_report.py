@@ -16,14 +16,10 @@ class ConversionReport(Findings):
     """Contents of a converted file, and how it compares with the given model.
 
     Attributes:
-        path: The file.
-        size_bytes: Its size in bytes.
+        path, size_bytes, lce_bconv2d, float_ops, int8_ops: As in `Audit`.
         runtime: What it was converted for: `"lce"` or `"litert"`.
-        lce_bconv2d: Number of binary convolutions of LCE in the file.
         binary_layers: Number of binary layers in the model, counted per use and group,
             without those in `merged`. Equals `lce_bconv2d` for LCE.
-        float_ops: Float operations of the file: `{"op", "count", "layers"}`.
-        int8_ops: The int8 operations of the file, as `float_ops`.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
         not_prepared: Why the layers of the model cannot be read one by one, so that

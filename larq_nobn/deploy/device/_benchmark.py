@@ -468,12 +468,10 @@ def _adb(arguments: Sequence[str]) -> bytes:
             "tools, and add their folder to PATH."
         ) from error
     if done.returncode:
-        lines = done.stdout.decode(errors="replace").split("\n")
-        said = [line for line in lines if line.strip()] or ["no words"]
-        shown = next((line for line in said if line.startswith("ERROR")), said[-1])
+        said = _said(done.stdout.decode(errors="replace"))
         raise ConversionError(
-            f"adb {' '.join(arguments[:2])} failed with '{_printable(shown)}'. Connect "
-            "one phone, with USB debugging switched on, and see that the program runs."
+            f"adb {' '.join(arguments[:2])} failed with {said!r}. Connect one phone, "
+            "with USB debugging switched on, and see that the program runs there."
         )
     return done.stdout
 
@@ -545,11 +543,9 @@ def _logged(audited: Audit, log: str, content: bytes) -> Timing:
     before, *ends = text.split(_END)
     counts = _COUNT.findall(before)
     if len(ends) != 1 or not counts:
-        lines = [line for line in text.splitlines() if line.strip()] or [""]
-        shown = next((line for line in lines if line.startswith("ERROR")), lines[-1])
         raise ConversionError(
             f"{log!r} contains no times of one run of the current benchmark program, "
-            f"but '{_printable(shown)}'. Pass all that it prints with the commands of "
+            f"but {_said(text)!r}. Pass all that it prints with the commands of "
             "phone_commands."
         )
     megabytes, size = audited.size_bytes / 1e6, _SIZE.search(text)
@@ -591,6 +587,8 @@ def _operations(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _printable(line: str) -> str:
-    """Shows what a program printed."""
-    return "".join(c if c.isprintable() else "?" for c in line.strip()[:100])
+def _said(text: str) -> str:
+    """The line of a program that says what failed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no words"]
+    shown = next((line for line in lines if line.startswith("ERROR")), lines[-1])
+    return "".join(c if c.isprintable() else "?" for c in shown[:100])

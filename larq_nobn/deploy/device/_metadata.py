@@ -28,7 +28,7 @@ from ...data import DatasetInfo
 from ...data._area import scaled
 from .._errors import ConversionError
 from ..lite._converter import Runner, TensorInfo
-from ..lite._file import Subgraph, read
+from ..lite._file import read, read_file
 
 VERSION = 1
 # As many as a conversion looks at; a limit takes equally many of every class.
@@ -288,6 +288,11 @@ def write_metadata(
     Should that fail to get there, `read_card` sees by the SHA-256 that it is not its
     own.
     """
+    graph = read(flatbuffer, os.fspath(path))[0]
+    maker = graph.producer(graph.outputs[0])
+    while maker is not None and maker.op in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
+        maker = graph.before(maker)
+    softmax = maker is not None and maker.op == "SOFTMAX"
     metadata = Card(
         file=Path(path).name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
@@ -296,7 +301,7 @@ def write_metadata(
         input=runner.input_tensors[0],
         output=runner.output_tensors[0],
         holdout=holdout,
-        scores=_scores_of(read(flatbuffer, os.fspath(path))[0]),
+        scores="probabilities" if softmax else "logits",
         preprocessing=preprocessing,
         labels=labels,
         dataset=dataset,
@@ -305,14 +310,6 @@ def write_metadata(
     with replacing(metadata_path(path)) as temporary:
         # Bytes of the name that are not text become what JSON escapes them to.
         temporary.write_bytes(f"{text}\n".encode(errors="backslashreplace"))
-
-
-def _scores_of(graph: Subgraph) -> str:
-    """Whether the first output of a file is of probabilities or of logits."""
-    maker = graph.producer(graph.outputs[0])
-    while maker is not None and maker.op in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
-        maker = graph.before(maker)
-    return "logits" if maker is None or maker.op != "SOFTMAX" else "probabilities"
 
 
 def remove_metadata(path: str | os.PathLike) -> None:
@@ -350,8 +347,8 @@ def read_card(path: str | os.PathLike) -> Card:
         ```
     """
     beside = metadata_path(path)
-    content = _read(Path(path), "Pass the path of a .tflite file.")
-    text = _read(
+    content = read_file(path)
+    text = read_file(
         beside,
         "Copy it with the file, or convert again with a data set, or name that "
         "(--dataset).",
@@ -373,12 +370,3 @@ def read_card(path: str | os.PathLike) -> Card:
             "their SHA-256 differ. Copy both from the same conversion."
         )
     return metadata
-
-
-def _read(path: Path, advice: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConversionError(
-            f"{os.fspath(path)!r} cannot be read: {error.strerror}. {advice}"
-        ) from error

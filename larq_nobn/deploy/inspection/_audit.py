@@ -16,7 +16,6 @@ from .._shown import Shown
 from ..lite._converter import runtime_with
 from ..lite._file import (
     OPERATION_KINDS,
-    FileOperation,
     Subgraph,
     Tensor,
     parsing,
@@ -28,7 +27,6 @@ from ._savings import float_in_file, savings
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.
 _LONG = 60
-_MOST_NAMES = 4
 _RUNTIMES = {
     "lce": "lce: needs Larq Compute Engine",
     "litert": "litert: LiteRT, TensorFlow Lite Micro or Larq Compute Engine",
@@ -149,10 +147,7 @@ class Audit(Findings):
         for name in ("layers", "finding", "remedy"):
             saved.add_column(name)
         for row in self.savings:
-            names = row["layers"]
-            more = f" and {len(names) - 3} more" * (len(names) > _MOST_NAMES)
-            shown = ", ".join(names[:3] if more else names)
-            saved.add_row(f"{shown}{more}", row["finding"], row["remedy"])
+            saved.add_row(", ".join(row["layers"]), row["finding"], row["remedy"])
         return [self.table(), saved, last]
 
 
@@ -189,33 +184,29 @@ def audit(path: str | os.PathLike) -> Audit:
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
     with parsing(path):  # and what makes no sense, such as a filter without shape
-        return _audited(read(content, path, ends), len(content), path)
-
-
-def _audited(graphs: list[Subgraph], size: int, path: str) -> Audit:
-    rows = _rows(graphs)
-    binary = [row for row in rows if row["op"] == "LceBconv2d"]
-    sums = {name: sum(row[name] for row in rows) for name in _SUMS[:3]}
-    return Audit(
-        path=path,
-        size_bytes=size,
-        runtime=runtime_with(row["op"] for row in rows),
-        ops=dict(Counter(row["op"] for row in rows).most_common()),
-        lce_bconv2d=len(binary),
-        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
-        float_ops=_by_frequency(rows, "float"),
-        int8_ops=_by_frequency(rows, "int8"),
-        **sums,
-        peak_activation_bytes=_peak_activation_bytes(graphs[0]),
-        operations=rows,
-        savings=savings(graphs),
-        in_float=[asdict(x) for graph in graphs for x in float_in_file(graph)],
-        open_inputs=[
-            {"name": tensor.name, "shape": _shape(tensor)}
-            for tensor in graphs[0].inputs
-            if tensor.open_axes
-        ],
-    )
+        graphs = read(content, path, ends)
+        rows = _rows(graphs)
+        binary = [row for row in rows if row["op"] == "LceBconv2d"]
+        return Audit(
+            path=path,
+            size_bytes=len(content),
+            runtime=runtime_with(row["op"] for row in rows),
+            ops=dict(Counter(row["op"] for row in rows).most_common()),
+            lce_bconv2d=len(binary),
+            bitpacked_outputs=sum(row["writes_bits"] for row in binary),
+            float_ops=_by_frequency(rows, "float"),
+            int8_ops=_by_frequency(rows, "int8"),
+            **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
+            peak_activation_bytes=_peak_activation_bytes(graphs[0]),
+            operations=rows,
+            savings=savings(graphs),
+            in_float=[asdict(x) for graph in graphs for x in float_in_file(graph)],
+            open_inputs=[
+                {"name": tensor.name, "shape": _shape(tensor)}
+                for tensor in graphs[0].inputs
+                if tensor.open_axes
+            ],
+        )
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -248,6 +239,9 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
             held.update(new)
             sources = {graph.producer(tensor) for tensor in op.maps} - {None}
             strides = ("stride_height", "stride_width")
+            padding, ways = op.options.get("padding"), ("same", "valid")
+            if op.op == "LceBconv2d":
+                ways = "one" if op.options["pad_values"] == 1 else "zero", "valid"
             row = {
                 "index": op.index,
                 "op": op.op,
@@ -268,7 +262,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "fused_activation": _ACTIVATIONS.get(
                     op.options.get("fused_activation_function", 0)
                 ),
-                "padding": _padding(op),
+                "padding": None if padding is None else ways[padding],
                 "strides": [op.options[s] for s in strides if s in op.options] or None,
                 "reads": sorted(source.index for source in sources if source),
             }
@@ -286,16 +280,6 @@ def _sides(shape: Sequence[int | None]) -> str:
     """Shows the shape of one example."""
     sides = ["?" if size is None else str(size) for size in shape]
     return "x".join(sides[1:] or sides) or "1"
-
-
-def _padding(op: FileOperation) -> str | None:
-    if "padding" not in op.options:
-        return None
-    if op.options["padding"] == 1:
-        return "valid"
-    if op.op != "LceBconv2d":
-        return "same"
-    return "one" if op.options["pad_values"] == 1 else "zero"
 
 
 def _peak_activation_bytes(graph: Subgraph) -> int:

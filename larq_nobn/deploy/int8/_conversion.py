@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import _graph, _kinds, _segments, _signs
+from ...graph import _graph, _segments
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, in_batches, to_flatbuffer
@@ -72,38 +72,6 @@ def check_int8(model: keras.Model, int8: bool) -> None:
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
                 f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
             )
-    for call in graph.calls:
-        quantizer = getattr(call.layer, "input_quantizer", None)
-        if quantizer is None:
-            quantizer = _signs.sign_of_layer(call.layer)
-        shifted = getattr(quantizer, "shift", None) is not None
-        if quantizer is not None and (shifted or not _reads_steps(call, graph)):
-            raise ConversionError(
-                f"Layer {call.label!r} takes the sign of what no FakeQuantization has "
-                f"rounded, and rounding may turn it. {_REMEDY}"
-            )
-
-
-def _reads_steps(call: _graph.Call, graph: _graph.Graph) -> bool:
-    """Whether what a call reads are steps of ranges, or signs."""
-    # Each edge once: the number of paths through maxima grows exponentially.
-    left, seen = list(call.reads), set()
-    while left:
-        tensor = left.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        maker = graph.producer(tensor)
-        if maker is None:
-            return False
-        if isinstance(maker.layer, FakeQuantization) or _signs.sign_of_layer(
-            maker.layer
-        ):
-            continue
-        if _kinds.int8_of(maker) != "kept":
-            return False
-        left += maker.reads
-    return True
 
 
 # --- its proof

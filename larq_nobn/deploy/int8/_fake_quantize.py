@@ -95,9 +95,24 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
     given = _models.flat(model)
     _models.check_inference(given)
     graph = _graph.Graph(given)
-    _check_layers(graph)
+    kinds = {call.name: type(call.layer) for call in graph.calls}
+    lambdas = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
+    if lambdas:
+        raise ConversionError(
+            f"The Lambda {', '.join(lambdas)} of model {given.name!r} hides feature "
+            "maps whose ranges an int8 file needs. Write it as layers."
+        )
+    if FakeQuantization in kinds.values():
+        raise ConversionError(
+            f"Model {given.name!r} contains FakeQuantization layers already. Train it "
+            "on and convert it, or give the model without them."
+        )
     for rule in _RULES:
-        graph = _everywhere(graph, rule)
+        calls = list(graph.calls)
+        while calls:  # until the rule fits no call
+            edited = rule(graph, calls.pop(0))
+            if edited is not None:
+                graph, calls = edited, list(edited.calls)
     quantized = _copies.to_keras(_with_ranges(graph))
     _calibrate(quantized, data)
     if verify:
@@ -112,22 +127,6 @@ def without_ranges(model: keras.Model) -> keras.Model:
         if call.operation.kind is FakeQuantization:
             graph = graph.with_row(call.name, [])
     return _copies.to_keras(graph, shared=True)
-
-
-def _check_layers(graph: _graph.Graph) -> None:
-    name = graph.model.name
-    kinds = {call.name: type(call.layer) for call in graph.calls}
-    lambdas = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
-    if lambdas:
-        raise ConversionError(
-            f"The Lambda {', '.join(lambdas)} of model {name!r} hides feature maps "
-            "whose ranges an int8 file needs. Write it as layers."
-        )
-    if FakeQuantization in kinds.values():
-        raise ConversionError(
-            f"Model {name!r} contains FakeQuantization layers already. Train it on and "
-            "convert it, or give the model without them."
-        )
 
 
 def _calibrate(model: keras.Model, data: Any) -> None:
@@ -175,16 +174,6 @@ def _ends(values: np.ndarray, clipped: float) -> np.ndarray:
     places = [outside, values.size - 1 - outside]
     low, high = np.partition(values, places, axis=None)[places]
     return np.array([min(low, 0), max(high, 0)])
-
-
-def _everywhere(graph: _graph.Graph, rule: Any) -> _graph.Graph:
-    """Applies a rule to every call, until it fits none."""
-    calls = list(graph.calls)
-    while calls:
-        edited = rule(graph, calls.pop(0))
-        if edited is not None:
-            graph, calls = edited, list(edited.calls)
-    return graph
 
 
 # --- the sums inside of layers
@@ -404,31 +393,17 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
             new_name = made[root].name
             moved = call._replace(name=new_name, operation=made[root])
             graph = graph.with_calls({call.label: [moved]})
-    return _with_fixed_ranges(graph)
-
-
-def _with_fixed_ranges(graph: _graph.Graph) -> _graph.Graph:
-    """Writes out the ranges that TensorFlow Lite fixes, of maps that are read again.
-
-    Without, a sign would be of numbers that only the file has rounded.
-    """
+    # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
+    # sign would be of numbers that only the file has rounded.
     for call in graph.calls:
         fixed, edge = _kinds.int8_range_of(call), call.first_output
-        if fixed is None or not graph.consumers(edge):
-            continue
-        graph = _inserted(graph, edge, fixed_range(f"{call.name}_range", *fixed))
+        if fixed is not None and graph.consumers(edge):
+            low, high = (np.array(end, np.float32) for end in fixed)
+            named, still = f"{call.name}_range", {"trainable": False}
+            ends = {"minimum": low, "maximum": high}
+            new = _operation.Operation(named, FakeQuantization, None, still, ends)
+            graph = _inserted(graph, edge, new)
     return graph
-
-
-def fixed_range(name: str, low: float, high: float) -> _operation.Operation:
-    """Returns a range that no data changes."""
-    ends = {
-        "minimum": np.array(low, np.float32),
-        "maximum": np.array(high, np.float32),
-    }
-    return _operation.Operation(
-        name, FakeQuantization, None, {"trainable": False}, ends
-    )
 
 
 def _groups(graph: _graph.Graph) -> dict[str, str]:

@@ -25,7 +25,6 @@ from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
     check_starts,
-    edited,
     open_axes,
     parsing,
     read_file,
@@ -115,7 +114,10 @@ def to_flatbuffer(
     """
     holder = tf.Module()
     holder.variables_ = list(variables)
-    signed = _signed(function, io)
+    signed: Any = tf.function(
+        lambda *inputs: dict(zip(io.outputs, function(inputs), strict=True)),
+        autograph=False,
+    )
     lce = runtime == "lce"
     with quiet() as chatter, tempfile.TemporaryDirectory() as folder:
         with unfused(), softplus_bounded():
@@ -124,7 +126,12 @@ def to_flatbuffer(
         # path from Keras would silently take another one.
         tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         try:
-            content = (_by_lce if lce else _by_tensorflow)(folder, int8)
+            if lce:
+                sides = ("inference_input_type", "inference_output_type")
+                kinds = dict.fromkeys(sides, tf.int8) if int8 else {}
+                content = compute_engine().convert_saved_model(folder, **kinds)
+            else:
+                content = _by_tensorflow(folder, int8)
         except (OSError, *_errors.OF_MEMORY):
             raise
         # As native code raises them.
@@ -138,15 +145,13 @@ def to_flatbuffer(
                 f"{'Larq Compute Engine' if lce else 'TensorFlow'} could not convert "
                 f"the model: {said}. {remedy}."
             ) from error
-    return in_order(content, io)
-
-
-def _by_lce(folder: str, int8: bool) -> bytes:
-    """Has LCE's converter write a file."""
-    options = {}
-    if int8:
-        options = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
-    return compute_engine().convert_saved_model(folder, **options)
+    buffer = bytearray(content)
+    graph, inputs, outputs = signature(buffer)
+    # These arrays are views of the buffer: its bytes change, and nothing moves. Of
+    # several, LCE's order depends on chance, and not every program reads signatures.
+    graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
+    graph.outputs[:] = [outputs[name] for name in io.outputs]
+    return bytes(buffer)
 
 
 def _by_tensorflow(folder: str, int8: bool) -> bytes:
@@ -159,29 +164,6 @@ def _by_tensorflow(folder: str, int8: bool) -> bytes:
     # As LCE's converter does, and microcontrollers know: one scale for a matrix.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter.convert()
-
-
-def _signed(function: Function, io: IoSpec) -> Any:
-    """Returns the function with the names of a file's outputs, yet to be traced."""
-    # Reads the control flow of layers as building a model does. Autograph on its own
-    # would read all that is called, each quantizer again, for a third of the time.
-    building = tf.__internal__.autograph.control_status_ctx()
-
-    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        with building:
-            return dict(zip(io.outputs, function(inputs), strict=True))
-
-    return tf.function(traced, autograph=False)
-
-
-def in_order(content: bytes, io: IoSpec) -> bytes:
-    """Puts inputs and outputs in the order of the model; LCE's depends on chance."""
-    buffer = bytearray(content)
-    graph, inputs, outputs = signature(buffer)
-    # These arrays are views of the buffer: its bytes change, and nothing moves.
-    graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
-    graph.outputs[:] = [outputs[name] for name in io.outputs]
-    return bytes(buffer)
 
 
 def inference(model: keras.Model) -> Function:
@@ -344,7 +326,7 @@ def interpreter_of(
                 "Replace what it names."
             ) from error
     for shape in interpreter.input_shapes:
-        if not 0 < prod(map(int, shape)) <= _MOST:
+        if not len(shape) or not 0 < prod(map(int, shape)) <= _MOST:
             raise ConversionError(
                 f"The file takes inputs of shape {tuple(map(int, shape))}, which is "
                 "not the shape of an image. Convert the model again."
@@ -418,14 +400,7 @@ class Runner:
     @property
     def batch_size(self) -> int:
         """How many examples the file takes at once; others it gets in batches."""
-        sizes = {shape[0] if shape else 0 for shape in self._interpreter.input_shapes}
-        if len(sizes) != 1 or 0 in sizes:
-            raise ConversionError(
-                f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
-                "which have no batch axis in common. Convert a model whose inputs "
-                "contain examples along the first axis."
-            )
-        return int(sizes.pop())
+        return int(self.input_tensors[0].shape[0])
 
     def __call__(
         self, examples: np.ndarray | Sequence[np.ndarray]
@@ -489,13 +464,3 @@ def _names(graph: Any, indices: Any, named: dict[str, int]) -> list[str]:
         names.append(next(fitting, graph.tensors[index].name.decode()))
         left.pop(names[-1], None)
     return names
-
-
-def with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
-    """Returns a file of the same operations that gives more of its tensors."""
-
-    def show(model: Any) -> None:
-        graph = model.subgraphs[0]
-        graph.outputs = [*map(int, graph.outputs), *tensors]
-
-    return edited(content, show)

@@ -94,14 +94,10 @@ class Tensor:
 class FileOperation:
     """One operation; an input that was left out is None.
 
-    Attributes:
-        index: Its place among all operations of the file.
-        op: `"CONV_2D"`, or the name of a custom operation such as `"LceBconv2d"`.
-        inputs: What it reads.
-        outputs: What it writes.
-        options: How it computes, by the names that LCE uses. Builtin operations have
-            `fused_activation_function`, `padding` (0 same, 1 valid), `stride_height`
-            and `stride_width` as far as they know them.
+    `index` is its place among all operations of the file, and `op` the name of a
+    builtin or custom operation. `options` have the names that LCE uses: those of
+    builtin operations are `fused_activation_function`, `padding` (0 same, 1 valid),
+    `stride_height` and `stride_width`.
     """
 
     index: int
@@ -176,10 +172,8 @@ class FileOperation:
 class Subgraph:
     """One graph of a file: the first is the network, others are bodies of loops.
 
-    Attributes:
-        inputs, outputs, tensors, operations: What the file contains, in its order.
-        ends: The layers of its outputs, whose names the converter drops; empty where
-            they are not known.
+    `ends` are the layers of its outputs, as far as known, whose names the converter
+    drops.
     """
 
     inputs: tuple[Tensor, ...]
@@ -220,11 +214,10 @@ class Subgraph:
         return {tensor.index: end for tensor, end in pairs}
 
     def layer(self, op: FileOperation) -> str:
-        """The layer of an operation, if known.
+        """The layer of an operation: of fused ones that of the kernel, or the last.
 
-        Of several that were fused it is that of the kernel, where its name says which,
-        or else the last. A binary convolution that writes bits or int8 bears the name
-        of the sign or range after it; its own layer is that of the sign in front.
+        A binary convolution that writes bits or int8 bears the name of the sign or
+        range after it; its own layer is that of the sign in front.
         """
         after = op.writes_bits or (op.outputs and "FakeQuant" in op.outputs[0].name)
         inner = op.op == "LceBconv2d" and after
@@ -248,15 +241,16 @@ def _layers_in(name: str) -> list[str]:
     return [scope[1] for scope in parts if len(scope) > 1]
 
 
-def read_file(path: str | os.PathLike) -> bytes:
+def read_file(
+    path: str | os.PathLike, advice: str = "Pass the path of a .tflite file."
+) -> bytes:
     """Returns the content of a file."""
     path = check_path("path", path)
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConversionError(
-            f"{path!r} cannot be read: {error.strerror}. Pass the path of a .tflite "
-            "file."
+            f"{path!r} cannot be read: {error.strerror}. {advice}"
         ) from error
 
 

@@ -17,7 +17,7 @@ And these are kept from LCE by how models are written for it:
 | PRELU has one spelling, relu(z) + (-a) relu(-z), a of (1, 1, C) | else 2 to 5 others |
 | a ReLU is fused before a scale, never after it | one operation more |
 | the input of an int8 sign is lost if it is an output, too | the interpreter breaks |
-| several inputs and outputs come in an order of chance | `in_order` undoes it |
+| several inputs and outputs come in an order of chance | `to_flatbuffer` undoes it |
 | names of tensors are cut at 50 characters | layers are not found again |
 | scales become part of sums, and of what a border of zeros takes back | 0 is 1e-8 |
 | constants are fused whatever their shape | `keep_apart` |
@@ -169,14 +169,12 @@ _PER_OPERATION = 20
 def with_room(content: bytes) -> bytes:
     """Returns a file with unused tensors added to its graphs, to be run instead.
 
-    LCE's interpreter for Python notes where its inputs and outputs lie once it is ready
-    to run. TensorFlow Lite keeps all tensors in one array, and before each operation
-    sees to it that 16 more would fit; if not, it moves the array to twice the room.
-    Where the last operations make tensors of their own, as convolutions do, that may
-    happen as late as in the first run, and what was noted points to memory that is no
-    longer theirs. Measured with a binary convolution beside eight float layers: garbage
-    or a crash for 113 to 128 tensors in all. With tensors enough from the start, the
-    first move comes before all of this, and leaves room for all that operations make.
+    LCE's interpreter for Python notes where inputs and outputs lie once it is ready to
+    run. TensorFlow Lite keeps all tensors in one array, which it moves to twice the
+    room unless 16 more would fit, perhaps as late as in the first run. Measured with a
+    binary convolution beside eight float layers: garbage or a crash for 113 to 128
+    tensors in all. With tensors enough from the start, the first move comes before all
+    of this, and leaves room for all that operations make.
     """
 
     class Unused(schema.TensorT):

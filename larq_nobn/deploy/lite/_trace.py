@@ -48,16 +48,12 @@ _COMPARES = {
 
 
 class TracedSign(NamedTuple):
-    """A sign of a trace: its values, and the one or two numbers that it depends on.
+    """A sign of a trace: its values, and the one or two numbers that it is of.
 
-    It is of the difference of two. Without any, nothing is known of how close to 0 it
-    was. TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more
-    than 0 after one, and no less than 0 after the other. After a ReLU it is 0
-    or 1, and has the first alone, at 0 of what is rectified.
-
-    Attributes:
-        value: The tensor of its values.
-        of: The tensors of these numbers.
+    It is of their difference. Without any, nothing is known of how close to 0 it was.
+    TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more than 0
+    after one, and no less than 0 after the other. After a ReLU it is 0 or 1, and has
+    the first alone, at 0 of what is rectified.
     """
 
     value: Any
@@ -169,10 +165,9 @@ class Trace:
         return lambda inputs: self._imported(inputs, ends, starts)
 
     def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
-        """Computes the outputs, one operation after the other, in no graph.
+        """Computes the outputs, one operation after the other, in no graph, as Keras.
 
-        So Keras computes what it is called on: both then round alike. In a graph,
-        TensorFlow takes other kernels for some operations, such as oneDNN's.
+        In a graph, TensorFlow takes other kernels for some operations.
         """
         from tensorflow.python.eager import context, execute
 
@@ -408,7 +403,10 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
         fixed = op.type != "Placeholder" and not op.op_def.is_stateful
         return not fixed or any(x.dtype in _NO_NUMBERS for x in op.outputs)
 
-    moving = _dependent(graph, starts)
+    moving: set[str] = set()
+    for op in graph.get_operations():  # each after those that it depends on
+        if starts(op) or any(tensor.op.name in moving for tensor in op.inputs):
+            moving.add(op.name)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
     old = graph.as_graph_def()
@@ -468,12 +466,3 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
         written.input.extend(map(tensor_name, op.inputs))
     ends = [tensor_name(x) for x in frozen.outputs]
     return new, [f"{name}:0" for name in inputs], ends
-
-
-def _dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
-    """Returns the operations that start something, and all that depend on them."""
-    names: set[str] = set()
-    for op in graph.get_operations():  # each after those that it depends on
-        if starts(op) or any(tensor.op.name in names for tensor in op.inputs):
-            names.add(op.name)
-    return names

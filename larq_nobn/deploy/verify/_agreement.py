@@ -85,34 +85,29 @@ def _top1(output: np.ndarray) -> np.ndarray:
 
 def tie_warnings(prepared: dict[str, Any], file: dict[str, Any]) -> list[str]:
     """Returns sentences for each comparison that rounding decides too much of."""
-    pairs = (
+    warnings = []
+    for names, part in (
         ("the optimized form of the model and the given one", prepared),
         ("the file and the optimized form of the model", file),
-    )
-    return [text for names, part in pairs if (text := _message(names, part))]
-
-
-def _message(names: str, part: dict[str, Any]) -> str:
-    ties = [row for row in part.get("ties", ()) if row["share"] >= _SHARE]
-    if part["top1_agreement"] >= TOP1 and not (ties and part["exact_share"] < EXACT):
-        return ""
-    said = (
-        f"of {part['examples']} examples, {names} compute the "
-        f"same in {part['exact_share']:.1%}, and have the same top class in "
-        f"{part['top1_agreement']:.1%}."
-    )
-    if not ties:
-        return f"Small differences decide outputs: {said}"
-    return (
-        f"Rounding decides signs: {said} Inputs that should be 0 stand before the "
-        f"sign of {_named(ties)}. Give these signs a shift (input_quantizer="
-        "'rsign'), or the layers before them a bias or batch norm; or evaluate "
-        "and train on deploy.prepared(model), which computes what the file computes."
-    )
-
-
-def _named(ties: Sequence[dict[str, Any]]) -> str:
-    said = [f"layer {row['layer']!r} ({row['share']:.2%} of them)" for row in ties]
-    more = [f"{len(said) - _MOST} more"] if len(said) > _MOST else []
-    *first, last = said[:_MOST] + more
-    return f"{', '.join(first)} and {last}" if first else last
+    ):
+        ties = [row for row in part.get("ties", ()) if row["share"] >= _SHARE]
+        differ = part["top1_agreement"] < TOP1
+        said = (
+            f"of {part['examples']} examples, {names} compute the "
+            f"same in {part['exact_share']:.1%}, and have the same top class in "
+            f"{part['top1_agreement']:.1%}."
+        )
+        if not ties and differ:
+            warnings.append(f"Small differences decide outputs: {said}")
+        if ties and (differ or part["exact_share"] < EXACT):
+            rows = [f"layer {x['layer']!r} ({x['share']:.2%} of them)" for x in ties]
+            rows[_MOST:] = [f"{len(rows) - _MOST} more"] * (len(rows) > _MOST)
+            listed = " and ".join([", ".join(rows[:-1]), rows[-1]][len(rows) == 1 :])
+            warnings.append(
+                f"Rounding decides signs: {said} Inputs that should be 0 stand before "
+                f"the sign of {listed}. Give these signs a shift (input_quantizer="
+                "'rsign'), or the layers before them a bias or batch norm; or evaluate "
+                "and train on deploy.prepared(model), which computes what the file "
+                "computes."
+            )
+    return warnings

@@ -158,15 +158,12 @@ def labels_of(signs: Sequence[TracedSign]) -> list[str]:
 def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
     """Returns the numbers that a sign is of: the next, or the difference of two."""
     shape = sign.value.shape
-    first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
+    values = (next(rest) for _ in sign.of)
+    # With as many axes as a map, if they are of a constant that has fewer.
+    ones = [1] * len(shape)
+    first, *second = (x.reshape(len(x), *ones[x.ndim :], *x.shape[1:]) for x in values)
     difference = first - second[0] if second else first
     return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
-
-
-def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
-    """With as many axes as a map, if they are of a constant that has fewer."""
-    missing = rank - values.ndim
-    return values.reshape(len(values), *[1] * missing, *values.shape[1:])
 
 
 def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:

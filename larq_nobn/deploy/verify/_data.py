@@ -38,12 +38,9 @@ def verification_examples(
         far = len(examples[0]) - len(usual[0])
         said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
         return examples, said
-    return _taken(model, data), name
-
-
-def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
     batches = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
-    return [np.concatenate(arrays)[:_MOST] for arrays in zip(*batches, strict=True)]
+    arrays = [np.concatenate(parts)[:_MOST] for parts in zip(*batches, strict=True)]
+    return arrays, name
 
 
 def given_batches(

@@ -9,26 +9,27 @@ tell. What a file does not pack, a second one of the same operations shows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ...graph import _segments
 from .._errors import VerificationError
 from ..lite import _converter
-from ..lite._file import FileOperation, Subgraph, Tensor, read
-from ..lite._trace import TracedSign
+from ..lite._file import FileOperation, Subgraph, Tensor, edited, read
+from ..lite._trace import TracedSign, layer_name
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
-from ..operations._program import Node
+from ..operations._program import Node, Program
+from ..operations._shapes import keeps_channels
 from ._compare import Recording
-from ._thresholds import kernel_key, kernel_of
 
 LOOK = (
-    "Look for a layer whose output depends on more than its input, such as on a state "
-    "or a random number."
+    "Look for a layer whose output depends on more than its input, such as on a random "
+    "number or on a state: build recurrent layers with unroll=True."
 )
 
 
@@ -43,7 +44,6 @@ class FileSigns:
         runner: _converter.Runner,
     ) -> None:
         self._shipped = runner
-        self._suspects = rounding_to_bytes(content) or LOOK
         graph = read(content, "the file")[0]
         shown = [tensor.index for tensor in graph.outputs]
         self._count = len(shown)
@@ -72,11 +72,13 @@ class FileSigns:
             else:
                 continue
             self.signs.append(sign)
-        added = shown[self._count :]
         self._runner = runner
-        if added:
-            whole = _converter.with_outputs(content, added)
-            self._runner = _converter.Runner(whole, runner.runtime)
+        if shown[self._count :]:
+
+            def show(model: Any) -> None:
+                model.subgraphs[0].outputs = shown
+
+            self._runner = _converter.Runner(edited(content, show), runner.runtime)
         values = [self.signs[i].value for i in self._rest]
         self._probe = _probe(lowered, values, runner.runtime) if values else None
 
@@ -106,7 +108,7 @@ class FileSigns:
                 raise VerificationError(
                     "The converted file and the same file with its signs made visible "
                     "compute different outputs, so the sign that differs from the "
-                    f"model is unknown. {self._suspects} No file was written."
+                    f"model is unknown. {LOOK} No file was written."
                 )
 
 
@@ -164,9 +166,8 @@ def _probe(
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Returns what gives the outputs of a file in one array, and the values of signs.
 
-    They come from a second file with one output that contains all of it: taken after
-    the sign, they change nothing in how LCE fuses and packs, nor where a sign of
-    LiteRT saturates.
+    They come from a second file: taken after the sign, they change nothing in how LCE
+    fuses and packs, nor where a sign of LiteRT saturates.
     """
     io = lowered.io
 
@@ -192,15 +193,107 @@ def _probe(
     return run
 
 
-def rounding_to_bytes(flatbuffer: bytes) -> str:
-    """Advises on layers that a float file rounds to 8 bits; empty for none."""
-    graph = read(flatbuffer, "the file")[0]
-    layers = [graph.layer(op) for op in graph.operations if op.op == "QUANTIZE"]
-    if not layers:
+# --- thresholds: examples tell nothing of one that none of them comes near, so each is
+# compared as a number, with what the model makes of every sum that there may be
+
+# What makes numbers of a layer's sums, (sums, C).
+_Made = Callable[[np.ndarray], np.ndarray]
+
+
+def differing_threshold(program: Program, content: bytes) -> str:
+    """Says which threshold of a file is not its program's; empty if none is.
+
+    Whose it is the kernel tells. The converter turns the channels of negative scales.
+    """
+    convolutions = defaultdict(list)
+    for node in program.nodes:
+        if node.kind == "kernel" and node["binary"]:
+            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
+            convolutions[kernel_key(kernel)].append((node, kernel))
+    for op in read(content, "the file")[0].operations:
+        if op.op != "LceBconv2d" or not op.writes_bits:
+            continue
+        bits = kernel_of(op)
+        differences = [
+            # Where channels are opposite, the first weights are.
+            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, sign, made)
+            for node, kernel in convolutions[kernel_key(bits)]
+            for sign, made in _signs_of(program, node, lambda sums: sums)
+        ]
+        if differences and all(differences):
+            return differences[0]
+    return ""
+
+
+def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    """Returns a key that kernels share whose channels are equal or opposite."""
+    alike = kernel != kernel[:, :1, :1, :1]
+    return kernel.shape, np.packbits(alike).tobytes()
+
+
+def kernel_of(op: FileOperation) -> np.ndarray:
+    """Where a kernel of a file is -1, (C, height, width, channels in)."""
+    words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
+    bits = np.unpackbits(words, axis=-1, bitorder="little")
+    return bits[..., : op.options["channels_in"]] == 1
+
+
+def _signs_of(
+    program: Program, node: Node, before: _Made
+) -> Iterator[tuple[Node, _Made]]:
+    """Yields the signs after a node, and the function of the sums that each takes."""
+    step = _function_of(node)
+    if step is None:
+        return
+
+    def made(sums: np.ndarray) -> np.ndarray:
+        return step(before(sums))
+
+    if node.kind == "sign":
+        yield node, made
+        return
+    for reader in program.readers(node.y):
+        yield from _signs_of(program, reader, made)
+
+
+def _function_of(node: Node) -> _Made | None:
+    """What a node makes of each number; None if that is not known."""
+    if node.kind == "kernel" and node["binary"]:
+        return lambda x: x * np.float32(node["scale"]) + np.float32(node["bias"])
+    if node.kind == "affine":
+        return lambda x: x * np.float32(node["k"]) + np.float32(node["b"])
+    if node.kind == "sign":
+        return lambda x: x + np.float32(node["shift"])
+    if node.type == "Relu":
+        return lambda x: np.maximum(x, 0)
+    return np.asarray if node.type == "MaxPool" or keeps_channels(node) else None
+
+
+def _difference(
+    op: FileOperation,
+    opposite: np.ndarray,
+    node: Node,
+    sign: Node,
+    made: _Made,
+) -> str:
+    """Says of which channel the threshold is another one; empty if of none."""
+    differing = np.arange(np.prod(node["kernel"].shape[:-1]) + 1)[:, None]
+    thresholds = op.input(-1).values
+    sums = np.broadcast_to(
+        differing[-1] - 2.0 * differing, (len(differing), len(thresholds))
+    )
+    numbers = made(sums.astype(np.float32))
+    counts = np.where(opposite, differing[::-1], differing)
+    wrong = (numbers < 0) != (counts > thresholds)
+    near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
+    wrong &= ~near | (numbers == 0)
+    if not wrong.any():
         return ""
-    named = " and ".join(map(repr, dict.fromkeys(layers)))
+    channel = int(np.flatnonzero(wrong.any(axis=0))[0])
+    first = np.flatnonzero(wrong[:, channel])[0]
+    before, after = layer_name(node.name), layer_name(sign.name)
     return (
-        f"The fake quantization of layer {named} rounds otherwise in a file than in "
-        "TensorFlow, at halves and in the last digits: quantize with "
-        "lq.quantizers.DoReFa(8) instead, or not at all."
+        f"the threshold between layer {before!r} and the sign of {after!r} is "
+        f"{thresholds[channel]} of {len(differing) - 1} bits in channel {channel}, "
+        f"which turns the sign of a sum of {sums[first, channel]:g}"
     )

@@ -340,11 +340,6 @@ def no_input_range():
         ),
         (lambda: ranged(binary_conv()), True, "Layer 'before' has no range yet"),
         (no_input_range, True, "Input .* does not go into a FakeQuantization"),
-        (
-            lambda: with_ranges(ranged(keras.layers.ReLU(), binary_conv(name="conv"))),
-            True,
-            "Layer 'conv' takes the sign of what no FakeQuantization has rounded",
-        ),
         (lambda: ranged(binary_conv()), False, "'before' is a FakeQuantization.* Pass"),
     ],
 )
