@@ -210,7 +210,7 @@ def test_an_input_layer_of_before_opens_what_a_later_one_saves():
 ROOT = Path(__file__).parents[1]
 SHIPPED = (
     *("larq_nobn", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md"),
-    *("CHANGELOG.md", "CITATION.cff", "LICENSE", "tests"),
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE"),
 )
 
 
