@@ -2,7 +2,6 @@
 
 import email
 import importlib.metadata
-import inspect
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import numpy as np
 import pyproject_hooks
 import pytest
 import tensorflow as tf
-from larq_nobn import _keras, optimizers
+from larq_nobn import _keras
 from larq_nobn._checks import (
     check_channels,
     check_choice,
@@ -32,13 +31,6 @@ from larq_nobn._files import replacing
 from larq_nobn._keras import PACKAGE, keras, open_later_inputs, register
 from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_array_equal
-
-PUBLIC = [
-    member
-    for space in (nobn.quantizers, nobn.layers, optimizers)
-    for name in space.__all__
-    if inspect.isclass(member := getattr(space, name))
-]
 
 
 def of_the_package():
@@ -84,14 +76,6 @@ def test_keras_3_is_rejected_with_what_to_do(monkeypatch):
     with pytest.raises(ImportError, match="keras is already Keras 3 in this") as told:
         _keras._select_legacy_keras()
     assert str(told.value).endswith(REMEDY)
-
-
-def test_public_classes_are_registered():
-    objects = keras.utils.get_custom_objects()
-    for cls in PUBLIC:
-        name = f"larq_nobn>{cls.__name__}"
-        assert objects[name] is objects[cls.__name__] is cls
-        assert keras.utils.get_registered_name(cls) == name
 
 
 class Conditional(keras.layers.Layer):
@@ -210,7 +194,7 @@ def test_an_input_layer_of_before_opens_what_a_later_one_saves():
 ROOT = Path(__file__).parents[1]
 SHIPPED = (
     *("larq_nobn", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md"),
-    *("CHANGELOG.md", "CITATION.cff", "LICENSE", "tests"),
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE"),
 )
 
 

@@ -1,14 +1,9 @@
 """Every command and every line of Python on the first pages works as printed."""
 
-import json
 import re
-import statistics
-from fnmatch import fnmatch
 from pathlib import Path
-from xml.etree import ElementTree
 
 import larq_nobn as nobn
-import figures
 import printed
 import pytest
 from cli.command_lines import lines_of
@@ -73,24 +68,3 @@ def test_links_lead_to_files(name):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_the_plot_shows_what_the_logs_say():
-    """The numbers, found by a second reading of the logs, are in its description."""
-    results = ROOT / "results"
-
-    def mean(experiment, cells):
-        runs = json.loads((results / experiment / "runs.json").read_text())["runs"]
-        of = [runs[name]["metrics"] for name in runs if fnmatch(name, cells)]
-        return f"{100 * statistics.mean(x['val_accuracy'] for x in of):.1f}"
-
-    pair = ("nobn", "batch_norm")
-    means = [mean("larger", f"{name}-w16-100-*") for name in pair]
-    alone = [mean("small_batches", f"measured-{name}-1-*") for name in pair]
-    files = json.loads((results / "deployment" / "result.json").read_text())
-    row = files["rows"]["ReActNet18"]["batch_norm"]
-    counts = [str(row[kind]["float_ops"]) for kind in ("prepared", "unprepared")]
-    said = ElementTree.parse(figures.path("promise")).getroot().itertext()
-    (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
-    found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
-    assert found == [*means, *alone, *counts]

@@ -3,6 +3,8 @@
 Every public function says in one sentence what it was given and what to pass.
 """
 
+from functools import cache
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -99,6 +101,7 @@ def test_other_kinds_are_rejected_in_a_sentence(function, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+@cache
 def of_keras_3():
     import keras as keras_3  # which takes a second
 

@@ -101,30 +101,6 @@ def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch
     assert found == text.replace("<code>ReCU</code>", f"{link}<code>ReCU</code></a>", 1)
 
 
-SCRIPT = """# %% [markdown]
-# # Title
-#
-# Text.
-
-# %%
-a = 1  # kept
-
-# %%
-a + 1
-"""
-
-
-def test_a_script_as_a_notebook():
-    found = notebooks.cells(SCRIPT)
-    assert [(cell.cell_type, cell.source) for cell in found.cells] == [
-        ("markdown", "# Title\n\nText."),
-        ("code", "a = 1  # kept"),
-        ("code", "a + 1"),
-    ]
-    with pytest.raises(ValueError, match="before the first"):
-        notebooks.cells("a = 1\n" + SCRIPT)
-
-
 def test_notebooks_are_scripts_without_results():
     for path in (ROOT / "docs" / "notebooks").glob("*"):
         assert path.suffix == ".py"

@@ -54,8 +54,8 @@ def test_probabilities_are_those_of_the_package(
         model = nobn.deploy.fake_quantize(model, x, verify=False)
     path = tmp_path / "model.tflite"
     labels = ["ant", "bee", "cat"]
-    card = {"labels": labels, "preprocessing": prepare}
-    nobn.convert(model, path, data=x, int8=int8, runtime="litert", **card)
+    card = {"labels": labels, "preprocessing": prepare, "verify": False}
+    nobn.convert(model, path, int8=int8, runtime="litert", **card)
     wanted = nobn.deploy.Runner(path)(x)
     if not softmax:
         wanted = tf.nn.softmax(wanted).numpy()

@@ -38,15 +38,6 @@ def test_parameter_counts_on_cifar():
     assert found + of_more_blocks(2) == 11_169_738 - 4_800 + norms
 
 
-def test_the_stem_for_imagenet():
-    model = BiRealNet18((64, 64, 3), 10, width=4, blocks=(1,))
-    order = [x.name for x in model.layers[1:5]]
-    assert order == ["stem_conv", "stem_offset", "stem_act", "stem_pool"]
-    assert model.get_layer("stem_conv").output_shape == (None, 32, 32, 4)
-    assert model.get_layer("stem_pool").output_shape == (None, 16, 16, 4)
-    assert model.get_layer("stem_conv").kernel.shape == (7, 7, 3, 4)
-
-
 def shortcut_of(builder, model, x):
     name = "stage2_block1_shortcut_conv"
     if builder is BiRealNet18:

@@ -95,10 +95,9 @@ def test_training_continues_from_signs_with_latent_weights():
     assert np.any(kernel.latent_variable.numpy() != latent)
 
 
-@pytest.mark.parametrize("size", [(12, 16), (72, 64)])  # the latter of another stem
-def test_another_size_changes_no_weight_and_other_classes_the_head_alone(opened, size):
-    model = ReActNet18((*size, 1), weights=DIGITS, classes=4)
-    assert model.input_shape == (None, *size, 1)
+def test_another_size_changes_no_weight_and_other_classes_the_head_alone(opened):
+    model = ReActNet18((72, 64, 1), weights=DIGITS, classes=4)  # of another stem
+    assert model.input_shape == (None, 72, 64, 1)
     assert model.output_shape == (None, 4)
     *body, _, _ = opened[0].get_weights()
     for new, old in zip(model.get_weights(), body, strict=False):

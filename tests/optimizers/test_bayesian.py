@@ -131,23 +131,6 @@ def test_larqs_case_optimizer_inside_and_around():
     assert belongs(binary) and not belongs(beside)
 
 
-def clipping(inner):
-    return AdaptiveGradientClipping(inner, 0.01)
-
-
-@pytest.mark.parametrize("family", [new, legacy])
-def test_clipping_leaves_natural_parameters_alone_inside_and_around(family):
-    for wrap in (
-        lambda inner: BayesianLearningRule(clipping(inner), 0.5, 0.1),
-        lambda inner: clipping(BayesianLearningRule(inner, 0.5, 0.1)),
-    ):
-        binary, beside = random_kernel(), other()
-        apply(wrap(family.SGD(1.0)), [100 * ONES, [300.0, 400.0]], [binary, beside])
-        assert_allclose(latent(binary), step(START, 100, 0.5, 0.1), rtol=1e-6)
-        length = np.linalg.norm(beside.numpy() - [1, 2])
-        assert length == pytest.approx(0.01 * np.sqrt(5), rel=1e-4)
-
-
 @pytest.mark.parametrize("family, bad", [(new, np.nan), (legacy, np.inf)])
 def test_a_gradient_that_is_not_finite_changes_nothing(family, bad):
     rule = BayesianLearningRule(family.SGD(1.0), 1.0, 0.1)

@@ -12,12 +12,10 @@ import larq as lq
 import numpy as np
 from larq_nobn._keras import keras
 from larq_nobn.callbacks._clipping import clipping_in
-from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
+from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.training._callbacks import Reseeding
-from optimizers import networks
-from optimizers.networks import apply, clip, gradients, variables
+from optimizers.networks import clip
 from optimizers.test_files import clipping, rule
-from optimizers.test_groups import MULTIPLIERS
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 scaler = keras.mixed_precision.LossScaleOptimizer
@@ -53,25 +51,6 @@ for family, is_scaled, skip in [(new, False, False), (legacy, True, True)]:
         optimizer = scaled(optimizer) if is_scaled else optimizer
     clipped.append((skip, prepared(optimizer, [weight]), weight))
 
-# Groups: as one replica steps by the summed gradients.
-of_replicas = [gradients(seed) for seed in range(2)]
-
-
-def adam():
-    return new.AdamW(0.1, weight_decay=0.2, use_ema=True)
-
-
-def groups():
-    return scaled(ParameterGroups(clipping(adam()), MULTIPLIERS))
-
-
-alone, of_alone = variables(), groups()
-for _ in range(2):
-    apply(of_alone, [a + b for a, b in zip(*of_replicas, strict=True)], alone)
-with strategy.scope():
-    weights = variables()
-    grouped = prepared(groups(), weights)
-
 
 @tf.function(autograph=False)
 def step():
@@ -84,9 +63,6 @@ def step():
             [(total if skip else gradient, weight)],
             experimental_aggregate_gradients=not skip,
         )
-    pairs = zip(*of_replicas, strict=True)
-    raw = [tf.gather(np.stack(pair), replica) for pair in pairs]
-    apply(grouped, raw, weights)
 
 
 def copies(weight):
@@ -97,10 +73,6 @@ strategy.run(step)
 for row, (*_, weight) in enumerate(clipped):
     for copy in copies(weight):
         np.testing.assert_allclose(copy, expected, 1e-5, 1e-6, err_msg=f"clipped {row}")
-strategy.run(step)
-for weight, value in zip(weights, networks.numpy(alone), strict=True):
-    for copy in copies(weight):
-        np.testing.assert_allclose(copy, value, 1e-5, 1e-5, err_msg="groups")
 
 
 # A training of random kernels, whose draws the replicas share, with callbacks that

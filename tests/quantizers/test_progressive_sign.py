@@ -105,7 +105,7 @@ def network(fraction=0.5):
     return model
 
 
-@pytest.mark.parametrize("surgery", [nobn.fold_batch_norm, nobn.deploy.prepared])
-def test_surgery_sees_the_sign_of_inference(surgery):
+def test_surgery_sees_the_sign_of_inference():
     model, x = network(), RNG.normal(size=(64, 2, 2, 8)).astype("f4")
-    assert (surgery(model)(x).numpy() == model(x).numpy()).mean() > 0.999
+    folded = nobn.fold_batch_norm(model)
+    assert (folded(x).numpy() == model(x).numpy()).mean() > 0.999

@@ -59,12 +59,10 @@ def differences(free, wanted):
 
 RELU = (0.5 - 0.5 / np.pi) ** -0.5
 SHORTCUT = ("stage2_block1_shortcut_conv", "kernel_quantizer", "scale")
-OWN_SHIFTS = [(f"stage1_block{i}_conv", "input_quantizer", "shift") for i in (1, 2)]
 # Networks that become what their builders make, but for: (ours, theirs), by place.
 REWRITTEN = (
     ("ReActNet18", "vita", {"blocks": (2, 2), "binary_weights": False}, {}),
     ("ReActNetA", "nf", {"blocks": (1, 2)}, {}),
-    ("BinaryDenseNet37", "nf", {"blocks": (2, 1, 1), "dilated": True}, {}),
     ("VGGSmall", "nf", {"balanced": False}, {}),
     # Of 8 channels, the last 4 have been improved once; its builder takes 1 for that.
     (
@@ -85,8 +83,6 @@ REWRITTEN = (
         {"blocks": (2, 2)},
         {SHORTCUT: (round(1.5**-0.5, 6), 1.0)},
     ),
-    # Signs learn the shifts that batch norm had.
-    ("XNORNet18", "nf", {"blocks": (2,)}, dict.fromkeys(OWN_SHIFTS, (True, False))),
 )
 
 

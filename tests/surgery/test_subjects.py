@@ -6,9 +6,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.operations.programs import lowered
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.deploy.operations._rules import cost
 from larq_nobn.graph._graph import Graph
 from larq_nobn.graph._signs import is_binary_convolution
 from numpy.testing import assert_allclose, assert_array_equal
@@ -19,9 +17,12 @@ from surgery.subjects import HAND_MADE, ORACLES, SUBJECTS, subject
 
 
 def operated(model):
-    """The model folded, without batch norm, and the report of folding."""
+    """The model folded, without batch norm, and the report of folding.
+
+    What is folded is compared here.
+    """
     with untouched(model):
-        folded, report = nobn.fold_batch_norm(model, return_report=True)
+        folded, report = nobn.fold_batch_norm(model, verify=False, return_report=True)
         removed, of_removing = nobn.remove_batch_norm(model, return_report=True)
     for new, said in ((folded, report), (removed, of_removing)):
         check_without_batch_norm(model, new)
@@ -142,18 +143,3 @@ def check_opaque(model, folded, removed, changes):
         before, after = ends(images(2))
         wanted = oracle(tf.nest.map_structure(np.asarray, before))
         assert_allclose(np.asarray(after), np.asarray(wanted), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.convert
-def test_surgery_costs_nothing_on_device():
-    """What a file is written from has as many binary kernels, and no more beside."""
-    model = subject("opaque")
-    models = model, nobn.fold_batch_norm(model), nobn.remove_batch_norm(model)
-    given, *made = (lowered(x).program for x in models)
-    for new in made:
-        assert binary_kernels(new) == binary_kernels(given) == 2
-        assert cost(new) <= cost(given)
-
-
-def binary_kernels(program):
-    return sum(node.kind == "kernel" and node["binary"] for node in program.nodes)
