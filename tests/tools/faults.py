@@ -421,9 +421,6 @@ scoring: probabilities as logits
 augmentation: mirrored one pixel off
 -tf.where(mirrored == 1, width - 1 - across, across)
 +tf.where(mirrored == 1, width - across, across)
-augmentation: the same crops in every epoch
--draw(variation, len(data.labels), (seed, 2 * epoch + 1))
-+draw(variation, len(data.labels), (seed, 1))
 load: a thread tunes it
 -options.autotune.enabled = False
 +options.autotune.enabled = True
@@ -444,6 +441,9 @@ pictures: statistics of bytes, not of [0, 1]
 -variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2
 +variance = (count * int(square) - int(total) ** 2) / (256 * count) ** 2
 @ tests/data/test_augment.py
+augmentation: the same crops in every epoch
+-draw(variation, len(data.labels), (seed, 2 * epoch + 1))
++draw(variation, len(data.labels), (seed, 1))
 mixup: each with itself
 -tf.roll(images, 1, 0)
 +tf.roll(images, 0, 0)
