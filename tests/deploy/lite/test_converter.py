@@ -117,7 +117,8 @@ def nested_twice():
 
 def shared():
     inner = chain(binary_conv(32), stem=False, shape=(8, 8, 32), name="inner")
-    return chain(inner, _layers.BatchNormalization(), inner, *head())
+    rows = inner, _layers.BatchNormalization(), inner, *head()
+    return chain(*rows, name="twice")
 
 
 def test_models_inside_models_are_opened(tmp_path):
