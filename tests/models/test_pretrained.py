@@ -152,10 +152,7 @@ def _array(value):
 
 
 # Values that the metadata cannot have: of another type, or of no such network.
-WRONG = [
-    *({"model": "Other"}, {"accuracy": "0.9"}, {"arguments": {"width": -1}}),
-    *({"format": "other"}, {"preprocessing": {"crop": 10**400}}),
-]
+WRONG = [{"model": "Other"}, {"accuracy": "0.9"}, {"preprocessing": {"crop": 10**400}}]
 
 
 def test_damaged_files_are_rejected_in_one_sentence(tmp_path):
@@ -168,8 +165,8 @@ def test_damaged_files_are_rejected_in_one_sentence(tmp_path):
     pickled = b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
     for change in (
         *({METADATA: _array(np.array(text))} for text in texts),
-        *({"head/bias": x} for x in (pickled, _array(np.full(10, "x")))),
-        *({name: None} for name in ("head/kernel", METADATA)),
+        {"head/bias": pickled},
+        {METADATA: None},
         {kernel: _array(bits)[:-4]},
         {kernel: _array(np.zeros((2, 2)))},
         {kernel.replace(BITS, MAGNITUDE): None},
