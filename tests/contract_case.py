@@ -13,6 +13,7 @@ Shape = tuple[int, ...]
 Arrays = np.ndarray | list[np.ndarray]
 
 ROLES = ("kernel", "activation", "layer")
+PENALTY = "regularizer"
 # The float operations that a row may add to a converted file, by outcome at inference.
 OUTCOMES: dict[str, Callable[[set[str]], bool]] = {
     "removed": lambda ops: ops <= {"CONV_2D"},  # the host of a real-valued kernel
@@ -31,11 +32,11 @@ class Case:
 
     Arguments:
         cls: The class.
-        role: `"kernel"`, `"activation"` (both quantizers) or `"layer"`.
+        role: `"kernel"`, `"activation"` (both quantizers), `"layer"` or `PENALTY`.
         alias: The string that stands for it; None says that it has none.
         shapes: One entry per rank it is checked at: a kernel shape, an input shape with
             its batch axis, or a list of input shapes for a layer with several inputs.
-            Two are enough for what sees channels alone; what takes statistics has all.
+            Two are enough for what sees channels alone; what takes statistics has more.
         weights: Names of the trainable weights, in order.
         smooth: Whether finite differences must confirm the gradient too.
         oracle: NumPy float64 function of (x, weights, upstream) that returns the
@@ -77,7 +78,7 @@ class Case:
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
 
     def __post_init__(self) -> None:
-        if self.role not in ROLES or self.inference not in OUTCOMES:
+        if self.role not in (*ROLES, PENALTY) or self.inference not in OUTCOMES:
             raise ValueError(
                 f"{self.name}: role {self.role!r} or inference {self.inference!r} is "
                 f"not known. Choose from {ROLES} and {tuple(OUTCOMES)}."

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from callback_cases import CASES as CALLBACKS
 from cases import CASES
-from contract_case import ROLES
+from contract_case import PENALTY, ROLES
 from contract_docstring import check_docstring
 from contract_files import class_names, outputs, without_build_shapes
 from contract_networks import (
@@ -43,7 +43,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an 
 
 NAMESPACES = (nobn.quantizers, nobn.layers, nobn.regularizers, nobn.callbacks)
 TABLES = (CASES, REGULARIZERS, CALLBACKS)
-PENALTY = REGULARIZERS[0].role
 SECTIONS = (
     "Arguments",
     "Weights",
@@ -134,6 +133,14 @@ def test_completeness():
 
 @every_shape
 def test_calls_agree(case, shape):
+    """AutoGraph rewrites for one shape what it does for all."""
+    if shape == case.shapes[0]:
+        assert_calls_agree(case, shape)
+    else:
+        tf.autograph.experimental.do_not_convert(assert_calls_agree)(case, shape)
+
+
+def assert_calls_agree(case, shape):
     """Eager and symbolic, of unknown sizes; and for one shape, in every other way."""
     layer, inputs = built(case, shape), feed(case, shape)
     called, outer = host(case, shape, layer)
@@ -201,21 +208,6 @@ def test_an_example_sees_the_rest_of_its_batch_only_if_the_row_says_so(case):
             keras.utils.set_random_seed(27)  # the same draws of what is random
             outputs.append(tf.nest.flatten(layer(batch, training=training))[0][0])
         assert np.array_equal(*outputs) != (training and case.sees_batch)
-
-
-# In the smallest range; `test_contract_dtypes.py` has the precision of each type.
-@every_row
-def test_dtypes(case):
-    with policy("mixed_float16"):
-        layer, inputs = built(case, case.shapes[0]), feed(case, case.shapes[0], 1e3)
-        found = tf.nest.flatten(call(case, layer, inputs))
-        slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in found])
-        compute = keras.mixed_precision.global_policy().compute_dtype
-    declared = case.output_dtypes or (None,) * len(found)
-    assert [y.dtype.name for y in found] == [dtype or compute for dtype in declared]
-    assert {w.dtype.name for w in layer.weights} <= {"float32"}
-    for tensor in [*found, *tf.nest.flatten(slopes)]:
-        assert np.isfinite(np.asarray(tensor, np.float64)).all()
 
 
 @every_row
@@ -296,6 +288,7 @@ def test_one_step_changes_every_weight(role):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", [*ROLES, PENALTY])
+@tf.autograph.experimental.do_not_convert
 def test_files_open(role, tmp_path):
     """Rows of a role side by side.
 

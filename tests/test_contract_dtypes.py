@@ -42,6 +42,17 @@ def assert_near(found, expected, name, dtype):
     assert np.abs(found - expected).max() <= allowed, f"{name} in {dtype}"
 
 
+def assert_finite(case, dtype):
+    """In the smallest range, and for large inputs."""
+    drawn = draw(case, case.shapes[0], 1e3)
+    inputs = tf.nest.map_structure(lambda x: tf.cast(x, dtype), drawn)
+    layer = case.make()
+    found = tf.nest.flatten(call(case, layer, inputs))
+    slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in found])
+    for tensor in [*found, *tf.nest.flatten(slopes)]:
+        assert np.isfinite(wide(tensor)).all()
+
+
 def check(case, name, dtype):
     """Values and gradients of an object made under a policy, for inputs of a dtype."""
     drawn, rng = draw(case, case.shapes[0]), np.random.default_rng(24)
@@ -88,6 +99,8 @@ def check(case, name, dtype):
 @pytest.mark.parametrize("case, name", in_turn(CASES, POLICIES))
 def test_values_and_gradients(case, name):
     check(case, name, name.removeprefix("mixed_"))
+    with policy("mixed_float16"):
+        assert_finite(case, "float16")
 
 
 @pytest.mark.parametrize("case, dtype", in_turn(QUANTIZERS, ["bfloat16", "float64"]))

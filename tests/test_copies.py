@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from types import SimpleNamespace
 from typing import Any
 
 import larq_nobn as nobn
@@ -19,10 +17,8 @@ from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.graph._copies import copied, to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._models import from_keras
-from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training._network import probabilities_of, transfer, with_kernels
 from numpy.testing import assert_allclose
-from pack import pack
 from training.runs import step_by_step, without_curves
 
 layers = keras.layers
@@ -296,26 +292,3 @@ def test_a_run_is_not_saved_as_another_function_and_can_be_resumed(tmp_path):
     again = training.load_run(run.folder).model
     assert_allclose(again(IMAGES), run.model(IMAGES), rtol=1e-5)
     check("run", again, model, [kind for kind in kinds if kind != "annealed"])
-
-
-def packed(model: keras.Model, file: Any, monkeypatch: Any, **arguments: Any) -> Any:
-    """The network of a builder, of a run that trained it, from its packed file."""
-    settings = asdict(training.RunSettings(recipe="nobn", **arguments))
-    info = nobn.data.DatasetInfo("net", (4, 4, 3), 3, ("a", "b", "c"))
-    metrics = {"test_loss": 1.0, "test_accuracy": 0.5}
-    record = {"settings": settings, "metrics": metrics}
-    run = SimpleNamespace(folder=file, model=model, record=record, dataset=info)
-    monkeypatch.setattr(training, "load_run", lambda _: run)
-    pack(file, file)
-    return training.open_model(file)
-
-
-def test_a_packed_network_has_the_state_of_each_layer(tmp_path, monkeypatch):
-    keras.utils.set_random_seed(0)
-    arguments = {"normalization": "kalman", "width": 8, "blocks": (1,)}
-    model = nobn.models.ReActNet18((4, 4, 3), 3, **arguments)
-    rng = np.random.default_rng(1)
-    for weight in weights_by_name(model).values():
-        weight.assign(rng.uniform(0.2, 0.9, weight.shape))
-    made = packed(model, tmp_path / "net.npz", monkeypatch, **arguments)
-    assert_allclose(made(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import evidence
 import pytest
-from click.testing import CliRunner
 from faults import FAULTS
 from larq_nobn.models import BUILDERS, pretrained
 
@@ -86,38 +84,6 @@ def test_no_table_and_no_accuracy_by_hand(name: str):
     published = {"92.08", "92.31"}
     assert set(re.findall(r"\b\d\d\.\d+", page)) <= published
     assert re.findall(r"^\|.*", page, re.MULTILINE) == []
-
-
-def test_a_changed_log_is_noticed_and_drawn(tmp_path, monkeypatch):
-    """In a copy of one page, and of the numbers of its tables."""
-    files = {file for files, _ in evidence.TABLES.values() for file in files.split(",")}
-    for name in (PAGE, *(f"results/{file}" for file in files)):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    monkeypatch.setattr(evidence, "ROOT", tmp_path)
-    monkeypatch.setattr(evidence, "PAGES", [PAGE])
-
-    def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(evidence.main, arguments, catch_exceptions=False)
-        return done.exit_code, done.output
-
-    assert run("--check") == (0, "")
-    file = tmp_path / "results" / "methods" / "compare.json"
-    compare = json.loads(file.read_text())
-    (group,) = (
-        g for g in compare["groups"] if g["settings"]["normalization"] == "nobn"
-    )
-    group["metrics"]["val_accuracy"]["mean"] = 0.987
-    file.write_text(json.dumps(compare))
-    before = (tmp_path / PAGE).read_text()
-    assert run("--check") == (1, f"Not up to date:\n  {PAGE}: methods\n")
-    assert (tmp_path / PAGE).read_text() == before
-    assert run() == (0, f"Updated:\n  {PAGE}: methods\n")
-    head, tail = before.split("<!-- evidence: methods -->")
-    tail = tail.replace("| 72.2 (72.1", "| 98.7 (72.1", 1)
-    changed = f"{head}<!-- evidence: methods -->{tail}"
-    assert (tmp_path / PAGE).read_text() == changed != before
-    assert run() == run("--check") == (0, "")
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -22,8 +22,6 @@ import tensorflow as tf
 from larq_nobn import _keras
 from larq_nobn._checks import (
     check_channels,
-    check_choice,
-    check_flag,
     check_integer,
     check_number,
 )
@@ -128,17 +126,6 @@ def test_register_rejects_a_name_with_an_owner(name, alias, owned, objects):
 
 def test_version_is_that_of_the_metadata():
     assert nobn.__version__ == importlib.metadata.version(PACKAGE)
-
-
-def test_arguments_inside_their_limits_come_back():
-    for value, interval in ((0.5, "(0, 1)"), (0, "[0, 1)"), (1, "(0, 1]")):
-        found = check_number("rate", value, interval, "Use one half.")
-        assert (found, type(found)) == (value, float)
-    groups = check_integer("groups", np.int64(3), 1, "Use 1.")
-    assert (groups, type(groups)) == (3, int)
-    assert check_flag("gain", True) is True
-    assert check_choice("reset", "soft", iter(("hard", "soft"))) == "soft"
-    assert check_channels("Layer", (None, None, 7)) == 7
 
 
 def test_other_arguments_are_rejected():
@@ -294,6 +281,9 @@ def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(ROOT / 'tests' / 'tools' / '_compat')!r})\n"
         "import bare\n"
+        # What needs none is for that tool, but for one conversion.
+        "bare.COMMANDS = {line: remedy for line, remedy in bare.COMMANDS.items()"
+        " if remedy or 'litert' in line}\n"
         f"os.chdir({str(tmp_path)!r})\n"
         f"found = bare.look(Path({str(tmp_path)!r}))\n"
         "print(json.dumps(found))"

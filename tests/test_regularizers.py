@@ -48,8 +48,8 @@ def test_value_and_gradient(case):
 
 @every_row
 def test_penalties_are_float32(case):
+    drawn = np.random.default_rng(62).normal(0, 1e3, (3, 3, 8, 8))
     for dtype in ("float32", "float16", "bfloat16"):
-        drawn = np.random.default_rng(62).normal(0, 1e3, (3, 3, 8, 8))
         kernel = tf.cast(drawn, dtype)
         value, d_kernel = value_and_gradient(case.make(), kernel)
         assert value.dtype == tf.float32 and d_kernel.dtype == dtype

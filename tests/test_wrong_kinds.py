@@ -144,24 +144,6 @@ def test_what_is_no_file_is_rejected(function, tmp_path):
             function(given)
 
 
-@pytest.mark.convert
-def test_a_runner_opens_a_path(tmp_path):
-    layer = lq.layers.QuantConv2D(
-        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
-    )
-    model = keras.Sequential([keras.Input((4, 4, 2)), layer])
-    file = tmp_path / "model.tflite"
-    nobn.convert(model, file, verify=False)
-    want = deploy.Runner(file.read_bytes())(X)
-    np.testing.assert_array_equal(deploy.Runner(str(file))(X), want)
-    run = deploy.Runner(file)
-    np.testing.assert_array_equal(run(tf.constant(X)), want)
-    one = r"float32 of shape \(.*\). Pass numbers, .* of one, x\[np.newaxis\]"
-    for given, says in ((X[0], one), ("x", "Pass numbers, with examples")):
-        with pytest.raises(deploy.ConversionError, match=says):
-            run(given)
-
-
 def test_gradients_are_tensors_or_lists_of_numbers():
     clip = optimizers.adaptive_gradient_clip
     found = clip([[6.0], [8.0]], [[3.0], [4.0]], (0,))

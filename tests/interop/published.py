@@ -95,8 +95,8 @@ class Shift(nn.Module):
         return x + self.bias
 
 
-FLOAT = {"nobn": StdConv, "batch_norm": Conv, "none": Conv}
-BINARY = {"nobn": StdSignConv, "batch_norm": MagnitudeConv, "none": MagnitudeConv}
+FLOAT = {"nobn": StdConv, "batch_norm": Conv}
+BINARY = {"nobn": StdSignConv, "batch_norm": MagnitudeConv}
 
 
 class Form:

@@ -108,12 +108,3 @@ def test_moving_averages_follow_the_posterior_and_serve_inference():
     layer.trainable = False  # frozen, as Keras' batch norm
     assert_array_equal(layer([x, *state], training=True)[0], y)
     assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
-
-
-def test_the_forms_of_the_state_mean_the_same():
-    x, mean, variance = tf.random.normal((4, 3)), tf.zeros(3), tf.ones(3)
-    layer = BatchKalmanNormalization()
-    forms = [[x, (mean, variance)], [x, [mean, variance]], [x, mean, variance]]
-    first, *others = (layer(form, training=True)[0] for form in forms)
-    for other in others:
-        assert_array_equal(first, other)

@@ -119,13 +119,6 @@ def with_sign(quantizer):
     )
 
 
-def test_the_signs_of_larq():
-    layer, _ = in_float64(with_sign("approx_sign"))
-    without, _ = in_float64(with_sign(None))
-    found = propagate_moments(layer, (MEAN, VARIANCE))
-    assert_array_equal(found, propagate_moments(without, (MEAN, VARIANCE), "sign"))
-
-
 @pytest.mark.parametrize("shift", [True, False])
 def test_a_sign_before_its_convolution(shift):
     quantizer = nobn.quantizers.RSign(scale=0.7, shift=shift, dtype="float64")

@@ -1,7 +1,6 @@
 """Class vectors in a plane: their angles, what turns with them, what rejects them."""
 
 import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv
@@ -50,14 +49,13 @@ def test_a_fixed_plane_is_saved_but_not_trained(tmp_path):
     assert_array_equal(again(x), model(x))
 
 
-def classifier(norm_before_head=False):
+def classifier():
     """A binary convolution, batch norm, and the head."""
     keras.utils.set_random_seed(72)
     image = keras.Input((2, 2, 4))
     x = binary_conv(8, name="conv")(image)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
-    if norm_before_head:
-        x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(image, SymmetricHead(5, name="head")(x))
     for weight in model.weights:
         moved = weight.numpy() + RNG.uniform(0.01, 0.2, weight.shape)
@@ -69,7 +67,7 @@ IMAGES = RNG.normal(size=(6, 2, 2, 4)).astype("float32")
 
 
 def test_surgery_keeps_it():
-    model = classifier(norm_before_head=True)
+    model = classifier()
     folded = nobn.fold_batch_norm(model)
     free = nobn.remove_batch_norm(model)
     assert_allclose(folded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
@@ -79,14 +77,3 @@ def test_surgery_keeps_it():
         assert_array_equal(
             head.class_vectors(), model.get_layer("head").class_vectors()
         )
-
-
-@pytest.mark.convert
-def test_its_file_contains_one_dense_layer(tmp_path, capsys):
-    report = nobn.convert(classifier(), tmp_path / "model.tflite", data=IMAGES)
-    assert report.verify["unexplained"] == 0
-    of_head = [op["op"] for op in report.float_ops if "head" in op["layers"]]
-    assert of_head == ["FULLY_CONNECTED"]
-    lq.models.summary(classifier())
-    printed = capsys.readouterr().out
-    assert "head" in printed and "(-1, 5)" in printed

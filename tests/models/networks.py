@@ -100,11 +100,11 @@ NETWORKS = (
 # `PropagatedMoments` build in their own way.
 STEPPED = {
     ReActNet18: ["nobn"],
-    ReActNetA: ["nobn", "independent_component"],  # convolutions share flipped signs
+    ReActNetA: ["independent_component"],  # convolutions share flipped signs
     BiRealNet18: ["batch_norm"],
     # Before signs, on features of no scale, or as thresholds.
     XNORNet18: ["none", "dynamic_tanh"],
-    ResNet20: ["nobn", "kalman"],  # moments through sums, clips and padded channels
+    ResNet20: ["kalman"],  # moments through sums, clips and padded channels
     VGGSmall: ["group"],  # between pools and signs
     BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
     # In place of ReLUs, and components before the real-valued kernels of transitions.

@@ -64,17 +64,3 @@ def formula_of(builder):
 def test_forward_pass_equals_the_formula(builder):
     keras.utils.set_random_seed(4)
     assert_computes(builder((8, 8, 3), 3, **TINY), formula_of(builder))
-
-
-def test_normalization_of_xnor_net_stands_before_the_sign():
-    model = XNORNet18((8, 8, 3), 3, "batch_norm", width=4, blocks=(1, 2))
-    kind = keras.layers.BatchNormalization
-    blocks = ["stage1_block1", "stage2_block1", "stage2_block2"]
-    for name in blocks:
-        conv = model.get_layer(f"{name}_conv")
-        before = conv.inbound_nodes[0].inbound_layers
-        assert (before.name, type(before)) == (f"{name}_norm", kind)
-        behind = {node.layer.name for node in conv.outbound_nodes}
-        assert f"{name}_add" in behind
-    names = [f"{name}_norm" for name in ("stem", "stage2_block1_shortcut", *blocks)]
-    assert {x.name for x in model.layers if isinstance(x, kind)} == set(names)

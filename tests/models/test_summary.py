@@ -105,27 +105,6 @@ def test_operations_and_weights_are_those_of_a_count_by_hand(network):
     ]
 
 
-def test_larqs_own_layers_have_larqs_own_summary():
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            lq.layers.QuantConv2D(4, 3, **SIGNS),
-            keras.layers.BatchNormalization(),
-            keras.layers.MaxPool2D(),
-            lq.layers.QuantDepthwiseConv2D(
-                3, depthwise_quantizer="ste_sign", depthwise_constraint="weight_clip"
-            ),
-            keras.layers.PReLU(),
-            keras.layers.Flatten(),
-            lq.layers.QuantDense(3, kernel_quantizer="ste_tern"),
-        ]
-    )
-    lines = printed(summary, model)
-    assert lines == printed(lq.models.summary, model)
-    assert "MACs" in lines
-    assert "MACs" not in printed(summary, model, include_macs=False)
-
-
 def test_kernels_after_the_sign_of_another_layer_read_one_bit():
     same = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     sign = lq.quantizers.SteSign

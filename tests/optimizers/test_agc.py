@@ -12,7 +12,6 @@ from optimizers.networks import (
     LABELS,
     apply,
     assert_close,
-    build,
     clip,
     eager,
     gradients,
@@ -95,9 +94,9 @@ def first_batch_updates(model):
     ]
 
 
-@pytest.mark.parametrize("family, compiled", [(new, True), (legacy, False)])
-def test_a_training_step_equals_clipping_by_hand(family, compiled):
-    model = build(AdaptiveGradientClipping(family.SGD(0.1)), jit_compile=compiled)
+@every_family
+def test_a_training_step_equals_clipping_by_hand(family):
+    model = eager(AdaptiveGradientClipping(family.SGD(0.1)))
     start = numpy(model.trainable_variables)
     updates = first_batch_updates(model)
     model.train_on_batch(IMAGES[:4], LABELS[:4])

@@ -54,7 +54,7 @@ def test_float16_norms_do_not_overflow():
 def test_the_batched_form_against_the_loop():
     """Units of every shape at once, and one that is not clipped."""
     roles = [*ROLES, ((4,), None), ((1, 2, 3), (0, 1, 2)), ((2, 3), (1,))]
-    for seed, (scale, clip_factor) in enumerate(((1e-6, 1e-4), (1.0, 0.1), (1e12, 1))):
+    for seed, (scale, clip_factor) in enumerate(((1.0, 1e-4), (1e-6, 0.1), (1e12, 1))):
         gradients = [draw(s, (seed, i), scale) for i, (s, _) in enumerate(roles)]
         weights = [draw(s, (seed, i, 1)) for i, (s, _) in enumerate(roles)]
         axes, names = [axes for _, axes in roles], [str(i) for i in range(len(roles))]
@@ -105,18 +105,6 @@ def test_enormous_finite_gradients_keep_their_direction(compiled):
     assert_allclose(kernel, clip(gradients[0], np.ones((4, 2)), (0,), 0.5), rtol=1e-5)
     assert_allclose(bias, clip(gradients[1], np.ones(4), (0,), 0.5), rtol=1e-5)
     assert_array_equal(head, gradients[2])
-
-
-@pytest.mark.parametrize(
-    "which, name, bad",
-    [(0, "kernel", np.nan), (1, "bias", np.inf), (2, "head/kernel", -np.inf)],
-)
-def test_what_is_not_finite_raises_and_names_the_variable(which, name, bad):
-    gradients = finite()
-    gradients[which][0] = bad
-    message = f"The gradient of {name} contains NaN or infinite values"
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        batch(gradients)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -52,24 +52,6 @@ def test_roles_by_name_and_rank(name, shape, axes):
     assert_allclose(step(weight, gradient, name), expected, rtol=1e-5, atol=5e-7)
 
 
-def test_keras_and_larq_still_give_these_names():
-    keras.backend.clear_session()
-    kinds = [
-        layers.Conv1DTranspose,
-        layers.Conv2DTranspose,
-        layers.Conv3DTranspose,
-        lq.layers.QuantConv2DTranspose,
-        lq.layers.QuantConv3DTranspose,
-    ]
-    assert [kind(1, 1).name for kind in kinds] == [
-        "conv1d_transpose",
-        "conv2d_transpose",
-        "conv3d_transpose",
-        "quant_conv2d_transpose",
-        "quant_conv3d_transpose",
-    ]
-
-
 def test_unknown_roles_are_rejected():
     weight, gradient = pair((3, 4, 5))
     message = (

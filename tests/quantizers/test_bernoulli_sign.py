@@ -58,16 +58,6 @@ def test_the_slope_keeps_its_digits():
     assert_allclose(tanh_slope(tf.constant(x)), exact, rtol=1e-14)
 
 
-def test_as_the_temperature_falls_weights_become_binary_and_their_gradient_passes():
-    rng = np.random.default_rng(42)
-    natural, uniform = drawn(rng, 50)
-    noise = 0.5 * np.log(uniform / (1 - uniform))
-    for dtype in (np.float32, np.float64):
-        w, d = value_and_slope(natural.astype(dtype), uniform.astype(dtype), 1e-10)
-        assert_array_equal(w, np.where(natural + noise >= 0, 1, -1))
-        assert_allclose(d, 1, rtol=1e-6)  # the guard over the temperature
-
-
 def test_a_weight_is_positive_as_often_as_its_natural_parameter_says():
     natural, count = np.array([-2.0, -0.5, 0.0, 0.3, 1.5]), 50_000
     layer = BernoulliSign(hard=True)

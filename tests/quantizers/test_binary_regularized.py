@@ -5,7 +5,7 @@ import tensorflow as tf
 from gradients import finite_differences
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.quantizers import BinaryRegularized, ReCU
+from larq_nobn.quantizers import BinaryRegularized
 from numpy.testing import assert_allclose, assert_array_equal
 
 
@@ -100,21 +100,3 @@ def test_scale_stays_positive(optimizer):
     model.compile(OPTIMIZERS[optimizer](), loss, run_eagerly=True)
     model.train_on_batch(IMAGES, IMAGES)
     assert_allclose(layer.kernel_quantizer.scale, 1e-4, rtol=1e-6)
-
-
-def test_weights_of_the_quantizer_inside_are_trained_and_saved(tmp_path):
-    inside = BinaryRegularized(ReCU(tau=0.9), strength=1e-3, name="signs")
-    layer = lq.layers.QuantConv2D(5, 2, kernel_quantizer=inside)
-    model = keras.Sequential([keras.Input((2, 2, 4)), layer])
-    names = {w.name.split("/")[-1] for w in inside.trainable_weights}
-    assert names == {"scale:0", "alpha:0"}
-    assert [w is inside.quantizer.tau for w in inside.non_trainable_weights] == [True]
-    inside.quantizer.tau.assign(0.95)
-    inside.scale.assign(0.3)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert_array_equal(again(IMAGES), model(IMAGES))
-    assert_array_equal(*(m.losses for m in (again, model)))
-    quantizer = again.layers[-1].kernel_quantizer
-    assert_allclose(quantizer.quantizer.tau, 0.95, rtol=1e-6)
-    assert quantizer.precision == 1

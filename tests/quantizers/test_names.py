@@ -51,16 +51,6 @@ def test_a_name_is_an_object_of_the_class():
             np.testing.assert_array_equal(expected, np.where(X >= 0, 1, -1))
 
 
-def test_a_layer_with_a_name_is_saved(tmp_path):
-    layer = keras.layers.Dense(4, activation="rsign")
-    model = keras.Sequential([keras.Input((3,)), layer])
-    x = X[:, 0, 0]
-    signs = np.where(x @ layer.kernel >= 0, 1, -1)
-    model.save(tmp_path / "m.keras")
-    for found in (model, keras.models.load_model(tmp_path / "m.keras")):
-        np.testing.assert_array_equal(found(x), signs)
-
-
 @pytest.mark.parametrize(
     "name", ["scaled_std_sign", "scaled_standardization", "recu", "biper"]
 )

@@ -85,7 +85,7 @@ ROWS = (
             "learned_epsilon": True,
             "beta_initializer": keras.initializers.Constant(0.5),
         },
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (4, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta", "learned_epsilon"),
         smooth=True,
         oracle=partial(filter_response_normalization, epsilon=0.01),
@@ -105,7 +105,7 @@ ROWS = (
     Case(
         EvoNormS0,
         kwargs={"groups": 2, "epsilon": 0.01},
-        shapes=((2, 4, 4, 6), (4, 6), (2, 5, 6), (2, 3, 2, 2, 6)),
+        shapes=((2, 4, 4, 6), (4, 6), (2, 3, 2, 2, 6)),
         weights=("v", "gamma", "beta"),
         smooth=True,
         oracle=partial(evonorm_s0, groups=2, epsilon=0.01),

@@ -136,7 +136,7 @@ ROWS = (
     ),
     Case(
         ActivationStandardization,
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (4, 3), (2, 3, 2, 2, 3)),
         training=True,
         smooth=True,
         oracle=activation_standardization,

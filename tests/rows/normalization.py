@@ -70,7 +70,7 @@ ROWS = (
     Case(
         ProxyNormalization,
         kwargs={"activation": "tanh", "num_samples": 50, "epsilon": 0.05},
-        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((2, 4, 4, 3), (4, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta", "proxy_gamma", "proxy_beta"),
         smooth=True,
         oracle=partial(proxy_normalization, epsilon=0.05, samples=50),
@@ -84,7 +84,7 @@ ROWS = (
         # Without dropout, whose draws no oracle knows.
         IndependentComponent,
         kwargs={"rate": 0.0, "momentum": 0.9, "epsilon": 0.01},
-        shapes=((4, 3, 3, 3), (6, 3), (4, 5, 3), (2, 3, 2, 2, 3)),
+        shapes=((4, 3, 3, 3), (6, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta"),
         state=("moving_mean", "moving_variance"),
         sees_batch=True,

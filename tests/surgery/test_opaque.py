@@ -45,18 +45,15 @@ def test_a_subclass_of_what_is_known_stays_as_it_is(own):
     assert_allclose(after, layer(before), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size, wrong", [(40, False), (40, True)])
-def test_open_sizes_are_compared_at_one_that_the_model_takes(size, wrong, monkeypatch):
+def test_open_sizes_are_compared_at_one_that_the_model_takes(monkeypatch):
     image = keras.Input((None, None, 1))
-    x = norm(layers.Conv2D(2, size, name="conv")(image))
+    x = norm(layers.Conv2D(2, 40, name="conv")(image))
     model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
-    if wrong:
-        monkeypatch.setattr(_fold._copies, "to_keras", _with_other_kernel)
-        with pytest.raises(nobn.surgery.ModelError, match="changed what model"):
-            nobn.fold_batch_norm(model)
-        return
     x = images(2, (50, 50, 1))
     assert_allclose(nobn.fold_batch_norm(model)(x), model(x), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(_fold._copies, "to_keras", _with_other_kernel)
+    with pytest.raises(nobn.surgery.ModelError, match="changed what model"):
+        nobn.fold_batch_norm(model)
 
 
 def _with_other_kernel(graph):

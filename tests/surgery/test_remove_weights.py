@@ -3,7 +3,6 @@
 import json
 
 import larq_nobn as nobn
-import larq as lq
 import numpy as np
 import pytest
 from larq_nobn._keras import keras
@@ -117,28 +116,6 @@ def test_a_batch_norm_before_signs_becomes_their_shift():
     _, report = nobn.remove_batch_norm(given, return_report=True)
     reasons = {change.layer: change.reason for change in report.changes}
     assert reasons["norm"] == "some of its factors are negative"
-
-
-def test_a_sign_does_what_batch_norm_did():
-    """With statistics that are those expected, signs are exactly the given ones."""
-    inputs = image(6)
-    x = layers.concatenate([stem(inputs), stem_too(inputs)])
-    x = norm(x, "norm", epsilon=1e-12)
-    sign = lq.quantizers.SteSign(name="sign")(x)
-    given = randomized(keras.Model(inputs, binary(sign, "conv", input_quantizer=None)))
-    layer = given.get_layer("norm")
-    layer.gamma.assign(np.abs(layer.gamma))
-    layer.moving_mean.assign(np.zeros(8))
-    layer.moving_variance.assign(np.ones(8))
-    free = nobn.remove_batch_norm(given)
-    x = noise(5, 2, 2, 8, seed=4)
-    gamma, beta = factors(given, "norm")
-    found = x + free.get_layer("sign").shift.numpy() >= 0
-    assert_array_equal(found, gamma * x + beta >= 0)
-
-
-def stem_too(x):
-    return norm(conv(x, "stem2"), "stem2_norm")
 
 
 def test_where_nothing_else_can_hold_it_an_affine_layer_does():
