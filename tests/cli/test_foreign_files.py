@@ -5,14 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from cli.answers import one_sentence
 from click.testing import Result
-from deploy.inspection.lite_files import edited
 from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]
@@ -46,17 +43,3 @@ def test_files_of_tensorflow_run(invoke: Invoke, tmp_path: Path):
     for command in COMMANDS:
         result = answer(invoke, command, file)
         assert (result.exit_code, result.stderr) == (0, ""), result.output
-
-
-def test_a_file_that_overwrites_its_constants(
-    lite_file: Path, invoke: Invoke, tmp_path: Path
-):
-    def overwrite(model: Any) -> None:
-        first = model.subgraphs[0].operators[0]
-        first.outputs = first.inputs[1:2]
-
-    file = tmp_path / "m.tflite"
-    file.write_bytes(edited(lite_file.read_bytes(), overwrite))
-    for command in COMMANDS:
-        said = one_sentence(answer(invoke, command, file))
-        assert "is a damaged TFLite file" in said

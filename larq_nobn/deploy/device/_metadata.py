@@ -179,11 +179,11 @@ class Card:
             rest = asdict(self.preprocessing)
             height, width = rest.pop("size")
             steps = {"height": height, "width": width, **rest}
-        fields = asdict(self)
-        file = {"name": fields.pop("file"), "sha256": fields.pop("sha256")}
-        file["size_bytes"] = fields.pop("size_bytes")
+        fields = {**asdict(self), "preprocessing": steps}
+        file = {"name": self.file, "sha256": self.sha256, "size_bytes": self.size_bytes}
         start = {"format": METADATA_FORMAT, "version": VERSION, "file": file}
-        return {**start, **fields, "preprocessing": steps}
+        names = "runtime input output scores preprocessing labels dataset holdout"
+        return {**start, **{name: fields[name] for name in names.split()}}
 
 
 def _from_dict(content: Any) -> Card:

@@ -323,13 +323,17 @@ def with_half_kernels(content: bytes) -> bytes:
     def halve(model: Any) -> None:
         graph, kinds = model.subgraphs[0], schema.BuiltinOperator
         halves: dict[int, np.ndarray] = {}
+        read, chosen = Counter[int](), list[Any]()
         for op in graph.operators:
+            read.update(_integers(op.inputs))
             if model.operatorCodes[op.opcodeIndex].builtinCode == kinds.CONV_2D:
                 constants = [i for i in _integers(op.inputs)[1:] if i >= 0]
                 exact = [_half(model, graph.tensors[i]) for i in constants]
                 arrays = [half for half in exact if half is not None]
                 if len(arrays) == len(exact) and arrays[0].nbytes >= _OPERATION:
                     halves.update(zip(constants, arrays, strict=True))
+                    read.subtract(constants)
+                    chosen.append(op)
         if not halves:
             return
         dequantize = schema.OperatorCodeT()
@@ -339,7 +343,11 @@ def with_half_kernels(content: bytes) -> bytes:
         unpackings = []
         used = Counter(t.buffer for each in model.subgraphs for t in each.tensors)
         for index, half in halves.items():
-            tensor, unpacking = graph.tensors[index], schema.OperatorT()
+            tensor, unpacking, stored = graph.tensors[index], schema.OperatorT(), index
+            if read[index]:  # others read it as it is
+                tensor, stored = copy(tensor), len(graph.tensors)
+                graph.tensors.append(tensor)
+                used[tensor.buffer] += 1
             whole = copy(tensor)
             whole.buffer = len(model.buffers)
             model.buffers.append(schema.BufferT())
@@ -352,10 +360,10 @@ def with_half_kernels(content: bytes) -> bytes:
             tensor.name += b"/float16"
             unpacking.opcodeIndex = len(model.operatorCodes)
             floats[index] = len(graph.tensors)
-            unpacking.inputs, unpacking.outputs = [index], [floats[index]]
+            unpacking.inputs, unpacking.outputs = [stored], [floats[index]]
             graph.tensors.append(whole)
             unpackings.append(unpacking)
-        for op in graph.operators:
+        for op in chosen:
             op.inputs = [floats.get(i, i) for i in _integers(op.inputs)]
         model.operatorCodes.append(dequantize)
         graph.operators = [*unpackings, *graph.operators]

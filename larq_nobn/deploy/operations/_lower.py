@@ -164,9 +164,7 @@ class _Lowering:
             x = self.values[op.inputs[0].op.inputs[0].op.inputs[0].name]
             return _sign(x, y)
         if op.type == "SelectV2":
-            compared = self._compared(op, y)
-            if compared is not None:
-                return _sign(compared, y)
+            return self._compared(op, y)
         if op.type == "ConcatV2":
             axis = self._constant(reads[-1])
             last = (
@@ -186,16 +184,18 @@ class _Lowering:
             return self._kernel(op, reads)
         return None
 
-    def _compared(self, op: Any, y: Value) -> Value | None:
-        """What a comparison with 0 takes the sign of, +1 at 0; None of others."""
+    def _compared(self, op: Any, y: Value) -> Any:
+        """The sign that is +1 from a threshold on; None of other comparisons."""
         condition, *ends = op.inputs
         if condition.op.type != "GreaterEqual":
             return None
         x, *numbers = (self.values[t.name] for t in (*condition.op.inputs, *ends))
-        constants = [self._constant(value) for value in numbers]
-        known = [float(c) for c in constants if c is not None and c.size == 1]
-        fits = x.dtype is _FLOAT and x.shape == y.shape and known == [0, 1, -1]
-        return x if fits else None
+        threshold, *both = (self._constant(value) for value in numbers)
+        known = [float(c) for c in both if c is not None and c.size == 1]
+        fits = x.dtype is _FLOAT and x.shape == y.shape and known == [1, -1]
+        if threshold is None or threshold.size > 1 or not fits:
+            return None
+        return _sign(x, y, -float(threshold.item()))
 
     def _sum(self, reads: tuple[Value, ...], y: Value, factor: float) -> Any:
         numbers = self._numbers(reads, y)
@@ -268,8 +268,11 @@ def _is_affine(op: Any) -> bool:
     return not op.get_attr("is_training") and op.get_attr("data_format") == b"NHWC"
 
 
-def _sign(x: Value, y: Value) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
-    return "sign", (x,), {"shift": np.zeros(y.channels or 1), "compared": False}
+def _sign(
+    x: Value, y: Value, shift: float = 0.0
+) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
+    shifts = np.full(y.channels or 1, shift)
+    return "sign", (x,), {"shift": shifts, "compared": False}
 
 
 def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from ..lite._converter import Function, IoSpec
 from ..lite._trace import Trace
 from . import _int8
@@ -69,9 +71,14 @@ class LoweredTrace:
         if noise:
             lowered = noisy(lowered, noise)
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
+        # What was compared with them may be spelled as a sign.
+        constants = [tensor for tensor in more if tensor.op.type == "Const"]
 
         def function(inputs: Sequence[Any]) -> list[Any]:
-            known = zip(fed, inputs[count:], strict=True)
+            known = [*zip(fed, inputs[count:], strict=True)]
+            for tensor in constants:
+                value = tf.constant(tf.make_ndarray(tensor.op.get_attr("value")))
+                known.append((self.value(tensor), value))
             return outputs_of(lowered, inputs[:count], values, known)
 
         return function
