@@ -21,8 +21,7 @@ from larq_nobn.graph._copies import copied, to_keras
 from larq_nobn.graph._errors import ModelError
 from larq_nobn.graph._models import flattened, from_keras
 from larq_nobn.models._weights import weights_by_name
-from larq_nobn.training._initial_weights import copy_weights
-from larq_nobn.training._network import probabilities_of, with_kernels
+from larq_nobn.training._network import probabilities_of, transfer, with_kernels
 from numpy.testing import assert_allclose
 from pack import pack
 from training.runs import step_by_step, without_curves
@@ -203,7 +202,7 @@ def taught(model: keras.Model, folder: Any) -> keras.Model:
 def cloned(model: keras.Model, folder: Any) -> keras.Model:
     """As training builds a network with other regularizers, and gives it weights."""
     made = with_kernels(model, training.Recipe(weight_decay=0.1))
-    copy_weights(model, made)
+    transfer(model, made, "model")
     return made
 
 

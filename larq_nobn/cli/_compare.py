@@ -75,7 +75,7 @@ def compare(
     \b
     Example: larq-nobn compare --normalization batch_norm,none,nobn --seed 0,1 \\
                  --dataset digits --width 16 --blocks 2,2 --output runs/digits
-             larq-nobn compare --learning-rate 0.001,0.003 --batch-size 2,128 \\
+             larq-nobn compare --learning-rate 0.001,0.003 --validation 0.1 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
     usual = {"model", "normalizations"} - given_by_user(context)

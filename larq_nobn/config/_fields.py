@@ -88,15 +88,10 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
 
 def _settings_of(cls: Any) -> dict[str, Setting]:
     """Returns the settings of a dataclass by name, its own before its bases'."""
-    hints = get_type_hints(cls)
-    owners = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
-
-    def distance(field: Any) -> int:
-        return next(n for n, names in enumerate(owners) if field.name in names)
-
-    settings = {}
-    fields: list[Any] = sorted(dataclasses.fields(cls), key=distance)
-    for field in fields:
+    hints, settings = get_type_hints(cls), {}
+    fields: dict[str, Any] = {each.name: each for each in dataclasses.fields(cls)}
+    owners = (vars(base).get("__annotations__", {}) for base in cls.__mro__)
+    for field in (fields[name] for names in owners for name in names):
         hint = hints[field.name]
         kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
         plain = len(kinds) == 1 and kinds[0] in (int, float, bool, str)

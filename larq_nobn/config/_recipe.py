@@ -32,10 +32,6 @@ _EXCLUDING: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("weight_decay", "kernel", ("bernoulli_sign",), "which has prior_weight for that"),
     ("ema", "kernel", ("bernoulli_sign",), "which learns by moving averages already"),
     (
-        *("late_penalty", "kernel", ("biper", "bernoulli_sign")),
-        "whose signs do not depend on a single threshold",
-    ),
-    (
         *("stages", "kernel", ("biper",)),
         "whose signs are not those of the real-valued kernels of a first stage",
     ),
@@ -108,13 +104,6 @@ class Recipe:
         0.0,
         "Weight decay in the first of two stages.",
         range=("[0, 1e6]", "0 is none."),
-    )
-    late_penalty: float = setting(
-        0.0,
-        "Strength of the BNN+ penalty of order 1 in the last third of the steps, which "
-        "pulls the latent weights of a binary filter to their mean distance from the "
-        "threshold of its signs.",
-        range=("[0, 1e6]", "0 is none, 1e-3 a start."),
     )
     clip_factor: float = setting(
         0.02,
@@ -190,7 +179,7 @@ class Recipe:
         100.0,
         "For the kernel bernoulli_sign: the posterior's learning rate at the first "
         "step.",
-        range=("(0, 1e9]", "30 suits digits, 100 to 1000 CIFAR-10."),
+        range=("(0, 1e6]", "30 suits digits, 100 to 1000 CIFAR-10."),
     )
     prior_weight: float = setting(
         1e-5,

@@ -184,17 +184,17 @@ def classifier_patterns(model: keras.Model) -> list[str]:
     check_model(model)
     if not getattr(model, "_is_graph_network", False):
         return []
-    layers = [_last_with_kernel(output) for output in model.outputs]
+    layers = [last_with_kernel(output) for output in model.outputs]
     weights = [v for layer in layers if layer for v in layer.trainable_weights]
     return [f"^{re.escape(name)}$" for name in dict.fromkeys(v.name for v in weights)]
 
 
-def _last_with_kernel(tensor: Any) -> Any:
+def last_with_kernel(tensor: Any) -> Any:
     """The layer with a kernel that makes a tensor of a model; None for several."""
     while True:
         layer, index, place = tensor._keras_history
         if getattr(layer, "_is_graph_network", False):
-            return _last_with_kernel(layer.outputs[place])
+            return last_with_kernel(layer.outputs[place])
         if any(v.shape.rank > 1 for v in layer.trainable_weights):
             return layer
         given = layer.inbound_nodes[index].keras_inputs

@@ -67,10 +67,6 @@ class KernelQuantizer(MeasuredQuantizer):
         self._kernel_shape = tf.TensorShape(input_shape)
         super().build(input_shape)
 
-    def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:
-        """Where signs change, (C,) or ()."""
-        return tf.zeros((), kernel.dtype)
-
     def _check_filters(self, shape: tf.TensorShape) -> None:
         """Rejects kernels whose filters have no variance."""
         if shape.rank < 2 or shape[:-1].num_elements() < 2:

@@ -156,9 +156,6 @@ class ReCU(KernelQuantizer):
         self.tau = self._number("tau", self._initial_tau)
         super().build(input_shape)
 
-    def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:
-        return filters(kernel).mean
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_owner(inputs)
         alpha, tau = beside(inputs, self.alpha), beside(inputs, self.tau)

@@ -155,9 +155,6 @@ class ScaledStdSign(_standardization.StandardizedKernel):
         )
         self.balanced = check_flag("balanced", balanced)
 
-    def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:
-        return _centers(filters(kernel), self.balanced)
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         value = scaled_std_sign(
             inputs,

@@ -1,11 +1,12 @@
-"""The callbacks of a run: random draws, schedules, monitors, history, TensorBoard."""
+"""The callbacks of a run; and its history, which says what is kept and when it ends."""
 
 from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
 from ..callbacks import (
@@ -28,14 +30,16 @@ from ..callbacks import (
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
 from ..config import _run_files
+from ..config._recipe import Recipe
+from ..data import DatasetInfo
 from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
-from ._choice import WeightAverages
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
+History = Sequence[Mapping[str, float]]
 
 
 def callbacks_of(
@@ -46,11 +50,7 @@ def callbacks_of(
     few_images: Callable[[], tf.data.Dataset],
     averages: WeightAverages | None = None,
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run, each before those that write what it adds.
-
-    Monitors remember nothing of earlier epochs but the weights: a resumed run counts
-    flips from the restored ones, as it would have without the interruption.
-    """
+    """Returns the callbacks of a run, each before those that write what it adds."""
     callbacks: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
     if averages is not None:
         callbacks.append(averages)
@@ -143,11 +143,10 @@ def needs_statistics(network: keras.Model, averaged: bool = False) -> bool:
 class ModeStatistics(keras.callbacks.Callback):
     """Gives batch norms the statistics of the tested weights before each test.
 
-    Training draws its weights, or a test takes their averages, and what batch norms
-    keep is of the weights of training. The network that is tested and saved has the
-    most probable or averaged weights, for which it is far off. Nothing that training
-    computes depends on it. The statistics are measured on a batch of training images,
-    computed in parts of `batch_size` as in training.
+    What batch norms keep is of the weights of training, far off for the most probable
+    or averaged ones, which are tested and saved. The statistics are measured on a batch
+    of training images, computed in parts of `batch_size` as in training, which does not
+    depend on them.
     """
 
     def __init__(
@@ -169,6 +168,66 @@ class ModeStatistics(keras.callbacks.Callback):
             average.assign(taken.numpy())
 
 
+class WeightAverages(keras.callbacks.Callback):
+    r"""Exponential moving averages of trained weights, tested in the place of these.
+
+    After step t, with decay d, and with less of it in the first steps, so that the
+    initial weights are soon forgotten:
+
+    \[ A \leftarrow d_t A + (1 - d_t) W, \qquad
+       d_t = \min\Big(d, \frac{1 + t}{10 + t}\Big) . \]
+
+    Of latent weights of binary kernels the average is taken, whose signs are then the
+    binary kernel. The step is the whole one, after constraints, clipping and the factor
+    of a parameter group, which Keras' `use_ema` in an inner optimizer does not see.
+
+    Attributes:
+        variables: The averages, for checkpoints.
+    """
+
+    def __init__(self, network: keras.Model, decay: float) -> None:
+        super().__init__()
+        self._decay = decay
+        self._weights = [
+            getattr(weight, "latent_variable", weight)
+            for weight in network.trainable_variables
+        ]
+        self.variables = [
+            tf.Variable(
+                tf.zeros(weight.shape, weight.dtype),
+                trainable=False,
+                name=weight.name.partition(":")[0],
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for weight in self._weights
+        ]
+
+    def start(self) -> None:
+        """Sets the averages to the weights that a training starts from."""
+        for average, weight in zip(self.variables, self._weights, strict=True):
+            average.assign(weight.read_value())
+
+    def update(self, step: tf.Tensor) -> None:
+        """Adds the weights after a step, counted from 1."""
+        count = tf.cast(step, tf.float32)
+        keep = tf.minimum(self._decay, (1.0 + count) / (10.0 + count))
+        for average, weight in zip(self.variables, self._weights, strict=True):
+            change = tf.cast(1.0 - keep, average.dtype) * (average - weight)
+            average.assign_sub(change)
+
+    def swap(self) -> None:
+        for average, weight in zip(self.variables, self._weights, strict=True):
+            before = weight.numpy()
+            weight.assign(average.numpy())
+            average.assign(before)
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the averages in the place of the weights, and after the test back."""
+        self.swap()
+
+    on_test_end = on_test_begin
+
+
 class HistoryWriter(keras.callbacks.Callback):
     """Keeps `history.csv` up to date: one row per epoch, under Keras' names."""
 
@@ -186,10 +245,7 @@ class HistoryWriter(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the epoch's row.
-
-        `seconds` includes the pass over validation images, and no other process.
-        """
+        """Adds the row; `seconds` includes the pass over validation images."""
         row: dict[str, float] = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
@@ -211,3 +267,38 @@ class HistoryWriter(keras.callbacks.Callback):
             writer = csv.DictWriter(stream, names, restval="nan")
             writer.writeheader()
             writer.writerows(state)
+
+
+def check_validated(what: str, info: DatasetInfo) -> None:
+    """Rejects a choice by the test images."""
+    if not info.validation_examples:
+        raise InvalidValue(
+            f"Test images would choose {what}: there is no validation split. Hold one "
+            "out by --validation 0.1 (validation=0.1)."
+        )
+
+
+def kept_epoch(recipe: Recipe, history: History) -> int:
+    """Returns the epoch whose weights are saved, counted from 1."""
+    return best_epoch(recipe, history) if recipe.keep == "best" else len(history)
+
+
+def best_epoch(recipe: Recipe, history: History) -> int:
+    """Returns the first epoch with the best value of `monitor`, counted from 1."""
+    sign = 1 if recipe.monitor.endswith("accuracy") else -1
+
+    def value(row: Mapping[str, float]) -> float:
+        rank = sign * row[recipe.monitor]
+        return -math.inf if math.isnan(rank) else rank
+
+    return int(max(history, key=value)["epoch"])
+
+
+def is_over(recipe: Recipe, history: History) -> bool:
+    """Whether a training has all of its epochs, or stops early after the last one."""
+    if not history:
+        return False
+    last = int(history[-1]["epoch"])
+    patience = recipe.patience
+    tired = patience is not None and last - best_epoch(recipe, history) >= patience
+    return tired or last >= recipe.epochs

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,14 +20,11 @@ from .._files import is_leftover, read_arrays, replacing
 from .._keras import keras
 from ..config._run_files import CHECKPOINTS, PARTS
 from ..graph import _operation
-from ._distribution import has_workers
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
 # Between checkpoints within an epoch.
 SECONDS = 600.0
-# How many steps apart several workers ask each other.
-_ASKED_EVERY = 50
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
 
 
@@ -49,12 +46,9 @@ START = Position(0, 0)
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder, whole or not; the newest first."""
-    files = filter(_is_checkpoint, folder.iterdir() if folder.is_dir() else ())
-    return sorted(files, key=_position_of, reverse=True)
-
-
-def _is_checkpoint(file: Path) -> bool:
-    return _NAME.fullmatch(file.name) is not None
+    files = folder.iterdir() if folder.is_dir() else ()
+    named = [file for file in files if _NAME.fullmatch(file.name)]
+    return sorted(named, key=_position_of, reverse=True)
 
 
 def _position_of(checkpoint: Path) -> Position:
@@ -63,13 +57,11 @@ def _position_of(checkpoint: Path) -> Position:
 
 
 def position_kept(output: Path) -> Position | None:
-    """Returns how far the newest checkpoint is: its epochs, and steps after them.
-
-    It may be that of the first stage or the teacher of a run.
-    """
-    parts = [output, *(output / part for part in PARTS)]
-    checkpoints = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
-    return next((_position_of(newest[0]) for newest in checkpoints if newest), None)
+    """Returns that of the newest checkpoint of a run, or of one of its parts."""
+    for folder in (output, *(output / part for part in PARTS)):
+        for newest in checkpoints_in(folder / CHECKPOINTS):
+            return _position_of(newest)
+    return None
 
 
 def name_of(position: Position) -> str:
@@ -80,8 +72,7 @@ def name_of(position: Position) -> str:
 def read_checkpoint(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Reads header and values, of which the archive has checksums.
 
-    Raises:
-        ValueError: If they are not as they were written.
+    A ValueError tells that they are not as they were written.
     """
     try:
         arrays = read_arrays(file)
@@ -91,29 +82,18 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     return header, [arrays[str(number)] for number in range(len(arrays))]
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """State in a checkpoint besides variables: plain JSON, given and taken back."""
-
-    def get_state(self) -> Any: ...
-
-    def set_state(self, state: Any) -> None: ...
-
-
 class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint after each epoch, and resumes from the newest whole one.
 
     A file contains every variable of the network and of its optimizer, the scale of the
-    loss included, what `stateful` gives, and the settings; those of other settings do
-    not count. Between epochs random draws need no state: see
-    `Reseeding`. A checkpoint within an epoch, of which `schedule` says when it is due,
-    also contains what `within` gives: metrics so far, generators, what monitors
-    remember. On CPUs, a resumed run is bitwise identical to one that was never
-    interrupted; with several replicas moving averages may differ in the last bit,
-    because the file contains the mean of those that each replica has. Weights that are
-    not finite are not written: what is kept, the last two, is good to resume from. With
-    `best`, which says the best epoch of a history, those of the best epochs until then
-    are kept, too, to end with.
+    loss included, and what `stateful` objects give (`get_state`, as JSON, and take back
+    by `set_state`); within an epoch, `every` so many steps or, of None, ten minutes,
+    also what those of `within` give. On CPUs, a resumed
+    run is bitwise identical to one that was never interrupted; with several replicas
+    moving averages may differ in the last bit, because the file contains the mean of
+    those that each replica has. Weights that are not finite are not written: what is
+    kept, the last two, is good to resume from. With `best`, which says the best epoch
+    of a history, those of the best epochs until then are kept, too.
 
     It comes last among the callbacks, because a checkpoint says that its epoch, or its
     step, is over. Of several workers all take part, because reading a variable may need
@@ -126,10 +106,9 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(
         self,
         folder: Path,
-        settings: Mapping[str, Any],
-        stateful: Mapping[str, Stateful],
-        within: Mapping[str, Stateful] | None = None,
-        schedule: CheckpointSchedule | None = None,
+        stateful: Mapping[str, Any],
+        within: Mapping[str, Any] | None = None,
+        every: int | None = None,
         writes: bool = True,
         averages: Sequence[tf.Variable] = (),
         best: Callable[[Any], int] | None = None,
@@ -139,10 +118,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._folder = folder
         self._averages = averages
         self._best = best
-        self._settings = dict(settings)
         self._stateful = dict(stateful)
         self._within = dict(within or {})
-        self._schedule = schedule
+        self._every = every
+        self._saved = time.monotonic()
         self._writes = writes
         self._kept: list[set[Path]] = []
         self._pending: dict[str, Any] = {}
@@ -156,15 +135,16 @@ class Checkpoints(keras.callbacks.Callback):
             self._within[name].set_state(state)
         self._pending = {}
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         steps = batch + 1  # after the last of which the epoch's is written
-        if self._schedule is None or steps == self.params["steps"]:
-            return
-        if self._schedule.is_due(steps):
+        if steps != self.params["steps"] and self.is_due(steps):
             states = {name: part.get_state() for name, part in self._within.items()}
             self._save(Position(self._epoch, steps), {"within": states})
+
+    def is_due(self, steps: int) -> bool:
+        if self._every is not None:
+            return steps % self._every == 0
+        return time.monotonic() - self._saved >= SECONDS
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._save(Position(epoch + 1, 0), {})
@@ -177,7 +157,6 @@ class Checkpoints(keras.callbacks.Callback):
             states = {name: part.get_state() for name, part in self._stateful.items()}
             header = {
                 **position._asdict(),
-                "settings": self._settings,
                 "variables": [_description(variable) for variable in variables],
                 "state": states,
                 **more,
@@ -185,13 +164,11 @@ class Checkpoints(keras.callbacks.Callback):
             if self._writes:
                 self._write(name_of(position), header, values)
             self.last = position
-        if self._schedule is not None:
-            self._schedule.written()
+        self._saved = time.monotonic()
 
     def _write(
         self, name: str, header: dict[str, Any], values: list[np.ndarray]
     ) -> None:
-        """Writes the file, and removes the one before the last."""
         self._folder.mkdir(exist_ok=True)
         target = self._folder / name
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -203,21 +180,20 @@ class Checkpoints(keras.callbacks.Callback):
         needed = {target, *self._best_file(header["state"])}
         self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
-        for file in self._folder.iterdir():
-            ours = _is_checkpoint(file) or is_leftover(file)
-            if ours and file not in set().union(*self._kept):
-                file.unlink()
+        leftovers = filter(is_leftover, self._folder.iterdir())
+        old = {*checkpoints_in(self._folder), *leftovers}.difference(*self._kept)
+        for file in old:
+            file.unlink()
 
     def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.
 
         Returns where it was written; the start if there is none.
         """
-        files = checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
         variables = [*_variables(model), *self._averages]
-        for file in files:
+        for file in checkpoints_in(self._folder):
             try:
                 header, values = self._read(file, variables)
                 best = self._best_file(header["state"])
@@ -233,11 +209,6 @@ class Checkpoints(keras.callbacks.Callback):
             self._kept = [{file, *best}]
             self.last = Position(header["epochs"], header["steps"])
             return self.last
-        if files:
-            _log.warning(
-                "%s has no usable checkpoint: the run starts from scratch.",
-                self._folder,
-            )
         return START
 
     def restore_best(self, model: keras.Model) -> None:
@@ -258,10 +229,6 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         """Reads a checkpoint of this run; raises ValueError for another."""
         header, values = read_checkpoint(file)
-        if header["settings"] != self._settings:
-            raise InvalidValue("it is of a run with other settings")
-        if header["steps"] and header.get("within", {}).keys() != self._within.keys():
-            raise InvalidValue("it was written within an epoch, under other callbacks")
         wanted = [_description(variable) for variable in variables]
         for theirs, ours in zip_longest(header["variables"], wanted):
             if theirs != ours:
@@ -295,39 +262,6 @@ def _description(variable: Any) -> list[Any]:
         variable.shape.as_list(),
         variable.dtype.name,
     ]
-
-
-class CheckpointSchedule:
-    """Every so many steps of an epoch; or else, for trainings of hours, by the clock.
-
-    Workers must write at the same step, but their clocks differ, so that all write as
-    soon as it is time for one of them.
-    """
-
-    def __init__(self, every: int | None, strategy: tf.distribute.Strategy) -> None:
-        self._every = every
-        self._last = time.monotonic()
-        self._alone = not has_workers(strategy)
-        if not self._alone:
-            with strategy.scope():
-                self._late = tf.Variable(
-                    0.0,
-                    trainable=False,
-                    synchronization=tf.VariableSynchronization.ON_READ,
-                    aggregation=tf.VariableAggregation.SUM,
-                )
-
-    def is_due(self, steps: int) -> bool:
-        if self._every is not None:
-            return steps % self._every == 0
-        late = time.monotonic() - self._last >= SECONDS
-        if self._alone or steps % _ASKED_EVERY:
-            return late and self._alone
-        self._late.assign(float(late))
-        return bool(self._late.numpy() > 0)
-
-    def written(self) -> None:
-        self._last = time.monotonic()
 
 
 class EpochMetrics:

@@ -7,24 +7,15 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    CancelledError,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .._checks import check_bounds, check_kind, check_list, check_path
 from .._errors import InvalidValue, needing
 from .._files import check_folder
-from .._names import GIVEN
 from .._signals import stoppable
 from ..config._run_files import (
     HISTORY_FILE,
@@ -35,7 +26,8 @@ from ..config._run_files import (
 from ..config._settings import words
 from ..data import open_dataset
 from . import _run_folder
-from ._report import COMPARED_FILES, Comparison, Outcome, differing, plain_settings
+from ._callbacks import check_validated
+from ._report import COMPARED_FILES, Comparison, Outcome, differing
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -140,8 +132,7 @@ def compare(
             they have started when this process is stopped is trained to its end.
         imports: Modules that every run imports first, as those with own layers.
 
-    Where other settings compete, such as learning rates, and there is no validation
-    split, a tenth of the training images is held out to choose by.
+    Where other settings compete, such as learning rates, a validation split chooses.
 
     Returns:
         The comparison, by normalization, recipe and batch size.
@@ -154,8 +145,8 @@ def compare(
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
         ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
-            the folder of a run contains one of other settings, or its data is given in
-            Python.
+            the folder of a run contains one of other settings, or test images would
+            choose among settings.
 
     Example:
         ```python
@@ -170,12 +161,6 @@ def compare(
     for name, settings in cells.items():
         wanted = "RunSettings. Make them with grid"
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
-        if settings.dataset == GIVEN:
-            raise InvalidValue(
-                "dataset='given' is data that is given in Python, which no command "
-                "reads. Train it by train(settings, output, data=...), and compare the "
-                "runs by report."
-            )
     check_folder(folder, "a comparison")
     check_bounds("jobs", jobs)
     if scheduler is not None and jobs != 1:
@@ -183,31 +168,34 @@ def compare(
             f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
             "processes of this machine, or the workers of a cluster."
         )
-    cells = _choosing_on_validation(cells, folder)
+    settings_of = {name: _run_folder.plain(each) for name, each in cells.items()}
+    apart = differing([*settings_of.values()])
+    if chosen := [name for name in apart if name not in (*_ROWS, "dataset")]:
+        for each in cells.values():
+            info = open_dataset(**each.images).info
+            check_validated(f"the {' and '.join(map(words, chosen))}", info)
     waiting = []
-    for name, settings in cells.items():
-        if not _run_folder.is_finished(folder / name, plain_settings(settings)):
-            _run_folder.check_output(folder / name, plain_settings(settings), True)
+    for name, plain in settings_of.items():
+        if not _run_folder.is_finished(folder / name, plain):
+            _run_folder.check_output(folder / name, plain, True)
             waiting.append(name)
     commands = {}
     for name in waiting:
         if _run_folder.before_first_checkpoint(folder / name):
             (folder / name).mkdir(parents=True, exist_ok=True)
-            content = _run_folder.plain(cells[name])
-            write_json(folder / name / SETTINGS_FILE, content)
+            write_json(folder / name / SETTINGS_FILE, settings_of[name])
         commands[name] = train_command(folder / name, trust, imports)
     failures: dict[str, str] = {}
     if commands:
         with stoppable(), _executing(jobs, scheduler) as submit:
             failures = _run(commands, folder, submit, progress)
     outcomes = [
-        Outcome(os.fspath(folder / n), plain_settings(s), failure=failures[n])
-        if n in failures
-        else Outcome.read(folder / n)
-        for n, s in cells.items()
+        Outcome(os.fspath(folder / name), plain, failure=failures[name])
+        if name in failures
+        else Outcome.read(folder / name)
+        for name, plain in settings_of.items()
     ]
-    compared = differing([outcome.settings for outcome in outcomes])
-    by = [name for name in _ROWS if name in compared] or [_ROWS[0]]
+    by = [name for name in _ROWS if name in apart] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
     numbers, plot = (folder / name for name in COMPARED_FILES)
     comparison.to_json(numbers)
@@ -230,32 +218,6 @@ def train_command(
         *["--trust"] * trust,
         *(f"--import={module}" for module in imports),
     ]
-
-
-def _choosing_on_validation(
-    cells: Mapping[str, RunSettings], folder: Path
-) -> Mapping[str, RunSettings]:
-    """Adds a validation split to all runs if the table would choose among them without.
-
-    Runs that are there already stay what they are.
-    """
-    plain = [plain_settings(settings) for settings in cells.values()]
-    chosen = [n for n in differing(plain) if n not in (*_ROWS, "dataset")]
-    if not chosen or any(
-        open_dataset(**settings.images).info.validation_examples
-        for settings in cells.values()
-    ):
-        return cells
-    for name in cells:
-        kept = _run_folder.kept_settings(folder / name)
-        if kept is not None and not kept["validation"]:
-            return cells
-    _log.warning(
-        "No validation split to choose %s by: a tenth of the training images is held "
-        "out (--validation 0.1), and the test images are read once, at the end.",
-        " and ".join(map(words, chosen)),
-    )
-    return {n: replace(settings, validation=0.1) for n, settings in cells.items()}
 
 
 def _run(
@@ -353,29 +315,26 @@ class _Processes:
     """Processes that threads of this one wait for, until all are stopped."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._all: list[subprocess.Popen[str]] = []
         self._stopped = False
 
     def run(self, command: Sequence[str]) -> Process:
-        with self._lock:
-            if self._stopped:
-                raise CancelledError
-            process = subprocess.Popen(
-                command,
-                # Several share a GPU only if none takes all of its memory.
-                env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
-                start_new_session=True,  # Ctrl-C is for this process, which stops it
-                **_STREAMS,
-            )
-            self._all.append(process)
+        process = subprocess.Popen(
+            command,
+            # Several share a GPU only if none takes all of its memory.
+            env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
+            start_new_session=True,  # Ctrl-C is for this process, which stops it
+            **_STREAMS,
+        )
+        self._all.append(process)
+        if self._stopped:  # in between
+            process.terminate()
         _, said = process.communicate()
         return subprocess.CompletedProcess(command, process.returncode, stderr=said)
 
     def stop(self) -> None:
         """Ends what runs, with time to leave its folder as it should be."""
-        with self._lock:
-            self._stopped = True
+        self._stopped = True
         for process in self._all:
             process.terminate()
         for process in self._all:

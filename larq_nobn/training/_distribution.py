@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -15,15 +16,10 @@ import tensorflow as tf
 
 from .._checks import check_bounds, check_choice
 from .._errors import InvalidValue
-from .._files import check_shape, parse_json
 from .._names import STRATEGIES
 from ..data import Share
-from ..models import BATCH_STATISTICS
-from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# Smaller batches have statistics that are mostly noise.
-_SMALLEST_BATCH = 4
 # Seconds between two attempts to connect, and those that one may take.
 _PAUSE, _ANSWER = 0.2, 5.0
 # Seconds that a worker waits for the others.
@@ -84,15 +80,6 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
     return cluster is not None and bool(cluster.cluster_spec().jobs)
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one of all workers that writes the run folder."""
-    if not has_workers(strategy):
-        return True
-    cluster = strategy.cluster_resolver
-    has_chief = "chief" in cluster.cluster_spec().jobs
-    return cluster.task_type == "chief" or (not has_chief and cluster.task_id == 0)
-
-
 def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) -> None:
     """Rejects a batch that replicas cannot share evenly, each in so many parts."""
     replicas = strategy.num_replicas_in_sync
@@ -104,27 +91,9 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
         )
 
 
-def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
-    """Says what statistics of batches suffer from, where there are such."""
-    if settings.normalization not in BATCH_STATISTICS:
-        return
-    part = settings.batch_size // (replicas * settings.accumulate)
-    if part < max(_SMALLEST_BATCH, settings.batch_size):
-        _log.warning(
-            "normalization=%r takes its statistics from the %d images that are "
-            "computed together: results differ from those of larger batches, and of "
-            "fewer than %d images they are mostly noise.",
-            *(settings.normalization, part, _SMALLEST_BATCH),
-        )
-
-
 @contextmanager
 def with_all_workers() -> Iterator[None]:
-    """Raises a ConnectionError if another worker is gone, as none can continue then.
-
-    TensorFlow notices at once if the first worker's process ends, and within some ten
-    seconds for the others.
-    """
+    """Raises a ConnectionError if another worker is gone, as none can continue then."""
     try:
         yield
     except tf.errors.UnavailableError as error:
@@ -159,33 +128,24 @@ def shared(
 
 
 def _cluster() -> tuple[dict[str, str], str]:
-    """Returns the addresses of all workers by their names, and the own name."""
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        raise InvalidValue(
-            "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
-            f"is not set. Set it to something like {_EXAMPLE}, with the index of each "
-            "worker's own."
-        )
+    """Returns where all workers are, by their names, and the own name."""
+    text = os.environ.get("TF_CONFIG", "")
     try:
-        config = parse_json(text)
-        check_shape(config, {"cluster": {}, "task": {"type": str, "index": int}})
-        cluster, task = config["cluster"], config["task"]
-        check_shape(cluster, dict.fromkeys([*cluster, task["type"]], [str]), "cluster")
+        config = json.loads(text)
         places = {
             f"{job} {index}": address
-            for job, addresses in cluster.items()
+            for job, addresses in config["cluster"].items()
             for index, address in enumerate(addresses)
         }
-        for address in places.values():
+        own = "{type} {index}".format(**config["task"])
+        for address in (places[own], *places.values()):
             _split(address)
-        own = f"{task['type']} {task['index']}"
-        if own not in places:
-            raise InvalidValue(f"task.index is {task['index']}")
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InvalidValue(
-            f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
-            f"it: {error}. It must look like {_EXAMPLE}."
+            "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
+            f"is {text!r}: that does not describe a cluster and this worker's place in "
+            f"it. Set it to something like {_EXAMPLE}, with the index of each worker's "
+            "own."
         ) from error
     return places, own
 
@@ -193,12 +153,11 @@ def _cluster() -> tuple[dict[str, str], str]:
 def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
     """Waits until all workers of a cluster are there, before TensorFlow starts.
 
-    TensorFlow would wait without a word. Each worker listens at its own address, where
-    TensorFlow will, until each of the others has been reached. A ConnectionError names
-    who is not there in time, and an address that is not of this machine.
+    TensorFlow would wait without a word, and deaf to signals. Each worker listens at
+    its own address, where TensorFlow will, until each of the others has been reached.
     """
     missing = {name: place for name, place in places.items() if name != own}
-    start, said = time.monotonic(), False
+    end, said = time.monotonic() + wait, False
     try:
         (family, *_), *_ = socket.getaddrinfo(*_split(places[own]))
         listener = socket.create_server(_split(places[own]), family=family)
@@ -211,7 +170,7 @@ def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
     with listener:
         while missing := {n: p for n, p in missing.items() if not _answers(p)}:
             awaited = ", ".join(f"{name} ({place})" for name, place in missing.items())
-            if time.monotonic() - start >= wait:
+            if time.monotonic() >= end:
                 raise ConnectionError(
                     f"After {wait:g} seconds there is no answer from {awaited}. Start "
                     "all workers of TF_CONFIG, see that their addresses and ports can "

@@ -26,9 +26,9 @@ def evaluate(
     Arguments:
         model: A Keras classifier of images, however it is compiled, the
             `larq_nobn.deploy.Runner` of a `.tflite` file, or another function that
-            returns logits or probabilities (N, classes) for images (N, ...). Of a model
-            that was made under a `tf.distribute` strategy each replica computes a part
-            of each batch; several workers all call it, with the same images.
+            returns logits or probabilities (N, classes) for images (N, ...). A model
+            that was made under a `tf.distribute` strategy computes on the first replica
+            of each worker; all workers call it, with the same images.
         images: Batches of images and integer labels.
         each: Called with images, labels and logits of each batch, for whoever wants to
             know more, or shows progress.
@@ -71,33 +71,15 @@ def evaluate(
                 f"The model takes images of shape {wanted[1:] if one else wanted}, but "
                 f"these have {tuple(given)}. Choose the data that it was trained on."
             )
-        predict = _outputs_of(predict)
+        network = predict
+        if network.distribute_strategy.num_replicas_in_sync == 1:
+            predict = network.predict_on_batch
+        else:  # Keras would share out each batch among the workers
+            batches = tf.TensorSpec(wanted, network.input.dtype)
+            predict = tf.function(lambda x: network(x, training=False), [batches])
     scores = Scores()
     for batch, labels in images.as_numpy_iterator():
         logits = scores.update(predict(batch), labels)
         if each is not None:
             each(batch, labels, logits)
     return scores.to_dict()
-
-
-def _outputs_of(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """What a model says of a batch, of which each of its replicas computes a part."""
-    strategy = model.distribute_strategy
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return model.predict_on_batch
-
-    @tf.function
-    def outputs(parts: Any) -> Any:
-        return strategy.run(lambda images: model(images, training=False), (parts,))
-
-    def predict(batch: np.ndarray) -> np.ndarray:
-        size = -(-len(batch) // replicas)
-        # Some images twice, so that no part is empty or shorter than another.
-        places = np.arange(size * replicas).reshape(replicas, size) % len(batch)
-        parts = strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(batch[places[context.replica_id_in_sync_group]])
-        )
-        return strategy.gather(outputs(parts), 0).numpy()[: len(batch)]
-
-    return predict

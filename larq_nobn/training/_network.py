@@ -1,12 +1,14 @@
-"""The network of a run, built with its kernels or that of `init` with a classifier; the
-optimizer that trains it, and the network that teaches it.
+"""The network of a run, built with its kernels or that of `init` with a classifier, and
+the weights of `init`; the optimizer that trains it, and the network that teaches it.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidValue
+from .._files import sha256_of
 from .._keras import keras
 from .._larq import lq, without_starvation_warning
 from .._names import FLOAT_MODEL, MODEL_FROM_INIT
@@ -22,11 +25,14 @@ from ..config._recipe import Recipe
 from ..data import DatasetInfo
 from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
+from ..loading import open_model
+from ..models._weights import weights_by_name
 from ..optimizers import (
     AdaptiveGradientClipping,
     BayesianLearningRule,
     ParameterGroups,
 )
+from ..optimizers._unit_axes import classifier_patterns, last_with_kernel
 from ..quantizers import (
     BernoulliSign,
     BinaryRegularized,
@@ -34,17 +40,14 @@ from ..quantizers import (
     ScaledStdSign,
     SignSwish,
 )
-from ._initial_weights import open_init
-from ._settings import NETWORKS, RunSettings
+from ._settings import NETWORKS, RunSettings, weights_file
 from ._training_model import Probabilities
 
 _layers = keras.layers
-# The argument that says how many classes a layer tells apart.
-_SIZES: tuple[tuple[Any, str], ...] = (
-    (SymmetricHead, "classes"),
-    (_layers.Dense, "units"),
-    (_layers.Conv2D, "filters"),
-)
+# Below the package's own, so that a program can show it alone.
+_log = logging.getLogger("larq_nobn.start")
+# Letters of names, as many as a sentence can bear.
+_ROOM = 200
 _SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
 # Quantizers are registered under these names. A fresh one for each layer, because some
 # own weights.
@@ -71,6 +74,90 @@ _TEACHER = Recipe(
 )
 # As the student's, like all that is not part of a recipe.
 _SHARED = ("epochs", "batch_size", "accumulate", "reflect")
+
+
+def check_init(settings: RunSettings, trust: bool = False) -> None:
+    """Rejects a network of `init` that is not there, or not given where it is meant."""
+    if settings.init is None and settings.backbone_multiplier != 1:
+        raise InvalidValue(
+            f"backbone_multiplier={settings.backbone_multiplier} holds back the "
+            "weights of another network, but init is not given. Add --init "
+            "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
+        )
+    if settings.init is not None and settings.init_sha256 is None:
+        open_model(settings.init, trust=trust)  # has a sentence for what is not there
+
+
+def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
+    """Opens the network of `init`, if it is the file that it was for the settings."""
+    init = str(settings.init)
+    model = open_model(init, trust=trust)
+    digest = sha256_of(weights_file(init))
+    if settings.init_sha256 is not None and digest != settings.init_sha256:
+        raise InvalidValue(
+            f"init={init!r} is not the file that the run started from: its SHA-256 is "
+            f"{digest}, and init_sha256={settings.init_sha256!r}. Restore the file, or "
+            "start another run."
+        )
+    return model
+
+
+class Transfer:
+    """Gives a network the weights of `init`; a resumed run knows which it has got.
+
+    Attributes:
+        record: What `transfer` returned.
+    """
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] | None = None
+
+    def take(self, settings: RunSettings, network: keras.Model, trust: bool) -> None:
+        init = str(settings.init)
+        self.record = transfer(open_init(settings, trust), network, init)
+        taken, fresh = self.record["taken"], self.record["fresh"]
+        said = f"{init} gave {len(taken)} of {len(taken) + len(fresh)} weights."
+        unused = [name for name in self.record["left"] if name not in fresh]
+        for what, names in (("New", fresh), ("Not taken", unused)):
+            if names:
+                said += f" {what}: {textwrap.shorten(', '.join(names), _ROOM)}."
+        _log.info("%s", said)
+
+    def get_state(self) -> Any:
+        return self.record
+
+    def set_state(self, state: Any) -> None:
+        self.record = state
+
+
+def transfer(source: keras.Model, target: keras.Model, name: str) -> dict[str, Any]:
+    """Gives a network the weights of another one that fit by name and shape.
+
+    Layers are matched by their names, also in models inside the models, and weights by
+    the last part of theirs. A layer of which a weight has another shape, as a
+    classifier of other classes, starts fresh with all of its weights. Latent weights
+    are taken, not their signs. Returned are names of weights that were `taken`, that
+    start `fresh`, and that are `left`, for which the new network has no place.
+    """
+    given, places = weights_by_name(source), weights_by_name(target)
+    layers = {key: key.rpartition("/")[0] for key in places if key in given}
+    other = {layers[key] for key in layers if given[key].shape != places[key].shape}
+    fitting = [key for key in layers if layers[key] not in other]
+    if not fitting:
+        raise InvalidValue(
+            f"No weight of init={name!r} fits the network {target.name} by name and "
+            "shape. Give the model, width and blocks that it was trained with, or "
+            "leave the model out to train the network of init itself."
+        )
+    for key in fitting:
+        places[key].assign(given[key].numpy())
+    _operation.finalize(target)
+    return {
+        "source": name,
+        "taken": fitting,
+        "fresh": [key for key in places if key not in fitting],
+        "left": [key for key in given if key not in fitting],
+    }
 
 
 def build_network(
@@ -166,15 +253,6 @@ def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     )
 
 
-def head_name(model: keras.Model) -> str | None:
-    """Name of the layer that makes classes of features; None if there is none.
-
-    What follows it (an activation, a norm, a pool) has one input.
-    """
-    layers = _ending(model)
-    return layers[-1].name if layers and _size(layers[-1]) else None
-
-
 def with_head(
     model: keras.Model, image_shape: Sequence[int], classes: int, name: str
 ) -> keras.Model:
@@ -185,23 +263,47 @@ def with_head(
     `name`, why it cannot be built, or has no classifier that could be replaced.
     """
     called = f"The network of init={name!r}"
-    advice = "Choose a model (--model) that takes its weights."
-    try:
-        made = _built(model, image_shape, classes)
-    except _errors.ModelError as error:
-        raise InvalidValue(f"{called} cannot be trained as it is: {error}") from error
-    if tuple(made.output_shape) != (None, classes):
+    _models.check_readable(model)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InvalidValue(
-            f"{called} gives outputs of shape {made.output_shape[1:]} instead of "
-            f"{classes} classes, and ends in no Dense, Conv2D or SymmetricHead that "
-            f"could be replaced. {advice}"
+            f"{called} has {len(model.inputs)} inputs and {len(model.outputs)} "
+            "outputs, but a classifier of images has one of each. Choose another one."
         )
-    if ends_in_softmax(made, image_shape):
-        raise InvalidValue(
-            f"{called} ends in a softmax that is not a layer of its own, but training "
-            f"takes logits. {advice}"
-        )
-    return made
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    (end,) = plain.outputs
+    last = end._keras_history.layer
+    head = last_with_kernel(end) if end.shape.rank == 2 else None
+
+    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Returns a copy; at the end without softmax, and for other classes."""
+        changes: dict[str, Any] = {}
+        if layer is last and isinstance(layer, _layers.Softmax):
+            return _layers.Activation("linear", name=layer.name, dtype="float32")
+        if layer is last and getattr(layer, "activation", None) in _SOFTMAX:
+            changes["activation"] = "linear"
+        if layer is head and (size := _size(layer)):
+            changes[size] = classes
+        return _operation.rebuild(layer, float32=True, **changes)
+
+    start = keras.Input(tuple(image_shape), name=plain.input_names[0])
+    what = f"cannot be built for images of {tuple(image_shape)}"
+    taken = model.input_shape[1:]
+    advice = f"It takes images of {taken}: choose their size (--image-size)."
+    with _errors.raised_by(plain, what, advice, InvalidValue):
+        made = keras.models.clone_model(plain, start, clone_function=rebuilt)
+    if made.outputs[0].shape.rank == 4:
+        x = _layers.GlobalAveragePooling2D(name="pool")(made.outputs[0])
+        logits = _layers.Dense(classes, name="head", dtype="float32")(x)
+        made = keras.Model(made.inputs, logits, name=made.name)
+    ends = f"outputs of shape {made.output_shape[1:]} instead of {classes} classes"
+    if tuple(made.output_shape) == (None, classes):
+        if not ends_in_softmax(made, image_shape):
+            return made
+        ends = "probabilities instead of logits"
+    raise InvalidValue(
+        f"{called} gives {ends}, and ends in no layer that could be replaced. Choose a "
+        "model (--model) that takes its weights."
+    )
 
 
 def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
@@ -213,67 +315,13 @@ def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-2))
 
 
-def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> keras.Model:
-    _models.check_readable(model)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise _errors.ModelError(
-            f"It has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but "
-            "a classifier of images has one of each. Choose another network."
-        )
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
-    ending = _ending(plain)
-
-    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Returns a copy; at the end without softmax, and for other classes."""
-        changes: dict[str, Any] = {}
-        if any(layer is last for last in ending):
-            if isinstance(layer, _layers.Softmax):
-                return _layers.Activation("linear", name=layer.name, dtype="float32")
-            if getattr(layer, "activation", None) in _SOFTMAX:
-                changes["activation"] = "linear"
-            if layer is ending[-1] and (size := _size(layer)):
-                changes[size] = classes
-        return _operation.rebuild(layer, float32=True, **changes)
-
-    start = keras.Input(tuple(image_shape), name=plain.input_names[0])
-    what = f"cannot be built for images of {tuple(image_shape)}"
-    taken = model.input_shape[1:]
-    advice = f"It takes images of {taken}: choose their size (--image-size)."
-    with _errors.raised_by(plain, what, advice, InvalidValue):
-        made = keras.models.clone_model(plain, start, clone_function=rebuilt)
-    if made.outputs[0].shape.rank != 4:
-        return made
-    x = _layers.GlobalAveragePooling2D(name="pool")(made.outputs[0])
-    logits = _layers.Dense(classes, name="head", dtype="float32")(x)
-    return keras.Model(made.inputs, logits, name=made.name)
-
-
-def _ending(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers from the output back to the classifier, which is the last of them.
-
-    Without one they end where a layer has several inputs, or is a model; there are none
-    after a feature map.
-    """
-    graph, (end,) = _graph.Graph(model), model.outputs
-    layers: list[keras.layers.Layer] = []
-    call = graph.producer(end) if end.shape.rank == 2 else None
-    while call is not None:
-        layers.append(call.layer)
-        inputs = _graph.inputs_of(call.node)
-        inside = isinstance(call.layer, keras.Model)
-        if _size(call.layer) or inside or len(inputs) != 1:
-            break
-        call = graph.producer(inputs[0])
-    return layers
-
-
 def _size(layer: keras.layers.Layer) -> str | None:
     """The argument of a classifier for the number of classes; None for other layers."""
-    if isinstance(layer, _layers.Conv2D):
-        quantized = getattr(layer, "kernel_quantizer", None) is not None
-        if quantized or tuple(layer.kernel_size) != (1, 1):
-            return None  # of the features
-    return next((name for kind, name in _SIZES if isinstance(layer, kind)), None)
+    if isinstance(layer, (SymmetricHead, _layers.Dense)):
+        return "classes" if isinstance(layer, SymmetricHead) else "units"
+    pointwise = isinstance(layer, _layers.Conv2D) and {*layer.kernel_size} == {1}
+    quantized = getattr(layer, "kernel_quantizer", None) is not None
+    return "filters" if pointwise and not quantized else None
 
 
 def schedule_for(
@@ -296,38 +344,36 @@ def schedule_for(
 
 
 def optimizer_for(
-    settings: RunSettings,
-    schedule: keras.optimizers.schedules.LearningRateSchedule,
-    network: keras.Model,
+    settings: RunSettings, steps: int, network: keras.Model
 ) -> keras.optimizers.Optimizer:
     """Adam or SGD, with what the recipe wraps around it."""
+    schedule = schedule_for(settings, steps)
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
     else:
         optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
     if multipliers := _multipliers(settings, network):
         optimizer = ParameterGroups(optimizer, multipliers)
-    if settings.clip_factor != 0:
-        optimizer = _clipped(settings, optimizer, network)
+    if factor := settings.clip_factor:
+        units: dict[str, Any] = {_GAINS: ()} if settings.clip_each_gain else {}
+        clipping: Any = AdaptiveGradientClipping
+        if settings.model == MODEL_FROM_INIT:
+            # Its layers have any names, which may not tell their roles.
+            clipping = partial(AdaptiveGradientClipping.for_model, network)
+        optimizer = clipping(optimizer, factor, unit_axes=units)
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
-    # The same schedule of another height.
     natural = settings.backbone_multiplier * settings.natural_learning_rate
-    config = schedule.get_config()
-    for name in ("initial_learning_rate", "warmup_target"):
-        if config.get(name) is not None:
-            config[name] *= natural / settings.learning_rate
-    return BayesianLearningRule(
-        optimizer, type(schedule).from_config(config), settings.prior_weight
-    )
+    schedule = schedule_for(replace(settings, learning_rate=natural), steps)
+    return BayesianLearningRule(optimizer, schedule, settings.prior_weight)
 
 
 def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
     """Learning-rate factors by patterns, of which the first that fits counts."""
     groups = {}
     rest = settings.backbone_multiplier
-    if rest != 1 and (head := head_name(network)) is not None:
-        groups[_below(head)] = 1.0
+    if rest != 1:
+        groups = dict.fromkeys(classifier_patterns(network), 1.0)
     if settings.shift_multiplier != 1:
         groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
     if rest != 1:
@@ -340,38 +386,13 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
     }
 
 
-def _clipped(
-    settings: RunSettings,
-    optimizer: keras.optimizers.Optimizer,
-    network: keras.Model,
-) -> keras.optimizers.Optimizer:
-    factor = settings.clip_factor
-    units: dict[str, tuple[int, ...]] = {_GAINS: ()} if settings.clip_each_gain else {}
-    if settings.model != MODEL_FROM_INIT:
-        return AdaptiveGradientClipping(optimizer, factor, unit_axes=units)
-    # Its layers have any names, which may not tell their roles.
-    head = head_name(network)
-    return AdaptiveGradientClipping.for_model(
-        network,
-        optimizer,
-        factor,
-        exclude=[] if head is None else [_below(head)],
-        unit_axes=units,
-    )
-
-
-def _below(layer: str) -> str:
-    return f"(^|/){re.escape(layer)}/"
-
-
 def teacher_settings(settings: RunSettings) -> RunSettings:
     """The run of a float ResNet that teaches the network of these settings.
 
     It has as many channels in its first stage, as many stages, and blocks of two
     convolutions where the student has blocks of one.
     """
-    recipe = {field.name: getattr(_TEACHER, field.name) for field in fields(Recipe)}
-    recipe |= {name: getattr(settings, name) for name in _SHARED}
+    recipe = asdict(_TEACHER) | {name: getattr(settings, name) for name in _SHARED}
     blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
     return replace(
         settings,

@@ -24,21 +24,18 @@ from .._tables import as_text
 from ..config._recipe import Recipe
 from ..config._run_files import RECORD_FILE, SETTINGS_FILE, as_json, write_json
 from ..config._settings import named, shown, words
-from ._run_folder import load_record
+from ._run_folder import load_record, plain
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# Of each epoch, by which settings are chosen; and of the end, which is reported.
-_ACCURACY, _TEST_ACCURACY = "val_accuracy", "test_accuracy"
+# Of each epoch, by which settings are chosen.
+_ACCURACY = "val_accuracy"
 # In the order of a table's columns; other settings follow.
 _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 # Chance, where the images lie, and what the name of a file says already.
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
-_OF_TEST = (
-    "Best epochs are of test images where there was no validation split (--validation)."
-)
 # What `compare` writes beside the folders of its runs.
 COMPARED_FILES = ("compare.json", "compare.png")
 
@@ -80,7 +77,7 @@ class Outcome:
         record, history = load_record(folder)
         return cls(
             os.fspath(folder),
-            plain_settings(record["settings"]),
+            record["settings"],
             record["metrics"],
             history,
             record["versions"],
@@ -90,17 +87,6 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""
         return dict(json.loads(as_json(asdict(self))))
-
-
-def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
-    """Returns settings as in `run.json`; 0 and 0.0 are the same there."""
-    given = settings if isinstance(settings, dict) else asdict(settings)
-
-    def number(digits: str) -> int | float:
-        value = float(digits)
-        return int(value) if value.is_integer() else value
-
-    return dict(json.loads(json.dumps(given), parse_float=number))
 
 
 @dataclass(frozen=True)
@@ -122,20 +108,17 @@ class Group:
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """Statistics of metrics, of the accuracy after each epoch, and of times."""
-        runs, values = self.finished, dict[int, list[float]]()
-        for row in (row for run in runs for row in run.history):
-            values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
+        runs = self.finished
+        histories = [run.history for run in runs]
         curve = [
-            {"epoch": epoch, **_spread(values[epoch])}
-            for epoch in sorted(values)
-            if len(values[epoch]) == len(runs)
+            {"epoch": epoch, **_spread([row[_ACCURACY] for row in rows])}
+            for epoch, rows in enumerate(zip(*histories, strict=False), 1)
         ]
-        times = [row["seconds"] for run in runs for row in run.history]
-        names = runs[0].metrics if runs else ()
+        times = [row["seconds"] for rows in histories for row in rows]
         return {
             "metrics": {
                 name: _spread([run.metrics[name] for run in runs])
-                for name in names
+                for name in (runs[0].metrics if runs else ())
                 if all(name in run.metrics for run in runs)
             },
             "best_epoch": max(curve, key=lambda row: row["mean"], default=None),
@@ -164,7 +147,7 @@ class Group:
         if not self.finished:
             return ["-"] * len(_RESULTS)
         metrics, best = self.numbers["metrics"], self.numbers["best_epoch"]
-        last, loss = metrics[_TEST_ACCURACY], metrics["test_loss"]["mean"]
+        last, loss = metrics["test_accuracy"], metrics["test_loss"]["mean"]
         mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
         extent = f" ({low} to {high})" if len(self.finished) > 1 else ""
         return [
@@ -199,7 +182,8 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     apart = [
         name
         for name in names
-        if name not in _POOLED and len({_key(own.get(name)) for own in settings}) > 1
+        if name not in _POOLED
+        and any(own.get(name) != settings[0].get(name) for own in settings)
     ]
     if "recipe" not in apart:
         return apart
@@ -207,15 +191,11 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     for own in settings:
         chosen = {name: own.get(name) for name in ("model", "normalization", "init")}
         try:
-            preset = plain_settings(RunSettings.from_recipe(own["recipe"], **chosen))
+            preset = plain(RunSettings.from_recipe(own["recipe"], **chosen))
         except ValueError:  # a recipe or a network that this version does not have
             preset = {}
         follows &= {n for n in preset if preset[n] == own.get(n)}
     return [name for name in apart if name not in follows]
-
-
-def _key(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -270,17 +250,16 @@ class Comparison:
         """All groups, in the order of the runs."""
         settings, by = [outcome.settings for outcome in self.outcomes], self.compared
         names = list(dict.fromkeys([*by, *differing(settings)]))
-        members: dict[str, list[Outcome]] = {}
+        groups: list[Group] = []
         for outcome in self.outcomes:
-            key = _key([outcome.settings.get(name) for name in names])
-            members.setdefault(key, []).append(outcome)
-        groups = [
-            Group({name: runs[0].settings.get(name) for name in names}, runs)
-            for runs in members.values()
-        ]
+            own = {name: outcome.settings.get(name) for name in names}
+            alike = (group for group in groups if group.settings == own)
+            if (group := next(alike, None)) is None:
+                groups.append(group := Group(own, []))
+            group.outcomes.append(outcome)
         winners: dict[str, Group] = {}
         for group in groups:
-            key = _key([group.settings[name] for name in by])
+            key = str([group.settings[name] for name in by])
             winners[key] = max(winners.get(key, group), group, key=Group._rank)
         return [replace(g, best=any(g is w for w in winners.values())) for g in groups]
 
@@ -342,7 +321,7 @@ class Comparison:
             counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
             said = [
                 Path(value).name if name == "dataset" else shown(value)
-                for name, value in ((name, group.settings[name]) for name in names)
+                for name, value in group.settings.items()
             ]
             table.add_row(*said, *counts, *group._row())
         validated, remarks = _validated(groups), []
@@ -350,7 +329,7 @@ class Comparison:
             where = "validation split" if validated else "test images"
             remarks = [f"Best: of the highest mean, chosen on the {where}."]
         if not validated and any(group.finished for group in groups):
-            remarks.append(_OF_TEST)
+            remarks.append("Best epochs are of test images (no --validation).")
         table.caption, table.caption_justify = "\n".join(remarks) or None, "left"
         return table
 
@@ -358,12 +337,8 @@ class Comparison:
         return as_text(self.table())
 
     def _shared(self) -> dict[str, Any]:
-        settings = [outcome.settings for outcome in self.outcomes]
-        return {
-            name: value
-            for name, value in settings[0].items()
-            if all(name in own and own[name] == value for own in settings)
-        }
+        first, *others = (outcome.settings.items() for outcome in self.outcomes)
+        return dict(item for item in first if all(item in other for other in others))
 
     def _title(self) -> str:
         shared = self._shared()
@@ -402,14 +377,13 @@ def report(
         print(nobn.training.report(["runs/nobn-0", "runs/nobn-1"]))
         ```
     """
-    named = [
-        check_path("a folder", folder) for folder in check_list("folders", folders)
-    ]
     unique = {
-        os.path.realpath(run): run for folder in named for run in _runs_in(folder)
+        os.path.realpath(run): run
+        for folder in check_list("folders", folders)
+        for run in _runs_in(check_path("a folder", folder))
     }
     given = list(unique.values())
-    runs = [folder for folder in given if Path(folder, "run.json").exists()]
+    runs = [folder for folder in given if Path(folder, RECORD_FILE).exists()]
     if not runs:
         raise FileNotFoundError(
             f"{', '.join(given) or 'An empty list'} contains no finished run: there is "
@@ -436,12 +410,6 @@ def _runs_in(folder: str) -> list[str]:
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
-    names = list(compared)
-    if "normalization" in names and all(
-        group.settings.get("recipe") == group.settings["normalization"]
-        for group in groups
-    ):  # whose legend would say each twice
-        names = [name for name in names if name != "recipe"]
     figure.suptitle(drawable(title))
     axes = figure.subplots()
     axes.set_xlabel("epoch")
@@ -452,7 +420,7 @@ def draw_groups(
     # With a curve of one colour each, then with the same in other dashes.
     looks = itertools.product(("-", "--", ":", "-."), COLOURS)
     for group, (dashes, colour) in zip(groups, itertools.cycle(looks), strict=False):
-        label = "\n".join(named(name, group.settings[name]) for name in names)
+        label = "\n".join(named(name, group.settings[name]) for name in compared)
         label = label or shown(group.outcomes[0].settings["normalization"])
         curve = group.numbers[_ACCURACY]
         epochs = [row["epoch"] for row in curve]

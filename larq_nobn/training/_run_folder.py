@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from .. import data
@@ -24,7 +25,6 @@ from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, drawable, new_figure
 from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
 from .._keras import check_model, keras
-from .._names import MODEL_FROM_INIT
 from .._version import __version__
 from ..config import _run_files
 from ..config._settings import Settings
@@ -32,22 +32,15 @@ from ..loading import open_model, write_dataset
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# A loss that falls by more is drawn on a logarithmic axis: it hides the rest.
-_WIDE = 10
+_LISTS = ("image_shape", "mean", "std", "class_names")
 _SETTINGS = dict.fromkeys((field.name for field in fields(Settings)), (object, bool))
-# The parts of a record; a comparison reads the first ones alone.
+# Parts of a record.
 _METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _PARTS = {
     "settings": _SETTINGS,
     "metrics": dict.fromkeys(_METRICS, object),
     "versions": {},
     "history_split": str,
-}
-_MORE_PARTS = {
-    "preprocessing": {},
-    "examples": {},
-    "parameters": int,
-    "seconds_per_epoch": list,
 }
 _COLUMNS = dict.fromkeys(("epoch", "val_accuracy", "seconds"), float)
 
@@ -67,13 +60,6 @@ def lock_run_folder(
 
     While the run is unfinished, `settings.json` says whose folder it is, and a lock,
     which ends with its process, keeps others out. A finished run needs no checkpoints.
-
-    Raises:
-        RunInUse: If another process, or another part of this one, trains in it.
-        FileExistsError: If the folder contains something else.
-        NotADirectoryError: If it, or a folder above it, is a file.
-        ValueError: If the run that it contains has other settings, or started with
-            other images.
     """
     folder = Path(output)
     check_output(folder, settings, resume)
@@ -122,7 +108,7 @@ def before_first_checkpoint(folder: Path) -> bool:
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Raises what `lock_run_folder` does, but for the lock; creates nothing."""
+    """Rejects a folder of something else, or of other settings; creates nothing."""
     check_folder(folder, "a run")
     if before_first_checkpoint(folder):
         images = str(settings.get("dataset"))  # a folder has its whole path
@@ -140,15 +126,16 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             f"{folder} is not empty, and a run never overwrites another. Choose "
             f"another output{hint}."
         )
-    _check_settings(folder, _settings_in(file), settings)
+    _check_settings(folder, _read_object(file, _SETTINGS), settings)
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     """Whether a folder contains a finished run; one of other settings is an error."""
     folder = Path(output)
-    if not (folder / _run_files.RECORD_FILE).is_file():
+    file = folder / _run_files.RECORD_FILE
+    if not file.is_file():
         return False
-    kept = _settings_in(folder / _run_files.RECORD_FILE)
+    kept = _read_object(file, {"settings": _SETTINGS})["settings"]
     more = settings["epochs"] - kept["epochs"]
     if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
         raise InvalidValue(
@@ -162,30 +149,12 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the settings of the run in a folder, finished or not, if there is one."""
-    folder = Path(output)
-    if before_first_checkpoint(folder):
-        return None
-    files = (folder / _run_files.RECORD_FILE, folder / _run_files.SETTINGS_FILE)
-    return next((_settings_in(file) for file in files if file.is_file()), None)
-
-
-def _settings_in(file: Path) -> dict[str, Any]:
-    if file.name == _run_files.SETTINGS_FILE:
-        return _read_object(file, _SETTINGS)
-    return _read_object(file, {"settings": _SETTINGS})["settings"]
-
-
 def _check_settings(
     folder: Path, kept: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
     """Raises a ValueError if a run has other settings, or other images."""
-    kept, given = dict(kept), dict(given)
-    was, now = (
-        kept.pop(_run_files.IMAGES_SHA256, None),
-        given.pop(_run_files.IMAGES_SHA256, None),
-    )
+    images = _run_files.IMAGES_SHA256
+    was, now = kept.get(images), given.get(images)
     if was and now and was != now:
         raise InvalidValue(
             f"Images in {given['dataset']} were added, removed or changed since the "
@@ -193,7 +162,7 @@ def _check_settings(
             "another output."
         )
     names = dict.fromkeys([*given, *kept])
-    differing = [name for name in names if kept.get(name) != given.get(name)]
+    differing = [n for n in names if n != images and kept.get(n) != given.get(n)]
     if differing:
         theirs, ours = (
             ", ".join(f"{name}={settings.get(name)!r}" for name in differing)
@@ -237,20 +206,16 @@ class Run:
         The images may be gone since.
         """
         settings, steps = self.record["settings"], self.record["preprocessing"]
-        name, names = settings["dataset"], tuple(steps["class_names"])
-        examples = self.record["examples"]
+        name, names = settings["dataset"], steps["class_names"]
+        lists: dict[str, Any] = {part: tuple(steps[part]) for part in _LISTS}
+        counts = self.record["examples"].items()
         return data.DatasetInfo(
             name=name,
-            image_shape=tuple(steps["image_shape"]),
             classes=len(names) or data.open_dataset(name).info.classes,
-            class_names=names,
-            train_examples=examples["train"],
-            test_examples=examples["test"],
-            mean=tuple(steps["mean"]),
-            std=tuple(steps["std"]),
-            crop=steps["crop"],
-            validation_examples=examples.get("validation", 0),
             holdout=None if name in data.NAMES else settings["holdout"],
+            crop=steps["crop"],
+            **lists,
+            **{f"{split}_examples": count for split, count in counts},
         )
 
 
@@ -276,8 +241,6 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         ```
     """
     record, history = load_record(folder)
-    with _intact(Path(folder, _run_files.RECORD_FILE)):
-        check_shape(record, _MORE_PARTS)
     return Run(Path(folder), open_model(folder, True, trust), history, record)
 
 
@@ -364,31 +327,22 @@ def write_record(
     initial: Mapping[str, Any],
     history_of: str,
 ) -> dict[str, Any]:
-    """Writes the last files of a run, and returns what `run.json` contains.
-
-    `history_of` is the split that `val_*` in the history are of.
-    """
+    """Writes the last files of a run, and returns what `run.json` contains."""
     version = importlib.metadata.version
-    examples = {
-        "train": info.train_examples,
-        "validation": info.validation_examples,
-        "test": info.test_examples,
-    }
-    if not info.validation_examples:
-        del examples["validation"]
     record = {
         "settings": asdict(settings),
         "metrics": dict(metrics),
         "seconds_per_epoch": [row["seconds"] for row in history],
         "parameters": int(network.count_params()),
         "preprocessing": {
-            "image_shape": list(info.image_shape),
-            "mean": [float(value) for value in info.mean],
-            "std": [float(value) for value in info.std],
             "crop": info.crop,
-            "class_names": list(info.class_names),
+            **{part: np.array(getattr(info, part)).tolist() for part in _LISTS},
         },
-        "examples": examples,
+        "examples": {
+            "train": info.train_examples,
+            "validation": info.validation_examples,
+            "test": info.test_examples,
+        },
         "versions": {
             **{name: version(name) for name in ("tensorflow", "larq", "numpy")},
             "tf_keras": version("tf-keras"),
@@ -399,12 +353,9 @@ def write_record(
         "history_split": history_of,
     }
     save_model(network, folder / _run_files.MODEL_FILE, info if info.mean else None)
-    images = Path(settings.dataset).name  # of a folder
-    model = settings.model
-    if settings.init is not None and model == MODEL_FROM_INIT:
-        model = Path(settings.init).name
-    said = (model, settings.normalization, images)
-    title = ", ".join(part for part in said if part is not None)
+    # The last part of the path of a folder.
+    said = (settings.model, settings.normalization, Path(settings.dataset).name)
+    title = ", ".join(filter(None, said))
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last: its presence means finished.
     _run_files.write_json(folder / _run_files.RECORD_FILE, record)
@@ -427,9 +378,6 @@ def draw_curves(
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
             values = [row[key] for row in history]
             axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
-        shown = [row[key] for row in history for _, key, _ in lines]
-        if name == "loss" and 0 < _WIDE * min(shown) < max(shown):
-            axes.set_yscale("log")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)

@@ -170,7 +170,7 @@ class RunSettings(Settings):
             chosen.setdefault("normalization", name)
         if name in REQUIRED_NORMALIZATION:
             chosen.setdefault("normalization", REQUIRED_NORMALIZATION[name])
-        normalization = chosen.get("normalization", cls.normalization)
+        normalization: Any = chosen.get("normalization", cls.normalization)
         if name is None:
             name = normalization if normalization in NORMALIZATIONS else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
@@ -179,13 +179,11 @@ class RunSettings(Settings):
             values |= KERNEL_OVERRIDES.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
         values["calibrate"] &= _can_calibrate(model, normalization) and not init
-        # Kernels that start so small that a step turns their signs.
-        small = model in models.BUILDERS and model not in _NORM_FIRST
-        scaled = normalization is None or NORMALIZATIONS[normalization].scaled
-        if init or not (small and scaled):
-            values["latent_scale"] = 1.0
         if init:
             values["latent_initializer"] = None
+        # Of other kernels, which start so small that a step turns their signs.
+        if init or model in _NORM_FIRST or not NORMALIZATIONS[normalization].scaled:
+            values["latent_scale"] = 1.0
         if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
         return cls(**{**values, "network": {}, **chosen, "recipe": name})

@@ -14,14 +14,13 @@ from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
-from ._checkpoints import START, Checkpoints, Position
+from ._checkpoints import Checkpoints, Position
 from ._settings import RunSettings
-from ._training_model import NOT_FINITE, Probabilities
+from ._training_model import NOT_FINITE
 
 # What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "contains NaN or infinite values")
 _IMAGES = "the images are not finite"
-_TEACHER = "what the teacher gives is not finite"
 
 
 class NonFiniteLoss(UserError, ArithmeticError):
@@ -47,14 +46,10 @@ class StopCheck(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.batch = batch
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if _signals.stopped_by is not None:
             _signals.raise_stopped()
 
@@ -73,7 +68,6 @@ def explain_non_finite(
     check: StopCheck,
     checkpoints: Checkpoints,
     batches: Callable[[str, Position], tf.data.Dataset],
-    teacher: Probabilities | None = None,
 ) -> Iterator[None]:
     """Turns a rejected step of `fit` into a `NonFiniteLoss` that says what to do."""
     try:
@@ -82,41 +76,26 @@ def explain_non_finite(
         if not any(sign in error.message for sign in _SIGNS):
             raise
         position = Position(check.epoch, check.batch)
-        images, labels = next(iter(batches("train", position)))
-        if labels.shape.rank == 2:  # of mixed images
-            labels = tf.argmax(labels, 1)
-        cause = find_non_finite(model, images, labels)
-        if teacher is not None and not is_finite(teacher(images)):
-            cause = _TEACHER
+        images, _ = next(iter(batches("train", position)))
+        cause = find_non_finite(model, images)
         good = "There is no good checkpoint"
         if checkpoints.last:
             good = f"The last good checkpoint is that of {checkpoints.last}"
+        advice = "Prepare the data set again."
+        if cause != _IMAGES:
+            advice = (
+                "--resume would fail at the same step. Train again, in another output, "
+                f"with a learning rate below {settings.learning_rate:g} "
+                "(--learning-rate), gradient clipping (--clip-factor 0.02), or "
+                "mixed_bfloat16 instead of mixed_float16."
+            )
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {check.epoch + 1}, step "
-            f"{check.batch + 1}: {cause}. {good}. "
-            f"{_advice(settings, cause, first=position == START)}"
+            f"{check.batch + 1}: {cause}. {good}. {advice}"
         ) from error
 
 
-def _advice(settings: RunSettings, cause: str, first: bool = False) -> str:
-    """What to change: the same settings would lead to the same step.
-
-    Before the first step nothing but `init` has made the weights what they are.
-    """
-    if cause == _IMAGES:
-        return "Prepare the data set again."
-    if cause == _TEACHER:
-        return f"Give another teacher than {settings.teacher}."
-    if first and settings.init is not None:
-        return f"Start from another network than {settings.init}."
-    return (
-        "--resume would fail at the same step. Train again, in another output, with a "
-        f"learning rate below {settings.learning_rate:g} (--learning-rate), gradient "
-        "clipping (--clip-factor 0.02), or mixed_bfloat16 instead of mixed_float16."
-    )
-
-
-def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+def find_non_finite(model: keras.Model, images: tf.Tensor) -> str:
     """Returns the first non-finite quantity of a training step, to start a sentence.
 
     The model, a compiled functional classifier, is left as it is.
@@ -126,38 +105,14 @@ def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) ->
     if bad := _bad_weights(model):
         return f"weights of layer {owners(model, bad)[0]} are not finite"
     before = model.get_weights()
-    try:
-        layers = [layer for layer in model.layers if layer.inbound_nodes]
-        outputs = [layer.get_output_at(0) for layer in layers]
-        values = keras.Model(model.inputs, outputs)(images, training=True)
-        for layer, value in zip(layers, values, strict=True):
-            if not all(map(is_finite, tf.nest.flatten(value))):
-                return (
-                    f"the output of layer {layer.name} is not finite (its inputs are)"
-                )
-        return _bad_loss(model, images, labels)
-    finally:
-        model.set_weights(before)  # batch norm has moved its averages
-
-
-def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
-    with tf.GradientTape() as tape:
-        outputs = model(images, training=True)
-        loss = model.compute_loss(images, labels, outputs)
-    if not all(map(is_finite, model.losses)):
-        return "a regularization loss is not finite (all outputs are)"
-    if not is_finite(loss):
-        return "the loss is not finite, though all outputs are"
-    variables = model.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    pairs = list(zip(gradients, variables, strict=True))
-    # The way back goes from the last layer to the first: what is not finite spreads to
-    # all that come before.
-    for gradient, variable in reversed(pairs):
-        if gradient is not None and not is_finite(gradient):
-            layer = owners(model, [variable])[0]
-            return f"a gradient of layer {layer} is not finite (the loss is)"
-    return "which does not show again when the step is repeated"
+    layers = [layer for layer in model.layers if layer.inbound_nodes]
+    outputs = [layer.get_output_at(0) for layer in layers]
+    values = keras.Model(model.inputs, outputs)(images, training=True)
+    model.set_weights(before)  # batch norm has moved its averages
+    for layer, value in zip(layers, values, strict=True):
+        if not all(map(is_finite, tf.nest.flatten(value))):
+            return f"the output of layer {layer.name} is not finite (its inputs are)"
+    return "a loss or a gradient, though all outputs are finite"
 
 
 def _bad_weights(model: keras.Model) -> list[Any]:

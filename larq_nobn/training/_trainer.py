@@ -28,14 +28,21 @@ from ..loading import open_model
 from ..population import EXAMPLES
 from . import (
     _checkpoints,
-    _choice,
     _distribution,
-    _initial_weights,
     _network,
     _run_folder,
 )
-from ._callbacks import HistoryWriter, callbacks_of, own_generators
-from ._checkpoints import START, Position, Stateful
+from ._callbacks import (
+    HistoryWriter,
+    WeightAverages,
+    best_epoch,
+    callbacks_of,
+    check_validated,
+    is_over,
+    kept_epoch,
+    own_generators,
+)
+from ._checkpoints import START, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._run_folder import Run, load_run
@@ -72,8 +79,6 @@ class Trainer:
 
     Example:
         ```python
-        import larq_nobn as nobn
-
         config = nobn.training.RunSettings.from_recipe(
             dataset="digits", width=32, blocks=(4, 4), epochs=5
         )
@@ -105,9 +110,7 @@ class Trainer:
             check_flag("progress", progress)
         if isinstance(dataset, Dataset):
             _check_given(dataset, config)
-        if dataset is not None:
-            config = replace(config, dataset=GIVEN)
-        config = _initial_weights.resolve_init(config, Path(output), resume, trust)
+        _network.check_init(config, trust)
         with stoppable():
             self._strategy = _distribution.strategy_for(strategy, wait)
         _distribution.check_shares(self._strategy, config.batch_size, config.accumulate)
@@ -116,15 +119,13 @@ class Trainer:
         self._cache = check_choice("cache", cache, CACHES)
         self._checkpoint_steps = checkpoint_steps
         self._progress, self._resume, self._trust = progress, resume, trust
-        _distribution.warn_of_small_batches(config, self._strategy.num_replicas_in_sync)
-        if isinstance(dataset, Dataset):
-            self.dataset = dataset
-        elif dataset is not None:
-            self.dataset = Dataset.from_data(
-                dataset, image_size=config.image_size, validation=config.validation
-            )
+        if dataset is not None:
+            if not isinstance(dataset, Dataset):
+                dataset = Dataset.from_data(
+                    dataset, image_size=config.image_size, validation=config.validation
+                )
+            self.dataset, config = dataset, replace(config, dataset=GIVEN)
         self._teacher: Probabilities | None = None
-        self._stateful: dict[str, Stateful] = {}
         self._start_with(config, Path(output))
 
     def _start_with(self, config: RunSettings, output: Path) -> None:
@@ -151,7 +152,8 @@ class Trainer:
         """
         config = self.config
         with self._at_work():
-            _choice.check_choice_of_epoch(config, self._watched)
+            if config.keep == "best" or config.patience is not None:
+                check_validated("the epoch to keep", self.dataset.info)
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
             stage1 = None
@@ -168,35 +170,32 @@ class Trainer:
             ):
                 network = _network.build_network(config, self.dataset.info, self._trust)
                 if stage1 is not None:
-                    _initial_weights.copy_weights(stage1, network)
+                    _network.transfer(stage1, network, "stage1")
                 else:
                     _network.scale_latent_weights(network, config.latent_scale)
                     if config.calibrate:
                         calibrate(network, self._few_images())
-                optimizer = _network.optimizer_for(config, self._learning_rate, network)
+                optimizer = _network.optimizer_for(config, self._steps, network)
                 _network.compile_network(network, optimizer)
                 weights = None
                 if config.balance_classes:
                     weights = balanced_weights(self.dataset.class_counts(config.limit))
                 self._averages = None
                 if config.ema is not None:
-                    self._averages = _choice.WeightAverages(network, config.ema)
+                    self._averages = WeightAverages(network, config.ema)
                 self.model = TrainingModel(
                     network,
                     config.accumulate,
                     self._teacher,
                     config.label_smoothing,
                     weights,
-                    config.late_penalty,
-                    # The last third of the steps.
-                    2 * self._steps * config.epochs // 3,
                     self._averages and self._averages.update,
                 )
                 # With its loss scale.
                 _network.compile_network(self.model, network.optimizer)
             # Never again after the first step, nor after a first stage.
             self._takes_init = config.init is not None and stage1 is None
-            self._taken = _initial_weights.Remembered()
+            self._transfer = _network.Transfer()
             self.network = network
         return network
 
@@ -207,10 +206,7 @@ class Trainer:
             The history, a row per epoch.
 
         Raises:
-            NonFiniteLoss: If the loss becomes infinite or NaN; says where.
-            ConnectionError: If another worker has stopped.
-            OSError: If an image cannot be read any more; names it.
-            ValueError: If no weight of `init` fits.
+            NonFiniteLoss, ConnectionError, OSError, ValueError: As `train` does.
         """
         if self.network is None:
             self.build()
@@ -232,19 +228,19 @@ class Trainer:
             if position == START:
                 with self._strategy.scope():
                     if self._takes_init:
-                        self._taken.value = _initial_weights.take_init(
-                            self.config, self.network, self._trust
-                        )
+                        self._transfer.take(self.config, self.network, self._trust)
                     if self._averages is not None:
                         self._averages.start()
             self.model.first_step = position.steps
-            check = StopCheck()
-            early = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: self._stop_early(history.rows)
-            )
-            watching = self._progress
+            check, watching = StopCheck(), self._progress
             progress = [] if isinstance(watching, bool) else [watching]
-            over = _choice.is_over(self.config, history.rows)
+            over = is_over(self.config, history.rows)
+
+            def stop_early(*_: object) -> None:
+                if is_over(self.config, history.rows):
+                    self.model.stop_training = True
+
+            early = keras.callbacks.LambdaCallback(on_epoch_end=stop_early)
             # Those of the start are there since `build` counted them. For ever, so that
             # one iterator serves all epochs: Keras would start one for each.
             images = self._images
@@ -252,12 +248,7 @@ class Trainer:
                 images = self._batches("train", position)
             validation = self._batches(self._watched)
             with explain_non_finite(
-                self.config,
-                self.network,
-                check,
-                checkpoints,
-                self._batches,
-                self._teacher,
+                self.config, self.network, check, checkpoints, self._batches
             ):
                 self.model.fit(
                     self._shared(images.repeat(), "train", position),
@@ -271,7 +262,7 @@ class Trainer:
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
-            kept = _choice.kept_epoch(self.config, history.rows)
+            kept = kept_epoch(self.config, history.rows)
             if kept < len(history.rows):
                 checkpoints.restore_best(self.network)
             if self._averages is not None:
@@ -300,8 +291,8 @@ class Trainer:
             # The layers of a given network may be of the user's classes.
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
-            epoch = _choice.kept_epoch(self.config, self.history)
-            more = {"init": self._taken.value} if self._takes_init else {}
+            epoch = kept_epoch(self.config, self.history)
+            more = {"init": self._transfer.record} if self._takes_init else {}
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
@@ -323,7 +314,7 @@ class Trainer:
         ):
             return load_run(self.output, self._trust)
         with self._at_work():
-            if _distribution.is_chief(self._strategy):
+            if self._strategy.extended.should_checkpoint:
                 _run_folder.check_output(*self._claim)
             # What does not fit is said before the folder is there.
             self.build()
@@ -345,7 +336,7 @@ class Trainer:
     def _lock_folder(self) -> Path:
         """Where this process writes: one worker in the run folder, the others away."""
         if self._folder is None:
-            if _distribution.is_chief(self._strategy):
+            if self._strategy.extended.should_checkpoint:
                 place: Any = _run_folder.lock_run_folder(*self._claim)
             else:
                 place = TemporaryDirectory()
@@ -358,19 +349,14 @@ class Trainer:
         return self.output, settings, self._resume
 
     def _find_teacher(self) -> Probabilities:
-        if self.config.teacher == "train":
-            name = str(self.output / "teacher")
-            trained = self._train_before(
-                "teacher", _network.teacher_settings(self.config)
-            )
-            # A copy, in which all replicas see the same statistics of batch norm.
-            with self._strategy.scope():
-                model = _copies.copied(trained)
-        else:
-            name = str(self.config.teacher)
-            with self._strategy.scope():
-                model = open_model(name, trust=self._trust)
-        self._stateful = {"teacher": _initial_weights.TeacherWeights(model, name)}
+        name, trained = str(self.config.teacher), None
+        if name == "train":
+            settings = _network.teacher_settings(self.config)
+            trained = self._train_before("teacher", settings)
+        # A copy, in which all replicas see the same statistics of batch norm.
+        with self._strategy.scope():
+            model = trained and _copies.copied(trained)
+            model = model or open_model(name, trust=self._trust)
         info = self.dataset.info
         return _network.probabilities_of(model, name, info.image_shape, info.classes)
 
@@ -410,10 +396,6 @@ class Trainer:
         parts = partial(self._batches, split, position)
         return _distribution.shared(images, parts, self._strategy)
 
-    def _stop_early(self, history: Sequence[dict[str, float]]) -> None:
-        if _choice.is_over(self.config, history):
-            self.model.stop_training = True
-
     def _few_images(self) -> tf.data.Dataset:
         """A batch of training images, the same for the same settings."""
         few = min(EXAMPLES, self.config.limit or EXAMPLES)
@@ -422,24 +404,25 @@ class Trainer:
     def _checkpoints(
         self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
     ) -> _checkpoints.Checkpoints:
-        within: dict[str, Stateful] = {"metrics": _checkpoints.EpochMetrics(self.model)}
+        within: dict[str, Any] = {"metrics": _checkpoints.EpochMetrics(self.model)}
         for each in callbacks:
-            if isinstance(each, Stateful) and each is not history:
+            if hasattr(each, "get_state") and each is not history:
                 within[type(each).__name__] = each
         best = None
         if self.config.keep == "best":
-            best = partial(_choice.best_epoch, self.config)
+            best = partial(best_epoch, self.config)
+        every = self._checkpoint_steps
+        if every is None and _distribution.has_workers(self._strategy):
+            every = sys.maxsize  # their clocks differ, and all take part
         return _checkpoints.Checkpoints(
             self.output / CHECKPOINTS,
-            _run_folder.plain(self.config),
             {
                 "journal": history,
-                **({"init": self._taken} if self._takes_init else {}),
-                **(self._stateful if self.config.teacher is not None else {}),
+                **({"init": self._transfer} if self._takes_init else {}),
             },
             within,
-            _checkpoints.CheckpointSchedule(self._checkpoint_steps, self._strategy),
-            writes=_distribution.is_chief(self._strategy),
+            every,
+            writes=self._strategy.extended.should_checkpoint,
             averages=() if self._averages is None else self._averages.variables,
             best=best,
         )
@@ -504,8 +487,8 @@ def train(
     The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
     under `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/`
     and `teacher/` if the recipe has those. After each epoch, and every ten minutes
-    within one, a checkpoint is written, from which a stopped run resumes. `Trainer`
-    does the same in steps.
+    within one (but for several workers), a checkpoint is written, from which a stopped
+    run resumes. `Trainer` does the same in steps.
 
     Arguments:
         settings: What to train, and how.
@@ -549,8 +532,6 @@ def train(
 
     Example:
         ```python
-        import larq_nobn as nobn
-
         settings = nobn.training.RunSettings.from_recipe(
             dataset="digits", width=32, blocks=(4, 4), epochs=5
         )

@@ -8,10 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import dtype_policy, keras
-from .._math import at_least_float32
-from ..callbacks._weights import binary_weights
-from ..quantizers._kernel_quantizer import KernelQuantizer
-from ..regularizers._penalties import binary_penalty
 
 NOT_FINITE = "The loss is not finite"
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
@@ -23,32 +19,22 @@ class TrainingModel(keras.Model):
     Without a teacher and with one micro-batch the step is bitwise identical to Keras.
 
     - *Accumulation.* Each batch (each replica's part of it) is cut into k parts, one
-      computed after the other, and their mean gradient makes one update. That is the
-      update of the whole batch at the memory of a part, unless layers look at the
-      batch: batch norm sees the statistics of a part.
+      computed after the other, and their mean gradient makes one update: that of the
+      whole batch at the memory of a part, unless layers look at the batch.
     - *Distillation.* The loss of training is the cross-entropy to the teacher's
       probabilities, without a term for the labels, which only the metrics see:
 
       \[ L = -\frac{1}{N} \sum_n \sum_k \mathrm{softmax}(t_n)_k \log
          \mathrm{softmax}(s_n)_k . \]
 
-    - *Labels.* They may be numbers, or probabilities (N, classes) as those of mixed
-      images are; smoothing gives each class an equal fraction ε of it,
+    - *Labels* are numbers, or probabilities (N, classes) as those of mixed images;
+      smoothing gives each class an equal fraction ε of it,
       \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
       the loss of an example by that of its label, or by the mean of those that are
       mixed. Metrics count the most probable class, and test images have neither.
-    - *A late penalty*, of BNN+ and order 1, on the latent weights of binary kernels
-      after some steps, with strength λ. It pulls them to their mean distance from the
-      threshold \(c_o\) of the filter, which is 0 or that of the quantizer; both are
-      constants for the gradient:
-
-      \[ R = \lambda \sum \big| \alpha_o - |W_o - c_o| \big|, \qquad
-         \alpha_o = \mathrm{mean}\, |W_o - c_o| . \]
-
-    - *Penalties.* What layers and regularizers add is minimized with the loss, and
-      reported beside it: `loss` and `val_loss` are those of the labels or the teacher,
-      as in an evaluation, and `penalty` is the mean over the steps of an epoch, of a
-      network that has any.
+    - *Penalties* of layers and regularizers are minimized with the loss, and reported
+      beside it: `loss` and `val_loss` are those of the labels or the teacher, and
+      `penalty`, of a network that has any, is the mean over the steps of an epoch.
     - *Stop.* A loss that is not finite raises an InvalidArgumentError with `NOT_FINITE`
       in its message before anything is updated; XLA, which drops assertions, continues.
     - *Resuming.* The first epoch of `fit` starts at step `first_step`, 0 unless set.
@@ -61,8 +47,6 @@ class TrainingModel(keras.Model):
         teacher: Gives the probabilities (N, classes) for a batch of inputs.
         label_smoothing: The fraction ε, in [0, 1); has no part in what a teacher says.
         class_weights: One number per class; None for equal weights.
-        late_penalty: The strength λ; 0 for none.
-        penalty_start: The step from which on it counts.
         after_step: Called in the graph after each update, with the number of steps.
 
     References:
@@ -70,12 +54,9 @@ class TrainingModel(keras.Model):
         2015, arXiv:1503.02531.
         C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
         Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
-        S. Darabi, M. Belbahri, M. Courbariaux, V. Partovi Nia, "Regularized Binary
-        Network Training", 2018, arXiv:1812.11800.
 
     Differences from the paper:
-        Temperature 1 and no labels, as binary networks are commonly taught. BNN+ has
-        its penalty from the start, around 0, and learns the scale.
+        Temperature 1 and no labels, as binary networks are commonly taught.
     """
 
     def __init__(
@@ -85,8 +66,6 @@ class TrainingModel(keras.Model):
         teacher: Probabilities | None = None,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
-        late_penalty: float = 0.0,
-        penalty_start: int = 0,
         after_step: Callable[[tf.Tensor], None] | None = None,
     ) -> None:
         with dtype_policy(network.dtype_policy.name):
@@ -99,11 +78,8 @@ class TrainingModel(keras.Model):
         self._smoothing = label_smoothing
         self._after_step = after_step
         self._class_weights = None if class_weights is None else tuple(class_weights)
-        # After functions as well: variables that are not the network's, or known as it.
-        kernels = binary_weights(network) if late_penalty else []
-        self._kernels = lambda: kernels
-        self._late = (late_penalty, penalty_start)
-        penalty = keras.metrics.Mean("penalty") if network.losses or kernels else None
+        # After a function as well: its variables are not the network's.
+        penalty: Any = keras.metrics.Mean("penalty") if network.losses else None
         self._penalty = lambda: penalty
 
     @property
@@ -112,41 +88,18 @@ class TrainingModel(keras.Model):
         penalty = self._penalty()
         return super().metrics if penalty is None else [*super().metrics, penalty]
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-    ) -> tf.Tensor:
-        """What is minimized: the loss, and the penalties, each with its own metric."""
-        loss = self.compiled_loss(y, y_pred, sample_weight)
-        penalties = self.losses
-        if self._kernels():
-            penalties = [*penalties, self._late_penalty()]
-        if not penalties:
+    def _minimized(self, target: tf.Tensor, predicted: tf.Tensor, weight: Any) -> Any:
+        """The loss, and the penalties, each with its own metric."""
+        loss = self.compiled_loss(target, predicted, weight)
+        if not self.losses:
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
-        penalty = tf.add_n([tf.cast(value, wide) for value in penalties])
-        if (metric := self._penalty()) is not None:
-            metric.update_state(penalty, sample_weight=tf.shape(y_pred)[0])
+        penalty = tf.add_n([tf.cast(value, wide) for value in self.losses])
+        self._penalty().update_state(penalty, sample_weight=tf.shape(predicted)[0])
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:  # which add up their gradients
             penalty *= 1.0 / replicas
         return tf.cast(loss, wide) + penalty
-
-    def _late_penalty(self) -> tf.Tensor:
-        """R, or 0 before its first step."""
-        strength, start = self._late
-
-        def penalty() -> tf.Tensor:
-            distances = map(_distance_from_scale, self._kernels())
-            return strength * tf.add_n(
-                [tf.cast(value, tf.float32) for value in distances]
-            )
-
-        started = self.optimizer.iterations >= start
-        return tf.cond(started, penalty, lambda: tf.constant(0.0))
 
     def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
         """As in Keras; the loss on test images is always that of their labels."""
@@ -192,7 +145,7 @@ class TrainingModel(keras.Model):
         scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             predicted = self(x, training=True)
-            loss = self.compute_loss(x, target, predicted, weight)
+            loss = self._minimized(target, predicted, weight)
             start = self.optimizer.get_scaled_loss(loss) if scaled else loss
         gradients = tape.gradient(start, self.trainable_variables)
         if scaled:
@@ -267,19 +220,6 @@ class _LossOfAnyTarget(keras.losses.Loss):
         if not target.dtype.is_floating:
             return self._of_labels.call(target, logits)
         return tf.nn.softmax_cross_entropy_with_logits(target, logits)
-
-
-def _distance_from_scale(kernel: Any) -> tf.Tensor:
-    """The penalty of order 1 around the thresholds of a binary kernel."""
-    latent = at_least_float32(tf.convert_to_tensor(kernel.latent_variable))
-    columns = tf.reshape(latent, (-1, latent.shape[-1]))
-    quantizer = getattr(kernel.quantizer, "quantizer", kernel.quantizer)
-    thresholds = tf.zeros((), latent.dtype)
-    if isinstance(quantizer, KernelQuantizer):
-        thresholds = quantizer.thresholds(columns)
-    offset = columns - tf.stop_gradient(thresholds)
-    scale = tf.reduce_mean(tf.abs(tf.stop_gradient(offset)), 0)
-    return binary_penalty(offset, scale, order=1)
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:

@@ -4,7 +4,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from callback_networks import IMAGES, LABELS, compiled, fit, head, scalars
+from callback_networks import IMAGES, LABELS, compiled, fit, scalars
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import GradientClippingMonitor
 from larq_nobn.optimizers import AdaptiveGradientClipping
@@ -120,19 +120,6 @@ def test_accumulated_gradients_count_once_per_update():
     clipped, seen = network.optimizer._counts.totals()
     expected = np.sum([*by_hand.values()], axis=0)
     assert [clipped.sum(), seen.sum()] == expected.tolist()
-
-
-def test_frozen_layers_leave_the_count():
-    model = compiled(lambda layer: keras.Sequential([
-        keras.Input((6,)), layer(name="one"), layer(name="two"), head()
-    ]), clipping(still(new)))  # fmt: skip
-    fit(model, GradientClippingMonitor(), epochs=1)
-    model.get_layer("one").trainable = False
-    model.compile(model.optimizer, model.loss)
-    clipped, seen = clipped_by_hand(model)["two"]
-    assert "one" not in clipped_by_hand(model)
-    history = fit(model, GradientClippingMonitor(), epochs=1)
-    assert history["clipped_share"] == pytest.approx([clipped / seen])
 
 
 def test_steps_that_loss_scaling_skips_do_not_count():

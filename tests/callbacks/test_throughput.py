@@ -73,25 +73,6 @@ def test_calls_of_several_steps(clock):
     assert throughput(clock, model=model) == [4 * 4 / FIRST] * 2
 
 
-class Stop(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        self.model.stop_training = batch == 2
-
-
-def test_steps_are_those_that_were_done(clock):
-    monitor = ThroughputMonitor(batch_size=4)
-    history = fit(compiled(), clock, monitor, Stop())
-    assert history["images_per_second"] == [2 * 4 / (2 * STEP)]
-
-
-def test_keras_need_not_wait_for_the_device_after_every_step():
-    callbacks = keras.callbacks.CallbackList(
-        [ThroughputMonitor(4)], add_history=True, model=compiled()
-    )
-    assert callbacks._should_call_train_batch_hooks
-    assert callbacks._batch_hooks_support_tf_logs
-
-
 def test_a_batch_has_images():
     with pytest.raises(ValueError, match="batch_size=0 is below 1. Give the images"):
         ThroughputMonitor(0)

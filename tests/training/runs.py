@@ -57,9 +57,7 @@ class StopAt(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.begun.append(epoch)
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         if self.begun[-1] == self._epoch and batch == 0:
             raise Stop
 

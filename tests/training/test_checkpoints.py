@@ -24,8 +24,6 @@ from larq_nobn.training._checkpoints import (
     read_checkpoint,
 )
 
-SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
-
 
 class Counter(keras.callbacks.Callback):
     """State that is not a variable."""
@@ -78,7 +76,7 @@ def fit(model: keras.Model, folder: Path, begin: int, end: int) -> Counter:
     rng = np.random.default_rng(2)
     images, labels = rng.normal(size=(20, 6)), rng.integers(0, 2, 20)
     counter = Counter()
-    checkpoints = Checkpoints(folder, SETTINGS, {"counter": counter})
+    checkpoints = Checkpoints(folder, {"counter": counter})
     assert checkpoints.restore(model) == (begin, 0)
     model.fit(
         *(images, labels),
@@ -130,7 +128,7 @@ def two(model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path):
     spoiled = network()
     spoiled.optimizer.build(spoiled.trainable_variables)
-    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
+    checkpoints = Checkpoints(tmp_path, {})
     checkpoints.set_model(spoiled)
     checkpoints.on_epoch_end(0)
     kernel = spoiled.get_layer("binary").kernel.latent_variable
@@ -194,43 +192,26 @@ def test_one_that_is_torn_is_passed_over(
     newest, _ = copy_of(two, tmp_path / "copy")
     newest.write_bytes(newest.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING, "larq_nobn"):
-        assert Checkpoints(tmp_path / "copy", SETTINGS, {}).restore(model) == (2, 0)
+        assert Checkpoints(tmp_path / "copy", {}).restore(model) == (2, 0)
     (said,) = caplog.messages
     assert said.startswith(f"{newest} is not used: it is torn or damaged: ")
 
 
-def test_those_of_another_network_or_run_are_not_used(
-    two: Path, model: keras.Model, caplog: pytest.LogCaptureFixture
+def test_those_of_another_network_are_not_used(
+    two: Path, caplog: pytest.LogCaptureFixture
 ):
     wider = network("sgd", width=5)
     before = wider.get_weights()
     with caplog.at_level(logging.WARNING, "larq_nobn"):
-        assert Checkpoints(two, SETTINGS, {}).restore(wider) == (0, 0)
-        assert Checkpoints(two, {"epochs": 5}, {}).restore(model) == (0, 0)
+        assert Checkpoints(two, {}).restore(wider) == (0, 0)
     for a, b in zip(wider.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
     assert "it has ['kernel:0', [6, 4], 'float32'] where this run has" in caplog.text
     assert "'kernel:0', [6, 5], 'float32'" in caplog.text
-    assert "it is of a run with other settings" in caplog.text
-    assert caplog.text.count("has no usable checkpoint") == 2
-
-
-def test_one_within_an_epoch_needs_the_same_callbacks(
-    model: keras.Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    checkpoints = Checkpoints(tmp_path, SETTINGS, {}, {"counter": Counter()})
-    checkpoints.restore(model)
-    checkpoints.set_model(model)
-    checkpoints._save(Position(0, 2), {"within": {"counter": []}})
-    assert [each.name for each in tmp_path.iterdir()] == ["epoch-0000-step-0000002.npz"]
-    assert Checkpoints(tmp_path, SETTINGS, {}).restore(model) == (0, 0)
-    assert "it was written within an epoch, under other callbacks" in caplog.text
-    other = Checkpoints(tmp_path, SETTINGS, {}, {"counter": Counter()})
-    assert other.restore(model) == (0, 2)
 
 
 def test_only_the_chief_writes(model: keras.Model, tmp_path: Path):
-    checkpoints = Checkpoints(tmp_path / "none", SETTINGS, {}, writes=False)
+    checkpoints = Checkpoints(tmp_path / "none", {}, writes=False)
     checkpoints.restore(model)
     checkpoints.set_model(model)
     checkpoints.on_epoch_end(0)
@@ -284,7 +265,7 @@ def test_a_full_disk_leaves_the_last_good_one(
     two: Path, model: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     copy_of(two, tmp_path / "copy")
-    checkpoints = Checkpoints(tmp_path / "copy", SETTINGS, {})
+    checkpoints = Checkpoints(tmp_path / "copy", {})
     checkpoints.restore(model)
     checkpoints.set_model(model)
     open_file = os.open

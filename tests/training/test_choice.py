@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings, Trainer
-from larq_nobn.training._choice import best_epoch, is_over
+from larq_nobn.training._callbacks import best_epoch, is_over
+from larq_nobn.training._checkpoints import Checkpoints, position_kept
 from training.runs import assert_same
-from training.test_within import KillAt, Killed
 
 SETTINGS = RunSettings(
     dataset="digits",
@@ -50,6 +51,28 @@ class Weights(keras.callbacks.Callback):
         self.seen.append([each.numpy() for each in values])
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class KillAt(keras.callbacks.Callback):
+    """Ends a run after a step, and notes all steps."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self._end = (epoch, batch)
+        self._epoch = 0
+        self.seen: list[tuple[int, int]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self.seen.append((self._epoch, batch))
+        if self.seen[-1] == self._end:
+            raise Killed
+
+
 @pytest.mark.usefixtures("little_network")
 def test_averaged_weights_of_the_best_epoch_are_tested_and_saved(tmp_path: Path):
     watch = Weights()
@@ -76,14 +99,31 @@ def test_averaged_weights_of_the_best_epoch_are_tested_and_saved(tmp_path: Path)
     opened = training.open_model(run.folder)
     assert training.evaluate(opened, images)["loss"] == pytest.approx(losses[best])
     assert not list(run.folder.glob("checkpoints*"))
-    # Killed after its best epoch, it resumes to the same weights.
-    folder = tmp_path / "killed"
+    # Killed within an epoch, after its best one, it resumes to the same weights.
+    folder, kill = tmp_path / "killed", KillAt(2, 2)
     with pytest.raises(Killed):
-        training.train(SETTINGS, folder, KillAt(2, 2), checkpoint_steps=1)
-    resumed = training.train(SETTINGS, folder, resume=True, checkpoint_steps=1)
+        training.train(SETTINGS, folder, kill, checkpoint_steps=1)
+    assert position_kept(folder) == (2, 2)
+    kill = KillAt(-1, -1)
+    resumed = training.train(SETTINGS, folder, kill, resume=True, checkpoint_steps=1)
+    assert kill.seen == [(2, 2)]
     assert_same(resumed, run)
     assert resumed.record["metrics"] == run.record["metrics"]
     assert resumed.record["kept_epoch"] == run.record["kept_epoch"]
+    names = {path.name for path in run.folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every ten minutes, or every few steps."""
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    pace, steps = (Checkpoints(tmp_path, {}, every=every) for every in (None, 4))
+    due = []
+    for now in (1000.0, 1599.9, 1600.0, 1700.0):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        due.append(pace.is_due(1))
+    assert due == [False, False, True, True]
+    assert [step for step in range(1, 12) if steps.is_due(step)] == [4, 8]
 
 
 class KilledLate(keras.callbacks.Callback):
@@ -135,7 +175,7 @@ def test_patience_and_best_epoch_are_those_of_keras(monitor: str, patience: int)
 
 def test_no_epoch_is_chosen_on_test_images(tmp_path: Path):
     settings = RunSettings(dataset="digits", width=8, blocks=(1,), keep="best")
-    wrong = "keep='best' .* would choose the epoch on test images: .* --validation"
+    wrong = "Test images would choose the epoch to keep: .* --validation"
     with pytest.raises(ValueError, match=wrong):
         training.train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()

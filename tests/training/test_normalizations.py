@@ -1,11 +1,9 @@
 """Normalizations train on real images, on usual batches and on two images."""
 
-import logging
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import data, training
+from larq_nobn import data
 from larq_nobn._keras import keras
 from larq_nobn.models import ReActNet18
 
@@ -52,12 +50,3 @@ def test_digits_are_learned_and_two_images_a_batch_survived(normalization, batch
     assert np.mean(np.argmax(model(x), 1) == y) > 0.2
     model.set_weights(begin)
     trained_on(of_two)
-
-
-def test_a_run_warns(tmp_path, caplog):
-    chosen = {"normalization": "batch_norm", "batch_size": 32, "accumulate": 4}
-    caplog.set_level(logging.WARNING, logger="larq_nobn")
-    settings = training.RunSettings(dataset="digits", **chosen)
-    training.Trainer(settings, output=tmp_path)
-    assert "'batch_norm' takes its statistics from the 8 images" in caplog.text
-    assert "results differ from those of larger batches" in caplog.text

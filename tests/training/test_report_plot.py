@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn.training import Comparison, Outcome, RunSettings, _run_folder
-from larq_nobn.training._report import COLOURS, draw_groups, plain_settings
+from larq_nobn.training import Comparison, Outcome, RunSettings
+from larq_nobn.training._report import COLOURS, draw_groups
+from larq_nobn.training._run_folder import plain
 from matplotlib.figure import Figure
 
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
@@ -19,7 +20,7 @@ def outcomes(settings: RunSettings, curves: np.ndarray = CURVES) -> list[Outcome
     return [
         Outcome(
             f"run-{seed}",
-            plain_settings(replace(settings, seed=seed)),
+            plain(replace(settings, seed=seed)),
             {"val_accuracy": curve[-1]},
             [
                 {"epoch": epoch, "val_accuracy": value, "seconds": 1.0}
@@ -68,25 +69,8 @@ def test_a_line_says_all_that_is_compared():
     ]
 
 
-# Other tests of a process may go without.
-DRAW_CURVES = _run_folder.draw_curves
-
-
-def test_a_large_first_loss_hides_no_other(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    row = dict(accuracy=0.01, val_accuracy=0.9, val_loss=2.5)
-    for first, scale in ((300, "log"), (3, "linear")):
-        figure = Figure(layout="constrained")
-        monkeypatch.setattr(_run_folder, "new_figure", lambda *_, f=figure: f)
-        losses = enumerate([first, 2], 1)
-        history = [dict(row, epoch=n, loss=loss) for n, loss in losses]
-        DRAW_CURVES(tmp_path / "curves.png", "title", history, "test")
-        assert [axes.get_yscale() for axes in figure.axes] == ["linear", scale]
-
-
 def test_what_has_no_result_is_not_drawn(tmp_path: Path):
-    failed = Outcome("run-9", plain_settings(of("none", 2)), failure="It diverged.")
+    failed = Outcome("run-9", plain(of("none", 2)), failure="It diverged.")
     Comparison([failed, *outcomes(PLAIN)]).draw(tmp_path / "runs.png")
     assert (tmp_path / "runs.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="No run has a result to draw"):

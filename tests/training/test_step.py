@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
+from larq_nobn.quantizers import BinaryRegularized
 from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
 from numpy.testing import assert_allclose, assert_array_equal
 from training.runs import with_little_network
@@ -124,78 +124,6 @@ def test_a_penalty_is_the_mean_over_the_steps_of_an_epoch():
     assert history["penalty"] == [pytest.approx(expected, rel=1e-6)]
     names = {variable.name for variable in trainee.weights}
     assert names == {variable.name for variable in network.weights}
-
-
-def mean(kernel: np.ndarray) -> np.ndarray:
-    return kernel.mean(0)
-
-
-def middle(kernel: np.ndarray) -> np.ndarray:
-    """Of filters of an odd number of weights."""
-    return np.median(kernel, 0)
-
-
-# Kernel quantizers, and where their signs change.
-KERNELS: dict[str, tuple[Callable, Callable]] = {
-    "signs": (lq.quantizers.SteSign, lambda kernel: 0.0),
-    "standardized": (ScaledStdSign, mean),
-    "balanced": (lambda: ScaledStdSign(balanced=True), middle),
-    "recu": (ReCU, mean),
-    "inside": (lambda: BinaryRegularized(ScaledStdSign(), strength=0.0), mean),
-}
-
-
-def with_kernel(make: Callable) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((5,))
-    binary = lq.layers.QuantDense(4, kernel_quantizer=make(), name="binary")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(3)(binary))
-
-
-def latent(network: keras.Model) -> np.ndarray:
-    return network.get_layer("binary").kernel.latent_variable.numpy().astype(np.float64)
-
-
-@pytest.mark.parametrize(
-    "name, accumulate", [(name, 1) for name in KERNELS] + [("balanced", 3)]
-)
-def test_the_late_penalty_moves_weights_to_their_distance_from_the_threshold(
-    name: str, accumulate: int
-):
-    make, threshold = KERNELS[name]
-    moved = []
-    for strength in (0.5, 0.0):
-        network = with_kernel(make)
-        offset = latent(network) - threshold(latent(network))
-        scale = abs(offset).mean(0)
-        model = compiled(
-            network,
-            keras.optimizers.SGD(0.01),
-            accumulate=accumulate,
-            late_penalty=strength,
-        )
-        logs = model.train_on_batch(INPUTS, LABELS, return_dict=True)
-        moved.append(latent(network))
-        if strength:
-            assert logs["penalty"] == pytest.approx(
-                0.5 * abs(scale - abs(offset)).sum(), rel=1e-5
-            )
-    expected = 0.01 * 0.5 * np.sign(scale - abs(offset)) * np.sign(offset)
-    assert_allclose(moved[0] - moved[1], expected, atol=1e-7)
-
-
-def test_the_late_penalty_counts_from_its_first_step_on():
-    steps = [{"late_penalty": 0.5, "penalty_start": 2}, {"accumulate": 1}]
-    networks = [with_kernel(ScaledStdSign) for _ in steps]
-    found = [
-        compiled(network, keras.optimizers.SGD(0.01), False, **step)
-        for network, step in zip(networks, steps, strict=True)
-    ]
-    for step in range(3):
-        logs = [each.train_on_batch(INPUTS, LABELS, return_dict=True) for each in found]
-        assert (logs[0]["penalty"] > 0) == (step == 2)
-        same = np.array_equal(*map(latent, networks))
-        assert same == (step < 2)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

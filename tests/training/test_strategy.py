@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import fresh
 import numpy as np
 import pytest
-import tensorflow as tf
 from larq_nobn import training
-from larq_nobn.training._distribution import is_chief, strategy_for, wait_for_workers
+from larq_nobn.training._distribution import strategy_for, wait_for_workers
 from larq_nobn.training._settings import NETWORKS
 from replicas import assert_replicas_agree
-from training import drawn, worker
+from training import worker
 
 
 def described(kind: str, index: int, *workers: str) -> str:
@@ -28,30 +27,17 @@ def described(kind: str, index: int, *workers: str) -> str:
 
 
 def test_a_cluster_that_is_not_described(monkeypatch: pytest.MonkeyPatch):
-    for config, message in (
-        ("", "TF_CONFIG, which is not set. Set it to something like {"),
-        ("{", "TF_CONFIG={ does not describe a cluster.*Expecting"),
-        (described("worker", 0, "a:b"), "it: invalid literal"),
-        (described("worker", 1, "a:1"), "it: task.index is 1"),
+    for config in (
+        "",
+        "{",
+        "[]",
+        described("worker", 0, "a:b"),
+        described("worker", 1, "a:1"),
     ):
         monkeypatch.setenv("TF_CONFIG", config)
-        with pytest.raises(ValueError, match=message):
+        said = f"TF_CONFIG, which is {config!r}: that does not describe a cluster and"
+        with pytest.raises(ValueError, match=re.escape(said)):
             strategy_for("multi_worker")
-
-
-def test_one_of_all_workers_writes():
-    two, beside = {"worker": ["a:1", "b:1"]}, {"chief": ["a:1"], "worker": ["b:1"]}
-    for cluster, kind, index, chief in (
-        (two, "worker", 0, True),
-        (two, "worker", 1, False),
-        (beside, "chief", 0, True),
-        (beside, "worker", 0, False),
-        ({}, "", 0, True),
-    ):
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec(cluster), task_type=kind, task_id=index
-        )
-        assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
 
 
 def config_of(index: int, ports: Sequence[int]) -> tuple[dict[str, str], str]:
@@ -93,12 +79,13 @@ from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training import _run_folder
 from larq_nobn.training._distribution import check_shares, shared, strategy_for
 from larq_nobn.training._settings import NETWORKS
 from training import drawn, worker
+from training.runs import step_by_step, without_curves
 
-_run_folder.draw_curves = lambda target, *_: target.touch()
+step_by_step().__enter__()
+without_curves().__enter__()
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
 for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):
@@ -209,7 +196,6 @@ def test_two_workers_train_as_one_process(alone: training.Run, tmp_path: Path):
         for name, saved in zip(first.files, together.model.get_weights(), strict=True):
             np.testing.assert_array_equal(first[name], second[name])
             np.testing.assert_array_equal(first[name], saved)
-    drawn.assert_of_the_mode(training.load_run(tmp_path / "drawn"))
     # The first worker wrote what one process does, once, and was told of the second.
     ours, theirs = (
         sorted(

@@ -61,7 +61,7 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
     assert given.record["settings"]["dataset"] == "given"
     assert run.dataset.class_names == NAMES
     assert given.dataset.class_names == ("0", "1", "2")
-    assert run.record["examples"] == {"train": 45, "test": 15}
+    assert run.record["examples"] == {"train": 45, "validation": 0, "test": 15}
     assert run.record["preprocessing"]["crop"] == 1.0
     assert run.record["settings"]["dataset"] == settings.dataset
     for key in ("mean", "std", "image_shape"):

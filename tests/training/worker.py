@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import larq_nobn as nobn  # first of all: it selects legacy Keras
 import larq as lq
 import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training import _checkpoints, _run_folder
 from larq_nobn.training._checkpoints import position_kept
 from larq_nobn.training._settings import NETWORKS
 from tensorflow.python.eager import context
 from training import drawn
+from training.runs import step_by_step, without_curves
 
 # The last of 97 images for validation, and for testing, is a batch of its own: one
 # replica gets nothing of it. Nor do two parts divide the images that calibrate the
@@ -33,10 +33,6 @@ SETTINGS = training.RunSettings.from_recipe(
     validation=0.2,
     ema=0.9,
     keep="best",
-)
-# Of which only the end matters.
-LOST = training.RunSettings(
-    dataset="digits", epochs=50, batch_size=32, limit=97, clip_factor=0
 )
 
 
@@ -83,9 +79,7 @@ class _InTheSecondEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if (self._epoch, batch) == (1, 2):
             self._action()
 
@@ -107,31 +101,26 @@ def _miss_soon() -> None:
 
 
 def main(folder: Path, index: int) -> None:
-    """Trains, is stopped, goes on; draws kernels; the second crashes on the first."""
+    """Trains, is stopped, goes on; the second crashes when kernels are drawn."""
     _miss_soon()
-    # By the clock of the first, which alone is late: all write at once.
-    _checkpoints.SECONDS = 0.0 if index == 0 else math.inf
-    _checkpoints._ASKED_EVERY = 2
     NETWORKS["ReActNet18"] = small
     try:
         training.train(
-            SETTINGS, folder / "run", _InTheSecondEpoch(_interrupt), strategy=STRATEGY
+            SETTINGS, folder / "run", _InTheSecondEpoch(_interrupt), **TOGETHER
         )
     except KeyboardInterrupt:
         assert position_kept(folder / "run") == (1, 2)
-        run = training.train(SETTINGS, folder / "run", resume=True, strategy=STRATEGY)
+        run = training.train(SETTINGS, folder / "run", resume=True, **TOGETHER)
     np.savez(folder / f"weights{index}.npz", *run.model.get_weights())
     NETWORKS["ReActNet18"] = drawn.two_norms
-    training.train(drawn.SETTINGS, folder / "drawn", strategy=STRATEGY)
     progress = _InTheSecondEpoch(_crash) if index == 1 else False
-    NETWORKS["ReActNet18"] = small
     try:
-        training.train(LOST, folder / "lost", progress, strategy=STRATEGY)
+        training.train(drawn.SETTINGS, folder / "lost", progress, **TOGETHER)
     except ConnectionError as error:
         (folder / "said.txt").write_text(str(error))
 
 
-STRATEGY = "multi_worker"
+TOGETHER: dict[str, Any] = {"strategy": "multi_worker", "checkpoint_steps": 2}
 if __name__ == "__main__":
-    _run_folder.draw_curves = lambda target, *_: target.touch()
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    with step_by_step(), without_curves():
+        main(Path(sys.argv[1]), int(sys.argv[2]))
