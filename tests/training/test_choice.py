@@ -102,10 +102,10 @@ def test_averaged_weights_of_the_best_epoch_are_tested_and_saved(tmp_path: Path)
     # Killed within an epoch, after its best one, it resumes to the same weights.
     folder, kill = tmp_path / "killed", KillAt(2, 2)
     with pytest.raises(Killed):
-        training.train(SETTINGS, folder, kill, checkpoint_steps=2)
+        training.train(SETTINGS, folder, kill, checkpoint_steps=1)
     assert position_kept(folder) == (2, 2)
     kill = KillAt(-1, -1)
-    resumed = training.train(SETTINGS, folder, kill, resume=True, checkpoint_steps=2)
+    resumed = training.train(SETTINGS, folder, kill, resume=True, checkpoint_steps=1)
     assert kill.seen == [(2, 2)]
     assert_same(resumed, run)
     assert resumed.record["metrics"] == run.record["metrics"]
