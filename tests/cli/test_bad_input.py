@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from cli.answers import one_sentence
 from cli.conftest import Invoke
+from deploy.nets import binary_conv, chain
 from larq_nobn._checks import BOUNDS
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
@@ -103,15 +104,18 @@ def test_one_sentence(invoke: Invoke, place: Path):
 
 
 def test_without_larq_compute_engine(
-    run_folder: Path, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    rows = binary_conv(), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)
+    chain(*rows, shape=(8, 8, 1)).save("own.keras")
     for name in [name for name in sys.modules if name.startswith("larq_compute")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
     # The ranges of int8 come from training images.
     file = place / "plain.tflite"
     options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
-    found = json.loads(invoke("convert", run_folder, file, *options).stdout)
+    line = ("convert", "own.keras", file, "--dataset", "digits")
+    found = json.loads(invoke(*line, *options).stdout)
     assert (found["runtime"], found["float_ops"]) == ("litert", [])
     assert larq_nobn.deploy.read_card(file).runtime == "litert"
     for arguments in (
