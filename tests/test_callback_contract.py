@@ -56,9 +56,7 @@ def watched(request, tmp_path_factory):
     board = keras.callbacks.TensorBoard(folder / "keras", update_freq=100)
     callbacks = [board, *all_of_them(folder)]
     logger = keras.callbacks.CSVLogger(folder / "log.csv")  # after them in the list
-    # One of them as a graph, which is traced for seconds.
-    model = model_for_all(request.param, run_eagerly=request.param is not sequential)
-    history = fit(model, *callbacks, logger)
+    history = fit(model_for_all(request.param), *callbacks, logger)
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     return history, rows, folder
 

@@ -61,8 +61,7 @@ def side_by_side(x, names, batch_size):
 
 def test_nothing_changes_where_all_examples_have_the_same_statistics():
     x = alike(9, 5, 3, 8)
-    # A layer norm has statistics of each position.
-    names = [name for name in NORMS if name != "layer"]
+    names = ["frn, learned", "group", "sampled proxy", "evonorm"]
     model, frozen, changes = side_by_side(x, names, batch_size=4)
     assert frozen.output_names == [f"norm{place}" for place in range(len(names))]
     for place, (found, wanted) in enumerate(zip(frozen(x), model(x), strict=True)):
