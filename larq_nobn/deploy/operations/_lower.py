@@ -27,7 +27,9 @@ _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
 
 
-def lower(trace: Trace) -> tuple[Program, Mapping[str, Value], list[str]]:
+def lower(
+    trace: Trace,
+) -> tuple[Program, Mapping[str, Value], list[str], Program]:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
@@ -40,8 +42,9 @@ def lower(trace: Trace) -> tuple[Program, Mapping[str, Value], list[str]]:
         trace: The trace.
 
     Returns:
-        The program, its values by the names of their tensors in the trace, and the
-        names of binary kernels that do what an earlier one does.
+        The program, its values by the names of their tensors in the trace, the names
+        of binary kernels that do what an earlier one does, and the program as it was
+        read, with values that the first no longer has.
     """
     lowering = _Lowering()
     for op in trace.operations:
@@ -49,12 +52,13 @@ def lower(trace: Trace) -> tuple[Program, Mapping[str, Value], list[str]]:
     values = lowering.values
     inputs = [values[name] for name in trace.input_names]
     outputs = [values[name] for name in trace.output_names]
+    read = Program(inputs, lowering.nodes, [*outputs, *values.values()])
     program = Program(inputs, lowering.nodes, outputs)
     program = everywhere(program, (spell_prelu, spell_dilated))
     program = everywhere(spell_signs(program), (kernel_is_binary,))
     binary = binary_kernels(program)
     repeated = [name for name, first in lowering.repeated if first in binary]
-    return program, values, repeated
+    return program, values, repeated, read
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from ..lite._converter import Function, IoSpec
 from ..lite._trace import Trace
 from . import _int8
 from ._emit import outputs_of
 from ._lower import lower
-from ._program import Node, Value, binary_kernels, noisy, repeated_kernels
+from ._program import (
+    Node,
+    Program,
+    Value,
+    binary_kernels,
+    noisy,
+    repeated_kernels,
+)
 from ._rules import reduced, spelled
 
 
@@ -32,7 +37,7 @@ class LoweredTrace:
 
     def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
-        self._lowered, self._values, repeated = lower(trace)
+        self._lowered, self._values, repeated, self._read = lower(trace)
         program = reduced(self._lowered)
         self.program = spelled(program, runtime)
         self.repeated = repeated + repeated_kernels(program)
@@ -67,19 +72,17 @@ class LoweredTrace:
             given: Others that it takes after the inputs, instead of computing them.
             noise: A part of themselves that constants are off by, at random.
         """
-        lowered, count = self._lowered, len(self.io.inputs)
-        if noise:
-            lowered = noisy(lowered, noise)
+        count, lowered = len(self.io.inputs), self._lowered
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
-        # What was compared with them may be spelled as a sign.
-        constants = [tensor for tensor in more if tensor.op.type == "Const"]
+        # A comparison that became a sign can still be asked for.
+        nodes = [*self._read.nodes, *lowered.nodes]
+        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
+        if noise:
+            whole = noisy(whole, noise)
 
         def function(inputs: Sequence[Any]) -> list[Any]:
-            known = [*zip(fed, inputs[count:], strict=True)]
-            for tensor in constants:
-                value = tf.constant(tf.make_ndarray(tensor.op.get_attr("value")))
-                known.append((self.value(tensor), value))
-            return outputs_of(lowered, inputs[:count], values, known)
+            known = zip(fed, inputs[count:], strict=True)
+            return outputs_of(whole, inputs[:count], (), known)
 
         return function
 
@@ -101,7 +104,7 @@ class Int8Trace:
 
     def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
-        program, self.values, self.repeated = lower(trace)
+        program, self.values, self.repeated, _ = lower(trace)
         self.merged = _int8.merged(program, runtime)
         self.binary = [*binary_kernels(self.merged), *self.repeated]
         self.rounded = _int8.rounded(self.merged, runtime)
