@@ -94,7 +94,7 @@ def _is_elementwise(node: Node) -> bool:
 def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list[float]:
     """What a function makes of a few numbers in their order; NaN of what differs."""
     part = Program([x], inner, [y])
-    function = tf.function(lambda given: outputs_of(part, [given])[0])
+    function = tf.function(lambda x: outputs_of(part, [x])[0], autograph=False)
     made = [function(tf.fill(x.shape, tf.constant(n, x.dtype))) for n in _NUMBERS]
     pairs = [(np.min(numbers), np.max(numbers)) for numbers in made]
     return [round(float(low), 6) if low == high else np.nan for low, high in pairs]
