@@ -93,11 +93,11 @@ def fit(model, *callbacks, epochs=2, **arguments):
 
 def scalars(folder):
     """`{tag: {step: value}}` of TensorBoard's scalars in a folder."""
-    found = {}
+    actual = {}
     for path in sorted(folder.glob("events.*")):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 assert value.metadata.plugin_data.plugin_name == "scalars"
                 number = float(tf.make_ndarray(value.tensor))
-                found.setdefault(value.tag, {})[event.step] = number
-    return found
+                actual.setdefault(value.tag, {})[event.step] = number
+    return actual

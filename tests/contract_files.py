@@ -32,6 +32,6 @@ def without_build_shapes(text: str) -> str:
 
 def outputs(model: keras.Model, images: list[np.ndarray]) -> list[np.ndarray]:
     """Those of inference, then the added losses."""
-    found = model(images if len(images) > 1 else images[0], training=False)
-    found = found if isinstance(found, list) else [found]
-    return [np.asarray(each) for each in [*found, *model.losses]]
+    actual = model(images if len(images) > 1 else images[0], training=False)
+    actual = actual if isinstance(actual, list) else [actual]
+    return [np.asarray(each) for each in [*actual, *model.losses]]

@@ -67,10 +67,10 @@ def gradients(case: Case, layer: Any, inputs: Any, upstream: Any) -> dict[str, A
     """
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        found = tf.nest.flatten(call(case, layer, inputs))
+        actual = tf.nest.flatten(call(case, layer, inputs))
         terms = [
             tf.cast(y * tf.cast(g, y.dtype), tf.float64)
-            for y, g in zip(found, tf.nest.flatten(upstream), strict=True)
+            for y, g in zip(actual, tf.nest.flatten(upstream), strict=True)
         ]
         added = [tf.cast(each, tf.float64) for each in layer.losses]
         loss = sum(map(tf.reduce_sum, terms)) + sum(added)
@@ -105,8 +105,8 @@ def network(called: Any, shape: Shape | list[Shape], unknown: bool) -> keras.Mod
         return keras.Input(batch_shape=sizes)
 
     nodes = [node(full) for full in input_shapes(shape)]
-    found = called(nodes if isinstance(shape, list) else nodes[0])
-    return keras.Model(nodes, tf.nest.flatten(found))
+    actual = called(nodes if isinstance(shape, list) else nodes[0])
+    return keras.Model(nodes, tf.nest.flatten(actual))
 
 
 def side_by_side(models: Iterable[keras.Model]) -> keras.Model:

@@ -36,8 +36,8 @@ def flatbuffer(model: keras.Model) -> bytes:
 
     @tf.function(input_signature=inputs, autograph=False)
     def inference(*images: Any) -> dict[str, Any]:
-        found = tf.nest.flatten(model(list(images), training=False))
-        return {f"output_{place}": output for place, output in enumerate(found)}
+        actual = tf.nest.flatten(model(list(images), training=False))
+        return {f"output_{place}": output for place, output in enumerate(actual)}
 
     holder = tf.Module()
     holder.weights = model.weights
@@ -71,8 +71,8 @@ def branches(buffer: bytes) -> tuple[list[str], list[Branch]]:
         made = {operation.index: operation.op for operation in met.values()}
         return Branch(entry, Counter(made.values()))
 
-    found = [branch(output) for output in graph.outputs]
-    assert sum(each.operations.total() for each in found) == len(graph.operations)
-    assert sorted(each.entry for each in found) == list(range(len(graph.inputs)))
+    actual = [branch(output) for output in graph.outputs]
+    assert sum(each.operations.total() for each in actual) == len(graph.operations)
+    assert sorted(each.entry for each in actual) == list(range(len(graph.inputs)))
     names = [tensor.name.removeprefix("serving_default_") for tensor in graph.inputs]
-    return [name.partition(":")[0] for name in names], found
+    return [name.partition(":")[0] for name in names], actual

@@ -66,9 +66,9 @@ def test_an_epoch_is_that_of_a_trainer(tmp_path, monkeypatch):
         ]
         x = (np.array(crops, np.float32) / 255 - info.mean) / info.std
         trainer.model.reset_metrics()
-        found = trainer.model.train_on_batch(x, labels[numbers], return_dict=True)
-        losses.append(found["loss"])
-        hits += found["accuracy"] * len(numbers)
+        actual = trainer.model.train_on_batch(x, labels[numbers], return_dict=True)
+        losses.append(actual["loss"])
+        hits += actual["accuracy"] * len(numbers)
     assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
     assert float(metrics["accuracy"]) == pytest.approx(hits / order.size, abs=0.01)
     for name, variable in weights_by_name(other.network).items():
@@ -80,7 +80,7 @@ def test_affine_maps_are_those_of_the_package():
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (5, 6, 9, 3)).astype(np.float32)
     uniform = random.random((5, 4), np.float32)
-    found = accelerator.random_affine(images, uniform)
+    actual = accelerator.random_affine(images, uniform)
     np.testing.assert_allclose(
-        found, _augment.random_affine(images, uniform), rtol=1e-3, atol=1e-2
+        actual, _augment.random_affine(images, uniform), rtol=1e-3, atol=1e-2
     )

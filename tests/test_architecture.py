@@ -173,12 +173,12 @@ def problems(path: str, tree: ast.Module) -> list[str]:
 
 
 def test_source():
-    trees, found = {}, {}
+    trees, actual = {}, {}
     for file in ROOT.rglob("*.py"):
         path, tree = str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
         trees[module_of(path)] = tree
-        found[path] = problems(path, tree)
-    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+        actual[path] = problems(path, tree)
+    assert {path: wrong for path, wrong in actual.items() if wrong} == {}
     own = {name: tree for name, tree in trees.items() if "__init__" not in name}
     assert circle(own) == []
 
@@ -240,7 +240,7 @@ GOOD = [
 
 def test_rules_find_what_is_wrong_and_nothing_else():
     for path, source, problem in BAD:
-        found = problems(path, ast.parse(source))
-        assert any(problem in each for each in found), source
+        actual = problems(path, ast.parse(source))
+        assert any(problem in each for each in actual), source
     for path, source in GOOD:
         assert problems(path, ast.parse(source)) == [], source

@@ -66,13 +66,13 @@ every_shape = pytest.mark.parametrize(
 )
 
 
-def arrays(found):
-    return [np.asarray(tensor) for tensor in tf.nest.flatten(found)]
+def arrays(actual):
+    return [np.asarray(tensor) for tensor in tf.nest.flatten(actual)]
 
 
-def assert_same(found, expected, tolerance=1e-5):
+def assert_same(actual, expected, tolerance=1e-5):
     """Up to float32 rounding, where two programs may sum in different orders."""
-    for one, other in zip(arrays(found), arrays(expected), strict=True):
+    for one, other in zip(arrays(actual), arrays(expected), strict=True):
         assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
@@ -108,8 +108,8 @@ def assert_finite_differences_agree(case, layer, inputs, upstream, variable, exa
 
     def loss(values):
         variable.assign(values)
-        found = arrays(call(case, layer, inputs))
-        return sum(map(np.vdot, found, upstream)) + sum(arrays(layer.losses))
+        actual = arrays(call(case, layer, inputs))
+        return sum(map(np.vdot, actual, upstream)) + sum(arrays(layer.losses))
 
     assert_is_gradient(exact, loss, start)
     variable.assign(start)
@@ -185,12 +185,12 @@ def assert_is_keras_layer_of_kernel(called, latent, kernel, model, images):
     assert_same(model(images), plain(images))
 
 
-def assert_computed_shape(layer, shape, found):
+def assert_computed_shape(layer, shape, actual):
     given = [tf.TensorShape(each) for each in input_shapes(shape)]
     computed = layer.compute_output_shape(
         given if isinstance(shape, list) else given[0]
     )
-    real = tf.nest.map_structure(lambda y: y.shape, found)
+    real = tf.nest.map_structure(lambda y: y.shape, actual)
     tf.nest.map_structure(lambda y, z: assert_array_equal(y, z), computed, real)
 
 
@@ -239,17 +239,17 @@ def test_gradients(case, shape):
         upstream = tf.nest.map_structure(
             lambda y: rng.normal(size=y.shape), call(case, layer, inputs)
         )
-        found = gradients(case, layer, inputs, upstream)
+        actual = gradients(case, layer, inputs, upstream)
         weights = dict(zip(names(layer.weights), layer.get_weights(), strict=True))
         x = tf.nest.map_structure(np.asarray, inputs)
         expected = case.oracle(x, weights, upstream)
-        assert found.keys() == expected.keys()
+        assert actual.keys() == expected.keys()
         for name in expected:
-            assert_same(found[name], expected[name], tolerance=1e-9)
+            assert_same(actual[name], expected[name], tolerance=1e-9)
         if case.smooth:
             places = tf.nest.map_structure(tf.Variable, x)
             variables = [*tf.nest.flatten(places), *layer.trainable_weights]
-            exact = arrays([found["x"], *(found[name] for name in case.weights)])
+            exact = arrays([actual["x"], *(actual[name] for name in case.weights)])
             given = case, layer, places, arrays(upstream)
             for variable, slope in zip(variables, exact, strict=True):
                 assert_finite_differences_agree(*given, variable, slope)
@@ -273,7 +273,9 @@ def test_one_step_changes_every_weight(role):
         """By hand: a loss and a metric of Keras' per output would take most of it."""
         with tf.GradientTape() as tape:
             pairs = zip(model(inputs, training=True), targets, strict=True)
-            errors = [tf.reduce_mean((found - wanted) ** 2) for found, wanted in pairs]
+            errors = [
+                tf.reduce_mean((actual - wanted) ** 2) for actual, wanted in pairs
+            ]
             loss = tf.add_n([*errors, *model.losses])
         weights = model.trainable_weights
         for weight, slope in zip(weights, tape.gradient(loss, weights), strict=True):
@@ -336,9 +338,9 @@ def test_names_and_serialized_forms(case):
         assert again.get_config() == given.get_config()
     if case.alias is not None:
         names = (case.alias, case.name, case.cls())
-        found = [lq.quantizers.get(name) for name in names]
-        assert {type(each) for each in found} == {case.cls}
-        one, two, three = ({**x.get_config(), "name": ""} for x in found)
+        actual = [lq.quantizers.get(name) for name in names]
+        assert {type(each) for each in actual} == {case.cls}
+        one, two, three = ({**x.get_config(), "name": ""} for x in actual)
         assert one == two == three
 
 
@@ -369,9 +371,9 @@ def test_converted_file(cases):
     names, parts = branches(buffer)  # in an order of its own
     entries = [names.index(name) for name in model.input_names]
     given = [images[entries.index(place)] for place in range(len(names))]
-    found = lce.testing.Interpreter(buffer).predict(given)
-    found = found if isinstance(found, list) else [found]
-    for part, output in zip(parts, found, strict=True):
+    actual = lce.testing.Interpreter(buffer).predict(given)
+    actual = actual if isinstance(actual, list) else [actual]
+    for part, output in zip(parts, actual, strict=True):
         place = entries.index(part.entry)
         case, counts = cases[place], part.operations
         assert counts.pop("LceBconv2d", 0) == case.lce_bconv2d, case.name

@@ -26,7 +26,7 @@ def wide(tensor):
     return np.asarray(tf.cast(tensor, tf.float64))
 
 
-def assert_near(found, expected, name, dtype):
+def assert_near(actual, expected, name, dtype):
     """Up to the roundings of a type, in units of the largest number of a tensor.
 
     In half precision a result is rounded when it leaves, and so are the hundred or so
@@ -34,12 +34,12 @@ def assert_near(found, expected, name, dtype):
     types that is rounded too.
     """
     # A quantizer may have weights, and thus gradients, of another type than its kernel.
-    epsilon = max(EPSILON[dtype], EPSILON[found.dtype.name])
-    found, expected = wide(found), np.asarray(expected)
-    assert found.shape == expected.shape, name
+    epsilon = max(EPSILON[dtype], EPSILON[actual.dtype.name])
+    actual, expected = wide(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, name
     roundings = 8 if dtype in ("float16", "bfloat16") else 64
     allowed = roundings * epsilon * max(1, np.abs(expected).max())
-    assert np.abs(found - expected).max() <= allowed, f"{name} in {dtype}"
+    assert np.abs(actual - expected).max() <= allowed, f"{name} in {dtype}"
 
 
 def assert_finite(case, dtype):
@@ -47,9 +47,9 @@ def assert_finite(case, dtype):
     drawn = draw(case, case.shapes[0], 1e3)
     inputs = tf.nest.map_structure(lambda x: tf.cast(x, dtype), drawn)
     layer = case.make()
-    found = tf.nest.flatten(call(case, layer, inputs))
-    slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in found])
-    for tensor in [*found, *tf.nest.flatten(slopes)]:
+    actual = tf.nest.flatten(call(case, layer, inputs))
+    slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in actual])
+    for tensor in [*actual, *tf.nest.flatten(slopes)]:
         assert np.isfinite(wide(tensor)).all()
 
 
@@ -62,14 +62,14 @@ def check(case, name, dtype):
         call(case, layer, inputs)
         perturb(layer)
         start = [wide(weight) for weight in layer.weights]
-        found = call(case, layer, inputs)
+        actual = call(case, layer, inputs)
         upstream = tf.nest.map_structure(
-            lambda y: tf.cast(rng.normal(size=y.shape), y.dtype), found
+            lambda y: tf.cast(rng.normal(size=y.shape), y.dtype), actual
         )
         slopes = gradients(case, layer, inputs, upstream)
         variable = keras.mixed_precision.global_policy().variable_dtype
 
-    outputs = tf.nest.flatten(found)
+    outputs = tf.nest.flatten(actual)
     declared = case.output_dtypes or (None,) * len(outputs)
     kept = "float64" if dtype == "float64" else "float32"
     assert [y.dtype for y in outputs] == [kept if d else dtype for d in declared]

@@ -234,9 +234,9 @@ def check(way: str, made: keras.Model, model: keras.Model, kinds: list[str]) -> 
             continue
         expected = made_of(part_of(model, kind))
         assert np.ptp(expected) > 0
-        found = made_of(part_of(made, kind))
+        actual = made_of(part_of(made, kind))
         where = f"{kind} after {way}"
-        assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=where)
+        assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=where)
 
 
 @contextmanager

@@ -38,11 +38,11 @@ def content(*path: str) -> Any:
 @cache
 def curves(experiment: str) -> dict[str, list[dict[str, str]]]:
     """The rows of each run."""
-    found = defaultdict(list)
+    actual = defaultdict(list)
     with (RESULTS / experiment / "curves.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
-            found[row["run"]].append(row)
-    return found
+            actual[row["run"]].append(row)
+    return actual
 
 
 def reached(experiment: str, run: str) -> float:
@@ -107,8 +107,8 @@ def test_grids_are_those_of_their_runs(name: str):
     for group in compare["groups"]:
         of = [reached(name, Path(folder).name) for folder in group["runs"]]
         measured = group["metrics"]["val_accuracy"]
-        found = [100 * measured[key] for key in ("min", "mean", "max")]
-        assert found == pytest.approx([min(of), sum(of) / len(of), max(of)])
+        actual = [100 * measured[key] for key in ("min", "mean", "max")]
+        assert actual == pytest.approx([min(of), sum(of) / len(of), max(of)])
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -166,8 +166,8 @@ def test_named_paths_exist(name: str):
 
 def test_every_planted_fault_finds_its_place():
     texts = [path.read_text("utf-8") for path in (ROOT / "larq_nobn").rglob("*.py")]
-    found = {
+    actual = {
         fault.name: sum(text.count(fault.old) for text in texts) for fault in FAULTS
     }
-    assert len(found) >= 60
-    assert {name: count for name, count in found.items() if count != 1} == {}
+    assert len(actual) >= 60
+    assert {name: count for name, count in actual.items() if count != 1} == {}

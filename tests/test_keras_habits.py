@@ -84,5 +84,5 @@ def test_onnx_computes_the_same():
     x = RNG.normal(size=(4, 8, 8, 1)).astype("f4")
     exported, _ = tf2onnx.convert.from_keras(model, opset=17)
     session = onnxruntime.InferenceSession(exported.SerializeToString())
-    (found,) = session.run(None, {session.get_inputs()[0].name: x})
-    np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-5)
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(actual, model(x), rtol=1e-4, atol=1e-5)

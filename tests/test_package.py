@@ -49,8 +49,8 @@ def test_the_import_is_enough_and_light_and_may_come_after_tensorflow():
     )
     assert done.returncode == 0, done.stderr
     # PIL is not among them: tf_keras imports it by itself wherever it is installed.
-    found, registered = map(json.loads, done.stdout.splitlines())
-    assert found == [True, [], "tf_keras", [True, True, True]]
+    actual, registered = map(json.loads, done.stdout.splitlines())
+    assert actual == [True, [], "tf_keras", [True, True, True]]
     # What other parts of the package register, files may contain before those are
     # there.
     assert registered == of_the_package()
@@ -94,11 +94,11 @@ def test_autograph_rewrites_what_the_package_calls():
 @pytest.fixture
 def objects():
     """What is registered, which is as it was afterwards."""
-    found = keras.utils.get_custom_objects()
-    before = dict(found)
-    yield found
-    found.clear()
-    found.update(before)
+    actual = keras.utils.get_custom_objects()
+    before = dict(actual)
+    yield actual
+    actual.clear()
+    actual.update(before)
 
 
 def test_register_gives_a_class_its_three_names(objects):
@@ -218,18 +218,18 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel, tree):
 @pytest.mark.slow
 def test_the_metadata_is_complete(wheel):
     (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
-    found = email.message_from_bytes(wheel.read(name))
-    assert (found["Name"], found["Version"]) == ("larq_nobn", nobn.__version__)
-    assert found["License-Expression"] == "Apache-2.0"
-    assert found["Requires-Python"] == ">=3.10,<3.13"
-    assert found["Description-Content-Type"] == "text/markdown"
-    assert "binary neural networks" in found["Keywords"].split(",")
-    classifiers = found.get_all("Classifier")
+    actual = email.message_from_bytes(wheel.read(name))
+    assert (actual["Name"], actual["Version"]) == ("larq_nobn", nobn.__version__)
+    assert actual["License-Expression"] == "Apache-2.0"
+    assert actual["Requires-Python"] == ">=3.10,<3.13"
+    assert actual["Description-Content-Type"] == "text/markdown"
+    assert "binary neural networks" in actual["Keywords"].split(",")
+    classifiers = actual.get_all("Classifier")
     assert "Typing :: Typed" in classifiers
     minors = [c.rpartition(" ")[2] for c in classifiers if ":: Python :: 3." in c]
     assert minors == ["3.10", "3.11", "3.12"]
-    assert all("https://" in url for url in found.get_all("Project-URL"))
-    extras = set(found.get_all("Provides-Extra"))
+    assert all("https://" in url for url in actual.get_all("Project-URL"))
+    extras = set(actual.get_all("Provides-Extra"))
     assert {"all", "cluster", "data", "lce", "plots", "torch"} <= extras
     scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
     assert "larq-nobn = larq_nobn.cli:main" in scripts
@@ -289,9 +289,9 @@ def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
         "print(json.dumps(found))"
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert {name: wrong for name, (*_, wrong) in found.items() if wrong} == {}
-    remedies = {remedy for remedy, *_ in found.values() if remedy}
+    actual = json.loads(done.stdout.splitlines()[-1])
+    assert {name: wrong for name, (*_, wrong) in actual.items() if wrong} == {}
+    remedies = {remedy for remedy, *_ in actual.values() if remedy}
     assert remedies == {
         f"pip install 'larq-nobn[{extra}]'"
         for extra in ("lce", "data", "plots", "torch", "cluster")

@@ -91,7 +91,7 @@ def test_acts_on_the_latent_kernel_of_a_layer(case, kind):
     assert_allclose(loss, expected, rtol=1e-5)
     # Without anything else to learn, a step follows the penalty's gradient.
     optimizer = keras.optimizers.SGD(0.01)
-    model.compile(optimizer, lambda labels, found: 0.0 * found, run_eagerly=True)
+    model.compile(optimizer, lambda labels, actual: 0.0 * actual, run_eagerly=True)
     images = np.zeros((2, *model.input_shape[1:]), np.float32)
     model.train_on_batch(images, model(images))
     assert_allclose(kernel, start - 0.01 * slope, rtol=1e-5, atol=1e-7)
@@ -113,9 +113,9 @@ PUBLISHED = np.array([-2, -0.5, 0.25, 1])
 )
 def test_published_numbers(order, value, gradient):
     for scale in ("mean", 0.9375):
-        found = value_and_gradient(BinaryRegularizer(order, 1, scale), PUBLISHED)
-        assert_allclose(found[0], value, rtol=1e-12)
-        assert_allclose(found[1], gradient, rtol=1e-12)
+        actual = value_and_gradient(BinaryRegularizer(order, 1, scale), PUBLISHED)
+        assert_allclose(actual[0], value, rtol=1e-12)
+        assert_allclose(actual[1], gradient, rtol=1e-12)
     tenth = BinaryRegularizer(order, 0.1, "mean")(PUBLISHED)
     assert_allclose(tenth, value / 10, rtol=1e-9)
 

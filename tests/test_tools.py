@@ -35,7 +35,7 @@ def test_false_refusals_are_counted_by_kind():
             {"reason": reason_of(x), "false": x != "Other"} for x in said
         )
     ]
-    found = fuzz.summarized(records)
+    actual = fuzz.summarized(records)
     kind = "Layer … pads a #x# feature map with zeros for a #x# kernel, which"
-    assert found["false_refusals"] == {kind: 2}
-    assert found["reasons"] == {kind: 2, "Other": 1}
+    assert actual["false_refusals"] == {kind: 2}
+    assert actual["reasons"] == {kind: 2, "Other": 1}

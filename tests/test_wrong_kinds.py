@@ -146,8 +146,8 @@ def test_what_is_no_file_is_rejected(function, tmp_path):
 
 def test_gradients_are_tensors_or_lists_of_numbers():
     clip = optimizers.adaptive_gradient_clip
-    found = clip([[6.0], [8.0]], [[3.0], [4.0]], (0,))
-    np.testing.assert_allclose(found, [[0.03], [0.04]], rtol=1e-6)
+    actual = clip([[6.0], [8.0]], [[3.0], [4.0]], (0,))
+    np.testing.assert_allclose(actual, [[0.03], [0.04]], rtol=1e-6)
     one, other = tf.ones((2, 1)), tf.ones((1, 2))
     for says, arguments in {
         "gradient is not one tensor": (None, one, (0,)),

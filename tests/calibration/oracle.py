@@ -13,8 +13,8 @@ from larq_nobn.quantizers import RSign
 
 def tensors(model: keras.Model, images: np.ndarray, wanted: list) -> list[np.ndarray]:
     """The values of some tensors of a flat model, as Keras itself computes them."""
-    found = keras.Model(model.inputs, wanted)(images)
-    return [tf.cast(value, tf.float64).numpy() for value in tf.nest.flatten(found)]
+    actual = keras.Model(model.inputs, wanted)(images)
+    return [tf.cast(value, tf.float64).numpy() for value in tf.nest.flatten(actual)]
 
 
 def mean(value: np.ndarray) -> np.ndarray:
@@ -27,12 +27,12 @@ def deviation(value: np.ndarray) -> np.ndarray:
 
 def signs(model: keras.Model) -> list[tuple[Any, RSign]]:
     """What every RSign of a flat model reads, and the RSign."""
-    found = []
+    actual = []
     for call in Graph(model).calls:
         sign = getattr(call.layer, "input_quantizer", call.layer)
         if isinstance(sign, RSign):
-            found.append((call.first_input, sign))
-    return found
+            actual.append((call.first_input, sign))
+    return actual
 
 
 def sign_inputs(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:

@@ -47,11 +47,11 @@ def test_signs_of_every_kind(x):
     square = keras.layers.Lambda(tf.square)(x)
     ends = [signs[0](x), keras.layers.Activation(signs[1])(x), signs[2](square)]
     calibrated(x, ends)
-    found, squares = (
+    actual, squares = (
         mean(images().astype(float)),
         mean(np.square(images().astype(float))),
     )
-    wanted = (-0.5 * found, -found, -squares)
+    wanted = (-0.5 * actual, -actual, -squares)
     for sign, shift in zip(signs, wanted, strict=True):
         assert_allclose(sign.shift, shift, rtol=1e-5)
 
@@ -81,9 +81,9 @@ def test_gains_keep_their_sign_after_a_pool_too(x):
     layer.bias.assign([1.0, -1.0, 0.0, 2.0])
     nobn.calibrate(model, images())
     assert_array_equal(np.sign(gain), [-1, 1, -1, 1])
-    found = value(model, y)
-    assert_allclose(deviation(found), 1.0, rtol=1e-5)
-    assert_allclose(mean(found), 0.0, atol=1e-6)
+    actual = value(model, y)
+    assert_allclose(deviation(actual), 1.0, rtol=1e-5)
+    assert_allclose(mean(actual), 0.0, atol=1e-6)
 
 
 def test_channels_that_do_not_vary_keep_their_gain(x):

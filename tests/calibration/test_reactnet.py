@@ -62,6 +62,6 @@ def test_equals_its_counterpart_with_batch_norm():
         convolved(images().astype(float), latent(model, "stem_conv", np.mean))
     )
     ends = [model.get_layer(f"{name}_act").output for name in BLOCKS]
-    for name, found in zip(BLOCKS, tensors(model, images(), ends), strict=True):
+    for name, actual in zip(BLOCKS, tensors(model, images(), ends), strict=True):
         x = block(model, x, name, 2 if name == "stage2_block1" else 1)
-        np.testing.assert_allclose(found, x, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual, x, atol=1e-5, err_msg=name)

@@ -93,10 +93,10 @@ def test_every_step_has_its_fractions():
     # Half of the epochs are progressive unless told otherwise.
     usual = ProgressiveBinarization()
     usual._quantizers = callback._quantizers
-    found = [
+    actual = [
         usual.value_at(t, 2, place) for t in (0, 0.25, 0.75, 1) for place in (0, 1)
     ]
-    assert_allclose(found, [0, 0, 0.5, 0, 1, 0.5, 1, 1])
+    assert_allclose(actual, [0, 0, 0.5, 0, 1, 0.5, 1, 1])
 
 
 @pytest.mark.parametrize("network", [nested, wrapped, functional])

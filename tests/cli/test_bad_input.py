@@ -115,8 +115,8 @@ def test_without_larq_compute_engine(
     file = place / "plain.tflite"
     options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
     line = ("convert", "own.keras", file, "--dataset", "digits")
-    found = json.loads(invoke(*line, *options).stdout)
-    assert (found["runtime"], found["float_ops"]) == ("litert", [])
+    actual = json.loads(invoke(*line, *options).stdout)
+    assert (actual["runtime"], actual["float_ops"]) == ("litert", [])
     assert larq_nobn.deploy.read_card(file).runtime == "litert"
     for arguments in (
         ("audit", file),
@@ -212,9 +212,9 @@ def numbers_of(command: click.Command) -> Iterator[str]:
 
 
 def test_every_number_has_bounds():
-    found = {name: [*numbers_of(each)] for name, each in main.commands.items()}
-    assert {n for names in found.values() for n in names} <= RANGES.keys() | BOUNDS
-    assert {name for name, names in found.items() if names} <= {
+    actual = {name: [*numbers_of(each)] for name, each in main.commands.items()}
+    assert {n for names in actual.values() for n in names} <= RANGES.keys() | BOUNDS
+    assert {name for name, names in actual.items() if names} <= {
         line.split()[0] for line in TOO_LARGE
     }
 

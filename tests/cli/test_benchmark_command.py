@@ -52,8 +52,8 @@ def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path
     for part in ("8.150 ms, median", "LceBconv2d", "75.0%"):
         assert part in result.stdout
     assert "adb" not in result.stdout
-    found = json.loads((tmp_path / "result.json").read_text())
-    assert found["timings"][0]["threads"] == 4
+    actual = json.loads((tmp_path / "result.json").read_text())
+    assert actual["timings"][0]["threads"] == 4
 
 
 def test_the_formats_of_a_network(

@@ -95,29 +95,29 @@ def test_evaluate_averages_the_networks_of_a_posterior(invoke: Invoke, tmp_path:
     training.save_model(model, tmp_path / "bayesian.keras")
     line = ("evaluate", tmp_path / "bayesian.keras", "--dataset", "digits")
     result = invoke(*line, "--limit", 50, "--samples", 3, "--json", "-")
-    found = json.loads(result.stdout)["sampled"]
+    actual = json.loads(result.stdout)["sampled"]
     images = data.load("digits", "test", 128, limit=50)
     few = data.load("digits", "train", 128, limit=512, augment=False)
     expected = diagnostics.sampled_predictions(model, images, 3, statistics=few)
     right = expected.probabilities.argmax(1) == expected.labels
-    assert found["samples"] == 3 and 0 < found["spread"] < 0.5
-    assert found["accuracy"] == pytest.approx(right.mean())
+    assert actual["samples"] == 3 and 0 < actual["spread"] < 0.5
+    assert actual["accuracy"] == pytest.approx(right.mean())
 
 
 @pytest.mark.convert
 def test_keras_and_the_file_have_the_same_accuracy(
     run_folder: Path, lite_file: Path, invoke: Invoke
 ):
-    found = [
+    actual = [
         json.loads(
             invoke("evaluate", path, "--dataset", "digits", "--json", "-").stdout
         )
         for path in (run_folder, lite_file)
     ]
-    assert found[0]["examples"] == data.open_dataset("digits").info.test_examples
-    assert found[0]["accuracy"] == found[1]["accuracy"]
-    assert found[0]["confusion"] == found[1]["confusion"]
-    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-3)
+    assert actual[0]["examples"] == data.open_dataset("digits").info.test_examples
+    assert actual[0]["accuracy"] == actual[1]["accuracy"]
+    assert actual[0]["confusion"] == actual[1]["confusion"]
+    assert actual[0]["loss"] == pytest.approx(actual[1]["loss"], rel=1e-3)
 
 
 @pytest.mark.convert

@@ -59,9 +59,9 @@ def test_an_h5_file_needs_no_data_set(invoke: Invoke, tmp_path: Path):
     with pytest.warns(UserWarning, match="HDF5"):
         model.save(tmp_path / "m.h5", save_format="h5")
     result = invoke("convert", tmp_path / "m.h5", tmp_path / "m.tflite", "--json", "-")
-    found = json.loads(result.stdout)
+    actual = json.loads(result.stdout)
     said = "27 random and 5 regular inputs, 2 of large numbers, seed 0"
-    assert found["verify"]["data"] == said
+    assert actual["verify"]["data"] == said
     run = Runner((tmp_path / "m.tflite").read_bytes())
     x = images(64)
     np.testing.assert_allclose(run(x), model(x), rtol=1e-3, atol=1e-4)

@@ -36,17 +36,17 @@ def test_a_run(run_folder: Path, expected: np.ndarray, invoke: Invoke, tmp_path:
         *("--plot", plot, "--mistakes", sheet),
     )
     assert result.exit_code == 0, result.output
-    found = json.loads(report.read_text())
-    assert found["confusion"] == expected.tolist()
+    actual = json.loads(report.read_text())
+    assert actual["confusion"] == expected.tolist()
     accuracy = np.diag(expected) / expected.sum(1)
-    said = [each["accuracy"] for each in found["classes"]]
+    said = [each["accuracy"] for each in actual["classes"]]
     np.testing.assert_allclose(said, accuracy)
-    assert [each["label"] for each in found["classes"]] == list("0123456789")
-    assert found["accuracy"] <= found["top5_accuracy"] <= 1
+    assert [each["label"] for each in actual["classes"]] == list("0123456789")
+    assert actual["accuracy"] <= actual["top5_accuracy"] <= 1
     wrong = expected.sum() - np.trace(expected)
-    assert len(found["mistakes"]) == min(wrong, 24)
-    assert all(each["label"] != each["predicted"] for each in found["mistakes"])
-    top5 = rf"│ top5 accuracy +│ {100 * found['top5_accuracy']:.1f} % "
+    assert len(actual["mistakes"]) == min(wrong, 24)
+    assert all(each["label"] != each["predicted"] for each in actual["mistakes"])
+    top5 = rf"│ top5 accuracy +│ {100 * actual['top5_accuracy']:.1f} % "
     assert re.search(top5, result.stdout)
     for picture in (plot, sheet):
         with Image.open(picture) as opened:

@@ -39,8 +39,8 @@ def test_help_lists_every_command_and_where_to_start(invoke: Invoke):
 def examples(name: str) -> list[list[str]]:
     """The command lines of a help text, each with its continuation lines."""
     text = main.commands[name].help.replace("\\\n", " ")
-    found = re.findall(r"^ *(?:Example: )?larq-nobn (.*)$", text, re.MULTILINE)
-    lines = [shlex.split(line) for line in found]
+    actual = re.findall(r"^ *(?:Example: )?larq-nobn (.*)$", text, re.MULTILINE)
+    lines = [shlex.split(line) for line in actual]
     return [words[1:] for words in lines if words[0] == name]
 
 

@@ -80,10 +80,10 @@ THERE = {
 def words(name: str, option: str, target: object, model: str = "run") -> list[str]:
     """The command line by which a command writes that file."""
     line, options = LINES[name]
-    found = line.format(model=model).split()
+    actual = line.format(model=model).split()
     if option and "" in options:
-        found.append(NAMES[options[""]])
-    return [*found, *[option] * bool(option), str(target)]
+        actual.append(NAMES[options[""]])
+    return [*actual, *[option] * bool(option), str(target)]
 
 
 def outputs_of(command: click.Command) -> Iterator[str]:

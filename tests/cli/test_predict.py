@@ -48,11 +48,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_a_run_says_what_its_network_says_of_the_test_images(
     run_folder: Path, pictures: Path, images: np.ndarray, invoke: Invoke
 ):
-    found = predictions(invoke, run_folder, pictures)
+    actual = predictions(invoke, run_folder, pictures)
     model = training.open_model(run_folder)
     expected = softmax(model.predict_on_batch(images).astype(np.float64))
-    assert len(found) == COUNT
-    for row in found:
+    assert len(actual) == COUNT
+    for row in actual:
         assert set(row) == {"file", "predictions"}
         p = expected[int(Path(row["file"]).name[:2])]
         order = sorted(range(10), key=lambda k: -p[k])[:3]
@@ -60,10 +60,10 @@ def test_a_run_says_what_its_network_says_of_the_test_images(
         said = [each["probability"] for each in row["predictions"]]
         np.testing.assert_allclose(said, p[order], rtol=1e-4)
     # In the order in which a folder is gone through.
-    assert [row["file"] for row in found] == sorted(row["file"] for row in found)
+    assert [row["file"] for row in actual] == sorted(row["file"] for row in actual)
     # The model alone, which says what it was trained on.
     alone = predictions(invoke, run_folder / "model.keras", pictures)
-    for row, other in zip(found, alone, strict=True):
+    for row, other in zip(actual, alone, strict=True):
         best, same = row["predictions"][0], other["predictions"][0]
         assert (row["file"], best["label"]) == (other["file"], same["label"])
         assert best["probability"] == pytest.approx(same["probability"], rel=1e-6)
@@ -85,8 +85,8 @@ def test_a_network_in_half_precision_says_what_its_file_will(
         model.build((None, 8, 8, 1))
     training.save_model(model, tmp_path / "model.keras", dataset="digits")
     of_run = predictions(invoke, run_folder, pictures)
-    found = predictions(invoke, tmp_path / "model.keras", pictures)
-    for row, other in zip(found, of_run, strict=True):
+    actual = predictions(invoke, tmp_path / "model.keras", pictures)
+    for row, other in zip(actual, of_run, strict=True):
         best, same = row["predictions"][0], other["predictions"][0]
         assert best["label"] == same["label"]
         assert best["probability"] == pytest.approx(same["probability"], rel=1e-6)
@@ -98,10 +98,10 @@ def test_a_table_has_a_row_for_each_image(
     two = sorted(pictures.glob("[0-9]*.png"))[:2]
     result = invoke("predict", run_folder, *two, "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert [row["file"] for row in found] == list(map(str, two))
+    actual = json.loads((tmp_path / "found.json").read_text())
+    assert [row["file"] for row in actual] == list(map(str, two))
     shown = " ".join(result.stdout.split())
-    for row in found:
+    for row in actual:
         best = row["predictions"][0]
         assert f"{best['label']} {100 * best['probability']:.1f} %" in shown
         assert len(row["predictions"]) == 3

@@ -24,8 +24,8 @@ def test_models_lists_them(invoke):
 
 def test_evaluate_takes_a_name(invoke):
     done = invoke("evaluate", DIGITS, "--limit", 8, "--json", "-")
-    found = json.loads(done.output)
-    assert found["path"] == DIGITS and found["dataset"] == "digits"
+    actual = json.loads(done.output)
+    assert actual["path"] == DIGITS and actual["dataset"] == "digits"
 
 
 def test_convert_without_the_images_of_training(

@@ -99,12 +99,12 @@ def test_a_run_folder_is_no_better_than_a_file(
     folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
 
     def change(config: dict) -> None:
-        found = next(
+        actual = next(
             each
             for each in config["config"]["layers"]
             if each["class_name"] == "Activation" or each["name"] == "head"
         )
-        found["config"]["activation"] = hostile.marshalled(written)
+        actual["config"]["activation"] = hostile.marshalled(written)
 
     hostile.changed(run_folder / "model.keras", folder / "model.keras", change)
     said = one_sentence(invoke(*command("evaluate", folder, tmp_path)))

@@ -38,7 +38,7 @@ def test_an_image_is_decoded_as_often_as_the_cache_says(
 
     monkeypatch.setattr(_tfds, "image_of", decode)
     monkeypatch.setattr(_source, "IN_MEMORY", 50_000)  # the files alone take more
-    found = []
+    actual = []
     # Of 20 test images in two passes: decoded for good, or each time.
     for cache, times in (("memory", 20), ("disk", 20), ("none", 40)):
         options = {"data_dir": cifar10, "holdout": times / 100, "image_size": 9}
@@ -46,12 +46,12 @@ def test_an_image_is_decoded_as_often_as_the_cache_says(
         labels, _ = dataset.labels("test"), dataset.info
         decoded.clear()
         images = dataset.batches("test", 7, cache=cache)
-        found += [np.concatenate([x for x, _ in images]) for _ in range(2)]
+        actual += [np.concatenate([x for x, _ in images]) for _ in range(2)]
         assert len(decoded) == times == times // 20 * len(labels)
         assert dataset.class_counts() and dataset.files("test") is None
         assert len(decoded) == times
-    for each in found:
-        np.testing.assert_array_equal(each, found[0])
+    for each in actual:
+        np.testing.assert_array_equal(each, actual[0])
 
 
 def test_sets_without_a_part_for_testing(
@@ -109,8 +109,8 @@ class Splits:
     ],
 )
 def test_splits_by_their_usual_names(there: list[str], used: tuple):
-    found = _prepared._splits("tfds:set", Splits(*there))
-    assert tuple(map(found.get, nobn.data.SPLITS)) == used
+    actual = _prepared._splits("tfds:set", Splits(*there))
+    assert tuple(map(actual.get, nobn.data.SPLITS)) == used
 
 
 def test_what_there_is_not():

@@ -39,10 +39,10 @@ def uniform(columns: int) -> np.ndarray:
 @pytest.mark.parametrize("channels", [3, 1])
 def test_colours(channels: int):
     numbers, images = uniform(3), IMAGES[..., :channels]
-    found = jittered(tf.constant(images), tf.constant(numbers)).numpy()
+    actual = jittered(tf.constant(images), tf.constant(numbers)).numpy()
     luma = LUMA if channels == 3 else np.ones(1)
     for image, (first, second, third), result in zip(
-        images, 0.6 + 0.8 * numbers.astype(np.float64), found, strict=True
+        images, 0.6 + 0.8 * numbers.astype(np.float64), actual, strict=True
     ):
         x = first * image
         x = (x @ luma).mean() + second * (x - (x @ luma).mean())
@@ -73,10 +73,10 @@ def at(image: np.ndarray, y: float, x: float) -> np.ndarray:
 
 def test_turned_and_magnified():
     numbers = uniform(4)
-    found = random_affine(tf.constant(IMAGES), tf.constant(numbers)).numpy()
+    actual = random_affine(tf.constant(IMAGES), tf.constant(numbers)).numpy()
     height, width = IMAGES.shape[1:3]
     for image, (angle, size, top, left), result in zip(
-        IMAGES.astype(np.float64), numbers.astype(np.float64), found, strict=True
+        IMAGES.astype(np.float64), numbers.astype(np.float64), actual, strict=True
     ):
         half = (2 * angle - 1) * np.tan(np.radians(7.5))
         turn, scale = 2 * np.arctan(half), 0.7 + 0.3 * size
@@ -92,9 +92,9 @@ def test_turned_and_magnified():
 
 def test_holes():
     images = tf.zeros((3, 8, 12, 1))
-    found = cutout(images, tf.constant([[0.5, 0.5], [0.0, 1.0], [0.99, 0.2]]))
+    actual = cutout(images, tf.constant([[0.5, 0.5], [0.0, 1.0], [0.99, 0.2]]))
     for result, (y, x) in zip(
-        found.numpy()[..., 0], [(4, 6), (0, 12), (7.92, 2.4)], strict=True
+        actual.numpy()[..., 0], [(4, 6), (0, 12), (7.92, 2.4)], strict=True
     ):
         rows = abs(np.arange(8) + 0.5 - y) < 1
         columns = abs(np.arange(12) + 0.5 - x) < 1
@@ -123,24 +123,24 @@ def test_further_draws_leave_crops_alone():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_have_the_moments_of_beta(alpha: float):
-    found = mixup_weights(alpha, 40_000, (0, tf.constant(1, tf.int64))).numpy()
-    assert found.min() >= 0 and found.max() <= 1
+    actual = mixup_weights(alpha, 40_000, (0, tf.constant(1, tf.int64))).numpy()
+    assert actual.min() >= 0 and actual.max() <= 1
     spread = 1 / (4 * (2 * alpha + 1))
     # Five standard errors.
-    assert abs(found.mean() - 0.5) < 5 * np.sqrt(spread / 40_000)
-    assert abs(found.var() - spread) < 0.02 * spread
+    assert abs(actual.mean() - 0.5) < 5 * np.sqrt(spread / 40_000)
+    assert abs(actual.var() - spread) < 0.02 * spread
     assert np.isfinite(mixup_weights(1e-4, 1000, (0, 0))).all()
 
 
 def test_mixed_pairs():
     labels, share = np.array([0, 2, 1, 1, 0]), uniform(1)[:, 0]
-    images, found = mixed(tf.constant(IMAGES), tf.constant(labels), share, 3)
+    images, actual = mixed(tf.constant(IMAGES), tf.constant(labels), share, 3)
     for i in range(5):
         own, other = share[i].astype(np.float64), 1 - share[i].astype(np.float64)
         expected = own * IMAGES[i] + other * IMAGES[i - 1]
         assert_allclose(images[i], expected, atol=1e-4)
         expected = own * np.eye(3)[labels[i]] + other * np.eye(3)[labels[i - 1]]
-        assert_allclose(found[i], expected, atol=1e-6)
+        assert_allclose(actual[i], expected, atol=1e-6)
 
 
 def test_mixed_batches_have_probabilities_for_labels():
@@ -160,17 +160,17 @@ def test_mixed_batches_have_probabilities_for_labels():
 @contextmanager
 def seeds_used() -> Iterator[list[tuple[int, ...]]]:
     """The seeds of all stateless random operations that run eagerly inside."""
-    found: list[tuple[int, ...]] = []
+    actual: list[tuple[int, ...]] = []
 
     def noted(kind, inputs, attributes, outputs, op_name=None, graph=None):
         if graph is None and tf.compat.as_str(kind).startswith("Stateless"):
             pairs = [x for x in inputs if x.dtype.is_integer and x.shape == (2,)]
             # A seed, or what was made of one alone; what comes before is a shape.
-            found.append(tuple(np.int64(pairs[-1].numpy()).tolist()))
+            actual.append(tuple(np.int64(pairs[-1].numpy()).tolist()))
 
     op_callbacks.add_op_callback(noted)
     try:
-        yield found
+        yield actual
     finally:
         op_callbacks.remove_op_callback(noted)
 

@@ -21,12 +21,12 @@ TWO = np.arange(40) % 2
 def test_digits_are_those_of_scikit_learn():
     whole, digits = load_digits(), open_dataset("digits")
     pixels = np.rint(whole.images * 255 / 16).astype(np.uint8)
-    found = {}
+    actual = {}
     for split in ("train", "test"):
         labels = digits.labels(split)
         images = digits.read(np.arange(len(labels)), split)[..., 0]
-        found |= {bytes(i): n for i, n in zip(images, labels, strict=True)}
-    assert found == {bytes(i): n for i, n in zip(pixels, whole.target, strict=True)}
+        actual |= {bytes(i): n for i, n in zip(images, labels, strict=True)}
+    assert actual == {bytes(i): n for i, n in zip(pixels, whole.target, strict=True)}
     # Every fifth of a class is for testing.
     counts = np.bincount(digits.labels("test"))
     assert_array_equal(counts, np.bincount(whole.target) // 5)

@@ -113,9 +113,9 @@ def test_labels_are_numbers_or_names(kind: str, labels: Any, names: Any):
         part = part.batch(7)
     dataset = Dataset.from_data((part, part))
     assert dataset.info.class_names == tuple(names)
-    found = np.concatenate([y for _, y in dataset.batches("test", 8)])
+    actual = np.concatenate([y for _, y in dataset.batches("test", 8)])
     wanted = [sorted(NAMES).index(name) for name in NAMES[LABELS]]
-    assert_array_equal(found, LABELS if names == "012" else wanted)
+    assert_array_equal(actual, LABELS if names == "012" else wanted)
 
 
 def test_class_names_are_those_that_keras_leaves():

@@ -67,8 +67,8 @@ def test_an_epoch_depends_on_seed_and_number_only() -> None:
     data = load("digits", "train", seed=3, **some)
     passes = [content(data) for _ in range(3)]
     again = content(load("digits", "train", seed=3, epoch=2, **some))
-    for found, expected in zip(again, passes[2], strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(again, passes[2], strict=True):
+        np.testing.assert_array_equal(actual, expected)
     other = content(load("digits", "train", seed=4, **some))
     assert not np.array_equal(passes[0][1], other[1])
     # Without variation each epoch is another permutation.
@@ -100,9 +100,9 @@ def test_a_pass_that_starts_within_an_epoch() -> None:
     rest = load("digits", "train", 8, step=3, **options)
     passes = [list(whole.as_numpy_iterator()) for _ in range(2)]
     for expected in (passes[0][3:], passes[1]):
-        found = list(rest.as_numpy_iterator())
-        assert len(found) == len(expected)
-        for ours, theirs in zip(found, expected, strict=True):
+        actual = list(rest.as_numpy_iterator())
+        assert len(actual) == len(expected)
+        for ours, theirs in zip(actual, expected, strict=True):
             for each, its in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(each, its)
 
@@ -125,9 +125,9 @@ def test_parts_of_replicas_are_the_batches(split: str, options: dict[str, Any]) 
     first, others = parts(0, 1, 3), parts(1, 2, 3)
     assert (len(first), len(others)) == (len(whole), 2 * len(whole))
     for place, batch in enumerate(whole):
-        found = [first[place], *others[2 * place : 2 * place + 2]]
-        assert max(len(part[1]) for part in found) <= -(-len(batch[1]) // 3)
-        for each, its in zip(batch, zip(*found, strict=True), strict=True):
+        actual = [first[place], *others[2 * place : 2 * place + 2]]
+        assert max(len(part[1]) for part in actual) <= -(-len(batch[1]) // 3)
+        for each, its in zip(batch, zip(*actual, strict=True), strict=True):
             np.testing.assert_array_equal(each, np.concatenate(its))
     later = parts(1, 2, 3, step=1)
     assert len(later) == len(others) - 2
@@ -144,13 +144,13 @@ def test_crop_and_flip_matches_a_loop(reflect: bool) -> None:
     draws = np.array([[0, 0, 0], [4, 4, 1], [2, 2, 0], [2, 2, 1], [1, 3, 0], [3, 0, 1]])
     variation = Augmentation(pad=2, flip=True, reflect=reflect)
     result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), variation)
-    for image, (top, left, mirrored), found in zip(images, draws, result, strict=True):
+    for image, (top, left, mirrored), actual in zip(images, draws, result, strict=True):
         padded = np.pad(
             image, [(2, 2), (2, 2), (0, 0)], mode="reflect" if reflect else "constant"
         )
         expected = padded[top : top + 5, left : left + 7]
         np.testing.assert_array_equal(
-            found, expected[:, ::-1] if mirrored else expected
+            actual, expected[:, ::-1] if mirrored else expected
         )
 
 

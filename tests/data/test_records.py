@@ -68,10 +68,10 @@ def test_kept_images_are_the_same(
     source = _source.cached(reads.images, cache)
     assert reads.times == at_once
     for indices in ([4, 1], [], [2, 4], [1, 4]):
-        found = source.take(tf.constant(indices, tf.int64)).numpy()
-        assert found.dtype == dtype and found.shape == (len(indices), 2, 3, 1)
+        actual = source.take(tf.constant(indices, tf.int64)).numpy()
+        assert actual.dtype == dtype and actual.shape == (len(indices), 2, 3, 1)
         expected = [np.full((2, 3, 1), index + 1) for index in indices]
-        np.testing.assert_array_equal(found, np.reshape(expected, found.shape))
+        np.testing.assert_array_equal(actual, np.reshape(expected, actual.shape))
     assert reads.times == times
     assert _source.cached(reads.images, cache) is source
 

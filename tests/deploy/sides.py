@@ -23,8 +23,8 @@ def examples(model, count=4):
 
 
 def outputs(model, arrays):
-    found = model(arrays if len(arrays) > 1 else arrays[0], training=False)
-    return [np.asarray(x) for x in (found if isinstance(found, list) else [found])]
+    actual = model(arrays if len(arrays) > 1 else arrays[0], training=False)
+    return [np.asarray(x) for x in (actual if isinstance(actual, list) else [actual])]
 
 
 def compared(model, folder, count=4, **options):
@@ -32,6 +32,6 @@ def compared(model, folder, count=4, **options):
     path, arrays = folder / "m.tflite", examples(model, count)
     data = arrays if len(arrays) > 1 else arrays[0]
     report = convert(model, path, data=data, **options)
-    found = Runner(path.read_bytes()).outputs(arrays)
-    pairs = zip(found, outputs(model, arrays), strict=True)
+    actual = Runner(path.read_bytes()).outputs(arrays)
+    pairs = zip(actual, outputs(model, arrays), strict=True)
     return report, [float(np.abs(y - expected).max()) for y, expected in pairs]

@@ -79,15 +79,15 @@ def test_in_float_they_compute_the_same(tmp_path):
     assert not any(tmp_path.iterdir())
     report = convert(model, path, data=data, allow_float=True)
     assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
-    found = {row["layer"]: (row["macs"], row["bytes"]) for row in report.in_float}
-    assert found == costs
+    actual = {row["layer"]: (row["macs"], row["bytes"]) for row in report.in_float}
+    assert actual == costs
     kinds = {row["layer"]: row["kind"] for row in report.in_float}
     assert kinds == {n: type(model.get_layer(n)).__name__ for n in KINDS}
     assert report.verify["examples"] == 8
     pairs = zip(Runner(path.read_bytes())(data), model(data), strict=True)
-    for name, (found, expected) in zip(KINDS, pairs, strict=True):
+    for name, (actual, expected) in zip(KINDS, pairs, strict=True):
         size = np.abs(expected).max()
-        close = np.isclose(found, expected, rtol=1e-3, atol=1e-3 * size)
+        close = np.isclose(actual, expected, rtol=1e-3, atol=1e-3 * size)
         # But for signs within rounding of 0.
         assert close.reshape(8, -1).all(axis=1).sum() >= 7, name
 
@@ -132,13 +132,13 @@ def test_the_report_and_the_audit_list_them(tmp_path):
     assert [row["layer"] for row in report.rewritten] == ["dense"]
     assert SHOWN in str(report)
     assert "x (QuantDepthwiseConv2D): 2,592 MACs, 288 bytes" in str(report)
-    found = audit(path)
-    assert [(r["kind"], r["macs"], r["bytes"]) for r in found.in_float] == [
+    actual = audit(path)
+    assert [(r["kind"], r["macs"], r["bytes"]) for r in actual.in_float] == [
         ("DEPTHWISE_CONV_2D", 36 * 72, 288)
     ]
-    assert SHOWN in str(found)
+    assert SHOWN in str(actual)
     assert diff(path, path)["numbers"]["in_float"]["path"] == 1
-    assert "(DEPTHWISE_CONV_2D): 2,592 MACs, 288 bytes" in str(found)
+    assert "(DEPTHWISE_CONV_2D): 2,592 MACs, 288 bytes" in str(actual)
 
 
 def test_a_model_without_binary_layers_converts_on_request(tmp_path):
@@ -161,5 +161,5 @@ def test_beside_int8_they_stay_float(tmp_path):
     path = tmp_path / "m.tflite"
     report = convert(ranged, path, int8=True, allow_float=True, data=data)
     assert (report.lce_bconv2d, [row["layer"] for row in report.in_float]) == (1, ["x"])
-    found, expected = Runner(path.read_bytes())(data), ranged(data)
-    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+    actual, expected = Runner(path.read_bytes())(data), ranged(data)
+    np.testing.assert_allclose(actual, expected, atol=0.05 * np.abs(expected).max())

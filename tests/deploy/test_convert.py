@@ -48,13 +48,13 @@ def test_the_report(model, tmp_path, capfd):
     assert captured.out == captured.err == ""
     assert path.read_bytes()[4:8] == b"TFL3"
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
-    found = json.loads(report.to_json(tmp_path / "report.json"))
-    assert found == json.loads((tmp_path / "report.json").read_text())
-    assert set(found) == set(KEYS.split())
-    prepared, numbers = found["verify"].pop("prepared"), set(NUMBERS.split())
-    assert set(found["verify"]) == numbers | {"data"}
+    actual = json.loads(report.to_json(tmp_path / "report.json"))
+    assert actual == json.loads((tmp_path / "report.json").read_text())
+    assert set(actual) == set(KEYS.split())
+    prepared, numbers = actual["verify"].pop("prepared"), set(NUMBERS.split())
+    assert set(actual["verify"]) == numbers | {"data"}
     assert set(prepared) == numbers | {"reference"}
-    for part in (found["verify"], prepared):
+    for part in (actual["verify"], prepared):
         named = {"compared", "signs", "worst", "within_rounding"}
         assert set(part["segments"]) == named
         assert set(part["segments"]["worst"]) == {"layer", "difference"}
@@ -178,8 +178,8 @@ def path(request, tmp_path):
     if request.param:
         file.write_text(request.param)
     yield file
-    found = {p.name: p.read_text() for p in tmp_path.iterdir()}
-    assert found == ({file.name: request.param} if request.param else {})
+    actual = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert actual == ({file.name: request.param} if request.param else {})
 
 
 def failing(error):

@@ -113,9 +113,9 @@ def test_constants_beside_a_transposed_convolution(tmp_path):
     assert convert(model, path, data=x).verify["exact_share"] == 1
     before = keras.Model(start, maps)(x)
     pairs = zip(Runner(path.read_bytes(), "lce").outputs([x])[:-1], wanted, strict=True)
-    for i, (found, after) in enumerate(pairs):
+    for i, (actual, after) in enumerate(pairs):
         expected = np.reshape(after(before[i]), (8, -1))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=str(i))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4, err_msg=str(i))
 
 
 def test_a_file_that_the_interpreter_rejects():

@@ -40,33 +40,33 @@ def compared(network):
 
 
 @pytest.fixture(scope="module")
-def found(compared):
+def formats_of(compared):
     return compared[0]
 
 
 NAMES = ["LiteRT", "LiteRT, int8", "LCE, int8", "LCE"]
 
 
-def test_four_formats_in_one_order(found):
-    assert [each.name for each in found.formats] == NAMES
-    assert [each.lce_bconv2d for each in found.formats] == [0, 0, 1, 1]
-    as_float, stock, as_int8, lce = found.formats
+def test_four_formats_in_one_order(actual):
+    assert [each.name for each in actual.formats] == NAMES
+    assert [each.lce_bconv2d for each in actual.formats] == [0, 0, 1, 1]
+    as_float, stock, as_int8, lce = actual.formats
     assert stock.float_ops == as_int8.float_ops == 0 < lce.float_ops
     assert lce.float_ops < as_float.float_ops
-    fastest = min(found.formats, key=lambda each: each.ms).name
-    assert found.note.startswith(f"Fastest here: {fastest}. ")
+    fastest = min(actual.formats, key=lambda each: each.ms).name
+    assert actual.note.startswith(f"Fastest here: {fastest}. ")
     # 32x32x3x3 weights of 16 bits against 1
     assert as_float.size_bytes - lce.size_bytes > 0.9 * 32 * 32 * 9 * (16 - 1) / 8
-    assert [each.ratio for each in found.formats][0] == 1
-    assert all(each.low_ms <= each.ms <= each.high_ms for each in found.formats)
-    assert found.failed == {}
+    assert [each.ratio for each in actual.formats][0] == 1
+    assert all(each.low_ms <= each.ms <= each.high_ms for each in actual.formats)
+    assert actual.failed == {}
 
 
 def test_accuracy_and_agreement_are_those_of_each_file(network, compared):
-    found, files = compared
+    actual, files = compared
     logits = network.predict(IMAGES, verbose=0)
-    assert found.keras_accuracy == np.mean(logits.argmax(1) == LABELS)
-    for file, each in zip(files, found.formats, strict=True):
+    assert actual.keras_accuracy == np.mean(logits.argmax(1) == LABELS)
+    for file, each in zip(files, actual.formats, strict=True):
         outputs = deploy.Runner(file)(IMAGES)
         assert each.accuracy == np.mean(outputs.argmax(1) == LABELS)
         assert each.top1_agreement == np.mean(outputs.argmax(1) == logits.argmax(1))
@@ -74,22 +74,22 @@ def test_accuracy_and_agreement_are_those_of_each_file(network, compared):
             np.abs(outputs - logits).max(), rel=1e-3
         )
         assert each.size_bytes == len(file)
-    as_float = found.formats[0]
-    assert (as_float.accuracy, as_float.top1_agreement) == (found.keras_accuracy, 1)
+    as_float = actual.formats[0]
+    assert (as_float.accuracy, as_float.top1_agreement) == (actual.keras_accuracy, 1)
 
 
-def test_the_table_names_each_format(found):
-    text = str(found)
+def test_the_table_names_each_format(actual):
+    text = str(actual)
     for name in ("Keras", *NAMES, "8 given examples"):
         assert name in text
-    assert found.to_dict()["formats"][3]["name"] == "LCE"
+    assert actual.to_dict()["formats"][3]["name"] == "LCE"
 
 
 def test_ranges_of_the_model_stay_and_the_other_files_omit_them(network):
     quantized = deploy.fake_quantize(network, IMAGES, verify=False)
-    found, files = with_files(quantized, IMAGES, runs=1, warmup=0)
-    as_float, _, as_int8, lce = found.formats
-    assert [each.accuracy for each in found.formats] == [None] * 4
+    actual, files = with_files(quantized, IMAGES, runs=1, warmup=0)
+    as_float, _, as_int8, lce = actual.formats
+    assert [each.accuracy for each in actual.formats] == [None] * 4
     # Without ranges they are the network from which the quantized one was made.
     outputs = network.predict(IMAGES, verbose=0)
     rounded = quantized.predict(IMAGES, verbose=0)
@@ -116,14 +116,14 @@ def test_a_format_that_cannot_be_made_is_reported_with_its_reason(monkeypatch):
     monkeypatch.setattr(_formats, "benchmark_on_phone", benchmark_on_phone)
     hidden = keras.layers.Lambda(lambda x: 2 * x)  # has maps whose ranges int8 needs
     network = chain(hidden, binary_conv())
-    found = deploy.compare_formats(network, runs=1, warmup=0, phone=True)
-    assert (found.source, found.note) == ("a phone", "Fastest here: LCE. Repeat it.")
-    assert [each.name for each in found.formats] == ["LiteRT", "LCE"]
+    actual = deploy.compare_formats(network, runs=1, warmup=0, phone=True)
+    assert (actual.source, actual.note) == ("a phone", "Fastest here: LCE. Repeat it.")
+    assert [each.name for each in actual.formats] == ["LiteRT", "LCE"]
     for name in ("LiteRT, int8", "LCE, int8"):
-        assert "hides feature maps" in found.failed[name]
-    assert found.keras_accuracy is None
-    assert "27 random and 5 regular inputs" in found.data
-    assert "LCE, int8: " in str(found)
+        assert "hides feature maps" in actual.failed[name]
+    assert actual.keras_accuracy is None
+    assert "27 random and 5 regular inputs" in actual.data
+    assert "LCE, int8: " in str(actual)
 
 
 @pytest.mark.parametrize(

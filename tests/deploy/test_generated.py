@@ -40,5 +40,5 @@ def test_every_public_layer_and_quantizer_is_drawn():
 
 @pytest.mark.parametrize("seed", [0, 9, 11])
 def test_conversion(seed):
-    found = judge(seed, lambda stage: None)
-    assert found["outcome"] == "converted", found
+    actual = judge(seed, lambda stage: None)
+    assert actual["outcome"] == "converted", actual

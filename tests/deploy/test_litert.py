@@ -85,13 +85,13 @@ def in_litert(content, x, kind=OpResolverType.AUTO):
     run = Interpreter(model_content=content, experimental_op_resolver_type=kind)
     run.allocate_tensors()
     (given,), (made,) = run.get_input_details(), run.get_output_details()
-    found = []
+    actual = []
     for row in x:
         run.set_tensor(given["index"], row[None])
         run.invoke()
-        found.append(run.get_tensor(made["index"])[0])
+        actual.append(run.get_tensor(made["index"])[0])
     names = collections.Counter(op["op_name"] for op in run._get_ops_details())
-    return np.array(found), names
+    return np.array(actual), names
 
 
 @pytest.mark.parametrize("name, int8", FILES)
@@ -117,8 +117,10 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8, caplog):
     # No operation is called binary, neither here nor where the file is read.
     layers = f"{report.binary_layers} binary layers are ordinary convolutions of ±1"
     assert report.summary().endswith(f"; all {layers}")
-    for found, said in ((report, layers), (audit(report.path), "LiteRT has ordinary")):
-        assert re.search(f"binary convolutions .*none of one bit: .*{said}", str(found))
+    for actual, said in ((report, layers), (audit(report.path), "LiteRT has ordinary")):
+        assert re.search(
+            f"binary convolutions .*none of one bit: .*{said}", str(actual)
+        )
     if int8:
         assert report.float_ops == []
         assert report.verify["int8"]["worst_steps"] < 1.5
@@ -176,8 +178,8 @@ def test_a_binary_layer_right_after_another(tmp_path):
     given = {"padding": "valid", "pad_values": 0.0}
     model = chain(*(binary_conv(8, **given) for _ in range(2)))
     convert(model, tmp_path / "m.tflite", data=X, runtime="litert")
-    found = Runner(tmp_path / "m.tflite")(X)
-    np.testing.assert_array_equal(found, model(X))
+    actual = Runner(tmp_path / "m.tflite")(X)
+    np.testing.assert_array_equal(actual, model(X))
 
 
 @pytest.mark.parametrize("step", [None, 0.25])
@@ -195,10 +197,10 @@ def test_a_sign_that_saturates(step, shift):
     made = [Value(shape, tf.float32), Value(x.shape, tf.float32)]
     given = Value(x.shape, tf.float32)
     sign = Node("net/a/sign", "saturating", (given,), tuple(made), arguments)
-    found, inner = outputs_of(Program([given], [sign], made), [tf.constant(x)])
-    np.testing.assert_array_equal(found[:, 1:-1], want)
+    actual, inner = outputs_of(Program([given], [sign], made), [tf.constant(x)])
+    np.testing.assert_array_equal(actual[:, 1:-1], want)
     np.testing.assert_array_equal(inner, want)
-    np.testing.assert_array_equal(found.numpy()[:, [0, -1]], 1.0)
+    np.testing.assert_array_equal(actual.numpy()[:, [0, -1]], 1.0)
 
 
 # Layers of few bits, and whether int8 has all of their numbers.
@@ -227,8 +229,8 @@ def test_layers_of_few_bits(in_int8, tmp_path):
     model = beside(parts)
     x, path = examples(model, 2), tmp_path / "m.tflite"
     convert(model, path, data=x, runtime="litert")
-    for found, wanted in zip(Runner(path)(x), model(x), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    for actual, wanted in zip(Runner(path)(x), model(x), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
     model = fake_quantize(model, x, verify=False)
     if not in_int8:
         with pytest.raises(ConversionError, match="int8 has no form.*ste_sign") as said:
@@ -240,8 +242,8 @@ def test_layers_of_few_bits(in_int8, tmp_path):
     assert report.float_ops == []
     run = Runner(path)
     ends = zip(run(x), model(x), run.output_tensors, strict=True)
-    for found, wanted, tensor in ends:
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1.01 * tensor.scale)
+    for actual, wanted, tensor in ends:
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=1.01 * tensor.scale)
 
 
 CLIPS = {

@@ -38,9 +38,9 @@ def signed():
 def test_it_computes_what_the_file_computes(build, tmp_path):
     model, x = build(), images(8)
     report = convert(model, tmp_path / "m.tflite", data=x)
-    found = prepared(model)(x).numpy()
+    actual = prepared(model)(x).numpy()
     file = Runner((tmp_path / "m.tflite").read_bytes())(x)
-    assert_allclose(found, file, rtol=1e-5, atol=1e-5 * np.abs(file).max())
+    assert_allclose(actual, file, rtol=1e-5, atol=1e-5 * np.abs(file).max())
     # Unlike the given model, which has noise in place of 0.
     assert report.verify["prepared"]["exact_share"] < 1
     assert report.verify["exact_share"] == 1
@@ -64,8 +64,8 @@ def test_its_float_layers_train_and_its_kernels_stay(tmp_path):
 
 def test_the_options_of_convert():
     model = chain(binary_conv(name="a"), *head(), shape=(None, None, 3))
-    found = prepared(model, input_shape=(8, 8, 3))
-    assert found.input_shape == (None, 8, 8, 3)
+    actual = prepared(model, input_shape=(8, 8, 3))
+    assert actual.input_shape == (None, 8, 8, 3)
     ternary = chain(binary_conv(name="a", kernel_quantizer="ste_tern"), *head())
     x = images(4)
     assert_allclose(prepared(ternary, allow_float=True)(x), ternary(x), rtol=1e-4)

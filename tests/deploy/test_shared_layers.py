@@ -52,13 +52,13 @@ CASES = (
 def test_of_several_shapes(tmp_path):
     model = beside([shared(layer, *shapes) for layer, shapes in CASES])
     arrays = examples(model)
-    found = outputs(deploy.prepared(model), arrays)
-    for y, expected in zip(found, outputs(model, arrays), strict=True):
+    actual = outputs(deploy.prepared(model), arrays)
+    for y, expected in zip(actual, outputs(model, arrays), strict=True):
         np.testing.assert_allclose(y, expected, atol=1e-5)
     # Of a 1x1 map, zeros around leave the middle of the kernel.
     middle = np.where(np.asarray(CASES[0][0].kernel) >= 0, 1, -1)[1, 1]
     expected = np.where(arrays[0] >= 0, 1, -1)[:, 0, 0] @ middle
-    np.testing.assert_array_equal(found[0][:, 0, 0], expected)
+    np.testing.assert_array_equal(actual[0][:, 0, 0], expected)
     report, off = compared(model, tmp_path)
     counts = [getattr(layer, "groups", 1) * len(shapes) for layer, shapes in CASES]
     assert report.lce_bconv2d == report.binary_layers == sum(counts)

@@ -82,7 +82,7 @@ def test_scaled_sums_before_the_sign_of_an_output(tmp_path):
 @pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])
 def test_what_changes_a_model_sees_a_sign_layer(change):
     """Norms before the sign and after it, and what each of them becomes."""
-    data, found = images(4, SHAPE), []
+    data, actual = images(4, SHAPE), []
     for apart in (False, True):
         norm, dense = layers.BatchNormalization(name="norm"), layers.Dense(3)
         rows = behind(), norm, layers.GlobalAveragePooling2D(), dense
@@ -91,9 +91,9 @@ def test_what_changes_a_model_sees_a_sign_layer(change):
         changed = change(model) if change in SURGERY else change(model, data)
         kinds = [type(layer).__name__.lower() for layer in changed.layers]
         kinds = ["sign" if "sign" in k or k == "activation" else k for k in kinds]
-        found.append((kinds, np.asarray(changed(data))))
-    assert found[0][0] == found[1][0]
-    np.testing.assert_array_equal(found[0][1], found[1][1])
+        actual.append((kinds, np.asarray(changed(data))))
+    assert actual[0][0] == actual[1][0]
+    np.testing.assert_array_equal(actual[0][1], actual[1][1])
 
 
 def test_the_prepared_model_has_the_sign_after_the_layer():

@@ -87,9 +87,9 @@ def called(model, shape=SHAPE):
 
 def agrees(path, model, data):
     """The fraction of examples of which all outputs agree."""
-    found, expected = Runner(path).outputs([data]), tf.nest.flatten(model(data))
+    actual, expected = Runner(path).outputs([data]), tf.nest.flatten(model(data))
     agree = np.ones(len(data), bool)
-    for y, wanted in zip(found, expected, strict=True):
+    for y, wanted in zip(actual, expected, strict=True):
         size = np.abs(wanted).max()
         close = np.isclose(y, wanted, rtol=1e-3, atol=1e-3 * size)
         agree &= close.reshape(len(data), -1).all(axis=1)
@@ -137,8 +137,8 @@ class Named(keras.Model):
         self.conv = binary_conv(8)
 
     def call(self, inputs):
-        found = self.conv(inputs["left"]) - inputs["right"]
-        return {"sum": found, "half": 0.5 * found}
+        actual = self.conv(inputs["left"]) - inputs["right"]
+        return {"sum": actual, "half": 0.5 * actual}
 
 
 def test_several_inputs_and_outputs_keep_their_names(tmp_path):
@@ -149,8 +149,8 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path):
     run = Runner(path.read_bytes())
     assert run.input_names == names
     assert run.output_names == ["half", "sum"]
-    for name, found in zip(run.output_names, run(list(data.values())), strict=True):
-        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4)
+    for name, actual in zip(run.output_names, run(list(data.values())), strict=True):
+        np.testing.assert_allclose(actual, expected[name], rtol=1e-4, atol=1e-4)
 
 
 def test_a_layer_that_cannot_be_read(tmp_path):

@@ -30,24 +30,24 @@ def by_hand(probabilities, labels, bins):
 
 @pytest.mark.parametrize("bins", [1, 15, 100])
 def test_the_definition(bins):
-    found = expected_calibration_error(PROBABILITIES, LABELS, bins)
-    assert found == pytest.approx(by_hand(PROBABILITIES, LABELS, bins), rel=1e-9)
+    actual = expected_calibration_error(PROBABILITIES, LABELS, bins)
+    assert actual == pytest.approx(by_hand(PROBABILITIES, LABELS, bins), rel=1e-9)
 
 
 def test_scikit_learn_has_the_same_bins():
     sure, right = PROBABILITIES.max(1), PROBABILITIES.argmax(1) == LABELS
-    found = binned(sure, right, 15)
+    actual = binned(sure, right, 15)
     accuracy, confidence = calibration_curve(right, sure, n_bins=15)
-    filled = found.share > 0
-    np.testing.assert_allclose(found.accuracy[filled], accuracy)
-    np.testing.assert_allclose(found.confidence[filled], confidence)
+    filled = actual.share > 0
+    np.testing.assert_allclose(actual.accuracy[filled], accuracy)
+    np.testing.assert_allclose(actual.confidence[filled], confidence)
 
 
 def test_numbers_by_hand():
     # Of those that say 0.9 half are right, the one that says 0.6 is not.
     probabilities = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]
-    found = expected_calibration_error(probabilities, [0, 1, 0], 10)
-    assert found == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.6)
+    actual = expected_calibration_error(probabilities, [0, 1, 0], 10)
+    assert actual == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.6)
     assert expected_calibration_error([[1.0, 0.0]], [0]) == 0
     assert expected_calibration_error([[1.0, 0.0]], [1]) == 1
     # Who is right as often as said has none.

@@ -20,10 +20,10 @@ LABELS = RNG.integers(0, 6, 60)  # class 6 has no example
 
 @pytest.fixture(scope="module")
 def counted() -> ConfusionMatrix:
-    found = ConfusionMatrix()
+    actual = ConfusionMatrix()
     for part in (slice(0, 25), slice(25, 60)):
-        found.update(LABELS[part], OUTPUTS[part])
-    return found
+        actual.update(LABELS[part], OUTPUTS[part])
+    return actual
 
 
 def place(label: int, outputs: np.ndarray) -> int:
@@ -61,14 +61,14 @@ def test_the_most_frequent_mistakes_come_first(counted: ConfusionMatrix):
 
 
 def test_as_json(counted: ConfusionMatrix):
-    found = json.loads(json.dumps(counted.to_dict(), allow_nan=False))
-    assert found["confusion"] == counted.counts.tolist()
-    assert found["top5_accuracy"] == counted.top5()
-    assert found["classes"][6] == {"label": "6", "examples": 0, "accuracy": None}
-    assert found["classes"][0]["examples"] == np.sum(LABELS == 0)
+    actual = json.loads(json.dumps(counted.to_dict(), allow_nan=False))
+    assert actual["confusion"] == counted.counts.tolist()
+    assert actual["top5_accuracy"] == counted.top5()
+    assert actual["classes"][6] == {"label": "6", "examples": 0, "accuracy": None}
+    assert actual["classes"][0]["examples"] == np.sum(LABELS == 0)
     i, j, times = counted.confused()[0]
     first = {"label": str(i), "predicted": str(j), "count": times}
-    assert found["confused"][0] == first
+    assert actual["confused"][0] == first
 
 
 @pytest.mark.parametrize(

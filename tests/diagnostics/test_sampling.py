@@ -30,21 +30,21 @@ def of_all_networks():
         kernel = np.reshape(signs, (2, 2))
         chance = np.prod((1 + kernel * np.tanh(NATURAL)) / 2)
         powers = np.exp(IMAGES @ kernel)
-        found = powers / powers.sum(1, keepdims=True)
-        mean, square = mean + chance * found, square + chance * found**2
+        actual = powers / powers.sum(1, keepdims=True)
+        mean, square = mean + chance * actual, square + chance * actual**2
     return mean, np.sqrt(square - mean**2)
 
 
 @pytest.mark.parametrize("softmax", [False, True])
 def test_the_average_is_that_over_all_networks(softmax):
-    found = sampled_predictions(network(softmax), (IMAGES, LABELS), 500)
+    actual = sampled_predictions(network(softmax), (IMAGES, LABELS), 500)
     mean, deviation = of_all_networks()
     # Five standard deviations of a mean of so many draws.
-    assert (np.abs(found.probabilities - mean) < 5 * deviation / np.sqrt(500)).all()
-    assert_allclose(found.spread, deviation, rtol=0.15)
-    assert_allclose(found.probabilities.sum(1), 1, rtol=1e-6)
-    assert_array_equal(found.labels, LABELS)
-    assert found.samples == 500
+    assert (np.abs(actual.probabilities - mean) < 5 * deviation / np.sqrt(500)).all()
+    assert_allclose(actual.spread, deviation, rtol=0.15)
+    assert_allclose(actual.probabilities.sum(1), 1, rtol=1e-6)
+    assert_array_equal(actual.labels, LABELS)
+    assert actual.samples == 500
 
 
 def test_the_seed_decides_and_batches_do_not():
@@ -54,13 +54,13 @@ def test_the_seed_decides_and_batches_do_not():
     assert_array_equal(again.probabilities, whole.probabilities)
     assert whole.labels is None
     parts = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(2)
-    found = sampled_predictions(model, parts, 3, seed=7)
-    assert_allclose(found.probabilities, whole.probabilities, rtol=1e-6)
-    assert_allclose(found.spread, whole.spread, rtol=1e-5, atol=1e-7)
-    assert_array_equal(found.labels, LABELS)
+    actual = sampled_predictions(model, parts, 3, seed=7)
+    assert_allclose(actual.probabilities, whole.probabilities, rtol=1e-6)
+    assert_allclose(actual.spread, whole.spread, rtol=1e-5, atol=1e-7)
+    assert_array_equal(actual.labels, LABELS)
     # Without batch norm, statistics change nothing.
-    found = sampled_predictions(model, IMAGES, 3, seed=7, statistics=IMAGES)
-    assert_array_equal(found.probabilities, whole.probabilities)
+    actual = sampled_predictions(model, IMAGES, 3, seed=7, statistics=IMAGES)
+    assert_array_equal(actual.probabilities, whole.probabilities)
     other = sampled_predictions(model, IMAGES, 3, seed=8)
     assert (other.probabilities != whole.probabilities).any()
 
@@ -78,14 +78,14 @@ def test_each_network_takes_the_statistics_of_its_own():
     likely = (1 + np.tanh(NATURAL.astype(float))) / 2
     kernel = np.where(np.random.default_rng(5).random((2, 2)) < likely, 1, -1)
     for statistics in (given, (given, np.zeros(300)), None):
-        found = sampled_predictions(model, IMAGES, 1, 5, statistics=statistics)
+        actual = sampled_predictions(model, IMAGES, 1, 5, statistics=statistics)
         x, mean, variance = IMAGES @ kernel, np.array([3, -7]), np.ones(2)
         if statistics is not None:
             seen = given.astype(float) @ kernel
             mean, variance = seen.mean(0), seen.var(0)
         powers = np.exp((x - mean) / np.sqrt(variance + 1e-3))
         wanted = powers / powers.sum(1, keepdims=True)
-        assert_allclose(found.probabilities, wanted, rtol=1e-4)
+        assert_allclose(actual.probabilities, wanted, rtol=1e-4)
         for one, other in zip(model.get_weights(), before, strict=True):
             assert_array_equal(one, other)
 

@@ -66,7 +66,9 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
 # Steps of a training, blocks, channels and pixels, and images.
 SMALLER = {
     r"range\(6\)": "range(1)",
-    r"\b(32|width=16)\b": lambda found: found[0].replace("32", "8").replace("16", "8"),
+    r"\b(32|width=16)\b": lambda actual: (
+        actual[0].replace("32", "8").replace("16", "8")
+    ),
     r"(batch_size=\d+)": r"\1, limit=64",
     r"\b16\b": "8",
 }

@@ -68,19 +68,19 @@ def test_summary_table(monkeypatch: pytest.MonkeyPatch):
         return getattr(nobn.quantizers, name.rpartition(".")[2]).__doc__
 
     monkeypatch.setattr(summaries, "docstring", docstring)
-    found = summaries.on_page_markdown(PAGE)
-    head, rule, recu, rsign = re.findall(r"^\|.*\|$", found, re.MULTILINE)
+    actual = summaries.on_page_markdown(PAGE)
+    head, rule, recu, rsign = re.findall(r"^\|.*\|$", actual, re.MULTILINE)
     assert head == "|  | what it is, and when to use it | at inference | paper |"
     assert rule == "| --- | --- | --- | --- |"
     assert recu.startswith("| [`ReCU`](#larq_nobn.quantizers.ReCU) | Binary kernel of ")
     assert "*Use it with normalization, so that weights move.*" in recu
     assert recu.endswith("| removed | [2103.12369](https://arxiv.org/abs/2103.12369) |")
     assert "| folded |" in rsign and "2003.03488" in rsign
-    assert "- `ReCU`" not in found
+    assert "- `ReCU`" not in actual
     # Entries below a second heading are one level below it.
-    assert "::: larq_nobn.quantizers.ReCU\n\n##" in found
+    assert "::: larq_nobn.quantizers.ReCU\n\n##" in actual
     assert (
-        "::: larq_nobn.quantizers.RSign\n    options:\n      heading_level: 3" in found
+        "::: larq_nobn.quantizers.RSign\n    options:\n      heading_level: 3" in actual
     )
 
 
@@ -91,8 +91,10 @@ def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch
     link = (
         '<a class="api" href="../../reference/quantizers/#larq_nobn.quantizers.ReCU">'
     )
-    found = cross_links.linked(text, "guides/choosing/")
-    assert found == text.replace("<code>ReCU</code>", f"{link}<code>ReCU</code></a>", 1)
+    actual = cross_links.linked(text, "guides/choosing/")
+    assert actual == text.replace(
+        "<code>ReCU</code>", f"{link}<code>ReCU</code></a>", 1
+    )
 
 
 def test_notebooks_are_scripts_without_results():

@@ -25,8 +25,8 @@ def test_files_are_there(page):
     text = page.read_text(encoding="utf-8")
     names = set(re.findall(r"`((?:[\w.]+/)*\w*\.py|(?:\w+/)+)`", text))
     tops = ("larq_nobn", "docs", "tests", "benchmarks", "results")
-    found = [x for top in tops for x in (ROOT / top, *(ROOT / top).rglob("*"))]
-    paths = [f"/{x.relative_to(ROOT).as_posix()}" for x in found]
+    actual = [x for top in tops for x in (ROOT / top, *(ROOT / top).rglob("*"))]
+    paths = [f"/{x.relative_to(ROOT).as_posix()}" for x in actual]
     for name in names:
         ending = f"/{name.rstrip('/')}"
         assert any(path.endswith(ending) for path in paths), name

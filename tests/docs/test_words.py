@@ -98,7 +98,7 @@ def prose(page: str) -> str:
 ANY = re.compile("|".join(BANNED), re.IGNORECASE)
 
 
-def found(text: str, allowed: set[str]) -> list[str]:
+def words_in(text: str, allowed: set[str]) -> list[str]:
     text = " ".join(text.split())
     if not ANY.search(text):  # which takes less time
         return []
@@ -113,7 +113,7 @@ def found(text: str, allowed: set[str]) -> list[str]:
 def test_pages():
     for page in PAGES:
         text = prose((ROOT / page).read_text(encoding="utf-8"))
-        assert found(text, ALLOWED.get(page, set())) == [], page
+        assert words_in(text, ALLOWED.get(page, set())) == [], page
 
 
 def texts(source: str, nodes: Sequence[ast.AST]) -> Iterator[str]:
@@ -150,8 +150,8 @@ def names(nodes: Sequence[ast.AST]) -> Iterator[str]:
             yield node.attr
 
 
-def private(found: Iterator[str]) -> set[str]:
-    parts = {name: re.findall(r"[a-z]+", name.lower()) for name in found}
+def private(actual: Iterator[str]) -> set[str]:
+    parts = {name: re.findall(r"[a-z]+", name.lower()) for name in actual}
     return {name for name, words in parts.items() if BANNED_IN_NAMES & set(words)}
 
 
@@ -160,7 +160,7 @@ def test_docstrings_comments_messages_and_names():
         source = (ROOT / module).read_text(encoding="utf-8")
         nodes = [*ast.walk(ast.parse(source))]
         allowed = ALLOWED.get(str(module), set())
-        assert found(" § ".join(texts(source, nodes)), allowed) == [], module
+        assert words_in(" § ".join(texts(source, nodes)), allowed) == [], module
         if module in PACKAGE:
             assert private(names(nodes)) <= ALLOWED_NAMES, module
     assert private(path.stem for path in PACKAGE) == set()
@@ -173,6 +173,6 @@ x = {"behind": f"{behind} anew"}  # of twins
 def picture(sheet): self.latents = sheet
 '''
     nodes = [*ast.walk(ast.parse(source))]
-    read = found(" § ".join(texts(source, nodes)), set())
+    read = words_in(" § ".join(texts(source, nodes)), set())
     assert sorted(word.split("'")[1] for word in read) == ["anew", "behind", "twins"]
     assert private(names(nodes)) == {"picture", "sheet", "latents"}

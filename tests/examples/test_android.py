@@ -106,10 +106,10 @@ def test_the_reference_names_the_classes_that_keras_finds(converted, reference, 
     logits, folder = converted
     probabilities = tf.nn.softmax(logits).numpy()
     best = np.argsort(-probabilities)[:3]
-    found = reference.classify(folder / "m.tflite", folder / "p.png")
+    actual = reference.classify(folder / "m.tflite", folder / "p.png")
     names = np.array(["north", "east", "south", "west"])[best]
-    assert [name for name, _ in found] == list(names)
-    assert_allclose([p for _, p in found], probabilities[best], rtol=1e-3)
+    assert [name for name, _ in actual] == list(names)
+    assert_allclose([p for _, p in actual], probabilities[best], rtol=1e-3)
     reference.main([str(folder / "m.tflite"), str(folder / "p.png")])
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown] == list(names)

@@ -55,18 +55,18 @@ def names() -> list[str]:
 
 
 def member(name: str) -> Any:
-    found: Any = nobn
+    actual: Any = nobn
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        actual = getattr(actual, part)
+    return actual
 
 
 def docstrings(name: str) -> Iterator[str]:
     """The text of an entry, and of its public methods."""
-    found = member(name)
-    yield inspect.cleandoc(found.__doc__ or "")
-    if inspect.isclass(found):
-        for key, value in vars(found).items():
+    actual = member(name)
+    yield inspect.cleandoc(actual.__doc__ or "")
+    if inspect.isclass(actual):
+        for key, value in vars(actual).items():
             value = getattr(value, "__func__", value)
             if not key.startswith("_") and inspect.isfunction(value):
                 yield inspect.cleandoc(value.__doc__ or "")
@@ -82,8 +82,8 @@ def scripts(name: str) -> list[str]:
 
 def sessions(name: str) -> list[doctest.DocTest]:
     parse = doctest.DocTestParser().get_doctest
-    found = (parse(text, {}, name, None, 0) for text in docstrings(name))
-    return [session for session in found if session.examples]
+    actual = (parse(text, {}, name, None, 0) for text in docstrings(name))
+    return [session for session in actual if session.examples]
 
 
 def run(text: str, **given: Any) -> None:
@@ -122,8 +122,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setattr(_compare, "_executing", executing(train))
         run("\n".join(scripts(COMPARING)), nobn=nobn)
-    (found,) = folder.glob("runs/digits/*nobn*/")
-    return found
+    (actual,) = folder.glob("runs/digits/*nobn*/")
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +204,8 @@ def test_scripts(
         monkeypatch.setattr(nobn, "convert", convert)
         monkeypatch.setattr(_formats, "convert", convert)
     if name == "training.train":
-        found = nobn.training.load_run(request.getfixturevalue("trained"))
-        monkeypatch.setattr(nobn.training, "train", lambda *_: found)
+        actual = nobn.training.load_run(request.getfixturevalue("trained"))
+        monkeypatch.setattr(nobn.training, "train", lambda *_: actual)
     checkpoints(name, place)
     if name.startswith("data."):
         pictures(place)
@@ -243,8 +243,8 @@ def test_every_public_name_is_in_the_reference():
         f"{space}.{name}"
         for space, module in spaces.items()
         for name in module.__all__
-        if inspect.isclass(found := getattr(module, name))
-        or (callable(found) and "Example" in (found.__doc__ or ""))
+        if inspect.isclass(actual := getattr(module, name))
+        or (callable(actual) and "Example" in (actual.__doc__ or ""))
     }
     top = {name for name in nobn.__all__ if callable(getattr(nobn, name))}
     again = {f"{space}.{name}" for space in spaces for name in top}

@@ -61,8 +61,8 @@ def test_inputs_and_outputs_keep_their_structure():
     total = keras.layers.Subtract()([inputs["a"], inputs["b"]])
     inner = keras.Model(inputs, {"out": total}, name="inner")
     outer = {"x": keras.Input((3,), name="x"), "y": keras.Input((3,), name="y")}
-    found = inner({"a": outer["x"], "b": outer["y"]})["out"]
-    model = keras.Model(outer, {"z": keras.layers.Dense(2)(found)})
+    actual = inner({"a": outer["x"], "b": outer["y"]})["out"]
+    model = keras.Model(outer, {"z": keras.layers.Dense(2)(actual)})
     rng = np.random.default_rng(1)
     check(model, {key: rng.normal(size=(2, 3)).astype(np.float32) for key in outer})
 

@@ -47,8 +47,8 @@ def copied(make):
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda f: f.__name__)
 def test_operators_are_called_again_with_all_of_their_arguments(operator):
-    found = copied(operator)(X)
-    assert_allclose(found, OPERATORS[operator](X), rtol=1e-5, atol=1e-6)
+    actual = copied(operator)(X)
+    assert_allclose(actual, OPERATORS[operator](X), rtol=1e-5, atol=1e-6)
 
 
 class Scale:

@@ -22,9 +22,9 @@ def test_it_is_what_the_layer_multiplies_by(policy):
         layer(np.zeros((1, 4)))
     with lq.context.quantized_scope(True):
         seen = np.asarray(layer.kernel.read_value())
-    found = kernel_value(layer.kernel)
-    assert found.dtype == policy
-    assert_allclose(found, seen, rtol=1e-6)
+    actual = kernel_value(layer.kernel)
+    assert actual.dtype == policy
+    assert_allclose(actual, seen, rtol=1e-6)
 
 
 @pytest.mark.parametrize("made_again", [False, True])

@@ -72,9 +72,9 @@ def is_masked(output):
 def test_rewritten_models_mask_what_the_given_one_does():
     model, ids = masked(*ROWS)
     made = nobn.fold_batch_norm(model, verify=False)
-    for found, given in zip(made(ids), model(ids), strict=True):
-        assert_allclose(found, given, rtol=1e-4, atol=1e-4)
-        assert is_masked(found) == is_masked(given)
+    for actual, given in zip(made(ids), model(ids), strict=True):
+        assert_allclose(actual, given, rtol=1e-4, atol=1e-4)
+        assert is_masked(actual) == is_masked(given)
 
 
 def test_padding_counts_in_no_way_of_surgery_if_it_does_not_in_the_model():
@@ -100,5 +100,5 @@ def test_a_file_masks_what_no_example_had(tmp_path):
     model, ids = masked("batch norm")
     path = tmp_path / "model.tflite"
     nobn.convert(model, path, data=np.maximum(ids, 1))
-    found = Interpreter(path.read_bytes()).predict(ids)
-    assert_allclose(found, model(ids), rtol=1e-4, atol=1e-4)
+    actual = Interpreter(path.read_bytes()).predict(ids)
+    assert_allclose(actual, model(ids), rtol=1e-4, atol=1e-4)

@@ -73,9 +73,9 @@ def test_signs_within_rounding_of_0_may_turn(kind):
     place = (2, 0) if "ReLU" in kind else (1, 0)
     x = x.copy()
     x[place] = number
-    found = turned(x, [place])
-    assert bool(found.fault) == fault
-    assert fault or found.flipped_examples == {1} and found.near
+    actual = turned(x, [place])
+    assert bool(actual.fault) == fault
+    assert fault or actual.flipped_examples == {1} and actual.near
 
 
 def fault_of(first, second, tolerance=1e-3):

@@ -23,7 +23,7 @@ def wanted(gain, offset, x):
     return 1 if total >= 0 else -1
 
 
-def found(threshold, x, edge=None):
+def signs_by(threshold, x, edge=None):
     edge = threshold.edge()[0] if edge is None else edge
     sign = 1 if x >= edge else -1
     return -sign if threshold.negated[0] else sign
@@ -49,7 +49,7 @@ def test_it_decides_as_exact_fractions_do(gain, offset, x):
     if gain:
         inputs += around(-offset / gain)
     for value in inputs:
-        assert found(threshold, value) == wanted(gain, offset, value), value
+        assert signs_by(threshold, value) == wanted(gain, offset, value), value
 
 
 @given(
@@ -81,9 +81,9 @@ def test_a_tie_in_a_batch_norm_is_a_tie(gain, mean):
     # As batch norms are turned into a gain and an offset, in float64.
     gain = np.float64(F32(gain)) / np.sqrt(np.float64(F32(1.3)) + 1e-3)
     threshold = threshold_of_affine(gain, 0 - gain * np.float64(F32(mean)))
-    assert found(threshold, F32(mean)) == 1
-    assert found(threshold, F32(mean + np.sign(gain))) == 1
-    assert found(threshold, F32(mean - np.sign(gain))) == -1
+    assert signs_by(threshold, F32(mean)) == 1
+    assert signs_by(threshold, F32(mean + np.sign(gain))) == 1
+    assert signs_by(threshold, F32(mean - np.sign(gain))) == -1
 
 
 @given(
@@ -95,9 +95,9 @@ def test_an_rsign_takes_it_at_any_scale(gain, tie, scale):
     threshold = threshold_of_affine(F32(gain), offset)
     shift = threshold.shift(scale)
     edge = -shift[0] / F32(scale)  # as RSign computes it
-    assert found(threshold, F32(tie), edge) == 1
+    assert signs_by(threshold, F32(tie), edge) == 1
     for x, sign in ((tie + 1, np.sign(gain)), (tie - 1, -np.sign(gain))):
-        assert found(threshold, F32(x), edge) == sign
+        assert signs_by(threshold, F32(x), edge) == sign
     if scale == 1:
         assert edge == threshold.edge()[0]
 

@@ -37,8 +37,8 @@ def test_before_a_sign_it_is_a_threshold(tmp_path):
     model = keras.Model(inputs, dense(layer(inputs)))
     data = np.random.default_rng(1).normal(0, 3, (64, 6)).astype(np.float32)
     report = convert(model, tmp_path / "model.tflite", data=data)
-    (found,) = Runner((tmp_path / "model.tflite").read_bytes()).outputs([data])
+    (actual,) = Runner((tmp_path / "model.tflite").read_bytes()).outputs([data])
     latent, bias = dense.get_weights()
     signs = np.where(layer(data).numpy() >= 0, 1.0, -1.0)
-    assert_allclose(found, signs @ np.where(latent >= 0, 1.0, -1.0) + bias, atol=1e-5)
+    assert_allclose(actual, signs @ np.where(latent >= 0, 1.0, -1.0) + bias, atol=1e-5)
     assert "TANH" not in {op["op"] for op in report.float_ops}

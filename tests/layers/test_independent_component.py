@@ -22,8 +22,8 @@ def test_without_dropout_it_is_batch_norm():
     layer, norm = IndependentComponent(0.0), keras.layers.BatchNormalization()
     x = maps(4, 5, 5, 3)
     for training in (True, True, False):
-        found, expected = layer(x, training=training), norm(x, training=training)
-        assert_array_equal(found, expected)
+        actual, expected = layer(x, training=training), norm(x, training=training)
+        assert_array_equal(actual, expected)
     for one, other in zip(layer.get_weights(), norm.get_weights(), strict=True):
         assert_array_equal(one, other)
 

@@ -29,8 +29,8 @@ class FirstOutput(keras.layers.Wrapper):
     """Calls a layer for training and keeps y, as batch norm returns it."""
 
     def call(self, inputs):
-        found = self.layer(inputs, training=True)
-        return found[0] if isinstance(found, tuple) else found
+        actual = self.layer(inputs, training=True)
+        return actual[0] if isinstance(actual, tuple) else actual
 
 
 def test_without_prior_it_is_batch_norm():
@@ -42,12 +42,12 @@ def test_without_prior_it_is_batch_norm():
     norm.build(SHAPE)
     norm.set_weights(layer.get_weights())
     upstream = np.random.default_rng(31).normal(size=SHAPE)
-    found = value_and_gradients(FirstOutput(layer), x, upstream)
+    actual = value_and_gradients(FirstOutput(layer), x, upstream)
     expected = value_and_gradients(FirstOutput(norm), x, upstream)
-    assert_allclose(found[0], expected[0], rtol=1e-12)
-    assert_allclose(found[1], expected[1], atol=1e-12)
+    assert_allclose(actual[0], expected[0], rtol=1e-12)
+    assert_allclose(actual[1], expected[1], atol=1e-12)
     for name in expected[2]:
-        assert_allclose(found[2][name], expected[2][name], rtol=1e-10)
+        assert_allclose(actual[2][name], expected[2][name], rtol=1e-10)
     # Keras rounds the momentum to float32.
     for one, other in zip(layer.get_weights(), norm.get_weights(), strict=True):
         assert_allclose(one, other, rtol=1e-7)

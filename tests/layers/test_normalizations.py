@@ -64,12 +64,12 @@ def test_numbers_beyond_half_precision():
     assert_allclose(layer(same), 1, rtol=1e-3)
 
     x = np.float16(1e4 * np.random.default_rng(38).choice([-1.0, 3.0], (2, 8, 8, 4)))
-    found = value_and_gradients(EvoNormS0(groups=2), x, np.ones(x.shape))
+    actual = value_and_gradients(EvoNormS0(groups=2), x, np.ones(x.shape))
     grouped = x.astype(float).reshape(2, 64, 2, 2)
     # So far out x·s(x) is a ReLU, and epsilon nothing.
     expected = np.maximum(grouped, 0) / grouped.std((1, 3), keepdims=True)
-    assert_allclose(found[0].reshape(grouped.shape), expected, rtol=2e-3)
-    assert all(np.isfinite(slope).all() for slope in (found[1], *found[2].values()))
+    assert_allclose(actual[0].reshape(grouped.shape), expected, rtol=2e-3)
+    assert all(np.isfinite(slope).all() for slope in (actual[1], *actual[2].values()))
 
     x = np.float16([-3e4, 3e4] * 16).reshape(1, 4, 4, 2)
     narrow = ProxyNormalization(dtype="mixed_float16")(x)
@@ -101,8 +101,8 @@ def test_large_maps_are_compiled_to_the_same_function():
 
     wide = EvoNormS0(groups=4, dtype="float64")
     exact = value_and_gradients(wide, np.float64(x), upstream)
-    for found, expected in zip(
+    for actual, expected in zip(
         run(tf.constant(x)), (*exact[:2], *exact[2].values()), strict=True
     ):
         # Sums of float32 over 4,608 positions.
-        assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+        assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

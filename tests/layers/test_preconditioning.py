@@ -64,9 +64,9 @@ def test_all_but_the_weight_gradients_in_training_is_the_layers_own(place, kind)
     wrapper(x)
     run = tf.function(all_three, autograph=False) if place % 2 else all_three
     alone, *both = run(layer, wrapper, x)
-    for found in both:
-        assert_array_equal(found[0], alone[0])
-        assert_array_equal(found[1], alone[1])
+    for actual in both:
+        assert_array_equal(actual[0], alone[0])
+        assert_array_equal(actual[1], alone[1])
     for name, gradient in both[0][2].items():
         assert_array_equal(gradient, alone[2][name], name)
     if kind != "scaled":  # whose gradient passes the quantizer afterwards

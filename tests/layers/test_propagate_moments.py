@@ -57,13 +57,13 @@ def bias_of(layer):
     return layer.bias.numpy() if layer.use_bias else 0.0
 
 
-def assert_sampled(found, outputs):
+def assert_sampled(actual, outputs):
     """Within 5 standard errors of a sample's moments, which one run in a million is
     not; that of a variance follows from the fourth moment."""
     count, mean, variance = len(outputs), outputs.mean(0), outputs.var(0)
     fourth = np.mean((outputs - mean) ** 4, axis=0)
     errors = np.sqrt(variance / count), np.sqrt((fourth - variance**2) / count)
-    for moment, sample, error in zip(found, (mean, variance), errors, strict=True):
+    for moment, sample, error in zip(actual, (mean, variance), errors, strict=True):
         assert np.all(np.abs(moment - sample) <= 5 * error)
 
 
@@ -102,12 +102,12 @@ def test_closed_forms(name, activation):
         expected[0, output] += weight * of[channel][0]
         expected[1, output] += weight**2 * of[channel][1]
     expected[0] += bias_of(layer)
-    found = propagate_moments(layer, (MEAN, VARIANCE), activation)
-    assert_allclose(found, expected, rtol=1e-10)
+    actual = propagate_moments(layer, (MEAN, VARIANCE), activation)
+    assert_allclose(actual, expected, rtol=1e-10)
     if name == "quantconv2d":
         inputs = ACTIVATIONS[activation](samples(kernel.shape[:-2]))
         outputs = inputs.reshape(len(inputs), -1) @ kernel.reshape(-1, 5)
-        assert_sampled(found, outputs + bias_of(layer))
+        assert_sampled(actual, outputs + bias_of(layer))
 
 
 def with_sign(quantizer):
@@ -164,9 +164,9 @@ def test_after_a_normalization():
     layer.moving_mean.assign(MEAN)
     layer.moving_variance.assign(VARIANCE)
     y, state = layer(samples())
-    found = propagate_moments(layer, state)
-    assert_array_equal(found[0], layer.beta)
-    assert_sampled(found, y.numpy())
+    actual = propagate_moments(layer, state)
+    assert_array_equal(actual[0], layer.beta)
+    assert_sampled(actual, y.numpy())
 
 
 @pytest.mark.parametrize("name, activation", [("conv2d", "relu"), ("dense", "sign")])
@@ -184,8 +184,8 @@ def test_gradients(name, activation):
     with tf.GradientTape() as tape:
         tape.watch([mean, variance])
         value = loss(variables[0], mean, variance)
-    found = tape.gradient(value, [layer.kernel, mean, variance])
-    for place, gradient in enumerate(found):
+    actual = tape.gradient(value, [layer.kernel, mean, variance])
+    for place, gradient in enumerate(actual):
 
         def at(array, place=place):
             return loss(*[*variables[:place], array, *variables[place + 1 :]]).numpy()
@@ -266,6 +266,6 @@ def test_the_kernel_is_that_of_the_forward_pass(name, policy):
     rows = tf.constant(np.eye(4), layer.compute_dtype)  # each shows one of the kernel
     kernel = layer(rows).numpy().astype(np.float64)
     images = np.random.default_rng(1).normal(size=(8, 4))
-    mean, variance, *found = (np.float64(moment) for moment in model(images))
-    assert_allclose(found[0], mean @ kernel, rtol=1e-5, atol=1e-6)
-    assert_allclose(found[1], variance @ kernel**2, rtol=1e-5, atol=1e-6)
+    mean, variance, *actual = (np.float64(moment) for moment in model(images))
+    assert_allclose(actual[0], mean @ kernel, rtol=1e-5, atol=1e-6)
+    assert_allclose(actual[1], variance @ kernel**2, rtol=1e-5, atol=1e-6)

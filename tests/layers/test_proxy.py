@@ -36,8 +36,8 @@ def test_exact_moments_are_integrals(slope, mean, deviation):
     y = np.where(y > 0, y, slope * y)
     center = np.sum(y * density) * step
     variance = np.sum((y - center) ** 2 * density) * step
-    found = exact(slope, mean, deviation)
-    assert_allclose(found, (center, variance), rtol=1e-8, atol=1e-9)
+    actual = exact(slope, mean, deviation)
+    assert_allclose(actual, (center, variance), rtol=1e-8, atol=1e-9)
     place = tf.Variable([mean, deviation], dtype=tf.float64)
     for index in (0, 1):
         with tf.GradientTape() as tape:
@@ -67,8 +67,8 @@ def test_published_value(num_samples, center, variance):
     x = tf.reshape(tf.constant([1.0, 2.0, 3.0, 4.0]), (1, 2, 2, 1))
     layer_norm = np.array([-1.3416354, -0.4472118, 0.4472118, 1.3416354])
     expected = (np.maximum(layer_norm, 0) - center) / np.sqrt(variance + 0.03)
-    found = ProxyNormalization(num_samples=num_samples)(x)
-    assert_allclose(np.ravel(found), expected, rtol=1e-5)
+    actual = ProxyNormalization(num_samples=num_samples)(x)
+    assert_allclose(np.ravel(actual), expected, rtol=1e-5)
 
 
 # The contract has one group, whose proxy is sampled.
@@ -98,8 +98,8 @@ def test_gradients_are_finite_differences():
 def test_without_an_activation_it_is_group_norm():
     x = tf.random.stateless_normal((2, 5, 5, 8), (5, 1), mean=2.0)
     group_norm = keras.layers.GroupNormalization(2, epsilon=1e-5)(x)
-    found = ProxyNormalization("linear", 2, num_samples=None)(x)
-    assert_allclose(found, group_norm / np.sqrt(1.03), rtol=1e-5, atol=1e-6)
+    actual = ProxyNormalization("linear", 2, num_samples=None)(x)
+    assert_allclose(actual, group_norm / np.sqrt(1.03), rtol=1e-5, atol=1e-6)
 
 
 def test_decay_draws_the_proxy_alone():

@@ -95,16 +95,16 @@ def lambda_with(part: str, target: Path) -> Change:
     kind = types.get(part, "output_shape_type")
 
     def change(config: Config) -> None:
-        found = layer(config, "dense")
-        found["class_name"] = "Lambda"
-        found["config"] = {
+        actual = layer(config, "dense")
+        actual["class_name"] = "Lambda"
+        actual["config"] = {
             "name": "dense",
             **clean,
             part: bytecode(target),
             kind: "lambda",
         }
         if part == "mask":
-            found["config"]["mask_module"] = "tf_keras"
+            actual["config"]["mask_module"] = "tf_keras"
 
     return change
 
@@ -113,9 +113,9 @@ def write_file(target: Path) -> Change:
     """`tf.io.write_file`, which writes at the moment when the model is built."""
 
     def change(config: Config) -> None:
-        found = layer(config, "plus")
-        found["config"]["function"] = "io.write_file"
-        found["inbound_nodes"] = [
+        actual = layer(config, "plus")
+        actual["config"]["function"] = "io.write_file"
+        actual["inbound_nodes"] = [
             ["_CONSTANT_VALUE", -1, str(target), {"contents": "written"}]
         ]
 
@@ -139,10 +139,10 @@ def function(module: object, name: object, registered: object) -> Config:
 
 def dotted(config: Config) -> None:
     """`os.getcwd` through a module of Keras that imports `os`, with arguments."""
-    found = layer(config, "dense")
-    found.update(class_name="Lambda", module="keras.layers", registered_name=None)
+    actual = layer(config, "dense")
+    actual.update(class_name="Lambda", module="keras.layers", registered_name=None)
     name = "os.getcwd"
-    found["config"] = {
+    actual["config"] = {
         "name": "dense",
         "function": function("tf_keras.src.utils.data_utils", name, name),
         "function_type": "function",
@@ -164,12 +164,12 @@ def wrapped(wrapper: str, key: str, change: Change) -> Change:
 
     def deeper(config: Config) -> None:
         change(config)
-        found = layer(config, "dense")
-        inner = {name: found[name] for name in ("class_name", "config")}
-        found["class_name"] = wrapper
-        found["config"] = {"name": "dense", key: inner}
-        found.pop("registered_name", None)  # Keras takes the name of the class then
-        found.pop("module", None)
+        actual = layer(config, "dense")
+        inner = {name: actual[name] for name in ("class_name", "config")}
+        actual["class_name"] = wrapper
+        actual["config"] = {"name": "dense", key: inner}
+        actual.pop("registered_name", None)  # Keras takes the name of the class then
+        actual.pop("module", None)
 
     return deeper
 
@@ -178,10 +178,10 @@ def nested(**compiled: Any) -> Change:
     """A model inside, whose training is restored even where nobody asks for it."""
 
     def change(config: Config) -> None:
-        found = layer(config, "dense")
+        actual = layer(config, "dense")
         inner = {"name": "dense", "layers": []}
-        found.update(class_name="Sequential", config=inner, compile_config=compiled)
-        found["module"] = "keras"
+        actual.update(class_name="Sequential", config=inner, compile_config=compiled)
+        actual["module"] = "keras"
 
     return change
 

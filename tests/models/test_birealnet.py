@@ -34,8 +34,8 @@ def test_parameter_counts_on_cifar():
     # γ and β of what enters the 16 blocks, of the stem and of the three shortcuts.
     entering = 5 * 64 + 4 * 128 + 4 * 256 + 3 * 512
     norms = 2 * (entering + 64 + 128 + 256 + 512)
-    found = parameters(XNORNet18((8, 8, 3), 10, "batch_norm", **one))
-    assert found + of_more_blocks(2) == 11_169_738 - 4_800 + norms
+    actual = parameters(XNORNet18((8, 8, 3), 10, "batch_norm", **one))
+    assert actual + of_more_blocks(2) == 11_169_738 - 4_800 + norms
 
 
 def shortcut_of(builder, model, x):

@@ -50,7 +50,7 @@ def priors(layer, count):
 )
 def test_moments_go_the_way_of_the_features(layer, count, mean, variance):
     with dtype_policy("mixed_float16"):
-        found = priors(layer(), count)
-    assert all(moment.dtype == "float32" for moment in found)
-    assert_allclose(found[0], mean, rtol=1e-6)
-    assert_allclose(found[1], variance, rtol=1e-6)
+        actual = priors(layer(), count)
+    assert all(moment.dtype == "float32" for moment in actual)
+    assert_allclose(actual[0], mean, rtol=1e-6)
+    assert_allclose(actual[1], variance, rtol=1e-6)

@@ -64,13 +64,13 @@ def test_one_norm_after_every_convolution(normalization):
 
 def test_activations_stay_inside_the_branches():
     model = QuickNet((8, 8, 3), 10, "proxy", width=8, blocks=(1, 1))
-    found = {
+    actual = {
         name: model.get_layer(name).get_config()["activation"]
         for name in kinds(model, *NORMS)
     }
     branches = {"stage1_block1_norm", "stage2_block1_norm"}
-    assert branches < found.keys()
-    for name, activation in found.items():
+    assert branches < actual.keys()
+    for name, activation in actual.items():
         assert activation == ("leaky_relu" if name in branches else "linear")
 
 

@@ -32,9 +32,9 @@ def test_the_network_for_imagenet():
     for layer in model.layers:
         block = layer.name[: len("stage1_block1")]
         counts[block] = counts.get(block, 0) + layer.count_params()
-    found = [counts[name] for name in sorted(counts) if name.startswith("stage")]
+    actual = [counts[name] for name in sorted(counts) if name.startswith("stage")]
     first = [11_712, 45_952, 165_120, 182_016, 657_920, 724_480]
-    assert found == [*first, wide, 2_890_752, 10_496_000]
+    assert actual == [*first, wide, 2_890_752, 10_496_000]
     sides = [model.get_layer("stem_conv").output_shape[1]]
     for stage in range(1, 6):
         sides.append(model.get_layer(f"stage{stage}_block1_1x1_act").output_shape[1])

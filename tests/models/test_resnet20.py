@@ -94,6 +94,6 @@ def test_the_graph_that_is_run_computes_what_the_layers_do():
     # Off its start, where channels beside the shortcut's are sums that may be 0.
     model = scattered(ResNet20((8, 8, 1), 3, **TINY))
     images = np.random.default_rng(5).normal(size=(16, 8, 8, 1)).astype(np.float32)
-    found = tf.function(model, autograph=False)(images)
-    agrees = np.abs(found - model(images)).max(-1) < 1e-4
+    actual = tf.function(model, autograph=False)(images)
+    agrees = np.abs(actual - model(images)).max(-1) < 1e-4
     assert agrees.mean() >= 0.9

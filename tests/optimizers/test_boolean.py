@@ -57,9 +57,9 @@ def test_twenty_steps_against_a_loop(dtype, compiled):
     for gradient, (w, m, kept) in zip(gradients, expected, strict=True):
         apply(optimizer, weight, tf.constant(gradient))
         assert_array_equal(weight, w)
-        found = state(optimizer, weight)
-        assert_allclose(found[0], m, rtol=1e-5, atol=1e-6)  # sums of up to 20 terms
-        assert_allclose(found[1], kept, rtol=1e-6)
+        actual = state(optimizer, weight)
+        assert_allclose(actual[0], m, rtol=1e-5, atol=1e-6)  # sums of up to 20 terms
+        assert_allclose(actual[1], kept, rtol=1e-6)
         fractions.append(kept)
     assert 0.5 < min(fractions) < 0.99  # they played their part
 

@@ -82,17 +82,17 @@ def test_the_signs_are_those_around_the_median(dtype, names, shape, way):
     for name in names:
         columns = tf.cast(DRAWS[name](np.random.default_rng(3), shape), dtype)
         values = as_numbers(columns)
-        found = values >= as_numbers(thresholds(columns, way))
+        actual = values >= as_numbers(thresholds(columns, way))
         expected = values >= np.median(values, axis=0)
-        assert_array_equal(found, expected, err_msg=name)
+        assert_array_equal(actual, expected, err_msg=name)
 
 
 # One, one of each, odd numbers, and more than 15 bits.
 @pytest.mark.parametrize("count", [1, 2, 359, 6599, 40_001])
 def test_every_number_of_weights(count):
     columns = np.random.default_rng(8).normal(size=(count, 8)).astype(np.float32)
-    found = columns >= thresholds(tf.constant(columns)).numpy()
-    assert_array_equal(found, columns >= np.median(columns, axis=0))
+    actual = columns >= thresholds(tf.constant(columns)).numpy()
+    assert_array_equal(actual, columns >= np.median(columns, axis=0))
 
 
 @every_way
@@ -101,9 +101,9 @@ def test_what_is_not_finite_spoils_one_filter(shape, way):
     expected = np.median(columns, axis=0)
     spoilt = columns.copy()
     spoilt[5, 3], spoilt[7, 4] = np.nan, np.inf
-    found = spoilt >= thresholds(tf.constant(spoilt), way).numpy()
+    actual = spoilt >= thresholds(tf.constant(spoilt), way).numpy()
     others = np.delete(np.arange(10), (3, 4))
-    assert_array_equal(found[:, others], (columns >= expected)[:, others])
+    assert_array_equal(actual[:, others], (columns >= expected)[:, others])
 
 
 def test_compiled_or_not_the_kernel_is_the_same():

@@ -97,14 +97,14 @@ def dense(**arguments):
 def test_a_layer_draws_in_training_and_takes_the_mode_otherwise():
     model = dense()
     (layer,) = model.layers
-    for found in (
+    for actual in (
         model(EXAMPLES),
         model(EXAMPLES, training=False),
         model.predict(EXAMPLES, verbose=0),
         layer(EXAMPLES),
         tf.function(layer)(EXAMPLES),
     ):
-        assert_array_equal(found, SIGNS)
+        assert_array_equal(actual, SIGNS)
     with lq.context.quantized_scope(True):
         assert_array_equal(layer.kernel.numpy(), SIGNS)
     assert_array_equal(layer.get_weights()[0], NATURAL)

@@ -54,14 +54,14 @@ def network(**chosen):
 
 
 def test_networks_without_batch_norm_give_it_the_scale_of_their_kernels():
-    settings, found = network()
+    settings, actual = network()
     _, usual = network(kernel=None)
     assert settings.latent_initializer == "glorot_uniform"
     for layer in usual.layers:
         own = getattr(layer, "kernel_quantizer", None)
         if type(own).__name__ != "ScaledStdSign":
             continue
-        theirs = found.get_layer(layer.name)
+        theirs = actual.get_layer(layer.name)
         quantizer = theirs.kernel_quantizer
         assert type(quantizer) is BiPer and quantizer.name == own.name
         latent = theirs.kernel.latent_variable.numpy()
@@ -70,7 +70,7 @@ def test_networks_without_batch_norm_give_it_the_scale_of_their_kernels():
         assert_allclose(kernel_value(theirs.kernel), expected, rtol=1e-6)
         assert (latent > 0).any() and (latent < 0).any()
         assert quantizer.gain.shape == latent.shape[-1:]
-    names = [weight.name for weight in found.weights]
+    names = [weight.name for weight in actual.weights]
     assert names == [weight.name for weight in usual.weights]
 
 

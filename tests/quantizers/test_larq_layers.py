@@ -47,22 +47,22 @@ def rng():
 
 def made(layer, rng, **quantizers):
     """A layer of Larq with weights that nothing is special about, and its input."""
-    found = getattr(lq.layers, f"Quant{layer}")(**LAYERS[layer], **quantizers)
+    actual = getattr(lq.layers, f"Quant{layer}")(**LAYERS[layer], **quantizers)
     x = rng.normal(size=(2, 3, 4, 3)).astype("f4")
-    found(x)
-    for weight in found.trainable_weights:
+    actual(x)
+    for weight in actual.trainable_weights:
         weight.assign(rng.uniform(-1, 1, weight.shape))
-    return found, x
+    return actual, x
 
 
 def plain(layer, quantized, x, **kernels):
     """What Keras' layer gives, with these kernels."""
-    found = getattr(keras.layers, layer)(**LAYERS[layer])
-    found.build(x.shape)
+    actual = getattr(keras.layers, layer)(**LAYERS[layer])
+    actual.build(x.shape)
     for name, kernel in kernels.items():
-        getattr(found, name).assign(kernel)
-    found.bias.assign(quantized.bias)
-    return found(x.astype("f4"))
+        getattr(actual, name).assign(kernel)
+    actual.bias.assign(quantized.bias)
+    return actual(x.astype("f4"))
 
 
 def values(kind, quantizer, kernel):
@@ -85,15 +85,15 @@ def values(kind, quantizer, kernel):
 def test_a_layer_sees_quantized_kernels_and_inputs(layer, of_kernels, rng):
     kinds = {f"{of}_kernel".strip("_"): kind for of, kind in of_kernels.items()}
     given = {f"{of or 'kernel'}_quantizer": kind() for of, kind in of_kernels.items()}
-    found, x = made(layer, rng, input_quantizer=RSign(scale=0.5), **given)
+    actual, x = made(layer, rng, input_quantizer=RSign(scale=0.5), **given)
     pairs = zip(kinds.items(), given.values(), strict=True)
     quantized = {
-        name: values(kind, quantizer, getattr(found, name))
+        name: values(kind, quantizer, getattr(actual, name))
         for (name, kind), quantizer in pairs
     }
-    shift = found.input_quantizer.shift.numpy()
-    expected = plain(layer, found, signs(0.5 * x + shift), **quantized)
-    assert_allclose(found(x), expected, rtol=1e-4, atol=1e-5)
+    shift = actual.input_quantizer.shift.numpy()
+    expected = plain(layer, actual, signs(0.5 * x + shift), **quantized)
+    assert_allclose(actual(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_flips_are_those_that_larq_counts():
     expected = measured(lq.quantizers.SteSign(metrics=["flip_ratio"]))
     assert 0.2 < expected < 0.8
     for case in KERNELS:
-        found = measured(made(case, metrics=["flip_ratio"]))
-        assert found == pytest.approx(expected, rel=1e-6), case.name
+        actual = measured(made(case, metrics=["flip_ratio"]))
+        assert actual == pytest.approx(expected, rel=1e-6), case.name
 
 
 def test_the_history_of_a_training_has_them():
@@ -49,9 +49,9 @@ def test_the_history_of_a_training_has_them():
     x, y = rng.normal(size=(16, 6)), 9 * rng.normal(size=(16, 5))
     history = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
     for case, host in zip(KERNELS, hosts, strict=True):
-        found = history[f"flip_ratio/{host.kernel_quantizer.name}"]
-        assert len(found) == 2
-        assert all(0 < ratio < 1 for ratio in found), case.name
+        actual = history[f"flip_ratio/{host.kernel_quantizer.name}"]
+        assert len(actual) == 2
+        assert all(0 < ratio < 1 for ratio in actual), case.name
         # It is not part of the layer's state.
         names = [*case.weights, *case.state, "kernel", "bias"]
         assert len(host.weights) == len(names)

@@ -41,11 +41,11 @@ def test_a_name_is_an_object_of_the_class():
     inputs = keras.Input(X.shape[1:])
     of_names = [keras.layers.Activation(name)(inputs) for name in kinds]
     of_classes = [keras.layers.Activation(kind)(inputs) for kind in kinds.values()]
-    found = keras.Model(inputs, of_names + of_classes)(X)
+    actual = keras.Model(inputs, of_names + of_classes)(X)
     for place, (name, kind) in enumerate(kinds.items()):
         layer, expected = keras.layers.Activation(name), kind()(X)
         assert isinstance(layer.activation, kind), name
-        for given in (layer(X), found[place], found[place + len(kinds)]):
+        for given in (layer(X), actual[place], actual[place + len(kinds)]):
             np.testing.assert_array_equal(given, expected, name)
         if name in SIGNS:
             np.testing.assert_array_equal(expected, np.where(X >= 0, 1, -1))

@@ -21,12 +21,12 @@ def test_published_numbers(tau, mask):
     layer.build(KERNEL.shape)
     layer.alpha.assign([0.5])
     upstream = np.array([[1.0], [-2.0], [0.5], [3.0]])
-    value, found, _ = value_and_gradients(layer, KERNEL, upstream)
+    value, actual, _ = value_and_gradients(layer, KERNEL, upstream)
     assert_array_equal(value[:, 0], [-0.5, -0.5, 0.5, 0.5])
     h, d = 0.5 * np.array(mask) * upstream[:, 0], KERNEL[:, 0] - 2.5
     variance = 5 / 3 + 1e-5
     expected = h - h.mean() - d * (h @ d) / (3 * variance)
-    assert_allclose(found[:, 0], np.sqrt(8 / variance) * expected, rtol=1e-12)
+    assert_allclose(actual[:, 0], np.sqrt(8 / variance) * expected, rtol=1e-12)
 
 
 def clamped(kernel, tau):

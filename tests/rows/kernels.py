@@ -23,9 +23,9 @@ def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
     channels = x.shape[-1]
     flat = [x[..., o].ravel() for o in range(channels)]
     # Of unit variance times 8, with the unbiased variance.
-    found = [standardized(w, 1e-5, ddof=1) for w in flat]
+    actual = [standardized(w, 1e-5, ddof=1) for w in flat]
     filters, jacobians = (
-        [8**0.5 * each for each in of] for of in zip(*found, strict=True)
+        [8**0.5 * each for each in of] for of in zip(*actual, strict=True)
     )
     limit = -np.mean(np.abs(filters)) * np.log(2 - 2 * weights["tau"])
     d_x, d_alpha = np.empty_like(x), np.empty(channels)

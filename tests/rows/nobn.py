@@ -43,14 +43,14 @@ def std_signs(
     balanced: bool = False,
 ) -> np.ndarray:
     """The signs of standardized filters with their magnitude, before the gain."""
-    found = np.empty_like(x)
+    actual = np.empty_like(x)
     for o in range(x.shape[-1]):
         value, _ = standardized_filter(x[..., o].ravel(), epsilon)
         threshold = np.median(value) if balanced else 0
         magnitude = value.size**-0.5 if preserving else np.abs(value).mean()
         signs = scale * magnitude * np.where(value >= threshold, 1, -1)
-        found[..., o] = signs.reshape(x.shape[:-1])
-    return found
+        actual[..., o] = signs.reshape(x.shape[:-1])
+    return actual
 
 
 def scaled_std_sign(

@@ -36,8 +36,8 @@ def inputs_of(model: keras.Model, count: int = 24) -> list[np.ndarray]:
 
 def outputs_of(model: keras.Model, x: list[np.ndarray], training: bool = False):
     """Every output as a matrix of one row per example."""
-    found = tf.nest.flatten(model(x, training=training))
-    return [np.reshape(y, (len(x[0]), -1)) for y in found]
+    actual = tf.nest.flatten(model(x, training=training))
+    return [np.reshape(y, (len(x[0]), -1)) for y in actual]
 
 
 @contextmanager
@@ -55,14 +55,14 @@ def untouched(model: keras.Model) -> Iterator[None]:
 
 
 def _state(model: keras.Model) -> dict[str, Any]:
-    found = [part for part in model.submodules if isinstance(part, keras.layers.Layer)]
+    actual = [part for part in model.submodules if isinstance(part, keras.layers.Layer)]
     return {
         "layers": [
             (id(layer), layer.name, layer.trainable, layer.dtype_policy.name)
-            for layer in found
+            for layer in actual
         ],
         "nodes": [
-            (len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in found
+            (len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in actual
         ],
         "weights": [(id(weight), weight.name) for weight in model.weights],
         "trainable": [weight.name for weight in model.trainable_weights],

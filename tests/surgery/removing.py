@@ -47,9 +47,9 @@ def noise(*shape, seed=1):
 
 def scales(model):
     """(of the sign, of the kernel) of every quantized layer, by name."""
-    found = {}
+    actual = {}
     for layer in model.layers:
         pair = [getattr(layer, f"{p}_quantizer", None) for p in ("input", "kernel")]
         if any(pair):
-            found[layer.name] = tuple(q and q.scale for q in pair)
-    return found
+            actual[layer.name] = tuple(q and q.scale for q in pair)
+    return actual

@@ -116,9 +116,9 @@ def test_values_and_gradients_of_signs():
     random = np.random.default_rng(4)
     x = [tf.constant(random.normal(size=(4, 8, 8, 4))) for _ in QUANTIZERS]
     gradients = [gradient(m, x) for m in (model, nobn.fold_batch_norm(model))]
-    for name, wanted, found in zip(QUANTIZERS, *gradients, strict=True):
+    for name, wanted, actual in zip(QUANTIZERS, *gradients, strict=True):
         tolerance = 1e-9 * np.abs(wanted).max()
-        assert_allclose(found, wanted, atol=tolerance, err_msg=name)
+        assert_allclose(actual, wanted, atol=tolerance, err_msg=name)
 
 
 def gradient(model, x):

@@ -38,8 +38,8 @@ def alone(norm, *shape):
 def alike(count, *shape):
     """Examples with the same statistics: one, and others that permute its positions."""
     random, one = np.random.default_rng(1), draw(*shape).reshape(-1, shape[-1])
-    found = [random.permutation(one).reshape(shape) for _ in range(count)]
-    return np.stack(found)
+    actual = [random.permutation(one).reshape(shape) for _ in range(count)]
+    return np.stack(actual)
 
 
 def check_frozen(model):
@@ -64,8 +64,8 @@ def test_nothing_changes_where_all_examples_have_the_same_statistics():
     names = ["frn, learned", "group", "sampled proxy", "evonorm"]
     model, frozen, changes = side_by_side(x, names, batch_size=4)
     assert frozen.output_names == [f"norm{place}" for place in range(len(names))]
-    for place, (found, wanted) in enumerate(zip(frozen(x), model(x), strict=True)):
-        assert_allclose(found, wanted, rtol=1e-5, atol=1e-5, err_msg=names[place])
+    for place, (actual, wanted) in enumerate(zip(frozen(x), model(x), strict=True)):
+        assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5, err_msg=names[place])
         assert changes[f"norm{place}"].distance < 1e-5
 
 

@@ -16,5 +16,5 @@ def test_after_a_binary_convolution_only_the_threshold_is_left():
         threshold,
         stem=False,
     )
-    found = operations(freeze_statistics(model, images(20)))
-    assert found == {"LceQuantize": 1, "LceBconv2d": 1, "MAXIMUM": 1}
+    actual = operations(freeze_statistics(model, images(20)))
+    assert actual == {"LceQuantize": 1, "LceBconv2d": 1, "MAXIMUM": 1}

@@ -30,8 +30,8 @@ def test_other_layers_are_left_alone():
     ]
     inputs, x = keras.Input(SHAPE), images(4, SHAPE)
     model = keras.Model(inputs, [layer(inputs) for layer in rows])
-    for found, wanted in zip(pad_with_ones(model)(x), model(x), strict=True):
-        assert_array_equal(found, wanted)
+    for actual, wanted in zip(pad_with_ones(model)(x), model(x), strict=True):
+        assert_array_equal(actual, wanted)
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ def population(x, axes=(-1,)):
 
 
 def check(norm, x, axes=(-1,)):
-    for found, expected in zip(
+    for actual, expected in zip(
         (norm.moving_mean, norm.moving_variance), population(x, axes), strict=True
     ):
-        assert_allclose(np.squeeze(found), expected, **CLOSE)
+        assert_allclose(np.squeeze(actual), expected, **CLOSE)
 
 
 def check_same(one, other):

@@ -14,7 +14,7 @@ BatchNorm = layers.BatchNormalization
 
 def quantizers(model):
     """Class and numbers of every quantizer of a model, by layer and place."""
-    found = {}
+    actual = {}
     for layer in model.layers:
         for place in ("input_quantizer", "kernel_quantizer"):
             quantizer = getattr(layer, place, None)
@@ -24,8 +24,8 @@ def quantizers(model):
                     for key, value in quantizer.get_config().items()
                     if key != "name"
                 }
-                found[layer.name, place] = (type(quantizer).__name__, rounded)
-    return found
+                actual[layer.name, place] = (type(quantizer).__name__, rounded)
+    return actual
 
 
 SHAPE = (8, 8, 1)
@@ -47,14 +47,14 @@ def differences(free, wanted):
     """
     ours, theirs = quantizers(free), quantizers(wanted)
     assert ours.keys() == theirs.keys()
-    found = {}
+    actual = {}
     for place, (kind, config) in theirs.items():
         assert ours[place][0] == kind
         for key, value in config.items():
             start = key == "offset" and config["shift"]
             if ours[place][1][key] != value and not start:
-                found[(*place, key)] = (ours[place][1][key], value)
-    return found
+                actual[(*place, key)] = (ours[place][1][key], value)
+    return actual
 
 
 RELU = (0.5 - 0.5 / np.pi) ** -0.5

@@ -16,10 +16,10 @@ layers = keras.layers
 def check(inputs, outputs, expected, **arguments):
     given = keras.Model(inputs, outputs)
     free, report = nobn.remove_batch_norm(given, return_report=True, **arguments)
-    found = scales(free)
-    assert found.keys() == expected.keys()
+    actual = scales(free)
+    assert actual.keys() == expected.keys()
     for name, pair in expected.items():
-        for ours, theirs in zip(found[name], pair, strict=True):
+        for ours, theirs in zip(actual[name], pair, strict=True):
             assert ours == (theirs and pytest.approx(theirs, rel=1e-6)), name
     return free, {change.layer: change for change in report.changes}
 

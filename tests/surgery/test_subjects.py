@@ -60,11 +60,11 @@ def check_report(model, report):
 def check_independent(model):
     """In training, an example's output does not depend on the other examples."""
     x = inputs_of(model, 4)
-    found = []
+    actual = []
     for batch in (x, [np.concatenate([part[:1], 5 - 3 * part[1:]]) for part in x]):
         keras.utils.set_random_seed(5)  # the same dropout
-        found.append([y[0] for y in outputs_of(model, batch, training=True)])
-    for was, now in zip(*found, strict=True):
+        actual.append([y[0] for y in outputs_of(model, batch, training=True)])
+    for was, now in zip(*actual, strict=True):
         assert_allclose(now, was, rtol=0, atol=1e-5 * max(1e-3, np.abs(was).max()))
 
 

@@ -129,10 +129,10 @@ def measured(cell, environments, folder):
     """All that one environment has to say, the files of those before it included."""
     tools = "pytest>=8.2", "hypothesis>=6.100"
     programs, problem = environments.make(cell, "[all]", *tools)
-    found = {"python": cell.python, "tensorflow": cell.tensorflow}
+    actual = {"python": cell.python, "tensorflow": cell.tensorflow}
     if programs is None:
-        return {**found, "steps": {"install": {"passed": False, "said": problem}}}
-    found["versions"] = versions(programs)
+        return {**actual, "steps": {"install": {"passed": False, "said": problem}}}
+    actual["versions"] = versions(programs)
     steps = {"install": {"passed": True, "said": ""}, "tests": tested(programs)}
     place = folder / "files" / cell.name
     shutil.rmtree(place, ignore_errors=True)
@@ -143,7 +143,7 @@ def measured(cell, environments, folder):
         shutil.rmtree(place)
     else:
         steps |= json.loads((place / "done.json").read_text())
-    return {**found, "steps": steps, "opened": opened(programs, folder, cell.name)}
+    return {**actual, "steps": steps, "opened": opened(programs, folder, cell.name)}
 
 
 def versions(programs):
@@ -195,10 +195,10 @@ def without_extras(cell, environments, folder):
     if said.returncode:
         raise click.ClickException(f"It stops without extras: {last_line(said)}")
     helped = done([programs / "larq-nobn", "--help"], folder)
-    found = json.loads(report.read_text())
+    actual = json.loads(report.read_text())
     wrong = None if helped.returncode == 0 and helped.stdout else last_line(helped)
-    found["larq-nobn, as a program"] = [None, wrong, wrong]
-    return found
+    actual["larq-nobn, as a program"] = [None, wrong, wrong]
+    return actual
 
 
 def rounds(environments, folder):
@@ -206,20 +206,22 @@ def rounds(environments, folder):
     for cell in CELLS:
         print(cell.name, flush=True)
         file = folder / f"{cell.name}.json"
-        found = kept(file, measured, cell, environments, folder)
-        print({name: step["said"] for name, step in found["steps"].items()}, flush=True)
+        actual = kept(file, measured, cell, environments, folder)
+        print(
+            {name: step["said"] for name, step in actual["steps"].items()}, flush=True
+        )
     written = {cell.name for cell in FIRST if (folder / "files" / cell.name).exists()}
     for cell in FIRST:
         file = folder / f"{cell.name}.json"
-        found = json.loads(file.read_text())
-        missing = written - {cell.name} - set(found.get("opened", written))
+        actual = json.loads(file.read_text())
+        missing = written - {cell.name} - set(actual.get("opened", written))
         if not missing:
             continue
         print(f"{cell.name}, files of {len(missing)} others", flush=True)
         programs, problem = environments.make(cell, "[all]")
         if programs is None:
             raise click.ClickException(f"{cell.name} was there before: {problem}")
-        write({**found, "opened": opened(programs, folder, cell.name)}, file)
+        write({**actual, "opened": opened(programs, folder, cell.name)}, file)
     return [json.loads((folder / f"{cell.name}.json").read_text()) for cell in CELLS]
 
 
@@ -232,12 +234,12 @@ def main(folder):
         environments = Environments(Path(scratch))
         file = folder / "without_extras.json"
         bare = kept(file, without_extras, FIRST[-1], environments, folder)
-        found = rounds(environments, folder)
+        actual = rounds(environments, folder)
         environments.remove()
     result = {
         "command": command(),
         "machine": machine(),
-        "environments": found,
+        "environments": actual,
         "without_extras": bare,
     }
     write(result, RESULTS / "compat" / "result.json")

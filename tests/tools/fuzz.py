@@ -110,14 +110,14 @@ def tried(output):
     """The lines of an earlier run; of one that was killed, the last may be cut off."""
     if not output.exists():
         return []
-    found, kept = [], 0
+    actual, kept = [], 0
     with output.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                found.append(json.loads(line))
+                actual.append(json.loads(line))
                 kept += len(line)
     os.truncate(output, kept)
-    return found
+    return actual
 
 
 def summarized(records):
@@ -144,7 +144,7 @@ def summarized(records):
         "binary_convolutions": sum(c.get("bconv", 0) for c in converts),
         "exact_below_90": sum(share < 0.9 for share in exact),
         "int8": counted(kinds.pop("int8")),
-        "surgery": {name: counted(found) for name, found in kinds.items()},
+        "surgery": {name: counted(actual) for name, actual in kinds.items()},
         "reasons": counted(Counter(refused)),
         "false_refusals": counted(
             Counter(c["reason"] for c in converts if c.get("false"))
@@ -153,8 +153,8 @@ def summarized(records):
     }
 
 
-def counted(found):
-    return dict(found.most_common())
+def counted(actual):
+    return dict(actual.most_common())
 
 
 def reason_of_fault(record):

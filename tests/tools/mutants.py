@@ -56,10 +56,10 @@ def copy_of(place):
 def home_of(fault, tree):
     """The one file that contains the old text, wherever it lies by now."""
     files = [(path, path.read_text()) for path in tree.glob("larq_nobn/**/*.py")]
-    found = [path for path, text in files for _ in range(text.count(fault.old))]
-    if len(found) != 1 or fault.old == fault.new:
-        raise ValueError(f"{fault.name}: its old text is there {len(found)} times.")
-    return found[0]
+    actual = [path for path, text in files for _ in range(text.count(fault.old))]
+    if len(actual) != 1 or fault.old == fault.new:
+        raise ValueError(f"{fault.name}: its old text is there {len(actual)} times.")
+    return actual[0]
 
 
 def run_tests(tree, tests, only, seconds):
@@ -167,14 +167,14 @@ def main(only, jobs, before, output):
             said = (row["test"] or "").splitlines()[-1:]
             print(name, row["status"], f"{row['seconds']:.0f} s", *said, sep="; ")
             if output:
-                found = {"command": command(), "commit": commit, "faults": results}
+                actual = {"command": command(), "commit": commit, "faults": results}
                 if before:
-                    found["before"] = json.loads(before.read_text())
-                write(found, output)
+                    actual["before"] = json.loads(before.read_text())
+                write(actual, output)
     print(dict(Counter(row["status"] for row in results.values())))
     if output and before:
         said = (command(), __doc__.splitlines()[0])
-        say(*said, tables=TABLES["mutants"][1](found))
+        say(*said, tables=TABLES["mutants"][1](actual))
 
 
 if __name__ == "__main__":

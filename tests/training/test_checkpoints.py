@@ -178,11 +178,11 @@ def test_torn_anywhere_and_any_wrong_byte_is_recognized(two: Path, tmp_path: Pat
         flipped[place] ^= int(rng.integers(1, 256))
         damaged.write_bytes(flipped)
         try:
-            found = read_checkpoint(damaged)
+            actual = read_checkpoint(damaged)
         except ValueError:
             continue
-        assert found[0] == good  # as where a time is another
-        for ours, theirs in zip(found[1], values, strict=True):
+        assert actual[0] == good  # as where a time is another
+        for ours, theirs in zip(actual[1], values, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 

@@ -173,9 +173,9 @@ def test_a_command_trains_what_the_settings_say(
     execute: Execute,
 ):
     monkeypatch.chdir(tmp_path)
-    found: list[tuple] = []
-    execute(lambda *said: found.append(said) or "Error: It is not trained.")
+    actual: list[tuple] = []
+    execute(lambda *said: actual.append(said) or "Error: It is not trained.")
     training.compare({"-a": settings}, "-runs")
-    assert found == [(settings, Path("-runs/-a"))]
+    assert actual == [(settings, Path("-runs/-a"))]
     command = _compare.train_command(tmp_path, trust=True, imports=("colorsys", "json"))
     assert command[-3:] == ["--trust", "--import=colorsys", "--import=json"]

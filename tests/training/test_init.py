@@ -81,24 +81,24 @@ def zoo_like() -> keras.Model:
 def test_weights_of_the_same_name_and_shape_are_taken():
     source, target = scrambled(tiny(7)), tiny(10)
     before = {name_of(w): w.numpy() for w in target.weights}
-    found = transfer(source, target, "runs/a")
+    actual = transfer(source, target, "runs/a")
     given = {
         name_of(w): getattr(w, "latent_variable", w).numpy() for w in source.weights
     }
     names = list(map(name_of, target.weights))
     head = ["head/kernel", "head/bias"]
-    assert found["taken"] == [name for name in names if name not in head]
-    assert (found["fresh"], found["left"], found["source"]) == (head, head, "runs/a")
+    assert actual["taken"] == [name for name in names if name not in head]
+    assert (actual["fresh"], actual["left"], actual["source"]) == (head, head, "runs/a")
     for weight in target.weights:
         value = getattr(weight, "latent_variable", weight).numpy()
         name = name_of(weight)
         assert_array_equal(value, (before if name in head else given)[name])
     # Another number of stages: the classifier has a kernel of another shape, and a
     # bias of the same.
-    found = transfer(source, tiny(7, blocks=(1,)), "a")
-    assert found["fresh"] == head
-    assert [name for name in found["left"] if name.startswith("head")] == head
-    assert len([name for name in found["left"] if name.startswith("stage2")]) == 8
+    actual = transfer(source, tiny(7, blocks=(1,)), "a")
+    assert actual["fresh"] == head
+    assert [name for name in actual["left"] if name.startswith("head")] == head
+    assert len([name for name in actual["left"] if name.startswith("stage2")]) == 8
 
 
 def test_layers_inside_models_are_matched_by_their_path():
@@ -110,9 +110,9 @@ def test_layers_inside_models_are_matched_by_their_path():
         return keras.Model(image, layers.Dense(classes, name="end")(inner(image)))
 
     source, target = scrambled(nested(2)), nested(4)
-    found = transfer(source, target, "a")
+    actual = transfer(source, target, "a")
     body = [f"body/{a}/{b}" for a in ("one", "two") for b in ("kernel", "bias")]
-    assert (found["taken"], found["fresh"]) == (body, ["end/kernel", "end/bias"])
+    assert (actual["taken"], actual["fresh"]) == (body, ["end/kernel", "end/bias"])
     for given, taken in zip(source.weights[:4], target.weights[:4], strict=True):
         assert_array_equal(given, taken)
     other = keras.Sequential([layers.Dense(3, input_shape=(2,))])
@@ -133,9 +133,9 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folded_model_gets_a_new_head_and_keeps_its_features(folded: Path):
     source = training.open_model(folded)
     target = with_head(source, (8, 8, 3), 7, "folded.keras")
-    found = transfer(source, target, "folded.keras")
+    actual = transfer(source, target, "folded.keras")
     head = head_of(target)
-    assert found["fresh"] == [f"{head}/kernel", f"{head}/bias"]
+    assert actual["fresh"] == [f"{head}/kernel", f"{head}/bias"]
     given, taken = (
         keras.Model(each.inputs, each.get_layer("features").output)(IMAGES)
         for each in (source, target)
@@ -249,8 +249,8 @@ def factors(settings: training.RunSettings, network: keras.Model) -> dict[str, f
 
 def test_the_backbone_learns_slower_and_its_shifts_faster_than_it():
     named = {"model": "ReActNet18", "init": "a"}
-    found = factors(from_recipe("fine_tune", **named), tiny(blocks=(1,)))
-    assert found == pytest.approx(
+    actual = factors(from_recipe("fine_tune", **named), tiny(blocks=(1,)))
+    assert actual == pytest.approx(
         {
             "stem_conv/kernel": 0.3,
             "stem_conv/gain": 1.2,

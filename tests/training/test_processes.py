@@ -29,10 +29,10 @@ def command(file: Path, does: str = "") -> list[str]:
     return [sys.executable, "-S", "-c", SCRIPT, str(file), does]
 
 
-def soon(found: Callable[[], object]) -> bool:
+def soon(actual: Callable[[], object]) -> bool:
     """Whether it is so within half a minute."""
     for _ in range(300):
-        if found():
+        if actual():
             return True
         time.sleep(0.1)
     return False
@@ -96,9 +96,9 @@ def cluster() -> Iterator[Any]:
             threads_per_worker=1,
             dashboard_address=None,
             memory_limit=0,
-        ) as found,
+        ) as actual,
     ):
-        yield found
+        yield actual
 
 
 @pytest.mark.slow
@@ -113,8 +113,8 @@ def test_workers_of_a_cluster_run_commands(cluster: Any, tmp_path: Path):
                 submit(command(files[0], "print(5, file=sys.stderr)")),
                 submit(command(files[1], dies)),
             ]
-            found = [_compare._messages_of(each) for each in futures]
-            assert found == [(None, ["5"]), (None, [])]
+            actual = [_compare._messages_of(each) for each in futures]
+            assert actual == [(None, ["5"]), (None, [])]
 
 
 def test_an_address_without_a_scheduler_is_a_sentence(monkeypatch: pytest.MonkeyPatch):

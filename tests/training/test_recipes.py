@@ -99,10 +99,10 @@ MIRRORED = ("nobn", "batch_norm", "none")
 TUNED = [name for name in nobn.models.NORMALIZATIONS if name in MEASURED]
 
 
-def chosen(found: list[dict]) -> dict:
+def chosen(actual: list[dict]) -> dict:
     """The candidate of the highest mean, of those that were trained most often."""
-    most = max(len(each["reached"]) for each in found)
-    often = [each for each in found if len(each["reached"]) == most]
+    most = max(len(each["reached"]) for each in actual)
+    often = [each for each in actual if len(each["reached"]) == most]
     return max(often, key=lambda each: np.mean(each["reached"]))
 
 

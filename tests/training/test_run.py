@@ -175,15 +175,15 @@ def test_what_cannot_start_leaves_nothing(
 @pytest.fixture
 def read(monkeypatch):
     """Which splits are loaded, in order."""
-    found, batches = [], nobn.data.Dataset.batches
+    actual, batches = [], nobn.data.Dataset.batches
 
     @functools.wraps(batches)
     def note(dataset, split, *arguments, **options):
-        found.append(split)
+        actual.append(split)
         return batches(dataset, split, *arguments, **options)
 
     monkeypatch.setattr(nobn.data.Dataset, "batches", note)
-    return found
+    return actual
 
 
 def evaluated(run, settings, split):

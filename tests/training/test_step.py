@@ -92,14 +92,14 @@ def decayed() -> keras.Model:
 def test_loss_and_penalty_are_reported_apart_and_minimized_together(
     network: Callable[[], keras.Model], accumulate: int
 ):
-    found = []
+    actual = []
     for step in ({"accumulate": accumulate}, {}):
         trained = network()
         model = compiled(trained, keras.optimizers.SGD(0.1), **step)
         data = {"validation_data": (INPUTS[:7], LABELS[:7]), "shuffle": False}
         history = model.fit(INPUTS, LABELS, 12, epochs=2, verbose=0, **data).history
-        found.append((history, trained))
-    (ours, network_), (theirs, by_keras) = found
+        actual.append((history, trained))
+    (ours, network_), (theirs, by_keras) = actual
     # Parts of a batch are added up in another order.
     off = {} if accumulate == 1 else {"rtol": 1e-5, "atol": 1e-6}
     weights = (each.get_weights() for each in (network_, by_keras))
@@ -170,8 +170,8 @@ def test_gradient_loss_and_accuracy_of_smoothed_mixed_and_weighted_labels(
     # Sums of two dozen float32 numbers around 1.
     moved = before - network.get_weights()[0]
     assert_allclose(moved, INPUTS.T @ error, atol=4e-6)
-    found = whole.argmax(1)
-    assert_allclose(logs["accuracy"], np.mean(log_softmax.argmax(1) == found), 1e-6)
+    actual = whole.argmax(1)
+    assert_allclose(logs["accuracy"], np.mean(log_softmax.argmax(1) == actual), 1e-6)
     plain = -log_softmax[np.arange(24), LABELS]
     assert_allclose(tested, plain.mean(), rtol=1e-6)  # of labels as they are
     if accumulate == 1:
@@ -202,8 +202,8 @@ def test_weights_of_classes(tmp_path: Path):
         trainer = training.Trainer(changed, output=tmp_path)
         with with_little_network():
             trainer.build()
-        found = trainer.model._class_weights
-        assert found is None if not balance else found == pytest.approx(expected)
+        actual = trainer.model._class_weights
+        assert actual is None if not balance else actual == pytest.approx(expected)
 
 
 def test_a_teacher_is_no_part_of_the_network():

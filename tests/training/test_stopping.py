@@ -59,7 +59,7 @@ def test_a_signal_ends_what_is_inside_and_a_lost_one_is_raised_after_the_batch(
         pytest.fail("nothing was raised")
     ignored: list[type] = []
     monkeypatch.setattr(
-        sys, "unraisablehook", lambda found: ignored.append(found.exc_type)
+        sys, "unraisablehook", lambda actual: ignored.append(actual.exc_type)
     )
     before = handlers()
     check = StopCheck()

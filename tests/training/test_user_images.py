@@ -74,10 +74,10 @@ def test_a_run_resumes_with_the_images_that_it_started_with(
     pictures, run = tmp_path / "copy", tmp_path / "run"
     shutil.copytree(folder, pictures)
     settings = replace(settings, dataset=str(pictures))
-    found = [open_dataset(**settings.images).fingerprint]
+    actual = [open_dataset(**settings.images).fingerprint]
     with (
         pytest.raises(Stop),
-        lock_run_folder(run, plain(settings, found[0])),
+        lock_run_folder(run, plain(settings, actual[0])),
     ):
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "epoch-0001.npz").touch()
@@ -89,7 +89,7 @@ def test_a_run_resumes_with_the_images_that_it_started_with(
         lambda: (last / "02.png").rename(first / "02.png"),
     ):
         change()
-        found.append(open_dataset(**settings.images).fingerprint)
-    assert len({*found}) == 4
+        actual.append(open_dataset(**settings.images).fingerprint)
+    assert len({*actual}) == 4
     with pytest.raises(ValueError, match="copy were added, removed or changed"):
         training.train(settings, run, resume=True)

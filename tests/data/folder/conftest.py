@@ -52,9 +52,9 @@ def png(seed: int, shape: tuple[int, ...] = (6, 6, 3)) -> bytes:
 
 def content_of(folder: Path) -> list[tuple[str, int, int]]:
     """What changes if anything in a folder is written."""
-    found = []
+    actual = []
     for place, _, names in os.walk(folder):
         for path in (Path(place), *(Path(place, name) for name in names)):
             state = path.lstat()
-            found.append((str(path), state.st_size, state.st_mtime_ns))
-    return sorted(found)
+            actual.append((str(path), state.st_size, state.st_mtime_ns))
+    return sorted(actual)

@@ -34,15 +34,15 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     ("form", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})]
 )
 def test_colours_of_lossless_files(form: str, options: dict[str, Any]):
-    found = nobn.data.decode(file(Image.fromarray(COLOURS), form, **options))
-    assert found.dtype == np.uint8
-    assert_array_equal(found, COLOURS)
+    actual = nobn.data.decode(file(Image.fromarray(COLOURS), form, **options))
+    assert actual.dtype == np.uint8
+    assert_array_equal(actual, COLOURS)
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "GIF"])
 def test_grey_files_have_one_channel(form: str):
-    found = nobn.data.decode(file(Image.fromarray(GREY), form))
-    assert_array_equal(found, GREY[..., np.newaxis])
+    actual = nobn.data.decode(file(Image.fromarray(GREY), form))
+    assert_array_equal(actual, GREY[..., np.newaxis])
 
 
 def test_palettes():
@@ -51,38 +51,38 @@ def test_palettes():
     picture = Image.fromarray(places, "L").convert("P")
     picture.putpalette(palette.tobytes())
     for form in ("PNG", "GIF", "BMP"):
-        found = nobn.data.decode(file(picture, form))
-        assert_array_equal(found, palette[places], form)
+        actual = nobn.data.decode(file(picture, form))
+        assert_array_equal(actual, palette[places], form)
     # One colour is transparent; in PNG two of them, one by half.
     expected = np.where((places == 2)[..., None], 255, palette[places])
     assert_array_equal(nobn.data.decode(file(picture, "GIF", transparency=2)), expected)
     alpha = bytes([255, 128, 0, 255])
-    found = nobn.data.decode(file(picture, "PNG", transparency=alpha))
+    actual = nobn.data.decode(file(picture, "PNG", transparency=alpha))
     expected = on_white(palette[places], np.frombuffer(alpha, np.uint8)[places])
-    assert_allclose(found, expected, atol=1)
+    assert_allclose(actual, expected, atol=1)
 
 
 def test_transparent_is_white():
     picture = Image.fromarray(np.dstack([COLOURS, ALPHA]), "RGBA")
     for form, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
-        found = nobn.data.decode(file(picture, form, **options))
-        assert_allclose(found, on_white(COLOURS, ALPHA), atol=1)
+        actual = nobn.data.decode(file(picture, form, **options))
+        assert_allclose(actual, on_white(COLOURS, ALPHA), atol=1)
     picture = Image.fromarray(np.dstack([GREY, ALPHA]), "LA")
-    found = nobn.data.decode(file(picture, "PNG"))
-    assert found.shape[-1] == 1
-    assert_allclose(found, on_white(GREY[..., np.newaxis], ALPHA), atol=1)
+    actual = nobn.data.decode(file(picture, "PNG"))
+    assert actual.shape[-1] == 1
+    assert_allclose(actual, on_white(GREY[..., np.newaxis], ALPHA), atol=1)
     one = tuple(map(int, COLOURS[3, 4]))
-    found = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", transparency=one))
+    actual = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", transparency=one))
     hidden = (one == COLOURS).all(-1, keepdims=True)
-    assert_array_equal(found, np.where(hidden, 255, COLOURS))
+    assert_array_equal(actual, np.where(hidden, 255, COLOURS))
 
 
 def test_sixteen_bits():
     deep = RNG.integers(0, 1 << 16, (9, 13, 3), np.uint16)
-    found = nobn.data.decode(tf.io.encode_png(deep).numpy())
-    assert_array_equal(found, deep // 256)
-    found = nobn.data.decode(tf.io.encode_png(deep[..., :1]).numpy())
-    assert_array_equal(found, deep[..., :1] // 256)
+    actual = nobn.data.decode(tf.io.encode_png(deep).numpy())
+    assert_array_equal(actual, deep // 256)
+    actual = nobn.data.decode(tf.io.encode_png(deep[..., :1]).numpy())
+    assert_array_equal(actual, deep[..., :1] // 256)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,13 @@ def test_sixteen_bits():
 def test_orientation(orientation: int, seen: Any):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", exif=exif))
-    assert_array_equal(found, seen(COLOURS))
+    actual = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", exif=exif))
+    assert_array_equal(actual, seen(COLOURS))
     soft = np.stack([SOFT] * 3, -1)
-    found = nobn.data.decode(file(Image.fromarray(soft), "JPEG", quality=98, exif=exif))
-    assert_allclose(found, seen(soft).astype(float), atol=4)
+    actual = nobn.data.decode(
+        file(Image.fromarray(soft), "JPEG", quality=98, exif=exif)
+    )
+    assert_allclose(actual, seen(soft).astype(float), atol=4)
 
 
 WHOLE = {

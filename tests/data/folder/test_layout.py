@@ -18,8 +18,8 @@ from .conftest import Write, content_of
 
 def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
     """Paths by split."""
-    found = open_folder(root, holdout, skip)._parts
-    return {s: [p.entry.path for p in part] for s, part in found.items() if part}
+    actual = open_folder(root, holdout, skip)._parts
+    return {s: [p.entry.path for p in part] for s, part in actual.items() if part}
 
 
 def two_classes(write: Write, count: int = 30) -> None:
@@ -39,14 +39,14 @@ def test_the_content_decides_what_is_held_out(root: Path, write: Write):
     two_classes(write)
     write("cat/again.png", seed=hash_of("dog") + 3)  # equal files of two classes
     before = content_of(root)
-    found = parts(root, holdout=0.3)
-    for split, paths in found.items():
+    actual = parts(root, holdout=0.3)
+    for split, paths in actual.items():
         assert paths
         for path in paths:
             digest = hashlib.sha256((root / path).read_bytes()).digest()
             drawn = int.from_bytes(digest[:8], "big") / 2**64
             assert (drawn < 0.3) == (split == "test")
-    assert sum(map(len, found.values())) == 61
+    assert sum(map(len, actual.values())) == 61
     assert content_of(root) == before
 
 
@@ -132,8 +132,8 @@ def test_a_folder_beside_test_is_the_validation_split(root: Path, write: Write):
     for place, (split, count) in enumerate((("train", 4), (name, 3), ("test", 2))):
         classes(write, f"{split}/", count, start=100 * place)
     info = nobn.data.open_dataset(root).info
-    found = info.train_examples, info.validation_examples, info.test_examples
-    assert found == (8, 6, 4)
+    actual = info.train_examples, info.validation_examples, info.test_examples
+    assert actual == (8, 6, 4)
     files = nobn.data.open_dataset(root).files("validation")
     assert files is not None and all(f"/{name}/" in file for file in files)
     with pytest.raises(ValueError, match="contains a validation split, so validation"):
@@ -226,12 +226,12 @@ def test_what_is_known_is_not_read_again(
         nobn.data.inspect_folder(root)
     assert not cache.exists()
     decoded.clear()
-    found = nobn.data.inspect_folder(root)
-    assert len(decoded) == 3 and nobn.data.inspect_folder(root) == found
+    actual = nobn.data.inspect_folder(root)
+    assert len(decoded) == 3 and nobn.data.inspect_folder(root) == actual
     assert len(decoded) == 3
     write("cat/2.png", seed=1, shape=(7, 6, 3))
     changed = nobn.data.inspect_folder(root)
-    assert len(decoded) == 6 and changed.sizes != found.sizes
+    assert len(decoded) == 6 and changed.sizes != actual.sizes
     (file,) = (cache / "folders").iterdir()
     for damage in ("{ damaged", "[]"):
         file.write_text(damage)

@@ -33,21 +33,21 @@ def odd(root: Path, write: Write) -> Path:
 
 def test_everything_is_found(odd: Path):
     before = content_of(odd)
-    found = nobn.data.inspect_folder(odd)
-    assert found.divided
-    assert found.classes == {
+    actual = nobn.data.inspect_folder(odd)
+    assert actual.divided
+    assert actual.classes == {
         "cat": {"train": 4, "test": 2},
         "dog": {"train": 2, "test": 0},
     }
-    assert found.sizes == ((4, 7, 20), (5, 8, 30))
-    assert found.grey == 2
-    assert list(found.unreadable) == ["train/dog/bad.jpg"]
-    assert found.empty == ("train/bird",)
-    assert found.copies == (("train/cat/a.png", "train/cat/same.png"),)
-    assert found.leaks == (("train/cat/b.png", "test/cat/leak.png"),)
-    assert found.twins == (("train/dog/c.png", "train/cat/twin.png"),)
-    assert found.others == {".txt": 1}
-    assert json.loads(json.dumps(found.to_dict()))["widths"] == [5, 8, 30]
+    assert actual.sizes == ((4, 7, 20), (5, 8, 30))
+    assert actual.grey == 2
+    assert list(actual.unreadable) == ["train/dog/bad.jpg"]
+    assert actual.empty == ("train/bird",)
+    assert actual.copies == (("train/cat/a.png", "train/cat/same.png"),)
+    assert actual.leaks == (("train/cat/b.png", "test/cat/leak.png"),)
+    assert actual.twins == (("train/dog/c.png", "train/cat/twin.png"),)
+    assert actual.others == {".txt": 1}
+    assert json.loads(json.dumps(actual.to_dict()))["widths"] == [5, 8, 30]
     assert content_of(odd) == before
 
 

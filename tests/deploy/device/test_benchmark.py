@@ -45,8 +45,8 @@ def audited(path="m.tflite"):
 
 def test_medians_quartiles_and_ratios():
     seconds = np.array([[0.001, 0.002, 0.003, 0.004, 0.005], [0.004] * 5])
-    found = [audited("a.tflite"), audited("b.tflite")]
-    first, second = _timings(found, seconds, 2, np.random.default_rng(0))
+    actual = [audited("a.tflite"), audited("b.tflite")]
+    first, second = _timings(actual, seconds, 2, np.random.default_rng(0))
     assert (first.ms, first.low_ms, first.high_ms) == pytest.approx((3, 2, 4))
     assert (first.ratio, first.ratio_low, first.ratio_high) == (1, 1, 1)
     assert (second.ms, second.low_ms, second.high_ms) == pytest.approx((4, 4, 4))
@@ -246,9 +246,9 @@ BOTH = [
     ],
 )
 def test_times_of_the_timed_runs(text, threads, operations):
-    found = read(text)
-    assert (found.ms, found.threads) == (pytest.approx(10.2505), threads)
-    assert found.operations == operations
+    actual = read(text)
+    assert (actual.ms, actual.threads) == (pytest.approx(10.2505), threads)
+    assert actual.operations == operations
 
 
 @pytest.mark.parametrize(
@@ -389,12 +389,12 @@ def test_files_of_both_runtimes_on_a_phone(adb, monkeypatch):
         nobn.deploy.benchmark_on_phone("m.tflite")
     Path("phone").mkdir()
     done = []
-    found = nobn.deploy.benchmark_on_phone(
+    actual = nobn.deploy.benchmark_on_phone(
         "m.tflite", ["n.tflite", "m.tflite"], progress=lambda: done.append(1)
     )
-    assert [timing.ms for timing in found.timings] == [0.8, 0.2, 0.8]
-    assert [timing.ratio for timing in found.timings] == [1, 0.25, 1]
-    assert [timing.lce_bconv2d for timing in found.timings] == [1, 0, 1]
+    assert [timing.ms for timing in actual.timings] == [0.8, 0.2, 0.8]
+    assert [timing.ratio for timing in actual.timings] == [1, 0.25, 1]
+    assert [timing.lce_bconv2d for timing in actual.timings] == [1, 0, 1]
     assert len(done) == 2
     assert sorted(path.name for path in adb.glob("*.log")) == []
     monkeypatch.setenv("PATH", str(adb))

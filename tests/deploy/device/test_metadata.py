@@ -66,10 +66,10 @@ def test_it_contains_what_an_app_needs(pair):
         labels=NAMES,
         dataset=None,
     )
-    found = json.loads(pair.with_name("m.tflite.json").read_text())
-    assert (found["format"], found["version"]) == ("larq_nobn card", 1)
-    assert found["labels"] == list(NAMES)
-    assert found["preprocessing"] == {
+    actual = json.loads(pair.with_name("m.tflite.json").read_text())
+    assert (actual["format"], actual["version"]) == ("larq_nobn card", 1)
+    assert actual["labels"] == list(NAMES)
+    assert actual["preprocessing"] == {
         "height": 8,
         "width": 8,
         "mean": [0.5, 0.5, 0.5],
@@ -175,9 +175,9 @@ def test_what_does_not_fit_the_model_is_rejected(model, name, given, message, tm
 
 def changed(change):
     def write(card):
-        found = json.loads(card)
-        change(found)
-        return json.dumps(found).encode()
+        actual = json.loads(card)
+        change(actual)
+        return json.dumps(actual).encode()
 
     return write
 

@@ -38,7 +38,7 @@ def loops(picture, mean, std, size, crop):
     rows = max(1, floor(crop * min(height, floor(Fraction(width * tall, wide)))))
     columns = max(1, floor(crop * min(width, floor(Fraction(height * wide, tall)))))
     top, left = (height - rows) // 2, (width - columns) // 2
-    found = np.zeros((tall, wide, len(mean)))
+    actual = np.zeros((tall, wide, len(mean)))
     for i, j in np.ndindex(tall, wide):
         down, across = touching(i, rows, tall), touching(j, columns, wide)
         touched = [picture[top + y, left + x].tolist() for y in down for x in across]
@@ -46,8 +46,8 @@ def loops(picture, mean, std, size, crop):
             touched = [[brightness(*rgb)] for rgb in touched]
         for c in range(len(mean)):
             x = Fraction(sum(values[c] for values in touched), len(touched))
-            found[i, j, c] = (float(x) / 255 - mean[c]) / std[c]
-    return found
+            actual[i, j, c] = (float(x) / 255 - mean[c]) / std[c]
+    return actual
 
 
 RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -64,10 +64,10 @@ RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 )
 def test_it_is_the_mean_of_the_touched_pixels(shape, mean, std, size, crop):
     picture = pictures(*shape)
-    found = Preprocessing(mean, std, size, crop)(picture)
-    assert found.dtype == np.float32
+    actual = Preprocessing(mean, std, size, crop)(picture)
+    assert actual.dtype == np.float32
     expected = loops(picture, mean, std, size, crop)
-    assert_allclose(found, expected[np.newaxis], rtol=0, atol=2e-6)
+    assert_allclose(actual, expected[np.newaxis], rtol=0, atol=2e-6)
 
 
 def test_digits_become_what_training_sees():
@@ -82,8 +82,8 @@ def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
     monkeypatch.setattr(_images, "stored", lambda *_: stored)
     # A folder of its own, so that no other test gets these images.
-    found = nobn.data.load(name, "test", 20, data_dir=tmp_path)
-    ((expected, _),) = found.as_numpy_iterator()
+    actual = nobn.data.load(name, "test", 20, data_dir=tmp_path)
+    ((expected, _),) = actual.as_numpy_iterator()
     assert_array_equal(of(name)(images), expected)
 
 

@@ -32,7 +32,7 @@ def converted(tmp_path_factory):
 
 
 def test_operations_and_their_work_are_counted_and_named(converted, tmp_path):
-    report, found, path = converted
+    report, actual, path = converted
     layers = {
         "CONV_2D": ["stem"],
         "DEPTHWISE_CONV_2D": ["relu"],  # fused, and named after the last
@@ -42,40 +42,40 @@ def test_operations_and_their_work_are_counted_and_named(converted, tmp_path):
         "FULLY_CONNECTED": ["head"],
     }
     binary = {"LceBconv2d": 2, "LceQuantize": 1}
-    assert found.ops == {**binary, **dict.fromkeys(layers, 1)}
-    assert found.lce_bconv2d == 2
-    assert found.bitpacked_outputs == 1  # batch norm and sign became thresholds
+    assert actual.ops == {**binary, **dict.fromkeys(layers, 1)}
+    assert actual.lce_bconv2d == 2
+    assert actual.bitpacked_outputs == 1  # batch norm and sign became thresholds
     assert {op["op"]: op["layers"] for op in report.float_ops} == layers
     assert [op["count"] for op in report.float_ops] == [1] * 6
     # A file does not know the name of the layer that its output comes from.
     layers["FULLY_CONNECTED"] = ["output"]
-    assert {op["op"]: op["layers"] for op in found.float_ops} == layers
+    assert {op["op"]: op["layers"] for op in actual.float_ops} == layers
     # The channels of the second fill no word of bits.
     first, second = 24 * 3 * 3 * 8 * 4 * 4, 16 * 3 * 3 * 24 * 4 * 4
-    assert found.binary_macs == report.binary_macs == first + second
+    assert actual.binary_macs == report.binary_macs == first + second
     stem, depthwise, dense = 8 * 3 * 3 * 3 * 8 * 8, 16 * 3 * 3 * 2 * 2, 16 * 5
-    assert found.float_macs == stem + depthwise + dense
-    assert found.size_bytes == report.size_bytes == path.stat().st_size
-    assert json.loads(json.dumps(found.to_dict()))["lce_bconv2d"] == 2
-    assert json.loads(found.to_json(tmp_path / "a.json")) == found.to_dict()
-    assert json.loads((tmp_path / "a.json").read_text()) == found.to_dict()
+    assert actual.float_macs == stem + depthwise + dense
+    assert actual.size_bytes == report.size_bytes == path.stat().st_size
+    assert json.loads(json.dumps(actual.to_dict()))["lce_bconv2d"] == 2
+    assert json.loads(actual.to_json(tmp_path / "a.json")) == actual.to_dict()
+    assert json.loads((tmp_path / "a.json").read_text()) == actual.to_dict()
 
 
 def test_two_files_side_by_side(converted, tmp_path):
     short = tmp_path / "short.tflite"
     layers = binary_conv(8, name="binary"), keras.layers.ReLU(name="relu")
     short.write_bytes(plain_file(chain(*layers, stem=False)))
-    found, path = diff(converted[2], short), converted[2]
+    actual, path = diff(converted[2], short), converted[2]
     sizes = [file.stat().st_size for file in (path, short)]
-    assert found["numbers"]["size_bytes"] == {
+    assert actual["numbers"]["size_bytes"] == {
         "path": sizes[0],
         "against": sizes[1],
         "difference": sizes[0] - sizes[1],
     }
-    assert found["numbers"]["lce_bconv2d"]["difference"] == 1
+    assert actual["numbers"]["lce_bconv2d"]["difference"] == 1
     row = {"path": 2, "against": 1, "difference": 1}
-    assert found["ops"]["binary LceBconv2d"] == row
-    assert found["ops"]["float MEAN"] == {"path": 1, "against": 0, "difference": 1}
+    assert actual["ops"]["binary LceBconv2d"] == row
+    assert actual["ops"]["float MEAN"] == {"path": 1, "against": 0, "difference": 1}
     short.write_text("no file of TFLite")
     with pytest.raises(ConversionError, match="is not a TFLite file"):
         diff(path, short)

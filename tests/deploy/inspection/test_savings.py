@@ -76,11 +76,11 @@ CHAINS = {
 }
 
 
-def said(found, layer="a"):
+def said(actual, layer="a"):
     """What is said about a layer, each finding with its remedy."""
     return [
         f"{saving['finding']} {saving['remedy']}"
-        for saving in found.savings
+        for saving in actual.savings
         if layer in saving["layers"]
     ]
 
@@ -108,9 +108,9 @@ def side_by_side():
 @pytest.mark.parametrize("name", CHAINS)
 def test_findings(name, side_by_side):
     sentence, shown, other = CHAINS[name]
-    found, names = side_by_side
+    actual, names = side_by_side
     for rows in (shown, other):
-        matching = [t for t in said(found, names[rows]) if re.search(sentence, t)]
+        matching = [t for t in said(actual, names[rows]) if re.search(sentence, t)]
         assert bool(matching) == (rows is shown)
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.convert
 _layers = keras.layers
 
 
-def rows_of(found, op):
-    return [row for row in found.operations if row["op"] == op]
+def rows_of(actual, op):
+    return [row for row in actual.operations if row["op"] == op]
 
 
 # (8, 8, 32) goes in. The operation, its multiplications, and its weights with bias.
@@ -51,9 +51,9 @@ def test_operations_counted_by_hand():
     grouped = binary_conv(64, name="b_groups", groups=2)
     ends = [layer(inputs) for layer in layers]
     ends.append(grouped(binary_conv(64, name="before")(inputs)))
-    found = audited(scrambled(keras.Model(inputs, ends)))
+    actual = audited(scrambled(keras.Model(inputs, ends)))
     # Of two operations with one name, the first is that of an output.
-    rows = {row["layer"]: row for row in found.operations[::-1] if row["weight_bytes"]}
+    rows = {row["layer"]: row for row in actual.operations[::-1] if row["weight_bytes"]}
     for layer, op, macs, weights in FLOAT:
         row = rows[layer.name]
         assert (row["op"], row["float_macs"]) == (op, macs), layer.name
@@ -65,7 +65,7 @@ def test_operations_counted_by_hand():
         assert row["binary_macs"] == positions * 48 * 9 * 32, layer.name
         assert row["float_macs"] == 0
     assert rows["b_groups"]["binary_macs"] == 64 * 64 * 9 * 32
-    assert found.float_macs == sum(macs for _, _, macs, _ in FLOAT)
+    assert actual.float_macs == sum(macs for _, _, macs, _ in FLOAT)
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,10 @@ def test_what_is_still_needed_counts_as_alive():
     x = _layers.ReLU()(inputs)
     y = _layers.Conv2D(64, 1)(x)
     outputs = _layers.Concatenate()([_layers.ReLU()(y), x])
-    found = audited(keras.Model(inputs, outputs))
-    assert found.ops == {"RELU": 1, "CONV_2D": 1, "CONCATENATION": 1}
+    actual = audited(keras.Model(inputs, outputs))
+    assert actual.ops == {"RELU": 1, "CONV_2D": 1, "CONCATENATION": 1}
     # In the end: x, the convolution (its ReLU is fused), and both side by side.
-    assert found.peak_activation_bytes == 4 * 8 * 8 * (32 + 64 + 96)
+    assert actual.peak_activation_bytes == 4 * 8 * 8 * (32 + 64 + 96)
 
 
 def fake(low, high):
@@ -139,31 +139,31 @@ def int8():
 
 
 def test_integer_operations_are_not_float(int8):
-    found = audit_bytes(int8, "int8")
-    assert {op["op"]: op["count"] for op in found.int8_ops} == {
+    actual = audit_bytes(int8, "int8")
+    assert {op["op"]: op["count"] for op in actual.int8_ops} == {
         "CONV_2D": 1,
         "DEPTHWISE_CONV_2D": 1,
         "FULLY_CONNECTED": 1,
         "QUANTIZE": 1,
         "DEQUANTIZE": 1,
     }
-    assert found.float_ops == []
-    assert found.lce_bconv2d == 1
-    assert found.float_macs == 0
+    assert actual.float_ops == []
+    assert actual.lce_bconv2d == 1
+    assert actual.float_macs == 0
     stem, depthwise = 64 * 32 * 27, 36 * 32 * 9
-    assert found.int8_macs == stem + depthwise + 5 * 36 * 32
-    assert found.binary_macs == 64 * 32 * 9 * 32
-    (row,) = rows_of(found, "LceBconv2d")
+    assert actual.int8_macs == stem + depthwise + 5 * 36 * 32
+    assert actual.binary_macs == 64 * 32 * 9 * 32
+    (row,) = rows_of(actual, "LceBconv2d")
     assert (row["kind"], row["output_type"]) == ("binary", "int8")
-    assert "int8 DEPTHWISE_CONV_2D" in str(found)
+    assert "int8 DEPTHWISE_CONV_2D" in str(actual)
 
 
 def test_outputs_have_the_names_of_their_layers():
     inputs = keras.Input((8, 8, 3))
     x = _layers.Conv2D(4, 3, name="one")(inputs)
     outputs = [_layers.Conv2D(4, 3, name="two")(x), x]
-    found = audited(scrambled(keras.Model(inputs, outputs, name="both")))
-    assert sorted(row["layer"] for row in found.operations) == ["one", "two"]
+    actual = audited(scrambled(keras.Model(inputs, outputs, name="both")))
+    assert sorted(row["layer"] for row in actual.operations) == ["one", "two"]
 
 
 def test_work_bears_the_name_of_its_kernel():
@@ -187,14 +187,14 @@ def of_open_size():
 def test_open_sizes_are_counted_as_one_and_said(tmp_path):
     path = tmp_path / "open.tflite"
     path.write_bytes(of_open_size())
-    found = nobn.audit(path)
-    (row,) = found.operations
-    assert (row["float_macs"], found.float_macs) == (4 * 27, 4 * 27)
+    actual = nobn.audit(path)
+    (row,) = actual.operations
+    assert (row["float_macs"], actual.float_macs) == (4 * 27, 4 * 27)
     assert row["output_shape"] == [1, None, None, 4]
-    (given,) = found.open_inputs
+    (given,) = actual.open_inputs
     assert given["shape"] == [1, None, None, 3]
-    assert found.to_dict()["open_inputs"] == [given]
-    printed = re.sub(r"[\s│]+", " ", str(found))
+    assert actual.to_dict()["open_inputs"] == [given]
+    printed = re.sub(r"[\s│]+", " ", str(actual))
     assert "?x?x3; MACs and bytes are those of size 1" in printed
     assert "?x?x4 f32" in printed
     # Its interpreter would take a single position for the image.

@@ -30,10 +30,10 @@ def without_rounding(model, x):
     kept = [(float(layer.minimum), float(layer.maximum)) for layer in layers]
     for layer in layers:
         layer.set_range(0.0, 0.0)
-    found = model(x)
+    actual = model(x)
     for layer, extremes in zip(layers, kept, strict=True):
         layer.set_range(*extremes)
-    return found
+    return actual
 
 
 @cache
@@ -107,8 +107,8 @@ def test_what_is_computed_at_once_has_one_range():
     )
     expected = {"input", "stem", "norm", "relu", "head"}  # before the softmax
     names = {f"{name}_range" for name in expected}
-    found = ranges(ranged(model))
-    assert {n if not n.startswith("input") else "input_range" for n in found} == names
+    actual = ranges(ranged(model))
+    assert {n if not n.startswith("input") else "input_range" for n in actual} == names
 
 
 def test_a_concatenation_and_a_pool_share_the_range_of_their_inputs():
@@ -146,10 +146,10 @@ def test_ranges_leave_out_the_outermost_values_and_are_averages_of_batches():
         (f"{model.input_names[0]}_range", x, 0),
     ):
         layer = quantized.get_layer(name)
-        found = [layer.minimum.numpy(), layer.maximum.numpy()]
+        actual = [layer.minimum.numpy(), layer.maximum.numpy()]
         batches = np.sort(values.reshape(len(x) // batch, -1))
         ends = batches[:, [outside, -1 - outside]].mean(0)
-        assert_allclose(found, ends, rtol=1e-5)
+        assert_allclose(actual, ends, rtol=1e-5)
 
 
 def test_the_shift_after_an_rprelu_goes_where_all_readers_have_one(quantized):

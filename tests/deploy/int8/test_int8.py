@@ -87,11 +87,11 @@ def test_scales_are_those_of_the_ranges_and_a_runner_takes_floats(quantized, rep
         assert_allclose(tensor["scale"], step, rtol=1e-5)
         assert -128 <= tensor["zero_point"] <= 127
     run = Runner(report.path)
-    found = run(X)
-    assert found.dtype == np.float32
+    actual = run(X)
+    assert actual.dtype == np.float32
     (scale,) = (tensor.scale for tensor in run.output_tensors)
-    assert_allclose(found / scale, np.round(found / scale), atol=1e-3)
-    assert_allclose(found, quantized(X), atol=0.2 * np.ptp(quantized(X)))
+    assert_allclose(actual / scale, np.round(actual / scale), atol=1e-3)
+    assert_allclose(actual, quantized(X), atol=0.2 * np.ptp(quantized(X)))
 
 
 ZEROS = {"padding": "same", "pad_values": 0.0}
@@ -113,11 +113,11 @@ def test_binary_convolutions_padded_with_zeros(tmp_path):
             y = layer(y)
         ends.append(binary_conv(4, **ZEROS)(y))
     model = scrambled(keras.Model(inputs, ends))
-    found = in_int8(model, images(2, (6, 6, 4)), tmp_path)
+    actual = in_int8(model, images(2, (6, 6, 4)), tmp_path)
     count = 2 * len(AFTER)
-    assert audit(found.path).ops["LceBconv2d"] == found.lce_bconv2d == count
-    assert found.verify["unexplained"] == 0
-    assert found.verify["int8"]["worst_steps"] < 1
+    assert audit(actual.path).ops["LceBconv2d"] == actual.lce_bconv2d == count
+    assert actual.verify["unexplained"] == 0
+    assert actual.verify["int8"]["worst_steps"] < 1
 
 
 def test_a_batch_norm_alone_is_one_operation(tmp_path):
@@ -128,11 +128,11 @@ def test_a_batch_norm_alone_is_one_operation(tmp_path):
     x = keras.layers.ReLU()(norm()(x))
     x = pool(binary_conv(8)(x))
     x = keras.layers.Add()([norm()(x), keras.layers.AveragePooling2D(1)(x)])
-    found = in_int8(scrambled(keras.Model(inputs, x)), X, tmp_path)
-    ops = audit(found.path).ops
+    actual = in_int8(scrambled(keras.Model(inputs, x)), X, tmp_path)
+    ops = audit(actual.path).ops
     assert ops["LceBconv2d"] == ops["DEPTHWISE_CONV_2D"] == 2
     assert not {"DEQUANTIZE", "MUL", "RELU"} & set(ops)
-    assert found.verify["unexplained"] == 0
+    assert actual.verify["unexplained"] == 0
 
 
 # Of what shape the output is, and what reads it.
@@ -154,9 +154,9 @@ def test_outputs_that_the_model_reads_again(tmp_path):
         ends.append(layer()(maps[-1]))
     model = scrambled(keras.Model(inputs, [*maps, *ends]))
     signs = np.sign(images(2, (4, 4, 3)))
-    found = in_int8(model, signs, tmp_path)
-    assert {end["dtype"] for end in found.verify["int8"]["outputs"]} == {"int8"}
-    made = Runner(found.path).outputs([signs])[: len(maps)]
+    actual = in_int8(model, signs, tmp_path)
+    assert {end["dtype"] for end in actual.verify["int8"]["outputs"]} == {"int8"}
+    made = Runner(actual.path).outputs([signs])[: len(maps)]
     for name, y, expected in zip(READERS, made, model(signs), strict=False):
         atol = 1.5 * np.ptp(expected) / 255
         assert_allclose(y, expected, rtol=0, atol=atol, err_msg=name)
@@ -192,10 +192,10 @@ def test_functions_that_move_numbers(kinds, tmp_path):
     quantized = fake_quantize(scrambled(keras.Model(inputs, ends)), X, verify=False)
     ranges = [x for x in quantized.layers if isinstance(x, FakeQuantization)]
     assert {layer.input.dtype for layer in ranges} == {tf.float32}
-    found = convert(quantized, tmp_path / "m.tflite", data=X, int8=True)
-    assert found.verify["unexplained"] == 0
-    assert found.verify["int8"]["worst_steps"] < 1.01
-    assert kinds is SIGNS or "DEQUANTIZE" not in audit(found.path).ops
+    actual = convert(quantized, tmp_path / "m.tflite", data=X, int8=True)
+    assert actual.verify["unexplained"] == 0
+    assert actual.verify["int8"]["worst_steps"] < 1.01
+    assert kinds is SIGNS or "DEQUANTIZE" not in audit(actual.path).ops
 
 
 def _binary_dense(x):
@@ -223,10 +223,10 @@ def test_signs_of_means(tmp_path):
         size=(3, 11),
     )
     data = np.random.default_rng(4).normal(size=(24, 3, 11, 3)).astype("float32")
-    found = in_int8(model, data, tmp_path)
-    assert found.verify["int8"]["worst_steps"] < 1
-    assert audit(found.path).ops["MEAN"] == found.lce_bconv2d - 1 == 2
-    assert "DEQUANTIZE" not in audit(found.path).ops
+    actual = in_int8(model, data, tmp_path)
+    assert actual.verify["int8"]["worst_steps"] < 1
+    assert audit(actual.path).ops["MEAN"] == actual.lce_bconv2d - 1 == 2
+    assert "DEQUANTIZE" not in audit(actual.path).ops
 
 
 def test_signs_of_functions_whose_range_is_fixed(tmp_path):
@@ -244,11 +244,11 @@ def test_signs_of_functions_whose_range_is_fixed(tmp_path):
     fixed = [x for x in quantized.layers if not x.trainable]
     ends = {(float(x.minimum), float(x.maximum)) for x in fixed}
     assert ends == {(0.0, 255 / 256), (-1.0, 127 / 128)}
-    found = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
-    assert found.verify["int8"]["worst_steps"] < 1
-    ops = audit(found.path).ops
+    actual = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
+    assert actual.verify["int8"]["worst_steps"] < 1
+    ops = audit(actual.path).ops
     assert (ops["TANH"], ops["SOFTMAX"], ops["LOGISTIC"]) == (2, 1, 1)
-    assert found.float_ops == []
+    assert actual.float_ops == []
     # The range in the model is that of the file: nothing is rounded twice.
     assert "DEQUANTIZE" not in ops
     assert ops["QUANTIZE"] == len(model.outputs)
@@ -279,7 +279,7 @@ def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
     ],
 )
 def test_a_wrong_scale_is_caught(
-    small, tmp_path, monkeypatch, layer, kind, number, factor, found
+    small, tmp_path, monkeypatch, layer, kind, number, factor, actual
 ):
     spelled, changed = _int8.spelled, []
 
@@ -293,7 +293,7 @@ def test_a_wrong_scale_is_caught(
         return program
 
     monkeypatch.setattr(_int8, "spelled", distorted)
-    message = f"a map of layer '{found}' that is up to .* quantization steps away"
+    message = f"a map of layer '{actual}' that is up to .* quantization steps away"
     with pytest.raises(VerificationError, match=message):
         convert(small, tmp_path / "m.tflite", data=X, int8=True)
     assert len(changed) == 1
@@ -304,8 +304,10 @@ def test_another_file_than_the_shipped_one_is_caught(small, tmp_path, monkeypatc
     outputs = Runner.outputs
 
     def shifted(self, examples):
-        found = outputs(self, examples)
-        return [found[0] + self.output_tensors[0].scale] if len(found) == 1 else found
+        actual = outputs(self, examples)
+        return (
+            [actual[0] + self.output_tensors[0].scale] if len(actual) == 1 else actual
+        )
 
     monkeypatch.setattr(Runner, "outputs", shifted)
     with pytest.raises(VerificationError, match="feature maps made visible compute"):

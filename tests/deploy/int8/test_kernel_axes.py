@@ -77,12 +77,12 @@ def test_channels_are_as_exact_as_their_steps(in_int8, tmp_path):
     assert report.verify["int8"]["worst_steps"] < 0.75
     run = Runner((tmp_path / "model.tflite").read_bytes())
     ends = zip(quantized(data), run.outputs(data), run.output_tensors, strict=True)
-    for number, (wanted, found, tensor) in enumerate([*ends][:-1]):
+    for number, (wanted, actual, tensor) in enumerate([*ends][:-1]):
         # A rectified map has half the range: kernels of 8 bits reach two steps.
         most = 2.05 if number % 2 else 1.05
         wanted = wanted.numpy()
         spread = np.ptp(wanted.reshape(-1, 8), axis=0)
         assert np.median(spread) > 50 * tensor.scale
-        off = np.abs(found.reshape(wanted.shape) - wanted).max()
+        off = np.abs(actual.reshape(wanted.shape) - wanted).max()
         assert off < most * tensor.scale, number
     assert bool(report.float_ops) is not in_int8

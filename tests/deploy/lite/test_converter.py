@@ -73,9 +73,9 @@ def test_inputs_and_outputs_keep_their_order_and_names(convert):
     assert report.lce_bconv2d == report.binary_layers == 2
     assert report.verify["unexplained"] == 0
     wanted = model(examples())
-    found = run(examples())
-    assert [y.shape for y in found] == [(6, 4), (6, 2, 3), (6, 1)]
-    for output, expected in zip(found, wanted, strict=True):
+    actual = run(examples())
+    assert [y.shape for y in actual] == [(6, 4), (6, 2, 3), (6, 1)]
+    for output, expected in zip(actual, wanted, strict=True):
         assert_allclose(output, expected, rtol=0, atol=1e-4)
     assert run.input_names == ["zebra", "antelope", "mole"]
     assert run.output_names == ["yak", "bear", "cat"]
@@ -90,8 +90,8 @@ def test_dicts_are_in_the_order_of_their_keys(convert):
     report, run = convert(scrambled(model), data=(data, np.zeros(6)))
     assert report.verify["examples"] == 6
     assert (run.input_names, run.output_names) == (["p", "q", "r"], ["a", "b", "c"])
-    found = run([data[key] for key in "pqr"])
-    for output, key in zip(found, "abc", strict=True):
+    actual = run([data[key] for key in "pqr"])
+    for output, key in zip(actual, "abc", strict=True):
         assert_allclose(output, model(data)[key], rtol=0, atol=1e-4)
 
 
@@ -151,8 +151,8 @@ def test_names_are_made_what_tensorflow_takes():
     names = ["image", "Image", "my/image", "1st", "while"]
     inputs = [keras.Input((2,), name=name) for name in names]
     model = keras.Model(inputs, _layers.Add()(inputs))
-    found = [spec.name for spec in io_spec(model).inputs]
-    assert found == ["image", "Image_1", "my_image", "input_1st", "input_while"]
+    actual = [spec.name for spec in io_spec(model).inputs]
+    assert actual == ["image", "Image_1", "my_image", "input_1st", "input_while"]
 
 
 def test_inputs_of_other_types_are_rejected(convert):

@@ -28,10 +28,10 @@ def test_files_compute_small_ones_too(tmp_path):
     x = np.random.default_rng(0).uniform(-40, -12, (8, 4, 4, 2)).astype(np.float32)
     x[:, :, :, 1] = -x[:, :, :, 1] / 2
     convert(model, tmp_path / "net.tflite", data=x, allow_float=True, tolerance=1e-5)
-    found = Runner((tmp_path / "net.tflite").read_bytes(), "lce")(x)
+    actual = Runner((tmp_path / "net.tflite").read_bytes(), "lce")(x)
     exact = np.logaddexp(x.astype(np.float64), 0)
     wanted = exact.reshape(8, 2, 2, 2, 2, 2).mean(axis=(2, 4))
-    assert_allclose(found, wanted, rtol=1e-5)
+    assert_allclose(actual, wanted, rtol=1e-5)
 
 
 class Own(layers.Layer):
@@ -54,10 +54,10 @@ def test_files_compute_any_of_them_of_large_numbers(tmp_path):
     ends = tf.math.log_sigmoid(start), Own()(start), Subclassed()(start)
     convert(keras.Model(start, ends), tmp_path / "net.tflite", allow_float=True)
     x = np.float32([[-1e5, -100, -1, 1, 100, 1e5]])
-    found = Runner(tmp_path / "net.tflite", "lce").outputs([x])
+    actual = Runner(tmp_path / "net.tflite", "lce").outputs([x])
     x = x.astype(np.float64)
     negative, own, plain = (np.logaddexp(k * x, 0) for k in (-1, 2, 1))
-    for end, exact in zip(found, (-negative, own - negative, plain), strict=True):
+    for end, exact in zip(actual, (-negative, own - negative, plain), strict=True):
         assert_allclose(end, exact, rtol=1e-6, atol=1e-30)
 
 
@@ -68,8 +68,8 @@ def test_int8_files_compute_it_of_large_numbers(tmp_path):
     x = np.float32([[-200, -100, -1, 1, 100, 200]])
     model = fake_quantize(model, x)
     convert(model, tmp_path / "net.tflite", int8=True, allow_float=True)
-    found = Runner(tmp_path / "net.tflite", "lce")(x)
-    assert_allclose(found, np.logaddexp(x, 0), atol=1.5 * 400 / 255)
+    actual = Runner(tmp_path / "net.tflite", "lce")(x)
+    assert_allclose(actual, np.logaddexp(x, 0), atol=1.5 * 400 / 255)
 
 
 def overflowing(x):

@@ -57,15 +57,15 @@ def padding_of(layer, sizes):
     steps = zip(
         sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
     )
-    found = []
+    actual = []
     for size, k, s, d in steps:
         if layer.padding == "causal":
-            found.append(((k - 1) * d, 0))
+            actual.append(((k - 1) * d, 0))
             continue
         over = size % s or s
         total = max((k - 1) * d + 1 - over, 0)
-        found.append((total // 2, total - total // 2))
-    return found
+        actual.append((total // 2, total - total // 2))
+    return actual
 
 
 def expected(layer, x):

@@ -137,13 +137,13 @@ def network(build, shape=SHAPE):
 
 def equal(made, model, x, tolerance=1e-5):
     """Sees a function compute what a model does."""
-    for found, expected in zip(
+    for actual, expected in zip(
         tf.nest.flatten(made(x)),
         tf.nest.flatten(model(x, training=False)),
         strict=True,
     ):
         atol = tolerance * np.abs(expected).max()
-        assert_allclose(found, expected, rtol=0, atol=atol)
+        assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
 def lowered(model, runtime="lce"):
@@ -164,8 +164,8 @@ def program_of(model, x=None, runtime="lce"):
 
 def nodes_of(program, kind, layer=None):
     """The nodes of a kind or type, of a layer or of all."""
-    found = [node for node in program.nodes if kind in (node.kind, node.type)]
-    return [node for node in found if layer in (None, layer_name(node.name))]
+    actual = [node for node in program.nodes if kind in (node.kind, node.type)]
+    return [node for node in actual if layer in (None, layer_name(node.name))]
 
 
 def factors_left(model):
@@ -217,10 +217,10 @@ def check_together(models, x, tolerance=0.0, wanted=None):
         The audit of the file.
     """
     content = file_of(beside(models.values()))
-    found = iter(Runner(content).outputs([x] * len(models)))
+    actual = iter(Runner(content).outputs([x] * len(models)))
     for name, model in models.items():
         given = model(x, training=False) if wanted is None else wanted[name]
         for expected in tf.nest.flatten(given):
             atol = tolerance * np.abs(expected).max()
-            assert_allclose(next(found), expected, rtol=0, atol=atol, err_msg=name)
+            assert_allclose(next(actual), expected, rtol=0, atol=atol, err_msg=name)
     return audit_bytes(content, "net")

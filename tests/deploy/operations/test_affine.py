@@ -201,5 +201,5 @@ def test_an_affine_layer_of_whole_numbers_drops_what_is_after_the_point():
     model = keras.Model(start, layers.Dense(4)(x))
     affine.set_weights([np.linspace(0.6, 1.4, 8), np.linspace(-0.4, 0.4, 8)])
     given = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
-    found = nobn.deploy.prepared(model, allow_float=True)(given)
-    assert_allclose(found, model(given), rtol=1e-5, atol=1e-6)
+    actual = nobn.deploy.prepared(model, allow_float=True)(given)
+    assert_allclose(actual, model(given), rtol=1e-5, atol=1e-6)

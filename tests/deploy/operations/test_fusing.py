@@ -94,10 +94,10 @@ def test_a_sequential_block_needs_none_and_hands_on_bits():
 
     affine, norm = nobn.layers.ChannelAffine(), layers.BatchNormalization()
     model = chain(conv(), affine, conv(), norm, conv(), stem=False, shape=SHAPE)
-    found = audited(model)
+    actual = audited(model)
     # The shift of the first sign is the one that nothing stands before.
-    assert found.ops == {"ADD": 1, "LceQuantize": 1, "LceBconv2d": 3}
-    assert found.bitpacked_outputs == 2
+    assert actual.ops == {"ADD": 1, "LceQuantize": 1, "LceBconv2d": 3}
+    assert actual.bitpacked_outputs == 2
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,10 @@ def test_a_sequential_block_needs_none_and_hands_on_bits():
     ],
 )
 def test_signs_that_lce_recognises(sign, fuses):
-    found = audited(row(layers.Activation(sign), binary_conv(input_quantizer=None))).ops
-    assert ("LceBconv2d" in found, "CONV_2D" in found) == (fuses, not fuses)
+    actual = audited(
+        row(layers.Activation(sign), binary_conv(input_quantizer=None))
+    ).ops
+    assert ("LceBconv2d" in actual, "CONV_2D" in actual) == (fuses, not fuses)
 
 
 def test_a_normalization_after_a_convolution_is_fused():

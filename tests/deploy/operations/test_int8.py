@@ -80,12 +80,12 @@ def test_programs_of_both_runtimes(case):
     step = 7 / 255
     for runtime, kinds in zip(("lce", "litert"), expected, strict=True):
         lowered = Int8Trace(Trace(model, io), io, runtime)
-        found = Counter(
+        actual = Counter(
             node.kind if node.kind != "other" else node.type
             for node in lowered.program.nodes
             if node.kind not in ("range", "constant")
         )
-        assert found == kinds, runtime
+        assert actual == kinds, runtime
         for program in (lowered.rounded, lowered.program):
             (y,) = tf.function(partial(outputs_of, program))([tf.constant(numbers)])
             # Kernels are rounded, too, and an inner range is left out.

@@ -147,7 +147,7 @@ def test_constants_of_half_precision_are_rebuilt_in_float32(dtype, array):
     same = in_float32(model)
     assert {layer.compute_dtype for layer in same.layers} == {"float32"}
     x = tf.cast(images(4, (6, 6, 8)), dtype)
-    for kind, found, wanted in zip(
+    for kind, actual, wanted in zip(
         CONSTANTS, same(tf.cast(x, "float32")), model(x), strict=True
     ):
-        assert_array_equal(found, tf.cast(wanted, "float32"), err_msg=kind)
+        assert_array_equal(actual, tf.cast(wanted, "float32"), err_msg=kind)

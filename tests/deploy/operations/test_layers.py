@@ -112,13 +112,13 @@ def test_every_layer_is_binary_and_computes_what_numpy_does(kinds, tmp_path):
     ends = [layer(inputs[number]) for layer, number in pairs]
     model = scrambled(keras.Model(inputs, ends))
     x = [*map(examples, kinds)]
-    report, found = converted(model, tmp_path, x)
+    report, actual = converted(model, tmp_path, x)
     binary = sum(getattr(layer, "groups", 1) for layer, _ in pairs)
     assert report.lce_bconv2d == report.binary_layers == binary
     assert not {op["op"] for op in report.float_ops} & {"CONV_2D", "FULLY_CONNECTED"}
     rewritten = {row["layer"] for row in report.rewritten}
     assert rewritten == {layer.name for layer, _ in pairs}
-    for (layer, number), values in zip(pairs, found, strict=True):
+    for (layer, number), values in zip(pairs, actual, strict=True):
         wanted = expected(layer, x[number])
         assert np.ptp(wanted) > 0
         assert_allclose(values, wanted, atol=1e-4, err_msg=str(layer.get_config()))
@@ -141,5 +141,5 @@ def test_a_function_of_an_axis_sees_the_shape_of_the_model():
         model = scrambled(keras.Model(inputs, ends))
         new = nobn.deploy.prepared(model)
     x = [examples(given.shape[1:]) for given in inputs]
-    for found, wanted in zip(new(x), model(x), strict=True):
-        assert_allclose(found, wanted, atol=1e-4)
+    for actual, wanted in zip(new(x), model(x), strict=True):
+        assert_allclose(actual, wanted, atol=1e-4)

@@ -93,11 +93,11 @@ def test_what_stands_between_does_not_matter(tmp_path):
     ends = [*signs_before(inputs), residual(inputs), pooled(inputs)]
     model = scrambled(keras.Model(inputs, ends))
     x = examples((4, 2, 8))
-    report, found = converted(model, tmp_path, x)
+    report, actual = converted(model, tmp_path, x)
     assert report.lce_bconv2d == report.binary_layers == 5 + 3 + 4
     assert report.verify["exact_share"] == report.verify["prepared"]["exact_share"] == 1
     assert not set(operations(report)) & {"CONV_2D", "FULLY_CONNECTED"}
-    for pair in zip(found, model(x), strict=True):
+    for pair in zip(actual, model(x), strict=True):
         assert_allclose(*pair, atol=1e-3)
 
 
@@ -119,9 +119,9 @@ def test_rounding_before_a_rewritten_layer_explains(tmp_path):
     ]
     data = [examples(shape) for shape in rows]
     model = beside(models)
-    found = convert(model, tmp_path / "model.tflite", data=data).verify
-    assert found["prepared"]["explained"] > 0
-    assert found["prepared"]["unexplained"] == found["unexplained"] == 0
+    actual = convert(model, tmp_path / "model.tflite", data=data).verify
+    assert actual["prepared"]["explained"] > 0
+    assert actual["prepared"]["unexplained"] == actual["unexplained"] == 0
 
 
 def test_the_report_says_how_each_layer_was_replaced(tmp_path):

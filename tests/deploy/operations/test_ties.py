@@ -50,8 +50,8 @@ def test_files_give_the_signs_of_the_given_model():
     for kind, (part, options) in CASES.items():
         models[kind], before = network(part, **options)
         assert np.mean(before(X).numpy() == 0) > 0.01, kind
-    found = [layer for model in models.values() for layer in model.layers]
-    binary = [layer for layer in found if getattr(layer, "kernel_quantizer", None)]
+    actual = [layer for model in models.values() for layer in model.layers]
+    binary = [layer for layer in actual if getattr(layer, "kernel_quantizer", None)]
     audit = check_together(models, X)
     assert audit.ops["LceBconv2d"] == len(binary)
 

@@ -7,12 +7,12 @@ from larq_nobn.deploy.operations._program import Program
 
 def changed(program, layer, kind, change):
     """The program, in which nodes of a kind of a layer have other arguments."""
-    nodes, found = [], 0
+    nodes, actual = [], 0
     for node in program.nodes:
         fits = node.kind == kind and layer_name(node.name) == layer
-        found += fits
+        actual += fits
         nodes.append(node.with_arguments(**change(node)) if fits else node)
-    assert found
+    assert actual
     return Program(program.inputs, nodes, program.outputs)
 
 

@@ -7,11 +7,11 @@ from larq_nobn.graph._segments import Segments
 
 
 def segments(turned=()):
-    found = Segments(2)
-    found.result("output", "head")
-    place = found.result("sign", "a")
+    actual = Segments(2)
+    actual.result("output", "head")
+    place = actual.result("sign", "a")
     place.count, place.near, place.flipped_examples = 8, 1, set(turned)
-    return found
+    return actual
 
 
 def compare(first, second, tolerance=1e-3, turned=()):
@@ -20,16 +20,16 @@ def compare(first, second, tolerance=1e-3, turned=()):
 
 
 def test_counts_add_up():
-    found = compare([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 9], [3, 2]], turned={1, 2})
-    assert found["examples"] == 3
-    assert found["exact_share"] == pytest.approx(1 / 3)
-    assert (found["explained"], found["unexplained"]) == (2, 0)
-    assert found["worst_abs"] == 7
-    assert found["worst_rel"] == 3.5
-    assert found["top1_agreement"] == pytest.approx(2 / 3)
-    assert found["ties"] == [{"layer": "a", "examples": 2, "share": 0.125}]
-    assert found["segments"]["compared"] == 2
-    assert found["segments"]["within_rounding"] == 0.125
+    actual = compare([[1, 2], [1, 2], [1, 2]], [[1, 2], [1, 9], [3, 2]], turned={1, 2})
+    assert actual["examples"] == 3
+    assert actual["exact_share"] == pytest.approx(1 / 3)
+    assert (actual["explained"], actual["unexplained"]) == (2, 0)
+    assert actual["worst_abs"] == 7
+    assert actual["worst_rel"] == 3.5
+    assert actual["top1_agreement"] == pytest.approx(2 / 3)
+    assert actual["ties"] == [{"layer": "a", "examples": 2, "share": 0.125}]
+    assert actual["segments"]["compared"] == 2
+    assert actual["segments"]["within_rounding"] == 0.125
 
 
 def test_neither_nan_nor_the_scale_of_scores_matters():

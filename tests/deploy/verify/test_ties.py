@@ -90,8 +90,8 @@ def test_averages_of_sums_that_are_exactly_0_are_ties(tmp_path):
     x = images(16, SHAPE)
     assert np.mean(before(x).numpy() == 0) > 0.01
     report = convert(model, tmp_path / "m.tflite", data=x)
-    found = report.verify["ties"] + report.verify["prepared"]["ties"]
-    assert {row["layer"] for row in found} == {model.layers[-1].name}
+    actual = report.verify["ties"] + report.verify["prepared"]["ties"]
+    assert {row["layer"] for row in actual} == {model.layers[-1].name}
     assert report.verify["unexplained"] == 0
     assert report.warnings
 

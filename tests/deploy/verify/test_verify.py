@@ -73,13 +73,13 @@ def on_the_edge(threshold=-0.5):
 
 def test_a_flip_within_rounding_is_explained(convert, monkeypatch):
     model, inputs = on_the_edge()
-    found = convert(model, data=inputs)
-    assert found["exact_share"] == found["prepared"]["exact_share"] == 1
+    actual = convert(model, data=inputs)
+    assert actual["exact_share"] == actual["prepared"]["exact_share"] == 1
     shifted_by(-1e-7, monkeypatch)
-    found = convert(model, data=inputs)["prepared"]
-    assert found["explained"] == 2
-    assert found["exact_share"] == pytest.approx(4 / 6)
-    assert found["worst_rel"] > 1e-3
+    actual = convert(model, data=inputs)["prepared"]
+    assert actual["explained"] == 2
+    assert actual["exact_share"] == pytest.approx(4 / 6)
+    assert actual["worst_rel"] > 1e-3
 
 
 def test_a_flip_outside_rounding_is_not(convert, monkeypatch):
@@ -98,8 +98,8 @@ def test_the_tolerance_decides(convert, monkeypatch):
     monkeypatch.setattr(_converter, "to_flatbuffer", louder)
     with pytest.raises(VerificationError, match=r"\d+ of 6 .* tolerance=0\.005"):
         convert(small(), tolerance=0.005, data=images(6))
-    found = convert(small(), tolerance=0.02, data=images(6))
-    assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
+    actual = convert(small(), tolerance=0.02, data=images(6))
+    assert actual["worst_rel"] == pytest.approx(0.01, rel=0.01)
 
 
 class Moody(_layers.Layer):

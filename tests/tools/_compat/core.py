@@ -87,10 +87,10 @@ def train(folder):
 
 def convert(folder):
     command("convert", folder / "run", folder / "model.tflite")
-    found = measured(folder / "run"), measured(folder / "model.tflite")
-    if abs(found[0] - found[1]) > 0.01:
-        raise RuntimeError(f"Accuracies of Keras and the file differ: {found}.")
-    return f"{found[1]:.3f}"
+    actual = measured(folder / "run"), measured(folder / "model.tflite")
+    if abs(actual[0] - actual[1]) > 0.01:
+        raise RuntimeError(f"Accuracies of Keras and the file differ: {actual}.")
+    return f"{actual[1]:.3f}"
 
 
 def save(folder):
@@ -112,8 +112,8 @@ def save(folder):
     return "saved"
 
 
-def same(found, expected, tolerance=CLOSE):
-    apart = np.abs(found - expected).max()
+def same(actual, expected, tolerance=CLOSE):
+    apart = np.abs(actual - expected).max()
     if not apart <= tolerance:
         raise RuntimeError(f"Outputs differ by {apart:.2g}.")
 
@@ -169,13 +169,13 @@ def work(folder):
 
 
 def open_all(report, folders):
-    found = {}
+    actual = {}
     for folder in folders:
         expected = np.load(folder / "expected.npz")
-        found[folder.name] = {
+        actual[folder.name] = {
             name: attempt(opened, folder, expected) for name, opened in FILES.items()
         }
-    report.write_text(json.dumps(found))
+    report.write_text(json.dumps(actual))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ _NORMS = (keras.layers.BatchNormalization, nobn.layers.BatchKalmanNormalization)
 class Fault(Exception):
     """Something that must not happen: its outcome, and what was found."""
 
-    def __init__(self, outcome: str, found: str):
-        super().__init__(found)
+    def __init__(self, outcome: str, actual: str):
+        super().__init__(actual)
         self.outcome = outcome
 
 
@@ -76,9 +76,9 @@ def judge(
         # What stays float on request was rejected for that.
         offered = "in_float" in converting
         converting["false"] = not offered and _plainly_right(drawn, wanted, runtime)
-    found = [record[name]["outcome"] for name in parts]
+    actual = [record[name]["outcome"] for name in parts]
     # Surgery may reject what converts, but not do it wrongly.
-    worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]
+    worst = [actual[0], *(o for o in actual[1:] if o not in ("refused", "unverified"))]
     record["outcome"] = max(worst, key=OUTCOMES.index)
     record["seconds"] = round(time.monotonic() - start, 2)
     return record
@@ -101,10 +101,10 @@ def _outcome(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a part returns, or how it failed."""
     latent()
     try:
-        found = part()
+        actual = part()
         if lq.context.should_quantize():
             raise Fault("leftover", "Larq's scope is left open")
-        return found
+        return actual
     except Fault as fault:
         return {"outcome": fault.outcome, "reason": str(fault)}
     except VerificationError as error:
@@ -125,11 +125,11 @@ def _said(error: Exception) -> dict[str, str]:
 
 def reason_of(said: str) -> str:
     """The first sentence of a message, without its names and numbers."""
-    found = re.sub(r"'[^']*'( \(\w+\))?(, '[^']*')*( and '[^']*')?", "…", said)
-    found = re.sub(r"\([^()]*\d[^()]*\)", "(…)", found)
-    found = re.sub(r"\d+x\d+", "#x#", found)
-    found = re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?\b", "#", found)
-    return re.split(r"[.:](?= |$)", found)[0][:160]
+    actual = re.sub(r"'[^']*'( \(\w+\))?(, '[^']*')*( and '[^']*')?", "…", said)
+    actual = re.sub(r"\([^()]*\d[^()]*\)", "(…)", actual)
+    actual = re.sub(r"\d+x\d+", "#x#", actual)
+    actual = re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?\b", "#", actual)
+    return re.split(r"[.:](?= |$)", actual)[0][:160]
 
 
 def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
@@ -165,9 +165,9 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
         if left != names:
             raise Fault("leftover", ", ".join(left))
         content = path.read_bytes()
-    found: dict[str, Any] = {"outcome": "converted"}
+    actual: dict[str, Any] = {"outcome": "converted"}
     if refusal is not None:
-        found.update(outcome="refused", in_float="converted", **_said(refusal))
+        actual.update(outcome="refused", in_float="converted", **_said(refusal))
     # Without LCE, binary layers are what the report says of ordinary ones.
     litert = runtime == "litert"
     count = report.binary_layers if litert else binary_convolutions(content)
@@ -176,14 +176,14 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
     least = wanted.binary if refusal is None else wanted.plain - named
     if count < least:
         raise Fault("silent float", f"{count} of {least} binary convolutions")
-    found |= {"bconv": count, "prepared": report.not_prepared is None}
+    actual |= {"bconv": count, "prepared": report.not_prepared is None}
     verified = report.verify
     for key in ("exact_share", "explained", "unexplained", "top1_agreement"):
-        found[key] = verified[key]
-    found |= _compared(wanted, run(content, wanted.inputs, runtime))
-    if found["outcome"] == "converted" and not found["sure"]:
-        found["outcome"] = "undecided"
-    return found
+        actual[key] = verified[key]
+    actual |= _compared(wanted, run(content, wanted.inputs, runtime))
+    if actual["outcome"] == "converted" and not actual["sure"]:
+        actual["outcome"] = "undecided"
+    return actual
 
 
 def _in_int8(model: keras.Model, wanted: Expected, runtime: str) -> dict[str, Any]:
@@ -249,16 +249,16 @@ def run(
     """The outputs of a file in its interpreter, for any number of examples."""
     interpreter = _Lite(content) if runtime == "litert" else _lce(content)
     size = interpreter.input_shapes[0][0]
-    found = []
+    actual = []
     for first in range(0, COUNT, size):
         # In whole batches: the last starts from scratch.
         rows = [(first + i) % COUNT for i in range(size)]
         outputs = interpreter.predict([x[rows] for x in inputs])
         left = min(size, COUNT - first)
-        found.append(
+        actual.append(
             [np.reshape(y, (size, -1))[:left].astype(np.float32) for y in outputs]
         )
-    return [np.concatenate(rows) for rows in zip(*found, strict=True)]
+    return [np.concatenate(rows) for rows in zip(*actual, strict=True)]
 
 
 def _lce(content: bytes) -> Any:
@@ -303,16 +303,16 @@ def _folded(model: keras.Model, wanted: Expected) -> dict[str, Any]:
         raise Fault("wrong", "a batch norm is left")
     if not wanted.finite:
         return {"outcome": "converted"}
-    found = evaluate(folded, wanted.inputs)
-    return {"outcome": "converted", **_compared(wanted, found)}
+    actual = evaluate(folded, wanted.inputs)
+    return {"outcome": "converted", **_compared(wanted, actual)}
 
 
 def _removed(model: keras.Model, wanted: Expected) -> dict[str, Any]:
     removed = nobn.remove_batch_norm(model)
     if _has_norms(removed):
         raise Fault("wrong", "a batch norm is left")
-    found = evaluate(removed, wanted.inputs)
-    for was, now in zip(wanted.outputs, found, strict=True):
+    actual = evaluate(removed, wanted.inputs)
+    for was, now in zip(wanted.outputs, actual, strict=True):
         if was.shape != now.shape:
             raise Fault("wrong", f"{now.shape} in place of {was.shape}")
         if wanted.finite and not np.isfinite(now).all():

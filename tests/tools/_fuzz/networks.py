@@ -145,16 +145,16 @@ def _dressed(
 def examples(model: keras.Model, count: int, seed: int) -> list[np.ndarray]:
     """Noise for every input, in the order that the model has them."""
     random = np.random.default_rng(seed)
-    found = []
+    actual = []
     for given in specs(model):
         shape = (count, *given.shape[1:])
         if given.dtype == tf.uint8:
-            found.append(random.integers(0, 256, shape).astype(np.uint8))
+            actual.append(random.integers(0, 256, shape).astype(np.uint8))
         elif given.dtype.is_integer:
-            found.append(random.integers(0, 11, shape).astype(np.int32))
+            actual.append(random.integers(0, 11, shape).astype(np.int32))
         else:
-            found.append(random.normal(size=shape).astype(np.float32))
-    return found
+            actual.append(random.normal(size=shape).astype(np.float32))
+    return actual
 
 
 def specs(model: keras.Model) -> list[Any]:

@@ -54,7 +54,7 @@ def expected(model: keras.Model, seed: int) -> Expected:
     """Computes a network, and looks into its binary layers meanwhile."""
     inputs = examples(model, COUNT, seed)
     latent()  # a layer that could not be drawn leaves Larq's scope open
-    with _binary_layers(model) as found:
+    with _binary_layers(model) as actual:
         outputs = evaluate(model, inputs)
     sure = np.ones(COUNT, bool)
     values, random = [w.numpy() for w in model.weights], np.random.default_rng(seed)
@@ -73,8 +73,8 @@ def expected(model: keras.Model, seed: int) -> Expected:
         inputs,
         outputs,
         sure,
-        sum(count for count, _ in found.values()),
-        sum(count for count, plain in found.values() if plain),
+        sum(count for count, _ in actual.values()),
+        sum(count for count, plain in actual.values() if plain),
         all(np.isfinite(y).all() for y in outputs),
     )
 
@@ -86,8 +86,8 @@ def _moved(value: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def evaluate(model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """The outputs in float32, in the order of Keras."""
     parts = [tf.constant(x) for x in inputs]
-    found = tf.nest.flatten(model(packed(model, parts), training=False))
-    return [matrix(np.asarray(y), len(inputs[0])) for y in found]
+    actual = tf.nest.flatten(model(packed(model, parts), training=False))
+    return [matrix(np.asarray(y), len(inputs[0])) for y in actual]
 
 
 def matrix(values: np.ndarray, count: int) -> np.ndarray:
@@ -95,11 +95,11 @@ def matrix(values: np.ndarray, count: int) -> np.ndarray:
     return np.reshape(values, (count, -1)).astype(np.float32)
 
 
-def distance(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+def distance(wanted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """The largest difference of every example, relative to the size of the output."""
     scale = np.abs(wanted).max(axis=1)
     scale = np.maximum(scale, max(float(np.mean(scale)), 1e-6))
-    off = np.abs(wanted.astype(np.float64) - found).max(axis=1) / scale
+    off = np.abs(wanted.astype(np.float64) - actual).max(axis=1) / scale
     return np.where(np.isnan(off), np.inf, off)
 
 
@@ -109,15 +109,15 @@ def _binary_layers(model: keras.Model) -> Iterator[dict[Any, tuple[int, bool]]]:
 
     Calls that compute the same may be one convolution in the file, and count once.
     """
-    found: dict[Any, tuple[int, bool]] = {}
+    actual: dict[Any, tuple[int, bool]] = {}
     watched = [part for part in model.submodules if type(part) in _KNOWN]
     # A sum of one product is a sign, too, but not one that anybody asked for.
     by_chance = any(_products(layer) == 1 for layer in watched)
     for layer in watched:
         if layer.input_quantizer is not None or not by_chance:
-            layer.call = _noting(layer, layer.call, found)
+            layer.call = _noting(layer, layer.call, actual)
     try:
-        yield found
+        yield actual
     finally:
         for layer in watched:
             vars(layer).pop("call", None)
@@ -133,11 +133,11 @@ def _products(layer: Any) -> int:
     return channels * count
 
 
-def _noting(layer: Any, call: Any, found: dict[Any, tuple[int, bool]]) -> Any:
+def _noting(layer: Any, call: Any, actual: dict[Any, tuple[int, bool]]) -> Any:
     def noting(inputs: Any) -> Any:
         outputs = call(inputs)
         if isinstance(outputs, tf.__internal__.EagerTensor):
-            found.update(_seen(layer, inputs))
+            actual.update(_seen(layer, inputs))
         return outputs
 
     return noting

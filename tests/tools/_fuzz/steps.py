@@ -46,8 +46,10 @@ class Network:
         return self.x.shape[-1]
 
     def apply(self, layer: keras.layers.Layer) -> None:
-        found = layer(self.x)
-        self.x = found[0] if isinstance(layer, own.BatchKalmanNormalization) else found
+        actual = layer(self.x)
+        self.x = (
+            actual[0] if isinstance(layer, own.BatchKalmanNormalization) else actual
+        )
         self.signed &= inherited(type(layer)).idle
 
     def norm(self, draw: Draw) -> None:
@@ -213,14 +215,14 @@ class Network:
 
     def again(self, draw: Draw) -> None:
         """An earlier convolution or model that fits once more."""
-        found = [
+        actual = [
             entry
             for entry in self.reusable
             if tuple(entry[0].get_input_shape_at(0)) == tuple(self.x.shape)
             and (self.signed or not entry[1])
         ]
-        if found:
-            self.apply(one_of(draw, found)[0])
+        if actual:
+            self.apply(one_of(draw, actual)[0])
 
     def model(self, draw: Draw) -> None:
         """A model as a layer."""
@@ -291,15 +293,15 @@ class Network:
         self.apply(tables.float_convolution(draw, self.size, self.channels))
 
     def map(self, draw: Draw) -> None:
-        found = one_of(draw, tables.MAPS)(draw)
-        self.apply(layers.Activation(found) if isinstance(found, str) else found)
+        actual = one_of(draw, tables.MAPS)(draw)
+        self.apply(layers.Activation(actual) if isinstance(actual, str) else actual)
 
     def batch_norm(self, draw: Draw) -> None:
         self.apply(layers.BatchNormalization())
 
     def function(self, draw: Draw) -> None:
-        found = one_of(draw, tables.FUNCTIONS)
-        self.x = layers.Lambda(found)(self.x) if chance(draw, 0.3) else found(self.x)
+        actual = one_of(draw, tables.FUNCTIONS)
+        self.x = layers.Lambda(actual)(self.x) if chance(draw, 0.3) else actual(self.x)
         self.signed = False
 
     def _some(self, draw: Draw, table: Any) -> None:
@@ -340,9 +342,9 @@ class Network:
         """An input of ids, which are looked up."""
         ids = keras.Input((self.size[0],), dtype="int32")
         self.inputs.append(ids)
-        found = layers.Embedding(11, self.channels)(ids)
-        found = layers.Reshape((self.size[0], 1, self.channels))(found)
-        self.x = layers.Add()([self.x, found])
+        actual = layers.Embedding(11, self.channels)(ids)
+        actual = layers.Reshape((self.size[0], 1, self.channels))(actual)
+        self.x = layers.Add()([self.x, actual])
         self.signed = False
 
     def masked(self, draw: Draw) -> None:
@@ -356,8 +358,8 @@ class Network:
             if x.shape == before.shape and chance(draw, 0.2):
                 x = layers.Add()([before, x])
         x = layers.Dense(self.channels)(one_of(draw, tables.READERS)(draw)(x))
-        found = layers.Reshape((1, 1, self.channels))(x)
-        self.x = layers.Add()([self.x, found])
+        actual = layers.Reshape((1, 1, self.channels))(x)
+        self.x = layers.Add()([self.x, actual])
         self.signed = False
 
     def adapted(self, draw: Draw) -> None:

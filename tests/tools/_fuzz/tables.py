@@ -33,7 +33,7 @@ def geometry(draw: Draw, size: tuple[int, ...], zero_padding: bool) -> dict[str,
     stretch = one_of(draw, ["", "", "strides", "dilation_rate"])
     reach = 5 if stretch == "dilation_rate" else 3
     valid = min(size) > reach and chance(draw, 0.3)
-    found = {
+    actual = {
         "filters": one_of(draw, [4, 6, 8, 34]),  # in two groups of two or more
         "kernel_size": one_of(draw, [1, 3, 3, (1, 3)]),
         "padding": "valid" if valid else "same",
@@ -41,7 +41,7 @@ def geometry(draw: Draw, size: tuple[int, ...], zero_padding: bool) -> dict[str,
         "use_bias": chance(draw, 0.3),
         "activation": one_of(draw, [None] * 6 + ["relu", "relu6", "tanh"]),
     }
-    return {**found, stretch: 2} if stretch else found
+    return {**actual, stretch: 2} if stretch else actual
 
 
 @keras.utils.register_keras_serializable("generated")
@@ -261,30 +261,30 @@ def window(draw, size, stretched=True):
     )
     if chance(draw, 0.2):
         kernel = one_of(draw, [(1, 3), (3, 1), (2, 3)])
-    found = {"kernel_size": kernel, "padding": one_of(draw, ["same", "same", "valid"])}
+    actual = {"kernel_size": kernel, "padding": one_of(draw, ["same", "same", "valid"])}
     stretch = one_of(draw, ["", "", "strides", "dilation_rate"]) if stretched else ""
     if stretch:
-        found[stretch] = 2
+        actual[stretch] = 2
     dilation = 2 if stretch == "dilation_rate" else 1
     reach = [(k - 1) * dilation + 1 for k in kernel]
     if any(s < r for s, r in zip(size, reach, strict=True)):
-        found["padding"] = "same"
-    return found
+        actual["padding"] = "same"
+    return actual
 
 
 def larq_convolution(draw, size, channels, with_input=True):
     """Any `QuantConv2D`."""
-    found = {**common(draw), **window(draw, size)}
-    found["pad_values"] = one_of(draw, [0.0, 0.0, 1.0, 1.0, 1.0, -1.0, 0.5])
-    if found["padding"] == "valid":
-        found["pad_values"] = 0.0
+    actual = {**common(draw), **window(draw, size)}
+    actual["pad_values"] = one_of(draw, [0.0, 0.0, 1.0, 1.0, 1.0, -1.0, 0.5])
+    if actual["padding"] == "valid":
+        actual["pad_values"] = 0.0
     if chance(draw, 0.15):
         whole = [g for g in (2, 4) if channels % g == 0]
         if whole:
-            found["groups"] = groups = one_of(draw, whole)
-            found["filters"] = groups * max(1, found["filters"] // groups)
+            actual["groups"] = groups = one_of(draw, whole)
+            actual["filters"] = groups * max(1, actual["filters"] // groups)
     return lq.layers.QuantConv2D(
-        **found,
+        **actual,
         input_quantizer=activation_quantizer(draw) if with_input else None,
         kernel_quantizer=kernel_quantizer(draw),
         kernel_constraint="weight_clip",
@@ -297,8 +297,8 @@ def _kernel_of(draw, kind):
     if kind in ("Depthwise", "Separable"):
         names = ("depthwise_quantizer", "pointwise_quantizer")
     names = names[: 1 + (kind == "Separable")]
-    found = {name: kernel_quantizer(draw) for name in names}
-    return {"input_quantizer": activation_quantizer(draw), **found}
+    actual = {name: kernel_quantizer(draw) for name in names}
+    return {"input_quantizer": activation_quantizer(draw), **actual}
 
 
 def other(draw, size, binary):
@@ -343,9 +343,9 @@ def float_convolution(draw, size, channels):
     if chance(draw, 0.8):
         return other(draw, size, binary=False)
     groups = 2 if channels % 2 == 0 and chance(draw, 0.5) else 1
-    found = {**common(draw), **window(draw, size), "groups": groups}
-    found["filters"] = groups * max(1, found["filters"] // groups)
-    return layers.Conv2D(**found)
+    actual = {**common(draw), **window(draw, size), "groups": groups}
+    actual["filters"] = groups * max(1, actual["filters"] // groups)
+    return layers.Conv2D(**actual)
 
 
 # What computes something else when it is told to train.
