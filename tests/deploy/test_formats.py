@@ -40,7 +40,7 @@ def compared(network):
 
 
 @pytest.fixture(scope="module")
-def formats_of(compared):
+def actual(compared):
     return compared[0]
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import _graph, _segments
+from ...graph import _graph
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, in_batches, to_flatbuffer
@@ -30,6 +30,7 @@ from ..operations._emit import outputs_of
 from ..operations._int8 import step_of
 from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program, Value
+from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._compare import Recording, signs_of
 from ..verify._lowered import verify_made

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import _segments
+from . import _segments
 
 # Less than this is worth a word: the fraction of examples that are equal within
 # tolerance, and of those with the same top class.

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..._progress import step
-from ...graph import _segments
 from .._errors import ConversionError
 from ..lite import _converter
 from ..lite._trace import Trace, TracedSign, layer_of
+from . import _segments
 
 _GROUP = 16
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...graph import _segments
 from .._errors import VerificationError
 from ..lite import _converter
 from ..lite._file import FileOperation, Subgraph, Tensor, edited, read
@@ -25,6 +24,7 @@ from ..operations import LoweredTrace
 from ..operations._binary import sign_before
 from ..operations._program import Node, Program
 from ..operations._shapes import keeps_channels
+from . import _segments
 from ._compare import Recording
 
 LOOK = (

@@ -20,13 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import _segments
 from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
 from ..lite._lce_faults import at_inference
 from ..lite._trace import Trace, TracedSign
 from ..operations import LoweredTrace
+from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._compare import (
     Examples,

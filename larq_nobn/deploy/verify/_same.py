@@ -15,11 +15,11 @@ from ...graph._errors import LayerError, ModelError
 from ...graph._examples import SIZES, called, made_up, with_far
 from ...graph._graph import Graph
 from ...graph._models import at_inference
-from ...graph._segments import Segments
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
 from ..lite._trace import Trace, TracedSign, layer_of
 from ._compare import compare, forms_of, labels_of, recorder, signs_of
+from ._segments import Segments
 
 # Beside the regular ones, of which one is of whole numbers.
 FEW = 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from larq_nobn.deploy.verify._agreement import agreement, top1_agreement
-from larq_nobn.graph._segments import Segments
+from larq_nobn.deploy.verify._segments import Segments
 
 
 def segments(turned=()):

@@ -12,8 +12,8 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
 from larq_nobn.deploy.operations._emit import outputs_of
 from larq_nobn.deploy.operations._program import Node, Program, Value, noisy
+from larq_nobn.deploy.verify import _segments
 from larq_nobn.deploy.verify._agreement import tie_warnings
-from larq_nobn.graph import _segments
 from tie_networks import SHAPE, conv, network
 
 pytestmark = pytest.mark.convert

@@ -15,7 +15,7 @@ from larq_nobn.deploy.verify._compare import (
     signs_of,
 )
 from larq_nobn.deploy.verify._same import compare_models
-from larq_nobn.graph._segments import (
+from larq_nobn.deploy.verify._segments import (
     MARGIN,
     PreActivations,
     Segments,
