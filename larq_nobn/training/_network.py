@@ -76,15 +76,15 @@ _TEACHER = Recipe(
 _SHARED = ("epochs", "batch_size", "accumulate", "reflect")
 
 
-def check_init(settings: RunSettings, trust: bool = False) -> None:
-    """Rejects a network of `init` that is not there, or not given where it is meant."""
+def check_init(settings: RunSettings, resume: bool, trust: bool) -> None:
+    """Rejects an `init` that is not there for a new run, or not given and meant."""
     if settings.init is None and settings.backbone_multiplier != 1:
         raise InvalidValue(
             f"backbone_multiplier={settings.backbone_multiplier} holds back the "
             "weights of another network, but init is not given. Add --init "
             "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
         )
-    if settings.init is not None and settings.init_sha256 is None:
+    if settings.init is not None and settings.init_sha256 is None and not resume:
         open_model(settings.init, trust=trust)  # has a sentence for what is not there
 
 

@@ -161,8 +161,10 @@ def _check_settings(
             f"run in {folder} started with them. Put them back as they were, or choose "
             "another output."
         )
-    names = dict.fromkeys([*given, *kept])
-    differing = [n for n in names if n != images and kept.get(n) != given.get(n)]
+    # A run that is resumed may miss the file that it started from.
+    known = None not in (kept.get("init_sha256"), given.get("init_sha256"))
+    names = {**given, **kept}.keys() - {images, "" if known else "init_sha256"}
+    differing = sorted(n for n in names if kept.get(n) != given.get(n))
     if differing:
         theirs, ours = (
             ", ".join(f"{name}={settings.get(name)!r}" for name in differing)

@@ -110,7 +110,7 @@ class Trainer:
             check_flag("progress", progress)
         if isinstance(dataset, Dataset):
             _check_given(dataset, config)
-        _network.check_init(config, trust)
+        _network.check_init(config, resume, trust)
         with stoppable():
             self._strategy = _distribution.strategy_for(strategy, wait)
         _distribution.check_shares(self._strategy, config.batch_size, config.accumulate)

@@ -22,6 +22,7 @@ from larq_nobn.training._network import (
     transfer,
     with_head,
 )
+from larq_nobn.training._run_folder import check_output, plain
 from numpy.testing import assert_allclose, assert_array_equal
 from training.runs import assert_same, stop_and_resume
 
@@ -332,3 +333,18 @@ def test_a_run_that_resumes_takes_nothing_again(
     assert resumed.record["init"] == {**taken, "fresh": ends, "left": ends}
     written = json.loads((whole.folder / "run.json").read_text())
     assert written["init"] == resumed.record["init"]
+    # Once it is over, nobody asks for the file.
+    (tmp_path / "a.keras").unlink()
+    again = from_recipe("fine_tune", **chosen, **short)
+    assert_same(training.train(again, whole.folder, resume=True), whole)
+
+
+def test_an_unfinished_run_resumes_without_the_file(tmp_path: Path):
+    chosen = {"dataset": "digits", "model": "ReActNet18"}
+    settings = plain(from_recipe(**chosen, init=str(tmp_path / "gone.keras")))
+    (tmp_path / "checkpoints").mkdir()
+    kept = json.dumps({**settings, "init_sha256": "abc"})
+    (tmp_path / "settings.json").write_text(kept)
+    check_output(tmp_path, settings, resume=True)
+    with pytest.raises(ValueError, match="a run with init_sha256='abc', but"):
+        check_output(tmp_path, {**settings, "init_sha256": "def"}, resume=True)
