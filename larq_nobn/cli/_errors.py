@@ -27,9 +27,8 @@ from ._package import training
 TRACEBACK, RUN = f"{__name__}.traceback", f"{__name__}.run"
 _ASK = " Ask its owner for the permission, or choose another path."
 _NO_MEMORY = (
-    "There is not enough memory, or room on the disk. Choose smaller batches, smaller "
-    "images or a smaller network, a larger --memory where one is given, or a machine "
-    "with more of it."
+    "There is not enough memory, or room on the disk. Choose smaller batches, images "
+    "or networks, a larger --memory where one is given, or a machine with more of it."
 )
 _RESUME = "To resume, repeat the command with --resume."
 
@@ -37,9 +36,7 @@ _RESUME = "To resume, repeat the command with --resume."
 class CliError(click.ClickException):
     """Ends the command with one line on stderr: 2 is of bad input, 1 of a fault."""
 
-    def __init__(
-        self, message: str, exit_code: int = 2, prefix: str = "Error: "
-    ) -> None:
+    def __init__(self, message: str, exit_code: int = 2, prefix: str = "Error: "):
         super().__init__(sentence(message))
         self.exit_code = exit_code  # type: ignore[misc]  # of one error, not of all
         self._prefix = prefix
@@ -117,9 +114,7 @@ def _explained(error: Exception) -> CliError:
         return CliError(f"{error.strerror}{place}.{ask}")
     if isinstance(error, UserError | OSError):
         return CliError(str(error))
-    if isinstance(error, MemoryError):
-        return CliError(_NO_MEMORY)
-    if isinstance(error, tf.errors.ResourceExhaustedError):
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
         return CliError(_NO_MEMORY)
     if isinstance(error, tf.errors.OpError):
         return CliError(
@@ -146,6 +141,4 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
     if training._run_folder.before_first_checkpoint(output):
         return " To start again, repeat the command."
     kept = training._checkpoints.position_kept(output)
-    if kept:
-        return f" {output} is kept up to {kept}. {_RESUME}"
-    return f" {_RESUME}"
+    return f" {output} is kept up to {kept}. {_RESUME}" if kept else f" {_RESUME}"

@@ -102,32 +102,32 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     return model
 
 
-class Transfer:
-    """Gives a network the weights of `init`; a resumed run knows which it has got.
+class Kept:
+    """A value of checkpoints; `other` says what is wrong where a run has another."""
 
-    Attributes:
-        record: What `transfer` returned.
-    """
-
-    def __init__(self) -> None:
-        self.record: dict[str, Any] | None = None
-
-    def take(self, settings: RunSettings, network: keras.Model, trust: bool) -> None:
-        init = str(settings.init)
-        self.record = transfer(open_init(settings, trust), network, init)
-        taken, fresh = self.record["taken"], self.record["fresh"]
-        said = f"{init} gave {len(taken)} of {len(taken) + len(fresh)} weights."
-        unused = [name for name in self.record["left"] if name not in fresh]
-        for what, names in (("New", fresh), ("Not taken", unused)):
-            if names:
-                said += f" {what}: {textwrap.shorten(', '.join(names), _ROOM)}."
-        _log.info("%s", said)
+    def __init__(self, value: Any = None, other: str = "") -> None:
+        self.value, self._other = value, other
 
     def get_state(self) -> Any:
-        return self.record
+        return self.value
 
     def set_state(self, state: Any) -> None:
-        self.record = state
+        if self._other and state != self.value:
+            raise InvalidValue(self._other)
+        self.value = state
+
+
+def take_init(settings: RunSettings, network: keras.Model, trust: bool) -> Any:
+    """Gives a network the weights of `init`; says, and returns, which."""
+    record = transfer(open_init(settings, trust), network, str(settings.init))
+    taken, fresh = record["taken"], record["fresh"]
+    said = f"{settings.init} gave {len(taken)} of {len(taken) + len(fresh)} weights."
+    unused = [name for name in record["left"] if name not in fresh]
+    for what, names in (("New", fresh), ("Not taken", unused)):
+        if names:
+            said += f" {what}: {textwrap.shorten(', '.join(names), _ROOM)}."
+    _log.info("%s", said)
+    return record
 
 
 def transfer(source: keras.Model, target: keras.Model, name: str) -> dict[str, Any]:

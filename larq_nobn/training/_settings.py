@@ -74,7 +74,9 @@ class RunSettings(Settings):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
-        self._complete_network()
+        usual, known = RECIPES[self.recipe].network, _builder_options(self.model)
+        usual = {name: value for name, value in usual.items() if name in known}
+        object.__setattr__(self, "network", {**usual, **self.network})
         if self.model == MODEL_FROM_INIT:
             self._check_init()
         else:
@@ -106,12 +108,6 @@ class RunSettings(Settings):
             with suppress(OSError, ValueError):  # there is no such file
                 digest = sha256_of(weights_file(self.init))
                 object.__setattr__(self, "init_sha256", digest)
-
-    def _complete_network(self) -> None:
-        """Adds to the arguments of the network those that the recipe has for it."""
-        usual, known = RECIPES[self.recipe].network, _builder_options(self.model)
-        usual = {name: value for name, value in usual.items() if name in known}
-        object.__setattr__(self, "network", {**usual, **self.network})
 
     def _check_init(self) -> None:
         """Rejects what a network that is taken as it is has already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -195,7 +196,7 @@ class Trainer:
                 _network.compile_network(self.model, network.optimizer)
             # Never again after the first step, nor after a first stage.
             self._takes_init = config.init is not None and stage1 is None
-            self._transfer = _network.Transfer()
+            self._taken = _network.Kept()
             self.network = network
         return network
 
@@ -228,7 +229,8 @@ class Trainer:
             if position == START:
                 with self._strategy.scope():
                     if self._takes_init:
-                        self._transfer.take(self.config, self.network, self._trust)
+                        given = self.config, self.network, self._trust
+                        self._taken.value = _network.take_init(*given)
                     if self._averages is not None:
                         self._averages.start()
             self.model.first_step = position.steps
@@ -292,7 +294,7 @@ class Trainer:
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
             epoch = kept_epoch(self.config, self.history)
-            more = {"init": self._transfer.record} if self._takes_init else {}
+            more = {"init": self._taken.value} if self._takes_init else {}
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
@@ -357,6 +359,12 @@ class Trainer:
         with self._strategy.scope():
             model = trained and _copies.copied(trained)
             model = model or open_model(name, trust=self._trust)
+        weights = b"".join(weight.tobytes() for weight in model.get_weights())
+        self._taught = _network.Kept(
+            hashlib.sha256(weights).hexdigest(),
+            f"The teacher {name} has other weights than at the start of the run. "
+            "Restore its file, or start another run.",
+        )
         info = self.dataset.info
         return _network.probabilities_of(model, name, info.image_shape, info.classes)
 
@@ -418,7 +426,8 @@ class Trainer:
             self.output / CHECKPOINTS,
             {
                 "journal": history,
-                **({"init": self._transfer} if self._takes_init else {}),
+                **({"init": self._taken} if self._takes_init else {}),
+                **({"teacher": self._taught} if self.config.teacher else {}),
             },
             within,
             every,

@@ -15,7 +15,7 @@ from larq_nobn import data, deploy, diagnostics, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _demo
-from larq_nobn.training._network import Transfer
+from larq_nobn.training._network import take_init
 
 Invoke = Callable[..., Result]
 
@@ -42,7 +42,7 @@ def test_train_says_what_it_starts_from(
     begun = []
 
     def stopped(settings: training.RunSettings, *_: object, **__: object):
-        Transfer().take(settings, training.open_model(run_folder), False)
+        take_init(settings, training.open_model(run_folder), False)
         begun.append(settings)
         raise KeyboardInterrupt
 

@@ -687,10 +687,8 @@ errors: exit code of a terminated command
 +number = signal.SIGINT
 @ tests/training/test_stopping.py tests/training/test_crash.py tests/cli
 errors: epochs that were never kept
--    if kept:
--        return
-+    if output:
-+        return
+-{_RESUME}" if kept else
++{_RESUME}" if output else
 # what all parts stand on
 @ tests/quantizers/test_rejected.py
 checks: open intervals closed

@@ -17,8 +17,8 @@ import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training._network import (
-    Transfer,
     optimizer_for,
+    take_init,
     transfer,
     with_head,
 )
@@ -307,7 +307,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_file_under_the_same_name_is_rejected(small: Path):
     settings = replace(from_recipe(init=str(small)), init_sha256=64 * "0")
     with pytest.raises(ValueError, match="is not the file that the run started from"):
-        Transfer().take(settings, keras.Sequential(), False)
+        take_init(settings, keras.Sequential(), False)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from larq_nobn.training._settings import NETWORKS
 from numpy.testing import assert_allclose
 from training.runs import (
     Stop,
+    StopAt,
     little,
     with_little_network,
     without_curves,
@@ -106,3 +107,19 @@ def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     wanted = keras.activations.softmax(tiny_run.model(images))
     assert_allclose(trainer.model._teacher(images), wanted, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_a_resumed_run_has_the_teacher_that_it_started_with(tmp_path: Path):
+    taught = replace(TINY, teacher=str(tmp_path / "teacher.keras"), epochs=2)
+    for kernel in (1.0, 2.0):
+        image = keras.Input((8, 8, 1))
+        flat = keras.layers.Flatten()(image)
+        initial = keras.initializers.Constant(kernel)
+        logits = keras.layers.Dense(10, kernel_initializer=initial)(flat)
+        training.save_model(keras.Model(image, logits), taught.teacher)
+        if kernel == 1.0:
+            with pytest.raises(Stop):
+                training.train(taught, tmp_path / "run", StopAt(1))
+    with pytest.raises(ValueError, match="teacher.keras has other weights than at the"):
+        training.train(taught, tmp_path / "run", resume=True)
