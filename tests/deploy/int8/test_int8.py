@@ -272,7 +272,7 @@ def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "layer, kind, number, factor, found",
+    "layer, kind, number, factor, actual",
     [
         ("sum_range", "range", "high", 0.9, "sum_range"),
         ("stem", "kernel", "kernel", 1.05, "stem_range"),
