@@ -126,7 +126,14 @@ class Trace:
         )
 
         whole = function or inference(model)
-        traced = tf.function(lambda *inputs: whole(inputs))
+        # Reads the control flow of layers as building a model does.
+        building = tf.__internal__.autograph.control_status_ctx()
+
+        def called(*inputs: tf.Tensor) -> Sequence[Any]:
+            with building:
+                return whole(inputs)
+
+        traced = tf.function(called, autograph=False)
         tracing = partial(
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
