@@ -51,6 +51,8 @@ def side_by_side(x, names, batch_size):
     inputs = keras.Input(x.shape[1:])
     norms = [NORMS[name](name=f"norm{place}") for place, name in enumerate(names)]
     model = scrambled(keras.Model(inputs, [norm(inputs) for norm in norms], name="net"))
+    for norm in norms:  # every other channel falls where its input rises
+        norm.gamma.assign(norm.gamma * np.resize([1.0, -1.0], x.shape[-1]))
     frozen, report = freeze_statistics(
         model, x, batch_size=batch_size, return_report=True
     )
