@@ -9,7 +9,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner, convert
 from larq_nobn.deploy.lite._converter import IoSpec, to_flatbuffer
 from larq_nobn.deploy.lite._file import read
-from larq_nobn.deploy.lite._lce_faults import with_room
+from larq_nobn.deploy.lite._lce_faults import missed_reach, with_room
 
 layers = keras.layers
 
@@ -69,3 +69,16 @@ def test_a_file_with_room_computes_the_same_with_more_tensors():
         left, right = runner.outputs([x])
         np.testing.assert_array_equal(left, x + 1)
         np.testing.assert_array_equal(right, 2 * x)
+
+
+@pytest.mark.parametrize(
+    "size, kernel, dilation, reach",
+    [
+        ((3, 3), (3, 3), (1, 1), None),
+        ((2, 3), (3, 3), (1, 1), (3, 3)),
+        ((4, 4), (5, 5), (1, 1), (5, 5)),
+        ((5, 3), (3, 2), (2, 2), None),
+    ],
+)
+def test_a_kernel_reaches_over_maps_that_are_smaller(size, kernel, dilation, reach):
+    assert missed_reach(size, kernel, dilation) == reach
