@@ -289,7 +289,7 @@ def _converted(
     """
     step("Converting")
     io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
-    content = _converter.to_flatbuffer(lowered.function(), [], io, int8, runtime)
+    content = _converter.to_flatbuffer(lowered.function(), io, int8, runtime)
     ends = [tensor._keras_history.layer.name for tensor in model.outputs]
     audit, merged = audit_bytes(content, path, ends), list[str]()
     if runtime == "lce":

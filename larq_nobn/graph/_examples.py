@@ -11,6 +11,7 @@ import tensorflow as tf
 from .._keras import keras
 from ._errors import LayerError, raised_by
 from ._graph import Graph, inputs_of
+from ._models import UNCALLED, inference
 
 # Sizes of an axis that is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
@@ -61,13 +62,12 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
     """
     ids, generator = _ids(flat), np.random.default_rng(1)
     is_real = [x.dtype.is_floating and id(x) not in ids for x in flat.inputs]
-    fixed = next(filter(None, (given.shape[0] for given in flat.inputs)), 1)
     for factor in _FAR if any(is_real) else ():
         noise = (factor * generator.normal(size=x.shape[1:]) for x in examples)
         pairs = zip(examples, noise, is_real, strict=True)
         more = [x.astype(a.dtype) if real else a[-1] for a, x, real in pairs]
         try:
-            outputs = called(flat, [np.stack([x] * fixed) for x in more])
+            outputs = called(flat, [np.stack([x] * batch_of(flat)) for x in more])
         except (LayerError, tf.errors.ResourceExhaustedError):
             continue
         if all(np.isfinite(x).all() for x in outputs):
@@ -84,10 +84,13 @@ def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarra
     """
     pairs = zip(model.inputs, examples, strict=True)
     inputs = [tf.constant(array, given.dtype) for given, array in pairs]
-    packed = tf.nest.pack_sequence_as(model._nested_inputs, inputs)
-    with raised_by(model, "cannot be called"):
-        outputs = model(packed, training=False)
-    return [output.numpy() for output in tf.nest.flatten(outputs)]
+    with raised_by(model, UNCALLED):
+        return [output.numpy() for output in inference(model, inputs)]
+
+
+def batch_of(model: keras.Model) -> int:
+    """How many examples a model takes at once; 1 if it takes any number."""
+    return next(filter(None, (given.shape[0] for given in model.inputs)), 1)
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:

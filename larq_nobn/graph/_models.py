@@ -54,7 +54,13 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     return [tensors[end] for end in ends]
 
 
-def at_inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+def inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+    """Computes the outputs by the model's own call, from and to lists of tensors."""
+    packed = tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
+    return tf.nest.flatten(model(packed, training=False))
+
+
+def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     """Computes the outputs by the calls of inference alone, one after another.
 
     Other than in the model's own call, the uses of a layer come in the order in which

@@ -6,7 +6,8 @@ import tensorflow as tf
 from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, VerificationError, convert
-from larq_nobn.deploy.lite._converter import inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._trace import Trace
 
 pytestmark = pytest.mark.convert
 
@@ -120,7 +121,8 @@ def test_constants_beside_a_transposed_convolution(tmp_path):
 
 def test_a_file_that_the_interpreter_rejects():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
-    flatbuffer = to_flatbuffer(inference(model), model.variables, io_spec(model))
+    io = io_spec(model)
+    flatbuffer = to_flatbuffer(Trace(model, io).function(), io)
     with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
         Runner(flatbuffer, "lce")
 

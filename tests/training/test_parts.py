@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 from training.runs import (
     Stop,
     StopAt,
+    assert_same,
     little,
     with_little_network,
     without_curves,
@@ -27,7 +28,7 @@ TINY = training.RunSettings.from_recipe(
 TAUGHT_IN_TWO = replace(
     TINY, epochs=2, stages=2, teacher="train", learning_rate=1e-12, stage_one_decay=1e-3
 )
-Resumed = tuple[training.Run, list[str]]
+Resumed = tuple[training.Run, list[str], training.Run]
 
 
 def settings_in(folder: Path) -> dict:
@@ -54,7 +55,8 @@ class StopInPart(keras.callbacks.Callback):
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     """A taught run of two stages that was stopped in each of them, and went on.
 
-    With it, the names of the folders that were trained, in their order.
+    With it, the names of the folders that were trained, in their order, and the same
+    run without a stop.
     """
     folder = tmp_path_factory.mktemp("parts")
     fitted = []
@@ -66,19 +68,24 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
 
     with with_little_network(), without_curves(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "FloatResNet", little)
+        whole = training.train(TAUGHT_IN_TWO, folder / "whole")
         patch.setattr(training.Trainer, "fit", noted)
         for _ in range(2):  # the teacher is trained by the first attempt alone
             stop = StopInPart(1)
             with pytest.raises(Stop):
                 training.train(TAUGHT_IN_TWO, folder / "run", stop, resume=True)
         run = training.train(TAUGHT_IN_TWO, folder / "run", resume=True)
-    return run, fitted
+    return run, fitted, whole
 
 
 @pytest.mark.slow
 def test_a_run_of_parts_resumes_in_each_of_them(resumed: Resumed):
-    run, fitted = resumed
+    run, fitted, whole = resumed
     assert fitted == ["teacher", "stage1", "stage1", "run", "run"]
+    assert_same(run, whole)
+    for name in ("teacher", "stage1"):
+        ours, theirs = (training.load_run(x.folder / name) for x in (run, whole))
+        assert_same(ours, theirs)
     assert settings_in(run.folder / "teacher")["model"] == "FloatResNet"
     assert not (run.folder / "stage1" / "teacher").exists()
 

@@ -94,7 +94,7 @@ def cluster() -> Iterator[Any]:
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",  # any port that is free
             memory_limit=0,
         ) as actual,
     ):

@@ -221,7 +221,7 @@ def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:
         borders = ([[0, 0]] * (x.shape.rank - 1) + [[0, 1]] for x in maps)
         return [*map(tf.pad, maps, borders), *ends]
 
-    return Runner(to_flatbuffer(padded, [], wide, True, runtime), runtime)
+    return Runner(to_flatbuffer(padded, wide, True, runtime), runtime)
 
 
 def verify_without_rounding(

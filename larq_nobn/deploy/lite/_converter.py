@@ -20,7 +20,7 @@ from ..._checks import check_choice
 from ..._keras import keras
 from ..._math import unfused
 from ..._names import RUNTIMES
-from ...graph import _errors, _operation
+from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
@@ -102,18 +102,12 @@ def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
 
 
 def to_flatbuffer(
-    function: Function,
-    variables: Sequence[tf.Variable],
-    io: IoSpec,
-    int8: bool = False,
-    runtime: str = "lce",
+    function: Function, io: IoSpec, int8: bool = False, runtime: str = "lce"
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
-    It reads `variables`; with `int8`, inputs and outputs are int8.
+    It reads no variables; with `int8`, inputs and outputs are int8.
     """
-    holder = tf.Module()
-    holder.variables_ = list(variables)
     signed: Any = tf.function(
         lambda *inputs: dict(zip(io.outputs, function(inputs), strict=True)),
         autograph=False,
@@ -124,7 +118,7 @@ def to_flatbuffer(
             concrete = signed.get_concrete_function(*io.inputs)
         # Traced once, not once per layer, and with nothing to fall back to: LCE's own
         # path from Keras would silently take another one.
-        tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
+        tf.saved_model.save(tf.Module(), folder, concrete, _NO_GRADIENTS)
         try:
             if lce:
                 sides = ("inference_input_type", "inference_output_type")
@@ -166,23 +160,13 @@ def _by_tensorflow(folder: str, int8: bool) -> bytes:
     return converter.convert()
 
 
-def inference(model: keras.Model) -> Function:
-    """Returns the model's inference function, from a list and to a list of tensors."""
-
-    def function(inputs: Sequence[Any]) -> list[Any]:
-        packed = tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
-        return tf.nest.flatten(model(packed, training=False))
-
-    return function
-
-
 def called(model: keras.Model) -> Function:
-    """Returns the same, which says what its layers raise, as a `ConversionError`."""
+    """Returns what calls a model, and says of its layers what they raise."""
     what, advice = "cannot be called on the examples", "Pass data that it takes."
 
     def named(inputs: Sequence[Any]) -> Sequence[Any]:
         with _errors.raised_by(model, what, advice, ConversionError):
-            return inference(model)(inputs)
+            return _models.inference(model, inputs)
 
     return named
 

@@ -14,9 +14,9 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._larq import lq
 from ..._math import unfused
-from ...graph import _errors, _operation
+from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
-from ._converter import Function, IoSpec, inference
+from ._converter import Function, IoSpec
 from ._engine import quiet
 from ._lce_faults import at_inference, softplus_bounded
 
@@ -125,7 +125,7 @@ class Trace:
             convert_variables_to_constants_v2,
         )
 
-        whole = function or inference(model)
+        whole = function or partial(_models.inference, model)
         # Reads the control flow of layers as building a model does.
         building = tf.__internal__.autograph.control_status_ctx()
 

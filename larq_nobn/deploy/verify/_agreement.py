@@ -101,8 +101,10 @@ def tie_warnings(prepared: dict[str, Any], file: dict[str, Any]) -> list[str]:
             warnings.append(f"Small differences decide outputs: {said}")
         if ties and (differ or part["exact_share"] < EXACT):
             rows = [f"layer {x['layer']!r} ({x['share']:.2%} of them)" for x in ties]
-            rows[_MOST:] = [f"{len(rows) - _MOST} more"] * (len(rows) > _MOST)
-            listed = " and ".join([", ".join(rows[:-1]), rows[-1]][len(rows) == 1 :])
+            if len(rows) > _MOST:
+                rows = [*rows[:_MOST], f"{len(rows) - _MOST} more"]
+            *first, last = rows
+            listed = f"{', '.join(first)} and {last}" if first else last
             warnings.append(
                 f"Rounding decides signs: {said} Inputs that should be 0 stand before "
                 f"the sign of {listed}. Give these signs a shift (input_quantizer="

@@ -181,7 +181,7 @@ def _probe(
 
     sizes: list[int] = []
     spec = _converter.IoSpec(io.inputs, ["output"])
-    content = _converter.to_flatbuffer(in_rows, [], spec, runtime=runtime)
+    content = _converter.to_flatbuffer(in_rows, spec, runtime=runtime)
     probe = _converter.Runner(content, runtime)
     shown = len(values)
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 from ..._keras import dtype_policy, keras
 from ...graph._copies import to_keras
 from ...graph._errors import LayerError, ModelError
-from ...graph._examples import SIZES, called, made_up, with_far
+from ...graph._examples import SIZES, batch_of, called, made_up, with_far
 from ...graph._graph import Graph
-from ...graph._models import at_inference
+from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
 from ..lite._trace import Trace, TracedSign, layer_of
@@ -74,15 +74,14 @@ def compare_models(
     Raises:
         ConversionError: If one cannot be traced.
     """
-    size = next(filter(None, (x.shape[0] for x in reference.inputs)), 1)
     inputs = [
-        tf.TensorSpec((size, *array.shape[1:]), x.dtype, name)
+        tf.TensorSpec((batch_of(reference), *array.shape[1:]), x.dtype, name)
         for x, array, name in zip(
             reference.inputs, examples, reference.input_names, strict=True
         )
     ]
     io = IoSpec(inputs, reference.output_names)
-    first, second = (Trace(x, io, partial(at_inference, x)) for x in (reference, other))
+    first, second = (Trace(x, io, partial(call_by_call, x)) for x in (reference, other))
     signs, others = _matched(signs_of(first, io), signs_of(second, io))
     read = recorder(second.function, io, others)
     return compare(forms_of(first), io, signs, read, examples, tolerance)
@@ -114,13 +113,12 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
     Raises:
         ModelError: If there are none.
     """
-    fixed = next(filter(None, (given.shape[0] for given in model.inputs)), 1)
     is_open = any(None in given.shape[1:] for given in model.inputs)
-    reason = ""
+    reason, count = "", batch_of(model)
     for size in SIZES if is_open else SIZES[:1]:
         examples = made_up(model, FEW, size)
         try:
-            outputs = called(model, [array[:1].repeat(fixed, 0) for array in examples])
+            outputs = called(model, [array[:1].repeat(count, 0) for array in examples])
         except LayerError as error:
             reason = reason or str(error)
             continue

@@ -5,12 +5,14 @@ import copy
 import flatbuffers
 from deploy.nets import chain
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._converter import inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._trace import Trace
 
 
 def plain_file(model):
     """Converts a model as another converter would."""
-    return to_flatbuffer(inference(model), model.variables, io_spec(model))
+    io = io_spec(model)
+    return to_flatbuffer(Trace(model, io).function(), io)
 
 
 def audited(model):

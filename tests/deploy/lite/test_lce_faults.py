@@ -56,7 +56,7 @@ def test_constants_after_a_binary_convolution_may_have_any_shape(tmp_path):
 
 def test_a_file_with_room_computes_the_same_with_more_tensors():
     io = IoSpec([tf.TensorSpec((1, 4), tf.float32, "input")], ["left", "right"])
-    content = to_flatbuffer(lambda x: [x[0] + 1.0, 2.0 * x[0]], [], io)
+    content = to_flatbuffer(lambda x: [x[0] + 1.0, 2.0 * x[0]], io)
     roomy = with_room(content)
     operations = [op.op for op in read(content, "given")[0].operations]
     assert [op.op for op in read(roomy, "roomy")[0].operations] == operations

@@ -189,7 +189,7 @@ def additions(model):
 def file_of(model):
     """The bytes of a model's file."""
     form = lowered(model)
-    return to_flatbuffer(form.function(), [], form.io)
+    return to_flatbuffer(form.function(), form.io)
 
 
 def audited(model):
