@@ -39,10 +39,12 @@ def without_autograph():
 def tune_no_datasets():
     """What Keras makes of arrays tunes itself as `data.load` does not, and why.
 
-    Most iterators end when garbage is looked for, so late that many stood still.
+    Most iterators end when garbage is looked for, so late that many stood still. And
+    most begin for a few batches, for which the fastest graph is not worth looking for.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
     begun = DatasetV2._apply_debug_options
     DatasetV2._apply_debug_options = lambda self: begun(self).with_options(options)
 
