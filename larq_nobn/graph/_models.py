@@ -276,7 +276,7 @@ class _Opener:
             if sign is None:
                 self._layers[id(layer)] = alias(layer, _name=name)
             else:
-                self._layers[id(layer)] = self._split(layer, name, sign, model)
+                self._layers[id(layer)] = self._split(call, name, sign, model)
         return self._layers[id(layer)]
 
     def _name(self, name: str, model: keras.Model) -> str:
@@ -285,23 +285,23 @@ class _Opener:
         self._names.add(name)
         return name
 
-    def _split(
-        self, layer: keras.layers.Layer, name: str, sign: Any, model: keras.Model
-    ) -> Layers:
+    def _split(self, call: Call, name: str, sign: Any, model: keras.Model) -> Layers:
         """Returns a layer and, after it, the sign that is its activation."""
+        layer = call.layer
         own = [x for x in layer._self_tracked_trackables if x is not sign]
         linear = keras.activations.linear
         first = alias(
             layer, _name=name, activation=linear, _self_tracked_trackables=own
         )
         name = self._name(f"{name}_sign", model)
-        if isinstance(sign, keras.layers.Layer):
+        # A mask passes an activation, and no quantizer.
+        masked = getattr(call.first_output, "_keras_mask", None) is not None
+        if isinstance(sign, keras.layers.Layer) and not masked:
             last = alias(sign, _name=name)
         else:
-            last = as_quantizer(sign, name=name)
-            if last is sign:  # a function of the user's
+            last = sign if masked else as_quantizer(sign, name=name)
+            if last is sign:  # or it is a function of the user's
                 last = keras.layers.Activation(sign, name=name)
-
         return lambda x: last(first(x))
 
 

@@ -52,6 +52,7 @@ ROWS = {
     "handed through": lambda x: mean()(Through()(norm()(dense()(x)))),
     "shortcut": lambda x: mean()(norm()(shortcut(x))),
     "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),
+    "a sign as activation": lambda x: mean()(dense(activation="ste_sign")(norm()(x))),
     "a model inside": inside,
 }
 LOST = [name for name in ROWS if name.startswith("lost")]

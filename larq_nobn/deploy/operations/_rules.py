@@ -642,10 +642,22 @@ def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
     node = program.maker(value)
     while node is not None and node.type in ("MaxPool", "Relu"):
         node = program.maker(node.x)
-    if node is None or node.kind != "kernel" or not node["binary"]:
+    if node is None or not _sums_whole_numbers(program, node):
         return None
     scale = node["scale"]
     return scale if not np.any(node["bias"]) and np.all(scale > 0) else None
+
+
+def _sums_whole_numbers(program: Program, node: Node) -> bool:
+    """Whether it is a binary kernel that signs meet, and whole numbers around them."""
+    if node.kind != "kernel" or not node["binary"]:
+        return False
+    before = program.maker(node.x)
+    while before is not None and before.kind != "sign":
+        if before.kind == "pad" and before["value"] % 1:
+            return False
+        before = program.maker(before.x)
+    return True
 
 
 RULES: tuple[Rule, ...] = (
@@ -805,7 +817,7 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     LCE divides bias and scale in float32 to find the whole number from which on a bit
     is set, and the given model rounds too: halfway between two sums that is nothing.
     """
-    if node.kind != "kernel" or not node["binary"] or not np.any(node["bias"]):
+    if not _sums_whole_numbers(program, node) or not np.any(node["bias"]):
         return None
     readers, seen = program.readers(node.y), [node.y]
     while readers:

@@ -111,3 +111,14 @@ def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
     file = Runner(file_of(model)).outputs([x])
     assert_array_equal(file[1] == 0, sums.numpy() == 0)
     np.testing.assert_allclose(file[0], signs, rtol=1e-5)
+
+
+@pytest.mark.convert
+def test_thresholds_stay_between_the_sums_beside_a_border():
+    """Half a step is no place for a threshold where sums are halves."""
+    start = keras.Input((6, 6, 3))
+    options = {"pad_values": 0.5, "use_bias": True, "bias_initializer": "ones"}
+    x = binary_conv(16, name="first", **options)(start)
+    x = keras.layers.Rescaling(1.0, 0.25)(x)
+    model = keras.Model(start, layers.GlobalAveragePooling2D()(binary_conv(8)(x)))
+    check_together({"halves": model}, images(4, (6, 6, 3)), 1e-5)
