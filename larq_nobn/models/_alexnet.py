@@ -3,9 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
-from ._clipped import flat_classifier
 from ._frame import Frame, check_supported
-from ._normalizers import BEFORE_SIGN
+from ._normalizations import BEFORE_SIGN
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 
@@ -105,4 +104,4 @@ def BinaryAlexNet(
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
-    return flat_classifier(frame, parts, image, x)
+    return frame.classifier(image, parts.clip(x, "features"), flat=True)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from .._checks import check_blocks
-from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import ProxyNormalization
 from ._frame import Frame, check_supported
-from ._normalizers import CONCATENATED, NORMALIZATIONS, NORMALIZERS
+from ._normalizations import CONCATENATED, NORMALIZATIONS, evonorm
 from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
@@ -22,7 +20,7 @@ RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
 # Which normalizers take the place of a ReLU as well.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
-    "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True, "zeros"),
+    "evonorm": lambda x, name: evonorm(x, name, True, "zeros"),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
 
@@ -44,17 +42,6 @@ class Design:
     unit_name: str
     reductions: tuple[float, ...]
     dilations: tuple[int, ...] = (1, 1, 1, 1)
-
-    def stages(self, network: str, blocks: Sequence[int]) -> tuple[int, ...]:
-        """Rejects more stages than there are transitions between them."""
-        stages = check_blocks(blocks)
-        if len(stages) > len(self.dilations):
-            raise InvalidValue(
-                f"blocks={blocks!r} has {len(stages)} stages, but {network} knows "
-                f"the transitions between {len(self.dilations)}. Give so many whole "
-                "numbers, or fewer."
-            )
-        return stages
 
 
 def grow(x: tf.Tensor, new: tf.Tensor, name: str) -> tf.Tensor:
@@ -120,7 +107,7 @@ def dense_network(
     check_supported(frame.network, normalization, CONCATENATED)
     shift = normalization == "nobn"
     parts = Parts(normalization, *kernels, shift=shift, norm_first=True)
-    stages, width = design.stages(frame.network, blocks), frame.width
+    stages, width = frame.stages(blocks, len(design.dilations)), frame.width
     halvings = design.dilations[1 : len(stages)].count(1)
     image = frame.image(2**halvings)
     x = _stem(parts, image, width, design)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, propagate_moments
 from ..layers._channel_padding import ChannelPadding
-from ._offset import START
+from ._normalizations import START
 
 _Moments = tuple[tf.Tensor, tf.Tensor]
 _KEEP = (keras.layers.AveragePooling2D, keras.layers.Activation)

@@ -15,9 +15,7 @@ from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
 from ._moments import PropagatedMoments
-from ._normalizations import NORMALIZATIONS
-from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
-from ._offset import OFFSET, START, lifted, sign_offset
+from ._normalizations import BATCH_NORM, NORMALIZATIONS, OFFSET, START, batch_norm
 
 _PROGRESSIVE = "progressive_sign"
 # Mean of the largest of a max pool's values, in their standard deviations, by the
@@ -63,7 +61,7 @@ class Parts:
     _moments: PropagatedMoments = field(default_factory=PropagatedMoments)
 
     def __post_init__(self) -> None:
-        check_choice("normalization", self.normalization, NORMALIZERS)
+        check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
@@ -84,18 +82,34 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
+    def add(self, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The sum of a branch and what it stands beside."""
+        return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
+
+    def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The hard tanh of `x`; after a sum or a pool no operation of its own."""
+        hard_tanh = lq.activations.hard_tanh
+        return self.apply(keras.layers.Activation(hard_tanh, name=f"{name}_clip"), x)
+
     def normalize(
         self, x: tf.Tensor, name: str, branch: bool = False, start: Any = START
     ) -> tf.Tensor:
-        """Normalizes `x`, if that takes a layer; the rest as in `_normalizers.py`."""
+        """Normalizes `x`, if that takes a layer."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
-        return NORMALIZERS[self.normalization](x, f"{name}_norm", branch, start)
+        norm = NORMALIZATIONS[self.normalization]
+        return norm.after(x, f"{name}_norm", branch, start)
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Normalizes what branches are added to, if that suits the normalization."""
         normed = NORMALIZATIONS[self.normalization].beside or self.norm_first
         return self.normalize(x, name) if normed else x
+
+    def _lifted(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """Adds the offset after a convolution, where signs have none of their own."""
+        if not self.lift or self.normalization not in ("none", "nobn"):
+            return x
+        return keras.layers.Rescaling(1.0, OFFSET, name=f"{name}_offset")(x)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""
@@ -190,7 +204,10 @@ class Parts:
 
     def _sign(self, name: str, beta: float) -> ThresholdSign:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
-        offset = sign_offset(self)
+        # Added before every sign. A learned shift starts at it, and costs nothing in a
+        # file after convolutions in a row; those without shifts have biases that do.
+        needed = self.shift if self.is_free else self.normalization == "none"
+        offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
             return ProgressiveSign(beta, self.shift, offset, name=name)
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
@@ -278,4 +295,29 @@ class Parts:
             conv = lq.layers.QuantConv2D(
                 channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
             )
-        return lifted(self.beside(self.apply(conv, x), name), self, name)
+        return self._lifted(self.beside(self.apply(conv, x), name), name)
+
+    def stem(
+        self,
+        x: tf.Tensor,
+        width: int,
+        activation: keras.layers.Layer | None = None,
+        added: bool = True,
+    ) -> tf.Tensor:
+        """The first convolution of residual networks and of VGG.
+
+        From 64 pixels on that for ImageNet, 7x7 with stride 2 and max pooling, and
+        below 3x3 alone. An activation stands after the normalization. `added` says
+        whether branches are added to it.
+        """
+        large = min(x.shape[1:3]) >= LARGE
+        size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
+        x = self.float_conv(
+            x, width, size, strides, "stem", normalized=False, pool=pool
+        )
+        x = self.beside(x, "stem") if added else self.normalize(x, "stem")
+        x = self._lifted(x, "stem")
+        if activation is not None:
+            x = self.apply(activation, x)
+        quarter = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+        return self.apply(quarter, x) if large else x

@@ -224,16 +224,16 @@ resnet20: one tail of the clipped density
 +variance * (inside - bound * density)
 @ tests/models -k VGGSmall
 head: logits in half precision
--logits = kind(self.classes, name="head", dtype="float32")(x)
-+logits = kind(self.classes, name="head")(x)
+-head = HEADS[self.head](self.classes, name="head", dtype="float32")
++head = HEADS[self.head](self.classes, name="head")
 @ tests/models/test_birealnet.py
 birealnet: binary shortcuts
--plain_block(parts, alpha, binary=False)
-+plain_block(parts, alpha)
+-residual18(frame, parts, blocks, alpha, variance_rule, binary=False)
++residual18(frame, parts, blocks, alpha, variance_rule)
 @ tests/models/test_densenet.py
 densenet: stem not centered under filter response
--"filter_response": Normalization(beside=False, centered=False)
-+"filter_response": Normalization(beside=False)
+-Normalization(filter_response, beside=False, centered=False)
++Normalization(filter_response, beside=False)
 @ tests/models/test_meliusnet.py
 meliusnet: groups of the stem swapped
 -(width // 2, 1, 4), (width, 1, 8))
