@@ -53,6 +53,5 @@ def read_dataset(file: Path) -> DatasetInfo | None:
             "the model again."
         ) from error
     known = {name: described[name] for name in _FIELDS}
-    known["holdout"] = described.get("holdout")
     lists = {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
-    return DatasetInfo(**{**known, **lists})
+    return DatasetInfo(**{**known, **lists}, holdout=described.get("holdout"))
