@@ -18,7 +18,7 @@ from .._files import UNREADABLE, check_zip, reject_expansion
 from .._messages import first_line
 from . import _allowed
 
-_OWN = "or pass trust=True (--trust) for a file of your own"
+_OWN = ", or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
 _DATA |= {"TensorShape"}
@@ -109,9 +109,7 @@ SUFFIXES = frozenset(_READERS)
 class Untrusted(InvalidValue):
     """A model file names what is not accepted."""
 
-    def __init__(
-        self, layer: str, what: str, remedy: str, own: str = f", {_OWN}"
-    ) -> None:
+    def __init__(self, layer: str, what: str, remedy: str, own: str = _OWN) -> None:
         where = f", in layer {layer!r}" if layer else ""
         super().__init__(f"{what}{where}: {remedy}{own}.")
 
@@ -131,7 +129,7 @@ def _check(part: object, layer: str, own: bool = False, data: bool = False) -> N
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
         if part.get("function_type") == "lambda":
-            raise _code("a Lambda", layer)
+            raise _code(layer)
         if "class_name" in part:
             _check_object(part, layer, data)
             own = _allowed.is_users(part.get("registered_name", part["class_name"]))
@@ -146,21 +144,24 @@ def _check(part: object, layer: str, own: bool = False, data: bool = False) -> N
 
 
 def _name_of(part: dict[str, Any]) -> str:
+    names = (_config(part).get("name"), part.get("name"))
+    known = (name for name in names if isinstance(name, str) and "class_name" in part)
+    return next(known, "")
+
+
+def _config(part: dict[str, Any]) -> dict[str, Any]:
     inner = part.get("config")
-    named = [inner, part] if isinstance(inner, dict) else [part]
-    names = (entry.get("name") for entry in named if "class_name" in part)
-    return next((name for name in names if isinstance(name, str)), "")
+    return inner if isinstance(inner, dict) else {}
 
 
 def _check_object(part: dict[str, Any], layer: str, data: bool) -> None:
     name, other = part["class_name"], part.get("registered_name")
     if any(word in _CODE for word in (name, other) if isinstance(word, str)):
-        raise _code("a Lambda", layer)
+        raise _code(layer)
     if not isinstance(name, str):
         raise _odd(f"has {name!r} for the name of a class", layer)
     if name in _DATA:
-        inner = part.get("config")
-        kind = inner.get("dtype", "int32") if isinstance(inner, dict) else "int32"
+        kind = _config(part).get("dtype", "int32")
         if not _allowed.is_dtype(kind):
             raise _odd(f"contains data of the type {kind!r}", layer)
     elif data:
@@ -202,15 +203,14 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
             raise _foreign(part, layer)
     if name in _NAMED:
         _check_operation(part, layer)
-    inner = part.get("config")
-    if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
-        raise _odd(f"reads its vocabulary from the file {inner['vocabulary']!r}", layer)
+    vocabulary = _config(part).get("vocabulary")
+    if isinstance(vocabulary, str):
+        raise _odd(f"reads its vocabulary from the file {vocabulary!r}", layer)
 
 
 def _check_operation(part: dict[str, Any], layer: str) -> None:
     key, allowed = _NAMED[part["class_name"]]
-    inner = part.get("config")
-    inner = inner if isinstance(inner, dict) else {}
+    inner = _config(part)
     named = inner.get(key)
     ragged = inner.get("cls_symbol", "RaggedTensor") == "RaggedTensor"
     if not (isinstance(named, str) and named in allowed and ragged):
@@ -240,10 +240,10 @@ def _check_names(key: str, value: object, layer: str) -> None:
         )
 
 
-def _code(what: str, layer: str) -> Untrusted:
+def _code(layer: str) -> Untrusted:
     return Untrusted(
         layer,
-        f"carries Python code ({what}), which is never run from a file",
+        "carries Python code (a Lambda), which is never run from a file",
         "replace it by a layer class and save the model again",
     )
 

@@ -53,12 +53,11 @@ def rectify(
     parts: Parts, x: tf.Tensor, name: str, pool: keras.layers.Layer | None = None
 ) -> tf.Tensor:
     """ReLU(pool(norm(x))); a normalizer that is an activation replaces the ReLU."""
-    if parts.normalization in RELU_REPLACED:
-        x = RELU_REPLACED[parts.normalization](x, f"{name}_norm")
-        return x if pool is None else pool(x)
-    x = parts.normalize(x, name, start="zeros")
-    x = x if pool is None else pool(x)
-    return keras.layers.ReLU(name=f"{name}_act")(x)
+    own = RELU_REPLACED.get(parts.normalization)
+    x = own(x, f"{name}_norm") if own else parts.normalize(x, name, start="zeros")
+    if pool is not None:
+        x = pool(x)
+    return x if own else keras.layers.ReLU(name=f"{name}_act")(x)
 
 
 def _transition(

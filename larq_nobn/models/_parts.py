@@ -117,56 +117,59 @@ class Parts:
             return x
         return IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
 
-    def _bias(self, deviation: float, pool: int) -> dict[str, Any]:
-        if not self.is_free or not self.bias:
-            return {"use_bias": False}
-        # Maxima above zero would leave all signs after the pool at +1.
-        start = OFFSET - deviation * _MAXIMUM[pool]
-        centered = keras.initializers.Constant(start)
-        return {"use_bias": True, "bias_initializer": centered}
+    def _kernel(
+        self, name: str, scale: float, binary: bool, pool: int = 1
+    ) -> dict[str, Any]:
+        """Options of a convolution, whose kernel becomes binary in the second stage.
 
-    def real_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
-        """Of a convolution that stays real-valued; only `"nobn"` has the scale.
-
-        `pool` is the size of the max pool after the convolution.
+        Only `"nobn"` has the scale. Binary kernels start from the published latent
+        weights, and as small where a norm sets the scale: a weight of 0.1 needs a
+        hundred steps to change its sign. Without either, the weights' magnitude is all
+        that scales a branch, and Keras' default stays. `pool` is the size of the max
+        pool after the convolution.
         """
-        kernel = self._bias(scale, pool)
+        initializers = keras.initializers
+        options: dict[str, Any] = {"use_bias": False}
+        signs = binary and self.binary_weights
         if not self.is_free:
-            start = {"kernel_initializer": "he_normal"} if self.norm_first else {}
-            return {**kernel, **start}
-        quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
-        return {**kernel, "kernel_quantizer": quantizer}
+            if signs:
+                options["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
+                options["kernel_constraint"] = lq.constraints.WeightClip(1.0)
+            if self.norm_first and not binary:
+                options["kernel_initializer"] = "he_normal"
+            scaled = NORMALIZATIONS[self.normalization].scaled and not self.norm_first
+            if scaled and binary:
+                start = initializers.RandomUniform(-1e-3, 1e-3)
+                options["kernel_initializer"] = start
+            return options
+        deviation = scale
+        if signs:
+            # The mean magnitude of uniform latent weights is 0.87 times their σ.
+            deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
+            options["kernel_quantizer"] = ScaledStdSign(
+                scale=scale,
+                variance_preserving=self.variance_preserving,
+                balanced=self.balanced,
+                name=f"{name}_kernel",
+            )
+        else:
+            quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
+            options["kernel_quantizer"] = quantizer
+        if binary and self.quick:
+            options["kernel_initializer"] = initializers.RandomUniform(0.0, 1e-3)
+        if self.bias:
+            # Maxima above zero would leave all signs after the pool at +1.
+            centered = initializers.Constant(OFFSET - deviation * _MAXIMUM[pool])
+            options |= {"use_bias": True, "bias_initializer": centered}
+        return options
 
-    def _binary_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
-        """Of a convolution whose kernel becomes binary in the second stage, if not yet.
-
-        The published latent weights, and as small where a norm sets the scale: a weight
-        of 0.1 needs a hundred steps to change its sign. Without either, the weights'
-        magnitude is all that scales a branch, and Keras' default stays.
-        """
-        if self.is_free:
-            kernel = self.real_kernel(name, scale, pool)
-            if self.binary_weights:
-                # The mean magnitude of uniform latent weights is 0.87 times their σ.
-                deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
-                kernel |= self._bias(deviation, pool)
-                kernel["kernel_quantizer"] = ScaledStdSign(
-                    scale=scale,
-                    variance_preserving=self.variance_preserving,
-                    balanced=self.balanced,
-                    name=f"{name}_kernel",
-                )
-            if self.quick:
-                initializer = keras.initializers.RandomUniform(0.0, 1e-3)
-                kernel["kernel_initializer"] = initializer
-            return kernel
-        kernel = self._bias(scale, pool)
-        if self.binary_weights:
-            kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
-            kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if NORMALIZATIONS[self.normalization].scaled and not self.norm_first:
-            kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
-        return kernel
+    @without_starvation_warning()
+    def _convolved(
+        self, x: tf.Tensor, name: str, *arguments: Any, groups: int = 1, **options: Any
+    ) -> tf.Tensor:
+        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
+        conv = convolution(*arguments, groups=groups, name=f"{name}_conv", **options)
+        return self.apply(conv, x)
 
     def float_conv(
         self,
@@ -187,19 +190,10 @@ class Parts:
         binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
-        kernel = self._binary_kernel if binary else self.real_kernel
-        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
-        with without_starvation_warning():
-            conv = convolution(
-                channels,
-                size,
-                strides,
-                padding="same",
-                groups=groups,
-                name=f"{name}_conv",
-                **kernel(name, scale, pool),
-            )
-        x = self.apply(conv, x)
+        kernel = self._kernel(name, scale, binary, pool)
+        x = self._convolved(
+            x, name, channels, size, strides, "same", groups=groups, **kernel
+        )
         return self.normalize(x, name) if normalized else x
 
     def _sign(self, name: str, beta: float) -> ThresholdSign:
@@ -250,20 +244,19 @@ class Parts:
             x = self.normalize(x, name)
         # Bits already, which the marker tells Larq's summary.
         marker = lq.quantizers.NoOp(precision=1)
-        with without_starvation_warning():
-            conv = lq.layers.QuantConv2D(
-                channels,
-                size,
-                strides,
-                padding=padding,
-                pad_values=1.0,
-                dilation_rate=dilation,
-                input_quantizer=marker if signed else self._sign(name, beta),
-                activation=activation,
-                name=f"{name}_conv",
-                **self._binary_kernel(name, alpha, pool.pool_size[0] if pool else 1),
-            )
-        x = self.apply(conv, x)
+        x = self._convolved(
+            x,
+            name,
+            channels,
+            size,
+            strides,
+            padding,
+            pad_values=1.0,
+            dilation_rate=dilation,
+            input_quantizer=marker if signed else self._sign(name, beta),
+            activation=activation,
+            **self._kernel(name, alpha, True, pool.pool_size[0] if pool else 1),
+        )
         if pool is not None:
             x = self.apply(pool, x)
         return x if self.norm_first else self.normalize(x, name, branch=True)
@@ -290,12 +283,9 @@ class Parts:
             )
             x, strides = self.apply(pool, x), 1
         x = self.components(x, name)
-        kernel = self._binary_kernel if binary else self.real_kernel
-        with without_starvation_warning():
-            conv = lq.layers.QuantConv2D(
-                channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
-            )
-        return self._lifted(self.beside(self.apply(conv, x), name), name)
+        kernel = self._kernel(name, scale, binary)
+        x = self._convolved(x, name, channels, 1, strides, **kernel)
+        return self._lifted(self.beside(x, name), name)
 
     def stem(
         self,

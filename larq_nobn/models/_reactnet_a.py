@@ -143,22 +143,19 @@ def ReActNetA(
     halvings = 2 ** (len(stages) - 1)
     stem_stride = _stem_stride(stem_stride, frame.image(halvings).shape[1:3])
     image = frame.image(stem_stride * halvings)
-    places = [(stage, block) for stage, n in enumerate(stages) for block in range(n)]
-    strides = [2 if stage > 0 and block == 0 else 1 for stage, block in places]
     x = parts.float_conv(image, width, 3, stem_stride, "stem", normalized=False)
     x = parts.beside(x, "stem")
-    variances = paired_variances(strides, alpha, variance_rule)
-    for (stage, block), stride, (first, second) in zip(
-        places, strides, variances, strict=True
-    ):
-        name = f"stage{stage + 1}_block{block + 1}_3x3"
-        beta = first**-0.5
-        branch = parts.binary_conv(x, x.shape[-1], 3, stride, name, alpha, beta)
-        if stride == 2:
-            x = _average(parts, x, f"{name}_shortcut", beta if scaled_shortcut else 1.0)
-        x = parts.add(branch, x, name)
-        x = parts.apply(RPReLU(power_of_two, name=f"{name}_act"), x)
-        name = f"stage{stage + 1}_block{block + 1}_1x1"
-        x = _pointwise(parts, x, block == 0, name, alpha, second**-0.5)
-        x = parts.apply(RPReLU(power_of_two, name=f"{name}_act"), x)
+    for stage, pairs in enumerate(paired_variances(stages, alpha, variance_rule)):
+        for block, (first, second) in enumerate(pairs):
+            strides, beta = 2 if stage > 0 and block == 0 else 1, first**-0.5
+            place = f"stage{stage + 1}_block{block + 1}_3x3"
+            branch = parts.binary_conv(x, x.shape[-1], 3, strides, place, alpha, beta)
+            if strides == 2:
+                scale = beta if scaled_shortcut else 1.0
+                x = _average(parts, x, f"{place}_shortcut", scale)
+            x = parts.add(branch, x, place)
+            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
+            place = f"stage{stage + 1}_block{block + 1}_1x1"
+            x = _pointwise(parts, x, block == 0, place, alpha, second**-0.5)
+            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
     return frame.classifier(image, x)

@@ -173,8 +173,8 @@ def benchmark(
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
     machine, note = platform.machine(), "the times hold for this processor alone."
-    runtimes = {audited.runtime for audited in audits}
-    if "lce" in runtimes and machine.lower() not in ("aarch64", "arm64"):
+    with_lce = any(audited.runtime == "lce" for audited in audits)
+    if with_lce and machine.lower() not in ("aarch64", "arm64"):
         note = (
             "LCE has optimized kernels for 64-bit ARM only, and its portable ones ran "
             "here. These times do not predict those of a phone."
@@ -349,38 +349,36 @@ def phone_commands(
     """
     check_counts(runs, warmup, threads)
     commands = []
-    audits = _audits(path, against)
-    for arguments, file in _phone_calls(audits, runs, warmup, threads):
-        line = shlex.join(["adb", *arguments])
-        log = f" > {shlex.quote(f'{file}.log')} 2>&1"
-        commands.append(line + (log if file else ""))
+    for file, calls in _phone_calls(_audits(path, against), runs, warmup, threads):
+        commands += [shlex.join(["adb", *arguments]) for arguments in calls]
+        commands[-1] += f" > {shlex.quote(f'{file}.log')} 2>&1"
     return commands
 
 
 def _phone_calls(
     audits: Sequence[Audit], runs: int, warmup: int, threads: int
-) -> Iterator[tuple[list[str], str]]:
-    """Yields what puts programs and files on a phone and times each file once.
+) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yields each file once, with the arguments of the calls of adb that time it.
 
-    That is the arguments of adb, and the file of which it prints the times, or "".
+    They put it on a phone, and programs that are not there yet. The last prints times.
     """
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
-    names: list[str] = []
-    tools: list[str] = []
+    taken: list[str] = []
     for file, runtime in {audited.path: audited.runtime for audited in audits}.items():
         tool, _, flags = _TOOLS[runtime]
-        place = f"{_FOLDER}/{tool}"
-        if tool not in tools:
-            tools.append(tool)
-            yield ["push", tool, place], ""
-            yield ["shell", "chmod", "+x", place], ""
+        place, calls = f"{_FOLDER}/{tool}", list[list[str]]()
+        if place not in taken:
+            calls += [["push", tool, place], ["shell", "chmod", "+x", place]]
         # Names of their own that need no quotes in the phone's shell.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
-        names.append(f"{len(names)}_{name}" if name in names else name)
-        graph = f"{_FOLDER}/{names[-1]}"
-        yield ["push", file, graph], ""
-        yield ["shell", place, f"--graph={graph}", *counts, *flags], file
+        graph = f"{_FOLDER}/{name}"
+        if graph in taken:
+            graph = f"{_FOLDER}/{len(taken)}_{name}"
+        taken += [place, graph]
+        calls += [["push", file, graph]]
+        calls += [["shell", place, f"--graph={graph}", *counts, *flags]]
+        yield file, calls
 
 
 def benchmark_on_phone(
@@ -424,7 +422,6 @@ def benchmark_on_phone(
     """
     check_counts(runs, warmup, threads)
     files = _audits(path, against)
-    calls = list(_phone_calls(files, runs, warmup, threads))
     for file in files:
         tool, origin, _ = _TOOLS[file.runtime]
         if not Path(tool).is_file():
@@ -433,12 +430,10 @@ def benchmark_on_phone(
                 f"folder. Save {origin}, under that name."
             )
     logs: dict[str, bytes] = {}
-    for arguments, name in calls:
-        printed = _adb(arguments)
-        if name:
-            logs[name] = printed
-            if progress is not None:
-                progress()
+    for name, calls in _phone_calls(files, runs, warmup, threads):
+        logs[name] = [_adb(arguments) for arguments in calls][-1]
+        if progress is not None:
+            progress()
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
     timings = [_logged(file, file.path, logs[file.path]) for file in files]
     return _of_logs("benchmark programs on the connected phone", note, timings)
