@@ -92,9 +92,7 @@ def BinaryAlexNet(
         return keras.layers.MaxPool2D(3, 2, padding, name=f"{layer}_pool")
 
     size, strides = (11, 4) if large else (3, 1)
-    x = parts.float_conv(
-        image, width, size, strides, "stem", normalized=False, binary=True, pool=3
-    )
+    x = parts.float_conv(image, width, size, strides, "stem", binary=True, pool=3)
     x = parts.normalize(parts.apply(pool("stem"), x), "stem")
     x = parts.binary_conv(x, 3 * width, 5, 1, "layer2", pool=pool("layer2"))
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")

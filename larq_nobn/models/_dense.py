@@ -67,7 +67,7 @@ def _transition(
     channels = max(1, round(2 * x.shape[-1] / (width * reduction))) * width // 2
     pool = keras.layers.MaxPool2D(2, name=f"{name}_pool") if pooled else None
     x = parts.components(rectify(parts, x, name, pool), name)
-    return parts.float_conv(x, channels, 1, 1, name, RELU_SCALE, normalized=False)
+    return parts.float_conv(x, channels, 1, 1, name, RELU_SCALE)
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
@@ -78,7 +78,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
     normal goes: 0.68, and after the pool measured 0.6 to 0.8 on two images.
     """
     if min(x.shape[1:3]) < LARGE:
-        return parts.float_conv(x, width, 3, 1, "stem", normalized=False)
+        return parts.float_conv(x, width, 3, 1, "stem")
     x = design.stem(parts, x, width)
     x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
     if not NORMALIZATIONS[parts.normalization].centered:
@@ -95,13 +95,8 @@ def dense_network(
 ) -> keras.Model:
     """Stem, stages with transitions between them, ReLU and classifier.
 
-    Their normalization stands before the sign, or is the sign's own shift.
-
-    Arguments:
-        design: What is its own.
-        frame: Its ends.
-        normalization, blocks: As in `BinaryDenseNet28`.
-        kernels: `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    Their normalization stands before the sign, or is the sign's own shift. `kernels`
+    are `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     shift = normalization == "nobn"

@@ -179,22 +179,20 @@ class Parts:
         strides: int,
         name: str,
         scale: float = 1.0,
-        normalized: bool = True,
         binary: bool = False,
         groups: int = 1,
         pool: int = 1,
     ) -> tf.Tensor:
-        """A convolution of real-valued inputs, normalized if so wished.
+        """A convolution of real-valued inputs.
 
         Its kernel is real-valued too, unless that of the network's first layer is
         binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
         kernel = self._kernel(name, scale, binary, pool)
-        x = self._convolved(
+        return self._convolved(
             x, name, channels, size, strides, "same", groups=groups, **kernel
         )
-        return self.normalize(x, name) if normalized else x
 
     def _sign(self, name: str, beta: float) -> ThresholdSign:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
@@ -302,9 +300,7 @@ class Parts:
         """
         large = min(x.shape[1:3]) >= LARGE
         size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
-        x = self.float_conv(
-            x, width, size, strides, "stem", normalized=False, pool=pool
-        )
+        x = self.float_conv(x, width, size, strides, "stem", pool=pool)
         x = self.beside(x, "stem") if added else self.normalize(x, "stem")
         x = self._lifted(x, "stem")
         if activation is not None:

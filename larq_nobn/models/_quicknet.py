@@ -45,17 +45,17 @@ def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
     """The first features; large images are quartered by few real-valued channels."""
     if min(x.shape[1:3]) < LARGE:
-        return parts.float_conv(x, width, 3, 1, "stem")
+        return parts.normalize(parts.float_conv(x, width, 3, 1, "stem"), "stem")
     if width % 4:
         raise InvalidValue(
             f"width={width} is not a multiple of 4, which images from {LARGE} pixels "
             "on need for their stem. Use 16, 32, 64 or so."
         )
     # After the ReLU the mean square is 1.
-    x = parts.float_conv(x, width // 4, 3, 2, "stem1", 2**0.5, normalized=False)
+    x = parts.float_conv(x, width // 4, 3, 2, "stem1", 2**0.5)
     x = rectify(parts, x, "stem1")
     x = parts.components(_depthwise(parts, x, "stem2"), "stem3")
-    return parts.float_conv(x, width, 1, 1, "stem3")
+    return parts.normalize(parts.float_conv(x, width, 1, 1, "stem3"), "stem3")
 
 
 def _block(
@@ -80,7 +80,8 @@ def _transition(
     x = keras.layers.ReLU(name=f"{name}_act")(x)
     x = keras.layers.MaxPool2D(2, 1, name=f"{name}_pool")(x)
     x = parts.components(blur_pool(f"{name}_blur")(x), name)
-    return parts.float_conv(x, channels, 1, 1, name, beta * RELU_SCALE)
+    x = parts.float_conv(x, channels, 1, 1, name, beta * RELU_SCALE)
+    return parts.normalize(x, name)
 
 
 def _quick_net(
@@ -94,7 +95,8 @@ def _quick_net(
 ) -> keras.Model:
     """Stem, stages with transitions between them, ReLU and classifier.
 
-    `multiples` are the channels of each stage, in widths; the rest is as in `QuickNet`.
+    `multiples` are the channels of each stage, in widths; `kernels` are
+    `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     # Signs learn a shift where no normalization has one.

@@ -40,15 +40,6 @@ def _pointwise(
     return parts.apply(keras.layers.Concatenate(name=f"{name}_concat"), halves)
 
 
-def _stem_stride(stem_stride: int | None, sides: Sequence[int]) -> int:
-    if stem_stride not in (None, 1, 2):
-        raise InvalidValue(
-            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
-            f"from {LARGE} pixels on); got {stem_stride!r}."
-        )
-    return stem_stride or (2 if min(sides) >= LARGE else 1)
-
-
 @opens_weights
 def ReActNetA(
     input_shape: Sequence[int],
@@ -135,15 +126,21 @@ def ReActNetA(
         and initial weights differ as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
+    if stem_stride not in (None, 1, 2):
+        raise InvalidValue(
+            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
+            f"from {LARGE} pixels on); got {stem_stride!r}."
+        )
     check_variance(alpha, variance_rule)
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels)
     frame = Frame("ReActNetA", input_shape, classes, width, head, name)
     halvings = 2 ** (len(stages) - 1)
-    stem_stride = _stem_stride(stem_stride, frame.image(halvings).shape[1:3])
+    large = min(frame.image(halvings).shape[1:3]) >= LARGE
+    stem_stride = stem_stride or (2 if large else 1)
     image = frame.image(stem_stride * halvings)
-    x = parts.float_conv(image, width, 3, stem_stride, "stem", normalized=False)
+    x = parts.float_conv(image, width, 3, stem_stride, "stem")
     x = parts.beside(x, "stem")
     for stage, pairs in enumerate(paired_variances(stages, alpha, variance_rule)):
         for block, (first, second) in enumerate(pairs):
