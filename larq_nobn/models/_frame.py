@@ -49,8 +49,8 @@ class Frame:
         stages = check_blocks(blocks)
         if len(stages) > most:
             raise InvalidValue(
-                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} has "
-                f"{most} at most. Give so many whole numbers, or fewer."
+                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} knows "
+                f"the sizes of {most}. Give so many whole numbers, or fewer."
             )
         return stages
 
