@@ -258,7 +258,9 @@ def _fill(
         value, shape = stored.get(name), variable.shape
         if (bits := stored.get(name + BITS)) is not None:
             try:
-                value = unpacked(bits, stored[name + MAGNITUDE], shape)
+                ones = np.unpackbits(bits, axis=0, count=int(np.prod(shape[:-1])))
+                signs = ones.astype(np.float32) * 2 - 1
+                value = (signs * stored[name + MAGNITUDE]).reshape(shape)
             except (KeyError, TypeError, ValueError) as error:
                 raise _damaged(
                     weights, f"{name!r} contains no bits: {error}"
@@ -266,20 +268,6 @@ def _fill(
         if value is None or value.shape != shape or value.dtype.kind not in "fiu":
             raise _damaged(weights, f"it has no weight {name!r} of {shape}")
         variable.assign(value)
-
-
-def packed(signs: np.ndarray) -> np.ndarray:
-    """Packs a kernel of +1 and -1, (..., C), as bits, (ceil(N / 8), C)."""
-    return np.packbits(signs.reshape(-1, signs.shape[-1]) > 0, axis=0)
-
-
-def unpacked(
-    bits: np.ndarray, magnitude: np.ndarray, shape: Sequence[int]
-) -> np.ndarray:
-    """Returns the kernel of that shape with these signs, times `magnitude`, (C,)."""
-    count = int(np.prod(shape[:-1]))
-    signs = np.unpackbits(bits, axis=0, count=count).astype(np.float32) * 2 - 1
-    return (signs * magnitude).reshape(shape)
 
 
 def _read(
