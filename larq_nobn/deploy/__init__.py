@@ -7,6 +7,7 @@ from ._formats import Format, FormatComparison, compare_formats
 from ._packed import PackedKernel, packed_kernels
 from ._prepared import prepared
 from ._report import ConversionReport
+from .device import Card, Preprocessing, read_card
 from .device._benchmark import (
     Benchmark,
     Timing,
@@ -15,7 +16,6 @@ from .device._benchmark import (
     phone_commands,
     read_phone_logs,
 )
-from .device._metadata import Card, Preprocessing, read_card
 from .inspection._audit import Audit, audit, diff
 from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, TensorInfo

@@ -263,26 +263,22 @@ class Parts:
         self,
         x: tf.Tensor,
         channels: int,
-        strides: int,
         name: str,
-        scale: float = 1.0,
+        scale: float,
         pooled: bool = True,
         binary: bool = True,
     ) -> tf.Tensor:
         """A shortcut's 1x1 convolution, of a binary or a real-valued kernel.
 
         The input stays real, so that the convolution is linear, and the factor of the
-        normalizer-free form joins its kernel. Strides are those of an average over 2x2
-        before it, or without one the convolution's own.
+        normalizer-free form joins its kernel. The stride of 2 is that of an average
+        over 2x2 before it, or without one the convolution's own.
         """
         if pooled:
-            pool = keras.layers.AveragePooling2D(
-                2, strides, padding="same", name=f"{name}_pool"
-            )
-            x, strides = self.apply(pool, x), 1
-        x = self.components(x, name)
-        kernel = self._kernel(name, scale, binary)
-        x = self._convolved(x, name, channels, 1, strides, **kernel)
+            pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+            x = self.apply(pool, x)
+        x, kernel = self.components(x, name), self._kernel(name, scale, binary)
+        x = self._convolved(x, name, channels, 1, 1 if pooled else 2, **kernel)
         return self._lifted(self.beside(x, name), name)
 
     def stem(

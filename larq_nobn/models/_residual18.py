@@ -52,7 +52,7 @@ def residual18(
             branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
             if strides == 2:
                 scale, shortcut = beta if scaled_shortcut else 1.0, f"{name}_shortcut"
-                x = parts.projection(x, channels, 2, shortcut, scale, **projection)
+                x = parts.projection(x, channels, shortcut, scale, **projection)
             x = parts.add(branch, x, name)
             if activation is not None:
                 x = parts.apply(activation(f"{name}_act"), x)
