@@ -102,7 +102,8 @@ def entries(trained, network):
         gain = places.get(f"{key.rpartition('/')[0]}/gain")
         kernel = kernels.get(id(variable))
         if kernel is not None and (found := signs_of(kernel, gain)) is not None:
-            yield key + stored_as.BITS, stored_as.packed(found[0])
+            signs = found[0].reshape(-1, found[0].shape[-1])
+            yield key + stored_as.BITS, np.packbits(signs > 0, axis=0)
             yield key + stored_as.MAGNITUDE, found[1]
             bits.add(key)
     # Last, since the kernels may have changed gains.

@@ -6,9 +6,8 @@ from inspect import isfunction
 
 from larq_nobn import _names, data, models
 from larq_nobn.data._registry import BUILT_IN
-from larq_nobn.models import _normalizers
+from larq_nobn.models import _normalizations
 from larq_nobn.models._normalizations import NORMALIZATIONS
-from larq_nobn.models._normalizers import NORMALIZERS
 from larq_nobn.training._network import KERNELS
 from larq_nobn.training._settings import NETWORKS
 
@@ -31,13 +30,13 @@ def test_a_kernel_is_the_quantizer_of_its_name():
 
 
 def test_a_normalization_has_the_layer_of_its_name():
-    made = {name: function.__name__ for name, function in NORMALIZERS.items()}
+    made = {name: each.after.__name__ for name, each in NORMALIZATIONS.items()}
     assert tuple(made) == _names.NORMALIZATIONS
     without = {"none", "nobn", "kalman", "independent_component"}
     assert {n: own for n, own in made.items() if n not in without} == {
         name: name
-        for name, each in vars(_normalizers).items()
-        if isfunction(each) and each.__module__ == _normalizers.__name__
+        for name, each in vars(_normalizations).items()
+        if isfunction(each) and each.__module__ == _normalizations.__name__
         if not name.startswith("_")
     }
     assert {made[name] for name in without} == {"_unchanged"}

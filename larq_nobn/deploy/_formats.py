@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import count
@@ -34,13 +34,12 @@ from .lite._converter import Runner, run
 from .verify._agreement import top1_agreement
 from .verify._data import given_batches, verification_examples
 
-FLOAT, INT8, LCE_INT8, LCE = "LiteRT", "LiteRT, int8", "LCE, int8", "LCE"
 # The runtime of each format, and whether it is int8.
 _KINDS = {
-    FLOAT: ("litert", False),
-    INT8: ("litert", True),
-    LCE_INT8: ("lce", True),
-    LCE: ("lce", False),
+    "LiteRT": ("litert", False),
+    "LiteRT, int8": ("litert", True),
+    "LCE, int8": ("lce", True),
+    "LCE": ("lce", False),
 }
 _GROUP = 32
 
@@ -108,32 +107,32 @@ class FormatComparison(Shown):
             caption="\n".join([*notes, self.note]),
             caption_justify="left",
         )
-        table.add_column("format")
-        for column in _COLUMNS:
-            table.add_column(column, justify="right")
-        none = ["-"] * (len(_COLUMNS) - 2)
-        table.add_row("Keras", *none, _percent(self.keras_accuracy), "-")
-        for format_ in self.formats:
-            table.add_row(format_.name, *(text(format_) for text in _COLUMNS.values()))
+        keras_row = {"format": "Keras", "accuracy": _percent(self.keras_accuracy)}
+        rows = [keras_row, *map(_cells, self.formats)]
+        for column in rows[-1]:
+            table.add_column(column, justify="left" if column == "format" else "right")
+        for row in rows:
+            table.add_row(*(row.get(column, "-") for column in rows[-1]))
         return table
+
+
+def _cells(of: Format) -> dict[str, str]:
+    """Returns what the table says of a format, by column."""
+    ends = of.ratio_low, of.ratio_high
+    between = f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends[0] != ends[1] else ""
+    return {
+        "format": of.name,
+        "size": f"{of.size_bytes / 1e3:,.1f} kB",
+        "binary conv.": str(of.lce_bconv2d),
+        "latency, median": f"{of.ms:,.3f} ms",
+        "ratio (95 %)": f"{of.ratio:.2f}{between}",
+        "accuracy": _percent(of.accuracy),
+        "same class as Keras": _percent(of.top1_agreement),
+    }
 
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
-
-
-_COLUMNS: dict[str, Callable[[Format], str]] = {
-    "size": lambda f: f"{f.size_bytes / 1e3:,.1f} kB",
-    "binary conv.": lambda f: str(f.lce_bconv2d),
-    "latency, median": lambda f: f"{f.ms:,.3f} ms",
-    "ratio (95 %)": lambda f: (
-        f"{f.ratio:.2f}"
-        if f.ratio_low == f.ratio_high
-        else f"{f.ratio:.2f} ({f.ratio_low:.2f}-{f.ratio_high:.2f})"
-    ),
-    "accuracy": lambda f: _percent(f.accuracy),
-    "same class as Keras": lambda f: _percent(f.top1_agreement),
-}
 
 
 def compare_formats(
@@ -263,7 +262,7 @@ def _files(
             convert(model, file, verify=False, int8=int8, runtime=runtime)
             files[name] = file
         except (ConversionError, VerificationError) as error:
-            if name == LCE:
+            if name == "LCE":
                 raise
             failed[name] = str(error)
     return files, failed

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -24,7 +25,6 @@ from .._keras import keras, layers_in_files
 
 
 def names_of(text: str) -> frozenset[str]:
-    """Returns the words of a text."""
     return frozenset(text.split())
 
 
@@ -51,9 +51,7 @@ RUNNING_CODE = names_of(
 )
 # Names in files of classes that Keras neither exports nor has among its layers.
 _UNEXPORTED = names_of(
-    """
-    LossFunctionWrapper LossScaleOptimizerV3 PolicyV1 SumOverBatchSizeMetricWrapper
-    """
+    "LossFunctionWrapper LossScaleOptimizerV3 PolicyV1 SumOverBatchSizeMetricWrapper"
 )
 _OF_FUNCTIONS = ("activations", "losses", "metrics", "regularizers")
 # What these modules export beside functions of tensors, and functions that Keras knows
@@ -141,13 +139,11 @@ OPERATORS = frozenset(
     for name in names_of(_OPERATORS.get(space, "")) | _named.get(space, set())
 )
 # The same of TensorFlow 1, which TensorFlow 2 is written in here and there.
-OPERATORS |= {f"compat.v1.{name}" for name in {*OPERATORS, *names_of(_EARLIER)}}
+OPERATORS |= {f"compat.v1.{name}" for name in {*OPERATORS, *_EARLIER.split()}}
 
 # What is read of a ragged or a sparse tensor, and how a ragged one is made.
 PROPERTIES = names_of(
-    """
-    values flat_values row_splits nested_row_splits indices dense_shape
-    """
+    "values flat_values row_splits nested_row_splits indices dense_shape"
 )
 METHODS = names_of(
     """
@@ -182,19 +178,17 @@ def _public_modules() -> dict[str, ModuleType]:
 @functools.cache
 def _classes() -> frozenset[str]:
     """Returns the names of the accepted classes of Keras."""
-    names = set(_UNEXPORTED)
-    named = [*layers_in_files().items()]
-    for module in _public_modules().values():
-        named += vars(module).items()
-    for name, value in named:
-        if _is_part(value) and not runs_code(value):
-            names.add(name)
-    return frozenset(names)
+    modules = (vars(module).items() for module in _public_modules().values())
+    named = (layers_in_files().items(), *modules)
+    accepted = (name for name, value in chain(*named) if _is_part(value))
+    return frozenset(accepted).union(_UNEXPORTED)
 
 
 def _is_part(value: object) -> bool:
-    """Whether it is a class of which a model is made."""
-    return isinstance(value, type) and issubclass(value, _BASES)
+    """Whether it is a class of which a model is made, and that runs no code."""
+    return (
+        isinstance(value, type) and issubclass(value, _BASES) and not runs_code(value)
+    )
 
 
 def runs_code(cls: type) -> bool:
@@ -245,11 +239,13 @@ def is_named(name: str) -> bool:
     return is_class(name) or is_function(name) or name in _WORDS
 
 
-def defines(module: str, name: str) -> bool:
+def defines(module: object, name: str) -> bool:
     """Whether a module of Keras has an accepted class or function under a name.
 
     Only what is imported already: importing is running.
     """
+    if not isinstance(module, str):
+        return False
     place = f"tf_keras{module.removeprefix('tf_').removeprefix('keras')}"
     inside = _public_modules().get(place)
     if inside is None and module.startswith(("keras.src.", "tf_keras.src.")):
@@ -258,12 +254,11 @@ def defines(module: str, name: str) -> bool:
     if not getattr(value, "__module__", "").startswith("tf_keras.src."):
         return False
     if isinstance(value, type):
-        return _is_part(value) and not runs_code(value) and name in _classes()
+        return _is_part(value) and name in _classes()
     return isinstance(value, FunctionType) and value.__name__ == name in _functions()
 
 
 def is_dtype(name: object) -> bool:
     """Whether it names a type of numbers."""
-    return isinstance(name, str) and isinstance(
-        getattr(tf.dtypes, name, None), tf.DType
-    )
+    found = getattr(tf.dtypes, name, None) if isinstance(name, str) else None
+    return isinstance(found, tf.DType)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +18,7 @@ from .._files import UNREADABLE, check_zip, reject_expansion
 from .._messages import first_line
 from . import _allowed
 
-_OWN = "or pass trust=True (--trust) for a file of your own"
+_OWN = ", or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
 _DATA |= {"TensorShape"}
@@ -41,13 +40,9 @@ _NAMING = re.compile(
 
 
 def check_model_file(file: Path) -> None:
-    """Raises ValueError unless a file may be opened without being trusted.
-
-    Arguments:
-        file: A file whose name ends in one of `SUFFIXES`.
-    """
+    """Raises ValueError unless a file of `SUFFIXES` may be opened untrusted."""
     try:
-        _check(_configuration(file), "")
+        _check(_READERS[file.suffix](file), "")
     except Untrusted as error:
         raise InvalidValue(f"{file} {error}") from error
     except RecursionError as error:
@@ -55,13 +50,7 @@ def check_model_file(file: Path) -> None:
             f"{file} is nested too deeply to be a Keras model. Save it again, or train "
             "again."
         ) from error
-
-
-def _configuration(file: Path) -> object:
-    """Returns what a file says of its model, and of how it is trained."""
-    try:
-        return _READERS[file.suffix](file)
-    except (PermissionError, RecursionError):
+    except PermissionError:
         raise
     except UNREADABLE as error:
         raise InvalidValue(
@@ -91,12 +80,7 @@ def _of_hdf5(file: Path) -> object:
 
 
 def _check_arrays(stream: IO[bytes], size: int) -> None:
-    """Raises ValueError for arrays in other files, or of more than a file can contain.
-
-    Arguments:
-        stream: An HDF5 file, open for reading.
-        size: How many bytes it takes.
-    """
+    """Raises ValueError for arrays elsewhere, or too large for an HDF5 file's size."""
     import h5py
 
     declared = 0
@@ -125,68 +109,67 @@ SUFFIXES = frozenset(_READERS)
 class Untrusted(InvalidValue):
     """A model file names what is not accepted."""
 
-    def __init__(
-        self, layer: str, what: str, remedy: str, own: str = f", {_OWN}"
-    ) -> None:
+    def __init__(self, layer: str, what: str, remedy: str, own: str = _OWN) -> None:
         where = f", in layer {layer!r}" if layer else ""
         super().__init__(f"{what}{where}: {remedy}{own}.")
 
 
-def _check(part: object, layer: str, own: bool = False) -> None:
+def _check(part: object, layer: str, own: bool = False, data: bool = False) -> None:
     """Raises `Untrusted` unless nothing but accepted objects would be made of a part.
 
     Arguments:
         part: Of what a model file says of the model, as parsed from JSON.
         layer: Which it is of, for the message.
         own: Whether it is among the arguments of a user's class.
+        data: Whether a layer is called with it: tensors and constants, and no objects.
     """
     if isinstance(part, list):
         for entry in part:
-            _check(entry, layer, own)
+            _check(entry, layer, own, data)
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
         if part.get("function_type") == "lambda":
-            raise _code("a Lambda", layer)
+            raise _code(layer)
         if "class_name" in part:
-            _check_object(part, layer)
+            _check_object(part, layer, data)
             own = _allowed.is_users(part.get("registered_name", part["class_name"]))
         elif isinstance(part.get("module"), str):
             raise _foreign(part, layer)
         for key, value in part.items():
             if not own and _NAMING.fullmatch(key):
                 _check_names(key, value, layer)
-            if key == "inbound_nodes":
-                _check_data(value, layer)
-            _check(value, layer, own)
+            _check(value, layer, own, data or key == "inbound_nodes")
     elif part == "_COMPOSITE_TYPE":
         raise _odd("contains a tensor with parts of its own", layer)
 
 
 def _name_of(part: dict[str, Any]) -> str:
+    names = (_config(part).get("name"), part.get("name"))
+    known = (name for name in names if isinstance(name, str) and "class_name" in part)
+    return next(known, "")
+
+
+def _config(part: dict[str, Any]) -> dict[str, Any]:
     inner = part.get("config")
-    named = [inner, part] if isinstance(inner, dict) else [part]
-    names = (entry.get("name") for entry in named if "class_name" in part)
-    return next((name for name in names if isinstance(name, str)), "")
+    return inner if isinstance(inner, dict) else {}
 
 
-def _check_object(part: dict[str, Any], layer: str) -> None:
+def _check_object(part: dict[str, Any], layer: str, data: bool) -> None:
     name, other = part["class_name"], part.get("registered_name")
     if any(word in _CODE for word in (name, other) if isinstance(word, str)):
-        raise _code("a Lambda", layer)
+        raise _code(layer)
     if not isinstance(name, str):
         raise _odd(f"has {name!r} for the name of a class", layer)
     if name in _DATA:
-        _check_number_type(part, layer)
+        kind = _config(part).get("dtype", "int32")
+        if not _allowed.is_dtype(kind):
+            raise _odd(f"contains data of the type {kind!r}", layer)
+    elif data:
+        raise _odd("is called with an object from the file", layer)
     elif name == "function":
         _check_function(part, layer)
     else:
         _check_class(part, layer)
-
-
-def _check_number_type(part: dict[str, Any], layer: str) -> None:
-    inner = part.get("config")
-    if isinstance(inner, dict) and not _allowed.is_dtype(inner.get("dtype", "int32")):
-        raise _odd(f"contains data of the type {inner['dtype']!r}", layer)
 
 
 def _check_function(part: dict[str, Any], layer: str) -> None:
@@ -200,7 +183,7 @@ def _check_function(part: dict[str, Any], layer: str) -> None:
     if not _allowed.is_function(name):
         raise _foreign(part, layer)
     known = _allowed.registered(name) is not None
-    if not known and module != "builtins" and not _defines(module, name):
+    if not known and module != "builtins" and not _allowed.defines(module, name):
         raise _foreign(part, layer)
 
 
@@ -216,23 +199,18 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
         raise _foreign(part, layer)
     elif _allowed.registered(name) is None or "registered_name" in part:
         module = part.get("module")
-        if module is not None and not _defines(module, name):
+        if module is not None and not _allowed.defines(module, name):
             raise _foreign(part, layer)
     if name in _NAMED:
         _check_operation(part, layer)
-    inner = part.get("config")
-    if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
-        raise _odd(f"reads its vocabulary from the file {inner['vocabulary']!r}", layer)
-
-
-def _defines(module: object, name: str) -> bool:
-    return isinstance(module, str) and _allowed.defines(module, name)
+    vocabulary = _config(part).get("vocabulary")
+    if isinstance(vocabulary, str):
+        raise _odd(f"reads its vocabulary from the file {vocabulary!r}", layer)
 
 
 def _check_operation(part: dict[str, Any], layer: str) -> None:
     key, allowed = _NAMED[part["class_name"]]
-    inner = part.get("config")
-    inner = inner if isinstance(inner, dict) else {}
+    inner = _config(part)
     named = inner.get(key)
     ragged = inner.get("cls_symbol", "RaggedTensor") == "RaggedTensor"
     if not (isinstance(named, str) and named in allowed and ragged):
@@ -262,26 +240,10 @@ def _check_names(key: str, value: object, layer: str) -> None:
         )
 
 
-def _check_data(part: object, layer: str) -> None:
-    """What a layer is called with: tensors and constants, and no objects."""
-    for entry in _dictionaries(part):
-        if "class_name" in entry and entry["class_name"] not in _DATA:
-            raise _odd("is called with an object from the file", layer)
-
-
-def _dictionaries(part: object) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        yield part
-        part = list(part.values())
-    if isinstance(part, list):
-        for entry in part:
-            yield from _dictionaries(entry)
-
-
-def _code(what: str, layer: str) -> Untrusted:
+def _code(layer: str) -> Untrusted:
     return Untrusted(
         layer,
-        f"carries Python code ({what}), which is never run from a file",
+        "carries Python code (a Lambda), which is never run from a file",
         "replace it by a layer class and save the model again",
     )
 

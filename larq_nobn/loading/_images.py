@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -27,8 +26,7 @@ _FIELDS = {
 
 def write_dataset(file: Path, info: DatasetInfo) -> None:
     """Adds the description of a data set to a `.keras` file."""
-    names = (*_FIELDS, "holdout")
-    described = {name: value for name, value in asdict(info).items() if name in names}
+    described = {name: getattr(info, name) for name in (*_FIELDS, "holdout")}
     with ZipFile(file, "a") as archive:
         archive.writestr(_ENTRY, json.dumps(described, default=float))
 
@@ -53,6 +51,5 @@ def read_dataset(file: Path) -> DatasetInfo | None:
             "the model again."
         ) from error
     known = {name: described[name] for name in _FIELDS}
-    known["holdout"] = described.get("holdout")
     lists = {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
-    return DatasetInfo(**{**known, **lists})
+    return DatasetInfo(**{**known, **lists}, holdout=described.get("holdout"))

@@ -54,7 +54,12 @@ def open_model(
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
     if is_saved_model(file):
-        _check_trust(trust, file)
+        if not trust:
+            raise InvalidValue(
+                f"{file} is a SavedModel, which is a program and can do what any "
+                "program can: save the model as a .keras file, or pass trust=True "
+                "(--trust) for a folder of your own."
+            )
     else:
         file = _file_of(file)
         if not trust:
@@ -89,15 +94,6 @@ def is_saved_model(path: Path) -> bool:
     with contextlib.suppress(PermissionError):
         return (path / "saved_model.pb").is_file()
     return False
-
-
-def _check_trust(trust: bool, folder: Path) -> None:
-    if not trust:
-        raise InvalidValue(
-            f"{folder} is a SavedModel, which is a program and can do what any program "
-            "can: save the model as a .keras file, or pass trust=True (--trust) for a "
-            "folder of your own."
-        )
 
 
 def _file_of(path: Path) -> Path:

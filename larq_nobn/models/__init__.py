@@ -9,7 +9,7 @@ from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from ._frame import HEADS
 from ._meliusnet import MeliusNet22, MeliusNet29
-from ._normalizers import BATCH_STATISTICS
+from ._normalizations import BATCH_STATISTICS
 from ._pretrained import PretrainedNetwork, open_pretrained, pretrained
 from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from ._reactnet import ReActNet18

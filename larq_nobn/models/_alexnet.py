@@ -3,9 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
-from ._clipped import flat_classifier
 from ._frame import Frame, check_supported
-from ._normalizers import BEFORE_SIGN
+from ._normalizations import BEFORE_SIGN
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 
@@ -93,9 +92,7 @@ def BinaryAlexNet(
         return keras.layers.MaxPool2D(3, 2, padding, name=f"{layer}_pool")
 
     size, strides = (11, 4) if large else (3, 1)
-    x = parts.float_conv(
-        image, width, size, strides, "stem", normalized=False, binary=True, pool=3
-    )
+    x = parts.float_conv(image, width, size, strides, "stem", binary=True, pool=3)
     x = parts.normalize(parts.apply(pool("stem"), x), "stem")
     x = parts.binary_conv(x, 3 * width, 5, 1, "layer2", pool=pool("layer2"))
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")
@@ -105,4 +102,4 @@ def BinaryAlexNet(
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
-    return flat_classifier(frame, parts, image, x)
+    return frame.classifier(image, parts.clip(x, "features"), flat=True)

@@ -6,7 +6,7 @@ from .._keras import keras
 from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._residual18 import plain_block, residual18
+from ._residual18 import residual18
 
 
 @opens_weights
@@ -83,6 +83,5 @@ def BiRealNet18(
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels, shift=False, lift=True)
-    block = plain_block(parts, alpha, binary=False)
     frame = Frame("BiRealNet18", input_shape, classes, width, head, name)
-    return residual18(frame, parts, block, blocks, alpha, variance_rule)
+    return residual18(frame, parts, blocks, alpha, variance_rule, binary=False)

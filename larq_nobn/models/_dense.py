@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from .._checks import check_blocks
-from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import ProxyNormalization
 from ._frame import Frame, check_supported
-from ._normalizers import CONCATENATED, NORMALIZATIONS, NORMALIZERS
+from ._normalizations import CONCATENATED, NORMALIZATIONS, evonorm
 from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
@@ -22,7 +20,7 @@ RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
 # Which normalizers take the place of a ReLU as well.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
-    "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True, "zeros"),
+    "evonorm": lambda x, name: evonorm(x, name, True, "zeros"),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
 
@@ -45,17 +43,6 @@ class Design:
     reductions: tuple[float, ...]
     dilations: tuple[int, ...] = (1, 1, 1, 1)
 
-    def stages(self, network: str, blocks: Sequence[int]) -> tuple[int, ...]:
-        """Rejects more stages than there are transitions between them."""
-        stages = check_blocks(blocks)
-        if len(stages) > len(self.dilations):
-            raise InvalidValue(
-                f"blocks={blocks!r} has {len(stages)} stages, but {network} knows "
-                f"the transitions between {len(self.dilations)}. Give so many whole "
-                "numbers, or fewer."
-            )
-        return stages
-
 
 def grow(x: tf.Tensor, new: tf.Tensor, name: str) -> tf.Tensor:
     """The features `x` and, after them, the new ones."""
@@ -66,12 +53,11 @@ def rectify(
     parts: Parts, x: tf.Tensor, name: str, pool: keras.layers.Layer | None = None
 ) -> tf.Tensor:
     """ReLU(pool(norm(x))); a normalizer that is an activation replaces the ReLU."""
-    if parts.normalization in RELU_REPLACED:
-        x = RELU_REPLACED[parts.normalization](x, f"{name}_norm")
-        return x if pool is None else pool(x)
-    x = parts.normalize(x, name, start="zeros")
-    x = x if pool is None else pool(x)
-    return keras.layers.ReLU(name=f"{name}_act")(x)
+    own = RELU_REPLACED.get(parts.normalization)
+    x = own(x, f"{name}_norm") if own else parts.normalize(x, name, start="zeros")
+    if pool is not None:
+        x = pool(x)
+    return x if own else keras.layers.ReLU(name=f"{name}_act")(x)
 
 
 def _transition(
@@ -81,7 +67,7 @@ def _transition(
     channels = max(1, round(2 * x.shape[-1] / (width * reduction))) * width // 2
     pool = keras.layers.MaxPool2D(2, name=f"{name}_pool") if pooled else None
     x = parts.components(rectify(parts, x, name, pool), name)
-    return parts.float_conv(x, channels, 1, 1, name, RELU_SCALE, normalized=False)
+    return parts.float_conv(x, channels, 1, 1, name, RELU_SCALE)
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
@@ -92,7 +78,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
     normal goes: 0.68, and after the pool measured 0.6 to 0.8 on two images.
     """
     if min(x.shape[1:3]) < LARGE:
-        return parts.float_conv(x, width, 3, 1, "stem", normalized=False)
+        return parts.float_conv(x, width, 3, 1, "stem")
     x = design.stem(parts, x, width)
     x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
     if not NORMALIZATIONS[parts.normalization].centered:
@@ -109,18 +95,13 @@ def dense_network(
 ) -> keras.Model:
     """Stem, stages with transitions between them, ReLU and classifier.
 
-    Their normalization stands before the sign, or is the sign's own shift.
-
-    Arguments:
-        design: What is its own.
-        frame: Its ends.
-        normalization, blocks: As in `BinaryDenseNet28`.
-        kernels: `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    Their normalization stands before the sign, or is the sign's own shift. `kernels`
+    are `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     shift = normalization == "nobn"
     parts = Parts(normalization, *kernels, shift=shift, norm_first=True)
-    stages, width = design.stages(frame.network, blocks), frame.width
+    stages, width = frame.stages(blocks, len(design.dilations)), frame.width
     halvings = design.dilations[1 : len(stages)].count(1)
     image = frame.image(2**halvings)
     x = _stem(parts, image, width, design)

@@ -14,7 +14,7 @@ from ._pretrained import opens_weights
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
-    x = parts.float_conv(x, width, 7, 2, "stem", RELU_SCALE, normalized=False)
+    x = parts.float_conv(x, width, 7, 2, "stem", RELU_SCALE)
     return rectify(parts, x, "stem")
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 from .._checks import check_blocks, check_integer
 from .._errors import InvalidValue
 from .._keras import keras
+from ._frame import Frame
+from ._normalizations import batch_norm
 from ._parts import LARGE
 
 
@@ -62,9 +64,8 @@ def float_resnet(
             if strides > 1:
                 x = _conv(x, width * 2**stage, 1, strides, f"{called}_shortcut")
             x = _relu(keras.layers.Add(name=f"{called}_add")([branch, x]), called)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
-    return keras.Model(inputs, logits, name=name)
+    frame = Frame("FloatResNet", input_shape, classes, width, "dense", name)
+    return frame.classifier(inputs, x)
 
 
 def _conv(x: tf.Tensor, channels: int, size: int, strides: int, name: str) -> tf.Tensor:
@@ -78,9 +79,7 @@ def _conv(x: tf.Tensor, channels: int, size: int, strides: int, name: str) -> tf
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    return keras.layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, name=f"{name}_norm"
-    )(x)
+    return batch_norm(x, f"{name}_norm", start="zeros")
 
 
 def _relu(x: tf.Tensor, name: str) -> tf.Tensor:

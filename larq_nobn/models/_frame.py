@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from .._checks import check_choice, check_integer
+from .._checks import check_blocks, check_choice, check_integer
 from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import SymmetricHead
-from ._normalizers import NORMALIZATIONS
+from ._normalizations import NORMALIZATIONS
 
 HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
     "dense": keras.layers.Dense,
@@ -44,16 +44,26 @@ class Frame:
         check_choice("head", self.head, HEADS)
         return keras.Input(shape, name="image")
 
-    def classifier(self, image: tf.Tensor, x: tf.Tensor) -> keras.Model:
-        """The network that averages the map `x` and ends in the layer `head`."""
-        pool = keras.layers.GlobalAveragePooling2D(name="pool")
-        return self.of_vectors(image, pool(x))
+    def stages(self, blocks: Sequence[int], most: int) -> tuple[int, ...]:
+        """Rejects more stages than the network has sizes for."""
+        stages = check_blocks(blocks)
+        if len(stages) > most:
+            raise InvalidValue(
+                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} knows "
+                f"the sizes of {most}. Give so many whole numbers, or fewer."
+            )
+        return stages
 
-    def of_vectors(self, image: tf.Tensor, x: tf.Tensor) -> keras.Model:
-        """The network that ends in the layer `head`, which reads vectors."""
-        kind = HEADS[self.head]
-        logits = kind(self.classes, name="head", dtype="float32")(x)
-        return keras.Model(image, logits, name=self.name)
+    def classifier(
+        self, image: tf.Tensor, x: tf.Tensor, flat: bool = False
+    ) -> keras.Model:
+        """The network whose `head` reads the averages of the map `x`, or all of it."""
+        if flat:
+            x = keras.layers.Flatten(name="flat")(x)
+        else:
+            x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+        head = HEADS[self.head](self.classes, name="head", dtype="float32")
+        return keras.Model(image, head(x), name=self.name)
 
 
 def check_image_shape(

@@ -30,9 +30,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
         name = f"stem{number}"
         if number > 1:
             x = parts.components(x, name)
-        x = parts.float_conv(
-            x, channels, 3, strides, name, RELU_SCALE, normalized=False, groups=groups
-        )
+        x = parts.float_conv(x, channels, 3, strides, name, RELU_SCALE, groups=groups)
         x = rectify(parts, x, name)
     return x
 

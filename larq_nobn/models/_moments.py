@@ -9,7 +9,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, propagate_moments
 from ..layers._channel_padding import ChannelPadding
-from ._offset import START
+from ._normalizations import START
 
 _Moments = tuple[tf.Tensor, tf.Tensor]
 _KEEP = (keras.layers.AveragePooling2D, keras.layers.Activation)
@@ -21,14 +21,12 @@ def _carried(layer: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
 
     def moment(kind: str, moments: tuple[tf.Tensor, ...]) -> tf.Tensor:
         full = keras.mixed_precision.global_policy().variable_dtype
-        config = {"name": f"{layer.name}_{kind}", "dtype": full}
-        if isinstance(layer, keras.layers.Rescaling):
-            power = 2 if kind == "variance" else 1
-            config.update(scale=layer.scale**power)
-        elif isinstance(layer, ChannelPadding):
-            config.update(before=layer.before, after=layer.after)
+        name = f"{layer.name}_{kind}"
+        config = {**layer.get_config(), "name": name, "dtype": full}
+        if kind == "variance" and isinstance(layer, keras.layers.Rescaling):
+            config |= {"scale": layer.scale**2, "offset": 0.0}
         merged = isinstance(layer, _MERGE)
-        return type(layer)(**config)(list(moments) if merged else moments[0])
+        return type(layer).from_config(config)(list(moments) if merged else moments[0])
 
     means, variances = zip(*terms, strict=True)
     return moment("mean", means), moment("variance", variances)

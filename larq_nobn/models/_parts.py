@@ -15,9 +15,7 @@ from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
 from ._moments import PropagatedMoments
-from ._normalizations import NORMALIZATIONS
-from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
-from ._offset import OFFSET, START, lifted, sign_offset
+from ._normalizations import BATCH_NORM, NORMALIZATIONS, OFFSET, START, batch_norm
 
 _PROGRESSIVE = "progressive_sign"
 # Mean of the largest of a max pool's values, in their standard deviations, by the
@@ -63,7 +61,7 @@ class Parts:
     _moments: PropagatedMoments = field(default_factory=PropagatedMoments)
 
     def __post_init__(self) -> None:
-        check_choice("normalization", self.normalization, NORMALIZERS)
+        check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
@@ -84,18 +82,34 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
+    def add(self, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The sum of a branch and what it stands beside."""
+        return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
+
+    def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The hard tanh of `x`; after a sum or a pool no operation of its own."""
+        hard_tanh = lq.activations.hard_tanh
+        return self.apply(keras.layers.Activation(hard_tanh, name=f"{name}_clip"), x)
+
     def normalize(
         self, x: tf.Tensor, name: str, branch: bool = False, start: Any = START
     ) -> tf.Tensor:
-        """Normalizes `x`, if that takes a layer; the rest as in `_normalizers.py`."""
+        """Normalizes `x`, if that takes a layer."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
-        return NORMALIZERS[self.normalization](x, f"{name}_norm", branch, start)
+        norm = NORMALIZATIONS[self.normalization]
+        return norm.after(x, f"{name}_norm", branch, start)
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Normalizes what branches are added to, if that suits the normalization."""
         normed = NORMALIZATIONS[self.normalization].beside or self.norm_first
         return self.normalize(x, name) if normed else x
+
+    def _lifted(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """Adds the offset after a convolution, where signs have none of their own."""
+        if not self.lift or self.normalization not in ("none", "nobn"):
+            return x
+        return keras.layers.Rescaling(1.0, OFFSET, name=f"{name}_offset")(x)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""
@@ -103,56 +117,59 @@ class Parts:
             return x
         return IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
 
-    def _bias(self, deviation: float, pool: int) -> dict[str, Any]:
-        if not self.is_free or not self.bias:
-            return {"use_bias": False}
-        # Maxima above zero would leave all signs after the pool at +1.
-        start = OFFSET - deviation * _MAXIMUM[pool]
-        centered = keras.initializers.Constant(start)
-        return {"use_bias": True, "bias_initializer": centered}
+    def _kernel(
+        self, name: str, scale: float, binary: bool, pool: int = 1
+    ) -> dict[str, Any]:
+        """Options of a convolution, whose kernel becomes binary in the second stage.
 
-    def real_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
-        """Of a convolution that stays real-valued; only `"nobn"` has the scale.
-
-        `pool` is the size of the max pool after the convolution.
+        Only `"nobn"` has the scale. Binary kernels start from the published latent
+        weights, and as small where a norm sets the scale: a weight of 0.1 needs a
+        hundred steps to change its sign. Without either, the weights' magnitude is all
+        that scales a branch, and Keras' default stays. `pool` is the size of the max
+        pool after the convolution.
         """
-        kernel = self._bias(scale, pool)
+        initializers = keras.initializers
+        options: dict[str, Any] = {"use_bias": False}
+        signs = binary and self.binary_weights
         if not self.is_free:
-            start = {"kernel_initializer": "he_normal"} if self.norm_first else {}
-            return {**kernel, **start}
-        quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
-        return {**kernel, "kernel_quantizer": quantizer}
+            if signs:
+                options["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
+                options["kernel_constraint"] = lq.constraints.WeightClip(1.0)
+            if self.norm_first and not binary:
+                options["kernel_initializer"] = "he_normal"
+            scaled = NORMALIZATIONS[self.normalization].scaled and not self.norm_first
+            if scaled and binary:
+                start = initializers.RandomUniform(-1e-3, 1e-3)
+                options["kernel_initializer"] = start
+            return options
+        deviation = scale
+        if signs:
+            # The mean magnitude of uniform latent weights is 0.87 times their σ.
+            deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
+            options["kernel_quantizer"] = ScaledStdSign(
+                scale=scale,
+                variance_preserving=self.variance_preserving,
+                balanced=self.balanced,
+                name=f"{name}_kernel",
+            )
+        else:
+            quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
+            options["kernel_quantizer"] = quantizer
+        if binary and self.quick:
+            options["kernel_initializer"] = initializers.RandomUniform(0.0, 1e-3)
+        if self.bias:
+            # Maxima above zero would leave all signs after the pool at +1.
+            centered = initializers.Constant(OFFSET - deviation * _MAXIMUM[pool])
+            options |= {"use_bias": True, "bias_initializer": centered}
+        return options
 
-    def _binary_kernel(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
-        """Of a convolution whose kernel becomes binary in the second stage, if not yet.
-
-        The published latent weights, and as small where a norm sets the scale: a weight
-        of 0.1 needs a hundred steps to change its sign. Without either, the weights'
-        magnitude is all that scales a branch, and Keras' default stays.
-        """
-        if self.is_free:
-            kernel = self.real_kernel(name, scale, pool)
-            if self.binary_weights:
-                # The mean magnitude of uniform latent weights is 0.87 times their σ.
-                deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
-                kernel |= self._bias(deviation, pool)
-                kernel["kernel_quantizer"] = ScaledStdSign(
-                    scale=scale,
-                    variance_preserving=self.variance_preserving,
-                    balanced=self.balanced,
-                    name=f"{name}_kernel",
-                )
-            if self.quick:
-                initializer = keras.initializers.RandomUniform(0.0, 1e-3)
-                kernel["kernel_initializer"] = initializer
-            return kernel
-        kernel = self._bias(scale, pool)
-        if self.binary_weights:
-            kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
-            kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if NORMALIZATIONS[self.normalization].scaled and not self.norm_first:
-            kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
-        return kernel
+    @without_starvation_warning()
+    def _convolved(
+        self, x: tf.Tensor, name: str, *arguments: Any, groups: int = 1, **options: Any
+    ) -> tf.Tensor:
+        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
+        conv = convolution(*arguments, groups=groups, name=f"{name}_conv", **options)
+        return self.apply(conv, x)
 
     def float_conv(
         self,
@@ -162,35 +179,27 @@ class Parts:
         strides: int,
         name: str,
         scale: float = 1.0,
-        normalized: bool = True,
         binary: bool = False,
         groups: int = 1,
         pool: int = 1,
     ) -> tf.Tensor:
-        """A convolution of real-valued inputs, normalized if so wished.
+        """A convolution of real-valued inputs.
 
         Its kernel is real-valued too, unless that of the network's first layer is
         binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
-        kernel = self._binary_kernel if binary else self.real_kernel
-        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
-        with without_starvation_warning():
-            conv = convolution(
-                channels,
-                size,
-                strides,
-                padding="same",
-                groups=groups,
-                name=f"{name}_conv",
-                **kernel(name, scale, pool),
-            )
-        x = self.apply(conv, x)
-        return self.normalize(x, name) if normalized else x
+        kernel = self._kernel(name, scale, binary, pool)
+        return self._convolved(
+            x, name, channels, size, strides, "same", groups=groups, **kernel
+        )
 
     def _sign(self, name: str, beta: float) -> ThresholdSign:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
-        offset = sign_offset(self)
+        # Added before every sign. A learned shift starts at it, and costs nothing in a
+        # file after convolutions in a row; those without shifts have biases that do.
+        needed = self.shift if self.is_free else self.normalization == "none"
+        offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
             return ProgressiveSign(beta, self.shift, offset, name=name)
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
@@ -233,20 +242,19 @@ class Parts:
             x = self.normalize(x, name)
         # Bits already, which the marker tells Larq's summary.
         marker = lq.quantizers.NoOp(precision=1)
-        with without_starvation_warning():
-            conv = lq.layers.QuantConv2D(
-                channels,
-                size,
-                strides,
-                padding=padding,
-                pad_values=1.0,
-                dilation_rate=dilation,
-                input_quantizer=marker if signed else self._sign(name, beta),
-                activation=activation,
-                name=f"{name}_conv",
-                **self._binary_kernel(name, alpha, pool.pool_size[0] if pool else 1),
-            )
-        x = self.apply(conv, x)
+        x = self._convolved(
+            x,
+            name,
+            channels,
+            size,
+            strides,
+            padding,
+            pad_values=1.0,
+            dilation_rate=dilation,
+            input_quantizer=marker if signed else self._sign(name, beta),
+            activation=activation,
+            **self._kernel(name, alpha, True, pool.pool_size[0] if pool else 1),
+        )
         if pool is not None:
             x = self.apply(pool, x)
         return x if self.norm_first else self.normalize(x, name, branch=True)
@@ -255,27 +263,43 @@ class Parts:
         self,
         x: tf.Tensor,
         channels: int,
-        strides: int,
         name: str,
-        scale: float = 1.0,
+        scale: float,
         pooled: bool = True,
         binary: bool = True,
     ) -> tf.Tensor:
         """A shortcut's 1x1 convolution, of a binary or a real-valued kernel.
 
         The input stays real, so that the convolution is linear, and the factor of the
-        normalizer-free form joins its kernel. Strides are those of an average over 2x2
-        before it, or without one the convolution's own.
+        normalizer-free form joins its kernel. The stride of 2 is that of an average
+        over 2x2 before it, or without one the convolution's own.
         """
         if pooled:
-            pool = keras.layers.AveragePooling2D(
-                2, strides, padding="same", name=f"{name}_pool"
-            )
-            x, strides = self.apply(pool, x), 1
-        x = self.components(x, name)
-        kernel = self._binary_kernel if binary else self.real_kernel
-        with without_starvation_warning():
-            conv = lq.layers.QuantConv2D(
-                channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
-            )
-        return lifted(self.beside(self.apply(conv, x), name), self, name)
+            pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+            x = self.apply(pool, x)
+        x, kernel = self.components(x, name), self._kernel(name, scale, binary)
+        x = self._convolved(x, name, channels, 1, 1 if pooled else 2, **kernel)
+        return self._lifted(self.beside(x, name), name)
+
+    def stem(
+        self,
+        x: tf.Tensor,
+        width: int,
+        activation: keras.layers.Layer | None = None,
+        added: bool = True,
+    ) -> tf.Tensor:
+        """The first convolution of residual networks and of VGG.
+
+        From 64 pixels on that for ImageNet, 7x7 with stride 2 and max pooling, and
+        below 3x3 alone. An activation stands after the normalization. `added` says
+        whether branches are added to it.
+        """
+        large = min(x.shape[1:3]) >= LARGE
+        size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
+        x = self.float_conv(x, width, size, strides, "stem", pool=pool)
+        x = self.beside(x, "stem") if added else self.normalize(x, "stem")
+        x = self._lifted(x, "stem")
+        if activation is not None:
+            x = self.apply(activation, x)
+        quarter = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+        return self.apply(quarter, x) if large else x

@@ -13,14 +13,14 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from .._errors import InvalidType, InvalidValue
+from .._checks import check_kind
+from .._errors import InvalidValue
 from .._files import check_shape, parse_json, read_arrays
 from .._keras import keras
 from .._messages import first_line
@@ -100,15 +100,13 @@ class PretrainedNetwork(Mapping[str, Any]):
     settings: Mapping[str, Any]
 
     def __getitem__(self, key: str) -> Any:
-        if key not in list(self):
-            raise KeyError(key)
-        return getattr(self, key)
+        return vars(self)[key]
 
     def __iter__(self) -> Iterator[str]:
-        return (field.name for field in fields(self))
+        return iter(vars(self))
 
     def __len__(self) -> int:
-        return len(fields(self))
+        return len(vars(self))
 
 
 class PretrainedNetworks(list[PretrainedNetwork]):
@@ -148,7 +146,7 @@ def pretrained() -> PretrainedNetworks:
             print(f"{row.name}: {row.accuracy:.1%} on {row.dataset}")
         ```
     """
-    return PretrainedNetworks(map(_read_metadata, pretrained_files()))
+    return PretrainedNetworks(_read(file)[0] for file in pretrained_files())
 
 
 def open_pretrained(
@@ -167,7 +165,7 @@ def open_pretrained(
     """
     from . import BUILDERS  # whose builders open weights themselves
 
-    metadata = _metadata_of(weights)
+    metadata, _ = _read(weights)
     return BUILDERS[metadata.model](weights=weights), metadata
 
 
@@ -181,7 +179,7 @@ def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Mode
     ) -> keras.Model:
         if weights is None:
             return build(*arguments, **options)
-        metadata = _metadata_of(weights)
+        metadata, stored = _read(weights)
         if metadata.model != build.__name__:
             raise InvalidValue(
                 f"weights={os.fspath(weights)!r} is a {metadata.model}, not a "
@@ -204,7 +202,7 @@ def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Mode
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
         new_head = given.get("classes", metadata.classes) != metadata.classes
-        _fill(network, weights, new_head)
+        _fill(network, weights, stored, new_head)
         return network if shape is None else _resized(network, shape, weights)
 
     optional = [
@@ -245,66 +243,47 @@ def _resized(
     return resized
 
 
-def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:
+def _fill(
+    network: keras.Model,
+    weights: str | os.PathLike,
+    stored: Mapping[str, np.ndarray],
+    new_head: bool,
+) -> None:
     """Gives a network its trained weights; a head for other classes keeps its own."""
-    stored = _entries(weights)
     for name, variable in weights_by_name(network).items():
         if new_head and name.startswith("head/"):
             continue
-        value = stored.get(name)
-        if name + BITS in stored:
+        value, shape = stored.get(name), variable.shape
+        if (bits := stored.get(name + BITS)) is not None:
             try:
-                value = unpacked(
-                    stored[name + BITS], stored[name + MAGNITUDE], variable.shape
-                )
+                ones = np.unpackbits(bits, axis=0, count=int(np.prod(shape[:-1])))
+                signs = ones.astype(np.float32) * 2 - 1
+                value = (signs * stored[name + MAGNITUDE]).reshape(shape)
             except (KeyError, TypeError, ValueError) as error:
                 raise _damaged(
                     weights, f"{name!r} contains no bits: {error}"
                 ) from error
-        if (
-            value is None
-            or value.shape != variable.shape
-            or value.dtype.kind not in "fiu"
-        ):
-            raise _damaged(weights, f"it has no weight {name!r} of {variable.shape}")
+        if value is None or value.shape != shape or value.dtype.kind not in "fiu":
+            raise _damaged(weights, f"it has no weight {name!r} of {shape}")
         variable.assign(value)
 
 
-def packed(signs: np.ndarray) -> np.ndarray:
-    """Packs a kernel of +1 and -1, (..., C), as bits, (ceil(N / 8), C)."""
-    return np.packbits(signs.reshape(-1, signs.shape[-1]) > 0, axis=0)
+def _read(
+    weights: str | os.PathLike,
+) -> tuple[PretrainedNetwork, Mapping[str, np.ndarray]]:
+    """Returns the row of a packed network, and the entries of its file."""
+    from . import BUILDERS  # whose builders open weights themselves
 
-
-def unpacked(
-    bits: np.ndarray, magnitude: np.ndarray, shape: Sequence[int]
-) -> np.ndarray:
-    """Returns the kernel of that shape with these signs, times `magnitude`, (C,)."""
-    count = int(np.prod(shape[:-1]))
-    signs = np.unpackbits(bits, axis=0, count=count).astype(np.float32) * 2 - 1
-    return (signs * magnitude).reshape(shape)
-
-
-def _metadata_of(weights: str | os.PathLike) -> PretrainedNetwork:
-    if not isinstance(weights, str | os.PathLike):
-        raise InvalidType(
-            f"weights={weights!r} is neither a name of pretrained() nor a path. Pass "
-            "one of them."
-        )
-    file = find_pretrained(weights)
+    wanted = "a name of pretrained() or a path"
+    file = find_pretrained(check_kind("weights", weights, (str, os.PathLike), wanted))
     if file is None:
         known = ", ".join(row.name for row in pretrained()) or "none yet"
         raise InvalidValue(
             f"weights={os.fspath(weights)!r} is not a trained network. Give the path "
             f"of a packed one (.npz), or one of: {known}."
         )
-    return _read_metadata(file)
-
-
-def _read_metadata(file: Path) -> PretrainedNetwork:
-    from . import BUILDERS  # whose builders read metadata themselves
-
-    entries = _entries(file)
     try:
+        entries = read_arrays(file)
         metadata = parse_json(str(entries.get(METADATA)))
         check_shape(metadata, {})
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
@@ -314,8 +293,8 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
             raise InvalidValue(f"it also contains {min(unknown)!r}")
         if metadata["model"] not in BUILDERS:
             raise InvalidValue(f"model is {metadata['model']!r}")
-        known = inspect.signature(BUILDERS[metadata["model"]]).parameters
-        if unknown := metadata["arguments"].keys() - (known.keys() - {"weights"}):
+        taken = inspect.signature(BUILDERS[metadata["model"]]).parameters.keys()
+        if unknown := metadata["arguments"].keys() - (taken - {"weights"}):
             raise InvalidValue(f"its arguments contain {min(unknown)!r}")
         if (steps := metadata["preprocessing"]) is not None:
             check_shape(steps, _STEPS, "preprocessing")
@@ -323,16 +302,7 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
         raise _damaged(file, str(error)) from error
     row = {name: metadata[name] for name in _TYPES}
     row.update((name, tuple(metadata[name])) for name in ("input_shape", "class_names"))
-    return PretrainedNetwork(**row, size_bytes=file.stat().st_size)
-
-
-def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
-    file = find_pretrained(weights)
-    assert file is not None
-    try:
-        return read_arrays(file)
-    except ValueError as error:
-        raise _damaged(file, str(error)) from error
+    return PretrainedNetwork(**row, size_bytes=file.stat().st_size), entries
 
 
 def _damaged(weights: str | os.PathLike, reason: str) -> ValueError:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from .._checks import check_flag
 from .._keras import keras
 from ..layers import RPReLU
@@ -111,16 +109,13 @@ def ReActNet18(
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels)
-
-    def block(
-        x: tf.Tensor, channels: int, strides: int, name: str, beta: float
-    ) -> tf.Tensor:
-        branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
-        if strides == 2:
-            scale = beta if scaled_shortcut else 1.0
-            x = parts.projection(x, channels, 2, f"{name}_shortcut", scale)
-        total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
-        return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
-
     frame = Frame("ReActNet18", input_shape, classes, width, head, name)
-    return residual18(frame, parts, block, blocks, alpha, variance_rule, False)
+    return residual18(
+        frame,
+        parts,
+        blocks,
+        alpha,
+        variance_rule,
+        activation=lambda name: RPReLU(power_of_two, name=name),
+        scaled_shortcut=scaled_shortcut,
+    )

@@ -14,10 +14,6 @@ from ._pretrained import opens_weights
 from ._variance import check_variance, paired_variances
 
 
-def _add(parts: Parts, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
-    return parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
-
-
 def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
     """The 2x2 average of beta·x; the factor is for `"nobn"` only."""
     pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
@@ -28,60 +24,20 @@ def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
     return parts.apply(keras.layers.Rescaling(beta, name=f"{name}_scale"), x)
 
 
-def _spatial(
-    parts: Parts,
-    x: tf.Tensor,
-    strides: int,
-    name: str,
-    alpha: float,
-    beta: float,
-    scaled_shortcut: bool,
-    power_of_two: bool,
-) -> tf.Tensor:
-    """RPReLU(alpha · conv3x3(sign(beta·x)) + shortcut), of as many channels as x."""
-    branch = parts.binary_conv(x, x.shape[-1], 3, strides, name, alpha, beta)
-    if strides == 2:
-        x = _average(parts, x, f"{name}_shortcut", beta if scaled_shortcut else 1.0)
-    total = _add(parts, branch, x, name)
-    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
-
-
 def _pointwise(
-    parts: Parts,
-    x: tf.Tensor,
-    channels: int,
-    name: str,
-    alpha: float,
-    beta: float,
-    power_of_two: bool,
+    parts: Parts, x: tf.Tensor, widened: bool, name: str, alpha: float, beta: float
 ) -> tf.Tensor:
-    """RPReLU(alpha · conv1x1(sign(beta·x)) + x), with twice the sum to widen x."""
+    """alpha · conv1x1(sign(beta·x)) + x, or two such sums in a row to widen x."""
     width = x.shape[-1]
-    if channels == width:
+    if not widened:
         branch = parts.binary_conv(x, width, 1, 1, name, alpha, beta)
-        total = _add(parts, branch, x, name)
-    else:
-        signs = parts.signs(x, name, beta)
-        halves = []
-        for half in (f"{name}a", f"{name}b"):
-            branch = parts.binary_conv(signs, width, 1, 1, half, alpha, signed=True)
-            halves.append(_add(parts, branch, x, half))
-        total = parts.apply(keras.layers.Concatenate(name=f"{name}_concat"), halves)
-    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
-
-
-def check_stem_stride(stem_stride: object) -> None:
-    """Raises ValueError for what is not a stride of ReActNet-A's stem."""
-    if stem_stride not in (None, 1, 2):
-        raise InvalidValue(
-            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
-            f"from {LARGE} pixels on); got {stem_stride!r}."
-        )
-
-
-def _stem_stride(stem_stride: int | None, sides: Sequence[int]) -> int:
-    check_stem_stride(stem_stride)
-    return stem_stride or (2 if min(sides) >= LARGE else 1)
+        return parts.add(branch, x, name)
+    signs = parts.signs(x, name, beta)
+    halves = []
+    for half in (f"{name}a", f"{name}b"):
+        branch = parts.binary_conv(signs, width, 1, 1, half, alpha, signed=True)
+        halves.append(parts.add(branch, x, half))
+    return parts.apply(keras.layers.Concatenate(name=f"{name}_concat"), halves)
 
 
 @opens_weights
@@ -170,35 +126,33 @@ def ReActNetA(
         and initial weights differ as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
+    if stem_stride not in (None, 1, 2):
+        raise InvalidValue(
+            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
+            f"from {LARGE} pixels on); got {stem_stride!r}."
+        )
     check_variance(alpha, variance_rule)
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels)
     frame = Frame("ReActNetA", input_shape, classes, width, head, name)
     halvings = 2 ** (len(stages) - 1)
-    stem_stride = _stem_stride(stem_stride, frame.image(halvings).shape[1:3])
+    large = min(frame.image(halvings).shape[1:3]) >= LARGE
+    stem_stride = stem_stride or (2 if large else 1)
     image = frame.image(stem_stride * halvings)
-    places = [(stage, block) for stage, n in enumerate(stages) for block in range(n)]
-    strides = [2 if stage > 0 and block == 0 else 1 for stage, block in places]
-    x = parts.float_conv(image, width, 3, stem_stride, "stem", normalized=False)
+    x = parts.float_conv(image, width, 3, stem_stride, "stem")
     x = parts.beside(x, "stem")
-    variances = paired_variances(strides, alpha, variance_rule)
-    for (stage, block), stride, (first, second) in zip(
-        places, strides, variances, strict=True
-    ):
-        block_name = f"stage{stage + 1}_block{block + 1}"
-        channels = width * 2 ** (stage + 1)
-        x = _spatial(
-            parts,
-            x,
-            stride,
-            f"{block_name}_3x3",
-            alpha,
-            first**-0.5,
-            scaled_shortcut,
-            power_of_two,
-        )
-        x = _pointwise(
-            parts, x, channels, f"{block_name}_1x1", alpha, second**-0.5, power_of_two
-        )
+    for stage, pairs in enumerate(paired_variances(stages, alpha, variance_rule)):
+        for block, (first, second) in enumerate(pairs):
+            strides, beta = 2 if stage > 0 and block == 0 else 1, first**-0.5
+            place = f"stage{stage + 1}_block{block + 1}_3x3"
+            branch = parts.binary_conv(x, x.shape[-1], 3, strides, place, alpha, beta)
+            if strides == 2:
+                scale = beta if scaled_shortcut else 1.0
+                x = _average(parts, x, f"{place}_shortcut", scale)
+            x = parts.add(branch, x, place)
+            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
+            place = f"stage{stage + 1}_block{block + 1}_1x1"
+            x = _pointwise(parts, x, block == 0, place, alpha, second**-0.5)
+            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
     return frame.classifier(image, x)

@@ -3,18 +3,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from .._checks import check_blocks, check_number
 from .._keras import keras
 from ..layers._channel_padding import ChannelPadding
-from ._clipped import clip
 from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._stem import stem
-
-HALVES = ("first", "second")
 
 
 def clipped_variance(variance: float) -> float:
@@ -44,34 +38,6 @@ def expected_variances(stages: Sequence[int], alpha: float) -> list[list[float]]
             variance = clipped_variance(shortcut + alpha**2)
         by_stage.append(variances)
     return by_stage
-
-
-def _shortcut(
-    parts: Parts, x: tf.Tensor, channels: int, strides: int, name: str
-) -> tf.Tensor:
-    """x itself, or its 2x2 average between channels of zeros."""
-    if strides == 1:
-        return x
-    pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
-    added = channels - x.shape[-1]
-    pad = ChannelPadding(added // 2, added - added // 2, name=f"{name}_pad")
-    return parts.apply(pad, parts.apply(pool, x))
-
-
-def _step(
-    parts: Parts,
-    x: tf.Tensor,
-    channels: int,
-    strides: int,
-    name: str,
-    alpha: float,
-    beta: float,
-) -> tf.Tensor:
-    """hardtanh(alpha · conv(sign(beta·x)) + shortcut)."""
-    branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
-    shortcut = _shortcut(parts, x, channels, strides, f"{name}_shortcut")
-    total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
-    return clip(parts, total, name)
 
 
 @opens_weights
@@ -150,17 +116,22 @@ def ResNet20(
     parts = Parts(normalization, *kernels, shift=False, bias=True)
     frame = Frame("ResNet20", input_shape, classes, width, head, name)
     image = frame.image(2 ** (len(stages) - 1))
-    x = clip(parts, stem(parts, image, width), "stem")
+    x = parts.clip(parts.stem(image, width), "stem")
     for stage, variances in enumerate(expected_variances(stages, alpha)):
+        channels = width * 2**stage
         for step, variance in enumerate(variances):
-            block, half = divmod(step, 2)
-            x = _step(
-                parts,
-                x,
-                width * 2**stage,
-                strides=2 if stage > 0 and step == 0 else 1,
-                name=f"stage{stage + 1}_block{block + 1}_{HALVES[half]}",
-                alpha=alpha,
-                beta=variance**-0.5,
-            )
+            strides, beta = 2 if stage > 0 and step == 0 else 1, variance**-0.5
+            half = "second" if step % 2 else "first"
+            place = f"stage{stage + 1}_block{step // 2 + 1}_{half}"
+            branch = parts.binary_conv(x, channels, 3, strides, place, alpha, beta)
+            if strides == 2:  # between channels of zeros
+                shortcut, added = f"{place}_shortcut", channels - x.shape[-1]
+                pool = keras.layers.AveragePooling2D(
+                    2, padding="same", name=f"{shortcut}_pool"
+                )
+                pad = ChannelPadding(
+                    added // 2, added - added // 2, name=f"{shortcut}_pad"
+                )
+                x = parts.apply(pad, parts.apply(pool, x))
+            x = parts.clip(parts.add(branch, x, place), place)
     return frame.classifier(image, x)

@@ -22,11 +22,6 @@ def expected_variances(
     A block adds alpha² to the variance of the stream; the first block of every stage
     but the first replaces the stream, which resets it. The rule `"nf"` counts every
     block; `"vita"`, the published code of BNN-BN, never counts the first of a stage.
-
-    Arguments:
-        blocks: Number of blocks in each stage.
-        alpha: Factor on the residual branch.
-        rule: `"vita"` or `"nf"`.
     """
     variance = 1.0
     stages = []
@@ -43,27 +38,26 @@ def expected_variances(
 
 
 def paired_variances(
-    strides: Sequence[int], alpha: float, rule: str
-) -> list[tuple[float, float]]:
+    blocks: Sequence[int], alpha: float, rule: str
+) -> list[list[tuple[float, float]]]:
     """Variance of the inputs of both halves of every block of ReActNet-A.
 
-    With branches of variance 1 each half adds alpha² to the variance of the stream. A
-    block of stride 2 averages its scaled input, which resets the variance to 1: under
-    `"nf"` where this happens, before its second half. `"vita"`, the published code of
-    BNN-BN, continues inside the block as if it had not, and starts at 1 after it.
-
-    Arguments:
-        strides: Of the blocks, 1 or 2 each.
-        alpha: Factor on the residual branches.
-        rule: `"vita"` or `"nf"`.
+    With branches of variance 1 each half adds alpha² to the variance of the stream. The
+    first block of every stage but the first averages its scaled input, which resets the
+    variance to 1: under `"nf"` where this happens, before its second half. `"vita"`,
+    the published code of BNN-BN, continues inside the block as if it had not, and
+    starts at 1 after it.
     """
     variance = 1.0
-    pairs = []
-    for stride in strides:
-        first = variance
-        if stride == 2 and rule == "nf":
-            variance = 1.0
-        second = variance + alpha**2
-        pairs.append((first, second))
-        variance = 1.0 if stride == 2 and rule == "vita" else second + alpha**2
-    return pairs
+    stages = []
+    for stage, count in enumerate(blocks):
+        pairs = []
+        for block in range(count):
+            first, averages = variance, stage > 0 and block == 0
+            if averages and rule == "nf":
+                variance = 1.0
+            second = variance + alpha**2
+            pairs.append((first, second))
+            variance = 1.0 if averages and rule == "vita" else second + alpha**2
+        stages.append(pairs)
+    return stages

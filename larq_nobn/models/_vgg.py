@@ -3,12 +3,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
-from ._clipped import flat_classifier
 from ._frame import Frame, check_supported
-from ._normalizers import BEFORE_SIGN
+from ._normalizations import BEFORE_SIGN
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._stem import stem
 
 
 @opens_weights
@@ -87,11 +85,11 @@ def VGGSmall(
     parts = Parts(normalization, *kernels, shift=False, bias=True, quick=False)
     frame = Frame("VGGSmall", input_shape, classes, width, head, name)
     image = frame.image(8)
-    x = stem(parts, image, width, added=False)
+    x = parts.stem(image, width, added=False)
     for stage in (1, 2, 3):
         channels = width * 2 ** (stage - 1)
         if stage > 1:
             x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer1")
         pool = keras.layers.MaxPool2D(2, name=f"stage{stage}_pool")
         x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer2", pool=pool)
-    return flat_classifier(frame, parts, image, x)
+    return frame.classifier(image, parts.clip(x, "features"), flat=True)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from .._keras import keras
 
 
-def weights_by_name(model: keras.Model) -> dict[str, Any]:
+def weights_by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     """Returns the weights of all layers under `layer/weight`.
 
     Of binary kernels the latent weights. Layers of models inside the model have the
-    names of these in front.
+    names of these in front, and all of them the prefix.
     """
     weights: dict[str, Any] = {}
-    for path, layer in _leaves(model, ""):
+    for layer in model.layers:
+        path = f"{prefix}{layer.name}/"
+        if isinstance(layer, keras.Model):
+            weights |= weights_by_name(layer, path)
+            continue
         seen: Counter[str] = Counter()
         for weight in layer.weights:
             # Reopened files keep no more than the last part of a name.
@@ -24,15 +27,5 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
             seen[last] += 1
             again = f"_{seen[last]}" if seen[last] > 1 else ""
             latent = getattr(weight, "latent_variable", weight)
-            weights[f"{path}/{last}{again}"] = latent
+            weights[f"{path}{last}{again}"] = latent
     return weights
-
-
-def _leaves(
-    model: keras.Model, prefix: str
-) -> Iterator[tuple[str, keras.layers.Layer]]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer, f"{prefix}{layer.name}/")
-        else:
-            yield f"{prefix}{layer.name}", layer

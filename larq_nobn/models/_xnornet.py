@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._frame import Frame, check_supported
-from ._normalizers import BEFORE_SIGN
+from ._normalizations import BEFORE_SIGN
 from ._parts import Parts
 from ._pretrained import opens_weights
-from ._residual18 import plain_block, residual18
+from ._residual18 import residual18
 
 
 @opens_weights
@@ -88,6 +88,5 @@ def XNORNet18(
     check_supported("XNORNet18", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels, shift=False, lift=True, norm_first=True)
-    block = plain_block(parts, alpha, pooled=False)
     frame = Frame("XNORNet18", input_shape, classes, width, head, name)
-    return residual18(frame, parts, block, blocks, alpha, variance_rule)
+    return residual18(frame, parts, blocks, alpha, variance_rule, pooled=False)

@@ -9,8 +9,8 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass, field, replace
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _MS = 1e3
 _RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """The times of one file.
 
@@ -57,14 +57,14 @@ class Timing:
     threads: int | None
     runs: int
     ms: float
-    typical: str
+    typical: str = "median"
     low_ms: float
     high_ms: float
     spread: str
-    ratio: float
-    ratio_low: float | None
-    ratio_high: float | None
-    operations: list[dict[str, Any]]
+    ratio: float = 1.0
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    operations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,36 +92,29 @@ class Benchmark(Shown):
         table.add_column()
         for timing in self.timings:
             table.add_column(timing.path, justify="right", overflow="fold")
-        for label, text in _ROWS.items():
-            table.add_row(label, *(text(timing) for timing in self.timings))
-        times = [{op["op"]: op for op in t.operations} for t in self.timings]
-        for name in dict.fromkeys(name for ops in times for name in ops):
-            table.add_row(name, *(_operation(ops.get(name)) for ops in times))
+        columns = [_cells(timing) for timing in self.timings]
+        for label in dict.fromkeys(chain(*columns)):
+            table.add_row(label, *(cells.get(label, "") for cells in columns))
         return table
 
 
-def _ratio(timing: Timing) -> str:
-    if timing.ratio_low is None or timing.ratio_low == timing.ratio_high:
-        return f"{timing.ratio:.3f}"
-    return f"{timing.ratio:.3f} ({timing.ratio_low:.3f} to {timing.ratio_high:.3f})"
-
-
-_ROWS: dict[str, Callable[[Timing], str]] = {
-    "size": lambda t: f"{t.size_bytes / 1e3:,.1f} kB",
-    "binary convolutions": lambda t: str(t.lce_bconv2d),
-    "float operations": lambda t: str(t.float_ops),
-    "threads": lambda t: "not logged" if t.threads is None else str(t.threads),
-    "timed runs": lambda t: str(t.runs),
-    "typical run": lambda t: f"{t.ms:,.3f} ms, {t.typical}",
-    "spread": lambda t: f"{t.low_ms:,.3f} to {t.high_ms:,.3f} ms, {t.spread}",
-    "ratio to first (95 %)": _ratio,
-}
-
-
-def _operation(op: dict[str, Any] | None) -> str:
-    if op is None:
-        return ""
-    return f"{op['count']} in {op['ms']:,.3f} ms, {op['share']:.1%}"
+def _cells(timing: Timing) -> dict[str, str]:
+    """Returns what the table says of a file, by row."""
+    ends, threads = (timing.ratio_low, timing.ratio_high), timing.threads
+    between = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends[0] != ends[1] else ""
+    cells = {
+        "size": f"{timing.size_bytes / 1e3:,.1f} kB",
+        "binary convolutions": str(timing.lce_bconv2d),
+        "float operations": str(timing.float_ops),
+        "threads": "not logged" if threads is None else str(threads),
+        "timed runs": str(timing.runs),
+        "typical run": f"{timing.ms:,.3f} ms, {timing.typical}",
+        "spread": f"{timing.low_ms:,.3f} to {timing.high_ms:,.3f} ms, {timing.spread}",
+        "ratio to first (95 %)": f"{timing.ratio:.3f}{between}",
+    }
+    for op in timing.operations:
+        cells[op["op"]] = f"{op['count']} in {op['ms']:,.3f} ms, {op['share']:.1%}"
+    return cells
 
 
 def benchmark(
@@ -175,14 +168,13 @@ def benchmark(
     """
     check_counts(runs, warmup, threads)
     check_bounds("seed", seed)
-    files = as_paths(path, against)
-    audits = [audit(file) for file in files]
-    runners = [_runner(file, threads, seed) for file in files]
+    audits = _audits(path, against)
+    runners = [_runner(audited.path, threads, seed) for audited in audits]
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
     machine, note = platform.machine(), "the times hold for this processor alone."
-    runtimes = {audited.runtime for audited in audits}
-    if "lce" in runtimes and machine.lower() not in ("aarch64", "arm64"):
+    with_lce = any(audited.runtime == "lce" for audited in audits)
+    if with_lce and machine.lower() not in ("aarch64", "arm64"):
         note = (
             "LCE has optimized kernels for 64-bit ARM only, and its portable ones ran "
             "here. These times do not predict those of a phone."
@@ -200,14 +192,15 @@ def check_counts(runs: int, warmup: int, threads: int) -> None:
         check_bounds(name, value)
 
 
-def as_paths(
+def _audits(
     path: str | os.PathLike,
     against: str | os.PathLike | Sequence[str | os.PathLike] | None,
-) -> list[str]:
-    """Returns the names of all files, the one to compare with first."""
+) -> list[Audit]:
+    """Reads all files, the one to compare with first."""
     several = isinstance(against, list | tuple)
     others: Any = against if several else () if against is None else [against]
-    return [check_path("path", path), *(check_path("against", x) for x in others)]
+    files = [check_path("path", path), *(check_path("against", x) for x in others)]
+    return [audit(file) for file in files]
 
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
@@ -259,24 +252,22 @@ def _timings(
     ratios = np.quantile(medians / medians[:, :1], (0.025, 0.975), axis=0)
     return [
         Timing(
-            **sizes(audited),
+            **_sizes(audited),
             threads=threads,
             runs=runs,
             ms=float(median[place]),
-            typical="median",
             low_ms=float(low[place]),
             high_ms=float(high[place]),
             spread="quartiles",
             ratio=float(median[place] / median[0]),
             ratio_low=float(ratios[0, place]),
             ratio_high=float(ratios[1, place]),
-            operations=[],
         )
         for place, audited in enumerate(audits)
     ]
 
 
-def sizes(audited: Audit) -> dict[str, Any]:
+def _sizes(audited: Audit) -> dict[str, Any]:
     """Returns the part of a `Timing` that an audit knows."""
     return {
         "path": audited.path,
@@ -358,38 +349,36 @@ def phone_commands(
     """
     check_counts(runs, warmup, threads)
     commands = []
-    audits = [audit(file) for file in as_paths(path, against)]
-    for arguments, file in _phone_calls(audits, runs, warmup, threads):
-        line = shlex.join(["adb", *arguments])
-        log = f" > {shlex.quote(f'{file}.log')} 2>&1"
-        commands.append(line + (log if file else ""))
+    for file, calls in _phone_calls(_audits(path, against), runs, warmup, threads):
+        commands += [shlex.join(["adb", *arguments]) for arguments in calls]
+        commands[-1] += f" > {shlex.quote(f'{file}.log')} 2>&1"
     return commands
 
 
 def _phone_calls(
     audits: Sequence[Audit], runs: int, warmup: int, threads: int
-) -> Iterator[tuple[list[str], str]]:
-    """Yields what puts programs and files on a phone and times each file once.
+) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yields each file once, with the arguments of the calls of adb that time it.
 
-    That is the arguments of adb, and the file of which it prints the times, or "".
+    They put it on a phone, and programs that are not there yet. The last prints times.
     """
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
-    names: list[str] = []
-    tools: list[str] = []
+    taken: list[str] = []
     for file, runtime in {audited.path: audited.runtime for audited in audits}.items():
         tool, _, flags = _TOOLS[runtime]
-        place = f"{_FOLDER}/{tool}"
-        if tool not in tools:
-            tools.append(tool)
-            yield ["push", tool, place], ""
-            yield ["shell", "chmod", "+x", place], ""
+        place, calls = f"{_FOLDER}/{tool}", list[list[str]]()
+        if place not in taken:
+            calls += [["push", tool, place], ["shell", "chmod", "+x", place]]
         # Names of their own that need no quotes in the phone's shell.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
-        names.append(f"{len(names)}_{name}" if name in names else name)
-        graph = f"{_FOLDER}/{names[-1]}"
-        yield ["push", file, graph], ""
-        yield ["shell", place, f"--graph={graph}", *counts, *flags], file
+        graph = f"{_FOLDER}/{name}"
+        if graph in taken:
+            graph = f"{_FOLDER}/{len(taken)}_{name}"
+        taken += [place, graph]
+        calls += [["push", file, graph]]
+        calls += [["shell", place, f"--graph={graph}", *counts, *flags]]
+        yield file, calls
 
 
 def benchmark_on_phone(
@@ -432,8 +421,7 @@ def benchmark_on_phone(
         ```
     """
     check_counts(runs, warmup, threads)
-    files = [audit(file) for file in as_paths(path, against)]
-    calls = list(_phone_calls(files, runs, warmup, threads))
+    files = _audits(path, against)
     for file in files:
         tool, origin, _ = _TOOLS[file.runtime]
         if not Path(tool).is_file():
@@ -442,15 +430,13 @@ def benchmark_on_phone(
                 f"folder. Save {origin}, under that name."
             )
     logs: dict[str, bytes] = {}
-    for arguments, name in calls:
-        printed = _adb(arguments)
-        if name:
-            logs[name] = printed
-            if progress is not None:
-                progress()
+    for name, calls in _phone_calls(files, runs, warmup, threads):
+        logs[name] = [_adb(arguments) for arguments in calls][-1]
+        if progress is not None:
+            progress()
     note = "Files ran one after the other: repeat it, since phones slow down when warm."
-    source = "benchmark programs on the connected phone"
-    return _of_logs(source, note, [_logged(x, x.path, logs[x.path]) for x in files])
+    timings = [_logged(file, file.path, logs[file.path]) for file in files]
+    return _of_logs("benchmark programs on the connected phone", note, timings)
 
 
 def _adb(arguments: Sequence[str]) -> bytes:
@@ -516,7 +502,7 @@ def read_phone_logs(
         print(nobn.deploy.read_phone_logs("model.tflite", "model.tflite.log"))
         ```
     """
-    files = as_paths(path, against)
+    files = _audits(path, against)
     given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
     names = [check_path("logs", log) for log in given]
     if len(names) != len(files):
@@ -525,7 +511,7 @@ def read_phone_logs(
             "their order."
         )
     timings = [
-        _logged(audit(file), name, Path(name).read_bytes())
+        _logged(file, name, Path(name).read_bytes())
         for file, name in zip(files, names, strict=True)
     ]
     note = f"Times of the device that wrote {', '.join(names)}."
@@ -560,17 +546,13 @@ def _logged(audited: Audit, log: str, content: bytes) -> Timing:
     runs, low, median, high = map(float, counts[-1])
     threads = _THREADS.search(text)
     return Timing(
-        **sizes(audited),
+        **_sizes(audited),
         threads=int(threads[1]) if threads else None,
         runs=int(runs),
         ms=_MICROSECOND * median,
-        typical="median",
         low_ms=_MICROSECOND * low,
         high_ms=_MICROSECOND * high,
         spread="5 to 95 %",
-        ratio=1.0,
-        ratio_low=None,
-        ratio_high=None,
         operations=_operations(text),
     )
 

@@ -76,19 +76,18 @@ class Preprocessing:
     crop: float = 1.0
 
     def __post_init__(self) -> None:
-        intervals = {
-            "mean": ("[0, 1]", "It is that of values / 255."),
-            "std": ("(0, inf)", "Leave out constant channels."),
-        }
-        for name, (interval, advice) in intervals.items():
+        for name, interval, advice in (
+            ("mean", "[0, 1]", "It is that of values / 255."),
+            ("std", "(0, inf)", "Leave out constant channels."),
+        ):
             given = check_list(name, getattr(self, name))
             numbers = tuple(check_number(name, x, interval, advice) for x in given)
-            if len(numbers) not in (1, 3) or len(self.std) != len(self.mean):
-                raise InvalidValue(
-                    f"mean={self.mean} and std={self.std} differ in length, or are not "
-                    "of 1 or 3 channels. Give one number per channel in each."
-                )
             object.__setattr__(self, name, numbers)
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise InvalidValue(
+                f"mean={self.mean} and std={self.std} differ in length, or are not "
+                "of 1 or 3 channels. Give one number per channel in each."
+            )
         crop = check_number("crop", self.crop, "(0, 1]", "1.0 takes the whole middle.")
         if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
             raise InvalidType(
@@ -140,7 +139,7 @@ def preprocessing_of(info: DatasetInfo) -> Preprocessing:
     return Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The metadata that `convert` writes beside a `.tflite` file, for an app.
 
@@ -151,12 +150,12 @@ class Card:
         runtime: What it needs: `"lce"` or `"litert"`.
         input: What goes in.
         output: What comes out.
+        scores: What the output is: `"probabilities"` of a model that ends in a
+            softmax, else `"logits"`, of which an app takes the softmax.
         preprocessing: What makes an input from an image; None where nobody said.
         labels: The names of the classes, in the order of the output; None if unknown.
         dataset: Name of the data set that the model was trained on; of an image folder
             without where it is; None if unknown.
-        scores: What the output is: `"probabilities"` of a model that ends in a
-            softmax, else `"logits"`, of which an app takes the softmax.
         holdout: Test fraction of an image folder without a test folder; None of others.
     """
 
@@ -166,24 +165,22 @@ class Card:
     runtime: str
     input: TensorInfo
     output: TensorInfo
+    scores: str = "logits"
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] | None
     dataset: str | None = None
-    scores: str = "logits"
     holdout: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
-        steps = None
-        if self.preprocessing is not None:
-            rest = asdict(self.preprocessing)
-            height, width = rest.pop("size")
-            steps = {"height": height, "width": width, **rest}
-        fields = {**asdict(self), "preprocessing": steps}
-        file = {"name": self.file, "sha256": self.sha256, "size_bytes": self.size_bytes}
+        fields = asdict(self)
+        file = {"name": fields.pop("file")}
+        file |= {name: fields.pop(name) for name in ("sha256", "size_bytes")}
+        if (steps := fields["preprocessing"]) is not None:
+            height, width = steps.pop("size")
+            fields["preprocessing"] = {"height": height, "width": width, **steps}
         start = {"format": METADATA_FORMAT, "version": VERSION, "file": file}
-        names = "runtime input output scores preprocessing labels dataset holdout"
-        return {**start, **{name: fields[name] for name in names.split()}}
+        return {**start, **fields}
 
 
 def _from_dict(content: Any) -> Card:
@@ -199,27 +196,24 @@ def _from_dict(content: Any) -> Card:
     if steps is not None:
         size = steps["height"], steps["width"]
         steps = Preprocessing(steps["mean"], steps["std"], size, steps["crop"])
-    given, made = (
-        TensorInfo(
-            *(row["name"], tuple(map(int, row["shape"])), np.dtype(row["dtype"]).name),
-            scale=row["scale"],
-            zero_point=row["zero_point"],
-        )
-        for row in (content["input"], content["output"])
-    )
     return Card(
         file=file["name"],
         sha256=file["sha256"],
         size_bytes=file["size_bytes"],
         runtime=content["runtime"],
-        input=given,
-        output=made,
+        input=_tensor(content["input"]),
+        output=_tensor(content["output"]),
+        scores=content.get("scores", "logits"),
         preprocessing=steps,
         labels=None if labels is None else tuple(labels),
         dataset=content["dataset"],
-        scores=content.get("scores", "logits"),
         holdout=content.get("holdout"),
     )
+
+
+def _tensor(row: dict[str, Any]) -> TensorInfo:
+    shape, dtype = tuple(map(int, row["shape"])), np.dtype(row["dtype"]).name
+    return TensorInfo(row["name"], shape, dtype, row["scale"], row["zero_point"])
 
 
 def metadata_path(path: str | os.PathLike) -> Path:

@@ -225,16 +225,14 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     for graph in graphs:
         channels: dict[int, int] = {}  # of the tensors that are packed into bits
         for op in graph.operations:
-            output = op.outputs[0] if op.outputs else None
-            shape = None if output is None else _shape(output)
-            if output is not None and op.writes_bits:
+            shape = _shape(op.outputs[0]) if op.outputs else None
+            kind = op.outputs[0].dtype if op.outputs else None
+            if shape is not None and op.writes_bits:
                 # A pool of bits keeps their number; that of its input may be unknown.
                 first, own = op.input(0), op.op == "LceBconv2d"
                 last = channels.get(first.index, first.shape[-1])
-                channels[output.index] = op.input(1).shape[0] if own else last
-            packed = output is not None and output.index in channels
-            if packed and output and shape is not None:
-                shape[-1] = channels[output.index]
+                shape[-1] = last = op.input(1).shape[0] if own else last
+                channels[op.outputs[0].index], kind = last, "bits"
             new = {t.buffer: t.bytes for t in op.constants if t.buffer not in held}
             held.update(new)
             sources = {graph.producer(tensor) for tensor in op.maps} - {None}
@@ -248,7 +246,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "kind": op.kind,
                 "layer": graph.layer(op),
                 "output_shape": shape,
-                "output_type": "bits" if packed else output.dtype if output else None,
+                "output_type": kind,
                 **{
                     f"{k}_macs": op.macs if k == op.kind else 0
                     for k in OPERATION_KINDS[:3]
@@ -258,7 +256,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "reads_bits": op.kind == "binary"
                 and op.op != "LceQuantize"
                 and op.input(0).dtype == "int32",
-                "writes_bits": packed,
+                "writes_bits": op.writes_bits,
                 "fused_activation": _ACTIVATIONS.get(
                     op.options.get("fused_activation_function", 0)
                 ),
