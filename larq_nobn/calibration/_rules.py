@@ -53,11 +53,8 @@ def mean_of(parts: Parts) -> np.ndarray:
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Returns whether batch norm could follow a layer with weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    return (
-        _kinds.kernels_of(layer) is not None
-        and plain
-        and _kinds.is_channels_last(layer)
-    )
+    kernels = _kinds.traits(type(layer)).kernels
+    return kernels is not None and plain and _kinds.is_channels_last(layer)
 
 
 def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
@@ -68,8 +65,7 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
         return None
     if _kinds.inherited(call.operation.kind).idle:
         return known_offsets[0]
-    known = _kinds.traits(call.operation.kind)
-    passes = known.constant or known.reshapes or _kinds.passes(call)
+    passes = _kinds.traits(call.operation.kind).constant or _kinds.passes(call)
     if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
         return None
     zeros = {

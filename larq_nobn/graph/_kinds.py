@@ -64,12 +64,11 @@ class Kind(NamedTuple):
         quantized: The layer of the same arguments whose kernel can have a quantizer.
         activated: Whether it ends in its activation; a layer with kernels does.
         idle: Whether it returns its input: what it does, it does in training.
-        pool: "max" or "mean" of a window, "whole max" or "whole mean" of the map.
-        reshapes: Whether it returns its input in another shape.
+        pool: "max" or "mean" of a window.
         affine: Whether it is a scale and a bias per channel.
         norm: "batch" or "example", of which it takes statistics.
-        constant: Whether a constant per channel passes it times a number, or beside
-            other channels.
+        constant: Whether a constant per channel passes it times a number, beside other
+            channels or in another shape.
         int8: "kept" if its numbers are among the 256 that its input may have,
             "shared" if TensorFlow Lite wants the range of its input for its output.
     """
@@ -80,7 +79,6 @@ class Kind(NamedTuple):
     activated: bool = False
     idle: bool = False
     pool: str = ""
-    reshapes: bool = False
     affine: bool = False
     norm: str = ""
     constant: bool = False
@@ -102,38 +100,38 @@ def _keras(names: str) -> tuple[type, ...]:
 
 
 _UNKNOWN = Kind()
-_MEAN, _LARGEST = Kind("all", pool="mean"), Kind("positive", pool="max")
-_MOVED = Kind("all")
 _SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
 _KEPT: dict[str, Any] = {"int8": "kept"}
 _SHARED: dict[str, Any] = {"int8": "shared"}
+_MOVED, _LARGEST = Kind("all"), Kind("positive", **_KEPT)
 
 _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
     (
-        _MEAN._replace(**_SHARED),
+        _MOVED._replace(pool="mean", **_SHARED),
         _keras("AveragePooling1D AveragePooling2D AveragePooling3D"),
     ),
     (
-        _MEAN._replace(pool="whole mean"),
-        _keras("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"),
+        _LARGEST._replace(pool="max"),
+        _keras("MaxPooling1D MaxPooling2D MaxPooling3D"),
     ),
-    (_LARGEST._replace(**_KEPT), _keras("MaxPooling1D MaxPooling2D MaxPooling3D")),
+    (_LARGEST, _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D")),
     (
-        _LARGEST._replace(pool="whole max", **_KEPT),
-        _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D"),
+        _MOVED,
+        _keras(
+            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "UpSampling1D UpSampling3D"
+        ),
     ),
-    (_MOVED, _keras("UpSampling1D UpSampling3D")),
     (_MOVED._replace(**_SHARED), (_layers.UpSampling2D,)),
     (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping2D Cropping3D")),
     (
         Kind(**_KEPT),
         _keras("ZeroPadding1D ZeroPadding2D ZeroPadding3D Maximum Minimum Permute"),
     ),
-    (Kind(reshapes=True, **_KEPT), _keras("Flatten Reshape")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
-    (Kind(constant=True, **_KEPT), (_layers.Concatenate,)),
+    (Kind(constant=True, **_KEPT), _keras("Concatenate Flatten Reshape")),
     (Kind(**_SHARED), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
@@ -151,8 +149,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     ),
     # Scales and biases, and what normalizes.
     (_SCALED, (ChannelAffine,)),
-    (_SCALED._replace(constant=True), (SkipInit,)),
-    (_SCALED._replace(constant=True), (_layers.Rescaling,)),
+    (_SCALED._replace(constant=True), (SkipInit, _layers.Rescaling)),
     (
         _SCALED._replace(norm="batch"),
         (_layers.BatchNormalization, IndependentComponent, BatchKalmanNormalization),
@@ -190,11 +187,13 @@ class Function(NamedTuple):
     Attributes:
         bounds: What it cuts off beyond, if that is all that it does.
         gate: Whether it gives a gate or a probability, which has no scale.
+        sign: The quantizer that computes it, if it is a sign.
         int8_range: The range in int8 that TensorFlow Lite fixes for it, if it does.
     """
 
     bounds: tuple[float, float] | None = None
     gate: bool = False
+    sign: type | None = None
     int8_range: tuple[float, float] | None = None
 
 
@@ -205,23 +204,11 @@ _GATE = Function(gate=True)
 _POSITIVE_GATE = _GATE._replace(int8_range=(0.0, 255 / 256))
 _SIGNED_GATE = _GATE._replace(int8_range=(-1.0, 127 / 128))
 _RELU = Function(bounds=RECTIFIED)
+_STE_SIGN = Function(sign=lq.quantizers.SteSign)
+_STE_HEAVISIDE = Function(sign=lq.quantizers.SteHeaviside)
+# Others are tried on a few numbers, of which these three make a few as signs do.
 FUNCTIONS: dict[Any, Function] = {
-    **dict.fromkeys(
-        (
-            tf.nn.leaky_relu,
-            tf.nn.swish,
-            tf.nn.gelu,
-            tf.nn.elu,
-            tf.nn.selu,
-            tf.nn.softplus,
-            tf.nn.log_softmax,
-            tf.abs,
-            tf.square,
-            tf.exp,
-            tf.identity,
-        ),
-        Function(),
-    ),
+    **dict.fromkeys((tf.nn.log_softmax, tf.abs, tf.square), Function()),
     **dict.fromkeys(
         (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign), _GATE
     ),
@@ -234,18 +221,15 @@ FUNCTIONS: dict[Any, Function] = {
     tf.nn.relu6: Function(bounds=(0.0, 6.0)),
     lq.activations.hard_tanh: Function(bounds=(-1.0, 1.0)),
     _functions.relu: _RELU,
+    # What is a sign without saying so.
+    lq.math.sign: _STE_SIGN,
+    lq.quantizers.ste_sign: _STE_SIGN,
+    lq.quantizers.approx_sign: Function(sign=lq.quantizers.ApproxSign),
+    lq.quantizers.swish_sign: Function(sign=lq.quantizers.SwishSign),
+    lq.math.heaviside: _STE_HEAVISIDE,
+    lq.quantizers.ste_heaviside: _STE_HEAVISIDE,
 }
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
-
-# Functions that are signs without saying so, and the quantizers that compute them.
-SIGN_FUNCTIONS: dict[Any, type] = {
-    lq.math.sign: lq.quantizers.SteSign,
-    lq.quantizers.ste_sign: lq.quantizers.SteSign,
-    lq.quantizers.approx_sign: lq.quantizers.ApproxSign,
-    lq.quantizers.swish_sign: lq.quantizers.SwishSign,
-    lq.math.heaviside: lq.quantizers.SteHeaviside,
-    lq.quantizers.ste_heaviside: lq.quantizers.SteHeaviside,
-}
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
 # them. x + y and x - y:
@@ -278,9 +262,9 @@ def inherited(kind: Any) -> Kind:
 
 
 def function_traits(function: Any) -> Function:
-    """Returns the traits of an activation."""
-    known = isinstance(function, Hashable) and function in FUNCTIONS
-    return FUNCTIONS[function] if known else Function()
+    """Returns the traits of an activation, or of anything else those of none."""
+    known = function if isinstance(function, Hashable) else None
+    return FUNCTIONS.get(known, Function())
 
 
 def int8_of(call: Call) -> str:
@@ -292,11 +276,6 @@ def int8_of(call: Call) -> str:
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
     return "shared" if "f" in others else selection  # a number is none of its input
-
-
-def int8_range_of(call: Call) -> tuple[float, float] | None:
-    """The range in int8 that TensorFlow Lite fixes for what a call makes, if any."""
-    return activation_traits(call.layer).int8_range
 
 
 def activation_traits(layer: keras.layers.Layer) -> Function:
@@ -312,11 +291,6 @@ def activation_traits(layer: keras.layers.Layer) -> Function:
     if type(layer) is _layers.Activation or inherited(type(layer)).activated:
         return function_traits(getattr(layer, "activation", None))
     return Function()
-
-
-def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
-    """Where the kernels of a layer are; None if it is not known to be linear."""
-    return traits(type(layer)).kernels
 
 
 def passes(call: Call) -> str:

@@ -16,8 +16,8 @@ from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls, inputs_of
-from ._kinds import inherited, traits
-from ._signs import as_quantizer, sign_of_activation
+from ._kinds import function_traits, inherited, traits
+from ._signs import sign_of_activation
 
 # A layer, or layers in a row as a function.
 Layers = Callable[..., Any]
@@ -297,10 +297,10 @@ class _Opener:
         name = self._name(f"{name}_sign", model)
         if isinstance(sign, keras.layers.Layer):
             last = alias(sign, _name=name)
+        elif kind := function_traits(sign).sign:
+            last = kind(name=name)
         else:
-            last = as_quantizer(sign, name=name)
-            if last is sign:  # a function of the user's
-                last = keras.layers.Activation(sign, name=name)
+            last = keras.layers.Activation(sign, name=name)
 
         return lambda x: last(first(x))
 

@@ -10,7 +10,7 @@ for 0.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from .._keras import keras
 from .._larq import lq
 from ._errors import ModelError, raised_by
 from ._graph import Call
-from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, activation_traits
+from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
 
 
@@ -42,25 +42,11 @@ _NEGATIVE = -np.array([*_SIZES, np.inf], np.float32)
 _SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
-class Probe(NamedTuple):
-    """The kind of a user's quantizer, as seen from what it gives.
-
-    Attributes:
-        kind: The quantizer that gives the same; None for none.
-        finding: Where it looks like one and is none, what it does otherwise.
-    """
-
-    kind: type | None = None
-    finding: str = ""
-
-
 def is_users(quantizer: Any) -> bool:
     """Tells whether something is a function, a Lambda or a class that is not known."""
     if quantizer is None or not callable(quantizer):
         return False
-    if isinstance(quantizer, Hashable) and (
-        quantizer in FUNCTIONS or quantizer in SIGN_FUNCTIONS
-    ):
+    if isinstance(quantizer, Hashable) and quantizer in FUNCTIONS:
         return False
     if type(quantizer) is keras.layers.Lambda:
         return True
@@ -69,42 +55,39 @@ def is_users(quantizer: Any) -> bool:
     return module.split(".")[0] not in KNOWN_PACKAGES
 
 
-def probe(quantizer: Any) -> Probe:
-    """Tries a quantizer of the user's on numbers."""
+def probe(quantizer: Any) -> tuple[int, type | None]:
+    """Tries a quantizer of the user's on numbers.
+
+    Returns:
+        How many bits it has, and the quantizer that gives the same if that is 1. What
+        gives few numbers, or cannot be called on numbers alone, has 2; others have 32.
+    """
     for shape in _SHAPES:
         few = _tried(quantizer, _FEW.reshape(shape))
         if few is not None and few.shape[:1] == _FEW.shape:
             break
     else:
-        return Probe(finding="cannot be called on numbers alone")
+        return 2, None
     values = set(np.unique(few))
     same_places = few.shape[:-1] == _FEW.reshape(shape).shape[:-1]
     if len(values) > _MOST or not same_places:
-        return Probe()
+        return 32, None
     kind = lq.quantizers.SteSign
     if values == {0.0, 1.0}:
         kind = lq.quantizers.SteHeaviside
     elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
         kind = SignAbove
-    # On either side of 0 alone, so that no mean is 0.
-    for numbers in (_POSITIVE, _NEGATIVE):
-        made = _tried(quantizer, numbers.reshape(shape))
-        if made is None:
-            return Probe(finding="cannot be called on all numbers")
-        wrong = made.reshape(len(numbers), -1) != _given_by(kind, numbers)[:, None]
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            value = made.reshape(len(numbers), -1)[row, column]
-            return Probe(finding=f"gives {value:g} at {numbers[row]:g}")
     mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
     mixed = mixed[np.isfinite(mixed)]
     sides = [3 if size == -1 else 2 for size in shape[:-1]]
     channels = few.shape[-1] if few.shape[-1] > 1 else 5
-    mixed = np.resize(mixed, (*sides, channels))
-    made = _tried(quantizer, mixed)
-    if made is None or not np.array_equal(made, _given_by(kind, mixed)):
-        return Probe(finding="gives signs that depend on more than each number")
-    return Probe(kind)
+    # On either side of 0 alone, so that no mean is 0; and among others.
+    alone = (numbers.reshape(shape) for numbers in (_POSITIVE, _NEGATIVE))
+    for numbers in (*alone, np.resize(mixed, (*sides, channels))):
+        made = _tried(quantizer, numbers)
+        if made is None or not np.all(made == _given_by(kind, numbers)):
+            return 2, None
+    return 1, kind
 
 
 def bounds_of(call: Call) -> tuple[float, float] | None:

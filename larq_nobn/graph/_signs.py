@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
-from ..quantizers import BinaryRegularized
 from ._errors import raised_by
 from ._graph import Call, inputs_of
-from ._kinds import KINDS, SIGN_FUNCTIONS, inherited
-from ._operation import Operation, needs_float32, rebuild, take_state
-from ._operation import latent as _latent
+from ._kinds import function_traits, inherited
+from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import is_users, probe
 
 _layers = keras.layers
-# What layers compute whose activation comes last. A subclass that computes something
-# else has a `call` of its own.
-_KNOWN: Any = KINDS  # of classes of layers, which have a `call`
-_ACTIVATED = {kind.call for kind, known in _KNOWN.items() if known.activated}
 
 
 def is_binary(quantizer: Any) -> bool:
@@ -36,25 +30,13 @@ def kind_of(quantizer: Any) -> type:
     That of a function, or of a quantizer of the user's, whose gradient is another.
     """
     if getattr(quantizer, "precision", None) in (None, 1) and is_users(quantizer):
-        return probe(quantizer).kind or type(quantizer)
+        return probe(quantizer)[1] or type(quantizer)
     return _trained_kind(quantizer)
 
 
 def _trained_kind(quantizer: Any) -> type:
     """The class of a quantizer; of a function, that of the same gradient, too."""
-    function = quantizer if isinstance(quantizer, Hashable) else None
-    return SIGN_FUNCTIONS.get(function, type(quantizer))
-
-
-def as_quantizer(sign: Any, **arguments: Any) -> Any:
-    """Returns the quantizer that computes what a function does, or what is given.
-
-    Arguments:
-        sign: A quantizer or a function.
-        **arguments: Of the quantizer that is made of a function.
-    """
-    kind = _trained_kind(sign)
-    return sign if isinstance(sign, kind) else kind(**arguments)
+    return function_traits(quantizer).sign or type(quantizer)
 
 
 def bits_of(quantizer: Any) -> int:
@@ -64,8 +46,7 @@ def bits_of(quantizer: Any) -> int:
     """
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
-        probed = probe(quantizer)
-        return 1 if probed.kind is not None else 2 if probed.finding else 32
+        return probe(quantizer)[0]
     return own or getattr(_trained_kind(quantizer), "precision", None) or 32
 
 
@@ -94,61 +75,33 @@ def has_binary_kernel(operation: Operation) -> bool:
 
     Or, where its quantizer makes these of it, by 0 and 1.
     """
-    if _is_certain(operation.quantizer("kernel")):
+    quantizer = operation.quantizer("kernel")
+    if is_binary(quantizer):
         return True
-    return split_kernel(quantized(operation, "kernel")) is not None
+    return split_kernel(quantized(quantizer, operation.arrays["kernel"])) is not None
 
 
-def _is_certain(quantizer: Any) -> bool:
-    """Whether a quantizer makes two values of any kernel whatever."""
-    if isinstance(quantizer, BinaryRegularized):
-        quantizer = quantizer.quantizer
-    known = kind_of(quantizer).__module__.split(".")[0] in ("larq", "larq_nobn")
-    return known and is_binary(quantizer)
+def kernel_value(variable: Any) -> np.ndarray:
+    """Returns what the forward pass sees of a kernel: its quantized value."""
+    quantizer = getattr(variable, "quantizer", None)
+    return quantized(quantizer, latent(variable).numpy())
 
 
-def kernel_value(variable: Any, latent: np.ndarray | None = None) -> np.ndarray:
-    """Returns what the forward pass sees of a kernel: its quantized value.
-
-    Arguments:
-        variable: The kernel of a layer.
-        latent: Latent values to take instead of its own.
-    """
-    if latent is None:
-        latent = _latent(variable).numpy()
-    latent = latent.astype(variable.dtype.as_numpy_dtype)
-    return _quantized(getattr(variable, "quantizer", None), latent)
-
-
-def quantized(
-    operation: Operation, kernel: str, latent: np.ndarray | None = None
-) -> np.ndarray:
-    """Returns the quantized value of a kernel of an operation.
-
-    Arguments:
-        operation: Any with kernels.
-        kernel: The attribute.
-        latent: Latent values to take instead of its own.
-    """
-    own = operation.arrays[kernel]
-    latent = own if latent is None else latent.astype(own.dtype)
-    return _quantized(operation.quantizer(kernel), latent)
-
-
-def _quantized(quantizer: Any, latent: np.ndarray) -> np.ndarray:
+def quantized(quantizer: Any, weights: np.ndarray) -> np.ndarray:
+    """Returns what the quantizer of a kernel, or None, makes of latent weights."""
     if quantizer is None:
-        return latent
+        return weights
     called = raised_by(quantizer, "cannot be called on a kernel")
     if not isinstance(quantizer, keras.layers.Layer):
         with called:
-            return np.asarray(quantizer(latent))
+            return np.asarray(quantizer(weights))
     same = alias(quantizer)
     with called, unmeasured(same):
-        if latent.dtype == np.float32 and needs_float32(quantizer):
+        if weights.dtype == np.float32 and needs_float32(quantizer):
             same = rebuild(quantizer, float32=True)
-            same(latent)
+            same(weights)
             take_state(same, quantizer)
-        return np.asarray(same(latent))
+        return np.asarray(same(weights))
 
 
 def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -171,7 +124,7 @@ def sign_of_layer(layer: keras.layers.Layer) -> Any:
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
         return layer.activation
     users = not layer.weights and is_users(layer)
-    return layer if users and probe(layer).kind is not None else None
+    return layer if users and probe(layer)[1] is not None else None
 
 
 def sign_of_call(call: Call) -> Any:
@@ -185,7 +138,7 @@ def sign_of_activation(layer: keras.layers.Layer) -> Any:
 
     None for a layer that is nothing but a sign.
     """
-    known = type(layer).call in _ACTIVATED
+    known = inherited(type(layer)).activated
     return layer.activation if known and is_binary(layer.activation) else None
 
 
@@ -203,15 +156,12 @@ def sign_of_tensor(tensor: Any) -> Any:
         node = layer.inbound_nodes[index]
         if node.is_input:
             return None
-        nothing = inherited(type(layer)).idle or type(layer) is _layers.Identity
-        if not nothing and not _is_linear(layer):
+        linear = getattr(layer, "activation", None) is keras.activations.linear
+        nothing = linear and type(layer) is _layers.Activation
+        idle = inherited(type(layer)).idle or type(layer) is _layers.Identity
+        if not nothing and not idle:
             return sign_of_layer(layer) or sign_of_activation(layer)
         tensor = node.keras_inputs[0]
-
-
-def _is_linear(layer: keras.layers.Layer) -> bool:
-    linear = keras.activations.linear
-    return type(layer) is _layers.Activation and layer.activation is linear
 
 
 def has_sign_input(call: Call) -> bool:

@@ -206,11 +206,13 @@ def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
         return False
     if isinstance(quantizer, lq.quantizers.NoOp):  # flipped in place, by Bop
         return False
-    latent = _scaled(operation, operation.arrays[last], scale)
+    own = operation.arrays[last]
+    latent = _scaled(operation, own, scale)
     if np.abs(latent).max() > 1:  # where pseudo-gradients are 0
         return False
-    wanted = _scaled(operation, _signs.quantized(operation, last), scale)
-    return np.allclose(_signs.quantized(operation, last, latent), wanted, 1e-5, 0)
+    wanted = _scaled(operation, _signs.quantized(quantizer, own), scale)
+    made = _signs.quantized(quantizer, latent.astype(own.dtype))
+    return np.allclose(made, wanted, 1e-5, 0)
 
 
 def _into_kernels(
