@@ -20,7 +20,7 @@ from .._larq import lq
 from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES
-from ._graph import Call, Graph, calls, inputs_of
+from ._graph import Call, Graph, calls_of, inputs_of
 
 _log = logging.getLogger("larq_nobn")
 
@@ -177,7 +177,7 @@ def copied(model: keras.Model) -> keras.Model:
 
 
 def _all_calls(model: keras.Model) -> Iterator[Call]:
-    for call in calls(model):
+    for call in calls_of(model):
         inside = isinstance(call.layer, keras.Model)
         yield from _all_calls(call.layer) if inside else [call]
 

@@ -15,7 +15,7 @@ from .._keras import alias, keras, original, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
-from ._graph import Call, Graph, calls, inputs_of
+from ._graph import Call, Graph, calls_of, inputs_of
 from ._kinds import function_traits, inherited, traits
 from ._signs import sign_of_activation
 
@@ -42,7 +42,7 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     """
     pairs = zip(model.inputs, starts, strict=True)
     tensors = {str(id(given)): start for given, start in pairs}
-    ordered, ends = calls(model), [str(id(end)) for end in model.outputs]
+    ordered, ends = calls_of(model), [str(id(end)) for end in model.outputs]
     last = {key: call for call in ordered for key in call.keys_read}
     for call in ordered:
         made = tf.nest.flatten(make(call, tensors))
@@ -152,22 +152,16 @@ def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[
     new = [tensors[str(id(tensor))] for tensor in old]
     ends = [*new, *tf.nest.flatten(node.outputs)]
     masked = any(getattr(x, "_keras_mask", None) is not None for x in ends)
-    if not masked and list(map(_spec_of, new)) == list(map(_spec_of, old)):
-        made = tf.nest.map_structure(_like, node.outputs)
+    old_types, types = ([getattr(x, "type_spec", None) for x in y] for y in (old, new))
+    if not masked and types == old_types:
+        made = tf.nest.map_structure(
+            lambda x: type(x)(x.type_spec, x._inferred_value), node.outputs
+        )
         vars(layer)["_infer_output_signature"] = lambda *_: made
     try:
         yield
     finally:
         vars(layer).pop("_infer_output_signature", None)
-
-
-def _spec_of(tensor: Any) -> Any:
-    """Returns the type of a symbolic tensor; None of others."""
-    return getattr(tensor, "type_spec", None)
-
-
-def _like(tensor: Any) -> Any:
-    return type(tensor)(tensor.type_spec, tensor._inferred_value)
 
 
 def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
@@ -184,7 +178,7 @@ def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
 
-def flattened(model: Any, starts: list[Any] | None = None) -> keras.Model:
+def flattened(model: Any) -> keras.Model:
     """Returns a functional model of the same inference function, and the same layers.
 
     Each is an `alias` of a layer of the model, with the same variables. Models inside
@@ -196,13 +190,12 @@ def flattened(model: Any, starts: list[Any] | None = None) -> keras.Model:
 
     Arguments:
         model: A built functional or Sequential model; it is not changed.
-        starts: New inputs, of other sizes; None for inputs like those of the model.
 
     Raises:
         ModelError: If it is, or holds, a subclassed model, all of which it names.
     """
     check_readable(model)
-    starts = inputs_like(model) if starts is None else starts
+    starts = inputs_like(model)
     with lq.context.quantized_scope(False):
         ends = _Opener(model).run(model, starts, {})
     return model_like(model, starts, ends)
@@ -219,7 +212,7 @@ def flat(model: Any) -> keras.Model:
     """
     check_readable(model)
     _warn_of_additions(model)
-    return model if all(map(_is_plain, calls(model))) else flattened(model)
+    return model if all(map(_is_plain, calls_of(model))) else flattened(model)
 
 
 def from_keras(model: Any) -> Graph:
@@ -259,7 +252,7 @@ class _Opener:
             if isinstance(call.layer, keras.Model):
                 args, _ = call.arguments(tensors)
                 given = call.layer._flatten_to_reference_inputs(args[0])
-                inner = list(map(as_own_input, call.layer.inputs, given))
+                inner = list(map(_as_own_input, call.layer.inputs, given))
                 mode = modes if fixed is None else {"training": fixed}
                 return self.run(call.layer, inner, mode)
             free = call.layer._expects_training_arg and fixed is None
@@ -320,13 +313,8 @@ def _needs_real_input(call: Call, given: Any) -> bool:
     return is_batch_norm(call.layer) and not given.dtype.is_floating
 
 
-def as_own_input(own: Any, tensor: Any) -> Any:
-    """Casts and reshapes a tensor to the type and rank of a model's input.
-
-    Arguments:
-        own: An input of a functional model.
-        tensor: What the model is called with there.
-    """
+def _as_own_input(own: Any, tensor: Any) -> Any:
+    """Casts and reshapes a tensor to the type and rank of an input of a model."""
     # As Keras does it, but on tensors of a graph, too.
     longer = own.shape.rank - tensor.shape.rank
     if longer == 1 and own.shape[-1] == 1:
@@ -450,7 +438,7 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
 
 def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
     """Each call that takes a `training`, and the one it gets; None if none is fixed."""
-    for call in calls(model):
+    for call in calls_of(model):
         given = training_argument(call)
         mode = outer if given is None else given
         if getattr(call.layer, "_is_graph_network", False):
@@ -465,8 +453,3 @@ def _effect(layer: keras.layers.Layer) -> str:
     if inherited(type(layer)).idle:
         return "its output is random"
     return "it computes as in training"
-
-
-def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers that a layer holds, those inside others too."""
-    return [part for part in layer.submodules if isinstance(part, keras.layers.Layer)]

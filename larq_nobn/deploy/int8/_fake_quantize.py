@@ -134,7 +134,8 @@ def _calibrate(model: keras.Model, data: Any) -> None:
 
     Those that stay as they are, which are not trainable, have theirs already.
     """
-    ranges = [c for c in _graph.calls(model) if isinstance(c.layer, FakeQuantization)]
+    calls = _graph.calls_of(model)
+    ranges = [call for call in calls if isinstance(call.layer, FakeQuantization)]
     trained = [call for call in ranges if call.layer.trainable]
     inner = keras.Model(model.inputs, [call.first_input for call in trained])
     whole = {id(edge) for edge in [*model.inputs, *model.outputs]}
@@ -213,7 +214,7 @@ def _inserted(
     new = _graph.Call(label, operation.name, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
-        return graph.of([new, *graph.calls], graph.outputs)
+        return _graph.Graph(graph.model, [new, *graph.calls], graph.outputs)
     return graph.with_calls({maker.label: [maker, new]})
 
 
