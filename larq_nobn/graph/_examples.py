@@ -42,7 +42,7 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
         noise[2::3] = np.rint(noise[2::3])
         numbers = np.concatenate([_regular(shape), noise])
         dtype = np.dtype(given.dtype.as_numpy_dtype)
-        array = _in_range(numbers, dtype, ids.get(id(given)))
+        array = in_range(numbers, dtype, ids.get(id(given)))
         if id(given) in padding and shape:
             _pad(array, padding[id(given)])
         arrays.append(array)
@@ -102,8 +102,8 @@ def _regular(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.zeros(shape), np.ones(shape), *ramps, checks])
 
 
-def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarray:
-    """Turns numbers of about 0 to 1 in size into what an input is made for."""
+def in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarray:
+    """Turns numbers of about 0 to 1 in size into what an input takes, such as ids."""
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "O":
@@ -111,8 +111,7 @@ def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarr
     if ids is None and dtype.kind == "f":
         return numbers.astype(dtype)
     # Other integers are bytes, as cameras give them.
-    low = -128 if dtype == np.int8 else 0
-    high = low + (256 if ids is None else ids)
+    low, high = (0, ids) if ids else (-128, 128) if dtype == np.int8 else (0, 256)
     spread = low + (high - low) * (0.5 + numbers / 5)
     return np.floor(np.clip(spread, low, high - 1)).astype(dtype)
 

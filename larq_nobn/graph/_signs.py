@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,6 @@ def kind_of(quantizer: Any) -> type:
     """
     if getattr(quantizer, "precision", None) in (None, 1) and is_users(quantizer):
         return probe(quantizer)[1] or type(quantizer)
-    return _trained_kind(quantizer)
-
-
-def _trained_kind(quantizer: Any) -> type:
-    """The class of a quantizer; of a function, that of the same gradient, too."""
     return function_traits(quantizer).sign or type(quantizer)
 
 
@@ -47,27 +41,7 @@ def bits_of(quantizer: Any) -> int:
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
         return probe(quantizer)[0]
-    return own or getattr(_trained_kind(quantizer), "precision", None) or 32
-
-
-def bits_of_kernel(quantizer: Any, value: Callable[[], np.ndarray]) -> int:
-    """Returns the precision of a kernel: what a function of the user's made of it.
-
-    Arguments:
-        quantizer: Of the kernel; None for none.
-        value: Returns the quantized kernel.
-    """
-    own = getattr(quantizer, "precision", None)
-    if own is not None or not is_users(quantizer):
-        return bits_of(quantizer)
-    kernel = value()
-    if split_kernel(kernel) is not None:
-        return 1
-    # Of what it has beside zeros.
-    filled = np.where(
-        kernel == 0, np.abs(kernel).max(axis=(*range(kernel.ndim - 1),)), kernel
-    )
-    return 2 if split_kernel(filled) is not None else bits_of(quantizer)
+    return own or getattr(function_traits(quantizer).sign, "precision", 32)
 
 
 def has_binary_kernel(operation: Operation) -> bool:

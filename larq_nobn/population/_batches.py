@@ -99,7 +99,10 @@ def model_batches(
     for x, y in batches(data, size, len(wanted) > 1, most):
         parts = _parts(model, x)
         shapes = [tuple(part.shape[1:]) for part in parts]
-        if not _fit(shapes, wanted):
+        if len(shapes) != len(wanted) or not all(
+            tf.TensorShape(shape).is_compatible_with(of)
+            for shape, of in zip(shapes, wanted, strict=True)
+        ):
             raise InvalidValue(
                 f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
@@ -123,13 +126,6 @@ def _parts(model: keras.Model, x: Any) -> list[Any]:
             f"takes {names}. Use these names."
         )
     return model._flatten_to_reference_inputs(x)
-
-
-def _fit(shapes: list[tuple], wanted: list[tuple]) -> bool:
-    return len(shapes) == len(wanted) and all(
-        tf.TensorShape(shape).is_compatible_with(of)
-        for shape, of in zip(shapes, wanted, strict=True)
-    )
 
 
 def _listed(shapes: list[tuple]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import reduce
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
@@ -147,23 +146,11 @@ def _traced(
     model: keras.Model,
     probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]],
 ) -> tuple[list[_Use], Any]:
-    """Returns the uses of the layers in one graph of the model, and that graph."""
+    """Returns the uses of the layers in one graph of the model, and that graph.
+
+    Every call of the layers is noted, wherever in the model it is made.
+    """
     uses: list[_Use] = []
-
-    def forward(*inputs: tf.Tensor) -> None:
-        model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=False)
-
-    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
-    with _listening(probes, uses):
-        graph = tf.compat.v1.wrap_function(forward, signature)
-    return uses, graph
-
-
-@contextmanager
-def _listening(
-    probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]], uses: list[_Use]
-) -> Iterator[None]:
-    """Notes every call of the layers, wherever in the model it is made."""
 
     def listen(layer: keras.layers.Layer, probe: Callable[..., PooledMoments]) -> None:
         given = layer.call
@@ -182,10 +169,14 @@ def _listening(
 
         layer.call = call
 
+    def forward(*inputs: tf.Tensor) -> None:
+        model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=False)
+
+    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
     try:
         for layer, probe in probes.items():
             listen(layer, probe)
-        yield
+        return uses, tf.compat.v1.wrap_function(forward, signature)
     finally:
         for layer in probes:
             del layer.call
