@@ -89,12 +89,9 @@ _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
 def outputs(
     call: _graph.Call, values: ComputedTensors, layer: keras.layers.Layer | None = None
 ) -> list[list[tf.Tensor]]:
-    """Makes a call at inference, part by part; returns the parts of each output.
+    """Makes a call, of another layer if one is given, at inference, part by part.
 
-    Arguments:
-        call: Any.
-        values: The tensors that it reads, by id.
-        layer: The layer that is called; None for that of the call.
+    Returned are the parts of each output.
     """
     layer = call.node.layer if layer is None else layer
     mode = {"training": False} if layer._expects_training_arg else {}
@@ -118,12 +115,7 @@ class Rules:
             reference.deref().assign(value)
 
     def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
-        """Visits the calls of a model.
-
-        Arguments:
-            model: A functional model without models inside.
-            inputs: One value for each of its inputs.
-        """
+        """Visits the calls of a flat model, from the values of its inputs."""
         graph, done = _graph.Graph(model), count(1)
 
         def make(call: _graph.Call, tensors: ComputedTensors) -> list[ComputedTensor]:

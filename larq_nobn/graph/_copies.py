@@ -139,9 +139,6 @@ def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
 def copied(model: keras.Model) -> keras.Model:
     """Returns a model of new layers, with models inside it as they are.
 
-    Arguments:
-        model: A functional or Sequential model.
-
     Raises:
         ModelError: If a layer cannot be rebuilt, or computes something else then.
     """

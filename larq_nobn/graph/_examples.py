@@ -54,10 +54,6 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
 
     In either direction, so that a function is seen where it saturates, or where one
     form of it overflows. Of these, only those that the model gives numbers for.
-
-    Arguments:
-        flat: A functional model without models inside.
-        examples: What `made_up` returned for it.
     """
     (ids, _), generator = _ids_and_padding(flat), np.random.default_rng(1)
     is_real = [x.dtype.is_floating and id(x) not in ids for x in flat.inputs]

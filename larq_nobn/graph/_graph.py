@@ -216,11 +216,7 @@ class Graph:
         return self._uses.get(name, [])
 
     def with_calls(self, changed: Mapping[str, Sequence[Call]]) -> Graph:
-        """Returns a graph with other calls, or none, in the place of some.
-
-        Arguments:
-            changed: The calls in the place of another, by its label.
-        """
+        """Returns a graph with other calls, or none, in the place of some, by label."""
         replacements = (changed.get(call.label, (call,)) for call in self.calls)
         made = [call for part in replacements for call in part]
         return Graph(self.model, made, self.outputs)

@@ -96,52 +96,36 @@ def _with_quantized(
 
 
 def _keras(names: str) -> tuple[type, ...]:
-    return tuple(getattr(_layers, name) for name in names.split())
+    """Returns layers of Keras; *D stands for 1D, 2D and 3D."""
+    ranked = (name.replace("*D", f"{n}D") for name in names.split() for n in (1, 2, 3))
+    return tuple(dict.fromkeys(getattr(_layers, name) for name in ranked))
 
 
 _UNKNOWN = Kind()
 _SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
-_KEPT: dict[str, Any] = {"int8": "kept"}
-_SHARED: dict[str, Any] = {"int8": "shared"}
-_MOVED, _LARGEST = Kind("all"), Kind("positive", **_KEPT)
+_MOVED, _LARGEST = Kind("all"), Kind("positive", int8="kept")
 
 _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
-    (
-        _MOVED._replace(pool="mean", **_SHARED),
-        _keras("AveragePooling1D AveragePooling2D AveragePooling3D"),
-    ),
-    (
-        _LARGEST._replace(pool="max"),
-        _keras("MaxPooling1D MaxPooling2D MaxPooling3D"),
-    ),
-    (_LARGEST, _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D")),
-    (
-        _MOVED,
-        _keras(
-            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
-            "UpSampling1D UpSampling3D"
-        ),
-    ),
-    (_MOVED._replace(**_SHARED), (_layers.UpSampling2D,)),
-    (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping2D Cropping3D")),
-    (
-        Kind(**_KEPT),
-        _keras("ZeroPadding1D ZeroPadding2D ZeroPadding3D Maximum Minimum Permute"),
-    ),
+    (_MOVED._replace(pool="mean", int8="shared"), _keras("AveragePooling*D")),
+    (_LARGEST._replace(pool="max"), _keras("MaxPooling*D")),
+    (_LARGEST, _keras("GlobalMaxPooling*D")),
+    (_MOVED, _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
+    (_MOVED._replace(int8="shared"), (_layers.UpSampling2D,)),
+    (_MOVED._replace(int8="kept"), _keras("Cropping*D")),
+    (Kind(int8="kept"), _keras("ZeroPadding*D Maximum Minimum Permute")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
-    (Kind(constant=True, **_KEPT), _keras("Concatenate Flatten Reshape")),
-    (Kind(**_SHARED), (ThresholdedLinearUnit,)),
+    (Kind(constant=True, int8="kept"), _keras("Concatenate Flatten Reshape")),
+    (Kind(int8="shared"), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
-        Kind(idle=True, **_KEPT),
+        Kind(idle=True, int8="kept"),
         (
             *_keras(
-                "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D "
-                "SpatialDropout2D SpatialDropout3D ActivityRegularization RandomFlip "
-                "RandomTranslation RandomRotation RandomZoom RandomContrast "
-                "RandomBrightness"
+                "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout*D "
+                "ActivityRegularization RandomFlip RandomTranslation RandomRotation "
+                "RandomZoom RandomContrast RandomBrightness"
             ),
             ActivationStandardization,
             SignFlipDropout,
@@ -168,7 +152,7 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (
         Kind(kernels=TRANSPOSED, activated=True),
         (
-            *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
+            *_keras("Conv*DTranspose"),
             _quant.QuantConv2DTranspose,
             _quant.QuantConv3DTranspose,
         ),
@@ -201,34 +185,28 @@ RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite computes these with the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = Function(gate=True)
-_POSITIVE_GATE = _GATE._replace(int8_range=(0.0, 255 / 256))
-_SIGNED_GATE = _GATE._replace(int8_range=(-1.0, 127 / 128))
-_RELU = Function(bounds=RECTIFIED)
-_STE_SIGN = Function(sign=lq.quantizers.SteSign)
-_STE_HEAVISIDE = Function(sign=lq.quantizers.SteHeaviside)
-# Others are tried on a few numbers, of which these three make a few as signs do.
-FUNCTIONS: dict[Any, Function] = {
-    **dict.fromkeys((tf.nn.log_softmax, tf.abs, tf.square), Function()),
-    **dict.fromkeys(
-        (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign), _GATE
-    ),
-    **dict.fromkeys((tf.nn.tanh, _functions.tanh), _SIGNED_GATE),
-    **dict.fromkeys(
+_FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
+    # Others are tried on a few numbers, of which these make as few as signs do.
+    (Function(), (tf.nn.log_softmax, tf.abs, tf.square)),
+    (_GATE, (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign)),
+    (_GATE._replace(int8_range=(-1.0, 127 / 128)), (tf.nn.tanh, _functions.tanh)),
+    (
+        _GATE._replace(int8_range=(0.0, 255 / 256)),
         (tf.nn.sigmoid, tf.nn.softmax, _functions.sigmoid, _functions.softmax),
-        _POSITIVE_GATE,
     ),
-    tf.nn.relu: _RELU,
-    tf.nn.relu6: Function(bounds=(0.0, 6.0)),
-    lq.activations.hard_tanh: Function(bounds=(-1.0, 1.0)),
-    _functions.relu: _RELU,
+    (Function(bounds=RECTIFIED), (tf.nn.relu, _functions.relu)),
+    (Function(bounds=(0.0, 6.0)), (tf.nn.relu6,)),
+    (Function(bounds=(-1.0, 1.0)), (lq.activations.hard_tanh,)),
     # What is a sign without saying so.
-    lq.math.sign: _STE_SIGN,
-    lq.quantizers.ste_sign: _STE_SIGN,
-    lq.quantizers.approx_sign: Function(sign=lq.quantizers.ApproxSign),
-    lq.quantizers.swish_sign: Function(sign=lq.quantizers.SwishSign),
-    lq.math.heaviside: _STE_HEAVISIDE,
-    lq.quantizers.ste_heaviside: _STE_HEAVISIDE,
-}
+    (Function(sign=lq.quantizers.SteSign), (lq.math.sign, lq.quantizers.ste_sign)),
+    (Function(sign=lq.quantizers.ApproxSign), (lq.quantizers.approx_sign,)),
+    (Function(sign=lq.quantizers.SwishSign), (lq.quantizers.swish_sign,)),
+    (
+        Function(sign=lq.quantizers.SteHeaviside),
+        (lq.math.heaviside, lq.quantizers.ste_heaviside),
+    ),
+)
+FUNCTIONS = {function: row for row, made in _FUNCTION_TABLE for function in made}
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
@@ -243,7 +221,7 @@ _KEPT_BY = (
     "stack tile unstack"
 )
 _SHARED_BY = "image.resize nn.avg_pool nn.avg_pool2d reverse pad compat.v1.pad"
-SELECTIONS = {
+_SELECTIONS = {
     **dict.fromkeys(_KEPT_BY.split(), "kept"),
     **dict.fromkeys(_SHARED_BY.split(), "shared"),
 }
@@ -269,7 +247,7 @@ def function_traits(function: Any) -> Function:
 
 def int8_of(call: Call) -> str:
     """`Kind.int8` of a call, which may be one of a function."""
-    selection = SELECTIONS.get(symbol_of(call.layer))
+    selection = _SELECTIONS.get(symbol_of(call.layer))
     if selection is None:
         return inherited(call.operation.kind).int8
     tensors = {id(tensor) for tensor in call.node.keras_inputs}

@@ -82,7 +82,6 @@ def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
     training needs, and call it with all inputs.
 
     Arguments:
-        model: A functional model.
         replacement: Makes the layer that replaces the one of a call, or a function that
             calls several; asked once for a layer that is used more than once.
     """
@@ -325,13 +324,10 @@ def _as_own_input(own: Any, tensor: Any) -> Any:
 
 
 def check_readable(model: Any) -> None:
-    """Raises for a model of which some part does not show what layers it is made of.
-
-    Arguments:
-        model: Whatever was given for a model.
+    """Raises for what is not a model, or has parts that do not show their layers.
 
     Raises:
-        ModelError: If it is not a model, or contains such parts, all of which it names.
+        ModelError: Naming all such parts.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))
@@ -346,11 +342,7 @@ def check_readable(model: Any) -> None:
 
 
 def check_dense_inputs(model: keras.Model) -> None:
-    """Raises for a model that takes ragged or sparse tensors.
-
-    Raises:
-        ModelError: If it does.
-    """
+    """Raises a ModelError for a model that takes ragged or sparse tensors."""
     for given in model.inputs or ():
         spec = given.type_spec
         if not isinstance(spec, tf.TensorSpec):
@@ -417,9 +409,7 @@ def training_position(call: Call) -> int | None:
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
     """Rejects calls that behave as in training at inference, too.
 
-    Arguments:
-        model: A functional model.
-        batch_norms: Whether those count, too.
+    Those of batch norms count unless `batch_norms` is False.
 
     Raises:
         ModelError: Naming all of them.

@@ -229,11 +229,7 @@ class Operation:
         return self.base is not None and not edited
 
     def build(self, float32: bool = False) -> keras.layers.Layer:
-        """Returns a new layer; its weights come with `fill`, once it is built.
-
-        Arguments:
-            float32: Whether it computes in float32, whatever the base computes in.
-        """
+        """Returns a new layer; its weights come with `fill`, once it is built."""
         arguments = {
             name: value.build(float32) if isinstance(value, Operation) else value
             for name, value in self.arguments.items()

@@ -41,7 +41,7 @@ def bits_of(quantizer: Any) -> int:
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
         return probe(quantizer)[0]
-    return own or getattr(function_traits(quantizer).sign, "precision", 32)
+    return own or getattr(function_traits(quantizer).sign, "precision", None) or 32
 
 
 def has_binary_kernel(operation: Operation) -> bool:
@@ -121,9 +121,6 @@ def sign_of_tensor(tensor: Any) -> Any:
 
     That is the output of a layer that is a sign or ends in one, also after what does
     nothing at inference.
-
-    Arguments:
-        tensor: A symbolic tensor of a model.
     """
     while True:
         layer, index, _ = tensor._keras_history

@@ -36,9 +36,6 @@ class BatchNormStatistics:
     Each sees what comes through those before it once these have their new statistics;
     the formula is at `larq_nobn.reestimate_batch_norm`. The model is traced once.
 
-    Arguments:
-        model: A built functional or Sequential model.
-
     Attributes:
         norms: The batch norms, wherever they are in the model.
 

@@ -117,7 +117,9 @@ class Population:
             ValueError: If a layer meets values that are not finite.
         """
         for uses, measure in self._levels:
-            totals = _totals(measure, batches())
+            made = (measure(*inputs) for inputs in batches())
+            parts = (tf.nest.map_structure(np.asarray, moments) for moments in made)
+            totals = reduce(lambda x, y: [*map(PooledMoments.merged, x, y)], parts)
             for layer in dict.fromkeys(use.layer for use in uses):  # in their order
                 pairs = zip(uses, totals, strict=True)
                 own = [total for use, total in pairs if use.layer is layer]
@@ -196,17 +198,6 @@ def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
                 seen.add(tensor.op)
                 left += tensor.op.inputs
     return sources
-
-
-def _totals(
-    measure: Callable[..., Any], batches: Iterable[list[tf.Tensor]]
-) -> list[PooledMoments]:
-    """Returns the moments of each use over all batches."""
-    totals: list[PooledMoments] = []
-    for inputs in batches:
-        moments = tf.nest.map_structure(np.asarray, measure(*inputs))
-        totals = [*map(PooledMoments.merged, totals, moments)] if totals else moments
-    return totals
 
 
 def _check_finite(layer: keras.layers.Layer, uses: list[PooledMoments]) -> None:

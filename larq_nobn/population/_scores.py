@@ -60,13 +60,7 @@ class Bins:
 
 
 def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
-    """Sorts predictions into the intervals (k/bins, (k+1)/bins].
-
-    Arguments:
-        confidence: Of each prediction, in [0, 1].
-        right: Whether it is.
-        bins: Number of intervals.
-    """
+    """Sorts predictions by confidence into the intervals (k/bins, (k+1)/bins]."""
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)
 
