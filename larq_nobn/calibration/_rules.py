@@ -53,8 +53,8 @@ def mean_of(parts: Parts) -> np.ndarray:
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Returns whether batch norm could follow a layer with weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    kernels = _kinds.traits(type(layer)).kernels
-    return kernels is not None and plain and _kinds.is_channels_last(layer)
+    linear = plain and bool(_kinds.traits(type(layer)).kernel)
+    return linear and _kinds.is_channels_last(layer)
 
 
 def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:

@@ -118,18 +118,11 @@ def calls_of(model: keras.Model) -> list[Call]:
 
 def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
     """Moves those nodes alone for which some use of a layer has to wait."""
-    uses = defaultdict(list)
-    for node in nodes:
-        uses[id(node.layer)].append(node)
-    earlier: dict[Any, Any] = {}
-    for of_layer in uses.values():
-        if len(of_layer) > 1:
-            made = of_layer[0].layer.inbound_nodes
-            in_order = sorted(of_layer, key=made.index)
-            earlier.update(zip(in_order[1:], in_order, strict=False))
-    if not earlier:
-        return nodes
     known, ordered = set(nodes), dict[Any, None]()
+    earlier: dict[Any, Any] = {}
+    for layer in {node.layer for node in nodes}:
+        uses = [node for node in layer.inbound_nodes if node in known]
+        earlier.update(zip(uses[1:], uses, strict=False))
     for last in nodes:
         left = [last]
         while left:

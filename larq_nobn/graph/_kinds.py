@@ -36,31 +36,15 @@ _quant = lq.layers
 _functions = keras.activations
 
 
-class Kernels(NamedTuple):
-    """The kernels of a layer that is linear up to its activation.
-
-    Attributes:
-        last: The attribute of the kernel that makes the output.
-        axes: What its last two axes are.
-    """
-
-    last: str
-    axes: str
-
-
-PLAIN = Kernels("kernel", "channels in, channels out")
-DEPTHWISE = Kernels("depthwise_kernel", "channels in, out of each")
-SEPARABLE = PLAIN._replace(last="pointwise_kernel")
-TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
-
-
 class Kind(NamedTuple):
     """The traits of a kind of layers at inference.
 
     Attributes:
         passes: Of which scales k per channel, with any bias b, L(k x + b) is k L(x) + b
             for what it computes, L: "all", "positive" or none.
-        kernels: Where its kernels are; None if it is not known to be linear.
+        kernel: The attribute of the kernel that makes its output, if it is known to be
+            linear up to its activation.
+        transposed: Whether the last two axes of that are channels out and in.
         quantized: The layer of the same arguments whose kernel can have a quantizer.
         activated: Whether it ends in its activation; a layer with kernels does.
         idle: Whether it returns its input: what it does, it does in training.
@@ -74,7 +58,8 @@ class Kind(NamedTuple):
     """
 
     passes: str = ""
-    kernels: Kernels | None = None
+    kernel: str = ""
+    transposed: bool = False
     quantized: type | None = None
     activated: bool = False
     idle: bool = False
@@ -85,13 +70,14 @@ class Kind(NamedTuple):
     int8: str = ""
 
 
-def _with_quantized(
-    kernels: Kernels, *names: str
-) -> Iterator[tuple[Kind, tuple[type, ...]]]:
+_Row = tuple[Kind, tuple[type, ...]]
+
+
+def _with_quantized(kernel: str, *names: str) -> Iterator[_Row]:
     """Yields rows of layers of Keras, each with the one of Larq."""
     for name in names:
         quantized = getattr(_quant, f"Quant{name}")
-        kind = Kind(kernels=kernels, quantized=quantized, activated=True)
+        kind = Kind(kernel=kernel, quantized=quantized, activated=True)
         yield kind, (getattr(_layers, name), quantized)
 
 
@@ -102,18 +88,15 @@ def _keras(names: str) -> tuple[type, ...]:
 
 
 _UNKNOWN = Kind()
-_SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
-_MOVED, _LARGEST = Kind("all"), Kind("positive", int8="kept")
-
-_TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+_TABLE: tuple[_Row, ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
-    (_MOVED._replace(pool="mean", int8="shared"), _keras("AveragePooling*D")),
-    (_LARGEST._replace(pool="max"), _keras("MaxPooling*D")),
-    (_LARGEST, _keras("GlobalMaxPooling*D")),
-    (_MOVED, _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
-    (_MOVED._replace(int8="shared"), (_layers.UpSampling2D,)),
-    (_MOVED._replace(int8="kept"), _keras("Cropping*D")),
+    (Kind("all", pool="mean", int8="shared"), _keras("AveragePooling*D")),
+    (Kind("positive", pool="max", int8="kept"), _keras("MaxPooling*D")),
+    (Kind("positive", int8="kept"), _keras("GlobalMaxPooling*D")),
+    (Kind("all"), _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
+    (Kind("all", int8="shared"), (_layers.UpSampling2D,)),
+    (Kind("all", int8="kept"), _keras("Cropping*D")),
     (Kind(int8="kept"), _keras("ZeroPadding*D Maximum Minimum Permute")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
     (Kind(constant=True, int8="kept"), _keras("Concatenate Flatten Reshape")),
@@ -132,25 +115,28 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
         ),
     ),
     # Scales and biases, and what normalizes.
-    (_SCALED, (ChannelAffine,)),
-    (_SCALED._replace(constant=True), (SkipInit, _layers.Rescaling)),
+    (Kind(affine=True), (ChannelAffine,)),
+    (Kind(affine=True, constant=True), (SkipInit, _layers.Rescaling)),
     (
-        _SCALED._replace(norm="batch"),
+        Kind(affine=True, norm="batch"),
         (_layers.BatchNormalization, IndependentComponent, BatchKalmanNormalization),
     ),
     (Kind(norm="batch"), (_layers.experimental.SyncBatchNormalization,)),
-    (_EXAMPLE, (FilterResponseNormalization, ProxyNormalization, EvoNormS0)),
-    (_EXAMPLE, _keras("GroupNormalization LayerNormalization")),
-    # Kernels.
-    *_with_quantized(PLAIN, "Dense", "Conv1D", "Conv2D", "Conv3D"),
-    *_with_quantized(SEPARABLE, "SeparableConv1D", "SeparableConv2D"),
-    (Kind(kernels=PLAIN, quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
     (
-        Kind(kernels=DEPTHWISE, activated=True),
+        Kind(norm="example"),
+        (FilterResponseNormalization, ProxyNormalization, EvoNormS0),
+    ),
+    (Kind(norm="example"), _keras("GroupNormalization LayerNormalization")),
+    # Kernels.
+    *_with_quantized("kernel", "Dense", "Conv1D", "Conv2D", "Conv3D"),
+    *_with_quantized("pointwise_kernel", "SeparableConv1D", "SeparableConv2D"),
+    (Kind(kernel="kernel", quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
+    (
+        Kind(kernel="depthwise_kernel", activated=True),
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        Kind(kernels=TRANSPOSED, activated=True),
+        Kind(kernel="kernel", transposed=True, activated=True),
         (
             *_keras("Conv*DTranspose"),
             _quant.QuantConv2DTranspose,

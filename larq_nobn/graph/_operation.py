@@ -245,7 +245,6 @@ class Operation:
         if self.is_given:
             take_state(layer, self.base)
             return
-        inside = {k: v for k, v in self.arguments.items() if isinstance(v, Operation)}
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
             skipped = [*self.values, *self.arguments, *gone]
@@ -263,8 +262,9 @@ class Operation:
             variable = latent(getattr(layer, name))
             # A single number stands for as many as the layer has.
             variable.assign(value if np.ndim(value) else np.full(variable.shape, value))
-        for name, part in inside.items():
-            part.fill(getattr(layer, name))
+        for name, part in self.arguments.items():
+            if isinstance(part, Operation):
+                part.fill(getattr(layer, name))
         finalize(layer)
 
     def _broken_constraints(self) -> list[str]:

@@ -96,13 +96,11 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
     A function of the user's is tried on numbers.
     """
     layer = call.layer
-    if type(layer) is keras.layers.Activation and is_users(layer.activation):
-        return _bounds_seen(layer.activation)
-    known = type(layer) in (keras.layers.Activation, keras.layers.ReLU)
-    return activation_traits(layer).bounds if known else None
-
-
-def _bounds_seen(function: Any) -> tuple[float, float] | None:
+    if type(layer) not in (keras.layers.Activation, keras.layers.ReLU):
+        return None
+    function = getattr(layer, "activation", None)
+    if not is_users(function):
+        return activation_traits(layer).bounds
     numbers = np.concatenate([_POSITIVE, _NEGATIVE])
     mixed = np.random.default_rng(0).permutation(numbers)
     made = _tried(function, numbers.reshape(-1, 1, 1, 1))

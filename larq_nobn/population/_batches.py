@@ -39,23 +39,23 @@ def batches(
 def _batches(
     data: Any, size: int, several: bool, endless: bool
 ) -> Iterator[tuple[Any, Any]]:
-    if isinstance(data, tf.data.Dataset):
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY and not endless:
-            raise InvalidValue(
-                "data is a tf.data.Dataset without an end. Give it one by .take(), or "
-                "leave out .repeat()."
-            )
-        yield from map(_pair, data)
-        return
+    if isinstance(data, Iterator) and not endless:
+        raise InvalidValue(
+            "data is a generator, of which no end is known. Pass arrays, a "
+            "keras.utils.Sequence or a tf.data.Dataset."
+        )
+    if (
+        isinstance(data, tf.data.Dataset)
+        and not endless
+        and data.cardinality() == tf.data.INFINITE_CARDINALITY
+    ):
+        raise InvalidValue(
+            "data is a tf.data.Dataset without an end. Give it one by .take(), or "
+            "leave out .repeat()."
+        )
     if isinstance(data, keras.utils.Sequence):  # which goes round for ever
-        yield from (_pair(data[number]) for number in range(len(data)))
-        return
-    if isinstance(data, Iterator):
-        if not endless:
-            raise InvalidValue(
-                "data is a generator, of which no end is known. Pass arrays, a "
-                "keras.utils.Sequence or a tf.data.Dataset."
-            )
+        data = (data[number] for number in range(len(data)))
+    if isinstance(data, (tf.data.Dataset, Iterator)):
         yield from map(_pair, data)
         return
     x, y = _pair(data)

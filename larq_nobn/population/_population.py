@@ -118,12 +118,18 @@ class Population:
         """
         for uses, measure in self._levels:
             made = (measure(*inputs) for inputs in batches())
-            parts = (tf.nest.map_structure(np.asarray, moments) for moments in made)
+            parts = (tf.nest.map_structure(np.asarray, part) for part in made)
             totals = reduce(lambda x, y: [*map(PooledMoments.merged, x, y)], parts)
             for layer in dict.fromkeys(use.layer for use in uses):  # in their order
                 pairs = zip(uses, totals, strict=True)
                 own = [total for use, total in pairs if use.layer is layer]
-                _check_finite(layer, own)
+                moments = [x for use in own for x in (use.mean, use.comoment)]
+                if not all(np.isfinite(x).all() for x in moments):
+                    raise InvalidValue(
+                        f"Layer {layer.name!r} meets values that are not finite, so "
+                        "that they have no statistics. Look for NaN or infinity in "
+                        "data and weights."
+                    )
                 apply(layer, own)
 
 
@@ -198,12 +204,3 @@ def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
                 seen.add(tensor.op)
                 left += tensor.op.inputs
     return sources
-
-
-def _check_finite(layer: keras.layers.Layer, uses: list[PooledMoments]) -> None:
-    for use in uses:
-        if not (np.isfinite(use.mean).all() and np.isfinite(use.comoment).all()):
-            raise InvalidValue(
-                f"Layer {layer.name!r} meets values that are not finite, so that they "
-                "have no statistics. Look for NaN or infinity in data and weights."
-            )

@@ -239,7 +239,7 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     """
     activation = call.operation.argument("activation")
     fixed = _kinds.activation_traits(call.layer).int8_range
-    if _kinds.traits(type(call.layer)).kernels is None or fixed is None:
+    if not _kinds.traits(type(call.layer)).kernel or fixed is None:
         return None
     linear = call.operation.replaced(arguments={"activation": "linear"})
     last = _operation.Operation(
@@ -352,7 +352,7 @@ def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
 
     A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
     """
-    if _kinds.traits(type(call.layer)).kernels is not None:
+    if _kinds.traits(type(call.layer)).kernel:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
         return call if plain or _signs.is_binary_convolution(call) else None
