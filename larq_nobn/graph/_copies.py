@@ -37,18 +37,13 @@ _EQUAL = {
 }
 
 
-def to_keras(
-    graph: Graph,
-    float32: bool = False,
-    shared: bool = False,
-) -> keras.Model:
+def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras.Model:
     """Builds the model that a graph describes, with the graph's weights.
 
     Names stay, calls of one layer are calls of one layer again, and what was trainable,
     constrained or in half precision still is.
 
     Arguments:
-        graph: A graph.
         float32: Whether all layers of the given model compute in float32.
         shared: Whether layers that no edit changed are the given ones, under calls of
             their own. Such a model is for the caller alone, who changes nothing in it.
@@ -196,10 +191,7 @@ def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
 def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
     """Checks that a copy computes what its layer does, on made-up inputs.
 
-    Arguments:
-        call: One of the layer.
-        given: The layer.
-        copy: Takes its state here if it is not built yet.
+    The copy takes its state here if it is not built yet.
 
     Raises:
         ModelError: If it does not; or if the layer, which has weights, cannot be called

@@ -21,12 +21,8 @@ from ._signs import sign_of_activation
 
 # A layer, or layers in a row as a function.
 Layers = Callable[..., Any]
-Replacement = Callable[[Call], Layers]
 Make = Callable[[Call, dict[str, Any]], Any]
-# What Keras puts in a model for its `add_loss` and `add_metric`.
-_ADDITIONS = ("AddLoss", "AddMetric")
 _log = logging.getLogger("larq_nobn")
-_HALVES = (tf.float16, tf.bfloat16)
 UNCALLED = "cannot be called"
 
 
@@ -34,8 +30,7 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     """Makes the calls of inference again, and returns the outputs.
 
     Arguments:
-        model: A functional model.
-        starts: Tensors in the place of its inputs.
+        starts: Tensors in the place of the inputs.
         make: Gets a call, and new tensors by the ids of the old ones, each until its
             last call has read it; returns what stands in the place of those that the
             call makes.
@@ -75,7 +70,9 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     return rerun(model, inputs, make)
 
 
-def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
+def replace_layers(
+    model: keras.Model, replacement: Callable[[Call], Layers]
+) -> keras.Model:
     """Builds the calls of inference again, with other layers.
 
     Keras' `clone_model` would ask for a replacement of every layer, those too that only
@@ -112,10 +109,7 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 
 def run_call(
-    call: Call,
-    layer: Layers,
-    tensors: dict[str, Any],
-    **arguments: Any,
+    call: Call, layer: Layers, tensors: dict[str, Any], **arguments: Any
 ) -> Any:
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
     named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
@@ -168,7 +162,8 @@ def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
     for old in call.node.keras_inputs:
         new = tensors[str(id(old))]
         constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
-        if constant and old.dtype in _HALVES and old.dtype == argument.dtype:
+        half = old.dtype in (tf.float16, tf.bfloat16)
+        if constant and half and old.dtype == argument.dtype:
             return tf.cast(argument, new.dtype)
     return argument
 
@@ -186,9 +181,6 @@ def flattened(model: Any) -> keras.Model:
     the activation of a layer becomes a layer of its own after it. What only training
     needs of other examples is left out: the states of Kalman normalizations, and
     preconditioning.
-
-    Arguments:
-        model: A built functional or Sequential model; it is not changed.
 
     Raises:
         ModelError: If it is, or holds, a subclassed model, all of which it names.
@@ -215,11 +207,7 @@ def flat(model: Any) -> keras.Model:
 
 
 def from_keras(model: Any) -> Graph:
-    """Reads a functional or Sequential model, with all models inside it, as a graph.
-
-    Raises:
-        ModelError: As `flat`.
-    """
+    """Reads a functional or Sequential model, with all models inside it, as a graph."""
     return Graph(flat(model))
 
 
@@ -356,11 +344,10 @@ def check_dense_inputs(model: keras.Model) -> None:
 
 def _warn_of_additions(model: keras.Model) -> None:
     """Says which losses and metrics a graph of layers does not have."""
-    models = [x for x in model._flatten_layers() if isinstance(x, keras.Model)]
     added = any(
-        inner._callable_losses
-        or any(type(layer).__name__ in _ADDITIONS for layer in inner.layers)
-        for inner in models
+        type(layer).__name__ in ("AddLoss", "AddMetric")
+        or (isinstance(layer, keras.Model) and layer._callable_losses)
+        for layer in model._flatten_layers()
     )
     if added:
         _log.warning(

@@ -22,16 +22,6 @@ from ._graph import Call
 from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
 
-
-class SignAbove(lq.quantizers.Quantizer):
-    """+1 for positive numbers, -1 for others: at 0 the opposite of Larq's sign."""
-
-    precision = 1
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return -lq.math.sign(-inputs)
-
-
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
 # Values that one of few bits may give for these.
 _MOST = 3
@@ -59,8 +49,9 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
     """Tries a quantizer of the user's on numbers.
 
     Returns:
-        How many bits it has, and the quantizer that gives the same if that is 1. What
-        gives few numbers, or cannot be called on numbers alone, has 2; others have 32.
+        How many bits it has, and the quantizer that gives the same, if there is one.
+        A sign has 1 bit, which may be -1 at 0; what gives few numbers in another way,
+        or cannot be called on numbers alone, has 2, and the rest has 32.
     """
     for shape in _SHAPES:
         few = _tried(quantizer, _FEW.reshape(shape))
@@ -72,11 +63,11 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
     same_places = few.shape[:-1] == _FEW.reshape(shape).shape[:-1]
     if len(values) > _MOST or not same_places:
         return 32, None
-    kind = lq.quantizers.SteSign
+    kind, low, zero = lq.quantizers.SteSign, -1, 1
     if values == {0.0, 1.0}:
-        kind = lq.quantizers.SteHeaviside
+        kind, low, zero = lq.quantizers.SteHeaviside, 0, 0
     elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
-        kind = SignAbove
+        kind, zero = None, -1
     mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
     mixed = mixed[np.isfinite(mixed)]
     sides = [3 if size == -1 else 2 for size in shape[:-1]]
@@ -85,7 +76,8 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
     alone = (numbers.reshape(shape) for numbers in (_POSITIVE, _NEGATIVE))
     for numbers in (*alone, np.resize(mixed, (*sides, channels))):
         made = _tried(quantizer, numbers)
-        if made is None or not np.all(made == _given_by(kind, numbers)):
+        given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
+        if made is None or not np.all(made == given):
             return 2, None
     return 1, kind
 
@@ -111,12 +103,6 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
     pairs = (numbers, made), (mixed, among)
     clips = all(np.array_equal(np.clip(x, *bounds), np.ravel(y)) for x, y in pairs)
     return bounds if clips and np.isfinite(bounds).any() else None
-
-
-def _given_by(kind: type, numbers: np.ndarray) -> np.ndarray:
-    if kind is lq.quantizers.SteSign:
-        return np.where(numbers >= 0, 1, -1)
-    return np.where(numbers > 0, 1, 0 if kind is lq.quantizers.SteHeaviside else -1)
 
 
 def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:

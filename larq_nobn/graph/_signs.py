@@ -19,8 +19,7 @@ _layers = keras.layers
 
 def is_binary(quantizer: Any) -> bool:
     """Tells whether a quantizer declares one bit and is more than a marker."""
-    marker = isinstance(quantizer, lq.quantizers.NoOp)
-    return bits_of(quantizer) == 1 and not marker
+    return bits_of(quantizer) == 1 and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
 def kind_of(quantizer: Any) -> type:
@@ -98,7 +97,7 @@ def sign_of_layer(layer: keras.layers.Layer) -> Any:
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
         return layer.activation
     users = not layer.weights and is_users(layer)
-    return layer if users and probe(layer)[1] is not None else None
+    return layer if users and probe(layer)[0] == 1 else None
 
 
 def sign_of_call(call: Call) -> Any:

@@ -26,8 +26,8 @@ def has_batch_norm(model: keras.Model) -> bool:
 
 def averages_of(model: keras.Model) -> list[Any]:
     """The variables that contain the statistics of all batch norms of a model."""
-    pairs = ((norm.moving_mean, norm.moving_variance) for norm in _norms_of(model))
-    return [average for pair in pairs for average in pair]
+    norms = _norms_of(model)
+    return [x for norm in norms for x in (norm.moving_mean, norm.moving_variance)]
 
 
 class BatchNormStatistics:

@@ -184,19 +184,14 @@ class Scores:
 
     @np.errstate(invalid="ignore")
     def to_dict(self) -> dict[str, float]:
-        """Returns `loss`, `accuracy`, `calibration_error` and `examples`.
-
-        Raises:
-            ValueError: If there are no examples.
-        """
+        """Returns `loss`, `accuracy`, `calibration_error` and `examples`."""
         if not self._right:
             raise InvalidValue("There are no images to evaluate on. Give at least one.")
         right = np.concatenate(self._right)
+        bins = binned(np.concatenate(self._confidence), right, _BINS)
         return {
             "loss": self._loss / len(right),
             "accuracy": float(right.mean()),
-            "calibration_error": binned(
-                np.concatenate(self._confidence), right, _BINS
-            ).error(),
+            "calibration_error": bins.error(),
             "examples": len(right),
         }
