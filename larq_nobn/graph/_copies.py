@@ -20,7 +20,7 @@ from .._larq import lq
 from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES, in_range
-from ._graph import Call, Graph, calls_of, inputs_of
+from ._graph import Call, Graph, inputs_of
 
 _log = logging.getLogger("larq_nobn")
 
@@ -163,15 +163,9 @@ def copied(model: keras.Model) -> keras.Model:
         ):
             copied_model = clone(model)
         _operation.take_state(copied_model, model)
-        for call in _all_calls(model):
+        for call, _ in _models.all_calls(model):
             check_copy(call, call.node.layer, new[id(call.node.layer)])
     return copied_model
-
-
-def _all_calls(model: keras.Model) -> Iterator[Call]:
-    for call in calls_of(model):
-        inside = isinstance(call.layer, keras.Model)
-        yield from _all_calls(call.layer) if inside else [call]
 
 
 @contextmanager

@@ -405,7 +405,8 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         f"Layer {call.label!r} ({type(call.node.layer).__name__}) is called with "
         f"training=True, so that {_effect(call.node.layer)} at inference too. Call it, "
         "and the models that contain it, without that argument"
-        for call, mode in _modes(model, None)
+        for call, mode in all_calls(model)
+        if call.node.layer._expects_training_arg
         if mode is not None and not tf.is_tensor(mode) and bool(mode)
         if batch_norms or not has_batch_statistics(call.layer)
     ]
@@ -413,14 +414,17 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         raise ModelError("; ".join(dict.fromkeys(faults)) + ".")
 
 
-def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
-    """Each call that takes a `training`, and the one it gets; None if none is fixed."""
+def all_calls(model: keras.Model, outer: Any = None) -> Iterator[tuple[Call, Any]]:
+    """Yields the calls of a model and those inside it, with the `training` of each.
+
+    That is None where none is fixed.
+    """
     for call in calls_of(model):
         given = training_argument(call)
         mode = outer if given is None else given
         if getattr(call.layer, "_is_graph_network", False):
-            yield from _modes(call.layer, mode)
-        elif call.node.layer._expects_training_arg:
+            yield from all_calls(call.layer, mode)
+        else:
             yield call, mode
 
 
