@@ -70,14 +70,14 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
         kind, zero = None, -1
     mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
     mixed = mixed[np.isfinite(mixed)]
-    sides = [3 if size == -1 else 2 for size in shape[:-1]]
-    channels = few.shape[-1] if few.shape[-1] > 1 else 5
+    sides, count = [3 if size == -1 else 2 for size in shape[:-1]], few.shape[-1]
+    mixed = np.resize(mixed, (*sides, count if count > 1 else 5))
     # On either side of 0 alone, so that no mean is 0; and among others.
-    alone = (numbers.reshape(shape) for numbers in (_POSITIVE, _NEGATIVE))
-    for numbers in (*alone, np.resize(mixed, (*sides, channels))):
+    alone = [np.tile(x.reshape(shape), count) for x in (_POSITIVE, _NEGATIVE)]
+    for numbers in (*alone, mixed):
         made = _tried(quantizer, numbers)
         given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
-        if made is None or not np.all(made == given):
+        if made is None or not np.array_equal(made, given):
             return 2, None
     return 1, kind
 
