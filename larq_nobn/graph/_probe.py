@@ -2,9 +2,8 @@
 
 A function, a Lambda or a class that this package does not know may be written in any
 way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
-1e30 and some between, and infinity, on both sides of 0; alone, and among others. NaN is
-left out, of which no sign is defined, and numbers below 1e-30, which processors take
-for 0.
+1e30 and some between, and infinity, on both sides of 0, each among others. NaN is left
+out, of which no sign is defined, and numbers below 1e-30, which processors take for 0.
 """
 
 from __future__ import annotations
@@ -68,13 +67,10 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
         kind, low, zero = lq.quantizers.SteHeaviside, 0, 0
     elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
         kind, zero = None, -1
-    mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
-    mixed = mixed[np.isfinite(mixed)]
-    sides, count = [3 if size == -1 else 2 for size in shape[:-1]], few.shape[-1]
-    mixed = np.resize(mixed, (*sides, count if count > 1 else 5))
-    # On either side of 0 alone, so that no mean is 0; and among others.
-    alone = [np.tile(x.reshape(shape), count) for x in (_POSITIVE, _NEGATIVE)]
-    for numbers in (*alone, mixed):
+    channels = few.shape[-1] if few.shape[-1] > 1 else 5
+    # Each number among others, but on either side of 0, so that no mean is 0.
+    for side in (_POSITIVE, _NEGATIVE):
+        numbers = np.resize(side, (len(side), *[2] * (len(shape) - 2), channels))
         made = _tried(quantizer, numbers)
         given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
         if made is None or not np.array_equal(made, given):

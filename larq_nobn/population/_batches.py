@@ -54,7 +54,7 @@ def _batches(
             "leave out .repeat()."
         )
     if isinstance(data, keras.utils.Sequence):  # which goes round for ever
-        data = (data[number] for number in range(len(data)))
+        data = map(data.__getitem__, range(len(data)))
     if isinstance(data, (tf.data.Dataset, Iterator)):
         yield from map(_pair, data)
         return

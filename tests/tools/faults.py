@@ -281,8 +281,8 @@ graph: axis of ghost batch norm
 +config["axis"] = list(layer.axis)
 @ tests/graph/test_probe.py
 probe: means of positive and negative numbers are 0
--for x in (_POSITIVE, _NEGATIVE)]
-+for x in (_POSITIVE,)]
+-for side in (_POSITIVE, _NEGATIVE):
++for side in (_POSITIVE,):
 # surgery
 @ tests/surgery/test_fold.py
 batch norm: gain without epsilon
