@@ -193,33 +193,28 @@ def flattened(model: Any) -> keras.Model:
 
 
 def flat(model: Any) -> keras.Model:
-    """Returns the model itself if it is flat already, or else `flattened`.
+    """Returns what `flattened` does, and warns of losses and metrics that it has not.
 
-    It warns of losses and metrics that were added to the model itself, and so to no
-    layer.
-
-    Raises:
-        ModelError: As `flattened`.
+    Those that were added to the model itself, and so to no layer.
     """
-    check_readable(model)
-    _warn_of_additions(model)
-    return model if all(map(_is_plain, calls_of(model))) else flattened(model)
+    made = flattened(model)
+    added = any(
+        type(layer).__name__ in ("AddLoss", "AddMetric")
+        or (isinstance(layer, keras.Model) and layer._callable_losses)
+        for layer in model._flatten_layers()
+    )
+    if added:
+        _log.warning(
+            "Model %r has losses or metrics of its add_loss or add_metric, which the "
+            "new model has not: add them there again before you train it.",
+            model.name,
+        )
+    return made
 
 
 def from_keras(model: Any) -> Graph:
     """Reads a functional or Sequential model, with all models inside it, as a graph."""
     return Graph(flat(model))
-
-
-def _is_plain(call: Call) -> bool:
-    """Whether a call stands in a flat model as it stands in the given one."""
-    opened = (keras.Model, BatchKalmanNormalization)
-    return (
-        call.layer is call.node.layer
-        and not isinstance(call.layer, opened)
-        and sign_of_activation(call.layer) is None
-        and not _needs_real_input(call, call.first_input)
-    )
 
 
 class _Opener:
@@ -291,13 +286,9 @@ def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
     What stands in its place later would get whole numbers otherwise.
     """
     key = str(id(call.first_input))
-    if not _needs_real_input(call, tensors[key]):
+    if not is_batch_norm(call.layer) or tensors[key].dtype.is_floating:
         return tensors
     return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
-
-
-def _needs_real_input(call: Call, given: Any) -> bool:
-    return is_batch_norm(call.layer) and not given.dtype.is_floating
 
 
 def _as_own_input(own: Any, tensor: Any) -> Any:
@@ -340,21 +331,6 @@ def check_dense_inputs(model: keras.Model) -> None:
                 "dense inputs are known here. Build the model with an input of padded "
                 "sequences, which Embedding(mask_zero=True) or Masking leaves out."
             )
-
-
-def _warn_of_additions(model: keras.Model) -> None:
-    """Says which losses and metrics a graph of layers does not have."""
-    added = any(
-        type(layer).__name__ in ("AddLoss", "AddMetric")
-        or (isinstance(layer, keras.Model) and layer._callable_losses)
-        for layer in model._flatten_layers()
-    )
-    if added:
-        _log.warning(
-            "Model %r has losses or metrics of its add_loss or add_metric, which the "
-            "new model has not: add them there again before you train it.",
-            model.name,
-        )
 
 
 def _opaque(model: keras.Model) -> list[str]:
