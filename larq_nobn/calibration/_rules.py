@@ -94,11 +94,11 @@ def outputs(
     Returned are the parts of each output.
     """
     layer = call.node.layer if layer is None else layer
-    mode = {"training": False} if layer._expects_training_arg else {}
+    mode = False if layer._expects_training_arg else None
     by_part = []
     for number in range(len(next(iter(values.values())).parts)):
         tensors = {key: value.parts[number] for key, value in values.items()}
-        made = _models.run_call(call, layer, tensors, **mode)
+        made = _models.run_call(call, layer, tensors, mode)
         by_part.append(tf.nest.flatten(made))
     return [list(parts) for parts in zip(*by_part, strict=True)]
 

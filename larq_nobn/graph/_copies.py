@@ -87,14 +87,13 @@ def _made(
     call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
 ) -> Any:
     """Calls a layer on the tensors that a call reads."""
-    fixed = None if call.node is None else _models.training_argument(call)
-    free = layer._expects_training_arg and fixed is None
-    mode = {"training": False} if at_inference and free else {}
-    if call.node is None:
+    if call.node is None:  # of an operation that a rewrite made
         with raised_by(layer, _models.UNCALLED):
-            return layer(given if len(given) > 1 else given[0], **mode)
+            return layer(given if len(given) > 1 else given[0])
+    free = layer._expects_training_arg and _models.training_argument(call) is None
+    mode = False if at_inference and free else None
     old = [str(id(edge)) for edge in inputs_of(call.node)]
-    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), mode)
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:
@@ -217,7 +216,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
 
 def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]]:
     """Inputs that a layer can be called on, and what it makes of them."""
-    reads = call.reads if call.node is None else inputs_of(call.node)
+    reads = inputs_of(call.node)
     is_open = any(None in read.shape[1:] for read in reads)
     for side, whole in product(SIZES if is_open else SIZES[:1], _WHOLE):
         inputs = [_made_up(read, side, whole) for read in reads]

@@ -64,8 +64,7 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
 
     def make(call: Call, tensors: dict[str, Any]) -> Any:
         free = call.layer._expects_training_arg and training_argument(call) is None
-        mode = {"training": False} if free else {}
-        return run_call(call, call.layer, tensors, **mode)
+        return run_call(call, call.layer, tensors, False if free else None)
 
     return rerun(model, inputs, make)
 
@@ -109,9 +108,13 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 
 def run_call(
-    call: Call, layer: Layers, tensors: dict[str, Any], **arguments: Any
+    call: Call, layer: Layers, tensors: dict[str, Any], training: Any = None
 ) -> Any:
-    """Makes a call once more: of another layer, on other tensors, by id of the old."""
+    """Makes a call once more: of another layer, on other tensors, by id of the old.
+
+    Arguments:
+        training: In the place of that of the call; None to leave it.
+    """
     named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
     if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
         with raised_by(named, UNCALLED):
@@ -124,10 +127,12 @@ def run_call(
         kwargs.pop("training", None)
         kwargs.pop("mask", None)  # which batch norm, say, reads in training
         args = args[:1]
-    if "training" in arguments and (place := training_position(call)) is not None:
-        args = args[:place]  # a None that was given by position
+    if training is not None:
+        args, kwargs = call.node.layer._call_spec.set_arg_value(
+            "training", training, args, kwargs, inputs_in_args=True
+        )
     with raised_by(named, UNCALLED), _without_trace(call, layer, tensors):
-        return layer(*args, **{**kwargs, **arguments})
+        return layer(*args, **kwargs)
 
 
 @contextmanager
@@ -188,7 +193,7 @@ def flattened(model: Any) -> keras.Model:
     check_readable(model)
     starts = inputs_like(model)
     with lq.context.quantized_scope(False):
-        ends = _Opener(model).run(model, starts, {})
+        ends = _Opener(model).run(model, starts, None)
     return model_like(model, starts, ends)
 
 
@@ -224,9 +229,7 @@ class _Opener:
         self._layers: dict[int, Layers] = {}
         self._names = set(model.input_names)
 
-    def run(
-        self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
-    ) -> list[Any]:
+    def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
         """Calls a model's layers, in a mode of training if one is fixed."""
 
         def make(call: Call, tensors: dict[str, Any]) -> Any:
@@ -235,12 +238,11 @@ class _Opener:
                 args, _ = call.arguments(tensors)
                 given = call.layer._flatten_to_reference_inputs(args[0])
                 inner = list(map(_as_own_input, call.layer.inputs, given))
-                mode = modes if fixed is None else {"training": fixed}
+                mode = training if fixed is None else fixed
                 return self.run(call.layer, inner, mode)
             free = call.layer._expects_training_arg and fixed is None
-            given = _with_real_inputs(call, tensors)
-            takes = modes if free else {}
-            return run_call(call, self._layer(model, call), given, **takes)
+            given, layer = _with_real_inputs(call, tensors), self._layer(model, call)
+            return run_call(call, layer, given, training if free else None)
 
         return rerun(model, starts, make)
 
@@ -355,18 +357,10 @@ def training_argument(call: Call) -> Any:
 
     None if it was given none, and follows the call of the model around it.
     """
-    place = training_position(call)
-    if place is not None and place < len(call.node.call_args):
-        return call.node.call_args[place]
-    return call.node.call_kwargs.get("training")
-
-
-def training_position(call: Call) -> int | None:
-    """Returns the position of `training` among a layer's arguments, if it takes any."""
-    layer = call.node.layer
-    if not layer._expects_training_arg:
-        return None
-    return layer._call_spec.arg_positions.get("training")
+    given = call.node.call_args, call.node.call_kwargs
+    spec, where = call.node.layer._call_spec, {"inputs_in_args": True}
+    passed = spec.arg_was_passed("training", *given, **where)
+    return spec.get_arg_value("training", *given, **where) if passed else None
 
 
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
