@@ -20,7 +20,7 @@ others: they keep their Keras layer, and no rewrite moves anything into or throu
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
         left = [last]
         while left:
             node = left[-1]
-            waits = [_maker(tensor) for tensor in inputs_of(node)]
+            waits = [maker_of(tensor) for tensor in inputs_of(node)]
             waits += [earlier[node]] if node in earlier else []
             missing = [n for n in waits if n in known and n not in ordered]
             if missing:
@@ -137,7 +137,7 @@ def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
     return list(ordered)
 
 
-def _maker(tensor: Any) -> Any:
+def maker_of(tensor: Any) -> Any:
     """Returns the node that makes a tensor."""
     layer, index, _ = tensor._keras_history
     return layer.inbound_nodes[index]
@@ -147,7 +147,7 @@ def _needed(outputs: list[Any]) -> set[Any]:
     """Returns the nodes that some tensors depend on at inference."""
     needed, left = set(), list(outputs)
     while left:
-        node = _maker(left.pop())
+        node = maker_of(left.pop())
         if node not in needed:
             needed.add(node)
             left += inputs_of(node)
@@ -260,16 +260,16 @@ class Graph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[Call]]:
-        consumers: dict[int, list[Call]] = defaultdict(list)
-        for call in self.calls:
-            # Not the inputs of the call alone: tensors may come as other arguments.
-            for key in {id(tensor): None for tensor in call.reads}:
-                consumers[key].append(call)
-        return consumers
+        # Not the inputs of a call alone: tensors may come as other arguments.
+        return _by_key((key, c) for c in self.calls for key in set(map(id, c.reads)))
 
     @cached_property
     def _uses(self) -> dict[str, list[Call]]:
-        uses: dict[str, list[Call]] = defaultdict(list)
-        for call in self.calls:
-            uses[call.name].append(call)
-        return uses
+        return _by_key((call.name, call) for call in self.calls)
+
+
+def _by_key(pairs: Iterable[tuple[Any, Call]]) -> dict[Any, list[Call]]:
+    calls: dict[Any, list[Call]] = defaultdict(list)
+    for key, call in pairs:
+        calls[key].append(call)
+    return calls

@@ -115,20 +115,21 @@ def run_call(
     Arguments:
         training: In the place of that of the call; None to leave it.
     """
-    named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
-    if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
+    own: Any = call.node.layer
+    named = layer if isinstance(layer, keras.layers.Layer) else own
+    if isinstance(own, BatchKalmanNormalization):  # without a state
         with raised_by(named, UNCALLED):
             return layer(tensors[str(id(inputs_of(call.node)[0]))])
     args, kwargs = tf.nest.map_structure(
         partial(_as_wide, call, tensors), call.arguments(tensors)
     )
-    if type(layer) is not type(call.node.layer):
+    if type(layer) is not type(own):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
         kwargs.pop("mask", None)  # which batch norm, say, reads in training
         args = args[:1]
     if training is not None:
-        args, kwargs = call.node.layer._call_spec.set_arg_value(
+        args, kwargs = own._call_spec.set_arg_value(
             "training", training, args, kwargs, inputs_in_args=True
         )
     with raised_by(named, UNCALLED), _without_trace(call, layer, tensors):

@@ -9,7 +9,7 @@ import numpy as np
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
 from ._errors import raised_by
-from ._graph import Call, inputs_of
+from ._graph import Call, inputs_of, maker_of
 from ._kinds import function_traits, inherited
 from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import is_users, probe
@@ -122,8 +122,8 @@ def sign_of_tensor(tensor: Any) -> Any:
     nothing at inference.
     """
     while True:
-        layer, index, _ = tensor._keras_history
-        node = layer.inbound_nodes[index]
+        node = maker_of(tensor)
+        layer = node.layer
         if node.is_input:
             return None
         linear = getattr(layer, "activation", None) is keras.activations.linear

@@ -159,9 +159,6 @@ class Scores:
         Arguments:
             outputs: Logits or probabilities, (N, classes).
             labels: The classes, (N,).
-
-        Raises:
-            ValueError: If the outputs do not fit the labels.
         """
         try:
             outputs = np.asarray(outputs, np.float64)
