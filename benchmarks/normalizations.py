@@ -25,7 +25,9 @@ import tensorflow as tf
 from _drawing import accuracy as drawing
 from _results import leave, output, quartiles, seeds
 from _runs import keep_run, reached
-from larq_nobn.graph._walk import record
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.verify._compare import recorder, signs_of
 from train_step import alternate, make_step, memory_of, with_ratios
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
@@ -71,8 +73,11 @@ def float_operations(model, path):
 def stuck_channels(model):
     """Fraction of the channels before binary convolutions that hardly change sign."""
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
-    signs = record(model, [images.numpy()]).signs
-    shares = [s.mean(axis=(0, 1, 2)) for s in signs.values()]
+    io = io_spec(model, 64)
+    trace = Trace(model, io)
+    read = recorder(trace.function, io, signs_of(trace, io))
+    signs = read([images.numpy()]).values
+    shares = [(sign > 0).mean(axis=(0, 1, 2)) for sign in signs]
     positive = np.concatenate(shares)
     return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))
 

@@ -18,7 +18,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 from larq_nobn._files import replacing
-from larq_nobn.graph._signs import kernel_value
+from larq_nobn.graph._signs import kernel_value, quantized
 from larq_nobn.models import BUILDERS, ModelProfile, open_pretrained
 from larq_nobn.models import _pretrained as stored_as
 from larq_nobn.models._weights import weights_by_name
@@ -123,14 +123,14 @@ def signs_of(kernel, gain):
     magnitude = np.abs(kernel.latent_variable.numpy()).mean(axes)
     magnitude = np.maximum(magnitude, np.float32(1e-9))
     signs = np.where(value > 0, np.float32(1), np.float32(-1))
-    again = kernel_value(kernel, signs * magnitude)
+    again = quantized(kernel.quantizer, signs * magnitude)
     signs *= np.where((again * value).sum(axes) < 0, np.float32(-1), np.float32(1))
     ratio = np.abs(value).max(axes) / np.maximum(np.abs(again).max(axes), _SMALLEST)
     if gain is None:
         magnitude *= ratio
     else:
         gain.assign(gain * ratio)
-    again = kernel_value(kernel, signs * magnitude)
+    again = quantized(kernel.quantizer, signs * magnitude)
     if (np.abs(again - value).max(axes) <= _EQUAL * np.abs(value).max(axes)).all():
         return signs, magnitude
     if gain is not None:

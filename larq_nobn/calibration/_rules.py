@@ -53,11 +53,8 @@ def mean_of(parts: Parts) -> np.ndarray:
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Returns whether batch norm could follow a layer with weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    return (
-        _kinds.kernels_of(layer) is not None
-        and plain
-        and _kinds.is_channels_last(layer)
-    )
+    linear = plain and bool(_kinds.traits(type(layer)).kernel)
+    return linear and _kinds.is_channels_last(layer)
 
 
 def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
@@ -68,8 +65,7 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
         return None
     if _kinds.inherited(call.operation.kind).idle:
         return known_offsets[0]
-    known = _kinds.traits(call.operation.kind)
-    passes = known.constant or known.reshapes or _kinds.passes(call)
+    passes = _kinds.traits(call.operation.kind).constant or _kinds.passes(call)
     if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
         return None
     zeros = {
@@ -93,19 +89,16 @@ _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
 def outputs(
     call: _graph.Call, values: ComputedTensors, layer: keras.layers.Layer | None = None
 ) -> list[list[tf.Tensor]]:
-    """Makes a call at inference, part by part; returns the parts of each output.
+    """Makes a call, of another layer if one is given, at inference, part by part.
 
-    Arguments:
-        call: Any.
-        values: The tensors that it reads, by id.
-        layer: The layer that is called; None for that of the call.
+    Returned are the parts of each output.
     """
     layer = call.node.layer if layer is None else layer
-    mode = {"training": False} if layer._expects_training_arg else {}
+    mode = False if layer._expects_training_arg else None
     by_part = []
     for number in range(len(next(iter(values.values())).parts)):
         tensors = {key: value.parts[number] for key, value in values.items()}
-        made = _models.run_call(call, layer, tensors, **mode)
+        made = _models.run_call(call, layer, tensors, mode)
         by_part.append(tf.nest.flatten(made))
     return [list(parts) for parts in zip(*by_part, strict=True)]
 
@@ -122,12 +115,7 @@ class Rules:
             reference.deref().assign(value)
 
     def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
-        """Visits the calls of a model.
-
-        Arguments:
-            model: A functional model without models inside.
-            inputs: One value for each of its inputs.
-        """
+        """Visits the calls of a flat model, from the values of its inputs."""
         graph, done = _graph.Graph(model), count(1)
 
         def make(call: _graph.Call, tensors: ComputedTensors) -> list[ComputedTensor]:

@@ -12,7 +12,6 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -147,14 +146,8 @@ def _bits_of_input(layer: keras.layers.Layer) -> int:
 
 
 def _bits_of_kernel(layer: keras.layers.Layer) -> int:
-    kernels = [
-        _signs.bits_of_kernel(
-            quantizer, partial(_signs.kernel_value, getattr(layer, kernel, None))
-        )
-        for kernel, name in _operation.KERNELS.items()
-        if (quantizer := getattr(layer, name, None)) is not None
-    ]
-    return min(kernels, default=32)
+    quantizers = (getattr(layer, name, None) for name in _operation.KERNELS.values())
+    return min((_signs.bits_of(x) for x in quantizers if x is not None), default=32)
 
 
 def _are_signs(values: np.ndarray) -> bool:
@@ -174,7 +167,9 @@ def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
             "Use a quantizer of Larq such as 'ste_sign', or a function that returns "
             "larq.math.sign(x) as it is, with a gradient by tf.custom_gradient.",
         )
-    bits = _bits_of_input(layer), _bits_of_kernel(layer)
+    # A user's quantizer of kernels may do more than it shows on single numbers.
+    split = bool(uses) and _signs.split_kernel(uses[0].kernel) is not None
+    bits = _bits_of_input(layer), 1 if split else _bits_of_kernel(layer)
     if bits[0] >= FEW_BITS:  # signs that another layer takes
         bits = 1, bits[1]
     if max(bits) > 1:
@@ -183,8 +178,8 @@ def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
             "bit, for which LCE has no kernel",
             "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
         )
-    kernel = uses[0].kernel if uses else np.ones(1)
-    if _signs.split_kernel(kernel) is None or not kernel.all():
+    if uses and not (split and uses[0].kernel.all()):
+        kernel = uses[0].kernel
         zeros = int(np.sum(kernel == 0))
         some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
         return (

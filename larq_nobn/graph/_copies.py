@@ -19,8 +19,8 @@ from .._keras import alias, dtype_policy, keras
 from .._larq import lq
 from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
-from ._examples import SIZES
-from ._graph import Call, Graph, calls, inputs_of
+from ._examples import SIZES, in_range
+from ._graph import Call, Graph, inputs_of
 
 _log = logging.getLogger("larq_nobn")
 
@@ -37,18 +37,13 @@ _EQUAL = {
 }
 
 
-def to_keras(
-    graph: Graph,
-    float32: bool = False,
-    shared: bool = False,
-) -> keras.Model:
+def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras.Model:
     """Builds the model that a graph describes, with the graph's weights.
 
     Names stay, calls of one layer are calls of one layer again, and what was trainable,
     constrained or in half precision still is.
 
     Arguments:
-        graph: A graph.
         float32: Whether all layers of the given model compute in float32.
         shared: Whether layers that no edit changed are the given ones, under calls of
             their own. Such a model is for the caller alone, who changes nothing in it.
@@ -92,14 +87,13 @@ def _made(
     call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
 ) -> Any:
     """Calls a layer on the tensors that a call reads."""
-    fixed = None if call.node is None else _models.training_argument(call)
-    free = layer._expects_training_arg and fixed is None
-    mode = {"training": False} if at_inference and free else {}
-    if call.node is None:
+    if call.node is None:  # of an operation that a rewrite made
         with raised_by(layer, _models.UNCALLED):
-            return layer(given if len(given) > 1 else given[0], **mode)
+            return layer(given if len(given) > 1 else given[0])
+    free = layer._expects_training_arg and _models.training_argument(call) is None
+    mode = False if at_inference and free else None
     old = [str(id(edge)) for edge in inputs_of(call.node)]
-    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), **mode)
+    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), mode)
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:
@@ -139,9 +133,6 @@ def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
 def copied(model: keras.Model) -> keras.Model:
     """Returns a model of new layers, with models inside it as they are.
 
-    Arguments:
-        model: A functional or Sequential model.
-
     Raises:
         ModelError: If a layer cannot be rebuilt, or computes something else then.
     """
@@ -171,15 +162,9 @@ def copied(model: keras.Model) -> keras.Model:
         ):
             copied_model = clone(model)
         _operation.take_state(copied_model, model)
-        for call in _all_calls(model):
+        for call, _ in _models.all_calls(model):
             check_copy(call, call.node.layer, new[id(call.node.layer)])
     return copied_model
-
-
-def _all_calls(model: keras.Model) -> Iterator[Call]:
-    for call in calls(model):
-        inside = isinstance(call.layer, keras.Model)
-        yield from _all_calls(call.layer) if inside else [call]
 
 
 @contextmanager
@@ -199,10 +184,7 @@ def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
 def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
     """Checks that a copy computes what its layer does, on made-up inputs.
 
-    Arguments:
-        call: One of the layer.
-        given: The layer.
-        copy: Takes its state here if it is not built yet.
+    The copy takes its state here if it is not built yet.
 
     Raises:
         ModelError: If it does not; or if the layer, which has weights, cannot be called
@@ -234,7 +216,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
 
 def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]]:
     """Inputs that a layer can be called on, and what it makes of them."""
-    reads = call.reads if call.node is None else inputs_of(call.node)
+    reads = inputs_of(call.node)
     is_open = any(None in read.shape[1:] for read in reads)
     for side, whole in product(SIZES if is_open else SIZES[:1], _WHOLE):
         inputs = [_made_up(read, side, whole) for read in reads]
@@ -252,16 +234,10 @@ def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]
 
 def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
     shape = [len(_SCALES), *(size or side for size in tensor.shape[1:])]
-    generator = np.random.default_rng(0)
-    rows: Any
-    if tensor.dtype.is_floating:
-        rows = generator.normal(size=shape).T * _SCALES
-    else:
-        rows = generator.integers(0, whole, shape).T
-    if tensor.dtype == tf.string:
-        rows = rows.astype(str)
-    examples = rows.T if tensor.shape[0] is None else rows.T[: tensor.shape[0]]
-    return tf.cast(examples, tensor.dtype)
+    numbers = (np.random.default_rng(0).normal(size=shape).T * _SCALES).T
+    if not tensor.dtype.is_floating:
+        numbers = in_range(numbers, np.dtype(tensor.dtype.as_numpy_dtype), whole)
+    return tf.cast(numbers[: tensor.shape[0]], tensor.dtype)
 
 
 def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
@@ -285,13 +261,8 @@ def _is_equal(a: tf.Tensor, b: tf.Tensor) -> bool:
     if not a.dtype.is_floating:
         return np.array_equal(a, b)
     first, second = (np.atleast_1d(np.asarray(x, np.float64)) for x in (a, b))
-    finite = np.isfinite(first)
-    sizes = np.abs(np.where(finite, first, 0)).reshape(len(first), -1).max(1, initial=0)
-    with np.errstate(invalid="ignore"):
-        away = np.where(finite, np.abs(first - second), 0)
-    largest = away.reshape(len(first), -1).max(1, initial=0)
-    other = np.where(finite, 0, first), np.where(np.isfinite(second), 0, second)
-    return bool(
-        (largest <= _EQUAL[a.dtype] * sizes).all()
-        and np.array_equal(*other, equal_nan=True)
-    )
+    finite = np.abs(np.where(np.isfinite(first), first, 0))
+    sizes = finite.max(tuple(range(1, first.ndim)), keepdims=True, initial=0)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        near = np.abs(first - second) <= _EQUAL[a.dtype] * sizes
+    return bool(np.all(near | (first == second) | np.isnan(first) & np.isnan(second)))

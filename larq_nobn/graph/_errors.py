@@ -33,29 +33,22 @@ class LayerError(ModelError):
     """Something that a user's code raised, in the words of a message."""
 
 
-def internal_error(where: str, error: Exception) -> InternalError:
-    """Returns what to raise where this package fails with an error.
-
-    Arguments:
-        where: The layer at which it showed.
-        error: What was raised.
-    """
+def internal_error(where: str, error: BaseException) -> InternalError | None:
+    """Returns what to raise where code of this package failed, and not by a reason."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    frames = [frame for frame, _ in traceback.walk_tb(first.__traceback__)]
+    if isinstance(first, UserError) or not frames:
+        return None
+    module = str(frames[-1].f_globals.get("__name__"))
+    if module.partition(".")[0] != __name__.partition(".")[0]:
+        return None
     said = first_line(error).rstrip(".")
     return InternalError(
         f"{where} failed with {type(error).__name__}: {said}. This is a fault of "
         "larq_nobn, not of the model: please report it, with the whole traceback."
     )
-
-
-def is_internal(error: BaseException) -> bool:
-    """Whether code of this package raised an error, and not as a reason."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if isinstance(error, UserError) or not frames:
-        return False
-    module = str(frames[-1].f_globals.get("__name__"))
-    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 @contextmanager

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
 from ._errors import LayerError, raised_by
-from ._graph import Graph, inputs_of
+from ._graph import calls_of, inputs_of
 from ._models import UNCALLED, inference
 
 # Sizes of an axis that is open, the most usual one first.
@@ -34,7 +33,7 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
         size: Of axes whose size is open.
     """
     generator = np.random.default_rng(0)
-    ids, padding = _ids(flat), _padding(flat)
+    ids, padding = _ids_and_padding(flat)
     arrays = []
     for given in flat.inputs:
         shape = tuple(side or size for side in given.shape[1:])
@@ -43,7 +42,7 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
         noise[2::3] = np.rint(noise[2::3])
         numbers = np.concatenate([_regular(shape), noise])
         dtype = np.dtype(given.dtype.as_numpy_dtype)
-        array = _in_range(numbers, dtype, ids.get(id(given)))
+        array = in_range(numbers, dtype, ids.get(id(given)))
         if id(given) in padding and shape:
             _pad(array, padding[id(given)])
         arrays.append(array)
@@ -55,12 +54,8 @@ def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
 
     In either direction, so that a function is seen where it saturates, or where one
     form of it overflows. Of these, only those that the model gives numbers for.
-
-    Arguments:
-        flat: A functional model without models inside.
-        examples: What `made_up` returned for it.
     """
-    ids, generator = _ids(flat), np.random.default_rng(1)
+    (ids, _), generator = _ids_and_padding(flat), np.random.default_rng(1)
     is_real = [x.dtype.is_floating and id(x) not in ids for x in flat.inputs]
     for factor in _FAR if any(is_real) else ():
         noise = (factor * generator.normal(size=x.shape[1:]) for x in examples)
@@ -103,8 +98,8 @@ def _regular(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.zeros(shape), np.ones(shape), *ramps, checks])
 
 
-def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarray:
-    """Turns numbers of about 0 to 1 in size into what an input is made for."""
+def in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarray:
+    """Turns numbers of about 0 to 1 in size into what an input takes, such as ids."""
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "O":
@@ -112,8 +107,7 @@ def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarr
     if ids is None and dtype.kind == "f":
         return numbers.astype(dtype)
     # Other integers are bytes, as cameras give them.
-    low = -128 if dtype == np.int8 else 0
-    high = low + (256 if ids is None else ids)
+    low, high = (0, ids) if ids else (-128, 128) if dtype == np.int8 else (0, 256)
     spread = low + (high - low) * (0.5 + numbers / 5)
     return np.floor(np.clip(spread, low, high - 1)).astype(dtype)
 
@@ -132,34 +126,24 @@ def _pad(array: np.ndarray, padding: float) -> None:
             array[row, left] = padding + 1
 
 
-def _padding(flat: keras.Model) -> dict[int, float]:
-    """Returns the number that masks a step, by id of each input that is masked."""
-    values: dict[int, float] = {}
-    for layer, starts in _layers_of_inputs(flat):
-        if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
-            values |= dict.fromkeys(starts, 0)
-        if isinstance(layer, keras.layers.Masking):
-            values |= dict.fromkeys(starts, layer.mask_value)
-    return values
+def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float]]:
+    """Returns how many ids an input may contain, and the number that masks a step.
 
-
-def _ids(flat: keras.Model) -> dict[int, int]:
-    """Returns how many ids an input may contain, for those that embeddings look up."""
-    counts: dict[int, int] = {}
-    for layer, starts in _layers_of_inputs(flat):
-        if isinstance(layer, keras.layers.Embedding):
-            for start in starts:
-                counts[start] = min(counts.get(start, layer.input_dim), layer.input_dim)
-    return counts
-
-
-def _layers_of_inputs(flat: keras.Model) -> Iterator[tuple[Any, frozenset[int]]]:
-    """Yields each layer, with the inputs that the first tensor it reads depends on."""
+    By id of an input: of those that embeddings look up, and of those that are masked.
+    """
+    ids: dict[int, int] = {}
+    padding: dict[int, float] = {}
     # Each tensor once: through residual sums, the number of paths grows exponentially.
     origins = {id(given): frozenset([id(given)]) for given in flat.inputs}
-    for call in Graph(flat).calls:
-        before = (origins.get(id(x), frozenset()) for x in inputs_of(call.node))
-        starts = frozenset[int]().union(*before)
+    for call in calls_of(flat):
+        layer, none = call.layer, frozenset[int]()
+        starts = none.union(*(origins.get(id(x), none) for x in inputs_of(call.node)))
         for tensor in tf.nest.flatten(call.outputs):
             origins[id(tensor)] = starts
-        yield call.layer, origins.get(id(call.first_input), frozenset())
+        first = origins.get(id(call.first_input), none)
+        if isinstance(layer, keras.layers.Masking):
+            padding |= dict.fromkeys(first, layer.mask_value)
+        elif isinstance(layer, keras.layers.Embedding):
+            ids |= {x: min(ids.get(x, layer.input_dim), layer.input_dim) for x in first}
+            padding |= dict.fromkeys(first if layer.mask_zero else (), 0)
+    return ids, padding

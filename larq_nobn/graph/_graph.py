@@ -13,15 +13,14 @@ An edit returns another graph. It changes no call, no operation and no Keras lay
 others: they keep their Keras layer, and no rewrite moves anything into or through them.
 
     graph = from_keras(model)
-    graph = graph.with_operation(graph.call("conv").operation.replaced({"bias": bias}))
-    model = to_keras(graph)
+    conv = graph.uses("conv")[0].operation
+    model = to_keras(graph.with_operation(conv.replaced({"bias": bias})))
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, BatchNormalizationPreconditioning
-from ._operation import Operation, operation_of
+from ._operation import Operation
 
 
 class Call(NamedTuple):
@@ -89,22 +88,16 @@ class Call(NamedTuple):
         return self.node.map_arguments({key: [tensors[key]] * len(ids) for key in ids})
 
 
-def calls(model: keras.Model) -> list[Call]:
+def calls_of(model: keras.Model) -> list[Call]:
     """Lists the layer calls of inference, each after the calls that it depends on.
 
     The uses of a layer come in the order in which they were made, so that they are
     numbered alike in a model that is built again, whatever is added to its branches.
     """
-    by_depth = model._nodes_by_depth
-    needed = _needed(model.outputs)
-    nodes = _with_uses_in_order(
-        [
-            node
-            for depth in sorted(by_depth, reverse=True)
-            for node in by_depth[depth]
-            if not node.is_input and node in needed
-        ]
-    )
+    by_depth, needed = model._nodes_by_depth, _needed(model.outputs)
+    depths = sorted(by_depth, reverse=True)
+    nodes = [node for depth in depths for node in by_depth[depth] if node in needed]
+    nodes = _with_uses_in_order([node for node in nodes if not node.is_input])
     uses = Counter(node.layer.name for node in nodes)
     seen: Counter[str] = Counter()
     operations: dict[str, Operation] = {}
@@ -114,7 +107,10 @@ def calls(model: keras.Model) -> list[Call]:
         seen[name] += 1
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
         if name not in operations:
-            operations[name] = operation_of(_at_inference(node.layer), name)
+            layer = node.layer
+            if isinstance(layer, BatchNormalizationPreconditioning):
+                layer = layer.layer
+            operations[name] = Operation(name, type(layer), layer)
         reads = tuple(inputs_of(node))
         made.append(Call(label, name, node.outputs, node, reads, operations[name]))
     return made
@@ -122,23 +118,16 @@ def calls(model: keras.Model) -> list[Call]:
 
 def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
     """Moves those nodes alone for which some use of a layer has to wait."""
-    uses = defaultdict(list)
-    for node in nodes:
-        uses[id(node.layer)].append(node)
-    earlier: dict[Any, Any] = {}
-    for of_layer in uses.values():
-        if len(of_layer) > 1:
-            made = of_layer[0].layer.inbound_nodes
-            in_order = sorted(of_layer, key=made.index)
-            earlier.update(zip(in_order[1:], in_order, strict=False))
-    if not earlier:
-        return nodes
     known, ordered = set(nodes), dict[Any, None]()
+    earlier: dict[Any, Any] = {}
+    for layer in {node.layer for node in nodes}:
+        uses = [node for node in layer.inbound_nodes if node in known]
+        earlier.update(zip(uses[1:], uses, strict=False))
     for last in nodes:
         left = [last]
         while left:
             node = left[-1]
-            waits = [_maker(tensor) for tensor in inputs_of(node)]
+            waits = [maker_of(tensor) for tensor in inputs_of(node)]
             waits += [earlier[node]] if node in earlier else []
             missing = [n for n in waits if n in known and n not in ordered]
             if missing:
@@ -148,7 +137,7 @@ def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
     return list(ordered)
 
 
-def _maker(tensor: Any) -> Any:
+def maker_of(tensor: Any) -> Any:
     """Returns the node that makes a tensor."""
     layer, index, _ = tensor._keras_history
     return layer.inbound_nodes[index]
@@ -158,25 +147,18 @@ def _needed(outputs: list[Any]) -> set[Any]:
     """Returns the nodes that some tensors depend on at inference."""
     needed, left = set(), list(outputs)
     while left:
-        node = _maker(left.pop())
+        node = maker_of(left.pop())
         if node not in needed:
             needed.add(node)
             left += inputs_of(node)
     return needed
 
 
-def _ignores_state(node: Any) -> bool:
-    return isinstance(node.layer, BatchKalmanNormalization)
-
-
 def inputs_of(node: Any) -> list[Any]:
     """Returns the symbolic tensors that a call reads at inference."""
-    return node.keras_inputs[:1] if _ignores_state(node) else node.keras_inputs
-
-
-def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
-    preconditioned = isinstance(layer, BatchNormalizationPreconditioning)
-    return layer.layer if preconditioned else layer
+    # Without a state, which only training needs.
+    stateful = isinstance(node.layer, BatchKalmanNormalization)
+    return node.keras_inputs[:1] if stateful else node.keras_inputs
 
 
 class NewEdge:
@@ -190,22 +172,20 @@ class Graph:
     """The calls of a functional model at inference, and how they hang together.
 
     Arguments:
-        model: A functional model.
-
-    Attributes:
-        model: The given one, whose inputs are the first edges.
-        calls: All calls, each after the calls that it depends on.
-        outputs: The edges that are the outputs of the model.
+        model: A functional model, whose inputs are the first edges.
+        calls: All calls, each after the calls that it depends on; None for the model's.
+        outputs: The edges that are the outputs; None for the model's.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        calls: Sequence[Call] | None = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
         self.model = model
-        self.calls: Sequence[Call] = calls(model)
-        self.outputs: Sequence[Any] = model.outputs
-
-    def call(self, label: str) -> Call:
-        """Returns the call of that label."""
-        return next(call for call in self.calls if call.label == label)
+        self.calls = calls_of(model) if calls is None else calls
+        self.outputs = model.outputs if outputs is None else outputs
 
     def producer(self, tensor: Any) -> Call | None:
         """Returns the call that makes a tensor; None for an input of the model."""
@@ -229,17 +209,10 @@ class Graph:
         return self._uses.get(name, [])
 
     def with_calls(self, changed: Mapping[str, Sequence[Call]]) -> Graph:
-        """Returns a graph with other calls, or none, in the place of some.
-
-        Arguments:
-            changed: The calls in the place of another, by its label.
-        """
+        """Returns a graph with other calls, or none, in the place of some, by label."""
         replacements = (changed.get(call.label, (call,)) for call in self.calls)
-        return self._derived(calls=[call for part in replacements for call in part])
-
-    def of(self, calls: Sequence[Call], outputs: Sequence[Any]) -> Graph:
-        """Returns a graph of other calls, in order, and other outputs."""
-        return self._derived(calls=calls, outputs=outputs)
+        made = [call for part in replacements for call in part]
+        return Graph(self.model, made, self.outputs)
 
     def with_operation(self, operation: Operation) -> Graph:
         """Returns a graph with another operation in all calls of a layer."""
@@ -277,17 +250,9 @@ class Graph:
 
     def with_edge(self, old: Any, new: Any) -> Graph:
         """Returns a graph in which what reads an edge reads another of its value."""
-        return self._derived(
-            calls=[call.reading(old, new) for call in self.calls],
-            outputs=[new if end is old else end for end in self.outputs],
-        )
-
-    def _derived(self, **changes: Any) -> Graph:
-        other = copy(self)
-        for index in ("_producers", "_consumers", "_uses"):
-            vars(other).pop(index, None)
-        vars(other).update(changes)
-        return other
+        made = [call.reading(old, new) for call in self.calls]
+        ends = [new if end is old else end for end in self.outputs]
+        return Graph(self.model, made, ends)
 
     @cached_property
     def _producers(self) -> dict[int, Call]:
@@ -295,16 +260,16 @@ class Graph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[Call]]:
-        consumers: dict[int, list[Call]] = defaultdict(list)
-        for call in self.calls:
-            # Not the inputs of the call alone: tensors may come as other arguments.
-            for key in {id(tensor): None for tensor in call.reads}:
-                consumers[key].append(call)
-        return consumers
+        # Not the inputs of a call alone: tensors may come as other arguments.
+        return _by_key((key, c) for c in self.calls for key in set(map(id, c.reads)))
 
     @cached_property
     def _uses(self) -> dict[str, list[Call]]:
-        uses: dict[str, list[Call]] = defaultdict(list)
-        for call in self.calls:
-            uses[call.name].append(call)
-        return uses
+        return _by_key((call.name, call) for call in self.calls)
+
+
+def _by_key(pairs: Iterable[tuple[Any, Call]]) -> dict[Any, list[Call]]:
+    calls: dict[Any, list[Call]] = defaultdict(list)
+    for key, call in pairs:
+        calls[key].append(call)
+    return calls

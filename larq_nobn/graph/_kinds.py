@@ -36,142 +36,109 @@ _quant = lq.layers
 _functions = keras.activations
 
 
-class Kernels(NamedTuple):
-    """The kernels of a layer that is linear up to its activation.
-
-    Attributes:
-        last: The attribute of the kernel that makes the output.
-        axes: What its last two axes are.
-    """
-
-    last: str
-    axes: str
-
-
-PLAIN = Kernels("kernel", "channels in, channels out")
-DEPTHWISE = Kernels("depthwise_kernel", "channels in, out of each")
-SEPARABLE = PLAIN._replace(last="pointwise_kernel")
-TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
-
-
 class Kind(NamedTuple):
     """The traits of a kind of layers at inference.
 
     Attributes:
         passes: Of which scales k per channel, with any bias b, L(k x + b) is k L(x) + b
             for what it computes, L: "all", "positive" or none.
-        kernels: Where its kernels are; None if it is not known to be linear.
+        kernel: The attribute of the kernel that makes its output, if it is known to be
+            linear up to its activation.
+        transposed: Whether the last two axes of that are channels out and in.
         quantized: The layer of the same arguments whose kernel can have a quantizer.
         activated: Whether it ends in its activation; a layer with kernels does.
         idle: Whether it returns its input: what it does, it does in training.
-        pool: "max" or "mean" of a window, "whole max" or "whole mean" of the map.
-        reshapes: Whether it returns its input in another shape.
+        pool: "max" or "mean" of a window.
         affine: Whether it is a scale and a bias per channel.
         norm: "batch" or "example", of which it takes statistics.
-        constant: Whether a constant per channel passes it times a number, or beside
-            other channels.
+        constant: Whether a constant per channel passes it times a number, beside other
+            channels or in another shape.
         int8: "kept" if its numbers are among the 256 that its input may have,
             "shared" if TensorFlow Lite wants the range of its input for its output.
     """
 
     passes: str = ""
-    kernels: Kernels | None = None
+    kernel: str = ""
+    transposed: bool = False
     quantized: type | None = None
     activated: bool = False
     idle: bool = False
     pool: str = ""
-    reshapes: bool = False
     affine: bool = False
     norm: str = ""
     constant: bool = False
     int8: str = ""
 
 
-def _with_quantized(
-    kernels: Kernels, *names: str
-) -> Iterator[tuple[Kind, tuple[type, ...]]]:
+_Row = tuple[Kind, tuple[type, ...]]
+
+
+def _with_quantized(kernel: str, *names: str) -> Iterator[_Row]:
     """Yields rows of layers of Keras, each with the one of Larq."""
     for name in names:
         quantized = getattr(_quant, f"Quant{name}")
-        kind = Kind(kernels=kernels, quantized=quantized, activated=True)
+        kind = Kind(kernel=kernel, quantized=quantized, activated=True)
         yield kind, (getattr(_layers, name), quantized)
 
 
 def _keras(names: str) -> tuple[type, ...]:
-    return tuple(getattr(_layers, name) for name in names.split())
+    """Returns layers of Keras; *D stands for 1D, 2D and 3D."""
+    ranked = (name.replace("*D", f"{n}D") for name in names.split() for n in (1, 2, 3))
+    return tuple(dict.fromkeys(getattr(_layers, name) for name in ranked))
 
 
 _UNKNOWN = Kind()
-_MEAN, _LARGEST = Kind("all", pool="mean"), Kind("positive", pool="max")
-_MOVED = Kind("all")
-_SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
-_KEPT: dict[str, Any] = {"int8": "kept"}
-_SHARED: dict[str, Any] = {"int8": "shared"}
-
-_TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+_TABLE: tuple[_Row, ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
-    (
-        _MEAN._replace(**_SHARED),
-        _keras("AveragePooling1D AveragePooling2D AveragePooling3D"),
-    ),
-    (
-        _MEAN._replace(pool="whole mean"),
-        _keras("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"),
-    ),
-    (_LARGEST._replace(**_KEPT), _keras("MaxPooling1D MaxPooling2D MaxPooling3D")),
-    (
-        _LARGEST._replace(pool="whole max", **_KEPT),
-        _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D"),
-    ),
-    (_MOVED, _keras("UpSampling1D UpSampling3D")),
-    (_MOVED._replace(**_SHARED), (_layers.UpSampling2D,)),
-    (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping2D Cropping3D")),
-    (
-        Kind(**_KEPT),
-        _keras("ZeroPadding1D ZeroPadding2D ZeroPadding3D Maximum Minimum Permute"),
-    ),
-    (Kind(reshapes=True, **_KEPT), _keras("Flatten Reshape")),
+    (Kind("all", pool="mean", int8="shared"), _keras("AveragePooling*D")),
+    (Kind("positive", pool="max", int8="kept"), _keras("MaxPooling*D")),
+    (Kind("positive", int8="kept"), _keras("GlobalMaxPooling*D")),
+    (Kind("all"), _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
+    (Kind("all", int8="shared"), (_layers.UpSampling2D,)),
+    (Kind("all", int8="kept"), _keras("Cropping*D")),
+    (Kind(int8="kept"), _keras("ZeroPadding*D Maximum Minimum Permute")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
-    (Kind(constant=True, **_KEPT), (_layers.Concatenate,)),
-    (Kind(**_SHARED), (ThresholdedLinearUnit,)),
+    (Kind(constant=True, int8="kept"), _keras("Concatenate Flatten Reshape")),
+    (Kind(int8="shared"), (ThresholdedLinearUnit,)),
     # What does nothing at inference.
     (
-        Kind(idle=True, **_KEPT),
+        Kind(idle=True, int8="kept"),
         (
             *_keras(
-                "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D "
-                "SpatialDropout2D SpatialDropout3D ActivityRegularization RandomFlip "
-                "RandomTranslation RandomRotation RandomZoom RandomContrast "
-                "RandomBrightness"
+                "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout*D "
+                "ActivityRegularization RandomFlip RandomTranslation RandomRotation "
+                "RandomZoom RandomContrast RandomBrightness"
             ),
             ActivationStandardization,
             SignFlipDropout,
         ),
     ),
     # Scales and biases, and what normalizes.
-    (_SCALED, (ChannelAffine,)),
-    (_SCALED._replace(constant=True), (SkipInit,)),
-    (_SCALED._replace(constant=True), (_layers.Rescaling,)),
+    (Kind(affine=True), (ChannelAffine,)),
+    (Kind(affine=True, constant=True), (SkipInit, _layers.Rescaling)),
     (
-        _SCALED._replace(norm="batch"),
+        Kind(affine=True, norm="batch"),
         (_layers.BatchNormalization, IndependentComponent, BatchKalmanNormalization),
     ),
     (Kind(norm="batch"), (_layers.experimental.SyncBatchNormalization,)),
-    (_EXAMPLE, (FilterResponseNormalization, ProxyNormalization, EvoNormS0)),
-    (_EXAMPLE, _keras("GroupNormalization LayerNormalization")),
-    # Kernels.
-    *_with_quantized(PLAIN, "Dense", "Conv1D", "Conv2D", "Conv3D"),
-    *_with_quantized(SEPARABLE, "SeparableConv1D", "SeparableConv2D"),
-    (Kind(kernels=PLAIN, quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
     (
-        Kind(kernels=DEPTHWISE, activated=True),
+        Kind(norm="example"),
+        (FilterResponseNormalization, ProxyNormalization, EvoNormS0),
+    ),
+    (Kind(norm="example"), _keras("GroupNormalization LayerNormalization")),
+    # Kernels.
+    *_with_quantized("kernel", "Dense", "Conv1D", "Conv2D", "Conv3D"),
+    *_with_quantized("pointwise_kernel", "SeparableConv1D", "SeparableConv2D"),
+    (Kind(kernel="kernel", quantized=GroupedConv2D, activated=True), (GroupedConv2D,)),
+    (
+        Kind(kernel="depthwise_kernel", activated=True),
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        Kind(kernels=TRANSPOSED, activated=True),
+        Kind(kernel="kernel", transposed=True, activated=True),
         (
-            *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
+            *_keras("Conv*DTranspose"),
             _quant.QuantConv2DTranspose,
             _quant.QuantConv3DTranspose,
         ),
@@ -190,11 +157,13 @@ class Function(NamedTuple):
     Attributes:
         bounds: What it cuts off beyond, if that is all that it does.
         gate: Whether it gives a gate or a probability, which has no scale.
+        sign: The quantizer that computes it, if it is a sign.
         int8_range: The range in int8 that TensorFlow Lite fixes for it, if it does.
     """
 
     bounds: tuple[float, float] | None = None
     gate: bool = False
+    sign: type | None = None
     int8_range: tuple[float, float] | None = None
 
 
@@ -202,50 +171,29 @@ RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite computes these with the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = Function(gate=True)
-_POSITIVE_GATE = _GATE._replace(int8_range=(0.0, 255 / 256))
-_SIGNED_GATE = _GATE._replace(int8_range=(-1.0, 127 / 128))
-_RELU = Function(bounds=RECTIFIED)
-FUNCTIONS: dict[Any, Function] = {
-    **dict.fromkeys(
-        (
-            tf.nn.leaky_relu,
-            tf.nn.swish,
-            tf.nn.gelu,
-            tf.nn.elu,
-            tf.nn.selu,
-            tf.nn.softplus,
-            tf.nn.log_softmax,
-            tf.abs,
-            tf.square,
-            tf.exp,
-            tf.identity,
-        ),
-        Function(),
-    ),
-    **dict.fromkeys(
-        (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign), _GATE
-    ),
-    **dict.fromkeys((tf.nn.tanh, _functions.tanh), _SIGNED_GATE),
-    **dict.fromkeys(
+_FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
+    # Others are tried on a few numbers, of which these make as few as signs do.
+    (Function(), (tf.nn.log_softmax, tf.abs, tf.square)),
+    (_GATE, (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign)),
+    (_GATE._replace(int8_range=(-1.0, 127 / 128)), (tf.nn.tanh, _functions.tanh)),
+    (
+        _GATE._replace(int8_range=(0.0, 255 / 256)),
         (tf.nn.sigmoid, tf.nn.softmax, _functions.sigmoid, _functions.softmax),
-        _POSITIVE_GATE,
     ),
-    tf.nn.relu: _RELU,
-    tf.nn.relu6: Function(bounds=(0.0, 6.0)),
-    lq.activations.hard_tanh: Function(bounds=(-1.0, 1.0)),
-    _functions.relu: _RELU,
-}
+    (Function(bounds=RECTIFIED), (tf.nn.relu, _functions.relu)),
+    (Function(bounds=(0.0, 6.0)), (tf.nn.relu6,)),
+    (Function(bounds=(-1.0, 1.0)), (lq.activations.hard_tanh,)),
+    # What is a sign without saying so.
+    (Function(sign=lq.quantizers.SteSign), (lq.math.sign, lq.quantizers.ste_sign)),
+    (Function(sign=lq.quantizers.ApproxSign), (lq.quantizers.approx_sign,)),
+    (Function(sign=lq.quantizers.SwishSign), (lq.quantizers.swish_sign,)),
+    (
+        Function(sign=lq.quantizers.SteHeaviside),
+        (lq.math.heaviside, lq.quantizers.ste_heaviside),
+    ),
+)
+FUNCTIONS = {function: row for row, made in _FUNCTION_TABLE for function in made}
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
-
-# Functions that are signs without saying so, and the quantizers that compute them.
-SIGN_FUNCTIONS: dict[Any, type] = {
-    lq.math.sign: lq.quantizers.SteSign,
-    lq.quantizers.ste_sign: lq.quantizers.SteSign,
-    lq.quantizers.approx_sign: lq.quantizers.ApproxSign,
-    lq.quantizers.swish_sign: lq.quantizers.SwishSign,
-    lq.math.heaviside: lq.quantizers.SteHeaviside,
-    lq.quantizers.ste_heaviside: lq.quantizers.SteHeaviside,
-}
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
 # them. x + y and x - y:
@@ -259,7 +207,7 @@ _KEPT_BY = (
     "stack tile unstack"
 )
 _SHARED_BY = "image.resize nn.avg_pool nn.avg_pool2d reverse pad compat.v1.pad"
-SELECTIONS = {
+_SELECTIONS = {
     **dict.fromkeys(_KEPT_BY.split(), "kept"),
     **dict.fromkeys(_SHARED_BY.split(), "shared"),
 }
@@ -278,25 +226,20 @@ def inherited(kind: Any) -> Kind:
 
 
 def function_traits(function: Any) -> Function:
-    """Returns the traits of an activation."""
-    known = isinstance(function, Hashable) and function in FUNCTIONS
-    return FUNCTIONS[function] if known else Function()
+    """Returns the traits of an activation, or of anything else those of none."""
+    known = function if isinstance(function, Hashable) else None
+    return FUNCTIONS.get(known, Function())
 
 
 def int8_of(call: Call) -> str:
     """`Kind.int8` of a call, which may be one of a function."""
-    selection = SELECTIONS.get(symbol_of(call.layer))
+    selection = _SELECTIONS.get(symbol_of(call.layer))
     if selection is None:
         return inherited(call.operation.kind).int8
     tensors = {id(tensor) for tensor in call.node.keras_inputs}
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
     return "shared" if "f" in others else selection  # a number is none of its input
-
-
-def int8_range_of(call: Call) -> tuple[float, float] | None:
-    """The range in int8 that TensorFlow Lite fixes for what a call makes, if any."""
-    return activation_traits(call.layer).int8_range
 
 
 def activation_traits(layer: keras.layers.Layer) -> Function:
@@ -312,11 +255,6 @@ def activation_traits(layer: keras.layers.Layer) -> Function:
     if type(layer) is _layers.Activation or inherited(type(layer)).activated:
         return function_traits(getattr(layer, "activation", None))
     return Function()
-
-
-def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
-    """Where the kernels of a layer are; None if it is not known to be linear."""
-    return traits(type(layer)).kernels
 
 
 def passes(call: Call) -> str:

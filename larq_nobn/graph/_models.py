@@ -15,18 +15,14 @@ from .._keras import alias, keras, original, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
-from ._graph import Call, Graph, calls, inputs_of
-from ._kinds import inherited, traits
-from ._signs import as_quantizer, sign_of_activation
+from ._graph import Call, Graph, calls_of, inputs_of
+from ._kinds import function_traits, inherited, traits
+from ._signs import sign_of_activation
 
 # A layer, or layers in a row as a function.
 Layers = Callable[..., Any]
-Replacement = Callable[[Call], Layers]
 Make = Callable[[Call, dict[str, Any]], Any]
-# What Keras puts in a model for its `add_loss` and `add_metric`.
-_ADDITIONS = ("AddLoss", "AddMetric")
 _log = logging.getLogger("larq_nobn")
-_HALVES = (tf.float16, tf.bfloat16)
 UNCALLED = "cannot be called"
 
 
@@ -34,15 +30,14 @@ def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
     """Makes the calls of inference again, and returns the outputs.
 
     Arguments:
-        model: A functional model.
-        starts: Tensors in the place of its inputs.
+        starts: Tensors in the place of the inputs.
         make: Gets a call, and new tensors by the ids of the old ones, each until its
             last call has read it; returns what stands in the place of those that the
             call makes.
     """
     pairs = zip(model.inputs, starts, strict=True)
     tensors = {str(id(given)): start for given, start in pairs}
-    ordered, ends = calls(model), [str(id(end)) for end in model.outputs]
+    ordered, ends = calls_of(model), [str(id(end)) for end in model.outputs]
     last = {key: call for call in ordered for key in call.keys_read}
     for call in ordered:
         made = tf.nest.flatten(make(call, tensors))
@@ -69,20 +64,20 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
 
     def make(call: Call, tensors: dict[str, Any]) -> Any:
         free = call.layer._expects_training_arg and training_argument(call) is None
-        mode = {"training": False} if free else {}
-        return run_call(call, call.layer, tensors, **mode)
+        return run_call(call, call.layer, tensors, False if free else None)
 
     return rerun(model, inputs, make)
 
 
-def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
+def replace_layers(
+    model: keras.Model, replacement: Callable[[Call], Layers]
+) -> keras.Model:
     """Builds the calls of inference again, with other layers.
 
     Keras' `clone_model` would ask for a replacement of every layer, those too that only
     training needs, and call it with all inputs.
 
     Arguments:
-        model: A functional model.
         replacement: Makes the layer that replaces the one of a call, or a function that
             calls several; asked once for a layer that is used more than once.
     """
@@ -113,28 +108,32 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 
 def run_call(
-    call: Call,
-    layer: Layers,
-    tensors: dict[str, Any],
-    **arguments: Any,
+    call: Call, layer: Layers, tensors: dict[str, Any], training: Any = None
 ) -> Any:
-    """Makes a call once more: of another layer, on other tensors, by id of the old."""
-    named = layer if isinstance(layer, keras.layers.Layer) else call.node.layer
-    if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
+    """Makes a call once more: of another layer, on other tensors, by id of the old.
+
+    Arguments:
+        training: In the place of that of the call; None to leave it.
+    """
+    own: Any = call.node.layer
+    named = layer if isinstance(layer, keras.layers.Layer) else own
+    if isinstance(own, BatchKalmanNormalization):  # without a state
         with raised_by(named, UNCALLED):
             return layer(tensors[str(id(inputs_of(call.node)[0]))])
     args, kwargs = tf.nest.map_structure(
         partial(_as_wide, call, tensors), call.arguments(tensors)
     )
-    if type(layer) is not type(call.node.layer):
+    if type(layer) is not type(own):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
         kwargs.pop("mask", None)  # which batch norm, say, reads in training
         args = args[:1]
-    if "training" in arguments and (place := training_position(call)) is not None:
-        args = args[:place]  # a None that was given by position
+    if training is not None:
+        args, kwargs = own._call_spec.set_arg_value(
+            "training", training, args, kwargs, inputs_in_args=True
+        )
     with raised_by(named, UNCALLED), _without_trace(call, layer, tensors):
-        return layer(*args, **{**kwargs, **arguments})
+        return layer(*args, **kwargs)
 
 
 @contextmanager
@@ -152,8 +151,11 @@ def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[
     new = [tensors[str(id(tensor))] for tensor in old]
     ends = [*new, *tf.nest.flatten(node.outputs)]
     masked = any(getattr(x, "_keras_mask", None) is not None for x in ends)
-    if not masked and list(map(_spec_of, new)) == list(map(_spec_of, old)):
-        made = tf.nest.map_structure(_like, node.outputs)
+    old_types, types = ([getattr(x, "type_spec", None) for x in y] for y in (old, new))
+    if not masked and types == old_types:
+        made = tf.nest.map_structure(
+            lambda x: type(x)(x.type_spec, x._inferred_value), node.outputs
+        )
         vars(layer)["_infer_output_signature"] = lambda *_: made
     try:
         yield
@@ -161,21 +163,13 @@ def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[
         vars(layer).pop("_infer_output_signature", None)
 
 
-def _spec_of(tensor: Any) -> Any:
-    """Returns the type of a symbolic tensor; None of others."""
-    return getattr(tensor, "type_spec", None)
-
-
-def _like(tensor: Any) -> Any:
-    return type(tensor)(tensor.type_spec, tensor._inferred_value)
-
-
 def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
     """A constant of half precision in the type of the tensors that a call reads now."""
     for old in call.node.keras_inputs:
         new = tensors[str(id(old))]
         constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
-        if constant and old.dtype in _HALVES and old.dtype == argument.dtype:
+        half = old.dtype in (tf.float16, tf.bfloat16)
+        if constant and half and old.dtype == argument.dtype:
             return tf.cast(argument, new.dtype)
     return argument
 
@@ -184,7 +178,7 @@ def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
 
-def flattened(model: Any, starts: list[Any] | None = None) -> keras.Model:
+def flattened(model: Any) -> keras.Model:
     """Returns a functional model of the same inference function, and the same layers.
 
     Each is an `alias` of a layer of the model, with the same variables. Models inside
@@ -194,52 +188,39 @@ def flattened(model: Any, starts: list[Any] | None = None) -> keras.Model:
     needs of other examples is left out: the states of Kalman normalizations, and
     preconditioning.
 
-    Arguments:
-        model: A built functional or Sequential model; it is not changed.
-        starts: New inputs, of other sizes; None for inputs like those of the model.
-
     Raises:
         ModelError: If it is, or holds, a subclassed model, all of which it names.
     """
     check_readable(model)
-    starts = inputs_like(model) if starts is None else starts
+    starts = inputs_like(model)
     with lq.context.quantized_scope(False):
-        ends = _Opener(model).run(model, starts, {})
+        ends = _Opener(model).run(model, starts, None)
     return model_like(model, starts, ends)
 
 
 def flat(model: Any) -> keras.Model:
-    """Returns the model itself if it is flat already, or else `flattened`.
+    """Returns what `flattened` does, and warns of losses and metrics that it has not.
 
-    It warns of losses and metrics that were added to the model itself, and so to no
-    layer.
-
-    Raises:
-        ModelError: As `flattened`.
+    Those that were added to the model itself, and so to no layer.
     """
-    check_readable(model)
-    _warn_of_additions(model)
-    return model if all(map(_is_plain, calls(model))) else flattened(model)
+    made = flattened(model)
+    added = any(
+        type(layer).__name__ in ("AddLoss", "AddMetric")
+        or (isinstance(layer, keras.Model) and layer._callable_losses)
+        for layer in model._flatten_layers()
+    )
+    if added:
+        _log.warning(
+            "Model %r has losses or metrics of its add_loss or add_metric, which the "
+            "new model has not: add them there again before you train it.",
+            model.name,
+        )
+    return made
 
 
 def from_keras(model: Any) -> Graph:
-    """Reads a functional or Sequential model, with all models inside it, as a graph.
-
-    Raises:
-        ModelError: As `flat`.
-    """
+    """Reads a functional or Sequential model, with all models inside it, as a graph."""
     return Graph(flat(model))
-
-
-def _is_plain(call: Call) -> bool:
-    """Whether a call stands in a flat model as it stands in the given one."""
-    opened = (keras.Model, BatchKalmanNormalization)
-    return (
-        call.layer is call.node.layer
-        and not isinstance(call.layer, opened)
-        and sign_of_activation(call.layer) is None
-        and not _needs_real_input(call, call.first_input)
-    )
 
 
 class _Opener:
@@ -249,9 +230,7 @@ class _Opener:
         self._layers: dict[int, Layers] = {}
         self._names = set(model.input_names)
 
-    def run(
-        self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
-    ) -> list[Any]:
+    def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
         """Calls a model's layers, in a mode of training if one is fixed."""
 
         def make(call: Call, tensors: dict[str, Any]) -> Any:
@@ -259,13 +238,12 @@ class _Opener:
             if isinstance(call.layer, keras.Model):
                 args, _ = call.arguments(tensors)
                 given = call.layer._flatten_to_reference_inputs(args[0])
-                inner = list(map(as_own_input, call.layer.inputs, given))
-                mode = modes if fixed is None else {"training": fixed}
+                inner = list(map(_as_own_input, call.layer.inputs, given))
+                mode = training if fixed is None else fixed
                 return self.run(call.layer, inner, mode)
             free = call.layer._expects_training_arg and fixed is None
-            given = _with_real_inputs(call, tensors)
-            takes = modes if free else {}
-            return run_call(call, self._layer(model, call), given, **takes)
+            given, layer = _with_real_inputs(call, tensors), self._layer(model, call)
+            return run_call(call, layer, given, training if free else None)
 
         return rerun(model, starts, make)
 
@@ -298,10 +276,10 @@ class _Opener:
         masked = getattr(call.first_output, "_keras_mask", None) is not None
         if isinstance(sign, keras.layers.Layer) and not masked:
             last = alias(sign, _name=name)
+        elif (kind := function_traits(sign).sign) and not masked:
+            last = kind(name=name)
         else:
-            last = sign if masked else as_quantizer(sign, name=name)
-            if last is sign:  # or it is a function of the user's
-                last = keras.layers.Activation(sign, name=name)
+            last = keras.layers.Activation(sign, name=name)
         return lambda x: last(first(x))
 
 
@@ -311,22 +289,13 @@ def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
     What stands in its place later would get whole numbers otherwise.
     """
     key = str(id(call.first_input))
-    if not _needs_real_input(call, tensors[key]):
+    if not is_batch_norm(call.layer) or tensors[key].dtype.is_floating:
         return tensors
     return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
 
 
-def _needs_real_input(call: Call, given: Any) -> bool:
-    return is_batch_norm(call.layer) and not given.dtype.is_floating
-
-
-def as_own_input(own: Any, tensor: Any) -> Any:
-    """Casts and reshapes a tensor to the type and rank of a model's input.
-
-    Arguments:
-        own: An input of a functional model.
-        tensor: What the model is called with there.
-    """
+def _as_own_input(own: Any, tensor: Any) -> Any:
+    """Casts and reshapes a tensor to the type and rank of an input of a model."""
     # As Keras does it, but on tensors of a graph, too.
     longer = own.shape.rank - tensor.shape.rank
     if longer == 1 and own.shape[-1] == 1:
@@ -337,13 +306,10 @@ def as_own_input(own: Any, tensor: Any) -> Any:
 
 
 def check_readable(model: Any) -> None:
-    """Raises for a model of which some part does not show what layers it is made of.
-
-    Arguments:
-        model: Whatever was given for a model.
+    """Raises for what is not a model, or has parts that do not show their layers.
 
     Raises:
-        ModelError: If it is not a model, or contains such parts, all of which it names.
+        ModelError: Naming all such parts.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))
@@ -358,11 +324,7 @@ def check_readable(model: Any) -> None:
 
 
 def check_dense_inputs(model: keras.Model) -> None:
-    """Raises for a model that takes ragged or sparse tensors.
-
-    Raises:
-        ModelError: If it does.
-    """
+    """Raises a ModelError for a model that takes ragged or sparse tensors."""
     for given in model.inputs or ():
         spec = given.type_spec
         if not isinstance(spec, tf.TensorSpec):
@@ -372,22 +334,6 @@ def check_dense_inputs(model: keras.Model) -> None:
                 "dense inputs are known here. Build the model with an input of padded "
                 "sequences, which Embedding(mask_zero=True) or Masking leaves out."
             )
-
-
-def _warn_of_additions(model: keras.Model) -> None:
-    """Says which losses and metrics a graph of layers does not have."""
-    models = [x for x in model._flatten_layers() if isinstance(x, keras.Model)]
-    added = any(
-        inner._callable_losses
-        or any(type(layer).__name__ in _ADDITIONS for layer in inner.layers)
-        for inner in models
-    )
-    if added:
-        _log.warning(
-            "Model %r has losses or metrics of its add_loss or add_metric, which the "
-            "new model has not: add them there again before you train it.",
-            model.name,
-        )
 
 
 def _opaque(model: keras.Model) -> list[str]:
@@ -412,26 +358,16 @@ def training_argument(call: Call) -> Any:
 
     None if it was given none, and follows the call of the model around it.
     """
-    place = training_position(call)
-    if place is not None and place < len(call.node.call_args):
-        return call.node.call_args[place]
-    return call.node.call_kwargs.get("training")
-
-
-def training_position(call: Call) -> int | None:
-    """Returns the position of `training` among a layer's arguments, if it takes any."""
-    layer = call.node.layer
-    if not layer._expects_training_arg:
-        return None
-    return layer._call_spec.arg_positions.get("training")
+    given = call.node.call_args, call.node.call_kwargs
+    spec, where = call.node.layer._call_spec, {"inputs_in_args": True}
+    passed = spec.arg_was_passed("training", *given, **where)
+    return spec.get_arg_value("training", *given, **where) if passed else None
 
 
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
     """Rejects calls that behave as in training at inference, too.
 
-    Arguments:
-        model: A functional model.
-        batch_norms: Whether those count, too.
+    Those of batch norms count unless `batch_norms` is False.
 
     Raises:
         ModelError: Naming all of them.
@@ -440,7 +376,8 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         f"Layer {call.label!r} ({type(call.node.layer).__name__}) is called with "
         f"training=True, so that {_effect(call.node.layer)} at inference too. Call it, "
         "and the models that contain it, without that argument"
-        for call, mode in _modes(model, None)
+        for call, mode in all_calls(model)
+        if call.node.layer._expects_training_arg
         if mode is not None and not tf.is_tensor(mode) and bool(mode)
         if batch_norms or not has_batch_statistics(call.layer)
     ]
@@ -448,14 +385,17 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
         raise ModelError("; ".join(dict.fromkeys(faults)) + ".")
 
 
-def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
-    """Each call that takes a `training`, and the one it gets; None if none is fixed."""
-    for call in calls(model):
+def all_calls(model: keras.Model, outer: Any = None) -> Iterator[tuple[Call, Any]]:
+    """Yields the calls of a model and those inside it, with the `training` of each.
+
+    That is None where none is fixed.
+    """
+    for call in calls_of(model):
         given = training_argument(call)
         mode = outer if given is None else given
         if getattr(call.layer, "_is_graph_network", False):
-            yield from _modes(call.layer, mode)
-        elif call.node.layer._expects_training_arg:
+            yield from all_calls(call.layer, mode)
+        else:
             yield call, mode
 
 
@@ -465,8 +405,3 @@ def _effect(layer: keras.layers.Layer) -> str:
     if inherited(type(layer)).idle:
         return "its output is random"
     return "it computes as in training"
-
-
-def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers that a layer holds, those inside others too."""
-    return [part for part in layer.submodules if isinstance(part, keras.layers.Layer)]

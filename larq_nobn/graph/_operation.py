@@ -2,7 +2,7 @@
 
 An operation is to a layer what a number is to a variable. It has the configuration of
 the Keras layer that it came from, but for the arguments that an edit changed, and that
-layer's weights as read-only arrays, but for those that an edit replaced. Only building
+layer's weights as arrays, but for those that an edit replaced. Only building
 makes layers.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,16 +55,9 @@ def rebuild(
     """
     unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
     advice = f"Give the class a get_config that lists every argument{unwrap}."
-    rebuilding = partial(
-        raised_by, layer, "cannot be rebuilt from its configuration", advice
-    )
-    if is_function(layer):
-        given = _of_function(layer)
-    else:
-        with rebuilding():
-            given = dict(_without_functions(layer).get_config())
-    config = _config(layer, given, float32) | changes
-    with without_starvation_warning(), rebuilding():
+    rebuilding = raised_by(layer, "cannot be rebuilt from its configuration", advice)
+    with without_starvation_warning(), rebuilding:
+        config = _config(layer, float32) | changes
         if is_function(layer):
             return type(layer)(**config)
         return (kind or type(layer)).from_config(config)
@@ -109,19 +102,30 @@ def is_function(layer: keras.layers.Layer) -> bool:
     return type(layer) is keras.layers.Lambda or operator
 
 
-def _config(
-    layer: keras.layers.Layer, config: dict[str, Any], float32: bool
-) -> dict[str, Any]:
-    """Returns the arguments of a layer like one that gave a configuration."""
-    if float32:
-        config = float32_config(config)
+def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
+    """Returns the arguments of a layer, with functions as they are."""
+    ends = ("quantizer", "activation")
+    own = vars(layer).items()
+    functions = {name: x for name, x in own if name.endswith(ends) and callable(x)}
     if is_function(layer):
-        return config
-    for name, given in _functions(layer).items():
+        config = {**keras.layers.Layer.get_config(layer), "function": layer.function}
+        if type(layer) is keras.layers.Lambda:
+            config["arguments"] = dict(layer.arguments)
+            config |= {"output_shape": layer._output_shape, "mask": layer.mask}
+    else:
+        alone = copy(layer)  # without functions, of which not every one has a name
+        for name, given in functions.items():
+            if not isinstance(given, keras.layers.Layer):
+                activation = name.endswith("activation")
+                vars(alone)[name] = keras.activations.linear if activation else None
+        config = dict(alone.get_config())
+    if float32:
+        config = _in_float32(config)
+    for name in functions.keys() & config.keys():
+        given = functions[name]
         # Of a quantizer that has weights, two layers cannot have the same.
-        own = isinstance(given, keras.layers.Layer)
-        if name in config:
-            config[name] = rebuild(given, float32) if own else given
+        is_layer = isinstance(given, keras.layers.Layer)
+        config[name] = rebuild(given, float32) if is_layer else given
     # Keras counts the axis of virtual batches into the axis that it then returns.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:
@@ -129,41 +133,15 @@ def _config(
     return config
 
 
-def _functions(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Returns the quantizers and activations of a layer, by attribute."""
-    ends = ("quantizer", "activation")
-    given = vars(layer).items()
-    return {name: x for name, x in given if name.endswith(ends) and callable(x)}
-
-
-def _without_functions(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Makes a layer for its configuration, in which not every function has a name."""
-    alone = copy(layer)
-    for name, given in _functions(layer).items():
-        if not isinstance(given, keras.layers.Layer):
-            activation = name.endswith("activation")
-            vars(alone)[name] = keras.activations.linear if activation else None
-    return alone
-
-
-def _of_function(layer: keras.layers.Layer) -> dict[str, Any]:
-    config = {**keras.layers.Layer.get_config(layer), "function": layer.function}
-    if type(layer) is keras.layers.Lambda:
-        config["arguments"] = dict(layer.arguments)
-        config |= {"output_shape": layer._output_shape, "mask": layer.mask}
-    return config
-
-
-def float32_config(config: Any) -> Any:
+def _in_float32(config: Any) -> Any:
     """Returns a layer configuration with every float policy replaced by float32."""
-    if isinstance(config, tuple):
-        return tuple(float32_config(item) for item in config)
-    if isinstance(config, list):
-        return [float32_config(item) for item in config]
+    if isinstance(config, list | tuple):
+        parts = [_in_float32(item) for item in config]
+        return tuple(parts) if isinstance(config, tuple) else parts
     if not isinstance(config, dict):
         return config
     return {
-        key: "float32" if key == "dtype" and _is_float(value) else float32_config(value)
+        key: "float32" if key == "dtype" and _is_float(value) else _in_float32(value)
         for key, value in config.items()
     }
 
@@ -208,16 +186,11 @@ class Operation:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        frozen = {name: _read_only(value) for name, value in self.values.items()}
-        object.__setattr__(self, "values", frozen)
-
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """All its weights by attribute, but for those of layers inside."""
         given = {} if self.base is None else _named(self.base)
-        own = {k: _read_only(v.numpy()) for k, v in given.items()}
-        return {**own, **self.values}
+        return {**{name: x.numpy() for name, x in given.items()}, **self.values}
 
     def argument(self, name: str, default: Any = None) -> Any:
         """Returns an argument of its class, as far as the layer shows it."""
@@ -256,11 +229,7 @@ class Operation:
         return self.base is not None and not edited
 
     def build(self, float32: bool = False) -> keras.layers.Layer:
-        """Returns a new layer; its weights come with `fill`, once it is built.
-
-        Arguments:
-            float32: Whether it computes in float32, whatever the base computes in.
-        """
+        """Returns a new layer; its weights come with `fill`, once it is built."""
         arguments = {
             name: value.build(float32) if isinstance(value, Operation) else value
             for name, value in self.arguments.items()
@@ -276,7 +245,6 @@ class Operation:
         if self.is_given:
             take_state(layer, self.base)
             return
-        inside = {k: v for k, v in self.arguments.items() if isinstance(v, Operation)}
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
             skipped = [*self.values, *self.arguments, *gone]
@@ -293,9 +261,10 @@ class Operation:
         for name, value in self.values.items():
             variable = latent(getattr(layer, name))
             # A single number stands for as many as the layer has.
-            variable.assign(np.full(variable.shape, value) if not value.ndim else value)
-        for name, part in inside.items():
-            part.fill(getattr(layer, name))
+            variable.assign(value if np.ndim(value) else np.full(variable.shape, value))
+        for name, part in self.arguments.items():
+            if isinstance(part, Operation):
+                part.fill(getattr(layer, name))
         finalize(layer)
 
     def _broken_constraints(self) -> list[str]:
@@ -309,11 +278,6 @@ class Operation:
             if not _obeys(constraint, self.values[name]):
                 broken.append(_CONSTRAINTS[name])
         return broken
-
-
-def operation_of(layer: keras.layers.Layer, name: str) -> Operation:
-    """Returns what a layer computes, under the name that it has in a graph."""
-    return Operation(name, type(layer), layer)
 
 
 def latent(variable: Any) -> Any:
@@ -342,9 +306,3 @@ def _obeys(constraint: Any, value: np.ndarray) -> bool:
     with raised_by(constraint, "cannot be called on a kernel"):
         allowed = np.asarray(constraint(tf.constant(value, tf.float32)))
     return np.allclose(allowed, value, rtol=1e-5, atol=1e-7)
-
-
-def _read_only(value: Any) -> np.ndarray:
-    view = np.asarray(value).view()
-    view.flags.writeable = False
-    return view

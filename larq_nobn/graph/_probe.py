@@ -2,15 +2,14 @@
 
 A function, a Lambda or a class that this package does not know may be written in any
 way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
-1e30 and some between, and infinity, on both sides of 0; alone, and among others. NaN is
-left out, of which no sign is defined, and numbers below 1e-30, which processors take
-for 0.
+1e30 and some between, and infinity, on both sides of 0, each among others. NaN is left
+out, of which no sign is defined, and numbers below 1e-30, which processors take for 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,18 +18,8 @@ from .._keras import keras
 from .._larq import lq
 from ._errors import ModelError, raised_by
 from ._graph import Call
-from ._kinds import FUNCTIONS, SIGN_FUNCTIONS, activation_traits
+from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
-
-
-class SignAbove(lq.quantizers.Quantizer):
-    """+1 for positive numbers, -1 for others: at 0 the opposite of Larq's sign."""
-
-    precision = 1
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return -lq.math.sign(-inputs)
-
 
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
 # Values that one of few bits may give for these.
@@ -42,25 +31,11 @@ _NEGATIVE = -np.array([*_SIZES, np.inf], np.float32)
 _SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
-class Probe(NamedTuple):
-    """The kind of a user's quantizer, as seen from what it gives.
-
-    Attributes:
-        kind: The quantizer that gives the same; None for none.
-        finding: Where it looks like one and is none, what it does otherwise.
-    """
-
-    kind: type | None = None
-    finding: str = ""
-
-
 def is_users(quantizer: Any) -> bool:
     """Tells whether something is a function, a Lambda or a class that is not known."""
     if quantizer is None or not callable(quantizer):
         return False
-    if isinstance(quantizer, Hashable) and (
-        quantizer in FUNCTIONS or quantizer in SIGN_FUNCTIONS
-    ):
+    if isinstance(quantizer, Hashable) and quantizer in FUNCTIONS:
         return False
     if type(quantizer) is keras.layers.Lambda:
         return True
@@ -69,42 +44,38 @@ def is_users(quantizer: Any) -> bool:
     return module.split(".")[0] not in KNOWN_PACKAGES
 
 
-def probe(quantizer: Any) -> Probe:
-    """Tries a quantizer of the user's on numbers."""
+def probe(quantizer: Any) -> tuple[int, type | None]:
+    """Tries a quantizer of the user's on numbers.
+
+    Returns:
+        How many bits it has, and the quantizer that gives the same, if there is one.
+        A sign has 1 bit, which may be -1 at 0; what gives few numbers in another way,
+        or cannot be called on numbers alone, has 2, and the rest has 32.
+    """
     for shape in _SHAPES:
         few = _tried(quantizer, _FEW.reshape(shape))
         if few is not None and few.shape[:1] == _FEW.shape:
             break
     else:
-        return Probe(finding="cannot be called on numbers alone")
+        return 2, None
     values = set(np.unique(few))
     same_places = few.shape[:-1] == _FEW.reshape(shape).shape[:-1]
     if len(values) > _MOST or not same_places:
-        return Probe()
-    kind = lq.quantizers.SteSign
+        return 32, None
+    kind, low, zero = lq.quantizers.SteSign, -1, 1
     if values == {0.0, 1.0}:
-        kind = lq.quantizers.SteHeaviside
+        kind, low, zero = lq.quantizers.SteHeaviside, 0, 0
     elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
-        kind = SignAbove
-    # On either side of 0 alone, so that no mean is 0.
-    for numbers in (_POSITIVE, _NEGATIVE):
-        made = _tried(quantizer, numbers.reshape(shape))
-        if made is None:
-            return Probe(finding="cannot be called on all numbers")
-        wrong = made.reshape(len(numbers), -1) != _given_by(kind, numbers)[:, None]
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            value = made.reshape(len(numbers), -1)[row, column]
-            return Probe(finding=f"gives {value:g} at {numbers[row]:g}")
-    mixed = np.random.default_rng(0).permutation(np.concatenate([_POSITIVE, _NEGATIVE]))
-    mixed = mixed[np.isfinite(mixed)]
-    sides = [3 if size == -1 else 2 for size in shape[:-1]]
+        kind, zero = None, -1
     channels = few.shape[-1] if few.shape[-1] > 1 else 5
-    mixed = np.resize(mixed, (*sides, channels))
-    made = _tried(quantizer, mixed)
-    if made is None or not np.array_equal(made, _given_by(kind, mixed)):
-        return Probe(finding="gives signs that depend on more than each number")
-    return Probe(kind)
+    # Each number among others, but on either side of 0, so that no mean is 0.
+    for side in (_POSITIVE, _NEGATIVE):
+        numbers = np.resize(side, (len(side), *[2] * (len(shape) - 2), channels))
+        made = _tried(quantizer, numbers)
+        given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
+        if made is None or not np.array_equal(made, given):
+            return 2, None
+    return 1, kind
 
 
 def bounds_of(call: Call) -> tuple[float, float] | None:
@@ -113,13 +84,11 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
     A function of the user's is tried on numbers.
     """
     layer = call.layer
-    if type(layer) is keras.layers.Activation and is_users(layer.activation):
-        return _bounds_seen(layer.activation)
-    known = type(layer) in (keras.layers.Activation, keras.layers.ReLU)
-    return activation_traits(layer).bounds if known else None
-
-
-def _bounds_seen(function: Any) -> tuple[float, float] | None:
+    if type(layer) not in (keras.layers.Activation, keras.layers.ReLU):
+        return None
+    function = getattr(layer, "activation", None)
+    if not is_users(function):
+        return activation_traits(layer).bounds
     numbers = np.concatenate([_POSITIVE, _NEGATIVE])
     mixed = np.random.default_rng(0).permutation(numbers)
     made = _tried(function, numbers.reshape(-1, 1, 1, 1))
@@ -130,12 +99,6 @@ def _bounds_seen(function: Any) -> tuple[float, float] | None:
     pairs = (numbers, made), (mixed, among)
     clips = all(np.array_equal(np.clip(x, *bounds), np.ravel(y)) for x, y in pairs)
     return bounds if clips and np.isfinite(bounds).any() else None
-
-
-def _given_by(kind: type, numbers: np.ndarray) -> np.ndarray:
-    if kind is lq.quantizers.SteSign:
-        return np.where(numbers >= 0, 1, -1)
-    return np.where(numbers > 0, 1, 0 if kind is lq.quantizers.SteHeaviside else -1)
 
 
 def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
-from ..quantizers import BinaryRegularized
 from ._errors import raised_by
-from ._graph import Call, inputs_of
-from ._kinds import KINDS, SIGN_FUNCTIONS, inherited
-from ._operation import Operation, needs_float32, rebuild, take_state
-from ._operation import latent as _latent
+from ._graph import Call, inputs_of, maker_of
+from ._kinds import function_traits, inherited
+from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import is_users, probe
 
 _layers = keras.layers
-# What layers compute whose activation comes last. A subclass that computes something
-# else has a `call` of its own.
-_KNOWN: Any = KINDS  # of classes of layers, which have a `call`
-_ACTIVATED = {kind.call for kind, known in _KNOWN.items() if known.activated}
 
 
 def is_binary(quantizer: Any) -> bool:
     """Tells whether a quantizer declares one bit and is more than a marker."""
-    marker = isinstance(quantizer, lq.quantizers.NoOp)
-    return bits_of(quantizer) == 1 and not marker
+    return bits_of(quantizer) == 1 and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
 def kind_of(quantizer: Any) -> type:
@@ -36,25 +28,8 @@ def kind_of(quantizer: Any) -> type:
     That of a function, or of a quantizer of the user's, whose gradient is another.
     """
     if getattr(quantizer, "precision", None) in (None, 1) and is_users(quantizer):
-        return probe(quantizer).kind or type(quantizer)
-    return _trained_kind(quantizer)
-
-
-def _trained_kind(quantizer: Any) -> type:
-    """The class of a quantizer; of a function, that of the same gradient, too."""
-    function = quantizer if isinstance(quantizer, Hashable) else None
-    return SIGN_FUNCTIONS.get(function, type(quantizer))
-
-
-def as_quantizer(sign: Any, **arguments: Any) -> Any:
-    """Returns the quantizer that computes what a function does, or what is given.
-
-    Arguments:
-        sign: A quantizer or a function.
-        **arguments: Of the quantizer that is made of a function.
-    """
-    kind = _trained_kind(sign)
-    return sign if isinstance(sign, kind) else kind(**arguments)
+        return probe(quantizer)[1] or type(quantizer)
+    return function_traits(quantizer).sign or type(quantizer)
 
 
 def bits_of(quantizer: Any) -> int:
@@ -64,29 +39,8 @@ def bits_of(quantizer: Any) -> int:
     """
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
-        probed = probe(quantizer)
-        return 1 if probed.kind is not None else 2 if probed.finding else 32
-    return own or getattr(_trained_kind(quantizer), "precision", None) or 32
-
-
-def bits_of_kernel(quantizer: Any, value: Callable[[], np.ndarray]) -> int:
-    """Returns the precision of a kernel: what a function of the user's made of it.
-
-    Arguments:
-        quantizer: Of the kernel; None for none.
-        value: Returns the quantized kernel.
-    """
-    own = getattr(quantizer, "precision", None)
-    if own is not None or not is_users(quantizer):
-        return bits_of(quantizer)
-    kernel = value()
-    if split_kernel(kernel) is not None:
-        return 1
-    # Of what it has beside zeros.
-    filled = np.where(
-        kernel == 0, np.abs(kernel).max(axis=(*range(kernel.ndim - 1),)), kernel
-    )
-    return 2 if split_kernel(filled) is not None else bits_of(quantizer)
+        return probe(quantizer)[0]
+    return own or getattr(function_traits(quantizer).sign, "precision", None) or 32
 
 
 def has_binary_kernel(operation: Operation) -> bool:
@@ -94,61 +48,33 @@ def has_binary_kernel(operation: Operation) -> bool:
 
     Or, where its quantizer makes these of it, by 0 and 1.
     """
-    if _is_certain(operation.quantizer("kernel")):
+    quantizer = operation.quantizer("kernel")
+    if is_binary(quantizer):
         return True
-    return split_kernel(quantized(operation, "kernel")) is not None
+    return split_kernel(quantized(quantizer, operation.arrays["kernel"])) is not None
 
 
-def _is_certain(quantizer: Any) -> bool:
-    """Whether a quantizer makes two values of any kernel whatever."""
-    if isinstance(quantizer, BinaryRegularized):
-        quantizer = quantizer.quantizer
-    known = kind_of(quantizer).__module__.split(".")[0] in ("larq", "larq_nobn")
-    return known and is_binary(quantizer)
+def kernel_value(variable: Any) -> np.ndarray:
+    """Returns what the forward pass sees of a kernel: its quantized value."""
+    quantizer = getattr(variable, "quantizer", None)
+    return quantized(quantizer, latent(variable).numpy())
 
 
-def kernel_value(variable: Any, latent: np.ndarray | None = None) -> np.ndarray:
-    """Returns what the forward pass sees of a kernel: its quantized value.
-
-    Arguments:
-        variable: The kernel of a layer.
-        latent: Latent values to take instead of its own.
-    """
-    if latent is None:
-        latent = _latent(variable).numpy()
-    latent = latent.astype(variable.dtype.as_numpy_dtype)
-    return _quantized(getattr(variable, "quantizer", None), latent)
-
-
-def quantized(
-    operation: Operation, kernel: str, latent: np.ndarray | None = None
-) -> np.ndarray:
-    """Returns the quantized value of a kernel of an operation.
-
-    Arguments:
-        operation: Any with kernels.
-        kernel: The attribute.
-        latent: Latent values to take instead of its own.
-    """
-    own = operation.arrays[kernel]
-    latent = own if latent is None else latent.astype(own.dtype)
-    return _quantized(operation.quantizer(kernel), latent)
-
-
-def _quantized(quantizer: Any, latent: np.ndarray) -> np.ndarray:
+def quantized(quantizer: Any, weights: np.ndarray) -> np.ndarray:
+    """Returns what the quantizer of a kernel, or None, makes of latent weights."""
     if quantizer is None:
-        return latent
+        return weights
     called = raised_by(quantizer, "cannot be called on a kernel")
     if not isinstance(quantizer, keras.layers.Layer):
         with called:
-            return np.asarray(quantizer(latent))
+            return np.asarray(quantizer(weights))
     same = alias(quantizer)
     with called, unmeasured(same):
-        if latent.dtype == np.float32 and needs_float32(quantizer):
+        if weights.dtype == np.float32 and needs_float32(quantizer):
             same = rebuild(quantizer, float32=True)
-            same(latent)
+            same(weights)
             take_state(same, quantizer)
-        return np.asarray(same(latent))
+        return np.asarray(same(weights))
 
 
 def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -171,7 +97,7 @@ def sign_of_layer(layer: keras.layers.Layer) -> Any:
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
         return layer.activation
     users = not layer.weights and is_users(layer)
-    return layer if users and probe(layer).kind is not None else None
+    return layer if users and probe(layer)[0] == 1 else None
 
 
 def sign_of_call(call: Call) -> Any:
@@ -185,7 +111,7 @@ def sign_of_activation(layer: keras.layers.Layer) -> Any:
 
     None for a layer that is nothing but a sign.
     """
-    known = type(layer).call in _ACTIVATED
+    known = inherited(type(layer)).activated
     return layer.activation if known and is_binary(layer.activation) else None
 
 
@@ -194,24 +120,18 @@ def sign_of_tensor(tensor: Any) -> Any:
 
     That is the output of a layer that is a sign or ends in one, also after what does
     nothing at inference.
-
-    Arguments:
-        tensor: A symbolic tensor of a model.
     """
     while True:
-        layer, index, _ = tensor._keras_history
-        node = layer.inbound_nodes[index]
+        node = maker_of(tensor)
+        layer = node.layer
         if node.is_input:
             return None
-        nothing = inherited(type(layer)).idle or type(layer) is _layers.Identity
-        if not nothing and not _is_linear(layer):
+        linear = getattr(layer, "activation", None) is keras.activations.linear
+        nothing = linear and type(layer) is _layers.Activation
+        idle = inherited(type(layer)).idle or type(layer) is _layers.Identity
+        if not nothing and not idle:
             return sign_of_layer(layer) or sign_of_activation(layer)
         tensor = node.keras_inputs[0]
-
-
-def _is_linear(layer: keras.layers.Layer) -> bool:
-    linear = keras.activations.linear
-    return type(layer) is _layers.Activation and layer.activation is linear
 
 
 def has_sign_input(call: Call) -> bool:

@@ -102,9 +102,6 @@ def threshold_of_affine(gain: Any, offset: Any) -> Threshold:
     \(t \ne x\), then \(|t - x| = |o + g x| / |g|\), and \(o + g x\) is a multiple of
     the unit in which \(g x\) has 48 bits, so that t is off x by \(2^{-48}\) of it or
     more.
-
-    Arguments:
-        gain, offset: (C,), or numbers.
     """
     gain, offset = np.broadcast_arrays(
         np.atleast_1d(np.asarray(gain, np.float64)), np.asarray(offset, np.float64)

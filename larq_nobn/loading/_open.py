@@ -73,8 +73,8 @@ def open_model(
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # whatever Keras, or a class of the user, says to it
-        if _errors.is_internal(error):
-            raise _errors.internal_error(f"Opening {file}", error) from error
+        if internal := _errors.internal_error(f"Opening {file}", error):
+            raise internal from error
         said = first_line(error)
         if trust:  # without, all that it names is known here
             said = f"{said.rstrip('.')}. Own classes have to be registered (--import)."

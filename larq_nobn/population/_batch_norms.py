@@ -26,8 +26,8 @@ def has_batch_norm(model: keras.Model) -> bool:
 
 def averages_of(model: keras.Model) -> list[Any]:
     """The variables that contain the statistics of all batch norms of a model."""
-    pairs = ((norm.moving_mean, norm.moving_variance) for norm in _norms_of(model))
-    return [average for pair in pairs for average in pair]
+    norms = _norms_of(model)
+    return [x for norm in norms for x in (norm.moving_mean, norm.moving_variance)]
 
 
 class BatchNormStatistics:
@@ -35,9 +35,6 @@ class BatchNormStatistics:
 
     Each sees what comes through those before it once these have their new statistics;
     the formula is at `larq_nobn.reestimate_batch_norm`. The model is traced once.
-
-    Arguments:
-        model: A built functional or Sequential model.
 
     Attributes:
         norms: The batch norms, wherever they are in the model.

@@ -39,23 +39,23 @@ def batches(
 def _batches(
     data: Any, size: int, several: bool, endless: bool
 ) -> Iterator[tuple[Any, Any]]:
-    if isinstance(data, tf.data.Dataset):
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY and not endless:
-            raise InvalidValue(
-                "data is a tf.data.Dataset without an end. Give it one by .take(), or "
-                "leave out .repeat()."
-            )
-        yield from map(_pair, data)
-        return
+    if isinstance(data, Iterator) and not endless:
+        raise InvalidValue(
+            "data is a generator, of which no end is known. Pass arrays, a "
+            "keras.utils.Sequence or a tf.data.Dataset."
+        )
+    if (
+        isinstance(data, tf.data.Dataset)
+        and not endless
+        and data.cardinality() == tf.data.INFINITE_CARDINALITY
+    ):
+        raise InvalidValue(
+            "data is a tf.data.Dataset without an end. Give it one by .take(), or "
+            "leave out .repeat()."
+        )
     if isinstance(data, keras.utils.Sequence):  # which goes round for ever
-        yield from (_pair(data[number]) for number in range(len(data)))
-        return
-    if isinstance(data, Iterator):
-        if not endless:
-            raise InvalidValue(
-                "data is a generator, of which no end is known. Pass arrays, a "
-                "keras.utils.Sequence or a tf.data.Dataset."
-            )
+        data = map(data.__getitem__, range(len(data)))
+    if isinstance(data, (tf.data.Dataset, Iterator)):
         yield from map(_pair, data)
         return
     x, y = _pair(data)
@@ -99,7 +99,10 @@ def model_batches(
     for x, y in batches(data, size, len(wanted) > 1, most):
         parts = _parts(model, x)
         shapes = [tuple(part.shape[1:]) for part in parts]
-        if not _fit(shapes, wanted):
+        if len(shapes) != len(wanted) or not all(
+            tf.TensorShape(shape).is_compatible_with(of)
+            for shape, of in zip(shapes, wanted, strict=True)
+        ):
             raise InvalidValue(
                 f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
@@ -123,13 +126,6 @@ def _parts(model: keras.Model, x: Any) -> list[Any]:
             f"takes {names}. Use these names."
         )
     return model._flatten_to_reference_inputs(x)
-
-
-def _fit(shapes: list[tuple], wanted: list[tuple]) -> bool:
-    return len(shapes) == len(wanted) and all(
-        tf.TensorShape(shape).is_compatible_with(of)
-        for shape, of in zip(shapes, wanted, strict=True)
-    )
 
 
 def _listed(shapes: list[tuple]) -> str:

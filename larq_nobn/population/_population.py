@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import reduce
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
@@ -118,11 +117,19 @@ class Population:
             ValueError: If a layer meets values that are not finite.
         """
         for uses, measure in self._levels:
-            totals = _totals(measure, batches())
+            made = (measure(*inputs) for inputs in batches())
+            parts = (tf.nest.map_structure(np.asarray, part) for part in made)
+            totals = reduce(lambda x, y: [*map(PooledMoments.merged, x, y)], parts)
             for layer in dict.fromkeys(use.layer for use in uses):  # in their order
                 pairs = zip(uses, totals, strict=True)
                 own = [total for use, total in pairs if use.layer is layer]
-                _check_finite(layer, own)
+                moments = [x for use in own for x in (use.mean, use.comoment)]
+                if not all(np.isfinite(x).all() for x in moments):
+                    raise InvalidValue(
+                        f"Layer {layer.name!r} meets values that are not finite, so "
+                        "that they have no statistics. Look for NaN or infinity in "
+                        "data and weights."
+                    )
                 apply(layer, own)
 
 
@@ -147,23 +154,11 @@ def _traced(
     model: keras.Model,
     probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]],
 ) -> tuple[list[_Use], Any]:
-    """Returns the uses of the layers in one graph of the model, and that graph."""
+    """Returns the uses of the layers in one graph of the model, and that graph.
+
+    Every call of the layers is noted, wherever in the model it is made.
+    """
     uses: list[_Use] = []
-
-    def forward(*inputs: tf.Tensor) -> None:
-        model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=False)
-
-    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
-    with _listening(probes, uses):
-        graph = tf.compat.v1.wrap_function(forward, signature)
-    return uses, graph
-
-
-@contextmanager
-def _listening(
-    probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]], uses: list[_Use]
-) -> Iterator[None]:
-    """Notes every call of the layers, wherever in the model it is made."""
 
     def listen(layer: keras.layers.Layer, probe: Callable[..., PooledMoments]) -> None:
         given = layer.call
@@ -182,10 +177,14 @@ def _listening(
 
         layer.call = call
 
+    def forward(*inputs: tf.Tensor) -> None:
+        model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=False)
+
+    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
     try:
         for layer, probe in probes.items():
             listen(layer, probe)
-        yield
+        return uses, tf.compat.v1.wrap_function(forward, signature)
     finally:
         for layer in probes:
             del layer.call
@@ -205,23 +204,3 @@ def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
                 seen.add(tensor.op)
                 left += tensor.op.inputs
     return sources
-
-
-def _totals(
-    measure: Callable[..., Any], batches: Iterable[list[tf.Tensor]]
-) -> list[PooledMoments]:
-    """Returns the moments of each use over all batches."""
-    totals: list[PooledMoments] = []
-    for inputs in batches:
-        moments = tf.nest.map_structure(np.asarray, measure(*inputs))
-        totals = [*map(PooledMoments.merged, totals, moments)] if totals else moments
-    return totals
-
-
-def _check_finite(layer: keras.layers.Layer, uses: list[PooledMoments]) -> None:
-    for use in uses:
-        if not (np.isfinite(use.mean).all() and np.isfinite(use.comoment).all()):
-            raise InvalidValue(
-                f"Layer {layer.name!r} meets values that are not finite, so that they "
-                "have no statistics. Look for NaN or infinity in data and weights."
-            )

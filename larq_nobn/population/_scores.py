@@ -60,13 +60,7 @@ class Bins:
 
 
 def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
-    """Sorts predictions into the intervals (k/bins, (k+1)/bins].
-
-    Arguments:
-        confidence: Of each prediction, in [0, 1].
-        right: Whether it is.
-        bins: Number of intervals.
-    """
+    """Sorts predictions by confidence into the intervals (k/bins, (k+1)/bins]."""
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)
 
@@ -165,9 +159,6 @@ class Scores:
         Arguments:
             outputs: Logits or probabilities, (N, classes).
             labels: The classes, (N,).
-
-        Raises:
-            ValueError: If the outputs do not fit the labels.
         """
         try:
             outputs = np.asarray(outputs, np.float64)
@@ -190,19 +181,14 @@ class Scores:
 
     @np.errstate(invalid="ignore")
     def to_dict(self) -> dict[str, float]:
-        """Returns `loss`, `accuracy`, `calibration_error` and `examples`.
-
-        Raises:
-            ValueError: If there are no examples.
-        """
+        """Returns `loss`, `accuracy`, `calibration_error` and `examples`."""
         if not self._right:
             raise InvalidValue("There are no images to evaluate on. Give at least one.")
         right = np.concatenate(self._right)
+        bins = binned(np.concatenate(self._confidence), right, _BINS)
         return {
             "loss": self._loss / len(right),
             "accuracy": float(right.mean()),
-            "calibration_error": binned(
-                np.concatenate(self._confidence), right, _BINS
-            ).error(),
+            "calibration_error": bins.error(),
             "examples": len(right),
         }

@@ -59,7 +59,7 @@ def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
     layer = call.layer
     label = f"Layer {call.described}"
     if not _models.is_batch_norm(layer):
-        for inner in _models.layers_inside(layer):
+        for inner in layer.submodules:
             if _models.is_batch_norm(inner):
                 yield (
                     f"{label} contains the batch norm {inner.name!r}, which cannot be "

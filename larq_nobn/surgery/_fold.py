@@ -162,7 +162,7 @@ def _makers(graph: _graph.Graph, name: str) -> list[_graph.Call]:
         if graph.sole_consumer(use.first_input) is None:
             raise _NotExact(f"the output of {maker.described} is read elsewhere too")
         last = maker.operation.argument("data_format", "channels_last")
-        if _kernels(maker.operation) is None or last != "channels_last":
+        if not _kernel(maker.operation) or last != "channels_last":
             raise _NotExact(f"{maker.described} lies before it")
         activation = maker.operation.argument("activation")
         if activation not in (None, keras.activations.linear):
@@ -171,13 +171,13 @@ def _makers(graph: _graph.Graph, name: str) -> list[_graph.Call]:
     return makers
 
 
-def _kernels(operation: _operation.Operation) -> Any:
-    return _kinds.traits(operation.kind).kernels
+def _kernel(operation: _operation.Operation) -> str:
+    return _kinds.traits(operation.kind).kernel
 
 
 def _is_quantized(call: _graph.Call) -> bool:
     """Tells whether what a call makes is that of a quantized kernel."""
-    quantizer = call.operation.quantizer(_kernels(call.operation).last)
+    quantizer = call.operation.quantizer(_kernel(call.operation))
     # A kernel of ±c may also be a plain one.
     return quantizer is not None or _signs.is_binary_convolution(call)
 
@@ -200,17 +200,19 @@ def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
     beside a scale of 10, steps that double small latent weights would shake the
     network.
     """
-    last = _kernels(operation).last
+    last = _kernel(operation)
     quantizer = operation.quantizer(last)
     if quantizer is None or not np.all(scale):
         return False
     if isinstance(quantizer, lq.quantizers.NoOp):  # flipped in place, by Bop
         return False
-    latent = _scaled(operation, operation.arrays[last], scale)
+    own = operation.arrays[last]
+    latent = _scaled(operation, own, scale)
     if np.abs(latent).max() > 1:  # where pseudo-gradients are 0
         return False
-    wanted = _scaled(operation, _signs.quantized(operation, last), scale)
-    return np.allclose(_signs.quantized(operation, last, latent), wanted, 1e-5, 0)
+    wanted = _scaled(operation, _signs.quantized(quantizer, own), scale)
+    made = _signs.quantized(quantizer, latent.astype(own.dtype))
+    return np.allclose(made, wanted, 1e-5, 0)
 
 
 def _into_kernels(
@@ -237,7 +239,7 @@ def _into_kernels(
 
 def _taken(operation: _operation.Operation, affine: _Affine) -> _operation.Operation:
     """Returns what computes scale * y + bias where an operation computes y."""
-    last, bias = _kernels(operation).last, affine.bias
+    last, bias = _kernel(operation), affine.bias
     kernel = _scaled(operation, operation.arrays[last], affine.scale)
     if operation.argument("use_bias"):
         bias = bias + operation.arrays["bias"].astype(np.float64) * affine.scale
@@ -248,9 +250,9 @@ def _scaled(
     operation: _operation.Operation, kernel: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
     """Multiplies the kernel that makes an output by a scale per channel of that."""
-    if _kernels(operation) == _kinds.TRANSPOSED:
+    if _kinds.traits(operation.kind).transposed:
         scale = scale[:, None]
-    elif _kernels(operation) == _kinds.DEPTHWISE:
+    elif _kernel(operation) == "depthwise_kernel":
         scale = scale.reshape(kernel.shape[-2:])
     return kernel.astype(np.float64) * scale
 

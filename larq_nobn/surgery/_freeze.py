@@ -142,10 +142,10 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     """Returns the row that replaces each dynamic layer of a model, by name."""
     rows: dict[str, Constant] = {}
     failed: list[str] = []
-    for call in _graph.calls(model):
+    for call in _graph.calls_of(model):
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
-            inside = [x for x in _models.layers_inside(layer) if isinstance(x, DYNAMIC)]
+            inside = [part for part in layer.submodules if isinstance(part, DYNAMIC)]
             failed += [label] if inside else []
         elif call.name not in rows:
             row = constant_of(call)

@@ -206,11 +206,10 @@ def kernel_name(layer: keras.layers.Layer) -> str | None:
     known = _kinds.inherited(type(layer))
     quantized = _kinds.traits(type(layer)).quantized or type(layer)
     fits = known.quantized is not None and issubclass(quantized, known.quantized)
-    if known.kernels is None or not fits or not _kinds.is_channels_last(layer):
+    if not known.kernel or not fits or not _kinds.is_channels_last(layer):
         return None
-    name = known.kernels.last
-    shape = _operation.latent(getattr(layer, name)).shape
-    return name if shape[:-1].num_elements() > 1 else None
+    shape = _operation.latent(getattr(layer, known.kernel)).shape
+    return known.kernel if shape[:-1].num_elements() > 1 else None
 
 
 def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:

@@ -114,4 +114,4 @@ def test_an_output_is_no_sole_use():
     x = keras.Input((4,))
     y = layers.Dense(4, name="first")(x)
     graph = from_keras(keras.Model(x, [y, layers.ReLU()(y)]))
-    assert graph.sole_consumer(graph.call("first").first_output) is None
+    assert graph.sole_consumer(graph.uses("first")[0].first_output) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.graph._graph import calls
+from larq_nobn.graph._graph import calls_of
 from larq_nobn.graph._kinds import (
     KINDS,
     adds_up,
@@ -47,7 +47,7 @@ ROWS = {
 def call_of(layer, *shapes):
     inputs = [tf.keras.Input(shape) for shape in shapes]
     outputs = layer(inputs if len(inputs) > 1 else inputs[0])
-    return calls(tf.keras.Model(inputs, outputs))[-1]
+    return calls_of(tf.keras.Model(inputs, outputs))[-1]
 
 
 def drawn(shape, seed=0):

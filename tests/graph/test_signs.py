@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph._graph import calls
+from larq_nobn.graph._graph import calls_of
 from larq_nobn.graph._models import flat, flattened
 from larq_nobn.graph._signs import has_sign_input, sign_of_layer, sign_of_tensor
 from larq_nobn.layers._grouped import GroupedConv2D
@@ -117,5 +117,5 @@ def test_a_marker_hands_signs_on():
     inputs = keras.Input(MAP)
     conv = lq.layers.QuantConv2D(4, 2, input_quantizer=lq.quantizers.NoOp(1))
     model = keras.Model(inputs, conv(lq.quantizers.SteSign()(inputs)))
-    assert has_sign_input(calls(model)[-1])
-    assert not has_sign_input(calls(keras.Model(inputs, conv(inputs)))[-1])
+    assert has_sign_input(calls_of(model)[-1])
+    assert not has_sign_input(calls_of(keras.Model(inputs, conv(inputs)))[-1])

@@ -134,7 +134,8 @@ def _calibrate(model: keras.Model, data: Any) -> None:
 
     Those that stay as they are, which are not trainable, have theirs already.
     """
-    ranges = [c for c in _graph.calls(model) if isinstance(c.layer, FakeQuantization)]
+    calls = _graph.calls_of(model)
+    ranges = [call for call in calls if isinstance(call.layer, FakeQuantization)]
     trained = [call for call in ranges if call.layer.trainable]
     inner = keras.Model(model.inputs, [call.first_input for call in trained])
     whole = {id(edge) for edge in [*model.inputs, *model.outputs]}
@@ -213,7 +214,7 @@ def _inserted(
     new = _graph.Call(label, operation.name, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
-        return graph.of([new, *graph.calls], graph.outputs)
+        return _graph.Graph(graph.model, [new, *graph.calls], graph.outputs)
     return graph.with_calls({maker.label: [maker, new]})
 
 
@@ -237,10 +238,8 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     The sums before it need a range, as the converter does not make it part of them.
     """
     activation = call.operation.argument("activation")
-    if (
-        _kinds.kernels_of(call.layer) is None
-        or _kinds.function_traits(activation).int8_range is None
-    ):
+    fixed = _kinds.activation_traits(call.layer).int8_range
+    if not _kinds.traits(type(call.layer)).kernel or fixed is None:
         return None
     linear = call.operation.replaced(arguments={"activation": "linear"})
     last = _operation.Operation(
@@ -353,7 +352,7 @@ def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
 
     A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
     """
-    if _kinds.kernels_of(call.layer) is not None:
+    if _kinds.traits(type(call.layer)).kernel:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
         return call if plain or _signs.is_binary_convolution(call) else None
@@ -396,7 +395,8 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
     # sign would be of numbers that only the file has rounded.
     for call in graph.calls:
-        fixed, edge = _kinds.int8_range_of(call), call.first_output
+        fixed = _kinds.activation_traits(call.layer).int8_range
+        edge = call.first_output
         if fixed is not None and graph.consumers(edge):
             low, high = (np.array(end, np.float32) for end in fixed)
             named, still = f"{call.name}_range", {"trainable": False}
@@ -451,7 +451,7 @@ def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
         return False
     if (
         _signs.sign_of_layer(call.layer) is not None
-        or _kinds.int8_range_of(call) is not None
+        or _kinds.activation_traits(call.layer).int8_range is not None
     ):
         return False
     reader = graph.sole_consumer(call.first_output)
