@@ -69,6 +69,20 @@ def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
     return call
 
 
+def with_gradient(function: Callable) -> Callable:
+    """`tf.custom_gradient` for a function with keywords, which are constants to it.
+
+    TensorFlow's own takes none in a graph, and makes a tensor of every argument.
+    """
+
+    @wraps(function)
+    def call(*tensors: tf.Tensor, **constants: Any) -> Any:
+        bound = tf.custom_gradient(lambda *given: function(*given, **constants))
+        return bound(*tensors)
+
+    return call
+
+
 def is_for_cpu() -> bool:
     """Whether an operation that only CPUs have a kernel of can be used here.
 
@@ -101,6 +115,12 @@ def product(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 def squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
     """(x - mean)², in float32 or better."""
     return tf.square(at_least_float32(x) - mean)
+
+
+@fused
+def offset_product(upstream: tf.Tensor, x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """upstream·(x - mean), in float32 or better."""
+    return at_least_float32(upstream) * (at_least_float32(x) - mean)
 
 
 def tanh_slope(x: tf.Tensor) -> tf.Tensor:

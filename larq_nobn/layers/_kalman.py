@@ -145,9 +145,9 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             x,
             gamma,
             beta,
-            given or [tf.zeros_like(gamma)] * 2,
-            self.prior if given else 0.0,
-            self.epsilon,
+            *(given or [tf.zeros_like(gamma)] * 2),
+            prior=self.prior if given else 0.0,
+            epsilon=self.epsilon,
         )
         for average, new in (
             (self.moving_mean, mean),

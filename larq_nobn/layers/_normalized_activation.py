@@ -7,7 +7,7 @@ from functools import cache
 
 import tensorflow as tf
 
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused, with_gradient
 from ._groups import group_mean, group_moments
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
@@ -73,53 +73,36 @@ def _slope(
     return tf.cast(inverse * (gamma * d_y - across - normalized * along), x.dtype)
 
 
+@with_gradient
 def normalized_activation(
     x: tf.Tensor,
     gamma: tf.Tensor,
     beta: tf.Tensor,
     center: tf.Tensor,
     rate: tf.Tensor,
+    *,
     activation: Activation,
     groups: int,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, Callable]:
     """rate·(activation(gamma·GroupNorm(x) + beta) - center), with a fused gradient."""
+    mean, variance = group_moments(x, groups)
+    inverse = tf.math.rsqrt(variance + FLOOR)
 
-    @tf.custom_gradient
-    def normalize(
-        x: tf.Tensor,
-        gamma: tf.Tensor,
-        beta: tf.Tensor,
-        center: tf.Tensor,
-        rate: tf.Tensor,
-    ) -> tuple[tf.Tensor, Callable]:
-        mean, variance = group_moments(x, groups)
-        inverse = tf.math.rsqrt(variance + FLOOR)
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        d_y, d_gamma, d_rate = _products(activation)(
+            x, upstream, mean, inverse, gamma, beta, center, rate
+        )
+        # Per example and channel: all that couples the positions of a group.
+        channels = x.shape[-1]
+        across, along = group_mean(d_y, channels), group_mean(d_gamma, channels)
+        positions = tf.cast(tf.size(x) / tf.size(across), across.dtype)
+        of_groups = [group_mean(gamma * each, groups) for each in (across, along)]
+        return (
+            _slope(d_y, x, mean, inverse, gamma, *of_groups),
+            positions * channel_sum(along),
+            positions * channel_sum(across),
+            -rate * channel_sum(upstream),
+            channel_sum(d_rate),
+        )
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            d_y, d_gamma, d_rate = _products(activation)(
-                x, upstream, mean, inverse, gamma, beta, center, rate
-            )
-            # Per example and channel: all that couples the positions of a group.
-            channels = x.shape[-1]
-            across, along = group_mean(d_y, channels), group_mean(d_gamma, channels)
-            positions = tf.cast(tf.size(x) / tf.size(across), across.dtype)
-            d_x = _slope(
-                d_y,
-                x,
-                mean,
-                inverse,
-                gamma,
-                group_mean(gamma * across, groups),
-                group_mean(gamma * along, groups),
-            )
-            return (
-                d_x,
-                positions * channel_sum(along),
-                positions * channel_sum(across),
-                -rate * channel_sum(upstream),
-                channel_sum(d_rate),
-            )
-
-        return _value(activation)(x, mean, inverse * gamma, beta, center, rate), grad
-
-    return normalize(x, gamma, beta, center, rate)
+    return _value(activation)(x, mean, inverse * gamma, beta, center, rate), grad

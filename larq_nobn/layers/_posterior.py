@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 
-from .._math import at_least_float32, channel_sum, fused, squared_offset
+from .._math import (
+    at_least_float32,
+    channel_sum,
+    fused,
+    offset_product,
+    squared_offset,
+    with_gradient,
+)
 
 # A prior whose variances are on average this many times those of the batch is wrong.
 _LARGEST_RATIO = 100
@@ -15,11 +22,6 @@ _LARGEST_RATIO = 100
 @fused
 def _affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
-
-
-@fused
-def _product(upstream: tf.Tensor, x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return at_least_float32(upstream) * (at_least_float32(x) - mean)
 
 
 @fused
@@ -66,47 +68,38 @@ def posterior(
     return p, distance, mean, variance
 
 
+@with_gradient
 def batch_kalman_norm(
     x: tf.Tensor,
     gamma: tf.Tensor,
     beta: tf.Tensor,
-    state: Sequence[tf.Tensor],
+    prior_mean: tf.Tensor,
+    prior_variance: tf.Tensor,
+    *,
     prior: float,
     epsilon: float,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
     """The normalized batch and its posterior mean and variance, per channel."""
+    count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
+    batch_mean = channel_sum(x) / count
+    batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
+    p, distance, mean, variance = posterior(
+        batch_mean, batch_variance, prior_mean, prior_variance, prior
+    )
+    q = 1 - p
 
-    @tf.custom_gradient
-    def normalized(
-        x: tf.Tensor,
-        gamma: tf.Tensor,
-        beta: tf.Tensor,
-        prior_mean: tf.Tensor,
-        prior_variance: tf.Tensor,
-    ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
-        count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
-        batch_mean = channel_sum(x) / count
-        batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
-        p, distance, mean, variance = posterior(
-            batch_mean, batch_variance, prior_mean, prior_variance, prior
-        )
-        q = 1 - p
+    def grad(
+        d_y: tf.Tensor, d_mean: tf.Tensor, d_variance: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        rate = tf.math.rsqrt(variance + epsilon)
+        total, inner = channel_sum(d_y), channel_sum(offset_product(d_y, x, mean))
+        d_mean -= gamma * rate * total
+        d_variance -= 0.5 * gamma * rate**3 * inner
+        # d variance / d x_j = 2q (x_j - batch_mean + p distance) / count
+        along = 2 * q * d_variance / count
+        offset = q * d_mean / count - along * (batch_mean - p * distance)
+        d_x = _slope(d_y, x, gamma * rate, along, offset)
+        d_prior_mean = p * (d_mean - 2 * q * distance * d_variance)
+        return d_x, rate * inner, total, d_prior_mean, p * d_variance
 
-        def grad(
-            d_y: tf.Tensor, d_mean: tf.Tensor, d_variance: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-            rate = tf.math.rsqrt(variance + epsilon)
-            total, inner = channel_sum(d_y), channel_sum(_product(d_y, x, mean))
-            d_mean -= gamma * rate * total
-            d_variance -= 0.5 * gamma * rate**3 * inner
-            # d variance / d x_j = 2q (x_j - batch_mean + p distance) / count
-            along = 2 * q * d_variance / count
-            offset = q * d_mean / count - along * (batch_mean - p * distance)
-            d_x = _slope(d_y, x, gamma * rate, along, offset)
-            d_prior_mean = p * (d_mean - 2 * q * distance * d_variance)
-            return d_x, rate * inner, total, d_prior_mean, p * d_variance
-
-        y = normalize(x, mean, variance, gamma, beta, epsilon)
-        return (y, mean, variance), grad
-
-    return normalized(x, gamma, beta, *state)
+    return (normalize(x, mean, variance, gamma, beta, epsilon), mean, variance), grad

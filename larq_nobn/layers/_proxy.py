@@ -167,6 +167,7 @@ class ProxyNormalization(ChannelwiseLayer):
         gamma, beta = beside(inputs, self.gamma), beside(inputs, self.beta)
         center, variance = self._proxy_moments(gamma, beta)
         rate = tf.math.rsqrt(variance + self.epsilon)
+        weights = (gamma, beta, center, rate)
         return normalized_activation(
-            inputs, gamma, beta, center, rate, self.activation, self.groups
+            inputs, *weights, activation=self.activation, groups=self.groups
         )

@@ -11,7 +11,7 @@ from .._checks import check_channels, check_choice, check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import keras, register
 from .._larq import lq
-from .._math import at_least_float32, beside, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._measured import MeasuredQuantizer
 from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
@@ -51,22 +51,24 @@ def rsign_gradient(estimator: str) -> Callable[..., tf.Tensor]:
     return d_x
 
 
+@with_gradient
 def rsign(
-    x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str, *power: tf.Tensor
-) -> tf.Tensor:
+    x: tf.Tensor,
+    shift: tf.Tensor,
+    *,
+    scale: float,
+    estimator: str,
+    power: tuple[tf.Tensor, ...] = (),
+) -> tuple[tf.Tensor, Callable]:
     """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
 
-    @tf.custom_gradient
-    def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            factor = tf.constant(scale, shift.dtype)
-            d_x = rsign_gradient(estimator)(upstream, x, shift, factor, *power)
-            return d_x, channel_sum(d_x) / scale
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        factor = tf.constant(scale, shift.dtype)
+        d_x = rsign_gradient(estimator)(upstream, x, shift, factor, *power)
+        return d_x, channel_sum(d_x) / scale
 
-        # A positive scale does not change a sign: only the threshold has to know of it.
-        return _value(x, -shift / scale), grad
-
-    return shifted_sign(x, shift)
+    # A positive scale does not change a sign: only the threshold has to know of it.
+    return _value(x, -shift / scale), grad
 
 
 class ThresholdSign(MeasuredQuantizer):
@@ -217,5 +219,7 @@ class RSign(ThresholdSign):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shift = self._shift_for(inputs)
         power = () if self.power is None else (beside(inputs, self.power),)
-        signs = rsign(inputs, shift, self.scale, self.estimator, *power)
+        signs = rsign(
+            inputs, shift, scale=self.scale, estimator=self.estimator, power=power
+        )
         return self._measured(signs)

@@ -9,7 +9,7 @@ from .._checks import check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import register
 from .._larq import lq
-from .._math import at_least_float32, beside, fused
+from .._math import at_least_float32, beside, fused, product
 from ._measured import MeasuredQuantizer
 
 # Where a learned beta is kept. Below, hardly anything is left of the step; above, of
@@ -33,11 +33,6 @@ def _gradient(upstream: tf.Tensor, x: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
     return at_least_float32(upstream) * sign_swish_slope(at_least_float32(x), beta)
 
 
-@fused
-def _along(d_x: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return d_x * at_least_float32(x)
-
-
 @tf.custom_gradient
 def sign_swish(x: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """sign(x), whose gradients in x and β are those of SignSwish."""
@@ -45,7 +40,7 @@ def sign_swish(x: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         d_x = _gradient(upstream, x, beta)
         # SignSwish depends on x and β by βx and not otherwise.
-        return tf.cast(d_x, x.dtype), tf.reduce_sum(_along(d_x, x)) / beta
+        return tf.cast(d_x, x.dtype), tf.reduce_sum(product(d_x, x)) / beta
 
     return lq.math.sign(x), grad
 

@@ -65,8 +65,8 @@ sign_swish: whole angle
 -(2 - t * tf.tanh(t / 2))
 +(2 - t * tf.tanh(t))
 sign_swish: gradient of beta without beta
--tf.reduce_sum(_along(d_x, x)) / beta
-+tf.reduce_sum(_along(d_x, x))
+-tf.reduce_sum(product(d_x, x)) / beta
++tf.reduce_sum(product(d_x, x))
 @ tests/test_contract.py -k test_gradients and SigmoidSign
 sigmoid_sign: half of the slope
 -return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
