@@ -242,6 +242,8 @@ def uncast(variable: Any) -> tensorflow.Tensor:
 class Configured:
     """Mixin for layers whose config has the arguments that each class names.
 
+    Keras never casts their weights, which stay in the precision they are trained in.
+
     Attributes:
         _in_config: Names of arguments, which are those of the attributes that have
             them, or "argument=attribute".
@@ -263,6 +265,17 @@ class Configured:
                 )
                 config[argument] = plain(getattr(self, attribute or argument))
         return config
+
+    def add_weight(
+        self, name: str, shape: Any = (), initializer: Any = None, **how: Any
+    ) -> Any:
+        """Adds a weight; a number as its initializer is what it starts at."""
+        if isinstance(initializer, float):
+            initializer = keras.initializers.Constant(initializer)
+        how = {"experimental_autocast": False, **how}
+        return super().add_weight(  # type: ignore[misc]
+            name=name, shape=shape, initializer=initializer, **how
+        )
 
 
 __all__ = [

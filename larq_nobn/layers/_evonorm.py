@@ -8,9 +8,8 @@ import tensorflow as tf
 from .._checks import check_integer, check_number
 from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
-from ._channelwise import ChannelwiseLayer
+from ._channelwise import ChannelwiseLayer, check_initializer
 from ._groups import check_groups, group_mean, group_moments
-from ._initializers import check_initializer
 
 
 @fused
@@ -150,9 +149,7 @@ class EvoNormS0(ChannelwiseLayer):
         super().__init__(**kwargs)
         self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
-        self.beta_initializer = check_initializer(
-            "beta_initializer", beta_initializer, "Constant(1e-5)"
-        )
+        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("EvoNormS0", self.groups, tuple(input_shape))

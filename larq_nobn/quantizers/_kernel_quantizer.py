@@ -102,12 +102,8 @@ class ScaledKernel(KernelQuantizer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if self._use_gain:
-            self.gain = self.add_weight(
-                name="gain",
-                shape=tf.TensorShape(input_shape)[-1:],
-                initializer="ones",
-                experimental_autocast=False,
-            )
+            channels = tf.TensorShape(input_shape)[-1:]
+            self.gain = self.add_weight("gain", channels, "ones")
         super().build(input_shape)
 
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:

@@ -131,7 +131,8 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
-        self.fraction = self._number("fraction", self._initial_fraction)
+        start = self._initial_fraction
+        self.fraction = self.add_weight("fraction", (), start, trainable=False)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         shift = self._shift_for(inputs)

@@ -145,13 +145,9 @@ class ReCU(KernelQuantizer):
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
         self._check_filters(shape)
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=(shape[-1],),
-            initializer=keras.initializers.RandomUniform(0, 1),
-            experimental_autocast=False,
-        )
-        self.tau = self._number("tau", self._initial_tau)
+        uniform = keras.initializers.RandomUniform(0, 1)
+        self.alpha = self.add_weight("alpha", (shape[-1],), uniform)
+        self.tau = self.add_weight("tau", (), self._initial_tau, trainable=False)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

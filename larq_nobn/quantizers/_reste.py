@@ -115,7 +115,8 @@ class ReSTE(MeasuredQuantizer):
         self.power: Any = self._initial_power
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.power = self._number("power", self._initial_power)
+        start = self._initial_power
+        self.power = self.add_weight("power", (), start, trainable=False)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

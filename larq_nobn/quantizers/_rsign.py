@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._larq import lq
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._measured import MeasuredQuantizer
@@ -95,12 +95,7 @@ class ThresholdSign(MeasuredQuantizer):
         kind = type(self).__name__
         channels = self._channels = check_channels(kind, tuple(input_shape))
         if self._learns_shift:
-            self.shift = self.add_weight(
-                name="shift",
-                shape=(channels,),
-                initializer=keras.initializers.Constant(self.offset),
-                experimental_autocast=False,
-            )
+            self.shift = self.add_weight("shift", (channels,), self.offset)
         super().build(input_shape)
 
     def whole_shift(self) -> np.ndarray | None:
@@ -214,7 +209,8 @@ class RSign(ThresholdSign):
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         if self.estimator == "reste":
-            self.power = self._number("power", self._initial_power)
+            start = self._initial_power
+            self.power = self.add_weight("power", (), start, trainable=False)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shift = self._shift_for(inputs)

@@ -119,9 +119,8 @@ class SignSwish(MeasuredQuantizer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.trainable_beta:
-            self.beta = self._number(
-                "beta", self._initial_beta, trainable=True, constraint=_kept
-            )
+            start = self._initial_beta
+            self.beta = self.add_weight("beta", (), start, constraint=_kept)
             self._owner = self._signature(input_shape)
         super().build(input_shape)
 
