@@ -13,8 +13,7 @@ import os
 import reprlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeVar
 
@@ -56,6 +55,7 @@ with native_stderr_closed():
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
     )
+    from tf_keras.src.mixed_precision.policy import policy_scope as dtype_policy
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -127,17 +127,6 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     return decorate
 
 
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Builds what is built inside under a Keras dtype policy, such as `"float32"`."""
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(name)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
-
-
 def layers_in_files() -> dict[str, Any]:
     """Returns what files of the older kind may name for a layer, exported or not."""
     serialization.populate_deserializable_objects()
@@ -147,10 +136,8 @@ def layers_in_files() -> dict[str, Any]:
 def call_named_activations(base: type) -> None:
     """Lets the name of a class, or the class, given as `activation=`, mean an object.
 
-    Keras would call the class, with the inputs for its first argument.
-
-    Arguments:
-        base: The class of which it and its subclasses are meant.
+    Keras would call the class, with the inputs for its first argument. That is done for
+    `base` and its subclasses.
     """
     get_activation = activations.get
 

@@ -45,12 +45,8 @@ def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
     chain instead, which is what half of a binary network's step is made of. Eagerly,
     where every new shape would be compiled again, and for small tensors the operations
     run as they are. Keep convolutions and reductions of floats outside: XLA is slower
-    at both on a CPU.
-
-    Arguments:
-        function: A function of tensors only, without side effects; its first is the
-            largest.
-        smallest: How many elements that one has where compiling pays.
+    at both on a CPU. The function takes tensors only, the largest first, and has no
+    side effects; compiling pays where that tensor has `smallest` elements or more.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many

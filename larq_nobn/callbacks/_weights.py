@@ -121,20 +121,14 @@ class BinaryWeightMonitor(EpochMonitor):
         """Returns both ratios of the epoch."""
         # As it comes: tracing it would take longer than many epochs do.
         before, self._signs = self._signs, self._signs_now()
-        flipped = tf.stack(
-            [
-                tf.math.count_nonzero(now != then)
-                for now, then in zip(self._signs, before, strict=True)
-            ]
-        )
-        dead = tf.stack(
-            [
-                tf.constant(0, tf.int64)
-                if kernel.latent_free
-                else kernel.dead(axes, self.tau)
-                for kernel, axes in zip(self._kernels, self._axes, strict=True)
-            ]
-        )
+        flipped = [
+            tf.math.count_nonzero(now != then)
+            for now, then in zip(self._signs, before, strict=True)
+        ]
+        dead = [
+            kernel.dead(axes, self.tau)
+            for kernel, axes in zip(self._kernels, self._axes, strict=True)
+        ]
         sizes = np.array([kernel.size for kernel in self._kernels])
         latent_free = np.array([kernel.latent_free for kernel in self._kernels])
         return {

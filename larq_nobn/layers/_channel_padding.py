@@ -9,12 +9,7 @@ from .._keras import Configured, keras, register
 
 @register()
 class ChannelPadding(Configured, keras.layers.Layer):
-    """Puts channels of zeros before and after those of a feature map.
-
-    Arguments:
-        before, after: How many.
-        **kwargs: Keras layer arguments.
-    """
+    """Puts so many channels of zeros before and after those of a feature map."""
 
     _in_config = "before after"
 

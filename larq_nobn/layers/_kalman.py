@@ -109,10 +109,12 @@ def batch_kalman_norm(
     return (normalize(x, mean, variance, gamma, beta, epsilon), mean, variance), grad
 
 
-def _is_one_shape(shape: Any) -> bool:
-    return isinstance(shape, tf.TensorShape) or not any(
+def _of_features(shape: Any) -> tf.TensorShape:
+    """The shape of x, also where that of [x, state] is given."""
+    several = not isinstance(shape, tf.TensorShape) and any(
         isinstance(size, (tf.TensorShape, tuple, list)) for size in shape
     )
+    return tf.TensorShape(shape[0] if several else shape)
 
 
 @register()
@@ -210,7 +212,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: Any) -> None:
-        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
+        shape = _of_features(input_shape)
         self.gamma = self._channel_weight("gamma", 1.0, shape)
         self.beta = self._channel_weight("beta", self.beta_initializer, shape)
         shape = self.gamma.shape
@@ -264,6 +266,5 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     def compute_output_shape(
         self, input_shape: Any
     ) -> tuple[tf.TensorShape, tuple[tf.TensorShape, tf.TensorShape]]:
-        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
-        moment = tf.TensorShape(tuple(shape)[-1:])
-        return tf.TensorShape(shape), (moment, moment)
+        shape = _of_features(input_shape)
+        return shape, (shape[-1:], shape[-1:])

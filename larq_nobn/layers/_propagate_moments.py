@@ -60,13 +60,7 @@ def deviation_of(variance: tf.Tensor) -> tf.Tensor:
 def output_moments(
     layer: Any, activation: str | None, mean: tf.Tensor, variance: tf.Tensor
 ) -> Moments:
-    """Of a layer's output when its input is `activation` of normal values.
-
-    Arguments:
-        layer: A built layer of one of the kinds above.
-        activation: None, `"linear"`, `"relu"` or `"sign"`.
-        mean, variance: Of the normal values, (C,) each.
-    """
+    """Of a layer's output when its input is `activation` of normal values."""
     mean, variance = at_least_float32(mean), at_least_float32(variance)
 
     def weight(value: Any) -> tf.Tensor:

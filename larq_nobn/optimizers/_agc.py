@@ -217,8 +217,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         pairs = self._clip(pairs)
-        # Step counter and weight decay wait for the check of the gradients. Each clipped
-        # one depends on the check of all, so one of them is enough.
+        # Step counter and weight decay wait for the check of the gradients, of all of
+        # them, on which each clipped one depends.
         with tf.control_dependencies([g for g, _ in pairs if g is not None][:1]):
             return apply(pairs)
 

@@ -173,11 +173,6 @@ def halving_thresholds(
     Of large kernels weights above thresholds are counted, two at a time, until they are
     half, in about six passes over all columns; the few of them that would take longest
     are selected from.
-
-    Arguments:
-        columns: (N, C).
-        mean: Of every column, (C,), in float32 or better.
-        sigma: Population standard deviation, likewise.
     """
     if not is_compiled(columns, _LARGE):
         return _middle(columns)

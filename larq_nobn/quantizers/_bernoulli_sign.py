@@ -30,11 +30,7 @@ def bernoulli_sign(
 ) -> tuple[tf.Tensor, Callable]:
     """A draw of ±1 weights, relaxed or not, with the gradient of the relaxation.
 
-    Arguments:
-        natural: The natural parameters λ.
-        uniform: One number in (0, 1) for each, in the dtype of the computation.
-        temperature: See `BernoulliSign`.
-        hard: See there.
+    Each has a uniform number in (0, 1), in the dtype of the computation.
     """
     warmth = tf.constant(temperature, uniform.dtype)
     noisy = _noisy(natural, uniform, warmth)

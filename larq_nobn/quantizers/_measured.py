@@ -21,13 +21,6 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
 
     A layer that only reads the kernel of another is none, and neither is a model, in
     which a quantizer may stand as a layer that is called more than once, as any other.
-
-    Arguments:
-        quantizer: A built quantizer that owns weights or metrics.
-        host: The layer that calls it.
-
-    Raises:
-        ValueError: If it belongs to another layer, or twice to this one.
     """
     found = _OWNERS.get(quantizer)
     owner, host = None if found is None else found(), original(host)
@@ -89,7 +82,7 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         self._in_scope = set(lq.context.get_training_metrics())
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        shape = tf.TensorShape(input_shape)
+        shape = self._first_shape = tf.TensorShape(input_shape)
         wanted = self.given_metrics
         if wanted is None:  # a layer takes its quantizers in the scope it is made in
             wanted = [*self._in_scope, *lq.context.get_training_metrics()]
@@ -111,6 +104,21 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         value = super().__call__(tf.convert_to_tensor(inputs), *args, **kwargs)
         self._check_kept(value, super().__call__(value, *args, **kwargs))
         return value
+
+    @staticmethod
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
+        """What stays the same of the tensors of one layer."""
+        return tuple(shape)
+
+    def _check_owner(self, inputs: tf.Tensor) -> None:
+        """Rejects what is another layer's, as far as its shape gives that away."""
+        first, here = self._first_shape, inputs.shape
+        if self._signature(first) != self._signature(here):
+            raise InvalidValue(
+                f"One {type(self).__name__} object got tensors of shape {tuple(first)} "
+                f"and {tuple(here)}, but its weights belong to one layer. Give each "
+                "layer a quantizer of its own."
+            )
 
     def _check_kept(self, value: tf.Tensor, again: tf.Tensor) -> None:
         """Rejects values for the weights that stand for others."""

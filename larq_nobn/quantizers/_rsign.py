@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
-from .._errors import InvalidValue
 from .._keras import register
 from .._larq import lq
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
@@ -98,6 +97,10 @@ class ThresholdSign(MeasuredQuantizer):
             self.shift = self.add_weight("shift", (channels,), self.offset)
         super().build(input_shape)
 
+    @staticmethod
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
+        return tuple(shape)[-1:]
+
     def whole_shift(self) -> np.ndarray | None:
         """What is added to the scaled input of a built layer, (C,); None for 0."""
         if self.shift is not None:
@@ -108,12 +111,7 @@ class ThresholdSign(MeasuredQuantizer):
         """The shift, once `inputs` are known to be its owner's."""
         if self.shift is None:
             return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
-        if inputs.shape[-1] != self.shift.shape[0]:
-            raise InvalidValue(
-                f"One {type(self).__name__} object got inputs of {self.shift.shape[0]} "
-                f"and of {inputs.shape[-1]} channels, but it owns the shift of one "
-                "layer. Give each layer a quantizer of its own."
-            )
+        self._check_owner(inputs)
         return beside(inputs, self.shift)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
-from .._errors import InvalidValue
 from .._keras import register
 from .._larq import lq
 from .._math import at_least_float32, beside, fused, product
@@ -121,19 +120,13 @@ class SignSwish(MeasuredQuantizer):
         if self.trainable_beta:
             start = self._initial_beta
             self.beta = self.add_weight("beta", (), start, constraint=_kept)
-            self._owner = self._signature(input_shape)
         super().build(input_shape)
 
     @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int, int | None]:
-        """What stays the same of one layer's tensors, whatever its batch and image."""
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
         return len(shape), shape[-1]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if self.trainable_beta and self._signature(inputs.shape) != self._owner:
-            raise InvalidValue(
-                "One SignSwish object got inputs of (rank, channels) "
-                f"{self._owner} and of {self._signature(inputs.shape)}, but it owns "
-                "the beta of one layer. Give each layer a quantizer of its own."
-            )
+        if self.trainable_beta:
+            self._check_owner(inputs)
         return self._measured(sign_swish(inputs, beside(inputs, self.beta)))
