@@ -100,13 +100,8 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
     Three names lead to the class: `larq_nobn>Name` (what `.keras` files contain), the
-    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias.
-
-    Arguments:
-        alias: Short name for use as a string, such as `"rsign"`; None for no alias.
-
-    Raises:
-        ValueError: If another class already owns one of the names.
+    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias,
+    such as `"rsign"`. Raises a ValueError if another class owns one of them already.
     """
 
     def decorate(cls: _Class) -> _Class:
@@ -192,11 +187,8 @@ def alias(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
 
     All its attributes are those of the given layer, variables and layers inside it
     too, whatever its configuration says. What it is called on, what losses that adds
-    and what is set later are not seen in the given layer.
-
-    Arguments:
-        layer: Any layer that is not a model.
-        **attributes: Those that differ, past Keras' tracking.
+    and what is set later are not seen in the given layer, which is no model. The
+    attributes that differ are set past Keras' tracking.
     """
     same = copy(layer)
     vars(same).update(
@@ -240,17 +232,15 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()  # type: ignore[misc]
-        serializing = {
-            "initializer": keras.initializers.serialize,
-            "regularizer": keras.regularizers.serialize,
-        }
         for cls in reversed(type(self).__mro__):
             for entry in vars(cls).get("_in_config", "").split():
                 argument, _, attribute = entry.partition("=")
-                plain = serializing.get(
-                    argument.rpartition("_")[2], lambda value: value
-                )
-                config[argument] = plain(getattr(self, attribute or argument))
+                value = getattr(self, attribute or argument)
+                if argument.endswith("initializer"):
+                    value = keras.initializers.serialize(value)
+                elif argument.endswith("regularizer"):
+                    value = keras.regularizers.serialize(value)
+                config[argument] = value
         return config
 
     def add_weight(

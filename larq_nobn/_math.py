@@ -45,22 +45,26 @@ def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
     chain instead, which is what half of a binary network's step is made of. Eagerly,
     where every new shape would be compiled again, and for small tensors the operations
     run as they are. Keep convolutions and reductions of floats outside: XLA is slower
-    at both on a CPU. The function takes tensors only, the largest first, and has no
-    side effects; compiling pays where that tensor has `smallest` elements or more.
+    at both on a CPU. The function takes tensors, the largest first, and keywords, which
+    are constants to it; it has no side effects. Compiling pays where that tensor has
+    `smallest` elements or more.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
     # layers' shapes for a mistake and warns of retracing.
     @cache
-    def compiled(signature: Hashable) -> Callable:
-        return tf.function(function, jit_compile=True, autograph=False)
+    def compiled(signature: Hashable, **constants: Any) -> Callable:
+        def bound(*tensors: tf.Tensor) -> Any:
+            return function(*tensors, **constants)
+
+        return tf.function(bound, jit_compile=True, autograph=False)
 
     @wraps(function)
-    def call(*tensors: tf.Tensor) -> Any:
+    def call(*tensors: tf.Tensor, **constants: Any) -> Any:
         if not is_compiled(tensors[0], smallest):
-            return function(*tensors)
+            return function(*tensors, **constants)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
-        return compiled(signature)(*tensors)
+        return compiled(signature, **constants)(*tensors)
 
     return call
 

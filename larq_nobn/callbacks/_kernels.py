@@ -25,6 +25,7 @@ class QuantizedKernel:
 
     def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
         self._layer, self._variable = layer, variable
+        self._axes = _filter_axes(layer, variable)
         self.latent = variable.latent_variable
         self.quantizer = variable.quantizer
         self.size = variable.shape.num_elements()
@@ -57,13 +58,13 @@ class QuantizedKernel:
         parts = (self.quantizer, *self.quantizer.submodules)
         return next((part for part in parts if isinstance(part, kind)), None)
 
-    def dead(self, axes: tuple[int, ...], tau: float) -> tf.Tensor | int:
+    def dead(self, tau: float) -> tf.Tensor | int:
         """How many latent weights lie beyond the quantile, at τ of a `ReCU` inside."""
         if self.latent_free:
             return 0
         recu = self._inside(ReCU)
         known = tau if recu is None else recu.tau
-        return beyond_quantile(self.latent, axes, tf.convert_to_tensor(known))
+        return beyond_quantile(self.latent, self._axes, tf.convert_to_tensor(known))
 
 
 def beyond_quantile(
@@ -80,3 +81,14 @@ def beyond_quantile(
     )
     _, _, limit = clamped(of, tau)
     return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
+
+
+def _filter_axes(layer: keras.layers.Layer, variable: Any) -> tuple[int, ...]:
+    """The axes of one filter of a kernel: all but those of the output channels."""
+    rank = variable.shape.rank
+    kept = {rank - 1}
+    if isinstance(layer, keras.layers.Conv2DTranspose | keras.layers.Conv3DTranspose):
+        kept = {rank - 2}  # (..., out, in)
+    elif "depthwise_kernel" in variable.name:
+        kept = {rank - 2, rank - 1}  # (..., in, multiplier)
+    return tuple(axis for axis in range(rank) if axis not in kept)

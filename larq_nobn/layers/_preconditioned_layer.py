@@ -161,7 +161,16 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
         epsilon: float = 1e-4,
         **kwargs: Any,
     ):
-        _check_layer(layer)
+        if not has_kernel(layer):
+            raise InvalidType(
+                f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D "
+                "layers can, Larq's Quant forms included. Wrap one of these."
+            )
+        if not layer.use_bias:
+            raise InvalidValue(
+                f"Layer {layer.name!r} has use_bias=False, but preconditioning moves "
+                "the kernel and the bias together. Give it use_bias=True."
+            )
         if "dtype" in kwargs:
             raise InvalidValue(
                 f"dtype={kwargs['dtype']!r} was given to the wrapper of "
@@ -242,16 +251,3 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
-
-
-def _check_layer(layer: Any) -> None:
-    if not has_kernel(layer):
-        raise InvalidType(
-            f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D layers "
-            "can, Larq's Quant forms included. Wrap one of these."
-        )
-    if not layer.use_bias:
-        raise InvalidValue(
-            f"Layer {layer.name!r} has use_bias=False, but preconditioning moves the "
-            "kernel and the bias together. Give it use_bias=True."
-        )

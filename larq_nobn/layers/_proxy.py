@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 import tensorflow as tf
@@ -21,47 +20,43 @@ Activation = Callable[[tf.Tensor], tf.Tensor]
 FLOOR = 1e-5
 
 
-@cache
-def _value(activation: Activation) -> Callable[..., tf.Tensor]:
-    @fused
-    def value(
-        x: tf.Tensor,
-        mean: tf.Tensor,
-        scale: tf.Tensor,
-        beta: tf.Tensor,
-        center: tf.Tensor,
-        rate: tf.Tensor,
-    ) -> tf.Tensor:
-        z = activation((at_least_float32(x) - mean) * scale + beta)
-        return tf.cast((z - center) * rate, x.dtype)
-
-    return value
+@fused
+def _value(
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    scale: tf.Tensor,
+    beta: tf.Tensor,
+    center: tf.Tensor,
+    rate: tf.Tensor,
+    *,
+    activation: Activation,
+) -> tf.Tensor:
+    z = activation((at_least_float32(x) - mean) * scale + beta)
+    return tf.cast((z - center) * rate, x.dtype)
 
 
-@cache
-def _products(activation: Activation) -> Callable[..., tuple[tf.Tensor, ...]]:
-    @fused
-    def products(
-        x: tf.Tensor,
-        upstream: tf.Tensor,
-        mean: tf.Tensor,
-        inverse: tf.Tensor,
-        gamma: tf.Tensor,
-        beta: tf.Tensor,
-        center: tf.Tensor,
-        rate: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """What remains to be summed for beta, for gamma and for the rate."""
-        g = at_least_float32(upstream)
-        normalized = (at_least_float32(x) - mean) * inverse
-        y = gamma * normalized + beta
-        with tf.GradientTape() as tape:
-            tape.watch(y)
-            z = activation(y)
-        d_y = tape.gradient(z, y, g * rate)
-        return d_y, d_y * normalized, g * (z - center)
-
-    return products
+@fused
+def _products(
+    x: tf.Tensor,
+    upstream: tf.Tensor,
+    mean: tf.Tensor,
+    inverse: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    center: tf.Tensor,
+    rate: tf.Tensor,
+    *,
+    activation: Activation,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What remains to be summed for beta, for gamma and for the rate."""
+    g = at_least_float32(upstream)
+    normalized = (at_least_float32(x) - mean) * inverse
+    y = gamma * normalized + beta
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        z = activation(y)
+    d_y = tape.gradient(z, y, g * rate)
+    return d_y, d_y * normalized, g * (z - center)
 
 
 @fused
@@ -94,8 +89,9 @@ def normalized_activation(
     inverse = tf.math.rsqrt(variance + FLOOR)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        d_y, d_gamma, d_rate = _products(activation)(
-            x, upstream, mean, inverse, gamma, beta, center, rate
+        weights = (gamma, beta, center, rate)
+        d_y, d_gamma, d_rate = _products(
+            x, upstream, mean, inverse, *weights, activation=activation
         )
         # Per example and channel: all that couples the positions of a group.
         channels = x.shape[-1]
@@ -110,7 +106,9 @@ def normalized_activation(
             channel_sum(d_rate),
         )
 
-    return _value(activation)(x, mean, inverse * gamma, beta, center, rate), grad
+    scale = inverse * gamma
+    value = _value(x, mean, scale, beta, center, rate, activation=activation)
+    return value, grad
 
 
 def _activation(given: Any) -> tuple[Activation, Any]:

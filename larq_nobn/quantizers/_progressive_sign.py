@@ -40,7 +40,7 @@ def progressive_sign(
     factor = tf.constant(scale, shift.dtype)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
+        d_x = rsign_gradient(upstream, x, shift, factor, estimator="ste_sign")
         return d_x, channel_sum(d_x) / scale
 
     return _mixed(x, uniform, fraction, shift, factor), grad

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,22 +31,18 @@ def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     return tf.cast(lq.math.sign(at_least_float32(x) - threshold), x.dtype)
 
 
-@cache
-def rsign_gradient(estimator: str) -> Callable[..., tf.Tensor]:
-    """The gradient in x, of (upstream, x, shift, scale, and a power that it has)."""
-
-    @fused
-    def d_x(
-        upstream: tf.Tensor,
-        x: tf.Tensor,
-        shift: tf.Tensor,
-        scale: tf.Tensor,
-        *power: tf.Tensor,
-    ) -> tf.Tensor:
-        slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
-        return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
-
-    return d_x
+@fused
+def rsign_gradient(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    shift: tf.Tensor,
+    scale: tf.Tensor,
+    *power: tf.Tensor,
+    estimator: str,
+) -> tf.Tensor:
+    """The gradient in x, with the power of an estimator that has one."""
+    slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
+    return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
 
 
 @with_gradient
@@ -62,8 +57,8 @@ def rsign(
     """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        factor = tf.constant(scale, shift.dtype)
-        d_x = rsign_gradient(estimator)(upstream, x, shift, factor, *power)
+        weights = (shift, tf.constant(scale, shift.dtype), *power)
+        d_x = rsign_gradient(upstream, x, *weights, estimator=estimator)
         return d_x, channel_sum(d_x) / scale
 
     # A positive scale does not change a sign: only the threshold has to know of it.
