@@ -41,28 +41,25 @@ BOUNDS: dict[str, Bounds] = {
 def check_number(name: str, value: object, interval: str, advice: str) -> float:
     """Returns `value` as a float if it is a number inside `interval`.
 
-    Arguments:
-        name: The argument's name, for the message.
-        value: What was given.
-        interval: Mathematical notation, `"(0, inf)"` or `"[0, 1)"`.
-        advice: A sentence that says what to do instead.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If it is not a number inside the interval.
+    That is in mathematical notation, `"(0, inf)"` or `"[0, 1)"`; the advice is a
+    sentence that says what to do instead.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidType(
             f"{name}={value!r} is not a number; it must lie in {interval}. {advice}"
         )
-    number = _as_float(name, value, advice)
+    size: Any = abs(value)
+    if _LARGEST < size < math.inf:
+        raise InvalidValue(
+            f"{name}={value} is too large for numbers of 32 bits, which end at "
+            f"{_LARGEST:g} here. {advice}"
+        )
+    number = float(value)
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
-    if math.isnan(number) or not (above and below):
+    if not (above and below):  # nor is NaN
         raise InvalidValue(f"{name}={value} is outside {interval}. {advice}")
-    if abs(number) > _LARGEST:
-        raise _too_large(name, value, advice)
     if interval.startswith("(0,") and number < _SMALLEST:
         raise InvalidValue(f"{name}={value} is 0 in float32. {advice}")
     return number
@@ -89,16 +86,9 @@ def check_integer(
 
 
 def check_bounds(name: str, value: object, called: str | None = None) -> float:
-    """Returns an argument if it lies within its bounds, as `BOUNDS` has them.
+    """Returns an argument if it lies within its bounds in `BOUNDS`.
 
-    Arguments:
-        name: Its name there.
-        value: What was given.
-        called: What a message calls it, if not so.
-
-    Raises:
-        TypeError: If it is not a number, or not a whole one where it has to be.
-        ValueError: If it is too small, too large or not finite.
+    A message calls it as it is `called`, if that is not its name there.
     """
     return check_within(called or name, value, BOUNDS[name])
 
@@ -109,20 +99,6 @@ def check_within(name: str, value: object, bounds: Bounds) -> float:
     if isinstance(within, str):
         return check_number(name, value, within, advice)
     return check_integer(name, value, within[0], advice, within[1])
-
-
-def _as_float(name: str, value: Real, advice: str) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:  # a whole number of hundreds of digits
-        raise _too_large(name, value, advice) from error
-
-
-def _too_large(name: str, value: object, advice: str) -> ValueError:
-    return InvalidValue(
-        f"{name}={value} is too large for numbers of 32 bits, which end at "
-        f"{_LARGEST:g} here. {advice}"
-    )
 
 
 def check_path(name: str, value: str | os.PathLike) -> str:

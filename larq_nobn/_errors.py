@@ -33,9 +33,7 @@ class MissingPackage(UserError, ImportError):
 def needing(what: str, extra: str) -> Iterator[None]:
     """Imports what an extra of the package brings, or says how to install it.
 
-    Arguments:
-        what: The start of the sentence, such as `"Images need Pillow"`.
-        extra: The name of the extra.
+    The sentence starts with `what`, such as `"Images need Pillow"`.
     """
     try:
         yield

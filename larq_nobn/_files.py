@@ -78,16 +78,10 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
-    """Checks the types of what JSON says.
+    """Raises unless what JSON says at a place is of the wanted types.
 
-    Arguments:
-        value: What it says.
-        wanted: A type, or several; a list of one, for every element; or a dictionary
-            of those that have to be there.
-        place: Where it says so.
-
-    Raises:
-        ValueError: If something is missing or of another type; names the place.
+    That is a type, or several; a list of one, for every element; or a dictionary of
+    those that have to be there.
     """
     kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
@@ -148,15 +142,8 @@ def files_below(
 ) -> Iterator[Path]:
     """All files in a folder and those in it; what is not a folder is a file.
 
-    Links may lead to one folder in many ways, or in circles: each is read once.
-
-    Arguments:
-        folder: Where to start.
-        counts: Whether a file or folder of this name is looked at.
-        links: Whether links to folders are followed.
-
-    Raises:
-        OSError: If a folder cannot be read.
+    Looks at files and folders whose name counts. Links may lead to one folder in many
+    ways, or in circles: each is read once, if links are followed.
     """
 
     def failed(error: OSError) -> None:
@@ -204,7 +191,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             goes wrong, `path` is what it was before.
     """
     target = Path(path)
-    temporary = partial_name(target)
+    # With the suffix, by which Keras and matplotlib choose the format.
+    temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{target.suffix}"
     try:
         # As readable as any other file of the user, by the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -220,14 +208,6 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def partial_name(target: Path) -> Path:
-    """Returns a new name beside a file or folder, for the time until it is complete.
-
-    It keeps the suffix, by which Keras and matplotlib choose the format.
-    """
-    return target.parent / f"{_PREFIX}{secrets.token_hex(8)}{target.suffix}"
 
 
 def is_leftover(path: Path) -> bool:

@@ -13,8 +13,7 @@ import os
 import reprlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeVar
 
@@ -56,6 +55,7 @@ with native_stderr_closed():
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
     )
+    from tf_keras.src.mixed_precision.policy import policy_scope as dtype_policy
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -100,13 +100,8 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
     Three names lead to the class: `larq_nobn>Name` (what `.keras` files contain), the
-    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias.
-
-    Arguments:
-        alias: Short name for use as a string, such as `"rsign"`; None for no alias.
-
-    Raises:
-        ValueError: If another class already owns one of the names.
+    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias,
+    such as `"rsign"`. Raises a ValueError if another class owns one of them already.
     """
 
     def decorate(cls: _Class) -> _Class:
@@ -127,17 +122,6 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     return decorate
 
 
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Builds what is built inside under a Keras dtype policy, such as `"float32"`."""
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(name)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
-
-
 def layers_in_files() -> dict[str, Any]:
     """Returns what files of the older kind may name for a layer, exported or not."""
     serialization.populate_deserializable_objects()
@@ -147,10 +131,8 @@ def layers_in_files() -> dict[str, Any]:
 def call_named_activations(base: type) -> None:
     """Lets the name of a class, or the class, given as `activation=`, mean an object.
 
-    Keras would call the class, with the inputs for its first argument.
-
-    Arguments:
-        base: The class of which it and its subclasses are meant.
+    Keras would call the class, with the inputs for its first argument. That is done for
+    `base` and its subclasses.
     """
     get_activation = activations.get
 
@@ -205,11 +187,8 @@ def alias(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
 
     All its attributes are those of the given layer, variables and layers inside it
     too, whatever its configuration says. What it is called on, what losses that adds
-    and what is set later are not seen in the given layer.
-
-    Arguments:
-        layer: Any layer that is not a model.
-        **attributes: Those that differ, past Keras' tracking.
+    and what is set later are not seen in the given layer, which is no model. The
+    attributes that differ are set past Keras' tracking.
     """
     same = copy(layer)
     vars(same).update(
@@ -242,6 +221,8 @@ def uncast(variable: Any) -> tensorflow.Tensor:
 class Configured:
     """Mixin for layers whose config has the arguments that each class names.
 
+    Keras never casts their weights, which stay in the precision they are trained in.
+
     Attributes:
         _in_config: Names of arguments, which are those of the attributes that have
             them, or "argument=attribute".
@@ -251,18 +232,27 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()  # type: ignore[misc]
-        serializing = {
-            "initializer": keras.initializers.serialize,
-            "regularizer": keras.regularizers.serialize,
-        }
         for cls in reversed(type(self).__mro__):
             for entry in vars(cls).get("_in_config", "").split():
                 argument, _, attribute = entry.partition("=")
-                plain = serializing.get(
-                    argument.rpartition("_")[2], lambda value: value
-                )
-                config[argument] = plain(getattr(self, attribute or argument))
+                value = getattr(self, attribute or argument)
+                if argument.endswith("initializer"):
+                    value = keras.initializers.serialize(value)
+                elif argument.endswith("regularizer"):
+                    value = keras.regularizers.serialize(value)
+                config[argument] = value
         return config
+
+    def add_weight(
+        self, name: str, shape: Any = (), initializer: Any = None, **how: Any
+    ) -> Any:
+        """Adds a weight; a number as its initializer is what it starts at."""
+        if isinstance(initializer, float):
+            initializer = keras.initializers.Constant(initializer)
+        how = {"experimental_autocast": False, **how}
+        return super().add_weight(  # type: ignore[misc]
+            name=name, shape=shape, initializer=initializer, **how
+        )
 
 
 __all__ = [

@@ -37,12 +37,8 @@ def kernel_in_layer(
     """Returns a kernel as the forward pass of its layer uses it, outside of the layer.
 
     A layer of mixed precision rounds its kernel to 16 bits before it is quantized, but
-    for quantizers of this package that take signs relative to other weights.
-
-    Arguments:
-        layer: Whose kernel it is.
-        variable: The kernel, quantized or not.
-        quantizer: Called in the place of its own, such as a copy; None for its own.
+    for quantizers of this package that take signs relative to other weights. Another
+    quantizer may be called in the place of its own, such as a copy.
     """
     latent = getattr(variable, "latent_variable", variable)
     quantizer = quantizer or getattr(variable, "quantizer", None)

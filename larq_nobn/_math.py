@@ -45,26 +45,40 @@ def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
     chain instead, which is what half of a binary network's step is made of. Eagerly,
     where every new shape would be compiled again, and for small tensors the operations
     run as they are. Keep convolutions and reductions of floats outside: XLA is slower
-    at both on a CPU.
-
-    Arguments:
-        function: A function of tensors only, without side effects; its first is the
-            largest.
-        smallest: How many elements that one has where compiling pays.
+    at both on a CPU. The function takes tensors, the largest first, and keywords, which
+    are constants to it; it has no side effects. Compiling pays where that tensor has
+    `smallest` elements or more.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
     # layers' shapes for a mistake and warns of retracing.
     @cache
-    def compiled(signature: Hashable) -> Callable:
-        return tf.function(function, jit_compile=True, autograph=False)
+    def compiled(signature: Hashable, **constants: Any) -> Callable:
+        def bound(*tensors: tf.Tensor) -> Any:
+            return function(*tensors, **constants)
+
+        return tf.function(bound, jit_compile=True, autograph=False)
 
     @wraps(function)
-    def call(*tensors: tf.Tensor) -> Any:
+    def call(*tensors: tf.Tensor, **constants: Any) -> Any:
         if not is_compiled(tensors[0], smallest):
-            return function(*tensors)
+            return function(*tensors, **constants)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
-        return compiled(signature)(*tensors)
+        return compiled(signature, **constants)(*tensors)
+
+    return call
+
+
+def with_gradient(function: Callable) -> Callable:
+    """`tf.custom_gradient` for a function with keywords, which are constants to it.
+
+    TensorFlow's own takes none in a graph, and makes a tensor of every argument.
+    """
+
+    @wraps(function)
+    def call(*tensors: tf.Tensor, **constants: Any) -> Any:
+        bound = tf.custom_gradient(lambda *given: function(*given, **constants))
+        return bound(*tensors)
 
     return call
 
@@ -101,6 +115,12 @@ def product(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 def squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
     """(x - mean)², in float32 or better."""
     return tf.square(at_least_float32(x) - mean)
+
+
+@fused
+def offset_product(upstream: tf.Tensor, x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """upstream·(x - mean), in float32 or better."""
+    return at_least_float32(upstream) * (at_least_float32(x) - mean)
 
 
 def tanh_slope(x: tf.Tensor) -> tf.Tensor:

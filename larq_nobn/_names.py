@@ -108,13 +108,7 @@ def find_pretrained(weights: str | os.PathLike) -> Path | None:
 def check_dataset(argument: str, name: object) -> str:
     """Returns the name of a data set; that of a folder is its absolute path.
 
-    Arguments:
-        argument: What the message calls it.
-        name: What was given.
-
-    Raises:
-        TypeError: If it is neither a text nor a path.
-        ValueError: If it is the name of nothing.
+    The message calls it by its `argument`.
     """
     allowed = (
         f"one of {', '.join(DATASETS)}, a folder of images, or {TFDS_PREFIX}NAME for "

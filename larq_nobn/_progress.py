@@ -18,13 +18,7 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=_nobody)
 
 
 def step(text: str, done: int = 0, total: int | None = None) -> None:
-    """Says what is done now.
-
-    Arguments:
-        text: What is done, such as "Verifying segments".
-        done: How much of it is done.
-        total: How much there is; None where that is unknown.
-    """
+    """Says what is done now, such as "Verifying segments", and how much of it."""
     _watch.get()(text, done, total)
 
 

@@ -14,10 +14,7 @@ _LONGEST_WORD = 400
 def sentence(text: str, most: int = 2000) -> str:
     """Returns a message as one line, of which long parts miss the middle.
 
-    Arguments:
-        text: What was given, what is allowed, and what to do: a name in it may be of
-            any length, and the last part is what is needed.
-        most: How many letters it has at the most.
+    A name in it may be of any length, and the last part, what to do, is needed.
     """
     words = " ".join(_cut(word, _LONGEST_WORD) for word in text.split())
     return _cut(words, most)

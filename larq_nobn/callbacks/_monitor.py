@@ -123,11 +123,8 @@ def shares(
 ) -> dict[str, float]:
     """Part over whole, in all as `name` and per layer as `name/layer`.
 
-    Arguments:
-        name: What is measured.
-        layers: The layer of each entry; several entries may share one.
-        parts: What is counted of each entry.
-        wholes: Out of how many. A layer with none is left out; all without any is NaN.
+    Several entries may share a layer. A layer whose whole is 0 is left out; if all are,
+    the fraction of all is NaN.
     """
     part, whole = np.asarray(parts), np.asarray(wholes)
     total = whole.sum()

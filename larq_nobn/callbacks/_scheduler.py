@@ -19,9 +19,6 @@ class QuantizerScheduler(EpochMonitor):
 
     The value depends on the time in epochs alone, so that a training which resumes
     after an interruption needs no state of this object.
-
-    Arguments:
-        start, end, epochs, log_dir: As in the callbacks.
     """
 
     weight: ClassVar[str]  # the name of the quantizers' attribute, and of the log

@@ -97,7 +97,6 @@ class BinaryWeightMonitor(EpochMonitor):
         self.tau = check_number("tau", tau, "(0.5, 1)", "Use ReCU's 0.85.")
         self._layers: list[str] = []
         self._kernels: list[QuantizedKernel] = []
-        self._axes: list[tuple[int, ...]] = []
         self._signs: list[tf.Tensor] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -114,27 +113,17 @@ class BinaryWeightMonitor(EpochMonitor):
         if known != [id(variable.latent_variable) for variable in variables]:
             layers = layers_with(self.model, variables)
             self._kernels = [*map(QuantizedKernel, layers, variables)]
-            self._axes = [*map(_filter_axes, layers, variables)]
         self._signs = self._signs_now()
 
     def measure(self) -> dict[str, float]:
         """Returns both ratios of the epoch."""
         # As it comes: tracing it would take longer than many epochs do.
         before, self._signs = self._signs, self._signs_now()
-        flipped = tf.stack(
-            [
-                tf.math.count_nonzero(now != then)
-                for now, then in zip(self._signs, before, strict=True)
-            ]
-        )
-        dead = tf.stack(
-            [
-                tf.constant(0, tf.int64)
-                if kernel.latent_free
-                else kernel.dead(axes, self.tau)
-                for kernel, axes in zip(self._kernels, self._axes, strict=True)
-            ]
-        )
+        flipped = [
+            tf.math.count_nonzero(now != then)
+            for now, then in zip(self._signs, before, strict=True)
+        ]
+        dead = [kernel.dead(self.tau) for kernel in self._kernels]
         sizes = np.array([kernel.size for kernel in self._kernels])
         latent_free = np.array([kernel.latent_free for kernel in self._kernels])
         return {
@@ -164,14 +153,3 @@ class BinaryWeightMonitor(EpochMonitor):
     def _signs_now(self) -> list[tf.Tensor]:
         """Signs of each kernel as booleans."""
         return [kernel.value() > 0 for kernel in self._kernels]
-
-
-def _filter_axes(layer: keras.layers.Layer, variable: Any) -> tuple[int, ...]:
-    """The axes of one filter of a kernel: all but those of the output channels."""
-    rank = variable.shape.rank
-    kept = {rank - 1}
-    if isinstance(layer, keras.layers.Conv2DTranspose | keras.layers.Conv3DTranspose):
-        kept = {rank - 2}  # (..., out, in)
-    elif "depthwise_kernel" in variable.name:
-        kept = {rank - 2, rank - 1}  # (..., in, multiplier)
-    return tuple(axis for axis in range(rank) if axis not in kept)

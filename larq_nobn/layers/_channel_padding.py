@@ -4,17 +4,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import keras, register
+from .._keras import Configured, keras, register
 
 
 @register()
-class ChannelPadding(keras.layers.Layer):
-    """Puts channels of zeros before and after those of a feature map.
+class ChannelPadding(Configured, keras.layers.Layer):
+    """Puts so many channels of zeros before and after those of a feature map."""
 
-    Arguments:
-        before, after: How many.
-        **kwargs: Keras layer arguments.
-    """
+    _in_config = "before after"
 
     def __init__(self, before: int, after: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -33,6 +30,3 @@ class ChannelPadding(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         *others, channels = tuple(input_shape)
         return tf.TensorShape([*others, self.before + channels + self.after])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "before": self.before, "after": self.after}

@@ -5,7 +5,19 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels
+from .._errors import InvalidValue
 from .._keras import Configured, keras
+
+
+def check_initializer(name: str, value: object) -> Any:
+    """Returns the Keras initializer that `value` is or names."""
+    try:
+        return keras.initializers.get(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(
+            f"{name}={value!r} is not an initializer. Pass a Keras initializer or its "
+            "name, such as 'zeros' or Constant(0.1)."
+        ) from error
 
 
 class SameShape(Configured, keras.layers.Layer):
@@ -21,18 +33,9 @@ class ChannelwiseLayer(SameShape):
     def _channel_weight(
         self, name: str, initializer: Any, shape: tf.TensorShape
     ) -> Any:
-        """Adds one weight per channel of an input `shape`, which Keras never casts."""
-        initial = (
-            keras.initializers.Constant(initializer)
-            if isinstance(initializer, float)
-            else initializer
-        )
-        return self.add_weight(
-            name=name,
-            shape=(check_channels(type(self).__name__, tuple(shape)),),
-            initializer=initial,
-            experimental_autocast=False,
-        )
+        """Adds one weight per channel of an input `shape`."""
+        channels = check_channels(type(self).__name__, tuple(shape))
+        return self.add_weight(name, (channels,), initializer)
 
 
 def average_weight(

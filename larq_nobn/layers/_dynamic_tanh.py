@@ -5,10 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import register
 from .._math import at_least_float32, beside
-from ._channelwise import ChannelwiseLayer
-from ._initializers import check_initializer
+from ._channelwise import ChannelwiseLayer, check_initializer
 
 
 def dynamic_tanh(
@@ -74,17 +73,10 @@ class DynamicTanh(ChannelwiseLayer):
     ):
         super().__init__(**kwargs)
         self._start = check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
-        self.beta_initializer = check_initializer(
-            "beta_initializer", beta_initializer, "Constant(1e-5)"
-        )
+        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=(),
-            initializer=keras.initializers.Constant(self._start),
-            experimental_autocast=False,
-        )
+        self.alpha = self.add_weight("alpha", (), self._start)
         self.gamma = self._channel_weight("gamma", "ones", input_shape)
         self.beta = self._channel_weight("beta", self.beta_initializer, input_shape)
         super().build(input_shape)

@@ -7,10 +7,9 @@ import tensorflow as tf
 
 from .._checks import check_integer, check_number
 from .._keras import register
-from .._math import at_least_float32, beside, channel_sum, fused
-from ._channelwise import ChannelwiseLayer
+from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
+from ._channelwise import ChannelwiseLayer, check_initializer
 from ._groups import check_groups, group_mean, group_moments
-from ._initializers import check_initializer
 
 
 @fused
@@ -49,41 +48,36 @@ def _slope(
     return tf.cast(d_x, x.dtype)
 
 
+@with_gradient
 def evonorm_s0(
     x: tf.Tensor,
     v: tf.Tensor,
     gamma: tf.Tensor,
     beta: tf.Tensor,
+    *,
     groups: int,
     epsilon: float,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, Callable]:
     """gamma·x·σ(v·x)/sqrt(var + epsilon) + beta, with one fused gradient."""
     axes = tuple(range(1, x.shape.rank - 1))
+    mean, variance = group_moments(x, groups)
+    rate = tf.math.rsqrt(variance + epsilon)
 
-    @tf.custom_gradient
-    def normalized(
-        x: tf.Tensor, v: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable]:
-        mean, variance = group_moments(x, groups)
-        rate = tf.math.rsqrt(variance + epsilon)
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with_value, with_v = (
+            tf.reduce_mean(product, axes, keepdims=True) if axes else product
+            for product in _products(upstream, x, v)
+        )
+        positions = tf.cast(tf.size(x) / tf.size(with_value), rate.dtype)
+        along = rate**3 * group_mean(gamma * with_value, groups)
+        return (
+            _slope(upstream, x, v, rate * gamma, mean, along),
+            positions * channel_sum(gamma * rate * with_v),
+            positions * channel_sum(rate * with_value),
+            channel_sum(upstream),
+        )
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            with_value, with_v = (
-                tf.reduce_mean(product, axes, keepdims=True) if axes else product
-                for product in _products(upstream, x, v)
-            )
-            positions = tf.cast(tf.size(x) / tf.size(with_value), rate.dtype)
-            along = rate**3 * group_mean(gamma * with_value, groups)
-            return (
-                _slope(upstream, x, v, rate * gamma, mean, along),
-                positions * channel_sum(gamma * rate * with_v),
-                positions * channel_sum(rate * with_value),
-                channel_sum(upstream),
-            )
-
-        return _value(x, rate, v, gamma, beta), grad
-
-    return normalized(x, v, gamma, beta)
+    return _value(x, rate, v, gamma, beta), grad
 
 
 @register()
@@ -155,9 +149,7 @@ class EvoNormS0(ChannelwiseLayer):
         super().__init__(**kwargs)
         self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
-        self.beta_initializer = check_initializer(
-            "beta_initializer", beta_initializer, "Constant(1e-5)"
-        )
+        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("EvoNormS0", self.groups, tuple(input_shape))
@@ -167,5 +159,5 @@ class EvoNormS0(ChannelwiseLayer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        v, gamma, beta = (beside(inputs, w) for w in (self.v, self.gamma, self.beta))
-        return evonorm_s0(inputs, v, gamma, beta, self.groups, self.epsilon)
+        weights = (beside(inputs, w) for w in (self.v, self.gamma, self.beta))
+        return evonorm_s0(inputs, *weights, groups=self.groups, epsilon=self.epsilon)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import register
-from .._math import at_least_float32
+from .._math import at_least_float32, with_gradient
 from ._channelwise import SameShape, average_weight
 
 _STEPS = 255  # between the 256 values of eight bits
@@ -22,26 +22,24 @@ def representable_range(
     return -below * step, (_STEPS - below) * step
 
 
-def fake_quantize(x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
+@with_gradient
+def fake_quantize(
+    x: tf.Tensor, *, minimum: tf.Tensor, maximum: tf.Tensor
+) -> tuple[tf.Tensor, Callable]:
     """Rounds x to eight bits over a range; the gradient passes inside of it."""
 
-    @tf.custom_gradient
-    def rounded(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def grad(upstream: tf.Tensor) -> tf.Tensor:
-            exact = at_least_float32(x)
-            ends = [tf.cast(end, exact.dtype) for end in (minimum, maximum)]
-            low, high = representable_range(*ends)
-            inside = (exact >= low) & (exact <= high)
-            return tf.where(inside, upstream, tf.zeros_like(upstream))
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        exact = at_least_float32(x)
+        ends = [tf.cast(end, exact.dtype) for end in (minimum, maximum)]
+        low, high = representable_range(*ends)
+        inside = (exact >= low) & (exact <= high)
+        return tf.where(inside, upstream, tf.zeros_like(upstream))
 
-        # The operation that the converter reads ranges from; it knows float32 only.
-        ends = [tf.cast(end, tf.float32) for end in (minimum, maximum)]
-        rounded = tf.quantization.fake_quant_with_min_max_vars(
-            tf.cast(x, tf.float32), *ends
-        )
-        return tf.cast(rounded, x.dtype), grad
-
-    return rounded(x)
+    # The operation that the converter reads ranges from; it knows float32 only.
+    ends = [tf.cast(end, tf.float32) for end in (minimum, maximum)]
+    wide = tf.cast(x, tf.float32)
+    rounded = tf.quantization.fake_quant_with_min_max_vars(wide, *ends)
+    return tf.cast(rounded, x.dtype), grad
 
 
 @register()
@@ -136,7 +134,8 @@ class FakeQuantization(SameShape):
             low, high = self._moved(inputs, low, high)
             self.minimum.assign(low)
             self.maximum.assign(high)
-        return tf.where(high > low, fake_quantize(inputs, low, high), inputs)
+        rounded = fake_quantize(inputs, minimum=low, maximum=high)
+        return tf.where(high > low, rounded, inputs)
 
     def _moved(
         self, inputs: tf.Tensor, low: tf.Tensor, high: tf.Tensor

@@ -9,8 +9,7 @@ from .._checks import check_channels, check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused, product
-from ._channelwise import ChannelwiseLayer
-from ._initializers import check_initializer
+from ._channelwise import ChannelwiseLayer, check_initializer
 
 
 @fused
@@ -139,9 +138,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
         self.learned_epsilon: Any = learned_epsilon
         self.center = check_flag("center", center)
         self.scale = check_flag("scale", scale)
-        self.beta_initializer = check_initializer(
-            "beta_initializer", beta_initializer, "Constant(1e-5)"
-        )
+        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_channels("FilterResponseNormalization", tuple(input_shape))

@@ -12,9 +12,7 @@ from .._larq import lq
 def block_diagonal(kernel: tf.Tensor, groups: int) -> tf.Tensor:
     """The full kernel of a grouped one: zero from one group of channels to another.
 
-    Arguments:
-        kernel: (height, width, input channels of a group, output channels).
-        groups: Number of groups.
+    The grouped one is (height, width, input channels of a group, output channels).
     """
     outputs = np.arange(kernel.shape[-1]) * groups // kernel.shape[-1]
     mask = np.arange(groups)[:, None] == outputs

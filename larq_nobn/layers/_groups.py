@@ -12,13 +12,7 @@ from .._math import at_least_float32, squared_offset
 
 
 def check_groups(owner: str, groups: int, input_shape: Sequence[int | None]) -> None:
-    """Raises unless groups of one size, of two values or more, make up each example.
-
-    Arguments:
-        owner: Who asks, for the message.
-        groups: How many.
-        input_shape: (batch, ..., C), with a known number of channels.
-    """
+    """Raises unless groups of one size, of two values or more, make up each example."""
     channels = check_channels(owner, input_shape)
     if channels % groups:
         allowed = [str(n) for n in range(1, channels + 1) if channels % n == 0]
@@ -38,12 +32,8 @@ def check_groups(owner: str, groups: int, input_shape: Sequence[int | None]) -> 
 def group_mean(x: tf.Tensor, groups: int) -> tf.Tensor:
     """Means over all positions and the channels of each group, in float32 or better.
 
-    Arguments:
-        x: (N, ..., C), of any rank from 2; neighboring channels form a group.
-        groups: How many; divides C.
-
-    Returns:
-        (N, 1, ..., 1, C), or (N, 1, ..., 1, 1) for a single group.
+    Of (N, ..., C), where neighboring channels form a group, they are (N, 1, ..., 1, C),
+    or (N, 1, ..., 1, 1) for a single group.
     """
     positions = tuple(range(1, x.shape.rank - 1))
     x = at_least_float32(x)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -8,16 +8,113 @@ import tensorflow as tf
 from .._checks import check_number
 from .._errors import InvalidValue
 from .._keras import register
-from .._math import beside
-from ._channelwise import ChannelwiseLayer, average_weight
-from ._initializers import check_initializer
-from ._posterior import batch_kalman_norm, normalize
+from .._math import (
+    at_least_float32,
+    beside,
+    channel_sum,
+    fused,
+    offset_product,
+    squared_offset,
+    with_gradient,
+)
+from ._channelwise import ChannelwiseLayer, average_weight, check_initializer
+
+# A prior whose variances are on average this many times those of the batch is wrong.
+_LARGEST_RATIO = 100
 
 
-def _is_one_shape(shape: Any) -> bool:
-    return isinstance(shape, tf.TensorShape) or not any(
+@fused
+def _affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
+
+
+@fused
+def _slope(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    direct: tf.Tensor,
+    along: tf.Tensor,
+    offset: tf.Tensor,
+) -> tf.Tensor:
+    slope = at_least_float32(upstream) * direct + at_least_float32(x) * along + offset
+    return tf.cast(slope, x.dtype)
+
+
+def normalize(
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
+    """gamma·(x - mean)/sqrt(variance + epsilon) + beta."""
+    factor = gamma * tf.math.rsqrt(variance + epsilon)
+    return _affine(x, factor, beta - factor * mean)
+
+
+def posterior(
+    batch_mean: tf.Tensor,
+    batch_variance: tf.Tensor,
+    prior_mean: tf.Tensor,
+    prior_variance: tf.Tensor,
+    prior: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Weight of the prior, distance of the means, and the mixture's two moments."""
+    # False for 0/0 too, a channel that is constant in both.
+    usable = tf.reduce_mean(prior_variance / batch_variance) < _LARGEST_RATIO
+    p = tf.where(usable, tf.constant(prior, batch_mean.dtype), 0)
+    # An infinite prior must not meet its weight of 0.
+    distance = tf.where(usable, batch_mean - prior_mean, 0)
+    excess = tf.where(usable, prior_variance - batch_variance, 0)
+    mean = batch_mean - p * distance
+    variance = batch_variance + p * excess + p * (1 - p) * tf.square(distance)
+    return p, distance, mean, variance
+
+
+@with_gradient
+def batch_kalman_norm(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    prior_mean: tf.Tensor,
+    prior_variance: tf.Tensor,
+    *,
+    prior: float,
+    epsilon: float,
+) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
+    """The normalized batch and its posterior mean and variance, per channel."""
+    count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
+    batch_mean = channel_sum(x) / count
+    batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
+    p, distance, mean, variance = posterior(
+        batch_mean, batch_variance, prior_mean, prior_variance, prior
+    )
+    q = 1 - p
+
+    def grad(
+        d_y: tf.Tensor, d_mean: tf.Tensor, d_variance: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        rate = tf.math.rsqrt(variance + epsilon)
+        total, inner = channel_sum(d_y), channel_sum(offset_product(d_y, x, mean))
+        d_mean -= gamma * rate * total
+        d_variance -= 0.5 * gamma * rate**3 * inner
+        # d variance / d x_j = 2q (x_j - batch_mean + p distance) / count
+        along = 2 * q * d_variance / count
+        offset = q * d_mean / count - along * (batch_mean - p * distance)
+        d_x = _slope(d_y, x, gamma * rate, along, offset)
+        d_prior_mean = p * (d_mean - 2 * q * distance * d_variance)
+        return d_x, rate * inner, total, d_prior_mean, p * d_variance
+
+    return (normalize(x, mean, variance, gamma, beta, epsilon), mean, variance), grad
+
+
+def _of_features(shape: Any) -> tf.TensorShape:
+    """The shape of x, also where that of [x, state] is given."""
+    several = not isinstance(shape, tf.TensorShape) and any(
         isinstance(size, (tf.TensorShape, tuple, list)) for size in shape
     )
+    return tf.TensorShape(shape[0] if several else shape)
 
 
 @register()
@@ -112,12 +209,10 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         self.prior = check_number("prior", prior, "[0, 1)", "The paper uses 0.9.")
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.9.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
-        self.beta_initializer = check_initializer(
-            "beta_initializer", beta_initializer, "Constant(1e-5)"
-        )
+        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
 
     def build(self, input_shape: Any) -> None:
-        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
+        shape = _of_features(input_shape)
         self.gamma = self._channel_weight("gamma", 1.0, shape)
         self.beta = self._channel_weight("beta", self.beta_initializer, shape)
         shape = self.gamma.shape
@@ -145,9 +240,9 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             x,
             gamma,
             beta,
-            given or [tf.zeros_like(gamma)] * 2,
-            self.prior if given else 0.0,
-            self.epsilon,
+            *(given or [tf.zeros_like(gamma)] * 2),
+            prior=self.prior if given else 0.0,
+            epsilon=self.epsilon,
         )
         for average, new in (
             (self.moving_mean, mean),
@@ -171,6 +266,5 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     def compute_output_shape(
         self, input_shape: Any
     ) -> tuple[tf.TensorShape, tuple[tf.TensorShape, tf.TensorShape]]:
-        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
-        moment = tf.TensorShape(tuple(shape)[-1:])
-        return tf.TensorShape(shape), (moment, moment)
+        shape = _of_features(input_shape)
+        return shape, (shape[-1:], shape[-1:])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -8,11 +9,106 @@ import tensorflow as tf
 from .._checks import check_integer, check_number
 from .._errors import InvalidValue
 from .._keras import keras, register
-from .._math import beside
+from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._channelwise import ChannelwiseLayer
-from ._groups import check_groups
-from ._normalized_activation import Activation, normalized_activation
+from ._groups import check_groups, group_mean, group_moments
 from ._proxy_moments import NEGATIVE_SLOPES, exact_moments, sampled_moments
+
+Activation = Callable[[tf.Tensor], tf.Tensor]
+
+# Under the variance of a group, as GroupNorm has it.
+FLOOR = 1e-5
+
+
+@fused
+def _value(
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    scale: tf.Tensor,
+    beta: tf.Tensor,
+    center: tf.Tensor,
+    rate: tf.Tensor,
+    *,
+    activation: Activation,
+) -> tf.Tensor:
+    z = activation((at_least_float32(x) - mean) * scale + beta)
+    return tf.cast((z - center) * rate, x.dtype)
+
+
+@fused
+def _products(
+    x: tf.Tensor,
+    upstream: tf.Tensor,
+    mean: tf.Tensor,
+    inverse: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    center: tf.Tensor,
+    rate: tf.Tensor,
+    *,
+    activation: Activation,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What remains to be summed for beta, for gamma and for the rate."""
+    g = at_least_float32(upstream)
+    normalized = (at_least_float32(x) - mean) * inverse
+    y = gamma * normalized + beta
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        z = activation(y)
+    d_y = tape.gradient(z, y, g * rate)
+    return d_y, d_y * normalized, g * (z - center)
+
+
+@fused
+def _slope(
+    d_y: tf.Tensor,
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    inverse: tf.Tensor,
+    gamma: tf.Tensor,
+    across: tf.Tensor,
+    along: tf.Tensor,
+) -> tf.Tensor:
+    normalized = (at_least_float32(x) - mean) * inverse
+    return tf.cast(inverse * (gamma * d_y - across - normalized * along), x.dtype)
+
+
+@with_gradient
+def normalized_activation(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    center: tf.Tensor,
+    rate: tf.Tensor,
+    *,
+    activation: Activation,
+    groups: int,
+) -> tuple[tf.Tensor, Callable]:
+    """rate·(activation(gamma·GroupNorm(x) + beta) - center), with a fused gradient."""
+    mean, variance = group_moments(x, groups)
+    inverse = tf.math.rsqrt(variance + FLOOR)
+
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        weights = (gamma, beta, center, rate)
+        d_y, d_gamma, d_rate = _products(
+            x, upstream, mean, inverse, *weights, activation=activation
+        )
+        # Per example and channel: all that couples the positions of a group.
+        channels = x.shape[-1]
+        across, along = group_mean(d_y, channels), group_mean(d_gamma, channels)
+        positions = tf.cast(tf.size(x) / tf.size(across), across.dtype)
+        of_groups = [group_mean(gamma * each, groups) for each in (across, along)]
+        return (
+            _slope(d_y, x, mean, inverse, gamma, *of_groups),
+            positions * channel_sum(along),
+            positions * channel_sum(across),
+            -rate * channel_sum(upstream),
+            channel_sum(d_rate),
+        )
+
+    scale = inverse * gamma
+    value = _value(x, mean, scale, beta, center, rate, activation=activation)
+    return value, grad
 
 
 def _activation(given: Any) -> tuple[Activation, Any]:
@@ -167,6 +263,7 @@ class ProxyNormalization(ChannelwiseLayer):
         gamma, beta = beside(inputs, self.gamma), beside(inputs, self.beta)
         center, variance = self._proxy_moments(gamma, beta)
         rate = tf.math.rsqrt(variance + self.epsilon)
+        weights = (gamma, beta, center, rate)
         return normalized_activation(
-            inputs, gamma, beta, center, rate, self.activation, self.groups
+            inputs, *weights, activation=self.activation, groups=self.groups
         )

@@ -28,11 +28,7 @@ def sampled_moments(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and population variance over the quantiles of each normal variable.
 
-    Arguments:
-        activation: Elementwise.
-        mean, std: Of the variables, (C,) each; the sign of the standard deviation
-            does not matter.
-        num_samples: How many quantiles.
+    The sign of the standard deviation does not matter.
     """
     quantiles = tf.constant(normal_quantiles(num_samples), mean.dtype)[:, tf.newaxis]
     values = activation(mean + std * quantiles)

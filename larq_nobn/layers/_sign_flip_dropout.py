@@ -7,6 +7,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras, register
 from .._math import fused
+from ._channelwise import SameShape
 
 
 @fused
@@ -24,7 +25,7 @@ def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: float) -> tf.Tenso
 
 # The base of Keras' own random layers, which chooses where draws come from.
 @register()
-class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
+class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer, SameShape):
     r"""Dropout for signs: replaces some of them by random signs.
 
     In training, with independent uniform \(u\) in [0, 1) and the rate \(p\),
@@ -73,22 +74,21 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
         form for binary networks. Nothing is rescaled, as the values must stay ±1.
     """
 
+    _in_config = "rate"
+
     def __init__(self, rate: float = 0.05, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = check_number("rate", rate, "[0, 1)", "Use 0.05; 0 drops nothing.")
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         return keras.backend.in_train_phase(
-            lambda: sign_flip_dropout(inputs, self._draw(inputs), self.rate),
+            lambda: sign_flip_dropout(
+                inputs,
+                self._random_generator.random_uniform(
+                    tf.shape(inputs), dtype="float32"
+                ),
+                self.rate,
+            ),
             inputs,
             training,
         )
-
-    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._random_generator.random_uniform(tf.shape(inputs), dtype="float32")
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate}

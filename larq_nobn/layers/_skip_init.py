@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from .._keras import register
 from .._math import at_least_float32, beside
-from ._channelwise import SameShape
-from ._initializers import check_initializer
+from ._channelwise import SameShape, check_initializer
 
 
 @register()
@@ -59,17 +58,10 @@ class SkipInit(SameShape):
 
     def __init__(self, gain_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        self.gain_initializer = check_initializer(
-            "gain_initializer", gain_initializer, "Constant(0.1)"
-        )
+        self.gain_initializer = check_initializer("gain_initializer", gain_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.gain = self.add_weight(
-            name="gain",
-            shape=(),
-            initializer=self.gain_initializer,
-            experimental_autocast=False,
-        )
+        self.gain = self.add_weight("gain", (), self.gain_initializer)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

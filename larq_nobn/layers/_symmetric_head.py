@@ -117,18 +117,9 @@ class SymmetricHead(Configured, keras.layers.Layer):
                 "of two features or more per example. Pool or flatten maps before it."
             )
         self.plane = self.add_weight(
-            name="plane",
-            shape=(features, 2),
-            initializer=random_plane,
-            trainable=self.trainable_plane,
-            experimental_autocast=False,
+            "plane", (features, 2), random_plane, trainable=self.trainable_plane
         )
-        self.scale = self.add_weight(
-            name="scale",
-            shape=(),
-            initializer=keras.initializers.Constant(self._initial_scale),
-            experimental_autocast=False,
-        )
+        self.scale = self.add_weight("scale", (), self._initial_scale)
         super().build(input_shape)
 
     def class_vectors(self) -> tf.Tensor:

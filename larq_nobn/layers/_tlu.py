@@ -5,8 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import register
-from ._channelwise import ChannelwiseLayer
-from ._initializers import check_initializer
+from ._channelwise import ChannelwiseLayer, check_initializer
 
 
 @register()
@@ -58,9 +57,7 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
 
     def __init__(self, tau_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        self.tau_initializer = check_initializer(
-            "tau_initializer", tau_initializer, "Constant(-1.0)"
-        )
+        self.tau_initializer = check_initializer("tau_initializer", tau_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.tau = self._channel_weight("tau", self.tau_initializer, input_shape)

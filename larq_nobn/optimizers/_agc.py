@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from .._checks import check_number
@@ -17,13 +17,54 @@ from . import _arguments, _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
-from ._counts import ClipCounts
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _log = logging.getLogger("larq_nobn")
 
 _HEADS = ("^head/", "^predictions/")
 _LATENT_FREE = (lq.optimizers.Bop, BooleanAccumulation)
+
+
+class ClipCounts:
+    """Clipped units and all units that met the clipping, for each variable.
+
+    Every step adds to two rows of integers, inside the compiled step. They belong to
+    nobody's state: they are in no file and no checkpoint. Other variables than these
+    are passed over.
+    """
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self.variables = tuple(variables)
+        self._places = {id(v): place for place, v in enumerate(self.variables)}
+        # Each replica sees the same aggregated gradients, so any one of them will do.
+        self._totals = tf.Variable(
+            tf.zeros((2, len(self.variables)), tf.int64),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="clipped_units",
+        )
+
+    def is_for(self, variables: Sequence[Any]) -> bool:
+        """Tells whether these are the variables, in their order."""
+        return list(map(id, variables)) == list(map(id, self.variables))
+
+    def add(
+        self, factors: tf.Tensor, owners: np.ndarray, variables: Sequence[Any]
+    ) -> None:
+        """Counts one step: factors and owners as in `Clipped`, of these variables."""
+        # The last entry is for -1: a unit of nobody.
+        places = np.array([self._places.get(id(v), -1) for v in variables] + [-1])
+        of_unit = places[owners]
+        clipped = tf.math.unsorted_segment_sum(
+            tf.cast(factors < 1, tf.int64), of_unit, len(self.variables)
+        )
+        seen = np.bincount(of_unit[of_unit >= 0], minlength=len(self.variables))
+        self._totals.assign_add(tf.stack([clipped, tf.constant(seen, tf.int64)]))
+
+    def totals(self) -> np.ndarray:
+        """Returns the two rows: units clipped, units seen."""
+        return tf.convert_to_tensor(self._totals).numpy()
 
 
 @in_both_families
@@ -176,80 +217,61 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         pairs = self._clip(pairs)
-        with after(pairs):
+        # Step counter and weight decay wait for the check of the gradients, of all of
+        # them, on which each clipped one depends.
+        with tf.control_dependencies([g for g, _ in pairs if g is not None][:1]):
             return apply(pairs)
 
     def _clip(self, pairs: Pairs) -> Pairs:
-        def axes_of(variables: Sequence[tf.Variable]) -> list[Axes | None]:
-            latent_free = is_latent_free(self.inner_optimizer, pairs)
-            named = tuple((v.name, tuple(v.shape)) for v in variables)
-            roles = _unit_axes.axes_of_all(
-                named, self.exclude, tuple(self.unit_axes.items())
+        """Clips aggregated gradients; a pair without a gradient stays as it is."""
+        present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
+        if not present:
+            return pairs
+        variables = [pairs[i][1] for i in present]
+        axes = self._axes_of(variables, pairs)
+        with tf.name_scope("adaptive_gradient_clipping"):
+            clipped = clip_gradients(
+                [_to_clip(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
+                # A quantized variable would read as ±1 inside a quantized scope.
+                [getattr(v, "latent_variable", v) for v in variables],
+                axes,
+                self.clip_factor,
+                self.epsilon,
+                [variable.name for variable in variables],
             )
-            if self.exclude == _HEADS and None not in roles and not self._warned:
-                self._warned = True
-                _log.warning(
-                    "AdaptiveGradientClipping clips all variables: no classifier is "
-                    "named head or predictions. Name it in exclude, or use "
-                    "AdaptiveGradientClipping.for_model(model, optimizer)."
-                )
-            return [
-                None if latent_free(variable) else role
-                for variable, role in zip(variables, roles, strict=True)
-            ]
+            if self._counts is not None:
+                self._counts.add(clipped.factors, clipped.owners, variables)
+        result = list(pairs)
+        for i, gradient in zip(present, clipped.gradients, strict=True):
+            result[i] = (_clipped_like(gradient, *pairs[i]), pairs[i][1])
+        return result
 
-        return clip_pairs(pairs, axes_of, self.clip_factor, self.epsilon, self._counts)
+    def _axes_of(
+        self, variables: Sequence[tf.Variable], pairs: Pairs
+    ) -> list[Axes | None]:
+        """The axes of a unit of each variable; None for those that are not clipped."""
+        latent_free = is_latent_free(self.inner_optimizer, pairs)
+        settled = (self.exclude, tuple(self.unit_axes.items()))
+        roles = [
+            _unit_axes.axes_of(v.name, tuple(v.shape), *settled) for v in variables
+        ]
+        if self.exclude == _HEADS and None not in roles and not self._warned:
+            self._warned = True
+            _log.warning(
+                "AdaptiveGradientClipping clips all variables: no classifier is "
+                "named head or predictions. Name it in exclude, or use "
+                "AdaptiveGradientClipping.for_model(model, optimizer)."
+            )
+        return [
+            None if latent_free(variable) else role
+            for variable, role in zip(variables, roles, strict=True)
+        ]
 
     def _count_for(self, variables: Sequence[Any]) -> ClipCounts:
         """Counts clipped units from the next trace of the training step on."""
         if self._counts is None or not self._counts.is_for(variables):
             self._counts = ClipCounts(variables)
         return self._counts
-
-
-def clip_pairs(
-    pairs: Pairs,
-    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Axes | None]],
-    clip_factor: float,
-    epsilon: float,
-    counts: ClipCounts | None,
-) -> Pairs:
-    """Clips aggregated gradients; a pair without a gradient stays as it is.
-
-    Arguments:
-        pairs: Gradients, of which some may be None or sparse, and their variables.
-        axes_of: Gives the axes of a unit of each variable; None for no clipping.
-        clip_factor: See `adaptive_gradient_clip`.
-        epsilon: See there.
-        counts: Where to count the clipped units, if anywhere.
-    """
-    present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
-    if not present:
-        return pairs
-    variables = [pairs[i][1] for i in present]
-    axes = axes_of(variables)
-    with tf.name_scope("adaptive_gradient_clipping"):
-        clipped = clip_gradients(
-            [_to_clip(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
-            # A quantized variable would read as ±1 inside a quantized scope.
-            [getattr(v, "latent_variable", v) for v in variables],
-            axes,
-            clip_factor,
-            epsilon,
-            [variable.name for variable in variables],
-        )
-        if counts is not None:
-            counts.add(clipped.factors, clipped.owners, variables)
-    result = list(pairs)
-    for i, gradient in zip(present, clipped.gradients, strict=True):
-        result[i] = (_clipped_like(gradient, *pairs[i]), pairs[i][1])
-    return result
-
-
-def after(pairs: Pairs) -> AbstractContextManager[Any]:
-    """Holds back the step counter and weight decay until the gradients are checked."""
-    # Each clipped gradient depends on the check of all, so one of them is enough.
-    return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])
 
 
 def _to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
@@ -267,12 +289,7 @@ def _clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> A
 
 
 def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool]:
-    """Returns a predicate for variables of signs that flip, or of log odds.
-
-    Arguments:
-        optimizer: Any optimizer.
-        pairs: Gradients and variables of the step.
-    """
+    """Returns a predicate for variables of signs that flip, or of log odds."""
     if isinstance(optimizer, BayesianLearningRule):
         of_others = is_latent_free(optimizer.inner_optimizer, split(pairs)[1])
         return lambda variable: is_natural(variable) or of_others(variable)

@@ -7,19 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .._checks import check_integer, check_list
+from .._checks import check_integer, check_list, check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras, of_keras_3
 from ._clipping import Axes
 
 
 def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
-    """Returns the optimizer to wrap, from an object, a name or a config.
-
-    Arguments:
-        optimizer: What was given.
-        wrapper: The name of the class that wraps it, for the messages.
-    """
+    """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
     if isinstance(optimizer, (str, dict)):
         try:
             optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
@@ -50,6 +45,13 @@ def why_no_optimizer(given: Any) -> str:
         f"optimizer={given!r} is not a Keras optimizer. Pass an optimizer, its name or "
         "its config."
     )
+
+
+def check_learning_rate(rate: Any, advice: str) -> Any:
+    """Returns a learning rate, a positive number or a schedule."""
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return rate
+    return check_number("learning_rate", rate, "(0, inf)", advice)
 
 
 def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:

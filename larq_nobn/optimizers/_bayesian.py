@@ -14,6 +14,8 @@ from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from .._larq import lq
 from .._math import at_least_float32, tanh_slope
+from ._arguments import check_learning_rate
+from ._boolean import checked_gradient
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _schedules = keras.optimizers.schedules
@@ -26,14 +28,9 @@ def natural_gradient_step(
     prior_weight: float,
     prior_natural: float,
 ) -> tf.Tensor:
-    """The natural parameters after one step, in float32 or better.
+    """The natural parameters λ after one step, in float32 or better.
 
-    Arguments:
-        natural: λ.
-        gradient: ∂L/∂λ of the relaxed weights.
-        learning_rate: η.
-        prior_weight: ρ.
-        prior_natural: λ₀, the natural parameter of the prior.
+    With the gradient ∂L/∂λ of the relaxed weights, and λ₀ of the prior.
     """
     here = at_least_float32(natural)
     rate = tf.cast(learning_rate, here.dtype)
@@ -49,11 +46,6 @@ def is_natural(variable: tf.Variable) -> bool:
     """Tells whether `variable` is the kernel of a `BernoulliSign`."""
     quantizer = getattr(variable, "quantizer", None)
     return getattr(quantizer, "natural_parameters", False)
-
-
-def others_of(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """The variables that are not natural parameters."""
-    return [variable for variable in variables if not is_natural(variable)]
 
 
 def split(pairs: Pairs) -> tuple[Pairs, Pairs]:
@@ -77,31 +69,12 @@ def steps_of(optimizer: Any) -> tf.Variable:
     return optimizer.iterations
 
 
-def checked(pairs: Pairs) -> Pairs:
-    """Returns the gradients after a check that they are finite.
-
-    Compiled by XLA, which drops the check, elements that are not finite count as zero.
-    """
-    checked_pairs = []
-    for gradient, variable in pairs:
-        if gradient is not None:
-            dense = tf.convert_to_tensor(gradient)
-            safe = tf.debugging.check_numerics(dense, _message(variable.name))
-            safe = tf.where(tf.math.is_finite(safe), safe, tf.zeros_like(safe))
-            checked_pairs.append((safe, variable))
-    return checked_pairs
-
-
 def descend(
     pairs: Pairs, learning_rate: tf.Tensor, prior_weight: float, prior: float
 ) -> None:
     """Takes the step of natural parameters, in every replica.
 
-    Arguments:
-        pairs: Gradients that all replicas agree on, and the variables.
-        learning_rate: η.
-        prior_weight: ρ.
-        prior: The probability of +1 under the prior.
+    The replicas agree on the gradients; `prior` is the probability of +1.
     """
     prior_natural = math.log(prior / (1 - prior)) / 2
 
@@ -121,14 +94,6 @@ def descend(
 
     tf.__internal__.distribute.interim.maybe_merge_call(
         step_all, tf.distribute.get_strategy(), pairs, learning_rate
-    )
-
-
-def _message(name: str) -> str:
-    return (
-        f"The gradient of {name} is not finite, so the step was not applied. Lower the "
-        "learning rates, or look for a division by zero or the logarithm of zero in "
-        "the loss"
     )
 
 
@@ -230,12 +195,8 @@ class BayesianLearningRule(OptimizerWrapper):
         prior_weight: float,
         prior: float = 0.5,
     ) -> None:
-        if not isinstance(learning_rate, _schedules.LearningRateSchedule):
-            advice = "Try powers of ten around 1."
-            learning_rate = check_number(
-                "learning_rate", learning_rate, "(0, inf)", advice
-            )
-        self.natural_learning_rate = learning_rate
+        advice = "Try powers of ten around 1."
+        self.natural_learning_rate = check_learning_rate(learning_rate, advice)
         advice = "Use 0 for no prior, or 1 over the number of examples."
         self.prior_weight = check_number(
             "prior_weight", prior_weight, "[0, inf)", advice
@@ -269,7 +230,7 @@ class BayesianLearningRule(OptimizerWrapper):
         return super().from_config({**config, "learning_rate": rate}, custom_objects)
 
     def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
-        return others_of(variables)
+        return [variable for variable in variables if not is_natural(variable)]
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         natural, others = split(pairs)
@@ -279,7 +240,9 @@ class BayesianLearningRule(OptimizerWrapper):
                 "the kernel of a BernoulliSign. Give layers kernel_quantizer="
                 '"bernoulli_sign", or use the inner optimizer alone.'
             )
-        natural = checked(natural)
+        natural = [
+            (checked_gradient(g, v.name), v) for g, v in natural if g is not None
+        ]
         with tf.init_scope():  # a legacy optimizer makes its counter when asked
             steps = steps_of(self.inner_optimizer)
         with tf.control_dependencies([gradient for gradient, _ in natural]):

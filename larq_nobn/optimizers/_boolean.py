@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_number
 from .._keras import keras, register
 from .._larq import lq
+from ._arguments import check_learning_rate
 
 
 def accumulate_and_flip(
@@ -20,12 +20,7 @@ def accumulate_and_flip(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the weights, their accumulators and the fraction kept after one step.
 
-    Arguments:
-        weight: The weights, of which the sign counts.
-        gradient: The gradient of the loss with respect to them.
-        accumulator: One number per weight.
-        kept: The fraction of the weights that the step before did not flip.
-        learning_rate: The factor on the gradient.
+    Of the weights the signs count; `kept` is what the step before did not flip.
     """
     weight = lq.math.sign(weight)
     accumulator = kept * accumulator + learning_rate * gradient
@@ -36,6 +31,20 @@ def accumulate_and_flip(
         tf.where(flips, tf.zeros_like(accumulator), accumulator),
         1 - tf.reduce_mean(tf.cast(flips, accumulator.dtype)),
     )
+
+
+def checked_gradient(gradient: Any, name: str) -> tf.Tensor:
+    """A gradient after a check that it is finite.
+
+    Compiled by XLA, which drops the check, elements that are not finite count as zero.
+    """
+    dense = tf.debugging.check_numerics(
+        tf.convert_to_tensor(gradient),
+        f"The gradient of {name} is not finite, so it was not applied. Lower the "
+        "learning rates, or look for a division by zero or the logarithm of zero in "
+        "the loss",
+    )
+    return tf.where(tf.math.is_finite(dense), dense, tf.zeros_like(dense))
 
 
 @register()
@@ -104,14 +113,8 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
         name: str = "BooleanAccumulation",
     ) -> None:
         super().__init__(name)
-        if not isinstance(
-            learning_rate, keras.optimizers.schedules.LearningRateSchedule
-        ):
-            advice = "Use 1000, or 300 where training is long."
-            learning_rate = check_number(
-                "learning_rate", learning_rate, "(0, inf)", advice
-            )
-        self._set_hyper("learning_rate", learning_rate)
+        advice = "Use 1000, or 300 where training is long."
+        self._set_hyper("learning_rate", check_learning_rate(learning_rate, advice))
 
     @staticmethod
     def is_binary_variable(variable: tf.Variable) -> bool:
@@ -132,19 +135,10 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:
         accumulator = self.get_slot(var, "accumulator")
         kept = self.get_slot(var, "kept")
-        grad = tf.debugging.check_numerics(grad, _message(var.name))
-        grad = tf.where(tf.math.is_finite(grad), grad, tf.zeros_like(grad))
+        grad = checked_gradient(grad, var.name)
         weights, accumulators, share = accumulate_and_flip(
             var, grad, accumulator, kept, self._decayed_lr(accumulator.dtype)
         )
         return tf.group(
             var.assign(weights), accumulator.assign(accumulators), kept.assign(share)
         )
-
-
-def _message(name: str) -> str:
-    return (
-        f"The gradient of {name} is not finite, so its weights stay as they are. Lower "
-        "the learning rate of the other weights, or look for a division by zero in the "
-        "loss"
-    )

@@ -81,8 +81,8 @@ def adaptive_gradient_clip(
             f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "
             "vector, () for single elements."
         )
-    limit = clip_factor * tf.maximum(_norm(_to_float32(weight), axes), epsilon)
-    factor = _factor(_norm(_to_float32(gradient), axes), limit)
+    limit = clip_factor * tf.maximum(_norm(tf.cast(weight, tf.float32), axes), epsilon)
+    factor = _factor(_norm(tf.cast(gradient, tf.float32), axes), limit)
     return _scale(gradient, factor)
 
 
@@ -123,19 +123,9 @@ def clip_gradients(
     two segment sums over their concatenation; the norms of all units then form one
     vector for everything else.
 
-    Arguments:
-        gradients: Dense gradients.
-        weights: The weights, in the same order.
-        axes: For each variable the axes of a unit; None for a variable that is not
-            clipped, whose gradient is only checked.
-        clip_factor: Largest ratio of the norms.
-        epsilon: Floor under the norm of the weights.
-        names: Names of the variables, for the error message.
-
-    Returns:
-        What came of it. Where a gradient is not finite, the graph raises
-        `InvalidArgumentError` before it can be used; where assertions are stripped, as
-        by XLA, the gradient of the affected unit is zero.
+    Gradients are dense. One whose axes are None is not clipped, only checked: where one
+    is not finite, the graph raises `InvalidArgumentError` before it can be used; where
+    assertions are stripped, as by XLA, the gradient of the affected unit is zero.
     """
     # Vectors and scalars of one unit.
     small: list[int] = []
@@ -165,7 +155,7 @@ def clip_gradients(
         if axes[i] is None:  # its limit does not count
             weight_norms.append(tf.zeros(norm.shape))
         else:
-            weight_norms.append(_norm(_to_float32(weights[i]), reach[i]))
+            weight_norms.append(_norm(tf.cast(weights[i], tf.float32), reach[i]))
     limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
     lengths = [1] * len(small) + [int(np.prod(norm.shape)) for norm in fast[1:]]
     owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
@@ -202,10 +192,6 @@ def clip_gradients(
     return Clipped([clipped[i] for i in range(len(gradients))], factors, owners)
 
 
-def _to_float32(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(x, tf.float32)
-
-
 def _concatenate(parts: Sequence[tf.Tensor], dtype: tf.DType = tf.float32) -> tf.Tensor:
     flat = [tf.cast(tf.reshape(part, [-1]), dtype) for part in parts]
     return tf.concat([tf.zeros([0], dtype), *flat], axis=0)
@@ -231,7 +217,7 @@ def _factor(norm: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
 
 def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     # Zero times a value that is not finite is zero here, not NaN.
-    scaled = tf.math.multiply_no_nan(_to_float32(gradient), factor)
+    scaled = tf.math.multiply_no_nan(tf.cast(gradient, tf.float32), factor)
     return tf.cast(scaled, gradient.dtype)
 
 

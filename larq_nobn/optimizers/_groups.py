@@ -221,10 +221,6 @@ def factors_by_name(
 ) -> list[float]:
     """Returns the factor of each variable: that of the first pattern in its name, or 1.
 
-    Arguments:
-        multipliers: `{regular expression: factor}`, tried in this order.
-        names: Names of the variables.
-
     Raises:
         ValueError: If a pattern is in no name.
     """

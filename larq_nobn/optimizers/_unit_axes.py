@@ -67,28 +67,21 @@ _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
 _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
 
-@functools.lru_cache(maxsize=64)
-def axes_of_all(
-    variables: tuple[tuple[str, tuple[int, ...]], ...],
-    exclude: tuple[str, ...],
-    unit_axes: tuple[tuple[str, Axes], ...],
-) -> tuple[Axes | None, ...]:
-    """Returns the axes of one unit for each `(name, shape)`; None where excluded."""
-    return tuple(_axes(*variable, exclude, dict(unit_axes)) for variable in variables)
-
-
-def _axes(
+@functools.lru_cache(maxsize=8192)
+def axes_of(
     name: str,
     shape: tuple[int, ...],
     exclude: tuple[str, ...],
-    unit_axes: dict[str, Axes],
+    unit_axes: tuple[tuple[str, Axes], ...],
 ) -> Axes | None:
+    """Returns the axes of one unit of a variable; None where it is excluded."""
     if first_match(exclude, name) is not None:
         return None
-    pattern = first_match(unit_axes, name)
+    given = dict(unit_axes)
+    pattern = first_match(given, name)
     if pattern is None:
         return axes_by_name(name, shape)
-    axes, rank = unit_axes[pattern], len(shape)
+    axes, rank = given[pattern], len(shape)
     if any(not -rank <= axis < rank for axis in axes):
         raise InvalidValue(
             f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
@@ -137,10 +130,7 @@ def axes_by_layer(
 ) -> dict[str, Axes]:
     """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
 
-    Arguments:
-        model: A model that has its weights.
-        is_settled: Tells for the name of a variable whether the caller has settled its
-            role, by excluding it or by naming its axes.
+    The caller has settled the role of some, by excluding them or by naming their axes.
 
     Raises:
         ValueError: If the model has no weights yet, if two weights of one name have
@@ -178,8 +168,7 @@ def axes_by_layer(
 def classifier_patterns(model: keras.Model) -> list[str]:
     """Returns exact name patterns for the weights of the last layers with a kernel.
 
-    Arguments:
-        model: A model; of a subclassed one the last layer is not known.
+    There are none of a subclassed model, of which the last layer is not known.
     """
     check_model(model)
     if not getattr(model, "_is_graph_network", False):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..graph import _errors, _models
 from ..layers import BatchKalmanNormalization
-from ..layers._posterior import posterior
+from ..layers._kalman import posterior
 from ._population import PooledMoments, Population, moments_of, pooled
 
 # Enough for statistics of every channel.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -123,10 +122,14 @@ def _summed(counts: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(counts, axis=0)
 
 
+@partial(fused, smallest=0)
 def _narrowed(
-    unit: int, dtype: tf.DType, counts: tf.Tensor, half: tf.Tensor, *search: tf.Tensor
+    counts: tf.Tensor, half: tf.Tensor, *search: tf.Tensor, unit: int, dtype: tf.DType
 ) -> _Search:
-    """Moves the bounds to the nearest numbers that were tried."""
+    """Moves the bounds to the nearest numbers that were tried.
+
+    Compiled, since they are many operations on few numbers: once for all kernels.
+    """
     now = _Search(*search)
     more = tf.cast(counts % unit - half, now.low.dtype)
     less = tf.cast(counts // unit - half, now.low.dtype)
@@ -141,16 +144,10 @@ def _narrowed(
     return _to_try(dtype, now.step + 1, low, high, above, below, goes_on)
 
 
-@cache
-def _narrowing(unit: int, dtype: tf.DType) -> Callable[..., _Search]:
-    """Compiled, since they are many operations on few numbers: one for all kernels."""
-    return fused(partial(_narrowed, unit, dtype), smallest=0)
-
-
 def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     """Narrows the brackets until at most a few columns are open."""
     rows = columns.shape[0]
-    narrowed = _narrowing(_unit(rows), columns.dtype)
+    kind = {"unit": _unit(rows), "dtype": columns.dtype}
     added = unit_sum if is_for_cpu() else _summed
 
     def goes_on(*now: tf.Tensor) -> tf.Tensor:
@@ -159,7 +156,8 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     def narrow(*now: tf.Tensor) -> _Search:
         at = _Search(*now)
         counts = added(_counts(columns, at.first, at.second))
-        return narrowed(counts, tf.constant((rows + 1) // 2, counts.dtype), *at)
+        half = tf.constant((rows + 1) // 2, counts.dtype)
+        return _narrowed(counts, half, *at, **kind)
 
     return _Search(*tf.while_loop(goes_on, narrow, search))
 
@@ -173,11 +171,6 @@ def halving_thresholds(
     Of large kernels weights above thresholds are counted, two at a time, until they are
     half, in about six passes over all columns; the few of them that would take longest
     are selected from.
-
-    Arguments:
-        columns: (N, C).
-        mean: Of every column, (C,), in float32 or better.
-        sigma: Population standard deviation, likewise.
     """
     if not is_compiled(columns, _LARGE):
         return _middle(columns)

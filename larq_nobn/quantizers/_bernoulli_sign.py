@@ -8,7 +8,7 @@ import tensorflow as tf
 from .._checks import check_flag, check_number
 from .._keras import keras, register
 from .._larq import lq
-from .._math import at_least_float32, fused, tanh_slope
+from .._math import at_least_float32, fused, tanh_slope, with_gradient
 from ._kernel_quantizer import KernelQuantizer
 
 
@@ -24,30 +24,22 @@ def _gradient(noisy: tf.Tensor, upstream: tf.Tensor, temperature: tf.Tensor) -> 
     return at_least_float32(upstream) * tanh_slope(noisy) / temperature
 
 
+@with_gradient
 def bernoulli_sign(
-    natural: tf.Tensor, uniform: tf.Tensor, temperature: float, hard: bool
-) -> tf.Tensor:
+    natural: tf.Tensor, *, uniform: tf.Tensor, temperature: float, hard: bool
+) -> tuple[tf.Tensor, Callable]:
     """A draw of ±1 weights, relaxed or not, with the gradient of the relaxation.
 
-    Arguments:
-        natural: The natural parameters λ.
-        uniform: One number in (0, 1) for each, in the dtype of the computation.
-        temperature: See `BernoulliSign`.
-        hard: See there.
+    Each has a uniform number in (0, 1), in the dtype of the computation.
     """
     warmth = tf.constant(temperature, uniform.dtype)
+    noisy = _noisy(natural, uniform, warmth)
+    value = lq.math.sign(noisy) if hard else tf.tanh(noisy)
 
-    @tf.custom_gradient
-    def drawn(natural: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        noisy = _noisy(natural, uniform, warmth)
-        value = lq.math.sign(noisy) if hard else tf.tanh(noisy)
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.cast(_gradient(noisy, upstream, warmth), natural.dtype)
 
-        def grad(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.cast(_gradient(noisy, upstream, warmth), natural.dtype)
-
-        return tf.cast(value, natural.dtype), grad
-
-    return drawn(natural)
+    return tf.cast(value, natural.dtype), grad
 
 
 def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
@@ -164,18 +156,15 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
             self._measured(lq.math.sign(inputs))
         return keras.backend.in_train_phase(
             lambda: bernoulli_sign(
-                inputs, self._draw(inputs), self.temperature, self.hard
+                inputs,
+                uniform=open_uniform(self._random_generator._generator, inputs),
+                temperature=self.temperature,
+                hard=self.hard,
             ),
             lambda: lq.math.sign(inputs),
             training,
         )
 
-    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
-        return open_uniform(self._random_generator._generator, inputs)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "hard": self.hard,
-        }
+        own = {"temperature": self.temperature, "hard": self.hard}
+        return {**super().get_config(), **own}

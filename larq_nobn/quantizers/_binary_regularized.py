@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._errors import InvalidType
-from .._keras import keras, register
+from .._keras import register
 from .._larq import lq
 from .._math import beside
 from ..regularizers._penalties import binary_penalty, check_order, check_strength
@@ -140,13 +140,8 @@ class BinaryRegularized(KernelQuantizer):
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
         start = self.initial_scale or max(glorot_magnitude(shape), _SMALLEST)
-        self.scale = self.add_weight(
-            name="scale",
-            shape=shape[-1:] if self.per_channel else (),
-            initializer=keras.initializers.Constant(start),
-            constraint=positive,
-            experimental_autocast=False,
-        )
+        own = shape[-1:] if self.per_channel else ()
+        self.scale = self.add_weight("scale", own, start, constraint=positive)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

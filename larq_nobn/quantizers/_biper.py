@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._keras import register
-from .._math import at_least_float32, fused, unit_sum
+from .._math import at_least_float32, fused, unit_sum, with_gradient
 from ._kernel_quantizer import ScaledKernel
 
 
@@ -26,25 +26,21 @@ def _gradient(
     return tf.cast(at_least_float32(upstream) * amplitude * slope, kernel.dtype)
 
 
+@with_gradient
 def biper(
-    kernel: tf.Tensor, gain: tf.Tensor, scale: float, frequency: float
-) -> tf.Tensor:
+    kernel: tf.Tensor, gain: tf.Tensor, *, scale: float, frequency: float
+) -> tuple[tf.Tensor, Callable]:
     """scale·gain·sign(sin(frequency·W)), with the gradient of the sine."""
+    rate = tf.constant(frequency, gain.dtype)
+    amplitude = scale * gain
 
-    @tf.custom_gradient
-    def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        rate = tf.constant(frequency, gain.dtype)
-        amplitude = scale * gain
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with_sign = _signed(kernel, tf.ones_like(gain), rate) * upstream
+        columns = tf.reshape(at_least_float32(with_sign), (-1, kernel.shape[-1]))
+        d_kernel = _gradient(upstream, kernel, amplitude, rate)
+        return d_kernel, scale * unit_sum(columns)
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with_sign = _signed(kernel, tf.ones_like(gain), rate) * upstream
-            columns = tf.reshape(at_least_float32(with_sign), (-1, kernel.shape[-1]))
-            d_kernel = _gradient(upstream, kernel, amplitude, rate)
-            return d_kernel, scale * unit_sum(columns)
-
-        return _signed(kernel, amplitude, rate), grad
-
-    return binarized(kernel, gain)
+    return _signed(kernel, amplitude, rate), grad
 
 
 @register("biper")
@@ -140,4 +136,5 @@ class BiPer(ScaledKernel):
         gain, scale = self._gain_for(inputs), self.scale
         if self.variance_preserving:
             scale *= inputs.shape[:-1].num_elements() ** -0.5
-        return self._measured(biper(inputs, gain, scale, self.frequency))
+        value = biper(inputs, gain, scale=scale, frequency=self.frequency)
+        return self._measured(value)

@@ -63,13 +63,9 @@ def _affine(
 def centered_gradient(
     upstream: tf.Tensor, of: Filters, factor: tf.Tensor, along: tf.Tensor
 ) -> tf.Tensor:
-    r"""factor·(upstream - its mean - along·(W-μ)), the gradient of a standardization.
+    """factor·(upstream - its mean - along·(W-μ)), the gradient of a standardization.
 
-    Arguments:
-        upstream: Gradient of the standardized weights, (N, C).
-        of: The filters.
-        factor: What multiplies W-μ in the standardization, (C,).
-        along: What the change of that factor amounts to, (C,).
+    The factor is what multiplies W-μ there; `along` is what its change amounts to.
     """
     across = unit_sum(at_least_float32(upstream)) / float(upstream.shape[0])
     return _affine(upstream, of.columns, of.mean, factor, along, across)

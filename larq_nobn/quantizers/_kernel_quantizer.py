@@ -63,10 +63,6 @@ class KernelQuantizer(MeasuredQuantizer):
                 'it a quantizer of single weights, such as "ste_sign" or "reste".'
             )
 
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self._kernel_shape = tf.TensorShape(input_shape)
-        super().build(input_shape)
-
     def _check_filters(self, shape: tf.TensorShape) -> None:
         """Rejects kernels whose filters have no variance."""
         if shape.rank < 2 or shape[:-1].num_elements() < 2:
@@ -74,15 +70,6 @@ class KernelQuantizer(MeasuredQuantizer):
                 f"{type(self).__name__} got a kernel of shape {tuple(shape)}, whose "
                 "filters have a single weight; standardization needs at least two. "
                 "Leave such a layer without kernel_quantizer."
-            )
-
-    def _check_owner(self, kernel: tf.Tensor) -> None:
-        """Rejects the kernel of another layer, as far as its shape gives that away."""
-        if kernel.shape != self._kernel_shape:
-            raise InvalidValue(
-                f"One {type(self).__name__} object got kernels of shape "
-                f"{tuple(self._kernel_shape)} and {tuple(kernel.shape)}, but its "
-                "weights belong to one layer. Give each layer a quantizer of its own."
             )
 
 
@@ -102,12 +89,8 @@ class ScaledKernel(KernelQuantizer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if self._use_gain:
-            self.gain = self.add_weight(
-                name="gain",
-                shape=tf.TensorShape(input_shape)[-1:],
-                initializer="ones",
-                experimental_autocast=False,
-            )
+            channels = tf.TensorShape(input_shape)[-1:]
+            self.gain = self.add_weight("gain", channels, "ones")
         super().build(input_shape)
 
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:

@@ -2,14 +2,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import tensorflow as tf
 
 from .._checks import check_choice
 from .._errors import InvalidValue
-from .._keras import Configured, calling_layer, keras
+from .._keras import Configured, calling_layer, keras, original
 from .._larq import count_flips, lq
-from ._owner import check_owner
+
+# Kept outside of the quantizers, in which it would be copied and pickled with them.
+_OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
+
+
+@tf.autograph.experimental.do_not_convert
+def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None:
+    """Raises if a quantizer with weights is called by a second layer.
+
+    A layer that only reads the kernel of another is none, and neither is a model, in
+    which a quantizer may stand as a layer that is called more than once, as any other.
+    """
+    found = _OWNERS.get(quantizer)
+    owner, host = None if found is None else found(), original(host)
+    if owner is host:
+        return
+    places = [name for name, value in vars(host).items() if value is quantizer]
+    if not places:
+        return
+    if len(places) > 1:
+        raise InvalidValue(
+            _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
+        )
+    if owner is None:
+        _OWNERS[quantizer] = ref(host)
+    else:
+        raise InvalidValue(
+            _shared(quantizer, f"layers {owner.name!r} and {host.name!r}")
+        )
+
+
+def _shared(quantizer: keras.layers.Layer, places: str) -> str:
+    kind = type(quantizer).__name__
+    return (
+        f"One {kind} object is given to {places}, but its weights and metrics belong "
+        f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
+        "each, or pass its alias."
+    )
+
 
 _ROUNDING = 1e-5  # of the largest value
 
@@ -43,7 +82,7 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         self._in_scope = set(lq.context.get_training_metrics())
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        shape = tf.TensorShape(input_shape)
+        shape = self._first_shape = tf.TensorShape(input_shape)
         wanted = self.given_metrics
         if wanted is None:  # a layer takes its quantizers in the scope it is made in
             wanted = [*self._in_scope, *lq.context.get_training_metrics()]
@@ -51,12 +90,6 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
             self.flip_ratio = _Flips(name=f"flip_ratio/{self.name}")
             self.flip_ratio.build(shape)
         super().build(input_shape)
-
-    def _number(self, name: str, start: float, **how: Any) -> Any:
-        """Adds a weight of shape (), which Keras never casts."""
-        start = keras.initializers.Constant(start)
-        how = {"trainable": False, **how, "experimental_autocast": False}
-        return self.add_weight(name, (), initializer=start, **how)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         host = calling_layer()
@@ -71,6 +104,21 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         value = super().__call__(tf.convert_to_tensor(inputs), *args, **kwargs)
         self._check_kept(value, super().__call__(value, *args, **kwargs))
         return value
+
+    @staticmethod
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
+        """What stays the same of the tensors of one layer."""
+        return tuple(shape)
+
+    def _check_owner(self, inputs: tf.Tensor) -> None:
+        """Rejects what is another layer's, as far as its shape gives that away."""
+        first, here = self._first_shape, inputs.shape
+        if self._signature(first) != self._signature(here):
+            raise InvalidValue(
+                f"One {type(self).__name__} object got tensors of shape {tuple(first)} "
+                f"and {tuple(here)}, but its weights belong to one layer. Give each "
+                "layer a quantizer of its own."
+            )
 
     def _check_kept(self, value: tf.Tensor, again: tf.Tensor) -> None:
         """Rejects values for the weights that stand for others."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras, register
 from .._larq import lq
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused, with_gradient
 from ._rsign import ThresholdSign, rsign, rsign_gradient
 
 
@@ -27,26 +27,23 @@ def _mixed(
     return tf.cast(tf.where(uniform < fraction, signs, clipped), x.dtype)
 
 
+@with_gradient
 def progressive_sign(
     x: tf.Tensor,
     shift: tf.Tensor,
+    *,
     scale: float,
     uniform: tf.Tensor,
     fraction: tf.Tensor,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, Callable]:
     """A mixture of sign and clipped input, with the gradient of the latter."""
+    factor = tf.constant(scale, shift.dtype)
 
-    @tf.custom_gradient
-    def mixed(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        factor = tf.constant(scale, shift.dtype)
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        d_x = rsign_gradient(upstream, x, shift, factor, estimator="ste_sign")
+        return d_x, channel_sum(d_x) / scale
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
-            return d_x, channel_sum(d_x) / scale
-
-        return _mixed(x, uniform, fraction, shift, factor), grad
-
-    return mixed(x, shift)
+    return _mixed(x, uniform, fraction, shift, factor), grad
 
 
 # The base of Keras' own random layers, which keeps the generator out of the weights.
@@ -116,6 +113,8 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
         without the straight-through part. Shift and scale are additions.
     """
 
+    _in_config = "fraction=_initial_fraction"
+
     def __init__(
         self,
         scale: float = 1.0,
@@ -132,7 +131,8 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
-        self.fraction = self._number("fraction", self._initial_fraction)
+        start = self._initial_fraction
+        self.fraction = self.add_weight("fraction", (), start, trainable=False)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         shift = self._shift_for(inputs)
@@ -140,17 +140,13 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
             lambda: progressive_sign(
                 inputs,
                 shift,
-                self.scale,
-                self._draw(inputs),
-                tf.cast(self.fraction, tf.float32),
+                scale=self.scale,
+                uniform=self._random_generator.random_uniform(
+                    tf.shape(inputs), dtype="float32"
+                ),
+                fraction=tf.cast(self.fraction, tf.float32),
             ),
-            lambda: rsign(inputs, shift, self.scale, "ste_sign"),
+            lambda: rsign(inputs, shift, scale=self.scale, estimator="ste_sign"),
             training,
         )
         return self._measured(value)
-
-    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._random_generator.random_uniform(tf.shape(inputs), dtype="float32")
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fraction": self._initial_fraction}

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import keras, register
-from .._math import at_least_float32, beside, fused, unit_sum
+from .._math import at_least_float32, beside, fused, unit_sum, with_gradient
 from ._filters import Filters, centered_gradient, filters, signed
 from ._kernel_quantizer import KernelQuantizer
 
@@ -39,26 +39,24 @@ def _products(
     return inside, inside * offset, tf.where(offset >= 0, g, -g)
 
 
-def recu(kernel: tf.Tensor, alpha: tf.Tensor, tau: tf.Tensor) -> tf.Tensor:
+@with_gradient
+def recu(
+    kernel: tf.Tensor, alpha: tf.Tensor, *, tau: tf.Tensor
+) -> tuple[tf.Tensor, Callable]:
     """alpha·sign(W - μ), with the clamp's pseudo-gradient as one fused expression."""
+    of = filters(kernel, deviation=True)
+    value = signed(of.columns, of.mean, alpha)
 
-    @tf.custom_gradient
-    def binarized(kernel: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel, deviation=True)
-        value = signed(of.columns, of.mean, alpha)
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        g = tf.reshape(upstream, of.columns.shape)
+        count = float(of.columns.shape[0])
+        variance, rate, limit = clamped(of, tau)
+        inside, with_offset, with_sign = _products(g, of.columns, of.mean, limit)
+        along = unit_sum(with_offset) / ((count - 1) * variance)
+        d_kernel = centered_gradient(inside, of, alpha * rate, along)
+        return tf.reshape(d_kernel, kernel.shape), unit_sum(with_sign)
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            g = tf.reshape(upstream, of.columns.shape)
-            count = float(of.columns.shape[0])
-            variance, rate, limit = clamped(of, tau)
-            inside, with_offset, with_sign = _products(g, of.columns, of.mean, limit)
-            along = unit_sum(with_offset) / ((count - 1) * variance)
-            d_kernel = centered_gradient(inside, of, alpha * rate, along)
-            return tf.reshape(d_kernel, kernel.shape), unit_sum(with_sign)
-
-        return tf.reshape(value, kernel.shape), grad
-
-    return binarized(kernel, alpha)
+    return tf.reshape(value, kernel.shape), grad
 
 
 @register("recu")
@@ -147,16 +145,12 @@ class ReCU(KernelQuantizer):
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
         self._check_filters(shape)
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=(shape[-1],),
-            initializer=keras.initializers.RandomUniform(0, 1),
-            experimental_autocast=False,
-        )
-        self.tau = self._number("tau", self._initial_tau)
+        uniform = keras.initializers.RandomUniform(0, 1)
+        self.alpha = self.add_weight("alpha", (shape[-1],), uniform)
+        self.tau = self.add_weight("tau", (), self._initial_tau, trainable=False)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_owner(inputs)
         alpha, tau = beside(inputs, self.alpha), beside(inputs, self.tau)
-        return self._measured(recu(inputs, alpha, tau))
+        return self._measured(recu(inputs, alpha, tau=tau))

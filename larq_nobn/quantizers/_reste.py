@@ -8,7 +8,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import register
 from .._larq import lq
-from .._math import at_least_float32, beside, fused
+from .._math import at_least_float32, beside, fused, with_gradient
 from ._measured import MeasuredQuantizer
 
 # The root is a straight line up to here, where it would become too steep, ...
@@ -38,14 +38,10 @@ def _gradient(upstream: tf.Tensor, x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
     return tf.cast(d_x, x.dtype)
 
 
-def reste(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
+@with_gradient
+def reste(x: tf.Tensor, *, power: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """sign(x), whose gradient is that of a root."""
-
-    @tf.custom_gradient
-    def signed(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        return lq.math.sign(x), lambda upstream: _gradient(upstream, x, power)
-
-    return signed(x)
+    return lq.math.sign(x), lambda upstream: _gradient(upstream, x, power)
 
 
 @register("reste")
@@ -119,8 +115,9 @@ class ReSTE(MeasuredQuantizer):
         self.power: Any = self._initial_power
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.power = self._number("power", self._initial_power)
+        start = self._initial_power
+        self.power = self.add_weight("power", (), start, trainable=False)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._measured(reste(inputs, beside(inputs, self.power)))
+        return self._measured(reste(inputs, power=beside(inputs, self.power)))

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
-from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import register
 from .._larq import lq
-from .._math import at_least_float32, beside, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._measured import MeasuredQuantizer
 from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
@@ -33,40 +31,38 @@ def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     return tf.cast(lq.math.sign(at_least_float32(x) - threshold), x.dtype)
 
 
-@cache
-def rsign_gradient(estimator: str) -> Callable[..., tf.Tensor]:
-    """The gradient in x, of (upstream, x, shift, scale, and a power that it has)."""
-
-    @fused
-    def d_x(
-        upstream: tf.Tensor,
-        x: tf.Tensor,
-        shift: tf.Tensor,
-        scale: tf.Tensor,
-        *power: tf.Tensor,
-    ) -> tf.Tensor:
-        slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
-        return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
-
-    return d_x
-
-
-def rsign(
-    x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str, *power: tf.Tensor
+@fused
+def rsign_gradient(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    shift: tf.Tensor,
+    scale: tf.Tensor,
+    *power: tf.Tensor,
+    estimator: str,
 ) -> tf.Tensor:
+    """The gradient in x, with the power of an estimator that has one."""
+    slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
+    return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
+
+
+@with_gradient
+def rsign(
+    x: tf.Tensor,
+    shift: tf.Tensor,
+    *,
+    scale: float,
+    estimator: str,
+    power: tuple[tf.Tensor, ...] = (),
+) -> tuple[tf.Tensor, Callable]:
     """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
 
-    @tf.custom_gradient
-    def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            factor = tf.constant(scale, shift.dtype)
-            d_x = rsign_gradient(estimator)(upstream, x, shift, factor, *power)
-            return d_x, channel_sum(d_x) / scale
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        weights = (shift, tf.constant(scale, shift.dtype), *power)
+        d_x = rsign_gradient(upstream, x, *weights, estimator=estimator)
+        return d_x, channel_sum(d_x) / scale
 
-        # A positive scale does not change a sign: only the threshold has to know of it.
-        return _value(x, -shift / scale), grad
-
-    return shifted_sign(x, shift)
+    # A positive scale does not change a sign: only the threshold has to know of it.
+    return _value(x, -shift / scale), grad
 
 
 class ThresholdSign(MeasuredQuantizer):
@@ -93,13 +89,12 @@ class ThresholdSign(MeasuredQuantizer):
         kind = type(self).__name__
         channels = self._channels = check_channels(kind, tuple(input_shape))
         if self._learns_shift:
-            self.shift = self.add_weight(
-                name="shift",
-                shape=(channels,),
-                initializer=keras.initializers.Constant(self.offset),
-                experimental_autocast=False,
-            )
+            self.shift = self.add_weight("shift", (channels,), self.offset)
         super().build(input_shape)
+
+    @staticmethod
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
+        return tuple(shape)[-1:]
 
     def whole_shift(self) -> np.ndarray | None:
         """What is added to the scaled input of a built layer, (C,); None for 0."""
@@ -111,12 +106,7 @@ class ThresholdSign(MeasuredQuantizer):
         """The shift, once `inputs` are known to be its owner's."""
         if self.shift is None:
             return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
-        if inputs.shape[-1] != self.shift.shape[0]:
-            raise InvalidValue(
-                f"One {type(self).__name__} object got inputs of {self.shift.shape[0]} "
-                f"and of {inputs.shape[-1]} channels, but it owns the shift of one "
-                "layer. Give each layer a quantizer of its own."
-            )
+        self._check_owner(inputs)
         return beside(inputs, self.shift)
 
 
@@ -212,10 +202,13 @@ class RSign(ThresholdSign):
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         if self.estimator == "reste":
-            self.power = self._number("power", self._initial_power)
+            start = self._initial_power
+            self.power = self.add_weight("power", (), start, trainable=False)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         shift = self._shift_for(inputs)
         power = () if self.power is None else (beside(inputs, self.power),)
-        signs = rsign(inputs, shift, self.scale, self.estimator, *power)
+        signs = rsign(
+            inputs, shift, scale=self.scale, estimator=self.estimator, power=power
+        )
         return self._measured(signs)

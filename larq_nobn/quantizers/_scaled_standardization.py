@@ -5,9 +5,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from .._keras import register
-from .._math import at_least_float32, fused, unit_sum
-from . import _standardization
+from .._math import at_least_float32, fused, offset_product, unit_sum, with_gradient
 from ._filters import filters
+from ._standardization import (
+    StandardizedKernel,
+    standardization_gradient,
+    standardization_rate,
+)
 
 
 @fused
@@ -16,37 +20,26 @@ def _value(columns: tf.Tensor, mean: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, columns.dtype)
 
 
-@fused
-def _product(upstream: tf.Tensor, columns: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return at_least_float32(upstream) * (at_least_float32(columns) - mean)
-
-
+@with_gradient
 def scaled_standardization(
-    kernel: tf.Tensor, gain: tf.Tensor, scale: float, epsilon: float
-) -> tf.Tensor:
+    kernel: tf.Tensor, gain: tf.Tensor, *, scale: float, epsilon: float
+) -> tuple[tf.Tensor, Callable]:
     """The standardized kernel, with its gradient as one fused expression."""
+    of = filters(kernel)
+    rate = standardization_rate(of, epsilon)
+    value = _value(of.columns, of.mean, scale * gain * rate)
 
-    @tf.custom_gradient
-    def standardized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel)
-        rate = _standardization.standardization_rate(of, epsilon)
-        value = _value(of.columns, of.mean, scale * gain * rate)
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        g = tf.reshape(upstream, of.columns.shape)
+        inner = unit_sum(offset_product(g, of.columns, of.mean))
+        d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
+        return tf.reshape(d_kernel, kernel.shape), scale * rate * inner
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            g = tf.reshape(upstream, of.columns.shape)
-            inner = unit_sum(_product(g, of.columns, of.mean))
-            d_kernel = _standardization.standardization_gradient(
-                g, inner, of, scale * gain, epsilon
-            )
-            return tf.reshape(d_kernel, kernel.shape), scale * rate * inner
-
-        return tf.reshape(value, kernel.shape), grad
-
-    return standardized(kernel, gain)
+    return tf.reshape(value, kernel.shape), grad
 
 
 @register("scaled_standardization")
-class ScaledStandardization(_standardization.StandardizedKernel):
+class ScaledStandardization(StandardizedKernel):
     r"""Real-valued kernel with standardized filters and a learned gain.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
@@ -113,5 +106,7 @@ class ScaledStandardization(_standardization.StandardizedKernel):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         gain = self._gain_for(inputs)
-        value = scaled_standardization(inputs, gain, self.scale, self.epsilon)
+        value = scaled_standardization(
+            inputs, gain, scale=self.scale, epsilon=self.epsilon
+        )
         return self._measured(value)

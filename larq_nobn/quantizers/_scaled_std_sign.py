@@ -7,10 +7,14 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, fused, unit_sum
-from . import _standardization
+from .._math import at_least_float32, fused, unit_sum, with_gradient
 from ._balance import halving_thresholds
-from ._filters import Filters, filters, signed
+from ._filters import filters, signed
+from ._standardization import (
+    StandardizedKernel,
+    standardization_gradient,
+    standardization_rate,
+)
 
 
 @fused
@@ -22,48 +26,39 @@ def _products(
     return g * (latent - mean), tf.where(latent >= center, g, -g)
 
 
-def _centers(of: Filters, balanced: bool) -> tf.Tensor:
-    return halving_thresholds(of.columns, of.mean, of.sigma) if balanced else of.mean
-
-
+@with_gradient
 def scaled_std_sign(
     kernel: tf.Tensor,
     gain: tf.Tensor,
+    *,
     scale: float,
     epsilon: float,
     variance_preserving: bool,
     balanced: bool,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, Callable]:
     """The binary kernel, with its pseudo-gradient as one fused expression."""
+    of = filters(kernel, deviation=not variance_preserving)
+    statistics = (of.columns, of.mean, of.sigma)
+    center = halving_thresholds(*statistics) if balanced else of.mean
+    if variance_preserving:
+        magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
+    else:
+        magnitude = standardization_rate(of, epsilon) * of.deviation
+    value = signed(of.columns, center, scale * (magnitude * gain))
 
-    @tf.custom_gradient
-    def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel, deviation=not variance_preserving)
-        center = _centers(of, balanced)
-        if variance_preserving:
-            magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
-        else:
-            magnitude = (
-                _standardization.standardization_rate(of, epsilon) * of.deviation
-            )
-        value = signed(of.columns, center, scale * (magnitude * gain))
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        g = tf.reshape(upstream, of.columns.shape)
+        with_offset, with_sign = _products(g, of.columns, of.mean, center)
+        inner = unit_sum(with_offset)
+        d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
+        d_gain = scale * (magnitude * unit_sum(with_sign))
+        return tf.reshape(d_kernel, kernel.shape), d_gain
 
-        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            g = tf.reshape(upstream, of.columns.shape)
-            with_offset, with_sign = _products(g, of.columns, of.mean, center)
-            d_kernel = _standardization.standardization_gradient(
-                g, unit_sum(with_offset), of, scale * gain, epsilon
-            )
-            d_gain = scale * (magnitude * unit_sum(with_sign))
-            return tf.reshape(d_kernel, kernel.shape), d_gain
-
-        return tf.reshape(value, kernel.shape), grad
-
-    return binarized(kernel, gain)
+    return tf.reshape(value, kernel.shape), grad
 
 
 @register("scaled_std_sign")
-class ScaledStdSign(_standardization.StandardizedKernel):
+class ScaledStdSign(StandardizedKernel):
     r"""Binary kernel of BNN-BN: the sign of the standardized filter, with its scale.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
@@ -159,9 +154,9 @@ class ScaledStdSign(_standardization.StandardizedKernel):
         value = scaled_std_sign(
             inputs,
             self._gain_for(inputs),
-            self.scale,
-            self.epsilon,
-            self.variance_preserving,
-            self.balanced,
+            scale=self.scale,
+            epsilon=self.epsilon,
+            variance_preserving=self.variance_preserving,
+            balanced=self.balanced,
         )
         return self._measured(value)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import register
 from .._larq import lq
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, fused, with_gradient
 from ._measured import MeasuredQuantizer
 
 
@@ -24,17 +24,14 @@ def _gradient(upstream: tf.Tensor, x: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     return tf.cast(d_x, x.dtype)
 
 
-def sigmoid_sign(x: tf.Tensor, slope: float) -> tf.Tensor:
+@with_gradient
+def sigmoid_sign(x: tf.Tensor, *, slope: float) -> tuple[tf.Tensor, Callable]:
     """sign(x), whose gradient is that of a scaled logistic function."""
 
-    @tf.custom_gradient
-    def signed(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def grad(upstream: tf.Tensor) -> tf.Tensor:
-            return _gradient(upstream, x, tf.constant(slope, at_least_float32(x).dtype))
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        return _gradient(upstream, x, tf.constant(slope, at_least_float32(x).dtype))
 
-        return lq.math.sign(x), grad
-
-    return signed(x)
+    return lq.math.sign(x), grad
 
 
 @register("sigmoid_sign")
@@ -93,4 +90,4 @@ class SigmoidSign(MeasuredQuantizer):
         self.slope = check_number("slope", slope, "(0, inf)", "The paper's is 3.")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._measured(sigmoid_sign(inputs, self.slope))
+        return self._measured(sigmoid_sign(inputs, slope=self.slope))

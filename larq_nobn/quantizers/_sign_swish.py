@@ -6,10 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
-from .._errors import InvalidValue
 from .._keras import register
 from .._larq import lq
-from .._math import at_least_float32, beside, fused
+from .._math import at_least_float32, beside, fused, product
 from ._measured import MeasuredQuantizer
 
 # Where a learned beta is kept. Below, hardly anything is left of the step; above, of
@@ -33,11 +32,6 @@ def _gradient(upstream: tf.Tensor, x: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
     return at_least_float32(upstream) * sign_swish_slope(at_least_float32(x), beta)
 
 
-@fused
-def _along(d_x: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return d_x * at_least_float32(x)
-
-
 @tf.custom_gradient
 def sign_swish(x: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """sign(x), whose gradients in x and β are those of SignSwish."""
@@ -45,7 +39,7 @@ def sign_swish(x: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         d_x = _gradient(upstream, x, beta)
         # SignSwish depends on x and β by βx and not otherwise.
-        return tf.cast(d_x, x.dtype), tf.reduce_sum(_along(d_x, x)) / beta
+        return tf.cast(d_x, x.dtype), tf.reduce_sum(product(d_x, x)) / beta
 
     return lq.math.sign(x), grad
 
@@ -124,22 +118,15 @@ class SignSwish(MeasuredQuantizer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.trainable_beta:
-            self.beta = self._number(
-                "beta", self._initial_beta, trainable=True, constraint=_kept
-            )
-            self._owner = self._signature(input_shape)
+            start = self._initial_beta
+            self.beta = self.add_weight("beta", (), start, constraint=_kept)
         super().build(input_shape)
 
     @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int, int | None]:
-        """What stays the same of one layer's tensors, whatever its batch and image."""
+    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
         return len(shape), shape[-1]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if self.trainable_beta and self._signature(inputs.shape) != self._owner:
-            raise InvalidValue(
-                "One SignSwish object got inputs of (rank, channels) "
-                f"{self._owner} and of {self._signature(inputs.shape)}, but it owns "
-                "the beta of one layer. Give each layer a quantizer of its own."
-            )
+        if self.trainable_beta:
+            self._check_owner(inputs)
         return self._measured(sign_swish(inputs, beside(inputs, self.beta)))

@@ -23,14 +23,7 @@ def standardization_gradient(
     r"""Gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) with respect to W.
 
     A constant filter (σ = 0) has the finite gradient that remains when its direction
-    vanishes.
-
-    Arguments:
-        upstream: (N, C).
-        inner: Σ upstream·(W-μ) of every column, (C,).
-        of: The filters.
-        gain: g, (C,).
-        epsilon: ε.
+    vanishes. `inner` is Σ upstream·(W-μ) of every column, (C,).
     """
     count = float(upstream.shape[0])
     along = tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))

@@ -28,10 +28,7 @@ def check_strength(strength: object) -> float:
 def binary_penalty(kernel: tf.Tensor, scale: tf.Tensor, order: int) -> tf.Tensor:
     """R1, Σ|scale - |w||, or R2, Σ(scale - |w|)², in float32 or better.
 
-    Arguments:
-        kernel: The latent weights.
-        scale: (), or (C,) for the last axis of the kernel.
-        order: 1 or 2.
+    A scale of shape (C,) is for the last axis of the kernel.
     """
     distance = scale - tf.abs(at_least_float32(kernel))
     return tf.reduce_sum(tf.abs(distance) if order == 1 else tf.square(distance))

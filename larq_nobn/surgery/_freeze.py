@@ -15,7 +15,7 @@ from ..deploy.verify._same import check_same_function
 from ..graph import _copies, _errors, _graph, _kinds, _models, _operation
 from ..layers import ChannelAffine, EvoNormS0, ProxyNormalization
 from ..layers._groups import group_moments
-from ..layers._normalized_activation import FLOOR
+from ..layers._proxy import FLOOR
 from ..population import PooledMoments, Population, moments_of, pooled
 from ..population._batches import model_batches
 from ._report import FrozenLayer, SurgeryReport

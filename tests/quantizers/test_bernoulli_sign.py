@@ -27,7 +27,7 @@ def value_and_slope(natural, uniform, temperature, hard=False, upstream=None):
     natural, uniform = tf.constant(natural), tf.constant(uniform)
     with tf.GradientTape() as tape:
         tape.watch(natural)
-        w = bernoulli_sign(natural, uniform, temperature, hard)
+        w = bernoulli_sign(natural, uniform=uniform, temperature=temperature, hard=hard)
     return w.numpy(), tape.gradient(w, natural, upstream).numpy()
 
 

@@ -32,7 +32,11 @@ def value_and_gradients(x, uniform, fraction, upstream):
     with tf.GradientTape() as tape:
         tape.watch([x, shift])
         y = progressive_sign(
-            x, shift, SCALE, tf.constant(uniform, tf.float32), tf.constant(fraction)
+            x,
+            shift,
+            scale=SCALE,
+            uniform=tf.constant(uniform, tf.float32),
+            fraction=tf.constant(fraction),
         )
     return y.numpy(), *tape.gradient(y, [x, shift], tf.constant(upstream))
 

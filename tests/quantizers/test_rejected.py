@@ -56,12 +56,11 @@ def test_inputs(quantizer, shape, message):
 
 
 KERNELS = (3, 3, 4, 5), (3, 3, 8, 5), r"\(3, 3, 4, 5\) and \(3, 3, 8, 5\)"
-SHAPES = r"\(2, 4\) and of \(2, 8\), but it owns"
 OWNED = [
     (ScaledStdSign, *KERNELS),
     (lambda: BinaryRegularized("ste_sign"), *KERNELS),
-    (RSign, (1, 4), (1, 8), "inputs of 4 and of 8 channels"),
-    (lambda: SignSwish(trainable_beta=True), (2, 4), (1, 8), SHAPES),
+    (RSign, (1, 4), (1, 8), r"\(1, 4\) and \(1, 8\), but its"),
+    (lambda: SignSwish(trainable_beta=True), (2, 4), (1, 8), r"\(2, 4\) and \(1, 8\)"),
 ]
 
 

@@ -39,15 +39,15 @@ recu: quantile per filter
 +(of.deviation * rate)
 @ tests/quantizers/test_rsign.py
 rsign: gradient of the shift without the scale
--(estimator)(upstream, x, shift, factor, *power)
--            return d_x, channel_sum(d_x) / scale
-+(estimator)(upstream, x, shift, factor, *power)
-+            return d_x, channel_sum(d_x)
+-(upstream, x, *weights, estimator=estimator)
+-        return d_x, channel_sum(d_x) / scale
++(upstream, x, *weights, estimator=estimator)
++        return d_x, channel_sum(d_x)
 @ tests/quantizers/test_progressive_sign.py
 progressive_sign: signs have another gradient
--d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
-+d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
-+            d_x = tf.where(uniform < fraction, 0.0 * d_x, d_x)
+-d_x = rsign_gradient(upstream, x, shift, factor, estimator="ste_sign")
++d_x = rsign_gradient(upstream, x, shift, factor, estimator="ste_sign")
++        d_x = tf.where(uniform < fraction, 0.0 * d_x, d_x)
 @ tests/callbacks/test_schedulers.py
 progressive_binarization: all layers at once
 -return min(max(progress * count - place, 0.0), 1.0)
@@ -65,8 +65,8 @@ sign_swish: whole angle
 -(2 - t * tf.tanh(t / 2))
 +(2 - t * tf.tanh(t))
 sign_swish: gradient of beta without beta
--tf.reduce_sum(_along(d_x, x)) / beta
-+tf.reduce_sum(_along(d_x, x))
+-tf.reduce_sum(product(d_x, x)) / beta
++tf.reduce_sum(product(d_x, x))
 @ tests/test_contract.py -k test_gradients and SigmoidSign
 sigmoid_sign: half of the slope
 -return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
