@@ -1,6 +1,7 @@
 """Reads the package's source and fails where it leaves the house rules."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -244,3 +245,16 @@ def test_rules_find_what_is_wrong_and_nothing_else():
         assert any(problem in each for each in actual), source
     for path, source in GOOD:
         assert problems(path, ast.parse(source)) == [], source
+
+
+def test_scripts_import_what_there_is():
+    """Nothing else runs benchmarks, whose imports of private names break unseen."""
+    folders = [ROOT.parent / name for name in ("benchmarks", "docs/tools", "examples")]
+    missing = []
+    for script in (file for folder in folders for file in folder.glob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(PACKAGE):
+                module = importlib.import_module(str(node.module))
+                names = [alias.name for alias in node.names]
+                missing += [(script.name, n) for n in names if not hasattr(module, n)]
+    assert missing == []
