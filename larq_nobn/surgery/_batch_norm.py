@@ -15,15 +15,16 @@ from ..layers import BatchKalmanNormalization
 
 def batch_norm_affine(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     """Returns scale and bias of a batch norm at inference, (C,) each, in float64."""
-    mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
+    mean, variance = float64(layer.moving_mean), float64(layer.moving_variance)
     gamma, beta = layer.gamma, layer.beta
-    scale = (1.0 if gamma is None else _float64(gamma)) / np.sqrt(
+    scale = (1.0 if gamma is None else float64(gamma)) / np.sqrt(
         variance + layer.epsilon
     )
-    return scale, (0.0 if beta is None else _float64(beta)) - mean * scale
+    return scale, (0.0 if beta is None else float64(beta)) - mean * scale
 
 
-def _float64(variable: Any) -> np.ndarray:
+def float64(variable: Any) -> np.ndarray:
+    """Returns a weight per channel, (C,)."""
     # Ghost batch norm keeps its weights in a shape that broadcasts.
     return variable.numpy().astype(np.float64).reshape(-1)
 
