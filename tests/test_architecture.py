@@ -33,7 +33,7 @@ LAYERS = (
 PARTS: dict[str, tuple[set[str], ...]] = {
     "": LAYERS,
     "surgery": (
-        {"_batch_norm", "_report", "_rsign"},
+        {"_batch_norm", "_report"},
         {"_plan"},
         {"_fold", "_freeze", "_padding", "_reestimate", "_remove"},
     ),

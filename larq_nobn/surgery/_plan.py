@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import _graph, _kinds, _models, _operation, _signs
+from ..graph._rsign import RSignArguments, as_rsign
 from ..layers._channel_padding import ChannelPadding
 from ._batch_norm import float64
-from ._rsign import RSignArguments, as_rsign
 
 _layers = keras.layers
 
@@ -53,9 +53,9 @@ class ExpectedMoments(NamedTuple):
         return self._replace(values=np.tile(self.values, repeats))
 
 
-def unit(channels: int, given: bool = False) -> ExpectedMoments:
+def unit(given: bool = False) -> ExpectedMoments:
     """Returns the moments after a standardized kernel of independent inputs."""
-    return ExpectedMoments(np.repeat([[0.0], [1.0]], channels, axis=1), given)
+    return ExpectedMoments(np.array([[0.0], [1.0]]), given)
 
 
 def channels_of(tensor: Any) -> int:
@@ -99,19 +99,19 @@ def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
     return x if bounds is None else _clipped(x, *bounds)
 
 
-def through(
-    call: _graph.Call, inputs: Sequence[ExpectedMoments], channels: int
-) -> ExpectedMoments:
-    """Returns the moments after a layer without kernel; unknown layers keep them."""
-    given, layer = all(x.given for x in inputs), call.layer
+def through(call: _graph.Call, inputs: Sequence[ExpectedMoments]) -> ExpectedMoments:
+    """Returns the moments after a layer without kernel, before its activation.
+
+    Unknown layers keep them.
+    """
+    layer, channels = call.layer, channels_of(call.first_output)
     sizes = [x.values.shape[1] for x in inputs]
+    values = inputs[sizes.index(channels) if channels in sizes else 0].values
     if len(inputs) > 1 and sum(sizes) == channels:
-        return ExpectedMoments(np.hstack([x.values for x in inputs]), given)
-    x = inputs[sizes.index(channels) if channels in sizes else 0]._replace(given=given)
-    if isinstance(layer, ChannelPadding):
-        sides = (0, 0), (layer.before, layer.after)
-        x = x._replace(values=np.pad(x.values, sides))
-    return activated(layer, x.resized(channels))
+        values = np.hstack([x.values for x in inputs])
+    elif isinstance(layer, ChannelPadding):
+        values = np.pad(values, [(0, 0), (layer.before, layer.after)])
+    return ExpectedMoments(values, all(x.given for x in inputs))
 
 
 def latent_kernels(layer: keras.layers.Layer) -> list[Any]:
@@ -138,23 +138,25 @@ def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
         return None
     if quantizer is not None:
         return name if _signs.is_binary(quantizer) else None
-    readers = {what for use in graph.uses(call.name) for what in _ahead(graph, use)}
-    wanted = {"norm"} if isinstance(layer, _layers.Dense) else {"norm", "sign", "merge"}
-    return name if readers & wanted else None
+    readers = [what for use in graph.uses(call.name) for what in _ahead(graph, use)]
+    if isinstance(layer, _layers.Dense):
+        readers = [what for what in readers if _models.is_batch_norm(what.layer)]
+    return name if readers else None
 
 
-def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
-    """Yields the kinds of the first readers of a call, after pools and activations."""
+def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[_graph.Call]:
+    """Yields the first norms, signs and merges that read what a call makes.
+
+    They may be after pools and activations.
+    """
     if _kinds.activation_traits(call.layer).gate:
         return
     for reader in graph.consumers(call.first_output):
         layer = reader.layer
-        if _models.is_batch_norm(layer):
-            yield "norm"
-        elif _signs.sign_of_call(reader) is not None:
-            yield "sign"
-        elif _kinds.adds_up(reader) or isinstance(layer, _layers.Concatenate):
-            yield "merge"
+        merges = _kinds.adds_up(reader) or isinstance(layer, _layers.Concatenate)
+        is_sign = _signs.sign_of_call(reader) is not None
+        if merges or is_sign or _models.is_batch_norm(layer):
+            yield reader
         elif not latent_kernels(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
 
@@ -173,10 +175,7 @@ def upstream(
 ) -> Iterator[_graph.Call]:
     """Yields the calls that make a tensor, back to the kernel that sets its scale.
 
-    Arguments:
-        graph: Of the model.
-        tensor: Any in it.
-        alone: Whether to stop before a call whose output something else reads, too.
+    With `alone`, only back to where something else reads what they make, too.
     """
     while tensor is not None and (call := graph.producer(tensor)) is not None:
         if alone and graph.sole_consumer(tensor) is None:
@@ -188,10 +187,7 @@ def upstream(
 def kernel_before(graph: _graph.Graph, norm: _graph.Call, positive: bool) -> str | None:
     """Returns the layer whose gain and bias can do what all uses of a batch norm do.
 
-    Arguments:
-        graph: Of the model.
-        norm: Some use of the batch norm.
-        positive: Whether its factors are; only then may a maximum lie between.
+    Only if its factors are positive may a maximum lie between.
     """
     uses = graph.uses(norm.name)
     name, *others = {_kernel_before(graph, use, positive) for use in uses}
@@ -295,7 +291,7 @@ class Plan:
         # The calls with a kernel that a tensor depends on, the last one first.
         self._above: dict[int, dict[str, _graph.Call]] = {}
         for tensor in graph.model.inputs:
-            moments[id(tensor)] = unit(channels_of(tensor), given=True)
+            moments[id(tensor)] = unit(given=True).resized(channels_of(tensor))
             self._above[id(tensor)] = {}
         for call in graph.calls:
             made = self._moments(call, [moments[id(tensor)] for tensor in call.reads])
@@ -303,7 +299,8 @@ class Plan:
             for tensor in reversed(call.reads):
                 above = {**above, **self._above[id(tensor)]}
             for tensor in tf.nest.flatten(call.outputs):
-                moments[id(tensor)] = made.resized(channels_of(tensor))
+                wide = made.resized(channels_of(tensor))
+                moments[id(tensor)] = activated(call.layer, wide)
                 self._above[id(tensor)] = above
 
     def alpha_of(self, call: _graph.Call) -> float:
@@ -313,8 +310,8 @@ class Plan:
     def _moments(
         self, call: _graph.Call, inputs: list[ExpectedMoments]
     ) -> ExpectedMoments:
-        """Returns the moments of what a call makes, and decides on its layer."""
-        name, layer, channels = call.name, call.layer, channels_of(call.first_output)
+        """Decides on a layer, and returns the moments before its activation."""
+        name, layer = call.name, call.layer
         is_first = call is self.graph.uses(name)[0]
         if is_first and name in self.signs:
             sign = self.signs[name]
@@ -326,12 +323,12 @@ class Plan:
             if kernel is not None and is_first:
                 rate = 1.0 if _signs.has_sign_input(call) else inputs[0].rate
                 self.kernels[name] = Kernel(kernel, rate)
-            return activated(layer, unit(channels, given=kernel is None))
+            return unit(given=kernel is None)
         if _kinds.adds_up(call):
             return self._after_sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
-            return unit(channels)
-        return through(call, inputs, channels)
+            return unit()
+        return through(call, inputs)
 
     # --- batch norms
 
@@ -340,7 +337,7 @@ class Plan:
             self.norms[call.name] = self._norm(call, x)
         affine = bool(self.norms[call.name].weights)
         if affine or any(kernel.norm == call.name for kernel in self.kernels.values()):
-            return unit(channels_of(call.first_output), affine and x.given)
+            return unit(affine and x.given)
         return x
 
     def _norm(self, call: _graph.Call, x: ExpectedMoments) -> Norm:

@@ -9,10 +9,10 @@ from .._keras import keras
 from .._names import VARIANCE_RULES
 from .._progress import step
 from ..graph import _copies, _graph, _kinds, _models, _operation, _signs
-from ..layers import ChannelAffine, IndependentComponent
+from ..layers import IndependentComponent
 from ..quantizers import BiPer, ScaledStandardization, ScaledStdSign
 from . import _plan
-from ._batch_norm import check_batch_norms
+from ._batch_norm import channel_affine, check_batch_norms
 from ._report import Change, SurgeryReport
 
 
@@ -148,9 +148,8 @@ def _replaced(
     if name in plan.norms:
         norm, row = plan.norms[name], []
         if norm.weights:
-            values = {key: plan.alpha_of(call) * x for key, x in norm.weights.items()}
-            arguments = {**precision, "trainable": layer.trainable}
-            row = [_operation.Operation(name, ChannelAffine, None, arguments, values)]
+            weights = {key: plan.alpha_of(call) * x for key, x in norm.weights.items()}
+            row = [channel_affine(layer, name, **weights)]
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
             own = f"{name}_dropout" if row else name
             arguments = {**precision, "rate": layer.rate}
@@ -186,9 +185,9 @@ def _standardized(
     own, alpha, operation = plan.kernels[call.name], plan.alpha_of(call), call.operation
     given, values, gains = operation.quantizer(own.name), {}, {}
     arguments = {"scale": own.scale * alpha, "dtype": call.layer.dtype_policy.name}
-    if given is None:
-        kind, words = ScaledStandardization, "scaled_standardization"
-    else:
+    kind: type = ScaledStandardization
+    words = "scaled_standardization"
+    if given is not None:
         kind, words = ScaledStdSign, "scaled_std_sign"
         arguments |= binary
         given = getattr(given, "quantizer", given)

@@ -623,8 +623,8 @@ int8: the affine operation of a concatenation without its shift
 +affine(f"{node.name}_{i}", part, k, part.like())
 @ tests/deploy/int8/test_fake_quantize.py
 int8: shift of a scaled sign
--whole / quantizer.scale)
-+whole)
+-sign.shift / sign.scale)
++sign.shift)
 int8: range of the last batch
 -np.mean(ends, axis=0)
 +np.mean(ends[-1:], axis=0)
