@@ -22,13 +22,8 @@ class RSignArguments(NamedTuple):
     def operation(self, name: str, **more: Any) -> Operation:
         """Returns the `RSign`, with more arguments."""
         values = {} if self.shift is None else {"shift": self.shift}
-        arguments = {
-            "scale": self.scale,
-            "estimator": self.estimator,
-            "shift": self.shift is not None,
-            "power": self.power,
-        }
-        return Operation(name, RSign, None, arguments | more, values)
+        arguments = {**self._asdict(), "shift": self.shift is not None, **more}
+        return Operation(name, RSign, None, arguments, values)
 
 
 def as_rsign(quantizer: Any) -> RSignArguments | None:

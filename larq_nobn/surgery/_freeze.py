@@ -105,12 +105,13 @@ def freeze_statistics(
         graph = graph.with_row(name, row.row)
     frozen = _copies.to_keras(graph)
     names = {frozen.get_layer(row.row[0].name): name for name, row in rows.items()}
-    distances: dict[str, float] = {}
+    changes: dict[str, FrozenLayer] = {}
 
     def apply(first: keras.layers.Layer, uses: list[PooledMoments]) -> None:
         name = names[first]
         affine = frozen.get_layer(rows[name].affine)
-        distances[name] = _calibrate(affine, pooled(uses))
+        distance = _calibrate(affine, pooled(uses))
+        changes[name] = _change(given.get_layer(name), rows[name], distance)
 
     probes = {first: partial(_moments, rows[name]) for first, name in names.items()}
     Population(frozen, probes).settle(
@@ -121,11 +122,7 @@ def freeze_statistics(
         check_same_function(reference, frozen, "Freezing statistics")
     if not return_report:
         return frozen
-    changes = tuple(
-        _change(given.get_layer(name), row, distances[name])
-        for name, row in rows.items()
-    )
-    return frozen, SurgeryReport(model.name, changes)
+    return frozen, SurgeryReport(model.name, tuple(changes[name] for name in rows))
 
 
 def _replaced(

@@ -183,16 +183,16 @@ def _standardized(
 ) -> tuple[_operation.Operation, str]:
     """Returns the layer of a standardized kernel, and what a report says of that."""
     own, alpha, operation = plan.kernels[call.name], plan.alpha_of(call), call.operation
-    given, values, gains = operation.quantizer(own.name), {}, {}
+    quantizer, values, gains = operation.quantizer(own.name), {}, {}
     arguments = {"scale": own.scale * alpha, "dtype": call.layer.dtype_policy.name}
     kind: type = ScaledStandardization
     words = "scaled_standardization"
-    if given is not None:
+    if quantizer is not None:
         kind, words = ScaledStdSign, "scaled_std_sign"
         arguments |= binary
-        given = getattr(given, "quantizer", given)
-        if isinstance(given, BiPer):  # whose signs repeat
-            rate = given.frequency
+        inner = getattr(quantizer, "quantizer", quantizer)
+        if isinstance(inner, BiPer):  # whose signs repeat
+            rate = inner.frequency
             values[own.name] = np.sin(rate * operation.arrays[own.name]) / rate
     words += _words(scale=own.scale, alpha=alpha)
     if own.norm:
@@ -203,13 +203,9 @@ def _standardized(
     bias = own.bias if own.norm else operation.arrays.get("bias")
     if bias is not None:
         values["bias"] = alpha * bias
-    quantizer = _operation.KERNELS[own.name]
-    changes = {
-        quantizer: _operation.Operation(
-            f"{call.name}_kernel", kind, None, arguments, gains
-        ),
-        quantizer.replace("quantizer", "constraint"): None,
-        "use_bias": bias is not None,
-    }
+    new = _operation.Operation(f"{call.name}_kernel", kind, None, arguments, gains)
+    argument = _operation.KERNELS[own.name]
+    constraint = argument.replace("quantizer", "constraint")
+    changes = {argument: new, constraint: None, "use_bias": bias is not None}
     kind = _kinds.traits(operation.kind).quantized or operation.kind
     return operation.replaced(values, changes, kind=kind), words

@@ -294,8 +294,7 @@ def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | 
     homes = [r if _is_shift(r, graph) else _maker_of_summand(r, graph) for r in readers]
     if None in homes:
         return None
-    graph = graph.with_calls({call.label: []})
-    graph = graph.with_edge(call.first_output, call.first_input)
+    graph = graph.with_row(call.name, [])
     values = call.operation.arrays["shift"]
     for home in filter(None, homes):
         own = home.operation
@@ -369,14 +368,15 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     roots = _groups(graph, {id(edge): name for edge, name in given})
     names = set(roots.values())
     made = {x: _operation.Operation(f"{x}_range", FakeQuantization) for x in names}
-    for edge, name in [*given, *((x.first_output, x.name) for x in graph.calls)]:
-        if name in roots:
-            graph = _inserted(graph, edge, made[roots[name]])
-    # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
-    # sign would be of numbers that only the file has rounded.
+    for edge, name in given:
+        graph = _inserted(graph, edge, made[roots[name]])
     for call in graph.calls:
         fixed, edge = _kinds.int8_range_of(call), call.first_output
-        if fixed is not None and graph.consumers(edge):
+        if call.name in roots:
+            graph = _inserted(graph, edge, made[roots[call.name]])
+        # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
+        # sign would be of numbers that only the file has rounded.
+        elif fixed is not None and graph.consumers(edge):
             low, high = (np.array(end, np.float32) for end in fixed)
             named, still = f"{call.name}_range", {"trainable": False}
             ends = {"minimum": low, "maximum": high}
