@@ -156,23 +156,20 @@ def _in_place(graph: _graph.Graph, name: str, affine: _Affine) -> _graph.Graph:
 # --- the kernel before
 
 
-def _makers(graph: _graph.Graph, name: str) -> list[_graph.Call]:
-    """Returns the calls with a kernel that alone make what a batch norm reads."""
-    makers = []
-    for use in graph.uses(name):
-        maker = graph.producer(use.first_input)
-        if maker is None:
-            raise _NotExact("it reads an input of the model")
-        if graph.sole_consumer(use.first_input) is None:
-            raise _NotExact(f"the output of {maker.described} is read elsewhere too")
-        last = maker.operation.argument("data_format", "channels_last")
-        if _kernels(maker.operation) is None or last != "channels_last":
-            raise _NotExact(f"{maker.described} lies before it")
-        activation = maker.operation.argument("activation")
-        if activation not in (None, keras.activations.linear):
-            raise _NotExact(f"{maker.name!r} has an activation")
-        makers.append(maker)
-    return makers
+def _maker(graph: _graph.Graph, use: _graph.Call) -> _graph.Call:
+    """Returns the call with a kernel that makes what a batch norm alone reads."""
+    maker = graph.producer(use.first_input)
+    if maker is None:
+        raise _NotExact("it reads an input of the model")
+    if graph.sole_consumer(use.first_input) is None:
+        raise _NotExact(f"the output of {maker.described} is read elsewhere too")
+    last = maker.operation.argument("data_format", "channels_last")
+    if _kernels(maker.operation) is None or last != "channels_last":
+        raise _NotExact(f"{maker.described} lies before it")
+    activation = maker.operation.argument("activation")
+    if activation not in (None, keras.activations.linear):
+        raise _NotExact(f"{maker.name!r} has an activation")
+    return maker
 
 
 def _kernels(operation: _operation.Operation) -> Any:
@@ -190,7 +187,7 @@ def _into_makers(
     graph: _graph.Graph, name: str, affine: _Affine
 ) -> tuple[_graph.Graph, str]:
     """Moves scale and bias into kernels, or leaves them after quantized ones."""
-    makers = _makers(graph, name)
+    makers = [_maker(graph, use) for use in graph.uses(name)]
     try:
         return _into_kernels(graph, name, affine, makers)
     except _NotExact:
