@@ -224,22 +224,10 @@ class Kernel(NamedTuple):
     bias: np.ndarray | None = None
 
 
-class Norm(NamedTuple):
-    """How one batch norm is replaced.
-
-    Attributes:
-        action, reason: As in `Change`.
-        weights: Of the affine layer in its place, if there is one.
-    """
-
-    action: str
-    reason: str = ""
-    weights: dict[str, np.ndarray] = {}
-
-
 # In standard deviations of its input: further out a sign is as good as constant, and no
 # gradient would ever reach its shift.
 _FURTHEST = 3.0
+_UNSCALED = "kept, its branches without alpha"
 
 
 def sign_shift(
@@ -269,11 +257,12 @@ class Plan:
         rule: `"nf"` or `"vita"`.
 
     Attributes:
-        kernels, signs, norms: Those that change, by the name of their layer; of a sign
-            the arguments of the `RSign` in its place.
-        scaled: The layers that multiply a branch by alpha.
+        kernels, signs: Those that change, by the name of their layer; of a sign the
+            arguments of the `RSign` in its place.
+        affine: Weights of the affine layers in the place of batch norms.
         pools: Factor before a pool.
-        unresolved: Sums whose branches keep their scale, and why.
+        scaled: The layers that multiply a branch by alpha.
+        said: Action and reason, as in `Change`, of batch norms, pools and sums.
     """
 
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
@@ -283,10 +272,10 @@ class Plan:
         )
         self.signs = {name: sign for name, sign in signs if sign is not None}
         self.kernels: dict[str, Kernel] = {}
-        self.norms: dict[str, Norm] = {}
-        self.scaled: set[str] = set()
+        self.affine: dict[str, dict[str, np.ndarray]] = {}
         self.pools: dict[str, float] = {}
-        self.unresolved: dict[str, str] = {}
+        self.scaled: set[str] = set()
+        self.said: dict[str, tuple[str, str]] = {}
         moments: dict[int, ExpectedMoments] = {}
         # The calls with a kernel that a tensor depends on, the last one first.
         self._above: dict[int, dict[str, _graph.Call]] = {}
@@ -333,14 +322,14 @@ class Plan:
     # --- batch norms
 
     def _after_norm(self, call: _graph.Call, x: ExpectedMoments) -> ExpectedMoments:
-        if call.name not in self.norms:
-            self.norms[call.name] = self._norm(call, x)
-        affine = bool(self.norms[call.name].weights)
+        if call.name not in self.said:
+            self.said[call.name] = self._replace_norm(call, x)
+        affine = call.name in self.affine
         if affine or any(kernel.norm == call.name for kernel in self.kernels.values()):
             return unit(affine and x.given)
         return x
 
-    def _norm(self, call: _graph.Call, x: ExpectedMoments) -> Norm:
+    def _replace_norm(self, call: _graph.Call, x: ExpectedMoments) -> tuple[str, str]:
         norm = call.layer
         ones = np.ones(x.values.shape[1])
         gamma = ones if norm.gamma is None else float64(norm.gamma)
@@ -350,7 +339,7 @@ class Plan:
             own = self.kernels[kernel]
             self.kernels[kernel] = own._replace(norm=call.name, gain=gamma, bias=beta)
             what = "gain" if beta is None else "gain and bias"
-            return Norm(f"removed; {what} to {kernel!r}")
+            return f"removed; {what} to {kernel!r}", ""
         beta = 0 * ones if beta is None else beta
         reason = self._why_no_shift(call, gamma)
         if not reason:
@@ -358,7 +347,7 @@ class Plan:
             for name in names:
                 shift = sign_shift(self.signs[name], gamma, beta, x)
                 self.signs[name] = self.signs[name]._replace(shift=shift)
-            return Norm(f"removed; shift of {', '.join(map(repr, names))}")
+            return f"removed; shift of {', '.join(map(repr, names))}", ""
         # Where the input is still that of the given model, its moving statistics hold.
         mean, variance = x.values
         if x.given:
@@ -366,10 +355,10 @@ class Plan:
         # The scale of what is rewritten is accounted for in the next kernel or sign.
         scaled = x.given and np.any(variance != 1)
         if np.all(gamma == 1) and not np.any(beta) and not np.any(mean) and not scaled:
-            return Norm("removed; it changed nothing but the scale")
+            return "removed; it changed nothing but the scale", ""
         gain = gamma / np.sqrt(variance + norm.epsilon)
-        weights = {"gamma": gain, "beta": beta - mean * gain}
-        return Norm("channel_affine", reason, weights)
+        self.affine[call.name] = {"gamma": gain, "beta": beta - mean * gain}
+        return "channel_affine", reason
 
     def _why_no_shift(self, norm: _graph.Call, gamma: np.ndarray) -> str:
         """Returns why no signs after a batch norm can do what it does, or nothing."""
@@ -393,7 +382,7 @@ class Plan:
     ) -> ExpectedMoments:
         place = self._place_of_stream(call)
         if place is None:
-            self.unresolved[call.name] = "no input is the residual shortcut"
+            self.said[call.name] = _UNSCALED, "no input is the residual shortcut"
             return total(inputs)
         terms = list(zip(call.reads, inputs, strict=True))
         tensor, x = terms.pop(place)
@@ -430,8 +419,7 @@ class Plan:
     def _scale_branch(self, total: _graph.Call, tensor: Any) -> float:
         """Has a layer multiply a branch of a sum by alpha, and returns the factor."""
         for call in upstream(self.graph, tensor, alone=True):
-            is_affine = call.name in self.norms and self.norms[call.name].weights
-            if is_affine or call.name in self.kernels:
+            if call.name in self.affine or call.name in self.kernels:
                 if len(self.graph.uses(call.name)) > 1:
                     break
                 self.scaled.add(call.name)
@@ -439,7 +427,7 @@ class Plan:
             gate = _kinds.activation_traits(call.layer).gate
             if gate or _signs.sign_of_layer(call.layer):
                 break
-        self.unresolved[total.name] = "no layer can scale a branch on its own"
+        self.said[total.name] = _UNSCALED, "no layer can scale a branch on its own"
         return 1.0
 
     def _average(self, tensor: Any, x: ExpectedMoments) -> ExpectedMoments:
@@ -455,4 +443,5 @@ class Plan:
         ):
             return x
         self.pools[call.name] = x.rate
+        self.said[call.name] = f"reads {x.rate:.4g} of its input", ""
         return x.times(x.rate)

@@ -136,28 +136,27 @@ def _replaced(
 ) -> tuple[list[_operation.Operation], str, str]:
     """Returns the operations that replace a call, in a row, and what a report says."""
     name, operation, layer = call.name, call.operation, call.layer
+    action, reason = plan.said.get(name, ("", ""))
     precision = {"dtype": layer.dtype_policy.name}
-    if name in plan.unresolved:
-        words = "kept, its branches without alpha"
-        return [operation], words, plan.unresolved[name]
-    if name in plan.pools:
-        arguments = {"scale": plan.pools[name], **precision}
-        kind = keras.layers.Rescaling
-        scale = _operation.Operation(f"{name}_scale", kind, None, arguments)
-        return [scale, operation], f"reads {plan.pools[name]:.4g} of its input", ""
-    if name in plan.norms:
-        norm, row = plan.norms[name], []
-        if norm.weights:
-            weights = {key: plan.alpha_of(call) * x for key, x in norm.weights.items()}
-            row = [channel_affine(layer, name, **weights)]
+    if _models.is_batch_norm(layer):
+        row = []
+        if name in plan.affine:
+            alpha = plan.alpha_of(call)
+            action += _words(alpha=alpha)
+            weights = {key: alpha * value for key, value in plan.affine[name].items()}
+            row.append(channel_affine(layer, name, **weights))
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
             own = f"{name}_dropout" if row else name
             arguments = {**precision, "rate": layer.rate}
             row.append(_operation.Operation(own, keras.layers.Dropout, None, arguments))
-        return row, norm.action + _words(alpha=plan.alpha_of(call)), norm.reason
-    sign, kernel, reason = "", "", ""
+        return row, action, reason
+    if name in plan.pools:
+        own, arguments = f"{name}_scale", {**precision, "scale": plan.pools[name]}
+        scale = _operation.Operation(own, keras.layers.Rescaling, None, arguments)
+        return [scale, operation], action, reason
+    sign = ""
     if name in plan.kernels:
-        operation, kernel = _standardized(call, plan, binary)
+        operation, action = _standardized(call, plan, binary)
     if name in plan.signs:
         rsign = plan.signs[name]
         sign = "rsign" + _words(scale=rsign.scale)
@@ -169,7 +168,7 @@ def _replaced(
             operation = operation.replaced(arguments={"input_quantizer": inner})
     elif _signs.sign_of_call(call) is not None:
         sign, reason = "keeps its sign", "rsign has no estimator like it"
-    return [operation], "; ".join(filter(None, (sign, kernel))), reason
+    return [operation], "; ".join(filter(None, (sign, action))), reason
 
 
 def _words(**factors: float) -> str:
