@@ -362,13 +362,20 @@ def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
 
 def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     """Returns the graph with a range after every map that the file has as int8."""
-    inputs = zip(graph.model.inputs, graph.model.input_names, strict=True)
-    given = [(edge, name) for edge, name in inputs if edge.dtype.is_floating]
-    given = [(edge, name) for edge, name in given if graph.consumers(edge)]
-    roots = _groups(graph, {id(edge): name for edge, name in given})
-    names = set(roots.values())
-    made = {x: _operation.Operation(f"{x}_range", FakeQuantization) for x in names}
-    for edge, name in given:
+    model = graph.model
+    inputs = {
+        name: edge
+        for edge, name in zip(model.inputs, model.input_names, strict=True)
+        if edge.dtype.is_floating and graph.consumers(edge)
+    }
+    roots = _groups(graph, {id(edge): name for name, edge in inputs.items()})
+    # What an input shares has its name.
+    names = {root: root for root in roots.values()} | {roots[x]: x for x in inputs}
+    made = {
+        root: _operation.Operation(f"{name}_range", FakeQuantization)
+        for root, name in names.items()
+    }
+    for name, edge in inputs.items():
         graph = _inserted(graph, edge, made[roots[name]])
     for call in graph.calls:
         fixed, edge = _kinds.int8_range_of(call), call.first_output
@@ -407,9 +414,9 @@ def _groups(graph: _graph.Graph, ranges: dict[int, str]) -> dict[str, str]:
         if source.pool in ("max", "mean") and source.int8:
             known = "shared" if _probe.bounds_of(call) in _kinds.FUSED else known
         together = taken if known else []
-        if known == "kept":
-            ranges |= {id(call.first_output): name for name in taken}
-        elif _needs_range(graph, call):
+        if known == "kept" and taken:
+            ranges[id(call.first_output)] = taken[0]
+        elif known != "kept" and _needs_range(graph, call):
             roots.setdefault(call.name, call.name)
             ranges[id(call.first_output)] = call.name
             together = [*together, call.name]
