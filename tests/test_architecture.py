@@ -34,7 +34,7 @@ LAYERS = (
 PARTS: dict[str, tuple[set[str], ...]] = {
     "": LAYERS,
     "surgery": (
-        {"_batch_norm", "_report", "_rsign"},
+        {"_batch_norm", "_report"},
         {"_plan"},
         {"_fold", "_freeze", "_padding", "_reestimate", "_remove"},
     ),
@@ -253,7 +253,9 @@ def test_scripts_import_what_there_is():
     missing = []
     for script in (file for folder in folders for file in folder.glob("*.py")):
         for node in ast.walk(ast.parse(script.read_text())):
-            if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(PACKAGE):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(
+                PACKAGE
+            ):
                 module = importlib.import_module(str(node.module))
                 names = [alias.name for alias in node.names]
                 missing += [(script.name, n) for n in names if not hasattr(module, n)]

@@ -1,4 +1,4 @@
-"""What batch norms are at inference, and which cannot be taken over at all."""
+"""What batch norms are at inference, and as affine layers; which cannot be either."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import _errors, _graph, _models
-from ..layers import BatchKalmanNormalization
+from ..graph import _errors, _graph, _models, _operation
+from ..layers import BatchKalmanNormalization, ChannelAffine
 
 
 def batch_norm_affine(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     """Returns scale and bias of a batch norm at inference, (C,) each, in float64."""
-    mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
+    mean, variance = float64(layer.moving_mean), float64(layer.moving_variance)
     gamma, beta = layer.gamma, layer.beta
-    scale = (1.0 if gamma is None else _float64(gamma)) / np.sqrt(
+    scale = (1.0 if gamma is None else float64(gamma)) / np.sqrt(
         variance + layer.epsilon
     )
-    return scale, (0.0 if beta is None else _float64(beta)) - mean * scale
+    return scale, (0.0 if beta is None else float64(beta)) - mean * scale
 
 
-def _float64(variable: Any) -> np.ndarray:
+def float64(variable: Any) -> np.ndarray:
+    """Returns a weight per channel, (C,)."""
     # Ghost batch norm keeps its weights in a shape that broadcasts.
     return variable.numpy().astype(np.float64).reshape(-1)
+
+
+def channel_affine(
+    norm: keras.layers.Layer, name: str, gamma: Any = None, beta: Any = None
+) -> _operation.Operation:
+    """Returns the `ChannelAffine` in the place of a norm, with its weights or none."""
+    arguments = {"dtype": norm.dtype_policy.name, "trainable": norm.trainable}
+    values = {} if gamma is None else {"gamma": gamma, "beta": beta}
+    return _operation.Operation(name, ChannelAffine, None, arguments, values)
 
 
 def check_batch_norms(graph: _graph.Graph) -> None:

@@ -20,10 +20,15 @@ from ..graph import (
     _signs,
     _thresholds,
 )
-from ..layers import ChannelAffine, IndependentComponent
-from ._batch_norm import batch_norm_affine, check_batch_norms, check_no_nan
+from ..graph._rsign import as_rsign
+from ..layers import IndependentComponent
+from ._batch_norm import (
+    batch_norm_affine,
+    channel_affine,
+    check_batch_norms,
+    check_no_nan,
+)
 from ._report import Change, SurgeryReport
-from ._rsign import as_rsign
 
 
 def fold_batch_norm(
@@ -131,44 +136,40 @@ def _folded(
     graph: _graph.Graph, name: str, norm: keras.layers.Layer
 ) -> tuple[_graph.Graph, str, str]:
     """Folds one batch norm: what is done, and why nothing better."""
-    affine, reasons = _Affine(norm, *batch_norm_affine(norm)), dict[str, None]()
-    for take in (_into_kernels, _after_quantized, _into_signs):
+    affine, reasons = _Affine(norm, *batch_norm_affine(norm)), []
+    for take in (_into_makers, _into_signs):
         try:
             return *take(graph, name, affine), ""
         except _NotExact as reason:
-            reasons[str(reason)] = None
+            reasons.append(str(reason))
     action = "became a per-channel affine layer"
-    return _in_place(graph, name, affine), action, "; ".join(filter(None, reasons))
+    return _in_place(graph, name, affine), action, "; ".join(reasons)
 
 
 def _in_place(graph: _graph.Graph, name: str, affine: _Affine) -> _graph.Graph:
     """Puts a `ChannelAffine` in the place of a batch norm, in all its uses."""
-    arguments = {"dtype": affine.norm.dtype_policy.name, "trainable": affine.trainable}
-    values = {"gamma": affine.scale, "beta": affine.bias}
-    layer = _operation.Operation(name, ChannelAffine, None, arguments, values)
-    return graph.with_row(name, [layer])
+    layer = channel_affine(affine.norm, name, affine.scale, affine.bias)
+    own = layer.replaced(arguments={"trainable": affine.trainable})
+    return graph.with_row(name, [own])
 
 
 # --- the kernel before
 
 
-def _makers(graph: _graph.Graph, name: str) -> list[_graph.Call]:
-    """Returns the calls with a kernel that alone make what a batch norm reads."""
-    makers = []
-    for use in graph.uses(name):
-        maker = graph.producer(use.first_input)
-        if maker is None:
-            raise _NotExact("it reads an input of the model")
-        if graph.sole_consumer(use.first_input) is None:
-            raise _NotExact(f"the output of {maker.described} is read elsewhere too")
-        last = maker.operation.argument("data_format", "channels_last")
-        if not _kernel(maker.operation) or last != "channels_last":
-            raise _NotExact(f"{maker.described} lies before it")
-        activation = maker.operation.argument("activation")
-        if activation not in (None, keras.activations.linear):
-            raise _NotExact(f"{maker.name!r} has an activation")
-        makers.append(maker)
-    return makers
+def _maker(graph: _graph.Graph, use: _graph.Call) -> _graph.Call:
+    """Returns the call with a kernel that makes what a batch norm alone reads."""
+    maker = graph.producer(use.first_input)
+    if maker is None:
+        raise _NotExact("it reads an input of the model")
+    if graph.sole_consumer(use.first_input) is None:
+        raise _NotExact(f"the output of {maker.described} is read elsewhere too")
+    last = maker.operation.argument("data_format", "channels_last")
+    if not _kernel(maker.operation) or last != "channels_last":
+        raise _NotExact(f"{maker.described} lies before it")
+    activation = maker.operation.argument("activation")
+    if activation not in (None, keras.activations.linear):
+        raise _NotExact(f"{maker.name!r} has an activation")
+    return maker
 
 
 def _kernel(operation: _operation.Operation) -> str:
@@ -182,13 +183,17 @@ def _is_quantized(call: _graph.Call) -> bool:
     return quantizer is not None or _signs.is_binary_convolution(call)
 
 
-def _after_quantized(
+def _into_makers(
     graph: _graph.Graph, name: str, affine: _Affine
 ) -> tuple[_graph.Graph, str]:
-    """Leaves scale and bias after quantized kernels, where they cost nothing."""
-    makers = _makers(graph, name)
-    if not all(map(_is_quantized, makers)):
-        raise _NotExact
+    """Moves scale and bias into kernels, or leaves them after quantized ones."""
+    makers = [_maker(graph, use) for use in graph.uses(name)]
+    try:
+        return _into_kernels(graph, name, affine, makers)
+    except _NotExact:
+        if not all(map(_is_quantized, makers)):
+            raise
+    # There they cost nothing.
     words = f"became gain and bias after {makers[0].name!r}"
     return _in_place(graph, name, affine), words
 
@@ -216,11 +221,10 @@ def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
 
 
 def _into_kernels(
-    graph: _graph.Graph, name: str, affine: _Affine
+    graph: _graph.Graph, name: str, affine: _Affine, makers: list[_graph.Call]
 ) -> tuple[_graph.Graph, str]:
     """Multiplies the scale into the kernels of the layers before, in all uses alike."""
-    makers, taken = _makers(graph, name), {}
-    labels = [maker.label for maker in makers]
+    labels, taken = [maker.label for maker in makers], {}
     for maker in makers:
         operation = maker.operation
         # Scales in a kernel of -1 and +1 would make its integer sums inexact.

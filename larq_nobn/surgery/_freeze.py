@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial, reduce
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_flag, check_integer
-from .._keras import alias, keras
+from .._keras import keras
 from .._math import at_least_float32, beside
 from ..deploy.verify._same import check_same_function
 from ..graph import _copies, _errors, _graph, _kinds, _models, _operation
@@ -18,6 +17,7 @@ from ..layers._groups import group_moments
 from ..layers._proxy import FLOOR
 from ..population import PooledMoments, Population, moments_of, pooled
 from ..population._batches import model_batches
+from ._batch_norm import channel_affine
 from ._report import FrozenLayer, SurgeryReport
 
 _layers = keras.layers
@@ -105,37 +105,30 @@ def freeze_statistics(
         graph = graph.with_row(name, row.row)
     frozen = _copies.to_keras(graph)
     names = {frozen.get_layer(row.row[0].name): name for name, row in rows.items()}
-    distances: dict[str, float] = {}
+    changes: dict[str, FrozenLayer] = {}
 
     def apply(first: keras.layers.Layer, uses: list[PooledMoments]) -> None:
         name = names[first]
-        affine = frozen.get_layer(rows[name].affine.name)
-        distances[name] = rows[name].calibrate(affine, pooled(uses))
+        affine = frozen.get_layer(rows[name].affine)
+        distance = _calibrate(affine, pooled(uses))
+        changes[name] = _change(given.get_layer(name), rows[name], distance)
 
-    probes = {first: rows[name].moments for first, name in names.items()}
+    probes = {first: partial(_moments, rows[name]) for first, name in names.items()}
     Population(frozen, probes).settle(
         lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
     if verify:
-        reference = _models.replace_layers(given, partial(_replaced, frozen, rows))
+        # The given model around what a frozen model has in the place of its layers.
+        graph = _graph.Graph(given)
+        for name, row in rows.items():
+            layers = [frozen.get_layer(part.name) for part in row.row]
+            made = [_operation.Operation(x.name, type(x), x) for x in layers]
+            graph = graph.with_row(name, made)
+        reference = _copies.to_keras(graph, shared=True)
         check_same_function(reference, frozen, "Freezing statistics")
     if not return_report:
         return frozen
-    changes = tuple(
-        _change(given.get_layer(name), row, distances[name])
-        for name, row in rows.items()
-    )
-    return frozen, SurgeryReport(model.name, changes)
-
-
-def _replaced(
-    frozen: keras.Model, rows: dict[str, Constant], call: _graph.Call
-) -> Callable[..., Any]:
-    """Returns the given layer of a call, or what a frozen model has in its place."""
-    if call.name not in rows:
-        return alias(call.layer)
-    layers = [alias(frozen.get_layer(part.name)) for part in rows[call.name].row]
-    return lambda x: reduce(lambda y, layer: layer(y), layers, x)
+    return frozen, SurgeryReport(model.name, tuple(changes[name] for name in rows))
 
 
 def _rows(model: keras.Model) -> dict[str, Constant]:
@@ -179,47 +172,42 @@ def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> Frozen
 # --- what a layer of dynamic statistics becomes once these are constants
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(NamedTuple):
     """Operations in a row, one of them a gain and a bias per channel to be calibrated.
 
-    Arguments:
-        affine: That one.
-        source: What it meets, as a function of the input of the row.
-        target: What it should return, as such a function.
-        before, after: The others of the row.
+    Attributes:
+        affine: The name of that one.
+        row: All of them.
+        target: What it should return, as a function of the input of the row.
+        source: What it meets, as such a function.
     """
 
-    affine: _operation.Operation
+    affine: str
+    row: tuple[_operation.Operation, ...]
     target: _Function
     source: _Function = tf.identity
-    before: tuple[_operation.Operation, ...] = ()
-    after: tuple[_operation.Operation, ...] = ()
 
-    @property
-    def row(self) -> tuple[_operation.Operation, ...]:
-        return (*self.before, self.affine, *self.after)
 
-    def moments(self, inputs: tf.Tensor, **_: Any) -> PooledMoments:
-        """Returns the moments of the source and the target."""
-        return moments_of(self.source(inputs), self.target(inputs))
+def _moments(row: Constant, inputs: tf.Tensor, **_: Any) -> PooledMoments:
+    """Returns the moments of the source and the target."""
+    return moments_of(row.source(inputs), row.target(inputs))
 
-    def calibrate(self, layer: ChannelAffine, moments: PooledMoments) -> float:
-        """Sets the gain and the bias of a layer by such moments over all data.
 
-        Returns:
-            The root mean square of what they leave, in standard deviations of the
-            target.
-        """
-        spread, both, power = moments.comoment[[0, 0, 1], [0, 1, 1]]
-        # Rounding alone makes a channel that is the same everywhere vary a little.
-        varies = spread > 1e-10 * moments.count * np.square(moments.mean[0])
-        ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
-        gain = np.copysign(np.sqrt(ratio), both)
-        layer.gamma.assign(gain)
-        layer.beta.assign(moments.mean[1] - gain * moments.mean[0])
-        left = power - 2 * gain * both + np.square(gain) * spread
-        return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
+def _calibrate(layer: ChannelAffine, moments: PooledMoments) -> float:
+    """Sets the gain and the bias of a layer by such moments over all data.
+
+    Returns:
+        The root mean square of what they leave, in standard deviations of the target.
+    """
+    spread, both, power = moments.comoment[[0, 0, 1], [0, 1, 1]]
+    # Rounding alone makes a channel that is the same everywhere vary a little.
+    varies = spread > 1e-10 * moments.count * np.square(moments.mean[0])
+    ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
+    gain = np.copysign(np.sqrt(ratio), both)
+    layer.gamma.assign(gain)
+    layer.beta.assign(moments.mean[1] - gain * moments.mean[0])
+    left = power - 2 * gain * both + np.square(gain) * spread
+    return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
 
 def constant_of(call: _graph.Call) -> Constant | None:
@@ -229,19 +217,10 @@ def constant_of(call: _graph.Call) -> Constant | None:
         return _proxy(layer)
     if isinstance(layer, EvoNormS0):
         return _evonorm(layer)
-    if isinstance(layer, _layers.LayerNormalization) and list(layer.axis) != [rank - 1]:
+    kinds = (_layers.LayerNormalization, _layers.GroupNormalization)
+    if isinstance(layer, kinds) and list(np.ravel(layer.axis) % rank) != [rank - 1]:
         return None
-    if isinstance(layer, _layers.GroupNormalization) and layer.axis % rank != rank - 1:
-        return None
-    return Constant(_affine(layer, layer.name), layer)
-
-
-def _affine(
-    layer: keras.layers.Layer, name: str, gain: Any = None, bias: Any = None
-) -> _operation.Operation:
-    arguments = {"dtype": layer.dtype_policy.name, "trainable": layer.trainable}
-    values = {} if gain is None else {"gamma": gain, "beta": bias}
-    return _operation.Operation(name, ChannelAffine, None, arguments, values)
+    return Constant(layer.name, (channel_affine(layer, layer.name),), layer)
 
 
 def _activation(
@@ -255,7 +234,7 @@ def _proxy(layer: ProxyNormalization) -> Constant:
     """Calibrates the group norm alone; the proxy step is constant already."""
     name = layer.name
     if layer.activation is keras.activations.linear:
-        return Constant(_affine(layer, name), layer)
+        return Constant(name, (channel_affine(layer, name),), layer)
 
     def normalized(x: tf.Tensor) -> tf.Tensor:
         mean, variance = group_moments(x, layer.groups)
@@ -266,14 +245,12 @@ def _proxy(layer: ProxyNormalization) -> Constant:
     weights = map(tf.convert_to_tensor, (layer.gamma, layer.beta))
     center, variance = layer._proxy_moments(*map(at_least_float32, weights))
     rate = tf.math.rsqrt(variance + layer.epsilon).numpy()
-    return Constant(
-        _affine(layer, f"{name}_affine"),
-        normalized,
-        after=(
-            _activation(layer, f"{name}_activation", layer.activation),
-            _affine(layer, name, rate, -rate * center.numpy()),
-        ),
+    row = (
+        channel_affine(layer, f"{name}_affine"),
+        _activation(layer, f"{name}_activation", layer.activation),
+        channel_affine(layer, name, rate, -rate * center.numpy()),
     )
+    return Constant(f"{name}_affine", row, normalized)
 
 
 def _evonorm(layer: EvoNormS0) -> Constant:
@@ -284,12 +261,9 @@ def _evonorm(layer: EvoNormS0) -> Constant:
     def swish(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.silu(v * tf.cast(x, v.dtype))
 
-    return Constant(
-        _affine(layer, name),
-        layer,
-        source=swish,
-        before=(
-            _affine(layer, f"{name}_slope", v, np.zeros_like(v)),
-            _activation(layer, f"{name}_swish", "swish"),
-        ),
+    row = (
+        channel_affine(layer, f"{name}_slope", v, np.zeros_like(v)),
+        _activation(layer, f"{name}_swish", "swish"),
+        channel_affine(layer, name),
     )
+    return Constant(name, row, layer, swish)

@@ -42,16 +42,13 @@ def pad_with_ones(model: keras.Model) -> keras.Model:
         ```
     """
     graph = _models.from_keras(model)
-    padded = {
-        call.name: call.operation
-        for call in graph.calls
-        if _signs.is_binary_convolution(call) and _is_zero_padded(call.operation)
-    }
-    for operation in padded.values():
-        # This class takes the same arguments and `pad_values`.
-        kind = _kinds.traits(operation.kind).quantized or operation.kind
-        ones = operation.replaced(arguments={"pad_values": 1.0}, kind=kind)
-        graph = graph.with_operation(ones)
+    for call in graph.calls:
+        operation = call.operation
+        if _signs.is_binary_convolution(call) and _is_zero_padded(operation):
+            # This class takes the same arguments and `pad_values`.
+            kind = _kinds.traits(operation.kind).quantized or operation.kind
+            ones = operation.replaced(arguments={"pad_values": 1.0}, kind=kind)
+            graph = graph.with_operation(ones)
     copy = _copies.to_keras(graph)
     return _models.model_like(model, copy.inputs, copy.outputs)
 

@@ -9,10 +9,10 @@ from .._keras import keras
 from .._names import VARIANCE_RULES
 from .._progress import step
 from ..graph import _copies, _graph, _kinds, _models, _operation, _signs
-from ..layers import ChannelAffine, IndependentComponent
+from ..layers import IndependentComponent
 from ..quantizers import BiPer, ScaledStandardization, ScaledStdSign
 from . import _plan
-from ._batch_norm import check_batch_norms
+from ._batch_norm import channel_affine, check_batch_norms
 from ._report import Change, SurgeryReport
 
 
@@ -103,165 +103,108 @@ def remove_batch_norm(
     """
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
-    for name, value in (
-        ("variance_preserving", variance_preserving),
-        ("balanced", balanced),
-        ("return_report", return_report),
-    ):
+    binary = {"variance_preserving": variance_preserving, "balanced": balanced}
+    for name, value in {**binary, "return_report": return_report}.items():
         check_flag(name, value)
     given = _models.flat(model)
     _models.check_inference(given)
-    graph = _graph.Graph(given)
+    graph = free = _graph.Graph(given)
     check_batch_norms(graph)
-    if not any(_models.is_batch_norm(call.layer) for call in graph.calls):
-        copy = _copies.to_keras(graph)
-        return (copy, SurgeryReport(copy.name, ())) if return_report else copy
-    plan = _plan.Planner(graph, alpha, variance_rule).run()
-    free = build(
-        graph, plan, variance_preserving=variance_preserving, balanced=balanced
-    )
-    return (free, report_of(given.name, graph, plan)) if return_report else free
-
-
-def report_of(name: str, graph: _graph.Graph, plan: _plan.Plan) -> SurgeryReport:
-    """One row per layer that is gone or has changed, in the order of the graph."""
-    changes: dict[str, Change] = {}
-    for call in graph.calls:
-        actions, reason = _done(plan, call)
-        if actions:
-            kind, action = type(call.layer).__name__, "; ".join(actions)
-            changes.setdefault(call.name, Change(call.name, kind, action, reason))
-    return SurgeryReport(name, tuple(changes.values()))
-
-
-def _done(plan: _plan.Plan, call: _graph.Call) -> tuple[list[str], str]:
-    name = call.name
-    if name in plan.norms:
-        return [str(plan.norms[name])], plan.norms[name].reason
-    if name in plan.unresolved:
-        return ["kept, its branches without alpha"], plan.unresolved[name]
-    if name in plan.pools:
-        return [f"reads {plan.pools[name]:.4g} of its input"], ""
-    actions, reason = [], ""
-    sign = plan.signs.get(name)
-    if sign is not None:
-        scale = "" if sign.scale == 1 else f", scale {sign.scale:.4g}"
-        shift = "" if sign.shift is None else ", shift"
-        actions.append(f"rsign{scale}{shift}")
-    elif _signs.sign_of_call(call) is not None:
-        actions.append("keeps its sign")
-        reason = "rsign has no estimator like it"
-    if name in plan.kernels:
-        actions.append(str(plan.kernels[name]))
-    return actions, reason
+    changes = []
+    if any(_models.is_batch_norm(call.layer) for call in graph.calls):
+        plan = _plan.Plan(graph, alpha, variance_rule)
+        for done, call in enumerate(graph.calls):
+            step("Replacing layers", done, len(graph.calls))
+            if call is not graph.uses(call.name)[0]:
+                continue
+            row, action, reason = _replaced(call, plan, binary)
+            if row != [call.operation]:
+                free = free.with_row(call.name, row)
+            if action:
+                kind = type(call.layer).__name__
+                changes.append(Change(call.name, kind, action, reason))
+    made = _copies.to_keras(free)
+    return (made, SurgeryReport(made.name, tuple(changes))) if return_report else made
 
 
 # A gain of 0 would never be binary again, and could not be learned.
 _LEAST_GAIN = 1e-4
 
 
-def build(graph: _graph.Graph, plan: _plan.Plan, **binary: bool) -> keras.Model:
-    """Returns the network without batch norm, of new layers.
-
-    Arguments:
-        graph: The given network.
-        plan: How its layers are replaced.
-        **binary: Arguments of `ScaledStdSign`.
-    """
-    given = graph
-    for done, call in enumerate(given.calls):
-        step("Replacing layers", done, len(given.calls))
-        row = _row(call, plan, binary)
-        if row != [call.operation] and call is given.uses(call.name)[0]:
-            graph = graph.with_row(call.name, row)
-    return _copies.to_keras(graph)
-
-
-def _row(
+def _replaced(
     call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
-) -> list[_operation.Operation]:
-    """Returns the operations that replace a call, in a row."""
-    name, operation = call.name, call.operation
-    if name in plan.norms:
-        return _norm(call, plan)
-    if _signs.sign_of_layer(call.layer) and name in plan.signs:
-        return [plan.signs[name].operation(name, **_precision(call))]
-    if _plan.has_kernel(call.layer) and (name in plan.kernels or name in plan.signs):
-        return [_kernel(call, plan, binary)]
+) -> tuple[list[_operation.Operation], str, str]:
+    """Returns the operations that replace a call, in a row, and what a report says."""
+    name, operation, layer = call.name, call.operation, call.layer
+    action, reason = plan.said.get(name, ("", ""))
+    precision = {"dtype": layer.dtype_policy.name}
+    if _models.is_batch_norm(layer):
+        row = []
+        if name in plan.affine:
+            alpha = plan.alpha_of(call)
+            action += _words(alpha=alpha)
+            weights = {key: alpha * value for key, value in plan.affine[name].items()}
+            row.append(channel_affine(layer, name, **weights))
+        if isinstance(layer, IndependentComponent) and layer.rate > 0:
+            own = f"{name}_dropout" if row else name
+            arguments = {**precision, "rate": layer.rate}
+            row.append(_operation.Operation(own, keras.layers.Dropout, None, arguments))
+        return row, action, reason
     if name in plan.pools:
-        arguments = {"scale": plan.pools[name], **_precision(call)}
-        scale = keras.layers.Rescaling
-        return [
-            _operation.Operation(f"{name}_scale", scale, None, arguments),
-            operation,
-        ]
-    return [operation]
+        own, arguments = f"{name}_scale", {**precision, "scale": plan.pools[name]}
+        scale = _operation.Operation(own, keras.layers.Rescaling, None, arguments)
+        return [scale, operation], action, reason
+    sign = ""
+    if name in plan.kernels:
+        operation, action = _standardized(call, plan, binary)
+    if name in plan.signs:
+        rsign = plan.signs[name]
+        sign = "rsign" + _words(scale=rsign.scale)
+        sign += "" if rsign.shift is None else ", shift"
+        if _signs.sign_of_layer(layer):
+            operation = rsign.operation(name, **precision)
+        elif _plan.latent_kernels(layer):
+            inner = rsign.operation(f"{name}_sign", **precision)
+            operation = operation.replaced(arguments={"input_quantizer": inner})
+    elif _signs.sign_of_call(call) is not None:
+        sign, reason = "keeps its sign", "rsign has no estimator like it"
+    return [operation], "; ".join(filter(None, (sign, action))), reason
 
 
-def _precision(call: _graph.Call) -> dict[str, Any]:
-    return {"dtype": call.layer.dtype_policy.name}
+def _words(**factors: float) -> str:
+    """Returns what a report says of factors that are not 1."""
+    said = (f", {name} {value:.4g}" for name, value in factors.items() if value != 1)
+    return "".join(said)
 
 
-def _norm(call: _graph.Call, plan: _plan.Plan) -> list[_operation.Operation]:
-    """Returns an affine operation, dropout, both or neither."""
-    norm, layer, row = plan.norms[call.name], call.layer, []
-    if norm.gain is not None and norm.bias is not None:
-        values = {"gamma": norm.alpha * norm.gain, "beta": norm.alpha * norm.bias}
-        arguments = {**_precision(call), "trainable": layer.trainable}
-        row.append(
-            _operation.Operation(call.name, ChannelAffine, None, arguments, values)
-        )
-    if isinstance(layer, IndependentComponent) and layer.rate > 0:
-        name = f"{call.name}_dropout" if row else call.name
-        arguments = {**_precision(call), "rate": layer.rate}
-        row.append(_operation.Operation(name, keras.layers.Dropout, None, arguments))
-    return row
-
-
-def _kernel(
+def _standardized(
     call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
-) -> _operation.Operation:
-    operation, name = call.operation, call.name
-    own, sign = plan.kernels.get(name), plan.signs.get(name)
-    arguments: dict[str, Any] = {}
-    values: dict[str, np.ndarray] = {}
-    if own is not None:
-        if (sine := _sine(operation, own.name)) is not None:
-            operation = operation.replaced({own.name: sine})
-        quantizer = _quantizer(own, call, binary)
-        argument = _operation.KERNELS[own.name]
-        arguments[argument] = quantizer
-        arguments[argument.replace("quantizer", "constraint")] = None
-        bias = own.bias if own.norm else operation.arrays.get("bias")
-        arguments["use_bias"] = bias is not None
-        if bias is not None:
-            values["bias"] = own.alpha * bias
-    if sign is not None:
-        inner = sign.operation(f"{name}_sign", **_precision(call))
-        arguments["input_quantizer"] = inner
+) -> tuple[_operation.Operation, str]:
+    """Returns the layer of a standardized kernel, and what a report says of that."""
+    own, alpha, operation = plan.kernels[call.name], plan.alpha_of(call), call.operation
+    quantizer, values, gains = operation.quantizer(own.name), {}, {}
+    arguments = {"scale": own.scale * alpha, "dtype": call.layer.dtype_policy.name}
+    kind: type = ScaledStandardization
+    words = "scaled_standardization"
+    if quantizer is not None:
+        kind, words = ScaledStdSign, "scaled_std_sign"
+        arguments |= binary
+        inner = getattr(quantizer, "quantizer", quantizer)
+        if isinstance(inner, BiPer):  # whose signs repeat
+            rate = inner.frequency
+            values[own.name] = np.sin(rate * operation.arrays[own.name]) / rate
+    words += _words(scale=own.scale, alpha=alpha)
+    if own.norm:
+        words += f", gain from {own.norm!r}"
+    if own.gain is not None:
+        turn = np.where(own.gain < 0, -1.0, 1.0)
+        gains["gain"] = turn * np.maximum(np.abs(own.gain), _LEAST_GAIN)
+    bias = own.bias if own.norm else operation.arrays.get("bias")
+    if bias is not None:
+        values["bias"] = alpha * bias
+    new = _operation.Operation(f"{call.name}_kernel", kind, None, arguments, gains)
+    argument = _operation.KERNELS[own.name]
+    constraint = argument.replace("quantizer", "constraint")
+    changes = {argument: new, constraint: None, "use_bias": bias is not None}
     kind = _kinds.traits(operation.kind).quantized or operation.kind
-    return operation.replaced(values, arguments, kind=kind)
-
-
-def _sine(operation: _operation.Operation, kernel: str) -> np.ndarray | None:
-    """Latent weights in place of those of `BiPer`, whose signs repeat."""
-    quantizer = operation.quantizer(kernel)
-    quantizer = getattr(quantizer, "quantizer", quantizer)
-    if not isinstance(quantizer, BiPer):
-        return None
-    rate = quantizer.frequency
-    return np.sin(rate * operation.arrays[kernel]) / rate
-
-
-def _quantizer(
-    plan: _plan.KernelPlan, call: _graph.Call, binary: dict[str, bool]
-) -> _operation.Operation:
-    name = f"{call.name}_kernel"
-    arguments = {"scale": plan.scale * plan.alpha, **_precision(call)}
-    values = {}
-    if plan.gain is not None:
-        turn = np.where(plan.gain < 0, -1.0, 1.0)
-        values["gain"] = turn * np.maximum(np.abs(plan.gain), _LEAST_GAIN)
-    kind = ScaledStdSign if plan.binary else ScaledStandardization
-    more = binary if plan.binary else {}
-    return _operation.Operation(name, kind, None, {**arguments, **more}, values)
+    return operation.replaced(values, changes, kind=kind), words

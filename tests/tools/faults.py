@@ -324,12 +324,12 @@ re-estimate: variance within batches only
 +self.comoment + other.comoment,
 @ tests/surgery/test_remove_weights.py
 remove: bias of a scaled branch
--values["bias"] = own.alpha * bias
+-values["bias"] = alpha * bias
 +values["bias"] = bias
 @ tests/surgery/test_remove_scales.py
 remove: moments of a clipped variable
--density[0] - (x.mean + high) * density[1])
-+density[0] + (x.mean + high) * density[1])
+-density[0] - (center + high) * density[1])
++density[0] + (center + high) * density[1])
 @ tests/surgery/test_freeze.py
 freeze: gains of falling channels
 -gain = np.copysign(np.sqrt(ratio), both)
@@ -623,8 +623,8 @@ int8: the affine operation of a concatenation without its shift
 +affine(f"{node.name}_{i}", part, k, part.like())
 @ tests/deploy/int8/test_fake_quantize.py
 int8: shift of a scaled sign
--whole / quantizer.scale)
-+whole)
+-sign.shift / sign.scale)
++sign.shift)
 int8: range of the last batch
 -np.mean(ends, axis=0)
 +np.mean(ends[-1:], axis=0)

@@ -24,10 +24,9 @@ from ...graph import (
     _probe,
     _signs,
 )
+from ...graph._rsign import as_rsign
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
-from ...quantizers import RSign
-from ...quantizers._rsign import ThresholdSign
 from .._errors import ConversionError, conversion_errors
 from ..verify._data import given_batches
 from ..verify._same import check_same_function
@@ -210,7 +209,7 @@ def _inserted(
 ) -> _graph.Graph:
     """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
     maker, after = graph.producer(edge), _graph.NewEdge(edge)
-    label = operation.name if maker is None else f"{operation.name} of {maker.label}"
+    label = f"{operation.name} of {edge.name if maker is None else maker.label}"
     new = _graph.Call(label, operation.name, after, None, (edge,), operation)
     graph = graph.with_edge(edge, after)
     if maker is None:
@@ -255,21 +254,13 @@ def split_rsign(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
     quantizer = inside or call.layer
-    if not isinstance(quantizer, ThresholdSign):
+    sign = as_rsign(quantizer)
+    if sign is None or sign.shift is None:
         return None
-    whole, power = quantizer.whole_shift(), getattr(quantizer, "power", None)
-    if whole is None:
-        return None
-    arguments = {
-        "scale": quantizer.scale,
-        "estimator": getattr(quantizer, "estimator", "ste_sign"),
-        "shift": False,
-        "power": 1.0 if power is None else float(power),
-    }
-    own = _operation.Operation(quantizer.name, RSign, None, arguments)
+    own = sign._replace(shift=None).operation(quantizer.name)
     if inside is not None:
         own = call.operation.replaced(arguments={"input_quantizer": own})
-    shift = _shift(f"{call.name}_shift", whole / quantizer.scale)
+    shift = _shift(f"{call.name}_shift", sign.shift / sign.scale)
     return graph.with_row(call.name, [shift, own])
 
 
@@ -302,8 +293,7 @@ def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | 
     homes = [r if _is_shift(r, graph) else _maker_of_summand(r, graph) for r in readers]
     if None in homes:
         return None
-    graph = graph.with_calls({call.label: []})
-    graph = graph.with_edge(call.first_output, call.first_input)
+    graph = graph.with_row(call.name, [])
     values = call.operation.arrays["shift"]
     for home in filter(None, homes):
         own = home.operation
@@ -371,33 +361,28 @@ def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
 
 def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     """Returns the graph with a range after every map that the file has as int8."""
-    given = graph.model
-    for edge, name in zip(given.inputs, given.input_names, strict=True):
-        if edge.dtype.is_floating and graph.consumers(edge):
-            first = _operation.Operation(f"{name}_range", FakeQuantization)
-            graph = _inserted(graph, edge, first)
-    groups = _groups(graph)
-    made: dict[str, _operation.Operation] = {}
+    model = graph.model
+    inputs = {
+        name: edge
+        for edge, name in zip(model.inputs, model.input_names, strict=True)
+        if edge.dtype.is_floating and graph.consumers(edge)
+    }
+    roots = _groups(graph, {id(edge): name for name, edge in inputs.items()})
+    # What an input shares has its name.
+    names = {root: root for root in roots.values()} | {roots[x]: x for x in inputs}
+    made = {
+        root: _operation.Operation(f"{name}_range", FakeQuantization)
+        for root, name in names.items()
+    }
+    for name, edge in inputs.items():
+        graph = _inserted(graph, edge, made[roots[name]])
     for call in graph.calls:
-        root = groups.get(call.name)
-        is_range = call.operation.kind is FakeQuantization
-        if root is None:
-            continue
-        if root not in made:
-            new = _operation.Operation(f"{root}_range", FakeQuantization)
-            made[root] = call.operation if is_range else new
-        if not is_range:
-            graph = _inserted(graph, call.first_output, made[root])
-        elif made[root] is not call.operation:
-            new_name = made[root].name
-            moved = call._replace(name=new_name, operation=made[root])
-            graph = graph.with_calls({call.label: [moved]})
-    # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
-    # sign would be of numbers that only the file has rounded.
-    for call in graph.calls:
-        fixed = _kinds.activation_traits(call.layer).int8_range
-        edge = call.first_output
-        if fixed is not None and graph.consumers(edge):
+        fixed, edge = _kinds.activation_traits(call.layer).int8_range, call.first_output
+        if call.name in roots:
+            graph = _inserted(graph, edge, made[roots[call.name]])
+        # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
+        # sign would be of numbers that only the file has rounded.
+        elif fixed is not None and graph.consumers(edge):
             low, high = (np.array(end, np.float32) for end in fixed)
             named, still = f"{call.name}_range", {"trainable": False}
             ends = {"minimum": low, "maximum": high}
@@ -406,51 +391,45 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     return graph
 
 
-def _groups(graph: _graph.Graph) -> dict[str, str]:
-    """Returns the layers after which a range is needed.
+def _groups(graph: _graph.Graph, ranges: dict[int, str]) -> dict[str, str]:
+    """Returns the inputs and the layers after which a range is needed.
 
     With each, the first of those that share a range with it.
+
+    Arguments:
+        graph: Without ranges.
+        ranges: Whose range a tensor has, by its id; so far those of inputs.
     """
-    parents: dict[str, str] = {}
-    ranges: dict[int, str] = {}  # whose range a tensor has, by id
-
-    def root(name: str) -> str:
-        while parents[name] != name:
-            name = parents[name]
-        return name
-
+    roots = {name: name for name in ranges.values()}
     for call in graph.calls:
         taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
         before, known = graph.producer(call.first_input), _kinds.int8_of(call)
         source = _kinds.inherited(before and before.operation.kind)
-        # A pool that clips its output does so to numbers of its own range.
-        pools = source.pool in ("max", "mean") and bool(source.int8)
         # What has no range, such as a tanh or a sign, may be beyond that of another.
+        floats = sum(edge.dtype.is_floating for edge in call.reads)
+        if known == "kept" and taken and len(taken) < floats:
+            known = "shared"
+        # A pool that clips its output does so to numbers of its own range.
+        if source.pool in ("max", "mean") and source.int8:
+            known = "shared" if _probe.bounds_of(call) in _kinds.FUSED else known
+        together = taken if known else []
         if known == "kept" and taken:
-            floats = sum(edge.dtype.is_floating for edge in call.reads)
-            known = "kept" if len(taken) == floats else "shared"
-        shares = known == "shared" or (pools and _probe.bounds_of(call) in _kinds.FUSED)
-        keeps = known == "kept"
-        one = taken if keeps or shares else []
-        if keeps and taken:
             ranges[id(call.first_output)] = taken[0]
-        elif not keeps and _needs_range(graph, call):
-            parents.setdefault(call.name, call.name)
+        elif known != "kept" and _needs_range(graph, call):
+            roots.setdefault(call.name, call.name)
             ranges[id(call.first_output)] = call.name
-            one = [*one, call.name] if one else []
-        for other in one[1:]:
-            parents[root(other)] = root(one[0])
-    return {name: root(name) for name in parents}
+            together = [*together, call.name]
+        for name in together[1:]:
+            first, other = roots[together[0]], roots[name]
+            roots = {x: first if root == other else root for x, root in roots.items()}
+    return roots
 
 
 def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
     """Whether somebody sees what a call makes, and nothing else fixes its range."""
-    if isinstance(call.layer, FakeQuantization):
-        return True
-    if not call.first_output.dtype.is_floating:
-        return False
     if (
-        _signs.sign_of_layer(call.layer) is not None
+        not call.first_output.dtype.is_floating
+        or _signs.sign_of_layer(call.layer) is not None
         or _kinds.activation_traits(call.layer).int8_range is not None
     ):
         return False

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._larq import lq
-from ..graph import _operation
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
+from ._operation import Operation
 
 
 class RSignArguments(NamedTuple):
@@ -19,16 +19,11 @@ class RSignArguments(NamedTuple):
     shift: np.ndarray | None = None
     power: float = 1.0
 
-    def operation(self, name: str, **more: Any) -> _operation.Operation:
+    def operation(self, name: str, **more: Any) -> Operation:
         """Returns the `RSign`, with more arguments."""
         values = {} if self.shift is None else {"shift": self.shift}
-        arguments = {
-            "scale": self.scale,
-            "estimator": self.estimator,
-            "shift": self.shift is not None,
-            "power": self.power,
-        }
-        return _operation.Operation(name, RSign, None, arguments | more, values)
+        arguments = {**self._asdict(), "shift": self.shift is not None, **more}
+        return Operation(name, RSign, None, arguments, values)
 
 
 def as_rsign(quantizer: Any) -> RSignArguments | None:
