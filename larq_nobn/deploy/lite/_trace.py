@@ -50,42 +50,35 @@ _COMPARES = {
 class TracedSign(NamedTuple):
     """A sign of a trace: its values, and the one or two numbers that it is of.
 
-    It is of their difference. Without any, nothing is known of how close to 0 it was.
-    TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more than 0
-    after one, and no less than 0 after the other. After a ReLU it is 0 or 1, and has
-    the first alone, at 0 of what is rectified.
+    It is of their difference: `first` where `compare(difference, 0)`, else `second`.
+    Without a `compare` it is TensorFlow's own, which is 0 at 0, so it has two
+    thresholds there. Without any numbers, nothing is known of how close to 0 it was.
     """
 
     value: Any
     of: tuple[Any, ...]
+    compare: Any = None
+    first: Any = 1
+    second: Any = -1
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
-        op, (more, no_less) = self.value.op, ((lambda x: x > 0), (lambda x: x >= 0))
-        if op.type in _COMPARES:
-            compare: Any = _COMPARES[op.type]
-            return [(lambda x: compare(x, 0), more)]
-        if op.type != "Sign":
-            return [(self._chosen, more)]
-        if is_larqs_sign(op):
-            return [(no_less, more)]
-        return [(more, more)] + [(no_less, no_less)] * (not self._is_rectified())
+
+        def is_positive(difference: Any) -> np.ndarray:
+            chosen = self.compare(difference, 0)
+            return np.where(chosen, self.first, self.second) > 0
+
+        if self.compare is not None:
+            return [(is_positive, lambda x: x > 0)]
+        both: Any = ((lambda x: x > 0), (lambda x: x >= 0))
+        return [(side, side) for side in both]
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
-        if self.value.op.type in _COMPARES:
-            return values > 0
-        if not is_zero_at_zero(self.value.op):
-            return np.where(values > 0, 1, -1)
-        return np.where(values > 0, 1, 0) if self._is_rectified() else np.sign(values)
-
-    def _chosen(self, difference: Any) -> np.ndarray:
-        compare: Any = _COMPARES[self.value.op.inputs[0].op.type]
-        first, second = map(_value, self.value.op.inputs[1:])
-        return np.where(compare(difference, 0), first, second) > 0
-
-    def _is_rectified(self) -> bool:
-        return self.value.op.inputs[0].op.type == "Relu"
+        if self.compare is None:
+            return np.sign(values)
+        ends = np.append(self.first, self.second)
+        return np.where(values > 0, ends.max(), ends.min())
 
 
 class TracedKernel(NamedTuple):
@@ -102,7 +95,8 @@ class TracedKernel(NamedTuple):
     @property
     def signs(self) -> bool:
         """Whether a sign makes what it reads."""
-        return any(_signs_taken_by(self.source)) and not is_zero_at_zero(self.source)
+        taken = _sign_taken_by(self.source)
+        return taken is not None and not is_zero_at_zero(self.source)
 
     @property
     def read(self) -> Any:
@@ -261,7 +255,7 @@ class Trace:
 
     def signs(self) -> list[TracedSign]:
         """Lists every sign, each after the signs that it depends on."""
-        return [sign for op in self.operations for sign in _signs_taken_by(op)]
+        return [s for op in self.operations if (s := _sign_taken_by(op)) is not None]
 
     def layers(self) -> set[str]:
         """Returns the names of the layers that have an operation."""
@@ -305,31 +299,34 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
             )
 
 
-def _signs_taken_by(op: Any) -> list[TracedSign]:
-    """Returns the sign that an operation takes, in a list; an empty one for none."""
+def _sign_taken_by(op: Any) -> TracedSign | None:
+    """Returns the sign that an operation takes; None for none."""
+    made = op.outputs[0] if op.outputs else None
     if op.type == "Sign":
         inner = op.inputs[0].op
         if is_larqs_sign(op):
-            return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
+            return TracedSign(made, (inner.inputs[0].op.inputs[0],), np.greater_equal)
         after = [r for tensor in op.outputs for r in tensor.consumers()]
         ends = [x for r in after for y in r.outputs for x in y.consumers()]
         if any(map(is_larqs_sign, ends)):
-            return []  # the inner one
+            return None  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
-            return []  # of a ternary quantizer, whose zeros these two decide
-        before = inner.inputs[0] if inner.type == "Relu" else op.inputs[0]
-        return [TracedSign(op.outputs[0], (before,))]
+            return None  # of a ternary quantizer, whose zeros these two decide
+        if inner.type == "Relu":  # it is 1 where what is rectified is more than 0
+            return TracedSign(made, (inner.inputs[0],), np.greater, 1, 0)
+        return TracedSign(made, (op.inputs[0],))
     if op.type in ("Select", "SelectV2") and all(
         x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
     ):
         compared = op.inputs[0].op
-        of = tuple(compared.inputs) if compared.type in _COMPARES else ()
-        return [TracedSign(op.outputs[0], of)]
+        compare = _COMPARES.get(compared.type)
+        of = tuple(compared.inputs) if compare else ()
+        return TracedSign(made, of, compare, *map(_value, op.inputs[1:]))
     if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
         readers = op.outputs[0].consumers()
-        if not all(any(_signs_taken_by(reader)) for reader in readers):
-            return [TracedSign(op.outputs[0], tuple(op.inputs))]
-    return []
+        if not all(map(_sign_taken_by, readers)):
+            return TracedSign(made, tuple(op.inputs), _COMPARES[op.type], True, False)
+    return None
 
 
 def always_selected(op: Any) -> int | None:

@@ -130,14 +130,11 @@ def _compare_group(
         label = labels[number]
         between, result = f"between {before} and it", segments.result("sign", label)
         for is_above, has in sign.thresholds():
-            taken = _segments.PreActivations(label, difference, is_above)
             bits = has(made).reshape(difference.shape)
-            _segments.compare_sign(taken, bits, between, rows, result, noisy)
-            if number in other.numbers:
-                numbers = other.numbers[number]
-                _segments.compare_thresholds(
-                    taken, bits, numbers, between, rows, result
-                )
+            place = between, rows, result
+            _segments.compare_sign(difference, is_above, bits, *place, noisy)
+            if (numbers := other.numbers.get(number)) is not None:
+                _segments.compare_thresholds(difference, bits, numbers, *place)
         before = f"layer {label!r}"
     ends = zip(*(outputs for outputs, _ in ours), strict=True)
     for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):

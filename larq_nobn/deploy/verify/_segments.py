@@ -16,7 +16,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -169,22 +169,9 @@ def _order_of(examples: Sequence[np.ndarray], row: int) -> int:
     return int(np.log10(max(largest / _USUAL, 1.0)))
 
 
-class PreActivations(NamedTuple):
-    """Numbers of the reference, and of which of them a sign is +1.
-
-    Attributes:
-        label: The name of the sign.
-        values: The numbers.
-        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
-    """
-
-    label: str
-    values: np.ndarray
-    is_positive: Callable[[Any], Any]
-
-
 def compare_sign(
-    given: PreActivations,
+    x: np.ndarray,
+    is_positive: Callable[[Any], Any],
     bits: np.ndarray,
     between: str,
     rows: list[int],
@@ -194,20 +181,21 @@ def compare_sign(
     """Compares the signs of pre-activations with those that another form has there.
 
     Arguments:
-        given: Those of the reference.
+        x: Those of the reference.
+        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
         rows: The numbers of the examples.
         result: Is told what was found.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
-    x = given.values
-    margin = _margin(x, noisy)
+    sizes = _sizes(x)
+    margin = (MARGIN * sizes + rounding_of(x, noisy)).astype(np.float32)
     low = x - margin
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
         low = np.maximum(low, 0)
-    least, most, own = map(given.is_positive, (low, x + margin, x))
+    least, most, own = map(is_positive, (low, x + margin, x))
     near = least != most
     result.count += x.size
     result.near += int(near.sum())
@@ -220,9 +208,9 @@ def compare_sign(
     distance = np.where(wrong, np.abs(x), -1)
     farthest = np.unravel_index(np.argmax(distance), x.shape)
     far, reach = float(distance[farthest]), float(margin[farthest[-1]])
-    result.worst = max(result.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
+    result.worst = max(result.worst, far / max(float(sizes[farthest[-1]]), _NOTHING))
     result.fault = result.fault or (
-        f"the first sign to differ is that of layer {given.label!r}, whose input there "
+        f"the first sign to differ is that of layer {result.name!r}, whose input there "
         f"is {far:.3g} from 0, while rounding reaches {reach:.3g}; the fault lies "
         f"{between}"
     )
@@ -234,7 +222,7 @@ _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
 def compare_thresholds(
-    given: PreActivations,
+    x: np.ndarray,
     bits: np.ndarray,
     numbers: np.ndarray,
     between: str,
@@ -247,16 +235,12 @@ def compare_thresholds(
     same. Of whole numbers a threshold may be anywhere between two of them.
 
     Arguments:
-        given: The pre-activations of the reference.
-        bits: Where the other form has +1.
-        numbers: How far its pre-activations are above the threshold, times any positive
-            number per channel.
-        between: Where a fault would lie, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
+        x, bits, between, rows, result: As in `compare_sign`.
+        numbers: How far the pre-activations of the other form are above the threshold,
+            times any positive number per channel.
     """
-    arrays = given.values.astype(float), numbers, bits
-    own, others, columns = (x.reshape(-1, given.values.shape[-1]) for x in arrays)
+    arrays = x.astype(float), numbers, bits
+    own, others, columns = (array.reshape(-1, x.shape[-1]) for array in arrays)
     if len(others) != len(own):
         return
     constant = columns.all(axis=0) | ~columns.any(axis=0)
@@ -270,7 +254,7 @@ def compare_thresholds(
         result.faulty |= set(rows)
         result.worst = max(result.worst, abs(off) / largest)
         result.fault = result.fault or (
-            f"the threshold of layer {given.label!r} differs by {abs(off):.3g} in "
+            f"the threshold of layer {result.name!r} differs by {abs(off):.3g} in "
             f"channel {channel}, whose largest number is {largest:.3g}; no example "
             f"passes it, and the fault lies {between}"
         )
@@ -285,12 +269,6 @@ def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
     slope = float((centered * (theirs - other)).sum() / (centered**2).sum())
     away = np.abs(theirs - other - slope * centered).max()
     return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
-
-
-def _margin(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns how far rounding reaches in each channel, (C,)."""
-    reach = MARGIN * _sizes(values) + rounding_of(values, noisy)
-    return reach.astype(np.float32)
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:
@@ -317,8 +295,7 @@ def compare_values(
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart, but to no more than the largest.
         what: What differs, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
+        rows, result: As in `compare_sign`.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
@@ -326,10 +303,9 @@ def compare_values(
         np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
     )
     finite = np.where(np.isfinite(first), first, 0)
-    sizes = np.abs(finite).max(axis=(0, 1), initial=0)
-    apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes) if finite.size else sizes
-    if len(set(rows)) * first.shape[1] == 1:  # a single number, which varies somehow
-        apart = sizes
+    apart = sizes = _sizes(finite)
+    if first[..., 0].size > 1:  # a single number varies somehow
+        apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes)
     allowed = np.maximum(tolerance * apart, min(tolerance, MARGIN) * sizes)
     floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
     with np.errstate(invalid="ignore"):

@@ -17,7 +17,6 @@ from larq_nobn.deploy.verify._compare import (
 from larq_nobn.deploy.verify._same import compare_models
 from larq_nobn.deploy.verify._segments import (
     MARGIN,
-    PreActivations,
     Segments,
     compare_sign,
     compare_values,
@@ -34,12 +33,12 @@ def is_positive(x):
 
 def turned(x, flips=()):
     """The result at a sign of `x`, whose other form differs at some positions."""
-    given = PreActivations("a", np.float32(x), is_positive)
-    bits = is_positive(given.values)
+    x = np.float32(x)
+    bits = is_positive(x)
     for place in flips:
         bits[place] = not bits[place]
-    result = Segments(len(x)).result("sign", "a")
-    compare_sign(given, bits, "between layer 'b' and it", [*range(len(x))], result)
+    result, rows = Segments(len(x)).result("sign", "a"), [*range(len(x))]
+    compare_sign(x, is_positive, bits, "between layer 'b' and it", rows, result)
     return result
 
 
