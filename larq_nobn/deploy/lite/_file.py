@@ -22,6 +22,9 @@ from ..._messages import first_line
 from .._errors import ConversionError
 
 _STARTS = b"TFL3"  # from the fifth byte on
+_KINDS = vars(schema.TensorType).items()
+# What the types of tensors are called.
+TYPES = {number: name.lower() for name, number in _KINDS if name.isupper()}
 # What an operation computes in. Those of kind "shape" rename axes, do arithmetic on
 # sizes, or unpack constants, which is done once. Padding, concatenation, slicing and
 # transposition move whole maps through memory, and count as what these are made of.
@@ -403,7 +406,6 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
     """Reads all graphs; the numbers of operations run through them."""
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-    types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
     names = []
     for code in model.operatorCodes or ():
         # Old files contain the number in a byte of its own, new ones in both.
@@ -422,7 +424,7 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
                 name=(tensor.name or b"").decode(),
                 shape=tuple(1 if n == -1 else n for n in _integers(tensor.shape)),
                 open_axes=open_axes(tensor),
-                dtype=types[tensor.type],
+                dtype=TYPES[tensor.type],
                 data=buffers[tensor.buffer],
                 buffer=tensor.buffer,
             )
