@@ -159,11 +159,17 @@ class Trace:
         self.operations = graph.get_operations()
         self.batch_size = io.inputs[0].shape[0]
 
-    def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
-        """Returns what computes the outputs and `more` from inputs and `given`."""
+    def function(
+        self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
+    ) -> Function:
+        """Returns what computes the outputs and `more` from inputs and `given`.
+
+        With `noise`, constants are off by that part of themselves.
+        """
         ends = [*self.output_names, *_names(more)]
         starts = [*self.input_names, *_names(given)]
-        return lambda inputs: self._imported(inputs, ends, starts)
+        trace = self.with_noise(noise) if noise else self
+        return lambda inputs: trace._imported(inputs, ends, starts)
 
     def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
         """Computes the outputs, one operation after the other, in no graph, as Keras.

@@ -20,10 +20,9 @@ from . import _segments
 _GROUP = 16
 
 Examples = Sequence[np.ndarray]
-# What computes the outputs and more tensors of a trace, others of which are given.
-Form = Callable[[Sequence[Any], Sequence[Any]], _converter.Function]
-# Returns the outputs for examples, and the other tensors.
-Computed = Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]
+# What computes the outputs and more tensors of a trace, others of which are given; with
+# noise, it tells how much rounds.
+Form = Callable[[Sequence[Any], Sequence[Any], float], _converter.Function]
 
 
 class Recording(NamedTuple):
@@ -51,53 +50,58 @@ def signs_of(trace: Trace, io: _converter.IoSpec) -> list[TracedSign]:
     return signs
 
 
-def forms_of(trace: Trace) -> Callable[[float], Form]:
-    """Returns what returns the form of a trace, with noise or without."""
-    return lambda noise: trace.with_noise(noise).function if noise else trace.function
-
-
 def recorder(
-    form: Form, io: _converter.IoSpec, signs: Sequence[TracedSign]
+    form: Form,
+    io: _converter.IoSpec,
+    signs: Sequence[TracedSign],
+    given: Sequence[Any] = (),
+    noise: float = 0.0,
 ) -> Callable[[Examples], Recording]:
-    """Returns what computes a form for examples, and shows it at some signs."""
-    tensors = [tensor for sign in signs for tensor in sign.of]
-    computed = _computed(form, io, [*(sign.value for sign in signs), *tensors])
+    """Returns what computes a form for examples, and shows it at some signs.
+
+    Examples of `given` tensors follow the inputs; these are not computed.
+    """
+    types = [x.dtype for x in (*io.inputs, *given)]
+    shown = [sign.value for sign in signs]
+    shown += [tensor for sign in signs for tensor in sign.of]
+
+    @cache
+    def function() -> Any:
+        whole = form(shown, given, noise)
+        return tf.function(lambda *inputs: whole(inputs), autograph=False)
+
+    def run(parts: Examples) -> list[np.ndarray]:
+        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
+        with as_one_graph():
+            results = function()(*inputs)
+        return [by_example(x.numpy(), io.batch_size) for x in results]
 
     def read(examples: Examples) -> Recording:
-        outputs, made = computed(examples)
-        rest = iter(made[len(signs) :])
-        numbers = {i: _difference(sign, rest) for i, sign in enumerate(signs)}
-        return Recording(outputs, made[: len(signs)], numbers)
+        arrays = iter(_converter.in_batches(run, examples, io.batch_size))
+        outputs, values = ([next(arrays) for _ in x] for x in (io.outputs, signs))
+        numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
+        return Recording(outputs, values, numbers)
 
     return read
 
 
 def compare(
-    form: Callable[[float], Form],
+    form: Form,
     io: _converter.IoSpec,
     signs: Sequence[TracedSign],
     read: Callable[[Examples], Recording],
     examples: Examples,
     tolerance: float,
 ) -> _segments.Segments:
-    """Compares a form with what another one has at the signs and gives.
+    """Compares a form with what `read` shows of another one, cut at the same signs.
 
-    Arguments:
-        form: Returns the form; with noise it tells how much rounds.
-        io: What both take and give.
-        signs: At which both are cut.
-        read: Returns what the other computes.
-        examples: One array per input.
-        tolerance: Allowed difference of outputs.
+    Outputs may differ by `tolerance`.
     """
     count = len(examples[0])
     segments, parts = _segments.Segments(count), []
     values = [sign.value for sign in signs]
-    tensors = [tensor for sign in signs for tensor in sign.of]
-
-    @cache
-    def computed(noise: float) -> Computed:
-        return _computed(form(noise), io, tensors, values)
+    noises = (0.0, *_segments.NOISES)
+    recorders = [recorder(form, io, signs, values, noise) for noise in noises]
 
     for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
@@ -106,15 +110,14 @@ def compare(
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
         for noisy in segments.attempts(rows):
-            noises = (0.0, *_segments.NOISES) if noisy else (0.0,)
-            ours = [computed(noise)([*taken, *fed]) for noise in noises]
+            ours = [own([*taken, *fed]) for own in recorders[: None if noisy else 1]]
             _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments
 
 
 def _compare_group(
-    ours: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
+    ours: Sequence[Recording],
     signs: Sequence[TracedSign],
     names: Sequence[str],
     other: Recording,
@@ -123,10 +126,9 @@ def _compare_group(
     segments: _segments.Segments,
 ) -> None:
     """Compares the signs and outputs of some examples; others of `ours` have noise."""
-    rests = [iter(numbers) for _, numbers in ours]
     before, labels = "the input", labels_of(signs)
     for number, (sign, made) in enumerate(zip(signs, other.values, strict=True)):
-        difference, *noisy = (_difference(sign, rest) for rest in rests)
+        difference, *noisy = (own.numbers[number] for own in ours)
         label = labels[number]
         between, result = f"between {before} and it", segments.result("sign", label)
         for is_above, has in sign.thresholds():
@@ -136,7 +138,7 @@ def _compare_group(
             if (numbers := other.numbers.get(number)) is not None:
                 _segments.compare_thresholds(difference, bits, numbers, *place)
         before = f"layer {label!r}"
-    ends = zip(*(outputs for outputs, _ in ours), strict=True)
+    ends = zip(*(own.outputs for own in ours), strict=True)
     for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):
         what = f"no sign differs, so the fault lies after that of {before}"
         what += f": output {name!r} differs"
@@ -166,33 +168,6 @@ def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
 def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
     values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
     return values.astype(sign.value.dtype.as_numpy_dtype)
-
-
-def _computed(
-    form: Form,
-    io: _converter.IoSpec,
-    more: Sequence[Any] = (),
-    given: Sequence[Any] = (),
-) -> Computed:
-    """Computes outputs of a form, and more tensors; `given` ones follow the inputs."""
-    types = [x.dtype for x in (*io.inputs, *given)]
-
-    @cache
-    def function() -> Any:
-        whole = form(more, given)
-        return tf.function(lambda *inputs: whole(inputs), autograph=False)
-
-    def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
-        with as_one_graph():
-            results = function()(*inputs)
-        return [by_example(x.numpy(), io.batch_size) for x in results]
-
-    def computed(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        arrays = _converter.in_batches(run, examples, io.batch_size)
-        return arrays[: len(io.outputs)], arrays[len(io.outputs) :]
-
-    return computed
 
 
 @contextmanager

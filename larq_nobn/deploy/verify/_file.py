@@ -172,32 +172,19 @@ def _probe(
     io = lowered.io
 
     def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        numbers = lowered.function(values)(inputs)
-        rows = [
-            tf.reshape(tf.cast(x, tf.float32), (io.batch_size, -1)) for x in numbers
-        ]
-        sizes[:] = [row.shape[1] for row in rows]
-        return [tf.concat(rows, axis=1)]
+        numbers = (tf.cast(x, tf.float32) for x in lowered.function(values)(inputs))
+        return [tf.concat([tf.reshape(x, (io.batch_size, -1)) for x in numbers], 1)]
 
-    sizes: list[int] = []
     spec = _converter.IoSpec(io.inputs, ["output"])
     content = _converter.to_flatbuffer(in_rows, spec, runtime=runtime)
     probe = _converter.Runner(content, runtime)
-    shown = len(values)
-
-    def run(examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        (rows,) = probe.outputs(examples)
-        ends = np.cumsum([sum(sizes[:-shown]), *sizes[-shown:]])
-        return np.split(rows, ends[:-1], axis=1)
-
-    return run
+    # Counted from the end, since the outputs are in front.
+    starts = np.cumsum([-prod(x.shape[1:]) for x in values[::-1]])[::-1]
+    return lambda examples: np.split(*probe.outputs(examples), starts, axis=1)
 
 
 # --- thresholds: examples tell nothing of one that none of them comes near, so each is
 # compared as a number, with what the model makes of every sum that there may be
-
-# What makes numbers of a layer's sums, (sums, C).
-_Made = Callable[[np.ndarray], np.ndarray]
 
 
 def differing_threshold(program: Program, content: bytes) -> str:
@@ -216,9 +203,9 @@ def differing_threshold(program: Program, content: bytes) -> str:
         bits = kernel_of(op)
         differences = [
             # Where channels are opposite, the first weights are.
-            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, sign, made)
+            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, *sign)
             for node, kernel in convolutions[kernel_key(bits)]
-            for sign, made in _signs_of(program, node, lambda sums: sums)
+            for sign in _signs_after(program, node, _sums(node))
         ]
         if differences and all(differences):
             return differences[0]
@@ -238,51 +225,36 @@ def kernel_of(op: FileOperation) -> np.ndarray:
     return bits[..., : op.options["channels_in"]] == 1
 
 
-def _signs_of(
-    program: Program, node: Node, before: _Made
-) -> Iterator[tuple[Node, _Made]]:
-    """Yields the signs after a node, and the function of the sums that each takes."""
-    step = _function_of(node)
-    if step is None:
-        return
+def _sums(kernel: Node) -> np.ndarray:
+    """Returns every sum that there may be, by the number of bits that differ."""
+    count = np.prod(kernel["kernel"].shape[:-1])
+    return np.arange(count, -count - 1, -2, dtype=np.float32)[:, None]
 
-    def made(sums: np.ndarray) -> np.ndarray:
-        return step(before(sums))
 
+def _signs_after(
+    program: Program, node: Node, x: np.ndarray
+) -> Iterator[tuple[Node, np.ndarray]]:
+    """Yields signs, and what they are of, per channel, where a node before reads x."""
     if node.kind == "sign":
-        yield node, made
+        yield node, x + np.float32(node["shift"])
+        return
+    if node.kind == "kernel" and node["binary"]:
+        x = x * np.float32(node["scale"]) + np.float32(node["bias"])
+    elif node.kind == "affine":
+        x = x * np.float32(node["k"]) + np.float32(node["b"])
+    elif node.type == "Relu":
+        x = np.maximum(x, 0)
+    elif node.type != "MaxPool" and not keeps_channels(node):
         return
     for reader in program.readers(node.y):
-        yield from _signs_of(program, reader, made)
-
-
-def _function_of(node: Node) -> _Made | None:
-    """What a node makes of each number; None if that is not known."""
-    if node.kind == "kernel" and node["binary"]:
-        return lambda x: x * np.float32(node["scale"]) + np.float32(node["bias"])
-    if node.kind == "affine":
-        return lambda x: x * np.float32(node["k"]) + np.float32(node["b"])
-    if node.kind == "sign":
-        return lambda x: x + np.float32(node["shift"])
-    if node.type == "Relu":
-        return lambda x: np.maximum(x, 0)
-    return np.asarray if node.type == "MaxPool" or keeps_channels(node) else None
+        yield from _signs_after(program, reader, x)
 
 
 def _difference(
-    op: FileOperation,
-    opposite: np.ndarray,
-    node: Node,
-    sign: Node,
-    made: _Made,
+    op: FileOperation, opposite: np.ndarray, node: Node, sign: Node, numbers: np.ndarray
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
-    differing = np.arange(np.prod(node["kernel"].shape[:-1]) + 1)[:, None]
-    thresholds = op.input(-1).values
-    sums = np.broadcast_to(
-        differing[-1] - 2.0 * differing, (len(differing), len(thresholds))
-    )
-    numbers = made(sums.astype(np.float32))
+    differing, thresholds = np.arange(len(numbers))[:, None], op.input(-1).values
     counts = np.where(opposite, differing[::-1], differing)
     wrong = (numbers < 0) != (counts > thresholds)
     near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
@@ -294,6 +266,6 @@ def _difference(
     before, after = layer_name(node.name), layer_name(sign.name)
     return (
         f"the threshold between layer {before!r} and the sign of {after!r} is "
-        f"{thresholds[channel]} of {len(differing) - 1} bits in channel {channel}, "
-        f"which turns the sign of a sum of {sums[first, channel]:g}"
+        f"{thresholds[channel]} of {len(numbers) - 1} bits in channel {channel}, "
+        f"which turns the sign of a sum of {_sums(node)[first, 0]:g}"
     )

@@ -30,12 +30,10 @@ from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._compare import (
     Examples,
-    Form,
     Recording,
     as_one_graph,
     by_example,
     compare,
-    forms_of,
     recorder,
     signs_of,
 )
@@ -87,7 +85,7 @@ def verify_made(
         given = _called(traced, examples)
     _check_trace(traced, given, trace, io, examples, ending)
 
-    segments = compare(forms_of(trace), io, signs, read, examples, _EQUAL)
+    segments = compare(trace.function, io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
@@ -113,11 +111,7 @@ def verify_file(
     """Compares the operations of a model, and their outputs, with the file."""
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
     read = FileSigns(lowered, signs, content, runner)
-
-    def form(noise: float) -> Form:
-        return partial(lowered.exact, noise=noise)
-
-    segments = compare(form, io, read.signs, read, examples, tolerance)
+    segments = compare(lowered.exact, io, read.signs, read, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)
@@ -178,7 +172,11 @@ def _check_trace(
     otherwise: those that differ are computed again, as many at once as in the trace.
     """
     size = io.batch_size
-    traced = _converter.in_batches(partial(_eagerly, trace, io), examples, size)
+
+    def run(trace: Trace) -> list[np.ndarray]:
+        return _converter.in_batches(partial(_eagerly, trace, io), examples, size)
+
+    traced = run(trace)
     segments = _ends(given, traced, io, examples)
     if segments.finding:
         rows = segments.faulty
@@ -190,8 +188,7 @@ def _check_trace(
         segments = _ends(given, traced, io, examples)
     if segments.finding:
         # The trace tells how much rounds.
-        forms = [partial(_eagerly, trace.with_noise(x), io) for x in _segments.NOISES]
-        noisy = [_converter.in_batches(x, examples, io.batch_size) for x in forms]
+        noisy = [run(trace.with_noise(noise)) for noise in _segments.NOISES]
         segments = _ends(traced, given, io, examples, noisy)
     if segments.finding:
         worst = max(x.worst for x in segments.results.values() if x.fault)

@@ -10,7 +10,6 @@ from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.verify._compare import (
     compare,
-    forms_of,
     recorder,
     signs_of,
 )
@@ -119,7 +118,7 @@ def finding_with(model, examples, tolerance, change):
         recording = read(group)
         return recording._replace(outputs=[change(recording.outputs[0])])
 
-    return compare(forms_of(trace), io, signs, other, examples, tolerance).finding
+    return compare(trace.function, io, signs, other, examples, tolerance).finding
 
 
 def plus(error, index):
