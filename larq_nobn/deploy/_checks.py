@@ -21,7 +21,7 @@ from .._keras import keras
 from .._larq import lq
 from ..graph import _models, _operation, _signs
 from ._errors import ConversionError
-from ._opening import in_float32, opened
+from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
 from .lite._trace import (
     Trace,
@@ -84,7 +84,7 @@ def binary_layers(model: keras.Model) -> list[str]:
         len(nobn.deploy.binary_layers(model))  # 16
         ```
     """
-    given, _ = opened(model)
+    given, _ = opened(with_known_sizes(model, None, None))
     io = io_spec(given)
     form = LoweredTrace(Trace(in_float32(given), io), io, "lce")
     return layers_of(form.binary, layers_by_name(given))

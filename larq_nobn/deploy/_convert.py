@@ -24,15 +24,9 @@ from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
 from ..graph._signs import kind_of
-from . import _checks
 from ._checks import FloatFallback, layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
-from ._opening import (
-    as_functional,
-    in_float32,
-    opened,
-    with_known_sizes,
-)
+from ._prepared import lowered_model, opened_model
 from ._report import ConversionReport
 from .device._metadata import (
     VERIFIED_IMAGES,
@@ -43,10 +37,9 @@ from .device._metadata import (
     write_metadata,
 )
 from .inspection._audit import Audit, audit_bytes
-from .int8._conversion import check_int8, verify_int8, verify_without_rounding
+from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
-from .lite._trace import Trace
 from .operations import Int8Trace, LoweredTrace
 from .verify._agreement import tie_warnings
 from .verify._data import verification_examples
@@ -174,21 +167,13 @@ def convert(
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
-    reference, model = model, with_known_sizes(model, input_shape, data)
-    if not getattr(reference, "_is_graph_network", False):
-        reference = model
-    given, reason = (as_functional(model), None) if int8 else opened(model)
-    if reason is None:
-        check_int8(given, int8)
-    _checks.check_model(given)
+    model, given, reason = opened_model(model, input_shape, data, int8)
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    traced, io = in_float32(given), _converter.io_spec(model, batch_size)
-    form: Any = Int8Trace if int8 else LoweredTrace
-    lowered = form(Trace(traced, io), io, runtime)
-    # For LiteRT, without binary kernels, all layers are ordinary ones.
-    in_float = _checks.check_float(given, lowered, allow_float or runtime == "litert")
+    traced, lowered, in_float = lowered_model(
+        model, given, allow_float, batch_size, int8, runtime
+    )
     examples, source = verification_examples(data, model, given, source)
     if not verify:
         examples = [x[:_FEW] for x in examples]
@@ -198,8 +183,8 @@ def convert(
             same = verify_without_rounding(given, traced, lowered, examples)
             numbers = verify_int8(lowered, file.runner, examples)
         else:
-            own = reference if traced is given else traced
-            same, outputs = verify_operations(reference, own, lowered, examples)
+            own = model if traced is given else traced
+            same, outputs = verify_operations(model, own, lowered, examples)
             numbers = verify_file(
                 lowered, outputs, file.content, file.runner, examples, tolerance
             )

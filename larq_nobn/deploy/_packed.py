@@ -12,7 +12,7 @@ from ..graph import _examples, _signs
 from ..graph._thresholds import threshold_of_affine
 from ._checks import layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
-from ._prepared import lowered_model
+from ._prepared import lowered_model, opened_model
 from .lite._trace import layer_name
 from .operations._binary import sign_before
 from .operations._program import Node, Program, Value
@@ -90,9 +90,11 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         first.bits.shape  # (16, 3, 3, 2): 16 bits take two bytes
         ```
     """
-    given, lowered = lowered_model(model, False, None)
+    whole, given, _ = opened_model(model, None)
+    traced, lowered, _ = lowered_model(whole, given, False)
     examples = _examples.with_far(given, _examples.made_up(given, FEW))
-    verify_operations(model, given, lowered, examples, ending="")
+    own = whole if traced is given else traced
+    verify_operations(whole, own, lowered, examples, ending="")
     layers = layers_by_name(given)
     nodes: dict[str, list[Node]] = defaultdict(list)
     for node in lowered.program.nodes:
