@@ -343,22 +343,16 @@ def with_half_kernels(content: bytes) -> bytes:
         dequantize.builtinCode = dequantize.deprecatedBuiltinCode = kinds.DEQUANTIZE
         dequantize.version = 3  # the first one of float16
         floats: dict[int, int] = {}
-        unpackings = []
-        used = Counter(t.buffer for each in model.subgraphs for t in each.tensors)
+        unpackings, before = [], {graph.tensors[index].buffer for index in halves}
         for index, half in halves.items():
             tensor, unpacking, stored = graph.tensors[index], schema.OperatorT(), index
             if read[index]:  # others read it as it is
                 tensor, stored = copy(tensor), len(graph.tensors)
                 graph.tensors.append(tensor)
-                used[tensor.buffer] += 1
-            whole = copy(tensor)
-            whole.buffer = len(model.buffers)
-            model.buffers.append(schema.BufferT())
-            if used[tensor.buffer] > 1:
-                used[tensor.buffer] -= 1
-                tensor.buffer = len(model.buffers)
-                model.buffers.append(schema.BufferT())
-            model.buffers[tensor.buffer].data = np.frombuffer(half.tobytes(), np.uint8)
+            whole, buffer = copy(tensor), schema.BufferT()
+            whole.buffer, tensor.buffer = 0, len(model.buffers)  # the first is empty
+            buffer.data = np.frombuffer(half.tobytes(), np.uint8)
+            model.buffers.append(buffer)
             tensor.type = schema.TensorType.FLOAT16
             tensor.name += b"/float16"
             unpacking.opcodeIndex = len(model.operatorCodes)
@@ -366,6 +360,8 @@ def with_half_kernels(content: bytes) -> bytes:
             unpacking.inputs, unpacking.outputs = [stored], [floats[index]]
             graph.tensors.append(whole)
             unpackings.append(unpacking)
+        for unused in before - {t.buffer for g in model.subgraphs for t in g.tensors}:
+            model.buffers[unused].data = None
         for op in chosen:
             op.inputs = [floats.get(i, i) for i in _integers(op.inputs)]
         model.operatorCodes.append(dequantize)
