@@ -552,8 +552,8 @@ operations: merged kernels are counted twice
 +self.repeated = repeated
 @ tests/deploy/operations/test_affine.py -k turned
 verify: opposite channels of a file are not undone
--positive = _unpacked(arrays[place], channels) != opposite
-+positive = _unpacked(arrays[place], channels)
+-positive = _unpacked(made[tensor.index], channels) != opposite
++positive = _unpacked(made[tensor.index], channels)
 @ tests/deploy/verify/test_planted.py -k inside_a_file
 verify: a threshold in a file is one more
 -wrong = (numbers < 0) != (counts > thresholds)

@@ -8,7 +8,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -249,10 +249,11 @@ def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo
         name = next(fitting, tensor.name.decode())
         left.pop(name, None)
         shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
-        given, steps = tensor.quantization, ()
-        if given is not None and given.scale is not None and len(given.scale):
-            steps = float(given.scale[0]), int(given.zeroPoint[0])
-        tensors.append(TensorInfo(name, shape, TYPES[tensor.type], *steps))
+        info, steps = TensorInfo(name, shape, TYPES[tensor.type]), tensor.quantization
+        if steps is not None and steps.scale is not None and len(steps.scale):
+            scale, zero = float(steps.scale[0]), int(steps.zeroPoint[0])
+            info = replace(info, scale=scale, zero_point=zero)
+        tensors.append(info)
     return tensors
 
 
@@ -368,12 +369,13 @@ class Runner:
     def __init__(
         self, flatbuffer: bytes | str | os.PathLike, runtime: str | None = None
     ):
-        content, path = flatbuffer, ""
-        if not isinstance(content, bytes):
-            content, path = read_file(content), os.fspath(content)
+        path = ""
+        if not isinstance(flatbuffer, bytes):
+            given = flatbuffer
+            flatbuffer, path = read_file(given), os.fspath(given)
         if runtime is not None:
             check_choice("runtime", runtime, RUNTIMES)
-        opened = interpreter_of(content, os.cpu_count() or 1, path, runtime)
+        opened = interpreter_of(flatbuffer, os.cpu_count() or 1, path, runtime)
         self._predict, self.input_tensors, self.output_tensors, self.runtime = opened
         self.input_names = [tensor.name for tensor in self.input_tensors]
         self.output_names = [tensor.name for tensor in self.output_tensors]

@@ -227,8 +227,10 @@ class Trace:
         starts = dict(zip(names, inputs, strict=True))
         graph = tf.compat.v1.get_default_graph()
         for name, state in self._states.items():
-            is_function = hasattr(graph, "capture")
-            starts[name] = graph.capture(state) if is_function else _like(state)
+            if hasattr(graph, "capture"):  # of a function
+                starts[name] = graph.capture(state)
+            else:
+                starts[name] = tf.compat.v1.placeholder(state.dtype, state.shape)
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
         graph_def = self._graph_def
@@ -379,10 +381,6 @@ def _attributes(op: Any) -> Iterator[Any]:
         yield plain(op.get_attr(attribute.name))
 
 
-def _like(tensor: Any) -> Any:
-    return tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
-
-
 def _names(tensors: Sequence[Any]) -> list[str]:
     return [tensor.name for tensor in tensors]
 
@@ -408,14 +406,11 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
     'net/layer/...', after the innermost layer that they are of.
     """
     graph = frozen.graph
-
-    def starts(op: Any) -> bool:
-        fixed = op.type != "Placeholder" and not op.op_def.is_stateful
-        return not fixed or any(x.dtype in _NO_NUMBERS for x in op.outputs)
-
     moving: set[str] = set()
     for op in graph.get_operations():  # each after those that it depends on
-        if starts(op) or any(tensor.op.name in moving for tensor in op.inputs):
+        starts = op.type == "Placeholder" or op.op_def.is_stateful
+        starts = starts or any(x.dtype in _NO_NUMBERS for x in op.outputs)
+        if starts or any(tensor.op.name in moving for tensor in op.inputs):
             moving.add(op.name)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}

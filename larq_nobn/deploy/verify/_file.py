@@ -33,83 +33,75 @@ LOOK = (
 )
 
 
-class FileSigns:
-    """Reads a file that was written from `lowered`, at those `signs` that it has."""
+def file_signs(
+    lowered: LoweredTrace,
+    signs: Sequence[TracedSign],
+    content: bytes,
+    runner: _converter.Runner,
+) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
+    """Returns those signs that a file of `lowered` has, and what reads it there."""
+    graph = read(content, "the file")[0]
+    packed = _packed(lowered, signs, graph.operations)
+    found, bits, numbers = list[TracedSign](), {}, {}
+    for sign in signs:
+        maker, number = lowered.maker(sign.value), len(found)
+        op = packed.get(id(maker))
+        if maker is None or (
+            op is None and lowered.value(sign.value) not in maker.makes
+        ):
+            continue
+        found.append(sign)
+        if op is not None:
+            opposite = maker.arguments.get("opposite", False)
+            bits[number] = op.input(0), maker.y.channels or 0, opposite
+            given = _quantized(graph, op.input(0))
+            if given is not None and not np.any(opposite):
+                numbers[number] = given
+    ends = [tensor.index for tensor in graph.outputs]
+    inner = [*(tensor for tensor, *_ in bits.values()), *numbers.values()]
+    shown = [*ends, *dict.fromkeys(x.index for x in inner if x.index not in ends)]
+    visible = runner
+    if shown != ends:
 
-    def __init__(
-        self,
-        lowered: LoweredTrace,
-        signs: Sequence[TracedSign],
-        content: bytes,
-        runner: _converter.Runner,
-    ) -> None:
-        self._shipped = runner
-        graph = read(content, "the file")[0]
-        shown = [tensor.index for tensor in graph.outputs]
-        self._count = len(shown)
+        def show(model: Any) -> None:
+            model.subgraphs[0].outputs = shown
 
-        def place_of(tensor: Tensor) -> int:
-            if tensor.index not in shown:
-                shown.append(tensor.index)
-            return shown.index(tensor.index)
+        visible = _converter.Runner(edited(content, show), runner.runtime)
+    rest = [i for i in range(len(found)) if i not in bits]
+    others = [found[i].value for i in rest]
+    probe = _probe(lowered, others, runner.runtime) if others else None
 
-        self.signs, self._rest = list[TracedSign](), list[int]()
-        self._bits: dict[int, tuple[int, int, Any]] = {}
-        self._numbers: dict[int, int] = {}
-        packed = _packed(lowered, signs, graph.operations)
-        for sign in signs:
-            maker, number = lowered.maker(sign.value), len(self.signs)
-            op = None if maker is None else packed.get(id(maker))
-            if op is not None and maker is not None:
-                bits = op.input(0)
-                opposite = maker.arguments.get("opposite", False)
-                self._bits[number] = place_of(bits), maker.y.channels or 0, opposite
-                given = _quantized(graph, bits)
-                if given is not None and not np.any(opposite):
-                    self._numbers[number] = place_of(given)
-            elif maker is not None and lowered.value(sign.value) in maker.makes:
-                self._rest.append(number)
-            else:
-                continue
-            self.signs.append(sign)
-        self._runner = runner
-        if shown[self._count :]:
-
-            def show(model: Any) -> None:
-                model.subgraphs[0].outputs = shown
-
-            self._runner = _converter.Runner(edited(content, show), runner.runtime)
-        values = [self.signs[i].value for i in self._rest]
-        self._probe = _probe(lowered, values, runner.runtime) if values else None
-
-    def __call__(self, examples: Sequence[np.ndarray]) -> Recording:
-        """Returns what the file computes."""
-        arrays = proper = self._shipped.outputs(examples)
-        if self._runner is not self._shipped:
-            arrays = self._runner.outputs(examples)
-            self._check(arrays[: self._count], proper)
-        values: dict[int, np.ndarray] = {}
-        for number, (place, channels, opposite) in self._bits.items():
-            shape = self.signs[number].value.shape[1:]
-            positive = _unpacked(arrays[place], channels) != opposite
-            values[number] = np.where(positive, 1, -1).reshape(-1, *shape)
-        if self._probe is not None:
-            ends, *made = self._probe(examples)
+    def recorded(examples: Sequence[np.ndarray]) -> Recording:
+        arrays = proper = runner.outputs(examples)
+        if visible is not runner:
+            arrays = visible.outputs(examples)
+            _check_same(arrays[: len(ends)], proper)
+        made = dict(zip(shown, arrays, strict=True))
+        values = dict[int, np.ndarray]()
+        for i, (tensor, channels, opposite) in bits.items():
+            positive = _unpacked(made[tensor.index], channels) != opposite
+            shape = found[i].value.shape[1:]
+            values[i] = np.where(positive, 1, -1).reshape(-1, *shape)
+        if probe is not None:
+            joined, *more = probe(examples)
             rows = [y.reshape(len(y), -1) for y in proper]
-            self._check([ends], [np.concatenate(rows, axis=1)])
-            values.update(zip(self._rest, made, strict=True))
-        numbers = {i: arrays[place] for i, place in self._numbers.items()}
-        return Recording(proper, [values[i] for i in range(len(values))], numbers)
+            _check_same([joined], [np.concatenate(rows, axis=1)])
+            values.update(zip(rest, more, strict=True))
+        known = {i: made[tensor.index] for i, tensor in numbers.items()}
+        return Recording(proper, [values[i] for i in range(len(found))], known)
 
-    def _check(self, parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
-        """Checks that a file with its signs made visible has the outputs of it."""
-        for part, output in zip(parts, proper, strict=True):
-            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
-                raise VerificationError(
-                    "The converted file and the same file with its signs made visible "
-                    "compute different outputs, so the sign that differs from the "
-                    f"model is unknown. {LOOK} No file was written."
-                )
+    return found, recorded
+
+
+def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
+    """Checks that a file with its signs made visible has the outputs of it."""
+    for part, output in zip(parts, proper, strict=True):
+        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise VerificationError(
+                "The converted file and the same file with its signs made visible "
+                "compute different outputs, so the sign that differs from the model is "
+                f"unknown. {LOOK} No file was written."
+            )
 
 
 def _packed(
@@ -180,7 +172,7 @@ def _probe(
     probe = _converter.Runner(content, runtime)
     # Counted from the end, since the outputs are in front.
     starts = np.cumsum([-prod(x.shape[1:]) for x in values[::-1]])[::-1]
-    return lambda examples: np.split(*probe.outputs(examples), starts, axis=1)
+    return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 
 
 # --- thresholds: examples tell nothing of one that none of them comes near, so each is

@@ -37,7 +37,7 @@ from ._compare import (
     recorder,
     signs_of,
 )
-from ._file import LOOK, FileSigns, differing_threshold
+from ._file import LOOK, differing_threshold, file_signs
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -110,8 +110,8 @@ def verify_file(
 ) -> dict[str, Any]:
     """Compares the operations of a model, and their outputs, with the file."""
     signs, io = signs_of(lowered.trace, lowered.io), lowered.io
-    read = FileSigns(lowered, signs, content, runner)
-    segments = compare(lowered.exact, io, read.signs, read, examples, tolerance)
+    own, read = file_signs(lowered, signs, content, runner)
+    segments = compare(lowered.exact, io, own, read, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)

@@ -135,9 +135,7 @@ class Segments:
 def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     """How far rounding reaches in each channel beyond that of its own numbers, (C,).
 
-    Arguments:
-        values: Numbers of the reference.
-        noisy: The same of a walk for each of `NOISES`; empty for no more than that.
+    `noisy` are the same `values` of a walk for each of `NOISES`, if there are some.
     """
     sizes = _sizes(values)
     if not noisy:
@@ -181,12 +179,10 @@ def compare_sign(
     """Compares the signs of pre-activations with those that another form has there.
 
     Arguments:
-        x: Those of the reference.
+        x: Those of the reference, of the examples `rows`.
         is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
     sizes = _sizes(x)
@@ -234,10 +230,8 @@ def compare_thresholds(
     Where the pre-activations of both forms are linear in each other, they are 0 at the
     same. Of whole numbers a threshold may be anywhere between two of them.
 
-    Arguments:
-        x, bits, between, rows, result: As in `compare_sign`.
-        numbers: How far the pre-activations of the other form are above the threshold,
-            times any positive number per channel.
+    `numbers` are how far the pre-activations of the other form are above the threshold,
+    times any positive number per channel. The rest is as in `compare_sign`.
     """
     arrays = x.astype(float), numbers, bits
     own, others, columns = (array.reshape(-1, x.shape[-1]) for array in arrays)
@@ -290,12 +284,10 @@ def compare_values(
     Beside a large bias, rounding reaches a fraction of the largest number at least.
 
     Arguments:
-        mine: Those of the reference.
-        theirs: Those of the other form.
+        mine, theirs: Those of the reference, and of the other form.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart, but to no more than the largest.
         what: What differs, for the message.
-        rows, result: As in `compare_sign`.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1

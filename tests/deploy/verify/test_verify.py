@@ -17,7 +17,7 @@ from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.operations._rules import reduced, spelled
-from larq_nobn.deploy.verify._file import FileSigns
+from larq_nobn.deploy.verify._file import file_signs
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -42,7 +42,7 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
     model = small()
     form, runner = lowered(model), Runner(file_of(model))
     runner.outputs = lambda examples: [np.ones((2, 5))]
-    read = FileSigns(form, form.trace.signs(), file_of(model), runner)
+    _, read = file_signs(form, form.trace.signs(), file_of(model), runner)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
         read([images(2)])
 
