@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
@@ -171,40 +171,39 @@ def convert(
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    traced, lowered, in_float = lowered_model(
+    lowered, in_float = lowered_model(
         model, given, allow_float, batch_size, int8, runtime
     )
     examples, source = verification_examples(data, model, given, source)
     if not verify:
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:
-        file = _converted(lowered, given, path, int8, runtime)
+        content, audit, runner, binary, merged = _converted(
+            lowered, given, path, int8, runtime
+        )
         if int8:
-            same = verify_without_rounding(given, traced, lowered, examples)
-            numbers = verify_int8(lowered, file.runner, examples)
+            same = verify_without_rounding(given, lowered, examples)
+            numbers = verify_int8(lowered, runner, examples)
         else:
-            own = model if traced is given else traced
-            same, outputs = verify_operations(model, own, lowered, examples)
+            same, outputs = verify_operations(model, lowered, examples)
             numbers = verify_file(
-                lowered, outputs, file.content, file.runner, examples, tolerance
+                lowered, outputs, content, runner, examples, tolerance
             )
-        temporary.write_bytes(file.content)
+        temporary.write_bytes(content)
         if described:
             write_metadata(
-                *(path, file.content, file.runner, class_names, preprocessing),
-                *(name, holdout),
+                path, content, runner, class_names, preprocessing, name, holdout
             )
     if not described:
         remove_metadata(path)
     warnings = [] if int8 else tie_warnings(same, numbers)
     for warning in warnings:
         _log.warning(warning)
-    audit = file.audit
     return ConversionReport(
         path=audit.path,
         size_bytes=audit.size_bytes,
         runtime=runtime,
-        binary_layers=len(file.binary),
+        binary_layers=len(binary),
         lce_bconv2d=audit.lce_bconv2d,
         float_ops=audit.float_ops,
         binary_macs=audit.binary_macs // batch_size,
@@ -214,7 +213,7 @@ def convert(
         verify={**numbers, "data": source, "prepared": same} if verify else None,
         in_float=[asdict(x) for x in in_float if runtime == "lce"],
         rewritten=_rewritten(given, lowered, in_float),
-        merged=file.merged,
+        merged=merged,
         not_prepared=reason,
         warnings=warnings,
     )
@@ -250,27 +249,17 @@ def _rewritten(
     return rows
 
 
-class _File(NamedTuple):
-    """A file that was checked and run once, and what of the model is binary."""
-
-    content: bytes
-    audit: Audit
-    runner: _converter.Runner
-    binary: list[str]
-    merged: list[str]
-
-
 def _converted(
     lowered: LoweredTrace | Int8Trace,
     model: keras.Model,
     path: str,
     int8: bool,
     runtime: str,
-) -> _File:
+) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
     """Has a converter write the operations, checks the file, and runs it once.
 
-    LCE merges binary convolutions of equal signs in input and kernel, whatever comes
-    after.
+    Returns, at last, the binary layers in the file, and those that LCE merged: of equal
+    signs in input and kernel, whatever comes after.
     """
     step("Converting")
     io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
@@ -285,8 +274,7 @@ def _converted(
             left.remove(merged[-1])
     _check_file(audit, left, int8, runtime)
     runner = _converter.Runner(content, runtime)
-    runner.outputs(io.zeros())
-    return _File(content, audit, runner, left, merged)
+    return content, audit, runner, left, merged
 
 
 def _check_file(

@@ -80,7 +80,8 @@ def prepared(
     check_flag("verify", verify)
     check_flag("allow_float", allow_float)
     whole, given, _ = opened_model(model, input_shape)
-    traced, lowered, _ = lowered_model(whole, given, allow_float)
+    lowered, _ = lowered_model(whole, given, allow_float)
+    traced = lowered.trace.model
     # Of as many examples at once as it was built for.
     pairs = zip(traced.inputs, lowered.io.inputs, strict=True)
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
@@ -93,8 +94,7 @@ def prepared(
     made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
     if verify:
         examples = _examples.with_far(given, _examples.made_up(given, FEW))
-        own = whole if traced is given else traced
-        _, wanted = verify_operations(whole, own, lowered, examples, ending="")
+        _, wanted = verify_operations(whole, lowered, examples, ending="")
         pairs = zip(wanted, run(made, examples), strict=True)
         if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
             raise VerificationError(
@@ -124,16 +124,15 @@ def lowered_model(
     batch_size: int = 1,
     int8: bool = False,
     runtime: str = "lce",
-) -> tuple[keras.Model, Any, list[_checks.FloatFallback]]:
-    """Returns an opened model in float32, what its file is written from, and is float.
+) -> tuple[Any, list[_checks.FloatFallback]]:
+    """Returns what the file of an opened model is written from, and what is float.
 
     For LiteRT, without binary kernels, all layers are ordinary ones.
     """
-    traced, io = in_float32(given), io_spec(model, batch_size)
-    form: Any = Int8Trace if int8 else LoweredTrace
-    lowered = form(Trace(traced, io), io, runtime)
+    io, form = io_spec(model, batch_size), Int8Trace if int8 else LoweredTrace
+    lowered = form(Trace(in_float32(given), io), io, runtime)
     allowed = allow_float or runtime == "litert"
-    return traced, lowered, _checks.check_float(given, lowered, allowed)
+    return lowered, _checks.check_float(given, lowered, allowed)
 
 
 class _Operations(keras.layers.Layer):

@@ -39,7 +39,7 @@ class Thresholds(layers.Layer):
 def checked(model):
     """What is binary of a model that has nothing else of few bits."""
     whole, given, _ = opened_model(model, None)
-    return lowered_model(whole, given, False)[1].binary
+    return lowered_model(whole, given, False)[0].binary
 
 
 def x(*before, **changes):

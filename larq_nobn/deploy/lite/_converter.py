@@ -60,10 +60,6 @@ class IoSpec(NamedTuple):
         """How many examples the file takes at once."""
         return int(self.inputs[0].shape[0])
 
-    def zeros(self) -> list[np.ndarray]:
-        """Returns one batch that the file must be able to take."""
-        return [np.zeros(i.shape, i.dtype.as_numpy_dtype) for i in self.inputs]
-
 
 def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
     """Returns what the file of a model takes and gives.
@@ -127,8 +123,6 @@ def to_flatbuffer(
                 content = compute_engine().convert_saved_model(folder, **kinds)
             else:
                 content = _by_tensorflow(folder, int8)
-        except (OSError, *_errors.OF_MEMORY):
-            raise
         # As native code raises them.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"

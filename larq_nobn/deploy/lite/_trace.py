@@ -119,7 +119,7 @@ class Trace:
             convert_variables_to_constants_v2,
         )
 
-        whole = function or partial(_models.inference, model)
+        self.model, whole = model, function or partial(_models.inference, model)
         # Reads the control flow of layers as building a model does.
         building = tf.__internal__.autograph.control_status_ctx()
 
@@ -262,8 +262,17 @@ class Trace:
         return noisy_trace
 
     def signs(self) -> list[TracedSign]:
-        """Lists every sign, each after the signs that it depends on."""
-        return [s for op in self.operations if (s := _sign_taken_by(op)) is not None]
+        """Lists the signs that have examples in front, and show what they are of.
+
+        Each comes after those that it depends on.
+        """
+        signs = []
+        for sign in filter(None, map(_sign_taken_by, self.operations)):
+            shape = sign.value.shape
+            known = shape.rank and shape.is_fully_defined()
+            if sign.of and known and shape[0] == self.batch_size:
+                signs.append(sign)
+        return signs
 
     def layers(self) -> set[str]:
         """Returns the names of the layers that have an operation."""

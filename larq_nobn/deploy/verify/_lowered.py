@@ -35,7 +35,6 @@ from ._compare import (
     by_example,
     compare,
     recorder,
-    signs_of,
 )
 from ._file import LOOK, differing_threshold, file_signs
 
@@ -53,7 +52,6 @@ _ROUNDING = (
 
 def verify_operations(
     model: keras.Model,
-    traced: keras.Model,
     lowered: LoweredTrace,
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
@@ -64,14 +62,13 @@ def verify_operations(
     that flips. It is compared in float32, as which it was traced, and its own outputs
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
-    signs, io = signs_of(lowered.trace, lowered.io), lowered.io
+    signs, io = lowered.trace.signs(), lowered.io
     read = recorder(lowered.exact, io, signs)
-    return verify_made(model, traced, lowered.trace, io, signs, read, examples, ending)
+    return verify_made(model, lowered.trace, io, signs, read, examples, ending)
 
 
 def verify_made(
     model: keras.Model,
-    traced: keras.Model,
     trace: Trace,
     io: _converter.IoSpec,
     signs: Sequence[TracedSign],
@@ -80,21 +77,20 @@ def verify_made(
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with what `read` has at these signs of its trace."""
-    wanted = given = _called(model, examples)
-    if traced is not model:
-        given = _called(traced, examples)
+    wanted, policy = _called(model, examples), other_precision(model)
+    traced = trace.model if policy else model
+    given = _called(traced, examples) if policy else wanted
     _check_trace(traced, given, trace, io, examples, ending)
-
     segments = compare(trace.function, io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
     basis = GIVEN
-    if traced is not model:
+    if policy:
         same = top1_agreement(wanted, segments.outputs)
         basis = (
-            f"{GIVEN} in float32; in its {other_precision(model)} {same:.1%} of the "
-            "examples have the same top class"
+            f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have the "
+            "same top class"
         )
     numbers = agreement(given, segments.outputs, _EQUAL, segments)
     return {**numbers, "reference": basis}, segments.outputs
@@ -109,7 +105,7 @@ def verify_file(
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares the operations of a model, and their outputs, with the file."""
-    signs, io = signs_of(lowered.trace, lowered.io), lowered.io
+    signs, io = lowered.trace.signs(), lowered.io
     own, read = file_signs(lowered, signs, content, runner)
     segments = compare(lowered.exact, io, own, read, examples, tolerance)
     if segments.finding:

@@ -18,7 +18,7 @@ from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
 from ..lite._trace import Trace, TracedSign, layer_of
-from ._compare import compare, labels_of, recorder, signs_of
+from ._compare import compare, labels_of, recorder
 from ._segments import Segments
 
 # Beside the regular ones, of which one is of whole numbers.
@@ -75,7 +75,7 @@ def compare_models(
     ]
     io = IoSpec(inputs, reference.output_names)
     first, second = (Trace(x, io, partial(call_by_call, x)) for x in (reference, other))
-    signs, others = _matched(signs_of(first, io), signs_of(second, io))
+    signs, others = _matched(first.signs(), second.signs())
     read = recorder(second.function, io, others)
     return compare(first.function, io, signs, read, examples, tolerance)
 

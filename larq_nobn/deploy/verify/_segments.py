@@ -11,8 +11,7 @@ forward, and excuses nothing after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -82,17 +81,6 @@ class Segments:
     def result(self, kind: str, name: str) -> CutResult:
         """Returns the result at a sign, at an output, or at another cut."""
         return self.results.setdefault((kind, name), CutResult(name))
-
-    def attempts(self, rows: Collection[int]) -> Iterator[bool]:
-        """Yields whether to compare examples with noise: only if they differ without.
-
-        What noise excuses takes the place of what was noted without it.
-        """
-        before = deepcopy(self.results)
-        yield False
-        if any(result.faulty & set(rows) for result in self.results.values()):
-            self.results = before
-            yield True
 
     @property
     def finding(self) -> str:

@@ -70,7 +70,7 @@ def test_what_prepared_returns_is_compared_before(monkeypatch):
 
 
 def compared(form, model, examples):
-    return verify_operations(model, model, form, examples)
+    return verify_operations(model, form, examples)
 
 
 # Places of each fault, and what is the first to differ.

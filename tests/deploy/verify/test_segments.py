@@ -11,7 +11,6 @@ from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.verify._compare import (
     compare,
     recorder,
-    signs_of,
 )
 from larq_nobn.deploy.verify._same import compare_models
 from larq_nobn.deploy.verify._segments import (
@@ -111,7 +110,7 @@ def finding_with(model, examples, tolerance, change):
     """What is found where the outputs of the same model were changed."""
     io = io_spec(model)
     trace = Trace(model, io)
-    signs = signs_of(trace, io)
+    signs = trace.signs()
     read = recorder(trace.function, io, signs)
 
     def other(group):
