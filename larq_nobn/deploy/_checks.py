@@ -120,7 +120,8 @@ def float_layers(
         if use.op.name not in real:
             uses[use.layer].append(use)
     # No operation shows the kernel of these, which may be in a loop.
-    hidden = trace.layers() & layers.keys() - used - {*layers_of(form.binary, layers)}
+    hidden = {layer_of(op) for op in trace.operations} & layers.keys()
+    hidden -= {*used, *layers_of(form.binary, layers)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
     in_float = []
     for name in [*uses, *sorted(hidden)]:

@@ -129,8 +129,8 @@ def lowered_model(
 
     For LiteRT, without binary kernels, all layers are ordinary ones.
     """
-    io, form = io_spec(model, batch_size), Int8Trace if int8 else LoweredTrace
-    lowered = form(Trace(in_float32(given), io), io, runtime)
+    traced, io = in_float32(given), io_spec(model, batch_size)
+    lowered = (Int8Trace if int8 else LoweredTrace)(Trace(traced, io), io, runtime)
     allowed = allow_float or runtime == "litert"
     return lowered, _checks.check_float(given, lowered, allowed)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -162,53 +161,58 @@ class Trace:
     def function(
         self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
     ) -> Function:
-        """Returns what computes the outputs and `more` from inputs and `given`.
-
-        With `noise`, constants are off by that part of themselves.
-        """
+        """Returns what computes the outputs and `more` from inputs and `given`."""
         ends = [*self.output_names, *_names(more)]
         starts = [*self.input_names, *_names(given)]
-        trace = self.with_noise(noise) if noise else self
-        return lambda inputs: trace._imported(inputs, ends, starts)
+        constants = self._constants(noise).items() if noise else ()
+        noisy = {n: x for n, x in constants if tf.as_dtype(x.dtype).is_floating}
+        return lambda inputs: self._imported(
+            [*inputs, *map(tf.constant, noisy.values())], ends, [*starts, *noisy]
+        )
 
-    def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
-        """Computes the outputs, one operation after the other, in no graph, as Keras.
+    def eagerly(self, noise: float = 0.0) -> Function:
+        """Returns what computes operation after operation, in no graph, as Keras.
 
         In a graph, TensorFlow takes other kernels for some operations.
         """
         from tensorflow.python.eager import context, execute
 
         known = context.context()
+        constants = {n: tf.constant(x) for n, x in self._constants(noise).items()}
         for function in self._graph_def.library.function:
             if not known.has_function(function.signature.name):
                 known.add_function_def(function)
-        tensors = {
-            **self._constants,
-            **dict(zip(self.input_names, inputs, strict=True)),
-            **self._states,
-        }
-        for kind, reads, makes, attributes in self._steps:
-            given = [tensors[name] for name in reads]
-            made = execute.execute(kind, len(makes), given, attributes, known)
-            tensors.update(zip(makes, made, strict=True))
-        return [tensors[name] for name in self.output_names]
-
-    @cached_property
-    def _constants(self) -> dict[str, tf.Tensor]:
-        nodes = [node for node in self._graph_def.node if node.op == "Const"]
-        values = (tf.make_ndarray(node.attr["value"].tensor) for node in nodes)
-        return {
-            f"{n.name}:0": tf.constant(x) for n, x in zip(nodes, values, strict=True)
-        }
-
-    @cached_property
-    def _steps(self) -> list[tuple[str, list[str], list[str], tuple[Any, ...]]]:
-        """What to compute in turn: type, inputs, outputs and attributes."""
-        kept = [op for op in self.operations if op.type not in ("Placeholder", "Const")]
-        return [
+        steps = [
             (op.type, _names(op.inputs), _names(op.outputs), tuple(_attributes(op)))
-            for op in kept
+            for op in self.operations
+            if op.type not in ("Placeholder", "Const")
         ]
+
+        def run(inputs: Sequence[Any]) -> list[Any]:
+            given = dict(zip(self.input_names, inputs, strict=True))
+            tensors = {**constants, **given, **self._states}
+            for kind, reads, makes, attributes in steps:
+                read = [tensors[name] for name in reads]
+                made = execute.execute(kind, len(makes), read, attributes, known)
+                tensors.update(zip(makes, made, strict=True))
+            return [tensors[name] for name in self.output_names]
+
+        return run
+
+    def _constants(self, noise: float) -> dict[str, np.ndarray]:
+        """Returns the constants, which noise makes off by a part of themselves.
+
+        What tensors then are off by, at random, tells how far their sums round.
+        """
+        random, constants = np.random.default_rng(0), dict[str, np.ndarray]()
+        for node in self._graph_def.node:
+            if node.op == "Const":
+                value = tf.make_ndarray(node.attr["value"].tensor)
+                if noise and tf.as_dtype(value.dtype).is_floating:
+                    signs = random.integers(0, 2, value.shape) * 2 - 1
+                    value = (value * (1 + noise * signs)).astype(value.dtype)
+                constants[f"{node.name}:0"] = value
+        return constants
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
@@ -242,25 +246,6 @@ class Trace:
         by_name = {**starts, **dict(zip(once, tensors, strict=True))}
         return [by_name[end] for end in ends]
 
-    def with_noise(self, size: float) -> Trace:
-        """Returns a trace whose constants are off by a part of themselves, at random.
-
-        What its tensors then are off by tells how far the sums of the given one round.
-        """
-        random = np.random.default_rng(0)
-        graph_def = type(self._graph_def)()
-        graph_def.CopyFrom(self._graph_def)
-        for node in graph_def.node:
-            if node.op == "Const" and tf.DType(node.attr["dtype"].type).is_floating:
-                value = tf.make_ndarray(node.attr["value"].tensor)
-                signs = random.integers(0, 2, value.shape) * 2 - 1
-                noisy = (value * (1 + size * signs)).astype(value.dtype)
-                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
-        noisy_trace = copy(self)
-        noisy_trace._graph_def = graph_def
-        vars(noisy_trace).pop("_constants", None)
-        return noisy_trace
-
     def signs(self) -> list[TracedSign]:
         """Lists the signs that have examples in front, and show what they are of.
 
@@ -273,10 +258,6 @@ class Trace:
             if sign.of and known and shape[0] == self.batch_size:
                 signs.append(sign)
         return signs
-
-    def layers(self) -> set[str]:
-        """Returns the names of the layers that have an operation."""
-        return {layer_of(op) for op in self.operations if "/" in op.name}
 
     @cached_property
     def kernels(self) -> list[TracedKernel]:

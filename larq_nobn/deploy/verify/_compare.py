@@ -87,11 +87,30 @@ def compare(
 
     Outputs may differ by `tolerance`.
     """
-    count = len(examples[0])
+    count, labels = len(examples[0]), labels_of(signs)
     segments, parts = _segments.Segments(count), []
     values = [sign.value for sign in signs]
     noises = (0.0, *_segments.NOISES)
     recorders = [recorder(form, io, signs, values, noise) for noise in noises]
+
+    def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
+        """Compares some examples; others of `ours` than the first have noise."""
+        before = "the input"
+        for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
+            difference, *noisy = (own.numbers[number] for own in ours)
+            result = segments.result("sign", label)
+            place = f"between {before} and it", rows, result
+            for is_above, has in sign.thresholds():
+                bits = has(other.values[number]).reshape(difference.shape)
+                _segments.compare_sign(difference, is_above, bits, *place, noisy)
+                if (numbers := other.numbers.get(number)) is not None:
+                    _segments.compare_thresholds(difference, bits, numbers, *place)
+            before = f"layer {label!r}"
+        what = f"no sign differs, so the fault lies after that of {before}: output "
+        ends = zip(other.outputs, *(own.outputs for own in ours), strict=True)
+        for name, (theirs, mine, *noise) in zip(io.outputs, ends, strict=True):
+            said, result = f"{what}{name!r} differs", segments.result("output", name)
+            _segments.compare_values(mine, theirs, tolerance, said, rows, result, noise)
 
     for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
@@ -99,46 +118,16 @@ def compare(
         other = read(taken)
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
-        before, given = deepcopy(segments.results), [*taken, *fed]
-        ours = [recorders[0](given)]
-        _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
+        results = deepcopy(segments.results)
+        ours = [recorders[0]([*taken, *fed])]
+        note(ours, other, rows)
         if {*segments.faulty} & {*rows}:
             # What noise excuses takes the place of what was noted without it.
-            segments.results = before
-            ours += [own(given) for own in recorders[1:]]
-            _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
+            segments.results = results
+            ours += [own([*taken, *fed]) for own in recorders[1:]]
+            note(ours, other, rows)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments
-
-
-def _compare_group(
-    ours: Sequence[Recording],
-    signs: Sequence[TracedSign],
-    names: Sequence[str],
-    other: Recording,
-    rows: list[int],
-    tolerance: float,
-    segments: _segments.Segments,
-) -> None:
-    """Compares the signs and outputs of some examples; others of `ours` have noise."""
-    before, labels = "the input", labels_of(signs)
-    for number, (sign, made) in enumerate(zip(signs, other.values, strict=True)):
-        difference, *noisy = (own.numbers[number] for own in ours)
-        label = labels[number]
-        between, result = f"between {before} and it", segments.result("sign", label)
-        for is_above, has in sign.thresholds():
-            bits = has(made).reshape(difference.shape)
-            place = between, rows, result
-            _segments.compare_sign(difference, is_above, bits, *place, noisy)
-            if (numbers := other.numbers.get(number)) is not None:
-                _segments.compare_thresholds(difference, bits, numbers, *place)
-        before = f"layer {label!r}"
-    ends = zip(*(own.outputs for own in ours), strict=True)
-    for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):
-        what = f"no sign differs, so the fault lies after that of {before}"
-        what += f": output {name!r} differs"
-        result = segments.result("output", name)
-        _segments.compare_values(mine, theirs, tolerance, what, rows, result, noise)
 
 
 def labels_of(signs: Sequence[TracedSign]) -> list[str]:

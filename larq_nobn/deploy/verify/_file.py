@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .._errors import VerificationError
 from ..lite import _converter
-from ..lite._file import FileOperation, Subgraph, Tensor, edited, read
+from ..lite._file import FileOperation, edited, read
 from ..lite._trace import TracedSign, layer_name
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
@@ -41,7 +41,7 @@ def file_signs(
 ) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
     """Returns those signs that a file of `lowered` has, and what reads it there."""
     graph = read(content, "the file")[0]
-    packed = _packed(lowered, signs, graph.operations)
+    packed = _packed(lowered, graph.operations)
     found, bits, numbers = list[TracedSign](), {}, {}
     for sign in signs:
         maker, number = lowered.maker(sign.value), len(found)
@@ -54,9 +54,12 @@ def file_signs(
         if op is not None:
             opposite = maker.arguments.get("opposite", False)
             bits[number] = op.input(0), maker.y.channels or 0, opposite
-            given = _quantized(graph, op.input(0))
-            if given is not None and not np.any(opposite):
-                numbers[number] = given
+            quantized = graph.producer(op.input(0))
+            of_bits = quantized is not None and quantized.op == "LceQuantize"
+            if quantized and of_bits and not np.any(opposite):
+                given = quantized.input(0)
+                if not given.constant and given not in graph.inputs:
+                    numbers[number] = given
     ends = [tensor.index for tensor in graph.outputs]
     inner = [*(tensor for tensor, *_ in bits.values()), *numbers.values()]
     shown = [*ends, *dict.fromkeys(x.index for x in inner if x.index not in ends)]
@@ -105,30 +108,23 @@ def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> No
 
 
 def _packed(
-    lowered: LoweredTrace,
-    signs: Sequence[TracedSign],
-    operations: Sequence[FileOperation],
+    lowered: LoweredTrace, operations: Sequence[FileOperation]
 ) -> dict[int, FileOperation]:
     """The binary convolutions of a file that read the bits of signs, by their ids.
 
     Of kernels that are equal or opposite, nothing says which is whose.
     """
-    nodes: dict[Any, dict[int, Node | None]] = defaultdict(dict)
-    ops: dict[Any, list[FileOperation]] = defaultdict(list)
-    for node in lowered.program.nodes:
-        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
-            sign = sign_before(lowered.program, node.x)
-            key = kernel_key(np.moveaxis(node["kernel"] < 0, -1, 0))
-            nodes[key][id(sign)] = sign
+    ops = dict[Any, FileOperation]()
     for op in operations:
         if op.op == "LceBconv2d":
-            ops[kernel_key(kernel_of(op))].append(op)
+            ops.setdefault(kernel_key(kernel_of(op)), op)
     packed = {}
-    for key, of_kernel in nodes.items():
-        sign, *others = of_kernel.values()
-        if sign is None or others or not ops[key]:
+    for key, kernels in _binary_kernels(lowered.program).items():
+        before = (sign_before(lowered.program, node.x) for node, _ in kernels)
+        sign, *others = {id(sign): sign for sign in before}.values()
+        if sign is None or others or key not in ops:
             continue
-        first = ops[key][0]
+        first = ops[key]
         size, *positions, words = first.input(0).shape
         _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
@@ -136,15 +132,6 @@ def _packed(
         if alike and size == lowered.io.batch_size:
             packed[id(sign)] = first
     return packed
-
-
-def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
-    """The numbers of which bits are, unless they are given or constant."""
-    op = graph.producer(bits)
-    if op is None or op.op != "LceQuantize":
-        return None
-    given = op.input(0)
-    return None if given.constant or given in graph.inputs else given
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
@@ -184,11 +171,7 @@ def differing_threshold(program: Program, content: bytes) -> str:
 
     Whose it is the kernel tells. The converter turns the channels of negative scales.
     """
-    convolutions = defaultdict(list)
-    for node in program.nodes:
-        if node.kind == "kernel" and node["binary"]:
-            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
-            convolutions[kernel_key(kernel)].append((node, kernel))
+    convolutions = _binary_kernels(program)
     for op in read(content, "the file")[0].operations:
         if op.op != "LceBconv2d" or not op.writes_bits:
             continue
@@ -196,12 +179,22 @@ def differing_threshold(program: Program, content: bytes) -> str:
         differences = [
             # Where channels are opposite, the first weights are.
             _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, *sign)
-            for node, kernel in convolutions[kernel_key(bits)]
+            for node, kernel in convolutions.get(kernel_key(bits), ())
             for sign in _signs_after(program, node, _sums(node))
         ]
         if differences and all(differences):
             return differences[0]
     return ""
+
+
+def _binary_kernels(program: Program) -> dict[Any, list[tuple[Node, np.ndarray]]]:
+    """The kernels of a program by their keys, and where they are -1."""
+    kernels = defaultdict(list)
+    for node in program.nodes:
+        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
+            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
+            kernels[kernel_key(kernel)].append((node, kernel))
+    return kernels
 
 
 def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
@@ -212,9 +205,7 @@ def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
 
 def kernel_of(op: FileOperation) -> np.ndarray:
     """Where a kernel of a file is -1, (C, height, width, channels in)."""
-    words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
-    bits = np.unpackbits(words, axis=-1, bitorder="little")
-    return bits[..., : op.options["channels_in"]] == 1
+    return ~_unpacked(op.input(1).values, op.options["channels_in"])
 
 
 def _sums(kernel: Node) -> np.ndarray:

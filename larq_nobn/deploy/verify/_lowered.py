@@ -12,7 +12,6 @@ in them as in the file, while the trace has rounding in their place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -169,10 +168,18 @@ def _check_trace(
     """
     size = io.batch_size
 
-    def run(trace: Trace) -> list[np.ndarray]:
-        return _converter.in_batches(partial(_eagerly, trace, io), examples, size)
+    def run(noise: float = 0.0) -> list[np.ndarray]:
+        function = trace.eagerly(noise)
 
-    traced = run(trace)
+        def batch(parts: Examples) -> list[np.ndarray]:
+            pairs = zip(parts, io.inputs, strict=True)
+            with as_one_graph():
+                results = function([tf.constant(p, x.dtype) for p, x in pairs])
+            return [by_example(x.numpy(), size) for x in results]
+
+        return _converter.in_batches(batch, examples, size)
+
+    traced = run()
     segments = _ends(given, traced, io, examples)
     if segments.finding:
         rows = segments.faulty
@@ -184,7 +191,7 @@ def _check_trace(
         segments = _ends(given, traced, io, examples)
     if segments.finding:
         # The trace tells how much rounds.
-        noisy = [run(trace.with_noise(noise)) for noise in _segments.NOISES]
+        noisy = [run(noise) for noise in _segments.NOISES]
         segments = _ends(traced, given, io, examples, noisy)
     if segments.finding:
         worst = max(x.worst for x in segments.results.values() if x.fault)
@@ -209,10 +216,3 @@ def _ends(
         what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
         _segments.compare_values(*pair, _EQUAL, what, rows, result, noise)
     return segments
-
-
-def _eagerly(trace: Trace, io: _converter.IoSpec, parts: Examples) -> list[np.ndarray]:
-    inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, io.inputs, strict=True)]
-    with as_one_graph():
-        results = trace.eagerly(inputs)
-    return [by_example(x.numpy(), io.batch_size) for x in results]
