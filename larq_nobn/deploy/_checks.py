@@ -129,7 +129,7 @@ def float_layers(
         weights = sum(math.prod(weight.shape) for weight in layer.weights)
         # A layer may have two kernels, and each of them several uses.
         sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in own}
-        macs = sum(map(_macs, own)) // trace.batch_size or weights
+        macs = sum(map(_macs, own)) // trace.io.batch_size or weights
         size, kind = 4 * (sum(sizes.values()) or weights), type(layer).__name__
         why = _why_float(layer, own)
         in_float.append(FloatFallback(name, kind, *why, macs=macs, bytes=size))

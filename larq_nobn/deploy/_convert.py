@@ -256,7 +256,7 @@ def _converted(
     int8: bool,
     runtime: str,
 ) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
-    """Has a converter write the operations, checks the file, and runs it once.
+    """Has a converter write the operations, checks the file, and opens it.
 
     Returns, at last, the binary layers in the file, and those that LCE merged: of equal
     signs in input and kernel, whatever comes after.

@@ -249,5 +249,5 @@ def verify_without_rounding(
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
     first = plain if given is lowered.trace.model else without_ranges(given)
-    same, _ = verify_made(first, trace, io, signs, read, examples)
+    same, _ = verify_made(first, trace, signs, read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

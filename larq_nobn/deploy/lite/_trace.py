@@ -118,7 +118,8 @@ class Trace:
             convert_variables_to_constants_v2,
         )
 
-        self.model, whole = model, function or partial(_models.inference, model)
+        self.model, self.io = model, io
+        whole = function or partial(_models.inference, model)
         # Reads the control flow of layers as building a model does.
         building = tf.__internal__.autograph.control_status_ctx()
 
@@ -156,7 +157,6 @@ class Trace:
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
-        self.batch_size = io.inputs[0].shape[0]
 
     def function(
         self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
@@ -255,7 +255,7 @@ class Trace:
         for sign in filter(None, map(_sign_taken_by, self.operations)):
             shape = sign.value.shape
             known = shape.rank and shape.is_fully_defined()
-            if sign.of and known and shape[0] == self.batch_size:
+            if sign.of and known and shape[0] == self.io.batch_size:
                 signs.append(sign)
         return signs
 

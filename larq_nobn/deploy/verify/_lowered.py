@@ -61,15 +61,14 @@ def verify_operations(
     that flips. It is compared in float32, as which it was traced, and its own outputs
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
-    signs, io = lowered.trace.signs(), lowered.io
-    read = recorder(lowered.exact, io, signs)
-    return verify_made(model, lowered.trace, io, signs, read, examples, ending)
+    signs = lowered.trace.signs()
+    read = recorder(lowered.exact, lowered.io, signs)
+    return verify_made(model, lowered.trace, signs, read, examples, ending)
 
 
 def verify_made(
     model: keras.Model,
     trace: Trace,
-    io: _converter.IoSpec,
     signs: Sequence[TracedSign],
     read: Callable[[Examples], Recording],
     examples: Examples,
@@ -79,8 +78,8 @@ def verify_made(
     wanted, policy = _called(model, examples), other_precision(model)
     traced = trace.model if policy else model
     given = _called(traced, examples) if policy else wanted
-    _check_trace(traced, given, trace, io, examples, ending)
-    segments = compare(trace.function, io, signs, read, examples, _EQUAL)
+    _check_trace(traced, given, trace, examples, ending)
+    segments = compare(trace.function, trace.io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
@@ -157,7 +156,6 @@ def _check_trace(
     model: keras.Model,
     given: list[np.ndarray],
     trace: Trace,
-    io: _converter.IoSpec,
     examples: Examples,
     ending: str,
 ) -> None:
@@ -166,7 +164,7 @@ def _check_trace(
     No sign excuses anything here. Kernels for more examples at once may round
     otherwise: those that differ are computed again, as many at once as in the trace.
     """
-    size = io.batch_size
+    io, size = trace.io, trace.io.batch_size
 
     def run(noise: float = 0.0) -> list[np.ndarray]:
         function = trace.eagerly(noise)
