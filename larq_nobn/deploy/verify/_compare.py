@@ -51,17 +51,19 @@ def recorder(
 
     Examples of `given` tensors follow the inputs; these are not computed.
     """
-    types = [x.dtype for x in (*io.inputs, *given)]
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in (*io.inputs, *given)]
     shown = [sign.value for sign in signs]
     shown += [tensor for sign in signs for tensor in sign.of]
 
     @cache
     def function() -> Any:
         whole = form(shown, given, noise)
-        return tf.function(lambda *inputs: whole(inputs), autograph=False)
+        traced = tf.function(lambda *inputs: whole(inputs), autograph=False)
+        # Of one trace and few calls each, TensorFlow would warn after some models.
+        return traced.get_concrete_function(*specs)
 
     def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
+        inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
         with as_one_graph():
             results = function()(*inputs)
         return [by_example(x.numpy(), io.batch_size) for x in results]
