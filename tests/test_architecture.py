@@ -58,8 +58,9 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"verify", "device"},
         {"int8"},
         {"_report"},
-        {"_convert", "_prepared"},
-        {"_formats", "_packed"},
+        {"_prepared"},
+        {"_convert", "_packed"},
+        {"_formats"},
     ),
 }
 

@@ -20,7 +20,7 @@ from .._keras import keras
 from .._larq import lq
 from ..graph import _models, _operation, _signs
 from ._errors import ConversionError
-from ._opening import in_float32, opened
+from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
 from .lite._trace import (
     Trace,
@@ -83,7 +83,7 @@ def binary_layers(model: keras.Model) -> list[str]:
         len(nobn.deploy.binary_layers(model))  # 16
         ```
     """
-    given, _ = opened(model)
+    given, _ = opened(with_known_sizes(model, None, None))
     io = io_spec(given)
     form = LoweredTrace(Trace(in_float32(given), io), io, "lce")
     return layers_of(form.binary, layers_by_name(given))
@@ -106,28 +106,29 @@ def float_layers(
     """Lists the layers of few bits, of uses that have no binary kernel in LCE."""
     layers, trace = layers_by_name(model), form.trace
     known = {*form.binary, *(_GROUP.sub(r"/\1", name) for name in form.binary)}
-    uses: dict[str, list[TracedKernel]] = defaultdict(list)
-    for use in trace.kernels:
-        layer = layers.get(use.layer)
-        if use.op.name not in known and layer and _bits_of_kernel(layer) < FEW_BITS:
-            uses[use.layer].append(use)
+    used = {use.layer for use in trace.kernels} & layers.keys()
+    few = {name for name in used if _bits_of_kernel(layers[name]) < FEW_BITS}
+    of_few = [u for u in trace.kernels if u.layer in few and u.op.name not in known]
     # Where the kernel alone is of few bits, its input decides.
-    decides = [x for x in uses if _bits_of_input(layers[x]) >= FEW_BITS]
-    asked = [use for name in decides for use in uses[name] if not use.signs]
+    large = {name for name in few if _bits_of_input(layers[name]) >= FEW_BITS}
+    asked = [use for use in of_few if use.layer in large and not use.signs]
     values = trace.values([use.read for use in asked]) if asked else []
     real = {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
-    of_few = {x: [u for u in own if u.op.name not in real] for x, own in uses.items()}
+    uses: dict[str, list[TracedKernel]] = defaultdict(list)
+    for use in of_few:
+        if use.op.name not in real:
+            uses[use.layer].append(use)
     # No operation shows the kernel of these, which may be in a loop.
-    hidden = trace.layers() & layers.keys() - {use.layer for use in trace.kernels}
-    hidden -= {*layers_of(form.binary, layers)}
+    hidden = {layer_of(op) for op in trace.operations} & layers.keys()
+    hidden -= {*used, *layers_of(form.binary, layers)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
     in_float = []
-    for name in [*(name for name, own in of_few.items() if own), *sorted(hidden)]:
-        layer, own = layers[name], of_few.get(name, [])
+    for name in [*uses, *sorted(hidden)]:
+        layer, own = layers[name], uses.get(name, [])
         weights = sum(math.prod(weight.shape) for weight in layer.weights)
         # A layer may have two kernels, and each of them several uses.
         sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in own}
-        macs = sum(map(_macs, own)) // trace.batch_size or weights
+        macs = sum(map(_macs, own)) // trace.io.batch_size or weights
         size, kind = 4 * (sum(sizes.values()) or weights), type(layer).__name__
         why = _why_float(layer, own)
         in_float.append(FloatFallback(name, kind, *why, macs=macs, bytes=size))

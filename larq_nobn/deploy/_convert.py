@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
@@ -24,15 +24,9 @@ from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
 from ..graph._signs import kind_of
-from . import _checks
 from ._checks import FloatFallback, layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
-from ._opening import (
-    as_functional,
-    in_float32,
-    opened,
-    with_known_sizes,
-)
+from ._prepared import lowered_model, opened_model
 from ._report import ConversionReport
 from .device._metadata import (
     VERIFIED_IMAGES,
@@ -43,10 +37,9 @@ from .device._metadata import (
     write_metadata,
 )
 from .inspection._audit import Audit, audit_bytes
-from .int8._conversion import check_int8, verify_int8, verify_without_rounding
+from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
-from .lite._trace import Trace
 from .operations import Int8Trace, LoweredTrace
 from .verify._agreement import tie_warnings
 from .verify._data import verification_examples
@@ -174,52 +167,43 @@ def convert(
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
-    reference, model = model, with_known_sizes(model, input_shape, data)
-    if not getattr(reference, "_is_graph_network", False):
-        reference = model
-    given, reason = (as_functional(model), None) if int8 else opened(model)
-    if reason is None:
-        check_int8(given, int8)
-    _checks.check_model(given)
+    model, given, reason = opened_model(model, input_shape, data, int8)
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    traced, io = in_float32(given), _converter.io_spec(model, batch_size)
-    form: Any = Int8Trace if int8 else LoweredTrace
-    lowered = form(Trace(traced, io), io, runtime)
-    # For LiteRT, without binary kernels, all layers are ordinary ones.
-    in_float = _checks.check_float(given, lowered, allow_float or runtime == "litert")
+    lowered, in_float = lowered_model(
+        model, given, allow_float, batch_size, int8, runtime
+    )
     examples, source = verification_examples(data, model, given, source)
     if not verify:
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:
-        file = _converted(lowered, given, path, int8, runtime)
+        content, audit, runner, binary, merged = _converted(
+            lowered, given, path, int8, runtime
+        )
         if int8:
-            same = verify_without_rounding(given, traced, lowered, examples)
-            numbers = verify_int8(lowered, file.runner, examples)
+            same = verify_without_rounding(given, lowered, examples)
+            numbers = verify_int8(lowered, runner, examples)
         else:
-            own = reference if traced is given else traced
-            same, outputs = verify_operations(reference, own, lowered, examples)
+            same, outputs = verify_operations(model, lowered, examples)
             numbers = verify_file(
-                lowered, outputs, file.content, file.runner, examples, tolerance
+                lowered, outputs, content, runner, examples, tolerance
             )
-        temporary.write_bytes(file.content)
+        temporary.write_bytes(content)
         if described:
             write_metadata(
-                *(path, file.content, file.runner, class_names, preprocessing),
-                *(name, holdout),
+                path, content, runner, class_names, preprocessing, name, holdout
             )
     if not described:
         remove_metadata(path)
     warnings = [] if int8 else tie_warnings(same, numbers)
     for warning in warnings:
         _log.warning(warning)
-    audit = file.audit
     return ConversionReport(
         path=audit.path,
         size_bytes=audit.size_bytes,
         runtime=runtime,
-        binary_layers=len(file.binary),
+        binary_layers=len(binary),
         lce_bconv2d=audit.lce_bconv2d,
         float_ops=audit.float_ops,
         binary_macs=audit.binary_macs // batch_size,
@@ -229,7 +213,7 @@ def convert(
         verify={**numbers, "data": source, "prepared": same} if verify else None,
         in_float=[asdict(x) for x in in_float if runtime == "lce"],
         rewritten=_rewritten(given, lowered, in_float),
-        merged=file.merged,
+        merged=merged,
         not_prepared=reason,
         warnings=warnings,
     )
@@ -265,27 +249,17 @@ def _rewritten(
     return rows
 
 
-class _File(NamedTuple):
-    """A file that was checked and run once, and what of the model is binary."""
-
-    content: bytes
-    audit: Audit
-    runner: _converter.Runner
-    binary: list[str]
-    merged: list[str]
-
-
 def _converted(
     lowered: LoweredTrace | Int8Trace,
     model: keras.Model,
     path: str,
     int8: bool,
     runtime: str,
-) -> _File:
-    """Has a converter write the operations, checks the file, and runs it once.
+) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
+    """Has a converter write the operations, checks the file, and opens it.
 
-    LCE merges binary convolutions of equal signs in input and kernel, whatever comes
-    after.
+    Returns, at last, the binary layers in the file, and those that LCE merged: of equal
+    signs in input and kernel, whatever comes after.
     """
     step("Converting")
     io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
@@ -300,8 +274,7 @@ def _converted(
             left.remove(merged[-1])
     _check_file(audit, left, int8, runtime)
     runner = _converter.Runner(content, runtime)
-    runner.outputs(io.zeros())
-    return _File(content, audit, runner, left, merged)
+    return content, audit, runner, left, merged
 
 
 def _check_file(

@@ -80,75 +80,64 @@ def with_known_sizes(
         shape = tuple(map(int, sides))
     if not isinstance(model, keras.Model):
         return model  # for others to reject
-    if not getattr(model, "_is_graph_network", False):
-        wrapped = _wrapped(model, _specs(model, shape, data))
-        # A Sequential model has its graph as soon as it was called.
-        return model if getattr(model, "_is_graph_network", False) else wrapped
-    if shape is None:
+    has_graph = getattr(model, "_is_graph_network", False)
+    if has_graph and shape is None:
         return model
-    given = model.inputs[0]
-    _check_fit(model, tuple(given.shape), shape, len(model.inputs))
-    if None not in given.shape[1:]:
-        return model
-    return _wrapped(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
-
-
-def _check_fit(
-    model: keras.Model, given: tuple, shape: tuple[int, ...], count: int
-) -> None:
-    if count != 1:
-        raise ConversionError(
-            f"input_shape={shape} is for models of one input, and model "
-            f"{model.name!r} has {count}. Build it with inputs of fixed size."
-        )
-    if not tf.TensorShape(given[1:]).is_compatible_with(shape):
-        raise ConversionError(
-            f"input_shape={shape} does not fit the input of model {model.name!r}, "
-            f"which takes {given}. Pass the numbers that it has, and a size of your "
-            "choice where it says None."
-        )
-
-
-def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
-    """Returns the specs of the inputs of a model without a graph, in its structure."""
-    saved = model.save_spec()
-    built: Any = getattr(model, "_build_input_shape", None)
-    specs = None
-    if saved is not None:  # it was called
-        specs = saved[0][0]
-    elif shape is not None or isinstance(built, (tuple, tf.TensorShape)):
-        sides = built[1:] if shape is None else shape
-        specs = tf.TensorSpec((None, *sides), keras.backend.floatx())
-    elif data is not None:
-        x = data[0] if isinstance(data, tuple) else data
-        # What is no data at all, others reject.
-        with suppress(StopIteration, ValueError, TypeError):
-            first, _ = next(batches(data, 1, isinstance(x, list), most=1))
-            first = tf.nest.map_structure(tf.convert_to_tensor, first)
-            specs = tf.nest.map_structure(_spec_of, first)
-    if specs is None:
-        raise ConversionError(
-            f"Model {model.name!r} has no layer graph and was never called, so the "
-            "size of its input is not known. Pass input_shape or data, or call it on "
-            "a batch first."
-        )
-    flat = tf.nest.flatten(specs)
+    specs = model.inputs if has_graph else _specs(model, shape, data)
+    first, *others = flat = tf.nest.flatten(specs)
     if shape is not None:
-        _check_fit(model, tuple(flat[0].shape), shape, len(flat))
-        flat = [tf.TensorSpec((flat[0].shape[0], *shape), flat[0].dtype)]
+        if others:
+            raise ConversionError(
+                f"input_shape={shape} is for models of one input, and model "
+                f"{model.name!r} has {len(flat)}. Build it with inputs of fixed size."
+            )
+        if not tf.TensorShape(first.shape[1:]).is_compatible_with(shape):
+            raise ConversionError(
+                f"input_shape={shape} does not fit the input of model {model.name!r}, "
+                f"which takes {tuple(first.shape)}. Pass the numbers that it has, and "
+                "a size of your choice where it says None."
+            )
+        if has_graph and None not in first.shape[1:]:
+            return model
+        flat = [tf.TensorSpec((first.shape[0], *shape), first.dtype)]
     for given in flat:
         if None in given.shape[1:]:
             raise ConversionError(
                 f"Model {model.name!r} was called on {tuple(given.shape)}, which "
                 "leaves more open than the batch size. Pass the rest as input_shape."
             )
-    return tf.nest.pack_sequence_as(specs, flat)
+    wrapped = _wrapped(model, tf.nest.pack_sequence_as(specs, flat))
+    # A Sequential model has its graph as soon as it was called.
+    is_open = has_graph or not getattr(model, "_is_graph_network", False)
+    return wrapped if is_open else model
 
 
-def _spec_of(x: tf.Tensor) -> tf.TensorSpec:
-    """Keras casts numbers to the type of its choice."""
-    kind = keras.backend.floatx() if x.dtype.is_floating else x.dtype
-    return tf.TensorSpec((None, *x.shape[1:]), kind)
+def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
+    """Returns the specs of the inputs of a model without a graph, in its structure."""
+    saved = model.save_spec()
+    if saved is not None:  # it was called
+        return saved[0][0]
+    built: Any = getattr(model, "_build_input_shape", None)
+    if shape is not None or isinstance(built, (tuple, tf.TensorShape)):
+        sides = built[1:] if shape is None else shape
+        return tf.TensorSpec((None, *sides), keras.backend.floatx())
+
+    def spec_of(x: Any) -> tf.TensorSpec:
+        x = tf.convert_to_tensor(x)
+        # Keras casts numbers to the type of its choice.
+        kind = keras.backend.floatx() if x.dtype.is_floating else x.dtype
+        return tf.TensorSpec((None, *x.shape[1:]), kind)
+
+    if data is not None:
+        x = data[0] if isinstance(data, tuple) else data
+        # What is no data at all, others reject.
+        with suppress(StopIteration, ValueError, TypeError):
+            first, _ = next(batches(data, 1, isinstance(x, list), most=1))
+            return tf.nest.map_structure(spec_of, first)
+    raise ConversionError(
+        f"Model {model.name!r} has no layer graph and was never called, so the size of "
+        "its input is not known. Pass input_shape or data, or call it on a batch first."
+    )
 
 
 def _wrapped(model: keras.Model, specs: Any) -> keras.Model:

@@ -12,7 +12,7 @@ from ..graph import _examples, _signs
 from ..graph._thresholds import threshold_of_affine
 from ._checks import layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
-from ._prepared import lowered_model
+from ._prepared import lowered_model, opened_model
 from .lite._trace import layer_name
 from .operations._binary import sign_before
 from .operations._program import Node, Program, Value
@@ -90,9 +90,10 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         first.bits.shape  # (16, 3, 3, 2): 16 bits take two bytes
         ```
     """
-    given, lowered = lowered_model(model, False, None)
+    whole, given, _ = opened_model(model, None)
+    lowered, _ = lowered_model(whole, given, False)
     examples = _examples.with_far(given, _examples.made_up(given, FEW))
-    verify_operations(model, given, lowered, examples, ending="")
+    verify_operations(whole, lowered, examples, ending="")
     layers = layers_by_name(given)
     nodes: dict[str, list[Node]] = defaultdict(list)
     for node in lowered.program.nodes:
@@ -118,10 +119,10 @@ def _packed(
             "contain. Use padding='valid' after a ZeroPadding1D."
         )
     kernel, scales, offsets = (node[key] for key in ("kernel", "scale", "bias"))
-    pad, border, last = program.maker(node.x), 0.0, node
-    padded = pad is not None and pad.kind == "pad"
-    if padded and pad is not None:
-        border = pad["value"]
+    padding, border, last = node["padding"].lower(), 0.0, node
+    pad = program.maker(node.x)
+    if pad is not None and pad.kind == "pad":
+        padding, border = "same", pad["value"]
     rest = program.reader(node.y)
     if rest is not None and rest.kind == "rest":  # less what ones in its place add
         last = program.readers(rest.y)[0]
@@ -142,7 +143,7 @@ def _packed(
         activation=activation,
         strides=tuple(node["strides"][1:3]),
         dilation_rate=tuple(node["dilations"][1:3]),
-        padding="same" if padded or node["padding"] == "SAME" else "valid",
+        padding=padding,
         pad_values=border,
     )
 
@@ -174,8 +175,8 @@ def _thresholds(
     assert sign is not None  # or it were no binary kernel
     channels, shift = node["kernel"].shape[2], sign["shift"].astype(np.float32)
     side = program.maker(sign.x)
-    own = side is not None and layer_name(side.name) == layer_name(sign.name)
-    if own and side is not None and side.kind == "affine" and np.all(side["k"] < 0):
+    falls = side is not None and side.kind == "affine" and np.all(side["k"] < 0)
+    if side and falls and layer_name(side.name) == layer_name(sign.name):
         at = threshold_of_affine(side["k"], side["b"] + sign["shift"])
         return np.tile(at.edge(), channels // len(shift)), True
     return -np.tile(shift, channels // len(shift)), False

@@ -15,11 +15,11 @@ from ..graph import _examples, _signs
 from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._errors import VerificationError, conversion_errors
-from ._opening import in_float32, opened, with_known_sizes
+from ._opening import as_functional, in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import io_spec, run
 from .lite._trace import Trace, layer_name
-from .operations import LoweredTrace, lower, outputs_of
+from .operations import Int8Trace, LoweredTrace, lower, outputs_of
 from .operations._program import Node, Program
 from .verify._lowered import verify_operations
 from .verify._same import FEW
@@ -79,8 +79,9 @@ def prepared(
     """
     check_flag("verify", verify)
     check_flag("allow_float", allow_float)
-    given, lowered = lowered_model(model, allow_float, input_shape)
-    traced = in_float32(given)
+    whole, given, _ = opened_model(model, input_shape)
+    lowered, _ = lowered_model(whole, given, allow_float)
+    traced = lowered.trace.model
     # Of as many examples at once as it was built for.
     pairs = zip(traced.inputs, lowered.io.inputs, strict=True)
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
@@ -93,8 +94,7 @@ def prepared(
     made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
     if verify:
         examples = _examples.with_far(given, _examples.made_up(given, FEW))
-        reference = model if traced is given else traced
-        _, wanted = verify_operations(model, reference, lowered, examples, ending="")
+        _, wanted = verify_operations(whole, lowered, examples, ending="")
         pairs = zip(wanted, run(made, examples), strict=True)
         if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
             raise VerificationError(
@@ -105,18 +105,34 @@ def prepared(
     return made
 
 
-def lowered_model(
-    model: keras.Model, allow_float: bool, input_shape: Sequence[int] | None
-) -> tuple[keras.Model, LoweredTrace]:
-    """Returns a model, opened, and what its LCE file is written from."""
-    given, reason = opened(with_known_sizes(model, input_shape, None))
+def opened_model(
+    model: Any, input_shape: Sequence[int] | None, data: Any = None, int8: bool = False
+) -> tuple[keras.Model, keras.Model, str | None]:
+    """Returns a model of known sizes, the same in one graph, or why there is none."""
+    whole = with_known_sizes(model, input_shape, data)
+    given, reason = (as_functional(whole), None) if int8 else opened(whole)
     if reason is None:
-        check_int8(given, False)
+        check_int8(given, int8)
     _checks.check_model(given)
-    io = io_spec(given)
-    lowered = LoweredTrace(Trace(in_float32(given), io), io, "lce")
-    _checks.check_float(given, lowered, allow_float)
-    return given, lowered
+    return whole, given, reason
+
+
+def lowered_model(
+    model: keras.Model,
+    given: keras.Model,
+    allow_float: bool,
+    batch_size: int = 1,
+    int8: bool = False,
+    runtime: str = "lce",
+) -> tuple[Any, list[_checks.FloatFallback]]:
+    """Returns what the file of an opened model is written from, and what is float.
+
+    For LiteRT, without binary kernels, all layers are ordinary ones.
+    """
+    traced, io = in_float32(given), io_spec(model, batch_size)
+    lowered = (Int8Trace if int8 else LoweredTrace)(Trace(traced, io), io, runtime)
+    allowed = allow_float or runtime == "litert"
+    return lowered, _checks.check_float(given, lowered, allowed)
 
 
 class _Operations(keras.layers.Layer):

@@ -15,6 +15,7 @@ from larq_nobn.deploy import (
     ConversionError,
     VerificationError,
     _convert,
+    _prepared,
     convert,
 )
 from numpy.testing import assert_array_equal
@@ -204,8 +205,8 @@ def test_equality_with_the_given_model_does_not_depend_on_verify(
     def wrong(*arguments):
         return with_fault(right(*arguments), fault, "head")
 
-    right = _convert.LoweredTrace
-    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
+    right = _prepared.LoweredTrace
+    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
     with pytest.raises(VerificationError, match=r"8 of 8 .* tolerance=1e-05"):
         convert(model, path, verify=False, tolerance=1.0)
 

@@ -14,7 +14,7 @@ from deploy.nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, binary_layers
-from larq_nobn.deploy._prepared import lowered_model
+from larq_nobn.deploy._prepared import lowered_model, opened_model
 
 BINARY = {**SIGNS, "name": "x"}
 layers, sign = keras.layers, lq.quantizers.SteSign
@@ -38,7 +38,8 @@ class Thresholds(layers.Layer):
 
 def checked(model):
     """What is binary of a model that has nothing else of few bits."""
-    return lowered_model(model, False, None)[1].binary
+    whole, given, _ = opened_model(model, None)
+    return lowered_model(whole, given, False)[0].binary
 
 
 def x(*before, **changes):

@@ -3,9 +3,16 @@
 import larq as lq
 import numpy as np
 import pytest
-from deploy.nets import binary_conv, chain, head, images
+from deploy.nets import Subclassed, binary_conv, chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, convert, prepared
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    binary_layers,
+    convert,
+    packed_kernels,
+    prepared,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 pytestmark = pytest.mark.convert
@@ -71,3 +78,11 @@ def test_the_options_of_convert():
     assert_allclose(prepared(ternary, allow_float=True)(x), ternary(x), rtol=1e-4)
     with pytest.raises(ConversionError, match="allow_float=True"):
         prepared(ternary)
+
+
+def test_subclassed_models_are_prepared_too():
+    model = Subclassed(binary_conv(4, name="conv"))
+    expected = model(images(2))
+    assert_allclose(prepared(model)(images(2)), expected, rtol=0, atol=1e-4)
+    assert [kernel.name for kernel in packed_kernels(model)] == ["conv"]
+    assert binary_layers(model) == ["conv"]

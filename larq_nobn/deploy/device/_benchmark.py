@@ -205,18 +205,16 @@ def _audits(
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
-    interpreter = interpreter_of(Path(file).read_bytes(), threads, repr(file))
+    interpreter = interpreter_of(Path(file).read_bytes(), threads, file)
     random, inputs = np.random.default_rng(seed), []
-    shapes = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
-    for shape, kind in shapes:
-        if np.dtype(kind).kind in "iu":
-            limits = np.iinfo(kind)
-            ends = limits.min, limits.max
+    for tensor in interpreter.inputs:
+        shape, kind = tensor.shape, np.dtype(tensor.dtype)
+        if kind.kind in "iu":
+            ends = np.iinfo(kind).min, np.iinfo(kind).max
             inputs.append(random.integers(*ends, shape, kind, endpoint=True))
         else:
             inputs.append(random.normal(size=shape).astype(kind))
-    # The inner one takes whole inputs and adds no Python to the time of a run.
-    return lambda: interpreter.interpreter.predict(inputs)
+    return lambda: interpreter.predict(inputs)
 
 
 def _alternate(

@@ -32,7 +32,7 @@ from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program, Value
 from ..verify import _segments
 from ..verify._agreement import agreement
-from ..verify._compare import Recording, signs_of
+from ..verify._compare import Recording
 from ..verify._lowered import verify_made
 from ._fake_quantize import without_ranges
 
@@ -226,7 +226,6 @@ def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:
 
 def verify_without_rounding(
     given: keras.Model,
-    model: keras.Model,
     lowered: Int8Trace,
     examples: Sequence[np.ndarray],
 ) -> dict[str, Any]:
@@ -235,13 +234,13 @@ def verify_without_rounding(
     With ranges, two sums that differ in the last bit may be rounded to different steps;
     and the program keeps the ranges as they are. Its kernels are not rounded yet.
     """
-    plain, io = without_ranges(model), lowered.io
+    plain, io = without_ranges(lowered.trace.model), lowered.io
     trace, program = Trace(plain, io), no_ranges(lowered.merged)
     pairs = zip(trace.signs(), lowered.trace.signs(), strict=True)
     values = {x.value.name: lowered.values[y.value.name] for x, y in pairs}
     signs = [
         sign
-        for sign in signs_of(trace, io)
+        for sign in trace.signs()
         if program.maker(values[sign.value.name]) is not None
     ]
 
@@ -249,6 +248,6 @@ def verify_without_rounding(
         made = _run(program, io, part, [values[sign.value.name] for sign in signs])
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
-    first = plain if given is model else without_ranges(given)
-    same, _ = verify_made(first, plain, trace, io, signs, read, examples)
+    first = plain if given is lowered.trace.model else without_ranges(given)
+    same, _ = verify_made(first, trace, signs, read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

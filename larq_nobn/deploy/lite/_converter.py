@@ -8,7 +8,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +24,7 @@ from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import (
+    TYPES,
     check_starts,
     open_axes,
     parsing,
@@ -58,10 +59,6 @@ class IoSpec(NamedTuple):
     def batch_size(self) -> int:
         """How many examples the file takes at once."""
         return int(self.inputs[0].shape[0])
-
-    def zeros(self) -> list[np.ndarray]:
-        """Returns one batch that the file must be able to take."""
-        return [np.zeros(i.shape, i.dtype.as_numpy_dtype) for i in self.inputs]
 
 
 def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
@@ -126,8 +123,6 @@ def to_flatbuffer(
                 content = compute_engine().convert_saved_model(folder, **kinds)
             else:
                 content = _by_tensorflow(folder, int8)
-        except (OSError, *_errors.OF_MEMORY):
-            raise
         # As native code raises them.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"
@@ -234,71 +229,87 @@ class TensorInfo:
 _MOST = 1 << 26
 
 
-def runtime_of(content: bytes) -> str:
-    """Returns the one of `RUNTIMES` that a file needs: LCE for its own operations."""
-    codes = unpacked(content).operatorCodes or ()
-    return runtime_with((code.customCode or b"").decode() for code in codes)
-
-
 def runtime_with(operations: Iterable[str]) -> str:
     """Returns the one of `RUNTIMES` that operations of these names need."""
     return "lce" if any(name.startswith("Lce") for name in operations) else "litert"
 
 
-class _LiteRT:
-    """TensorFlow's interpreter, which is LiteRT's, with the surface of LCE's."""
+def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo]:
+    """The inputs or outputs of a graph, by the names in its signature."""
+    left, tensors = dict(named), []  # one tensor may be two outputs
+    for index in () if indices is None else indices:
+        tensor = graph.tensors[index]
+        fitting = (name for name, of in left.items() if of == index)
+        name = next(fitting, tensor.name.decode())
+        left.pop(name, None)
+        shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
+        info, steps = TensorInfo(name, shape, TYPES[tensor.type]), tensor.quantization
+        if steps is not None and steps.scale is not None and len(steps.scale):
+            scale, zero = float(steps.scale[0]), int(steps.zeroPoint[0])
+            info = replace(info, scale=scale, zero_point=zero)
+        tensors.append(info)
+    return tensors
 
-    def __init__(self, content: bytes, num_threads: int):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the name under which it is found
-            inner = tf.lite.Interpreter(model_content=content, num_threads=num_threads)
-        inner.allocate_tensors()
-        self._inner, self.interpreter = inner, self
-        self._inputs = inner.get_input_details()
-        self._outputs = inner.get_output_details()
-        for side, tensors in (("input", self._inputs), ("output", self._outputs)):
-            steps = [x["quantization"] for x in tensors]
-            columns = {
-                "shapes": [tuple(x["shape"].tolist()) for x in tensors],
-                "types": [x["dtype"] for x in tensors],
-                "scales": [scale or None for scale, _ in steps],
-                "zero_points": [zero if scale else None for scale, zero in steps],
-            }
-            for kind, column in columns.items():
-                setattr(self, f"{side}_{kind}", column)
 
-    def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Returns the outputs for one batch, given one array per input."""
-        for tensor, array in zip(self._inputs, arrays, strict=True):
-            self._inner.set_tensor(tensor["index"], array)
-        self._inner.invoke()
-        return [self._inner.get_tensor(tensor["index"]) for tensor in self._outputs]
+def _in_litert(content: bytes, num_threads: int) -> Callable[[Any], list[Any]]:
+    """Returns what runs a batch in TensorFlow's interpreter, which is LiteRT's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the name under which it is found
+        inner = tf.lite.Interpreter(model_content=content, num_threads=num_threads)
+    inner.allocate_tensors()
+    inputs, outputs = inner.get_input_details(), inner.get_output_details()
+
+    def predict(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for tensor, array in zip(inputs, arrays, strict=True):
+            inner.set_tensor(tensor["index"], array)
+        inner.invoke()
+        return [inner.get_tensor(tensor["index"]) for tensor in outputs]
+
+    return predict
+
+
+class Interpreter(NamedTuple):
+    """What runs one batch in a file, with an array per input, and its ends."""
+
+    predict: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    runtime: str
 
 
 def interpreter_of(
-    content: bytes, threads: int, what: str = "the file", runtime: str | None = None
-) -> Any:
-    """Opens a file in the interpreter of its runtime.
+    content: bytes, threads: int, path: str = "", runtime: str | None = None
+) -> Interpreter:
+    """Opens a file in the interpreter of its runtime, or of another one.
 
     Of inputs of open sizes that would take 1; and with a side of 0, by which native
     code divides, it ends the process.
     """
-    with parsing(what):
-        graph, inputs, _ = signature(content)
-        taken = [graph.tensors[index] for index in graph.inputs]
-        names = _names(graph, graph.inputs, inputs)
-        runtime = runtime or runtime_of(content)
+    what = repr(path) if path else "the file"
+    check_starts(content, path or what)
+    with parsing(path or what):
+        graph, *named = signature(content)
+        pairs = zip((graph.inputs, graph.outputs), named, strict=True)
+        inputs, outputs = (_tensors(graph, *pair) for pair in pairs)
+        open_sides = [open_axes(graph.tensors[index]) for index in graph.inputs]
+        codes = unpacked(content).operatorCodes or ()
+        names = ((code.customCode or b"").decode() for code in codes)
+        runtime = runtime or runtime_with(names)
         roomy = with_room(content) if runtime == "lce" else content
-    for tensor, name in zip(taken, names, strict=True):
-        axes = open_axes(tensor)
+    for tensor, axes in zip(inputs, open_sides, strict=True):
         sides = ["?" if i in axes else f"{n}" for i, n in enumerate(tensor.shape)]
         if axes:
             raise ConversionError(
-                f"Input {name!r} of {what} leaves sizes of an example open: "
+                f"Input {tensor.name!r} of {what} leaves sizes of an example open: "
                 f"{'x'.join(sides[1:])}. Convert the model again at the size of the "
                 "examples, with input_shape (--input-shape) or a keras.Input of it."
             )
-    name, opened = "TensorFlow", cast(Any, _LiteRT)
+        if not tensor.shape or not 0 < prod(tensor.shape) <= _MOST:
+            raise ConversionError(
+                f"The file takes inputs of shape {tensor.shape}, which is not the "
+                "shape of an image. Convert the model again."
+            )
+    name, opened = "TensorFlow", cast(Any, _in_litert)
     if runtime == "lce":
         name, opened = "Larq Compute Engine", compute_engine().testing.Interpreter
     with quiet() as chatter:
@@ -309,13 +320,9 @@ def interpreter_of(
                 f"{name}'s interpreter cannot run {what}: {cause(error, chatter())}. "
                 "Replace what it names."
             ) from error
-    for shape in interpreter.input_shapes:
-        if not len(shape) or not 0 < prod(map(int, shape)) <= _MOST:
-            raise ConversionError(
-                f"The file takes inputs of shape {tuple(map(int, shape))}, which is "
-                "not the shape of an image. Convert the model again."
-            )
-    return interpreter
+    # LCE's inner one takes whole batches, and adds no Python to a run.
+    predict = interpreter.interpreter.predict if runtime == "lce" else interpreter
+    return Interpreter(predict, inputs, outputs, runtime)
 
 
 class Runner:
@@ -356,30 +363,16 @@ class Runner:
     def __init__(
         self, flatbuffer: bytes | str | os.PathLike, runtime: str | None = None
     ):
-        name = "the file"
+        path = ""
         if not isinstance(flatbuffer, bytes):
-            path = flatbuffer
-            flatbuffer, name = read_file(path), os.fspath(path)
-        check_starts(flatbuffer, name)
-        if runtime is None:
-            with parsing(name):
-                runtime = runtime_of(flatbuffer)
-        check_choice("runtime", runtime, RUNTIMES)
-        inner = interpreter_of(flatbuffer, os.cpu_count() or 1, runtime=runtime)
-        self._interpreter, self.runtime = inner, runtime
-        graph, inputs, outputs = signature(flatbuffer)
-        self.input_names = _names(graph, graph.inputs, inputs)
-        self.output_names = _names(graph, graph.outputs, outputs)
-        self.input_tensors = self._tensors("input", self.input_names)
-        self.output_tensors = self._tensors("output", self.output_names)
-
-    def _tensors(self, side: str, names: Sequence[str]) -> list[TensorInfo]:
-        kinds = ("shapes", "types", "scales", "zero_points")
-        columns = (getattr(self._interpreter, f"{side}_{kind}") for kind in kinds)
-        return [
-            TensorInfo(name, tuple(shape), np.dtype(kind).name, *steps)
-            for name, shape, kind, *steps in zip(names, *columns, strict=True)
-        ]
+            given = flatbuffer
+            flatbuffer, path = read_file(given), os.fspath(given)
+        if runtime is not None:
+            check_choice("runtime", runtime, RUNTIMES)
+        opened = interpreter_of(flatbuffer, os.cpu_count() or 1, path, runtime)
+        self._predict, self.input_tensors, self.output_tensors, self.runtime = opened
+        self.input_names = [tensor.name for tensor in self.input_tensors]
+        self.output_names = [tensor.name for tensor in self.output_tensors]
 
     @property
     def batch_size(self) -> int:
@@ -426,9 +419,8 @@ class Runner:
             array if tensor.scale is None else tensor.encode(array)
             for tensor, array in zip(self.input_tensors, arrays, strict=True)
         ]
-        size = self.batch_size
         try:
-            results = in_batches(self._interpreter.interpreter.predict, taken, size)
+            results = in_batches(self._predict, taken, self.batch_size)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
@@ -438,13 +430,3 @@ class Runner:
             array if tensor.scale is None else tensor.decode(array)
             for tensor, array in zip(self.output_tensors, results, strict=True)
         ]
-
-
-def _names(graph: Any, indices: Any, named: dict[str, int]) -> list[str]:
-    """The names of a signature in the order of a file, else those of its tensors."""
-    left, names = dict(named), []  # one tensor may be two outputs
-    for index in () if indices is None else indices:
-        fitting = (name for name, of in left.items() if of == index)
-        names.append(next(fitting, graph.tensors[index].name.decode()))
-        left.pop(names[-1], None)
-    return names

@@ -22,6 +22,9 @@ from ..._messages import first_line
 from .._errors import ConversionError
 
 _STARTS = b"TFL3"  # from the fifth byte on
+_KINDS = vars(schema.TensorType).items()
+# What the types of tensors are called.
+TYPES = {number: name.lower() for name, number in _KINDS if name.isupper()}
 # What an operation computes in. Those of kind "shape" rename axes, do arithmetic on
 # sizes, or unpack constants, which is done once. Padding, concatenation, slicing and
 # transposition move whole maps through memory, and count as what these are made of.
@@ -340,22 +343,16 @@ def with_half_kernels(content: bytes) -> bytes:
         dequantize.builtinCode = dequantize.deprecatedBuiltinCode = kinds.DEQUANTIZE
         dequantize.version = 3  # the first one of float16
         floats: dict[int, int] = {}
-        unpackings = []
-        used = Counter(t.buffer for each in model.subgraphs for t in each.tensors)
+        unpackings, before = [], {graph.tensors[index].buffer for index in halves}
         for index, half in halves.items():
             tensor, unpacking, stored = graph.tensors[index], schema.OperatorT(), index
             if read[index]:  # others read it as it is
                 tensor, stored = copy(tensor), len(graph.tensors)
                 graph.tensors.append(tensor)
-                used[tensor.buffer] += 1
-            whole = copy(tensor)
-            whole.buffer = len(model.buffers)
-            model.buffers.append(schema.BufferT())
-            if used[tensor.buffer] > 1:
-                used[tensor.buffer] -= 1
-                tensor.buffer = len(model.buffers)
-                model.buffers.append(schema.BufferT())
-            model.buffers[tensor.buffer].data = np.frombuffer(half.tobytes(), np.uint8)
+            whole, buffer = copy(tensor), schema.BufferT()
+            whole.buffer, tensor.buffer = 0, len(model.buffers)  # the first is empty
+            buffer.data = np.frombuffer(half.tobytes(), np.uint8)
+            model.buffers.append(buffer)
             tensor.type = schema.TensorType.FLOAT16
             tensor.name += b"/float16"
             unpacking.opcodeIndex = len(model.operatorCodes)
@@ -363,6 +360,8 @@ def with_half_kernels(content: bytes) -> bytes:
             unpacking.inputs, unpacking.outputs = [stored], [floats[index]]
             graph.tensors.append(whole)
             unpackings.append(unpacking)
+        for unused in before - {t.buffer for g in model.subgraphs for t in g.tensors}:
+            model.buffers[unused].data = None
         for op in chosen:
             op.inputs = [floats.get(i, i) for i in _integers(op.inputs)]
         model.operatorCodes.append(dequantize)
@@ -403,7 +402,6 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
     """Reads all graphs; the numbers of operations run through them."""
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-    types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
     names = []
     for code in model.operatorCodes or ():
         # Old files contain the number in a byte of its own, new ones in both.
@@ -422,7 +420,7 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
                 name=(tensor.name or b"").decode(),
                 shape=tuple(1 if n == -1 else n for n in _integers(tensor.shape)),
                 open_axes=open_axes(tensor),
-                dtype=types[tensor.type],
+                dtype=TYPES[tensor.type],
                 data=buffers[tensor.buffer],
                 buffer=tensor.buffer,
             )

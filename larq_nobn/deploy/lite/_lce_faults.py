@@ -130,30 +130,24 @@ def at_inference() -> Iterator[None]:
 
         return call
 
-    def convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
-        return layer.convolution_op(inputs, kernel)
-
+    forms = [(kind, "call", formed(kind, kind.call, f)) for kind, f in _FORMS.items()]
+    plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
     with ExitStack() as stack:
-        for kind, form in _FORMS.items():
-            stack.enter_context(
-                patch.object(kind, "call", formed(kind, kind.call, form))
-            )
-        compiled = patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", convolved)
-        stack.enter_context(compiled)
+        for place in (*forms, (_CONVOLUTION, "_jit_compiled_convolution_op", plain)):
+            stack.enter_context(patch.object(*place))
         yield
 
 
 def missed_reach(
     size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
-) -> tuple[int, int] | None:
+) -> tuple[int, ...] | None:
     """The reach of a kernel, if it is larger than the map; then zero padding is wrong.
 
     Measured: LCE's default and indirect kernels are off for a 3x3 kernel on 1x1 and 2x2
     maps, and 5x5 on maps up to 4x4. The reference kernel is right, and so are all of
     them where ones pad.
     """
-    height, width = ((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    reach = height, width
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     fits = all(s >= r for s, r in zip(size, reach, strict=True))
     return None if fits else reach
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -50,42 +49,35 @@ _COMPARES = {
 class TracedSign(NamedTuple):
     """A sign of a trace: its values, and the one or two numbers that it is of.
 
-    It is of their difference. Without any, nothing is known of how close to 0 it was.
-    TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more than 0
-    after one, and no less than 0 after the other. After a ReLU it is 0 or 1, and has
-    the first alone, at 0 of what is rectified.
+    It is of their difference: `first` where `compare(difference, 0)`, else `second`.
+    Without a `compare` it is TensorFlow's own, which is 0 at 0, so it has two
+    thresholds there. Without any numbers, nothing is known of how close to 0 it was.
     """
 
     value: Any
     of: tuple[Any, ...]
+    compare: Any = None
+    first: Any = 1
+    second: Any = -1
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
-        op, (more, no_less) = self.value.op, ((lambda x: x > 0), (lambda x: x >= 0))
-        if op.type in _COMPARES:
-            compare: Any = _COMPARES[op.type]
-            return [(lambda x: compare(x, 0), more)]
-        if op.type != "Sign":
-            return [(self._chosen, more)]
-        if is_larqs_sign(op):
-            return [(no_less, more)]
-        return [(more, more)] + [(no_less, no_less)] * (not self._is_rectified())
+
+        def is_positive(difference: Any) -> np.ndarray:
+            chosen = self.compare(difference, 0)
+            return np.where(chosen, self.first, self.second) > 0
+
+        if self.compare is not None:
+            return [(is_positive, lambda x: x > 0)]
+        both: Any = ((lambda x: x > 0), (lambda x: x >= 0))
+        return [(side, side) for side in both]
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
-        if self.value.op.type in _COMPARES:
-            return values > 0
-        if not is_zero_at_zero(self.value.op):
-            return np.where(values > 0, 1, -1)
-        return np.where(values > 0, 1, 0) if self._is_rectified() else np.sign(values)
-
-    def _chosen(self, difference: Any) -> np.ndarray:
-        compare: Any = _COMPARES[self.value.op.inputs[0].op.type]
-        first, second = map(_value, self.value.op.inputs[1:])
-        return np.where(compare(difference, 0), first, second) > 0
-
-    def _is_rectified(self) -> bool:
-        return self.value.op.inputs[0].op.type == "Relu"
+        if self.compare is None:
+            return np.sign(values)
+        ends = np.append(self.first, self.second)
+        return np.where(values > 0, ends.max(), ends.min())
 
 
 class TracedKernel(NamedTuple):
@@ -102,7 +94,8 @@ class TracedKernel(NamedTuple):
     @property
     def signs(self) -> bool:
         """Whether a sign makes what it reads."""
-        return any(_signs_taken_by(self.source)) and not is_zero_at_zero(self.source)
+        taken = _sign_taken_by(self.source)
+        return taken is not None and not is_zero_at_zero(self.source)
 
     @property
     def read(self) -> Any:
@@ -125,6 +118,7 @@ class Trace:
             convert_variables_to_constants_v2,
         )
 
+        self.model, self.io = model, io
         whole = function or partial(_models.inference, model)
         # Reads the control flow of layers as building a model does.
         building = tf.__internal__.autograph.control_status_ctx()
@@ -163,52 +157,62 @@ class Trace:
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
-        self.batch_size = io.inputs[0].shape[0]
 
-    def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
+    def function(
+        self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
+    ) -> Function:
         """Returns what computes the outputs and `more` from inputs and `given`."""
         ends = [*self.output_names, *_names(more)]
         starts = [*self.input_names, *_names(given)]
-        return lambda inputs: self._imported(inputs, ends, starts)
+        constants = self._constants(noise).items() if noise else ()
+        noisy = {n: x for n, x in constants if tf.as_dtype(x.dtype).is_floating}
+        return lambda inputs: self._imported(
+            [*inputs, *map(tf.constant, noisy.values())], ends, [*starts, *noisy]
+        )
 
-    def eagerly(self, inputs: Sequence[Any]) -> list[Any]:
-        """Computes the outputs, one operation after the other, in no graph, as Keras.
+    def eagerly(self, noise: float = 0.0) -> Function:
+        """Returns what computes operation after operation, in no graph, as Keras.
 
         In a graph, TensorFlow takes other kernels for some operations.
         """
         from tensorflow.python.eager import context, execute
 
         known = context.context()
+        constants = {n: tf.constant(x) for n, x in self._constants(noise).items()}
         for function in self._graph_def.library.function:
             if not known.has_function(function.signature.name):
                 known.add_function_def(function)
-        tensors = {
-            **self._constants,
-            **dict(zip(self.input_names, inputs, strict=True)),
-            **self._states,
-        }
-        for kind, reads, makes, attributes in self._steps:
-            given = [tensors[name] for name in reads]
-            made = execute.execute(kind, len(makes), given, attributes, known)
-            tensors.update(zip(makes, made, strict=True))
-        return [tensors[name] for name in self.output_names]
-
-    @cached_property
-    def _constants(self) -> dict[str, tf.Tensor]:
-        nodes = [node for node in self._graph_def.node if node.op == "Const"]
-        values = (tf.make_ndarray(node.attr["value"].tensor) for node in nodes)
-        return {
-            f"{n.name}:0": tf.constant(x) for n, x in zip(nodes, values, strict=True)
-        }
-
-    @cached_property
-    def _steps(self) -> list[tuple[str, list[str], list[str], tuple[Any, ...]]]:
-        """What to compute in turn: type, inputs, outputs and attributes."""
-        kept = [op for op in self.operations if op.type not in ("Placeholder", "Const")]
-        return [
+        steps = [
             (op.type, _names(op.inputs), _names(op.outputs), tuple(_attributes(op)))
-            for op in kept
+            for op in self.operations
+            if op.type not in ("Placeholder", "Const")
         ]
+
+        def run(inputs: Sequence[Any]) -> list[Any]:
+            given = dict(zip(self.input_names, inputs, strict=True))
+            tensors = {**constants, **given, **self._states}
+            for kind, reads, makes, attributes in steps:
+                read = [tensors[name] for name in reads]
+                made = execute.execute(kind, len(makes), read, attributes, known)
+                tensors.update(zip(makes, made, strict=True))
+            return [tensors[name] for name in self.output_names]
+
+        return run
+
+    def _constants(self, noise: float) -> dict[str, np.ndarray]:
+        """Returns the constants, which noise makes off by a part of themselves.
+
+        What tensors then are off by, at random, tells how far their sums round.
+        """
+        random, constants = np.random.default_rng(0), dict[str, np.ndarray]()
+        for node in self._graph_def.node:
+            if node.op == "Const":
+                value = tf.make_ndarray(node.attr["value"].tensor)
+                if noise and tf.as_dtype(value.dtype).is_floating:
+                    signs = random.integers(0, 2, value.shape) * 2 - 1
+                    value = (value * (1 + noise * signs)).astype(value.dtype)
+                constants[f"{node.name}:0"] = value
+        return constants
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
@@ -227,8 +231,10 @@ class Trace:
         starts = dict(zip(names, inputs, strict=True))
         graph = tf.compat.v1.get_default_graph()
         for name, state in self._states.items():
-            is_function = hasattr(graph, "capture")
-            starts[name] = graph.capture(state) if is_function else _like(state)
+            if hasattr(graph, "capture"):  # of a function
+                starts[name] = graph.capture(state)
+            else:
+                starts[name] = tf.compat.v1.placeholder(state.dtype, state.shape)
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
         graph_def = self._graph_def
@@ -240,32 +246,18 @@ class Trace:
         by_name = {**starts, **dict(zip(once, tensors, strict=True))}
         return [by_name[end] for end in ends]
 
-    def with_noise(self, size: float) -> Trace:
-        """Returns a trace whose constants are off by a part of themselves, at random.
-
-        What its tensors then are off by tells how far the sums of the given one round.
-        """
-        random = np.random.default_rng(0)
-        graph_def = type(self._graph_def)()
-        graph_def.CopyFrom(self._graph_def)
-        for node in graph_def.node:
-            if node.op == "Const" and tf.DType(node.attr["dtype"].type).is_floating:
-                value = tf.make_ndarray(node.attr["value"].tensor)
-                signs = random.integers(0, 2, value.shape) * 2 - 1
-                noisy = (value * (1 + size * signs)).astype(value.dtype)
-                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
-        noisy_trace = copy(self)
-        noisy_trace._graph_def = graph_def
-        vars(noisy_trace).pop("_constants", None)
-        return noisy_trace
-
     def signs(self) -> list[TracedSign]:
-        """Lists every sign, each after the signs that it depends on."""
-        return [sign for op in self.operations for sign in _signs_taken_by(op)]
+        """Lists the signs that have examples in front, and show what they are of.
 
-    def layers(self) -> set[str]:
-        """Returns the names of the layers that have an operation."""
-        return {layer_of(op) for op in self.operations if "/" in op.name}
+        Each comes after those that it depends on.
+        """
+        signs = []
+        for sign in filter(None, map(_sign_taken_by, self.operations)):
+            shape = sign.value.shape
+            known = shape.rank and shape.is_fully_defined()
+            if sign.of and known and shape[0] == self.io.batch_size:
+                signs.append(sign)
+        return signs
 
     @cached_property
     def kernels(self) -> list[TracedKernel]:
@@ -305,31 +297,34 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
             )
 
 
-def _signs_taken_by(op: Any) -> list[TracedSign]:
-    """Returns the sign that an operation takes, in a list; an empty one for none."""
+def _sign_taken_by(op: Any) -> TracedSign | None:
+    """Returns the sign that an operation takes; None for none."""
+    made = op.outputs[0] if op.outputs else None
     if op.type == "Sign":
         inner = op.inputs[0].op
         if is_larqs_sign(op):
-            return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
+            return TracedSign(made, (inner.inputs[0].op.inputs[0],), np.greater_equal)
         after = [r for tensor in op.outputs for r in tensor.consumers()]
         ends = [x for r in after for y in r.outputs for x in y.consumers()]
         if any(map(is_larqs_sign, ends)):
-            return []  # the inner one
+            return None  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
-            return []  # of a ternary quantizer, whose zeros these two decide
-        before = inner.inputs[0] if inner.type == "Relu" else op.inputs[0]
-        return [TracedSign(op.outputs[0], (before,))]
+            return None  # of a ternary quantizer, whose zeros these two decide
+        if inner.type == "Relu":  # it is 1 where what is rectified is more than 0
+            return TracedSign(made, (inner.inputs[0],), np.greater, 1, 0)
+        return TracedSign(made, (op.inputs[0],))
     if op.type in ("Select", "SelectV2") and all(
         x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
     ):
         compared = op.inputs[0].op
-        of = tuple(compared.inputs) if compared.type in _COMPARES else ()
-        return [TracedSign(op.outputs[0], of)]
+        compare = _COMPARES.get(compared.type)
+        of = tuple(compared.inputs) if compare else ()
+        return TracedSign(made, of, compare, *map(_value, op.inputs[1:]))
     if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
         readers = op.outputs[0].consumers()
-        if not all(any(_signs_taken_by(reader)) for reader in readers):
-            return [TracedSign(op.outputs[0], tuple(op.inputs))]
-    return []
+        if not all(map(_sign_taken_by, readers)):
+            return TracedSign(made, tuple(op.inputs), _COMPARES[op.type], True, False)
+    return None
 
 
 def always_selected(op: Any) -> int | None:
@@ -376,10 +371,6 @@ def _attributes(op: Any) -> Iterator[Any]:
         yield plain(op.get_attr(attribute.name))
 
 
-def _like(tensor: Any) -> Any:
-    return tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
-
-
 def _names(tensors: Sequence[Any]) -> list[str]:
     return [tensor.name for tensor in tensors]
 
@@ -405,14 +396,11 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
     'net/layer/...', after the innermost layer that they are of.
     """
     graph = frozen.graph
-
-    def starts(op: Any) -> bool:
-        fixed = op.type != "Placeholder" and not op.op_def.is_stateful
-        return not fixed or any(x.dtype in _NO_NUMBERS for x in op.outputs)
-
     moving: set[str] = set()
     for op in graph.get_operations():  # each after those that it depends on
-        if starts(op) or any(tensor.op.name in moving for tensor in op.inputs):
+        starts = op.type == "Placeholder" or op.op_def.is_stateful
+        starts = starts or any(x.dtype in _NO_NUMBERS for x in op.outputs)
+        if starts or any(tensor.op.name in moving for tensor in op.inputs):
             moving.add(op.name)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from ..._messages import first_line
 from ..._progress import step
 from .._errors import ConversionError
 from ..lite import _converter
-from ..lite._trace import Trace, TracedSign, layer_of
+from ..lite._trace import TracedSign, layer_of
 from . import _segments
 
 _GROUP = 16
 
 Examples = Sequence[np.ndarray]
-# What computes the outputs and more tensors of a trace, others of which are given.
-Form = Callable[[Sequence[Any], Sequence[Any]], _converter.Function]
-# Returns the outputs for examples, and the other tensors.
-Computed = Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]
+# What computes the outputs and more tensors of a trace, others of which are given; with
+# noise, it tells how much rounds.
+Form = Callable[[Sequence[Any], Sequence[Any], float], _converter.Function]
 
 
 class Recording(NamedTuple):
@@ -40,64 +40,79 @@ class Recording(NamedTuple):
     numbers: Mapping[int, np.ndarray]
 
 
-def signs_of(trace: Trace, io: _converter.IoSpec) -> list[TracedSign]:
-    """The signs of a trace that have examples in front, and show what they are of."""
-    signs = []
-    for sign in trace.signs():
-        shape = sign.value.shape
-        known = shape.rank and shape.is_fully_defined()
-        if sign.of and known and shape[0] == io.batch_size:
-            signs.append(sign)
-    return signs
-
-
-def forms_of(trace: Trace) -> Callable[[float], Form]:
-    """Returns what returns the form of a trace, with noise or without."""
-    return lambda noise: trace.with_noise(noise).function if noise else trace.function
-
-
 def recorder(
-    form: Form, io: _converter.IoSpec, signs: Sequence[TracedSign]
+    form: Form,
+    io: _converter.IoSpec,
+    signs: Sequence[TracedSign],
+    given: Sequence[Any] = (),
+    noise: float = 0.0,
 ) -> Callable[[Examples], Recording]:
-    """Returns what computes a form for examples, and shows it at some signs."""
-    tensors = [tensor for sign in signs for tensor in sign.of]
-    computed = _computed(form, io, [*(sign.value for sign in signs), *tensors])
+    """Returns what computes a form for examples, and shows it at some signs.
+
+    Examples of `given` tensors follow the inputs; these are not computed.
+    """
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in (*io.inputs, *given)]
+    shown = [sign.value for sign in signs]
+    shown += [tensor for sign in signs for tensor in sign.of]
+
+    @cache
+    def function() -> Any:
+        whole = form(shown, given, noise)
+        traced = tf.function(lambda *inputs: whole(inputs), autograph=False)
+        # Of one trace and few calls each, TensorFlow would warn after some models.
+        return traced.get_concrete_function(*specs)
+
+    def run(parts: Examples) -> list[np.ndarray]:
+        inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
+        with as_one_graph():
+            results = function()(*inputs)
+        return [by_example(x.numpy(), io.batch_size) for x in results]
 
     def read(examples: Examples) -> Recording:
-        outputs, made = computed(examples)
-        rest = iter(made[len(signs) :])
-        numbers = {i: _difference(sign, rest) for i, sign in enumerate(signs)}
-        return Recording(outputs, made[: len(signs)], numbers)
+        arrays = iter(_converter.in_batches(run, examples, io.batch_size))
+        outputs, values = ([next(arrays) for _ in x] for x in (io.outputs, signs))
+        numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
+        return Recording(outputs, values, numbers)
 
     return read
 
 
 def compare(
-    form: Callable[[float], Form],
+    form: Form,
     io: _converter.IoSpec,
     signs: Sequence[TracedSign],
     read: Callable[[Examples], Recording],
     examples: Examples,
     tolerance: float,
 ) -> _segments.Segments:
-    """Compares a form with what another one has at the signs and gives.
+    """Compares a form with what `read` shows of another one, cut at the same signs.
 
-    Arguments:
-        form: Returns the form; with noise it tells how much rounds.
-        io: What both take and give.
-        signs: At which both are cut.
-        read: Returns what the other computes.
-        examples: One array per input.
-        tolerance: Allowed difference of outputs.
+    Outputs may differ by `tolerance`.
     """
-    count = len(examples[0])
+    count, labels = len(examples[0]), labels_of(signs)
     segments, parts = _segments.Segments(count), []
     values = [sign.value for sign in signs]
-    tensors = [tensor for sign in signs for tensor in sign.of]
+    noises = (0.0, *_segments.NOISES)
+    recorders = [recorder(form, io, signs, values, noise) for noise in noises]
 
-    @cache
-    def computed(noise: float) -> Computed:
-        return _computed(form(noise), io, tensors, values)
+    def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
+        """Compares some examples; others of `ours` than the first have noise."""
+        before = "the input"
+        for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
+            difference, *noisy = (own.numbers[number] for own in ours)
+            result = segments.result("sign", label)
+            place = f"between {before} and it", rows, result
+            for is_above, has in sign.thresholds():
+                bits = has(other.values[number]).reshape(difference.shape)
+                _segments.compare_sign(difference, is_above, bits, *place, noisy)
+                if (numbers := other.numbers.get(number)) is not None:
+                    _segments.compare_thresholds(difference, bits, numbers, *place)
+            before = f"layer {label!r}"
+        what = f"no sign differs, so the fault lies after that of {before}: output "
+        ends = zip(other.outputs, *(own.outputs for own in ours), strict=True)
+        for name, (theirs, mine, *noise) in zip(io.outputs, ends, strict=True):
+            said, result = f"{what}{name!r} differs", segments.result("output", name)
+            _segments.compare_values(mine, theirs, tolerance, said, rows, result, noise)
 
     for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
@@ -105,46 +120,16 @@ def compare(
         other = read(taken)
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
-        for noisy in segments.attempts(rows):
-            noises = (0.0, *_segments.NOISES) if noisy else (0.0,)
-            ours = [computed(noise)([*taken, *fed]) for noise in noises]
-            _compare_group(ours, signs, io.outputs, other, rows, tolerance, segments)
+        results = deepcopy(segments.results)
+        ours = [recorders[0]([*taken, *fed])]
+        note(ours, other, rows)
+        if {*segments.faulty} & {*rows}:
+            # What noise excuses takes the place of what was noted without it.
+            segments.results = results
+            ours += [own([*taken, *fed]) for own in recorders[1:]]
+            note(ours, other, rows)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments
-
-
-def _compare_group(
-    ours: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
-    signs: Sequence[TracedSign],
-    names: Sequence[str],
-    other: Recording,
-    rows: list[int],
-    tolerance: float,
-    segments: _segments.Segments,
-) -> None:
-    """Compares the signs and outputs of some examples; others of `ours` have noise."""
-    rests = [iter(numbers) for _, numbers in ours]
-    before, labels = "the input", labels_of(signs)
-    for number, (sign, made) in enumerate(zip(signs, other.values, strict=True)):
-        difference, *noisy = (_difference(sign, rest) for rest in rests)
-        label = labels[number]
-        between, result = f"between {before} and it", segments.result("sign", label)
-        for is_above, has in sign.thresholds():
-            taken = _segments.PreActivations(label, difference, is_above)
-            bits = has(made).reshape(difference.shape)
-            _segments.compare_sign(taken, bits, between, rows, result, noisy)
-            if number in other.numbers:
-                numbers = other.numbers[number]
-                _segments.compare_thresholds(
-                    taken, bits, numbers, between, rows, result
-                )
-        before = f"layer {label!r}"
-    ends = zip(*(outputs for outputs, _ in ours), strict=True)
-    for name, theirs, (mine, *noise) in zip(names, other.outputs, ends, strict=True):
-        what = f"no sign differs, so the fault lies after that of {before}"
-        what += f": output {name!r} differs"
-        result = segments.result("output", name)
-        _segments.compare_values(mine, theirs, tolerance, what, rows, result, noise)
 
 
 def labels_of(signs: Sequence[TracedSign]) -> list[str]:
@@ -171,33 +156,6 @@ def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
     return values.astype(sign.value.dtype.as_numpy_dtype)
 
 
-def _computed(
-    form: Form,
-    io: _converter.IoSpec,
-    more: Sequence[Any] = (),
-    given: Sequence[Any] = (),
-) -> Computed:
-    """Computes outputs of a form, and more tensors; `given` ones follow the inputs."""
-    types = [x.dtype for x in (*io.inputs, *given)]
-
-    @cache
-    def function() -> Any:
-        whole = form(more, given)
-        return tf.function(lambda *inputs: whole(inputs), autograph=False)
-
-    def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
-        with as_one_graph():
-            results = function()(*inputs)
-        return [by_example(x.numpy(), io.batch_size) for x in results]
-
-    def computed(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        arrays = _converter.in_batches(run, examples, io.batch_size)
-        return arrays[: len(io.outputs)], arrays[len(io.outputs) :]
-
-    return computed
-
-
 @contextmanager
 def as_one_graph() -> Iterator[None]:
     """Runs graphs as they are: a scale that became part of a kernel would round."""
@@ -206,7 +164,7 @@ def as_one_graph() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
+        said = first_line(error).rstrip(".")
         raise ConversionError(
             f"The operations of the model cannot be run as one graph: {said}. "
             "Replace the layer that does not allow that."

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .._errors import VerificationError
 from ..lite import _converter
-from ..lite._file import FileOperation, Subgraph, Tensor, edited, read
+from ..lite._file import FileOperation, edited, read
 from ..lite._trace import TracedSign, layer_name
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
@@ -33,110 +33,98 @@ LOOK = (
 )
 
 
-class FileSigns:
-    """Reads a file that was written from `lowered`, at those `signs` that it has."""
+def file_signs(
+    lowered: LoweredTrace,
+    signs: Sequence[TracedSign],
+    content: bytes,
+    runner: _converter.Runner,
+) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
+    """Returns those signs that a file of `lowered` has, and what reads it there."""
+    graph = read(content, "the file")[0]
+    packed = _packed(lowered, graph.operations)
+    found, bits, numbers = list[TracedSign](), {}, {}
+    for sign in signs:
+        maker, number = lowered.maker(sign.value), len(found)
+        op = packed.get(id(maker))
+        if maker is None or (
+            op is None and lowered.value(sign.value) not in maker.makes
+        ):
+            continue
+        found.append(sign)
+        if op is not None:
+            opposite = maker.arguments.get("opposite", False)
+            bits[number] = op.input(0), maker.y.channels or 0, opposite
+            quantized = graph.producer(op.input(0))
+            of_bits = quantized is not None and quantized.op == "LceQuantize"
+            if quantized and of_bits and not np.any(opposite):
+                given = quantized.input(0)
+                if not given.constant and given not in graph.inputs:
+                    numbers[number] = given
+    ends = [tensor.index for tensor in graph.outputs]
+    inner = [*(tensor for tensor, *_ in bits.values()), *numbers.values()]
+    shown = [*ends, *dict.fromkeys(x.index for x in inner if x.index not in ends)]
+    visible = runner
+    if shown != ends:
 
-    def __init__(
-        self,
-        lowered: LoweredTrace,
-        signs: Sequence[TracedSign],
-        content: bytes,
-        runner: _converter.Runner,
-    ) -> None:
-        self._shipped = runner
-        graph = read(content, "the file")[0]
-        shown = [tensor.index for tensor in graph.outputs]
-        self._count = len(shown)
+        def show(model: Any) -> None:
+            model.subgraphs[0].outputs = shown
 
-        def place_of(tensor: Tensor) -> int:
-            if tensor.index not in shown:
-                shown.append(tensor.index)
-            return shown.index(tensor.index)
+        visible = _converter.Runner(edited(content, show), runner.runtime)
+    rest = [i for i in range(len(found)) if i not in bits]
+    others = [found[i].value for i in rest]
+    probe = _probe(lowered, others, runner.runtime) if others else None
 
-        self.signs, self._rest = list[TracedSign](), list[int]()
-        self._bits: dict[int, tuple[int, int, Any]] = {}
-        self._numbers: dict[int, int] = {}
-        packed = _packed(lowered, signs, graph.operations)
-        for sign in signs:
-            maker, number = lowered.maker(sign.value), len(self.signs)
-            op = None if maker is None else packed.get(id(maker))
-            if op is not None and maker is not None:
-                bits = op.input(0)
-                opposite = maker.arguments.get("opposite", False)
-                self._bits[number] = place_of(bits), maker.y.channels or 0, opposite
-                given = _quantized(graph, bits)
-                if given is not None and not np.any(opposite):
-                    self._numbers[number] = place_of(given)
-            elif maker is not None and lowered.value(sign.value) in maker.makes:
-                self._rest.append(number)
-            else:
-                continue
-            self.signs.append(sign)
-        self._runner = runner
-        if shown[self._count :]:
-
-            def show(model: Any) -> None:
-                model.subgraphs[0].outputs = shown
-
-            self._runner = _converter.Runner(edited(content, show), runner.runtime)
-        values = [self.signs[i].value for i in self._rest]
-        self._probe = _probe(lowered, values, runner.runtime) if values else None
-
-    def __call__(self, examples: Sequence[np.ndarray]) -> Recording:
-        """Returns what the file computes."""
-        arrays = proper = self._shipped.outputs(examples)
-        if self._runner is not self._shipped:
-            arrays = self._runner.outputs(examples)
-            self._check(arrays[: self._count], proper)
-        values: dict[int, np.ndarray] = {}
-        for number, (place, channels, opposite) in self._bits.items():
-            shape = self.signs[number].value.shape[1:]
-            positive = _unpacked(arrays[place], channels) != opposite
-            values[number] = np.where(positive, 1, -1).reshape(-1, *shape)
-        if self._probe is not None:
-            ends, *made = self._probe(examples)
+    def recorded(examples: Sequence[np.ndarray]) -> Recording:
+        arrays = proper = runner.outputs(examples)
+        if visible is not runner:
+            arrays = visible.outputs(examples)
+            _check_same(arrays[: len(ends)], proper)
+        made = dict(zip(shown, arrays, strict=True))
+        values = dict[int, np.ndarray]()
+        for i, (tensor, channels, opposite) in bits.items():
+            positive = _unpacked(made[tensor.index], channels) != opposite
+            shape = found[i].value.shape[1:]
+            values[i] = np.where(positive, 1, -1).reshape(-1, *shape)
+        if probe is not None:
+            joined, *more = probe(examples)
             rows = [y.reshape(len(y), -1) for y in proper]
-            self._check([ends], [np.concatenate(rows, axis=1)])
-            values.update(zip(self._rest, made, strict=True))
-        numbers = {i: arrays[place] for i, place in self._numbers.items()}
-        return Recording(proper, [values[i] for i in range(len(values))], numbers)
+            _check_same([joined], [np.concatenate(rows, axis=1)])
+            values.update(zip(rest, more, strict=True))
+        known = {i: made[tensor.index] for i, tensor in numbers.items()}
+        return Recording(proper, [values[i] for i in range(len(found))], known)
 
-    def _check(self, parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
-        """Checks that a file with its signs made visible has the outputs of it."""
-        for part, output in zip(parts, proper, strict=True):
-            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
-                raise VerificationError(
-                    "The converted file and the same file with its signs made visible "
-                    "compute different outputs, so the sign that differs from the "
-                    f"model is unknown. {LOOK} No file was written."
-                )
+    return found, recorded
+
+
+def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
+    """Checks that a file with its signs made visible has the outputs of it."""
+    for part, output in zip(parts, proper, strict=True):
+        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise VerificationError(
+                "The converted file and the same file with its signs made visible "
+                "compute different outputs, so the sign that differs from the model is "
+                f"unknown. {LOOK} No file was written."
+            )
 
 
 def _packed(
-    lowered: LoweredTrace,
-    signs: Sequence[TracedSign],
-    operations: Sequence[FileOperation],
+    lowered: LoweredTrace, operations: Sequence[FileOperation]
 ) -> dict[int, FileOperation]:
     """The binary convolutions of a file that read the bits of signs, by their ids.
 
     Of kernels that are equal or opposite, nothing says which is whose.
     """
-    nodes: dict[Any, dict[int, Node | None]] = defaultdict(dict)
-    ops: dict[Any, list[FileOperation]] = defaultdict(list)
-    for node in lowered.program.nodes:
-        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
-            sign = sign_before(lowered.program, node.x)
-            key = kernel_key(np.moveaxis(node["kernel"] < 0, -1, 0))
-            nodes[key][id(sign)] = sign
+    ops = dict[Any, FileOperation]()
     for op in operations:
         if op.op == "LceBconv2d":
-            ops[kernel_key(kernel_of(op))].append(op)
+            ops.setdefault(kernel_key(kernel_of(op)), op)
     packed = {}
-    for key, of_kernel in nodes.items():
-        sign, *others = of_kernel.values()
-        if sign is None or others or not ops[key]:
+    for key, kernels in _binary_kernels(lowered.program).items():
+        before = (sign_before(lowered.program, node.x) for node, _ in kernels)
+        sign, *others = {id(sign): sign for sign in before}.values()
+        if sign is None or others or key not in ops:
             continue
-        first = ops[key][0]
+        first = ops[key]
         size, *positions, words = first.input(0).shape
         _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
@@ -144,15 +132,6 @@ def _packed(
         if alike and size == lowered.io.batch_size:
             packed[id(sign)] = first
     return packed
-
-
-def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
-    """The numbers of which bits are, unless they are given or constant."""
-    op = graph.producer(bits)
-    if op is None or op.op != "LceQuantize":
-        return None
-    given = op.input(0)
-    return None if given.constant or given in graph.inputs else given
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
@@ -172,32 +151,19 @@ def _probe(
     io = lowered.io
 
     def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        numbers = lowered.function(values)(inputs)
-        rows = [
-            tf.reshape(tf.cast(x, tf.float32), (io.batch_size, -1)) for x in numbers
-        ]
-        sizes[:] = [row.shape[1] for row in rows]
-        return [tf.concat(rows, axis=1)]
+        numbers = (tf.cast(x, tf.float32) for x in lowered.function(values)(inputs))
+        return [tf.concat([tf.reshape(x, (io.batch_size, -1)) for x in numbers], 1)]
 
-    sizes: list[int] = []
     spec = _converter.IoSpec(io.inputs, ["output"])
     content = _converter.to_flatbuffer(in_rows, spec, runtime=runtime)
     probe = _converter.Runner(content, runtime)
-    shown = len(values)
-
-    def run(examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        (rows,) = probe.outputs(examples)
-        ends = np.cumsum([sum(sizes[:-shown]), *sizes[-shown:]])
-        return np.split(rows, ends[:-1], axis=1)
-
-    return run
+    # Counted from the end, since the outputs are in front.
+    starts = np.cumsum([-prod(x.shape[1:]) for x in values[::-1]])[::-1]
+    return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 
 
 # --- thresholds: examples tell nothing of one that none of them comes near, so each is
 # compared as a number, with what the model makes of every sum that there may be
-
-# What makes numbers of a layer's sums, (sums, C).
-_Made = Callable[[np.ndarray], np.ndarray]
 
 
 def differing_threshold(program: Program, content: bytes) -> str:
@@ -205,24 +171,30 @@ def differing_threshold(program: Program, content: bytes) -> str:
 
     Whose it is the kernel tells. The converter turns the channels of negative scales.
     """
-    convolutions = defaultdict(list)
-    for node in program.nodes:
-        if node.kind == "kernel" and node["binary"]:
-            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
-            convolutions[kernel_key(kernel)].append((node, kernel))
+    convolutions = _binary_kernels(program)
     for op in read(content, "the file")[0].operations:
         if op.op != "LceBconv2d" or not op.writes_bits:
             continue
         bits = kernel_of(op)
         differences = [
             # Where channels are opposite, the first weights are.
-            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, sign, made)
-            for node, kernel in convolutions[kernel_key(bits)]
-            for sign, made in _signs_of(program, node, lambda sums: sums)
+            _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, *sign)
+            for node, kernel in convolutions.get(kernel_key(bits), ())
+            for sign in _signs_after(program, node, _sums(node))
         ]
         if differences and all(differences):
             return differences[0]
     return ""
+
+
+def _binary_kernels(program: Program) -> dict[Any, list[tuple[Node, np.ndarray]]]:
+    """The kernels of a program by their keys, and where they are -1."""
+    kernels = defaultdict(list)
+    for node in program.nodes:
+        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
+            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
+            kernels[kernel_key(kernel)].append((node, kernel))
+    return kernels
 
 
 def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
@@ -233,56 +205,39 @@ def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
 
 def kernel_of(op: FileOperation) -> np.ndarray:
     """Where a kernel of a file is -1, (C, height, width, channels in)."""
-    words = np.ascontiguousarray(op.input(1).values).astype("<i4").view(np.uint8)
-    bits = np.unpackbits(words, axis=-1, bitorder="little")
-    return bits[..., : op.options["channels_in"]] == 1
+    return ~_unpacked(op.input(1).values, op.options["channels_in"])
 
 
-def _signs_of(
-    program: Program, node: Node, before: _Made
-) -> Iterator[tuple[Node, _Made]]:
-    """Yields the signs after a node, and the function of the sums that each takes."""
-    step = _function_of(node)
-    if step is None:
-        return
+def _sums(kernel: Node) -> np.ndarray:
+    """Returns every sum that there may be, by the number of bits that differ."""
+    count = np.prod(kernel["kernel"].shape[:-1])
+    return np.arange(count, -count - 1, -2, dtype=np.float32)[:, None]
 
-    def made(sums: np.ndarray) -> np.ndarray:
-        return step(before(sums))
 
+def _signs_after(
+    program: Program, node: Node, x: np.ndarray
+) -> Iterator[tuple[Node, np.ndarray]]:
+    """Yields signs, and what they are of, per channel, where a node before reads x."""
     if node.kind == "sign":
-        yield node, made
+        yield node, x + np.float32(node["shift"])
+        return
+    if node.kind == "kernel" and node["binary"]:
+        x = x * np.float32(node["scale"]) + np.float32(node["bias"])
+    elif node.kind == "affine":
+        x = x * np.float32(node["k"]) + np.float32(node["b"])
+    elif node.type == "Relu":
+        x = np.maximum(x, 0)
+    elif node.type != "MaxPool" and not keeps_channels(node):
         return
     for reader in program.readers(node.y):
-        yield from _signs_of(program, reader, made)
-
-
-def _function_of(node: Node) -> _Made | None:
-    """What a node makes of each number; None if that is not known."""
-    if node.kind == "kernel" and node["binary"]:
-        return lambda x: x * np.float32(node["scale"]) + np.float32(node["bias"])
-    if node.kind == "affine":
-        return lambda x: x * np.float32(node["k"]) + np.float32(node["b"])
-    if node.kind == "sign":
-        return lambda x: x + np.float32(node["shift"])
-    if node.type == "Relu":
-        return lambda x: np.maximum(x, 0)
-    return np.asarray if node.type == "MaxPool" or keeps_channels(node) else None
+        yield from _signs_after(program, reader, x)
 
 
 def _difference(
-    op: FileOperation,
-    opposite: np.ndarray,
-    node: Node,
-    sign: Node,
-    made: _Made,
+    op: FileOperation, opposite: np.ndarray, node: Node, sign: Node, numbers: np.ndarray
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
-    differing = np.arange(np.prod(node["kernel"].shape[:-1]) + 1)[:, None]
-    thresholds = op.input(-1).values
-    sums = np.broadcast_to(
-        differing[-1] - 2.0 * differing, (len(differing), len(thresholds))
-    )
-    numbers = made(sums.astype(np.float32))
+    differing, thresholds = np.arange(len(numbers))[:, None], op.input(-1).values
     counts = np.where(opposite, differing[::-1], differing)
     wrong = (numbers < 0) != (counts > thresholds)
     near = np.abs(numbers) <= _segments.MARGIN * np.abs(numbers).max(axis=0)
@@ -294,6 +249,6 @@ def _difference(
     before, after = layer_name(node.name), layer_name(sign.name)
     return (
         f"the threshold between layer {before!r} and the sign of {after!r} is "
-        f"{thresholds[channel]} of {len(differing) - 1} bits in channel {channel}, "
-        f"which turns the sign of a sum of {sums[first, channel]:g}"
+        f"{thresholds[channel]} of {len(numbers) - 1} bits in channel {channel}, "
+        f"which turns the sign of a sum of {_sums(node)[first, 0]:g}"
     )

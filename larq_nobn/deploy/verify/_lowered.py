@@ -12,7 +12,6 @@ in them as in the file, while the trace has rounding in their place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -30,16 +29,13 @@ from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._compare import (
     Examples,
-    Form,
     Recording,
     as_one_graph,
     by_example,
     compare,
-    forms_of,
     recorder,
-    signs_of,
 )
-from ._file import LOOK, FileSigns, differing_threshold
+from ._file import LOOK, differing_threshold, file_signs
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -55,7 +51,6 @@ _ROUNDING = (
 
 def verify_operations(
     model: keras.Model,
-    traced: keras.Model,
     lowered: LoweredTrace,
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
@@ -66,37 +61,34 @@ def verify_operations(
     that flips. It is compared in float32, as which it was traced, and its own outputs
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
-    signs, io = signs_of(lowered.trace, lowered.io), lowered.io
-    read = recorder(lowered.exact, io, signs)
-    return verify_made(model, traced, lowered.trace, io, signs, read, examples, ending)
+    signs = lowered.trace.signs()
+    read = recorder(lowered.exact, lowered.io, signs)
+    return verify_made(model, lowered.trace, signs, read, examples, ending)
 
 
 def verify_made(
     model: keras.Model,
-    traced: keras.Model,
     trace: Trace,
-    io: _converter.IoSpec,
     signs: Sequence[TracedSign],
     read: Callable[[Examples], Recording],
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with what `read` has at these signs of its trace."""
-    wanted = given = _called(model, examples)
-    if traced is not model:
-        given = _called(traced, examples)
-    _check_trace(traced, given, trace, io, examples, ending)
-
-    segments = compare(forms_of(trace), io, signs, read, examples, _EQUAL)
+    wanted, policy = _called(model, examples), other_precision(model)
+    traced = trace.model if policy else model
+    given = _called(traced, examples) if policy else wanted
+    _check_trace(traced, given, trace, examples, ending)
+    segments = compare(trace.function, trace.io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
     basis = GIVEN
-    if traced is not model:
+    if policy:
         same = top1_agreement(wanted, segments.outputs)
         basis = (
-            f"{GIVEN} in float32; in its {other_precision(model)} {same:.1%} of the "
-            "examples have the same top class"
+            f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have the "
+            "same top class"
         )
     numbers = agreement(given, segments.outputs, _EQUAL, segments)
     return {**numbers, "reference": basis}, segments.outputs
@@ -111,13 +103,9 @@ def verify_file(
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares the operations of a model, and their outputs, with the file."""
-    signs, io = signs_of(lowered.trace, lowered.io), lowered.io
-    read = FileSigns(lowered, signs, content, runner)
-
-    def form(noise: float) -> Form:
-        return partial(lowered.exact, noise=noise)
-
-    segments = compare(form, io, read.signs, read, examples, tolerance)
+    signs, io = lowered.trace.signs(), lowered.io
+    own, read = file_signs(lowered, signs, content, runner)
+    segments = compare(lowered.exact, io, own, read, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)
@@ -168,7 +156,6 @@ def _check_trace(
     model: keras.Model,
     given: list[np.ndarray],
     trace: Trace,
-    io: _converter.IoSpec,
     examples: Examples,
     ending: str,
 ) -> None:
@@ -177,8 +164,20 @@ def _check_trace(
     No sign excuses anything here. Kernels for more examples at once may round
     otherwise: those that differ are computed again, as many at once as in the trace.
     """
-    size = io.batch_size
-    traced = _converter.in_batches(partial(_eagerly, trace, io), examples, size)
+    io, size = trace.io, trace.io.batch_size
+
+    def run(noise: float = 0.0) -> list[np.ndarray]:
+        function = trace.eagerly(noise)
+
+        def batch(parts: Examples) -> list[np.ndarray]:
+            pairs = zip(parts, io.inputs, strict=True)
+            with as_one_graph():
+                results = function([tf.constant(p, x.dtype) for p, x in pairs])
+            return [by_example(x.numpy(), size) for x in results]
+
+        return _converter.in_batches(batch, examples, size)
+
+    traced = run()
     segments = _ends(given, traced, io, examples)
     if segments.finding:
         rows = segments.faulty
@@ -190,8 +189,7 @@ def _check_trace(
         segments = _ends(given, traced, io, examples)
     if segments.finding:
         # The trace tells how much rounds.
-        forms = [partial(_eagerly, trace.with_noise(x), io) for x in _segments.NOISES]
-        noisy = [_converter.in_batches(x, examples, io.batch_size) for x in forms]
+        noisy = [run(noise) for noise in _segments.NOISES]
         segments = _ends(traced, given, io, examples, noisy)
     if segments.finding:
         worst = max(x.worst for x in segments.results.values() if x.fault)
@@ -216,10 +214,3 @@ def _ends(
         what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
         _segments.compare_values(*pair, _EQUAL, what, rows, result, noise)
     return segments
-
-
-def _eagerly(trace: Trace, io: _converter.IoSpec, parts: Examples) -> list[np.ndarray]:
-    inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, io.inputs, strict=True)]
-    with as_one_graph():
-        results = trace.eagerly(inputs)
-    return [by_example(x.numpy(), io.batch_size) for x in results]

@@ -18,7 +18,7 @@ from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
 from ..lite._trace import Trace, TracedSign, layer_of
-from ._compare import compare, forms_of, labels_of, recorder, signs_of
+from ._compare import compare, labels_of, recorder
 from ._segments import Segments
 
 # Beside the regular ones, of which one is of whole numbers.
@@ -63,16 +63,9 @@ def compare_models(
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> Segments:
-    """Compares two float32 models from sign to sign.
+    """Compares two float32 models from sign to sign, as `check_same_function`.
 
-    Arguments:
-        reference, other: As in `check_same_function`.
-        examples: One array per input.
-        tolerance: Allowed difference of outputs, relative to how far those of a channel
-            are apart.
-
-    Raises:
-        ConversionError: If one cannot be traced.
+    Outputs may differ by `tolerance`, relative to how far those of a channel are apart.
     """
     inputs = [
         tf.TensorSpec((batch_of(reference), *array.shape[1:]), x.dtype, name)
@@ -82,37 +75,30 @@ def compare_models(
     ]
     io = IoSpec(inputs, reference.output_names)
     first, second = (Trace(x, io, partial(call_by_call, x)) for x in (reference, other))
-    signs, others = _matched(signs_of(first, io), signs_of(second, io))
+    signs, others = _matched(first.signs(), second.signs())
     read = recorder(second.function, io, others)
-    return compare(forms_of(first), io, signs, read, examples, tolerance)
+    return compare(first.function, io, signs, read, examples, tolerance)
 
 
 def _matched(
     signs: Sequence[TracedSign], others: Sequence[TracedSign]
 ) -> tuple[list[TracedSign], list[TracedSign]]:
     """The signs of layers that have as many of them in both forms."""
-    by_label = [dict(zip(labels_of(x), x, strict=True)) for x in (signs, others)]
-    counts = [Counter(map(_layer, x)) for x in (signs, others)]
-    mine, theirs = by_label
+    sides = signs, others
+    mine, theirs = (dict(zip(labels_of(x), x, strict=True)) for x in sides)
+    counts = [Counter(layer_of(sign.value.op) for sign in x) for x in sides]
+    odd = (counts[0] - counts[1]) + (counts[1] - counts[0])
     labels = [
         label
         for label, sign in mine.items()
-        if counts[0][_layer(sign)] == counts[1][_layer(sign)]
+        if layer_of(sign.value.op) not in odd
         and sign.value.shape == theirs[label].value.shape
     ]
     return [mine[label] for label in labels], [theirs[label] for label in labels]
 
 
-def _layer(sign: TracedSign) -> str:
-    return layer_of(sign.value.op)
-
-
 def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
-    """Generated examples that a model can be called on, of some size that it takes.
-
-    Raises:
-        ModelError: If there are none.
-    """
+    """Generated examples that a model can be called on, of some size that it takes."""
     is_open = any(None in given.shape[1:] for given in model.inputs)
     reason, count = "", batch_of(model)
     for size in SIZES if is_open else SIZES[:1]:

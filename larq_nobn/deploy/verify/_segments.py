@@ -11,12 +11,11 @@ forward, and excuses nothing after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -83,17 +82,6 @@ class Segments:
         """Returns the result at a sign, at an output, or at another cut."""
         return self.results.setdefault((kind, name), CutResult(name))
 
-    def attempts(self, rows: Collection[int]) -> Iterator[bool]:
-        """Yields whether to compare examples with noise: only if they differ without.
-
-        What noise excuses takes the place of what was noted without it.
-        """
-        before = deepcopy(self.results)
-        yield False
-        if any(result.faulty & set(rows) for result in self.results.values()):
-            self.results = before
-            yield True
-
     @property
     def finding(self) -> str:
         """The first fault, in the order of the network; empty if there is none."""
@@ -135,9 +123,7 @@ class Segments:
 def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     """How far rounding reaches in each channel beyond that of its own numbers, (C,).
 
-    Arguments:
-        values: Numbers of the reference.
-        noisy: The same of a walk for each of `NOISES`; empty for no more than that.
+    `noisy` are the same `values` of a walk for each of `NOISES`, if there are some.
     """
     sizes = _sizes(values)
     if not noisy:
@@ -169,22 +155,9 @@ def _order_of(examples: Sequence[np.ndarray], row: int) -> int:
     return int(np.log10(max(largest / _USUAL, 1.0)))
 
 
-class PreActivations(NamedTuple):
-    """Numbers of the reference, and of which of them a sign is +1.
-
-    Attributes:
-        label: The name of the sign.
-        values: The numbers.
-        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
-    """
-
-    label: str
-    values: np.ndarray
-    is_positive: Callable[[Any], Any]
-
-
 def compare_sign(
-    given: PreActivations,
+    x: np.ndarray,
+    is_positive: Callable[[Any], Any],
     bits: np.ndarray,
     between: str,
     rows: list[int],
@@ -194,20 +167,19 @@ def compare_sign(
     """Compares the signs of pre-activations with those that another form has there.
 
     Arguments:
-        given: Those of the reference.
+        x: Those of the reference, of the examples `rows`.
+        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
-    x = given.values
-    margin = _margin(x, noisy)
+    sizes = _sizes(x)
+    margin = (MARGIN * sizes + rounding_of(x, noisy)).astype(np.float32)
     low = x - margin
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
         low = np.maximum(low, 0)
-    least, most, own = map(given.is_positive, (low, x + margin, x))
+    least, most, own = map(is_positive, (low, x + margin, x))
     near = least != most
     result.count += x.size
     result.near += int(near.sum())
@@ -220,9 +192,9 @@ def compare_sign(
     distance = np.where(wrong, np.abs(x), -1)
     farthest = np.unravel_index(np.argmax(distance), x.shape)
     far, reach = float(distance[farthest]), float(margin[farthest[-1]])
-    result.worst = max(result.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
+    result.worst = max(result.worst, far / max(float(sizes[farthest[-1]]), _NOTHING))
     result.fault = result.fault or (
-        f"the first sign to differ is that of layer {given.label!r}, whose input there "
+        f"the first sign to differ is that of layer {result.name!r}, whose input there "
         f"is {far:.3g} from 0, while rounding reaches {reach:.3g}; the fault lies "
         f"{between}"
     )
@@ -234,7 +206,7 @@ _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
 def compare_thresholds(
-    given: PreActivations,
+    x: np.ndarray,
     bits: np.ndarray,
     numbers: np.ndarray,
     between: str,
@@ -246,17 +218,11 @@ def compare_thresholds(
     Where the pre-activations of both forms are linear in each other, they are 0 at the
     same. Of whole numbers a threshold may be anywhere between two of them.
 
-    Arguments:
-        given: The pre-activations of the reference.
-        bits: Where the other form has +1.
-        numbers: How far its pre-activations are above the threshold, times any positive
-            number per channel.
-        between: Where a fault would lie, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
+    `numbers` are how far the pre-activations of the other form are above the threshold,
+    times any positive number per channel. The rest is as in `compare_sign`.
     """
-    arrays = given.values.astype(float), numbers, bits
-    own, others, columns = (x.reshape(-1, given.values.shape[-1]) for x in arrays)
+    arrays = x.astype(float), numbers, bits
+    own, others, columns = (array.reshape(-1, x.shape[-1]) for array in arrays)
     if len(others) != len(own):
         return
     constant = columns.all(axis=0) | ~columns.any(axis=0)
@@ -270,7 +236,7 @@ def compare_thresholds(
         result.faulty |= set(rows)
         result.worst = max(result.worst, abs(off) / largest)
         result.fault = result.fault or (
-            f"the threshold of layer {given.label!r} differs by {abs(off):.3g} in "
+            f"the threshold of layer {result.name!r} differs by {abs(off):.3g} in "
             f"channel {channel}, whose largest number is {largest:.3g}; no example "
             f"passes it, and the fault lies {between}"
         )
@@ -285,12 +251,6 @@ def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
     slope = float((centered * (theirs - other)).sum() / (centered**2).sum())
     away = np.abs(theirs - other - slope * centered).max()
     return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
-
-
-def _margin(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns how far rounding reaches in each channel, (C,)."""
-    reach = MARGIN * _sizes(values) + rounding_of(values, noisy)
-    return reach.astype(np.float32)
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:
@@ -312,13 +272,10 @@ def compare_values(
     Beside a large bias, rounding reaches a fraction of the largest number at least.
 
     Arguments:
-        mine: Those of the reference.
-        theirs: Those of the other form.
+        mine, theirs: Those of the reference, and of the other form.
         tolerance: Allowed difference, relative to how far the numbers of a channel are
             apart, but to no more than the largest.
         what: What differs, for the message.
-        rows: The numbers of the examples.
-        result: Is told what was found.
         noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
@@ -326,10 +283,9 @@ def compare_values(
         np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
     )
     finite = np.where(np.isfinite(first), first, 0)
-    sizes = np.abs(finite).max(axis=(0, 1), initial=0)
-    apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes) if finite.size else sizes
-    if len(set(rows)) * first.shape[1] == 1:  # a single number, which varies somehow
-        apart = sizes
+    apart = sizes = _sizes(finite)
+    if first[..., 0].size > 1:  # a single number varies somehow
+        apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes)
     allowed = np.maximum(tolerance * apart, min(tolerance, MARGIN) * sizes)
     floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
     with np.errstate(invalid="ignore"):

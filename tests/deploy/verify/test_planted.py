@@ -24,7 +24,7 @@ from deploy.verify.planting import (
     with_fault,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError, _convert, _prepared, convert
+from larq_nobn.deploy import VerificationError, _prepared, convert
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.lite._file import edited, read
@@ -70,7 +70,7 @@ def test_what_prepared_returns_is_compared_before(monkeypatch):
 
 
 def compared(form, model, examples):
-    return verify_operations(model, model, form, examples)
+    return verify_operations(model, form, examples)
 
 
 # Places of each fault, and what is the first to differ.
@@ -108,12 +108,12 @@ def test_in_the_operations(kind):
 )
 def test_in_the_file(fault, place, message, tmp_path, monkeypatch):
     """What is converted has one number that is another."""
-    right = _convert.LoweredTrace
+    right = _prepared.LoweredTrace
 
     def wrong(*arguments):
         return with_fault(right(*arguments), fault, place, of_file=True)
 
-    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
+    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
     message = f"The converted file computes something.*{message}.*No file was written"
     with pytest.raises(VerificationError, match=message):
         convert(network("normed"), tmp_path / "m.tflite", data=images(4))

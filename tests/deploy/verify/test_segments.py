@@ -10,14 +10,11 @@ from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.verify._compare import (
     compare,
-    forms_of,
     recorder,
-    signs_of,
 )
 from larq_nobn.deploy.verify._same import compare_models
 from larq_nobn.deploy.verify._segments import (
     MARGIN,
-    PreActivations,
     Segments,
     compare_sign,
     compare_values,
@@ -34,12 +31,12 @@ def is_positive(x):
 
 def turned(x, flips=()):
     """The result at a sign of `x`, whose other form differs at some positions."""
-    given = PreActivations("a", np.float32(x), is_positive)
-    bits = is_positive(given.values)
+    x = np.float32(x)
+    bits = is_positive(x)
     for place in flips:
         bits[place] = not bits[place]
-    result = Segments(len(x)).result("sign", "a")
-    compare_sign(given, bits, "between layer 'b' and it", [*range(len(x))], result)
+    result, rows = Segments(len(x)).result("sign", "a"), [*range(len(x))]
+    compare_sign(x, is_positive, bits, "between layer 'b' and it", rows, result)
     return result
 
 
@@ -113,14 +110,14 @@ def finding_with(model, examples, tolerance, change):
     """What is found where the outputs of the same model were changed."""
     io = io_spec(model)
     trace = Trace(model, io)
-    signs = signs_of(trace, io)
+    signs = trace.signs()
     read = recorder(trace.function, io, signs)
 
     def other(group):
         recording = read(group)
         return recording._replace(outputs=[change(recording.outputs[0])])
 
-    return compare(forms_of(trace), io, signs, other, examples, tolerance).finding
+    return compare(trace.function, io, signs, other, examples, tolerance).finding
 
 
 def plus(error, index):

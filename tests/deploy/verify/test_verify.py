@@ -12,12 +12,12 @@ from deploy.nets import binary_conv, chain, head, images
 from deploy.operations.programs import file_of, lowered
 from deploy.verify.planting import numbers, with_fault
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError, _convert
+from larq_nobn.deploy import VerificationError, _prepared
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import _converter
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.operations._rules import reduced, spelled
-from larq_nobn.deploy.verify._file import FileSigns
+from larq_nobn.deploy.verify._file import file_signs
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -42,7 +42,7 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
     model = small()
     form, runner = lowered(model), Runner(file_of(model))
     runner.outputs = lambda examples: [np.ones((2, 5))]
-    read = FileSigns(form, form.trace.signs(), file_of(model), runner)
+    _, read = file_signs(form, form.trace.signs(), file_of(model), runner)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
         read([images(2)])
 
@@ -50,14 +50,14 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
 def shifted_by(amount, monkeypatch):
     """Every RSign gets another threshold in the operations."""
     fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))
-    right = _convert.LoweredTrace
+    right = _prepared.LoweredTrace
 
     def wrong(*arguments):
         form = with_fault(right(*arguments), fault, "conv")
         form.program = spelled(reduced(form._lowered), "lce")
         return form
 
-    monkeypatch.setattr(_convert, "LoweredTrace", wrong)
+    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
 
 
 def on_the_edge(threshold=-0.5):
