@@ -86,7 +86,7 @@ def binary_layers(model: keras.Model) -> list[str]:
     given, _ = opened(with_known_sizes(model, None, None))
     io = io_spec(given)
     form = LoweredTrace(Trace(in_float32(given), io), io, "lce")
-    return layers_of(form.binary, layers_by_name(given))
+    return layers_of(form.binary, layers_by_name(form.trace.model))
 
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -100,11 +100,10 @@ def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
     return [name if name in layers else name.rpartition("/")[0] for name in names]
 
 
-def float_layers(
-    model: keras.Model, form: LoweredTrace | Int8Trace
-) -> list[FloatFallback]:
+def float_layers(form: LoweredTrace | Int8Trace) -> list[FloatFallback]:
     """Lists the layers of few bits, of uses that have no binary kernel in LCE."""
-    layers, trace = layers_by_name(model), form.trace
+    # In float32, layers inside one of the user's may have got other names.
+    layers, trace = layers_by_name(form.trace.model), form.trace
     known = {*form.binary, *(_GROUP.sub(r"/\1", name) for name in form.binary)}
     used = {use.layer for use in trace.kernels} & layers.keys()
     few = {name for name in used if _bits_of_kernel(layers[name]) < FEW_BITS}
@@ -243,10 +242,10 @@ def check_model(model: keras.Model) -> None:
 
 
 def check_float(
-    model: keras.Model, form: LoweredTrace | Int8Trace, allow_float: bool
+    form: LoweredTrace | Int8Trace, allow_float: bool
 ) -> list[FloatFallback]:
     """Returns what is float in a file on request, or rejects it with all remedies."""
-    in_float = float_layers(model, form)
+    model, in_float = form.trace.model, float_layers(form)
     if in_float and not allow_float:
         many = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"
         raise ConversionError(

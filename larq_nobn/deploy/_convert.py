@@ -179,7 +179,7 @@ def convert(
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:
         content, audit, runner, binary, merged = _converted(
-            lowered, given, path, int8, runtime
+            lowered, path, int8, runtime
         )
         if int8:
             same = verify_without_rounding(given, lowered, examples)
@@ -212,7 +212,7 @@ def convert(
         int8_macs=audit.int8_macs // batch_size,
         verify={**numbers, "data": source, "prepared": same} if verify else None,
         in_float=[asdict(x) for x in in_float if runtime == "lce"],
-        rewritten=_rewritten(given, lowered, in_float),
+        rewritten=_rewritten(lowered, in_float),
         merged=merged,
         not_prepared=reason,
         warnings=warnings,
@@ -220,12 +220,10 @@ def convert(
 
 
 def _rewritten(
-    model: keras.Model,
-    lowered: LoweredTrace | Int8Trace,
-    in_float: Sequence[FloatFallback],
+    lowered: LoweredTrace | Int8Trace, in_float: Sequence[FloatFallback]
 ) -> list[dict[str, str]]:
     """The binary layers that are other ones in the file, which make the same."""
-    layers, rows = layers_by_name(model), list[dict[str, str]]()
+    layers, rows = layers_by_name(lowered.trace.model), list[dict[str, str]]()
     for name in dict.fromkeys(layers_of(lowered.binary, layers)):
         layer, said = layers[name], list[str]()
         nodes = [
@@ -251,7 +249,6 @@ def _rewritten(
 
 def _converted(
     lowered: LoweredTrace | Int8Trace,
-    model: keras.Model,
     path: str,
     int8: bool,
     runtime: str,
@@ -262,7 +259,8 @@ def _converted(
     signs in input and kernel, whatever comes after.
     """
     step("Converting")
-    io, left = lowered.io, layers_of(lowered.binary, layers_by_name(model))
+    io, model = lowered.io, lowered.trace.model
+    left = layers_of(lowered.binary, layers_by_name(model))
     content = _converter.to_flatbuffer(lowered.function(), io, int8, runtime)
     ends = [tensor._keras_history.layer.name for tensor in model.outputs]
     audit, merged = audit_bytes(content, path, ends), list[str]()

@@ -94,7 +94,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     lowered, _ = lowered_model(whole, given, False)
     examples = _examples.with_far(given, _examples.made_up(given, FEW))
     verify_operations(whole, lowered, examples, ending="")
-    layers = layers_by_name(given)
+    layers = layers_by_name(lowered.trace.model)
     nodes: dict[str, list[Node]] = defaultdict(list)
     for node in lowered.program.nodes:
         if node.kind == "kernel" and node["binary"]:

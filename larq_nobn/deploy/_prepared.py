@@ -132,7 +132,7 @@ def lowered_model(
     traced, io = in_float32(given), io_spec(model, batch_size)
     lowered = (Int8Trace if int8 else LoweredTrace)(Trace(traced, io), io, runtime)
     allowed = allow_float or runtime == "litert"
-    return lowered, _checks.check_float(given, lowered, allowed)
+    return lowered, _checks.check_float(lowered, allowed)
 
 
 class _Operations(keras.layers.Layer):

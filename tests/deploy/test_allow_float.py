@@ -16,7 +16,7 @@ from deploy.nets import (
     images,
     scrambled,
 )
-from larq_nobn._keras import keras
+from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.deploy import (
     ConversionError,
     Runner,
@@ -163,3 +163,30 @@ def test_beside_int8_they_stay_float(tmp_path):
     assert (report.lce_bconv2d, [row["layer"] for row in report.in_float]) == (1, ["x"])
     actual, expected = Runner(path.read_bytes())(data), ranged(data)
     np.testing.assert_allclose(actual, expected, atol=0.05 * np.abs(expected).max())
+
+
+class Around(layers.Layer):
+    """A user's layer that gives the one inside a name of Keras' choice."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = binary_conv(4)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def test_layers_inside_others_have_other_names_in_float32(tmp_path):
+    with dtype_policy("mixed_float16"):
+        model = chain(binary_conv(8), Around(), *head())
+    report = convert(model, tmp_path / "m.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 2
+
+
+def test_ternary_signs_of_which_some_channels_are_constant(tmp_path):
+    gamma, beta = map(keras.initializers.Constant, ([0.0, 1.0] * 4, [1.0, 0.0] * 4))
+    norm = layers.BatchNormalization(gamma_initializer=gamma, beta_initializer=beta)
+    ternary = binary_conv(8, input_quantizer="ste_tern", name="ternary")
+    model = keras.Sequential([keras.Input((8, 8, 8)), binary_conv(8), norm, ternary])
+    report = convert(model, tmp_path / "m.tflite", allow_float=True)
+    assert [row["layer"] for row in report.in_float] == ["ternary"]

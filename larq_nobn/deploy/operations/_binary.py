@@ -54,9 +54,9 @@ def _with_sign(program: Program, node: Node) -> Program | None:
         if x.shape != node.y.shape or x.dtype != node.y.dtype:
             continue
         low, *_, zero, _, _, high = values = _values(program, x, inner, node.y)
-        if low == high or values != [low] * 3 + [zero] + [high] * 3:
+        if np.isnan(values).any() or low == high or zero not in (low, high):
             continue
-        if zero not in (low, high):
+        if values != [low] * 3 + [zero] + [high] * 3:
             continue
         side, size = (1.0 if zero == high else -1.0), (high - low) / 2
         ones, before, sign = np.ones(x.channels or 1), x.like(), x.like()
