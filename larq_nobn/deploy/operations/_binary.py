@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from ...graph import _signs
 from ._emit import outputs_of
-from ._program import Node, Program, Value, affine
+from ._program import Node, Program, Value, affine, sign
 from ._shapes import is_reshape, same_sides
 
 # What takes each number for itself, of one map or of several.
@@ -59,12 +59,11 @@ def _with_sign(program: Program, node: Node) -> Program | None:
         if zero not in (low, high):
             continue
         side, size = (1.0 if zero == high else -1.0), (high - low) / 2
-        ones, before, sign = np.ones(x.channels or 1), x.like(), x.like()
-        own = {"shift": 0 * ones, "compared": False}
+        before, bits = x.like(), x.like()
         made = [
-            affine(f"{node.name}_side", x, side * ones, before),
-            Node(f"{node.name}_sign", "sign", (before,), (sign,), own),
-            affine(node.name, sign, side * size * ones, node.y, (low + high) / 2),
+            affine(f"{node.name}_side", x, side, before),
+            sign(f"{node.name}_sign", before, bits),
+            affine(node.name, bits, side * size, node.y, (low + high) / 2),
         ]
         return program.with_nodes([node], made)
     return None
@@ -74,10 +73,9 @@ def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]
     """Yields maps of which alone another is a function, with the nodes of that."""
     inner = {node}
     while len(inner) < _MOST_NODES:
-        read = {id(x): x for n in inner for x in n.reads}
-        makers = {key: program.maker(x) for key, x in read.items()}
+        makers = {x: program.maker(x) for n in inner for x in n.reads}
         inner |= {m for m in makers.values() if m is not None and m.kind == "constant"}
-        ends = [x for key, x in read.items() if makers[key] not in inner]
+        ends = [x for x, maker in makers.items() if maker not in inner]
         if len(ends) == 1:
             yield ends[0], [n for n in program.nodes if n in inner]
         before = {maker for maker in map(program.maker, ends) if maker is not None}
@@ -237,12 +235,11 @@ def split_groups(program: Program, node: Node) -> Program | None:
     while maker is not None and maker.kind == "pad":
         pads.insert(0, maker)
         maker = program.maker(maker.x)
-    sign = maker if maker is not None and maker.kind == "sign" else None
     source = pads[0].x if pads else node.x
     channels, groups = source.channels or 0, node["groups"]
     shift = np.zeros(channels)
-    if sign is not None:
-        source, shift = sign.x, sign["shift"]
+    if maker is not None and maker.kind == "sign":
+        source, shift = maker.x, maker["shift"]
     size, filters = channels // groups, len(node["scale"]) // groups
     scope, _, last = node.name.rpartition("/")
     made, ends = list[Node](), list[Value]()
@@ -250,17 +247,16 @@ def split_groups(program: Program, node: Node) -> Program | None:
         name = f"{scope}/{i + 1}/{last}"
         taken, given = (slice(i * n, (i + 1) * n) for n in (size, filters))
         part, value = (_of_channels(source, size) for _ in range(2))
-        own = {"shift": shift[taken], "compared": False}
         made.append(Node(f"{name}_part", "channels", (source,), (part,), {"of": taken}))
-        made.append(Node(f"{name}_sign", "sign", (part,), (value,), own))
+        made.append(sign(f"{name}_sign", part, value, shift[taken]))
         for pad in pads:
             longer = _of_channels(pad.y, size)
             made.append(replace(pad, reads=(value,), makes=(longer,)))
             value = longer
         end = _of_channels(node.y, filters)
         numbers = {n: node[n][..., given] for n in ("kernel", "scale", "bias")}
-        kernel = replace(node, name=name, reads=(value,), makes=(end,))
-        made.append(kernel.with_arguments(**numbers, groups=1))
+        one = replace(node, name=name, reads=(value,), makes=(end,))
+        made.append(one.with_arguments(**numbers, groups=1))
         ends.append(end)
     made.append(Node(f"{node.name}_groups", "joined", tuple(ends), node.makes))
     return program.with_nodes([node], made)

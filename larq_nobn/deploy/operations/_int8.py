@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ...graph._kinds import FUSED
 from .._errors import ConversionError
 from ..lite._trace import layer_of
 from ._binary import BINARY, sign_before, split_groups
-from ._plain import plain_pad
+from ._plain import plain_pad, plain_sign, whole_kernel
 from ._program import Node, Program, Rule, Value, affine, channelwise, everywhere
 from ._rules import (
     before_join,
@@ -56,14 +57,12 @@ def merged(program: Program, runtime: str) -> Program:
     rules: tuple[Rule, ...] = (identity_goes, merge, into_kernel, into_transposed)
     rules += (before_reshape, before_join, into_kernel_of_signs)
     inner = (scale_after_relu,) if runtime == "lce" else ()
-    program = everywhere(program, (*rules, *inner, *BINARY))
-    program = everywhere(program, (pad_last, sign_last))
+    program = everywhere(program, (*rules, *inner, *BINARY, pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *rules))
-    program = everywhere(program, (pad_last, sign_last))
+    last: tuple[Rule, ...] = (pad_last, sign_last, spell_clip, merge_clips)
     if runtime == "lce":
-        borders = (leave_out_border, ones_around, pad_before_sign)
-        program = everywhere(program, borders)
-    return everywhere(program, (spell_clip, merge_clips))
+        last += (leave_out_border, ones_around, pad_before_sign)
+    return everywhere(program, last)
 
 
 def without_ranges(program: Program) -> Program:
@@ -72,7 +71,7 @@ def without_ranges(program: Program) -> Program:
         if node.kind == "range":
             maker = program.maker(node.y)
             assert maker is not None
-            program = program.with_nodes([maker], [], [(maker.y, maker.x)])
+            program = program.without(maker)
     return program
 
 
@@ -83,7 +82,7 @@ def rounded(program: Program, runtime: str) -> Program:
         rules += (border_apart, range_inside)
     else:
         rules = (levels_as_range, negation, range_before_affine, shift_alone)
-        rules += (range_before_moving, range_inside_binary)
+        rules += (range_before_moving, partial(range_inside, of_binary=True))
     rules += (range_for_clip, range_after_reshape)
     for rule in rules:
         program = everywhere(program, (rule,))
@@ -94,7 +93,8 @@ def rounded(program: Program, runtime: str) -> Program:
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program of the operations that files have in int8."""
     if runtime == "litert":
-        return everywhere(program, PLAIN)
+        rules = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)
+        return everywhere(program, rules)
     return _outputs_apart(program)
 
 
@@ -144,7 +144,7 @@ def into_transposed(program: Program, node: Node) -> Program | None:
     made = [
         scaled,
         kernel.reading(weights.y, scaled.y).making(value),
-        affine(node.name, value, np.ones_like(factor), node.y, node["b"]),
+        affine(node.name, value, 1.0, node.y, node["b"]),
     ]
     return program.with_nodes([kernel, node], made)
 
@@ -195,13 +195,13 @@ def _is_map(value: Value) -> bool:
 
 def _reads_steps(program: Program, value: Value) -> bool:
     """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
-    left, seen = [value], set[int]()
+    left, seen = [value], set[Value]()
     while left:
         read = left.pop()
         maker = program.maker(read)
-        if id(read) in seen:
+        if read in seen:
             continue
-        seen.add(id(read))
+        seen.add(read)
         if maker is None:
             return False
         if maker.kind in ("range", "sign", "saturating", "constant"):
@@ -251,7 +251,7 @@ def levels_as_range(program: Program, node: Node) -> Program | None:
     # The range would end beyond 1.
     alone, cut = clip.x.like(), clip.y.like()
     made = [
-        channelwise(f"{node.name}_clip", clip.x, alone, np.ones_like(times["k"])),
+        channelwise(f"{node.name}_clip", clip.x, 1.0, alone),
         clip.reading(clip.x, alone).with_arguments(low=-1.0).making(cut),
         _range(node.name, cut, part.y, 0.0, 255 / count),
     ]
@@ -267,7 +267,7 @@ def negation(program: Program, node: Node) -> Program | None:
         return None
     value = node.x.like()
     made = [
-        channelwise(node.name, node.x, value, node["k"]),
+        channelwise(node.name, node.x, -1.0, value),
         _range(f"{node.name}_range", value, node.y, -before["high"], -before["low"]),
     ]
     return program.with_nodes([node], made)
@@ -302,7 +302,7 @@ def shift_alone(program: Program, node: Node) -> Program | None:
     """So does a shift, which would have 8 bits as a sum with a constant."""
     if node.kind != "affine" or not _is_map(node.x) or not _in_int8(program, node):
         return None
-    alone = channelwise(node.name, node.x, node.y, node["k"], node["b"])
+    alone = channelwise(node.name, node.x, node["k"], node.y, node["b"])
     return program.with_nodes([node], [alone])
 
 
@@ -336,11 +336,7 @@ def range_inside(
         return None
     if not _takes_clip(program, node.x, of_binary):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
-
-
-def range_inside_binary(program: Program, node: Node) -> Program | None:
-    return range_inside(program, node, of_binary=True)
+    return program.without(node)
 
 
 def _is_inner(
@@ -382,22 +378,24 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
     low, high = node["low"], node["high"]
     if (low, high) in FUSED:
         return None
-    before, x, old = program.maker(node.x), node.x, [node]
+    before = program.maker(node.x)
     is_range = before is not None and before.kind == "range"
     if before and is_range and _is_inner(program, before, node, low, high):
-        x, old = before.x, [before, node]
-    made = list[Node]()
-    if not _takes_clip(program, x, True):  # an operation between two ranges
-        made = [channelwise(node.name, x, node.y, np.ones(x.channels or 1))]
+        program = program.without(before)
+        node = program.maker(node.y) or node
+    apart = not _takes_clip(program, node.x, True)  # an operation between two ranges
     step = step_of(after)
     wider = after["low"] < low - step or after["high"] > high + step
-    if wider or (made and not _is_map(x)):
+    if wider or (apart and not _is_map(node.x)):
         raise ConversionError(
             f"Layer {layer_of(node)!r} cuts off what is outside of [{low:g}, {high:g}],"
             " of which int8 has no form there. Clip to [-1, 1] (larq.activations."
             "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
         )
-    return program.with_nodes(old, made, [] if made else [(node.y, x)])
+    if not apart:
+        return program.without(node)
+    alone = channelwise(node.name, node.x, 1.0, node.y)
+    return program.with_nodes([node], [alone])
 
 
 def range_before_moving(program: Program, node: Node) -> Program | None:
@@ -412,7 +410,7 @@ def range_before_moving(program: Program, node: Node) -> Program | None:
         return None
     if not _is_inner(program, node, reader, -np.inf, np.inf):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
+    return program.without(node)
 
 
 def range_after_reshape(program: Program, node: Node) -> Program | None:
@@ -494,35 +492,22 @@ def saturating_sign(program: Program, node: Node) -> Program | None:
     """A sign of steps is a depthwise convolution that saturates within one of them."""
     if node.kind != "sign":
         return None
-    shift = node["shift"] if np.any(node["shift"]) else None
-    step = min(_steps_before(program, node.x), default=1.0)
-    arguments = {"shift": shift, "padding": None, "step": step}
-    sign = replace(node, kind="saturating", arguments=arguments)
-    return program.with_nodes([node], [sign])
+    return plain_sign(program, node, min(_steps_before(program, node.x), default=1.0))
 
 
 def _steps_before(program: Program, value: Value) -> Iterator[float]:
     """The steps of the ranges that a value is made of."""
-    left, seen = [value], set[int]()
+    left, seen = [value], set[Value]()
     while left:
         read = left.pop()
         maker = program.maker(read)
-        if maker is None or id(read) in seen:
+        if maker is None or read in seen:
             continue
-        seen.add(id(read))
+        seen.add(read)
         if maker.kind == "range":
             yield step_of(maker)
         elif maker.kind not in ("sign", "saturating"):
             left += maker.reads
-
-
-def whole_kernel(program: Program, node: Node) -> Program | None:
-    """A ±1 kernel is ±127 times the step of each channel, which contains its scale."""
-    if node.kind != "kernel" or not node["binary"]:
-        return None
-    kernel, ones = node["kernel"] * node["scale"], np.ones_like(node["scale"])
-    whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
-    return program.with_nodes([node], [whole])
 
 
 def weighted_mean(program: Program, node: Node) -> Program | None:
@@ -538,7 +523,7 @@ def weighted_mean(program: Program, node: Node) -> Program | None:
     pairs = zip(sizes, window, strides, strict=True)
     if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
         return None
-    mean = channelwise(node.name, node.x, node.y, np.ones(channels))
+    mean = channelwise(node.name, node.x, 1.0, node.y)
     kernel = np.full((*window, channels, 1), 1 / np.prod(window))
     whole = mean.with_arguments(kernel=kernel, strides=[1, *strides, 1])
     return program.with_nodes([node], [whole])
@@ -556,6 +541,3 @@ def summed_prelu(program: Program, node: Node) -> Program | None:
     ends = [(x["low"], x["high"]) for x in (before, after)]
     made = node.with_arguments(ends=ends[0], range_after=ends[1])
     return program.with_nodes([node], [replace(made, kind="summed")])
-
-
-PLAIN = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)

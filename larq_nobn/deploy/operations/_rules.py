@@ -14,7 +14,7 @@ part of the convolution, as it does a bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,12 +56,13 @@ _HALFWAY = 1e-6
 
 def reduced(program: Program) -> Program:
     """Returns a program of the same function, of fewer operations."""
-    program = everywhere(program, (*RULES, *BINARY))
-    program = everywhere(program, (pad_last, sign_last))
+    program = everywhere(program, (*RULES, *BINARY, pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
-    program = _pulled(_pushed(program))
-    program = everywhere(program, (clear_threshold, drop_scale))
-    return everywhere(program, (pad_last, sign_last, trim_pad))
+    rules, moves = (*RULES, scale_into_all), (scale_into_all, affine_into_parts)
+    program = _cheaper(program, "affine", moves, rules)
+    program = _cheaper(program, "sign", (shift_into_maker,), RULES)
+    last = (clear_threshold, drop_scale, pad_last, sign_last, trim_pad)
+    return everywhere(program, last)
 
 
 def spelled(program: Program, runtime: str) -> Program:
@@ -84,7 +85,7 @@ def identity_goes(program: Program, node: Node) -> Program | None:
     empty = node.kind == "pad" and not np.any(node["sides"])
     if not empty and not (is_shift(node) and is_scale(node)):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
+    return program.without(node)
 
 
 def merge(program: Program, node: Node) -> Program | None:
@@ -161,14 +162,10 @@ def into_sign(program: Program, node: Node) -> Program | None:
     before = program.maker(node.x)
     if before is None or before.kind != "affine" or np.any(before["k"] <= 0):
         return None
-    shift = _thresholds.threshold_of_affine(
-        before["k"], before["b"] + node["shift"]
-    ).shift()
+    shift = _shift_of(before["k"], before["b"] + node["shift"])
     if np.any(shift) and program.reader(before.y) is None:
         return None  # the affine operation would stay, beside a shift
-    made = node.reading(node.x, before.x).with_arguments(
-        shift=np.asarray(shift, np.float64)
-    )
+    made = node.reading(node.x, before.x).with_arguments(shift=shift)
     return program.with_nodes([node], [made])
 
 
@@ -206,7 +203,7 @@ def sign_of_signs(program: Program, node: Node) -> Program | None:
 
 def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
     """Larq's sign of sign(x) + y is to LCE the spelling of sign(x): it is compared."""
-    if node.kind != "sign" or np.any(node["shift"]) or node["compared"]:
+    if node.kind != "sign" or np.any(node["shift"]) or "compared" in node.arguments:
         return None
     total = program.maker(node.x)
     if total is None or total.kind != "sum":
@@ -288,54 +285,94 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
     on, as a sum does whose other part can be divided by it. What is linear takes k < 0,
     too, and k = 0 where there is no shift.
     """
-    if node.kind != "affine" or program.is_output(node.y):
+    if node.kind != "affine" or np.all(node["k"] == 1):
         return None
-    k, readers = node["k"], program.readers(node.y)
-    size = np.abs(k)
-    fits = (size > _LEAST_FACTOR) & (size < _MOST_FACTOR)
-    if np.all(k == 1) or not np.all(fits | ((k == 0) & (node["b"] == 0))):
+    k, b = node["k"], node["b"]
+    fits = (np.abs(k) > _LEAST_FACTOR) & (np.abs(k) < _MOST_FACTOR)
+    if not np.all(fits | ((k == 0) & (b == 0))):
         return None
-    if np.any(k <= 0) and not all(_is_linear(program, r) for r in readers):
+    if np.any(k <= 0) and not all(
+        _is_linear(program, reader) for reader in program.readers(node.y)
+    ):
         return None
-    if not readers or not all(_takes_scale(program, node, r) for r in readers):
+    shift = affine(node.name, node.x, 1.0, node.x.like(), b / np.where(k == 0, 1, k))
+    return _into_readers(program, shift, affine(node.name, shift.y, k, node.y))
+
+
+def shift_into_readers(program: Program, node: Node) -> Program | None:
+    """A shift goes into all that reads it, if all of them can take it.
+
+    Signs, kernels that meet all of their input everywhere, affine operations, and
+    sums, pools and concatenations, which hand it on. A factor before it stays.
+    """
+    if node.kind != "affine" or not np.any(node["b"]):
         return None
-    value, old, new = node.x, [node, *readers], list[Node]()
-    if np.any(node["b"]):
-        value = node.x.like()
-        shift = node["b"] / np.where(k == 0, 1, k)
-        new.append(affine(node.name, node.x, np.ones_like(k), value, shift))
+    kinds = {reader.kind for reader in program.readers(node.y)}
+    if kinds - {"sign", "kernel", "affine"} and _is_after_relu(program, node):
+        return None  # where it costs nothing
+    scale = affine(node.name, node.x, node["k"], node.x.like())
+    return _into_readers(
+        program, scale, affine(node.name, scale.y, 1.0, node.y, node["b"])
+    )
+
+
+def _into_readers(program: Program, first: Node, last: Node) -> Program | None:
+    """Of two parts of an affine operation, all that reads it contains the last."""
+    readers, k, b = program.readers(last.y), last["k"], last["b"]
+    if not readers or program.is_output(last.y):
+        return None
+    if not all(_takes(program, last, reader) for reader in readers):
+        return None
+    old = [node for node in (program.maker(last.y), *readers) if node is not None]
+    new = [first]
     for reader in readers:
-        read = reader.reading(node.y, value)
+        read = reader.reading(last.y, first.y)
         if reader.kind == "sign":
-            shift = _thresholds.threshold_of_affine(k, reader["shift"]).shift()
-            new.append(read.with_arguments(shift=np.asarray(shift, np.float64)))
+            new.append(read.with_arguments(shift=_shift_of(k, b + reader["shift"])))
         elif reader.kind == "affine":
-            new.append(read.with_arguments(k=reader["k"] * k))
+            shift = reader["b"] + reader["k"] * b
+            new.append(read.with_arguments(k=reader["k"] * k, b=shift))
         elif reader.kind == "kernel":
             weights = reader["kernel"] * _by_input(reader, k)
-            new.append(read.with_arguments(kernel=weights))
+            bias = reader["bias"] + _response(reader, b)
+            new.append(read.with_arguments(kernel=weights, bias=bias))
         else:
-            if reader.kind == "sum":
-                other = _other_part(program, node, reader)
+            if reader.kind == "sum" and np.any(k != 1):
+                other = _other_part(program, last, reader)
                 if other is None or other in old:  # of two sums
                     return None
                 old.append(other)
                 new += _times(other, 1 / k)
             made = reader.y.like()
-            new.append(read.making(made))
-            factor = _spread(reader, node.y, k, 1.0)
-            new.append(affine(node.name, made, factor, reader.y))
+            scale = _spread(reader, last.y, k, 1.0)
+            shift = _spread(reader, last.y, b, 0.0)
+            new += [read.making(made), affine(last.name, made, scale, reader.y, shift)]
     return program.with_nodes(old, new)
 
 
-def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
-    if not _reads_once(scale.y, reader):
+def _shift_of(k: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The shift of the sign that sign(k x + b) is for k > 0."""
+    return np.asarray(_thresholds.threshold_of_affine(k, b).shift(), np.float64)
+
+
+def _takes(program: Program, part: Node, reader: Node) -> bool:
+    """Whether what reads a factor, or a shift, can contain it or hand it on."""
+    if reader.reads.count(part.y) != 1:
         return False
+    if reader.kind in ("sign", "affine"):
+        return True
+    if not np.any(part["b"]):
+        if reader.kind == "kernel":
+            return not reader["binary"] or bool(np.all(np.abs(part["k"]) == 1))
+        if reader.kind == "sum":
+            return _other_part(program, part, reader) is not None
+        return _passes_factor(program, reader)
     if reader.kind == "kernel":
-        return not reader["binary"] or bool(np.all(np.abs(scale["k"]) == 1))
-    if reader.kind == "sum":
-        return _other_part(program, scale, reader) is not None
-    return reader.kind in ("sign", "affine") or _passes_factor(program, reader)
+        single = reader["kernel"].shape[:2] == (1, 1) and not _is_depthwise(reader)
+        return not reader["binary"] and (reader["padding"] == "VALID" or single)
+    if reader.kind == "sum" or reader.type in _POOLS:
+        return True
+    return _hands_on(program, reader)
 
 
 def _hands_on(program: Program, node: Node) -> bool:
@@ -349,10 +386,6 @@ def _is_linear(program: Program, node: Node) -> bool:
     if node.kind in ("kernel", "affine") or node.type == "AvgPool":
         return True
     return _reduces(program, node, "Mean") or keeps_channels(node)
-
-
-def _reads_once(value: Value, node: Node) -> bool:
-    return sum(read is value for read in node.reads) == 1
 
 
 def _other_part(program: Program, node: Node, added: Node) -> Node | None:
@@ -515,7 +548,7 @@ def before_relu(program: Program, node: Node) -> Program | None:
     made = [
         affine(node.name, relu.x, node["k"], first),
         relu.reading(relu.x, first).making(last),
-        affine(node.name, last, np.ones_like(node["k"]), node.y, node["b"]),
+        affine(node.name, last, 1.0, node.y, node["b"]),
     ]
     return program.with_nodes([relu, node], made)
 
@@ -527,64 +560,6 @@ def _scales_before(program: Program, relu: Node) -> bool:
     """
     kernel = program.sole_maker(relu.x, "kernel")
     return kernel is not None and not (kernel["binary"] and relu.type == "Relu")
-
-
-def shift_into_readers(program: Program, node: Node) -> Program | None:
-    """A shift goes into all that reads it, if all of them can take it.
-
-    Signs, kernels that meet all of their input everywhere, affine operations, and
-    sums, pools and concatenations, which hand it on. A factor before it stays.
-    """
-    if node.kind != "affine" or not np.any(node["b"]) or program.is_output(node.y):
-        return None
-    readers = program.readers(node.y)
-    if not readers or not all(_takes_shift(program, node, r) for r in readers):
-        return None
-    ends = all(reader.kind in ("sign", "kernel", "affine") for reader in readers)
-    if not ends and _is_after_relu(program, node):
-        return None  # where it costs nothing
-    value, made = node.x, list[Node]()
-    if np.any(node["k"] != 1):
-        value = node.x.like()
-        made.append(affine(node.name, node.x, node["k"], value))
-    made += [
-        part for reader in readers for part in _shifted(program, node, value, reader)
-    ]
-    return program.with_nodes([node, *readers], made)
-
-
-def _takes_shift(program: Program, shift: Node, reader: Node) -> bool:
-    if not _reads_once(shift.y, reader):
-        return False
-    if reader.kind == "kernel":
-        kernel = reader["kernel"]
-        valid = reader["of"] == "MatMul" or reader["padding"] == "VALID"
-        single = kernel.shape[:2] == (1, 1) and not _is_depthwise(reader)
-        return not reader["binary"] and (valid or single)
-    if reader.kind in ("sign", "affine", "sum") or reader.type in _POOLS:
-        return True
-    return _hands_on(program, reader)
-
-
-def _shifted(
-    program: Program, shift: Node, value: Value, reader: Node
-) -> Iterator[Node]:
-    """What computes the same of a value without the shift before it."""
-    b, new = shift["b"], reader.reading(shift.y, value)
-    if reader.kind == "sign":
-        total = _thresholds.threshold_of_affine(
-            np.ones_like(b), b + reader["shift"]
-        ).shift()
-        yield new.with_arguments(shift=np.asarray(total, np.float64))
-    elif reader.kind == "affine":
-        yield new.with_arguments(b=reader["b"] + reader["k"] * b)
-    elif reader.kind == "kernel":
-        yield new.with_arguments(bias=reader["bias"] + _response(reader, b))
-    else:
-        made = reader.y.like()
-        yield new.making(made)
-        b = _spread(reader, shift.y, b, 0.0)
-        yield affine(shift.name, made, np.ones_like(b), reader.y, b)
 
 
 def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
@@ -683,45 +658,33 @@ def _cost(program: Program, node: Node) -> int:
     return int(node.kind == "sign" and np.any(node["shift"]))
 
 
-def _pushed(program: Program) -> Program:
-    """Moves factors into several readers, or into sums, where that saves some."""
+def _cheaper(
+    program: Program, kind: str, moves: Sequence[Rule], rules: Sequence[Rule]
+) -> Program:
+    """Moves numbers of nodes of a kind where that saves some operation in the end."""
     tried = set[Node]()
     while True:
-        waiting = (n for n in program.nodes if n.kind == "affine" and n not in tried)
-        scale = next((node for node in waiting if np.any(node["k"] != 1)), None)
-        if scale is None:
+        waiting = (n for n in program.nodes if n.kind == kind and n not in tried)
+        node = next(waiting, None)
+        if node is None:
             return program
-        tried.add(scale)
-        for rule in (scale_into_all, affine_into_parts):
-            moved = rule(program, scale)
+        tried.add(node)
+        for move in moves:
+            moved = move(program, node)
             if moved is not None:
-                moved = everywhere(moved, (*RULES, scale_into_all))
+                moved = everywhere(moved, rules)
                 if cost(moved) < cost(program):
                     program = moved
                     break
 
 
-def _pulled(program: Program) -> Program:
-    """Moves shifts of signs into kernels before them, where that saves an operation."""
-    tried = set[str]()
-    while True:
-        waiting = (n for n in program.nodes if n.kind == "sign" and n.name not in tried)
-        sign = next((node for node in waiting if np.any(node["shift"])), None)
-        if sign is None:
-            return program
-        tried.add(sign.name)
-        moved = _with_shift_before(program, sign)
-        if moved is not None:
-            moved = everywhere(moved, RULES)
-            if cost(moved) < cost(program):
-                program = moved
-
-
-def _with_shift_before(program: Program, sign: Node) -> Program | None:
+def shift_into_maker(program: Program, sign: Node) -> Program | None:
     """The kernel that makes what a sign reads has its shift; others read it without.
 
     k max(x) + b is k max(x + b / k), where k < 0, too.
     """
+    if not np.any(sign["shift"]):
+        return None
     maker, shift = program.maker(sign.x), sign["shift"]
     moved = shift
     while maker and _lets_shift_pass(maker) and program.reader(maker.x):
@@ -741,8 +704,7 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
     if (others or program.is_output(sign.x)) and _drowns(taker, moved):
         return None
     # What else reads the map has the shift taken out again.
-    ones, name = np.ones_like(shift), f"{sign.name}_back"
-    back = affine(name, sign.x, ones, sign.x.like(), -shift)
+    back = affine(f"{sign.name}_back", sign.x, 1.0, sign.x.like(), -shift)
     made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]
     made += [node.reading(sign.x, back.y) for node in others]
     edited = program.with_nodes([taker, sign, *others], made)

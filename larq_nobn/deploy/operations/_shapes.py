@@ -21,16 +21,11 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     (rows, inputs), (_, outputs) = node.x.shape or (), node.y.shape or ()
     x = Value((1, 1, rows, inputs), node.x.dtype)
     y = Value((1, 1, rows, outputs), node.y.dtype)
-    convolution = {
-        "of": "Conv2D",
-        "kernel": node["kernel"][None, None],
-        "strides": [1, 1, 1, 1],
-        "padding": "VALID",
-        "dilations": [1, 1, 1, 1],
-    }
+    weights = node["kernel"][None, None]
+    convolution = node.with_arguments(of="Conv2D", kernel=weights)
     made = [
         Node(f"{node.name}_map", "reshape", node.reads, (x,)),
-        replace(node.with_arguments(**convolution), reads=(x,), makes=(y,)),
+        replace(convolution, reads=(x,), makes=(y,)),
         Node(f"{node.name}_vector", "reshape", (y,), node.makes),
     ]
     return program.with_nodes([node], made)
@@ -180,8 +175,8 @@ def sign_last(program: Program, node: Node) -> Program | None:
         return None
     shift, value, made = sign["shift"], sign.x, list[Node]()
     if np.any(shift) and node.y.channels != node.x.channels:
-        value, ones = sign.x.like(), np.ones_like(shift)
-        made.append(affine(f"{sign.name}_shift", sign.x, ones, value, shift))
+        value = sign.x.like()
+        made.append(affine(f"{sign.name}_shift", sign.x, 1.0, value, shift))
         shift = np.zeros(1)
     alone = program.reader(node.x) is not None
     old, makes = [node], node.makes
@@ -212,7 +207,7 @@ def trim_pad(program: Program, node: Node) -> Program | None:
     rows and columns that padding by 1 adds. LCE takes such padding for that of a
     "same" convolution, which starts elsewhere, and computes something else.
     """
-    if node.kind != "kernel" or node["of"] == "MatMul" or node["padding"] != "VALID":
+    if node.kind != "kernel" or node["padding"] != "VALID":
         return None
     pad, known = program.maker(node.x), [n for n in node.x.shape or () if n]
     if pad is None or pad.kind != "pad" or len(known) < 4:
@@ -272,9 +267,8 @@ def ones_around(program: Program, node: Node) -> Program | None:
         return program.with_nodes([node], [made, whole.with_arguments(bias=bias)])
     # LCE makes what is added to a binary convolution its bias, of whatever shape. And
     # it rounds what is scaled, of which the rest should be 0.
-    one, sums = np.ones_like(node["scale"]), node.y.like()
-    plain = {"kernel": -kernel, "scale": one, "bias": 0 * one}
-    opposite = whole.with_arguments(**plain).making(y)
+    sums, one = node.y.like(), np.ones_like(node["scale"])
+    opposite = whole.with_arguments(kernel=-kernel, scale=one, bias=0 * one).making(y)
     numbers = {"value": excess.astype(np.float32), "border": value}
     rest = Node(f"{node.name}_rest", "rest", (y,), (sums,), numbers)
     scaled = affine(f"{node.name}_scale", sums, node["scale"], node.y, node["bias"])
