@@ -484,8 +484,8 @@ operations: channels of a flattened map in the other order
 -np.tile(node[name], times)
 +np.repeat(node[name], times)
 operations: a negative gain moves before a maximum
--if pool.type == "MaxPool" and np.any(node["k"] < 0):
-+if pool.type == "MaxPool" and np.any(node["k"] == 0):
+-(pool.type == "MaxPool" and np.any(node["k"] < 0))
++(pool.type == "MaxPool" and np.any(node["k"] == 0))
 @ tests/deploy/operations/test_factors.py
 operations: a factor leaves the bias as it is
 -    bias = node["bias"] * factor
@@ -525,11 +525,11 @@ operations: 0 is not on the side of a step
 -side, size = (1.0 if zero == high else -1.0), (high - low) / 2
 +side, size = (1.0 if zero == low else -1.0), (high - low) / 2
 operations: padding of 0 and 1 around signs
--inner, value = reader.y.like(), (reader["value"] - b) / k
-+inner, value = reader.y.like(), reader["value"]
+-inner, value = pad.y.like(), (pad["value"] - b) / k
++inner, value = pad.y.like(), pad["value"]
 operations: zeros around 0 and 1 are zeros around signs
--around = {"sides": sides, "value": -b / k}
-+around = {"sides": sides, "value": 0.0}
+-else _zeros_around(reader) if b else None
++else None
 operations: a kernel of 0 and -1 is one of 0 and 1
 -side = 1.0 if weights.max() > 0 else -1.0
 +side = 1.0

@@ -21,7 +21,7 @@ import tensorflow as tf
 from ...graph import _signs
 from ._emit import outputs_of
 from ._program import Node, Program, Value, affine, sign
-from ._shapes import is_reshape, same_sides
+from ._shapes import passes, same_sides
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -100,17 +100,8 @@ def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list
 
 def _meets_two_values(program: Program, node: Node) -> bool:
     """Whether a kernel of two values reads a map, perhaps padded or reshaped."""
-    return any(
-        _has_two_values(reader)
-        if reader.kind == "kernel"
-        else (_passes(reader) or reader.kind == "affine")
-        and _meets_two_values(program, reader)
-        for reader in program.readers(node.y)
-    )
-
-
-def _passes(node: Node) -> bool:
-    return is_reshape(node) or node.kind == "pad"
+    ends = program.ends(node.y, lambda x: passes(x) or x.kind == "affine")
+    return any(end.kind == "kernel" and _has_two_values(end) for end in ends)
 
 
 def _has_two_values(kernel: Node) -> bool:
@@ -136,41 +127,39 @@ def pad_signs(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "affine" or not _meets_two_values(program, node):
         return None
-    sign = program.maker(node.x)
-    if sign is None or sign.kind != "sign" or program.is_output(node.y):
+    if not program.maker(node.x, "sign") or program.is_output(node.y):
         return None
     if np.ptp(node["k"]) or np.ptp(node["b"]) or not np.all(node["k"]):
         return None
     k, b = node["k"][0], node["b"][0]
     for reader in program.readers(node.y):
-        if reader.kind == "pad":
-            inner, value = reader.y.like(), (reader["value"] - b) / k
-            pad = reader.with_arguments(value=value).reading(node.y, node.x)
-            moved = affine(node.name, inner, node["k"], reader.y, node["b"])
-            return program.with_nodes([reader], [pad.making(inner), moved])
-        sides = _zeros_around(reader) if b else None
-        if sides is not None:
-            shape = [n or 0 for n in reader.x.shape or ()]
-            shape = [n + sum(side) for n, side in zip(shape, sides, strict=True)]
-            inner, whole = (Value(shape, node.x.dtype) for _ in range(2))
-            around = {"sides": sides, "value": -b / k}
+        pad = reader if reader.kind == "pad" else _zeros_around(reader) if b else None
+        if pad is not None:
+            inner, value = pad.y.like(), (pad["value"] - b) / k
+            ends = pad.with_arguments(value=value).reading(node.y, node.x)
             made = [
-                Node(f"{reader.name}_ends", "pad", (node.x,), (inner,), around),
-                affine(node.name, inner, node["k"], whole, node["b"]),
-                replace(reader.with_arguments(padding="VALID"), reads=(whole,)),
+                ends.making(inner),
+                affine(node.name, inner, node["k"], pad.y, node["b"]),
             ]
+            if pad is not reader:
+                inside = reader.with_arguments(padding="VALID")
+                made.append(inside.reading(node.y, pad.y))
             return program.with_nodes([reader], made)
     return None
 
 
-def _zeros_around(kernel: Node) -> list[tuple[int, int]] | None:
-    """How far a "same" convolution pads its map; None of others."""
+def _zeros_around(kernel: Node) -> Node | None:
+    """What a "same" convolution pads its map with; None of others."""
     if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
         return None
     known = [n for n in kernel.x.shape or () if n]
     if kernel["padding"] != "SAME" or len(known) < 4:
         return None
-    return same_sides(kernel, known)
+    sides = same_sides(kernel, known)
+    shape = [n + sum(side) for n, side in zip(known, sides, strict=True)]
+    around = {"sides": sides, "value": 0.0}
+    value = Value(shape, kernel.x.dtype)
+    return Node(f"{kernel.name}_ends", "pad", (kernel.x,), (value,), around)
 
 
 def kernel_is_binary(program: Program, node: Node) -> Program | None:
@@ -216,7 +205,7 @@ def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
 def sign_before(program: Program, value: Value) -> Node | None:
     """The sign of which a value is, perhaps padded or in another shape."""
     node = program.maker(value)
-    while node is not None and _passes(node):
+    while node is not None and passes(node):
         node = program.maker(node.x)
     return node if node is not None and node.kind == "sign" else None
 

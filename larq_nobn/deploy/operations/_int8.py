@@ -48,6 +48,7 @@ _MOVES = (
     *("Reshape", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Slice"),
     *("GatherV2", "DepthToSpace", "SpaceToDepth", "Tile", "Roll", "Split", "SplitV"),
 )
+_STEPS = ("range", "sign", "saturating", "constant")
 # Its kernel is no kind of node; (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
@@ -67,12 +68,11 @@ def merged(program: Program, runtime: str) -> Program:
 
 def without_ranges(program: Program) -> Program:
     """Returns a program that rounds nothing."""
-    for node in program.nodes:
-        if node.kind == "range":
-            maker = program.maker(node.y)
-            assert maker is not None
-            program = program.without(maker)
-    return program
+
+    def range_goes(program: Program, node: Node) -> Program | None:
+        return program.without(node) if node.kind == "range" else None
+
+    return everywhere(program, (range_goes,))
 
 
 def rounded(program: Program, runtime: str) -> Program:
@@ -106,7 +106,7 @@ def spell_clip(program: Program, node: Node) -> Program | None:
     ends, x = _ENDS.get(node.type), node.reads[:1]
     if node.type in ("Maximum", "Minimum"):
         for value, other in (node.reads, node.reads[::-1]):
-            number = _constant(program, other)
+            number = program.constant(other)
             if number is not None and number.size == 1 and value.shape == node.y.shape:
                 end, x = float(number.item()), (value,)
                 ends = (end, np.inf) if node.type == "Maximum" else (-np.inf, end)
@@ -135,8 +135,8 @@ def into_transposed(program: Program, node: Node) -> Program | None:
     if node.kind != "affine" or np.all(node["k"] == 1):
         return None
     kernel = program.sole_maker(node.x, _TRANSPOSED)
-    weights = None if kernel is None else program.maker(kernel.reads[1])
-    if kernel is None or weights is None or weights.kind != "constant":
+    weights = None if kernel is None else program.maker(kernel.reads[1], "constant")
+    if kernel is None or weights is None:
         return None
     factor = np.broadcast_to(node["k"], kernel.y.channels or 1)
     scaled = _replaced(weights, weights["value"] * factor[:, None])
@@ -172,11 +172,6 @@ def _replaced(constant: Node, value: np.ndarray) -> Node:
     return made.with_arguments(value=value.astype(np.float32))
 
 
-def _constant(program: Program, value: Value) -> np.ndarray | None:
-    node = program.maker(value)
-    return node["value"] if node is not None and node.kind == "constant" else None
-
-
 # --- where a file rounds
 
 
@@ -193,23 +188,23 @@ def _is_map(value: Value) -> bool:
     return value.shape is not None and len(value.shape) == 4
 
 
-def _reads_steps(program: Program, value: Value) -> bool:
-    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
+def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
+    """What makes a value, each once, back to ranges, signs, constants and inputs."""
     left, seen = [value], set[Value]()
     while left:
         read = left.pop()
-        maker = program.maker(read)
-        if read in seen:
-            continue
-        seen.add(read)
-        if maker is None:
-            return False
-        if maker.kind in ("range", "sign", "saturating", "constant"):
-            continue
-        if not _moves(program, maker):
-            return False
-        left += [x for x in maker.reads if x.dtype.is_floating]
-    return True
+        if read not in seen:
+            seen.add(read)
+            maker = program.maker(read)
+            yield maker
+            if maker is not None and maker.kind not in _STEPS:
+                left += [x for x in maker.reads if x.dtype.is_floating]
+
+
+def _reads_steps(program: Program, value: Value) -> bool:
+    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
+    makers = _up_to_steps(program, value)
+    return all(m and (m.kind in _STEPS or _moves(program, m)) for m in makers)
 
 
 def _moves(program: Program, node: Node) -> bool:
@@ -232,15 +227,15 @@ def _is_rounded(program: Program, value: Value) -> bool:
 def _in_int8(program: Program, node: Node) -> bool:
     reals = [x for x in node.reads if x.dtype.is_floating]
     return _is_rounded(program, node.y) and any(
-        _reads_steps(program, x) for x in reals if _constant(program, x) is None
+        _reads_steps(program, x) for x in reals if program.constant(x) is None
     )
 
 
 def levels_as_range(program: Program, node: Node) -> Program | None:
     """round(n x) / n of x from 0 to 1 are the steps of a range of n steps."""
     times = program.sole_maker(node.x, "affine") if node.type == "Round" else None
-    part = program.reader(node.y)
-    if times is None or part is None or part.kind != "affine" or not _is_map(node.x):
+    part = program.reader(node.y, "affine")
+    if times is None or part is None or not _is_map(node.x):
         return None
     clip, count = program.sole_maker(times.x, "clip"), float(times["k"].flat[0])
     scales = np.all(times["k"] == count) and np.allclose(part["k"] * count, 1)
@@ -262,8 +257,8 @@ def negation(program: Program, node: Node) -> Program | None:
     """The opposite of a map has the opposite range."""
     if node.kind != "affine" or np.any(node["k"] != -1) or np.any(node["b"]):
         return None
-    before = program.maker(node.x)
-    if before is None or before.kind != "range" or not _is_map(node.x):
+    before = program.maker(node.x, "range")
+    if before is None or not _is_map(node.x):
         return None
     value = node.x.like()
     made = [
@@ -277,8 +272,8 @@ def range_before_affine(program: Program, node: Node) -> Program | None:
     """A binary layer that ends in a ReLU gets the range that its affine leaves it."""
     clip = program.sole_maker(node.x, "clip") if node.kind == "affine" else None
     kernel = None if clip is None else program.sole_maker(clip.x, "kernel")
-    after = program.reader(node.y)
-    if kernel is None or not kernel["binary"] or after is None or after.kind != "range":
+    after = program.reader(node.y, "range")
+    if kernel is None or not kernel["binary"] or after is None:
         return None
     factor = np.where(node["k"] == 0, np.inf, node["k"])
     ends = np.stack([(after[end] - node["b"]) / factor for end in ("low", "high")])
@@ -329,8 +324,8 @@ def range_inside(
     The file has none there, since it rounds once, after the clip. A range that cuts off
     what the one after it has stays: it is no matter of rounding.
     """
-    clip = program.reader(node.y) if node.kind == "range" else None
-    if clip is None or clip.kind != "clip" or (clip["low"], clip["high"]) not in FUSED:
+    clip = program.reader(node.y, "clip") if node.kind == "range" else None
+    if clip is None or (clip["low"], clip["high"]) not in FUSED:
         return None
     if not _is_inner(program, node, clip, clip["low"], clip["high"]):
         return None
@@ -343,8 +338,8 @@ def _is_inner(
     program: Program, node: Node, reader: Node, low: float, high: float
 ) -> bool:
     """Whether a range cuts off nothing between bounds that the next one has."""
-    after = program.reader(reader.y)
-    if after is None or after.kind != "range" or program.maker(node.x) is None:
+    after = program.reader(reader.y, "range")
+    if after is None or program.maker(node.x) is None:
         return False
     if program.reader(node.x) is None or program.reader(node.y) is None:
         return False
@@ -372,15 +367,12 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
     Of a maximum or minimum with a number the converter rounds that to the range before.
     Clips that it makes part of the operation before them stay.
     """
-    after = program.reader(node.y) if node.kind == "clip" else None
-    if after is None or after.kind != "range":
+    after = program.reader(node.y, "range") if node.kind == "clip" else None
+    if after is None or (node["low"], node["high"]) in FUSED:
         return None
     low, high = node["low"], node["high"]
-    if (low, high) in FUSED:
-        return None
-    before = program.maker(node.x)
-    is_range = before is not None and before.kind == "range"
-    if before and is_range and _is_inner(program, before, node, low, high):
+    before = program.maker(node.x, "range")
+    if before and _is_inner(program, before, node, low, high):
         program = program.without(before)
         node = program.maker(node.y) or node
     apart = not _takes_clip(program, node.x, True)  # an operation between two ranges
@@ -450,8 +442,8 @@ def _with_steps(program: Program, node: Node) -> Iterator[Node]:
         axes = {"MatMul": (), "Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}[of]
         yield node.with_arguments(kernel=_in_steps(kernel, axes))
     else:
-        weights = program.maker(node.reads[1])
-        if weights is not None and weights.kind == "constant":
+        weights = program.maker(node.reads[1], "constant")
+        if weights is not None:
             made = _replaced(weights, _in_steps(weights["value"], (2,)))
             yield made
             node = node.reading(weights.y, made.y)
@@ -492,22 +484,9 @@ def saturating_sign(program: Program, node: Node) -> Program | None:
     """A sign of steps is a depthwise convolution that saturates within one of them."""
     if node.kind != "sign":
         return None
-    return plain_sign(program, node, min(_steps_before(program, node.x), default=1.0))
-
-
-def _steps_before(program: Program, value: Value) -> Iterator[float]:
-    """The steps of the ranges that a value is made of."""
-    left, seen = [value], set[Value]()
-    while left:
-        read = left.pop()
-        maker = program.maker(read)
-        if maker is None or read in seen:
-            continue
-        seen.add(read)
-        if maker.kind == "range":
-            yield step_of(maker)
-        elif maker.kind not in ("sign", "saturating"):
-            left += maker.reads
+    makers = _up_to_steps(program, node.x)
+    steps = [step_of(m) for m in makers if m is not None and m.kind == "range"]
+    return plain_sign(program, node, min(steps, default=1.0))
 
 
 def weighted_mean(program: Program, node: Node) -> Program | None:

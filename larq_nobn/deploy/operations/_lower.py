@@ -41,9 +41,6 @@ def lower(
     high. What is none of these, nor a sum of two maps, is a TensorFlow operation as it
     is.
 
-    Arguments:
-        trace: The trace.
-
     Returns:
         The program, its values by the names of their tensors in the trace, the names
         of binary kernels that do what an earlier one does, and the nodes as they were

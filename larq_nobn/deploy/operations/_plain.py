@@ -25,8 +25,8 @@ def plain_sign(
 
 def plain_pad(program: Program, node: Node) -> Program | None:
     """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
-    sign = program.maker(node.x) if node.kind == "pad" else None
-    if sign is None or sign.kind != "saturating" or sign["padding"] is not None:
+    sign = program.maker(node.x, "saturating") if node.kind == "pad" else None
+    if sign is None or sign["padding"] is not None:
         return None
     first, *padding, last = node["sides"]
     if node["value"] != 1 or len(padding) != 2 or any((*first, *last)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -150,40 +150,53 @@ class Program:
         waiting = [self._makers[x] for x in self.outputs[::-1] if x in self._makers]
         while waiting:
             node = waiting[-1]
-            makers = map(self.maker, node.reads)
+            makers = map(self._makers.get, node.reads)
             before = [m for m in makers if m is not None and m not in order]
             if not before or node in order:
                 order[waiting.pop()] = None
             waiting += reversed(before)
         return list(order)
 
-    def maker(self, value: Value) -> Node | None:
-        """The node that makes a value; None of an input."""
-        return self._makers.get(value)
+    def maker(self, value: Value, *kinds: str) -> Node | None:
+        """The node that makes a value; None of an input, or of other kinds.
+
+        Of TensorFlow operations as they are, the kinds are their types.
+        """
+        node = self._makers.get(value)
+        fits = node is None or not kinds or {node.kind, node.type} & {*kinds}
+        return node if fits else None
+
+    def constant(self, value: Value) -> np.ndarray | None:
+        """What a value is, if that is given."""
+        node = self.maker(value, "constant")
+        return None if node is None else node["value"]
 
     def readers(self, value: Value) -> list[Node]:
         """The nodes that read a value, each once."""
         return self._readers.get(value, [])
 
+    def ends(self, value: Value, passes: Callable[[Node], bool]) -> Iterator[Node]:
+        """Yields the nodes that read a value past those that only hand it on."""
+        for reader in self.readers(value):
+            if passes(reader):
+                yield from self.ends(reader.y, passes)
+            else:
+                yield reader
+
     def is_output(self, value: Value) -> bool:
         return value in self.outputs
 
-    def reader(self, value: Value) -> Node | None:
+    def reader(self, value: Value, *kinds: str) -> Node | None:
         """The one node that reads a value, once; None if there are others."""
         readers = self.readers(value)
         if len(readers) != 1 or self.is_output(value):
             return None
-        return readers[0] if readers[0].reads.count(value) == 1 else None
+        fits = not kinds or {readers[0].kind, readers[0].type} & {*kinds}
+        return readers[0] if fits and readers[0].reads.count(value) == 1 else None
 
     def sole_maker(self, value: Value, *kinds: str) -> Node | None:
-        """The node that makes a value which is read once; None of other kinds.
-
-        Of TensorFlow operations as they are, the kinds are their types.
-        """
-        node = self.maker(value)
-        if node is None or not {node.kind, node.type} & {*kinds}:
-            return None
-        return node if self.reader(value) is not None else None
+        """The node that makes a value which is read once; None of other kinds."""
+        return self.maker(value, *kinds) if self.reader(value) is not None else None
 
     def with_nodes(self, old: Iterable[Node], new: Iterable[Node]) -> Program:
         """Returns the program with some nodes in the place of others."""

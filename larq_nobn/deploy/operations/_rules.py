@@ -42,6 +42,7 @@ from ._shapes import (
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
 _RELUS = ("Relu", "Relu6")
+_SIGNS = ("sign", "Sign")
 # LCE fuses these into a binary convolution.
 _FUSED = ("Mul", "AddV2", "Add", "Sub", "RealDiv")
 # A factor between these does not bring float32 near its ends.
@@ -121,8 +122,7 @@ def before_join(program: Program, node: Node) -> Program | None:
     join = program.sole_maker(node.x, "joined") if node.kind == "affine" else None
     if join is None or not all(program.sole_maker(x, "kernel") for x in join.reads):
         return None
-    ends = np.cumsum([part.channels or 1 for part in join.reads])[:-1]
-    numbers = zip(*(np.split(node[name], ends) for name in "kb"), strict=True)
+    numbers = zip(*(np.split(node[n], _ends_of(join)) for n in "kb"), strict=True)
     made = [
         affine(f"{node.name}_{i}", part, k, part.like(), b)
         for i, (part, (k, b)) in enumerate(zip(join.reads, numbers, strict=True))
@@ -138,9 +138,9 @@ def scale_beside_signs(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "affine" or not is_scale(node) or np.any(node["k"] <= 0):
         return None
-    kernel, signs = program.maker(node.x), program.readers(node.x)
-    signs = [reader for reader in signs if reader is not node]
-    if kernel is None or kernel.kind != "kernel" or program.is_output(node.x):
+    kernel = program.maker(node.x, "kernel")
+    signs = [reader for reader in program.readers(node.x) if reader is not node]
+    if kernel is None or program.is_output(node.x):
         return None
     if any(reader.kind != "sign" for reader in signs):
         return None
@@ -159,8 +159,8 @@ def into_sign(program: Program, node: Node) -> Program | None:
     """An affine operation with k > 0 before a sign is its shift."""
     if node.kind != "sign":
         return None
-    before = program.maker(node.x)
-    if before is None or before.kind != "affine" or np.any(before["k"] <= 0):
+    before = program.maker(node.x, "affine")
+    if before is None or np.any(before["k"] <= 0):
         return None
     shift = _shift_of(before["k"], before["b"] + node["shift"])
     if np.any(shift) and program.reader(before.y) is None:
@@ -192,10 +192,8 @@ def sign_of_signs(program: Program, node: Node) -> Program | None:
 
     As Larq's ternary quantizer has it; LCE would make a plain sign of the first.
     """
-    total = program.maker(node.x) if node.type == "Sign" else None
-    if total is None or total.kind != "sum":
-        return None
-    if not all(_is_of_sign(program, value) for value in total.reads):
+    total = program.maker(node.x, "sum") if node.type == "Sign" else None
+    if total is None or not all(program.maker(x, *_SIGNS) for x in total.reads):
         return None
     clip = Node(node.name, "clip", node.reads, node.makes, {"low": -1.0, "high": 1.0})
     return program.with_nodes([node], [clip])
@@ -205,10 +203,8 @@ def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
     """Larq's sign of sign(x) + y is to LCE the spelling of sign(x): it is compared."""
     if node.kind != "sign" or np.any(node["shift"]) or "compared" in node.arguments:
         return None
-    total = program.maker(node.x)
-    if total is None or total.kind != "sum":
-        return None
-    if not any(_is_of_sign(program, value) for value in total.reads):
+    total = program.maker(node.x, "sum")
+    if total is None or not any(program.maker(x, *_SIGNS) for x in total.reads):
         return None
     return program.with_nodes([node], [node.with_arguments(compared=True)])
 
@@ -225,7 +221,7 @@ def keep_apart(program: Program, node: Node) -> Program | None:
     apart: list[Value] = []
     if node.type == "Sign":
         total = program.maker(node.x)
-        if total is not None and any(_is_of_sign(program, x) for x in total.reads):
+        if total is not None and any(program.maker(x, *_SIGNS) for x in total.reads):
             apart = [node.x]
     elif node.kind == "sum" or node.type in _FUSED:
         wide = any(_is_wide(program.maker(x)) for x in node.reads)
@@ -235,11 +231,6 @@ def keep_apart(program: Program, node: Node) -> Program | None:
     value = apart[0].like()
     copy = Node(f"{node.name}_apart", "copy", (apart[0],), (value,))
     return program.with_nodes([node], [copy, node.reading(apart[0], value)])
-
-
-def _is_of_sign(program: Program, value: Value) -> bool:
-    node = program.maker(value)
-    return node is not None and (node.kind == "sign" or node.type == "Sign")
 
 
 def _is_wide(node: Node | None) -> bool:
@@ -260,8 +251,8 @@ def scale_after_relu(program: Program, node: Node) -> Program | None:
     """LCE makes a ReLU part of a binary convolution before its scale, not after."""
     if node.kind != "kernel" or not node["binary"] or np.any(node["bias"]):
         return None
-    relu = program.reader(node.y)
-    if relu is None or relu.type != "Relu" or np.all(node["scale"] == 1):
+    relu = program.reader(node.y, "Relu")
+    if relu is None or np.all(node["scale"] == 1):
         return None
     value = relu.y.like()
     scale = affine(f"{node.name}_scale", value, node["scale"], relu.y)
@@ -429,11 +420,8 @@ def _reduces(program: Program, node: Node, *types: str) -> bool:
     """Whether a node reduces maps, and not over channels."""
     if node.type not in types:
         return False
-    axes = program.maker(node.reads[1])
-    if axes is None or axes.kind != "constant" or not node.x.shape:
-        return False
-    rank = len(node.x.shape)
-    return rank - 1 not in np.ravel(axes["value"] % rank)
+    axes, rank = program.constant(node.reads[1]), len(node.x.shape or ())
+    return axes is not None and rank > 0 and rank - 1 not in np.ravel(axes % rank)
 
 
 def _spread(node: Node, value: Value, numbers: np.ndarray, rest: float) -> np.ndarray:
@@ -473,10 +461,9 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
 
 def shift_into_parts(program: Program, node: Node) -> Program | None:
     """A shift of a sum or a concatenation goes into what makes its parts."""
-    if not is_shift(node):
-        return None
-    whole, takers = program.maker(node.x), _takers(program, node.x, node["b"])
-    if whole is None or whole in (taker for taker, _ in takers) or not takers:
+    whole = program.sole_maker(node.x, "sum", "joined") if is_shift(node) else None
+    takers = [] if whole is None else _takers(program, whole, node["b"])
+    if whole is None or not takers:
         return None
     made = [_with_shift(taker, b) for taker, b in takers]
     old = [node, whole, *(taker for taker, _ in takers)]
@@ -484,24 +471,29 @@ def shift_into_parts(program: Program, node: Node) -> Program | None:
 
 
 def _takers(
-    program: Program, value: Value, b: np.ndarray
+    program: Program, maker: Node | None, b: np.ndarray
 ) -> list[tuple[Node, np.ndarray]]:
-    """What can add b to a value for free, that is read once; none if nothing can."""
-    maker = program.maker(value)
-    if maker is None or program.reader(value) is None:
+    """What can add b to a map for free, or to its parts; none if nothing can."""
+    if maker is None or _adds_for_free(program, maker):
+        return [(maker, b)] if maker else []
+    if maker.kind not in ("sum", "joined"):
         return []
-    if _adds_for_free(program, maker):
-        return [(maker, b)]
+    parts, shifts = maker.reads, [b] * len(maker.reads)
+    if maker.kind == "joined":
+        shifts = np.split(b, _ends_of(maker))
+    found = [
+        _takers(program, program.sole_maker(part), shift)
+        for part, shift in zip(parts, shifts, strict=True)
+        if np.any(shift)
+    ]
     if maker.kind == "sum":
-        parts = (_takers(program, part, b) for part in maker.reads)
-        return next(filter(None, parts), [])
-    if maker.kind != "joined":
-        return []
-    values = maker.reads
-    ends = np.cumsum([part.channels or 1 for part in values])[:-1]
-    shifts = zip(values, np.split(b, ends), strict=True)
-    found = [_takers(program, part, x) for part, x in shifts if np.any(x)]
+        return next(filter(None, found), [])
     return [taker for takers in found for taker in takers] if all(found) else []
+
+
+def _ends_of(join: Node) -> np.ndarray:
+    """After how many channels each but the last of the parts ends."""
+    return np.cumsum([part.channels or 1 for part in join.reads])[:-1]
 
 
 def _adds_for_free(program: Program, node: Node) -> bool:
@@ -527,12 +519,8 @@ def _with_shift(node: Node, b: np.ndarray) -> Node:
 
 def before_pool(program: Program, node: Node) -> Program | None:
     """An affine operation after a pool goes before it, into the kernel there."""
-    if node.kind != "affine":
-        return None
-    pool = program.maker(node.x)
-    if pool is None or pool.type not in _POOLS:
-        return None
-    if pool.type == "MaxPool" and np.any(node["k"] < 0):
+    pool = program.maker(node.x, *_POOLS) if node.kind == "affine" else None
+    if pool is None or (pool.type == "MaxPool" and np.any(node["k"] < 0)):
         return None
     return moved_to_kernel(program, pool, node)
 
@@ -588,7 +576,8 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
     if program.is_output(node.y) or any(x.kind != "sign" for x in readers):
         return None
     kernels = [kernel for sign in readers for kernel in program.readers(sign.y)]
-    if not kernels or any(not _undoes_opposite(program, x) for x in kernels):
+    plain = ("binary", True), ("groups", 1), ("of", "Conv2D")
+    if not kernels or any(x.arguments.get(n) != y for x in kernels for n, y in plain):
         return None
     old, new, turn = [node, *readers], list[Node](), np.where(k < 0, -1.0, 1.0)
     for sign in readers:
@@ -605,11 +594,6 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
             old.append(kernel)
             new.append(turned.reading(sign.y, bits))
     return program.with_nodes(old, new)
-
-
-def _undoes_opposite(program: Program, kernel: Node) -> bool:
-    plain = kernel.kind == "kernel" and kernel["binary"] and kernel["groups"] == 1
-    return plain and kernel["of"] == "Conv2D"
 
 
 def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
@@ -652,9 +636,7 @@ def _cost(program: Program, node: Node) -> int:
     if node.kind == "affine" and not _is_after_relu(program, node):
         return int(np.any(node["k"] != 1)) + int(np.any(node["b"]))
     if node.type in _RELUS:  # which is part of what makes its input alone
-        maker = program.maker(node.x)
-        known = maker is not None and maker.kind in ("kernel", "sum", "affine")
-        return int(not known or program.reader(node.x) is None)
+        return int(not program.sole_maker(node.x, "kernel", "sum", "affine"))
     return int(node.kind == "sign" and np.any(node["shift"]))
 
 
@@ -693,13 +675,10 @@ def shift_into_maker(program: Program, sign: Node) -> Program | None:
         maker = program.maker(maker.x)
     if maker is None:
         return None
-    parts = [maker]
-    if maker.kind == "sum":
-        alone = [value for value in maker.reads if program.reader(value)]
-        parts = [part for x in alone if (part := program.maker(x)) is not None]
-    taker = next((part for part in parts if _adds_for_free(program, part)), None)
-    if taker is None:
+    takers = _takers(program, maker, moved)
+    if len(takers) != 1:
         return None
+    taker, moved = takers[0]
     others = [node for node in program.readers(sign.x) if node is not sign]
     if (others or program.is_output(sign.x)) and _drowns(taker, moved):
         return None
@@ -769,18 +748,10 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or not np.any(node["bias"]):
         return None
-    readers, seen = program.readers(node.y), [node.y]
-    while readers:
-        reader = readers[0]
-        if program.is_output(seen[-1]) or len(readers) > 1:
-            return None
-        if reader.kind == "sign" and not np.any(reader["shift"]):
-            break
-        if reader.type != "MaxPool" and not is_reshape(reader):
-            return None
-        seen.append(reader.y)
-        readers = program.readers(reader.y)
-    else:
+    reader = program.reader(node.y)
+    while reader is not None and (reader.type == "MaxPool" or is_reshape(reader)):
+        reader = program.reader(reader.y)
+    if reader is None or reader.kind != "sign" or np.any(reader["shift"]):
         return None
     scale, bias = node["scale"], node["bias"]
     at = _thresholds.threshold_of_affine(scale, bias).value

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..lite._lce_faults import missed_reach
 from ._program import Node, Program, Value, affine
 
-_RESHAPES = ("Reshape", "ExpandDims", "Squeeze")
+_RESHAPES = ("reshape", "Reshape", "ExpandDims", "Squeeze")
 
 
 def spell_dense(program: Program, node: Node) -> Program | None:
@@ -35,16 +35,15 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
     """Writes a convolution of a map in parts as a dilated one of all of it."""
     if node.type != "BatchToSpaceND":
         return None
-    after, before = program.maker(node.x), None
-    after = after if is_reshape(after) else None
-    kernel = program.sole_maker(node.x if after is None else after.x, "kernel")
-    parts = None if kernel is None else program.maker(kernel.x)
-    if is_reshape(parts) and parts is not None:
-        before, parts = parts, program.maker(parts.x)
-    if kernel is None or parts is None or parts.type != "SpaceToBatchND":
+    after = program.maker(node.x, *_RESHAPES)
+    kernel = program.sole_maker(after.x if after else node.x, "kernel")
+    before = program.maker(kernel.x, *_RESHAPES) if kernel else None
+    inner = before or kernel
+    parts = program.maker(inner.x, "SpaceToBatchND") if inner else None
+    if kernel is None or parts is None:
         return None
-    numbers = [program.maker(value) for value in (*parts.reads[1:], *node.reads[1:])]
-    values = [x["value"].tolist() for x in numbers if x and x.kind == "constant"]
+    numbers = map(program.constant, (*parts.reads[1:], *node.reads[1:]))
+    values = [x.tolist() for x in numbers if x is not None]
     known = [n for n in parts.x.shape or () if n]
     if len(values) < 4 or values[0] != values[2] or kernel["padding"] != "VALID":
         return None
@@ -62,7 +61,7 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
     padding = "SAME" if np.any(sides) else "VALID"
     rates = [*[1] * (3 - len(dilations)), *dilations, 1]
     whole = kernel.with_arguments(dilations=rates, padding=padding)
-    if before is None or after is None:
+    if before is None:
         made = [replace(whole, reads=parts.reads[:1], makes=node.makes)]
     else:
         x, y = map(_as_row, (parts.x, node.y))
@@ -81,7 +80,7 @@ def _as_row(sequence: Value) -> Value:
 
 
 def is_reshape(node: Node | None) -> bool:
-    return node is not None and (node.kind == "reshape" or node.type in _RESHAPES)
+    return node is not None and bool({node.kind, node.type} & {*_RESHAPES})
 
 
 def keeps_channels(node: Node) -> bool:
@@ -170,8 +169,8 @@ def sign_last(program: Program, node: Node) -> Program | None:
     """The sign of a reshaped map, of which a binary kernel reads the reshaped sign."""
     if not is_reshape(node) or not _leads_to_binary(program, node):
         return None
-    sign = program.maker(node.x)
-    if sign is None or sign.kind != "sign":
+    sign = program.maker(node.x, "sign")
+    if sign is None:
         return None
     shift, value, made = sign["shift"], sign.x, list[Node]()
     if np.any(shift) and node.y.channels != node.x.channels:
@@ -190,14 +189,14 @@ def sign_last(program: Program, node: Node) -> Program | None:
     return program.with_nodes(old, made)
 
 
+def passes(node: Node) -> bool:
+    """Whether a node leaves signs what they are, and where they meet others."""
+    return is_reshape(node) or node.kind == "pad"
+
+
 def _leads_to_binary(program: Program, node: Node) -> bool:
-    readers = program.readers(node.y)
-    return any(
-        _leads_to_binary(program, reader)
-        if is_reshape(reader) or reader.kind == "pad"
-        else reader.kind == "kernel" and reader["binary"]
-        for reader in readers
-    )
+    ends = program.ends(node.y, passes)
+    return any(end.kind == "kernel" and end["binary"] for end in ends)
 
 
 def trim_pad(program: Program, node: Node) -> Program | None:
@@ -209,8 +208,8 @@ def trim_pad(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or node["padding"] != "VALID":
         return None
-    pad, known = program.maker(node.x), [n for n in node.x.shape or () if n]
-    if pad is None or pad.kind != "pad" or len(known) < 4:
+    pad, known = program.maker(node.x, "pad"), [n for n in node.x.shape or () if n]
+    if pad is None or len(known) < 4:
         return None
     sides, shape = list(pad["sides"]), list(known)
     for axis, reach in enumerate(_reaches(node), 1):
@@ -238,8 +237,8 @@ def ones_around(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or node["of"] != "Conv2D":
         return None
-    source, value, pad = node.x, 0.0, program.maker(node.x)
-    if pad is not None and pad.kind == "pad" and node["padding"] == "VALID":
+    source, value, pad = node.x, 0.0, program.maker(node.x, "pad")
+    if pad is not None and node["padding"] == "VALID":
         source, value = pad.x, pad["value"]
     known, kernel = [n for n in source.shape or () if n], node["kernel"]
     if value == 1 or len(known) < kernel.ndim:
@@ -282,11 +281,9 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or node["padding"] != "VALID":
         return None
-    pad = program.maker(node.x)
-    if pad is None or pad.kind != "pad" or pad["value"] != 1:
-        return None
-    sign = program.maker(pad.x)
-    if sign is None or sign.kind != "sign":
+    pad = program.maker(node.x, "pad")
+    sign = None if pad is None else program.maker(pad.x, "sign")
+    if pad is None or sign is None or pad["value"] != 1:
         return None
     known = [n for n in pad.x.shape or () if n]
     if len(known) == 4 and list(map(tuple, pad["sides"])) == same_sides(node, known):
