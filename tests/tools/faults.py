@@ -537,8 +537,8 @@ operations: groups take shifts of their outputs
 -sign(f"{name}_sign", part, value, shift[taken])
 +sign(f"{name}_sign", part, value, shift[given])
 operations: ones around a map where the padding is not
--constant_values=1.0 - value)
-+constant_values=value)
+-sides, less = pad["sides"], 1.0 - pad["value"]
++sides, less = pad["sides"], pad["value"]
 operations: a sign at the border sees 0
 -number = max(0.0, float(-np.min(sign["shift"])))
 +number = 0.0

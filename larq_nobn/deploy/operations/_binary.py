@@ -21,7 +21,7 @@ import tensorflow as tf
 from ...graph import _signs
 from ._emit import outputs_of
 from ._program import Node, Program, Value, affine, sign
-from ._shapes import passes, same_sides
+from ._shapes import passes, zeros_around
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -133,7 +133,7 @@ def pad_signs(program: Program, node: Node) -> Program | None:
         return None
     k, b = node["k"][0], node["b"][0]
     for reader in program.readers(node.y):
-        pad = reader if reader.kind == "pad" else _zeros_around(reader) if b else None
+        pad = reader if reader.kind == "pad" else zeros_around(reader) if b else None
         if pad is not None:
             inner, value = pad.y.like(), (pad["value"] - b) / k
             ends = pad.with_arguments(value=value).reading(node.y, node.x)
@@ -146,20 +146,6 @@ def pad_signs(program: Program, node: Node) -> Program | None:
                 made.append(inside.reading(node.y, pad.y))
             return program.with_nodes([reader], made)
     return None
-
-
-def _zeros_around(kernel: Node) -> Node | None:
-    """What a "same" convolution pads its map with; None of others."""
-    if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
-        return None
-    known = [n for n in kernel.x.shape or () if n]
-    if kernel["padding"] != "SAME" or len(known) < 4:
-        return None
-    sides = same_sides(kernel, known)
-    shape = [n + sum(side) for n, side in zip(known, sides, strict=True)]
-    around = {"sides": sides, "value": 0.0}
-    value = Value(shape, kernel.x.dtype)
-    return Node(f"{kernel.name}_ends", "pad", (kernel.x,), (value,), around)
 
 
 def kernel_is_binary(program: Program, node: Node) -> Program | None:

@@ -77,12 +77,11 @@ def without_ranges(program: Program) -> Program:
 
 def rounded(program: Program, runtime: str) -> Program:
     """Returns a merged program that rounds where the file does, and its kernels."""
-    rules: tuple[Rule, ...] = (negation, affine_alone)
-    if runtime == "lce":
-        rules += (border_apart, range_inside)
-    else:
-        rules = (levels_as_range, negation, range_before_affine, shift_alone)
-        rules += (range_before_moving, partial(range_inside, of_binary=True))
+    rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
+    if runtime == "litert":
+        rules = (levels_as_range, negation, range_before_affine)
+        rules += (partial(affine_alone, shifts=True), range_before_moving)
+        rules += (partial(range_inside, of_binary=True),)
     rules += (range_for_clip, range_after_reshape)
     for rule in rules:
         program = everywhere(program, (rule,))
@@ -161,8 +160,8 @@ def leave_out_border(program: Program, node: Node) -> Program | None:
     """A binary convolution that meets no zeros is not padded, which LCE asks for."""
     if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
         return None
-    known = [n for n in node.x.shape or () if n]
-    if len(known) < 4 or np.any(same_sides(node, known)):
+    sides = same_sides(node, node.x)
+    if sides is None or np.any(sides):
         return None
     return program.with_nodes([node], [node.with_arguments(padding="VALID")])
 
@@ -283,19 +282,15 @@ def range_before_affine(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [own, node.reading(node.x, value)])
 
 
-def affine_alone(program: Program, node: Node) -> Program | None:
+def affine_alone(program: Program, node: Node, shifts: bool = False) -> Program | None:
     """Factors that no kernel can take become a convolution of single channels.
 
-    That is one operation in int8, where a product and a sum would stay float.
+    That is one operation in int8, where a product and a sum would stay float. So do
+    shifts, if wanted: as sums with a constant they would have 8 bits.
     """
-    if node.kind != "affine" or np.all(node["k"] == 1):
+    if node.kind != "affine" or (is_shift(node) and not shifts):
         return None
-    return shift_alone(program, node)
-
-
-def shift_alone(program: Program, node: Node) -> Program | None:
-    """So does a shift, which would have 8 bits as a sum with a constant."""
-    if node.kind != "affine" or not _is_map(node.x) or not _in_int8(program, node):
+    if not _is_map(node.x) or not _in_int8(program, node):
         return None
     alone = channelwise(node.name, node.x, node["k"], node.y, node["b"])
     return program.with_nodes([node], [alone])
@@ -495,10 +490,9 @@ def weighted_mean(program: Program, node: Node) -> Program | None:
         return None
     _, *window, _ = node["op"].get_attr("ksize")
     _, *strides, _ = node["op"].get_attr("strides")
-    known = [n for n in node.x.shape or () if n]
-    if strides[0] != strides[1] or len(known) < 4:
+    if strides[0] != strides[1] or len(node.x.sizes) < 4:
         return None
-    _, *sizes, channels = known
+    _, *sizes, channels = node.x.sizes
     pairs = zip(sizes, window, strides, strict=True)
     if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
         return None

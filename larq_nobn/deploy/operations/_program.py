@@ -33,6 +33,11 @@ class Value:
     def channels(self) -> int | None:
         return self.shape[-1] if self.shape else None
 
+    @property
+    def sizes(self) -> list[int]:
+        """Those of the shape that are known."""
+        return [size for size in self.shape or () if size]
+
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +43,7 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
         return None
     numbers = map(program.constant, (*parts.reads[1:], *node.reads[1:]))
     values = [x.tolist() for x in numbers if x is not None]
-    known = [n for n in parts.x.shape or () if n]
+    known = parts.x.sizes
     if len(values) < 4 or values[0] != values[2] or kernel["padding"] != "VALID":
         return None
     dilations, pads, _, crops = values
@@ -208,7 +207,7 @@ def trim_pad(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or node["padding"] != "VALID":
         return None
-    pad, known = program.maker(node.x, "pad"), [n for n in node.x.shape or () if n]
+    pad, known = program.maker(node.x, "pad"), node.x.sizes
     if pad is None or len(known) < 4:
         return None
     sides, shape = list(pad["sides"]), list(known)
@@ -237,40 +236,34 @@ def ones_around(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or node["of"] != "Conv2D":
         return None
-    source, value, pad = node.x, 0.0, program.maker(node.x, "pad")
-    if pad is not None and node["padding"] == "VALID":
-        source, value = pad.x, pad["value"]
-    known, kernel = [n for n in source.shape or () if n], node["kernel"]
-    if value == 1 or len(known) < kernel.ndim:
+    same, kernel = node["padding"] == "SAME", node["kernel"]
+    pad = zeros_around(node) if same else program.maker(node.x, "pad")
+    if pad is None or pad["value"] == 1 or len(pad.x.sizes) < 4:
         return None
-    _, *size, channels = known
+    _, *size, channels = pad.x.sizes
     strides, dilations = node["strides"][1:3], node["dilations"][1:3]
     small = missed_reach(size, kernel.shape[:2], dilations) is not None
-    inner = same_sides(node, known)
-    if source is not node.x and pad is not None:
-        if value == 0 and not small and inner == list(map(tuple, pad["sides"])):
-            whole = replace(node.with_arguments(padding="SAME"), reads=(source,))
-            return program.with_nodes([node], [whole])
-        inner = pad["sides"]
-    elif node["padding"] != "SAME" or not small:
-        return None
-    ones = np.pad(np.zeros((1, *size, channels)), inner, constant_values=1.0 - value)
-    around = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
-    excess = -around.numpy()
+    if not (small or pad["value"]) and pad["sides"] == same_sides(node, pad.x):
+        whole = replace(node.with_arguments(padding="SAME"), reads=pad.reads)
+        return None if same else program.with_nodes([node], [whole])
+    sides, less = pad["sides"], 1.0 - pad["value"]
+    ones = np.pad(np.zeros((1, *size, channels)), sides, constant_values=less)
+    sums = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
+    excess = -sums.numpy()
     padded, y = Value(ones.shape, node.x.dtype), node.y.like()
-    sides = {"sides": inner, "value": 1.0}
-    made = Node(f"{node.name}_ones", "pad", (source,), (padded,), sides)
+    around = {"sides": sides, "value": 1.0}
+    made = Node(f"{node.name}_ones", "pad", pad.reads, (padded,), around)
     whole = replace(node.with_arguments(padding="VALID"), reads=(padded,))
     if excess.size == excess.shape[-1]:  # of a single position
         bias = node["bias"] + node["scale"] * excess.ravel()
         return program.with_nodes([node], [made, whole.with_arguments(bias=bias)])
     # LCE makes what is added to a binary convolution its bias, of whatever shape. And
     # it rounds what is scaled, of which the rest should be 0.
-    sums, one = node.y.like(), np.ones_like(node["scale"])
+    total, one = node.y.like(), np.ones_like(node["scale"])
     opposite = whole.with_arguments(kernel=-kernel, scale=one, bias=0 * one).making(y)
-    numbers = {"value": excess.astype(np.float32), "border": value}
-    rest = Node(f"{node.name}_rest", "rest", (y,), (sums,), numbers)
-    scaled = affine(f"{node.name}_scale", sums, node["scale"], node.y, node["bias"])
+    numbers = {"value": excess.astype(np.float32), "border": pad["value"]}
+    rest = Node(f"{node.name}_rest", "rest", (y,), (total,), numbers)
+    scaled = affine(f"{node.name}_scale", total, node["scale"], node.y, node["bias"])
     return program.with_nodes([node], [made, opposite, rest, scaled])
 
 
@@ -285,8 +278,7 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     sign = None if pad is None else program.maker(pad.x, "sign")
     if pad is None or sign is None or pad["value"] != 1:
         return None
-    known = [n for n in pad.x.shape or () if n]
-    if len(known) == 4 and list(map(tuple, pad["sides"])) == same_sides(node, known):
+    if pad["sides"] == same_sides(node, pad.x):
         return None
     number = max(0.0, float(-np.min(sign["shift"])))
     wide, bits = node.x.like(), node.x.like()
@@ -296,10 +288,25 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [padded, made, node.reading(node.x, bits)])
 
 
-def same_sides(kernel: Node, shape: Sequence[int]) -> list[tuple[int, int]]:
-    """How far TensorFlow pads a map for a "same" convolution, on each axis."""
+def zeros_around(kernel: Node) -> Node | None:
+    """What a "same" convolution pads its map with; None of others."""
+    if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
+        return None
+    sides = same_sides(kernel, kernel.x)
+    if kernel["padding"] != "SAME" or sides is None:
+        return None
+    pairs = zip(kernel.x.sizes, sides, strict=True)
+    padded = Value([size + sum(side) for size, side in pairs], kernel.x.dtype)
+    around = {"sides": sides, "value": 0.0}
+    return Node(f"{kernel.name}_ends", "pad", (kernel.x,), (padded,), around)
+
+
+def same_sides(kernel: Node, x: Value) -> list[tuple[int, int]] | None:
+    """How far TensorFlow pads a map for a "same" convolution, if its size is known."""
+    if len(x.sizes) < 4:
+        return None
     steps = kernel["strides"][1:3], kernel["dilations"][1:3]
-    return [(0, 0), *map(_same, shape[1:3], kernel["kernel"].shape, *steps), (0, 0)]
+    return [(0, 0), *map(_same, x.sizes[1:3], kernel["kernel"].shape, *steps), (0, 0)]
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
