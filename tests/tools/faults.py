@@ -511,8 +511,8 @@ operations: a shift after a shift is not scaled
 +shift = reader["b"] + b
 @ tests/deploy/operations/test_rules.py
 operations: shift of a sign beside a factor
--[sign.with_arguments(shift=sign["shift"] * k) for sign in signs]
-+[sign.with_arguments(shift=sign["shift"]) for sign in signs]
+-[sign.with_arguments(shift=sign["shift"] * k) for sign in read]
++[sign.with_arguments(shift=sign["shift"]) for sign in read]
 operations: a threshold one sum too low
 -clear = _thresholds.between_steps(at, 1.0)
 +clear = _thresholds.between_steps(at - 1, 1.0)
@@ -528,7 +528,7 @@ operations: padding of 0 and 1 around signs
 -inner, value = pad.y.like(), (pad["value"] - b) / k
 +inner, value = pad.y.like(), pad["value"]
 operations: zeros around 0 and 1 are zeros around signs
--else _zeros_around(reader) if b else None
+-else zeros_around(reader) if b else None
 +else None
 operations: a kernel of 0 and -1 is one of 0 and 1
 -side = 1.0 if weights.max() > 0 else -1.0

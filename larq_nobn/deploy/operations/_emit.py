@@ -176,17 +176,14 @@ def _summed(node: Node, name: str, x: Any) -> Any:
 
 
 def _kernel(node: Node, name: str, x: Any) -> Any:
-    kernel, of = _numbers(node["kernel"]), node["of"]
-    if of == "MatMul":
+    kernel, rates = _numbers(node["kernel"]), node["dilations"]
+    options = {"strides": node["strides"], "padding": node["padding"], "name": name}
+    if node["of"] == "MatMul":
         y = tf.matmul(x, kernel, name=name)
+    elif node["of"] == "Conv2D":
+        y = tf.nn.conv2d(x, kernel, **options, dilations=rates)
     else:
-        options = {"strides": node["strides"], "padding": node["padding"]}
-        options |= {"name": name}
-        if of == "Conv2D":
-            y = tf.nn.conv2d(x, kernel, **options, dilations=node["dilations"])
-        else:
-            rate = node["dilations"][1:3]
-            y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rate)
+        y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rates[1:3])
     return _scaled(y, node["scale"], node["bias"], f"{name}_affine")
 
 

@@ -149,9 +149,10 @@ class _Lowering:
                 return affine(op.name, reads[0], 1 / divisor[1].astype(np.float64), y)
         if op.type == "Neg":
             return affine(op.name, reads[0], -1.0, y)
-        if op.type == "FusedBatchNormV3" and _is_affine(op):
+        if op.type == "FusedBatchNormV3" and not op.get_attr("is_training"):
             constants = [self._constant(value) for value in reads[1:]]
-            if not any(value is None for value in constants):
+            last = op.get_attr("data_format") == b"NHWC"
+            if last and not any(value is None for value in constants):
                 gamma, beta, mean, variance = (
                     np.asarray(x, np.float64) for x in constants
                 )
@@ -247,8 +248,3 @@ class _Lowering:
 def _value_of(tensor: Any) -> Value:
     rank = tensor.shape.rank
     return Value(None if rank is None else tensor.shape.as_list(), tensor.dtype)
-
-
-def _is_affine(op: Any) -> bool:
-    """Whether a batch norm takes no statistics, and has its channels last."""
-    return not op.get_attr("is_training") and op.get_attr("data_format") == b"NHWC"

@@ -68,13 +68,8 @@ def reduced(program: Program) -> Program:
 
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
-    last = (
-        ones_around,
-        pad_before_sign,
-        sign_of_signs,
-        compare_sum_with_sign,
-        keep_apart,
-    )
+    last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
+    last += (compare_sum_with_sign, keep_apart)
     return everywhere(program, PLAIN if runtime == "litert" else last)
 
 
@@ -144,9 +139,8 @@ def scale_beside_signs(program: Program, node: Node) -> Program | None:
         return None
     if any(reader.kind != "sign" for reader in signs):
         return None
-    k = node["k"]
-    made = [sign.with_arguments(shift=sign["shift"] * k) for sign in signs]
-    made = [sign.reading(node.x, node.y) for sign in made]
+    k, read = node["k"], [sign.reading(node.x, node.y) for sign in signs]
+    made = [sign.with_arguments(shift=sign["shift"] * k) for sign in read]
     scaled = _times(kernel, k)[0].making(node.y)
     return program.with_nodes([kernel, node, *signs], [scaled, *made])
 
@@ -445,18 +439,16 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
     whole = program.sole_maker(node.x, "sum")
     if whole is None:
         return None
-    for u, w in (whole.reads, whole.reads[::-1]):
-        kernel = program.sole_maker(u, "kernel")
-        if kernel is None:
-            continue
-        first, second = u.like(), w.like()
-        made = [
-            affine(node.name, u, node["k"], first, node["b"]),
-            affine(f"{node.name}_rest", w, node["k"], second),
-            whole.reading(u, first).reading(w, second).making(node.y),
-        ]
-        return program.with_nodes([node, whole], made)
-    return None
+    u, w = sorted(whole.reads, key=lambda x: not program.sole_maker(x, "kernel"))
+    if not program.sole_maker(u, "kernel"):
+        return None
+    first, second = u.like(), w.like()
+    made = [
+        affine(node.name, u, node["k"], first, node["b"]),
+        affine(f"{node.name}_rest", w, node["k"], second),
+        whole.reading(u, first).reading(w, second).making(node.y),
+    ]
+    return program.with_nodes([node, whole], made)
 
 
 def shift_into_parts(program: Program, node: Node) -> Program | None:
