@@ -152,8 +152,7 @@ def into_kernel_of_signs(program: Program, node: Node) -> Program | None:
     """What is affine in signs goes into the kernels that read it."""
     if node.kind != "affine" or sign_before(program, node.x) is None:
         return None
-    scaled = scale_into_readers(program, node)
-    return shift_into_readers(program, node) if scaled is None else scaled
+    return scale_into_readers(program, node) or shift_into_readers(program, node)
 
 
 def leave_out_border(program: Program, node: Node) -> Program | None:

@@ -276,9 +276,8 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
     fits = (np.abs(k) > _LEAST_FACTOR) & (np.abs(k) < _MOST_FACTOR)
     if not np.all(fits | ((k == 0) & (b == 0))):
         return None
-    if np.any(k <= 0) and not all(
-        _is_linear(program, reader) for reader in program.readers(node.y)
-    ):
+    linear = all(_is_linear(program, reader) for reader in program.readers(node.y))
+    if np.any(k <= 0) and not linear:
         return None
     shift = affine(node.name, node.x, 1.0, node.x.like(), b / np.where(k == 0, 1, k))
     return _into_readers(program, shift, affine(node.name, shift.y, k, node.y))
