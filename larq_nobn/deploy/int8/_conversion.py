@@ -237,7 +237,7 @@ def verify_without_rounding(
     plain, io = without_ranges(lowered.trace.model), lowered.io
     trace, program = Trace(plain, io), no_ranges(lowered.merged)
     pairs = zip(trace.signs(), lowered.trace.signs(), strict=True)
-    values = {x.value.name: lowered.values[y.value.name] for x, y in pairs}
+    values = {x.value.name: lowered.value(y.value) for x, y in pairs}
     signs = [
         sign
         for sign in trace.signs()

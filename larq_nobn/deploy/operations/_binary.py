@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from ...graph import _signs
 from ._emit import outputs_of
-from ._program import Node, Program, Value, affine
-from ._shapes import is_reshape, same_sides
+from ._program import Node, Program, Value, affine, sign
+from ._shapes import passes, zeros_around
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -59,12 +59,11 @@ def _with_sign(program: Program, node: Node) -> Program | None:
         if values != [low] * 3 + [zero] + [high] * 3:
             continue
         side, size = (1.0 if zero == high else -1.0), (high - low) / 2
-        ones, before, sign = np.ones(x.channels or 1), x.like(), x.like()
-        own = {"shift": 0 * ones, "compared": False}
+        before, bits = x.like(), x.like()
         made = [
-            affine(f"{node.name}_side", x, side * ones, before),
-            Node(f"{node.name}_sign", "sign", (before,), (sign,), own),
-            affine(node.name, sign, side * size * ones, node.y, (low + high) / 2),
+            affine(f"{node.name}_side", x, side, before),
+            sign(f"{node.name}_sign", before, bits),
+            affine(node.name, bits, side * size, node.y, (low + high) / 2),
         ]
         return program.with_nodes([node], made)
     return None
@@ -74,10 +73,9 @@ def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]
     """Yields maps of which alone another is a function, with the nodes of that."""
     inner = {node}
     while len(inner) < _MOST_NODES:
-        read = {id(x): x for n in inner for x in n.reads}
-        makers = {key: program.maker(x) for key, x in read.items()}
+        makers = {x: program.maker(x) for n in inner for x in n.reads}
         inner |= {m for m in makers.values() if m is not None and m.kind == "constant"}
-        ends = [x for key, x in read.items() if makers[key] not in inner]
+        ends = [x for x, maker in makers.items() if maker not in inner]
         if len(ends) == 1:
             yield ends[0], [n for n in program.nodes if n in inner]
         before = {maker for maker in map(program.maker, ends) if maker is not None}
@@ -102,17 +100,8 @@ def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list
 
 def _meets_two_values(program: Program, node: Node) -> bool:
     """Whether a kernel of two values reads a map, perhaps padded or reshaped."""
-    return any(
-        _has_two_values(reader)
-        if reader.kind == "kernel"
-        else (_passes(reader) or reader.kind == "affine")
-        and _meets_two_values(program, reader)
-        for reader in program.readers(node.y)
-    )
-
-
-def _passes(node: Node) -> bool:
-    return is_reshape(node) or node.kind == "pad"
+    ends = program.ends(node.y, lambda x: passes(x) or x.kind == "affine")
+    return any(end.kind == "kernel" and _has_two_values(end) for end in ends)
 
 
 def _has_two_values(kernel: Node) -> bool:
@@ -138,41 +127,25 @@ def pad_signs(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "affine" or not _meets_two_values(program, node):
         return None
-    sign = program.maker(node.x)
-    if sign is None or sign.kind != "sign" or program.is_output(node.y):
+    if not program.maker(node.x, "sign") or program.is_output(node.y):
         return None
     if np.ptp(node["k"]) or np.ptp(node["b"]) or not np.all(node["k"]):
         return None
     k, b = node["k"][0], node["b"][0]
     for reader in program.readers(node.y):
-        if reader.kind == "pad":
-            inner, value = reader.y.like(), (reader["value"] - b) / k
-            pad = reader.with_arguments(value=value).reading(node.y, node.x)
-            moved = affine(node.name, inner, node["k"], reader.y, node["b"])
-            return program.with_nodes([reader], [pad.making(inner), moved])
-        sides = _zeros_around(reader) if b else None
-        if sides is not None:
-            shape = [n or 0 for n in reader.x.shape or ()]
-            shape = [n + sum(side) for n, side in zip(shape, sides, strict=True)]
-            inner, whole = (Value(shape, node.x.dtype) for _ in range(2))
-            around = {"sides": sides, "value": -b / k}
+        pad = reader if reader.kind == "pad" else zeros_around(reader) if b else None
+        if pad is not None:
+            inner, value = pad.y.like(), (pad["value"] - b) / k
+            ends = pad.with_arguments(value=value).reading(node.y, node.x)
             made = [
-                Node(f"{reader.name}_ends", "pad", (node.x,), (inner,), around),
-                affine(node.name, inner, node["k"], whole, node["b"]),
-                replace(reader.with_arguments(padding="VALID"), reads=(whole,)),
+                ends.making(inner),
+                affine(node.name, inner, node["k"], pad.y, node["b"]),
             ]
+            if pad is not reader:
+                inside = reader.with_arguments(padding="VALID")
+                made.append(inside.reading(node.y, pad.y))
             return program.with_nodes([reader], made)
     return None
-
-
-def _zeros_around(kernel: Node) -> list[tuple[int, int]] | None:
-    """How far a "same" convolution pads its map; None of others."""
-    if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
-        return None
-    known = [n for n in kernel.x.shape or () if n]
-    if kernel["padding"] != "SAME" or len(known) < 4:
-        return None
-    return same_sides(kernel, known)
 
 
 def kernel_is_binary(program: Program, node: Node) -> Program | None:
@@ -218,7 +191,7 @@ def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
 def sign_before(program: Program, value: Value) -> Node | None:
     """The sign of which a value is, perhaps padded or in another shape."""
     node = program.maker(value)
-    while node is not None and _passes(node):
+    while node is not None and passes(node):
         node = program.maker(node.x)
     return node if node is not None and node.kind == "sign" else None
 
@@ -237,12 +210,11 @@ def split_groups(program: Program, node: Node) -> Program | None:
     while maker is not None and maker.kind == "pad":
         pads.insert(0, maker)
         maker = program.maker(maker.x)
-    sign = maker if maker is not None and maker.kind == "sign" else None
     source = pads[0].x if pads else node.x
     channels, groups = source.channels or 0, node["groups"]
     shift = np.zeros(channels)
-    if sign is not None:
-        source, shift = sign.x, sign["shift"]
+    if maker is not None and maker.kind == "sign":
+        source, shift = maker.x, maker["shift"]
     size, filters = channels // groups, len(node["scale"]) // groups
     scope, _, last = node.name.rpartition("/")
     made, ends = list[Node](), list[Value]()
@@ -250,17 +222,16 @@ def split_groups(program: Program, node: Node) -> Program | None:
         name = f"{scope}/{i + 1}/{last}"
         taken, given = (slice(i * n, (i + 1) * n) for n in (size, filters))
         part, value = (_of_channels(source, size) for _ in range(2))
-        own = {"shift": shift[taken], "compared": False}
         made.append(Node(f"{name}_part", "channels", (source,), (part,), {"of": taken}))
-        made.append(Node(f"{name}_sign", "sign", (part,), (value,), own))
+        made.append(sign(f"{name}_sign", part, value, shift[taken]))
         for pad in pads:
             longer = _of_channels(pad.y, size)
             made.append(replace(pad, reads=(value,), makes=(longer,)))
             value = longer
         end = _of_channels(node.y, filters)
         numbers = {n: node[n][..., given] for n in ("kernel", "scale", "bias")}
-        kernel = replace(node, name=name, reads=(value,), makes=(end,))
-        made.append(kernel.with_arguments(**numbers, groups=1))
+        one = replace(node, name=name, reads=(value,), makes=(end,))
+        made.append(one.with_arguments(**numbers, groups=1))
         ends.append(end)
     made.append(Node(f"{node.name}_groups", "joined", tuple(ends), node.makes))
     return program.with_nodes([node], made)

@@ -28,14 +28,12 @@ def outputs_of(
         more: Values whose tensors are returned after the outputs.
         given: Values that are not computed, with their tensors.
     """
-    known = [*zip(program.inputs, inputs, strict=True), *given]
-    tensors = {id(value): tensor for value, tensor in known}
+    tensors = dict([*zip(program.inputs, inputs, strict=True), *given])
     for node in program.nodes:
-        if id(node.y) in tensors:
-            continue
-        made = _computed(node, [tensors[id(value)] for value in node.reads])
-        tensors.update((id(x), y) for x, y in zip(node.makes, made, strict=False))
-    return [tensors[id(value)] for value in (*program.outputs, *more)]
+        if node.y not in tensors:
+            made = _computed(node, [tensors[value] for value in node.reads])
+            tensors.update(zip(node.makes, made, strict=False))
+    return [tensors[value] for value in (*program.outputs, *more)]
 
 
 def _computed(node: Node, x: list[Any]) -> list[Any]:
@@ -79,50 +77,14 @@ def _scaled(x: Any, k: Any, b: Any, name: str) -> Any:
     return x
 
 
-def _constant(node: Node, name: str) -> Any:
-    return tf.convert_to_tensor(node["value"], name=name)
-
-
-def _affine(node: Node, name: str, x: Any) -> Any:
-    return _scaled(x, node["k"], node["b"], name)
-
-
-def _sum(node: Node, name: str, x: Any, y: Any) -> Any:
-    return tf.add(x, y, name=name)
-
-
-def _reshape(node: Node, name: str, x: Any) -> Any:
-    return tf.reshape(x, _sizes(node.y), name=name)
-
-
 def _sizes(value: Value) -> list[int]:
     return [-1 if size is None else size for size in value.shape or ()]
-
-
-def _pad(node: Node, name: str, x: Any) -> Any:
-    return tf.pad(x, node["sides"], constant_values=node["value"], name=name)
-
-
-def _joined(node: Node, name: str, *parts: Any) -> Any:
-    return tf.concat(parts, -1, name=name)
-
-
-def _channels(node: Node, name: str, x: Any) -> Any:
-    return x[..., node["of"]]
-
-
-def _plus_last(node: Node, name: str, x: Any) -> Any:
-    return tf.add(x[..., :-1], x[..., -1:], name=name)
-
-
-def _rest(node: Node, name: str, x: Any) -> Any:
-    return tf.subtract(tf.constant(node["value"]), x, name=name)
 
 
 def _sign(node: Node, name: str, x: Any) -> list[Any]:
     if "quantizer" in node.arguments:
         return _in_shapes(node, node["quantizer"](tf.add(x, _numbers(node["shift"]))))
-    if not np.any(node["shift"]) and not node["compared"]:
+    if not np.any(node["shift"]) and "compared" not in node.arguments:
         return _in_shapes(node, lq.math.sign(x))
     # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
     # shifted sign of a sign too, and drop the shift.
@@ -145,7 +107,7 @@ def _saturating(node: Node, name: str, x: Any) -> list[Any]:
     by that, whose sums must not overflow.
     """
     shift, step, sides = node["shift"], node["step"], node["padding"]
-    shape, moved = x.shape, shift is not None
+    shape, moved = x.shape, np.any(shift)
     with tf.name_scope(name):
         if shape.rank != 4:
             x = tf.reshape(x, (-1, 1, math.prod(shape[1:-1]), shape[-1]))
@@ -190,10 +152,6 @@ def _clip(node: Node, name: str, x: Any) -> Any:
     return tf.clip_by_value(x, low, high, name=name)
 
 
-def _copy(node: Node, name: str, x: Any) -> Any:
-    return tf.maximum(x, x, name=name)  # which LCE does not merge
-
-
 def _summed(node: Node, name: str, x: Any) -> Any:
     """max(x, 0) + slope * min(x, 0) in int8, of operations that delegates have.
 
@@ -217,41 +175,38 @@ def _summed(node: Node, name: str, x: Any) -> Any:
     return tf.add(positive, rounded(scaled(rest, slope), low, high), name=name)
 
 
-def _prelu(node: Node, name: str, x: Any) -> Any:
-    return spelled_prelu(x, _numbers(node["slope"]))
-
-
 def _kernel(node: Node, name: str, x: Any) -> Any:
-    kernel, of = _numbers(node["kernel"]), node["of"]
-    if of == "MatMul":
+    kernel, rates = _numbers(node["kernel"]), node["dilations"]
+    options = {"strides": node["strides"], "padding": node["padding"], "name": name}
+    if node["of"] == "MatMul":
         y = tf.matmul(x, kernel, name=name)
+    elif node["of"] == "Conv2D":
+        y = tf.nn.conv2d(x, kernel, **options, dilations=rates)
     else:
-        options = {"strides": node["strides"], "padding": node["padding"]}
-        options |= {"name": name}
-        if of == "Conv2D":
-            y = tf.nn.conv2d(x, kernel, **options, dilations=node["dilations"])
-        else:
-            rate = node["dilations"][1:3]
-            y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rate)
+        y = tf.nn.depthwise_conv2d(x, kernel, **options, dilations=rates[1:3])
     return _scaled(y, node["scale"], node["bias"], f"{name}_affine")
 
 
+# What nodes compute, of what they read.
 _KINDS: dict[str, Any] = {
-    "constant": _constant,
-    "affine": _affine,
-    "sum": _sum,
-    "reshape": _reshape,
-    "pad": _pad,
-    "joined": _joined,
-    "channels": _channels,
-    "plus_last": _plus_last,
-    "rest": _rest,
+    "constant": lambda node, name: tf.convert_to_tensor(node["value"], name=name),
+    "affine": lambda node, name, x: _scaled(x, node["k"], node["b"], name),
+    "sum": lambda node, name, x, y: tf.add(x, y, name=name),
+    "reshape": lambda node, name, x: tf.reshape(x, _sizes(node.y), name=name),
+    "pad": lambda node, name, x: tf.pad(
+        x, node["sides"], constant_values=node["value"], name=name
+    ),
+    "joined": lambda node, name, *parts: tf.concat(parts, -1, name=name),
+    "channels": lambda node, name, x: x[..., node["of"]],
+    "plus_last": lambda node, name, x: tf.add(x[..., :-1], x[..., -1:], name=name),
+    "rest": lambda node, name, x: tf.subtract(node["value"], x, name=name),
     "sign": _sign,
     "saturating": _saturating,
     "range": _range,
     "clip": _clip,
-    "copy": _copy,
+    # Which LCE does not merge.
+    "copy": lambda node, name, x: tf.maximum(x, x, name=name),
     "summed": _summed,
-    "prelu": _prelu,
+    "prelu": lambda node, name, x: spelled_prelu(x, _numbers(node["slope"])),
     "kernel": _kernel,
 }

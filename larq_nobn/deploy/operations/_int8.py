@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ...graph._kinds import FUSED
 from .._errors import ConversionError
 from ..lite._trace import layer_of
 from ._binary import BINARY, sign_before, split_groups
-from ._plain import plain_pad
+from ._plain import plain_pad, plain_sign, whole_kernel
 from ._program import Node, Program, Rule, Value, affine, channelwise, everywhere
 from ._rules import (
     before_join,
@@ -47,6 +48,7 @@ _MOVES = (
     *("Reshape", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Slice"),
     *("GatherV2", "DepthToSpace", "SpaceToDepth", "Tile", "Roll", "Split", "SplitV"),
 )
+_STEPS = ("range", "sign", "saturating", "constant")
 # Its kernel is no kind of node; (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
@@ -56,34 +58,30 @@ def merged(program: Program, runtime: str) -> Program:
     rules: tuple[Rule, ...] = (identity_goes, merge, into_kernel, into_transposed)
     rules += (before_reshape, before_join, into_kernel_of_signs)
     inner = (scale_after_relu,) if runtime == "lce" else ()
-    program = everywhere(program, (*rules, *inner, *BINARY))
-    program = everywhere(program, (pad_last, sign_last))
+    program = everywhere(program, (*rules, *inner, *BINARY, pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *rules))
-    program = everywhere(program, (pad_last, sign_last))
+    last: tuple[Rule, ...] = (pad_last, sign_last, spell_clip, merge_clips)
     if runtime == "lce":
-        borders = (leave_out_border, ones_around, pad_before_sign)
-        program = everywhere(program, borders)
-    return everywhere(program, (spell_clip, merge_clips))
+        last += (leave_out_border, ones_around, pad_before_sign)
+    return everywhere(program, last)
 
 
 def without_ranges(program: Program) -> Program:
     """Returns a program that rounds nothing."""
-    for node in program.nodes:
-        if node.kind == "range":
-            maker = program.maker(node.y)
-            assert maker is not None
-            program = program.with_nodes([maker], [], [(maker.y, maker.x)])
-    return program
+
+    def range_goes(program: Program, node: Node) -> Program | None:
+        return program.without(node) if node.kind == "range" else None
+
+    return everywhere(program, (range_goes,))
 
 
 def rounded(program: Program, runtime: str) -> Program:
     """Returns a merged program that rounds where the file does, and its kernels."""
-    rules: tuple[Rule, ...] = (negation, affine_alone)
-    if runtime == "lce":
-        rules += (border_apart, range_inside)
-    else:
-        rules = (levels_as_range, negation, range_before_affine, shift_alone)
-        rules += (range_before_moving, range_inside_binary)
+    rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
+    if runtime == "litert":
+        rules = (levels_as_range, negation, range_before_affine)
+        rules += (partial(affine_alone, shifts=True), range_before_moving)
+        rules += (partial(range_inside, of_binary=True),)
     rules += (range_for_clip, range_after_reshape)
     for rule in rules:
         program = everywhere(program, (rule,))
@@ -94,7 +92,8 @@ def rounded(program: Program, runtime: str) -> Program:
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program of the operations that files have in int8."""
     if runtime == "litert":
-        return everywhere(program, PLAIN)
+        rules = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)
+        return everywhere(program, rules)
     return _outputs_apart(program)
 
 
@@ -106,7 +105,7 @@ def spell_clip(program: Program, node: Node) -> Program | None:
     ends, x = _ENDS.get(node.type), node.reads[:1]
     if node.type in ("Maximum", "Minimum"):
         for value, other in (node.reads, node.reads[::-1]):
-            number = _constant(program, other)
+            number = program.constant(other)
             if number is not None and number.size == 1 and value.shape == node.y.shape:
                 end, x = float(number.item()), (value,)
                 ends = (end, np.inf) if node.type == "Maximum" else (-np.inf, end)
@@ -135,8 +134,8 @@ def into_transposed(program: Program, node: Node) -> Program | None:
     if node.kind != "affine" or np.all(node["k"] == 1):
         return None
     kernel = program.sole_maker(node.x, _TRANSPOSED)
-    weights = None if kernel is None else program.maker(kernel.reads[1])
-    if kernel is None or weights is None or weights.kind != "constant":
+    weights = None if kernel is None else program.maker(kernel.reads[1], "constant")
+    if kernel is None or weights is None:
         return None
     factor = np.broadcast_to(node["k"], kernel.y.channels or 1)
     scaled = _replaced(weights, weights["value"] * factor[:, None])
@@ -144,7 +143,7 @@ def into_transposed(program: Program, node: Node) -> Program | None:
     made = [
         scaled,
         kernel.reading(weights.y, scaled.y).making(value),
-        affine(node.name, value, np.ones_like(factor), node.y, node["b"]),
+        affine(node.name, value, 1.0, node.y, node["b"]),
     ]
     return program.with_nodes([kernel, node], made)
 
@@ -153,16 +152,15 @@ def into_kernel_of_signs(program: Program, node: Node) -> Program | None:
     """What is affine in signs goes into the kernels that read it."""
     if node.kind != "affine" or sign_before(program, node.x) is None:
         return None
-    scaled = scale_into_readers(program, node)
-    return shift_into_readers(program, node) if scaled is None else scaled
+    return scale_into_readers(program, node) or shift_into_readers(program, node)
 
 
 def leave_out_border(program: Program, node: Node) -> Program | None:
     """A binary convolution that meets no zeros is not padded, which LCE asks for."""
     if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
         return None
-    known = [n for n in node.x.shape or () if n]
-    if len(known) < 4 or np.any(same_sides(node, known)):
+    sides = same_sides(node, node.x)
+    if sides is None or np.any(sides):
         return None
     return program.with_nodes([node], [node.with_arguments(padding="VALID")])
 
@@ -170,11 +168,6 @@ def leave_out_border(program: Program, node: Node) -> Program | None:
 def _replaced(constant: Node, value: np.ndarray) -> Node:
     made = constant.making(constant.y.like())
     return made.with_arguments(value=value.astype(np.float32))
-
-
-def _constant(program: Program, value: Value) -> np.ndarray | None:
-    node = program.maker(value)
-    return node["value"] if node is not None and node.kind == "constant" else None
 
 
 # --- where a file rounds
@@ -193,23 +186,23 @@ def _is_map(value: Value) -> bool:
     return value.shape is not None and len(value.shape) == 4
 
 
-def _reads_steps(program: Program, value: Value) -> bool:
-    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
-    left, seen = [value], set[int]()
+def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
+    """What makes a value, each once, back to ranges, signs, constants and inputs."""
+    left, seen = [value], set[Value]()
     while left:
         read = left.pop()
-        maker = program.maker(read)
-        if id(read) in seen:
-            continue
-        seen.add(id(read))
-        if maker is None:
-            return False
-        if maker.kind in ("range", "sign", "saturating", "constant"):
-            continue
-        if not _moves(program, maker):
-            return False
-        left += [x for x in maker.reads if x.dtype.is_floating]
-    return True
+        if read not in seen:
+            seen.add(read)
+            maker = program.maker(read)
+            yield maker
+            if maker is not None and maker.kind not in _STEPS:
+                left += [x for x in maker.reads if x.dtype.is_floating]
+
+
+def _reads_steps(program: Program, value: Value) -> bool:
+    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
+    makers = _up_to_steps(program, value)
+    return all(m and (m.kind in _STEPS or _moves(program, m)) for m in makers)
 
 
 def _moves(program: Program, node: Node) -> bool:
@@ -232,15 +225,15 @@ def _is_rounded(program: Program, value: Value) -> bool:
 def _in_int8(program: Program, node: Node) -> bool:
     reals = [x for x in node.reads if x.dtype.is_floating]
     return _is_rounded(program, node.y) and any(
-        _reads_steps(program, x) for x in reals if _constant(program, x) is None
+        _reads_steps(program, x) for x in reals if program.constant(x) is None
     )
 
 
 def levels_as_range(program: Program, node: Node) -> Program | None:
     """round(n x) / n of x from 0 to 1 are the steps of a range of n steps."""
     times = program.sole_maker(node.x, "affine") if node.type == "Round" else None
-    part = program.reader(node.y)
-    if times is None or part is None or part.kind != "affine" or not _is_map(node.x):
+    part = program.reader(node.y, "affine")
+    if times is None or part is None or not _is_map(node.x):
         return None
     clip, count = program.sole_maker(times.x, "clip"), float(times["k"].flat[0])
     scales = np.all(times["k"] == count) and np.allclose(part["k"] * count, 1)
@@ -251,7 +244,7 @@ def levels_as_range(program: Program, node: Node) -> Program | None:
     # The range would end beyond 1.
     alone, cut = clip.x.like(), clip.y.like()
     made = [
-        channelwise(f"{node.name}_clip", clip.x, alone, np.ones_like(times["k"])),
+        channelwise(f"{node.name}_clip", clip.x, 1.0, alone),
         clip.reading(clip.x, alone).with_arguments(low=-1.0).making(cut),
         _range(node.name, cut, part.y, 0.0, 255 / count),
     ]
@@ -262,12 +255,12 @@ def negation(program: Program, node: Node) -> Program | None:
     """The opposite of a map has the opposite range."""
     if node.kind != "affine" or np.any(node["k"] != -1) or np.any(node["b"]):
         return None
-    before = program.maker(node.x)
-    if before is None or before.kind != "range" or not _is_map(node.x):
+    before = program.maker(node.x, "range")
+    if before is None or not _is_map(node.x):
         return None
     value = node.x.like()
     made = [
-        channelwise(node.name, node.x, value, node["k"]),
+        channelwise(node.name, node.x, -1.0, value),
         _range(f"{node.name}_range", value, node.y, -before["high"], -before["low"]),
     ]
     return program.with_nodes([node], made)
@@ -277,8 +270,8 @@ def range_before_affine(program: Program, node: Node) -> Program | None:
     """A binary layer that ends in a ReLU gets the range that its affine leaves it."""
     clip = program.sole_maker(node.x, "clip") if node.kind == "affine" else None
     kernel = None if clip is None else program.sole_maker(clip.x, "kernel")
-    after = program.reader(node.y)
-    if kernel is None or not kernel["binary"] or after is None or after.kind != "range":
+    after = program.reader(node.y, "range")
+    if kernel is None or not kernel["binary"] or after is None:
         return None
     factor = np.where(node["k"] == 0, np.inf, node["k"])
     ends = np.stack([(after[end] - node["b"]) / factor for end in ("low", "high")])
@@ -288,21 +281,17 @@ def range_before_affine(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [own, node.reading(node.x, value)])
 
 
-def affine_alone(program: Program, node: Node) -> Program | None:
+def affine_alone(program: Program, node: Node, shifts: bool = False) -> Program | None:
     """Factors that no kernel can take become a convolution of single channels.
 
-    That is one operation in int8, where a product and a sum would stay float.
+    That is one operation in int8, where a product and a sum would stay float. So do
+    shifts, if wanted: as sums with a constant they would have 8 bits.
     """
-    if node.kind != "affine" or np.all(node["k"] == 1):
+    if node.kind != "affine" or (is_shift(node) and not shifts):
         return None
-    return shift_alone(program, node)
-
-
-def shift_alone(program: Program, node: Node) -> Program | None:
-    """So does a shift, which would have 8 bits as a sum with a constant."""
-    if node.kind != "affine" or not _is_map(node.x) or not _in_int8(program, node):
+    if not _is_map(node.x) or not _in_int8(program, node):
         return None
-    alone = channelwise(node.name, node.x, node.y, node["k"], node["b"])
+    alone = channelwise(node.name, node.x, node["k"], node.y, node["b"])
     return program.with_nodes([node], [alone])
 
 
@@ -329,26 +318,22 @@ def range_inside(
     The file has none there, since it rounds once, after the clip. A range that cuts off
     what the one after it has stays: it is no matter of rounding.
     """
-    clip = program.reader(node.y) if node.kind == "range" else None
-    if clip is None or clip.kind != "clip" or (clip["low"], clip["high"]) not in FUSED:
+    clip = program.reader(node.y, "clip") if node.kind == "range" else None
+    if clip is None or (clip["low"], clip["high"]) not in FUSED:
         return None
     if not _is_inner(program, node, clip, clip["low"], clip["high"]):
         return None
     if not _takes_clip(program, node.x, of_binary):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
-
-
-def range_inside_binary(program: Program, node: Node) -> Program | None:
-    return range_inside(program, node, of_binary=True)
+    return program.without(node)
 
 
 def _is_inner(
     program: Program, node: Node, reader: Node, low: float, high: float
 ) -> bool:
     """Whether a range cuts off nothing between bounds that the next one has."""
-    after = program.reader(reader.y)
-    if after is None or after.kind != "range" or program.maker(node.x) is None:
+    after = program.reader(reader.y, "range")
+    if after is None or program.maker(node.x) is None:
         return False
     if program.reader(node.x) is None or program.reader(node.y) is None:
         return False
@@ -376,28 +361,27 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
     Of a maximum or minimum with a number the converter rounds that to the range before.
     Clips that it makes part of the operation before them stay.
     """
-    after = program.reader(node.y) if node.kind == "clip" else None
-    if after is None or after.kind != "range":
+    after = program.reader(node.y, "range") if node.kind == "clip" else None
+    if after is None or (node["low"], node["high"]) in FUSED:
         return None
     low, high = node["low"], node["high"]
-    if (low, high) in FUSED:
-        return None
-    before, x, old = program.maker(node.x), node.x, [node]
-    is_range = before is not None and before.kind == "range"
-    if before and is_range and _is_inner(program, before, node, low, high):
-        x, old = before.x, [before, node]
-    made = list[Node]()
-    if not _takes_clip(program, x, True):  # an operation between two ranges
-        made = [channelwise(node.name, x, node.y, np.ones(x.channels or 1))]
+    before = program.maker(node.x, "range")
+    if before and _is_inner(program, before, node, low, high):
+        program = program.without(before)
+        node = program.maker(node.y) or node
+    apart = not _takes_clip(program, node.x, True)  # an operation between two ranges
     step = step_of(after)
     wider = after["low"] < low - step or after["high"] > high + step
-    if wider or (made and not _is_map(x)):
+    if wider or (apart and not _is_map(node.x)):
         raise ConversionError(
             f"Layer {layer_of(node)!r} cuts off what is outside of [{low:g}, {high:g}],"
             " of which int8 has no form there. Clip to [-1, 1] (larq.activations."
             "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
         )
-    return program.with_nodes(old, made, [] if made else [(node.y, x)])
+    if not apart:
+        return program.without(node)
+    alone = channelwise(node.name, node.x, 1.0, node.y)
+    return program.with_nodes([node], [alone])
 
 
 def range_before_moving(program: Program, node: Node) -> Program | None:
@@ -412,7 +396,7 @@ def range_before_moving(program: Program, node: Node) -> Program | None:
         return None
     if not _is_inner(program, node, reader, -np.inf, np.inf):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
+    return program.without(node)
 
 
 def range_after_reshape(program: Program, node: Node) -> Program | None:
@@ -452,8 +436,8 @@ def _with_steps(program: Program, node: Node) -> Iterator[Node]:
         axes = {"MatMul": (), "Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}[of]
         yield node.with_arguments(kernel=_in_steps(kernel, axes))
     else:
-        weights = program.maker(node.reads[1])
-        if weights is not None and weights.kind == "constant":
+        weights = program.maker(node.reads[1], "constant")
+        if weights is not None:
             made = _replaced(weights, _in_steps(weights["value"], (2,)))
             yield made
             node = node.reading(weights.y, made.y)
@@ -494,35 +478,9 @@ def saturating_sign(program: Program, node: Node) -> Program | None:
     """A sign of steps is a depthwise convolution that saturates within one of them."""
     if node.kind != "sign":
         return None
-    shift = node["shift"] if np.any(node["shift"]) else None
-    step = min(_steps_before(program, node.x), default=1.0)
-    arguments = {"shift": shift, "padding": None, "step": step}
-    sign = replace(node, kind="saturating", arguments=arguments)
-    return program.with_nodes([node], [sign])
-
-
-def _steps_before(program: Program, value: Value) -> Iterator[float]:
-    """The steps of the ranges that a value is made of."""
-    left, seen = [value], set[int]()
-    while left:
-        read = left.pop()
-        maker = program.maker(read)
-        if maker is None or id(read) in seen:
-            continue
-        seen.add(id(read))
-        if maker.kind == "range":
-            yield step_of(maker)
-        elif maker.kind not in ("sign", "saturating"):
-            left += maker.reads
-
-
-def whole_kernel(program: Program, node: Node) -> Program | None:
-    """A ±1 kernel is ±127 times the step of each channel, which contains its scale."""
-    if node.kind != "kernel" or not node["binary"]:
-        return None
-    kernel, ones = node["kernel"] * node["scale"], np.ones_like(node["scale"])
-    whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
-    return program.with_nodes([node], [whole])
+    makers = _up_to_steps(program, node.x)
+    steps = [step_of(m) for m in makers if m is not None and m.kind == "range"]
+    return plain_sign(program, node, min(steps, default=1.0))
 
 
 def weighted_mean(program: Program, node: Node) -> Program | None:
@@ -531,14 +489,13 @@ def weighted_mean(program: Program, node: Node) -> Program | None:
         return None
     _, *window, _ = node["op"].get_attr("ksize")
     _, *strides, _ = node["op"].get_attr("strides")
-    known = [n for n in node.x.shape or () if n]
-    if strides[0] != strides[1] or len(known) < 4:
+    if strides[0] != strides[1] or len(node.x.sizes) < 4:
         return None
-    _, *sizes, channels = known
+    _, *sizes, channels = node.x.sizes
     pairs = zip(sizes, window, strides, strict=True)
     if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
         return None
-    mean = channelwise(node.name, node.x, node.y, np.ones(channels))
+    mean = channelwise(node.name, node.x, 1.0, node.y)
     kernel = np.full((*window, channels, 1), 1 / np.prod(window))
     whole = mean.with_arguments(kernel=kernel, strides=[1, *strides, 1])
     return program.with_nodes([node], [whole])
@@ -556,6 +513,3 @@ def summed_prelu(program: Program, node: Node) -> Program | None:
     ends = [(x["low"], x["high"]) for x in (before, after)]
     made = node.with_arguments(ends=ends[0], range_after=ends[1])
     return program.with_nodes([node], [replace(made, kind="summed")])
-
-
-PLAIN = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)

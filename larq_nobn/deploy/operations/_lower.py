@@ -15,10 +15,13 @@ from ._program import (
     Node,
     Program,
     Value,
+    affine,
     binary_kernels,
     everywhere,
     is_scale,
+    kernel,
     key_of,
+    sign,
 )
 from ._shapes import spell_dilated
 
@@ -29,7 +32,7 @@ _FLOAT = tf.float32
 
 def lower(
     trace: Trace,
-) -> tuple[Program, Mapping[str, Value], list[str], Program]:
+) -> tuple[Program, Mapping[str, Value], list[str], list[Node]]:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
@@ -38,13 +41,10 @@ def lower(
     high. What is none of these, nor a sum of two maps, is a TensorFlow operation as it
     is.
 
-    Arguments:
-        trace: The trace.
-
     Returns:
         The program, its values by the names of their tensors in the trace, the names
-        of binary kernels that do what an earlier one does, and the program as it was
-        read, with values that the first no longer has.
+        of binary kernels that do what an earlier one does, and the nodes as they were
+        read, with values that the program no longer has.
     """
     lowering = _Lowering()
     for op in trace.operations:
@@ -52,13 +52,12 @@ def lower(
     values = lowering.values
     inputs = [values[name] for name in trace.input_names]
     outputs = [values[name] for name in trace.output_names]
-    read = Program(inputs, lowering.nodes, [*outputs, *values.values()])
     program = Program(inputs, lowering.nodes, outputs)
     program = everywhere(program, (spell_prelu, spell_dilated))
     program = everywhere(spell_signs(program), (kernel_is_binary,))
     binary = binary_kernels(program)
     repeated = [name for name, first in lowering.repeated if first in binary]
-    return program, values, repeated, read
+    return program, values, repeated, lowering.nodes
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
@@ -95,7 +94,7 @@ class _Lowering:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self.repeated: list[tuple[str, str]] = []
-        self._makers: dict[int, Node] = {}
+        self._makers: dict[Value, Node] = {}
         self._firsts: dict[Any, Node] = {}
 
     def read(self, op: Any) -> None:
@@ -112,7 +111,7 @@ class _Lowering:
             first = node if changes else self._firsts.setdefault(key_of(node), node)
             if first is node:
                 self.nodes.append(node)
-                self._makers.update((id(value), node) for value in node.makes)
+                self._makers.update((value, node) for value in node.makes)
             elif node.kind == "kernel":
                 self.repeated.append((node.name, first.name))
             makes = first.makes
@@ -127,68 +126,61 @@ class _Lowering:
         if op.type == "FakeQuantWithMinMaxVars":
             ends = [self._constant(value) for value in reads[1:]]
             if not any(end is None for end in ends):
-                low, high = (float(x) for x in representable_range(*ends))
-                return Node(
-                    op.name, "range", reads[:1], makes, {"low": low, "high": high}
-                )
-        made = None
-        if makes[0].dtype is _FLOAT and makes[0].channels is not None:
-            made = self._known(op, reads, makes[0])
-        if made is None:
-            return Node(op.name, "other", reads, makes, {"op": op})
-        kind, read, arguments = made
-        return Node(op.name, kind, read, makes[:1], arguments)
+                low, high = map(float, representable_range(*ends))
+                own = {"low": low, "high": high}
+                return Node(op.name, "range", reads[:1], makes, own)
+        known, y = None, makes[0]
+        if y.dtype is _FLOAT and y.channels is not None:
+            known = self._known(op, reads, y)
+        return known or Node(op.name, "other", reads, makes, {"op": op})
 
-    def _known(
-        self, op: Any, reads: tuple[Value, ...], y: Value
-    ) -> tuple[str, tuple[Value, ...], dict[str, Any]] | None:
-        """The kind of a node, what it reads, and its arguments; None of others."""
+    def _known(self, op: Any, reads: tuple[Value, ...], y: Value) -> Node | None:
+        """The node of an operation of which rules know; None of others."""
         if op.type in _SUMS:
-            return self._sum(reads, y, _SUMS[op.type])
+            return self._sum(op, reads, y, _SUMS[op.type])
         if op.type == "Mul":
             numbers = self._numbers(reads, y)
             if numbers is not None:
                 place, k = numbers
-                return _affine(reads[1 - place], k, 0.0)
+                return affine(op.name, reads[1 - place], k, y)
         if op.type == "RealDiv":
             divisor = self._numbers(reads, y)
             if divisor is not None and divisor[0] == 1 and np.all(divisor[1]):
-                return _affine(reads[0], 1 / divisor[1].astype(np.float64), 0.0)
+                return affine(op.name, reads[0], 1 / divisor[1].astype(np.float64), y)
         if op.type == "Neg":
-            return _affine(reads[0], -1.0, 0.0)
-        if op.type == "FusedBatchNormV3" and _is_affine(op):
+            return affine(op.name, reads[0], -1.0, y)
+        if op.type == "FusedBatchNormV3" and not op.get_attr("is_training"):
             constants = [self._constant(value) for value in reads[1:]]
-            if not any(value is None for value in constants):
+            last = op.get_attr("data_format") == b"NHWC"
+            if last and not any(value is None for value in constants):
                 gamma, beta, mean, variance = (
                     np.asarray(x, np.float64) for x in constants
                 )
                 k = gamma / np.sqrt(variance + op.get_attr("epsilon"))
-                return _affine(reads[0], k, beta - mean * k)
+                return affine(op.name, reads[0], k, y, beta - mean * k)
         if is_larqs_sign(op):
             x = self.values[op.inputs[0].op.inputs[0].op.inputs[0].name]
-            return _sign(x, y)
+            return sign(op.name, x, y)
         if op.type == "SelectV2":
             return self._compared(op, y)
         if op.type == "ConcatV2":
-            axis = self._constant(reads[-1])
-            last = (
-                axis is not None
-                and int(axis) % len(y.shape or ()) == len(y.shape or ()) - 1
-            )
+            axis, last = self._constant(reads[-1]), len(y.shape or ()) - 1
             known = all(value.channels is not None for value in reads[:-1])
-            return ("joined", reads[:-1], {}) if last and known else None
+            if known and axis is not None and int(axis) in (-1, last):
+                return Node(op.name, "joined", reads[:-1], (y,))
         if op.type in ("Pad", "PadV2"):
             sides, *value = map(self._constant, reads[1:])
             number = value[0] if value else np.zeros(1)
             if sides is None or number is None:
                 return None
             pairs = [tuple(side) for side in sides.tolist()]
-            return "pad", reads[:1], {"sides": pairs, "value": float(number.item())}
+            own = {"sides": pairs, "value": float(number.item())}
+            return Node(op.name, "pad", reads[:1], (y,), own)
         if op.type in _KERNELS:
-            return self._kernel(op, reads)
+            return self._kernel(op, reads, y)
         return None
 
-    def _compared(self, op: Any, y: Value) -> Any:
+    def _compared(self, op: Any, y: Value) -> Node | None:
         """The sign that is +1 from a threshold on; None of other comparisons."""
         condition, *ends = op.inputs
         if condition.op.type != "GreaterEqual":
@@ -199,54 +191,45 @@ class _Lowering:
         fits = x.dtype is _FLOAT and x.shape == y.shape and known == [1, -1]
         if threshold is None or threshold.size > 1 or not fits:
             return None
-        return _sign(x, y, -float(threshold.item()))
+        return sign(op.name, x, y, -float(threshold.item()))
 
-    def _sum(self, reads: tuple[Value, ...], y: Value, factor: float) -> Any:
+    def _sum(
+        self, op: Any, reads: tuple[Value, ...], y: Value, factor: float
+    ) -> Node | None:
         numbers = self._numbers(reads, y)
         if numbers is not None:
             place, b = numbers
             if place == 0:
-                return _affine(reads[1], factor, b)
-            return _affine(reads[0], 1.0, factor * b)
+                return affine(op.name, reads[1], factor, y, b)
+            return affine(op.name, reads[0], 1.0, y, factor * b)
         alike = all(value.shape == y.shape for value in reads)
-        return ("sum", reads, {}) if factor == 1 and alike else None
+        return Node(op.name, "sum", reads, (y,)) if factor == 1 and alike else None
 
-    def _kernel(self, op: Any, reads: tuple[Value, ...]) -> Any:
-        kernel, groups, options = self._constant(reads[1]), 1, dict[str, Any]()
-        if kernel is None:
+    def _kernel(self, op: Any, reads: tuple[Value, ...], y: Value) -> Node | None:
+        weights, options = self._constant(reads[1]), dict[str, Any]()
+        if weights is None:
             return None
         if op.type == "MatMul":
             turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
             if turned or reads[0].shape is None or len(reads[0].shape) != 2:
                 return None
         else:
-            if op.get_attr("data_format") != b"NHWC":
-                return None
             options = {
                 "strides": list(op.get_attr("strides")),
                 "padding": op.get_attr("padding").decode(),
                 "dilations": list(op.get_attr("dilations")),
             }
-        channels = kernel.shape[-1]
-        if options.get("padding") == "EXPLICIT":
-            return None
-        if op.type == "DepthwiseConv2dNative":
-            channels *= kernel.shape[-2]
-        elif op.type == "Conv2D":
-            groups = (reads[0].channels or kernel.shape[-2]) // kernel.shape[-2]
-        arguments = {
-            "of": op.type,
-            "kernel": kernel.astype(np.float64),
-            "scale": np.ones(channels),
-            "bias": np.zeros(channels),
-            "binary": False,
-            "groups": groups,
-            **options,
-        }
-        return "kernel", reads[:1], arguments
+            explicit = options["padding"] == "EXPLICIT"
+            if explicit or op.get_attr("data_format") != b"NHWC":
+                return None
+        if op.type == "Conv2D":
+            inputs = weights.shape[-2]
+            options["groups"] = (reads[0].channels or inputs) // inputs
+        weights = weights.astype(np.float64)
+        return kernel(op.name, reads[0], y, weights, of=op.type, **options)
 
     def _constant(self, value: Value) -> np.ndarray | None:
-        node = self._makers.get(id(value))
+        node = self._makers.get(value)
         return node["value"] if node is not None and node.kind == "constant" else None
 
     def _numbers(
@@ -265,20 +248,3 @@ class _Lowering:
 def _value_of(tensor: Any) -> Value:
     rank = tensor.shape.rank
     return Value(None if rank is None else tensor.shape.as_list(), tensor.dtype)
-
-
-def _is_affine(op: Any) -> bool:
-    """Whether a batch norm takes no statistics, and has its channels last."""
-    return not op.get_attr("is_training") and op.get_attr("data_format") == b"NHWC"
-
-
-def _sign(
-    x: Value, y: Value, shift: float = 0.0
-) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
-    shifts = np.full(y.channels or 1, shift)
-    return "sign", (x,), {"shift": shifts, "compared": False}
-
-
-def _affine(x: Value, k: Any, b: Any) -> tuple[str, tuple[Value, ...], dict[str, Any]]:
-    numbers = (np.broadcast_to(np.asarray(n, float), x.channels or 1) for n in (k, b))
-    return "affine", (x,), dict(zip("kb", numbers, strict=True))

@@ -30,7 +30,8 @@ class LoweredTrace:
         runtime: Where the file will run.
 
     Attributes:
-        program: What the file is written from.
+        merged: As few operations as compute the same, with ranges where there are.
+        program: What the file is written from: the same, as the file spells it.
         repeated: The names of binary kernels that a file has only once.
         binary: Those of all, repeated ones twice.
     """
@@ -38,10 +39,16 @@ class LoweredTrace:
     def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
         self._lowered, self._values, repeated, self._read = lower(trace)
-        program = reduced(self._lowered)
-        self.program = spelled(program, runtime)
-        self.repeated = repeated + repeated_kernels(program)
-        self.binary = [*binary_kernels(program), *repeated]
+        self.merged = self._optimized(runtime)
+        self.program = self._spelled(runtime)
+        self.repeated = repeated + repeated_kernels(self.merged)
+        self.binary = [*binary_kernels(self.merged), *repeated]
+
+    def _optimized(self, runtime: str) -> Program:
+        return reduced(self._lowered)
+
+    def _spelled(self, runtime: str) -> Program:
+        return spelled(self.merged, runtime)
 
     def value(self, tensor: Any) -> Value:
         """The value of the operations that a tensor of the trace is."""
@@ -75,7 +82,7 @@ class LoweredTrace:
         count, lowered = len(self.io.inputs), self._lowered
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
         # A comparison that became a sign can still be asked for.
-        nodes = [*self._read.nodes, *lowered.nodes]
+        nodes = [*self._read, *lowered.nodes]
         whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
         if noise:
             whole = noisy(whole, noise)
@@ -87,29 +94,16 @@ class LoweredTrace:
         return function
 
 
-class Int8Trace:
+class Int8Trace(LoweredTrace):
     """The operations of a trace with ranges, as its int8 file has them.
 
-    Arguments:
-        trace, io, runtime: As of a `LoweredTrace`.
-
     Attributes:
-        merged: Those of the trace, with ranges; kernels are not rounded.
-        rounded: Rounded where the file is, kernels included.
-        program: The same, as the file spells it.
-        values: Those of all three by the names of tensors in the trace.
-        repeated: The names of binary kernels that a file has only once.
-        binary: Those of all, repeated ones twice.
+        rounded: Those that are merged, rounded where the file is, kernels included.
     """
 
-    def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
-        self.trace, self.io = trace, io
-        program, self.values, self.repeated, _ = lower(trace)
-        self.merged = _int8.merged(program, runtime)
-        self.binary = [*binary_kernels(self.merged), *self.repeated]
-        self.rounded = _int8.rounded(self.merged, runtime)
-        self.program = _int8.spelled(self.rounded, runtime)
+    def _optimized(self, runtime: str) -> Program:
+        return _int8.merged(self._lowered, runtime)
 
-    def function(self) -> Function:
-        """Returns what computes the outputs."""
-        return lambda inputs: outputs_of(self.program, inputs)
+    def _spelled(self, runtime: str) -> Program:
+        self.rounded = _int8.rounded(self.merged, runtime)
+        return _int8.spelled(self.rounded, runtime)

@@ -14,20 +14,19 @@ import numpy as np
 from ._program import Node, Program, Rule, channelwise
 
 
-def plain_sign(program: Program, node: Node) -> Program | None:
+def plain_sign(
+    program: Program, node: Node, step: float | None = None
+) -> Program | None:
     if node.kind != "sign":
         return None
-    shift = node["shift"] if np.any(node["shift"]) else None
-    arguments = {"shift": shift, "padding": None, "step": None}
-    return program.with_nodes(
-        [node], [replace(node, kind="saturating", arguments=arguments)]
-    )
+    made = node.with_arguments(step=step, padding=None)
+    return program.with_nodes([node], [replace(made, kind="saturating")])
 
 
 def plain_pad(program: Program, node: Node) -> Program | None:
     """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
-    sign = program.maker(node.x) if node.kind == "pad" else None
-    if sign is None or sign.kind != "saturating" or sign["padding"] is not None:
+    sign = program.maker(node.x, "saturating") if node.kind == "pad" else None
+    if sign is None or sign["padding"] is not None:
         return None
     first, *padding, last = node["sides"]
     if node["value"] != 1 or len(padding) != 2 or any((*first, *last)):
@@ -40,15 +39,25 @@ def plain_kernel(program: Program, node: Node) -> Program | None:
     """A binary kernel with a scale after it, which is part of it if that is exact."""
     if node.kind != "kernel" or not node["binary"]:
         return None
-    scale, ones = node["scale"], np.ones_like(node["scale"])
+    scale = node["scale"]
     if np.all(np.frexp(scale)[0] == 0.5):
-        kernel = node["kernel"] * scale
-        whole = node.with_arguments(kernel=kernel, scale=ones, binary=False)
-        return program.with_nodes([node], [whole])
+        return whole_kernel(program, node)
     value = node.y.like()
-    signs = node.with_arguments(scale=ones, bias=0 * scale, binary=False)
-    scaled = channelwise(f"{node.name}_scale", value, node.y, scale, node["bias"])
+    signs = node.with_arguments(scale=0 * scale + 1, bias=0 * scale, binary=False)
+    scaled = channelwise(f"{node.name}_scale", value, scale, node.y, node["bias"])
     return program.with_nodes([node], [signs.making(value), scaled])
+
+
+def whole_kernel(program: Program, node: Node) -> Program | None:
+    """A binary kernel that contains its scale.
+
+    In int8 that is ±127 times the step of each channel.
+    """
+    if node.kind != "kernel" or not node["binary"]:
+        return None
+    scale = node["scale"]
+    whole = {"kernel": node["kernel"] * scale, "scale": 0 * scale + 1}
+    return program.with_nodes([node], [node.with_arguments(**whole, binary=False)])
 
 
 PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel)

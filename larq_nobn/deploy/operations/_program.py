@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,11 @@ class Value:
     @property
     def channels(self) -> int | None:
         return self.shape[-1] if self.shape else None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Those of the shape that are known."""
+        return [size for size in self.shape or () if size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,27 +88,45 @@ class Node:
         return replace(self, arguments={**self.arguments, **arguments})
 
 
-def affine(name: str, x: Value, k: np.ndarray, y: Value, b: Any = 0.0) -> Node:
-    """Returns y = k x + b, of numbers per channel."""
-    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
-    return Node(name, "affine", (x,), (y,), {"k": k, "b": b})
+def affine(name: str, x: Value, k: Any, y: Value, b: Any = 0.0) -> Node:
+    """Returns y = k x + b, of numbers per channel, or of one for all."""
+    return Node(name, "affine", (x,), (y,), {"k": _each(x, k), "b": _each(x, b)})
 
 
-def channelwise(name: str, x: Value, y: Value, k: Any, b: Any = 0.0) -> Node:
-    """k x + b of a map as a convolution of single channels."""
-    k, b = np.broadcast_arrays(np.asarray(k, float), np.asarray(b, float))
-    arguments = {
-        "of": "DepthwiseConv2dNative",
-        "kernel": k[None, None, :, None],
-        "scale": np.ones_like(k),
-        "bias": b,
+def sign(name: str, x: Value, y: Value, shift: Any = 0.0) -> Node:
+    """Returns the sign of x + shift, of which 0 is positive."""
+    return Node(name, "sign", (x,), (y,), {"shift": _each(x, shift)})
+
+
+def kernel(name: str, x: Value, y: Value, weights: Any, **arguments: Any) -> Node:
+    """Returns y = weights * x; of a convolution, what is not given as plain ones are.
+
+    A dense layer has strides, padding and dilations, too, as the 1x1 convolution has
+    that it is.
+    """
+    channels = y.channels or 1
+    own = {
+        "of": "Conv2D",
+        "kernel": weights,
+        "scale": np.ones(channels),
+        "bias": np.zeros(channels),
         "binary": False,
         "groups": 1,
         "strides": [1, 1, 1, 1],
         "padding": "VALID",
         "dilations": [1, 1, 1, 1],
     }
-    return Node(name, "kernel", (x,), (y,), arguments)
+    return Node(name, "kernel", (x,), (y,), {**own, **arguments})
+
+
+def channelwise(name: str, x: Value, k: Any, y: Value, b: Any = 0.0) -> Node:
+    """Returns k x + b of a map as a convolution of single channels."""
+    weights, of = _each(x, k)[None, None, :, None], "DepthwiseConv2dNative"
+    return kernel(name, x, y, weights, of=of, bias=_each(x, b))
+
+
+def _each(x: Value, numbers: Any) -> np.ndarray:
+    return np.broadcast_to(np.asarray(numbers, float), x.channels or 1)
 
 
 def is_scale(node: Node) -> bool:
@@ -123,85 +146,84 @@ class Program:
         self, inputs: Sequence[Value], nodes: Iterable[Node], outputs: Sequence[Value]
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self._makers = {id(value): node for node in nodes for value in node.makes}
+        self._makers = {value: node for node in nodes for value in node.makes}
         self.nodes = tuple(self._ordered())
-        self._makers = {id(value): node for node in self.nodes for value in node.makes}
+        self._makers = {value: node for node in self.nodes for value in node.makes}
 
     def _ordered(self) -> list[Node]:
-        order: dict[int, Node] = {}
-        waiting = [self._makers[id(x)] for x in self.outputs if id(x) in self._makers]
-        waiting.reverse()
+        order: dict[Node, None] = {}
+        waiting = [self._makers[x] for x in self.outputs[::-1] if x in self._makers]
         while waiting:
             node = waiting[-1]
-            makers = (self.maker(value) for value in node.reads)
-            before = [m for m in makers if m is not None and id(m) not in order]
-            if not before or id(node) in order:
-                order[id(waiting.pop())] = node
+            makers = map(self._makers.get, node.reads)
+            before = [m for m in makers if m is not None and m not in order]
+            if not before or node in order:
+                order[waiting.pop()] = None
             waiting += reversed(before)
-        return list(order.values())
+        return list(order)
 
-    def maker(self, value: Value) -> Node | None:
-        """The node that makes a value; None of an input."""
-        return self._makers.get(id(value))
+    def maker(self, value: Value, *kinds: str) -> Node | None:
+        """The node that makes a value; None of an input, or of other kinds.
+
+        Of TensorFlow operations as they are, the kinds are their types.
+        """
+        node = self._makers.get(value)
+        fits = node is None or not kinds or {node.kind, node.type} & {*kinds}
+        return node if fits else None
+
+    def constant(self, value: Value) -> np.ndarray | None:
+        """What a value is, if that is given."""
+        node = self.maker(value, "constant")
+        return None if node is None else node["value"]
 
     def readers(self, value: Value) -> list[Node]:
         """The nodes that read a value, each once."""
-        return self._readers.get(id(value), [])
+        return self._readers.get(value, [])
+
+    def ends(self, value: Value, passes: Callable[[Node], bool]) -> Iterator[Node]:
+        """Yields the nodes that read a value past those that only hand it on."""
+        for reader in self.readers(value):
+            if passes(reader):
+                yield from self.ends(reader.y, passes)
+            else:
+                yield reader
 
     def is_output(self, value: Value) -> bool:
-        return any(value is output for output in self.outputs)
+        return value in self.outputs
 
-    def reader(self, value: Value) -> Node | None:
+    def reader(self, value: Value, *kinds: str) -> Node | None:
         """The one node that reads a value, once; None if there are others."""
         readers = self.readers(value)
         if len(readers) != 1 or self.is_output(value):
             return None
-        once = sum(read is value for read in readers[0].reads) == 1
-        return readers[0] if once else None
+        fits = not kinds or {readers[0].kind, readers[0].type} & {*kinds}
+        return readers[0] if fits and readers[0].reads.count(value) == 1 else None
 
     def sole_maker(self, value: Value, *kinds: str) -> Node | None:
-        """The node that makes a value which is read once; None of other kinds.
+        """The node that makes a value which is read once; None of other kinds."""
+        return self.maker(value, *kinds) if self.reader(value) is not None else None
 
-        Of TensorFlow operations as they are, the kinds are their types.
-        """
-        node = self.maker(value)
-        if node is None or not {node.kind, node.type} & {*kinds}:
-            return None
-        return node if self.reader(value) is not None else None
+    def with_nodes(self, old: Iterable[Node], new: Iterable[Node]) -> Program:
+        """Returns the program with some nodes in the place of others."""
+        gone = {*old}
+        nodes = [node for node in self.nodes if node not in gone]
+        return Program(self.inputs, [*nodes, *new], self.outputs)
 
-    def with_nodes(
-        self,
-        old: Iterable[Node],
-        new: Iterable[Node],
-        instead: Sequence[tuple[Value, Value]] = (),
-    ) -> Program:
-        """Returns the program with some nodes in the place of others.
-
-        Arguments:
-            old: The nodes that go.
-            new: Those that come.
-            instead: Pairs of a value and of what all that reads it reads from now on.
-        """
-        gone = {id(node) for node in old}
-        nodes = [node for node in self.nodes if id(node) not in gone]
-        nodes += new
-        outputs = list(self.outputs)
-        for before, after in instead:
-            nodes = [
-                node.reading(before, after)
-                if any(read is before for read in node.reads)
-                else node
-                for node in nodes
-            ]
-            outputs = [after if output is before else output for output in outputs]
+    def without(self, node: Node) -> Program:
+        """Returns the program in which what a node makes is what it reads."""
+        nodes = [
+            other.reading(node.y, node.x) if node.y in other.reads else other
+            for other in self.nodes
+        ]
+        outputs = [node.x if output is node.y else output for output in self.outputs]
         return Program(self.inputs, nodes, outputs)
 
     @cached_property
-    def _readers(self) -> dict[int, list[Node]]:
-        readers: dict[int, list[Node]] = defaultdict(list)
+    def _readers(self) -> dict[Value, list[Node]]:
+        readers: dict[Value, list[Node]] = defaultdict(list)
         for node in self.nodes:
-            for key in {id(value): None for value in node.reads}:
-                readers[key].append(node)
+            for value in dict.fromkeys(node.reads):
+                readers[value].append(node)
         return readers
 
 
@@ -237,16 +259,10 @@ def noisy(program: Program, size: float) -> Program:
     return Program(program.inputs, nodes, program.outputs)
 
 
-def key_of(node: Node, without: Sequence[str] = ()) -> Any:
-    """Returns what nodes share that compute the same of the same values.
-
-    Arguments:
-        node: A node.
-        without: The names of arguments that may differ.
-    """
-    kept = {name: x for name, x in node.arguments.items() if name not in without}
-    reads = tuple(id(value) for value in node.reads)
-    return node.kind, reads, *((name, _said(x)) for name, x in sorted(kept.items()))
+def key_of(node: Node) -> Any:
+    """Returns what nodes share that compute the same of the same values."""
+    numbers = ((name, _said(x)) for name, x in sorted(node.arguments.items()))
+    return node.kind, node.reads, *numbers
 
 
 def _said(argument: Any) -> Any:
@@ -256,11 +272,7 @@ def _said(argument: Any) -> Any:
     if not isinstance(argument, tf.Operation):
         return str(argument)
     attributes = sorted(argument.node_def.attr.items())
-    said = [
-        (name, value.SerializeToString(deterministic=True))
-        for name, value in attributes
-        if not name.startswith("_")
-    ]
+    said = ((n, str(value)) for n, value in attributes if not n.startswith("_"))
     return argument.type, *said
 
 
@@ -271,7 +283,7 @@ def repeated_kernels(program: Program) -> list[str]:
     """
     seen, names = set[Any](), list[str]()
     for name, node in binary_kernels(program).items():
-        key = key_of(node, without=("scale", "bias"))
+        key = key_of(node.with_arguments(scale=None, bias=None))
         names += [name] * (key in seen)
         seen.add(key)
     return names

@@ -14,7 +14,7 @@ part of the convolution, as it does a bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +42,7 @@ from ._shapes import (
 _HOMOGENEOUS = ("Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
 _RELUS = ("Relu", "Relu6")
+_SIGNS = ("sign", "Sign")
 # LCE fuses these into a binary convolution.
 _FUSED = ("Mul", "AddV2", "Add", "Sub", "RealDiv")
 # A factor between these does not bring float32 near its ends.
@@ -56,23 +57,19 @@ _HALFWAY = 1e-6
 
 def reduced(program: Program) -> Program:
     """Returns a program of the same function, of fewer operations."""
-    program = everywhere(program, (*RULES, *BINARY))
-    program = everywhere(program, (pad_last, sign_last))
+    program = everywhere(program, (*RULES, *BINARY, pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
-    program = _pulled(_pushed(program))
-    program = everywhere(program, (clear_threshold, drop_scale))
-    return everywhere(program, (pad_last, sign_last, trim_pad))
+    rules, moves = (*RULES, scale_into_all), (scale_into_all, affine_into_parts)
+    program = _cheaper(program, "affine", moves, rules)
+    program = _cheaper(program, "sign", (shift_into_maker,), RULES)
+    last = (clear_threshold, drop_scale, pad_last, sign_last, trim_pad)
+    return everywhere(program, last)
 
 
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
-    last = (
-        ones_around,
-        pad_before_sign,
-        sign_of_signs,
-        compare_sum_with_sign,
-        keep_apart,
-    )
+    last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
+    last += (compare_sum_with_sign, keep_apart)
     return everywhere(program, PLAIN if runtime == "litert" else last)
 
 
@@ -84,7 +81,7 @@ def identity_goes(program: Program, node: Node) -> Program | None:
     empty = node.kind == "pad" and not np.any(node["sides"])
     if not empty and not (is_shift(node) and is_scale(node)):
         return None
-    return program.with_nodes([node], [], [(node.y, node.x)])
+    return program.without(node)
 
 
 def merge(program: Program, node: Node) -> Program | None:
@@ -120,8 +117,7 @@ def before_join(program: Program, node: Node) -> Program | None:
     join = program.sole_maker(node.x, "joined") if node.kind == "affine" else None
     if join is None or not all(program.sole_maker(x, "kernel") for x in join.reads):
         return None
-    ends = np.cumsum([part.channels or 1 for part in join.reads])[:-1]
-    numbers = zip(*(np.split(node[name], ends) for name in "kb"), strict=True)
+    numbers = zip(*(np.split(node[n], _ends_of(join)) for n in "kb"), strict=True)
     made = [
         affine(f"{node.name}_{i}", part, k, part.like(), b)
         for i, (part, (k, b)) in enumerate(zip(join.reads, numbers, strict=True))
@@ -137,15 +133,14 @@ def scale_beside_signs(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "affine" or not is_scale(node) or np.any(node["k"] <= 0):
         return None
-    kernel, signs = program.maker(node.x), program.readers(node.x)
-    signs = [reader for reader in signs if reader is not node]
-    if kernel is None or kernel.kind != "kernel" or program.is_output(node.x):
+    kernel = program.maker(node.x, "kernel")
+    signs = [reader for reader in program.readers(node.x) if reader is not node]
+    if kernel is None or program.is_output(node.x):
         return None
     if any(reader.kind != "sign" for reader in signs):
         return None
-    k = node["k"]
-    made = [sign.with_arguments(shift=sign["shift"] * k) for sign in signs]
-    made = [sign.reading(node.x, node.y) for sign in made]
+    k, read = node["k"], [sign.reading(node.x, node.y) for sign in signs]
+    made = [sign.with_arguments(shift=sign["shift"] * k) for sign in read]
     scaled = _times(kernel, k)[0].making(node.y)
     return program.with_nodes([kernel, node, *signs], [scaled, *made])
 
@@ -158,17 +153,13 @@ def into_sign(program: Program, node: Node) -> Program | None:
     """An affine operation with k > 0 before a sign is its shift."""
     if node.kind != "sign":
         return None
-    before = program.maker(node.x)
-    if before is None or before.kind != "affine" or np.any(before["k"] <= 0):
+    before = program.maker(node.x, "affine")
+    if before is None or np.any(before["k"] <= 0):
         return None
-    shift = _thresholds.threshold_of_affine(
-        before["k"], before["b"] + node["shift"]
-    ).shift()
+    shift = _shift_of(before["k"], before["b"] + node["shift"])
     if np.any(shift) and program.reader(before.y) is None:
         return None  # the affine operation would stay, beside a shift
-    made = node.reading(node.x, before.x).with_arguments(
-        shift=np.asarray(shift, np.float64)
-    )
+    made = node.reading(node.x, before.x).with_arguments(shift=shift)
     return program.with_nodes([node], [made])
 
 
@@ -195,10 +186,8 @@ def sign_of_signs(program: Program, node: Node) -> Program | None:
 
     As Larq's ternary quantizer has it; LCE would make a plain sign of the first.
     """
-    total = program.maker(node.x) if node.type == "Sign" else None
-    if total is None or total.kind != "sum":
-        return None
-    if not all(_is_of_sign(program, value) for value in total.reads):
+    total = program.maker(node.x, "sum") if node.type == "Sign" else None
+    if total is None or not all(program.maker(x, *_SIGNS) for x in total.reads):
         return None
     clip = Node(node.name, "clip", node.reads, node.makes, {"low": -1.0, "high": 1.0})
     return program.with_nodes([node], [clip])
@@ -206,12 +195,10 @@ def sign_of_signs(program: Program, node: Node) -> Program | None:
 
 def compare_sum_with_sign(program: Program, node: Node) -> Program | None:
     """Larq's sign of sign(x) + y is to LCE the spelling of sign(x): it is compared."""
-    if node.kind != "sign" or np.any(node["shift"]) or node["compared"]:
+    if node.kind != "sign" or np.any(node["shift"]) or "compared" in node.arguments:
         return None
-    total = program.maker(node.x)
-    if total is None or total.kind != "sum":
-        return None
-    if not any(_is_of_sign(program, value) for value in total.reads):
+    total = program.maker(node.x, "sum")
+    if total is None or not any(program.maker(x, *_SIGNS) for x in total.reads):
         return None
     return program.with_nodes([node], [node.with_arguments(compared=True)])
 
@@ -228,7 +215,7 @@ def keep_apart(program: Program, node: Node) -> Program | None:
     apart: list[Value] = []
     if node.type == "Sign":
         total = program.maker(node.x)
-        if total is not None and any(_is_of_sign(program, x) for x in total.reads):
+        if total is not None and any(program.maker(x, *_SIGNS) for x in total.reads):
             apart = [node.x]
     elif node.kind == "sum" or node.type in _FUSED:
         wide = any(_is_wide(program.maker(x)) for x in node.reads)
@@ -238,11 +225,6 @@ def keep_apart(program: Program, node: Node) -> Program | None:
     value = apart[0].like()
     copy = Node(f"{node.name}_apart", "copy", (apart[0],), (value,))
     return program.with_nodes([node], [copy, node.reading(apart[0], value)])
-
-
-def _is_of_sign(program: Program, value: Value) -> bool:
-    node = program.maker(value)
-    return node is not None and (node.kind == "sign" or node.type == "Sign")
 
 
 def _is_wide(node: Node | None) -> bool:
@@ -263,8 +245,8 @@ def scale_after_relu(program: Program, node: Node) -> Program | None:
     """LCE makes a ReLU part of a binary convolution before its scale, not after."""
     if node.kind != "kernel" or not node["binary"] or np.any(node["bias"]):
         return None
-    relu = program.reader(node.y)
-    if relu is None or relu.type != "Relu" or np.all(node["scale"] == 1):
+    relu = program.reader(node.y, "Relu")
+    if relu is None or np.all(node["scale"] == 1):
         return None
     value = relu.y.like()
     scale = affine(f"{node.name}_scale", value, node["scale"], relu.y)
@@ -288,54 +270,93 @@ def scale_into_all(program: Program, node: Node) -> Program | None:
     on, as a sum does whose other part can be divided by it. What is linear takes k < 0,
     too, and k = 0 where there is no shift.
     """
-    if node.kind != "affine" or program.is_output(node.y):
+    if node.kind != "affine" or np.all(node["k"] == 1):
         return None
-    k, readers = node["k"], program.readers(node.y)
-    size = np.abs(k)
-    fits = (size > _LEAST_FACTOR) & (size < _MOST_FACTOR)
-    if np.all(k == 1) or not np.all(fits | ((k == 0) & (node["b"] == 0))):
+    k, b = node["k"], node["b"]
+    fits = (np.abs(k) > _LEAST_FACTOR) & (np.abs(k) < _MOST_FACTOR)
+    if not np.all(fits | ((k == 0) & (b == 0))):
         return None
-    if np.any(k <= 0) and not all(_is_linear(program, r) for r in readers):
+    linear = all(_is_linear(program, reader) for reader in program.readers(node.y))
+    if np.any(k <= 0) and not linear:
         return None
-    if not readers or not all(_takes_scale(program, node, r) for r in readers):
+    shift = affine(node.name, node.x, 1.0, node.x.like(), b / np.where(k == 0, 1, k))
+    return _into_readers(program, shift, affine(node.name, shift.y, k, node.y))
+
+
+def shift_into_readers(program: Program, node: Node) -> Program | None:
+    """A shift goes into all that reads it, if all of them can take it.
+
+    Signs, kernels that meet all of their input everywhere, affine operations, and
+    sums, pools and concatenations, which hand it on. A factor before it stays.
+    """
+    if node.kind != "affine" or not np.any(node["b"]):
         return None
-    value, old, new = node.x, [node, *readers], list[Node]()
-    if np.any(node["b"]):
-        value = node.x.like()
-        shift = node["b"] / np.where(k == 0, 1, k)
-        new.append(affine(node.name, node.x, np.ones_like(k), value, shift))
+    kinds = {reader.kind for reader in program.readers(node.y)}
+    if kinds - {"sign", "kernel", "affine"} and _is_after_relu(program, node):
+        return None  # where it costs nothing
+    scale = affine(node.name, node.x, node["k"], node.x.like())
+    return _into_readers(
+        program, scale, affine(node.name, scale.y, 1.0, node.y, node["b"])
+    )
+
+
+def _into_readers(program: Program, first: Node, last: Node) -> Program | None:
+    """Of two parts of an affine operation, all that reads it contains the last."""
+    readers, k, b = program.readers(last.y), last["k"], last["b"]
+    if not readers or program.is_output(last.y):
+        return None
+    if not all(_takes(program, last, reader) for reader in readers):
+        return None
+    old = [node for node in (program.maker(last.y), *readers) if node is not None]
+    new = [first]
     for reader in readers:
-        read = reader.reading(node.y, value)
+        read = reader.reading(last.y, first.y)
         if reader.kind == "sign":
-            shift = _thresholds.threshold_of_affine(k, reader["shift"]).shift()
-            new.append(read.with_arguments(shift=np.asarray(shift, np.float64)))
+            new.append(read.with_arguments(shift=_shift_of(k, b + reader["shift"])))
         elif reader.kind == "affine":
-            new.append(read.with_arguments(k=reader["k"] * k))
+            shift = reader["b"] + reader["k"] * b
+            new.append(read.with_arguments(k=reader["k"] * k, b=shift))
         elif reader.kind == "kernel":
             weights = reader["kernel"] * _by_input(reader, k)
-            new.append(read.with_arguments(kernel=weights))
+            bias = reader["bias"] + _response(reader, b)
+            new.append(read.with_arguments(kernel=weights, bias=bias))
         else:
-            if reader.kind == "sum":
-                other = _other_part(program, node, reader)
+            if reader.kind == "sum" and np.any(k != 1):
+                other = _other_part(program, last, reader)
                 if other is None or other in old:  # of two sums
                     return None
                 old.append(other)
                 new += _times(other, 1 / k)
             made = reader.y.like()
-            new.append(read.making(made))
-            factor = _spread(reader, node.y, k, 1.0)
-            new.append(affine(node.name, made, factor, reader.y))
+            scale = _spread(reader, last.y, k, 1.0)
+            shift = _spread(reader, last.y, b, 0.0)
+            new += [read.making(made), affine(last.name, made, scale, reader.y, shift)]
     return program.with_nodes(old, new)
 
 
-def _takes_scale(program: Program, scale: Node, reader: Node) -> bool:
-    if not _reads_once(scale.y, reader):
+def _shift_of(k: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The shift of the sign that sign(k x + b) is for k > 0."""
+    return np.asarray(_thresholds.threshold_of_affine(k, b).shift(), np.float64)
+
+
+def _takes(program: Program, part: Node, reader: Node) -> bool:
+    """Whether what reads a factor, or a shift, can contain it or hand it on."""
+    if reader.reads.count(part.y) != 1:
         return False
+    if reader.kind in ("sign", "affine"):
+        return True
+    if not np.any(part["b"]):
+        if reader.kind == "kernel":
+            return not reader["binary"] or bool(np.all(np.abs(part["k"]) == 1))
+        if reader.kind == "sum":
+            return _other_part(program, part, reader) is not None
+        return _passes_factor(program, reader)
     if reader.kind == "kernel":
-        return not reader["binary"] or bool(np.all(np.abs(scale["k"]) == 1))
-    if reader.kind == "sum":
-        return _other_part(program, scale, reader) is not None
-    return reader.kind in ("sign", "affine") or _passes_factor(program, reader)
+        single = reader["kernel"].shape[:2] == (1, 1) and not _is_depthwise(reader)
+        return not reader["binary"] and (reader["padding"] == "VALID" or single)
+    if reader.kind == "sum" or reader.type in _POOLS:
+        return True
+    return _hands_on(program, reader)
 
 
 def _hands_on(program: Program, node: Node) -> bool:
@@ -349,10 +370,6 @@ def _is_linear(program: Program, node: Node) -> bool:
     if node.kind in ("kernel", "affine") or node.type == "AvgPool":
         return True
     return _reduces(program, node, "Mean") or keeps_channels(node)
-
-
-def _reads_once(value: Value, node: Node) -> bool:
-    return sum(read is value for read in node.reads) == 1
 
 
 def _other_part(program: Program, node: Node, added: Node) -> Node | None:
@@ -396,11 +413,8 @@ def _reduces(program: Program, node: Node, *types: str) -> bool:
     """Whether a node reduces maps, and not over channels."""
     if node.type not in types:
         return False
-    axes = program.maker(node.reads[1])
-    if axes is None or axes.kind != "constant" or not node.x.shape:
-        return False
-    rank = len(node.x.shape)
-    return rank - 1 not in np.ravel(axes["value"] % rank)
+    axes, rank = program.constant(node.reads[1]), len(node.x.shape or ())
+    return axes is not None and rank > 0 and rank - 1 not in np.ravel(axes % rank)
 
 
 def _spread(node: Node, value: Value, numbers: np.ndarray, rest: float) -> np.ndarray:
@@ -424,26 +438,23 @@ def affine_into_parts(program: Program, node: Node) -> Program | None:
     whole = program.sole_maker(node.x, "sum")
     if whole is None:
         return None
-    for u, w in (whole.reads, whole.reads[::-1]):
-        kernel = program.sole_maker(u, "kernel")
-        if kernel is None:
-            continue
-        first, second = u.like(), w.like()
-        made = [
-            affine(node.name, u, node["k"], first, node["b"]),
-            affine(f"{node.name}_rest", w, node["k"], second),
-            whole.reading(u, first).reading(w, second).making(node.y),
-        ]
-        return program.with_nodes([node, whole], made)
-    return None
+    u, w = sorted(whole.reads, key=lambda x: not program.sole_maker(x, "kernel"))
+    if not program.sole_maker(u, "kernel"):
+        return None
+    first, second = u.like(), w.like()
+    made = [
+        affine(node.name, u, node["k"], first, node["b"]),
+        affine(f"{node.name}_rest", w, node["k"], second),
+        whole.reading(u, first).reading(w, second).making(node.y),
+    ]
+    return program.with_nodes([node, whole], made)
 
 
 def shift_into_parts(program: Program, node: Node) -> Program | None:
     """A shift of a sum or a concatenation goes into what makes its parts."""
-    if not is_shift(node):
-        return None
-    whole, takers = program.maker(node.x), _takers(program, node.x, node["b"])
-    if whole is None or whole in (taker for taker, _ in takers) or not takers:
+    whole = program.sole_maker(node.x, "sum", "joined") if is_shift(node) else None
+    takers = [] if whole is None else _takers(program, whole, node["b"])
+    if whole is None or not takers:
         return None
     made = [_with_shift(taker, b) for taker, b in takers]
     old = [node, whole, *(taker for taker, _ in takers)]
@@ -451,24 +462,29 @@ def shift_into_parts(program: Program, node: Node) -> Program | None:
 
 
 def _takers(
-    program: Program, value: Value, b: np.ndarray
+    program: Program, maker: Node | None, b: np.ndarray
 ) -> list[tuple[Node, np.ndarray]]:
-    """What can add b to a value for free, that is read once; none if nothing can."""
-    maker = program.maker(value)
-    if maker is None or program.reader(value) is None:
+    """What can add b to a map for free, or to its parts; none if nothing can."""
+    if maker is None or _adds_for_free(program, maker):
+        return [(maker, b)] if maker else []
+    if maker.kind not in ("sum", "joined"):
         return []
-    if _adds_for_free(program, maker):
-        return [(maker, b)]
+    parts, shifts = maker.reads, [b] * len(maker.reads)
+    if maker.kind == "joined":
+        shifts = np.split(b, _ends_of(maker))
+    found = [
+        _takers(program, program.sole_maker(part), shift)
+        for part, shift in zip(parts, shifts, strict=True)
+        if np.any(shift)
+    ]
     if maker.kind == "sum":
-        parts = (_takers(program, part, b) for part in maker.reads)
-        return next(filter(None, parts), [])
-    if maker.kind != "joined":
-        return []
-    values = maker.reads
-    ends = np.cumsum([part.channels or 1 for part in values])[:-1]
-    shifts = zip(values, np.split(b, ends), strict=True)
-    found = [_takers(program, part, x) for part, x in shifts if np.any(x)]
+        return next(filter(None, found), [])
     return [taker for takers in found for taker in takers] if all(found) else []
+
+
+def _ends_of(join: Node) -> np.ndarray:
+    """After how many channels each but the last of the parts ends."""
+    return np.cumsum([part.channels or 1 for part in join.reads])[:-1]
 
 
 def _adds_for_free(program: Program, node: Node) -> bool:
@@ -494,12 +510,8 @@ def _with_shift(node: Node, b: np.ndarray) -> Node:
 
 def before_pool(program: Program, node: Node) -> Program | None:
     """An affine operation after a pool goes before it, into the kernel there."""
-    if node.kind != "affine":
-        return None
-    pool = program.maker(node.x)
-    if pool is None or pool.type not in _POOLS:
-        return None
-    if pool.type == "MaxPool" and np.any(node["k"] < 0):
+    pool = program.maker(node.x, *_POOLS) if node.kind == "affine" else None
+    if pool is None or (pool.type == "MaxPool" and np.any(node["k"] < 0)):
         return None
     return moved_to_kernel(program, pool, node)
 
@@ -515,7 +527,7 @@ def before_relu(program: Program, node: Node) -> Program | None:
     made = [
         affine(node.name, relu.x, node["k"], first),
         relu.reading(relu.x, first).making(last),
-        affine(node.name, last, np.ones_like(node["k"]), node.y, node["b"]),
+        affine(node.name, last, 1.0, node.y, node["b"]),
     ]
     return program.with_nodes([relu, node], made)
 
@@ -527,64 +539,6 @@ def _scales_before(program: Program, relu: Node) -> bool:
     """
     kernel = program.sole_maker(relu.x, "kernel")
     return kernel is not None and not (kernel["binary"] and relu.type == "Relu")
-
-
-def shift_into_readers(program: Program, node: Node) -> Program | None:
-    """A shift goes into all that reads it, if all of them can take it.
-
-    Signs, kernels that meet all of their input everywhere, affine operations, and
-    sums, pools and concatenations, which hand it on. A factor before it stays.
-    """
-    if node.kind != "affine" or not np.any(node["b"]) or program.is_output(node.y):
-        return None
-    readers = program.readers(node.y)
-    if not readers or not all(_takes_shift(program, node, r) for r in readers):
-        return None
-    ends = all(reader.kind in ("sign", "kernel", "affine") for reader in readers)
-    if not ends and _is_after_relu(program, node):
-        return None  # where it costs nothing
-    value, made = node.x, list[Node]()
-    if np.any(node["k"] != 1):
-        value = node.x.like()
-        made.append(affine(node.name, node.x, node["k"], value))
-    made += [
-        part for reader in readers for part in _shifted(program, node, value, reader)
-    ]
-    return program.with_nodes([node, *readers], made)
-
-
-def _takes_shift(program: Program, shift: Node, reader: Node) -> bool:
-    if not _reads_once(shift.y, reader):
-        return False
-    if reader.kind == "kernel":
-        kernel = reader["kernel"]
-        valid = reader["of"] == "MatMul" or reader["padding"] == "VALID"
-        single = kernel.shape[:2] == (1, 1) and not _is_depthwise(reader)
-        return not reader["binary"] and (valid or single)
-    if reader.kind in ("sign", "affine", "sum") or reader.type in _POOLS:
-        return True
-    return _hands_on(program, reader)
-
-
-def _shifted(
-    program: Program, shift: Node, value: Value, reader: Node
-) -> Iterator[Node]:
-    """What computes the same of a value without the shift before it."""
-    b, new = shift["b"], reader.reading(shift.y, value)
-    if reader.kind == "sign":
-        total = _thresholds.threshold_of_affine(
-            np.ones_like(b), b + reader["shift"]
-        ).shift()
-        yield new.with_arguments(shift=np.asarray(total, np.float64))
-    elif reader.kind == "affine":
-        yield new.with_arguments(b=reader["b"] + reader["k"] * b)
-    elif reader.kind == "kernel":
-        yield new.with_arguments(bias=reader["bias"] + _response(reader, b))
-    else:
-        made = reader.y.like()
-        yield new.making(made)
-        b = _spread(reader, shift.y, b, 0.0)
-        yield affine(shift.name, made, np.ones_like(b), reader.y, b)
 
 
 def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
@@ -613,7 +567,8 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
     if program.is_output(node.y) or any(x.kind != "sign" for x in readers):
         return None
     kernels = [kernel for sign in readers for kernel in program.readers(sign.y)]
-    if not kernels or any(not _undoes_opposite(program, x) for x in kernels):
+    plain = ("binary", True), ("groups", 1), ("of", "Conv2D")
+    if not kernels or any(x.arguments.get(n) != y for x in kernels for n, y in plain):
         return None
     old, new, turn = [node, *readers], list[Node](), np.where(k < 0, -1.0, 1.0)
     for sign in readers:
@@ -630,11 +585,6 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
             old.append(kernel)
             new.append(turned.reading(sign.y, bits))
     return program.with_nodes(old, new)
-
-
-def _undoes_opposite(program: Program, kernel: Node) -> bool:
-    plain = kernel.kind == "kernel" and kernel["binary"] and kernel["groups"] == 1
-    return plain and kernel["of"] == "Conv2D"
 
 
 def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
@@ -689,51 +639,37 @@ def _cost(program: Program, node: Node) -> int:
     if node.kind == "affine" and not _is_after_relu(program, node):
         return int(np.any(node["k"] != 1)) + int(np.any(node["b"]))
     if node.type in _RELUS:  # which is part of what makes its input alone
-        maker = program.maker(node.x)
-        known = maker is not None and maker.kind in ("kernel", "sum", "affine")
-        return int(not known or program.reader(node.x) is None)
+        return int(not program.sole_maker(node.x, "kernel", "sum", "affine"))
     return int(node.kind == "sign" and np.any(node["shift"]))
 
 
-def _pushed(program: Program) -> Program:
-    """Moves factors into several readers, or into sums, where that saves some."""
+def _cheaper(
+    program: Program, kind: str, moves: Sequence[Rule], rules: Sequence[Rule]
+) -> Program:
+    """Moves numbers of nodes of a kind where that saves some operation in the end."""
     tried = set[Node]()
     while True:
-        waiting = (n for n in program.nodes if n.kind == "affine" and n not in tried)
-        scale = next((node for node in waiting if np.any(node["k"] != 1)), None)
-        if scale is None:
+        waiting = (n for n in program.nodes if n.kind == kind and n not in tried)
+        node = next(waiting, None)
+        if node is None:
             return program
-        tried.add(scale)
-        for rule in (scale_into_all, affine_into_parts):
-            moved = rule(program, scale)
+        tried.add(node)
+        for move in moves:
+            moved = move(program, node)
             if moved is not None:
-                moved = everywhere(moved, (*RULES, scale_into_all))
+                moved = everywhere(moved, rules)
                 if cost(moved) < cost(program):
                     program = moved
                     break
 
 
-def _pulled(program: Program) -> Program:
-    """Moves shifts of signs into kernels before them, where that saves an operation."""
-    tried = set[str]()
-    while True:
-        waiting = (n for n in program.nodes if n.kind == "sign" and n.name not in tried)
-        sign = next((node for node in waiting if np.any(node["shift"])), None)
-        if sign is None:
-            return program
-        tried.add(sign.name)
-        moved = _with_shift_before(program, sign)
-        if moved is not None:
-            moved = everywhere(moved, RULES)
-            if cost(moved) < cost(program):
-                program = moved
-
-
-def _with_shift_before(program: Program, sign: Node) -> Program | None:
+def shift_into_maker(program: Program, sign: Node) -> Program | None:
     """The kernel that makes what a sign reads has its shift; others read it without.
 
     k max(x) + b is k max(x + b / k), where k < 0, too.
     """
+    if not np.any(sign["shift"]):
+        return None
     maker, shift = program.maker(sign.x), sign["shift"]
     moved = shift
     while maker and _lets_shift_pass(maker) and program.reader(maker.x):
@@ -742,19 +678,15 @@ def _with_shift_before(program: Program, sign: Node) -> Program | None:
         maker = program.maker(maker.x)
     if maker is None:
         return None
-    parts = [maker]
-    if maker.kind == "sum":
-        alone = [value for value in maker.reads if program.reader(value)]
-        parts = [part for x in alone if (part := program.maker(x)) is not None]
-    taker = next((part for part in parts if _adds_for_free(program, part)), None)
-    if taker is None:
+    takers = _takers(program, maker, moved)
+    if len(takers) != 1:
         return None
+    taker, moved = takers[0]
     others = [node for node in program.readers(sign.x) if node is not sign]
     if (others or program.is_output(sign.x)) and _drowns(taker, moved):
         return None
     # What else reads the map has the shift taken out again.
-    ones, name = np.ones_like(shift), f"{sign.name}_back"
-    back = affine(name, sign.x, ones, sign.x.like(), -shift)
+    back = affine(f"{sign.name}_back", sign.x, 1.0, sign.x.like(), -shift)
     made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]
     made += [node.reading(sign.x, back.y) for node in others]
     edited = program.with_nodes([taker, sign, *others], made)
@@ -819,18 +751,10 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     """
     if not _sums_whole_numbers(program, node) or not np.any(node["bias"]):
         return None
-    readers, seen = program.readers(node.y), [node.y]
-    while readers:
-        reader = readers[0]
-        if program.is_output(seen[-1]) or len(readers) > 1:
-            return None
-        if reader.kind == "sign" and not np.any(reader["shift"]):
-            break
-        if reader.type != "MaxPool" and not is_reshape(reader):
-            return None
-        seen.append(reader.y)
-        readers = program.readers(reader.y)
-    else:
+    reader = program.reader(node.y)
+    while reader is not None and (reader.type == "MaxPool" or is_reshape(reader)):
+        reader = program.reader(reader.y)
+    if reader is None or reader.kind != "sign" or np.any(reader["shift"]):
         return None
     scale, bias = node["scale"], node["bias"]
     at = _thresholds.threshold_of_affine(scale, bias).value

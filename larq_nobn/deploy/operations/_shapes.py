@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 from ..lite._lce_faults import missed_reach
 from ._program import Node, Program, Value, affine
 
-_RESHAPES = ("Reshape", "ExpandDims", "Squeeze")
+_RESHAPES = ("reshape", "Reshape", "ExpandDims", "Squeeze")
 
 
 def spell_dense(program: Program, node: Node) -> Program | None:
@@ -21,16 +20,11 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     (rows, inputs), (_, outputs) = node.x.shape or (), node.y.shape or ()
     x = Value((1, 1, rows, inputs), node.x.dtype)
     y = Value((1, 1, rows, outputs), node.y.dtype)
-    convolution = {
-        "of": "Conv2D",
-        "kernel": node["kernel"][None, None],
-        "strides": [1, 1, 1, 1],
-        "padding": "VALID",
-        "dilations": [1, 1, 1, 1],
-    }
+    weights = node["kernel"][None, None]
+    convolution = node.with_arguments(of="Conv2D", kernel=weights)
     made = [
         Node(f"{node.name}_map", "reshape", node.reads, (x,)),
-        replace(node.with_arguments(**convolution), reads=(x,), makes=(y,)),
+        replace(convolution, reads=(x,), makes=(y,)),
         Node(f"{node.name}_vector", "reshape", (y,), node.makes),
     ]
     return program.with_nodes([node], made)
@@ -40,17 +34,16 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
     """Writes a convolution of a map in parts as a dilated one of all of it."""
     if node.type != "BatchToSpaceND":
         return None
-    after, before = program.maker(node.x), None
-    after = after if is_reshape(after) else None
-    kernel = program.sole_maker(node.x if after is None else after.x, "kernel")
-    parts = None if kernel is None else program.maker(kernel.x)
-    if is_reshape(parts) and parts is not None:
-        before, parts = parts, program.maker(parts.x)
-    if kernel is None or parts is None or parts.type != "SpaceToBatchND":
+    after = program.maker(node.x, *_RESHAPES)
+    kernel = program.sole_maker(after.x if after else node.x, "kernel")
+    before = program.maker(kernel.x, *_RESHAPES) if kernel else None
+    inner = before or kernel
+    parts = program.maker(inner.x, "SpaceToBatchND") if inner else None
+    if kernel is None or parts is None:
         return None
-    numbers = [program.maker(value) for value in (*parts.reads[1:], *node.reads[1:])]
-    values = [x["value"].tolist() for x in numbers if x and x.kind == "constant"]
-    known = [n for n in parts.x.shape or () if n]
+    numbers = map(program.constant, (*parts.reads[1:], *node.reads[1:]))
+    values = [x.tolist() for x in numbers if x is not None]
+    known = parts.x.sizes
     if len(values) < 4 or values[0] != values[2] or kernel["padding"] != "VALID":
         return None
     dilations, pads, _, crops = values
@@ -67,7 +60,7 @@ def spell_dilated(program: Program, node: Node) -> Program | None:
     padding = "SAME" if np.any(sides) else "VALID"
     rates = [*[1] * (3 - len(dilations)), *dilations, 1]
     whole = kernel.with_arguments(dilations=rates, padding=padding)
-    if before is None or after is None:
+    if before is None:
         made = [replace(whole, reads=parts.reads[:1], makes=node.makes)]
     else:
         x, y = map(_as_row, (parts.x, node.y))
@@ -86,7 +79,7 @@ def _as_row(sequence: Value) -> Value:
 
 
 def is_reshape(node: Node | None) -> bool:
-    return node is not None and (node.kind == "reshape" or node.type in _RESHAPES)
+    return node is not None and bool({node.kind, node.type} & {*_RESHAPES})
 
 
 def keeps_channels(node: Node) -> bool:
@@ -175,13 +168,13 @@ def sign_last(program: Program, node: Node) -> Program | None:
     """The sign of a reshaped map, of which a binary kernel reads the reshaped sign."""
     if not is_reshape(node) or not _leads_to_binary(program, node):
         return None
-    sign = program.maker(node.x)
-    if sign is None or sign.kind != "sign":
+    sign = program.maker(node.x, "sign")
+    if sign is None:
         return None
     shift, value, made = sign["shift"], sign.x, list[Node]()
     if np.any(shift) and node.y.channels != node.x.channels:
-        value, ones = sign.x.like(), np.ones_like(shift)
-        made.append(affine(f"{sign.name}_shift", sign.x, ones, value, shift))
+        value = sign.x.like()
+        made.append(affine(f"{sign.name}_shift", sign.x, 1.0, value, shift))
         shift = np.zeros(1)
     alone = program.reader(node.x) is not None
     old, makes = [node], node.makes
@@ -195,14 +188,14 @@ def sign_last(program: Program, node: Node) -> Program | None:
     return program.with_nodes(old, made)
 
 
+def passes(node: Node) -> bool:
+    """Whether a node leaves signs what they are, and where they meet others."""
+    return is_reshape(node) or node.kind == "pad"
+
+
 def _leads_to_binary(program: Program, node: Node) -> bool:
-    readers = program.readers(node.y)
-    return any(
-        _leads_to_binary(program, reader)
-        if is_reshape(reader) or reader.kind == "pad"
-        else reader.kind == "kernel" and reader["binary"]
-        for reader in readers
-    )
+    ends = program.ends(node.y, passes)
+    return any(end.kind == "kernel" and end["binary"] for end in ends)
 
 
 def trim_pad(program: Program, node: Node) -> Program | None:
@@ -212,10 +205,10 @@ def trim_pad(program: Program, node: Node) -> Program | None:
     rows and columns that padding by 1 adds. LCE takes such padding for that of a
     "same" convolution, which starts elsewhere, and computes something else.
     """
-    if node.kind != "kernel" or node["of"] == "MatMul" or node["padding"] != "VALID":
+    if node.kind != "kernel" or node["padding"] != "VALID":
         return None
-    pad, known = program.maker(node.x), [n for n in node.x.shape or () if n]
-    if pad is None or pad.kind != "pad" or len(known) < 4:
+    pad, known = program.maker(node.x, "pad"), node.x.sizes
+    if pad is None or len(known) < 4:
         return None
     sides, shape = list(pad["sides"]), list(known)
     for axis, reach in enumerate(_reaches(node), 1):
@@ -243,41 +236,34 @@ def ones_around(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or node["of"] != "Conv2D":
         return None
-    source, value, pad = node.x, 0.0, program.maker(node.x)
-    if pad is not None and pad.kind == "pad" and node["padding"] == "VALID":
-        source, value = pad.x, pad["value"]
-    known, kernel = [n for n in source.shape or () if n], node["kernel"]
-    if value == 1 or len(known) < kernel.ndim:
+    same, kernel = node["padding"] == "SAME", node["kernel"]
+    pad = zeros_around(node) if same else program.maker(node.x, "pad")
+    if pad is None or pad["value"] == 1 or len(pad.x.sizes) < 4:
         return None
-    _, *size, channels = known
+    _, *size, channels = pad.x.sizes
     strides, dilations = node["strides"][1:3], node["dilations"][1:3]
     small = missed_reach(size, kernel.shape[:2], dilations) is not None
-    inner = same_sides(node, known)
-    if source is not node.x and pad is not None:
-        if value == 0 and not small and inner == list(map(tuple, pad["sides"])):
-            whole = replace(node.with_arguments(padding="SAME"), reads=(source,))
-            return program.with_nodes([node], [whole])
-        inner = pad["sides"]
-    elif node["padding"] != "SAME" or not small:
-        return None
-    ones = np.pad(np.zeros((1, *size, channels)), inner, constant_values=1.0 - value)
-    around = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
-    excess = -around.numpy()
+    if not (small or pad["value"]) and pad["sides"] == same_sides(node, pad.x):
+        whole = replace(node.with_arguments(padding="SAME"), reads=pad.reads)
+        return None if same else program.with_nodes([node], [whole])
+    sides, less = pad["sides"], 1.0 - pad["value"]
+    ones = np.pad(np.zeros((1, *size, channels)), sides, constant_values=less)
+    sums = tf.nn.conv2d(ones, kernel, strides, "VALID", dilations=dilations)
+    excess = -sums.numpy()
     padded, y = Value(ones.shape, node.x.dtype), node.y.like()
-    sides = {"sides": inner, "value": 1.0}
-    made = Node(f"{node.name}_ones", "pad", (source,), (padded,), sides)
+    around = {"sides": sides, "value": 1.0}
+    made = Node(f"{node.name}_ones", "pad", pad.reads, (padded,), around)
     whole = replace(node.with_arguments(padding="VALID"), reads=(padded,))
     if excess.size == excess.shape[-1]:  # of a single position
         bias = node["bias"] + node["scale"] * excess.ravel()
         return program.with_nodes([node], [made, whole.with_arguments(bias=bias)])
     # LCE makes what is added to a binary convolution its bias, of whatever shape. And
     # it rounds what is scaled, of which the rest should be 0.
-    one, sums = np.ones_like(node["scale"]), node.y.like()
-    plain = {"kernel": -kernel, "scale": one, "bias": 0 * one}
-    opposite = whole.with_arguments(**plain).making(y)
-    numbers = {"value": excess.astype(np.float32), "border": value}
-    rest = Node(f"{node.name}_rest", "rest", (y,), (sums,), numbers)
-    scaled = affine(f"{node.name}_scale", sums, node["scale"], node.y, node["bias"])
+    total, one = node.y.like(), np.ones_like(node["scale"])
+    opposite = whole.with_arguments(kernel=-kernel, scale=one, bias=0 * one).making(y)
+    numbers = {"value": excess.astype(np.float32), "border": pad["value"]}
+    rest = Node(f"{node.name}_rest", "rest", (y,), (total,), numbers)
+    scaled = affine(f"{node.name}_scale", total, node["scale"], node.y, node["bias"])
     return program.with_nodes([node], [made, opposite, rest, scaled])
 
 
@@ -288,14 +274,11 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or not node["binary"] or node["padding"] != "VALID":
         return None
-    pad = program.maker(node.x)
-    if pad is None or pad.kind != "pad" or pad["value"] != 1:
+    pad = program.maker(node.x, "pad")
+    sign = None if pad is None else program.maker(pad.x, "sign")
+    if pad is None or sign is None or pad["value"] != 1:
         return None
-    sign = program.maker(pad.x)
-    if sign is None or sign.kind != "sign":
-        return None
-    known = [n for n in pad.x.shape or () if n]
-    if len(known) == 4 and list(map(tuple, pad["sides"])) == same_sides(node, known):
+    if pad["sides"] == same_sides(node, pad.x):
         return None
     number = max(0.0, float(-np.min(sign["shift"])))
     wide, bits = node.x.like(), node.x.like()
@@ -305,10 +288,25 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [padded, made, node.reading(node.x, bits)])
 
 
-def same_sides(kernel: Node, shape: Sequence[int]) -> list[tuple[int, int]]:
-    """How far TensorFlow pads a map for a "same" convolution, on each axis."""
+def zeros_around(kernel: Node) -> Node | None:
+    """What a "same" convolution pads its map with; None of others."""
+    if kernel.kind != "kernel" or kernel["of"] != "Conv2D":
+        return None
+    sides = same_sides(kernel, kernel.x)
+    if kernel["padding"] != "SAME" or sides is None:
+        return None
+    pairs = zip(kernel.x.sizes, sides, strict=True)
+    padded = Value([size + sum(side) for size, side in pairs], kernel.x.dtype)
+    around = {"sides": sides, "value": 0.0}
+    return Node(f"{kernel.name}_ends", "pad", (kernel.x,), (padded,), around)
+
+
+def same_sides(kernel: Node, x: Value) -> list[tuple[int, int]] | None:
+    """How far TensorFlow pads a map for a "same" convolution, if its size is known."""
+    if len(x.sizes) < 4:
+        return None
     steps = kernel["strides"][1:3], kernel["dilations"][1:3]
-    return [(0, 0), *map(_same, shape[1:3], kernel["kernel"].shape, *steps), (0, 0)]
+    return [(0, 0), *map(_same, x.sizes[1:3], kernel["kernel"].shape, *steps), (0, 0)]
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
