@@ -184,7 +184,8 @@ def test_layers_inside_others_have_other_names_in_float32(tmp_path):
 
 
 def test_ternary_signs_of_which_some_channels_are_constant(tmp_path):
-    gamma, beta = map(keras.initializers.Constant, ([0.0, 1.0] * 4, [1.0, 0.0] * 4))
+    gains, biases = [0.0, 0.0, 1.0, 1.0] * 2, [1.0, -1.0, 0.0, 0.0] * 2
+    gamma, beta = map(keras.initializers.Constant, (gains, biases))
     norm = layers.BatchNormalization(gamma_initializer=gamma, beta_initializer=beta)
     ternary = binary_conv(8, input_quantizer="ste_tern", name="ternary")
     model = keras.Sequential([keras.Input((8, 8, 8)), binary_conv(8), norm, ternary])
