@@ -79,6 +79,17 @@ def test_signs_of_the_user_become_binary_convolutions(tmp_path):
 
 
 @pytest.mark.convert
+def test_a_sign_may_select_from_maps_of_several_examples(tmp_path):
+    def selected(x):
+        return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x))
+
+    inputs = keras.Input((4, 4, 8))
+    model = keras.Model(inputs, binary_conv(8, input_quantizer=selected)(inputs))
+    report = nobn.convert(model, tmp_path / "m.tflite", batch_size=2)
+    assert report.lce_bconv2d == report.binary_layers == 1
+
+
+@pytest.mark.convert
 def test_a_convolution_of_the_users_may_take_a_sign_that_differs_at_0(tmp_path):
     class Own2D(lq.layers.QuantConv2D):
         pass

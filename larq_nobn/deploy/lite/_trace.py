@@ -319,7 +319,10 @@ def _sign_taken_by(op: Any) -> TracedSign | None:
         compared = op.inputs[0].op
         compare = _COMPARES.get(compared.type)
         of = tuple(compared.inputs) if compare else ()
-        return TracedSign(made, of, compare, *map(_value, op.inputs[1:]))
+        # Of one example, if a constant has as many as the trace takes at once.
+        ends = (_value(x) for x in op.inputs[1:])
+        ends = (x[:1] if x.ndim == made.shape.rank else x for x in ends)
+        return TracedSign(made, of, compare, *ends)
     if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
         readers = op.outputs[0].consumers()
         if not all(map(_sign_taken_by, readers)):

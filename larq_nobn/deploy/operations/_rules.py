@@ -751,14 +751,18 @@ def clear_threshold(program: Program, node: Node) -> Program | None:
     """
     if not _sums_whole_numbers(program, node) or not np.any(node["bias"]):
         return None
-    reader = program.reader(node.y)
-    while reader is not None and (reader.type == "MaxPool" or is_reshape(reader)):
+    scale, bias, reader = node["scale"], node["bias"], program.reader(node.y)
+    negated = np.zeros(scale.shape, bool)
+    while reader is not None:
+        if is_scale(reader) and reader["k"].shape == scale.shape:
+            negated = negated ^ (reader["k"] < 0)
+        elif reader.type != "MaxPool" and not is_reshape(reader):
+            break
         reader = program.reader(reader.y)
     if reader is None or reader.kind != "sign" or np.any(reader["shift"]):
         return None
-    scale, bias = node["scale"], node["bias"]
     at = _thresholds.threshold_of_affine(scale, bias).value
-    clear = _thresholds.between_steps(at, 1.0)
+    clear = _thresholds.between_steps(at, 1.0, negated)
     with np.errstate(invalid="ignore"):  # inf - inf
         moves = np.abs(at - clear) > _HALFWAY
     if not np.any(moves):
