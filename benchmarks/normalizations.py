@@ -27,7 +27,7 @@ from _results import leave, output, quartiles, seeds
 from _runs import keep_run, reached
 from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.verify._compare import recorder, signs_of
+from larq_nobn.deploy.verify._compare import recorder
 from train_step import alternate, make_step, memory_of, with_ratios
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
@@ -75,7 +75,7 @@ def stuck_channels(model):
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
     io = io_spec(model, 64)
     trace = Trace(model, io)
-    read = recorder(trace.function, io, signs_of(trace, io))
+    read = recorder(trace.function, io, trace.signs())
     signs = read([images.numpy()]).values
     shares = [(sign > 0).mean(axis=(0, 1, 2)) for sign in signs]
     positive = np.concatenate(shares)

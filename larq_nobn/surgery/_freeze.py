@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_flag, check_integer
-from .._keras import keras
+from .._keras import alias, keras
 from .._math import at_least_float32, beside
 from ..deploy.verify._same import check_same_function
 from ..graph import _copies, _errors, _graph, _kinds, _models, _operation
@@ -118,17 +118,21 @@ def freeze_statistics(
         lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
     if verify:
-        # The given model around what a frozen model has in the place of its layers.
-        graph = _graph.Graph(given)
-        for name, row in rows.items():
-            layers = [frozen.get_layer(part.name) for part in row.row]
-            made = [_operation.Operation(x.name, type(x), x) for x in layers]
-            graph = graph.with_row(name, made)
-        reference = _copies.to_keras(graph, shared=True)
+        reference = _models.replace_layers(given, partial(_replaced, frozen, rows))
         check_same_function(reference, frozen, "Freezing statistics")
     if not return_report:
         return frozen
     return frozen, SurgeryReport(model.name, tuple(changes[name] for name in rows))
+
+
+def _replaced(
+    frozen: keras.Model, rows: dict[str, Constant], call: _graph.Call
+) -> Callable[..., Any]:
+    """Returns the given layer of a call, or what a frozen model has in its place."""
+    if call.name not in rows:
+        return alias(call.layer)
+    layers = [alias(frozen.get_layer(part.name)) for part in rows[call.name].row]
+    return lambda x: reduce(lambda y, layer: layer(y), layers, x)
 
 
 def _rows(model: keras.Model) -> dict[str, Constant]:

@@ -514,8 +514,16 @@ operations: shift of a sign beside a factor
 -[sign.with_arguments(shift=sign["shift"] * k) for sign in read]
 +[sign.with_arguments(shift=sign["shift"]) for sign in read]
 operations: a threshold one sum too low
--clear = _thresholds.between_steps(at, 1.0)
-+clear = _thresholds.between_steps(at - 1, 1.0)
+-clear = _thresholds.between_steps(at, 1.0, negated)
++clear = _thresholds.between_steps(at - 1, 1.0, negated)
+@ tests/deploy/operations/test_ties.py
+operations: a negative factor keeps the side of a tie
+-negated = negated ^ (reader["k"] < 0)
++negated = negated
+@ tests/deploy/operations/test_ties.py
+operations: sums beside a border of halves are whole numbers
+-if before.kind == "pad" and before["value"] % 1:
++if before.kind == "pad" and before["value"] % 1 > 1:
 @ tests/deploy/operations/test_ties.py
 operations: ties of falling sums go to the other side
 -between_steps(limit.value, step, limit.negated)
