@@ -320,9 +320,10 @@ def _sign_taken_by(op: Any) -> TracedSign | None:
         compare = _COMPARES.get(compared.type)
         of = tuple(compared.inputs) if compare else ()
         # Of one example, if a constant has as many as the trace takes at once.
-        ends = (_value(x) for x in op.inputs[1:])
-        ends = (x[:1] if x.ndim == made.shape.rank else x for x in ends)
-        return TracedSign(made, of, compare, *ends)
+        rank, chosen = op.outputs[0].shape.rank, map(_value, op.inputs[1:])
+        return TracedSign(
+            made, of, compare, *(x[:1] if x.ndim == rank else x for x in chosen)
+        )
     if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
         readers = op.outputs[0].consumers()
         if not all(map(_sign_taken_by, readers)):
