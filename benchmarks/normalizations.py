@@ -25,9 +25,6 @@ import tensorflow as tf
 from _drawing import accuracy as drawing
 from _results import leave, output, quartiles, seeds
 from _runs import keep_run, reached
-from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.verify._compare import recorder
 from train_step import alternate, make_step, memory_of, with_ratios
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
@@ -64,20 +61,13 @@ def accuracy(folder, output, task, normalization, seed):
     return reached(run.history)
 
 
-def float_operations(model, path):
-    """Float operations of the converted network, by name."""
-    report = nobn.convert(model, path)
-    return {op["op"]: op["count"] for op in report.float_ops}
-
-
 def stuck_channels(model):
     """Fraction of the channels before binary convolutions that hardly change sign."""
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
-    io = io_spec(model, 64)
-    trace = Trace(model, io)
-    read = recorder(trace.function, io, trace.signs())
-    signs = read([images.numpy()]).values
-    shares = [(sign > 0).mean(axis=(0, 1, 2)) for sign in signs]
+    binary = [x for x in model.layers if getattr(x, "input_quantizer", None)]
+    maps = tf.keras.Model(model.inputs, [x.input for x in binary])(images)
+    pairs = zip(binary, maps, strict=True)
+    shares = [np.mean(x.input_quantizer(y) > 0, axis=(0, 1, 2)) for x, y in pairs]
     positive = np.concatenate(shares)
     return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))
 
@@ -97,7 +87,8 @@ def main(folder, seeds, rounds, output):
     for n, row in rows.items():
         run = folder_of(folder, "CIFAR-10", n, seeds[0])
         model = nobn.training.load_run(run).model
-        row["float_ops"] = float_operations(model, folder / f"{n}.tflite")
+        report = nobn.convert(model, folder / f"{n}.tflite")
+        row["float_ops"] = {op["op"]: op["count"] for op in report.float_ops}
         row["stuck_channels"] = round(stuck_channels(model), 3)
         row["ms_quartiles"] = quartiles(seconds[n])
         row["time_ratio"] = round(median[n] / median["batch_norm"], 3)
