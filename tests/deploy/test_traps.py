@@ -5,10 +5,11 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, small
+from deploy.nets import binary_conv, chain, head, images, small
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, convert
+from larq_nobn._names import RUNTIMES
+from larq_nobn.deploy import ConversionError, Runner, convert
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert
@@ -89,3 +90,29 @@ def test_quantizers_that_only_say_they_are_binary(tmp_path):
     assert not lq.context.should_quantize()
     for old, new in zip(before, model.weights, strict=True):
         assert_array_equal(old, new.numpy())
+
+
+LEVELS = {
+    "8 bits": tf.quantization.fake_quant_with_min_max_args,
+    "3 bits": lambda x: tf.quantization.fake_quant_with_min_max_args(x, 0, 1, 3),
+    "variables": lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -2.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_pads_rounded_maps_is_not_rounded(runtime, tmp_path):
+    """Converters make int8 of a rounded map, and of the numbers around it."""
+    models, layers = [], keras.layers
+    sides = [(0, 0), (1, 1), (1, 1), (0, 0)]
+    for rounded in LEVELS.values():
+        x = start = keras.Input((6, 6, 4))
+        x = layers.Lambda(lambda x: tf.pad(x, sides, constant_values=0.91))(
+            layers.Lambda(rounded)(x)
+        )
+        models.append(keras.Model(start, binary_conv(8)(layers.Conv2D(8, 3)(x))))
+    model, path = beside(models), tmp_path / "m.tflite"
+    x = [images(4, (6, 6, 4), seed=n) for n in range(len(models))]
+    report = convert(model, path, data=x, runtime=runtime)
+    assert report.int8_ops == []
+    for actual, wanted in zip(Runner(path).outputs(x), model(x), strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)

@@ -143,6 +143,12 @@ def _range(node: Node, name: str, x: Any) -> Any:
     return tf.where(high > low, y, x, name=f"{name}_selected")
 
 
+def _levels(node: Node, name: str, x: Any) -> Any:
+    low, high, step = node["low"], node["high"], np.float32(node["step"])
+    places = (tf.clip_by_value(x, low, high) - np.float32(low)) * (1 / step)
+    return tf.add(tf.floor(places + 0.5) * step, np.float32(low), name=name)
+
+
 def _clip(node: Node, name: str, x: Any) -> Any:
     low, high = ends = node["low"], node["high"]
     if ends == (0.0, np.inf):
@@ -203,6 +209,7 @@ _KINDS: dict[str, Any] = {
     "sign": _sign,
     "saturating": _saturating,
     "range": _range,
+    "levels": _levels,
     "clip": _clip,
     # Which LCE does not merge.
     "copy": lambda node, name, x: tf.maximum(x, x, name=name),

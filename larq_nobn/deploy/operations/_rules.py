@@ -70,7 +70,28 @@ def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
     last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
     last += (compare_sum_with_sign, keep_apart)
-    return everywhere(program, PLAIN if runtime == "litert" else last)
+    last = PLAIN if runtime == "litert" else last
+    return everywhere(program, (spell_levels, *last))
+
+
+def spell_levels(program: Program, node: Node) -> Program | None:
+    """Rounding to a few numbers is written out in a file of floats.
+
+    A converter would make int8 of what pads the map, and round that too.
+    """
+    if node.kind == "range":
+        low, high, count = node["low"], node["high"], 255
+    elif node.type == "FakeQuantWithMinMaxArgs":
+        names = ("min", "max", "num_bits", "narrow_range")
+        low, high, bits, narrow = (node["op"].get_attr(name) for name in names)
+        count = 2**bits - 1 - narrow
+    else:
+        return None
+    step = (high - low) / count
+    below = float(np.clip(np.round(-low / step), 0, count))  # one of them is 0
+    ends = {"low": -below * step, "high": (count - below) * step, "step": step}
+    spelled = Node(node.name, "levels", node.reads[:1], node.makes, ends)
+    return program.with_nodes([node], [spelled])
 
 
 def is_shift(node: Node) -> bool:
