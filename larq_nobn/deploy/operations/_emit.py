@@ -144,9 +144,10 @@ def _range(node: Node, name: str, x: Any) -> Any:
 
 
 def _levels(node: Node, name: str, x: Any) -> Any:
-    low, high, step = node["low"], node["high"], np.float32(node["step"])
-    places = (tf.clip_by_value(x, low, high) - np.float32(low)) * (1 / step)
-    return tf.add(tf.floor(places + 0.5) * step, np.float32(low), name=name)
+    # In the order of TensorFlow's kernel, so that ties go to the same side.
+    low, step = node["low"], node["step"]
+    places = (tf.clip_by_value(x, low, node["high"]) - low) * (1 / step) - node["zero"]
+    return tf.multiply(tf.floor(places + 0.5), step, name=name)
 
 
 def _clip(node: Node, name: str, x: Any) -> Any:

@@ -87,9 +87,11 @@ def spell_levels(program: Program, node: Node) -> Program | None:
         count = 2**bits - 1 - narrow
     else:
         return None
-    step = (high - low) / count
-    below = float(np.clip(np.round(-low / step), 0, count))  # one of them is 0
-    ends = {"low": -below * step, "high": (count - below) * step, "step": step}
+    step = np.float32(high - low) / np.float32(count)
+    # One of them is 0, as many steps above the lowest as TensorFlow rounds it to.
+    zero = np.float32(np.clip(np.floor(0.5 - np.float32(low) / step), 0, count))
+    low, high = -zero * step, np.float32(count - zero) * step
+    ends = {"low": low, "high": high, "step": step, "zero": zero}
     spelled = Node(node.name, "levels", node.reads[:1], node.makes, ends)
     return program.with_nodes([node], [spelled])
 
