@@ -513,7 +513,7 @@ def read_phone_logs(
         for file, name in zip(files, names, strict=True)
     ]
     note = f"Times of the device that wrote {', '.join(names)}."
-    return _of_logs("lce_benchmark_model", note, timings)
+    return _of_logs("benchmark programs of a device", note, timings)
 
 
 def _of_logs(source: str, note: str, timings: Sequence[Timing]) -> Benchmark:
