@@ -29,7 +29,7 @@ from .lite._trace import (
     layer_name,
     layer_of,
 )
-from .operations import Int8Trace, LoweredTrace
+from .operations import LoweredTrace
 
 # A finding, as a sentence without its period, and what to do.
 Why = tuple[str, str]
@@ -100,7 +100,7 @@ def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
     return [name if name in layers else name.rpartition("/")[0] for name in names]
 
 
-def float_layers(form: LoweredTrace | Int8Trace) -> list[FloatFallback]:
+def float_layers(form: LoweredTrace) -> list[FloatFallback]:
     """Lists the layers of few bits, of uses that have no binary kernel in LCE."""
     # In float32, layers inside one of the user's may have got other names.
     layers, trace = layers_by_name(form.trace.model), form.trace
@@ -241,9 +241,7 @@ def check_model(model: keras.Model) -> None:
             )
 
 
-def check_float(
-    form: LoweredTrace | Int8Trace, allow_float: bool
-) -> list[FloatFallback]:
+def check_float(form: LoweredTrace, allow_float: bool) -> list[FloatFallback]:
     """Returns what is float in a file on request, or rejects it with all remedies."""
     model, in_float = form.trace.model, float_layers(form)
     if in_float and not allow_float:

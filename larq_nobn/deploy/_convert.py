@@ -40,7 +40,7 @@ from .inspection._audit import Audit, audit_bytes
 from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._engine import compute_engine
-from .operations import Int8Trace, LoweredTrace
+from .operations import LoweredTrace
 from .verify._agreement import tie_warnings
 from .verify._data import verification_examples
 from .verify._lowered import verify_file, verify_operations
@@ -220,7 +220,7 @@ def convert(
 
 
 def _rewritten(
-    lowered: LoweredTrace | Int8Trace, in_float: Sequence[FloatFallback]
+    lowered: LoweredTrace, in_float: Sequence[FloatFallback]
 ) -> list[dict[str, str]]:
     """The binary layers that are other ones in the file, which make the same."""
     layers, rows = layers_by_name(lowered.trace.model), list[dict[str, str]]()
@@ -248,7 +248,7 @@ def _rewritten(
 
 
 def _converted(
-    lowered: LoweredTrace | Int8Trace,
+    lowered: LoweredTrace,
     path: str,
     int8: bool,
     runtime: str,
