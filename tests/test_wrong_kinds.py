@@ -38,7 +38,7 @@ OF_A_PATH = {
     "open_dataset": lambda path: nobn.data.open_dataset("mnist", data_dir=path),
     "benchmark": nobn.benchmark,
     "read_card": deploy.read_card,
-    "read_phone_logs": lambda path: deploy.read_phone_logs(path, "m.log"),
+    "benchmark_on_phone": deploy.benchmark_on_phone,
     "save_model": lambda path: nobn.training.save_model(keras.Sequential(), path),
     "open_model": nobn.training.open_model,
     "load_run": nobn.training.load_run,

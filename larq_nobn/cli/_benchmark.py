@@ -11,7 +11,7 @@ import click
 
 from .._names import GIVEN
 from . import _arguments
-from ._console import progress, say, show
+from ._console import progress, show
 from ._models import Images, open_run_or_file, statistics_images
 from ._outputs import json_option
 from ._package import deploy
@@ -51,14 +51,6 @@ from ._package import deploy
 )
 @click.option("--threads", default=1, help="Threads of the interpreter.")
 @click.option("--seed", default=0, help="Seed of the random inputs and of the order.")
-@click.option(
-    "--read",
-    "logs",
-    multiple=True,
-    type=_arguments.tflite_file,
-    help="Read the log that a phone printed instead of running files here; one log per "
-    "file, in the same order.",
-)
 @json_option
 @click.pass_context
 def benchmark(
@@ -71,7 +63,6 @@ def benchmark(
     limit: int,
     data_dir: str | None,
     trust: bool,
-    logs: tuple[Path, ...],
     report: str | None,
     **counts: int,
 ) -> None:
@@ -80,7 +71,7 @@ def benchmark(
     Runs the files in turns on random inputs, each in the interpreter of its runtime:
     Larq Compute Engine (LCE) or LiteRT. LCE's kernels are optimized for 64-bit ARM:
     times on other processors do not predict those of a phone. With --phone, files run
-    on a connected phone; --read shows logs of one as the same table.
+    on a connected phone, in the benchmark program of each runtime.
 
     With --formats, compares one network as a file for LiteRT and for LCE, each in float
     and in int8: size, latency, accuracy on test images, and agreement with Keras.
@@ -88,15 +79,14 @@ def benchmark(
 
     \b
     Example: larq-nobn benchmark model.tflite --against other.tflite
-             larq-nobn benchmark model.tflite --read model.tflite.log
+             larq-nobn benchmark model.tflite --phone
              larq-nobn benchmark runs/a --formats --phone
     """
     others = {"dataset", "limit", "data_dir", "trust"}
     for used, unused, why in (
-        (phone, {"logs", "seed"}, "with --phone, which draws its inputs itself"),
-        (formats, {"against", "logs"}, "with --formats, which writes its files"),
+        (phone, {"seed"}, "with --phone, which draws its inputs itself"),
+        (formats, {"against"}, "with --formats, which writes its files"),
         (not formats, others, "without --formats"),
-        (logs, {*counts}, "with --read: the phone has run the files"),
     ):
         if used:
             _arguments.check_unused(ctx, unused, why)
@@ -119,19 +109,11 @@ def benchmark(
             f"{str(file)!r} {kind}, not a .tflite file. Add --formats to compare a "
             "network in several formats."
         )
-    if logs:
-        result = deploy.read_phone_logs(file, logs, against)
-    else:
-        measure: Callable[..., deploy.Benchmark] = deploy.benchmark
-        total = counts["runs"] + counts["warmup"]
-        if phone:
-            del counts["seed"]
-            measure, total = deploy.benchmark_on_phone, 1
-        with progress("running", total * (1 + len(against))) as advance:
-            result = measure(file, against, **counts, progress=partial(advance, 1))
-    show(result.to_dict(), report, result.table())
-    if report != "-" and not logs and not phone:
+    measure: Callable[..., deploy.Benchmark] = deploy.benchmark
+    total = counts["runs"] + counts["warmup"]
+    if phone:
         del counts["seed"]
-        say("\nOn a phone (--phone), with the benchmark program of each runtime:")
-        for command in deploy.phone_commands(file, against, **counts):
-            say(f"  {command}")
+        measure, total = deploy.benchmark_on_phone, 1
+    with progress("running", total * (1 + len(against))) as advance:
+        result = measure(file, against, **counts, progress=partial(advance, 1))
+    show(result.to_dict(), report, result.table())

@@ -13,8 +13,6 @@ from .device._benchmark import (
     Timing,
     benchmark,
     benchmark_on_phone,
-    phone_commands,
-    read_phone_logs,
 )
 from .inspection._audit import Audit, audit, diff
 from .int8._fake_quantize import fake_quantize
@@ -43,8 +41,6 @@ __all__ = [
     "diff",
     "fake_quantize",
     "packed_kernels",
-    "phone_commands",
     "prepared",
     "read_card",
-    "read_phone_logs",
 ]

@@ -1,15 +1,14 @@
-"""Latency of files: in interpreters, side by side, and on a device."""
+"""Latency of files: in interpreters, side by side, and on a phone."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
@@ -36,17 +35,18 @@ class Timing:
         size_bytes: Its size.
         lce_bconv2d: Its binary convolutions.
         float_ops: How many operations it leaves in float, as `audit` counts them.
-        threads: Threads of the interpreter; None where a log does not say.
+        threads: Threads of the interpreter.
         runs: Timed runs.
         ms: The typical run, in milliseconds.
         typical: What `ms` is: `"median"`.
         low_ms: Lower end of the spread.
         high_ms: Upper end of the spread.
-        spread: What lies between the ends: `"quartiles"`, or `"5 to 95 %"` of a log.
+        spread: What lies between the ends: `"quartiles"`, or on a phone `"5 to 95 %"`.
         ratio: `ms` over that of the first file.
-        ratio_low: Lower end of the 95 % interval of `ratio`; None for logs.
+        ratio_low: Lower end of the 95 % interval of `ratio`; None on a phone, whose
+            program prints no single runs.
         ratio_high: Upper end of it.
-        operations: Where a log has them, the time of each kind of operation,
+        operations: On a phone, the time of each kind of operation,
             `{"op", "count", "ms", "share"}`, the slowest first.
     """
 
@@ -54,7 +54,7 @@ class Timing:
     size_bytes: int
     lce_bconv2d: int
     float_ops: int
-    threads: int | None
+    threads: int
     runs: int
     ms: float
     typical: str = "median"
@@ -100,13 +100,13 @@ class Benchmark(Shown):
 
 def _cells(timing: Timing) -> dict[str, str]:
     """Returns what the table says of a file, by row."""
-    ends, threads = (timing.ratio_low, timing.ratio_high), timing.threads
+    ends = timing.ratio_low, timing.ratio_high
     between = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends[0] != ends[1] else ""
     cells = {
         "size": f"{timing.size_bytes / 1e3:,.1f} kB",
         "binary convolutions": str(timing.lce_bconv2d),
         "float operations": str(timing.float_ops),
-        "threads": "not logged" if threads is None else str(threads),
+        "threads": str(timing.threads),
         "timed runs": str(timing.runs),
         "typical run": f"{timing.ms:,.3f} ms, {timing.typical}",
         "spread": f"{timing.low_ms:,.3f} to {timing.high_ms:,.3f} ms, {timing.spread}",
@@ -135,8 +135,8 @@ def benchmark(
     again from those measured would give.
 
     On other processors than 64-bit ARM, LCE's interpreter runs portable kernels. Such
-    times do not predict those of a phone; `larq_nobn.deploy.phone_commands` gives the
-    commands that measure there.
+    times do not predict those of a phone; `larq_nobn.deploy.benchmark_on_phone`
+    measures there.
 
     Arguments:
         path: The file to which the others are compared.
@@ -187,7 +187,7 @@ def benchmark(
 
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
-    """Checks what is counted, here and on a device."""
+    """Checks what is counted, here and on a phone."""
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         check_bounds(name, value)
 
@@ -275,7 +275,7 @@ def _sizes(audited: Audit) -> dict[str, Any]:
     }
 
 
-# --- on a device: the commands that measure, and reading what these print
+# --- on a phone
 
 # The program of each runtime, what releases call it, and flags of its own.
 _TOOLS = {
@@ -293,64 +293,15 @@ _TOOLS = {
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
 _MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-# The tool logs with a level, Android with a date and a tag as well.
-_PREFIX = re.compile(r"^(?:.*\bI tflite\s*:|INFO:)\s?", re.MULTILINE)
 _COUNT = re.compile(
     rf"^count=(\d+) .*\bp5=({_NUMBER}) median=({_NUMBER}) p95=({_NUMBER})", re.MULTILINE
 )
 _END = "Inference timings in us:"
 _PROFILE = re.compile(r"Info for Regular Benchmark Runs.*?Summary by node type", re.S)
-_SIZE = re.compile(rf"input model file size \(MB\): ({_NUMBER})")
-_THREADS = re.compile(r"#threads used for CPU inference: \[(\d+)\]")
 _OPERATION = re.compile(
     # Name, which may contain blanks, count, ms, %, cumulative %, and what follows.
     rf"^\s*(\S.*?)\s+(\d+)\s+({_NUMBER})\s+({_NUMBER})%\s+{_NUMBER}%\s"
 )
-
-
-def phone_commands(
-    path: str | os.PathLike,
-    against: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
-    *,
-    runs: int = 50,
-    warmup: int = 5,
-    threads: int = 1,
-) -> list[str]:
-    """Returns the commands that time files on an Android phone.
-
-    They expect the phone to be connected, with USB debugging switched on, and the
-    benchmark program of each runtime in the current folder: for files with operations
-    of LCE `lce_benchmark_model`, which is part of a release of Larq Compute Engine as
-    `lce_benchmark_model_android_arm64`; for others `benchmark_model`, which LiteRT
-    offers as `android_aarch64_benchmark_model`. The times of `model.tflite`, operation
-    by operation, end up beside it in `model.tflite.log`, which `read_phone_logs` reads.
-    `benchmark_on_phone` does all of it.
-
-    Arguments:
-        path, against, runs, warmup, threads: As in `benchmark`.
-
-    Returns:
-        The commands, in their order.
-
-    Raises:
-        ConversionError: If a file is missing or is not an intact TFLite file.
-        ValueError: If a number is out of its range.
-
-    Example:
-        ```python
-        import larq_nobn as nobn
-
-        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        nobn.convert(model, "model.tflite")
-        print(*nobn.deploy.phone_commands("model.tflite", threads=4), sep="\\n")
-        ```
-    """
-    check_counts(runs, warmup, threads)
-    commands = []
-    for file, calls in _phone_calls(_audits(path, against), runs, warmup, threads):
-        commands += [shlex.join(["adb", *arguments]) for arguments in calls]
-        commands[-1] += f" > {shlex.quote(f'{file}.log')} 2>&1"
-    return commands
 
 
 def _phone_calls(
@@ -390,8 +341,11 @@ def benchmark_on_phone(
 ) -> Benchmark:
     """Times `.tflite` files on the Android phone that `adb` is connected to.
 
-    Runs what `phone_commands` returns, and reads what it prints: each file runs in the
-    benchmark program of its runtime, one file after the other.
+    Each file runs in the benchmark program of its runtime, one file after the other.
+    USB debugging must be switched on, and the programs in the current folder: for files
+    with operations of LCE `lce_benchmark_model`, which is part of a release of Larq
+    Compute Engine as `lce_benchmark_model_android_arm64`; for others `benchmark_model`,
+    which LiteRT offers as `android_aarch64_benchmark_model`.
 
     Arguments:
         path, against, runs, warmup, threads: As in `benchmark`.
@@ -427,17 +381,20 @@ def benchmark_on_phone(
                 f"{tool!r}, which runs {file.path!r} on a phone, is not in the current "
                 f"folder. Save {origin}, under that name."
             )
-    logs: dict[str, bytes] = {}
+    logs: dict[str, str] = {}
     for name, calls in _phone_calls(files, runs, warmup, threads):
         logs[name] = [_adb(arguments) for arguments in calls][-1]
         if progress is not None:
             progress()
-    note = "Files ran one after the other: repeat it, since phones slow down when warm."
-    timings = [_logged(file, file.path, logs[file.path]) for file in files]
-    return _of_logs("benchmark programs on the connected phone", note, timings)
+    return Benchmark(
+        source="benchmark programs on the connected phone",
+        note="Files ran one after the other: repeat it, since phones slow down when "
+        "warm.",
+        timings=_phone_timings(files, logs, threads),
+    )
 
 
-def _adb(arguments: Sequence[str]) -> bytes:
+def _adb(arguments: Sequence[str]) -> str:
     """Calls adb, and returns all that it prints."""
     try:
         done = subprocess.run(
@@ -445,6 +402,8 @@ def _adb(arguments: Sequence[str]) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         )
     except FileNotFoundError as error:
         raise ConversionError(
@@ -452,7 +411,7 @@ def _adb(arguments: Sequence[str]) -> bytes:
             "tools, and add their folder to PATH."
         ) from error
     if done.returncode:
-        said = _said(done.stdout.decode(errors="replace"))
+        said = _said(done.stdout)
         raise ConversionError(
             f"adb {' '.join(arguments[:2])} failed with {said!r}. Connect one phone, "
             "with USB debugging switched on, and see that the program runs there."
@@ -460,99 +419,35 @@ def _adb(arguments: Sequence[str]) -> bytes:
     return done.stdout
 
 
-def read_phone_logs(
-    path: str | os.PathLike,
-    logs: str | os.PathLike | Sequence[str | os.PathLike],
-    against: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
-) -> Benchmark:
-    """Reads the times that a phone took, into the table that `benchmark` gives.
-
-    A log is what LCE's `lce_benchmark_model`, or LiteRT's `benchmark_model`, printed.
-    Ratios have no interval: the tool prints no single runs.
-
-    Arguments:
-        path: The file that the first result is of.
-        logs: A log or a list of them, one for each file, in their order.
-        against: Another file, or a list of them.
-
-    Returns:
-        A `Benchmark`.
-
-    Raises:
-        ConversionError: If a log is not one of the current tool, the numbers of files
-            and logs differ, a log is of a file of another size, or a file is not an
-            intact TFLite file.
-        OSError: If a log cannot be read.
-
-    Example:
-        ```python
-        import larq_nobn as nobn
-
-        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        nobn.convert(model, "model.tflite")
-        with open("model.tflite.log", "w") as log:
-            log.write(
-                "count=50 first=912 curr=906 min=898 max=940 avg=908.2 std=7 "
-                "p5=899 median=906 p95=931\\n"
-                "Inference timings in us: Init: 412, First inference: 1310, "
-                "Warmup (avg): 921.5, Inference (avg): 908.2\\n"
+def _phone_timings(
+    audits: Sequence[Audit], logs: Mapping[str, str], threads: int
+) -> list[Timing]:
+    """Reads the times of files from what their programs printed."""
+    timings = list[Timing]()
+    for audited in audits:
+        text = logs[audited.path].replace("INFO: ", "")
+        before, *ends = text.split(_END)
+        counts = _COUNT.findall(before)
+        if not ends or not counts:
+            raise ConversionError(
+                f"The program that ran {audited.path!r} printed no times, but "
+                f"{_said(text)!r}. Use that of the current release."
             )
-        print(nobn.deploy.read_phone_logs("model.tflite", "model.tflite.log"))
-        ```
-    """
-    files = _audits(path, against)
-    given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
-    names = [check_path("logs", log) for log in given]
-    if len(names) != len(files):
-        raise ConversionError(
-            f"There are {len(names)} logs of {len(files)} files. Pass one for each, in "
-            "their order."
+        # The runs that warm up are counted in a line of their own, before the last.
+        runs, low, median, high = map(float, counts[-1])
+        timing = Timing(
+            **_sizes(audited),
+            threads=threads,
+            runs=int(runs),
+            ms=_MICROSECOND * median,
+            low_ms=_MICROSECOND * low,
+            high_ms=_MICROSECOND * high,
+            spread="5 to 95 %",
+            ratio=median * _MICROSECOND / timings[0].ms if timings else 1.0,
+            operations=_operations(text),
         )
-    timings = [
-        _logged(file, name, Path(name).read_bytes())
-        for file, name in zip(files, names, strict=True)
-    ]
-    note = f"Times of the device that wrote {', '.join(names)}."
-    return _of_logs("benchmark programs of a device", note, timings)
-
-
-def _of_logs(source: str, note: str, timings: Sequence[Timing]) -> Benchmark:
-    rows = [replace(timing, ratio=timing.ms / timings[0].ms) for timing in timings]
-    return Benchmark(source, note, rows)
-
-
-def _logged(audited: Audit, log: str, content: bytes) -> Timing:
-    """Reads the times of a file from a log of that name."""
-    text = _PREFIX.sub("", content.decode(errors="replace"))
-    before, *ends = text.split(_END)
-    counts = _COUNT.findall(before)
-    if len(ends) != 1 or not counts:
-        raise ConversionError(
-            f"{log!r} contains no times of one run of the current benchmark program, "
-            f"but {_said(text)!r}. Pass all that it prints with the commands of "
-            "phone_commands."
-        )
-    megabytes, size = audited.size_bytes / 1e6, _SIZE.search(text)
-    # The tool prints six digits.
-    if size and abs(float(size[1]) / megabytes - 1) > 1e-5:
-        raise ConversionError(
-            f"{log!r} is of a file of {size[1]} MB, but {audited.path!r} has "
-            f"{megabytes:g} MB. Pass the logs in the order of the files, and the files "
-            "as they were on the device."
-        )
-    # The runs that warm up are counted in a line of their own, before the last.
-    runs, low, median, high = map(float, counts[-1])
-    threads = _THREADS.search(text)
-    return Timing(
-        **_sizes(audited),
-        threads=int(threads[1]) if threads else None,
-        runs=int(runs),
-        ms=_MICROSECOND * median,
-        low_ms=_MICROSECOND * low,
-        high_ms=_MICROSECOND * high,
-        spread="5 to 95 %",
-        operations=_operations(text),
-    )
+        timings.append(timing)
+    return timings
 
 
 def _operations(text: str) -> list[dict[str, Any]]:

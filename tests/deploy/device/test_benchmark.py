@@ -1,4 +1,4 @@
-"""Timing files side by side: here, on made-up seconds, and from the logs of a phone."""
+"""Timing files side by side: here, on made-up seconds, and on a phone."""
 
 import json
 import os
@@ -9,16 +9,11 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head
-from larq_nobn.deploy import (
-    ConversionError,
-    benchmark,
-    phone_commands,
-    read_phone_logs,
-)
+from larq_nobn.deploy import ConversionError, benchmark, benchmark_on_phone
 from larq_nobn.deploy.device import _benchmark
 from larq_nobn.deploy.device._benchmark import (
     _alternate,
-    _logged,
+    _phone_timings,
     _timings,
 )
 from larq_nobn.deploy.lite import _converter
@@ -129,7 +124,7 @@ def test_numbers_out_of_range(changes, message):
         benchmark("m.tflite", **changes)
     if changes.keys() & {"runs", "threads"}:
         with pytest.raises(ValueError, match=message.split(".")[0]):
-            phone_commands("m.tflite", **changes)
+            benchmark_on_phone("m.tflite", **changes)
 
 
 @pytest.mark.convert
@@ -151,7 +146,7 @@ def test_files_that_cannot_be_timed(files, tmp_path, monkeypatch):
         benchmark(files[0])
 
 
-# --- commands for a phone, and the logs that they leave
+# --- on a phone, and what its programs print
 
 TITLE = "=" * 30
 OPERATIONS = (
@@ -194,8 +189,6 @@ def log(
     " p5=9900 median=10250.5 p95=11000",
     end="Inference timings in us: Init: 5210, First inference: 15873, "
     "Warmup (avg): 12001.5, Inference (avg): 10250.5",
-    threads="#threads used for CPU inference: [4]",
-    size="",
     profile=(),
 ):
     warmed = "count=40 first=15873 curr=12000 min=11000 max=15873 avg=12001.5 std=900"
@@ -203,9 +196,7 @@ def log(
     lines = [
         "STARTING!",
         "Graph: [/data/local/tmp/model.tflite]",
-        threads,
         "Loaded model /data/local/tmp/model.tflite",
-        size,
         "Initialized session in 5.21ms.",
         "Running benchmark for at least 1 iterations and at least 0.5 seconds",
         warmed,
@@ -219,8 +210,10 @@ def log(
     return "\n".join(lines) + "\n"
 
 
-def read(text):
-    return _logged(audited(), "phone.log", text.encode())
+def read(*texts):
+    files = [audited(f"{number}.tflite") for number in range(len(texts))]
+    logs = {file.path: text for file, text in zip(files, texts, strict=True)}
+    return _phone_timings(files, logs, 4)
 
 
 INITIAL = [
@@ -238,79 +231,46 @@ BOTH = [
 
 
 @pytest.mark.parametrize(
-    "text, threads, operations",
+    "text, operations",
     [
-        (log(), 4, []),  # not the times of the runs that warm up
-        (log(threads="", profile=INITIAL), None, []),
-        (log(profile=BOTH).replace("count", "INFO: count"), 4, READ),
+        (log(), []),  # not the times of the runs that warm up
+        (log(profile=INITIAL), []),
+        (log(profile=BOTH).replace("count", "INFO: count"), READ),
     ],
 )
-def test_times_of_the_timed_runs(text, threads, operations):
-    actual = read(text)
-    assert (actual.ms, actual.threads) == (pytest.approx(10.2505), threads)
+def test_times_of_the_timed_runs(text, operations):
+    (actual,) = read(text)
+    assert (actual.ms, actual.low_ms, actual.high_ms) == pytest.approx(
+        (10.2505, 9.9, 11)
+    )
+    assert (actual.runs, actual.threads, actual.spread) == (50, 4, "5 to 95 %")
     assert actual.operations == operations
+
+
+def test_ratios_are_to_the_first():
+    faster = "count=60 first=6 curr=5 min=4000 max=9000 avg=5500 std=1"
+    faster += " p5=4500 median=5125.25 p95=8000"
+    one, two = read(log(profile=BOTH), log(counted=faster))
+    assert (one.ratio, two.ratio) == (1, pytest.approx(0.5))
+    assert two.ratio_low is two.ratio_high is None
+    text = " ".join(str(nobn.deploy.Benchmark("a phone", "", [one, two])).split())
+    for part in ("10.251 ms, median", "0.500", "16 in 6.250 ms, 62.5%"):
+        assert part in text
 
 
 @pytest.mark.parametrize(
     "text, shown",
     [
-        ("\n adb: no devices\n", "adb: no devices"),
         (log().split("count=50")[0], "Running benchmark for at least 50 iterations"),
         (log().replace(" median=", " mean="), "Inference timings in us"),  # older ones
-        (2 * log(), "Inference timings in us"),
         ("STARTING!\nINFO: Loaded\nERROR: Unresolved op: Lce", "ERROR: Unresolved op"),
     ],
 )
-def test_logs_without_times_get_one_sentence(text, shown):
-    message = f"phone.log' contains no times of one run .*, but '{shown}.*'. Pass all"
+def test_a_program_without_times_gets_one_sentence(text, shown):
+    message = f"'0.tflite' printed no times, but '{shown}.*'. Use that"
     with pytest.raises(ConversionError, match=message) as caught:
         read(text)
     assert "\n" not in str(caught.value)
-
-
-def size_line(path):
-    return f"The input model file size (MB): {path.stat().st_size / 1e6:.6g}"
-
-
-@pytest.mark.convert
-def test_logs_become_the_same_table(files, tmp_path):
-    first, second = tmp_path / "one.log", tmp_path / "two.log"
-    first.write_text(log(size=size_line(files[0]), profile=BOTH))
-    faster = "count=60 first=6 curr=5 min=4000 max=9000 avg=5500 std=1"
-    faster += " p5=4500 median=5125.25 p95=8000"
-    second.write_text(log(counted=faster, size=size_line(files[1])))
-    result = read_phone_logs(files[0], [first, second], files[1])
-    one, two = result.timings
-    assert (one.ms, one.low_ms, one.high_ms) == pytest.approx((10.2505, 9.9, 11))
-    assert (two.ms, two.typical) == (pytest.approx(5.12525), "median")
-    assert (two.low_ms, two.high_ms) == pytest.approx((4.5, 8))
-    assert (one.spread, two.spread) == 2 * ("5 to 95 %",)
-    assert (one.ratio, two.ratio) == (1, pytest.approx(0.5))
-    assert two.ratio_low is two.ratio_high is None
-    assert (one.lce_bconv2d, two.lce_bconv2d, one.runs, two.runs) == (1, 2, 50, 60)
-    assert (one.operations, two.operations) == (READ, [])
-    text = " ".join(str(result).split())
-    for part in (
-        "10.251 ms, median",
-        "0.500",
-        "16 in 6.250 ms, 62.5%",
-        str(second)[-7:],
-    ):
-        assert part in text
-    assert "x86" not in text
-
-
-@pytest.mark.convert
-def test_logs_that_do_not_fit_the_files(files, tmp_path):
-    path = tmp_path / "phone.log"
-    path.write_text(log(size=size_line(files[1])))
-    with pytest.raises(ConversionError, match="are 1 logs of 2 files. Pass one"):
-        read_phone_logs(files[0], path, files[1])
-    with pytest.raises(ConversionError, match=r"phone\.log' is of a file of 0\.\d+ MB"):
-        read_phone_logs(files[0], path)
-    assert read_phone_logs(files[1], path).timings[0].lce_bconv2d == 2
-    with pytest.raises(FileNotFoundError):
-        read_phone_logs(files[0], tmp_path / "none.log")
 
 
 @pytest.fixture
@@ -323,33 +283,14 @@ def here(files, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.convert
-def test_commands_push_and_run_every_file(here):
-    commands = phone_commands("m.tflite", "n.tflite", runs=9, warmup=2, threads=4)
-    tmp = "/data/local/tmp"
-    flags = "--num_threads=4 --num_runs=9 --warmup_runs=2 --enable_op_profiling=true"
-    assert commands == [
-        f"adb push lce_benchmark_model {tmp}/lce_benchmark_model",
-        f"adb shell chmod +x {tmp}/lce_benchmark_model",
-        f"adb push m.tflite {tmp}/m.tflite",
-        f"adb shell {tmp}/lce_benchmark_model --graph={tmp}/m.tflite {flags} "
-        "> m.tflite.log 2>&1",
-        f"adb push benchmark_model {tmp}/benchmark_model",
-        f"adb shell chmod +x {tmp}/benchmark_model",
-        f"adb push n.tflite {tmp}/n.tflite",
-        f"adb shell {tmp}/benchmark_model --graph={tmp}/n.tflite {flags} "
-        "--use_xnnpack=true > n.tflite.log 2>&1",
-    ]
-    with pytest.raises(ConversionError, match=r"'none\.tflite' cannot be read"):
-        phone_commands("none.tflite")
-
-
 # Stands for adb and the phone: its folder is `phone`, and each file takes a time of its
 # own there.
 ADB = """#!{python}
 import pathlib, shutil, sys
 command, *rest = sys.argv[1:]
 phone = pathlib.Path("phone")
+with open("calls", "a") as calls:
+    print(*sys.argv[1:], file=calls)
 if not phone.is_dir():
     sys.exit("adb: no devices/emulators found")
 def place(name):
@@ -358,9 +299,9 @@ if command == "push":
     shutil.copy(rest[0], place(rest[1]))
 elif rest[0] != "chmod":
     assert place(rest[0]).is_file()
-    tool, size = place(rest[0]).name, place(rest[1]).stat().st_size
+    assert place(rest[1]).is_file()
+    tool = place(rest[0]).name
     print("STARTING!", file=sys.stderr)
-    print(f"The input model file size (MB): {size / 1e6:g}")
     time = 200 if tool == "benchmark_model" else 800
     times = f"curr={time} min={time} max={time} avg={time} std=0"
     print(f"count=9 first=1 {times} p5={time} median={time} p95={time}")
@@ -382,21 +323,39 @@ def adb(here, monkeypatch):
 @pytest.mark.convert
 def test_files_of_both_runtimes_on_a_phone(adb, monkeypatch):
     with pytest.raises(ConversionError, match=r"'lce_benchmark_model'.*Save lce_"):
-        nobn.deploy.benchmark_on_phone("m.tflite")
+        benchmark_on_phone("m.tflite")
     for tool in ("lce_benchmark_model", "benchmark_model"):
         Path(tool).touch()
     with pytest.raises(ConversionError, match="no devices/emulators found.*Connect"):
-        nobn.deploy.benchmark_on_phone("m.tflite")
+        benchmark_on_phone("m.tflite")
     Path("phone").mkdir()
+    Path("calls").unlink()
     done = []
-    actual = nobn.deploy.benchmark_on_phone(
-        "m.tflite", ["n.tflite", "m.tflite"], progress=lambda: done.append(1)
+    actual = benchmark_on_phone(
+        "m.tflite",
+        ["n.tflite", "m.tflite"],
+        runs=9,
+        warmup=2,
+        threads=4,
+        progress=lambda: done.append(1),
     )
+    tmp = "/data/local/tmp"
+    flags = "--num_threads=4 --num_runs=9 --warmup_runs=2 --enable_op_profiling=true"
+    assert Path("calls").read_text().splitlines() == [
+        f"push lce_benchmark_model {tmp}/lce_benchmark_model",
+        f"shell chmod +x {tmp}/lce_benchmark_model",
+        f"push m.tflite {tmp}/m.tflite",
+        f"shell {tmp}/lce_benchmark_model --graph={tmp}/m.tflite {flags}",
+        f"push benchmark_model {tmp}/benchmark_model",
+        f"shell chmod +x {tmp}/benchmark_model",
+        f"push n.tflite {tmp}/n.tflite",
+        f"shell {tmp}/benchmark_model --graph={tmp}/n.tflite {flags} "
+        "--use_xnnpack=true",
+    ]
     assert [timing.ms for timing in actual.timings] == [0.8, 0.2, 0.8]
     assert [timing.ratio for timing in actual.timings] == [1, 0.25, 1]
     assert [timing.lce_bconv2d for timing in actual.timings] == [1, 0, 1]
     assert len(done) == 2
-    assert sorted(path.name for path in adb.glob("*.log")) == []
     monkeypatch.setenv("PATH", str(adb))
     with pytest.raises(ConversionError, match="'adb'.* was not found. Install"):
-        nobn.deploy.benchmark_on_phone("m.tflite")
+        benchmark_on_phone("m.tflite")
