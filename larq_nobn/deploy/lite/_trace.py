@@ -209,8 +209,8 @@ class Trace:
             if node.op == "Const":
                 value = tf.make_ndarray(node.attr["value"].tensor)
                 if noise and tf.as_dtype(value.dtype).is_floating:
-                    signs = random.integers(0, 2, value.shape) * 2 - 1
-                    value = (value * (1 + noise * signs)).astype(value.dtype)
+                    part = noise * random.uniform(-2, 2, value.shape)
+                    value = (value * (1 + part)).astype(value.dtype)
                 constants[f"{node.name}:0"] = value
         return constants
 

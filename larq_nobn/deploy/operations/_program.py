@@ -243,8 +243,8 @@ def noisy(program: Program, size: float) -> Program:
     random = np.random.default_rng(0)
 
     def off(numbers: np.ndarray, size: float = size) -> np.ndarray:
-        signs = random.integers(0, 2, numbers.shape) * 2 - 1
-        return (numbers * (1 + size * signs)).astype(numbers.dtype)
+        part = size * random.uniform(-2, 2, numbers.shape)
+        return (numbers * (1 + part)).astype(numbers.dtype)
 
     nodes = []
     for node in program.nodes:

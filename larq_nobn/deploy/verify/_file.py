@@ -126,8 +126,10 @@ def _packed(
             continue
         first = ops[key]
         size, *positions, words = first.input(0).shape
-        _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
-        alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
+        _, *wanted = [n or 0 for n in sign.makes[-1].shape or ()]
+        channels = sign.y.channels or 0
+        alike = prod(positions) * channels == prod(wanted)
+        alike = alike and words == -(-channels // 32)
         # Of a dense layer of several examples these are positions.
         if alike and size == lowered.io.batch_size:
             packed[id(sign)] = first

@@ -11,7 +11,13 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
 from larq_nobn.deploy.operations._emit import outputs_of
-from larq_nobn.deploy.operations._program import Node, Program, Value, noisy
+from larq_nobn.deploy.operations._program import (
+    Node,
+    Program,
+    Value,
+    kernel,
+    noisy,
+)
 from larq_nobn.deploy.verify import _segments
 from larq_nobn.deploy.verify._agreement import tie_warnings
 from tie_networks import SHAPE, conv, network
@@ -133,16 +139,16 @@ def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     """LCE subtracts twice the bits that differ from all, after both are scaled."""
     shape, factor = (3, 3, 512), 13.9
     count = int(np.prod(shape))
-    kernel = np.sign(np.random.default_rng(0).normal(size=(*shape, 1)))
+    signs = np.sign(np.random.default_rng(0).normal(size=(*shape, 1)))
     arguments = {
         **{"of": "Conv2D", "binary": True, "groups": 1, "padding": "VALID"},
-        **{"kernel": kernel, "scale": np.array([factor]), "bias": np.zeros(1)},
+        **{"kernel": signs, "scale": np.array([factor]), "bias": np.zeros(1)},
         **dict.fromkeys(("strides", "dilations"), [1, 1, 1, 1]),
     }
     x, y = Value((1, *shape), tf.float32), Value((1, 1, 1, 1), tf.float32)
     program = Program([x], [Node("net/a/conv", "kernel", (x,), (y,), arguments)], [y])
     # Half of the bits differ, so that the sum is 0.
-    halves = kernel[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
+    halves = signs[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
     given = [tf.constant(halves.reshape(1, *shape), tf.float32)]
     (made,), (noise,) = (
         outputs_of(form, given)
@@ -153,3 +159,14 @@ def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     in_lce = np.float32(factor * count) - scaled
     off = np.abs(in_lce - factor * (count - 2.0 * differing)).max()
     assert np.all(made == 0) and off < np.abs(noise).max() < 10 * off
+
+
+def test_noise_on_equal_constants_rarely_cancels():
+    """Or a sum of as many +c as -c would seem to round to nothing."""
+    signs = np.resize([1.0, 1, 1, -1, -1, -1], (512, 6)).T[None, None]
+    x, y = Value((1, 1, 1, 6), tf.float32), Value((1, 1, 1, 512), tf.float32)
+    program = Program([x], [kernel("net/a/conv", x, y, signs)], [y])
+    size = _segments.NOISES[0]
+    (noise,) = outputs_of(noisy(program, size), [tf.ones((1, 1, 1, 6))])
+    # Of three +1 and three -1 at random, 31 % add up to 0.
+    assert np.mean(np.abs(noise) < size / 4) < 0.15

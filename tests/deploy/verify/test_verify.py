@@ -47,6 +47,15 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
         read([images(2)])
 
 
+def test_signs_that_get_a_border_are_compared(convert):
+    """A causal layer pads its signs in front alone."""
+    late = {"kernel_size": 3, "padding": "causal", **nets.SIGNS}
+    first, last = _layers.Dense(8), lq.layers.QuantConv1D(6, **late)
+    model = chain(first, last, _layers.Flatten(), stem=False, shape=(5, 4))
+    verified = convert(model)
+    assert verified["segments"]["signs"] == verified["examples"] * 5 * 8
+
+
 def shifted_by(amount, monkeypatch):
     """Every RSign gets another threshold in the operations."""
     fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))
