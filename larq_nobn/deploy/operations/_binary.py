@@ -59,12 +59,15 @@ def _with_sign(program: Program, node: Node) -> Program | None:
         if values != [low] * 3 + [zero] + [high] * 3:
             continue
         side, size = (1.0 if zero == high else -1.0), (high - low) / 2
-        before, bits = x.like(), x.like()
-        made = [
-            affine(f"{node.name}_side", x, side, before),
-            sign(f"{node.name}_sign", before, bits),
-            affine(node.name, bits, side * size, node.y, (low + high) / 2),
-        ]
+        # As in tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
+        known = (n for n in inner if n.kind == "sign" and n.x is x)
+        own = next(known, None) if side > 0 else None
+        before, made = x.like(), list[Node]()
+        if own is None:
+            own = sign(node.name, before, x.like())
+            own = own.with_arguments(opposite=side < 0)
+            made += [affine(f"{node.name}_side", x, side, before), own]
+        made.append(affine(node.name, own.y, side * size, node.y, (low + high) / 2))
         return program.with_nodes([node], made)
     return None
 

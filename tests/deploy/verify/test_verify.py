@@ -56,6 +56,17 @@ def test_signs_that_get_a_border_are_compared(convert):
     assert verified["segments"]["signs"] == verified["examples"] * 5 * 8
 
 
+def smooth(x):
+    return tf.stop_gradient(lq.math.sign(x) - tf.tanh(x)) + tf.tanh(x)
+
+
+@pytest.mark.parametrize("quantizer", [smooth, "ste_heaviside"])
+def test_signs_in_other_words_are_compared(convert, quantizer):
+    layer = binary_conv(8, input_quantizer=quantizer, pad_values=0.0)
+    verified = convert(chain(layer, *head()))
+    assert verified["segments"]["signs"] == verified["examples"] * 8 * 8 * 32
+
+
 def shifted_by(amount, monkeypatch):
     """Every RSign gets another threshold in the operations."""
     fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))

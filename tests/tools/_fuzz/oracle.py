@@ -22,7 +22,7 @@ from .networks import examples, latent, packed
 
 COUNT = 13  # examples; no map has a side of that
 _SHIFT = 1e-5
-_SHIFTS = 8  # each turns what is near a threshold with a probability of one half
+_SHIFTS = 16  # each turns what is near a threshold with a probability of one half
 _STEADY = 1e-4
 
 _RESHAPED = (lq.layers.QuantConv1D, lq.layers.QuantDense)
@@ -162,8 +162,8 @@ def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
         return {}
     steady = np.asarray(inputs if quantizer is None else quantizer(inputs))
     values = np.unique(steady)
-    if quantizer is None and not values.any():
-        return {}  # a map of zeros is no sign
+    if getattr(quantizer, "precision", None) is None and len(values) < 2:
+        return {}  # a constant map is no sign
     with lq.context.quantized_scope(True):
         kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)
     size = np.abs(kernel).reshape(-1, kernel.shape[-1])
