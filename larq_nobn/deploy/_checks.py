@@ -188,9 +188,10 @@ def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
             "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to "
             "None to keep it float.",
         )
-    if source is not None and not uses[0].signs:
+    between = None if source is None else layer_of(source)
+    if between not in (None, layer.name) and not uses[0].signs:
         return (
-            f"Layer {layer_of(source)!r} stands between a sign and layer {label}, "
+            f"Layer {between!r} stands between a sign and layer {label}, "
             "which makes that a float convolution",
             f"Give {label} an input_quantizer such as 'ste_sign'.",
         )

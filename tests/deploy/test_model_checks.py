@@ -141,6 +141,11 @@ REJECTED = [
         [layers.Reshape((8, 8, 32, 1)), lq.layers.QuantConv3D(8, 3, **BINARY)],
         f"'x' is a binary QuantConv3D, {NO_KERNEL}.* Use a QuantConv2D",
     ),
+    # Operations of its own stand between its sign and its kernel.
+    (
+        [lq.layers.QuantLocallyConnected2D(2, 3, **BINARY)],
+        f"'x' is a binary QuantLocallyConnected2D, {NO_KERNEL}",
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ from larq_nobn.deploy.verify._segments import (
     MARGIN,
     Segments,
     compare_sign,
+    compare_thresholds,
     compare_values,
 )
 
@@ -50,6 +51,16 @@ def test_equal_signs_need_no_excuse_and_others_are_named():
         "lies between layer 'b' and it",
     ):
         assert words in place.fault
+
+
+@pytest.mark.parametrize("count, found", [(3, True), (2, False)])
+def test_a_threshold_is_known_of_three_numbers(count, found):
+    """Two always lie on a line, as those of a tanh and of what it is taken of."""
+    x = np.float32([[0.96], [1], [1.04]])[:count]
+    numbers = np.float32([[2], [20], [38]])[:count]
+    result, rows = Segments(count).result("sign", "a"), [*range(count)]
+    compare_thresholds(x, np.ones_like(x, bool), numbers, "here", rows, result)
+    assert bool(result.fault) == found
 
 
 NOISY = 0.1 * np.float32([[4, -2], [0, 6], [0, 2], [-2, 4]])
