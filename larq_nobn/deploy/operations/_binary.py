@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -215,9 +216,9 @@ def split_groups(program: Program, node: Node) -> Program | None:
         maker = program.maker(maker.x)
     source = pads[0].x if pads else node.x
     channels, groups = source.channels or 0, node["groups"]
-    shift = np.zeros(channels)
+    own: dict[str, Any] = {"shift": np.zeros(channels)}
     if maker is not None and maker.kind == "sign":
-        source, shift = maker.x, maker["shift"]
+        source, own = maker.x, {"whole": maker.name, **maker.arguments}
     size, filters = channels // groups, len(node["scale"]) // groups
     scope, _, last = node.name.rpartition("/")
     made, ends = list[Node](), list[Value]()
@@ -226,7 +227,11 @@ def split_groups(program: Program, node: Node) -> Program | None:
         taken, given = (slice(i * n, (i + 1) * n) for n in (size, filters))
         part, value = (_of_channels(source, size) for _ in range(2))
         made.append(Node(f"{name}_part", "channels", (source,), (part,), {"of": taken}))
-        made.append(sign(f"{name}_sign", part, value, shift[taken]))
+        numbers = {
+            k: np.broadcast_to(x, channels)[taken] if np.ndim(x) else x
+            for k, x in own.items()
+        }
+        made.append(Node(f"{name}_sign", "sign", (part,), (value,), numbers))
         for pad in pads:
             longer = _of_channels(pad.y, size)
             made.append(replace(pad, reads=(value,), makes=(longer,)))

@@ -93,11 +93,8 @@ def _sign(node: Node, name: str, x: Any) -> list[Any]:
 
 
 def _in_shapes(node: Node, y: Any) -> list[Any]:
-    """One tensor, and what is within its border in the shapes of what a node makes."""
-    sides = node.arguments.get("inside", [(0, 0)] * y.shape.rank)
-    pairs = zip(y.shape.as_list(), sides, strict=True)
-    inner = y[tuple(slice(a, size and size - b) for size, (a, b) in pairs)]
-    return [y, *(tf.reshape(inner, _sizes(value)) for value in node.makes[1:])]
+    """One tensor in the shapes of all that a node makes."""
+    return [y, *(tf.reshape(y, _sizes(value)) for value in node.makes[1:])]
 
 
 def _saturating(node: Node, name: str, x: Any) -> list[Any]:

@@ -54,15 +54,17 @@ class LoweredTrace:
         """The value of the operations that a tensor of the trace is."""
         return self._values[tensor.name]
 
-    def maker(self, tensor: Any) -> Node | None:
+    def makers(self, tensor: Any) -> list[Node]:
         """What of the operations of the file makes a tensor of the trace.
 
-        Or the sign whose opposite in some channels it is; None if nothing does.
+        Or the signs that it became: the opposite in some channels, within a border, or
+        of a part of the channels each.
         """
-        known = self.program.maker(self.value(tensor))
+        if known := self.program.maker(self.value(tensor)):
+            return [known]
         signs = (node for node in self.program.nodes if node.kind == "sign")
-        named = (node for node in signs if node.name == tensor.op.name)
-        return known or next(named, None)
+        name = tensor.op.name
+        return [x for x in signs if name in (x.name, x.arguments.get("whole"))]
 
     def function(self, more: Sequence[Any] = ()) -> Function:
         """Returns what computes the outputs, and more tensors of the trace."""

@@ -283,11 +283,9 @@ def pad_before_sign(program: Program, node: Node) -> Program | None:
     number = max(0.0, float(-np.min(sign["shift"])))
     wide, bits = node.x.like(), node.x.like()
     padded = replace(pad.with_arguments(value=number), reads=(sign.x,), makes=(wide,))
-    name, inner = f"{node.name}_sign", program.reader(sign.y)
+    name, whole = f"{node.name}_sign", sign.arguments.get("whole", sign.name)
     made = replace(sign, name=name, reads=(wide,), makes=(bits,))
-    if inner is pad:  # what it was can still be asked for
-        made = replace(made, makes=(bits, *sign.makes))
-        made = made.with_arguments(inside=pad["sides"])
+    made = made.with_arguments(whole=whole, border=pad["sides"])
     return program.with_nodes([node], [padded, made, node.reading(node.x, bits)])
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .._errors import VerificationError
 from ..lite import _converter
-from ..lite._file import FileOperation, edited, read
+from ..lite._file import FileOperation, Tensor, edited, read
 from ..lite._trace import TracedSign, layer_name
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
@@ -44,24 +44,24 @@ def file_signs(
     packed = _packed(lowered, graph.operations)
     found, bits, numbers = list[TracedSign](), {}, {}
     for sign in signs:
-        maker, number = lowered.maker(sign.value), len(found)
-        op = packed.get(id(maker))
-        if maker is None or (
-            op is None and lowered.value(sign.value) not in maker.makes
-        ):
-            continue
-        found.append(sign)
-        if op is not None:
-            opposite = maker.arguments.get("opposite", False)
-            bits[number] = op.input(0), maker.y.channels or 0, opposite
-            quantized = graph.producer(op.input(0))
-            of_bits = quantized is not None and quantized.op == "LceQuantize"
-            if quantized and of_bits and not np.any(opposite):
+        makers, number = lowered.makers(sign.value), len(found)
+        parts = [(node, packed[id(node)]) for node in makers if id(node) in packed]
+        channels = sum(node.y.channels or 0 for node, _ in parts)
+        if parts and channels * _positions(parts[0][0]) == prod(sign.value.shape[1:]):
+            bits[number] = parts
+            (node, first), *others = parts
+            quantized = graph.producer(first)
+            plain = not others and not {"opposite", "border"} & node.arguments.keys()
+            if plain and quantized and quantized.op == "LceQuantize":
                 given = quantized.input(0)
                 if not given.constant and given not in graph.inputs:
                     numbers[number] = given
+        elif not any(lowered.value(sign.value) in node.makes for node in makers):
+            continue
+        found.append(sign)
     ends = [tensor.index for tensor in graph.outputs]
-    inner = [*(tensor for tensor, *_ in bits.values()), *numbers.values()]
+    inner = [tensor for parts in bits.values() for _, tensor in parts]
+    inner += numbers.values()
     shown = [*ends, *dict.fromkeys(x.index for x in inner if x.index not in ends)]
     visible = runner
     if shown != ends:
@@ -81,10 +81,11 @@ def file_signs(
             _check_same(arrays[: len(ends)], proper)
         made = dict(zip(shown, arrays, strict=True))
         values = dict[int, np.ndarray]()
-        for i, (tensor, channels, opposite) in bits.items():
-            positive = _unpacked(made[tensor.index], channels) != opposite
+        for i, parts in bits.items():
             shape = found[i].value.shape[1:]
-            values[i] = np.where(positive, 1, -1).reshape(-1, *shape)
+            positive = [_bits(node, made[tensor.index]) for node, tensor in parts]
+            together = np.concatenate(positive, axis=-1).reshape(-1, *shape)
+            values[i] = np.where(together, 1, -1)
         if probe is not None:
             joined, *more = probe(examples)
             rows = [y.reshape(len(y), -1) for y in proper]
@@ -109,8 +110,8 @@ def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> No
 
 def _packed(
     lowered: LoweredTrace, operations: Sequence[FileOperation]
-) -> dict[int, FileOperation]:
-    """The binary convolutions of a file that read the bits of signs, by their ids.
+) -> dict[int, Tensor]:
+    """The tensors of a file that contain the bits of signs, by the ids of these.
 
     Of kernels that are equal or opposite, nothing says which is whose.
     """
@@ -124,16 +125,34 @@ def _packed(
         sign, *others = {id(sign): sign for sign in before}.values()
         if sign is None or others or key not in ops:
             continue
-        first = ops[key]
-        size, *positions, words = first.input(0).shape
-        _, *wanted = [n or 0 for n in sign.makes[-1].shape or ()]
-        channels = sign.y.channels or 0
-        alike = prod(positions) * channels == prod(wanted)
-        alike = alike and words == -(-channels // 32)
+        first = ops[key].input(0)
+        size, *positions, words = first.shape
+        _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
+        alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
         # Of a dense layer of several examples these are positions.
         if alike and size == lowered.io.batch_size:
             packed[id(sign)] = first
     return packed
+
+
+def _positions(sign: Node) -> int:
+    """How many positions a sign has within its border."""
+    sizes = zip(sign.y.sizes, _border(sign), strict=True)
+    return prod(size - sum(sides) for size, sides in [*sizes][1:-1])
+
+
+def _border(sign: Node) -> list[tuple[int, int]]:
+    """How far a sign makes ones on both sides of each axis."""
+    return sign.arguments.get("border") or [(0, 0)] * len(sign.y.shape or ())
+
+
+def _bits(sign: Node, words: np.ndarray) -> np.ndarray:
+    """Where the sign of the model is +1 of which a file has these bits."""
+    shape, ends = sign.y.shape or (), _border(sign)
+    positive = _unpacked(words, sign.y.channels or 0).reshape(-1, *shape[1:])
+    pairs = zip(positive.shape, ends, strict=True)
+    inside = positive[tuple(slice(a, size - b) for size, (a, b) in pairs)]
+    return inside != sign.arguments.get("opposite", False)
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:

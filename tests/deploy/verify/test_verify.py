@@ -47,9 +47,10 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
         read([images(2)])
 
 
-def test_signs_that_get_a_border_are_compared(convert):
+@pytest.mark.parametrize("groups", [1, 2])
+def test_signs_that_get_a_border_or_come_in_parts_are_compared(convert, groups):
     """A causal layer pads its signs in front alone."""
-    late = {"kernel_size": 3, "padding": "causal", **nets.SIGNS}
+    late = {"kernel_size": 3, "padding": "causal", "groups": groups, **nets.SIGNS}
     first, last = _layers.Dense(8), lq.layers.QuantConv1D(6, **late)
     model = chain(first, last, _layers.Flatten(), stem=False, shape=(5, 4))
     verified = convert(model)
