@@ -17,12 +17,7 @@ from .._checks import check_bounds, check_kind, check_list, check_path
 from .._errors import InvalidValue, needing
 from .._files import check_folder
 from .._signals import stoppable
-from ..config._run_files import (
-    HISTORY_FILE,
-    PARTS,
-    SETTINGS_FILE,
-    write_json,
-)
+from ..config._run_files import HISTORY_FILE, PARTS, SETTINGS_FILE, write_json
 from ..config._settings import words
 from ..data import open_dataset
 from . import _run_folder

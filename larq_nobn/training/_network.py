@@ -27,11 +27,7 @@ from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
 from ..loading import open_model
 from ..models._weights import weights_by_name
-from ..optimizers import (
-    AdaptiveGradientClipping,
-    BayesianLearningRule,
-    ParameterGroups,
-)
+from ..optimizers import AdaptiveGradientClipping, BayesianLearningRule, ParameterGroups
 from ..optimizers._unit_axes import classifier_patterns, last_with_kernel
 from ..quantizers import (
     BernoulliSign,

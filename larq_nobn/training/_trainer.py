@@ -27,12 +27,7 @@ from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
 from ..graph import _copies
 from ..loading import open_model
 from ..population import EXAMPLES
-from . import (
-    _checkpoints,
-    _distribution,
-    _network,
-    _run_folder,
-)
+from . import _checkpoints, _distribution, _network, _run_folder
 from ._callbacks import (
     HistoryWriter,
     WeightAverages,
