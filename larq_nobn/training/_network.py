@@ -405,8 +405,8 @@ def probabilities_of(
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
-    if not all(isinstance(shape, tuple) for shape in shapes) or not all(
-        tf.TensorShape(theirs).is_compatible_with(ours)
+    if not all(
+        isinstance(theirs, tuple) and tf.TensorShape(theirs).is_compatible_with(ours)
         for theirs, ours in zip(shapes, wanted, strict=True)
     ):
         raise InvalidValue(

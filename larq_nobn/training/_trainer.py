@@ -369,7 +369,6 @@ class Trainer:
         share: Share = WHOLE,
         **changes: Any,
     ) -> tf.data.Dataset:
-        """Batches of a split, from a position on."""
         config, training = self.config, split == "train"
         options = {
             "batch_size": config.batch_size,
