@@ -179,10 +179,11 @@ class Trainer:
                 )
                 # With its loss scale.
                 _network.compile_network(self.model, network.optimizer)
-            self._kept = {"teacher": self._taught} if config.teacher else {}
             # Never again after the first step, nor after a first stage.
-            if config.init is not None and stage1 is None:
-                self._kept["init"] = _network.Kept()
+            takes_init = config.init is not None and stage1 is None
+            self._kept = {"init": _network.Kept()} if takes_init else {}
+            if config.teacher is not None:
+                self._kept["teacher"] = self._taught
             self.network = network
         return network
 
