@@ -7,6 +7,7 @@ import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from .. import _checks
@@ -36,10 +37,10 @@ class Setting:
         kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
         absent: What None means, in words.
         option: Whether the command line has it, under its name.
-        name: Set by its field, as the following are.
+        default: The value of the field.
+        name: Set by `settings_of`, as the following are.
         type: `int`, `float`, `bool`, `str`, or `object` for a kind.
         optional: Whether None is allowed.
-        default: The value of the field.
     """
 
     help: str
@@ -50,10 +51,10 @@ class Setting:
     kind: str | None = None
     absent: str = "none"
     option: bool = True
+    default: Any = None
     name: str = ""
     type: Any = object
     optional: bool = False
-    default: Any = None
 
     def check(self, value: Any) -> Any:
         """Returns the value as it is stored; raises a TypeError or ValueError."""
@@ -80,7 +81,7 @@ class Setting:
 
 def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
     """Returns a field of a dataclass; `known` are further attributes of `Setting`."""
-    said = {"setting": Setting(help, group, **known)}
+    said = {"setting": Setting(help, group, default=default, **known)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=said)
     return dataclasses.field(default=default, metadata=said)
@@ -88,32 +89,23 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
 
 def _settings_of(cls: Any) -> dict[str, Setting]:
     """Returns the settings of a dataclass by name, its own before its bases'."""
-    hints, settings = get_type_hints(cls), {}
-    fields: dict[str, Any] = {each.name: each for each in dataclasses.fields(cls)}
-    owners = (vars(base).get("__annotations__", {}) for base in cls.__mro__)
-    for field in (fields[name] for names in owners for name in names):
-        hint = hints[field.name]
-        kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    hints, fields = get_type_hints(cls), cls.__dataclass_fields__
+    settings = {}
+    for name in (name for base in cls.__mro__ for name in get_annotations(base)):
+        parts = get_args(hints[name]) or (hints[name],)
+        kinds = [kind for kind in parts if kind is not type(None)]
         plain = len(kinds) == 1 and kinds[0] in (int, float, bool, str)
-        made = field.default is dataclasses.MISSING
-        settings[field.name] = dataclasses.replace(
-            field.metadata["setting"],
-            name=field.name,
+        settings[name] = dataclasses.replace(
+            fields[name].metadata["setting"],
+            name=name,
             type=kinds[0] if plain else object,
-            optional=type(None) in get_args(hint),
-            default=field.default_factory() if made else field.default,
+            optional=type(None) in parts,
         )
     return settings
 
 
 # Which type checkers would not let take classes that are no `Hashable`.
 settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
-
-
-def check_settings(given: Any) -> None:
-    """Checks every setting of a frozen dataclass; stores what `check` returns."""
-    for name, each in settings_of(type(given)).items():
-        object.__setattr__(given, name, each.check(getattr(given, name)))
 
 
 def documented(cls: _Class) -> _Class:

@@ -8,22 +8,8 @@ from typing import Any
 
 from .._checks import BOUNDS
 from .._errors import InvalidValue
-from .._names import (
-    KEPT,
-    KERNELS,
-    LATENT_INITIALIZERS,
-    MONITORS,
-    OPTIMIZERS,
-    SCHEDULES,
-)
-from ._fields import (
-    RESOURCES,
-    WHAT,
-    check_settings,
-    documented,
-    setting,
-    settings_of,
-)
+from .._names import KEPT, KERNELS, LATENT_INITIALIZERS, MONITORS, OPTIMIZERS, SCHEDULES
+from ._fields import RESOURCES, WHAT, documented, setting, settings_of
 
 # What None means of many settings.
 NETWORKS_OWN = "the network's own"
@@ -67,9 +53,7 @@ class Recipe:
         range=((1, 1_000_000), "Train for one epoch or more."),
     )
     batch_size: int = setting(
-        128,
-        "Images in a training step, over all replicas.",
-        range=BOUNDS["batch_size"],
+        128, "Images in a training step, over all replicas.", range=BOUNDS["batch_size"]
     )
     optimizer: str = setting("adam", "Optimizer of the weights.", choices=OPTIMIZERS)
     learning_rate: float = setting(
@@ -128,8 +112,7 @@ class Recipe:
         range=("[0, 1e6]", "0.1 is usual, 0 freezes, 1 is no difference."),
     )
     calibrate: bool = setting(
-        False,
-        "Initialize thresholds, biases and gains from 512 training images.",
+        False, "Initialize thresholds, biases and gains from 512 training images."
     )
     latent_scale: float = setting(
         1.0,
@@ -236,7 +219,8 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        for name, each in settings_of(type(self)).items():
+            object.__setattr__(self, name, each.check(getattr(self, name)))
         self._check_combinations()
 
     def _check_combinations(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -286,12 +285,9 @@ def kept_epoch(recipe: Recipe, history: History) -> int:
 def best_epoch(recipe: Recipe, history: History) -> int:
     """Returns the first epoch with the best value of `monitor`, counted from 1."""
     sign = 1 if recipe.monitor.endswith("accuracy") else -1
-
-    def value(row: Mapping[str, float]) -> float:
-        rank = sign * row[recipe.monitor]
-        return -math.inf if math.isnan(rank) else rank
-
-    return int(max(history, key=value)["epoch"])
+    values = np.array([sign * row[recipe.monitor] for row in history])
+    best = np.where(np.isnan(values), -np.inf, values).argmax()
+    return int(history[int(best)]["epoch"])
 
 
 def is_over(recipe: Recipe, history: History) -> bool:

@@ -211,11 +211,10 @@ class Checkpoints(keras.callbacks.Callback):
             return self.last
         return START
 
-    def restore_best(self, model: keras.Model) -> None:
-        states = {name: part.get_state() for name, part in self._stateful.items()}
+    def restore_epoch(self, model: keras.Model, epoch: int) -> None:
         variables = [*_variables(model), *self._averages]
-        for file in self._best_file(states):
-            _set(model, variables, self._read(file, variables)[1])
+        file = self._folder / name_of(Position(epoch, 0))
+        _set(model, variables, self._read(file, variables)[1])
 
     def _best_file(self, states: Mapping[str, Any]) -> set[Path]:
         """The checkpoint of the best epoch of a history, if there is one."""

@@ -11,18 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from .._checks import check_bounds, check_kind, check_list, check_path
 from .._errors import InvalidValue, needing
 from .._files import check_folder
 from .._signals import stoppable
-from ..config._run_files import (
-    HISTORY_FILE,
-    PARTS,
-    SETTINGS_FILE,
-    write_json,
-)
+from ..config._run_files import HISTORY_FILE, PARTS, SETTINGS_FILE, write_json
 from ..config._settings import words
 from ..data import open_dataset
 from . import _run_folder
@@ -174,17 +170,15 @@ def compare(
         for each in cells.values():
             info = open_dataset(**each.images).info
             check_validated(f"the {' and '.join(map(words, chosen))}", info)
-    waiting = []
+    commands = {}
     for name, plain in settings_of.items():
         if not _run_folder.is_finished(folder / name, plain):
             _run_folder.check_output(folder / name, plain, True)
-            waiting.append(name)
-    commands = {}
-    for name in waiting:
+            commands[name] = train_command(folder / name, trust, imports)
+    for name in commands:
         if _run_folder.before_first_checkpoint(folder / name):
             (folder / name).mkdir(parents=True, exist_ok=True)
             write_json(folder / name / SETTINGS_FILE, settings_of[name])
-        commands[name] = train_command(folder / name, trust, imports)
     failures: dict[str, str] = {}
     if commands:
         with stoppable(), _executing(jobs, scheduler) as submit:
@@ -281,15 +275,45 @@ def _messages_of(future: Future[Process]) -> tuple[str | None, list[str]]:
 
 
 @contextmanager
+def _processes(jobs: int) -> Iterator[Submit]:
+    """Threads that wait for a process each; in the end, all are stopped."""
+    started: list[subprocess.Popen[str]] = []
+    stopped = Event()
+
+    def run(command: Sequence[str]) -> Process:
+        process = subprocess.Popen(
+            command,
+            # Several share a GPU only if none takes all of its memory.
+            env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
+            start_new_session=True,  # Ctrl-C is for this process, which stops it
+            **_STREAMS,
+        )
+        started.append(process)
+        if stopped.is_set():  # in between
+            process.terminate()
+        _, said = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, stderr=said)
+
+    with ThreadPoolExecutor(jobs) as executor:
+        try:
+            yield lambda command: executor.submit(run, command)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            stopped.set()
+            for process in started:
+                process.terminate()
+            for process in started:  # with time to leave its folder as it should be
+                try:
+                    process.wait(_SECONDS_OF_GRACE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+@contextmanager
 def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
     if scheduler is None:
-        processes = _Processes()
-        with ThreadPoolExecutor(jobs) as executor:
-            try:
-                yield lambda command: executor.submit(processes.run, command)
-            finally:
-                executor.shutdown(wait=False, cancel_futures=True)
-                processes.stop()
+        with _processes(jobs) as submit:
+            yield submit
         return
     with needing("scheduler needs Dask", "cluster"):
         from distributed import Client
@@ -309,36 +333,3 @@ def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
             )
         finally:
             executor.shutdown(wait=False)  # which cancels what waits
-
-
-class _Processes:
-    """Processes that threads of this one wait for, until all are stopped."""
-
-    def __init__(self) -> None:
-        self._all: list[subprocess.Popen[str]] = []
-        self._stopped = False
-
-    def run(self, command: Sequence[str]) -> Process:
-        process = subprocess.Popen(
-            command,
-            # Several share a GPU only if none takes all of its memory.
-            env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
-            start_new_session=True,  # Ctrl-C is for this process, which stops it
-            **_STREAMS,
-        )
-        self._all.append(process)
-        if self._stopped:  # in between
-            process.terminate()
-        _, said = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, stderr=said)
-
-    def stop(self) -> None:
-        """Ends what runs, with time to leave its folder as it should be."""
-        self._stopped = True
-        for process in self._all:
-            process.terminate()
-        for process in self._all:
-            try:
-                process.wait(_SECONDS_OF_GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()

@@ -28,10 +28,6 @@ _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
     "what it said, then start all of them again with --resume (resume=True)."
 )
-_EXAMPLE = (
-    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
-    '"task": {"type": "worker", "index": 0}}'
-)
 
 
 def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
@@ -144,8 +140,9 @@ def _cluster() -> tuple[dict[str, str], str]:
         raise InvalidValue(
             "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
             f"is {text!r}: that does not describe a cluster and this worker's place in "
-            f"it. Set it to something like {_EXAMPLE}, with the index of each worker's "
-            "own."
+            'it. Set it to something like {"cluster": {"worker": ["host1:2222", '
+            '"host2:2222"]}, "task": {"type": "worker", "index": 0}}, with the index '
+            "of each worker's own."
         ) from error
     return places, own
 

@@ -27,11 +27,7 @@ from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
 from ..loading import open_model
 from ..models._weights import weights_by_name
-from ..optimizers import (
-    AdaptiveGradientClipping,
-    BayesianLearningRule,
-    ParameterGroups,
-)
+from ..optimizers import AdaptiveGradientClipping, BayesianLearningRule, ParameterGroups
 from ..optimizers._unit_axes import classifier_patterns, last_with_kernel
 from ..quantizers import (
     BernoulliSign,
@@ -184,10 +180,6 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
     initializer, standardize = recipe.latent_initializer, recipe.standardize_activations
     if not any((kernel, weight_decay, initializer, standardize)):
         return network
-    kernels: dict[str, Callable[[], Any]] = {
-        **KERNELS,
-        "bernoulli_sign": partial(BernoulliSign, recipe.temperature),
-    }
 
     def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
         changes: dict[str, Any] = {}
@@ -199,15 +191,16 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
             changes["kernel_initializer"] = initializer
         if kernel is not None and binary:
             own = layer.kernel_quantizer
-            made = kernels[kernel]()
+            made = KERNELS[kernel]()
             if kernel == "biper" and isinstance(own, ScaledStdSign):
                 made = BiPer(scale=own.scale, variance_preserving=True, name=own.name)
-            changes["kernel_quantizer"] = made
             if kernel in _UNCLIPPED:
                 changes["kernel_constraint"] = None
             elif kernel == "bernoulli_sign":
+                made = BernoulliSign(recipe.temperature)
                 clip = lq.constraints.WeightClip(_LARGEST_NATURAL)
                 changes["kernel_constraint"] = clip
+            changes["kernel_quantizer"] = made
         return _operation.rebuild(layer, **changes)
 
     done = {
@@ -332,13 +325,11 @@ def schedule_for(
     rate, total = settings.learning_rate, steps * settings.epochs
     if settings.schedule == "linear":
         return schedules.PolynomialDecay(rate, total, end_learning_rate=0.0)
-    if not settings.warmup_epochs:
-        return schedules.CosineDecay(rate, total)
     warmup = settings.warmup_epochs
     return schedules.CosineDecay(
         rate / (warmup + 1),
         total - warmup * steps,
-        warmup_target=rate,
+        warmup_target=rate if warmup else None,
         warmup_steps=warmup * steps,
     )
 
@@ -370,10 +361,8 @@ def optimizer_for(
 
 def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
     """Learning-rate factors by patterns, of which the first that fits counts."""
-    groups = {}
     rest = settings.backbone_multiplier
-    if rest != 1:
-        groups = dict.fromkeys(classifier_patterns(network), 1.0)
+    groups = dict.fromkeys(classifier_patterns(network), 1.0) if rest != 1 else {}
     if settings.shift_multiplier != 1:
         groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
     if rest != 1:
@@ -416,8 +405,8 @@ def probabilities_of(
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
-    if not all(isinstance(shape, tuple) for shape in shapes) or not all(
-        tf.TensorShape(theirs).is_compatible_with(ours)
+    if not all(
+        isinstance(theirs, tuple) and tf.TensorShape(theirs).is_compatible_with(ours)
         for theirs, ours in zip(shapes, wanted, strict=True)
     ):
         raise InvalidValue(

@@ -127,7 +127,6 @@ class Group:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of this as plain types."""
         return {
             "settings": self.settings,
             "best": self.best,

@@ -25,6 +25,7 @@ from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, drawable, new_figure
 from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
 from .._keras import check_model, keras
+from .._names import SPLITS
 from .._version import __version__
 from ..config import _run_files
 from ..config._settings import Settings
@@ -340,14 +341,9 @@ def write_record(
             "crop": info.crop,
             **{part: np.array(getattr(info, part)).tolist() for part in _LISTS},
         },
-        "examples": {
-            "train": info.train_examples,
-            "validation": info.validation_examples,
-            "test": info.test_examples,
-        },
+        "examples": {split: getattr(info, f"{split}_examples") for split in SPLITS},
         "versions": {
-            **{name: version(name) for name in ("tensorflow", "larq", "numpy")},
-            "tf_keras": version("tf-keras"),
+            **{n: version(n) for n in ("tensorflow", "larq", "numpy", "tf_keras")},
             "larq_nobn": __version__,
             "python": platform.python_version(),
         },

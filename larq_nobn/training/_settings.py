@@ -81,7 +81,6 @@ class RunSettings(Settings):
             self._check_init()
         else:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
-        known = _builder_options(self.model)
         for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
                 raise InvalidValue(

@@ -14,7 +14,7 @@ from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
-from ._checkpoints import Checkpoints, Position
+from ._checkpoints import START, Checkpoints, Position
 from ._settings import RunSettings
 from ._training_model import NOT_FINITE
 
@@ -40,14 +40,13 @@ class StopCheck(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._supports_tf_logs = True  # logs stay on the device
-        self.epoch = 0
-        self.batch = 0
+        self.position = START
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.epoch = epoch
+        self.position = Position(epoch, 0)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.batch = batch
+        self.position = self.position._replace(steps=batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if _signals.stopped_by is not None:
@@ -75,8 +74,7 @@ def explain_non_finite(
     except tf.errors.InvalidArgumentError as error:
         if not any(sign in error.message for sign in _SIGNS):
             raise
-        position = Position(check.epoch, check.batch)
-        images, _ = next(iter(batches("train", position)))
+        images, _ = next(iter(batches("train", check.position)))
         cause = find_non_finite(model, images)
         good = "There is no good checkpoint"
         if checkpoints.last:
@@ -90,8 +88,8 @@ def explain_non_finite(
                 "mixed_bfloat16 instead of mixed_float16."
             )
         raise NonFiniteLoss(
-            f"The loss is not finite at epoch {check.epoch + 1}, step "
-            f"{check.batch + 1}: {cause}. {good}. {advice}"
+            f"The loss is not finite at epoch {check.position.epochs + 1}, step "
+            f"{check.position.steps + 1}: {cause}. {good}. {advice}"
         ) from error
 
 

@@ -27,22 +27,7 @@ from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
 from ..graph import _copies
 from ..loading import open_model
 from ..population import EXAMPLES
-from . import (
-    _checkpoints,
-    _distribution,
-    _network,
-    _run_folder,
-)
-from ._callbacks import (
-    HistoryWriter,
-    WeightAverages,
-    best_epoch,
-    callbacks_of,
-    check_validated,
-    is_over,
-    kept_epoch,
-    own_generators,
-)
+from . import _callbacks, _checkpoints, _distribution, _network, _run_folder
 from ._checkpoints import START, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
@@ -154,7 +139,7 @@ class Trainer:
         config = self.config
         with self._at_work():
             if config.keep == "best" or config.patience is not None:
-                check_validated("the epoch to keep", self.dataset.info)
+                _callbacks.check_validated("the epoch to keep", self.dataset.info)
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
             stage1 = None
@@ -166,7 +151,7 @@ class Trainer:
             self._learning_rate = _network.schedule_for(config, self._steps)
             with (
                 dtype_policy(config.precision),
-                own_generators(),
+                _callbacks.own_generators(),
                 self._strategy.scope(),
             ):
                 network = _network.build_network(config, self.dataset.info, self._trust)
@@ -183,7 +168,7 @@ class Trainer:
                     weights = balanced_weights(self.dataset.class_counts(config.limit))
                 self._averages = None
                 if config.ema is not None:
-                    self._averages = WeightAverages(network, config.ema)
+                    self._averages = _callbacks.WeightAverages(network, config.ema)
                 self.model = TrainingModel(
                     network,
                     config.accumulate,
@@ -195,8 +180,10 @@ class Trainer:
                 # With its loss scale.
                 _network.compile_network(self.model, network.optimizer)
             # Never again after the first step, nor after a first stage.
-            self._takes_init = config.init is not None and stage1 is None
-            self._taken = _network.Kept()
+            takes_init = config.init is not None and stage1 is None
+            self._kept = {"init": _network.Kept()} if takes_init else {}
+            if config.teacher is not None:
+                self._kept["teacher"] = self._taught
             self.network = network
         return network
 
@@ -213,10 +200,10 @@ class Trainer:
             self.build()
         with self._at_work():
             folder = self._lock_folder()
-            history = HistoryWriter(
+            history = _callbacks.HistoryWriter(
                 folder / "history.csv", self._learning_rate, self._steps
             )
-            callbacks = callbacks_of(
+            callbacks = _callbacks.callbacks_of(
                 self.config,
                 self.network,
                 history,
@@ -228,18 +215,18 @@ class Trainer:
             position = checkpoints.restore(self.network)
             if position == START:
                 with self._strategy.scope():
-                    if self._takes_init:
+                    if (init := self._kept.get("init")) is not None:
                         given = self.config, self.network, self._trust
-                        self._taken.value = _network.take_init(*given)
+                        init.value = _network.take_init(*given)
                     if self._averages is not None:
                         self._averages.start()
             self.model.first_step = position.steps
             check, watching = StopCheck(), self._progress
             progress = [] if isinstance(watching, bool) else [watching]
-            over = is_over(self.config, history.rows)
+            over = _callbacks.is_over(self.config, history.rows)
 
             def stop_early(*_: object) -> None:
-                if is_over(self.config, history.rows):
+                if _callbacks.is_over(self.config, history.rows):
                     self.model.stop_training = True
 
             early = keras.callbacks.LambdaCallback(on_epoch_end=stop_early)
@@ -264,9 +251,9 @@ class Trainer:
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
-            kept = kept_epoch(self.config, history.rows)
+            kept = _callbacks.kept_epoch(self.config, history.rows)
             if kept < len(history.rows):
-                checkpoints.restore_best(self.network)
+                checkpoints.restore_epoch(self.network, kept)
             if self._averages is not None:
                 self._averages.swap()
             self.history = history.rows
@@ -293,8 +280,9 @@ class Trainer:
             # The layers of a given network may be of the user's classes.
             if self.config.model == MODEL_FROM_INIT:
                 _copies.copied(self.network)  # as the file will be
-            epoch = kept_epoch(self.config, self.history)
-            more = {"init": self._taken.value} if self._takes_init else {}
+            epoch = _callbacks.kept_epoch(self.config, self.history)
+            init = self._kept.get("init")
+            more = {} if init is None else {"init": init.value}
             record = _run_folder.write_record(
                 self._lock_folder(),
                 self.config,
@@ -382,7 +370,6 @@ class Trainer:
         share: Share = WHOLE,
         **changes: Any,
     ) -> tf.data.Dataset:
-        """Batches of a split, from a position on."""
         config, training = self.config, split == "train"
         options = {
             "batch_size": config.batch_size,
@@ -410,7 +397,9 @@ class Trainer:
         return self._batches("train", batch_size=few, mixup=0.0).take(1)
 
     def _checkpoints(
-        self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
+        self,
+        history: _callbacks.HistoryWriter,
+        callbacks: Sequence[keras.callbacks.Callback],
     ) -> _checkpoints.Checkpoints:
         within: dict[str, Any] = {"metrics": _checkpoints.EpochMetrics(self.model)}
         for each in callbacks:
@@ -418,17 +407,13 @@ class Trainer:
                 within[type(each).__name__] = each
         best = None
         if self.config.keep == "best":
-            best = partial(best_epoch, self.config)
+            best = partial(_callbacks.best_epoch, self.config)
         every = self._checkpoint_steps
         if every is None and _distribution.has_workers(self._strategy):
             every = sys.maxsize  # their clocks differ, and all take part
         return _checkpoints.Checkpoints(
             self.output / CHECKPOINTS,
-            {
-                "journal": history,
-                **({"init": self._taken} if self._takes_init else {}),
-                **({"teacher": self._taught} if self.config.teacher else {}),
-            },
+            {"journal": history, **self._kept},
             within,
             every,
             writes=self._strategy.extended.should_checkpoint,
@@ -547,7 +532,7 @@ def train(
         run = nobn.training.train(settings, "runs/digits")
         ```
     """
-    trainer = Trainer(
+    return Trainer(
         settings,
         data,
         output=output,
@@ -558,5 +543,4 @@ def train(
         cache=cache,
         trust=trust,
         wait=wait,
-    )
-    return trainer._run()
+    )._run()

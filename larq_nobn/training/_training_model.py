@@ -107,10 +107,8 @@ class TrainingModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Keras' step, from a batch to the metrics so far."""
-        if self._accumulate == 1:
-            gradients, loss = self._gradients(data)
-        else:
-            gradients, loss = self._mean_gradients(data)
+        compute = self._gradients if self._accumulate == 1 else self._mean_gradients
+        gradients, loss = compute(data)
         with tf.control_dependencies([tf.debugging.check_numerics(loss, NOT_FINITE)]):
             self.optimizer.apply_gradients(
                 zip(gradients, self.trainable_variables, strict=True)
@@ -157,22 +155,16 @@ class TrainingModel(keras.Model):
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """What the loss compares with, labels as numbers, and weights of examples."""
-        classes = self.output_shape[-1]
-        mixed = y if y.shape.rank == 2 else None
-        labels = y if mixed is None else tf.argmax(mixed, 1)
+        classes, mixed = self.output_shape[-1], y.shape.rank == 2
+        labels = tf.argmax(y, 1) if mixed else y
+        whole = y if mixed else tf.one_hot(y, classes)
         if self._class_weights is not None:
-            of_classes = tf.constant(self._class_weights, tf.float32)
-            if mixed is None:
-                weight = tf.gather(of_classes, labels)
-            else:
-                weight = tf.reduce_sum(mixed * of_classes, 1)
+            weight = tf.reduce_sum(whole * self._class_weights, 1)
         if self._teacher is not None:
-            return self._teacher(x), labels, weight
-        if not self._smoothing:
-            return y, labels, weight
-        whole = tf.one_hot(labels, classes) if mixed is None else mixed
-        smooth = (1 - self._smoothing) * whole + self._smoothing / classes
-        return smooth, labels, weight
+            y = self._teacher(x)
+        elif self._smoothing:
+            y = (1 - self._smoothing) * whole + self._smoothing / classes
+        return y, labels, weight
 
     def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Returns gradients and loss: means over micro-batches, one after the other."""
@@ -182,26 +174,18 @@ class TrainingModel(keras.Model):
         )
         reached: list[bool] = []
 
-        def add(
-            i: tf.Tensor, sums: list[tf.Tensor], loss: tf.Tensor
-        ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-            part = tf.nest.map_structure(lambda of_all: of_all[i], parts)
-            gradients, part_loss = self._gradients(part)
+        def add(before: tuple[list[tf.Tensor], tf.Tensor], part: Any) -> Any:
+            (sums, loss), (gradients, part_loss) = before, self._gradients(part)
             reached[:] = [gradient is not None for gradient in gradients]
             added = [
                 total if gradient is None else total + gradient
                 for total, gradient in zip(sums, gradients, strict=True)
             ]
-            return i + 1, added, loss + part_loss
+            return added, loss + part_loss
 
         zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
-        _, sums, loss = tf.while_loop(
-            lambda i, *_: i < count,
-            add,
-            (0, zeros, tf.zeros(())),
-            parallel_iterations=1,
-            maximum_iterations=count,
-        )
+        start = (zeros, tf.zeros(()))
+        sums, loss = tf.foldl(add, parts, start, parallel_iterations=1)
         gradients = [
             total / count if used else None
             for total, used in zip(sums, reached, strict=True)
