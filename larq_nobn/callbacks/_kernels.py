@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +12,8 @@ from .._math import at_least_float32
 from ..quantizers import ReCU
 from ..quantizers._filters import filters
 from ..quantizers._recu import clamped
+
+_TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 
 
 class QuantizedKernel:
@@ -25,7 +26,6 @@ class QuantizedKernel:
 
     def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
         self._layer, self._variable = layer, variable
-        self._axes = _filter_axes(layer, variable)
         self.latent = variable.latent_variable
         self.quantizer = variable.quantizer
         self.size = variable.shape.num_elements()
@@ -33,18 +33,14 @@ class QuantizedKernel:
         if isinstance(self.quantizer, keras.layers.Layer):
             config = self.quantizer.get_config()
             self._copy = type(self.quantizer).from_config(config)
-            self._value()  # makes its weights
-            self._pairs = [
-                *zip(self._copy.weights, self.quantizer.weights, strict=True)
-            ]
+            self.value()  # makes its weights
+            pairs = zip(self._copy.weights, self.quantizer.weights, strict=True)
+            self._pairs = list(pairs)
 
     def value(self) -> tf.Tensor:
         """What the forward pass multiplies with."""
         for mine, given in self._pairs:
             mine.assign(given)
-        return self._value()
-
-    def _value(self) -> tf.Tensor:
         return kernel_in_layer(self._layer, self._variable, self._copy)
 
     @property
@@ -63,32 +59,19 @@ class QuantizedKernel:
         if self.latent_free:
             return 0
         recu = self._inside(ReCU)
+        columns = self._columns()
+        if columns.shape[0] == 1:  # no variance, and no tail either
+            return 0
+        of = filters(columns, deviation=True)
         known = tau if recu is None else recu.tau
-        return beyond_quantile(self.latent, self._axes, tf.convert_to_tensor(known))
+        _, _, limit = clamped(of, tf.convert_to_tensor(known))
+        return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
 
-
-def beyond_quantile(
-    kernel: tf.Tensor, axes: tuple[int, ...], tau: tf.Tensor
-) -> tf.Tensor:
-    """Counts the latent weights that ReCU would clamp, of filters with these axes."""
-    w = at_least_float32(tf.convert_to_tensor(kernel))
-    others = [axis for axis in range(w.shape.rank) if axis not in axes]
-    size = math.prod(w.shape[axis] for axis in axes)
-    if size == 1:  # no variance, and no tail either
-        return tf.constant(0, tf.int64)
-    of = filters(
-        tf.reshape(tf.transpose(w, [*axes, *others]), (size, -1)), deviation=True
-    )
-    _, _, limit = clamped(of, tau)
-    return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
-
-
-def _filter_axes(layer: keras.layers.Layer, variable: Any) -> tuple[int, ...]:
-    """The axes of one filter of a kernel: all but those of the output channels."""
-    rank = variable.shape.rank
-    kept = {rank - 1}
-    if isinstance(layer, keras.layers.Conv2DTranspose | keras.layers.Conv3DTranspose):
-        kept = {rank - 2}  # (..., out, in)
-    elif "depthwise_kernel" in variable.name:
-        kept = {rank - 2, rank - 1}  # (..., in, multiplier)
-    return tuple(axis for axis in range(rank) if axis not in kept)
+    def _columns(self) -> tf.Tensor:
+        """The latent weights of each filter, that is of each output channel."""
+        w = at_least_float32(tf.convert_to_tensor(self.latent))
+        if isinstance(self._layer, _TRANSPOSED):  # (..., out, in)
+            w = tf.linalg.matrix_transpose(w)
+        depthwise = "depthwise_kernel" in self._variable.name  # (..., in, multiplier)
+        channels = w.shape[-2] * w.shape[-1] if depthwise else w.shape[-1]
+        return tf.reshape(w, (-1, channels))

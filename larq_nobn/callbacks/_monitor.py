@@ -18,14 +18,10 @@ from .._keras import keras
 # One file for all monitors of a folder: TensorBoard reads the files of a folder one
 # after the other, and never returns to one. It is closed when its last monitor lets go.
 _writers: WeakValueDictionary[str, Any] = WeakValueDictionary()
-
-
-def _writer_of(folder: str | os.PathLike) -> Any:
-    """The writer of a folder that is in use, or a new one."""
-    name = os.fspath(folder)
-    writer = _writers.get(name) or tf.summary.create_file_writer(name)
-    _writers[name] = writer
-    return writer
+# What makes a tensor a scalar there; `tf.summary.scalar` would need TensorBoard.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+)
 
 
 class EpochMonitor(keras.callbacks.Callback, ABC):
@@ -56,24 +52,18 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
         if self.log_dir is None:
             return
         if self._writer is None:
-            self._writer = _writer_of(self.log_dir)
+            folder = os.fspath(self.log_dir)
+            self._writer = _writers.get(folder) or tf.summary.create_file_writer(folder)
+            _writers[folder] = self._writer
         # Keras' TensorBoard callback may have switched recording off in between.
         with self._writer.as_default(step=epoch), tf.summary.record_if(True):
             for name, value in scalars.items():
-                write_scalar(name, value)
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Lets go of the file."""
         self._writer = None
-
-
-def write_scalar(name: str, value: float) -> None:
-    """Writes for TensorBoard's scalars; `tf.summary.scalar` would need TensorBoard."""
-    metadata = tf.compat.v1.SummaryMetadata(
-        plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-    )
-    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
 
 
 def named_layers(
