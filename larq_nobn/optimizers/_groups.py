@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
-from .._keras import keras, register
+from .._keras import keras
 from ._arguments import check_patterns
 from ._bayesian import BayesianLearningRule
 from ._unit_axes import first_match
@@ -18,7 +18,6 @@ from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 
 @in_both_families
-@register()
 class ParameterGroups(OptimizerWrapper):
     """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
@@ -68,12 +67,29 @@ class ParameterGroups(OptimizerWrapper):
     _steps: int
     _reached: bool
 
+    _not_twice = (
+        "optimizer has ParameterGroups already, and their factors would multiply. Put "
+        "all multipliers into one."
+    )
+
     def __init__(
         self,
         optimizer: Any,  # taken by __new__
         multipliers: Mapping[str, float],
     ) -> None:
-        self.multipliers = check_multipliers(multipliers)
+        if not isinstance(multipliers, Mapping):
+            raise InvalidType(
+                f"multipliers={multipliers!r} is not a mapping from regular "
+                'expressions to factors. Write one, such as {"^gain:0$": 4.0}.'
+            )
+        check_patterns("multipliers", list(multipliers))
+        advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
+        self.multipliers = {
+            pattern: check_number(
+                f"multipliers[{pattern!r}]", factor, "[0, inf)", advice
+            )
+            for pattern, factor in multipliers.items()
+        }
         self._names = ()  # of the variables, once known
         self._factors = {}  # by key of the variable
         self._steps = 0  # being taken
@@ -86,17 +102,12 @@ class ParameterGroups(OptimizerWrapper):
                 f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot "
                 "be scaled. Use its namesake in keras.optimizers."
             )
-        parts = list(parts_of(optimizer))
-        if any(isinstance(part, BayesianLearningRule) for part in parts):
+        if any(isinstance(part, BayesianLearningRule) for part in parts_of(optimizer)):
             raise InvalidType(
                 "optimizer is a BayesianLearningRule, whose natural steps have no "
                 "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
             )
-        if any(isinstance(part, cls) for part in parts):
-            raise InvalidType(
-                "optimizer has ParameterGroups already, and their factors would "
-                "multiply. Put all multipliers into one."
-            )
+        super()._check(optimizer)
 
     def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
         self._find_factors(variables)
@@ -201,21 +212,6 @@ class ParameterGroups(OptimizerWrapper):
         return apply
 
 
-def check_multipliers(multipliers: Mapping[str, float]) -> dict[str, float]:
-    """Returns `multipliers` as a dictionary if it leads from patterns to factors."""
-    if not isinstance(multipliers, Mapping):
-        raise InvalidType(
-            f"multipliers={multipliers!r} is not a mapping from regular expressions to "
-            'factors. Write one, such as {"^gain:0$": 4.0}.'
-        )
-    check_patterns("multipliers", list(multipliers))
-    advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
-    return {
-        pattern: check_number(f"multipliers[{pattern!r}]", factor, "[0, inf)", advice)
-        for pattern, factor in multipliers.items()
-    }
-
-
 def factors_by_name(
     multipliers: Mapping[str, float], names: Sequence[str]
 ) -> list[float]:
@@ -224,17 +220,17 @@ def factors_by_name(
     Raises:
         ValueError: If a pattern is in no name.
     """
-    for pattern in multipliers:
-        if not any(_matches(pattern, name) for name in names):
+    factors: dict[str, float] = {}
+    for pattern, factor in multipliers.items():
+        found = [name for name in names if first_match([pattern], name) is not None]
+        if not found:
             raise InvalidValue(
                 f"The pattern {pattern!r} in multipliers matches none of the "
                 f"{len(names)} variables, such as {', '.join(names[:6])}. Correct the "
                 "pattern, or leave it out."
             )
-    return [
-        next((f for p, f in multipliers.items() if _matches(p, name)), 1.0)
-        for name in names
-    ]
+        factors = dict.fromkeys(found, factor) | factors  # earlier ones count
+    return [factors.get(name, 1.0) for name in names]
 
 
 def names_in_full(names: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -247,7 +243,3 @@ def names_in_full(names: Sequence[str], known: Sequence[str]) -> list[str]:
         f"/{full}".endswith(f"/{name}") for full, name in zip(known, names, strict=True)
     )
     return list(known if ends else names)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return first_match([pattern], name) is not None

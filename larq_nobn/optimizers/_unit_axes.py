@@ -61,7 +61,6 @@ _LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Axes] | None], ...] = (
     (keras.layers.Dense, "kernel", (0,)),
     (keras.layers.Embedding, "embeddings", (1,)),
 )
-_BY_RANK = {2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
 # What Keras and Larq call a transposed convolution that nobody has named.
 _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
@@ -114,8 +113,8 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
         return tuple(range(rank - 2))
     if leaf == "embeddings" and rank == 2:
         return (1,)
-    if _KERNEL_NAME.search(leaf) and rank in _BY_RANK:
-        return _BY_RANK[rank]
+    if _KERNEL_NAME.search(leaf) and 2 <= rank <= 5:
+        return tuple(range(rank - 1))
     if leaf == "plane" and rank == 2:  # of a SymmetricHead: one column, one direction
         return (0,)
     # Biases, gains and thresholds, also in the broadcast shape (1, 1, C), and the

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from .._keras import PACKAGE, keras
+from .._errors import InvalidType
+from .._keras import PACKAGE, keras, register
 from ._arguments import resolve_optimizer
 
 Pairs = list[tuple[Any, tf.Variable]]
@@ -25,10 +26,11 @@ class OptimizerWrapper:
     base only for `isinstance` and for `minimize`, which calls back into the wrapper.
 
     A subclass is decorated with `in_both_families`, takes the optimizer as its first
-    argument, checks it in `_check`, and says in `_step` what it does.
+    argument, and says in `_step` what it does.
     """
 
     inner_optimizer: Any
+    _not_twice: str  # why there is no such wrapper around another one
     _own: frozenset[str]
     # The public class, and its subclasses for new-style and legacy optimizers.
     _public: Any
@@ -45,9 +47,10 @@ class OptimizerWrapper:
         return self
 
     @classmethod
-    @abstractmethod
     def _check(cls, optimizer: Any) -> None:
         """Raises what is wrong with an optimizer to wrap."""
+        if any(isinstance(part, cls) for part in parts_of(optimizer)):
+            raise InvalidType(cls._not_twice)
 
     @abstractmethod
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
@@ -162,7 +165,7 @@ class _Legacy(OptimizerWrapper, keras.optimizers.legacy.Optimizer):
 
 
 def in_both_families(wrapper: _Wrapper) -> _Wrapper:
-    """Makes objects of a wrapper belong to the family of what they wrap.
+    """Registers a wrapper whose objects belong to the family of what they wrap.
 
     Files name the public class, whose constructor chooses between the two again.
     """
@@ -172,6 +175,6 @@ def in_both_families(wrapper: _Wrapper) -> _Wrapper:
         for family in (_NewStyle, _Legacy)
     )
     wrapper._public, wrapper._families = wrapper, (new_style, legacy)
-    for kind in (new_style, legacy, wrapper):
+    for kind in (new_style, legacy):
         keras.utils.register_keras_serializable(PACKAGE)(kind)
-    return wrapper
+    return register()(wrapper)
