@@ -82,6 +82,5 @@ class MemoryMonitor(EpochMonitor):
     """
 
     def measure(self) -> dict[str, float]:
-        """Returns the peaks so far."""
         peaks = {"peak_memory_mib": peak_resident(), "peak_gpu_memory_mib": peak_gpu()}
         return {name: peak / _MIB for name, peak in peaks.items() if peak is not None}

@@ -45,7 +45,6 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
         """Returns this epoch's scalars: `name` and, per layer, `name/layer`."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes what the epoch measured."""
         scalars = self.measure()
         if logs is not None:
             logs.update({k: v for k, v in scalars.items() if "/" not in k})
@@ -93,19 +92,6 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
         for weight in layer.weights:
             names.setdefault(id(weight), name)
     return [names.get(id(v), v.name.partition(":")[0]) for v in variables]
-
-
-def layers_with(
-    model: keras.Model, variables: Sequence[Any]
-) -> list[keras.layers.Layer]:
-    """The innermost layer that each variable belongs to, in a wrapper too."""
-    layers = {
-        id(own): module
-        for module in (model, *model.submodules)
-        if isinstance(module, keras.layers.Layer)
-        for own in (*module._trainable_weights, *module._non_trainable_weights)
-    }
-    return [layers[id(variable)] for variable in variables]
 
 
 def shares(

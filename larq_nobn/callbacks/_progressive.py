@@ -81,13 +81,11 @@ class ProgressiveBinarization(QuantizerScheduler):
         return min(max(progress * len(self._quantizers) - place, 0.0), 1.0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets the fractions, and notes the epoch."""
         self._epoch = epoch
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Sets the fractions of a step."""
         if steps := self.params.get("steps"):
             self._move(self._epoch + batch / steps)

@@ -65,7 +65,6 @@ class QuantizerScheduler(EpochMonitor):
         return [*filter(cls.owns, dict.fromkeys([*modules, *model.submodules]))]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Finds the quantizers."""
         name, own = self.model.name, type(self).__name__
         quantizers = self.quantizers_of(self.model)
         if not quantizers:
@@ -81,7 +80,6 @@ class QuantizerScheduler(EpochMonitor):
         self._quantizers = quantizers
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets the weight."""
         self._move(epoch)
 
     def _move(self, epoch: float) -> None:
@@ -90,7 +88,6 @@ class QuantizerScheduler(EpochMonitor):
             getattr(quantizer, self.weight).assign(self.value_at(progress, place))
 
     def measure(self) -> dict[str, float]:
-        """Returns the value of the epoch."""
         weights = [getattr(quantizer, self.weight) for quantizer in self._quantizers]
         values = [keras.backend.get_value(weight) for weight in weights]
         return {self.weight: float(np.mean(values))}
