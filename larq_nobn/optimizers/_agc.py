@@ -12,7 +12,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras
 from .._larq import lq
-from . import _arguments, _unit_axes
+from . import _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
@@ -149,8 +149,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             check_number("clip_factor", clip_factor, "(0, inf)", advice)
         self.clip_factor = float(clip_factor)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
-        self.exclude = _arguments.check_patterns("exclude", exclude)
-        self.unit_axes = _arguments.check_unit_axes(unit_axes)
+        self.exclude = _unit_axes.check_patterns("exclude", exclude)
+        self.unit_axes = _unit_axes.check_unit_axes(unit_axes)
         self._counts = None  # until a monitor asks
         self._warned = False
 
@@ -186,10 +186,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = _arguments.check_unit_axes(unit_axes)
+        given = _unit_axes.check_unit_axes(unit_axes)
         if exclude is None:
             exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
-        settled = [*_arguments.check_patterns("exclude", exclude), *given]
+        settled = [*_unit_axes.check_patterns("exclude", exclude), *given]
         roles = _unit_axes.axes_by_layer(
             model, lambda name: _unit_axes.first_match(settled, name) is not None
         )

@@ -14,8 +14,7 @@ from .._errors import InvalidValue
 from .._keras import keras
 from .._larq import lq
 from .._math import at_least_float32, tanh_slope
-from ._arguments import check_learning_rate
-from ._boolean import checked_gradient
+from ._boolean import check_learning_rate, checked_gradient
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _schedules = keras.optimizers.schedules

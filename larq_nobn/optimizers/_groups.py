@@ -11,9 +11,8 @@ import tensorflow as tf
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras
-from ._arguments import check_patterns
 from ._bayesian import BayesianLearningRule
-from ._unit_axes import first_match
+from ._unit_axes import check_patterns, first_match
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 

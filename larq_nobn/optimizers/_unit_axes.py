@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .._errors import InvalidValue
+from .._checks import check_integer, check_list
+from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
 
@@ -201,6 +202,47 @@ def first_match(patterns: Iterable[str], name: str) -> str | None:
             if re.search(pattern, name[start.end() :]):
                 return pattern
     return None
+
+
+def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Returns `patterns` as a tuple if each is a regular expression."""
+    if isinstance(patterns, str):
+        raise InvalidType(
+            f"{name}={patterns!r} is one string, not a tuple of regular expressions. "
+            f"Write {name}=({patterns!r},)."
+        )
+    patterns = check_list(name, patterns)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (TypeError, re.error) as error:
+            raise InvalidValue(
+                f"{pattern!r} in {name} is not a regular expression ({error}). "
+                'Use patterns such as "^head/".'
+            ) from None
+    return patterns
+
+
+def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
+    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+    if unit_axes is None:
+        return {}
+    if not isinstance(unit_axes, Mapping):
+        raise InvalidType(
+            f"unit_axes={unit_axes!r} is not a dictionary. Give axes by a pattern of "
+            'the name, such as {"^head/": (0,)}.'
+        )
+    check_patterns("unit_axes", list(unit_axes))
+    for pattern, axes in unit_axes.items():
+        if isinstance(axes, str) or not isinstance(axes, Sequence):
+            raise InvalidType(
+                f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
+                "(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
+            )
+        for axis in axes:
+            advice = "Use axes such as (0, 1, 2)."
+            check_integer("an axis in unit_axes", axis, -8, advice)
+    return {pattern: tuple(map(int, axes)) for pattern, axes in unit_axes.items()}
 
 
 def _unknown_role(name: str, shape: Sequence[int]) -> str:

@@ -9,12 +9,45 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from .._errors import InvalidType
-from .._keras import PACKAGE, keras, register
-from ._arguments import resolve_optimizer
+from .._errors import InvalidType, InvalidValue
+from .._keras import PACKAGE, keras, of_keras_3, register
 
 Pairs = list[tuple[Any, tf.Variable]]
 _Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
+
+
+def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
+    """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
+    if isinstance(optimizer, (str, dict)):
+        try:
+            optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValue(why_no_optimizer(optimizer)) from error
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        raise InvalidType(
+            f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "
+            f"inside, gradients are scaled. Write LossScaleOptimizer({wrapper}(...)), "
+            "or leave the loss scaling to compile."
+        )
+    families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
+    if not isinstance(optimizer, families):
+        raise InvalidType(why_no_optimizer(optimizer))
+    return optimizer
+
+
+def why_no_optimizer(given: Any) -> str:
+    """Says of something that is no optimizer of legacy Keras what to pass instead."""
+    if of_keras_3(given):
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        return (
+            f"optimizer is the {name} of Keras 3, but larq_nobn needs legacy Keras "
+            f"(tf_keras), as Larq does. Pass tf_keras.optimizers.{name}(...), or its "
+            "name."
+        )
+    return (
+        f"optimizer={given!r} is not a Keras optimizer. Pass an optimizer, its name or "
+        "its config."
+    )
 
 
 class OptimizerWrapper:
