@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from .._errors import InvalidType, InvalidValue
+from .._checks import check_kind
+from .._errors import InvalidValue
 from .._keras import keras
 
 # One file for all monitors of a folder: TensorBoard reads the files of a folder one
@@ -32,12 +33,9 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
 
     def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
         super().__init__()
-        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
-            raise InvalidType(
-                f"log_dir={log_dir!r} is not a path. Pass a folder for TensorBoard, "
-                "or None to write to the epoch's logs only."
-            )
-        self.log_dir = log_dir
+        wanted = "a folder for TensorBoard, or None to write to the epoch's logs only"
+        kinds = (str, os.PathLike, type(None))
+        self.log_dir = check_kind("log_dir", log_dir, kinds, wanted)
         self._writer: Any = None
 
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_number
+from .._checks import check_kind, check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras
 from ._bayesian import BayesianLearningRule
@@ -76,11 +76,8 @@ class ParameterGroups(OptimizerWrapper):
         optimizer: Any,  # taken by __new__
         multipliers: Mapping[str, float],
     ) -> None:
-        if not isinstance(multipliers, Mapping):
-            raise InvalidType(
-                f"multipliers={multipliers!r} is not a mapping from regular "
-                'expressions to factors. Write one, such as {"^gain:0$": 4.0}.'
-            )
+        wanted = 'factors by regular expressions, such as {"^gain:0$": 4.0}'
+        check_kind("multipliers", multipliers, Mapping, wanted)
         check_patterns("multipliers", list(multipliers))
         advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
         self.multipliers = {

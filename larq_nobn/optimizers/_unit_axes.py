@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .._checks import check_integer, check_list
+from .._checks import check_integer, check_kind, check_list
 from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
@@ -227,11 +227,8 @@ def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
     """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
     if unit_axes is None:
         return {}
-    if not isinstance(unit_axes, Mapping):
-        raise InvalidType(
-            f"unit_axes={unit_axes!r} is not a dictionary. Give axes by a pattern of "
-            'the name, such as {"^head/": (0,)}.'
-        )
+    wanted = 'axes by regular expressions, such as {"^head/": (0,)}'
+    check_kind("unit_axes", unit_axes, Mapping, wanted)
     check_patterns("unit_axes", list(unit_axes))
     for pattern, axes in unit_axes.items():
         if isinstance(axes, str) or not isinstance(axes, Sequence):
