@@ -148,7 +148,14 @@ class ParameterGroups(OptimizerWrapper):
         """Finds the factors of the variables, once."""
         if self._factors or not variables:
             return
-        names = names_in_full([v.name for v in variables], self._names)
+        names, known = [v.name for v in variables], self._names
+        # Keras builds the layers of a reopened `.keras` file outside their name scopes,
+        # so that `conv/kernel:0` may come back as `kernel:0`.
+        if len(names) == len(known) and all(
+            f"/{full}".endswith(f"/{name}")
+            for full, name in zip(known, names, strict=True)
+        ):
+            names = list(known)
         factors = factors_by_name(self.multipliers, names)
         # A replica's copy has a name of its own, but the key of the variable.
         keys = map(self._rule()._var_key, variables)
@@ -227,15 +234,3 @@ def factors_by_name(
             )
         factors = dict.fromkeys(found, factor) | factors  # earlier ones count
     return [factors.get(name, 1.0) for name in names]
-
-
-def names_in_full(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Returns the `known` names if `names` are their ends, and otherwise `names`.
-
-    Keras builds the layers of a reopened `.keras` file outside their name scopes, so
-    that `conv/kernel:0` may come back as `kernel:0`.
-    """
-    ends = len(names) == len(known) and all(
-        f"/{full}".endswith(f"/{name}") for full, name in zip(known, names, strict=True)
-    )
-    return list(known if ends else names)

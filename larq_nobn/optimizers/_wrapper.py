@@ -146,7 +146,6 @@ def parts_of(optimizer: Any) -> Iterator[Any]:
 
 class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the wrapped optimizer's state."""
         self.inner_optimizer.build(self._of_inner(var_list))
 
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
