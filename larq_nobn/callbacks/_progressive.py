@@ -75,14 +75,9 @@ class ProgressiveBinarization(QuantizerScheduler):
         self, epochs: int | None = None, log_dir: str | os.PathLike | None = None
     ) -> None:
         super().__init__(0.0, 1.0, epochs, log_dir)
-        self._epoch = 0
 
     def value_at(self, progress: float, place: int) -> float:
         return min(max(progress * len(self._quantizers) - place, 0.0), 1.0)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._epoch = epoch
-        super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, float] | None = None

@@ -47,6 +47,7 @@ class QuantizerScheduler(EpochMonitor):
             epochs = check_integer("epochs", epochs, 1, "Use None for those of fit.")
         self.epochs = epochs
         self._quantizers: list[Any] = []
+        self._epoch = 0
 
     @abstractmethod
     def value_at(self, progress: float, place: int) -> float:
@@ -80,6 +81,7 @@ class QuantizerScheduler(EpochMonitor):
         self._quantizers = quantizers
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = epoch
         self._move(epoch)
 
     def _move(self, epoch: float) -> None:

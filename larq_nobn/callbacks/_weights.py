@@ -52,15 +52,18 @@ class QuantizedKernel:
 
     def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
         self._layer, self._variable = layer, variable
-        self.latent = variable.latent_variable
-        self.quantizer = variable.quantizer
+        self.latent, quantizer = variable.latent_variable, variable.quantizer
         self.size = variable.shape.num_elements()
-        self._copy, self._pairs = self.quantizer, []
-        if isinstance(self.quantizer, keras.layers.Layer):
-            config = self.quantizer.get_config()
-            self._copy = type(self.quantizer).from_config(config)
+        is_module = isinstance(quantizer, tf.Module)
+        parts = (quantizer, *quantizer.submodules) if is_module else ()
+        # Whether the variable itself contains the signs, as for `Bop`.
+        self.latent_free = any(isinstance(p, lq.quantizers.NoOp) for p in parts)
+        self._recu = next((part for part in parts if isinstance(part, ReCU)), None)
+        self._copy, self._pairs = quantizer, []
+        if isinstance(quantizer, keras.layers.Layer):
+            self._copy = type(quantizer).from_config(quantizer.get_config())
             self.value()  # makes its weights
-            pairs = zip(self._copy.weights, self.quantizer.weights, strict=True)
+            pairs = zip(self._copy.weights, quantizer.weights, strict=True)
             self._pairs = list(pairs)
 
     def value(self) -> tf.Tensor:
@@ -68,17 +71,6 @@ class QuantizedKernel:
         for mine, given in self._pairs:
             mine.assign(given)
         return kernel_in_layer(self._layer, self._variable, self._copy)
-
-    @property
-    def latent_free(self) -> bool:
-        """Whether the variable itself contains the signs, as for `Bop`."""
-        return self._inside(lq.quantizers.NoOp) is not None
-
-    def _inside(self, kind: type) -> Any:
-        if not isinstance(self.quantizer, tf.Module):
-            return None
-        parts = (self.quantizer, *self.quantizer.submodules)
-        return next((part for part in parts if isinstance(part, kind)), None)
 
     def dead(self, tau: float) -> tf.Tensor | int:
         """How many latent weights lie beyond the quantile, at τ of a `ReCU` inside."""
@@ -88,8 +80,7 @@ class QuantizedKernel:
         if columns.shape[0] == 1:  # no variance, and no tail either
             return 0
         of = filters(columns, deviation=True)
-        recu = self._inside(ReCU)
-        known = tau if recu is None else recu.tau
+        known = tau if self._recu is None else self._recu.tau
         _, _, limit = clamped(of, tf.convert_to_tensor(known))
         return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
 

@@ -82,6 +82,11 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
+    def average(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The 2x2 average of `x`, of half the height and width."""
+        pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+        return self.apply(pool, x)
+
     def add(self, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
         """The sum of a branch and what it stands beside."""
         return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
@@ -271,8 +276,7 @@ class Parts:
         over 2x2 before it, or without one the convolution's own.
         """
         if pooled:
-            pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
-            x = self.apply(pool, x)
+            x = self.average(x, name)
         x, kernel = self.components(x, name), self._kernel(name, scale, binary)
         x = self._convolved(x, name, channels, 1, 1 if pooled else 2, **kernel)
         return self._lifted(self.beside(x, name), name)
