@@ -75,11 +75,7 @@ def named_layers(
 
 
 def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
-    """The path of the layer that each variable belongs to, through its quantizers too.
-
-    Raises:
-        ValueError: If the model has no weights yet.
-    """
+    """The path of the layer that each variable, or its quantizer, belongs to."""
     if not model.built:
         raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "

@@ -218,11 +218,7 @@ class ParameterGroups(OptimizerWrapper):
 def factors_by_name(
     multipliers: Mapping[str, float], names: Sequence[str]
 ) -> list[float]:
-    """Returns the factor of each variable: that of the first pattern in its name, or 1.
-
-    Raises:
-        ValueError: If a pattern is in no name.
-    """
+    """Returns the factor of each variable, of the first pattern in its name, or 1."""
     factors: dict[str, float] = {}
     for pattern, factor in multipliers.items():
         found = [name for name in names if first_match([pattern], name) is not None]

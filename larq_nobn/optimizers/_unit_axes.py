@@ -20,28 +20,24 @@ _LOCAL_NAME = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
 _LOCAL_BY_RANK: dict[int, Axes] = {3: (1,), 4: (0, 1), 6: (0, 1, 2)}
 
 
-def local_units(layer: Any) -> Axes:
-    """Returns the units of the kernel of a built layer.
+def local_units(name: str, shape: Sequence[int]) -> Axes:
+    """Returns the units of a kernel of such a layer.
 
     Implementation 2 has weights that no output reads. They count in the norm of the
     weights, where they make the limit larger.
     """
-    if layer.implementation == 3:
-        raise InvalidValue(_in_one_row(layer.kernel.name, layer.kernel.shape))
-    return _LOCAL_BY_RANK[len(layer.kernel.shape)]
-
-
-def _in_one_row(name: str, shape: Sequence[int]) -> str:
-    return (
-        f"{name} of shape {tuple(shape)} contains the weights of all outputs in one "
-        "row, whose units are not known. Give the layer implementation 1 or 2, or "
-        "leave the variable unclipped with exclude."
-    )
+    if len(shape) == 1:
+        raise InvalidValue(
+            f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
+            "one row, whose units are not known. Give the layer implementation 1 or 2, "
+            "or leave the variable unclipped with exclude."
+        )
+    return _LOCAL_BY_RANK[len(shape)]
 
 
 # The first row that fits; a transposed kernel is (..., out, in). A layout that depends
-# on the arguments of the layer has a function that reads it, or None.
-_LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Axes] | None], ...] = (
+# on the arguments of the layer has a function of name and shape, or None.
+_LAYERS: tuple[tuple[Any, str, Axes | Callable[..., Axes] | None], ...] = (
     (keras.layers.LocallyConnected1D, "bias", (0, 1)),
     (keras.layers.LocallyConnected1D, "kernel", local_units),
     (keras.layers.LocallyConnected2D, "bias", (0, 1, 2)),
@@ -91,22 +87,16 @@ def axes_of(
 
 
 def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
-    """Returns the axes of one unit, judged by the name and the rank of a variable.
-
-    Raises:
-        ValueError: If the name and rank do not tell the role of the variable.
-    """
+    """Returns the axes of one unit, judged by the name and the rank of a variable."""
     path, _, last = name.rpartition("/")
     leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
     owner = path.rpartition("/")[2]
     if _LOCAL_NAME.search(owner):
-        if leaf == "kernel" and rank == 1:
-            raise InvalidValue(_in_one_row(name, shape))
         if leaf != "kernel":
             return tuple(range(rank))
-        if rank in _LOCAL_BY_RANK:
-            return _LOCAL_BY_RANK[rank]
+        if rank == 1 or rank in _LOCAL_BY_RANK:
+            return local_units(name, shape)
     transposed = _TRANSPOSED.search(owner)
     if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
         return (*range(rank - 2), rank - 1)
@@ -131,10 +121,6 @@ def axes_by_layer(
     """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
 
     The caller has settled the role of some, by excluding them or by naming their axes.
-
-    Raises:
-        ValueError: If the model has no weights yet, if two weights of one name have
-            different roles, or if a layer's layout is not known.
     """
     check_model(model)
     if not model.built:
@@ -153,7 +139,7 @@ def axes_by_layer(
                 break
             if axes is None:
                 raise InvalidValue(_unknown_role(variable.name, variable.shape))
-            units = axes(layer) if callable(axes) else axes
+            units = axes(variable.name, variable.shape) if callable(axes) else axes
             pattern = f"^{re.escape(variable.name)}$"
             if found.setdefault(pattern, units) != units:
                 raise InvalidValue(
