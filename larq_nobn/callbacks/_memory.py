@@ -9,8 +9,6 @@ import tensorflow as tf
 
 from ._monitor import EpochMonitor
 
-_MIB = 2**20
-
 
 def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
     """Bytes of memory that this process has held at most; None if nobody knows.
@@ -77,4 +75,4 @@ class MemoryMonitor(EpochMonitor):
         gpus = range(len(tf.config.list_physical_devices("GPU")))
         gpu = max((info(f"GPU:{index}")["peak"] for index in gpus), default=None)
         peaks = {"peak_memory_mib": peak_resident(), "peak_gpu_memory_mib": gpu}
-        return {name: peak / _MIB for name, peak in peaks.items() if peak is not None}
+        return {name: peak / 2**20 for name, peak in peaks.items() if peak is not None}

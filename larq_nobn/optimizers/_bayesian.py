@@ -61,10 +61,8 @@ def steps_of(optimizer: Any) -> tf.Variable:
     which is never without a variable, takes every step.
     """
     while isinstance(optimizer, (OptimizerWrapper, lq.optimizers.CaseOptimizer)):
-        if isinstance(optimizer, OptimizerWrapper):
-            optimizer = optimizer.inner_optimizer
-        else:
-            optimizer = optimizer.optimizers[0]
+        wraps = isinstance(optimizer, OptimizerWrapper)
+        optimizer = optimizer.inner_optimizer if wraps else optimizer.optimizers[0]
     return optimizer.iterations
 
 
