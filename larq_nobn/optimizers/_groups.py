@@ -76,7 +76,7 @@ class ParameterGroups(OptimizerWrapper):
         optimizer: Any,  # taken by __new__
         multipliers: Mapping[str, float],
     ) -> None:
-        wanted = 'factors by regular expressions, such as {"^gain:0$": 4.0}'
+        wanted = 'a dictionary of factors by pattern, such as {"^gain:0$": 4.0}'
         check_kind("multipliers", multipliers, Mapping, wanted)
         check_patterns("multipliers", list(multipliers))
         advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."

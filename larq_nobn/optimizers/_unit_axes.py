@@ -212,7 +212,7 @@ def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
     """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
     if unit_axes is None:
         return {}
-    wanted = 'axes by regular expressions, such as {"^head/": (0,)}'
+    wanted = 'a dictionary of axes by pattern, such as {"^head/": (0,)}'
     check_kind("unit_axes", unit_axes, Mapping, wanted)
     check_patterns("unit_axes", list(unit_axes))
     for pattern, axes in unit_axes.items():
