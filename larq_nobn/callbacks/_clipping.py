@@ -100,11 +100,9 @@ class GradientClippingMonitor(EpochMonitor):
             model.make_train_function(force=True)  # one that counts
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Remembers where the counters stand."""
         self._before = self._totals()
 
     def measure(self) -> dict[str, float]:
-        """Returns the fractions of the epoch."""
         clipped, seen = self._totals() - self._before
         return shares("clipped_share", self._layers, clipped, seen)
 

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
 
 from ._monitor import EpochMonitor
-
-_MIB = 2**20
 
 
 def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
@@ -17,25 +16,15 @@ def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
     On Linux `status` comes first: what `getrusage` says there starts at the memory of
     the process that started this one.
     """
-    try:
-        match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
-    except OSError:  # no such file outside Linux
-        match = None
-    if match is not None:
-        return int(match[1]) * 1024
+    with suppress(OSError):  # no such file outside Linux
+        if match := re.search(r"(?m)^VmHWM:\s*(\d+) kB$", status.read_text()):
+            return int(match[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def peak_gpu() -> int | None:
-    """Bytes that tensors have held at most on one GPU of this machine; None without."""
-    count = len(tf.config.list_physical_devices("GPU"))
-    info = tf.config.experimental.get_memory_info
-    return max((info(f"GPU:{index}")["peak"] for index in range(count)), default=None)
 
 
 class MemoryMonitor(EpochMonitor):
@@ -82,6 +71,8 @@ class MemoryMonitor(EpochMonitor):
     """
 
     def measure(self) -> dict[str, float]:
-        """Returns the peaks so far."""
-        peaks = {"peak_memory_mib": peak_resident(), "peak_gpu_memory_mib": peak_gpu()}
-        return {name: peak / _MIB for name, peak in peaks.items() if peak is not None}
+        info = tf.config.experimental.get_memory_info
+        gpus = range(len(tf.config.list_physical_devices("GPU")))
+        gpu = max((info(f"GPU:{index}")["peak"] for index in gpus), default=None)
+        peaks = {"peak_memory_mib": peak_resident(), "peak_gpu_memory_mib": gpu}
+        return {name: peak / 2**20 for name, peak in peaks.items() if peak is not None}

@@ -12,20 +12,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from .._errors import InvalidType, InvalidValue
+from .._checks import check_kind
+from .._errors import InvalidValue
 from .._keras import keras
 
 # One file for all monitors of a folder: TensorBoard reads the files of a folder one
 # after the other, and never returns to one. It is closed when its last monitor lets go.
 _writers: WeakValueDictionary[str, Any] = WeakValueDictionary()
-
-
-def _writer_of(folder: str | os.PathLike) -> Any:
-    """The writer of a folder that is in use, or a new one."""
-    name = os.fspath(folder)
-    writer = _writers.get(name) or tf.summary.create_file_writer(name)
-    _writers[name] = writer
-    return writer
+# What makes a tensor a scalar there; `tf.summary.scalar` would need TensorBoard.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+)
 
 
 class EpochMonitor(keras.callbacks.Callback, ABC):
@@ -36,12 +33,9 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
 
     def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
         super().__init__()
-        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
-            raise InvalidType(
-                f"log_dir={log_dir!r} is not a path. Pass a folder for TensorBoard, "
-                "or None to write to the epoch's logs only."
-            )
-        self.log_dir = log_dir
+        wanted = "a folder for TensorBoard, or None to write to the epoch's logs only"
+        kinds = (str, os.PathLike, type(None))
+        self.log_dir = check_kind("log_dir", log_dir, kinds, wanted)
         self._writer: Any = None
 
     @abstractmethod
@@ -49,31 +43,24 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
         """Returns this epoch's scalars: `name` and, per layer, `name/layer`."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes what the epoch measured."""
         scalars = self.measure()
         if logs is not None:
             logs.update({k: v for k, v in scalars.items() if "/" not in k})
         if self.log_dir is None:
             return
         if self._writer is None:
-            self._writer = _writer_of(self.log_dir)
+            folder = os.fspath(self.log_dir)
+            self._writer = _writers.get(folder) or tf.summary.create_file_writer(folder)
+            _writers[folder] = self._writer
         # Keras' TensorBoard callback may have switched recording off in between.
         with self._writer.as_default(step=epoch), tf.summary.record_if(True):
             for name, value in scalars.items():
-                write_scalar(name, value)
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Lets go of the file."""
         self._writer = None
-
-
-def write_scalar(name: str, value: float) -> None:
-    """Writes for TensorBoard's scalars; `tf.summary.scalar` would need TensorBoard."""
-    metadata = tf.compat.v1.SummaryMetadata(
-        plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-    )
-    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
 
 
 def named_layers(
@@ -88,11 +75,7 @@ def named_layers(
 
 
 def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
-    """The path of the layer that each variable belongs to, through its quantizers too.
-
-    Raises:
-        ValueError: If the model has no weights yet.
-    """
+    """The path of the layer that each variable, or its quantizer, belongs to."""
     if not model.built:
         raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "
@@ -103,19 +86,6 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
         for weight in layer.weights:
             names.setdefault(id(weight), name)
     return [names.get(id(v), v.name.partition(":")[0]) for v in variables]
-
-
-def layers_with(
-    model: keras.Model, variables: Sequence[Any]
-) -> list[keras.layers.Layer]:
-    """The innermost layer that each variable belongs to, in a wrapper too."""
-    layers = {
-        id(own): module
-        for module in (model, *model.submodules)
-        if isinstance(module, keras.layers.Layer)
-        for own in (*module._trainable_weights, *module._non_trainable_weights)
-    }
-    return [layers[id(variable)] for variable in variables]
 
 
 def shares(

@@ -8,12 +8,6 @@ from ..quantizers import ReSTE, RSign
 from ._scheduler import QuantizerScheduler
 
 
-def power_at(epoch: float, epochs: int, start: float, end: float) -> float:
-    """The schedule: `start` at epoch 0, `end` from epoch number `epochs` on."""
-    turn = math.pi / 2 * min(epoch / epochs, 1)
-    return start + (end - start) * (1 - math.cos(turn))
-
-
 class PowerScheduler(QuantizerScheduler):
     r"""Schedules the power o of every `ReSTE` of a model by epoch.
 
@@ -71,13 +65,11 @@ class PowerScheduler(QuantizerScheduler):
         1. The paper trains CIFAR-10 for 1000 epochs.
     """
 
+    kind = ReSTE
     weight = "power"
     interval = "[1, inf)"
     advice = "Start at 1 and end at 3."
-    missing = (
-        "ReSTE whose power could move. Give a layer kernel_quantizer=ReSTE() or "
-        'RSign(estimator="reste")'
-    )
+    remedy = 'kernel_quantizer=ReSTE() or RSign(estimator="reste")'
 
     def __init__(
         self,
@@ -88,13 +80,13 @@ class PowerScheduler(QuantizerScheduler):
     ) -> None:
         super().__init__(start, end, epochs, log_dir)
 
-    @staticmethod
-    def owns(module: Any) -> bool:
+    @classmethod
+    def owns(cls, module: Any) -> bool:
         """Whether this is a `ReSTE`, or an `RSign` with its estimator."""
         if isinstance(module, RSign):
             return module.estimator == "reste"
-        return isinstance(module, ReSTE)
+        return super().owns(module)
 
-    def value_at(self, epoch: float, epochs: int, place: int) -> float:
-        """The power in an epoch."""
-        return power_at(epoch, epochs, self.start, self.end)
+    def value_at(self, progress: float, place: int) -> float:
+        turn = math.pi / 2 * min(progress, 1)
+        return self.start + (self.end - self.start) * (1 - math.cos(turn))

@@ -1,17 +1,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from .._keras import keras
 from ..quantizers import ProgressiveSign
-from ._monitor import named_layers
 from ._scheduler import QuantizerScheduler
-
-
-def fraction_at(progress: float, place: int, count: int) -> float:
-    """The schedule: layer `place` of `count` grows from 0 to 1 in its own interval."""
-    return min(max(progress * count - place, 0.0), 1.0)
 
 
 class ProgressiveBinarization(QuantizerScheduler):
@@ -72,48 +64,23 @@ class ProgressiveBinarization(QuantizerScheduler):
         choice of this package.
     """
 
+    kind = ProgressiveSign
     weight = "fraction"
     interval = "[0, 1]"
     advice = "It goes from 0 to 1."
-    missing = (
-        "ProgressiveSign whose fraction could move. Give a layer "
-        "input_quantizer=ProgressiveSign()"
-    )
+    remedy = "input_quantizer=ProgressiveSign()"
+    part = 0.5
 
     def __init__(
         self, epochs: int | None = None, log_dir: str | os.PathLike | None = None
     ) -> None:
         super().__init__(0.0, 1.0, epochs, log_dir)
-        self._epoch = 0
 
-    @staticmethod
-    def owns(module: Any) -> bool:
-        """Whether this is a `ProgressiveSign`."""
-        return isinstance(module, ProgressiveSign)
-
-    @classmethod
-    def quantizers_of(cls, model: keras.Model) -> list[Any]:
-        """Those of a model from its input on, each once."""
-        parts = (
-            part
-            for _, layer in named_layers(model)
-            for part in (layer, *layer.submodules)
-        )
-        return list({id(part): part for part in parts if cls.owns(part)}.values())
-
-    def value_at(self, epoch: float, epochs: int, place: int) -> float:
-        """The fraction at a time, of the quantizer at a place."""
-        over = epochs / 2 if self.epochs is None else epochs
-        return fraction_at(epoch / over, place, len(self._quantizers))
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets the fractions, and notes the epoch."""
-        self._epoch = epoch
-        super().on_epoch_begin(epoch, logs)
+    def value_at(self, progress: float, place: int) -> float:
+        return min(max(progress * len(self._quantizers) - place, 0.0), 1.0)
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Sets the fractions of a step."""
         if steps := self.params.get("steps"):
             self._move(self._epoch + batch / steps)

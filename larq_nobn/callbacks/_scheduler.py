@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import check_integer, check_number
 from .._errors import InvalidValue
 from .._keras import keras
-from ._monitor import EpochMonitor
+from ._monitor import EpochMonitor, named_layers
 
 
 class QuantizerScheduler(EpochMonitor):
@@ -21,10 +21,12 @@ class QuantizerScheduler(EpochMonitor):
     after an interruption needs no state of this object.
     """
 
-    weight: ClassVar[str]  # the name of the quantizers' attribute, and of the log
+    kind: ClassVar[type]  # of the quantizers
+    weight: ClassVar[str]  # the name of their attribute, and of the log
     interval: ClassVar[str]
     advice: ClassVar[str]
-    missing: ClassVar[str]  # what the model has none of, and what to do about it
+    remedy: ClassVar[str]  # what to give a layer if the model has none of them
+    part: ClassVar[float] = 1.0  # of the epochs of fit, if `epochs` is None
 
     def __init__(
         self,
@@ -41,34 +43,35 @@ class QuantizerScheduler(EpochMonitor):
                 f"start={start} is not below end={end}, but {self.weight} must grow. "
                 f"{self.advice}"
             )
-        self.epochs = (
-            None
-            if epochs is None
-            else check_integer("epochs", epochs, 1, "Use None for those of fit.")
-        )
+        if epochs is not None:
+            epochs = check_integer("epochs", epochs, 1, "Use None for those of fit.")
+        self.epochs = epochs
         self._quantizers: list[Any] = []
+        self._epoch = 0
 
-    @staticmethod
     @abstractmethod
-    def owns(module: Any) -> bool:
+    def value_at(self, progress: float, place: int) -> float:
+        """The weight of the quantizer at a place, `start` at 0 and `end` from 1 on."""
+
+    @classmethod
+    def owns(cls, module: Any) -> bool:
         """Whether this is a quantizer whose weight the callback moves."""
-
-    @abstractmethod
-    def value_at(self, epoch: float, epochs: int, place: int) -> float:
-        """The weight at a time, of the quantizer at a place: `start` at first."""
+        return isinstance(module, cls.kind)
 
     @classmethod
     def quantizers_of(cls, model: keras.Model) -> list[Any]:
-        """The quantizers of a model that the callback moves, wherever they are."""
-        return [module for module in model.submodules if cls.owns(module)]
+        """The quantizers that the callback moves, in order from the input on."""
+        layers = [layer for _, layer in named_layers(model)]
+        modules = [part for layer in layers for part in (layer, *layer.submodules)]
+        return [*filter(cls.owns, dict.fromkeys([*modules, *model.submodules]))]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Finds the quantizers."""
         name, own = self.model.name, type(self).__name__
         quantizers = self.quantizers_of(self.model)
         if not quantizers:
             raise InvalidValue(
-                f"The model {name} has no {self.missing}, or leave {own} out."
+                f"The model {name} has no {self.kind.__name__} whose {self.weight} "
+                f"could move. Give a layer {self.remedy}, or leave {own} out."
             )
         if not all(quantizer.built for quantizer in quantizers):
             raise InvalidValue(
@@ -78,17 +81,15 @@ class QuantizerScheduler(EpochMonitor):
         self._quantizers = quantizers
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets the weight."""
+        self._epoch = epoch
         self._move(epoch)
 
     def _move(self, epoch: float) -> None:
-        epochs = self.params["epochs"] if self.epochs is None else self.epochs
+        progress = epoch / (self.epochs or self.part * self.params["epochs"])
         for place, quantizer in enumerate(self._quantizers):
-            value = self.value_at(epoch, epochs, place)
-            getattr(quantizer, self.weight).assign(value)
+            getattr(quantizer, self.weight).assign(self.value_at(progress, place))
 
     def measure(self) -> dict[str, float]:
-        """Returns the value of the epoch."""
         weights = [getattr(quantizer, self.weight) for quantizer in self._quantizers]
         values = [keras.backend.get_value(weight) for weight in weights]
         return {self.weight: float(np.mean(values))}

@@ -2,16 +2,9 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
 
 from ..quantizers import ReCU
 from ._scheduler import QuantizerScheduler
-
-
-def tau_at(epoch: float, epochs: int, start: float, end: float) -> float:
-    """The schedule: `start` at epoch 0, `end` from epoch number `epochs` on."""
-    slope = (end - start) / (math.e - 1)
-    return start + slope * (math.exp(min(epoch / epochs, 1)) - 1)
 
 
 class TauScheduler(QuantizerScheduler):
@@ -71,10 +64,11 @@ class TauScheduler(QuantizerScheduler):
         The paper trains for 600 epochs.
     """
 
+    kind = ReCU
     weight = "tau"
     interval = "(0.5, 1)"
     advice = "Start at 0.85 and end at 0.99."
-    missing = "ReCU whose tau could move. Give a layer kernel_quantizer=ReCU()"
+    remedy = "kernel_quantizer=ReCU()"
 
     def __init__(
         self,
@@ -85,11 +79,6 @@ class TauScheduler(QuantizerScheduler):
     ) -> None:
         super().__init__(start, end, epochs, log_dir)
 
-    @staticmethod
-    def owns(module: Any) -> bool:
-        """Whether this is a `ReCU`."""
-        return isinstance(module, ReCU)
-
-    def value_at(self, epoch: float, epochs: int, place: int) -> float:
-        """τ in an epoch."""
-        return tau_at(epoch, epochs, self.start, self.end)
+    def value_at(self, progress: float, place: int) -> float:
+        slope = (self.end - self.start) / (math.e - 1)
+        return self.start + slope * (math.exp(min(progress, 1)) - 1)

@@ -68,7 +68,6 @@ class ThroughputMonitor(EpochMonitor):
         self._end: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock."""
         self._marks, self._steps, self._end = [(0, perf_counter())], 0, None
 
     def on_train_batch_begin(
@@ -93,7 +92,6 @@ class ThroughputMonitor(EpochMonitor):
         self._end = perf_counter()
 
     def measure(self) -> dict[str, float]:
-        """Returns the throughput of the epoch."""
         end = perf_counter() if self._end is None else self._end
         steps, since = max(mark for mark in self._marks if mark[0] < self._steps)
         images = self.batch_size * (self._steps - steps)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,14 @@ import tensorflow as tf
 from .._checks import check_number
 from .._errors import InvalidValue
 from .._keras import keras
-from ._kernels import QuantizedKernel
-from ._monitor import EpochMonitor, layers_with, owners, shares
+from .._larq import kernel_in_layer, lq
+from .._math import at_least_float32
+from ..quantizers import ReCU
+from ..quantizers._filters import filters
+from ..quantizers._recu import clamped
+from ._monitor import EpochMonitor, owners, shares
+
+_TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 
 
 def binary_weights(model: keras.Model) -> list[Any]:
@@ -20,6 +27,71 @@ def binary_weights(model: keras.Model) -> list[Any]:
         for weight in model.weights
         if hasattr(weight, "latent_variable") and weight.precision == 1
     ]
+
+
+def layers_with(
+    model: keras.Model, variables: Sequence[Any]
+) -> list[keras.layers.Layer]:
+    """The innermost layer that each variable belongs to, in a wrapper too."""
+    layers = {
+        id(own): module
+        for module in (model, *model.submodules)
+        if isinstance(module, keras.layers.Layer)
+        for own in (*module._trainable_weights, *module._non_trainable_weights)
+    }
+    return [layers[id(variable)] for variable in variables]
+
+
+class QuantizedKernel:
+    """A kernel with a quantizer of Larq's kind.
+
+    Calling the layer's own quantizer would move its metrics and add its losses, so the
+    values come from a copy, which takes over the weights at every look. They are in the
+    precision of the layer.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
+        self._layer, self._variable = layer, variable
+        self.latent, quantizer = variable.latent_variable, variable.quantizer
+        self.size = variable.shape.num_elements()
+        is_module = isinstance(quantizer, tf.Module)
+        parts = (quantizer, *quantizer.submodules) if is_module else ()
+        # Whether the variable itself contains the signs, as for `Bop`.
+        self.latent_free = any(isinstance(p, lq.quantizers.NoOp) for p in parts)
+        self._recu = next((part for part in parts if isinstance(part, ReCU)), None)
+        self._copy, self._pairs = quantizer, []
+        if isinstance(quantizer, keras.layers.Layer):
+            self._copy = type(quantizer).from_config(quantizer.get_config())
+            self.value()  # makes its weights
+            pairs = zip(self._copy.weights, quantizer.weights, strict=True)
+            self._pairs = list(pairs)
+
+    def value(self) -> tf.Tensor:
+        """What the forward pass multiplies with."""
+        for mine, given in self._pairs:
+            mine.assign(given)
+        return kernel_in_layer(self._layer, self._variable, self._copy)
+
+    def dead(self, tau: float) -> tf.Tensor | int:
+        """How many latent weights lie beyond the quantile, at τ of a `ReCU` inside."""
+        if self.latent_free:
+            return 0
+        columns = self._columns()
+        if columns.shape[0] == 1:  # no variance, and no tail either
+            return 0
+        of = filters(columns, deviation=True)
+        known = tau if self._recu is None else self._recu.tau
+        _, _, limit = clamped(of, tf.convert_to_tensor(known))
+        return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
+
+    def _columns(self) -> tf.Tensor:
+        """The latent weights of each filter, that is of each output channel."""
+        w = at_least_float32(tf.convert_to_tensor(self.latent))
+        if isinstance(self._layer, _TRANSPOSED):  # (..., out, in)
+            w = tf.linalg.matrix_transpose(w)
+        depthwise = "depthwise_kernel" in self._variable.name  # (..., in, multiplier)
+        channels = w.shape[-2] * w.shape[-1] if depthwise else w.shape[-1]
+        return tf.reshape(w, (-1, channels))
 
 
 class BinaryWeightMonitor(EpochMonitor):
@@ -100,7 +172,6 @@ class BinaryWeightMonitor(EpochMonitor):
         self._signs: list[tf.Tensor] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Finds the binary kernels and remembers their signs."""
         variables = binary_weights(self.model)
         self._layers = owners(self.model, variables)
         if not variables:
@@ -116,7 +187,6 @@ class BinaryWeightMonitor(EpochMonitor):
         self._signs = self._signs_now()
 
     def measure(self) -> dict[str, float]:
-        """Returns both ratios of the epoch."""
         # As it comes: tracing it would take longer than many epochs do.
         before, self._signs = self._signs, self._signs_now()
         flipped = [

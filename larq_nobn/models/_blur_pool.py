@@ -9,15 +9,14 @@ import tensorflow as tf
 
 from .._keras import keras, register
 
-_BINOMIAL = np.array([1.0, 2.0, 1.0]) / 4
-
 
 @register()
 class BlurKernel(keras.initializers.Initializer):
     """Depthwise 3x3 kernels of binomial weights, whose sum is 1."""
 
     def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-        kernel = np.outer(_BINOMIAL, _BINOMIAL)[:, :, None, None]
+        row = np.array([1.0, 2.0, 1.0]) / 4
+        kernel = np.outer(row, row)[:, :, None, None]
         return tf.constant(np.broadcast_to(kernel, shape), dtype or "float32")
 
 

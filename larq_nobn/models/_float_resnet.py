@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .._checks import check_blocks, check_integer
-from .._errors import InvalidValue
 from .._keras import keras
-from ._frame import Frame
+from ._frame import Frame, check_supported
 from ._normalizations import batch_norm
 from ._parts import LARGE
 
@@ -41,11 +40,7 @@ def float_resnet(
     Differences from the paper:
         Stride-2 convolutions pad as TensorFlow does, below and right.
     """
-    if normalization != "batch_norm":
-        raise InvalidValue(
-            f"normalization={normalization!r} is not supported by FloatResNet, whose "
-            "only one is batch_norm. Choose that."
-        )
+    check_supported("FloatResNet", normalization, ("batch_norm",))
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 1, "It is the channel count of the first stage.")
     inputs = keras.Input(input_shape, name="image")

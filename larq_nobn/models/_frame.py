@@ -21,14 +21,9 @@ HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 @dataclass(frozen=True)
 class Frame:
-    """The two ends of a network.
+    """The two ends of a network, of arguments as in `ReActNet18`."""
 
-    Arguments:
-        network: What error messages call it.
-        input_shape, classes, width, head, name: As in `ReActNet18`.
-    """
-
-    network: str
+    network: str  # what error messages call it
     input_shape: Sequence[int]
     classes: int
     width: int

@@ -82,6 +82,11 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
+    def average(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The 2x2 average of `x`, of half the height and width."""
+        pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+        return self.apply(pool, x)
+
     def add(self, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
         """The sum of a branch and what it stands beside."""
         return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
@@ -135,26 +140,22 @@ class Parts:
             if signs:
                 options["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
                 options["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-            if self.norm_first and not binary:
-                options["kernel_initializer"] = "he_normal"
-            scaled = NORMALIZATIONS[self.normalization].scaled and not self.norm_first
-            if scaled and binary:
+            if self.norm_first:
+                if not binary:
+                    options["kernel_initializer"] = "he_normal"
+            elif binary and NORMALIZATIONS[self.normalization].scaled:
                 start = initializers.RandomUniform(-1e-3, 1e-3)
                 options["kernel_initializer"] = start
             return options
         deviation = scale
+        how: dict[str, Any] = {"scale": scale, "name": f"{name}_kernel"}
         if signs:
             # The mean magnitude of uniform latent weights is 0.87 times their σ.
             deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
-            options["kernel_quantizer"] = ScaledStdSign(
-                scale=scale,
-                variance_preserving=self.variance_preserving,
-                balanced=self.balanced,
-                name=f"{name}_kernel",
-            )
-        else:
-            quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
-            options["kernel_quantizer"] = quantizer
+            how["variance_preserving"] = self.variance_preserving
+            how["balanced"] = self.balanced
+        kind = ScaledStdSign if signs else ScaledStandardization
+        options["kernel_quantizer"] = kind(**how)
         if binary and self.quick:
             options["kernel_initializer"] = initializers.RandomUniform(0.0, 1e-3)
         if self.bias:
@@ -275,8 +276,7 @@ class Parts:
         over 2x2 before it, or without one the convolution's own.
         """
         if pooled:
-            pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
-            x = self.apply(pool, x)
+            x = self.average(x, name)
         x, kernel = self.components(x, name), self._kernel(name, scale, binary)
         x = self._convolved(x, name, channels, 1, 1 if pooled else 2, **kernel)
         return self._lifted(self.beside(x, name), name)

@@ -16,8 +16,7 @@ from ._variance import check_variance, paired_variances
 
 def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
     """The 2x2 average of beta·x; the factor is for `"nobn"` only."""
-    pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
-    x = parts.apply(pool, x)
+    x = parts.average(x, name)
     if not parts.is_free or beta == 1:
         return x
     # After the average there are four times fewer values to multiply.

@@ -31,8 +31,6 @@ def residual18(
     """Blocks in a row that add alpha · conv(sign(beta·x)) to x.
 
     Arguments:
-        frame, parts: Its ends and its convolutions.
-        blocks, alpha, variance_rule: As in `ReActNet18`.
         activation: Makes what stands after every sum; None for a PReLU before the
             blocks and one after them.
         scaled_shortcut: Whether the shortcut has the factor beta where the stage

@@ -126,12 +126,9 @@ def ResNet20(
             branch = parts.binary_conv(x, channels, 3, strides, place, alpha, beta)
             if strides == 2:  # between channels of zeros
                 shortcut, added = f"{place}_shortcut", channels - x.shape[-1]
-                pool = keras.layers.AveragePooling2D(
-                    2, padding="same", name=f"{shortcut}_pool"
-                )
                 pad = ChannelPadding(
                     added // 2, added - added // 2, name=f"{shortcut}_pad"
                 )
-                x = parts.apply(pad, parts.apply(pool, x))
+                x = parts.apply(pad, parts.average(x, shortcut))
             x = parts.clip(parts.add(branch, x, place), place)
     return frame.classifier(image, x)

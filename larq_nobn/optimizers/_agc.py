@@ -10,14 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_number
-from .._errors import InvalidType
-from .._keras import keras, register
+from .._keras import keras
 from .._larq import lq
-from . import _arguments, _unit_axes
+from . import _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
-from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
+from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _log = logging.getLogger("larq_nobn")
 
@@ -45,10 +44,6 @@ class ClipCounts:
             name="clipped_units",
         )
 
-    def is_for(self, variables: Sequence[Any]) -> bool:
-        """Tells whether these are the variables, in their order."""
-        return list(map(id, variables)) == list(map(id, self.variables))
-
     def add(
         self, factors: tf.Tensor, owners: np.ndarray, variables: Sequence[Any]
     ) -> None:
@@ -68,7 +63,6 @@ class ClipCounts:
 
 
 @in_both_families
-@register()
 class AdaptiveGradientClipping(OptimizerWrapper):
     """Optimizer wrapper: limits each unit's gradient norm relative to its weights.
 
@@ -137,13 +131,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     _counts: ClipCounts | None
     _warned: bool
 
-    @classmethod
-    def _check(cls, optimizer: Any) -> None:
-        if any(isinstance(part, cls) for part in parts_of(optimizer)):
-            raise InvalidType(
-                "optimizer already clips by an AdaptiveGradientClipping, and "
-                "clipping twice is not meant. Pass its inner_optimizer."
-            )
+    _not_twice = (
+        "optimizer already clips by an AdaptiveGradientClipping, and clipping twice is "
+        "not meant. Pass its inner_optimizer."
+    )
 
     def __init__(
         self,
@@ -158,8 +149,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             check_number("clip_factor", clip_factor, "(0, inf)", advice)
         self.clip_factor = float(clip_factor)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
-        self.exclude = _arguments.check_patterns("exclude", exclude)
-        self.unit_axes = _arguments.check_unit_axes(unit_axes)
+        self.exclude = _unit_axes.check_patterns("exclude", exclude)
+        self.unit_axes = _unit_axes.check_unit_axes(unit_axes)
         self._counts = None  # until a monitor asks
         self._warned = False
 
@@ -195,10 +186,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = _arguments.check_unit_axes(unit_axes)
+        given = _unit_axes.check_unit_axes(unit_axes)
         if exclude is None:
             exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
-        settled = [*_arguments.check_patterns("exclude", exclude), *given]
+        settled = [*_unit_axes.check_patterns("exclude", exclude), *given]
         roles = _unit_axes.axes_by_layer(
             model, lambda name: _unit_axes.first_match(settled, name) is not None
         )
@@ -269,9 +260,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     def _count_for(self, variables: Sequence[Any]) -> ClipCounts:
         """Counts clipped units from the next trace of the training step on."""
-        if self._counts is None or not self._counts.is_for(variables):
-            self._counts = ClipCounts(variables)
-        return self._counts
+        counts = self._counts
+        if counts is None or [*map(id, variables)] != [*map(id, counts.variables)]:
+            counts = self._counts = ClipCounts(variables)
+        return counts
 
 
 def _to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:

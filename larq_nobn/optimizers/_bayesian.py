@@ -10,13 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._errors import InvalidType, InvalidValue
-from .._keras import keras, register
+from .._errors import InvalidValue
+from .._keras import keras
 from .._larq import lq
 from .._math import at_least_float32, tanh_slope
-from ._arguments import check_learning_rate
-from ._boolean import checked_gradient
-from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
+from ._boolean import check_learning_rate, checked_gradient
+from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _schedules = keras.optimizers.schedules
 
@@ -62,10 +61,8 @@ def steps_of(optimizer: Any) -> tf.Variable:
     which is never without a variable, takes every step.
     """
     while isinstance(optimizer, (OptimizerWrapper, lq.optimizers.CaseOptimizer)):
-        if isinstance(optimizer, OptimizerWrapper):
-            optimizer = optimizer.inner_optimizer
-        else:
-            optimizer = optimizer.optimizers[0]
+        wraps = isinstance(optimizer, OptimizerWrapper)
+        optimizer = optimizer.inner_optimizer if wraps else optimizer.optimizers[0]
     return optimizer.iterations
 
 
@@ -98,7 +95,6 @@ def descend(
 
 
 @in_both_families
-@register()
 class BayesianLearningRule(OptimizerWrapper):
     r"""Optimizer wrapper: learns the posterior probabilities of binary weights.
 
@@ -180,13 +176,10 @@ class BayesianLearningRule(OptimizerWrapper):
     prior_weight: float
     prior: float
 
-    @classmethod
-    def _check(cls, optimizer: Any) -> None:
-        if any(isinstance(part, cls) for part in parts_of(optimizer)):
-            raise InvalidType(
-                "optimizer follows a BayesianLearningRule already, and each kernel "
-                "has one. Pass its inner_optimizer."
-            )
+    _not_twice = (
+        "optimizer follows a BayesianLearningRule already, and each kernel has one. "
+        "Pass its inner_optimizer."
+    )
 
     def __init__(
         self,

@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from .._checks import check_number
 from .._keras import keras, register
 from .._larq import lq
-from ._arguments import check_learning_rate
 
 
 def accumulate_and_flip(
@@ -45,6 +45,13 @@ def checked_gradient(gradient: Any, name: str) -> tf.Tensor:
         "the loss",
     )
     return tf.where(tf.math.is_finite(dense), dense, tf.zeros_like(dense))
+
+
+def check_learning_rate(rate: Any, advice: str) -> Any:
+    """Returns a learning rate, a positive number or a schedule."""
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return rate
+    return check_number("learning_rate", rate, "(0, inf)", advice)
 
 
 @register()

@@ -127,17 +127,12 @@ def clip_gradients(
     is not finite, the graph raises `InvalidArgumentError` before it can be used; where
     assertions are stripped, as by XLA, the gradient of the affected unit is zero.
     """
+    ranks = [len(gradient.shape) for gradient in gradients]
     # Vectors and scalars of one unit.
-    small: list[int] = []
+    small = [i for i, rank in enumerate(ranks) if rank < 2 and axes[i] == (0,) * rank]
+    large = [i for i in range(len(ranks)) if i not in small]
     # A variable that is not clipped is one unit, whose limit does not count.
-    reach: dict[int, Sequence[int]] = {}
-    for i, (gradient, of_unit) in enumerate(zip(gradients, axes, strict=True)):
-        rank = len(gradient.shape)
-        if of_unit is not None and rank == len(of_unit) < 2:
-            small.append(i)
-        else:
-            reach[i] = range(rank) if of_unit is None else of_unit
-    large = list(reach)
+    reach = [range(n) if of is None else of for n, of in zip(ranks, axes, strict=True)]
     order = small + large
     sizes = [int(np.prod(gradients[i].shape)) for i in small]
     segments = np.repeat(np.arange(len(small)), sizes)
@@ -169,7 +164,12 @@ def clip_gradients(
         exact = _concatenate(gradient_norms(tf.float64), tf.float64)
         finite = tf.math.is_finite(exact)
         for i, part in zip(order, tf.split(finite, lengths), strict=True):
-            tf.debugging.Assert(tf.reduce_all(part), [_message(names[i])])
+            message = (
+                f"The gradient of {names[i]} contains NaN or infinite values, so the "
+                "step was not applied. Lower the learning rate, or look for a division "
+                "by zero or the logarithm of zero in the loss."
+            )
+            tf.debugging.Assert(tf.reduce_all(part), [message])
         factor = factors_of(exact, tf.cast(limits, tf.float64))
         return tf.cast(tf.where(finite, factor, tf.zeros_like(factor)), tf.float32)
 
@@ -219,11 +219,3 @@ def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     # Zero times a value that is not finite is zero here, not NaN.
     scaled = tf.math.multiply_no_nan(tf.cast(gradient, tf.float32), factor)
     return tf.cast(scaled, gradient.dtype)
-
-
-def _message(name: str) -> str:
-    return (
-        f"The gradient of {name} contains NaN or infinite values, so the step was not "
-        "applied. Lower the learning rate, or look for a division by zero or the "
-        "logarithm of zero in the loss."
-    )

@@ -8,17 +8,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_number
+from .._checks import check_kind, check_number
 from .._errors import InvalidType, InvalidValue
-from .._keras import keras, register
-from ._arguments import check_patterns
+from .._keras import keras
 from ._bayesian import BayesianLearningRule
-from ._unit_axes import first_match
+from ._unit_axes import check_patterns, first_match
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 
 @in_both_families
-@register()
 class ParameterGroups(OptimizerWrapper):
     """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
@@ -68,12 +66,26 @@ class ParameterGroups(OptimizerWrapper):
     _steps: int
     _reached: bool
 
+    _not_twice = (
+        "optimizer has ParameterGroups already, and their factors would multiply. Put "
+        "all multipliers into one."
+    )
+
     def __init__(
         self,
         optimizer: Any,  # taken by __new__
         multipliers: Mapping[str, float],
     ) -> None:
-        self.multipliers = check_multipliers(multipliers)
+        wanted = 'a dictionary of factors by pattern, such as {"^gain:0$": 4.0}'
+        check_kind("multipliers", multipliers, Mapping, wanted)
+        check_patterns("multipliers", list(multipliers))
+        advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
+        self.multipliers = {
+            pattern: check_number(
+                f"multipliers[{pattern!r}]", factor, "[0, inf)", advice
+            )
+            for pattern, factor in multipliers.items()
+        }
         self._names = ()  # of the variables, once known
         self._factors = {}  # by key of the variable
         self._steps = 0  # being taken
@@ -86,17 +98,12 @@ class ParameterGroups(OptimizerWrapper):
                 f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot "
                 "be scaled. Use its namesake in keras.optimizers."
             )
-        parts = list(parts_of(optimizer))
-        if any(isinstance(part, BayesianLearningRule) for part in parts):
+        if any(isinstance(part, BayesianLearningRule) for part in parts_of(optimizer)):
             raise InvalidType(
                 "optimizer is a BayesianLearningRule, whose natural steps have no "
                 "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
             )
-        if any(isinstance(part, cls) for part in parts):
-            raise InvalidType(
-                "optimizer has ParameterGroups already, and their factors would "
-                "multiply. Put all multipliers into one."
-            )
+        super()._check(optimizer)
 
     def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
         self._find_factors(variables)
@@ -141,7 +148,14 @@ class ParameterGroups(OptimizerWrapper):
         """Finds the factors of the variables, once."""
         if self._factors or not variables:
             return
-        names = names_in_full([v.name for v in variables], self._names)
+        names, known = [v.name for v in variables], self._names
+        # Keras builds the layers of a reopened `.keras` file outside their name scopes,
+        # so that `conv/kernel:0` may come back as `kernel:0`.
+        if len(names) == len(known) and all(
+            f"/{full}".endswith(f"/{name}")
+            for full, name in zip(known, names, strict=True)
+        ):
+            names = list(known)
         factors = factors_by_name(self.multipliers, names)
         # A replica's copy has a name of its own, but the key of the variable.
         keys = map(self._rule()._var_key, variables)
@@ -201,53 +215,18 @@ class ParameterGroups(OptimizerWrapper):
         return apply
 
 
-def check_multipliers(multipliers: Mapping[str, float]) -> dict[str, float]:
-    """Returns `multipliers` as a dictionary if it leads from patterns to factors."""
-    if not isinstance(multipliers, Mapping):
-        raise InvalidType(
-            f"multipliers={multipliers!r} is not a mapping from regular expressions to "
-            'factors. Write one, such as {"^gain:0$": 4.0}.'
-        )
-    check_patterns("multipliers", list(multipliers))
-    advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
-    return {
-        pattern: check_number(f"multipliers[{pattern!r}]", factor, "[0, inf)", advice)
-        for pattern, factor in multipliers.items()
-    }
-
-
 def factors_by_name(
     multipliers: Mapping[str, float], names: Sequence[str]
 ) -> list[float]:
-    """Returns the factor of each variable: that of the first pattern in its name, or 1.
-
-    Raises:
-        ValueError: If a pattern is in no name.
-    """
-    for pattern in multipliers:
-        if not any(_matches(pattern, name) for name in names):
+    """Returns the factor of each variable, of the first pattern in its name, or 1."""
+    factors: dict[str, float] = {}
+    for pattern, factor in multipliers.items():
+        found = [name for name in names if first_match([pattern], name) is not None]
+        if not found:
             raise InvalidValue(
                 f"The pattern {pattern!r} in multipliers matches none of the "
                 f"{len(names)} variables, such as {', '.join(names[:6])}. Correct the "
                 "pattern, or leave it out."
             )
-    return [
-        next((f for p, f in multipliers.items() if _matches(p, name)), 1.0)
-        for name in names
-    ]
-
-
-def names_in_full(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Returns the `known` names if `names` are their ends, and otherwise `names`.
-
-    Keras builds the layers of a reopened `.keras` file outside their name scopes, so
-    that `conv/kernel:0` may come back as `kernel:0`.
-    """
-    ends = len(names) == len(known) and all(
-        f"/{full}".endswith(f"/{name}") for full, name in zip(known, names, strict=True)
-    )
-    return list(known if ends else names)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return first_match([pattern], name) is not None
+        factors = dict.fromkeys(found, factor) | factors  # earlier ones count
+    return [factors.get(name, 1.0) for name in names]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .._errors import InvalidValue
+from .._checks import check_integer, check_kind, check_list
+from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
 
@@ -19,28 +20,24 @@ _LOCAL_NAME = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
 _LOCAL_BY_RANK: dict[int, Axes] = {3: (1,), 4: (0, 1), 6: (0, 1, 2)}
 
 
-def local_units(layer: Any) -> Axes:
-    """Returns the units of the kernel of a built layer.
+def local_units(name: str, shape: Sequence[int]) -> Axes:
+    """Returns the units of a kernel of such a layer.
 
     Implementation 2 has weights that no output reads. They count in the norm of the
     weights, where they make the limit larger.
     """
-    if layer.implementation == 3:
-        raise InvalidValue(_in_one_row(layer.kernel.name, layer.kernel.shape))
-    return _LOCAL_BY_RANK[len(layer.kernel.shape)]
-
-
-def _in_one_row(name: str, shape: Sequence[int]) -> str:
-    return (
-        f"{name} of shape {tuple(shape)} contains the weights of all outputs in one "
-        "row, whose units are not known. Give the layer implementation 1 or 2, or "
-        "leave the variable unclipped with exclude."
-    )
+    if len(shape) == 1:
+        raise InvalidValue(
+            f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
+            "one row, whose units are not known. Give the layer implementation 1 or 2, "
+            "or leave the variable unclipped with exclude."
+        )
+    return _LOCAL_BY_RANK[len(shape)]
 
 
 # The first row that fits; a transposed kernel is (..., out, in). A layout that depends
-# on the arguments of the layer has a function that reads it, or None.
-_LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Axes] | None], ...] = (
+# on the arguments of the layer has a function of name and shape, or None.
+_LAYERS: tuple[tuple[Any, str, Axes | Callable[..., Axes] | None], ...] = (
     (keras.layers.LocallyConnected1D, "bias", (0, 1)),
     (keras.layers.LocallyConnected1D, "kernel", local_units),
     (keras.layers.LocallyConnected2D, "bias", (0, 1, 2)),
@@ -61,7 +58,6 @@ _LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Axes] | None], ...] = (
     (keras.layers.Dense, "kernel", (0,)),
     (keras.layers.Embedding, "embeddings", (1,)),
 )
-_BY_RANK = {2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
 # What Keras and Larq call a transposed convolution that nobody has named.
 _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
@@ -91,22 +87,16 @@ def axes_of(
 
 
 def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
-    """Returns the axes of one unit, judged by the name and the rank of a variable.
-
-    Raises:
-        ValueError: If the name and rank do not tell the role of the variable.
-    """
+    """Returns the axes of one unit, judged by the name and the rank of a variable."""
     path, _, last = name.rpartition("/")
     leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
     owner = path.rpartition("/")[2]
     if _LOCAL_NAME.search(owner):
-        if leaf == "kernel" and rank == 1:
-            raise InvalidValue(_in_one_row(name, shape))
         if leaf != "kernel":
             return tuple(range(rank))
-        if rank in _LOCAL_BY_RANK:
-            return _LOCAL_BY_RANK[rank]
+        if rank == 1 or rank in _LOCAL_BY_RANK:
+            return local_units(name, shape)
     transposed = _TRANSPOSED.search(owner)
     if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
         return (*range(rank - 2), rank - 1)
@@ -114,8 +104,8 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
         return tuple(range(rank - 2))
     if leaf == "embeddings" and rank == 2:
         return (1,)
-    if _KERNEL_NAME.search(leaf) and rank in _BY_RANK:
-        return _BY_RANK[rank]
+    if _KERNEL_NAME.search(leaf) and 2 <= rank <= 5:
+        return tuple(range(rank - 1))
     if leaf == "plane" and rank == 2:  # of a SymmetricHead: one column, one direction
         return (0,)
     # Biases, gains and thresholds, also in the broadcast shape (1, 1, C), and the
@@ -131,10 +121,6 @@ def axes_by_layer(
     """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
 
     The caller has settled the role of some, by excluding them or by naming their axes.
-
-    Raises:
-        ValueError: If the model has no weights yet, if two weights of one name have
-            different roles, or if a layer's layout is not known.
     """
     check_model(model)
     if not model.built:
@@ -153,7 +139,7 @@ def axes_by_layer(
                 break
             if axes is None:
                 raise InvalidValue(_unknown_role(variable.name, variable.shape))
-            units = axes(layer) if callable(axes) else axes
+            units = axes(variable.name, variable.shape) if callable(axes) else axes
             pattern = f"^{re.escape(variable.name)}$"
             if found.setdefault(pattern, units) != units:
                 raise InvalidValue(
@@ -170,7 +156,6 @@ def classifier_patterns(model: keras.Model) -> list[str]:
 
     There are none of a subclassed model, of which the last layer is not known.
     """
-    check_model(model)
     if not getattr(model, "_is_graph_network", False):
         return []
     layers = [last_with_kernel(output) for output in model.outputs]
@@ -202,6 +187,44 @@ def first_match(patterns: Iterable[str], name: str) -> str | None:
             if re.search(pattern, name[start.end() :]):
                 return pattern
     return None
+
+
+def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Returns `patterns` as a tuple if each is a regular expression."""
+    if isinstance(patterns, str):
+        raise InvalidType(
+            f"{name}={patterns!r} is one string, not a tuple of regular expressions. "
+            f"Write {name}=({patterns!r},)."
+        )
+    patterns = check_list(name, patterns)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (TypeError, re.error) as error:
+            raise InvalidValue(
+                f"{pattern!r} in {name} is not a regular expression ({error}). "
+                'Use patterns such as "^head/".'
+            ) from None
+    return patterns
+
+
+def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
+    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+    if unit_axes is None:
+        return {}
+    wanted = 'a dictionary of axes by pattern, such as {"^head/": (0,)}'
+    check_kind("unit_axes", unit_axes, Mapping, wanted)
+    check_patterns("unit_axes", list(unit_axes))
+    for pattern, axes in unit_axes.items():
+        if isinstance(axes, str) or not isinstance(axes, Sequence):
+            raise InvalidType(
+                f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
+                "(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
+            )
+        for axis in axes:
+            advice = "Use axes such as (0, 1, 2)."
+            check_integer("an axis in unit_axes", axis, -8, advice)
+    return {pattern: tuple(map(int, axes)) for pattern, axes in unit_axes.items()}
 
 
 def _unknown_role(name: str, shape: Sequence[int]) -> str:

@@ -9,11 +9,45 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from .._keras import PACKAGE, keras
-from ._arguments import resolve_optimizer
+from .._errors import InvalidType, InvalidValue
+from .._keras import PACKAGE, keras, of_keras_3, register
 
 Pairs = list[tuple[Any, tf.Variable]]
 _Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
+
+
+def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
+    """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
+    if isinstance(optimizer, (str, dict)):
+        try:
+            optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValue(why_no_optimizer(optimizer)) from error
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        raise InvalidType(
+            f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "
+            f"inside, gradients are scaled. Write LossScaleOptimizer({wrapper}(...)), "
+            "or leave the loss scaling to compile."
+        )
+    families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
+    if not isinstance(optimizer, families):
+        raise InvalidType(why_no_optimizer(optimizer))
+    return optimizer
+
+
+def why_no_optimizer(given: Any) -> str:
+    """Says of something that is no optimizer of legacy Keras what to pass instead."""
+    if of_keras_3(given):
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        return (
+            f"optimizer is the {name} of Keras 3, but larq_nobn needs legacy Keras "
+            f"(tf_keras), as Larq does. Pass tf_keras.optimizers.{name}(...), or its "
+            "name."
+        )
+    return (
+        f"optimizer={given!r} is not a Keras optimizer. Pass an optimizer, its name or "
+        "its config."
+    )
 
 
 class OptimizerWrapper:
@@ -25,10 +59,11 @@ class OptimizerWrapper:
     base only for `isinstance` and for `minimize`, which calls back into the wrapper.
 
     A subclass is decorated with `in_both_families`, takes the optimizer as its first
-    argument, checks it in `_check`, and says in `_step` what it does.
+    argument, and says in `_step` what it does.
     """
 
     inner_optimizer: Any
+    _not_twice: str  # why there is no such wrapper around another one
     _own: frozenset[str]
     # The public class, and its subclasses for new-style and legacy optimizers.
     _public: Any
@@ -45,9 +80,10 @@ class OptimizerWrapper:
         return self
 
     @classmethod
-    @abstractmethod
     def _check(cls, optimizer: Any) -> None:
         """Raises what is wrong with an optimizer to wrap."""
+        if any(isinstance(part, cls) for part in parts_of(optimizer)):
+            raise InvalidType(cls._not_twice)
 
     @abstractmethod
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
@@ -110,7 +146,6 @@ def parts_of(optimizer: Any) -> Iterator[Any]:
 
 class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the wrapped optimizer's state."""
         self.inner_optimizer.build(self._of_inner(var_list))
 
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
@@ -162,7 +197,7 @@ class _Legacy(OptimizerWrapper, keras.optimizers.legacy.Optimizer):
 
 
 def in_both_families(wrapper: _Wrapper) -> _Wrapper:
-    """Makes objects of a wrapper belong to the family of what they wrap.
+    """Registers a wrapper whose objects belong to the family of what they wrap.
 
     Files name the public class, whose constructor chooses between the two again.
     """
@@ -172,6 +207,6 @@ def in_both_families(wrapper: _Wrapper) -> _Wrapper:
         for family in (_NewStyle, _Legacy)
     )
     wrapper._public, wrapper._families = wrapper, (new_style, legacy)
-    for kind in (new_style, legacy, wrapper):
+    for kind in (new_style, legacy):
         keras.utils.register_keras_serializable(PACKAGE)(kind)
-    return wrapper
+    return register()(wrapper)

@@ -5,9 +5,6 @@ import pytest
 from callback_networks import binary, compiled, fit, functional, nested, wrapped
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import PowerScheduler, ProgressiveBinarization, TauScheduler
-from larq_nobn.callbacks._power import power_at
-from larq_nobn.callbacks._progressive import fraction_at
-from larq_nobn.callbacks._tau import tau_at
 from larq_nobn.quantizers import BinaryRegularized, ProgressiveSign, ReCU, ReSTE, RSign
 from larq_nobn.training import RunSettings
 from larq_nobn.training._callbacks import callbacks_of
@@ -29,12 +26,13 @@ POWER = {
 
 def test_the_published_values():
     for epoch, tau in TAU.items():
-        assert_allclose(tau_at(epoch, 600, 0.85, 0.99), tau, rtol=1e-6)
+        assert_allclose(TauScheduler().value_at(epoch / 600, 0), tau, rtol=1e-6)
     for epoch, power in POWER.items():
-        assert_allclose(power_at(epoch, 1000, 1, 3), power, rtol=1e-9)
-    assert_allclose(power_at(500, 1000, 2, 5), 5 - 3 / 2**0.5)
-    times = np.linspace(0, 1.2, 13)
-    fractions = [[fraction_at(time, place, 2) for time in times] for place in range(2)]
+        assert_allclose(PowerScheduler().value_at(epoch / 1000, 0), power, rtol=1e-9)
+    assert_allclose(PowerScheduler(2, 5).value_at(0.5, 0), 5 - 3 / 2**0.5)
+    callback, times = ProgressiveBinarization(), np.linspace(0, 1.2, 13)
+    callback._quantizers = [ProgressiveSign(), ProgressiveSign()]
+    fractions = [[callback.value_at(time, place) for time in times] for place in (0, 1)]
     first = [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1, 1, 1]
     second = [0, 0, 0, 0, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1]
     assert_allclose(fractions, [first, second], atol=1e-12)
@@ -65,17 +63,16 @@ class Recorder(keras.callbacks.Callback):
 
 
 SCHEDULES = [
-    (TauScheduler(0.6, 0.9), binary, tau_at, 2, 0),
-    (PowerScheduler(1.5, 4), of_reste, power_at, 4, 2),
+    (TauScheduler(0.6, 0.9), binary, 2, 0),
+    (PowerScheduler(1.5, 4), of_reste, 4, 2),
 ]
 
 
-@pytest.mark.parametrize("callback, layer, value_at, count, begin", SCHEDULES)
-def test_every_step_of_an_epoch_has_its_value(callback, layer, value_at, count, begin):
+@pytest.mark.parametrize("callback, layer, count, begin", SCHEDULES)
+def test_every_step_of_an_epoch_has_its_value(callback, layer, count, begin):
     recorder, model = Recorder(callback.weight), compiled(nested, layer=layer)
     history = fit(model, callback, recorder, initial_epoch=begin, epochs=3)
-    bounds = callback.start, callback.end
-    expected = [value_at(epoch, 3, *bounds) for epoch in range(begin, 3)]
+    expected = [callback.value_at(epoch / 3, 0) for epoch in range(begin, 3)]
     assert_allclose(history[callback.weight], expected, rtol=1e-6)
     # Four steps per epoch.
     steps = np.outer(np.repeat(expected, 4), [1] * count)
@@ -91,12 +88,10 @@ def test_every_step_has_its_fractions():
     assert_allclose(recorder.seen, expected)
     assert_allclose(history["fraction"], [0.875, 1])
     # Half of the epochs are progressive unless told otherwise.
-    usual = ProgressiveBinarization()
-    usual._quantizers = callback._quantizers
-    actual = [
-        usual.value_at(t, 2, place) for t in (0, 0.25, 0.75, 1) for place in (0, 1)
-    ]
-    assert_allclose(actual, [0, 0, 0.5, 0, 1, 0.5, 1, 1])
+    recorder, model = Recorder("fraction"), compiled(functional, layer=progressive)
+    fit(model, ProgressiveBinarization(), recorder, epochs=2)
+    growing = [*((p, 0) for p in (0, 0.5)), *((1, p) for p in (0, 0.5))]
+    assert_allclose(recorder.seen, [*growing, *[(1, 1)] * 4])
 
 
 @pytest.mark.parametrize("network", [nested, wrapped, functional])

@@ -22,7 +22,7 @@ ARGUMENTS = [
     (clipping, ("sgd", 0.1, 0.1, "^a"), r"Write exclude=\('\^a',\)"),
     (clipping, ("sgd", 0.1, 0.1, ("[",)), r"'\[' in exclude is not a reg"),
     (clipping, ("sgd", 0.1, 0.1, (), {"a": 1}), r"\{'a': 1\} gives no tuple"),
-    (ParameterGroups, ("sgd", 4.0), "multipliers=4.0 is not a mapping .* Write one, s"),
+    (ParameterGroups, ("sgd", 4.0), "multipliers is of type float, but .* such as {"),
     (ParameterGroups, ("sgd", {"a": -1}), r"\['a'\]=-1 is outside .* Use 0 to freeze"),
     (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use its namesake in"),
     (rule, ("sgd", 1.0, -1), r"prior_weight=-1 is outside \[0, inf\). Use 0"),
