@@ -7,7 +7,7 @@ import tensorflow as tf
 from .._checks import check_channels, check_flag, check_integer, check_number
 from .._errors import InvalidValue
 from .._keras import Configured, keras, register
-from ..initializers._plane import random_plane, symmetric_vectors
+from ..initializers._symmetric_classes import random_plane, symmetric_vectors
 
 
 @register()

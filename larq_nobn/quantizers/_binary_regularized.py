@@ -11,7 +11,11 @@ from .._errors import InvalidType
 from .._keras import register
 from .._larq import lq
 from .._math import beside
-from ..regularizers._penalties import binary_penalty, check_order, check_strength
+from ..regularizers._binary_regularizer import (
+    binary_penalty,
+    check_order,
+    check_strength,
+)
 from ._kernel_quantizer import KernelQuantizer
 
 _SMALLEST = 1e-4  # the scale stays above it

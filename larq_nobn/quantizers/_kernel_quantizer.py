@@ -99,3 +99,23 @@ class ScaledKernel(KernelQuantizer):
             return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)
         return beside(kernel, self.gain)
+
+
+class StandardizedKernel(ScaledKernel):
+    """Abstract base: the arguments and the gain of both quantizers."""
+
+    _in_config = "epsilon"
+
+    def __init__(
+        self,
+        gain: bool = True,
+        scale: float = 1.0,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ):
+        super().__init__(gain=gain, scale=scale, **kwargs)
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self._check_filters(tf.TensorShape(input_shape))
+        super().build(input_shape)

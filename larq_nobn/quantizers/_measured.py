@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -10,6 +10,7 @@ from .._checks import check_choice
 from .._errors import InvalidValue
 from .._keras import Configured, calling_layer, keras, original
 from .._larq import count_flips, lq
+from .._math import at_least_float32, fused, with_gradient
 
 # Kept outside of the quantizers, in which it would be copied and pickled with them.
 _OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
@@ -48,6 +49,26 @@ def _shared(quantizer: keras.layers.Layer, places: str) -> str:
         f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
         "each, or pass its alias."
     )
+
+
+@fused
+def _gradient(
+    upstream: tf.Tensor, x: tf.Tensor, parameter: tf.Tensor, *, slope: Callable
+) -> tf.Tensor:
+    d_x = at_least_float32(upstream) * slope(at_least_float32(x), parameter)
+    return tf.cast(d_x, x.dtype)
+
+
+@with_gradient
+def sign_with_slope(
+    x: tf.Tensor, *, slope: Callable, parameter: tf.Tensor
+) -> tuple[tf.Tensor, Callable]:
+    """sign(x), with the pseudo-derivative slope(x, parameter)."""
+
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        return _gradient(upstream, x, parameter, slope=slope)
+
+    return lq.math.sign(x), grad
 
 
 _ROUNDING = 1e-5  # of the largest value

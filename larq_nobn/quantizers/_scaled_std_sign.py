@@ -9,12 +9,8 @@ from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum, with_gradient
 from ._balance import halving_thresholds
-from ._filters import filters, signed
-from ._standardization import (
-    StandardizedKernel,
-    standardization_gradient,
-    standardization_rate,
-)
+from ._filters import filters, signed, standardization_gradient, standardization_rate
+from ._kernel_quantizer import StandardizedKernel
 
 
 @fused
