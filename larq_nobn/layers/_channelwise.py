@@ -38,19 +38,16 @@ class ChannelwiseLayer(SameShape):
         return self.add_weight(name, (channels,), initializer)
 
 
-def average_weight(
-    layer: keras.layers.Layer, name: str, shape: Any, initializer: str
-) -> Any:
+def average_weight(layer: Configured, name: str, shape: Any, initializer: str) -> Any:
     """Adds a weight that follows the batches, as Keras' batch norm has them.
 
     Replicas average on their own until somebody reads.
     """
     return layer.add_weight(
-        name=name,
-        shape=shape,
-        initializer=initializer,
+        name,
+        shape,
+        initializer,
         trainable=False,
-        experimental_autocast=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.MEAN,
     )

@@ -227,16 +227,14 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         x = tf.cast(features, self.compute_dtype)
         gamma, beta = beside(x, self.gamma), beside(x, self.beta)
         self._check_state(state)
+        averages = (self.moving_mean, self.moving_variance)
+        mean, variance = (beside(x, average) for average in averages)
         # Frozen, it uses the moving averages, as Keras' batch norm does.
         if not training or not self.trainable:
-            mean, variance = (
-                beside(x, self.moving_mean),
-                beside(x, self.moving_variance),
-            )
             y = normalize(x, mean, variance, gamma, beta, self.epsilon)
             return y, (mean, variance)
         given = [tf.cast(moment, gamma.dtype) for moment in state]
-        y, mean, variance = batch_kalman_norm(
+        y, *moments = batch_kalman_norm(
             x,
             gamma,
             beta,
@@ -244,13 +242,10 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             prior=self.prior if given else 0.0,
             epsilon=self.epsilon,
         )
-        for average, new in (
-            (self.moving_mean, mean),
-            (self.moving_variance, variance),
-        ):
-            step = (1 - self.momentum) * (beside(x, average) - new)
+        for average, old, new in zip(averages, (mean, variance), moments, strict=True):
+            step = (1 - self.momentum) * (old - new)
             average.assign_sub(tf.cast(step, average.dtype))
-        return y, (mean, variance)
+        return y, tuple(moments)
 
     def _check_state(self, state: Sequence[tf.Tensor]) -> None:
         if len(state) not in (0, 2) or not all(

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
-from .._keras import keras, register
+from .._keras import Configured, keras, register
 from .._math import at_least_float32, beside
 from ._channelwise import average_weight
 from ._kernel_layers import has_kernel
@@ -77,7 +77,7 @@ def _forward_value(weight: Any) -> tf.Tensor:
 
 
 @register()
-class BatchNormalizationPreconditioning(keras.layers.Wrapper):
+class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
     r"""Gives a layer the gradient that it would have with batch norm after it.
 
     The forward pass is the wrapped layer's, bitwise. For an output unit with kernel
@@ -153,6 +153,8 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
         those here are complete from the first. Quantizers, groups and distribution
         strategies, under which every replica keeps its own averages, are additions.
     """
+
+    _in_config = "momentum epsilon"
 
     def __init__(
         self,
@@ -244,10 +246,6 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["dtype"]  # the layer has it
-        return {
-            **config,
-            # Without the shape that the newer format adds once a layer is built.
-            "layer": keras.layers.serialize(self.layer, use_legacy_format=True),
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-        }
+        # Without the shape that the newer format adds once a layer is built.
+        inside = keras.layers.serialize(self.layer, use_legacy_format=True)
+        return {**config, "layer": inside}
