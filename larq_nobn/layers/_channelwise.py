@@ -7,6 +7,7 @@ import tensorflow as tf
 from .._checks import check_channels
 from .._errors import InvalidValue
 from .._keras import Configured, keras
+from .._math import at_least_float32, fused
 
 
 def check_initializer(name: str, value: object) -> Any:
@@ -18,6 +19,12 @@ def check_initializer(name: str, value: object) -> Any:
             f"{name}={value!r} is not an initializer. Pass a Keras initializer or its "
             "name, such as 'zeros' or Constant(0.1)."
         ) from error
+
+
+@fused
+def affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """factor·x + offset, computed in float32 or better."""
+    return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
 
 
 class SameShape(Configured, keras.layers.Layer):

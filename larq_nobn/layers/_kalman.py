@@ -17,15 +17,10 @@ from .._math import (
     squared_offset,
     with_gradient,
 )
-from ._channelwise import ChannelwiseLayer, average_weight, check_initializer
+from ._channelwise import ChannelwiseLayer, affine, average_weight, check_initializer
 
 # A prior whose variances are on average this many times those of the batch is wrong.
 _LARGEST_RATIO = 100
-
-
-@fused
-def _affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
 
 
 @fused
@@ -50,7 +45,7 @@ def normalize(
 ) -> tf.Tensor:
     """gamma·(x - mean)/sqrt(variance + epsilon) + beta."""
     factor = gamma * tf.math.rsqrt(variance + epsilon)
-    return _affine(x, factor, beta - factor * mean)
+    return affine(x, factor, beta - factor * mean)
 
 
 def posterior(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import Configured, keras, register
+from .._larq import kernel_in_layer
 from .._math import at_least_float32, beside
 from ._channelwise import average_weight
 from ._kernel_layers import has_kernel
@@ -67,13 +68,6 @@ def _reading(layer: keras.layers.Layer, **values: Any) -> Iterator[None]:
         yield
     finally:
         attributes.update(before)
-
-
-def _forward_value(weight: Any) -> tf.Tensor:
-    """What a Larq layer sees of its kernel inside its call."""
-    quantizer = getattr(weight, "quantizer", None)
-    latent = tf.convert_to_tensor(getattr(weight, "latent_variable", weight))
-    return latent if quantizer is None else quantizer(latent)
 
 
 @register()
@@ -208,7 +202,7 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
             replaced["input_quantizer"] = lambda _: seen  # once is enough
         mean, variance = map(self._by_group, self._averages(seen))
         kernel, bias = preconditioning(
-            _forward_value(layer.kernel),
+            kernel_in_layer(layer, layer.kernel),
             tf.convert_to_tensor(layer.bias),
             self._by_unit(mean),
             self._by_unit(limited(variance, self.epsilon)),

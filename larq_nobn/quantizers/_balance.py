@@ -147,7 +147,6 @@ def _narrowed(
 def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     """Narrows the brackets until at most a few columns are open."""
     rows = columns.shape[0]
-    kind = {"unit": _unit(rows), "dtype": columns.dtype}
     added = unit_sum if is_for_cpu() else _summed
 
     def goes_on(*now: tf.Tensor) -> tf.Tensor:
@@ -157,7 +156,7 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
         at = _Search(*now)
         counts = added(_counts(columns, at.first, at.second))
         half = tf.constant((rows + 1) // 2, counts.dtype)
-        return _narrowed(counts, half, *at, **kind)
+        return _narrowed(counts, half, *at, unit=_unit(rows), dtype=columns.dtype)
 
     return _Search(*tf.while_loop(goes_on, narrow, search))
 

@@ -31,21 +31,15 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     if not places:
         return
     if len(places) > 1:
-        raise InvalidValue(
-            _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
-        )
-    if owner is None:
-        _OWNERS[quantizer] = ref(host)
+        given_to = f"layer {host.name!r} as {' and '.join(places)}"
+    elif owner is not None:
+        given_to = f"layers {owner.name!r} and {host.name!r}"
     else:
-        raise InvalidValue(
-            _shared(quantizer, f"layers {owner.name!r} and {host.name!r}")
-        )
-
-
-def _shared(quantizer: keras.layers.Layer, places: str) -> str:
+        _OWNERS[quantizer] = ref(host)
+        return
     kind = type(quantizer).__name__
-    return (
-        f"One {kind} object is given to {places}, but its weights and metrics belong "
+    raise InvalidValue(
+        f"One {kind} object is given to {given_to}, but its weights and metrics belong "
         f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
         "each, or pass its alias."
     )

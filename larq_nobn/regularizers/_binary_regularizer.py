@@ -10,22 +10,6 @@ from .._keras import keras, register
 from .._math import at_least_float32
 
 
-def check_order(order: object) -> int:
-    """Returns `order` if there is a penalty of that order."""
-    if order not in (1, 2) or isinstance(order, bool):
-        raise InvalidValue(
-            f"order={order!r} is neither 1 nor 2. Use 1 for the sum of distances, 2 "
-            "for that of their squares."
-        )
-    return int(order)
-
-
-def check_strength(strength: object) -> float:
-    """Returns `strength` as a float if it may multiply a penalty."""
-    advice = "It multiplies a sum over all weights; start with 1e-6."
-    return check_number("strength", strength, "[0, inf)", advice)
-
-
 def binary_penalty(kernel: tf.Tensor, scale: tf.Tensor, order: int) -> tf.Tensor:
     """R1, Σ|scale - |w||, or R2, Σ(scale - |w|)², in float32 or better.
 
@@ -114,8 +98,14 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
     def __init__(
         self, order: int = 1, strength: float = 1e-6, scale: str | float | None = None
     ):
-        self.order = check_order(order)
-        self.strength = check_strength(strength)
+        if order not in (1, 2) or isinstance(order, bool):
+            raise InvalidValue(
+                f"order={order!r} is neither 1 nor 2. Use 1 for the sum of distances, "
+                "2 for that of their squares."
+            )
+        self.order = int(order)
+        advice = "It multiplies a sum over all weights; start with 1e-6."
+        self.strength = check_number("strength", strength, "[0, inf)", advice)
         self.scale = scale
         if isinstance(scale, str):
             check_choice("scale", scale, ("median", "mean"))
