@@ -120,15 +120,13 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         self._check_kept(value, super().__call__(value, *args, **kwargs))
         return value
 
-    @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
-        """What stays the same of the tensors of one layer."""
-        return tuple(shape)
+    def _check_owner(self, inputs: tf.Tensor, kept: Callable = tuple) -> None:
+        """Rejects what is another layer's, as far as its shape gives that away.
 
-    def _check_owner(self, inputs: tf.Tensor) -> None:
-        """Rejects what is another layer's, as far as its shape gives that away."""
+        What is `kept` of a shape stays the same of all tensors of one layer.
+        """
         first, here = self._first_shape, inputs.shape
-        if self._signature(first) != self._signature(here):
+        if kept(first) != kept(here):
             raise InvalidValue(
                 f"One {type(self).__name__} object got tensors of shape {tuple(first)} "
                 f"and {tuple(here)}, but its weights belong to one layer. Give each "
