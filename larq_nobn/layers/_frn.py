@@ -14,6 +14,11 @@ from ._groups import group_mean
 
 
 @fused
+def _square(x: tf.Tensor) -> tf.Tensor:
+    return tf.square(at_least_float32(x))
+
+
+@fused
 def _slope(
     upstream: tf.Tensor,
     x: tf.Tensor,
@@ -32,7 +37,7 @@ def filter_response_norm(
 ) -> tuple[tf.Tensor, Callable]:
     """gamma·x/sqrt(mean x² + epsilon) + beta, with one fused gradient."""
     channels = x.shape[-1]
-    rate = tf.math.rsqrt(group_mean(product(x, x), channels) + epsilon)
+    rate = tf.math.rsqrt(group_mean(_square(x), channels) + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         # Per example and channel; all that couples the positions, and all that the
