@@ -81,8 +81,7 @@ class ScaledKernel(KernelQuantizer):
 
     def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self._use_gain = check_flag("gain", gain)
-        self.gain: Any = gain
+        self.gain = self._use_gain = check_flag("gain", gain)
         self.scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the kernel; 1 leaves it alone."
         )

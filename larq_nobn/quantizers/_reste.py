@@ -97,8 +97,7 @@ class ReSTE(MeasuredQuantizer):
 
     def __init__(self, power: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self._initial_power = check_power(power)
-        self.power: Any = self._initial_power
+        self.power = self._initial_power = check_power(power)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         start = self._initial_power

@@ -34,8 +34,7 @@ def scaled_std_sign(
 ) -> tuple[tf.Tensor, Callable]:
     """The binary kernel, with its pseudo-gradient as one fused expression."""
     of = filters(kernel, deviation=not variance_preserving)
-    statistics = (of.columns, of.mean, of.sigma)
-    center = halving_thresholds(*statistics) if balanced else of.mean
+    center = halving_thresholds(of) if balanced else of.mean
     if variance_preserving:
         magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
     else:
