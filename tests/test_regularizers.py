@@ -14,7 +14,7 @@ from contract_networks import HOSTS, dense_or_convolution
 from gradients import finite_differences
 from larq_nobn._keras import PACKAGE, keras
 from larq_nobn.regularizers import BinaryRegularizer
-from larq_nobn.regularizers._penalties import median
+from larq_nobn.regularizers._binary_regularizer import median
 from numpy.testing import assert_allclose
 from regularizer_cases import CASES
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from .._checks import check_channels
 from .._errors import InvalidValue
 from .._keras import Configured, keras
+from .._math import at_least_float32, fused
 
 
 def check_initializer(name: str, value: object) -> Any:
@@ -18,6 +19,12 @@ def check_initializer(name: str, value: object) -> Any:
             f"{name}={value!r} is not an initializer. Pass a Keras initializer or its "
             "name, such as 'zeros' or Constant(0.1)."
         ) from error
+
+
+@fused
+def affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """factor·x + offset, computed in float32 or better."""
+    return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
 
 
 class SameShape(Configured, keras.layers.Layer):
@@ -38,19 +45,16 @@ class ChannelwiseLayer(SameShape):
         return self.add_weight(name, (channels,), initializer)
 
 
-def average_weight(
-    layer: keras.layers.Layer, name: str, shape: Any, initializer: str
-) -> Any:
+def average_weight(layer: Configured, name: str, shape: Any, initializer: str) -> Any:
     """Adds a weight that follows the batches, as Keras' batch norm has them.
 
     Replicas average on their own until somebody reads.
     """
     return layer.add_weight(
-        name=name,
-        shape=shape,
-        initializer=initializer,
+        name,
+        shape,
+        initializer,
         trainable=False,
-        experimental_autocast=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.MEAN,
     )

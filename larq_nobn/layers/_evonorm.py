@@ -59,14 +59,12 @@ def evonorm_s0(
     epsilon: float,
 ) -> tuple[tf.Tensor, Callable]:
     """gamma·x·σ(v·x)/sqrt(var + epsilon) + beta, with one fused gradient."""
-    axes = tuple(range(1, x.shape.rank - 1))
     mean, variance = group_moments(x, groups)
     rate = tf.math.rsqrt(variance + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with_value, with_v = (
-            tf.reduce_mean(product, axes, keepdims=True) if axes else product
-            for product in _products(upstream, x, v)
+            group_mean(each, x.shape[-1]) for each in _products(upstream, x, v)
         )
         positions = tf.cast(tf.size(x) / tf.size(with_value), rate.dtype)
         along = rate**3 * group_mean(gamma * with_value, groups)

@@ -143,13 +143,11 @@ class FakeQuantization(SameShape):
         x = tf.cast(inputs, low.dtype)
         least = tf.minimum(tf.reduce_min(x), 0)
         most = tf.maximum(tf.reduce_max(x), 0)
-        back = [
-            end + (1 - self.momentum) * (new - end)
-            for end, new in ((low, least), (high, most))
-        ]
         # One overflow, as loss scaling provokes them, must not widen a range for good.
         finite = tf.math.is_finite(least) & tf.math.is_finite(most)
-        return (
-            tf.where(finite, tf.minimum(least, back[0]), low),
-            tf.where(finite, tf.maximum(most, back[1]), high),
-        )
+
+        def moved(end: tf.Tensor, new: tf.Tensor, outer: Callable) -> tf.Tensor:
+            back = end + (1 - self.momentum) * (new - end)
+            return tf.where(finite, outer(new, back), end)
+
+        return moved(low, least, tf.minimum), moved(high, most, tf.maximum)

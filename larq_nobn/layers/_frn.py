@@ -9,19 +9,13 @@ from .._checks import check_channels, check_flag, check_number
 from .._errors import InvalidValue
 from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused, product
-from ._channelwise import ChannelwiseLayer, check_initializer
+from ._channelwise import ChannelwiseLayer, affine, check_initializer
+from ._groups import group_mean
 
 
 @fused
 def _square(x: tf.Tensor) -> tf.Tensor:
     return tf.square(at_least_float32(x))
-
-
-@fused
-def _value(
-    x: tf.Tensor, rate: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
-) -> tf.Tensor:
-    return tf.cast(at_least_float32(x) * (rate * gamma) + beta, x.dtype)
 
 
 @fused
@@ -42,17 +36,13 @@ def filter_response_norm(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
     """gamma·x/sqrt(mean x² + epsilon) + beta, with one fused gradient."""
-    axes = tuple(range(1, x.shape.rank - 1))
-
-    def spatial_mean(values: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(values, axes, keepdims=True) if axes else values
-
-    rate = tf.math.rsqrt(spatial_mean(_square(x)) + epsilon)
+    channels = x.shape[-1]
+    rate = tf.math.rsqrt(group_mean(_square(x), channels) + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         # Per example and channel; all that couples the positions, and all that the
         # gradients of gamma and epsilon need of them.
-        inner = spatial_mean(product(upstream, x))
+        inner = group_mean(product(upstream, x), channels)
         positions = tf.cast(tf.size(x) / tf.size(inner), inner.dtype)
         return (
             _slope(upstream, x, rate, gamma, inner),
@@ -61,7 +51,7 @@ def filter_response_norm(
             -0.5 * positions * channel_sum(gamma * inner * rate**3),
         )
 
-    return _value(x, rate, gamma, beta), grad
+    return affine(x, rate * gamma, beta), grad
 
 
 @register()

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import Configured, keras, register
 
 
 def _binarizes(layer: keras.layers.Layer) -> bool:
@@ -19,7 +19,7 @@ def _binarizes(layer: keras.layers.Layer) -> bool:
 
 
 @register()
-class IndependentComponent(keras.layers.BatchNormalization):
+class IndependentComponent(Configured, keras.layers.BatchNormalization):
     r"""Batch norm and dropout before a layer with weights.
 
     With the batch's mean μ and variance σ² in training and moving averages of them at
@@ -78,6 +78,8 @@ class IndependentComponent(keras.layers.BatchNormalization):
         None known.
     """
 
+    _in_config = "rate axis=_given_axis"  # Keras rewrites its own axis in `build`
+
     def __init__(
         self,
         rate: float = 0.05,
@@ -108,7 +110,3 @@ class IndependentComponent(keras.layers.BatchNormalization):
                     "zero into +1. Use BatchNormalization, then the sign as a layer, "
                     "then SignFlipDropout."
                 )
-
-    def get_config(self) -> dict[str, Any]:
-        # Keras rewrites the axis in `build`.
-        return {**super().get_config(), "rate": self.rate, "axis": self._given_axis}

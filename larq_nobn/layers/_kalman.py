@@ -17,15 +17,10 @@ from .._math import (
     squared_offset,
     with_gradient,
 )
-from ._channelwise import ChannelwiseLayer, average_weight, check_initializer
+from ._channelwise import ChannelwiseLayer, affine, average_weight, check_initializer
 
 # A prior whose variances are on average this many times those of the batch is wrong.
 _LARGEST_RATIO = 100
-
-
-@fused
-def _affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
 
 
 @fused
@@ -50,7 +45,7 @@ def normalize(
 ) -> tf.Tensor:
     """gamma·(x - mean)/sqrt(variance + epsilon) + beta."""
     factor = gamma * tf.math.rsqrt(variance + epsilon)
-    return _affine(x, factor, beta - factor * mean)
+    return affine(x, factor, beta - factor * mean)
 
 
 def posterior(
@@ -227,16 +222,14 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         x = tf.cast(features, self.compute_dtype)
         gamma, beta = beside(x, self.gamma), beside(x, self.beta)
         self._check_state(state)
+        averages = (self.moving_mean, self.moving_variance)
+        mean, variance = (beside(x, average) for average in averages)
         # Frozen, it uses the moving averages, as Keras' batch norm does.
         if not training or not self.trainable:
-            mean, variance = (
-                beside(x, self.moving_mean),
-                beside(x, self.moving_variance),
-            )
             y = normalize(x, mean, variance, gamma, beta, self.epsilon)
             return y, (mean, variance)
         given = [tf.cast(moment, gamma.dtype) for moment in state]
-        y, mean, variance = batch_kalman_norm(
+        y, *moments = batch_kalman_norm(
             x,
             gamma,
             beta,
@@ -244,13 +237,10 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             prior=self.prior if given else 0.0,
             epsilon=self.epsilon,
         )
-        for average, new in (
-            (self.moving_mean, mean),
-            (self.moving_variance, variance),
-        ):
-            step = (1 - self.momentum) * (beside(x, average) - new)
+        for average, old, new in zip(averages, (mean, variance), moments, strict=True):
+            step = (1 - self.momentum) * (old - new)
             average.assign_sub(tf.cast(step, average.dtype))
-        return y, (mean, variance)
+        return y, tuple(moments)
 
     def _check_state(self, state: Sequence[tf.Tensor]) -> None:
         if len(state) not in (0, 2) or not all(

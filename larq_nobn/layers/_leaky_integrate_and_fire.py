@@ -15,13 +15,10 @@ from ._channelwise import SameShape
 # How far from the threshold a membrane still passes gradients: a boxcar of width 1.
 _REACH = 0.5
 
-# (current, membrane) to (spike, membrane).
-Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-
 
 @cache
-def make_step(decay: float, threshold: float, soft: bool) -> Step:
-    """One time step of the neuron, with its surrogate gradient."""
+def make_step(decay: float, threshold: float, soft: bool) -> Callable:
+    """(current, membrane) to (spike, membrane), with the surrogate gradient."""
 
     @fused
     def forward(
@@ -52,10 +49,9 @@ def make_step(decay: float, threshold: float, soft: bool) -> Step:
     return step
 
 
-def over_time(step: Step, currents: tf.Tensor) -> tf.Tensor:
+def over_time(step: Callable, currents: tf.Tensor) -> tf.Tensor:
     """The spikes of (batch, time, ...) currents; unrolled if the length is known."""
-    steps = currents.shape[1]
-    if steps is None:
+    if currents.shape[1] is None:
         swap = [1, 0, *range(2, currents.shape.rank)]
         by_time = tf.transpose(currents, swap)
         start = tf.zeros_like(by_time[0])

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidType, InvalidValue
-from .._keras import keras, register
+from .._keras import Configured, keras, register
+from .._larq import kernel_in_layer
 from .._math import at_least_float32, beside
 from ._channelwise import average_weight
 from ._kernel_layers import has_kernel
@@ -69,15 +70,8 @@ def _reading(layer: keras.layers.Layer, **values: Any) -> Iterator[None]:
         attributes.update(before)
 
 
-def _forward_value(weight: Any) -> tf.Tensor:
-    """What a Larq layer sees of its kernel inside its call."""
-    quantizer = getattr(weight, "quantizer", None)
-    latent = tf.convert_to_tensor(getattr(weight, "latent_variable", weight))
-    return latent if quantizer is None else quantizer(latent)
-
-
 @register()
-class BatchNormalizationPreconditioning(keras.layers.Wrapper):
+class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
     r"""Gives a layer the gradient that it would have with batch norm after it.
 
     The forward pass is the wrapped layer's, bitwise. For an output unit with kernel
@@ -154,6 +148,8 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
         strategies, under which every replica keeps its own averages, are additions.
     """
 
+    _in_config = "momentum epsilon"
+
     def __init__(
         self,
         layer: keras.layers.Layer,
@@ -206,7 +202,7 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
             replaced["input_quantizer"] = lambda _: seen  # once is enough
         mean, variance = map(self._by_group, self._averages(seen))
         kernel, bias = preconditioning(
-            _forward_value(layer.kernel),
+            kernel_in_layer(layer, layer.kernel),
             tf.convert_to_tensor(layer.bias),
             self._by_unit(mean),
             self._by_unit(limited(variance, self.epsilon)),
@@ -244,10 +240,6 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["dtype"]  # the layer has it
-        return {
-            **config,
-            # Without the shape that the newer format adds once a layer is built.
-            "layer": keras.layers.serialize(self.layer, use_legacy_format=True),
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-        }
+        # Without the shape that the newer format adds once a layer is built.
+        inside = keras.layers.serialize(self.layer, use_legacy_format=True)
+        return {**config, "layer": inside}

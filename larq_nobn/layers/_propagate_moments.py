@@ -11,7 +11,7 @@ from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._keras import Configured, keras, register
 from .._larq import kernel_in_layer, lq, unmeasured
-from .._math import at_least_float32
+from .._math import at_least_float32, beside
 from ._kalman import BatchKalmanNormalization
 from ._kernel_layers import has_kernel
 from ._proxy_moments import exact_moments
@@ -32,7 +32,7 @@ def is_sign(quantizer: Any) -> bool:
 def _signed(sign: Any, mean: tf.Tensor, variance: tf.Tensor) -> Moments:
     # An RSign has both of these, the signs of Larq neither.
     scale, shift = getattr(sign, "scale", 1.0), getattr(sign, "shift", None)
-    mean = scale * mean + (0.0 if shift is None else tf.cast(shift, mean.dtype))
+    mean = scale * mean + (0.0 if shift is None else beside(mean, shift))
     return sign_moments(mean, scale * deviation_of(variance))
 
 
@@ -63,20 +63,17 @@ def output_moments(
     """Of a layer's output when its input is `activation` of normal values."""
     mean, variance = at_least_float32(mean), at_least_float32(variance)
 
-    def weight(value: Any) -> tf.Tensor:
-        return tf.cast(value, mean.dtype)
-
     if isinstance(layer, BatchKalmanNormalization):
         share = variance / (variance + layer.epsilon)
-        constant = tf.zeros_like(mean) + weight(layer.beta)
-        return constant, tf.square(weight(layer.gamma)) * share
+        constant = tf.zeros_like(mean) + beside(mean, layer.beta)
+        return constant, tf.square(beside(mean, layer.gamma)) * share
     if isinstance(layer, RPReLU):
-        shifted = mean + weight(layer.shift_in)
-        slope = weight(layer.effective_slope())
+        shifted = mean + beside(mean, layer.shift_in)
+        slope = beside(mean, layer.effective_slope())
         moments = exact_moments(slope, shifted, deviation_of(variance))
-        return moments[0] + weight(layer.shift_out), moments[1]
+        return moments[0] + beside(mean, layer.shift_out), moments[1]
     if isinstance(layer, keras.layers.PReLU):
-        slope = tf.reshape(weight(layer.alpha), [-1])
+        slope = tf.reshape(beside(mean, layer.alpha), [-1])
         return exact_moments(slope, mean, deviation_of(variance))
     if is_sign(layer):
         return _signed(layer, mean, variance)
@@ -89,9 +86,9 @@ def output_moments(
     elif activation == "relu":
         mean, variance = exact_moments(0.0, mean, deviation_of(variance))
     with unmeasured(getattr(layer, "kernel_quantizer", None)):
-        kernel = weight(kernel_in_layer(layer, layer.kernel))
+        kernel = beside(mean, kernel_in_layer(layer, layer.kernel))
     mean, variance = linear_moments(kernel, mean, variance)
-    return (mean + weight(layer.bias) if layer.use_bias else mean), variance
+    return (mean + beside(mean, layer.bias) if layer.use_bias else mean), variance
 
 
 @dataclass(frozen=True)

@@ -114,11 +114,9 @@ def normalized_activation(
 def _activation(given: Any) -> tuple[Activation, Any]:
     """The function that is meant, and what a configuration contains for it."""
     try:
-        if isinstance(given, keras.layers.Layer):
-            raise InvalidValue("a layer may own weights")
         named = given is None or isinstance(given, str | dict)
         if not named and not hasattr(given, "__name__"):
-            raise InvalidValue("Keras saves functions by their names")
+            raise InvalidValue("Keras saves functions by name, and no objects")
         function = keras.activations.get(given)
         serialized = keras.activations.serialize(function)
         keras.activations.deserialize(serialized)

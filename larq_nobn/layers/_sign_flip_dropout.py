@@ -11,16 +11,12 @@ from ._channelwise import SameShape
 
 
 @fused
-def _drop(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    coin = tf.where(uniform < rate / 2, -x, x)
-    return tf.where(uniform < rate, tf.stop_gradient(coin), x)
-
-
-def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: float) -> tf.Tensor:
+def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     """Replaces each ±1 with probability `rate` by a fair coin that is ±1 too."""
     # One draw decides twice: below rate an element is replaced, in half of those cases
     # by its opposite.
-    return _drop(x, uniform, tf.constant(rate))
+    coin = tf.where(uniform < rate / 2, -x, x)
+    return tf.where(uniform < rate, tf.stop_gradient(coin), x)
 
 
 # The base of Keras' own random layers, which chooses where draws come from.
@@ -87,7 +83,7 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer, SameShape):
                 self._random_generator.random_uniform(
                     tf.shape(inputs), dtype="float32"
                 ),
-                self.rate,
+                tf.constant(self.rate),
             ),
             inputs,
             training,

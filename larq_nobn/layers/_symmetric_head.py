@@ -7,7 +7,7 @@ import tensorflow as tf
 from .._checks import check_channels, check_flag, check_integer, check_number
 from .._errors import InvalidValue
 from .._keras import Configured, keras, register
-from ..initializers._plane import random_plane, symmetric_vectors
+from ..initializers._symmetric_classes import random_plane, symmetric_vectors
 
 
 @register()
@@ -102,10 +102,9 @@ class SymmetricHead(Configured, keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.classes = check_integer("classes", classes, 2, "A classifier needs two.")
-        self._initial_scale = check_number(
+        self.scale = self._initial_scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the logits; 20 is a good start."
         )
-        self.scale: Any = self._initial_scale
         self.trainable_plane = check_flag("trainable_plane", trainable_plane)
 
     def build(self, input_shape: tf.TensorShape) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from .._math import at_least_float32, fused, is_compiled, is_for_cpu, unit_sum
+from ._filters import Filters
 
 # Weights of a kernel from which on counting is faster than selection.
 _LARGE = 2**18
@@ -59,7 +60,8 @@ def _off(share: Any) -> Any:
     return 0.3 * (share + 1) ** 0.5
 
 
-def _start(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
+def _start(of: Filters) -> _Search:
+    columns, mean, sigma, _ = of
     # The median is less than a standard deviation away from the mean; the rest is for
     # rounding to half precision.
     reach = 1.1 * sigma + 0.01 * tf.abs(mean) + 1e-7
@@ -147,7 +149,6 @@ def _narrowed(
 def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     """Narrows the brackets until at most a few columns are open."""
     rows = columns.shape[0]
-    kind = {"unit": _unit(rows), "dtype": columns.dtype}
     added = unit_sum if is_for_cpu() else _summed
 
     def goes_on(*now: tf.Tensor) -> tf.Tensor:
@@ -157,14 +158,12 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
         at = _Search(*now)
         counts = added(_counts(columns, at.first, at.second))
         half = tf.constant((rows + 1) // 2, counts.dtype)
-        return _narrowed(counts, half, *at, **kind)
+        return _narrowed(counts, half, *at, unit=_unit(rows), dtype=columns.dtype)
 
     return _Search(*tf.while_loop(goes_on, narrow, search))
 
 
-def halving_thresholds(
-    columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor
-) -> tf.Tensor:
+def halving_thresholds(of: Filters) -> tf.Tensor:
     """Cuts every column where its median does: W >= t is W >= median for every weight.
 
     Which of all such numbers between two weights comes out does not matter to a sign.
@@ -172,10 +171,11 @@ def halving_thresholds(
     half, in about six passes over all columns; the few of them that would take longest
     are selected from.
     """
+    columns = of.columns
     if not is_compiled(columns, _LARGE):
         return _middle(columns)
     few = max(1, columns.shape[1] // _SHARE)
-    bounds = _searched(columns, _start(columns, mean, sigma), few)
+    bounds = _searched(columns, _start(of), few)
     _, last = tf.math.top_k(tf.cast(bounds.open, tf.int32), few)
     rest = _middle(tf.gather(columns, last, axis=1))
     return tf.tensor_scatter_nd_update(bounds.low, last[:, None], rest)

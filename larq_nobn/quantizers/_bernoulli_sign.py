@@ -138,6 +138,7 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
     precision = 1
     # Read by `BayesianLearningRule`, as precision is by Larq's `Bop`.
     natural_parameters = True
+    _in_config = "temperature hard"
 
     def __init__(self, temperature: float = 1.0, hard: bool = False, **kwargs: Any):
         # A generator of its own also where Keras would use operations whose state
@@ -164,7 +165,3 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
             lambda: lq.math.sign(inputs),
             training,
         )
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"temperature": self.temperature, "hard": self.hard}
-        return {**super().get_config(), **own}

@@ -11,7 +11,7 @@ from .._errors import InvalidType
 from .._keras import register
 from .._larq import lq
 from .._math import beside
-from ..regularizers._penalties import binary_penalty, check_order, check_strength
+from ..regularizers._binary_regularizer import BinaryRegularizer, binary_penalty
 from ._kernel_quantizer import KernelQuantizer
 
 _SMALLEST = 1e-4  # the scale stays above it
@@ -123,11 +123,10 @@ class BinaryRegularized(KernelQuantizer):
                 "regularizer BinaryRegularizer."
             )
         self.precision = getattr(self.quantizer, "precision", None)
-        self.order = check_order(order)
-        self.strength = check_strength(strength)
+        checked = BinaryRegularizer(order, strength)
+        self.order, self.strength = checked.order, checked.strength
         self.per_channel = check_flag("per_channel", per_channel)
-        inside = getattr(self.quantizer, "by_filter", False)
-        self.by_filter = per_channel or inside
+        self.by_filter = per_channel or getattr(self.quantizer, "by_filter", False)
         self.initial_scale = initial_scale
         if initial_scale is not None:
             self.initial_scale = check_number(

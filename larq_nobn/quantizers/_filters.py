@@ -69,3 +69,23 @@ def centered_gradient(
     """
     across = unit_sum(at_least_float32(upstream)) / float(upstream.shape[0])
     return _affine(upstream, of.columns, of.mean, factor, along, across)
+
+
+def standardization_rate(of: Filters, epsilon: float) -> tf.Tensor:
+    r"""\(1 / (\sqrt N(\sigma+\epsilon))\) of every column, (C,)."""
+    count = float(of.columns.shape[0])
+    return 1 / (count**0.5 * (of.sigma + epsilon))
+
+
+def standardization_gradient(
+    upstream: tf.Tensor, inner: tf.Tensor, of: Filters, gain: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+    r"""Gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) with respect to W.
+
+    A constant filter (σ = 0) has the finite gradient that remains when its direction
+    vanishes. `inner` is Σ upstream·(W-μ) of every column, (C,).
+    """
+    count = float(upstream.shape[0])
+    along = tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))
+    factor = standardization_rate(of, epsilon) * gain
+    return centered_gradient(upstream, of, factor, along)

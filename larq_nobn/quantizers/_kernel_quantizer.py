@@ -81,8 +81,7 @@ class ScaledKernel(KernelQuantizer):
 
     def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self._use_gain = check_flag("gain", gain)
-        self.gain: Any = gain
+        self.gain = self._use_gain = check_flag("gain", gain)
         self.scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the kernel; 1 leaves it alone."
         )
@@ -99,3 +98,23 @@ class ScaledKernel(KernelQuantizer):
             return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)
         return beside(kernel, self.gain)
+
+
+class StandardizedKernel(ScaledKernel):
+    """Abstract base: the arguments and the gain of both quantizers."""
+
+    _in_config = "epsilon"
+
+    def __init__(
+        self,
+        gain: bool = True,
+        scale: float = 1.0,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ):
+        super().__init__(gain=gain, scale=scale, **kwargs)
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self._check_filters(tf.TensorShape(input_shape))
+        super().build(input_shape)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -10,6 +10,7 @@ from .._checks import check_choice
 from .._errors import InvalidValue
 from .._keras import Configured, calling_layer, keras, original
 from .._larq import count_flips, lq
+from .._math import at_least_float32, fused, with_gradient
 
 # Kept outside of the quantizers, in which it would be copied and pickled with them.
 _OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
@@ -30,24 +31,38 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     if not places:
         return
     if len(places) > 1:
-        raise InvalidValue(
-            _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
-        )
-    if owner is None:
-        _OWNERS[quantizer] = ref(host)
+        given_to = f"layer {host.name!r} as {' and '.join(places)}"
+    elif owner is not None:
+        given_to = f"layers {owner.name!r} and {host.name!r}"
     else:
-        raise InvalidValue(
-            _shared(quantizer, f"layers {owner.name!r} and {host.name!r}")
-        )
-
-
-def _shared(quantizer: keras.layers.Layer, places: str) -> str:
+        _OWNERS[quantizer] = ref(host)
+        return
     kind = type(quantizer).__name__
-    return (
-        f"One {kind} object is given to {places}, but its weights and metrics belong "
+    raise InvalidValue(
+        f"One {kind} object is given to {given_to}, but its weights and metrics belong "
         f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
         "each, or pass its alias."
     )
+
+
+@fused
+def _gradient(
+    upstream: tf.Tensor, x: tf.Tensor, parameter: tf.Tensor, *, slope: Callable
+) -> tf.Tensor:
+    d_x = at_least_float32(upstream) * slope(at_least_float32(x), parameter)
+    return tf.cast(d_x, x.dtype)
+
+
+@with_gradient
+def sign_with_slope(
+    x: tf.Tensor, *, slope: Callable, parameter: tf.Tensor
+) -> tuple[tf.Tensor, Callable]:
+    """sign(x), with the pseudo-derivative slope(x, parameter)."""
+
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        return _gradient(upstream, x, parameter, slope=slope)
+
+    return lq.math.sign(x), grad
 
 
 _ROUNDING = 1e-5  # of the largest value
@@ -105,15 +120,13 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
         self._check_kept(value, super().__call__(value, *args, **kwargs))
         return value
 
-    @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
-        """What stays the same of the tensors of one layer."""
-        return tuple(shape)
+    def _check_owner(self, inputs: tf.Tensor, kept: Callable = tuple) -> None:
+        """Rejects what is another layer's, as far as its shape gives that away.
 
-    def _check_owner(self, inputs: tf.Tensor) -> None:
-        """Rejects what is another layer's, as far as its shape gives that away."""
+        What is `kept` of a shape stays the same of all tensors of one layer.
+        """
         first, here = self._first_shape, inputs.shape
-        if self._signature(first) != self._signature(here):
+        if kept(first) != kept(here):
             raise InvalidValue(
                 f"One {type(self).__name__} object got tensors of shape {tuple(first)} "
                 f"and {tuple(here)}, but its weights belong to one layer. Give each "

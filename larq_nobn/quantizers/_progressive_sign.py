@@ -124,10 +124,9 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
         **kwargs: Any,
     ):
         super().__init__(scale=scale, shift=shift, offset=offset, **kwargs)
-        self._initial_fraction = check_number(
+        self.fraction = self._initial_fraction = check_number(
             "fraction", fraction, "[0, 1]", "Start with 0, and end with 1."
         )
-        self.fraction: Any = self._initial_fraction
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)

@@ -137,10 +137,9 @@ class ReCU(KernelQuantizer):
 
     def __init__(self, tau: float = 0.85, **kwargs: Any):
         super().__init__(**kwargs)
-        self._initial_tau = check_number(
+        self.tau = self._initial_tau = check_number(
             "tau", tau, "(0.5, 1)", "Use 0.85 to start and 0.99 to end."
         )
-        self.tau: Any = self._initial_tau
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)

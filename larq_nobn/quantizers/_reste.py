@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import register
-from .._larq import lq
-from .._math import at_least_float32, beside, fused, with_gradient
-from ._measured import MeasuredQuantizer
+from .._math import beside
+from ._measured import MeasuredQuantizer, sign_with_slope
 
 # The root is a straight line up to here, where it would become too steep, ...
 _NEAR = 0.1
@@ -30,18 +28,6 @@ def reste_slope(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
     root = tf.pow(tf.clip_by_value(size, _NEAR, _FAR), 1 / power - 1)
     slope = tf.where(size > _NEAR, root / power, root)
     return tf.where(size <= _FAR, slope, tf.zeros_like(slope))
-
-
-@fused
-def _gradient(upstream: tf.Tensor, x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
-    d_x = at_least_float32(upstream) * reste_slope(at_least_float32(x), power)
-    return tf.cast(d_x, x.dtype)
-
-
-@with_gradient
-def reste(x: tf.Tensor, *, power: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """sign(x), whose gradient is that of a root."""
-    return lq.math.sign(x), lambda upstream: _gradient(upstream, x, power)
 
 
 @register("reste")
@@ -111,8 +97,7 @@ class ReSTE(MeasuredQuantizer):
 
     def __init__(self, power: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self._initial_power = check_power(power)
-        self.power: Any = self._initial_power
+        self.power = self._initial_power = check_power(power)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         start = self._initial_power
@@ -120,4 +105,7 @@ class ReSTE(MeasuredQuantizer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._measured(reste(inputs, power=beside(inputs, self.power)))
+        power = beside(inputs, self.power)
+        return self._measured(
+            sign_with_slope(inputs, slope=reste_slope, parameter=power)
+        )

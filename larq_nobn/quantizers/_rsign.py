@@ -92,10 +92,6 @@ class ThresholdSign(MeasuredQuantizer):
             self.shift = self.add_weight("shift", (channels,), self.offset)
         super().build(input_shape)
 
-    @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
-        return tuple(shape)[-1:]
-
     def whole_shift(self) -> np.ndarray | None:
         """What is added to the scaled input of a built layer, (C,); None for 0."""
         if self.shift is not None:
@@ -106,7 +102,7 @@ class ThresholdSign(MeasuredQuantizer):
         """The shift, once `inputs` are known to be its owner's."""
         if self.shift is None:
             return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
-        self._check_owner(inputs)
+        self._check_owner(inputs, lambda shape: shape[-1])
         return beside(inputs, self.shift)
 
 

@@ -6,12 +6,8 @@ import tensorflow as tf
 
 from .._keras import register
 from .._math import at_least_float32, fused, offset_product, unit_sum, with_gradient
-from ._filters import filters
-from ._standardization import (
-    StandardizedKernel,
-    standardization_gradient,
-    standardization_rate,
-)
+from ._filters import filters, standardization_gradient, standardization_rate
+from ._kernel_quantizer import StandardizedKernel
 
 
 @fused

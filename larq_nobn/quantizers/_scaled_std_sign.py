@@ -9,12 +9,8 @@ from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum, with_gradient
 from ._balance import halving_thresholds
-from ._filters import filters, signed
-from ._standardization import (
-    StandardizedKernel,
-    standardization_gradient,
-    standardization_rate,
-)
+from ._filters import filters, signed, standardization_gradient, standardization_rate
+from ._kernel_quantizer import StandardizedKernel
 
 
 @fused
@@ -38,8 +34,7 @@ def scaled_std_sign(
 ) -> tuple[tf.Tensor, Callable]:
     """The binary kernel, with its pseudo-gradient as one fused expression."""
     of = filters(kernel, deviation=not variance_preserving)
-    statistics = (of.columns, of.mean, of.sigma)
-    center = halving_thresholds(*statistics) if balanced else of.mean
+    center = halving_thresholds(of) if balanced else of.mean
     if variance_preserving:
         magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
     else:

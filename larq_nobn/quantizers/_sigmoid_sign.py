@@ -1,37 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import register
-from .._larq import lq
-from .._math import at_least_float32, fused, with_gradient
-from ._measured import MeasuredQuantizer
+from .._math import at_least_float32
+from ._measured import MeasuredQuantizer, sign_with_slope
 
 
 def sigmoid_slope(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
     """2a·σ(ax)(1-σ(ax)), with 1-σ(t) as σ(-t), which keeps its digits at large t."""
     t = slope * x
     return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
-
-
-@fused
-def _gradient(upstream: tf.Tensor, x: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    d_x = at_least_float32(upstream) * sigmoid_slope(at_least_float32(x), slope)
-    return tf.cast(d_x, x.dtype)
-
-
-@with_gradient
-def sigmoid_sign(x: tf.Tensor, *, slope: float) -> tuple[tf.Tensor, Callable]:
-    """sign(x), whose gradient is that of a scaled logistic function."""
-
-    def grad(upstream: tf.Tensor) -> tf.Tensor:
-        return _gradient(upstream, x, tf.constant(slope, at_least_float32(x).dtype))
-
-    return lq.math.sign(x), grad
 
 
 @register("sigmoid_sign")
@@ -90,4 +72,7 @@ class SigmoidSign(MeasuredQuantizer):
         self.slope = check_number("slope", slope, "(0, inf)", "The paper's is 3.")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self._measured(sigmoid_sign(inputs, slope=self.slope))
+        slope = tf.constant(self.slope, at_least_float32(inputs).dtype)
+        return self._measured(
+            sign_with_slope(inputs, slope=sigmoid_slope, parameter=slope)
+        )

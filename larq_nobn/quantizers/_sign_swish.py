@@ -122,11 +122,7 @@ class SignSwish(MeasuredQuantizer):
             self.beta = self.add_weight("beta", (), start, constraint=_kept)
         super().build(input_shape)
 
-    @staticmethod
-    def _signature(shape: tf.TensorShape) -> tuple[int | None, ...]:
-        return len(shape), shape[-1]
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.trainable_beta:
-            self._check_owner(inputs)
+            self._check_owner(inputs, lambda shape: (len(shape), shape[-1]))
         return self._measured(sign_swish(inputs, beside(inputs, self.beta)))

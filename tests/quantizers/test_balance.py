@@ -9,6 +9,7 @@ import tensorflow as tf
 from larq_nobn._math import unfused
 from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.quantizers._balance import halving_thresholds
+from larq_nobn.quantizers._filters import Filters
 from numpy.testing import assert_array_equal
 
 SHAPE = (6600, 10)  # large enough to be searched
@@ -58,7 +59,7 @@ def thresholds(columns, way=INSIDE):
     """With the statistics of the step."""
     wide = tf.cast(columns, tf.float64 if columns.dtype == tf.float64 else tf.float32)
     mean, sigma = tf.reduce_mean(wide, 0), tf.math.reduce_std(wide, 0)
-    return way(columns, mean, sigma)
+    return way(Filters(columns, mean, sigma))
 
 
 def as_numbers(columns):
