@@ -52,10 +52,10 @@ with native_stderr_closed():
     from tf_keras.src import activations
     from tf_keras.src.engine.base_layer_utils import call_context
     from tf_keras.src.layers import serialization
+    from tf_keras.src.mixed_precision import policy
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
     )
-    from tf_keras.src.mixed_precision.policy import policy_scope as dtype_policy
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -82,6 +82,7 @@ def open_later_inputs(layer: type) -> None:
 open_later_inputs(keras.layers.InputLayer)
 
 PACKAGE = "larq_nobn"
+dtype_policy = policy.policy_scope
 _Class = TypeVar("_Class", bound=type)
 
 
@@ -253,22 +254,3 @@ class Configured:
         return super().add_weight(  # type: ignore[misc]
             name=name, shape=shape, initializer=initializer, **how
         )
-
-
-__all__ = [
-    "Configured",
-    "PACKAGE",
-    "alias",
-    "call_named_activations",
-    "calling_layer",
-    "check_model",
-    "dtype_policy",
-    "keras",
-    "layers_in_files",
-    "of_keras_3",
-    "open_later_inputs",
-    "original",
-    "register",
-    "uncast",
-    "why_no_model",
-]

@@ -13,21 +13,14 @@ from ..quantizers import ScaledStdSign
 
 _SHOWN = 6
 _CLOSE = 1e-6  # relative to the largest weight of a filter; float32 has 1.2e-7
-_REMEDY = "Only the networks of the published code can be loaded."
 
 
 class Slot(NamedTuple):
-    """A variable and how its PyTorch tensor looks.
-
-    Arguments:
-        variable: What takes the values.
-        shape: That of the tensor.
-        arrange: Brings the tensor into the variable's shape.
-    """
+    """A variable and how its PyTorch tensor looks."""
 
     variable: Any
-    shape: tuple[int, ...]
-    arrange: Callable[[np.ndarray], np.ndarray]
+    shape: tuple[int, ...]  # of the tensor
+    arrange: Callable[[np.ndarray], np.ndarray]  # into that of the variable
 
 
 Slots = dict[str, Slot]
@@ -44,9 +37,6 @@ def _decided(kernel: np.ndarray) -> np.ndarray:
     A network of ten million weights has about one that lies within float32's rounding
     of its filter's mean. Its sign depends on the order in which `torch.std_mean` sums
     the mean, and every output on its sign.
-
-    Arguments:
-        kernel: (outputs, inputs, height, width); it is not changed.
     """
     import torch
 
@@ -94,11 +84,8 @@ def batch_norm(source: str, layer: keras.layers.Layer) -> Slots:
     }
 
 
-def rprelu(
-    source: str, parts: tuple[str, str, str], layer: keras.layers.Layer
-) -> Slots:
-    """A PReLU between two `LearnableBias`, which are the first and the last part."""
-    before, slope, after = (f"{source}.{part}" for part in parts)
+def rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> Slots:
+    """A PReLU between two `LearnableBias`."""
     return {
         **shift(before, layer.shift_in),
         f"{slope}.weight": _vector(layer.slope),
@@ -116,41 +103,24 @@ def dense(source: str, layer: keras.layers.Layer) -> Slots:
 
 
 def fill(slots: Slots, state: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable its tensor.
-
-    Arguments:
-        slots: Where each tensor goes.
-        state: The tensors.
-
-    Raises:
-        ValueError: If a tensor is missing or left over, or a shape differs.
-    """
-    _check_names("misses", slots.keys() - state.keys())
-    _check_names("has unknown", state.keys() - slots.keys())
+    """Gives every variable its tensor, if there is one for each and of its shape."""
+    _reject("misses tensors: ", slots.keys() - state.keys())
+    _reject("has unknown tensors: ", state.keys() - slots.keys())
     wrong = [
         f"{name} of shape {state[name].shape} instead of {slot.shape}"
         for name, slot in slots.items()
         if state[name].shape != slot.shape
     ]
-    if wrong:
-        raise InvalidValue(
-            f"The checkpoint has {_some(wrong)}, so it is that of another network. "
-            f"{_REMEDY}"
-        )
+    _reject("has ", wrong, ", so it is that of another network")
     for name, slot in slots.items():
         slot.variable.assign(slot.arrange(state[name]))
 
 
-def _check_names(problem: str, names: Iterable[str]) -> None:
-    wrong = sorted(names)
-    if wrong:
+def _reject(problem: str, found: Iterable[str], so: str = "") -> None:
+    """Raises if anything is found; names the first few, and how many more there are."""
+    if listed := sorted(found):
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         raise InvalidValue(
-            f"The checkpoint {problem} tensors: {_some(wrong)}. {_REMEDY}"
+            f"The checkpoint {problem}{', '.join(listed[:_SHOWN])}{more}{so}. "
+            "Only the networks of the published code can be loaded."
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few of a list, and how many more there are."""
-    listed = sorted(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
