@@ -46,12 +46,10 @@ def check_zip(archive: ZipFile) -> None:
 
 
 def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
-    """Returns the arrays of a NumPy archive, or its content, of anybody.
+    """Returns the arrays of a NumPy archive, or of its content, of anybody.
 
-    Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no such archive, or would take far more memory than it is
-            large.
+    Raises OSError if it cannot be opened, and ValueError if it is no such archive, or
+    would take far more memory than it is large.
     """
     try:
         with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
@@ -66,11 +64,7 @@ def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Returns what JSON says, which anybody may have written.
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
+    """Returns what JSON of anybody says; raises ValueError if it is none."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -111,9 +105,6 @@ def cache_folder() -> Path:
     """Returns the folder for what can be computed again.
 
     That is the variable `LARQ_NOBN_CACHE`, or `larq_nobn` in the user's cache folder.
-
-    Raises:
-        OSError: If the user has no home folder.
     """
     chosen = os.environ.get("LARQ_NOBN_CACHE")
     if chosen:
@@ -161,12 +152,7 @@ def files_below(
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:
-    """Checks that there is a folder, or that one can be made.
-
-    Raises:
-        NotADirectoryError: If it, or one above it, is a file, or a link that leads
-            nowhere.
-    """
+    """Checks that there is a folder, or that one can be made."""
     for entry in (Path(path), *Path(path).parents):
         if entry.is_dir():
             return

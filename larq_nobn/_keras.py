@@ -86,17 +86,6 @@ dtype_policy = policy.policy_scope
 _Class = TypeVar("_Class", bound=type)
 
 
-def _leave_to_python(cls: Any) -> None:
-    """Keeps AutoGraph from a class, to which Keras gives every `call` it does not know.
-
-    It rewrites loops and conditions over tensors. There are none in this package but on
-    `training`, and the search for them takes time and memory whenever a step is traced.
-    What a `call` calls of others is rewritten as ever.
-    """
-    if "call" in vars(cls) and "training" not in inspect.signature(cls.call).parameters:
-        autograph_artifact(cls.call)
-
-
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
@@ -117,7 +106,13 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
                 )
         keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
         objects.update(dict.fromkeys(bare, cls))
-        _leave_to_python(cls)
+        # AutoGraph, to which Keras gives every `call` that it does not know, rewrites
+        # loops and conditions over tensors. There are none here but on `training`, and
+        # the search for them takes time and memory whenever a step is traced. What a
+        # `call` calls of others is rewritten as ever.
+        own: Any = vars(cls).get("call")
+        if own is not None and "training" not in inspect.signature(own).parameters:
+            autograph_artifact(own)
         return cls
 
     return decorate
