@@ -83,7 +83,9 @@ def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
     # A whole number of hundreds of digits is not a float.
     huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
     if flag or huge or not isinstance(value, kinds):
-        raise InvalidValue(f"{place} is {short(value)}")
+        text = repr(value)
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise InvalidValue(f"{place} is {shown}")
     if isinstance(wanted, dict):
         for name, inner in wanted.items():
             inside = name if place == "it" else f"{place}.{name}"
@@ -93,12 +95,6 @@ def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
     elif isinstance(wanted, list):
         for each in value:
             check_shape(each, wanted[0], place)
-
-
-def short(value: object) -> str:
-    """A value of a file as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def cache_folder() -> Path:
