@@ -6,8 +6,7 @@ from .._checks import check_flag, check_number, check_size
 from .._errors import InvalidValue
 from .._keras import keras
 from ._checkpoint import read_checkpoint
-from ._reactnets import reactnet18, reactnet_a, shape_of
-from ._slots import fill
+from ._reactnets import fill, reactnet18, reactnet_a, shape_of
 
 
 def load_bnn_nobn(

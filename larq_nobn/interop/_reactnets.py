@@ -1,21 +1,100 @@
-"""ReActNet-18 and ReActNet-A by the names that published code gives their tensors."""
+"""ReActNet-18 and ReActNet-A: which tensor of published code is which variable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._errors import InvalidValue
 from .._keras import keras
 from ..models import ReActNet18, ReActNetA
+from ..quantizers import ScaledStdSign
 from ._half_turn import as_in_pytorch
-from ._slots import Slots, batch_norm, convolution, dense, rprelu, shift
 
 State = Mapping[str, np.ndarray]
 Size = tuple[int, int] | None  # (height, width); None for that of the stem
 _CIFAR, _IMAGENET = (32, 32), (224, 224)  # pixels
+_SHOWN = 6
+_CLOSE = 1e-6  # relative to the largest weight of a filter; float32 has 1.2e-7
+
+
+class Slot(NamedTuple):
+    """A variable and how its PyTorch tensor looks."""
+
+    variable: Any
+    shape: tuple[int, ...]  # of the tensor
+    arrange: Callable[[np.ndarray], np.ndarray]  # into that of the variable
+
+
+Slots = dict[str, Slot]
+
+
+def _kernel(array: np.ndarray) -> np.ndarray:
+    """Height and width first, and rotated as `HalfTurn` rotates images."""
+    return array.transpose(2, 3, 1, 0)[::-1, ::-1]
+
+
+def _decided(kernel: np.ndarray) -> np.ndarray:
+    """Moves weights beside the mean of their filter to the side where PyTorch has them.
+
+    A network of ten million weights has about one that lies within float32's rounding
+    of its filter's mean. Its sign depends on the order in which `torch.std_mean` sums
+    the mean, and every output on its sign.
+    """
+    import torch
+
+    weights = torch.from_numpy(kernel)
+    _, means = torch.std_mean(weights, (1, 2, 3), correction=0, keepdim=True)
+    sides = (weights - means).sign().numpy()
+    exact = kernel.astype(np.float64)
+    step = _CLOSE * np.abs(exact).max((1, 2, 3), keepdims=True)
+    close = np.abs(exact - exact.mean((1, 2, 3), keepdims=True)) <= step
+    return np.where(close, exact + sides * step, exact).astype(np.float32)
+
+
+def _vector(variable: Any, before: int = 0, after: int = 0) -> Slot:
+    """One value per channel; in PyTorch with axes of size 1 before and after."""
+    shape = (1,) * before + tuple(variable.shape) + (1,) * after
+    return Slot(variable, shape, np.ravel)
+
+
+def _shift(source: str, variable: Any) -> Slots:
+    """A `LearnableBias`."""
+    return {f"{source}.bias": _vector(variable, 1, 2)}
+
+
+def convolution(source: str, layer: keras.layers.Layer) -> Slots:
+    """A convolution without bias, with the gain of its kernel quantizer."""
+    height, width, inputs, outputs = layer.kernel.shape
+    shape = (outputs, inputs, height, width)
+    quantizer: Any = layer.kernel_quantizer
+    # Only this one takes signs around a mean, which is rounded.
+    standardized = isinstance(quantizer, ScaledStdSign)
+    arrange = (lambda array: _kernel(_decided(array))) if standardized else _kernel
+    slots = {f"{source}.weight": Slot(layer.kernel, shape, arrange)}
+    if hasattr(quantizer, "gain"):
+        slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
+    return slots
+
+
+def _rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> Slots:
+    """A PReLU between two `LearnableBias`."""
+    return {
+        **_shift(before, layer.shift_in),
+        f"{slope}.weight": _vector(layer.slope),
+        **_shift(after, layer.shift_out),
+    }
+
+
+def _dense(source: str, layer: keras.layers.Layer) -> Slots:
+    """A dense layer."""
+    inputs, outputs = layer.kernel.shape
+    return {
+        f"{source}.weight": Slot(layer.kernel, (outputs, inputs), np.transpose),
+        f"{source}.bias": _vector(layer.bias),
+    }
 
 
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
@@ -29,11 +108,15 @@ def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
     return state[name].shape
 
 
-def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
+def _with_norm(source: str, norm: str, model: keras.Model, name: str) -> Slots:
     """A convolution, and the batch norm after it if there is one."""
     slots = convolution(source, model.get_layer(f"{name}_conv"))
     if any(layer.name == f"{name}_norm" for layer in model.layers):
-        slots |= batch_norm(norm, model.get_layer(f"{name}_norm"))
+        layer = model.get_layer(f"{name}_norm")
+        slots[f"{norm}.weight"] = _vector(layer.gamma)
+        slots[f"{norm}.bias"] = _vector(layer.beta)
+        slots[f"{norm}.running_mean"] = _vector(layer.moving_mean)
+        slots[f"{norm}.running_var"] = _vector(layer.moving_variance)
     return slots
 
 
@@ -41,9 +124,9 @@ def _binary(source: str, parts: str, model: keras.Model, name: str) -> Slots:
     """A binary convolution with its sign, its batch norm, and three parts of RPReLU."""
     sign, conv, norm, *activation = (f"{source}.{part}" for part in parts.split())
     return {
-        **shift(sign, model.get_layer(f"{name}_conv").input_quantizer.shift),
-        **_convolution(conv, norm, model, name),
-        **rprelu(model.get_layer(f"{name}_act"), *activation),
+        **_shift(sign, model.get_layer(f"{name}_conv").input_quantizer.shift),
+        **_with_norm(conv, norm, model, name),
+        **_rprelu(model.get_layer(f"{name}_act"), *activation),
     }
 
 
@@ -67,8 +150,8 @@ def reactnet18(
         **arguments,
     )
     model = as_in_pytorch(ours, image_size or size)
-    slots = _convolution("conv1", "bn1", model, "stem")
-    slots |= dense("fc", model.get_layer("head"))
+    slots = _with_norm("conv1", "bn1", model, "stem")
+    slots |= _dense("fc", model.get_layer("head"))
     parts = "move0 binary_conv bn1 move1 prelu move2"
     for stage, count in enumerate(blocks, 1):
         for block in range(count):
@@ -76,7 +159,7 @@ def reactnet18(
             slots |= _binary(source, parts, model, name)
             if stage > 1 and block == 0:
                 conv, norm = f"{source}.downsample.1", f"{source}.downsample.2"
-                slots |= _convolution(conv, norm, model, f"{name}_shortcut")
+                slots |= _with_norm(conv, norm, model, f"{name}_shortcut")
     return model, slots
 
 
@@ -101,8 +184,8 @@ def reactnet_a(
         **arguments,
     )
     model = as_in_pytorch(ours, image_size or _IMAGENET)
-    slots = _convolution("feature.0.conv1", "feature.0.bn1", model, "stem")
-    slots |= dense("fc", model.get_layer("head"))
+    slots = _with_norm("feature.0.conv1", "feature.0.bn1", model, "stem")
+    slots |= _dense("fc", model.get_layer("head"))
     spatial = "move11 binary_3x3 bn1 move12 prelu1 move13"
     pointwise = "move21 binary_pw bn2 move22 prelu2 move23"
     number = 0
@@ -121,9 +204,33 @@ def reactnet_a(
 def _widening(source: str, model: keras.Model, name: str) -> Slots:
     """Two pointwise convolutions of one sign, side by side."""
     parts = (f"{source}.{part}" for part in ("move22", "prelu2", "move23"))
-    slots = rprelu(model.get_layer(f"{name}_act"), *parts)
-    slots |= shift(f"{source}.move21", model.get_layer(f"{name}_sign").shift)
+    slots = _rprelu(model.get_layer(f"{name}_act"), *parts)
+    slots |= _shift(f"{source}.move21", model.get_layer(f"{name}_sign").shift)
     for half, letter in enumerate("ab", 1):
         conv, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
-        slots |= _convolution(conv, norm, model, f"{name}{letter}")
+        slots |= _with_norm(conv, norm, model, f"{name}{letter}")
     return slots
+
+
+def fill(slots: Slots, state: Mapping[str, np.ndarray]) -> None:
+    """Gives every variable its tensor, if there is one for each and of its shape."""
+    _reject("misses tensors: ", slots.keys() - state.keys())
+    _reject("has unknown tensors: ", state.keys() - slots.keys())
+    wrong = [
+        f"{name} of shape {state[name].shape} instead of {slot.shape}"
+        for name, slot in slots.items()
+        if state[name].shape != slot.shape
+    ]
+    _reject("has ", wrong, ", so it is that of another network")
+    for name, slot in slots.items():
+        slot.variable.assign(slot.arrange(state[name]))
+
+
+def _reject(problem: str, found: Iterable[str], so: str = "") -> None:
+    """Raises if anything is found; names the first few, and how many more there are."""
+    if listed := sorted(found):
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        raise InvalidValue(
+            f"The checkpoint {problem}{', '.join(listed[:_SHOWN])}{more}{so}. "
+            "Only the networks of the published code can be loaded."
+        )
