@@ -173,17 +173,14 @@ def check_blocks(blocks: object) -> tuple[int, ...]:
     return tuple(int(check_bounds("blocks", count)) for count in blocks)
 
 
-def check_size(size: object) -> tuple[int, int] | None:
+def check_size(size: object, bounds: str = "image_size") -> tuple[int, int] | None:
     """Returns (height, width) of a number or a pair; None is kept."""
     if size is None:
         return None
-    if isinstance(size, (tuple, list)):
-        if len(size) != 2:
-            raise InvalidValue(
-                f"image_size={size!r} is not a pair. Give height and width, or one "
-                "number."
-            )
-        height, width = (int(check_bounds("image_size", each)) for each in size)
-        return height, width
-    side = int(check_bounds("image_size", size))
-    return side, side
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2:
+        raise InvalidValue(
+            f"image_size={size!r} is not a pair. Give height and width, or one number."
+        )
+    height, width = (int(check_bounds(bounds, each, "image_size")) for each in sides)
+    return height, width

@@ -16,22 +16,14 @@ DPI = 180
 
 
 def new_figure(target: Path, size: tuple[float, float]) -> Any:
-    """Returns an empty matplotlib figure of so many inches, for the file `target`.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Returns an empty matplotlib figure of so many inches, for the file `target`."""
     with needing(f"{target.name} needs matplotlib", "plots"):
         from matplotlib.figure import Figure  # no pyplot: no global state, no window
     return Figure(figsize=size, layout="constrained")
 
 
 def check_plot(path: str | os.PathLike) -> Path:
-    """Returns `path` if it is the name of a plot.
-
-    Raises:
-        ValueError: If it does not end in .png.
-    """
+    """Returns `path` if it is the name of a plot."""
     target = Path(path)
     if target.suffix != ".png":
         raise InvalidValue(

@@ -46,12 +46,10 @@ def check_zip(archive: ZipFile) -> None:
 
 
 def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
-    """Returns the arrays of a NumPy archive, or its content, of anybody.
+    """Returns the arrays of a NumPy archive, or of its content, of anybody.
 
-    Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no such archive, or would take far more memory than it is
-            large.
+    Raises OSError if it cannot be opened, and ValueError if it is no such archive, or
+    would take far more memory than it is large.
     """
     try:
         with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
@@ -66,11 +64,7 @@ def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Returns what JSON says, which anybody may have written.
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
+    """Returns what JSON of anybody says; raises ValueError if it is none."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -89,7 +83,9 @@ def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
     # A whole number of hundreds of digits is not a float.
     huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
     if flag or huge or not isinstance(value, kinds):
-        raise InvalidValue(f"{place} is {short(value)}")
+        text = repr(value)
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise InvalidValue(f"{place} is {shown}")
     if isinstance(wanted, dict):
         for name, inner in wanted.items():
             inside = name if place == "it" else f"{place}.{name}"
@@ -101,19 +97,10 @@ def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
             check_shape(each, wanted[0], place)
 
 
-def short(value: object) -> str:
-    """A value of a file as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
 def cache_folder() -> Path:
     """Returns the folder for what can be computed again.
 
     That is the variable `LARQ_NOBN_CACHE`, or `larq_nobn` in the user's cache folder.
-
-    Raises:
-        OSError: If the user has no home folder.
     """
     chosen = os.environ.get("LARQ_NOBN_CACHE")
     if chosen:
@@ -161,12 +148,7 @@ def files_below(
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:
-    """Checks that there is a folder, or that one can be made.
-
-    Raises:
-        NotADirectoryError: If it, or one above it, is a file, or a link that leads
-            nowhere.
-    """
+    """Checks that there is a folder, or that one can be made."""
     for entry in (Path(path), *Path(path).parents):
         if entry.is_dir():
             return

@@ -52,10 +52,10 @@ with native_stderr_closed():
     from tf_keras.src import activations
     from tf_keras.src.engine.base_layer_utils import call_context
     from tf_keras.src.layers import serialization
+    from tf_keras.src.mixed_precision import policy
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
     )
-    from tf_keras.src.mixed_precision.policy import policy_scope as dtype_policy
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -82,18 +82,8 @@ def open_later_inputs(layer: type) -> None:
 open_later_inputs(keras.layers.InputLayer)
 
 PACKAGE = "larq_nobn"
+dtype_policy = policy.policy_scope
 _Class = TypeVar("_Class", bound=type)
-
-
-def _leave_to_python(cls: Any) -> None:
-    """Keeps AutoGraph from a class, to which Keras gives every `call` it does not know.
-
-    It rewrites loops and conditions over tensors. There are none in this package but on
-    `training`, and the search for them takes time and memory whenever a step is traced.
-    What a `call` calls of others is rewritten as ever.
-    """
-    if "call" in vars(cls) and "training" not in inspect.signature(cls.call).parameters:
-        autograph_artifact(cls.call)
 
 
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
@@ -116,7 +106,13 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
                 )
         keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
         objects.update(dict.fromkeys(bare, cls))
-        _leave_to_python(cls)
+        # AutoGraph, to which Keras gives every `call` that it does not know, rewrites
+        # loops and conditions over tensors. There are none here but on `training`, and
+        # the search for them takes time and memory whenever a step is traced. What a
+        # `call` calls of others is rewritten as ever.
+        own: Any = vars(cls).get("call")
+        if own is not None and "training" not in inspect.signature(own).parameters:
+            autograph_artifact(own)
         return cls
 
     return decorate
@@ -253,22 +249,3 @@ class Configured:
         return super().add_weight(  # type: ignore[misc]
             name=name, shape=shape, initializer=initializer, **how
         )
-
-
-__all__ = [
-    "Configured",
-    "PACKAGE",
-    "alias",
-    "call_named_activations",
-    "calling_layer",
-    "check_model",
-    "dtype_policy",
-    "keras",
-    "layers_in_files",
-    "of_keras_3",
-    "open_later_inputs",
-    "original",
-    "register",
-    "uncast",
-    "why_no_model",
-]

@@ -87,12 +87,9 @@ ON_GIVEN_DATA = "the given data"  # what a conversion was verified on, in its re
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 
-_PRETRAINED = Path(__file__).parent / "models" / "weights"
-
-
 def pretrained_files() -> list[Path]:
     """Returns the packed networks that come with the package, by name."""
-    return sorted(_PRETRAINED.glob("*.npz"))
+    return sorted(Path(__file__).parent.glob("models/weights/*.npz"))
 
 
 def find_pretrained(weights: str | os.PathLike) -> Path | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import atexit
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,27 +36,23 @@ def _is_command() -> bool:
     return script in sys.orig_argv and name.stem == _PROGRAM and name.suffix != ".py"
 
 
-class _Late(ModuleType):
-    """Stands for a module until something of it is needed."""
+class Late(ModuleType):
+    """Stands for TensorFlow, or a part of the package, until something is needed."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
+        if self.__name__.startswith(_PACKAGE):
+            import_all()
         return getattr(importlib.import_module(self.__name__), name)
-
-
-def _import_late(name: str) -> None:
-    """Lets `import name` import it when its first attribute is needed."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is not None:
-        sys.modules[name] = _Late(name)
-        sys.modules[name].__spec__ = spec
 
 
 # Whether the package has left out what needs TensorFlow.
 late = _is_command()
 if late:
-    _import_late("tensorflow")
+    if "tensorflow" not in sys.modules and (spec := find_spec("tensorflow")):
+        sys.modules["tensorflow"] = Late("tensorflow")
+        sys.modules["tensorflow"].__spec__ = spec
     atexit.register(_signals.leave)  # what is registered first is called last
     _signals.handle_signals(_signals.stop_at_once, *_signals.USUAL)
 

@@ -10,11 +10,7 @@ from contextvars import ContextVar
 Watch = Callable[[str, int, int | None], object]
 
 
-def _nobody(text: str, done: int, total: int | None) -> None:
-    pass
-
-
-_watch: ContextVar[Watch] = ContextVar("watch", default=_nobody)
+_watch: ContextVar[Watch] = ContextVar("watch", default=lambda *_: None)
 
 
 def step(text: str, done: int = 0, total: int | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -200,10 +199,7 @@ def summary(model: Path, trust: bool) -> None:
         return
     network, _ = open_run_or_file(model, trust)
     networks.summary(network, print_fn=say)
-    with (
-        progress("converting"),
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with progress("converting"), tempfile.TemporaryDirectory() as folder:
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
     print_table(_outcomes(network, report))
 
@@ -219,11 +215,10 @@ def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
     for layer in network.layers:
         if layer.name in network.input_names:
             continue
-        left = Counter(
-            {op["op"]: op["layers"].count(layer.name) for op in report.float_ops}
-        )
         parts = ["binary convolution"] if layer.name in binary else []
-        parts += [f"{count} {op}" for op, count in left.items() if count]
+        for op in report.float_ops:
+            if count := op["layers"].count(layer.name):
+                parts.append(f"{count} {op['op']}")
         table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
     return table
 

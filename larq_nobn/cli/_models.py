@@ -146,10 +146,7 @@ class Images:
 
 
 def statistics_images(
-    dataset: str | None,
-    origin: Origin | None,
-    data_dir: str | None,
-    model: keras.Model,
+    dataset: str | None, origin: Origin | None, data_dir: str | None, model: keras.Model
 ) -> tf.data.Dataset:
     """Returns some training images, the network's own if those are known."""
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN

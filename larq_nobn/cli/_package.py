@@ -10,11 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._errors import InvalidValue
 from .._messages import first_line
-from .._process import import_all
+from .._process import Late, import_all
 
 if TYPE_CHECKING:
     from .. import data as data
@@ -28,20 +28,9 @@ if TYPE_CHECKING:
     from .. import training as training
     from .._keras import keras as keras
 else:
-
-    class _Late:
-        """Stands for a module of the package."""
-
-        def __init__(self, name: str) -> None:
-            self._name = f"larq_nobn.{name}"
-
-        def __getattr__(self, name: str) -> Any:
-            import_all()
-            return getattr(importlib.import_module(self._name), name)
-
     keras = None  # which only annotations name
     names = "data deploy diagnostics interop loading models population surgery training"
-    globals().update({name: _Late(name) for name in names.split()})
+    globals().update({name: Late(f"larq_nobn.{name}") for name in names.split()})
 
 
 def import_modules(names: Iterable[str]) -> None:

@@ -115,17 +115,16 @@ class ConfusionMatrix:
         said = ["-" if np.isnan(share) else f"{100 * share:.1f} %" for share in shares]
         if len(names) <= _MATRIX:
             title = "Confusion matrix (true class in rows)"
-            table = Table(title=title, title_justify="left")
-            table.add_column("")
+            table = Table("", title=title, title_justify="left")
             for name in (*names, "recall"):
                 table.add_column(name, justify="right", overflow="fold")
             for name, row, share in zip(names, counts, said, strict=True):
                 table.add_row(name, *(str(n) if n else "·" for n in row), share)
             return table
-        table = Table(title="Classes with the lowest recall", title_justify="left")
-        table.add_column("class")
-        table.add_column("images", justify="right")
-        table.add_column("recall", justify="right")
+        table = Table("class", title="Classes with the lowest recall")
+        table.title_justify = "left"
+        for name in ("images", "recall"):
+            table.add_column(name, justify="right")
         table.add_column("most often predicted as")
         wrong = counts - np.diag(np.diag(counts))
         for k in np.argsort(shares, kind="stable")[:_LIST]:

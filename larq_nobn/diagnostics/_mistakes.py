@@ -76,17 +76,10 @@ class Mistakes:
         y, p = np.asarray(labels), as_probabilities(np.asarray(outputs))
         predicted = p.argmax(1)
         for place in np.flatnonzero(predicted != y):
+            number, image = self._seen + int(place), np.array(images[place])
             label, other = int(y[place]), int(predicted[place])
-            self.found.append(
-                Mistake(
-                    self._seen + int(place),
-                    label,
-                    other,
-                    float(p[place, other]),
-                    float(p[place, label]),
-                    np.array(images[place]),
-                )
-            )
+            probability, own = float(p[place, other]), float(p[place, label])
+            self.found.append(Mistake(number, label, other, probability, own, image))
         self._seen += len(y)
         self.found.sort(key=lambda mistake: (mistake.own, mistake.index))
         del self.found[self.count :]

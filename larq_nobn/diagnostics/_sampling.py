@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,9 +132,10 @@ def sampled_predictions(
         averages = averages_of(model)
         parts = [inputs for inputs, _ in model_batches(model, statistics, 128)]
     variables = [*kernels, *averages]
-    with _restored(variables) as values:
+    before = [variable.numpy() for variable in variables]
+    try:
         networks = []
-        for signs in _signs(values[: len(kernels)], samples, seed):
+        for signs in _signs(before[: len(kernels)], samples, seed):
             _assign(kernels, signs)
             if averages:
                 norms.take(lambda: parts)
@@ -147,6 +147,8 @@ def sampled_predictions(
             means.append(probabilities.mean(0))
             spreads.append(probabilities.std(0))
             labels.append(y)
+    finally:
+        _assign(variables, before)
     if not means:
         raise InvalidValue("data contains no example. Pass at least one.")
     known = all(y is not None for y in labels)
@@ -156,16 +158,6 @@ def sampled_predictions(
         np.concatenate([np.asarray(y) for y in labels]) if known else None,
         samples,
     )
-
-
-@contextmanager
-def _restored(variables: list[Any]) -> Iterator[list[np.ndarray]]:
-    """Yields the values of variables, which they have again afterwards."""
-    values = [variable.numpy() for variable in variables]
-    try:
-        yield values
-    finally:
-        _assign(variables, values)
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:

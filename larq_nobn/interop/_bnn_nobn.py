@@ -2,24 +2,16 @@ from __future__ import annotations
 
 import os
 
-from .._checks import check_flag, check_number
+from .._checks import check_flag, check_number, check_size
 from .._errors import InvalidValue
 from .._keras import keras
 from ._checkpoint import read_checkpoint
-from ._reactnets import State, reactnet18, reactnet_a, shape_of
-from ._slots import fill
-
-
-def _normalization(state: State) -> str:
-    """Returns the form of the network, which the names give away."""
-    if any(name.endswith(".running_mean") for name in state):
-        return "batch_norm"
-    return "nobn" if any(name.endswith(".gain") for name in state) else "none"
+from ._reactnets import fill, reactnet18, reactnet_a, shape_of
 
 
 def load_bnn_nobn(
     path: str | os.PathLike,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     binary_weights: bool = True,
     alpha: float = 0.2,
 ) -> keras.Model:
@@ -39,8 +31,8 @@ def load_bnn_nobn(
 
     Arguments:
         path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
-        image_size: (height, width), 8 or more; None for 32x32 if the stem is that for
-            CIFAR, else 224x224.
+        image_size: (height, width) or one number, 8 or more; None for 32x32 if the stem
+            is that for CIFAR, else 224x224.
         binary_weights: False for a checkpoint of the first stage, whose kernels are
             real-valued: names and shapes are the same in both.
         alpha: Positive factor on the residual branches of the normalizer-free form,
@@ -70,10 +62,13 @@ def load_bnn_nobn(
     """
     check_flag("binary_weights", binary_weights)
     check_number("alpha", alpha, "(0, inf)", "The published code uses 0.2.")
+    size = check_size(image_size, "published_image_size")
     state = read_checkpoint(path)
+    parts = {name.rpartition(".")[2] for name in state}
+    without = "nobn" if "gain" in parts else "none"
     arguments = {
         "classes": shape_of(state, "fc.weight", 2)[0],
-        "normalization": _normalization(state),
+        "normalization": "batch_norm" if "running_mean" in parts else without,
         "binary_weights": binary_weights,
         "alpha": alpha,
         "variance_rule": "vita",
@@ -81,9 +76,9 @@ def load_bnn_nobn(
         "balanced": False,
     }
     if "layer1.0.binary_conv.weight" in state:
-        model, slots = reactnet18(state, image_size, arguments)
+        model, slots = reactnet18(state, size, **arguments)
     elif "feature.1.binary_3x3.weight" in state:
-        model, slots = reactnet_a(state, image_size, arguments)
+        model, slots = reactnet_a(state, size, **arguments)
     else:
         raise InvalidValue(
             f"{path} is not a checkpoint of BNN-BN: it has neither "

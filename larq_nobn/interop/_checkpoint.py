@@ -38,17 +38,8 @@ def _torch() -> Any:
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the `state_dict` of a checkpoint, or a file that is nothing but one.
 
-    Arguments:
-        path: What `torch.save` wrote.
-
-    Returns:
-        Every tensor by its name, in float32, without the prefix of `DataParallel` and
-        the batch counters of batch norm.
-
-    Raises:
-        ImportError: If PyTorch is not installed.
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint, is damaged, or carries code.
+    Returns every tensor by its name, in float32, without the prefix of `DataParallel`
+    and the batch counters of batch norm.
     """
     file = Path(check_path("path", path))
     if not file.is_file():
@@ -56,7 +47,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"{file} is not a file. Give a checkpoint that PyTorch saved, such as "
             "model_best.pth.tar."
         )
-    state = _state_dict(file, _load(file))
+    torch = _torch()
+    state = _state_dict(file, _load(file, torch), torch.Tensor)
     if all(name.startswith(_PARALLEL) for name in state):
         state = {name.removeprefix(_PARALLEL): state[name] for name in state}
     try:
@@ -82,8 +74,7 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     }
 
 
-def _load(file: Path) -> object:
-    torch = _torch()
+def _load(file: Path, torch: Any) -> object:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, OSError):
@@ -99,8 +90,7 @@ def _load(file: Path) -> object:
         ) from error
 
 
-def _state_dict(file: Path, content: object) -> Mapping[str, Any]:
-    tensor = _torch().Tensor
+def _state_dict(file: Path, content: object, tensor: Any) -> Mapping[str, Any]:
     # Methods of the classes: a file can set attributes of these names.
     if isinstance(content, dict):
         state = dict.get(content, "state_dict", content)

@@ -25,23 +25,18 @@ class HalfTurn(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.reverse(inputs, [1, 2])
 
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
-
 
 def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
     """Builds a network again, padded with zeros, above and left where sizes are even.
 
-    Arguments:
-        model: One that reads its input once and ends in global pooling.
-        image_size: The height and width that the new one takes. The stem of our
-            builders follows from the size, that of PyTorch code does not.
+    It reads its input once, which has another size from now on, and ends in global
+    pooling: the stem of our builders follows from the size, that of PyTorch code does
+    not.
     """
 
     def make(call: _graph.Call, tensors: dict[str, Any]) -> Any:
-        changes: dict[str, Any] = {}
-        if isinstance(call.layer, lq.layers.QuantConv2D):
-            changes["pad_values"] = 0.0
+        padded = isinstance(call.layer, lq.layers.QuantConv2D)
+        changes: dict[str, Any] = {"pad_values": 0.0} if padded else {}
         layer = _operation.rebuild(call.layer, name=call.name, **changes)
         return _models.run_call(call, layer, tensors)
 

@@ -1,21 +1,100 @@
-"""ReActNet-18 and ReActNet-A by the names that published code gives their tensors."""
+"""ReActNet-18 and ReActNet-A: which tensor of published code is which variable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks import check_bounds
 from .._errors import InvalidValue
 from .._keras import keras
 from ..models import ReActNet18, ReActNetA
+from ..quantizers import ScaledStdSign
 from ._half_turn import as_in_pytorch
-from ._slots import Slots, batch_norm, convolution, dense, rprelu, shift
 
 State = Mapping[str, np.ndarray]
-_CIFAR, _IMAGENET = 32, 224  # pixels
+Size = tuple[int, int] | None  # (height, width); None for that of the stem
+_CIFAR, _IMAGENET = (32, 32), (224, 224)  # pixels
+_SHOWN = 6
+_CLOSE = 1e-6  # relative to the largest weight of a filter; float32 has 1.2e-7
+
+
+class Slot(NamedTuple):
+    """A variable and how its PyTorch tensor looks."""
+
+    variable: Any
+    shape: tuple[int, ...]  # of the tensor
+    arrange: Callable[[np.ndarray], np.ndarray]  # into that of the variable
+
+
+Slots = dict[str, Slot]
+
+
+def _kernel(array: np.ndarray) -> np.ndarray:
+    """Height and width first, and rotated as `HalfTurn` rotates images."""
+    return array.transpose(2, 3, 1, 0)[::-1, ::-1]
+
+
+def _decided(kernel: np.ndarray) -> np.ndarray:
+    """Moves weights beside the mean of their filter to the side where PyTorch has them.
+
+    A network of ten million weights has about one that lies within float32's rounding
+    of its filter's mean. Its sign depends on the order in which `torch.std_mean` sums
+    the mean, and every output on its sign.
+    """
+    import torch
+
+    weights = torch.from_numpy(kernel)
+    _, means = torch.std_mean(weights, (1, 2, 3), correction=0, keepdim=True)
+    sides = (weights - means).sign().numpy()
+    exact = kernel.astype(np.float64)
+    step = _CLOSE * np.abs(exact).max((1, 2, 3), keepdims=True)
+    close = np.abs(exact - exact.mean((1, 2, 3), keepdims=True)) <= step
+    return np.where(close, exact + sides * step, exact).astype(np.float32)
+
+
+def _vector(variable: Any, before: int = 0, after: int = 0) -> Slot:
+    """One value per channel; in PyTorch with axes of size 1 before and after."""
+    shape = (1,) * before + tuple(variable.shape) + (1,) * after
+    return Slot(variable, shape, np.ravel)
+
+
+def _shift(source: str, variable: Any) -> Slots:
+    """A `LearnableBias`."""
+    return {f"{source}.bias": _vector(variable, 1, 2)}
+
+
+def convolution(source: str, layer: keras.layers.Layer) -> Slots:
+    """A convolution without bias, with the gain of its kernel quantizer."""
+    height, width, inputs, outputs = layer.kernel.shape
+    shape = (outputs, inputs, height, width)
+    quantizer: Any = layer.kernel_quantizer
+    # Only this one takes signs around a mean, which is rounded.
+    standardized = isinstance(quantizer, ScaledStdSign)
+    arrange = (lambda array: _kernel(_decided(array))) if standardized else _kernel
+    slots = {f"{source}.weight": Slot(layer.kernel, shape, arrange)}
+    if hasattr(quantizer, "gain"):
+        slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
+    return slots
+
+
+def _rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> Slots:
+    """A PReLU between two `LearnableBias`."""
+    return {
+        **_shift(before, layer.shift_in),
+        f"{slope}.weight": _vector(layer.slope),
+        **_shift(after, layer.shift_out),
+    }
+
+
+def _dense(source: str, layer: keras.layers.Layer) -> Slots:
+    """A dense layer."""
+    inputs, outputs = layer.kernel.shape
+    return {
+        f"{source}.weight": Slot(layer.kernel, (outputs, inputs), np.transpose),
+        f"{source}.bias": _vector(layer.bias),
+    }
 
 
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
@@ -29,132 +108,129 @@ def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
     return state[name].shape
 
 
-def _image_size(image_size: tuple[int, int] | None, default: int) -> tuple[int, int]:
-    """Returns (height, width), those of the published data set if not given."""
-    if image_size is None:
-        image_size = default, default
-    if not isinstance(image_size, tuple | list) or len(image_size) != 2:
-        raise InvalidValue(
-            f"image_size={image_size!r} is not a size. Give (height, width) as two "
-            "whole numbers, such as (224, 224)."
-        )
-    height, width = (
-        int(check_bounds("published_image_size", n, "image_size")) for n in image_size
-    )
-    return height, width
-
-
-def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
+def _with_norm(source: str, norm: str, model: keras.Model, name: str) -> Slots:
     """A convolution, and the batch norm after it if there is one."""
     slots = convolution(source, model.get_layer(f"{name}_conv"))
     if any(layer.name == f"{name}_norm" for layer in model.layers):
-        slots |= batch_norm(norm, model.get_layer(f"{name}_norm"))
+        layer = model.get_layer(f"{name}_norm")
+        slots[f"{norm}.weight"] = _vector(layer.gamma)
+        slots[f"{norm}.bias"] = _vector(layer.beta)
+        slots[f"{norm}.running_mean"] = _vector(layer.moving_mean)
+        slots[f"{norm}.running_var"] = _vector(layer.moving_variance)
     return slots
 
 
-def reactnet18(
-    state: State,
-    image_size: tuple[int, int] | None,
-    arguments: dict[str, Any],
-) -> tuple[keras.Model, Slots]:
-    """A ReActNet of one convolution per block.
+def _binary(source: str, parts: str, model: keras.Model, name: str) -> Slots:
+    """A binary convolution with its sign, its batch norm, and three parts of RPReLU."""
+    sign, conv, norm, *activation = (f"{source}.{part}" for part in parts.split())
+    return {
+        **_shift(sign, model.get_layer(f"{name}_conv").input_quantizer.shift),
+        **_with_norm(conv, norm, model, name),
+        **_rprelu(model.get_layer(f"{name}_act"), *activation),
+    }
 
-    Arguments:
-        state: The tensors of the checkpoint.
-        image_size: (height, width), or None for that of the stem.
-        arguments: Further arguments of the builder.
-    """
+
+def reactnet18(
+    state: State, image_size: Size, **arguments: Any
+) -> tuple[keras.Model, Slots]:
+    """A ReActNet of one convolution per block, with these arguments of its builder."""
     width, channels, kernel, _ = shape_of(state, "conv1.weight", 4)
     # Our builders choose the stem by the size of the image, a checkpoint by itself.
-    large = kernel == 7
-    side, size = (64, _IMAGENET) if large else (_CIFAR, _CIFAR)
+    shape, size = ((64, 64), _IMAGENET) if kernel == 7 else (_CIFAR, _CIFAR)
     blocks: list[int] = []
     while any(name.startswith(f"layer{len(blocks) + 1}.") for name in state):
         own = f"layer{len(blocks) + 1}."
         names = (name for name in state if name.startswith(own))
         blocks.append(len({name.split(".")[1] for name in names}))
-    name = f"reactnet{sum(blocks) + 2}"
-    shape = side, side, channels
-    ours = ReActNet18(shape, width=width, blocks=tuple(blocks), name=name, **arguments)
-    model = as_in_pytorch(ours, _image_size(image_size, size))
-    slots = _convolution("conv1", "bn1", model, "stem")
-    slots |= dense("fc", model.get_layer("head"))
+    ours = ReActNet18(
+        (*shape, channels),
+        width=width,
+        blocks=tuple(blocks),
+        name=f"reactnet{sum(blocks) + 2}",
+        **arguments,
+    )
+    model = as_in_pytorch(ours, image_size or size)
+    slots = _with_norm("conv1", "bn1", model, "stem")
+    slots |= _dense("fc", model.get_layer("head"))
+    parts = "move0 binary_conv bn1 move1 prelu move2"
     for stage, count in enumerate(blocks, 1):
         for block in range(count):
             source, name = f"layer{stage}.{block}", f"stage{stage}_block{block + 1}"
-            sign = model.get_layer(f"{name}_conv").input_quantizer
-            slots |= shift(f"{source}.move0", sign.shift)
-            conv = f"{source}.binary_conv"
-            slots |= _convolution(conv, f"{source}.bn1", model, name)
-            parts = ("move1", "prelu", "move2")
-            slots |= rprelu(source, parts, model.get_layer(f"{name}_act"))
+            slots |= _binary(source, parts, model, name)
             if stage > 1 and block == 0:
-                down = f"{source}.downsample"
-                slots |= _convolution(
-                    f"{down}.1", f"{down}.2", model, f"{name}_shortcut"
-                )
+                conv, norm = f"{source}.downsample.1", f"{source}.downsample.2"
+                slots |= _with_norm(conv, norm, model, f"{name}_shortcut")
     return model, slots
 
 
-def _stages(state: State) -> tuple[int, ...]:
-    """Blocks per stage of ReActNet-A: a stage starts where a block widens."""
+def reactnet_a(
+    state: State, image_size: Size, **arguments: Any
+) -> tuple[keras.Model, Slots]:
+    """A ReActNet-A; the arguments are those of `reactnet18`."""
+    width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
     shape_of(state, "feature.1.binary_3x3.weight", 4)
-    blocks: list[int] = []
+    blocks: list[int] = []  # of each stage, which starts where a block widens
     while f"feature.{sum(blocks) + 1}.binary_3x3.weight" in state:
         widens = f"feature.{sum(blocks) + 1}.binary_pw_down1.weight" in state
         if widens or not blocks:
             blocks.append(0)
         blocks[-1] += 1
-    return tuple(blocks)
-
-
-def reactnet_a(
-    state: State,
-    image_size: tuple[int, int] | None,
-    arguments: dict[str, Any],
-) -> tuple[keras.Model, Slots]:
-    """A ReActNet-A; the arguments are those of `reactnet18`."""
-    width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
     ours = ReActNetA(
-        (_IMAGENET, _IMAGENET, channels),
+        (*_IMAGENET, channels),
         width=width,
-        blocks=_stages(state),
+        blocks=tuple(blocks),
         # The published code has no other stem, for small images either.
         stem_stride=2,
         **arguments,
     )
-    model = as_in_pytorch(ours, _image_size(image_size, _IMAGENET))
-    slots = _convolution("feature.0.conv1", "feature.0.bn1", model, "stem")
-    slots |= dense("fc", model.get_layer("head"))
+    model = as_in_pytorch(ours, image_size or _IMAGENET)
+    slots = _with_norm("feature.0.conv1", "feature.0.bn1", model, "stem")
+    slots |= _dense("fc", model.get_layer("head"))
+    spatial = "move11 binary_3x3 bn1 move12 prelu1 move13"
+    pointwise = "move21 binary_pw bn2 move22 prelu2 move23"
     number = 0
-    for stage, count in enumerate(_stages(state), 1):
+    for stage, count in enumerate(blocks, 1):
         for block in range(1, count + 1):
             number += 1
             source, name = f"feature.{number}", f"stage{stage}_block{block}"
-            slots |= _spatial(source, model, f"{name}_3x3")
-            slots |= _pointwise(source, model, f"{name}_1x1", widens=block == 1)
+            slots |= _binary(source, spatial, model, f"{name}_3x3")
+            if block > 1:
+                slots |= _binary(source, pointwise, model, f"{name}_1x1")
+            else:
+                slots |= _widening(source, model, f"{name}_1x1")
     return model, slots
 
 
-def _spatial(source: str, model: keras.Model, name: str) -> Slots:
-    sign = model.get_layer(f"{name}_conv").input_quantizer
-    parts = ("move12", "prelu1", "move13")
-    return {
-        **shift(f"{source}.move11", sign.shift),
-        **_convolution(f"{source}.binary_3x3", f"{source}.bn1", model, name),
-        **rprelu(source, parts, model.get_layer(f"{name}_act")),
-    }
+def _widening(source: str, model: keras.Model, name: str) -> Slots:
+    """Two pointwise convolutions of one sign, side by side."""
+    parts = (f"{source}.{part}" for part in ("move22", "prelu2", "move23"))
+    slots = _rprelu(model.get_layer(f"{name}_act"), *parts)
+    slots |= _shift(f"{source}.move21", model.get_layer(f"{name}_sign").shift)
+    for half, letter in enumerate("ab", 1):
+        conv, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
+        slots |= _with_norm(conv, norm, model, f"{name}{letter}")
+    return slots
 
 
-def _pointwise(source: str, model: keras.Model, name: str, widens: bool) -> Slots:
-    parts = ("move22", "prelu2", "move23")
-    slots = rprelu(source, parts, model.get_layer(f"{name}_act"))
-    if not widens:
-        sign = model.get_layer(f"{name}_conv").input_quantizer
-        slots |= _convolution(f"{source}.binary_pw", f"{source}.bn2", model, name)
-    else:
-        sign = model.get_layer(f"{name}_sign")
-        for half, letter in enumerate("ab", 1):
-            conv, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
-            slots |= _convolution(conv, norm, model, f"{name}{letter}")
-    return {**slots, **shift(f"{source}.move21", sign.shift)}
+def fill(slots: Slots, state: Mapping[str, np.ndarray]) -> None:
+    """Gives every variable its tensor, if there is one for each and of its shape."""
+    _reject("misses tensors: ", slots.keys() - state.keys())
+    _reject("has unknown tensors: ", state.keys() - slots.keys())
+    wrong = [
+        f"{name} of shape {state[name].shape} instead of {slot.shape}"
+        for name, slot in slots.items()
+        if state[name].shape != slot.shape
+    ]
+    _reject("has ", wrong, ", so it is that of another network")
+    for name, slot in slots.items():
+        slot.variable.assign(slot.arrange(state[name]))
+
+
+def _reject(problem: str, found: Iterable[str], so: str = "") -> None:
+    """Raises if anything is found; names the first few, and how many more there are."""
+    if listed := sorted(found):
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        raise InvalidValue(
+            f"The checkpoint {problem}{', '.join(listed[:_SHOWN])}{more}{so}. "
+            "Only the networks of the published code can be loaded."
+        )

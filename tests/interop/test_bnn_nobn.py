@@ -15,7 +15,7 @@ from interop.published import (
     save,
 )
 from larq_nobn.cli import main
-from larq_nobn.interop._slots import convolution
+from larq_nobn.interop._reactnets import convolution
 from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training import open_model
 from numpy.testing import assert_array_equal

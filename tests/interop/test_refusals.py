@@ -98,7 +98,7 @@ def test_bare_and_old_and_half_precision(path):
 
 def test_arguments(path):
     torch.save(STATE, path)
-    with pytest.raises(ValueError, match="is not a size. Give .height, width. as"):
+    with pytest.raises(ValueError, match="is not a pair. Give height and width, or"):
         load_bnn_nobn(path, (32,))
     with pytest.raises(ValueError, match="image_size=4 is below 8"):
         load_bnn_nobn(path, (16, 4))
