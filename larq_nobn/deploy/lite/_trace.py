@@ -209,7 +209,7 @@ class Trace:
             if node.op == "Const":
                 value = tf.make_ndarray(node.attr["value"].tensor)
                 if noise and tf.as_dtype(value.dtype).is_floating:
-                    part = noise * random.uniform(-2, 2, value.shape)
+                    part = noise * off_by(random, value.shape)
                     value = (value * (1 + part)).astype(value.dtype)
                 constants[f"{node.name}:0"] = value
         return constants
@@ -356,6 +356,15 @@ def is_larqs_sign(op: Any) -> bool:
         return False
     added = _value(second)  # less than 1, or signs are lost
     return bool(np.all((added > 0) & (added < 1)))
+
+
+def off_by(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    """Parts that numbers are off by at random: of 1 in size, give or take a half.
+
+    None is next to 0, and not all are alike, or equal terms of a sum would cancel.
+    """
+    signs = random.integers(0, 2, shape) * 2 - 1
+    return signs * random.uniform(0.5, 1.5, shape)
 
 
 def _attributes(op: Any) -> Iterator[Any]:

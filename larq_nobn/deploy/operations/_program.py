@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..lite._trace import off_by
+
 
 class Value:
     """What a node makes, and others read.
@@ -243,7 +245,7 @@ def noisy(program: Program, size: float) -> Program:
     random = np.random.default_rng(0)
 
     def off(numbers: np.ndarray, size: float = size) -> np.ndarray:
-        part = size * random.uniform(-2, 2, numbers.shape)
+        part = size * off_by(random, numbers.shape)
         return (numbers * (1 + part)).astype(numbers.dtype)
 
     nodes = []

@@ -26,16 +26,15 @@ import numpy as np
 # pre-activations by fractions of 1e-2 and more.
 MARGIN = 1e-5
 # A channel of small numbers may be made of large terms, whose sums round as these do.
-# How much that is, a second run tells, in which every constant is off at random, by up
-# to twice this fraction of itself, 16 float32 epsilons. (Constants that are off by the
-# same size would cancel in some sums.) Numbers may differ by a few times what they are
-# off by there, but by no more than the same fraction of the largest number of all
-# channels: a step that turns there says nothing of rounding. What another walk, off by
-# 64 times as much, moves further by far is no step, and counts whatever the other
-# channels are: all of them may cancel.
+# How much that is, a second run tells, in which every constant is off by about this
+# fraction of itself, 16 float32 epsilons, at random. Numbers may differ by a few times
+# what they are off by there, but by no more than the same fraction of the
+# largest number of all channels: a step that turns there says nothing of rounding. What
+# another walk, off by 64 times as much, moves further by far is no step, and counts
+# whatever the other channels are: all of them may cancel.
 _NOISE, _FARTHER = 2e-6, 64
 NOISES = (_NOISE, _FARTHER * _NOISE)
-_TIMES, _BY_FAR = 4, 16
+_TIMES, _BY_FAR = 4, 8
 # No larger is what a network sees.
 _USUAL = 300.0
 # Of smaller numbers, as a softmax gives some, processors make 0.
