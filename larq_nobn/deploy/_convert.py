@@ -19,12 +19,10 @@ from .._checks import check_bounds, check_choice, check_flag, check_integer, che
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
-from .._larq import lq
 from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
-from ..graph._signs import kind_of
-from ._checks import FloatFallback, layers_by_name, layers_of
+from ._checks import layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
 from ._prepared import lowered_model, opened_model
 from ._report import ConversionReport
@@ -212,39 +210,10 @@ def convert(
         int8_macs=audit.int8_macs // batch_size,
         verify={**numbers, "data": source, "prepared": same} if verify else None,
         in_float=[asdict(x) for x in in_float if runtime == "lce"],
-        rewritten=_rewritten(lowered, in_float),
         merged=merged,
         not_prepared=reason,
         warnings=warnings,
     )
-
-
-def _rewritten(
-    lowered: LoweredTrace, in_float: Sequence[FloatFallback]
-) -> list[dict[str, str]]:
-    """The binary layers that are other ones in the file, which make the same."""
-    layers, rows = layers_by_name(lowered.trace.model), list[dict[str, str]]()
-    for name in dict.fromkeys(layers_of(lowered.binary, layers)):
-        layer, said = layers[name], list[str]()
-        nodes = [
-            x for x in lowered.program.nodes if layers_of([x.name], layers) == [name]
-        ]
-        kernels = [node for node in nodes if node.kind == "kernel"]
-        if kernels and isinstance(layer, (lq.layers.QuantDense, lq.layers.QuantConv1D)):
-            size = "x".join(map(str, kernels[0]["kernel"].shape[:2]))
-            said.append(f"{size} convolution")
-        if (groups := getattr(layer, "groups", 1)) > 1:
-            said.append(f"{groups} convolutions, one for each group")
-        for what in ("input", "kernel"):
-            quantizer = getattr(layer, f"{what}_quantizer", None)
-            if kind_of(quantizer) is lq.quantizers.SteHeaviside:
-                said.append(f"{what} of 0 and 1 as signs")
-        if any(node.name.endswith("_ones") for node in nodes):
-            said.append("padded with ones, less what they add")
-        if said and all(row.layer != name for row in in_float):
-            kind = type(layer).__name__
-            rows.append({"layer": name, "kind": kind, "as": ", ".join(said)})
-    return rows
 
 
 def _converted(

@@ -37,8 +37,6 @@ class ConversionReport(Findings):
             model in that comparison.
         in_float: Layers of one or a few bits that are float in the file, on request:
             `layer, kind` (its class), `finding, remedy, macs, bytes` (of its kernels).
-        rewritten: Binary layers that became other layers of the same function:
-            `{"layer", "kind", "as"}`.
         merged: Binary layers that compute the same as others from the same tensors; the
             file contains them once.
         warnings: Comparisons in which rounding decides many signs, with the layers and
@@ -47,7 +45,6 @@ class ConversionReport(Findings):
 
     binary_layers: int
     verify: dict[str, Any] | None
-    rewritten: list[dict[str, str]] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)
     not_prepared: str | None = None
     warnings: list[str] = field(default_factory=list)
@@ -57,9 +54,6 @@ class ConversionReport(Findings):
         table = super().table()
         if self.not_prepared is not None:
             table.add_row("layers", self.not_prepared)
-        if self.rewritten:
-            said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
-            table.add_row("rewritten", "\n".join(said))
         if self.merged:
             table.add_row("merged", ", ".join(self.merged))
         if self.verify is not None:

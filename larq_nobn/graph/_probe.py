@@ -44,29 +44,26 @@ def is_users(quantizer: Any) -> bool:
     return module.split(".")[0] not in KNOWN_PACKAGES
 
 
-def probe(quantizer: Any) -> tuple[int, type | None]:
-    """Tries a quantizer of the user's on numbers.
+def bits_of_users(quantizer: Any) -> int:
+    """How many bits a quantizer of the user's has, tried on numbers.
 
-    Returns:
-        How many bits it has, and the quantizer that gives the same, if there is one.
-        A sign has 1 bit, which may be -1 at 0; what gives few numbers in another way,
-        or cannot be called on numbers alone, has 2, and the rest has 32.
+    A sign has 1, which may be -1 at 0, or 0 and 1 in the place of -1 and +1; what gives
+    few numbers in another way, or cannot be called on numbers alone, has 2, and the
+    rest has 32.
     """
     for shape in _SHAPES:
         few = _tried(quantizer, _FEW.reshape(shape))
         if few is not None and few.shape[:1] == _FEW.shape:
             break
     else:
-        return 2, None
+        return 2
     values = set(np.unique(few))
     same_places = few.shape[:-1] == _FEW.reshape(shape).shape[:-1]
     if len(values) > _MOST or not same_places:
-        return 32, None
-    kind, low, zero = lq.quantizers.SteSign, -1, 1
-    if values == {0.0, 1.0}:
-        kind, low, zero = lq.quantizers.SteHeaviside, 0, 0
-    elif np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
-        kind, zero = None, -1
+        return 32
+    low, zero = (0, 0) if values == {0.0, 1.0} else (-1, 1)
+    if np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
+        zero = -1
     channels = few.shape[-1] if few.shape[-1] > 1 else 5
     # Each number among others, but on either side of 0, so that no mean is 0.
     for side in (_POSITIVE, _NEGATIVE):
@@ -74,8 +71,8 @@ def probe(quantizer: Any) -> tuple[int, type | None]:
         made = _tried(quantizer, numbers)
         given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
         if made is None or not np.array_equal(made, given):
-            return 2, None
-    return 1, kind
+            return 2
+    return 1
 
 
 def bounds_of(call: Call) -> tuple[float, float] | None:

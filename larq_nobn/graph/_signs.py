@@ -12,7 +12,7 @@ from ._errors import raised_by
 from ._graph import Call, inputs_of, maker_of
 from ._kinds import function_traits, inherited
 from ._operation import Operation, latent, needs_float32, rebuild, take_state
-from ._probe import is_users, probe
+from ._probe import bits_of_users, is_users
 
 _layers = keras.layers
 
@@ -22,16 +22,6 @@ def is_binary(quantizer: Any) -> bool:
     return bits_of(quantizer) == 1 and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
-def kind_of(quantizer: Any) -> type:
-    """Returns the class of a quantizer, or that of Larq which computes the same.
-
-    That of a function, or of a quantizer of the user's, whose gradient is another.
-    """
-    if getattr(quantizer, "precision", None) in (None, 1) and is_users(quantizer):
-        return probe(quantizer)[1] or type(quantizer)
-    return function_traits(quantizer).sign or type(quantizer)
-
-
 def bits_of(quantizer: Any) -> int:
     """Returns the precision of a quantizer, a marker too; 32 if it has none.
 
@@ -39,7 +29,7 @@ def bits_of(quantizer: Any) -> int:
     """
     own = getattr(quantizer, "precision", None)
     if own is None and is_users(quantizer):
-        return probe(quantizer)[0]
+        return bits_of_users(quantizer)
     return own or getattr(function_traits(quantizer).sign, "precision", None) or 32
 
 
@@ -97,7 +87,7 @@ def sign_of_layer(layer: keras.layers.Layer) -> Any:
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
         return layer.activation
     users = not layer.weights and is_users(layer)
-    return layer if users and probe(layer)[0] == 1 else None
+    return layer if users and bits_of_users(layer) == 1 else None
 
 
 def sign_of_call(call: Call) -> Any:

@@ -24,7 +24,7 @@ from rich.console import Console
 pytestmark = pytest.mark.convert
 
 KEYS = "path size_bytes runtime binary_layers lce_bconv2d float_ops binary_macs "
-KEYS += "float_macs int8_ops int8_macs verify rewritten merged in_float not_prepared "
+KEYS += "float_macs int8_ops int8_macs verify merged in_float not_prepared "
 KEYS += "warnings"
 NUMBERS = "examples exact_share explained unexplained segments worst_abs worst_rel "
 NUMBERS += "top1_agreement ties"

@@ -116,8 +116,6 @@ def test_every_layer_is_binary_and_computes_what_numpy_does(kinds, tmp_path):
     binary = sum(getattr(layer, "groups", 1) for layer, _ in pairs)
     assert report.lce_bconv2d == report.binary_layers == binary
     assert not {op["op"] for op in report.float_ops} & {"CONV_2D", "FULLY_CONNECTED"}
-    rewritten = {row["layer"] for row in report.rewritten}
-    assert rewritten == {layer.name for layer, _ in pairs}
     for (layer, number), values in zip(pairs, actual, strict=True):
         wanted = expected(layer, x[number])
         assert np.ptp(wanted) > 0

@@ -122,18 +122,3 @@ def test_rounding_before_a_rewritten_layer_explains(tmp_path):
     actual = convert(model, tmp_path / "model.tflite", data=data).verify
     assert actual["prepared"]["explained"] > 0
     assert actual["prepared"]["unexplained"] == actual["unexplained"] == 0
-
-
-def test_the_report_says_how_each_layer_was_replaced(tmp_path):
-    small = binary_conv(pad_values=0.0, name="small")
-    rows = [layers.AveragePooling2D(8), small, layers.Flatten(), dense(4, name="last")]
-    report = convert(chain(*rows), tmp_path / "model.tflite")
-    assert report.to_dict()["rewritten"] == [
-        {
-            "layer": "small",
-            "kind": "QuantConv2D",
-            "as": "padded with ones, less what they add",
-        },
-        {"layer": "last", "kind": "QuantDense", "as": "1x1 convolution"},
-    ]
-    assert "last (QuantDense) as 1x1 convolution" in str(report)
