@@ -542,8 +542,8 @@ operations: a kernel of 0 and -1 is one of 0 and 1
 -side = 1.0 if weights.max() > 0 else -1.0
 +side = 1.0
 operations: groups take shifts of their outputs
--sign(f"{name}_sign", part, value, shift[taken])
-+sign(f"{name}_sign", part, value, shift[given])
+-k: np.broadcast_to(x, channels)[taken] if np.ndim(x) else x
++k: np.broadcast_to(x, channels)[given] if np.ndim(x) else x
 operations: ones around a map where the padding is not
 -sides, less = pad["sides"], 1.0 - pad["value"]
 +sides, less = pad["sides"], pad["value"]
@@ -560,8 +560,12 @@ operations: merged kernels are counted twice
 +self.repeated = repeated
 @ tests/deploy/operations/test_affine.py -k turned
 verify: opposite channels of a file are not undone
--positive = _unpacked(made[tensor.index], channels) != opposite
-+positive = _unpacked(made[tensor.index], channels)
+-return inside != sign.arguments.get("opposite", False)
++return inside
+@ tests/deploy/verify/test_verify.py -k border
+verify: a border is a sign of the model
+-positive[tuple(slice(a, size - b) for size, (a, b) in pairs)]
++positive[tuple(slice(0, size - a - b) for size, (a, b) in pairs)]
 @ tests/deploy/verify/test_planted.py -k inside_a_file
 verify: a threshold in a file is one more
 -wrong = (numbers < 0) != (counts > thresholds)
