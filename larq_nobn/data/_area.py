@@ -56,11 +56,8 @@ def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.n
     count, index = values.shape[axis], np.arange(size)
     low = index * count // size
     high = -(-(index + 1) * count // size)  # rounded up
-    if count < size:
-        before = np.insert(np.cumsum(values, axis, np.int64), 0, 0, axis)
-        return before.take(high, axis) - before.take(low, axis), high - low
-    # Every second sum is that from one low to its high; those between are not wanted,
-    # and the last goes to the end by itself.
-    bounds = np.stack([low, high], 1).ravel()[:-1]
-    sums = np.add.reduceat(values, bounds, axis, np.int64)
+    # Every second sum is that from one low to its high; those between are not wanted.
+    # A high may be the end, where a sum may not start, so that a zero is put there.
+    bounds = np.stack([low, high], 1).ravel()
+    sums = np.add.reduceat(np.insert(values, count, 0, axis), bounds, axis, np.int64)
     return sums.take(2 * index, axis), high - low

@@ -223,7 +223,7 @@ class Dataset:
                 images, or there is no image of the split.
             TypeError: If an argument has the wrong type.
         """
-        split = _names.check_split(split)
+        split = self._check_split(split)
         training = split == "train"
         numbers = {"batch_size": batch_size, "mixup": mixup, "seed": seed}
         if limit is not None:
@@ -236,7 +236,6 @@ class Dataset:
         if not isinstance(augment, bool):
             _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
         _checks.check_choice("cache", cache, _names.CACHES)
-        self._check_split(split)
         images = self._images
         given = {"mixup": mixup, "reflect": reflect, "shuffle": shuffle}
         given["augment"] = augment not in (True, False, "none")
@@ -248,9 +247,10 @@ class Dataset:
         shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
+        varies = augment not in (False, "none") or mixup > 0
         if isinstance(images, _prepared.ImageNet):
-            chosen, made = images.open(split, augment is True, info)
-            chosen, varies = chosen[:limit], augment is True
+            chosen, made = images.open(split, varies, info)
+            chosen = chosen[:limit]
         else:
             source = self._numbered(split, info, cache)
             chosen = _images.balanced_subset(source.labels, limit)
@@ -258,7 +258,6 @@ class Dataset:
                 augment, info.name, info.image_shape, reflect
             )
             made = _batches.taken(source, variation, mixup, info.classes)
-            varies = variation is not None or mixup > 0
         if not len(chosen):
             raise InvalidValue(
                 f"{images.name} has no image for split={split!r}. Add "
@@ -266,24 +265,26 @@ class Dataset:
             )
         if training:
             batch_size = min(batch_size, len(chosen))
-        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training, share)
-        batches = _batches.passes(made, plan, info, epoch, step, mixup, varies)
+        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training)
+        batches = _batches.passes(made, plan, info, epoch, step, share, mixup, varies)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)
         return _batches.prefetched(batches)
 
-    def _check_split(self, split: str) -> None:
+    def _check_split(self, name: str) -> str:
+        """Returns the split that a usual name means, if there is one."""
+        split = _names.check_split(name)
         if split == "validation" and not self.info.validation_examples:
             raise InvalidValue(
                 f"{self._images.name} has no validation split. Hold out training "
                 "images by validation=0.1 (--validation 0.1), or name another split."
             )
+        return split
 
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "none") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
-        split = _names.check_split(split)
-        self._check_split(split)
+        split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
         if isinstance(source, LazyImages):
             source = cached(source, cache)
