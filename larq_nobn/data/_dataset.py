@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
 from . import _augment, _batches, _given, _images, _prepared
 from ._batches import WHOLE, Share
-from ._images import Images
+from ._images import Images, opened
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
@@ -367,24 +367,21 @@ def open_dataset(
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     images: Images
     if chosen in _names.DATASETS:
-        images = _built_in(chosen, place, validation)
+        if chosen == "imagenet":
+            images = opened(_prepared.ImageNet, place, validation)
+        else:
+            images = opened(_images.BuiltIn, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
             "data set or a folder of images instead, as by --dataset."
         )
     elif chosen.startswith(_names.TFDS_PREFIX):
-        images = _prepared.open_tfds(chosen, holdout, place, validation)
+        images = opened(_prepared.AnyTfds, chosen, holdout, place, validation)
     else:
-        images = _folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
+        listing = _folder.read_listing(Path(chosen))
+        images = opened(_folder.Folder, listing, holdout, skip_unreadable, validation)
     return Dataset(images, _checks.check_size(image_size))
-
-
-@lru_cache(maxsize=8)
-def _built_in(name: str, data_dir: str | None, validation: float) -> Images:
-    if name == "imagenet":
-        return _prepared.ImageNet(data_dir, validation)
-    return _images.BuiltIn(name, data_dir, validation)
 
 
 def load(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import Any
 
@@ -14,7 +13,7 @@ from .._names import SPLITS, split_named
 from ._batches import OfEpoch, OfNumbers
 from ._images import Images, Shape, Size, built_in_info, cached_method
 from ._registry import DatasetInfo
-from ._source import LazyImages, cached, in_threads, statistics, validation_numbers
+from ._source import LazyImages, cached, in_threads, numbers_of, statistics
 from ._tfds import Examples, check_prepared, open_builder, prepared_builder
 from .folder._folder import USUAL_SIDE, split_of, suitable
 
@@ -74,10 +73,6 @@ class AnyTfds(Images):
                 split = split_of(named, digest, self._held_out, self._validation)
                 parts[split].append((examples, number, label))
         return parts
-
-
-# Opens a set that is prepared, with the arguments and errors of `open_dataset`.
-open_tfds = functools.lru_cache(maxsize=8)(AnyTfds)
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:
@@ -146,10 +141,7 @@ class ImageNet(Images):
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
         examples = Examples(self.name, builder, stored)
-        numbers = np.arange(len(examples))
-        if split != "test":
-            parts = validation_numbers(len(examples), self._validation)
-            numbers = parts[split == "validation"]
+        numbers = numbers_of(split, len(examples), self._validation)
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in
 

@@ -269,6 +269,8 @@ class Folder(Images):
     def __init__(
         self, listing: Listing, holdout: float, skip_unreadable: bool, validation: float
     ) -> None:
+        self.name = str(listing.root)
+        self.check_division(validation, {entry.split for entry in listing.entries})
         root, images = listing.root, scan(listing)
         good = [image for image in images if image.problem is None]
         if bad := [f"{shown(i.entry.path)} ({i.problem})" for i in images if i.problem]:
@@ -306,8 +308,7 @@ class Folder(Images):
                     "The %s images in %s lack %d of %d classes: %s.",
                     *(split, root, len(lacking), len(names), first_few(lacking)),
                 )
-        self.name, self._root, self._parts = str(root), root, parts
-        self.class_names = names
+        self._root, self._parts, self.class_names = root, parts, names
         self.holdout = None if listing.divided else holdout
 
     @property
@@ -370,19 +371,6 @@ class Folder(Images):
         number = {name: place for place, name in enumerate(self.class_names)}
         labels = np.array([number[image.entry.label] for image in part], np.int64)
         return LazyImages(read, labels, shape, "float32" if exact else "uint8")
-
-
-_opened = functools.lru_cache(maxsize=8)(Folder)
-
-
-def open_folder(
-    root: Path, holdout: float, skip_unreadable: bool, validation: float = 0.0
-) -> Folder:
-    """Opens a folder, with the arguments and errors of `open_dataset`."""
-    listing = read_listing(root)
-    folder = _opened(listing, holdout, skip_unreadable, validation)
-    folder.check_division(validation, {entry.split for entry in listing.entries})
-    return folder
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
