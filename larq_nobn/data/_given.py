@@ -44,13 +44,12 @@ class Given(InMemory):
 
     def info(self, size: Size) -> DatasetInfo:
         """Their own size and channels; of floats nothing but these is known."""
-        height, width, channels = self.part("train").images.shape[1:]
-        shape = (*(size or (height, width)), channels)
+        *own, channels = self.part("train").images.shape[1:]
+        shape = (*(size or own), channels)
         counts = {split: len(self.part(split).labels) for split in self._splits}
         if self._normalized:
             return self.described(shape, counts)
-        of_training = statistics(self.read("train", shape, 1.0))
-        return self.described(shape, counts, of_training)
+        return self.described(shape, counts, statistics(self.read("train", shape, 1.0)))
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
         if not self._normalized:

@@ -25,9 +25,8 @@ _DATA |= {"TensorShape"}
 _CODE = {"Lambda", "__lambda__"}
 # Layers whose operation their configuration names: under which key, and what may be.
 _NAMED = {
-    **dict.fromkeys(
-        ("TFOpLambda", "SlicingOpLambda"), ("function", _allowed.OPERATORS)
-    ),
+    "TFOpLambda": ("function", _allowed.OPERATORS),
+    "SlicingOpLambda": ("function", _allowed.OPERATORS),
     "InstanceProperty": ("attr_name", _allowed.PROPERTIES),
     "InstanceMethod": ("attr_name", _allowed.METHODS),
     "ClassMethod": ("method_name", _allowed.CLASS_METHODS),
