@@ -15,7 +15,7 @@ from ._images import Images, Shape, Size, built_in_info, cached_method
 from ._registry import DatasetInfo
 from ._source import LazyImages, cached, in_threads, numbers_of, statistics
 from ._tfds import Examples, check_prepared, open_builder, prepared_builder
-from .folder._folder import USUAL_SIDE, split_of, suitable
+from .folder._folder import split_of, suitable
 
 SIZE = 224
 
@@ -38,9 +38,7 @@ class AnyTfds(Images):
     def info(self, size: Size) -> DatasetInfo:
         """Their own size if it is known and small; counting takes a pass over all."""
         *own, channels = self._own_shape
-        if size is None:
-            known = None not in own
-            size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
+        size = size or suitable([] if None in own else [tuple(own)])
         shape = (*size, channels or 3)
         counts = {split: len(part) for split, part in self._parts().items()}
         of_training = statistics(cached(self.read("train", shape, 1.0), "auto"))
@@ -140,7 +138,7 @@ class ImageNet(Images):
         """
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
-        examples = Examples(self.name, builder, stored)
+        examples = Examples(self.name, builder, stored, ("image", "label"))
         numbers = numbers_of(split, len(examples), self._validation)
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in

@@ -123,11 +123,7 @@ class Examples:
     """Images and labels of a split of a prepared set, each found by its number."""
 
     def __init__(
-        self,
-        name: str,
-        builder: Any,
-        split: str,
-        keys: tuple[str, str] = ("image", "label"),
+        self, name: str, builder: Any, split: str, keys: tuple[str, str]
     ) -> None:
         self._name, self._folder, self._keys = name, builder.data_dir, keys
         self._features = builder.info.features

@@ -32,7 +32,7 @@ from ._decode import decode, image_of
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
-USUAL_SIDE = 96
+_USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -374,10 +374,10 @@ class Folder(Images):
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Height and width of images: their own if they agree, or 96x96."""
+    """Height and width of images: their own if these are known and agree, or 96x96."""
     different = set(sizes)
-    if len(different) > 1 or max(max(different)) > _LARGEST_SIDE:
-        return USUAL_SIDE, USUAL_SIDE
+    if len(different) != 1 or max(max(different)) > _LARGEST_SIDE:
+        return _USUAL_SIDE, _USUAL_SIDE
     return different.pop()
 
 
