@@ -359,18 +359,14 @@ def open_dataset(
         (355,)
     """
     chosen = _names.check_dataset("name", name)
-    _checks.check_number(
-        "holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing."
-    )
+    _checks.check_number("holdout", holdout, *_folder.HOLDOUT)
     _checks.check_flag("skip_unreadable", skip_unreadable)
     _checks.check_number("validation", validation, *_VALIDATION)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
-    images: Images
-    if chosen in _names.DATASETS:
-        if chosen == "imagenet":
-            images = opened(_prepared.ImageNet, place, validation)
-        else:
-            images = opened(_images.BuiltIn, chosen, place, validation)
+    if chosen == "imagenet":
+        images = opened(_prepared.ImageNet, place, validation)
+    elif chosen in _names.DATASETS:
+        images = opened(_images.BuiltIn, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "

@@ -59,8 +59,7 @@ class AnyTfds(Images):
     @cached_method
     def _parts(self) -> dict[str, list[tuple[Examples, int, int]]]:
         """Place, number and label of the images of each split, by one pass over all."""
-        parts: dict[str, list[tuple[Examples, int, int]]]
-        parts = {split: [] for split in SPLITS}
+        parts: dict[str, list] = {split: [] for split in SPLITS}
         there = _splits(self.name, self._builder)
         for own, stored in there.items():
             examples = Examples(self.name, self._builder, stored, self._keys)

@@ -41,7 +41,6 @@ class Arrays:
     labels: np.ndarray
 
     def take(self, indices: tf.Tensor) -> tf.Tensor:
-        """Copies images."""
         return tf.gather(self.images, indices)
 
 

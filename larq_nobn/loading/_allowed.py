@@ -250,5 +250,4 @@ def defines(module: object, name: str) -> bool:
 
 def is_dtype(name: object) -> bool:
     """Whether it names a type of numbers."""
-    found = getattr(tf.dtypes, name, None) if isinstance(name, str) else None
-    return isinstance(found, tf.DType)
+    return isinstance(getattr(tf.dtypes, str(name), None), tf.DType)
