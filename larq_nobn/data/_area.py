@@ -26,11 +26,8 @@ def scaled(
     alike; one of colours is their brightness (299 R + 587 G + 114 B) / 1000.
     """
     middle = _middle(images, size, crop)
-    columns = max(1, _AT_ONCE * middle.shape[2] // middle.size)
-    parts = [
-        _touched(middle[:, :, left : left + columns], 1, size[0])
-        for left in range(0, middle.shape[2], columns)
-    ]
+    pieces = min(middle.shape[2], 1 + middle.size // _AT_ONCE)
+    parts = [_touched(part, 1, size[0]) for part in np.array_split(middle, pieces, 2)]
     sums, high = np.concatenate([part for part, _ in parts], 2), parts[0][1]
     sums, wide = _touched(sums, 2, size[1])
     unit = 1

@@ -40,8 +40,6 @@ def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
     # The bias of the remainder is below 1e-8 for these few values.
     rows = tf.math.floormod(bits, [offsets, offsets, 2 if augmentation.flip else 1])
     further = COLOUR * augmentation.colour + STRONG * augmentation.strong
-    if not further:
-        return rows
     # No seed that a user gives is negative, so no other stream starts there.
     others = random_bits((examples, further), (-1 - seed[0], seed[1]), tf.int32)
     return tf.concat([rows, others], 1)

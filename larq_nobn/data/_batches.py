@@ -144,9 +144,8 @@ def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
     if not info.mean:
         return images
-    scale = 1 / (255 * np.array(info.std, np.float32))
-    shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
-    return images * scale - shift
+    mean, std = np.array([info.mean, info.std], np.float32)
+    return images * (1 / (255 * std)) - mean / std
 
 
 def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:

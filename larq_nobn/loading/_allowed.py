@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -180,10 +179,9 @@ def _public_modules() -> dict[str, ModuleType]:
 @functools.cache
 def _classes() -> frozenset[str]:
     """Returns the names of the accepted classes of Keras."""
-    modules = (vars(module).items() for module in _public_modules().values())
-    named = (layers_in_files().items(), *modules)
-    accepted = (name for name, value in chain(*named) if _is_part(value))
-    return frozenset(accepted).union(_UNEXPORTED)
+    places = [layers_in_files(), *map(vars, _public_modules().values())]
+    accepted = (n for place in places for n, value in place.items() if _is_part(value))
+    return _UNEXPORTED.union(accepted)
 
 
 def _is_part(value: object) -> bool:
