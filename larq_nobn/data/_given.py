@@ -15,9 +15,6 @@ from ._images import Images, InMemory, Shape, Size
 from ._registry import DatasetInfo
 from ._source import Arrays, on_host, statistics
 
-# So many labels are read at once.
-_LABELS = 1024
-
 
 class Given(InMemory):
     """Arrays of a caller, by split: bytes, or floats that are taken as they are."""
@@ -213,6 +210,6 @@ def _image_shape(split: str, part: tf.data.Dataset) -> Shape:
 def _labels(part: tf.data.Dataset) -> np.ndarray:
     own = part.map(lambda x, y: y)
     if part.element_spec[0].shape.rank == 3:  # single examples
-        own = own.batch(_LABELS)
+        own = own.batch(1024)  # so many are read at once
     batches = list(own.as_numpy_iterator())
     return _column(np.concatenate(batches)) if batches else np.empty(0)

@@ -138,7 +138,6 @@ class ImageNet(Images):
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
         examples = Examples(self.name, builder, stored, ("image", "label"))
-        numbers = numbers_of(split, len(examples), self._validation)
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in
 
@@ -169,7 +168,7 @@ class ImageNet(Images):
 
             return batch
 
-        return numbers, of_epoch
+        return numbers_of(split, len(examples), self._validation), of_epoch
 
 
 def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -28,7 +28,7 @@ def names_of(text: str) -> frozenset[str]:
 
 
 def _functions_in(module: ModuleType) -> set[str]:
-    """Returns the names of the functions in a module; less those that look things up."""
+    """Returns the names of a module's functions; less those that look things up."""
     return {
         name
         for name, value in vars(module).items()
