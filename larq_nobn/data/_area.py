@@ -26,11 +26,8 @@ def scaled(
     alike; one of colours is their brightness (299 R + 587 G + 114 B) / 1000.
     """
     middle = _middle(images, size, crop)
-    columns = max(1, _AT_ONCE * middle.shape[2] // middle.size)
-    parts = [
-        _touched(middle[:, :, left : left + columns], 1, size[0])
-        for left in range(0, middle.shape[2], columns)
-    ]
+    pieces = min(middle.shape[2], 1 + middle.size // _AT_ONCE)
+    parts = [_touched(part, 1, size[0]) for part in np.array_split(middle, pieces, 2)]
     sums, high = np.concatenate([part for part, _ in parts], 2), parts[0][1]
     sums, wide = _touched(sums, 2, size[1])
     unit = 1
@@ -56,11 +53,8 @@ def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.n
     count, index = values.shape[axis], np.arange(size)
     low = index * count // size
     high = -(-(index + 1) * count // size)  # rounded up
-    if count < size:
-        before = np.insert(np.cumsum(values, axis, np.int64), 0, 0, axis)
-        return before.take(high, axis) - before.take(low, axis), high - low
-    # Every second sum is that from one low to its high; those between are not wanted,
-    # and the last goes to the end by itself.
-    bounds = np.stack([low, high], 1).ravel()[:-1]
-    sums = np.add.reduceat(values, bounds, axis, np.int64)
+    # Every second sum is that from one low to its high; those between are not wanted.
+    # A high may be the end, where a sum may not start, so that a zero is put there.
+    bounds = np.stack([low, high], 1).ravel()
+    sums = np.add.reduceat(np.insert(values, count, 0, axis), bounds, axis, np.int64)
     return sums.take(2 * index, axis), high - low

@@ -40,8 +40,6 @@ def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
     # The bias of the remainder is below 1e-8 for these few values.
     rows = tf.math.floormod(bits, [offsets, offsets, 2 if augmentation.flip else 1])
     further = COLOUR * augmentation.colour + STRONG * augmentation.strong
-    if not further:
-        return rows
     # No seed that a user gives is negative, so no other stream starts there.
     others = random_bits((examples, further), (-1 - seed[0], seed[1]), tf.int32)
     return tf.concat([rows, others], 1)
@@ -93,19 +91,15 @@ def crop_and_flip(
     """Pads, crops and mirrors a batch of any type, each image by its row of `draws`."""
     height, width = images.shape[1:3]
     pad = augmentation.pad
-    padded = tf.pad(
-        images,
-        [[0, 0], [pad, pad], [pad, pad], [0, 0]],
-        "REFLECT" if augmentation.reflect else "CONSTANT",
-    )
+    mode = "REFLECT" if augmentation.reflect else "CONSTANT"
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]], mode)
     top, left, mirrored = tf.split(draws, 3, axis=1)
     across = tf.range(width)
     rows = top + tf.range(height)
     columns = left + tf.where(mirrored == 1, width - 1 - across, across)
     # Two gathers that copy bytes: several times cheaper than one crop per image.
-    return tf.gather(
-        tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1
-    )
+    cropped = tf.gather(padded, rows, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)
 
 
 # Factors lie in [1 - this, 1 + this).

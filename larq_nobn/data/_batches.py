@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +30,6 @@ class Plan:
     seed: int
     shuffle: bool
     whole: bool  # a last batch that is not full is left out
-    share: Share = WHOLE  # whose parts of each batch are wanted
 
     @property
     def steps(self) -> int:
@@ -39,24 +38,17 @@ class Plan:
         return count // size if self.whole else -(-count // size)
 
     def numbers(self, epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
-        """The numbers of the images of each batch of an epoch."""
-        size, (first, count, replicas) = self.batch_size, self.share
-        order = tf.constant(self.chosen)
+        """The numbers of the images of each batch of an epoch, from a step on."""
+        size, order = self.batch_size, tf.constant(self.chosen)
         if self.shuffle:
             keys = random_bits(order.shape, (self.seed, 2 * epoch), tf.int64)
             order = tf.gather(order, tf.argsort(keys))
 
-        def part(number: tf.Tensor) -> tf.Tensor:
-            step, replica = number // count, first + number % count
-            indices = order[step * size : (step + 1) * size]
-            if replicas > 1:
-                there = tf.shape(indices, tf.int64)[0]
-                indices = indices[_bounds(there, replica, replicas)]
-            if self.whole and size % replicas == 0:
-                indices = tf.ensure_shape(indices, (size // replicas,))
-            return indices
+        def batch(step: tf.Tensor) -> tuple[tf.Tensor]:
+            numbers = order[step * size : (step + 1) * size]
+            return (tf.ensure_shape(numbers, (size if self.whole else None,)),)
 
-        return tf.data.Dataset.range(start * count, self.steps * count).map(part)
+        return tf.data.Dataset.range(start, self.steps).map(batch)
 
 
 def taken(
@@ -87,7 +79,7 @@ def taken(
 
 
 def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
-    """The parts of whole batches, one element for each replica that is served."""
+    """The parts of batches, one element for each replica that is served."""
     first, count, replicas = share
     if share == WHOLE:
         return batches
@@ -95,11 +87,12 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
     even = None if size is None or size % replicas else size // replicas
 
     def of_batch(*batch: tf.Tensor) -> tf.data.Dataset:
+        there = tf.shape(batch[0], tf.int64)[0]
+
         def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            bounds = _bounds(tf.shape(batch[0], tf.int64)[0], replica, replicas)
-            return tuple(
-                tf.ensure_shape(part[bounds], (even, *part.shape[1:])) for part in batch
-            )
+            # A batch that is not full leaves some with less, or with nothing.
+            own = slice(replica * there // replicas, (replica + 1) * there // replicas)
+            return tuple(tf.ensure_shape(x[own], (even, *x.shape[1:])) for x in batch)
 
         return tf.data.Dataset.range(first, first + count).map(part)
 
@@ -110,17 +103,17 @@ def passes(
     made: OfEpoch,
     plan: Plan,
     info: DatasetInfo,
-    epoch: int = 0,
-    step: int = 0,
-    mixup: float = 0.0,
-    varies: bool = True,
+    epoch: int,
+    step: int,
+    share: Share,
+    mixup: float,
+    varies: bool,
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
-    What is mixed needs its neighbors: such batches are cut into shares afterwards.
+    Images are made of a share's numbers alone, but what is mixed needs its neighbors.
     """
     epochs = itertools.count(epoch)
-    whole = replace(plan, share=WHOLE) if mixup else plan
 
     def number(_: tf.Tensor) -> tf.Tensor:
         # Asked when the first batch of a pass is needed, not when it is set up: Keras
@@ -130,9 +123,10 @@ def passes(
 
     def of_epoch(number: tf.Tensor) -> tf.data.Dataset:
         start = tf.where(number == epoch, tf.constant(step, tf.int64), 0)
-        batch = made(plan.seed, number)
-        batches = whole.numbers(number, start).map(batch, tf.data.AUTOTUNE)
-        return cut(batches, plan.share) if mixup else batches
+        batch, numbers = made(plan.seed, number), plan.numbers(number, start)
+        if mixup:
+            return cut(numbers.map(batch, tf.data.AUTOTUNE), share)
+        return cut(numbers, share).map(batch, tf.data.AUTOTUNE)
 
     def pipeline() -> tf.data.Dataset:
         if step or varies or plan.shuffle:
@@ -150,9 +144,8 @@ def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
     if not info.mean:
         return images
-    scale = 1 / (255 * np.array(info.std, np.float32))
-    shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
-    return images * scale - shift
+    mean, std = np.array([info.mean, info.std], np.float32)
+    return images * (1 / (255 * std)) - mean / std
 
 
 def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -164,8 +157,3 @@ def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.prefetch(2).with_options(options)
-
-
-def _bounds(size: tf.Tensor, replica: tf.Tensor, replicas: int) -> slice:
-    """Whose part is where, also in a batch that leaves some with less or nothing."""
-    return slice(replica * size // replicas, (replica + 1) * size // replicas)

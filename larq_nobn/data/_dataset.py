@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
 from . import _augment, _batches, _given, _images, _prepared
 from ._batches import WHOLE, Share
-from ._images import Images
+from ._images import Images, opened
 from ._registry import DatasetInfo
 from ._source import LazyImages, Source, cached
 from ._tfds import DataDir
@@ -223,7 +223,7 @@ class Dataset:
                 images, or there is no image of the split.
             TypeError: If an argument has the wrong type.
         """
-        split = _names.check_split(split)
+        split = self._check_split(split)
         training = split == "train"
         numbers = {"batch_size": batch_size, "mixup": mixup, "seed": seed}
         if limit is not None:
@@ -236,7 +236,6 @@ class Dataset:
         if not isinstance(augment, bool):
             _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
         _checks.check_choice("cache", cache, _names.CACHES)
-        self._check_split(split)
         images = self._images
         given = {"mixup": mixup, "reflect": reflect, "shuffle": shuffle}
         given["augment"] = augment not in (True, False, "none")
@@ -248,9 +247,10 @@ class Dataset:
         shuffle = training if shuffle is None else shuffle
 
         info = like or self.info
+        varies = augment not in (False, "none") or mixup > 0
         if isinstance(images, _prepared.ImageNet):
-            chosen, made = images.open(split, augment is True, info)
-            chosen, varies = chosen[:limit], augment is True
+            chosen, made = images.open(split, varies, info)
+            chosen = chosen[:limit]
         else:
             source = self._numbered(split, info, cache)
             chosen = _images.balanced_subset(source.labels, limit)
@@ -258,7 +258,6 @@ class Dataset:
                 augment, info.name, info.image_shape, reflect
             )
             made = _batches.taken(source, variation, mixup, info.classes)
-            varies = variation is not None or mixup > 0
         if not len(chosen):
             raise InvalidValue(
                 f"{images.name} has no image for split={split!r}. Add "
@@ -266,24 +265,26 @@ class Dataset:
             )
         if training:
             batch_size = min(batch_size, len(chosen))
-        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training, share)
-        batches = _batches.passes(made, plan, info, epoch, step, mixup, varies)
+        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training)
+        batches = _batches.passes(made, plan, info, epoch, step, share, mixup, varies)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)
         return _batches.prefetched(batches)
 
-    def _check_split(self, split: str) -> None:
+    def _check_split(self, name: str) -> str:
+        """Returns the split that a usual name means, if there is one."""
+        split = _names.check_split(name)
         if split == "validation" and not self.info.validation_examples:
             raise InvalidValue(
                 f"{self._images.name} has no validation split. Hold out training "
                 "images by validation=0.1 (--validation 0.1), or name another split."
             )
+        return split
 
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "none") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
-        split = _names.check_split(split)
-        self._check_split(split)
+        split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
         if isinstance(source, LazyImages):
             source = cached(source, cache)
@@ -358,32 +359,25 @@ def open_dataset(
         (355,)
     """
     chosen = _names.check_dataset("name", name)
-    _checks.check_number(
-        "holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing."
-    )
+    _checks.check_number("holdout", holdout, *_folder.HOLDOUT)
     _checks.check_flag("skip_unreadable", skip_unreadable)
     _checks.check_number("validation", validation, *_VALIDATION)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
-    images: Images
-    if chosen in _names.DATASETS:
-        images = _built_in(chosen, place, validation)
+    if chosen == "imagenet":
+        images = opened(_prepared.ImageNet, place, validation)
+    elif chosen in _names.DATASETS:
+        images = opened(_images.BuiltIn, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
             "data set or a folder of images instead, as by --dataset."
         )
     elif chosen.startswith(_names.TFDS_PREFIX):
-        images = _prepared.open_tfds(chosen, holdout, place, validation)
+        images = opened(_prepared.AnyTfds, chosen, holdout, place, validation)
     else:
-        images = _folder.open_folder(Path(chosen), holdout, skip_unreadable, validation)
+        listing = _folder.read_listing(Path(chosen))
+        images = opened(_folder.Folder, listing, holdout, skip_unreadable, validation)
     return Dataset(images, _checks.check_size(image_size))
-
-
-@lru_cache(maxsize=8)
-def _built_in(name: str, data_dir: str | None, validation: float) -> Images:
-    if name == "imagenet":
-        return _prepared.ImageNet(data_dir, validation)
-    return _images.BuiltIn(name, data_dir, validation)
 
 
 def load(

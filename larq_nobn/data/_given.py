@@ -15,9 +15,6 @@ from ._images import Images, InMemory, Shape, Size
 from ._registry import DatasetInfo
 from ._source import Arrays, on_host, statistics
 
-# So many labels are read at once.
-_LABELS = 1024
-
 
 class Given(InMemory):
     """Arrays of a caller, by split: bytes, or floats that are taken as they are."""
@@ -44,13 +41,12 @@ class Given(InMemory):
 
     def info(self, size: Size) -> DatasetInfo:
         """Their own size and channels; of floats nothing but these is known."""
-        height, width, channels = self.part("train").images.shape[1:]
-        shape = (*(size or (height, width)), channels)
+        *own, channels = self.part("train").images.shape[1:]
+        shape = (*(size or own), channels)
         counts = {split: len(self.part(split).labels) for split in self._splits}
         if self._normalized:
             return self.described(shape, counts)
-        of_training = statistics(self.read("train", shape, 1.0))
-        return self.described(shape, counts, of_training)
+        return self.described(shape, counts, statistics(self.read("train", shape, 1.0)))
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
         if not self._normalized:
@@ -214,6 +210,6 @@ def _image_shape(split: str, part: tf.data.Dataset) -> Shape:
 def _labels(part: tf.data.Dataset) -> np.ndarray:
     own = part.map(lambda x, y: y)
     if part.element_spec[0].shape.rank == 3:  # single examples
-        own = own.batch(_LABELS)
+        own = own.batch(1024)  # so many are read at once
     batches = list(own.as_numpy_iterator())
     return _column(np.concatenate(batches)) if batches else np.empty(0)

@@ -15,7 +15,7 @@ from .._checks import check_bounds
 from .._errors import InvalidValue, needing
 from ._area import scaled
 from ._registry import BUILT_IN, DatasetInfo
-from ._source import Arrays, Source, Statistics, on_host, validation_numbers
+from ._source import Arrays, Source, Statistics, numbers_of, on_host
 from ._tfds import prepared_builder
 
 Shape = tuple[int, int, int]
@@ -35,6 +35,12 @@ def cached_method(method: _Method) -> _Method:
         return results[key]
 
     return cached  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=8)
+def opened(kind: Callable[..., Images], *given: Hashable) -> Images:
+    """Returns the same images for the same arguments, which are read once then."""
+    return kind(*given)
 
 
 class Images(ABC):
@@ -98,8 +104,7 @@ class InMemory(Images):
         if not self.validation or split == "test":
             return self.whole(split)
         whole = self.whole("train")
-        kept, held = validation_numbers(len(whole.labels), self.validation)
-        numbers = held if split == "validation" else kept
+        numbers = numbers_of(split, len(whole.labels), self.validation)
         return Arrays(on_host(whole.images.numpy()[numbers]), whole.labels[numbers])
 
     @cached_method
@@ -123,12 +128,19 @@ class BuiltIn(InMemory):
     def info(self, size: Size) -> DatasetInfo:
         """What the registry says; nothing is read for it."""
         info = built_in_info(self.name, self.validation)
-        height, width, channels = info.image_shape
-        return replace(info, image_shape=(*(size or (height, width)), channels))
+        *own, channels = info.image_shape
+        return replace(info, image_shape=(*(size or own), channels))
 
     @cached_method
     def whole(self, split: str) -> Arrays:
-        return stored(self.name, self._data_dir, split)
+        if self.name == "digits":
+            images, labels = _digits(split)
+            return Arrays(on_host(images), labels)
+        builder = prepared_builder(self.name, self._data_dir)
+        with tf.device("CPU:0"):
+            # Files in their order on disk, so that an example keeps its index.
+            data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+            return Arrays(data["image"], data["label"].numpy())
 
 
 def built_in_info(name: str, validation: float) -> DatasetInfo:
@@ -137,18 +149,6 @@ def built_in_info(name: str, validation: float) -> DatasetInfo:
     held_out = round(validation * info.train_examples)
     train = info.train_examples - held_out
     return replace(info, train_examples=train, validation_examples=held_out)
-
-
-def stored(name: str, data_dir: str | None, split: str) -> Arrays:
-    """A split of a data set of some name, as it lies on the disk."""
-    if name == "digits":
-        images, labels = _digits(split)
-        return Arrays(on_host(images), labels)
-    builder = prepared_builder(name, data_dir)
-    with tf.device("CPU:0"):
-        # Files in their order on disk, so that an example keeps its index.
-        data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-        return Arrays(data["image"], data["label"].numpy())
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import Any
 
@@ -14,9 +13,9 @@ from .._names import SPLITS, split_named
 from ._batches import OfEpoch, OfNumbers
 from ._images import Images, Shape, Size, built_in_info, cached_method
 from ._registry import DatasetInfo
-from ._source import LazyImages, cached, in_threads, statistics, validation_numbers
+from ._source import LazyImages, cached, in_threads, numbers_of, statistics
 from ._tfds import Examples, check_prepared, open_builder, prepared_builder
-from .folder._folder import USUAL_SIDE, split_of, suitable
+from .folder._folder import split_of, suitable
 
 SIZE = 224
 
@@ -39,9 +38,7 @@ class AnyTfds(Images):
     def info(self, size: Size) -> DatasetInfo:
         """Their own size if it is known and small; counting takes a pass over all."""
         *own, channels = self._own_shape
-        if size is None:
-            known = None not in own
-            size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
+        size = size or suitable([] if None in own else [tuple(own)])
         shape = (*size, channels or 3)
         counts = {split: len(part) for split, part in self._parts().items()}
         of_training = statistics(cached(self.read("train", shape, 1.0), "auto"))
@@ -62,8 +59,7 @@ class AnyTfds(Images):
     @cached_method
     def _parts(self) -> dict[str, list[tuple[Examples, int, int]]]:
         """Place, number and label of the images of each split, by one pass over all."""
-        parts: dict[str, list[tuple[Examples, int, int]]]
-        parts = {split: [] for split in SPLITS}
+        parts: dict[str, list] = {split: [] for split in SPLITS}
         there = _splits(self.name, self._builder)
         for own, stored in there.items():
             examples = Examples(self.name, self._builder, stored, self._keys)
@@ -74,10 +70,6 @@ class AnyTfds(Images):
                 split = split_of(named, digest, self._held_out, self._validation)
                 parts[split].append((examples, number, label))
         return parts
-
-
-# Opens a set that is prepared, with the arguments and errors of `open_dataset`.
-open_tfds = functools.lru_cache(maxsize=8)(AnyTfds)
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:
@@ -145,11 +137,7 @@ class ImageNet(Images):
         """
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
-        examples = Examples(self.name, builder, stored)
-        numbers = np.arange(len(examples))
-        if split != "test":
-            parts = validation_numbers(len(examples), self._validation)
-            numbers = parts[split == "validation"]
+        examples = Examples(self.name, builder, stored, ("image", "label"))
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
         fold = tf.random.experimental.stateless_fold_in
 
@@ -180,7 +168,7 @@ class ImageNet(Images):
 
             return batch
 
-        return numbers, of_epoch
+        return numbers_of(split, len(examples), self._validation), of_epoch
 
 
 def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -41,7 +41,6 @@ class Arrays:
     labels: np.ndarray
 
     def take(self, indices: tf.Tensor) -> tf.Tensor:
-        """Copies images."""
         return tf.gather(self.images, indices)
 
 
@@ -93,11 +92,13 @@ def reading() -> Iterator[None]:
         raise
 
 
-def validation_numbers(count: int, fraction: float) -> list[np.ndarray]:
-    """Numbers of the training images that stay, and of those for validation."""
+def numbers_of(split: str, count: int, validation: float) -> np.ndarray:
+    """The images of a split among those that are stored, which are `count`."""
+    if split == "test":
+        return np.arange(count)
     order = np.random.default_rng(0).permutation(count)
-    held = round(fraction * count)
-    return [np.sort(order[held:]), np.sort(order[:held])]
+    held = round(validation * count)
+    return np.sort(order[:held] if split == "validation" else order[held:])
 
 
 def statistics(source: Source) -> Statistics:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -13,6 +12,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     place = Path(os.path.expanduser(data_dir), name.partition("/")[0])
     for file in files_below(place) if place.is_dir() else ():
         if file.name == "features.json":
-            check = functools.partial(_check_feature, file)
-            json.loads(file.read_bytes(), object_hook=check)
+            json.loads(file.read_bytes(), object_hook=partial(_check_feature, file))
 
 
 def _check_feature(file: Path, part: dict[str, Any]) -> None:
@@ -123,11 +122,7 @@ class Examples:
     """Images and labels of a split of a prepared set, each found by its number."""
 
     def __init__(
-        self,
-        name: str,
-        builder: Any,
-        split: str,
-        keys: tuple[str, str] = ("image", "label"),
+        self, name: str, builder: Any, split: str, keys: tuple[str, str]
     ) -> None:
         self._name, self._folder, self._keys = name, builder.data_dir, keys
         self._features = builder.info.features

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -26,6 +25,15 @@ from .._keras import keras, layers_in_files
 
 def names_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+def _functions_in(module: ModuleType) -> set[str]:
+    """Returns the names of a module's functions; less those that look things up."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if callable(value) and not isinstance(value, type) and name[0] != "_"
+    } - {"get", "serialize", "deserialize"}
 
 
 _BASES = (
@@ -53,11 +61,13 @@ RUNNING_CODE = names_of(
 _UNEXPORTED = names_of(
     "LossFunctionWrapper LossScaleOptimizerV3 PolicyV1 SumOverBatchSizeMetricWrapper"
 )
-_OF_FUNCTIONS = ("activations", "losses", "metrics", "regularizers")
-# What these modules export beside functions of tensors, and functions that Keras knows
-# by their names in TensorFlow.
-_LOOK_UPS = {"get", "serialize", "deserialize"}
-_OF_TENSORFLOW = {"leaky_relu", "log_softmax", "relu6", "silu", "softmax_v2"}
+# Accepted functions of Keras, some of which it knows by their names in TensorFlow.
+FUNCTIONS = _functions_in(keras.activations).union(
+    _functions_in(keras.losses),
+    _functions_in(keras.metrics),
+    _functions_in(keras.regularizers),
+    names_of("leaky_relu log_softmax relu6 silu softmax_v2"),
+)
 # Short for others, or known to one layer alone.
 _WORDS = names_of(
     """
@@ -113,9 +123,6 @@ _OPERATORS = {
         fake_quant_with_min_max_args fake_quant_with_min_max_vars
         fake_quant_with_min_max_vars_per_channel quantize_and_dequantize
         quantize_and_dequantize_v2""",
-    "keras.activations": """
-        elu exponential gelu hard_sigmoid linear mish relu selu sigmoid softmax softplus
-        softsign swish tanh""",
 }
 _EARLIER = """
     batch_to_space batch_to_space_nd depth_to_space div div_no_nan extract_image_patches
@@ -123,14 +130,8 @@ _EARLIER = """
     image.resize_images image.resize_nearest_neighbor log log_sigmoid matrix_transpose
     mod reciprocal rsqrt space_to_depth to_bfloat16 to_double to_float to_int32 to_int64
     """
-_named = {
-    space: {
-        name
-        for name, value in vars(getattr(tf, space)).items()
-        if callable(value) and not isinstance(value, type) and name[0] != "_"
-    }
-    for space in _CALCULATING
-}
+_named = {space: _functions_in(getattr(tf, space)) for space in _CALCULATING}
+_named["keras.activations"] = _functions_in(keras.activations)
 # Many of them are exported without the name of their module, too.
 _named[""] = {name for name in _named["math"] if hasattr(tf, name)}
 OPERATORS = frozenset(
@@ -178,10 +179,9 @@ def _public_modules() -> dict[str, ModuleType]:
 @functools.cache
 def _classes() -> frozenset[str]:
     """Returns the names of the accepted classes of Keras."""
-    modules = (vars(module).items() for module in _public_modules().values())
-    named = (layers_in_files().items(), *modules)
-    accepted = (name for name, value in chain(*named) if _is_part(value))
-    return frozenset(accepted).union(_UNEXPORTED)
+    places = [layers_in_files(), *map(vars, _public_modules().values())]
+    accepted = (n for place in places for n, value in place.items() if _is_part(value))
+    return _UNEXPORTED.union(accepted)
 
 
 def _is_part(value: object) -> bool:
@@ -195,18 +195,6 @@ def runs_code(cls: type) -> bool:
     """Whether it is one of the classes that run code, or a subclass of one."""
     of_keras = (b for b in cls.__mro__ if b.__module__.startswith("tf_keras."))
     return any(base.__name__ in RUNNING_CODE for base in of_keras)
-
-
-@functools.cache
-def _functions() -> frozenset[str]:
-    """Returns the names of the accepted functions of Keras."""
-    exported = (
-        name
-        for module in _OF_FUNCTIONS
-        for name, value in vars(getattr(keras, module)).items()
-        if isinstance(value, FunctionType)
-    )
-    return frozenset({*exported} - _LOOK_UPS | _OF_TENSORFLOW)
 
 
 def registered(name: object) -> Any:
@@ -231,7 +219,7 @@ def is_class(name: object) -> bool:
 def is_function(name: object) -> bool:
     """Whether it is the name of an accepted function, or of anything registered."""
     known = registered(name)
-    return callable(known) if known is not None else name in _functions()
+    return callable(known) if known is not None else name in FUNCTIONS
 
 
 def is_named(name: str) -> bool:
@@ -255,10 +243,9 @@ def defines(module: object, name: str) -> bool:
         return False
     if isinstance(value, type):
         return _is_part(value) and name in _classes()
-    return isinstance(value, FunctionType) and value.__name__ == name in _functions()
+    return isinstance(value, FunctionType) and value.__name__ == name in FUNCTIONS
 
 
 def is_dtype(name: object) -> bool:
     """Whether it names a type of numbers."""
-    found = getattr(tf.dtypes, name, None) if isinstance(name, str) else None
-    return isinstance(found, tf.DType)
+    return isinstance(getattr(tf.dtypes, str(name), None), tf.DType)

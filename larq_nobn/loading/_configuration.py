@@ -25,9 +25,8 @@ _DATA |= {"TensorShape"}
 _CODE = {"Lambda", "__lambda__"}
 # Layers whose operation their configuration names: under which key, and what may be.
 _NAMED = {
-    **dict.fromkeys(
-        ("TFOpLambda", "SlicingOpLambda"), ("function", _allowed.OPERATORS)
-    ),
+    "TFOpLambda": ("function", _allowed.OPERATORS),
+    "SlicingOpLambda": ("function", _allowed.OPERATORS),
     "InstanceProperty": ("attr_name", _allowed.PROPERTIES),
     "InstanceMethod": ("attr_name", _allowed.METHODS),
     "ClassMethod": ("method_name", _allowed.CLASS_METHODS),
@@ -114,7 +113,9 @@ class Untrusted(InvalidValue):
         super().__init__(f"{what}{where}: {remedy}{own}.")
 
 
-def _check(part: object, layer: str, own: bool = False, data: bool = False) -> None:
+def _check(
+    part: object, layer: str, own: bool = False, data: bool = False, naming: str = ""
+) -> None:
     """Raises `Untrusted` unless nothing but accepted objects would be made of a part.
 
     Arguments:
@@ -122,10 +123,11 @@ def _check(part: object, layer: str, own: bool = False, data: bool = False) -> N
         layer: Which it is of, for the message.
         own: Whether it is among the arguments of a user's class.
         data: Whether a layer is called with it: tensors and constants, and no objects.
+        naming: The argument for which Keras looks up the strings in it, if for any.
     """
     if isinstance(part, list):
         for entry in part:
-            _check(entry, layer, own, data)
+            _check(entry, layer, own, data, naming)
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
         if part.get("function_type") == "lambda":
@@ -133,14 +135,21 @@ def _check(part: object, layer: str, own: bool = False, data: bool = False) -> N
         if "class_name" in part:
             _check_object(part, layer, data)
             own = _allowed.is_users(part.get("registered_name", part["class_name"]))
+            naming = ""
         elif isinstance(part.get("module"), str):
             raise _foreign(part, layer)
         for key, value in part.items():
-            if not own and _NAMING.fullmatch(key):
-                _check_names(key, value, layer)
-            _check(value, layer, own, data or key == "inbound_nodes")
+            names = key if not own and _NAMING.fullmatch(key) else naming
+            _check(value, layer, own, data or key == "inbound_nodes", names)
     elif part == "_COMPOSITE_TYPE":
         raise _odd("contains a tensor with parts of its own", layer)
+    elif naming and isinstance(part, str) and not _allowed.is_named(part):
+        raise Untrusted(
+            layer,
+            f"has {naming}={part!r}, which is not known",
+            "use a name of Keras, Larq or larq_nobn, register your own with Keras "
+            "(--import MODULE)",
+        )
 
 
 def _name_of(part: dict[str, Any]) -> str:
@@ -220,23 +229,6 @@ def _check_operation(part: dict[str, Any], layer: str) -> None:
             f"wants the operation {symbol or 'tf'}.{named}, which is not one of the "
             "tensor functions that are known to be harmless",
             "put it into a layer class that you register with Keras",
-        )
-
-
-def _check_names(key: str, value: object, layer: str) -> None:
-    """Strings that Keras looks up, in whatever lists and dictionaries they are."""
-    if isinstance(value, list):
-        for entry in value:
-            _check_names(key, entry, layer)
-    elif isinstance(value, dict) and "class_name" not in value:
-        for entry in value.values():
-            _check_names(key, entry, layer)
-    elif isinstance(value, str) and not _allowed.is_named(value):
-        raise Untrusted(
-            layer,
-            f"has {key}={value!r}, which is not known",
-            "use a name of Keras, Larq or larq_nobn, register your own with Keras "
-            "(--import MODULE)",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -91,9 +90,7 @@ def open_model(
 
 def is_saved_model(path: Path) -> bool:
     """Whether it is the folder of a SavedModel, as far as one may look into it."""
-    with contextlib.suppress(PermissionError):
-        return (path / "saved_model.pb").is_file()
-    return False
+    return os.path.isfile(path / "saved_model.pb")  # a Path raises if one may not
 
 
 def _file_of(path: Path) -> Path:
@@ -106,15 +103,15 @@ def _file_of(path: Path) -> Path:
                 f"{path} contains no model.keras, so it is not a finished run. "
                 "Give the --output folder of a training run."
             )
-    if file.exists() and not file.is_file():
-        raise InvalidValue(
-            f"{file} is not a regular file, so no model is read from it. Give a run "
-            "folder, or a .keras or .h5 file."
-        )
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(
             f"{file} does not exist. Give a run folder, a .keras or .h5 file, or the "
             "name of a trained network (larq-nobn models)."
+        )
+    if not file.is_file():
+        raise InvalidValue(
+            f"{file} is not a regular file, so no model is read from it. Give a run "
+            "folder, or a .keras or .h5 file."
         )
     if file.suffix not in SUFFIXES:
         raise InvalidValue(

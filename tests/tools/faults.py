@@ -376,8 +376,8 @@ schedule: cosine does not end at zero
 +total,
 @ tests/training/test_strategy.py
 strategy: the rest of an uneven batch is lost
--replica * size // replicas, (replica + 1) * size // replicas
-+replica * (size // replicas), (replica + 1) * (size // replicas)
+-replica * there // replicas, (replica + 1) * there // replicas
++replica * (there // replicas), (replica + 1) * (there // replicas)
 shares: parts of a batch are not counted
 -if batch_size % (replicas * parts):
 +if batch_size % replicas:

@@ -195,7 +195,7 @@ def check_names(made: list[Any]) -> None:
     accepted = [*map(symbol, _allowed.OPERATORS)]
     accepted += keras.utils.get_custom_objects().values()
     known = set(map(id, accepted))
-    names = _allowed._classes() | _allowed._functions()
+    names = _allowed._classes() | _allowed.FUNCTIONS
     for each in made:
         if id(each) not in known:
             assert each.__module__.startswith("tf_keras.src."), each

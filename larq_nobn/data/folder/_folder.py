@@ -31,8 +31,9 @@ from .._source import LazyImages, Statistics, statistics
 from ._decode import decode, image_of
 
 _log = logging.getLogger("larq_nobn")
+HOLDOUT = "[0, 1]", "0.1 keeps every tenth for testing."
 # Of images of different sizes, or of large ones.
-USUAL_SIDE = 96
+_USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -191,10 +192,8 @@ def scan(listing: Listing) -> list[ScannedImage]:
         return found
 
     known = remembered(listing.root, "files", repr(listing.entries), look)
-    return [
-        ScannedImage(entry, *each)
-        for entry, each in zip(listing.entries, known, strict=True)
-    ]
+    pairs = zip(listing.entries, known, strict=True)
+    return [ScannedImage(entry, *each) for entry, each in pairs]
 
 
 def _look_into(root: Path, entry: Entry) -> tuple:
@@ -240,7 +239,7 @@ def divided(
     images: Sequence[ScannedImage], holdout: float, validation: float = 0.0
 ) -> dict[str, list[ScannedImage]]:
     """Puts images into splits: as their folder says, or by what they contain."""
-    parts: dict[str, list[ScannedImage]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[ScannedImage]] = {split: [] for split in SPLITS}
     for image in images:
         split = split_of(image.entry.split, image.digest, holdout, validation)
         parts[split].append(image)
@@ -269,20 +268,18 @@ class Folder(Images):
     def __init__(
         self, listing: Listing, holdout: float, skip_unreadable: bool, validation: float
     ) -> None:
+        self.name = str(listing.root)
+        self.check_division(validation, {entry.split for entry in listing.entries})
         root, images = listing.root, scan(listing)
         good = [image for image in images if image.problem is None]
         if bad := [f"{shown(i.entry.path)} ({i.problem})" for i in images if i.problem]:
-            said = f"{len(bad)} of {len(images)} files in {root}"
+            said = f"{len(bad)} of {len(images)} files in {root} cannot be read"
             if not skip_unreadable:
                 raise InvalidValue(
-                    f"{said} cannot be read: {first_few(bad)}. Repair or remove them, "
-                    "or leave them out by --skip-unreadable (skip_unreadable=True)."
+                    f"{said}: {first_few(bad)}. Repair or remove them, or leave them "
+                    "out by --skip-unreadable (skip_unreadable=True)."
                 )
-            _log.warning(
-                "%s are left out, because they cannot be read: %s.",
-                said,
-                first_few(bad),
-            )
+            _log.warning("%s, and are left out: %s.", said, first_few(bad))
         parts = divided(good, holdout, validation)
         names = tuple(sorted({image.entry.label for image in good}))
         if len(names) < 2:
@@ -306,8 +303,7 @@ class Folder(Images):
                     "The %s images in %s lack %d of %d classes: %s.",
                     *(split, root, len(lacking), len(names), first_few(lacking)),
                 )
-        self.name, self._root, self._parts = str(root), root, parts
-        self.class_names = names
+        self._root, self._parts, self.class_names = root, parts, names
         self.holdout = None if listing.divided else holdout
 
     @property
@@ -339,13 +335,12 @@ class Folder(Images):
                 f"None of the images in {self.name} is for training, of which mean and "
                 "std are taken. Lower the holdout, or give those of a run (like=...)."
             )
+
+        def find() -> Statistics:
+            return statistics(self.read("train", shape, 1.0))
+
         digests = "".join(image.digest for image in self._parts["train"])
-        mean, std = remembered(
-            self._root,
-            f"statistics {shape}",
-            digests,
-            lambda: statistics(self.read("train", shape, 1.0)),
-        )
+        mean, std = remembered(self._root, f"statistics {shape}", digests, find)
         return tuple(mean), tuple(std)
 
     @cached_method
@@ -372,24 +367,11 @@ class Folder(Images):
         return LazyImages(read, labels, shape, "float32" if exact else "uint8")
 
 
-_opened = functools.lru_cache(maxsize=8)(Folder)
-
-
-def open_folder(
-    root: Path, holdout: float, skip_unreadable: bool, validation: float = 0.0
-) -> Folder:
-    """Opens a folder, with the arguments and errors of `open_dataset`."""
-    listing = read_listing(root)
-    folder = _opened(listing, holdout, skip_unreadable, validation)
-    folder.check_division(validation, {entry.split for entry in listing.entries})
-    return folder
-
-
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Height and width of images: their own if they agree, or 96x96."""
+    """Height and width of images: their own if these are known and agree, or 96x96."""
     different = set(sizes)
-    if len(different) > 1 or max(max(different)) > _LARGEST_SIDE:
-        return USUAL_SIDE, USUAL_SIDE
+    if len(different) != 1 or max(max(different)) > _LARGEST_SIDE:
+        return _USUAL_SIDE, _USUAL_SIDE
     return different.pop()
 
 

@@ -15,7 +15,7 @@ from ..._checks import check_number, check_path
 from ..._figures import check_plot
 from ..._files import replacing
 from ._decode import image_of
-from ._folder import ScannedImage, divided, read_listing, scan, shown
+from ._folder import HOLDOUT, ScannedImage, divided, read_listing, scan, shown
 
 # Pixels of an image, of the gap between two, and of a line of text; columns.
 _TILE, _GAP, _LINE, _ACROSS = 72, 4, 18, 10
@@ -116,10 +116,9 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
         overview.draw("classes.png")
         ```
     """
-    check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
-    listing = read_listing(
-        Path(os.path.abspath(os.path.expanduser(check_path("path", path))))
-    )
+    check_number("holdout", holdout, *HOLDOUT)
+    root = os.path.expanduser(check_path("path", path))
+    listing = read_listing(Path(os.path.abspath(root)))
     images = scan(listing)
     good = [image for image in images if image.problem is None]
     parts = divided(good, holdout)

@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 from larq_nobn._progress import watched
 from larq_nobn.data.folder import _folder
-from larq_nobn.data.folder._folder import open_folder
 
 from .conftest import Write, content_of
 
 
-def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
+def parts(root: Path, holdout: float = 0.1) -> dict[str, list[str]]:
     """Paths by split."""
-    actual = open_folder(root, holdout, skip)._parts
-    return {s: [p.entry.path for p in part] for s, part in actual.items() if part}
+    images = nobn.data.open_dataset(root, holdout=holdout)._images
+    actual = {split: images.files(split) for split in nobn.data.SPLITS}
+    return {
+        split: [Path(file).relative_to(root).as_posix() for file in files]
+        for split, files in actual.items()
+        if files
+    }
 
 
 def two_classes(write: Write, count: int = 30) -> None:
