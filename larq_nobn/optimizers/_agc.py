@@ -80,10 +80,9 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     The axes of a unit follow from the name and rank of a variable: all axes but the
     last for kernels, all but the last two for `depthwise_kernel`, the last for
     `embeddings`, the whole tensor for vectors and PReLU slopes. A transposed
-    convolution and a locally connected layer, whose units are the weights of one output
-    value, are known by the names that Keras gives them, such as `conv2d_transpose`; for
-    one with a name of your own use `for_model`, or `unit_axes`. Of a locally connected
-    layer in implementation 2 the weights that no output reads count in the norm too.
+    convolution is known by the name that Keras gives it, such as `conv2d_transpose`;
+    for one with a name of your own use `for_model`, or `unit_axes`, as for locally
+    connected layers.
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;

@@ -12,36 +12,11 @@ from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
 
-# What Keras and Larq call such a layer if nobody has named it.
-_LOCAL_NAME = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
-
-# By the rank of the kernel, which is (positions, taps and inputs, filters) in one
-# implementation and (inputs, outputs), each with all their axes, in another.
-_LOCAL_BY_RANK: dict[int, Axes] = {3: (1,), 4: (0, 1), 6: (0, 1, 2)}
-
-
-def local_units(name: str, shape: Sequence[int]) -> Axes:
-    """Returns the units of a kernel of such a layer.
-
-    Implementation 2 has weights that no output reads. They count in the norm of the
-    weights, where they make the limit larger.
-    """
-    if len(shape) == 1:
-        raise InvalidValue(
-            f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
-            "one row, whose units are not known. Give the layer implementation 1 or 2, "
-            "or leave the variable unclipped with exclude."
-        )
-    return _LOCAL_BY_RANK[len(shape)]
-
-
-# The first row that fits; a transposed kernel is (..., out, in). A layout that depends
-# on the arguments of the layer has a function of name and shape, or None.
-_LAYERS: tuple[tuple[Any, str, Axes | Callable[..., Axes] | None], ...] = (
-    (keras.layers.LocallyConnected1D, "bias", (0, 1)),
-    (keras.layers.LocallyConnected1D, "kernel", local_units),
-    (keras.layers.LocallyConnected2D, "bias", (0, 1, 2)),
-    (keras.layers.LocallyConnected2D, "kernel", local_units),
+# The first row that fits; a transposed kernel is (..., out, in). None is a layout that
+# depends on the arguments of the layer.
+_LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
+    (keras.layers.LocallyConnected1D, "kernel", None),
+    (keras.layers.LocallyConnected2D, "kernel", None),
     (keras.layers.EinsumDense, "kernel", None),
     (keras.layers.Conv1DTranspose, "kernel", (0, 2)),
     (keras.layers.Conv2DTranspose, "kernel", (0, 1, 3)),
@@ -59,7 +34,8 @@ _LAYERS: tuple[tuple[Any, str, Axes | Callable[..., Axes] | None], ...] = (
     (keras.layers.Embedding, "embeddings", (1,)),
 )
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
-# What Keras and Larq call a transposed convolution that nobody has named.
+# What Keras and Larq call layers that nobody has named.
+_LOCAL = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
 _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
 
@@ -92,11 +68,8 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
     owner = path.rpartition("/")[2]
-    if _LOCAL_NAME.search(owner):
-        if leaf != "kernel":
-            return tuple(range(rank))
-        if rank == 1 or rank in _LOCAL_BY_RANK:
-            return local_units(name, shape)
+    if leaf == "kernel" and _LOCAL.search(owner):
+        raise InvalidValue(_unknown_role(name, shape))
     transposed = _TRANSPOSED.search(owner)
     if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
         return (*range(rank - 2), rank - 1)
@@ -139,9 +112,8 @@ def axes_by_layer(
                 break
             if axes is None:
                 raise InvalidValue(_unknown_role(variable.name, variable.shape))
-            units = axes(variable.name, variable.shape) if callable(axes) else axes
             pattern = f"^{re.escape(variable.name)}$"
-            if found.setdefault(pattern, units) != units:
+            if found.setdefault(pattern, axes) != axes:
                 raise InvalidValue(
                     f"Two weights named {variable.name} have different roles, in the "
                     f"layer {layer.name} and in another. Rename one of the layers."

@@ -114,13 +114,12 @@ def test_for_model_reads_the_layers(layer, shape, axes):
         assert_allclose(old - new.numpy(), expected, atol=5e-7)
 
 
-def test_units_of_one_row_are_not_known():
-    weight, gradient = pair((7,))
-    with pytest.raises(ValueError, match="in one row.*implementation 1 or 2"):
+def test_units_of_locally_connected_layers_are_not_known():
+    weight, gradient = pair((7, 3, 2))
+    with pytest.raises(ValueError, match="1d_2/kernel.* has no known role"):
         step(weight, gradient, "locally_connected1d_2/kernel")
-    layer = layers.LocallyConnected1D(2, 3, implementation=3)
-    model = keras.Sequential([keras.Input((5, 2)), layer])
-    with pytest.raises(ValueError, match="kernel.* in one row"):
+    model = keras.Sequential([keras.Input((5, 2)), layers.LocallyConnected1D(2, 3)])
+    with pytest.raises(ValueError, match="kernel.* has no known role"):
         AdaptiveGradientClipping.for_model(model, "sgd", exclude=())
 
 
