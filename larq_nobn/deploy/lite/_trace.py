@@ -60,6 +60,14 @@ class TracedSign(NamedTuple):
     first: Any = 1
     second: Any = -1
 
+    @property
+    def is_rectified(self) -> bool:
+        """Whether it is of what a ReLU makes, perhaps reshaped or pooled."""
+        op = self.of[0].op
+        while op.type in (*NOTHING, *_RESHAPES, "MaxPool"):
+            op = op.inputs[0].op
+        return len(self.of) == 1 and op.type in ("Relu", "Relu6")
+
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
 

@@ -104,7 +104,9 @@ def compare(
             place = f"between {before} and it", rows, result
             for is_above, has in sign.thresholds():
                 bits = has(other.values[number]).reshape(difference.shape)
-                _segments.compare_sign(difference, is_above, bits, *place, noisy)
+                _segments.compare_sign(
+                    difference, is_above, bits, *place, noisy, sign.is_rectified
+                )
                 if (numbers := other.numbers.get(number)) is not None:
                     _segments.compare_thresholds(difference, bits, numbers, *place)
             before = f"layer {label!r}"

@@ -165,6 +165,7 @@ def compare_sign(
     rows: list[int],
     result: CutResult,
     noisy: Sequence[np.ndarray] = (),
+    rectified: bool = False,
 ) -> None:
     """Compares the signs of pre-activations with those that another form has there.
 
@@ -174,12 +175,12 @@ def compare_sign(
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
+        rectified: Whether a ReLU makes them, so that none is less than 0.
     """
     sizes = _sizes(x)
     margin = (MARGIN * sizes + rounding_of(x, noisy)).astype(np.float32)
     low = x - margin
-    if x.size and x.min() == 0:
-        # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
+    if rectified:
         low = np.maximum(low, 0)
     least, most, own = map(is_positive, (low, x + margin, x))
     near = least != most

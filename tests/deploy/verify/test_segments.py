@@ -30,14 +30,15 @@ def is_positive(x):
     return np.asarray(x) >= 0
 
 
-def turned(x, flips=()):
+def turned(x, flips=(), rectified=False):
     """The result at a sign of `x`, whose other form differs at some positions."""
     x = np.float32(x)
     bits = is_positive(x)
     for place in flips:
         bits[place] = not bits[place]
     result, rows = Segments(len(x)).result("sign", "a"), [*range(len(x))]
-    compare_sign(x, is_positive, bits, "between layer 'b' and it", rows, result)
+    place = "between layer 'b' and it", rows, result
+    compare_sign(x, is_positive, bits, *place, rectified=rectified)
     return result
 
 
@@ -72,18 +73,19 @@ TIES = {
     "noise around 0": (NOISY, 3e-9, False),
     "more of the channel": (REAL * np.float32([1, 10]), 3.0 * MARGIN * 4, True),
     "the 0 of a ReLU": (np.maximum(REAL, 0), 0.0, True),
+    "the least of some numbers": (np.maximum(REAL, 0), 0.0, False),
 }
 
 
 @pytest.mark.parametrize("kind", TIES)
 def test_signs_within_rounding_of_0_may_turn(kind):
     x, number, fault = TIES[kind]
-    place = (2, 0) if "ReLU" in kind else (1, 0)
+    place = (1, 0) if x.min() < 0 else (2, 0)
     x = x.copy()
     x[place] = number
-    actual = turned(x, [place])
+    actual = turned(x, [place], rectified="ReLU" in kind)
     assert bool(actual.fault) == fault
-    assert fault or actual.flipped_examples == {1} and actual.near
+    assert fault or actual.flipped_examples == {place[0]} and actual.near
 
 
 def fault_of(first, second, tolerance=1e-3):
