@@ -711,6 +711,10 @@ def shift_into_maker(program: Program, sign: Node) -> Program | None:
     others = [node for node in program.readers(sign.x) if node is not sign]
     if (others or program.is_output(sign.x)) and _drowns(taker, moved):
         return None
+    ends = program.ends(sign.x, lambda x: _passes_factor(program, x))
+    tells = any(end is not sign and {end.kind, end.type} & {*_SIGNS} for end in ends)
+    if tells and _sums_whole_numbers(program, taker) and not np.any(taker["bias"]):
+        return None  # which sees where sums are 0, as they would not be quite
     # What else reads the map has the shift taken out again.
     back = affine(f"{sign.name}_back", sign.x, 1.0, sign.x.like(), -shift)
     made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]

@@ -1,5 +1,6 @@
 """Signs of sums that are exactly 0: alike in the given model and in the file."""
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -142,3 +143,17 @@ def test_a_negative_factor_before_a_sign_turns_the_side_of_a_tie():
     x = images(4, (6, 6, 2))
     assert np.mean(keras.Model(start, before)(x).numpy() == 0) > 0.01
     check_together({"negative": model}, x, 1e-5)
+
+
+@pytest.mark.convert
+def test_sums_stay_whole_beside_a_sign_that_is_shifted():
+    """The shift would become a bias, after which no sum is quite 0 to other signs."""
+    quantizer = nobn.quantizers.RSign()
+    start, data = keras.Input((6, 6, 4)), images(4, (6, 6, 4))
+    x = binary_conv(16)(start)
+    zeros = layers.Activation(tf.sign)(layers.ReLU()(x))
+    ends = [zeros, binary_conv(8, input_quantizer=quantizer)(x)]
+    quantizer.shift.assign(np.random.default_rng(0).normal(size=16))
+    model = keras.Model(start, [layers.GlobalAveragePooling2D()(end) for end in ends])
+    assert np.mean(keras.Model(start, x)(data).numpy() == 0) > 0.01
+    check_together({"both": model}, data, 1e-6)
