@@ -250,8 +250,8 @@ def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
     (own, spread), (other, size) = ((x.mean(), np.ptp(x)) for x in (mine, theirs))
     if not (spread > 1e-2 * np.abs(mine).max() and 0 < size < np.inf):
         return 0.0
-    if len(np.unique(theirs)) < 3:  # through two points there is always a line
-        return 0.0
+    if np.sum(np.diff(np.sort(theirs)) > _LINEAR * size) < 2:
+        return 0.0  # through two points there is always a line
     centered = mine - own
     slope = float((centered * (theirs - other)).sum() / (centered**2).sum())
     away = np.abs(theirs - other - slope * centered).max()

@@ -54,12 +54,12 @@ def test_equal_signs_need_no_excuse_and_others_are_named():
         assert words in place.fault
 
 
-@pytest.mark.parametrize("count, found", [(3, True), (2, False)])
-def test_a_threshold_is_known_of_three_numbers(count, found):
+@pytest.mark.parametrize("last, found", [(38, True), (20.00001, False), (2, False)])
+def test_a_threshold_is_known_of_three_numbers(last, found):
     """Two always lie on a line, as those of a tanh and of what it is taken of."""
-    x = np.float32([[0.96], [1], [1.04]])[:count]
-    numbers = np.float32([[2], [20], [38]])[:count]
-    result, rows = Segments(count).result("sign", "a"), [*range(count)]
+    numbers = np.float32([[2], [20], [last]])
+    x, rows = 1 + (numbers - 20) * 0.04 / 18, [0, 1, 2]
+    result = Segments(len(x)).result("sign", "a")
     compare_thresholds(x, np.ones_like(x, bool), numbers, "here", rows, result)
     assert bool(result.fault) == found
 
