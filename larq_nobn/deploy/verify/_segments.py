@@ -134,7 +134,7 @@ def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     *near, much = (_sizes(np.where(np.isfinite(x), x, 0)) for x in apart)
     little = np.max(near, axis=0)
     largest = np.minimum(_TIMES * little, _NOISE * sizes.max(initial=0))
-    smooth = np.minimum(little, much / _FARTHER)
+    smooth = _TIMES * np.minimum(little, much / _FARTHER)
     return np.where(much >= _BY_FAR * little, np.maximum(largest, smooth), largest)
 
 

@@ -167,7 +167,7 @@ def cancelling(channels=2):
     return model, x
 
 
-@pytest.mark.parametrize("channels, error", [(2, 0.0), (1, 0.0), (1, 0.1)])
+@pytest.mark.parametrize("channels, error", [(2, 0.0), (1, 0.0), (1, 0.5)])
 def test_large_terms_that_cancel_may_round(channels, error):
     """Also where no channel of large numbers says how much: noise does."""
     model, x = cancelling(channels)
