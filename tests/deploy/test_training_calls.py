@@ -4,7 +4,7 @@ import larq_nobn as nobn
 import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
-from deploy.nets import binary_conv, images
+from deploy.nets import binary_conv, chain, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize
 from larq_nobn.graph._errors import ModelError
@@ -95,4 +95,11 @@ def test_traced_models_are_asked_too(layer, effect):
     model = Subclassed(layer)
     model(tf.zeros((1, 8, 8, 3)))
     with pytest.raises(ConversionError, match=f"{effect} at inference.*'inner'"):
+        nobn.convert(model, "model.tflite", verify=False)
+
+
+def test_a_layer_that_draws_whatever_it_is_called_for():
+    model = chain(layers.RandomCrop(3, 3, name="crop"), binary_conv(8), stem=False)
+    message = "draws random numbers at inference.*'crop'.*training=True, or leave it"
+    with pytest.raises(ConversionError, match=message):
         nobn.convert(model, "model.tflite", verify=False)

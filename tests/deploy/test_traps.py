@@ -50,11 +50,10 @@ def threshold(x):
 
 def test_what_lce_would_fuse_or_pad_wrongly_converts(tmp_path):
     own = keras.layers.Lambda(lambda x: tf.nn.relu(x) + 0.25)
-    crop = keras.layers.RandomCrop(3, 3)
     sign = keras.layers.Lambda(lambda x: lq.math.sign(x))
     rows = [[binary_conv(8, **changes)] for changes in PADDED]
     rows += [
-        [crop, binary_conv(8), own, *head()],
+        [binary_conv(8), own, *head()],
         [sign, binary_conv(8, input_quantizer=None)],
         [binary_conv(8, input_quantizer=threshold)],
     ]

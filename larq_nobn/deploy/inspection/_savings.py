@@ -134,38 +134,23 @@ def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
         )
     if op.op != "LceBconv2d":
         return
-    filters, reader = op.input(1).shape, graph.only_reader(op)
+    filters, made = op.input(1).shape, op.outputs[0]
     zeros = op.options["padding"] == 0 and op.options["pad_values"] == 0
-    other = "Train with pad_values=1.0: larq_nobn.pad_with_ones changes a model."
-    if filters[1:3] == (1, 1):
-        other = "Use padding='valid', which is the same for a 1x1 kernel."
-    signed = reader is not None and reader.op == "LceQuantize"
+    readers = [other.op for other in graph.operations if made in other.inputs]
+    signed = readers == ["LceQuantize"] and made not in graph.outputs
     if zeros and signed and not op.writes_bits:
+        other = "Train with pad_values=1.0: larq_nobn.pad_with_ones changes a model."
+        if filters[1:3] == (1, 1):
+            other = "Use padding='valid', which is the same for a 1x1 kernel."
         yield (
             "Padding with zeros makes it write floats, of which a sign then takes bits",
             f"{other} Then it writes the bits itself.",
         )
-    relus = ("RELU", "RELU6", "RELU_N1_TO_1")
-    if reader is not None and reader.op in relus and op.inputs[2] is not None:
-        scale, bias = (t.values for t in op.inputs[2:4] if t is not None)
-        causes, remedies = (["zero padding"], [other]) if zeros else ([], [])
-        if np.any(bias != 0) or np.any(scale != 1):
-            causes.append("scale and bias before it")
-            remedies.append("Put the ReLU before scale and bias, as in training.")
-        if causes:
-            said = f"{reader.op} stays an operation, because of {' and '.join(causes)}"
-            yield said, " ".join(remedies)
     if op.options["channels_in"] % 32:
         yield (
             "Its input channels are not a multiple of 32, so part of a word of bits is "
             "idle",
             "Give it a multiple of 32 input channels.",
-        )
-    classes = [end.shape[1:] for end in graph.outputs]  # their number is given
-    if filters[0] % 8 and (filters[0],) not in classes:
-        yield (
-            "Its output channels are not a multiple of 8, which LCE computes at once",
-            "Give it a multiple of 8 output channels.",
         )
     if zeros and op.inputs[0] is not None:
         size, names = op.inputs[0].shape[1:3], ("height", "width")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from math import ceil, prod
@@ -144,25 +144,18 @@ class FileOperation:
         """The multiply-accumulates of one run; 0 for what has none."""
         if self.op not in _MACS:
             return 0
-        made, first = self.outputs[0].shape, self.input(0).shape
-        second = self.input(1).shape
+        made, kernel = self.outputs[0].shape, self.input(1).shape
+        if self.op == "BATCH_MATMUL":
+            *_, rows, columns = self.input(0).shape
+            return prod(made) * (rows if self.options.get("adjoint_x") else columns)
+        if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
+            made = self.input(2).shape
         if self.op == "LceBconv2d":
-            outputs, height, width, words = second
+            *sides, words = kernel
             # 32 channels share a word; several groups show only as too few words.
             channels = min(self.options["channels_in"], 32 * words)
-            return outputs * height * width * channels * prod(made[:3])
-        if self.op == "CONV_2D":  # (O, h, w, I / groups), at every output position
-            return prod(made[:3]) * prod(second)
-        if self.op == "DEPTHWISE_CONV_2D":
-            _, height, width, _ = second
-            return prod(made) * height * width
-        if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
-            return prod(self.input(2).shape[:3]) * prod(second)
-        if self.op == "FULLY_CONNECTED":
-            _, inputs = second
-            return prod(made) * inputs
-        *_, rows, columns = first
-        return prod(made) * (rows if self.options.get("adjoint_x") else columns)
+            kernel = *sides, channels
+        return prod(made[:-1]) * prod(kernel)  # a whole kernel at every position
 
     def input(self, place: int) -> Tensor:
         """Returns the input at a place where none may be left out."""
@@ -181,7 +174,6 @@ class Subgraph:
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    tensors: tuple[Tensor, ...]
     operations: tuple[FileOperation, ...]
     ends: tuple[str, ...] = ()
 
@@ -198,24 +190,6 @@ class Subgraph:
         tensor = op.inputs[place] if place < len(op.inputs) else None
         return None if tensor is None else self.producer(tensor)
 
-    @cached_property
-    def _readers(self) -> dict[int, list[FileOperation]]:
-        readers = defaultdict(list)
-        for op in self.operations:
-            for index in {t.index for t in op.maps}:
-                readers[index].append(op)
-        return readers
-
-    def only_reader(self, op: FileOperation) -> FileOperation | None:
-        """Returns the operation that reads an output, if it is the only use of it."""
-        readers, output = self._readers[op.outputs[0].index], op.outputs[0]
-        return readers[0] if len(readers) == 1 and output not in self.outputs else None
-
-    @cached_property
-    def _last(self) -> dict[int, str]:
-        pairs = zip(self.outputs, self.ends, strict=False)
-        return {tensor.index: end for tensor, end in pairs}
-
     def layer(self, op: FileOperation) -> str:
         """The layer of an operation: of fused ones that of the kernel, or the last.
 
@@ -227,8 +201,9 @@ class Subgraph:
         tensors = [op.input(0)] if inner else op.outputs
         if not tensors:
             return "unknown"
-        if tensors[0].index in self._last:
-            return self._last[tensors[0].index]
+        for output, end in zip(self.outputs, self.ends, strict=False):
+            if tensors[0] is output:
+                return end
         name = tensors[0].name
         if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
             return "output"
@@ -412,7 +387,7 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
         None if x.data is None or not len(x.data) else memoryview(x.data)
         for x in model.buffers or ()
     ]
-    subgraphs = []
+    subgraphs = list[Subgraph]()
     for graph in model.subgraphs:
         tensors = [
             Tensor(
@@ -441,8 +416,9 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
             for op in graph.operators or ()
         ]
         ways = chosen(graph.inputs), chosen(graph.outputs)
-        subgraphs.append(Subgraph(*ways, tuple(tensors), tuple(operations)))
-    return [replace(subgraphs[0], ends=tuple(ends)), *subgraphs[1:]]
+        last = () if subgraphs else tuple(ends)
+        subgraphs.append(Subgraph(*ways, tuple(operations), last))
+    return subgraphs
 
 
 def _options(op: Any, name: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ comparison of signs finds it, and says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 from unittest.mock import patch
@@ -81,6 +81,10 @@ def softplus_bounded() -> Iterator[None]:
         yield
 
 
+_GroupNorm: Any = keras.layers.GroupNormalization
+_CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
+
+
 def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
     """Group normalization that reshapes statistics only, as files compute it right."""
     mean, variance = group_moments(inputs, layer.groups)
@@ -89,52 +93,35 @@ def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
     return outputs if layer.beta is None else outputs + layer.beta
 
 
-def _resized(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
-    """A random crop at inference, without the numbers that it draws for training."""
-    size = layer.height, layer.width
-    return keras.layers.Resizing(*size, crop_to_aspect_ratio=True)(inputs)
-
-
-_FORMS: dict[Any, Callable] = {
-    keras.layers.GroupNormalization: _group_norm,
-    keras.layers.RandomCrop: _resized,
-}
-
-
-_CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
-
-
 @contextmanager
 def at_inference() -> Iterator[None]:
-    """Has some layers of Keras compute in another form, which files can have.
+    """Has Keras' group normalization compute in another form, which files can have.
 
-    Run eagerly, a layer returns the numbers of that form, if they are its own but for
+    Run eagerly, it returns the numbers of that form, if they are its own but for
     rounding: then a model rounds as its trace does. So do convolutions in groups, which
     Keras compiles.
     """
+    own = _GroupNorm.call
 
-    def formed(kind: Any, own: Callable, form: Callable) -> Callable:
-        @wraps(own)
-        def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-            plain = type(self) is kind and more.get("mask") is None
-            last = getattr(self, "axis", -1) in (-1, inputs.shape.rank - 1)
-            if not plain or not last or inputs.dtype != tf.float32:
-                return own(self, inputs, *rest, **more)
-            outputs = form(self, inputs)
-            if not tf.executing_eagerly():
-                return outputs
-            wanted = own(self, inputs, *rest, **more)
-            size = tf.reduce_max(tf.abs(wanted))
-            near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
-            return outputs if near else wanted
+    @wraps(own)
+    def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        plain = type(self) is _GroupNorm and more.get("mask") is None
+        last = self.axis in (-1, inputs.shape.rank - 1)
+        if not plain or not last or inputs.dtype != tf.float32:
+            return own(self, inputs, *rest, **more)
+        outputs = _group_norm(self, inputs)
+        if not tf.executing_eagerly():
+            return outputs
+        wanted = own(self, inputs, *rest, **more)
+        size = tf.reduce_max(tf.abs(wanted))
+        near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
+        return outputs if near else wanted
 
-        return call
-
-    forms = [(kind, "call", formed(kind, kind.call, f)) for kind, f in _FORMS.items()]
     plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
-    with ExitStack() as stack:
-        for place in (*forms, (_CONVOLUTION, "_jit_compiled_convolution_op", plain)):
-            stack.enter_context(patch.object(*place))
+    with (
+        patch.object(_GroupNorm, "call", call),
+        patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
+    ):
         yield
 
 

@@ -297,11 +297,11 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
             parts = node.name.split("/")
             layer = next((part for part in parts[::-1] if part in names), parts[0])
             effect = "draws random numbers" if random else "changes its variables"
-            more = "" if random else f", and {_operation.UNWRAP}"
+            more = ", or leave it out" if random else f", and {_operation.UNWRAP}"
             raise ConversionError(
                 f"Model {model.name!r} {effect} at inference, which a file cannot "
-                f"(operation {node.op!r} of layer {layer!r}). Call its layers without "
-                f"training=True{more}."
+                f"(operation {node.op!r} of layer {layer!r}). Call that layer "
+                f"without training=True{more}."
             )
 
 

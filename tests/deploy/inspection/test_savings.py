@@ -33,22 +33,6 @@ CHAINS = {
         lambda: (conv(pad_values=0.0), binary_conv(32)),
         clean,
     ),
-    "ReLU after zero padding": (
-        r"RELU stays .* zero padding\. Train with pad_values=1\.0: .*pad_with_ones",
-        lambda: (conv(pad_values=0.0), _layers.ReLU()),
-        lambda: (conv(), _layers.ReLU()),
-    ),
-    "ReLU after a scale": (
-        r"RELU stays .* scale and bias before it\. Put the ReLU before",
-        lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU()),
-        lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.PReLU()),
-    ),
-    "odd outputs": (
-        r"not a multiple of 8, which LCE computes at once\. Give it a multiple of 8",
-        lambda: (binary_conv(20, name="a"),),
-        # As many as there are classes.
-        lambda: (binary_conv(12, name="a"), _layers.GlobalAveragePooling2D()),
-    ),
     "small map": (
         r"pads a 2x2 feature map with zeros for a 3x3 kernel, .* Convert the model",
         lambda: (_layers.AveragePooling2D(4), conv(pad_values=0.0)),
