@@ -24,7 +24,6 @@ if not _process.late:
     from .surgery import (
         fold_batch_norm,
         freeze_statistics,
-        pad_with_ones,
         reestimate_batch_norm,
         remove_batch_norm,
     )
@@ -45,7 +44,6 @@ __all__ = [
     "layers",
     "models",
     "optimizers",
-    "pad_with_ones",
     "quantizers",
     "reestimate_batch_norm",
     "regularizers",

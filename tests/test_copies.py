@@ -212,7 +212,6 @@ def cloned(model: keras.Model, folder: Any) -> keras.Model:
 COPIES = {
     "copied": lambda model, _: copied(model),
     "built": lambda model, _: to_keras(from_keras(model)),
-    "ones": lambda model, _: nobn.pad_with_ones(model),
     "fold": lambda model, _: nobn.fold_batch_norm(model, verify=False),
     "remove": lambda model, _: nobn.remove_batch_norm(model),
     "reestimate": lambda model, _: nobn.reestimate_batch_norm(model, IMAGES),

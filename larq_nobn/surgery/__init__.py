@@ -3,7 +3,6 @@
 from ..graph._errors import ModelError
 from ._fold import fold_batch_norm
 from ._freeze import freeze_statistics
-from ._padding import pad_with_ones
 from ._reestimate import reestimate_batch_norm
 from ._remove import remove_batch_norm
 from ._report import Change, FrozenLayer, SurgeryReport
@@ -15,7 +14,6 @@ __all__ = [
     "SurgeryReport",
     "fold_batch_norm",
     "freeze_statistics",
-    "pad_with_ones",
     "reestimate_batch_norm",
     "remove_batch_norm",
 ]

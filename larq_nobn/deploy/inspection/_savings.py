@@ -139,7 +139,7 @@ def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
     readers = [other.op for other in graph.operations if made in other.inputs]
     signed = readers == ["LceQuantize"] and made not in graph.outputs
     if zeros and signed and not op.writes_bits:
-        other = "Train with pad_values=1.0: larq_nobn.pad_with_ones changes a model."
+        other = "Train with pad_values=1.0."
         if filters[1:3] == (1, 1):
             other = "Use padding='valid', which is the same for a 1x1 kernel."
         yield (
