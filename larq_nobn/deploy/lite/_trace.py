@@ -212,7 +212,7 @@ class Trace:
 
         What tensors then are off by, at random, tells how far their sums round.
         """
-        random, constants = np.random.default_rng(0), dict[str, np.ndarray]()
+        random, constants = draws_of(noise), dict[str, np.ndarray]()
         for node in self._graph_def.node:
             if node.op == "Const":
                 value = tf.make_ndarray(node.attr["value"].tensor)
@@ -364,6 +364,11 @@ def is_larqs_sign(op: Any) -> bool:
         return False
     added = _value(second)  # less than 1, or signs are lost
     return bool(np.all((added > 0) & (added < 1)))
+
+
+def draws_of(noise: float) -> np.random.Generator:
+    """The same draws for a size, its opposite, and both times a power of two."""
+    return np.random.default_rng(int(np.frexp(abs(noise))[0] * 2**30))
 
 
 def off_by(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:

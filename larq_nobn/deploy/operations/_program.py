@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..lite._trace import off_by
+from ..lite._trace import draws_of, off_by
 
 
 class Value:
@@ -242,7 +242,7 @@ def noisy(program: Program, size: float) -> Program:
     subtracts the bits that differ from all there are, after both are scaled, so a
     binary convolution rounds as the number of its weights does.
     """
-    random = np.random.default_rng(0)
+    random = draws_of(size)
 
     def off(numbers: np.ndarray, size: float = size) -> np.ndarray:
         part = size * off_by(random, numbers.shape)

@@ -26,15 +26,17 @@ import numpy as np
 # pre-activations by fractions of 1e-2 and more.
 MARGIN = 1e-5
 # A channel of small numbers may be made of large terms, whose sums round as these do.
-# How much that is, two more runs tell, in which every constant is off by about this
-# fraction of itself, 16 float32 epsilons, at random: once to one side and once to the
-# other, of which a ReLU may show no more than one. Numbers may differ by a few times
+# How much that is, more runs tell, in which every constant is off by about this
+# fraction of itself, 16 float32 epsilons, at random: to one side and to the other, of
+# which a ReLU may show no more than one, and by draws of two kinds, of which one may
+# cancel by chance. Numbers may differ by a few times
 # what they are off by there, but by no more than the same fraction of the
 # largest number of all channels: a step that turns there says nothing of rounding. What
 # another walk, off by 64 times as much, moves further by far is no step, and counts
 # whatever the other channels are: all of them may cancel.
 _NOISE, _FARTHER = 2e-6, 64
-NOISES = (_NOISE, -_NOISE, _FARTHER * _NOISE)
+_NEAR = (_NOISE, -_NOISE, 1.25 * _NOISE, -1.25 * _NOISE)
+NOISES = (*_NEAR, _FARTHER * _NEAR[0], _FARTHER * _NEAR[2])
 _TIMES, _BY_FAR = 4, 8
 # No larger is what a network sees.
 _USUAL = 300.0
@@ -131,8 +133,9 @@ def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
         return np.zeros_like(sizes)
     with np.errstate(invalid="ignore"):
         apart = [np.abs(np.asarray(walked, float) - values) for walked in noisy]
-    *near, much = (_sizes(np.where(np.isfinite(x), x, 0)) for x in apart)
-    little = np.max(near, axis=0)
+    reached = [_sizes(np.where(np.isfinite(x), x, 0)) for x in apart]
+    near, far = reached[: len(_NEAR)], reached[len(_NEAR) :]
+    little, much = np.max(near, axis=0), np.max(far, axis=0)
     largest = np.minimum(_TIMES * little, _NOISE * sizes.max(initial=0))
     smooth = _TIMES * np.minimum(little, much / _FARTHER)
     return np.where(much >= _BY_FAR * little, np.maximum(largest, smooth), largest)
