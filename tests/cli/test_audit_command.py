@@ -18,7 +18,8 @@ Invoke = Callable[..., Result]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("audit")
-    zeros = [binary_conv(32, pad_values=0.0), keras.layers.ReLU(), binary_conv(32)]
+    zeros = [binary_conv(32, pad_values=0.0) for _ in range(2)]
+    zeros += [keras.layers.ReLU(), binary_conv(32)]
     for name, layers in (("one", [binary_conv(32)]), ("zero", zeros)):
         content = plain_file(chain(*layers, name=name))
         (folder / f"{name}.tflite").write_bytes(content)
