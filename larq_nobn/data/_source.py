@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from .._errors import UserError
+from .._errors import InvalidValue, UserError
 from .._files import cache_folder
 
 # What a split may take of the memory.
@@ -107,6 +107,11 @@ def statistics(source: Source) -> Statistics:
     Both have four decimals, as those of the common data sets are given. A constant
     channel has the standard deviation 1.
     """
+    if not len(source.labels):
+        raise InvalidValue(
+            "None of the images is for training, of which mean and std are taken. "
+            "Lower the holdout, or give those of a run (like=...)."
+        )
     count, sums, squares = 0, 0, 0
     for start in range(0, len(source.labels), _CHUNK):
         part = tf.range(start, min(start + _CHUNK, len(source.labels)))

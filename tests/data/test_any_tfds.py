@@ -63,6 +63,9 @@ def test_sets_without_a_part_for_testing(
     assert info.image_shape == (8, 8, 3)
     assert info.train_examples + info.test_examples == 100
     assert 10 < info.test_examples < 45  # four standard deviations of 25
+    options["holdout"] = 1.0
+    with pytest.raises(ValueError, match="None of the images is for training"):
+        _ = nobn.data.open_dataset("tfds:cifar10", **options).info
 
 
 def test_a_set_of_a_community_is_code():

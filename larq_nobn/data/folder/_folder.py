@@ -330,12 +330,6 @@ class Folder(Images):
         return self.described(shape, counts, self._statistics(shape))
 
     def _statistics(self, shape: Shape) -> Statistics:
-        if not self._parts["train"]:
-            raise InvalidValue(
-                f"None of the images in {self.name} is for training, of which mean and "
-                "std are taken. Lower the holdout, or give those of a run (like=...)."
-            )
-
         def find() -> Statistics:
             return statistics(self.read("train", shape, 1.0))
 
