@@ -35,14 +35,11 @@ _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
 _FLOATS = ("float16", "float32", "float64")
 _BYTES = ("int8", "uint8", "int16", "int4")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-_MACS = (
-    "LceBconv2d",
-    "CONV_2D",
-    "DEPTHWISE_CONV_2D",
-    "TRANSPOSE_CONV",
-    "FULLY_CONNECTED",
-    "BATCH_MATMUL",
-)
+# How many axes the kernels of what multiplies have; a matrix product has two maps.
+_MACS = {
+    **dict.fromkeys(("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D"), 4),
+    **{"TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2, "BATCH_MATMUL": None},
+}
 # Bytes of one element, where NumPy does not say; those of texts have no fixed size.
 _BYTES_EACH = {"int4": 0.5, "string": 0, "resource": 0, "variant": 0}
 # The fields of builtin options that say how an operation computes.
@@ -148,6 +145,8 @@ class FileOperation:
         if self.op == "BATCH_MATMUL":
             *_, rows, columns = self.input(0).shape
             return prod(made) * (rows if self.options.get("adjoint_x") else columns)
+        if len(kernel) != _MACS[self.op]:
+            raise ValueError(f"{self.op} has a kernel of shape {kernel}")
         if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
             made = self.input(2).shape
         if self.op == "LceBconv2d":

@@ -33,6 +33,8 @@ _INPUTS = {
 NOTHING = ("Identity", "IdentityN", "StopGradient")
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
+_POOLS = ("MaxPool", "AvgPool", "Mean")
+_NEVER_BELOW_0 = ("Relu", "Relu6", "Abs", "Square", "Sigmoid", "Softmax", "Exp")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
@@ -62,11 +64,13 @@ class TracedSign(NamedTuple):
 
     @property
     def is_rectified(self) -> bool:
-        """Whether it is of what a ReLU makes, perhaps reshaped or pooled."""
+        """Whether it is of what is never below 0, perhaps reshaped or pooled."""
         op = self.of[0].op
-        while op.type in (*NOTHING, *_RESHAPES, "MaxPool"):
+        while op.type in (*NOTHING, *_RESHAPES, *_POOLS):
             op = op.inputs[0].op
-        return len(self.of) == 1 and op.type in ("Relu", "Relu6")
+        least = [x for x in op.inputs if x.op.type == "Const"]
+        clips = op.type == "Maximum" and any(np.all(_value(x) >= 0) for x in least)
+        return len(self.of) == 1 and (clips or op.type in _NEVER_BELOW_0)
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""

@@ -600,10 +600,8 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
         if step is not None:
             shift = -_thresholds.between_steps(limit.value, step, limit.negated)
         bits = sign.y.like()
-        own = sign.with_arguments(shift=np.asarray(shift, float))
-        own = own.with_arguments(
-            opposite=(k < 0) ^ sign.arguments.get("opposite", False)
-        )
+        opposite = (k < 0) ^ sign.arguments.get("opposite", False)
+        own = sign.with_arguments(shift=np.asarray(shift, float), opposite=opposite)
         new.append(own.reading(node.y, node.x).making(bits))
         for kernel in program.readers(sign.y):
             weights = kernel["kernel"] * turn[:, None]

@@ -51,7 +51,8 @@ def file_signs(
             bits[number] = parts
             (node, first), *others = parts
             quantized = graph.producer(first)
-            plain = not others and not {"opposite", "border"} & node.arguments.keys()
+            plain = not others and "border" not in node.arguments
+            plain = plain and not np.any(node.arguments.get("opposite", False))
             if plain and quantized and quantized.op == "LceQuantize":
                 given = quantized.input(0)
                 if not given.constant and given not in graph.inputs:

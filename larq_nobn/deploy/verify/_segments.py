@@ -29,15 +29,15 @@ MARGIN = 1e-5
 # How much that is, more runs tell, in which every constant is off by about this
 # fraction of itself, 16 float32 epsilons, at random: to one side and to the other, of
 # which a ReLU may show no more than one, and by draws of two kinds, of which one may
-# cancel by chance. Numbers may differ by a few times
-# what they are off by there, but by no more than the same fraction of the
-# largest number of all channels: a step that turns there says nothing of rounding. What
-# another walk, off by 64 times as much, moves further by far is no step, and counts
-# whatever the other channels are: all of them may cancel.
+# cancel by chance. Numbers may differ by a few times what they are off by there, but by
+# no more than the same fraction of the largest number of all channels: a step that
+# turns there says nothing of rounding. What another walk, off by 64 times as much,
+# moves further by far is no step, and counts whatever the other channels are: all of
+# them may cancel.
 _NOISE, _FARTHER = 2e-6, 64
 _NEAR = (_NOISE, -_NOISE, 1.25 * _NOISE, -1.25 * _NOISE)
 NOISES = (*_NEAR, _FARTHER * _NEAR[0], _FARTHER * _NEAR[2])
-_TIMES, _BY_FAR = 4, 8
+_TIMES, _BY_FAR = 4, 16
 # No larger is what a network sees.
 _USUAL = 300.0
 # Of smaller numbers, as a softmax gives some, processors make 0.
@@ -137,7 +137,7 @@ def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     near, far = reached[: len(_NEAR)], reached[len(_NEAR) :]
     little, much = np.max(near, axis=0), np.max(far, axis=0)
     largest = np.minimum(_TIMES * little, _NOISE * sizes.max(initial=0))
-    smooth = _TIMES * np.minimum(little, much / _FARTHER)
+    smooth = np.minimum(little, much / _FARTHER)
     return np.where(much >= _BY_FAR * little, np.maximum(largest, smooth), largest)
 
 
@@ -178,7 +178,7 @@ def compare_sign(
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
         noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
-        rectified: Whether a ReLU makes them, so that none is less than 0.
+        rectified: Whether what makes them, as a ReLU, gives none below 0.
     """
     sizes = _sizes(x)
     margin = (MARGIN * sizes + rounding_of(x, noisy)).astype(np.float32)

@@ -10,6 +10,7 @@ from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, audit, convert, diff
 from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.lite._file import edited, read
 
 pytestmark = pytest.mark.convert
 
@@ -114,3 +115,17 @@ def test_files_with_wrong_bytes_are_rejected_or_read(converted):
         if offset:
             wrong[table.Pos + offset + 3] = 0x7F
             assert refuses(bytes(wrong))
+
+
+@pytest.mark.parametrize("name", ["DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
+def test_a_kernel_of_other_axes_is_damage(converted, name):
+    content = converted[2].read_bytes()
+    (graph,) = read(content, "m.tflite")
+    kernel = next(op.input(1).index for op in graph.operations if op.op == name)
+
+    def flatten(model):
+        tensor = model.subgraphs[0].tensors[kernel]
+        tensor.shape = np.array([np.prod(tensor.shape)], np.int32)
+
+    with pytest.raises(ConversionError, match=f"is a damaged TFLite.*{name} has a ker"):
+        audit_bytes(edited(content, flatten), "m.tflite")

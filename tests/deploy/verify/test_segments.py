@@ -167,7 +167,7 @@ def cancelling(channels=2):
     return model, x
 
 
-@pytest.mark.parametrize("channels, error", [(2, 0.0), (1, 0.0), (1, 0.5)])
+@pytest.mark.parametrize("channels, error", [(2, 0.0), (1, 0.0), (1, 0.1)])
 def test_large_terms_that_cancel_may_round(channels, error):
     """Also where no channel of large numbers says how much: noise does."""
     model, x = cancelling(channels)
@@ -255,3 +255,20 @@ def test_beside_a_large_bias_numbers_are_compared_by_how_they_vary(
         place = Segments(8).result("output", "y")
         compare_values(mine, theirs, tolerance, "it differs", [*range(8)], place)
         assert bool(place.fault) == is_fault
+
+
+@pytest.mark.parametrize(
+    "function, wanted",
+    [
+        (lambda x: tf.nn.max_pool2d(tf.nn.relu(x), 2, 2, "VALID"), True),
+        (lambda x: tf.clip_by_value(x, 0.0, 1.0), True),
+        (tf.square, True),
+        (lambda x: tf.clip_by_value(x, -1.0, 1.0), False),
+        (lambda x: tf.nn.relu(x) - 1.0, False),
+    ],
+)
+def test_what_is_never_below_0_is_known(function, wanted):
+    signs = [_layers.Lambda(function), _layers.Activation(lq.math.sign)]
+    model = chain(*signs, stem=False)
+    (sign,) = Trace(model, io_spec(model)).signs()
+    assert sign.is_rectified == wanted
