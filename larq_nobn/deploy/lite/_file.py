@@ -18,6 +18,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ..._checks import check_path
+from ..._errors import InvalidValue
 from ..._messages import first_line
 from .._errors import ConversionError
 
@@ -146,7 +147,7 @@ class FileOperation:
             *_, rows, columns = self.input(0).shape
             return prod(made) * (rows if self.options.get("adjoint_x") else columns)
         if len(kernel) != _MACS[self.op]:
-            raise ValueError(f"{self.op} has a kernel of shape {kernel}")
+            raise InvalidValue(f"{self.op} has a kernel of shape {kernel}")
         if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
             made = self.input(2).shape
         if self.op == "LceBconv2d":
