@@ -37,6 +37,16 @@ class SameShape(Configured, keras.layers.Layer):
 class ChannelwiseLayer(SameShape):
     """Abstract base: layers that keep their input's shape and own weights of (C,)."""
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Keras checks no shape without a rank.
+        for x in tf.nest.flatten(inputs):
+            if tf.is_tensor(x) and x.shape.rank is None:
+                raise InvalidValue(
+                    f"{type(self).__name__} got an input of unknown rank. Give it one "
+                    "with x.set_shape or tf.ensure_shape."
+                )
+        return super().__call__(inputs, *args, **kwargs)
+
     def _channel_weight(
         self, name: str, initializer: Any, shape: tf.TensorShape
     ) -> Any:

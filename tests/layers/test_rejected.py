@@ -84,6 +84,15 @@ def test_inputs(layer):
         layer.build(shape)
 
 
+@pytest.mark.parametrize(
+    "layer", [layers.RPReLU(), layers.FilterResponseNormalization()]
+)
+def test_an_input_of_unknown_rank(layer):
+    layer(tf.zeros((2, 3, 3, 4)))
+    with pytest.raises(ValueError, match="input of unknown rank. Give it one with"):
+        layer(keras.Input(type_spec=tf.TensorSpec(None)))
+
+
 @pytest.mark.parametrize("sizes", [(4, 4), (3,)])
 def test_states_that_do_not_fit(sizes):
     shapes = ", ".join(rf"\({size},\)" for size in sizes)
