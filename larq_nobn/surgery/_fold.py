@@ -106,7 +106,7 @@ def fold_batch_norm(
         check_same_function(given, folded, "Folding batch norm")
     if not return_report:
         return folded
-    return folded, SurgeryReport(model.name, tuple(changes))
+    return folded, SurgeryReport(model.name, changes)
 
 
 class _NotExact(Exception):

@@ -122,7 +122,7 @@ def freeze_statistics(
         check_same_function(reference, frozen, "Freezing statistics")
     if not return_report:
         return frozen
-    return frozen, SurgeryReport(model.name, tuple(changes[name] for name in rows))
+    return frozen, SurgeryReport(model.name, [changes[name] for name in rows])
 
 
 def _replaced(

@@ -79,8 +79,8 @@ def reestimate_batch_norm(
     )
     if not return_report:
         return new
-    changes = (_change(norm, *before[norm], count) for norm, count in counts.items())
-    return new, SurgeryReport(model.name, tuple(changes))
+    changes = [_change(norm, *before[norm], count) for norm, count in counts.items()]
+    return new, SurgeryReport(model.name, changes)
 
 
 def _averages(norm: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -124,7 +124,7 @@ def remove_batch_norm(
                 kind = type(call.layer).__name__
                 changes.append(Change(call.name, kind, action, reason))
     made = _copies.to_keras(free)
-    return (made, SurgeryReport(made.name, tuple(changes))) if return_report else made
+    return (made, SurgeryReport(made.name, changes)) if return_report else made
 
 
 # A gain of 0 would never be binary again, and could not be learned.

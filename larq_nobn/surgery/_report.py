@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.table import Table
 
-from .._tables import as_text
+from ..deploy._shown import Shown
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class SurgeryReport:
+class SurgeryReport(Shown):
     """What surgery did to a model, layer by layer, in the order of the graph.
 
     Arguments:
@@ -37,14 +36,7 @@ class SurgeryReport:
     """
 
     model: str
-    changes: tuple[Change, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as numbers, strings, lists and dicts, ready for JSON."""
-        return {
-            "model": self.model,
-            "changes": [asdict(change) for change in self.changes],
-        }
+    changes: list[Change]
 
     def table(self) -> Table:
         """Returns a rich table of one row per changed layer."""
@@ -55,9 +47,6 @@ class SurgeryReport:
             because = f", because {change.reason}" if change.reason else ""
             table.add_row(change.layer, change.kind, change.action + because)
         return table
-
-    def __str__(self) -> str:
-        return as_text(self.table())
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def check_independent(model):
 def check_folded_twice(folded):
     """What has been folded is not changed any more."""
     again, report = nobn.fold_batch_norm(folded, return_report=True)
-    assert report.changes == ()
+    assert report.changes == []
     assert [x.name for x in again.layers] == [x.name for x in folded.layers]
     for was, now in zip(folded.get_weights(), again.get_weights(), strict=True):
         assert_array_equal(was, now)
