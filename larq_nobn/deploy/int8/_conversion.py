@@ -23,7 +23,7 @@ from ..._progress import step
 from ...graph import _graph
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
-from ..lite._converter import IoSpec, Runner, in_batches, to_flatbuffer
+from ..lite._converter import IoSpec, Runner, to_flatbuffer
 from ..lite._trace import Trace, layer_of
 from ..operations import Int8Trace
 from ..operations._emit import outputs_of
@@ -32,7 +32,7 @@ from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program, Value
 from ..verify import _segments
 from ..verify._agreement import agreement
-from ..verify._compare import Recording
+from ..verify._compare import Recording, computed
 from ..verify._lowered import verify_made
 from ._fake_quantize import without_ranges
 
@@ -200,13 +200,7 @@ def _run(
 ) -> list[np.ndarray]:
     """Computes a program in TensorFlow, for any number of examples."""
     function = tf.function(lambda *x: outputs_of(program, x, more), autograph=False)
-
-    def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        pairs = zip(parts, program.inputs, strict=True)
-        made = function(*(tf.constant(x, value.dtype) for x, value in pairs))
-        return [x.numpy() for x in made]
-
-    return in_batches(run, arrays, io.batch_size)
+    return computed(function, program.inputs, arrays, io.batch_size)
 
 
 def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:

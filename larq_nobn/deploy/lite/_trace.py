@@ -182,10 +182,11 @@ class Trace:
             [*inputs, *map(tf.constant, noisy.values())], ends, [*starts, *noisy]
         )
 
-    def eagerly(self, noise: float = 0.0) -> Function:
+    def eagerly(self, noise: float = 0.0) -> Callable[..., list[Any]]:
         """Returns what computes operation after operation, in no graph, as Keras.
 
-        In a graph, TensorFlow takes other kernels for some operations.
+        It takes a tensor for each input. In a graph, TensorFlow takes other kernels for
+        some operations.
         """
         from tensorflow.python.eager import context, execute
 
@@ -200,7 +201,7 @@ class Trace:
             if op.type not in ("Placeholder", "Const")
         ]
 
-        def run(inputs: Sequence[Any]) -> list[Any]:
+        def run(*inputs: Any) -> list[Any]:
             given = dict(zip(self.input_names, inputs, strict=True))
             tensors = {**constants, **given, **self._states}
             for kind, reads, makes, attributes in steps:

@@ -62,14 +62,8 @@ def recorder(
         # Of one trace and few calls each, TensorFlow would warn after some models.
         return traced.get_concrete_function(*specs)
 
-    def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
-        with as_one_graph():
-            results = function()(*inputs)
-        return [by_example(x.numpy(), io.batch_size) for x in results]
-
     def read(examples: Examples) -> Recording:
-        arrays = iter(_converter.in_batches(run, examples, io.batch_size))
+        arrays = iter(computed(function(), specs, examples, io.batch_size))
         outputs, values = ([next(arrays) for _ in x] for x in (io.outputs, signs))
         numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
         return Recording(outputs, values, numbers)
@@ -158,8 +152,28 @@ def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
     return values.astype(sign.value.dtype.as_numpy_dtype)
 
 
+def computed(
+    function: Callable[..., Sequence[Any]],
+    specs: Sequence[Any],
+    examples: Examples,
+    size: int,
+) -> list[np.ndarray]:
+    """Applies a function of tensors to all examples, in batches of one size.
+
+    `specs` are anything of the types that its arguments have.
+    """
+
+    def run(parts: Examples) -> list[np.ndarray]:
+        inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
+        with _as_one_graph():
+            results = function(*inputs)
+        return [_by_example(x.numpy(), size) for x in results]
+
+    return _converter.in_batches(run, examples, size)
+
+
 @contextmanager
-def as_one_graph() -> Iterator[None]:
+def _as_one_graph() -> Iterator[None]:
     """Runs graphs as they are: a scale that became part of a kernel would round."""
     options = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -176,7 +190,7 @@ def as_one_graph() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options(restored)
 
 
-def by_example(values: np.ndarray, size: int) -> np.ndarray:
+def _by_example(values: np.ndarray, size: int) -> np.ndarray:
     """With examples in front: a constant has none, and time may be folded into them."""
     if values.ndim and values.shape[0] == size:
         return values

@@ -16,7 +16,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..._keras import keras
 from .._errors import ConversionError, VerificationError
@@ -30,9 +29,8 @@ from ._agreement import agreement, top1_agreement
 from ._compare import (
     Examples,
     Recording,
-    as_one_graph,
-    by_example,
     compare,
+    computed,
     recorder,
 )
 from ._file import LOOK, differing_threshold, file_signs
@@ -167,15 +165,7 @@ def _check_trace(
     io, size = trace.io, trace.io.batch_size
 
     def run(noise: float = 0.0) -> list[np.ndarray]:
-        function = trace.eagerly(noise)
-
-        def batch(parts: Examples) -> list[np.ndarray]:
-            pairs = zip(parts, io.inputs, strict=True)
-            with as_one_graph():
-                results = function([tf.constant(p, x.dtype) for p, x in pairs])
-            return [by_example(x.numpy(), size) for x in results]
-
-        return _converter.in_batches(batch, examples, size)
+        return computed(trace.eagerly(noise), io.inputs, examples, size)
 
     traced = run()
     segments = _ends(given, traced, io, examples)
