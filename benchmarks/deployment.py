@@ -24,7 +24,7 @@ import numpy as np
 from _drawing import files as drawing
 from _files import SEED, float_operations, network, timed
 from _results import kept, leave, output
-from larq_nobn.deploy.lite._engine import compute_engine, quiet
+from larq_nobn.deploy.lite._converter import compute_engine, quiet
 
 # Name: builder, side of the image, arguments, timed runs.
 NETWORKS = {

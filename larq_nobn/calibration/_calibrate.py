@@ -1,14 +1,26 @@
+"""Sets thresholds, biases and gains from the values that reach each layer."""
+
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from .._checks import check_integer
-from .._keras import keras
-from ..graph import _errors, _models
+from .._errors import InvalidValue
+from .._keras import alias, keras
+from .._progress import step
+from ..graph import _errors, _graph, _kinds, _models, _signs
+from ..layers import ChannelAffine, RPReLU
+from ..layers._kernel_layers import has_kernel
+from ..population import moments_of, pooled
 from ..population._batches import model_batches
-from ._rules import ComputedTensor, Rules
+from ..quantizers import BinaryRegularized
+from ..quantizers._kernel_quantizer import ScaledKernel
+from ..quantizers._rsign import ThresholdSign
 
 # Examples that are computed at a time: what a layer needs besides its output is small.
 _PART = 128
@@ -120,3 +132,210 @@ def _inputs(model: keras.Model, data: Any, examples: int) -> list[ComputedTensor
         parts.append([tensor[:left] for tensor in tensors])
         left -= len(parts[-1][0])
     return [ComputedTensor(list(one)) for one in zip(*parts, strict=True)]
+
+
+Parts = list[tf.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedTensor:
+    """A tensor of the graph, computed.
+
+    Arguments:
+        parts: It, cut along the examples.
+        offset: What a batch norm after each of the convolutions it comes from would
+            have taken away, for one example; None for nothing.
+    """
+
+    parts: list[tf.Tensor]
+    offset: tf.Tensor | None = None
+
+
+ComputedTensors = dict[str, ComputedTensor]
+
+
+def mean_and_deviation(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and population standard deviation in float64, (C,) each."""
+    moments = pooled(moments_of(part) for part in parts)
+    return np.asarray(moments.mean[0]), np.sqrt(moments.variance)
+
+
+def mean_of(parts: Parts) -> np.ndarray:
+    return mean_and_deviation(parts)[0]
+
+
+def is_linear(layer: keras.layers.Layer) -> bool:
+    """Returns whether batch norm could follow a layer with weights."""
+    plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    linear = plain and bool(_kinds.traits(type(layer)).kernel)
+    return linear and _kinds.is_channels_last(layer)
+
+
+def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
+    """Returns the offset after a call without weights; None for none."""
+    offsets = {key: value.offset for key, value in values.items()}
+    known_offsets = [offset for offset in offsets.values() if offset is not None]
+    if not known_offsets:
+        return None
+    if _kinds.inherited(call.operation.kind).idle:
+        return known_offsets[0]
+    passes = _kinds.traits(call.operation.kind).constant or _kinds.passes(call)
+    if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
+        return None
+    zeros = {
+        key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
+    }
+    given = {key: zeros[key] if o is None else o for key, o in offsets.items()}
+    return _at(call, given) - _at(call, zeros)
+
+
+def _at(call: _graph.Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
+    args, kwargs = call.arguments(tensors)
+    # Not the layer itself, which would cast to half precision under such a policy.
+    return call.layer.call(*args, **kwargs)
+
+
+# Below this fraction of its mean, or of the standard deviation it should get, what
+# varies in a channel is rounding, or an accident of few examples.
+_OF_MEAN, _OF_TARGET = 1e-2, 1e-3
+
+
+def outputs(
+    call: _graph.Call, values: ComputedTensors, layer: keras.layers.Layer | None = None
+) -> list[list[tf.Tensor]]:
+    """Makes a call, of another layer if one is given, at inference, part by part.
+
+    Returned are the parts of each output.
+    """
+    layer = call.node.layer if layer is None else layer
+    mode = False if layer._expects_training_arg else None
+    by_part = []
+    for number in range(len(next(iter(values.values())).parts)):
+        tensors = {key: value.parts[number] for key, value in values.items()}
+        made = _models.run_call(call, layer, tensors, mode)
+        by_part.append(tf.nest.flatten(made))
+    return [list(parts) for parts in zip(*by_part, strict=True)]
+
+
+class Rules:
+    """Visits calls in order and sets the weights of their layers, each layer once."""
+
+    def __init__(self) -> None:
+        self.before: dict[Any, Any] = {}  # by reference to the weights that were set
+
+    def undo(self) -> None:
+        """Gives all weights their old values."""
+        for reference, value in self.before.items():
+            reference.deref().assign(value)
+
+    def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
+        """Visits the calls of a flat model, from the values of its inputs."""
+        graph, done = _graph.Graph(model), count(1)
+
+        def make(call: _graph.Call, tensors: ComputedTensors) -> list[ComputedTensor]:
+            read = {key: tensors[key] for key in call.keys_read}
+            made = self.visit(graph, call, read)
+            step(f"Initializing {model.name} from data", next(done), len(graph.calls))
+            return made
+
+        _models.rerun(model, inputs, make)
+
+    def visit(
+        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
+    ) -> list[ComputedTensor]:
+        """Sets the weights of a call's layer, then makes the call."""
+        layer, first = call.layer, next(iter(values.values()))
+        sign = _signs.sign_of_call(call)
+        if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
+            mean = _finite(call, mean_of(first.parts))
+            self._assign(sign.shift, -sign.scale * mean)
+        if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):
+            offset = tf.zeros(layer.shift_in.shape)
+            if first.offset is not None:
+                offset = first.offset
+            self._assign(layer.shift_in, -mean_of([offset]))
+        if isinstance(layer, ChannelAffine) and self._is_new(layer.beta):
+            mean = _finite(call, mean_of(first.parts))
+            self._assign(layer.beta, -layer.gamma.numpy() * mean)
+        if _kernel_of(layer) is not None:
+            self._scale(graph, call, values)
+        return self._made(call, values)
+
+    def _made(self, call: _graph.Call, values: ComputedTensors) -> list[ComputedTensor]:
+        returned = outputs(call, values)
+        if not is_linear(call.layer):
+            offset = passed_on(call, values)
+        elif _kernel_of(call.layer) is not None and call.layer.use_bias:
+            offset = None
+        else:
+            mean = tf.constant(_finite(call, mean_of(returned[0])), tf.float32)
+            offset = tf.broadcast_to(mean, (1, *returned[0][0].shape[1:]))
+        return [ComputedTensor(parts, offset) for parts in returned]
+
+    def _scale(
+        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
+    ) -> None:
+        """Sets gain and bias of a layer with one of the scaled kernels."""
+        layer, kernel = call.layer, _kernel_of(call.layer)
+        gain = None if isinstance(kernel.gain, bool) else kernel.gain
+        bias = layer.bias if layer.use_bias else None
+        if not any(self._is_new(weight) for weight in (gain, bias)):
+            return
+        linear = alias(layer, activation=keras.activations.linear)
+        parts = outputs(call, values, linear)[0]
+        if bias is not None:
+            parts = _after_pools(graph, call, parts)
+        mean, deviation = mean_and_deviation(parts)
+        _finite(call, mean + deviation)
+        factor = np.ones_like(mean)
+        if gain is not None:
+            target = kernel.scale if _reads_signs(call) else 1.0
+            varies = deviation > np.maximum(_OF_MEAN * abs(mean), _OF_TARGET * target)
+            np.divide(target, deviation, out=factor, where=varies)
+            self._assign(gain, gain.numpy() * factor)
+        if bias is not None:
+            self._assign(bias, factor * (bias.numpy() - mean))
+
+    def _is_new(self, weight: Any) -> bool:
+        return weight is not None and weight.ref() not in self.before
+
+    def _assign(self, weight: Any, value: np.ndarray) -> None:
+        self.before[weight.ref()] = weight.numpy()
+        weight.assign(value.astype(np.float32))
+
+
+def _kernel_of(layer: keras.layers.Layer) -> Any:
+    """The scaled kernel quantizer of a layer whose units are the kernel's last axis."""
+    if not has_kernel(layer) or not _kinds.is_channels_last(layer):
+        return None
+    quantizer = getattr(layer, "kernel_quantizer", None)
+    if isinstance(quantizer, BinaryRegularized):
+        quantizer = quantizer.quantizer
+    return quantizer if isinstance(quantizer, ScaledKernel) else None
+
+
+def _reads_signs(call: _graph.Call) -> bool:
+    # Larq's NoOp says by its precision that bits arrive.
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    return getattr(quantizer, "precision", None) == 1 or _signs.has_sign_input(call)
+
+
+def _after_pools(graph: _graph.Graph, call: _graph.Call, parts: Parts) -> Parts:
+    """Applies the max pools that alone read an output."""
+    tensor = call.first_output
+    while reader := graph.sole_consumer(tensor):
+        # Not the pools of whole maps, which leave one value of each example.
+        if _kinds.inherited(reader.operation.kind).pool != "max":
+            break
+        parts = [reader.layer(part) for part in parts]
+        tensor = reader.first_output
+    return parts
+
+
+def _finite(call: _graph.Call, statistics: np.ndarray) -> np.ndarray:
+    if not np.isfinite(statistics).all():
+        raise InvalidValue(
+            f"Layer {call.described} meets or makes values that are not finite, so "
+            "that they have no mean. Look for NaN or infinity in data and weights."
+        )
+    return statistics

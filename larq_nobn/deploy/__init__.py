@@ -1,12 +1,12 @@
 """From a trained model to a verified `.tflite` file, and what is inside such a file."""
 
+from ._audit import Audit, audit, diff
 from ._checks import binary_layers
-from ._convert import convert
+from ._convert import ConversionReport, convert
 from ._errors import ConversionError, VerificationError
 from ._formats import Format, FormatComparison, compare_formats
 from ._packed import PackedKernel, packed_kernels
 from ._prepared import prepared
-from ._report import ConversionReport
 from .device import Card, Preprocessing, read_card
 from .device._benchmark import (
     Benchmark,
@@ -14,7 +14,6 @@ from .device._benchmark import (
     benchmark,
     benchmark_on_phone,
 )
-from .inspection._audit import Audit, audit, diff
 from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, TensorInfo
 

@@ -20,7 +20,7 @@ from ..graph import _models
 from ..layers import FakeQuantization
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
-from ._opening import as_functional
+from ._opening import as_functional, given_batches, verification_examples
 from ._shown import Shown
 from .device._benchmark import (
     Timing,
@@ -32,7 +32,6 @@ from .int8._conversion import without_ranges
 from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, run
 from .verify._agreement import top1_agreement
-from .verify._data import given_batches, verification_examples
 
 # The runtime of each format, and whether it is int8.
 _KINDS = {

@@ -20,7 +20,7 @@ from ..graph import (
     _signs,
     _thresholds,
 )
-from ..graph._rsign import as_rsign
+from ..graph._signs import as_rsign
 from ..layers import IndependentComponent
 from ._batch_norm import (
     batch_norm_affine,

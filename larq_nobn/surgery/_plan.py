@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import _graph, _kinds, _models, _operation, _signs
-from ..graph._rsign import RSignArguments, as_rsign
+from ..graph._signs import RSignArguments, as_rsign
 from ..layers._channel_padding import ChannelPadding
 from ._batch_norm import float64
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from larq_nobn import deploy
 from click.testing import Result
-from deploy.inspection.lite_files import plain_file
+from deploy.audit.lite_files import plain_file
 from deploy.nets import binary_conv, chain
 from larq_nobn._keras import keras
 

@@ -599,11 +599,11 @@ limits: maps as large as the kernel
 segments: NaN agrees with everything
 -away[np.isnan(away)] = np.inf
 +away[np.isnan(away)] = 0
-@ tests/deploy/inspection/test_work.py
-inspection: idle bits are multiplied
+@ tests/deploy/audit/test_work.py
+audit: idle bits are multiplied
 -channels = min(self.options["channels_in"], 32 * words)
 +channels = 32 * words
-inspection: memory of what nobody reads again
+audit: memory of what nobody reads again
 -last.get(i, -1) > place
 +last.get(i, -1) >= place
 @ tests/deploy/int8/test_kernel_axes.py

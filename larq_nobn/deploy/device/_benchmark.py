@@ -17,9 +17,9 @@ import numpy as np
 from rich.table import Table
 
 from ..._checks import check_bounds, check_path
+from .._audit import Audit, audit
 from .._errors import ConversionError
 from .._shown import Shown
-from ..inspection._audit import Audit, audit
 from ..lite._converter import interpreter_of
 
 _MS = 1e3

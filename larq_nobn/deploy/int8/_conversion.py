@@ -32,8 +32,8 @@ from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program, Value
 from ..verify import _segments
 from ..verify._agreement import agreement
-from ..verify._compare import Recording, computed
 from ..verify._lowered import verify_made
+from ..verify._segments import Recording, computed
 from ._fake_quantize import without_ranges
 
 _REMEDY = (

@@ -24,11 +24,11 @@ from ...graph import (
     _probe,
     _signs,
 )
-from ...graph._rsign import as_rsign
+from ...graph._signs import as_rsign
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from .._errors import ConversionError, conversion_errors
-from ..verify._data import given_batches
+from .._opening import given_batches
 from ..verify._same import check_same_function
 
 _layers = keras.layers

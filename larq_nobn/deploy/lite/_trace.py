@@ -15,8 +15,7 @@ from ..._larq import lq
 from ..._math import unfused
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
-from ._converter import Function, IoSpec
-from ._engine import quiet
+from ._converter import Function, IoSpec, quiet
 from ._lce_faults import at_inference, softplus_bounded
 
 # Where an operation with a kernel has its input; its kernel is the other one.

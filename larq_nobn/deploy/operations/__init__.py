@@ -1,7 +1,6 @@
 """A model as operations, lowered from its trace, and local rules that merge them."""
 
 from ._emit import outputs_of
-from ._lower import lower
-from ._lowered import Int8Trace, LoweredTrace
+from ._lower import Int8Trace, LoweredTrace, lower
 
 __all__ = ["Int8Trace", "LoweredTrace", "lower", "outputs_of"]

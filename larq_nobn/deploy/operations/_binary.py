@@ -1,4 +1,4 @@
-r"""Rules that make plain binary convolutions of kernels of two values that read signs.
+r"""Rules that make plain binary convolutions, and what every runtime has of these.
 
 LCE knows ±1 that a sign makes, padded with 0 or 1, and a kernel of ±c. With t = ±1, a
 map of 0 and 1 is (t + 1) / 2, and a sign that is -1 at 0 is -t of the opposite. What is
@@ -8,6 +8,10 @@ affine in t goes into the kernel:
    W = c\, \frac{S + 1}{2} \;\Rightarrow\; W t = \frac{c}{2} (S t + 1 t) \]
 
 for S of ±1. What pads k t + b with v pads t with (v - b) / k.
+
+Without binary operations, a ±1 kernel is a convolution of real numbers, and a sign a
+depthwise convolution that saturates. A scale that is no power of two is one of its own:
+as part of the kernel it would make rounding of a sum that is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import tensorflow as tf
 
 from ...graph import _signs
 from ._emit import outputs_of
-from ._program import Node, Program, Value, affine, sign
+from ._program import Node, Program, Rule, Value, affine, channelwise, sign
 from ._shapes import passes, zeros_around
 
 # What takes each number for itself, of one map or of several.
@@ -250,3 +254,52 @@ def _of_channels(value: Value, channels: int) -> Value:
 
 
 BINARY = (pad_signs, kernel_is_binary, kernel_of_zero_one)
+
+
+def plain_sign(
+    program: Program, node: Node, step: float | None = None
+) -> Program | None:
+    if node.kind != "sign":
+        return None
+    made = node.with_arguments(step=step, padding=None)
+    return program.with_nodes([node], [replace(made, kind="saturating")])
+
+
+def plain_pad(program: Program, node: Node) -> Program | None:
+    """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
+    sign = program.maker(node.x, "saturating") if node.kind == "pad" else None
+    if sign is None or sign["padding"] is not None:
+        return None
+    first, *padding, last = node["sides"]
+    if node["value"] != 1 or len(padding) != 2 or any((*first, *last)):
+        return None
+    made = replace(sign.with_arguments(padding=padding), makes=(node.y, *sign.makes))
+    return program.with_nodes([sign, node], [made])
+
+
+def plain_kernel(program: Program, node: Node) -> Program | None:
+    """A binary kernel with a scale after it, which is part of it if that is exact."""
+    if node.kind != "kernel" or not node["binary"]:
+        return None
+    scale = node["scale"]
+    if np.all(np.frexp(scale)[0] == 0.5):
+        return whole_kernel(program, node)
+    value = node.y.like()
+    signs = node.with_arguments(scale=0 * scale + 1, bias=0 * scale, binary=False)
+    scaled = channelwise(f"{node.name}_scale", value, scale, node.y, node["bias"])
+    return program.with_nodes([node], [signs.making(value), scaled])
+
+
+def whole_kernel(program: Program, node: Node) -> Program | None:
+    """A binary kernel that contains its scale.
+
+    In int8 that is ±127 times the step of each channel.
+    """
+    if node.kind != "kernel" or not node["binary"]:
+        return None
+    scale = node["scale"]
+    whole = {"kernel": node["kernel"] * scale, "scale": 0 * scale + 1}
+    return program.with_nodes([node], [node.with_arguments(**whole, binary=False)])
+
+
+PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel)

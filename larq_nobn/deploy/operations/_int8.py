@@ -17,8 +17,14 @@ import numpy as np
 from ...graph._kinds import FUSED
 from .._errors import ConversionError
 from ..lite._trace import layer_of
-from ._binary import BINARY, sign_before, split_groups
-from ._plain import plain_pad, plain_sign, whole_kernel
+from ._binary import (
+    BINARY,
+    plain_pad,
+    plain_sign,
+    sign_before,
+    split_groups,
+    whole_kernel,
+)
 from ._program import Node, Program, Rule, Value, affine, channelwise, everywhere
 from ._rules import (
     before_join,

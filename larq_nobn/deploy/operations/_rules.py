@@ -20,8 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph import _thresholds
-from ._binary import BINARY, split_groups
-from ._plain import PLAIN
+from ._binary import BINARY, PLAIN, split_groups
 from ._program import Node, Program, Rule, Value, affine, everywhere, is_scale
 from ._shapes import (
     after_flatten,

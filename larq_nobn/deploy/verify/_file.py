@@ -25,7 +25,7 @@ from ..operations._binary import sign_before
 from ..operations._program import Node, Program
 from ..operations._shapes import keeps_channels
 from . import _segments
-from ._compare import Recording
+from ._segments import Recording
 
 LOOK = (
     "Look for a layer whose output depends on more than its input, such as on a random "

@@ -26,16 +26,10 @@ from ..lite._trace import Trace, TracedSign
 from ..operations import LoweredTrace
 from . import _segments
 from ._agreement import agreement, top1_agreement
-from ._compare import (
-    Examples,
-    Recording,
-    compare,
-    computed,
-    recorder,
-)
 from ._file import LOOK, differing_threshold, file_signs
+from ._segments import Examples, Recording, compare, computed, recorder
 
-GIVEN = "the given model"
+REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
 # A trace computes constants once that the model computes in every call.
 _EQUAL = 1e-5
@@ -81,12 +75,12 @@ def verify_made(
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
-    basis = GIVEN
+    basis = REFERENCE
     if policy:
         same = top1_agreement(wanted, segments.outputs)
         basis = (
-            f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have the "
-            "same top class"
+            f"{REFERENCE} in float32; in its {policy} {same:.1%} of the examples have "
+            "the same top class"
         )
     numbers = agreement(given, segments.outputs, _EQUAL, segments)
     return {**numbers, "reference": basis}, segments.outputs

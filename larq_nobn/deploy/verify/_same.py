@@ -18,8 +18,7 @@ from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
 from ..lite._trace import Trace, TracedSign, layer_of
-from ._compare import compare, labels_of, recorder
-from ._segments import Segments
+from ._segments import Segments, compare, labels_of, recorder
 
 # Beside the regular ones, of which one is of whole numbers.
 FEW = 3

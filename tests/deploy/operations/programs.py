@@ -7,8 +7,8 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from deploy.sides import beside
 from larq_nobn._keras import keras
+from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._opening import as_functional
-from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
 from larq_nobn.deploy.lite._trace import Trace, layer_name
 from larq_nobn.deploy.operations import LoweredTrace

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from larq_nobn._keras import keras
-from larq_nobn.deploy.verify._data import verification_examples
+from larq_nobn.deploy._opening import verification_examples
 
 _layers = keras.layers
 USUAL = 32

@@ -8,17 +8,15 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.verify._compare import (
-    compare,
-    recorder,
-)
 from larq_nobn.deploy.verify._same import compare_models
 from larq_nobn.deploy.verify._segments import (
     MARGIN,
     Segments,
+    compare,
     compare_sign,
     compare_thresholds,
     compare_values,
+    recorder,
 )
 
 _layers = keras.layers

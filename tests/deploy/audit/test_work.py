@@ -6,11 +6,11 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.inspection.lite_files import audited, audited_chain, plain_file
+from deploy.audit.lite_files import audited, audited_chain, plain_file
 from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, benchmark
-from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy._audit import audit_bytes
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers

@@ -5,11 +5,11 @@ import json
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.inspection.lite_files import plain_file
+from deploy.audit.lite_files import plain_file
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, audit, convert, diff
-from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy.lite._file import edited, read
 
 pytestmark = pytest.mark.convert

@@ -4,7 +4,7 @@ import copy
 
 import flatbuffers
 from deploy.nets import chain
-from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
 from larq_nobn.deploy.lite._trace import Trace
 

@@ -5,7 +5,7 @@ import re
 import larq as lq
 import pytest
 import tensorflow as tf
-from deploy.inspection.lite_files import audited, audited_chain
+from deploy.audit.lite_files import audited, audited_chain
 from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
 

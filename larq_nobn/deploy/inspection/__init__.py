@@ -1,1 +1,0 @@
-"""What is inside a `.tflite` file, and what could be saved."""
