@@ -151,7 +151,7 @@ class ComputedTensor:
     offset: tf.Tensor | None = None
 
 
-ComputedTensors = dict[str, ComputedTensor]
+ComputedTensors = list[ComputedTensor]
 
 
 def mean_and_deviation(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
@@ -173,8 +173,8 @@ def is_linear(layer: keras.layers.Layer) -> bool:
 
 def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
     """Returns the offset after a call without weights; None for none."""
-    offsets = {key: value.offset for key, value in values.items()}
-    known_offsets = [offset for offset in offsets.values() if offset is not None]
+    offsets = [value.offset for value in values]
+    known_offsets = [offset for offset in offsets if offset is not None]
     if not known_offsets:
         return None
     if _kinds.inherited(call.operation.kind).idle:
@@ -182,15 +182,13 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
     passes = _kinds.traits(call.operation.kind).constant or _kinds.passes(call)
     if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
         return None
-    zeros = {
-        key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
-    }
-    given = {key: zeros[key] if o is None else o for key, o in offsets.items()}
+    zeros = [tf.zeros((1, *value.parts[0].shape[1:])) for value in values]
+    given = [z if o is None else o for o, z in zip(offsets, zeros, strict=True)]
     return _at(call, given) - _at(call, zeros)
 
 
-def _at(call: _graph.Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
-    args, kwargs = call.arguments(tensors)
+def _at(call: _graph.Call, given: list[tf.Tensor]) -> tf.Tensor:
+    args, kwargs = call.arguments(given)
     # Not the layer itself, which would cast to half precision under such a policy.
     return call.layer.call(*args, **kwargs)
 
@@ -208,11 +206,9 @@ def outputs(
     Returned are the parts of each output.
     """
     layer = call.node.layer if layer is None else layer
-    mode = False if layer._expects_training_arg else None
     by_part = []
-    for number in range(len(next(iter(values.values())).parts)):
-        tensors = {key: value.parts[number] for key, value in values.items()}
-        made = _models.run_call(call, layer, tensors, mode)
+    for given in zip(*(value.parts for value in values), strict=True):
+        made = _models.run_call(call, layer, given, False)
         by_part.append(tf.nest.flatten(made))
     return [list(parts) for parts in zip(*by_part, strict=True)]
 
@@ -232,19 +228,18 @@ class Rules:
         """Visits the calls of a flat model, from the values of its inputs."""
         graph, done = _graph.Graph(model), count(1)
 
-        def make(call: _graph.Call, tensors: ComputedTensors) -> list[ComputedTensor]:
-            read = {key: tensors[key] for key in call.keys_read}
+        def make(call: _graph.Call, read: ComputedTensors) -> list[ComputedTensor]:
             made = self.visit(graph, call, read)
             step(f"Initializing {model.name} from data", next(done), len(graph.calls))
             return made
 
-        _models.rerun(model, inputs, make)
+        _models.rerun(graph, inputs, make)
 
     def visit(
         self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
     ) -> list[ComputedTensor]:
         """Sets the weights of a call's layer, then makes the call."""
-        layer, first = call.layer, next(iter(values.values()))
+        layer, first = call.layer, values[0]
         sign = _signs.sign_of_call(call)
         if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
             mean = _finite(call, mean_of(first.parts))

@@ -7,7 +7,7 @@ number that training has changed may be an attribute of Python alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -54,46 +54,28 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
         ModelError: If a layer cannot be rebuilt, or if one that the graph has as it was
             given computes something else than that one.
     """
-    starts = _models.inputs_like(graph.model)
-    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
     built: dict[int, keras.layers.Layer] = {}
     new: list[Call] = []
+
+    def make(call: Call, given: list[Any]) -> Any:
+        operation = call.operation
+        if id(operation) not in built:
+            if shared and _stays(operation, float32):
+                layer = alias(operation.base, _name=operation.name)
+            else:
+                layer = _built(operation, float32)
+                new.append(call)
+            built[id(operation)] = layer
+        with _own_policy(built[id(operation)]):
+            return _models.run_call(call, built[id(operation)], given)
+
+    starts = _models.inputs_like(graph.model)
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with lq.context.quantized_scope(False):
-        for call in graph.calls:
-            operation = call.operation
-            if id(operation) not in built:
-                if shared and _stays(operation, float32):
-                    layer = alias(operation.base, _name=operation.name)
-                else:
-                    layer = _built(operation, float32)
-                    new.append(call)
-                built[id(operation)] = layer
-            layer, given = built[id(operation)], [tensors[id(x)] for x in call.reads]
-            with _own_policy(layer):
-                made = _made(call, layer, given)
-            # The end of a state, which inference does not compute, is missing.
-            pairs = zip(
-                tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
-            )
-            tensors.update((id(edge), tensor) for edge, tensor in pairs)
+        ends = _models.rerun(graph, starts, make)
         for call in new:
             _fill(call, built[id(call.operation)], float32)
-    ends = [tensors[id(end)] for end in graph.outputs]
     return _models.model_like(graph.model, starts, ends)
-
-
-def _made(
-    call: Call, layer: Any, given: Sequence[Any], at_inference: bool = False
-) -> Any:
-    """Calls a layer on the tensors that a call reads."""
-    if call.node is None:  # of an operation that a rewrite made
-        with raised_by(layer, _models.UNCALLED):
-            return layer(given if len(given) > 1 else given[0])
-    free = layer._expects_training_arg and _models.training_argument(call) is None
-    mode = False if at_inference and free else None
-    old = [str(id(edge)) for edge in inputs_of(call.node)]
-    return _models.run_call(call, layer, dict(zip(old, given, strict=True)), mode)
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:
@@ -201,7 +183,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
         return
     if not copy.built:
         with _own_policy(given):
-            _made(call, copy, inputs)
+            _models.run_call(call, copy, inputs)
         _operation.take_state(copy, given)
     # What is random differs from itself as well.
     if _equal(made, _kept(call, copy, inputs)):
@@ -244,7 +226,7 @@ def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]
     """Calls a layer at inference and returns its outputs; its weights stay."""
     variables = [x for x in layer.non_trainable_weights if hasattr(x, "assign")]
     before = [variable.numpy() for variable in variables]
-    made = _made(call, layer, inputs, at_inference=True)
+    made = _models.run_call(call, layer, inputs, False)
     for variable, value in zip(variables, before, strict=True):
         if not np.array_equal(variable.numpy(), value, equal_nan=True):
             variable.assign(value)

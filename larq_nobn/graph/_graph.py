@@ -76,16 +76,12 @@ class Call(NamedTuple):
         """Returns the same call with another tensor in the place of one."""
         return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
-    @property
-    def keys_read(self) -> dict[str, None]:
-        """The ids of the tensors that the call read in the given model, each once."""
-        return dict.fromkeys(str(id(tensor)) for tensor in inputs_of(self.node))
-
-    def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Positional and keyword arguments of the call, with other tensors by id."""
+    def arguments(self, given: Sequence[Any]) -> tuple[Any, Any]:
+        """Positional and keyword arguments of the call, with others for its inputs."""
         # Keras takes one off each list, which is read more than once in x + x.
-        ids = self.node.flat_input_ids
-        return self.node.map_arguments({key: [tensors[key]] * len(ids) for key in ids})
+        pairs = zip(inputs_of(self.node), given, strict=True)
+        lists = {str(id(old)): [new] * len(given) for old, new in pairs}
+        return self.node.map_arguments(lists)
 
 
 def calls_of(model: keras.Model) -> list[Call]:

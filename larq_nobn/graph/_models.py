@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from .._keras import alias, keras, original, why_no_model
+from .._keras import alias, keras, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
@@ -21,31 +20,30 @@ from ._signs import sign_of_activation
 
 # A layer, or layers in a row as a function.
 Layers = Callable[..., Any]
-Make = Callable[[Call, dict[str, Any]], Any]
+Make = Callable[[Call, list[Any]], Any]
 _log = logging.getLogger("larq_nobn")
 UNCALLED = "cannot be called"
 
 
-def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
-    """Makes the calls of inference again, and returns the outputs.
+def rerun(graph: Graph, starts: Sequence[Any], make: Make) -> list[Any]:
+    """Makes the calls of a graph again, and returns the outputs.
 
     Arguments:
         starts: Tensors in the place of the inputs.
-        make: Gets a call, and new tensors by the ids of the old ones, each until its
-            last call has read it; returns what stands in the place of those that the
-            call makes.
+        make: Gets a call, and what stands in the place of the tensors that it reads;
+            returns what stands in the place of those that it makes.
     """
-    pairs = zip(model.inputs, starts, strict=True)
-    tensors = {str(id(given)): start for given, start in pairs}
-    ordered, ends = calls_of(model), [str(id(end)) for end in model.outputs]
-    last = {key: call for call in ordered for key in call.keys_read}
-    for call in ordered:
-        made = tf.nest.flatten(make(call, tensors))
-        for key in call.keys_read:
-            if last[key] is call and key not in ends:
+    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
+    ends = [id(end) for end in graph.outputs]
+    last = {id(edge): call for call in graph.calls for edge in call.reads}
+    for call in graph.calls:
+        made = tf.nest.flatten(make(call, [tensors[id(edge)] for edge in call.reads]))
+        for key in {*map(id, call.reads)} - {*ends}:
+            if last[key] is call:
                 del tensors[key]
         # The end of a state, which inference does not compute, is missing.
-        tensors.update(zip(call.node.flat_output_ids, made, strict=False))
+        pairs = zip(tf.nest.flatten(call.outputs), made, strict=False)
+        tensors.update((id(edge), tensor) for edge, tensor in pairs)
     return [tensors[end] for end in ends]
 
 
@@ -62,11 +60,10 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     they were made, and nothing is done that no output depends on.
     """
 
-    def make(call: Call, tensors: dict[str, Any]) -> Any:
-        free = call.layer._expects_training_arg and training_argument(call) is None
-        return run_call(call, call.layer, tensors, False if free else None)
+    def make(call: Call, given: list[Any]) -> Any:
+        return run_call(call, call.layer, given, False)
 
-    return rerun(model, inputs, make)
+    return rerun(Graph(model), inputs, make)
 
 
 def replace_layers(
@@ -83,13 +80,13 @@ def replace_layers(
     """
     layers: dict[str, Layers] = {}
 
-    def make(call: Call, tensors: dict[str, Any]) -> Any:
+    def make(call: Call, given: list[Any]) -> Any:
         if call.name not in layers:
             layers[call.name] = replacement(call)
-        return run_call(call, layers[call.name], tensors)
+        return run_call(call, layers[call.name], given)
 
     starts = inputs_like(model)
-    return model_like(model, starts, rerun(model, starts, make))
+    return model_like(model, starts, rerun(Graph(model), starts, make))
 
 
 def inputs_like(model: keras.Model) -> list[Any]:
@@ -108,65 +105,39 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 
 def run_call(
-    call: Call, layer: Layers, tensors: dict[str, Any], training: Any = None
+    call: Call, layer: Layers, given: Sequence[Any], training: Any = None
 ) -> Any:
-    """Makes a call once more: of another layer, on other tensors, by id of the old.
+    """Makes a call once more: of another layer, on other tensors.
 
     Arguments:
-        training: In the place of that of the call; None to leave it.
+        training: The mode where the call fixes none; None to leave it.
     """
-    own: Any = call.node.layer
+    own: Any = layer if call.node is None else call.node.layer
     named = layer if isinstance(layer, keras.layers.Layer) else own
-    if isinstance(own, BatchKalmanNormalization):  # without a state
+    # Of an operation that a rewrite made, or without a state.
+    if call.node is None or isinstance(own, BatchKalmanNormalization):
         with raised_by(named, UNCALLED):
-            return layer(tensors[str(id(inputs_of(call.node)[0]))])
+            return layer(given if len(given) > 1 else given[0])
     args, kwargs = tf.nest.map_structure(
-        partial(_as_wide, call, tensors), call.arguments(tensors)
+        partial(_as_wide, call, given), call.arguments(given)
     )
     if type(layer) is not type(own):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
         kwargs.pop("mask", None)  # which batch norm, say, reads in training
         args = args[:1]
-    if training is not None:
+    expects = getattr(layer, "_expects_training_arg", False)
+    if training is not None and expects and training_argument(call) is None:
         args, kwargs = own._call_spec.set_arg_value(
             "training", training, args, kwargs, inputs_in_args=True
         )
-    with raised_by(named, UNCALLED), _without_trace(call, layer, tensors):
+    with raised_by(named, UNCALLED):
         return layer(*args, **kwargs)
 
 
-@contextmanager
-def _without_trace(call: Call, layer: Any, tensors: dict[str, Any]) -> Iterator[None]:
-    """Spares Keras the trace of an `alias` on tensors like those of the call.
-
-    It tells what shapes and types the layer makes, which are those of the call then.
-    """
-    node = call.node
-    same = isinstance(layer, keras.layers.Layer) and layer is not node.layer
-    if not same or original(layer) is not original(node.layer):
-        yield
-        return
-    old = inputs_of(node)
-    new = [tensors[str(id(tensor))] for tensor in old]
-    ends = [*new, *tf.nest.flatten(node.outputs)]
-    masked = any(getattr(x, "_keras_mask", None) is not None for x in ends)
-    old_types, types = ([getattr(x, "type_spec", None) for x in y] for y in (old, new))
-    if not masked and types == old_types:
-        made = tf.nest.map_structure(
-            lambda x: type(x)(x.type_spec, x._inferred_value), node.outputs
-        )
-        vars(layer)["_infer_output_signature"] = lambda *_: made
-    try:
-        yield
-    finally:
-        vars(layer).pop("_infer_output_signature", None)
-
-
-def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
+def _as_wide(call: Call, given: Sequence[Any], argument: Any) -> Any:
     """A constant of half precision in the type of the tensors that a call reads now."""
-    for old in call.node.keras_inputs:
-        new = tensors[str(id(old))]
+    for old, new in zip(inputs_of(call.node), given, strict=True):
         constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
         half = old.dtype in (tf.float16, tf.bfloat16)
         if constant and half and old.dtype == argument.dtype:
@@ -233,19 +204,19 @@ class _Opener:
     def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
         """Calls a model's layers, in a mode of training if one is fixed."""
 
-        def make(call: Call, tensors: dict[str, Any]) -> Any:
-            fixed = training_argument(call)
+        def make(call: Call, given: list[Any]) -> Any:
             if isinstance(call.layer, keras.Model):
-                args, _ = call.arguments(tensors)
-                given = call.layer._flatten_to_reference_inputs(args[0])
-                inner = list(map(_as_own_input, call.layer.inputs, given))
-                mode = training if fixed is None else fixed
-                return self.run(call.layer, inner, mode)
-            free = call.layer._expects_training_arg and fixed is None
-            given, layer = _with_real_inputs(call, tensors), self._layer(model, call)
-            return run_call(call, layer, given, training if free else None)
+                (first, *_), _ = call.arguments(given)
+                flat = call.layer._flatten_to_reference_inputs(first)
+                inner = list(map(_as_own_input, call.layer.inputs, flat))
+                fixed = training_argument(call)
+                return self.run(call.layer, inner, training if fixed is None else fixed)
+            # What stands in the place of a batch norm later wants real numbers.
+            if is_batch_norm(call.layer) and not given[0].dtype.is_floating:
+                given[0] = tf.cast(given[0], call.first_output.dtype)
+            return run_call(call, self._layer(model, call), given, training)
 
-        return rerun(model, starts, make)
+        return rerun(Graph(model), starts, make)
 
     def _layer(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer
@@ -281,17 +252,6 @@ class _Opener:
         else:
             last = keras.layers.Activation(sign, name=name)
         return lambda x: last(first(x))
-
-
-def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tensors, with whole numbers before a batch norm made real ones.
-
-    What stands in its place later would get whole numbers otherwise.
-    """
-    key = str(id(call.first_input))
-    if not is_batch_norm(call.layer) or tensors[key].dtype.is_floating:
-        return tensors
-    return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
 
 
 def _as_own_input(own: Any, tensor: Any) -> Any:

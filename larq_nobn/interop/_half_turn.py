@@ -34,12 +34,12 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
     not.
     """
 
-    def make(call: _graph.Call, tensors: dict[str, Any]) -> Any:
+    def make(call: _graph.Call, given: list[Any]) -> Any:
         padded = isinstance(call.layer, lq.layers.QuantConv2D)
         changes: dict[str, Any] = {"pad_values": 0.0} if padded else {}
         layer = _operation.rebuild(call.layer, name=call.name, **changes)
-        return _models.run_call(call, layer, tensors)
+        return _models.run_call(call, layer, given)
 
     image = keras.Input((*image_size, model.input_shape[-1]), name="image")
-    ends = _models.rerun(model, [HalfTurn(name="turn")(image)], make)
+    ends = _models.rerun(_graph.Graph(model), [HalfTurn(name="turn")(image)], make)
     return keras.Model(image, ends[0], name=model.name)
