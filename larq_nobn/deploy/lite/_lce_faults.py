@@ -38,6 +38,7 @@ from unittest.mock import patch
 
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.python.platform import device_context
 
 from ..._keras import keras
 from ...layers._groups import group_moments
@@ -118,7 +119,9 @@ def at_inference() -> Iterator[None]:
         return outputs if near else wanted
 
     plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
+    # Else a dilated convolution is one of a map in parts, which LCE does not know.
     with (
+        patch.object(device_context, "enclosing_tpu_context", object),
         patch.object(_GroupNorm, "call", call),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
     ):

@@ -29,7 +29,6 @@ from ._program import (
     sign,
 )
 from ._rules import reduced, spelled
-from ._shapes import spell_dilated
 
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
@@ -59,7 +58,7 @@ def lower(
     inputs = [values[name] for name in trace.input_names]
     outputs = [values[name] for name in trace.output_names]
     program = Program(inputs, lowering.nodes, outputs)
-    program = everywhere(program, (spell_prelu, spell_dilated))
+    program = everywhere(program, (spell_prelu,))
     program = everywhere(spell_signs(program), (kernel_is_binary,))
     binary = binary_kernels(program)
     repeated = [name for name, first in lowering.repeated if first in binary]

@@ -30,54 +30,6 @@ def spell_dense(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], made)
 
 
-def spell_dilated(program: Program, node: Node) -> Program | None:
-    """Writes a convolution of a map in parts as a dilated one of all of it."""
-    if node.type != "BatchToSpaceND":
-        return None
-    after = program.maker(node.x, *_RESHAPES)
-    kernel = program.sole_maker(after.x if after else node.x, "kernel")
-    before = program.maker(kernel.x, *_RESHAPES) if kernel else None
-    inner = before or kernel
-    parts = program.maker(inner.x, "SpaceToBatchND") if inner else None
-    if kernel is None or parts is None:
-        return None
-    numbers = map(program.constant, (*parts.reads[1:], *node.reads[1:]))
-    values = [x.tolist() for x in numbers if x is not None]
-    known = parts.x.sizes
-    if len(values) < 4 or values[0] != values[2] or kernel["padding"] != "VALID":
-        return None
-    dilations, pads, _, crops = values
-    if len(known) < len(dilations) + 2 or (before is None) != (after is None):
-        return None
-    sides = [
-        tuple(np.subtract(*pair).tolist()) for pair in zip(pads, crops, strict=True)
-    ]
-    taps = kernel["kernel"].shape[2 - len(dilations) : 2]
-    ones = [1] * len(dilations)
-    same = [*map(_same, known[1:-1], taps, ones, dilations)]
-    if sides != same and np.any(sides):
-        return None
-    padding = "SAME" if np.any(sides) else "VALID"
-    rates = [*[1] * (3 - len(dilations)), *dilations, 1]
-    whole = kernel.with_arguments(dilations=rates, padding=padding)
-    if before is None:
-        made = [replace(whole, reads=parts.reads[:1], makes=node.makes)]
-    else:
-        x, y = map(_as_row, (parts.x, node.y))
-        made = [
-            Node(f"{node.name}_map", "reshape", parts.reads[:1], (x,)),
-            replace(whole, reads=(x,), makes=(y,)),
-            Node(f"{node.name}_sequence", "reshape", (y,), node.makes),
-        ]
-    return program.with_nodes([kernel, node], made)
-
-
-def _as_row(sequence: Value) -> Value:
-    """A map of one row."""
-    first, *rest = sequence.shape or ()
-    return Value((first, 1, *rest), sequence.dtype)
-
-
 def is_reshape(node: Node | None) -> bool:
     return node is not None and bool({node.kind, node.type} & {*_RESHAPES})
 
