@@ -95,12 +95,11 @@ def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
 
 
 @contextmanager
-def at_inference() -> Iterator[None]:
+def at_inference(checked: bool = False) -> Iterator[None]:
     """Has Keras' group normalization compute in another form, which files can have.
 
-    Run eagerly, it returns the numbers of that form, if they are its own but for
-    rounding: then a model rounds as its trace does. So do convolutions in groups, which
-    Keras compiles.
+    With `checked` only where that form gives Keras' numbers, but for rounding: so a
+    model rounds as its trace does. So do convolutions in groups, which Keras compiles.
     """
     own = _GroupNorm.call
 
@@ -111,12 +110,12 @@ def at_inference() -> Iterator[None]:
         if not plain or not last or inputs.dtype != tf.float32:
             return own(self, inputs, *rest, **more)
         outputs = _group_norm(self, inputs)
-        if not tf.executing_eagerly():
+        if not checked:
             return outputs
         wanted = own(self, inputs, *rest, **more)
         size = tf.reduce_max(tf.abs(wanted))
         near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
-        return outputs if near else wanted
+        return tf.where(near, outputs, wanted)
 
     plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
     # Else a dilated convolution is one of a map in parts, which LCE does not know.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -130,15 +130,7 @@ class Trace:
         )
 
         self.model, self.io = model, io
-        whole = function or partial(_models.inference, model)
-        # Reads the control flow of layers as building a model does.
-        building = tf.__internal__.autograph.control_status_ctx()
-
-        def called(*inputs: tf.Tensor) -> Sequence[Any]:
-            with building:
-                return whole(inputs)
-
-        traced = tf.function(called, autograph=False)
+        traced = as_built(function or partial(_models.inference, model))
         tracing = partial(
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
@@ -180,36 +172,6 @@ class Trace:
         return lambda inputs: self._imported(
             [*inputs, *map(tf.constant, noisy.values())], ends, [*starts, *noisy]
         )
-
-    def eagerly(self, noise: float = 0.0) -> Callable[..., list[Any]]:
-        """Returns what computes operation after operation, in no graph, as Keras.
-
-        It takes a tensor for each input. In a graph, TensorFlow takes other kernels for
-        some operations.
-        """
-        from tensorflow.python.eager import context, execute
-
-        known = context.context()
-        constants = {n: tf.constant(x) for n, x in self._constants(noise).items()}
-        for function in self._graph_def.library.function:
-            if not known.has_function(function.signature.name):
-                known.add_function_def(function)
-        steps = [
-            (op.type, _names(op.inputs), _names(op.outputs), tuple(_attributes(op)))
-            for op in self.operations
-            if op.type not in ("Placeholder", "Const")
-        ]
-
-        def run(*inputs: Any) -> list[Any]:
-            given = dict(zip(self.input_names, inputs, strict=True))
-            tensors = {**constants, **given, **self._states}
-            for kind, reads, makes, attributes in steps:
-                read = [tensors[name] for name in reads]
-                made = execute.execute(kind, len(makes), read, attributes, known)
-                tensors.update(zip(makes, made, strict=True))
-            return [tensors[name] for name in self.output_names]
-
-        return run
 
     def _constants(self, noise: float) -> dict[str, np.ndarray]:
         """Returns the constants, which noise makes off by a part of themselves.
@@ -289,6 +251,17 @@ class Trace:
                 source = source.inputs[0].op
             kernels.append(TracedKernel(op, layer_of(op), _value(kernel), source))
         return kernels
+
+
+def as_built(function: Function) -> Any:
+    """Returns a function of TensorFlow that reads control flow as building does."""
+    building = tf.__internal__.autograph.control_status_ctx()
+
+    def called(*inputs: tf.Tensor) -> Sequence[Any]:
+        with building:
+            return function(inputs)
+
+    return tf.function(called, autograph=False)
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
@@ -382,23 +355,6 @@ def off_by(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     """
     signs = random.integers(0, 2, shape) * 2 - 1
     return signs * random.uniform(0.5, 1.5, shape)
-
-
-def _attributes(op: Any) -> Iterator[Any]:
-    """Names and values in turn, as TensorFlow wants them where there is no graph."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(one) for one in value]
-        if isinstance(value, tf.DType):
-            return value.as_datatype_enum
-        if hasattr(value, "unknown_rank"):  # a shape
-            return tf.TensorShape(value)
-        return getattr(value, "name", value)  # of a function
-
-    for attribute in op.op_def.attr:
-        yield attribute.name
-        yield plain(op.get_attr(attribute.name))
 
 
 def _names(tensors: Sequence[Any]) -> list[str]:

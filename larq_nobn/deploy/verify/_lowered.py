@@ -2,32 +2,33 @@
 
 Four forms of a network follow each other: the given model, its trace, the operations
 that the trace is lowered to, and the file, which is written from these by rules. The
-trace is run one operation after the other, as Keras runs the model, so that both round
-alike. From there on networks are cut at their signs, as the trace shows them: each
-segment is computed by one form from the signs that the next one has there. Binary
-kernels of the operations are ±1, and scaled afterwards, so that sums which are 0 are 0
-in them as in the file, while the trace has rounding in their place.
+given model runs in a graph, as in `predict`, and for as many examples at once as its
+trace, so that both round alike. From there on networks are cut at their signs, as the
+trace shows them: each segment is computed by one form from the signs that the next one
+has there. Binary kernels of the operations are ±1, and scaled afterwards, so that sums
+which are 0 are 0 in them as in the file, while the trace has rounding in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
+from ..._math import unfused
 from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
 from ..lite._lce_faults import at_inference
-from ..lite._trace import Trace, TracedSign
+from ..lite._trace import Trace, TracedSign, as_built
 from ..operations import LoweredTrace
 from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._file import LOOK, differing_threshold, file_signs
-from ._segments import Examples, Recording, compare, computed, recorder
+from ._segments import Examples, Recording, as_one_graph, compare, recorder
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -67,22 +68,27 @@ def verify_made(
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with what `read` has at these signs of its trace."""
-    wanted, policy = _called(model, examples), other_precision(model)
+    policy, io = other_precision(model), trace.io
     traced = trace.model if policy else model
-    given = _called(traced, examples) if policy else wanted
-    _check_trace(traced, given, trace, examples, ending)
-    segments = compare(trace.function, trace.io, signs, read, examples, _EQUAL)
+    given = compare(trace.function, io, (), _reader(traced, io), examples, _EQUAL)
+    if given.finding:
+        worst = max(x.worst for x in given.results.values() if x.fault)
+        small = _ROUNDING if worst <= _MAGNIFIED else ""
+        what = "Tracing the model changed what it computes"
+        raise _mismatch(given, what, _EQUAL, f" {LOOK}{small}{ending}")
+    segments = compare(trace.function, io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
     basis = REFERENCE
     if policy:
+        wanted = _reader(model, io)(examples).outputs
         same = top1_agreement(wanted, segments.outputs)
         basis = (
             f"{REFERENCE} in float32; in its {policy} {same:.1%} of the examples have "
             "the same top class"
         )
-    numbers = agreement(given, segments.outputs, _EQUAL, segments)
+    numbers = agreement(given.outputs, segments.outputs, _EQUAL, segments)
     return {**numbers, "reference": basis}, segments.outputs
 
 
@@ -121,80 +127,33 @@ def _mismatch(
     )
 
 
-# --- the given model and its trace
+def _reader(
+    model: keras.Model, io: _converter.IoSpec
+) -> Callable[[Examples], Recording]:
+    """Returns what computes a given model as its trace does, if it can be compared."""
+    function = as_built(_converter.called(model))
 
+    def run(parts: Examples) -> list[np.ndarray]:
+        pairs = zip(parts, io.inputs, strict=True)
+        inputs = [tf.constant(part, x.dtype) for part, x in pairs]
+        with at_inference(checked=True), unfused(), as_one_graph():
+            return [x.numpy() for x in function(*inputs)]
 
-def _called(model: keras.Model, examples: Examples) -> list[np.ndarray]:
-    """Returns what a given model gives for examples, if it can be compared."""
-    with at_inference():
-        made = _converter.run(model, examples)
-    for name, output in zip(model.output_names, made, strict=True):
-        if len(output) != len(examples[0]):
-            raise ConversionError(
-                f"Output {name!r} of model {model.name!r} has {len(output)} rows for "
-                f"{len(examples[0])} examples. Give it one for each, along the first "
-                "axis."
-            )
-        if not np.isfinite(output).all():
-            raise ConversionError(
-                f"Model {model.name!r} gives outputs that are not finite on the "
-                "verification examples. Look for NaN in its weights, or pass other "
-                "data."
-            )
-    return [output.astype(np.float32) for output in made]
+    def read(examples: Examples) -> Recording:
+        made = _converter.in_batches(run, examples, io.batch_size)
+        for name, output in zip(model.output_names, made, strict=True):
+            if len(output) != len(examples[0]):
+                raise ConversionError(
+                    f"Output {name!r} of model {model.name!r} has {len(output)} rows "
+                    f"for {len(examples[0])} examples. Give it one for each, along the "
+                    "first axis."
+                )
+            if not np.isfinite(output).all():
+                raise ConversionError(
+                    f"Model {model.name!r} gives outputs that are not finite on the "
+                    "verification examples. Look for NaN in its weights, or pass other "
+                    "data."
+                )
+        return Recording([output.astype(np.float32) for output in made], [], {})
 
-
-def _check_trace(
-    model: keras.Model,
-    given: list[np.ndarray],
-    trace: Trace,
-    examples: Examples,
-    ending: str,
-) -> None:
-    """Compares the outputs of a model and of its trace, which round alike.
-
-    No sign excuses anything here. Kernels for more examples at once may round
-    otherwise: those that differ are computed again, as many at once as in the trace.
-    """
-    io, size = trace.io, trace.io.batch_size
-
-    def run(noise: float = 0.0) -> list[np.ndarray]:
-        return computed(trace.eagerly(noise), io.inputs, examples, size)
-
-    traced = run()
-    segments = _ends(given, traced, io, examples)
-    if segments.finding:
-        rows = segments.faulty
-        taken = [array[rows] for array in examples]
-        with at_inference():
-            again = _converter.in_batches(_converter.called(model), taken, size)
-        for array, part in zip(given, again, strict=True):
-            array[rows] = part
-        segments = _ends(given, traced, io, examples)
-    if segments.finding:
-        # The trace tells how much rounds.
-        noisy = [run(noise) for noise in _segments.NOISES]
-        segments = _ends(traced, given, io, examples, noisy)
-    if segments.finding:
-        worst = max(x.worst for x in segments.results.values() if x.fault)
-        small = _ROUNDING if worst <= _MAGNIFIED else ""
-        what = "Tracing the model changed what it computes"
-        raise _mismatch(segments, what, _EQUAL, f" {LOOK}{small}{ending}")
-
-
-def _ends(
-    mine: list[np.ndarray],
-    theirs: list[np.ndarray],
-    io: _converter.IoSpec,
-    examples: Examples,
-    noisy: Sequence[list[np.ndarray]] = (),
-) -> _segments.Segments:
-    """Compares outputs, of each group of examples for itself."""
-    segments = _segments.Segments(len(mine[0]), theirs)
-    groups = _segments.grouped(examples, len(mine[0]))
-    for rows, (i, name) in product(groups, enumerate(io.outputs)):
-        result = segments.result("output", name)
-        noise = [numbers[i][rows] for numbers in noisy]
-        what, pair = f"output {name!r} differs", (mine[i][rows], theirs[i][rows])
-        _segments.compare_values(*pair, _EQUAL, what, rows, result, noise)
-    return segments
+    return read

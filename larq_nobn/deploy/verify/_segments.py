@@ -475,7 +475,7 @@ def computed(
 
     def run(parts: Examples) -> list[np.ndarray]:
         inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
-        with _as_one_graph():
+        with as_one_graph():
             results = function(*inputs)
         return [_by_example(x.numpy(), size) for x in results]
 
@@ -483,7 +483,7 @@ def computed(
 
 
 @contextmanager
-def _as_one_graph() -> Iterator[None]:
+def as_one_graph() -> Iterator[None]:
     """Runs graphs as they are: a scale that became part of a kernel would round."""
     options = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
