@@ -126,6 +126,14 @@ def test_a_format_that_cannot_be_made_is_reported_with_its_reason(monkeypatch):
     assert "LCE, int8: " in str(actual)
 
 
+def test_ranges_of_generated_examples_are_usual_ones(network):
+    """With those of examples of 1e5, all else would be 0 in int8."""
+    actual = deploy.compare_formats(network, runs=1, warmup=0)
+    assert actual.examples == 32
+    for each in actual.formats:
+        assert each.top1_agreement > 0.5
+
+
 @pytest.mark.parametrize(
     "data, runs, error, match",
     [
