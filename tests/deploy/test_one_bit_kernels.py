@@ -98,3 +98,16 @@ def test_a_zero_is_named_or_listed(tmp_path):
     assert len(report.in_float) == len(KINDS)
     assert all("zero weights: 2" in row["finding"] for row in report.in_float)
     assert max(off) < 1e-5
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_a_channel_of_zeros_alone_leaves_a_kernel_of_0_and_1_binary(runtime, tmp_path):
+    arguments = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_heaviside"}
+    inputs = keras.Input((4, 4, 6))
+    layer = lq.layers.QuantConv2D(8, 1, **arguments)
+    model = scrambled(keras.Model(inputs, layer(inputs)))
+    kernel = layer.kernel.latent_variable
+    kernel.assign(kernel - [1e3, *7 * [0.0]])
+    report, off = compared(model, tmp_path, runtime=runtime)
+    assert report.binary_layers == 1
+    assert max(off) < 1e-5

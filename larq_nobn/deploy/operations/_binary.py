@@ -120,10 +120,10 @@ def _has_two_values(kernel: Node) -> bool:
 
 
 def _is_zero_one(kernel: Node) -> bool:
-    """Whether each output channel has 0 and one more number, all of one sign."""
+    """Whether each output channel has 0 and at most one more number, of one sign."""
     weights = np.abs(kernel["kernel"])
     largest = weights.max(axis=tuple(range(weights.ndim - 1)))
-    whole = np.all((weights == 0) | (weights == largest)) and np.all(largest > 0)
+    whole = np.all((weights == 0) | (weights == largest)) and np.any(largest)
     one_sign = kernel["kernel"].min() >= 0 or kernel["kernel"].max() <= 0
     return bool(whole and one_sign and np.any(weights == 0))
 
@@ -180,6 +180,7 @@ def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
         return None
     weights, ones = node["kernel"], np.ones_like(node["kernel"][..., :1])
     largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))
+    largest = np.where(largest, largest, 1.0)  # of zeros alone, the sums are 0
     side = 1.0 if weights.max() > 0 else -1.0
     signs = side * np.concatenate([np.where(weights, 1.0, -1.0), ones], axis=-1)
     channels = signs.shape[-1]
