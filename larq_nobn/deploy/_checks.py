@@ -174,8 +174,8 @@ def _why_float(layer: keras.layers.Layer, uses: Sequence[TracedKernel]) -> Why:
         bits = 1, bits[1]
     if max(bits) > 1:
         return (
-            f"Layer {label} has inputs of {bits[0]} bit and a kernel of {bits[1]} "
-            "bit, for which LCE has no kernel",
+            f"Layer {label} has {bits[0]}-bit inputs and a {bits[1]}-bit kernel, for "
+            "which LCE has no kernel",
             "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
         )
     if uses and not (split and uses[0].kernel.all()):

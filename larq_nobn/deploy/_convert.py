@@ -260,8 +260,9 @@ def _check_file(
         names = [name for op in audit.float_ops for name in op["layers"]]
         layers = ", ".join(map(repr, list(dict.fromkeys(names))[:4]))
         kinds = ", ".join(op["op"] for op in audit.float_ops)
+        many = "1 operation" if len(names) == 1 else f"{len(names)} operations"
         raise ConversionError(
-            f"{len(names)} operations would stay float ({kinds}), of {layers}: int8 "
+            f"{many} would stay float ({kinds}), of {layers}: int8 "
             "has no form of them, or nothing says their ranges, as inside a layer of "
             "your own. Build it of Keras' layers, with a FakeQuantization after each, "
             "replace quantizers of other values than -1 and +1 with 'ste_sign', or "

@@ -128,7 +128,7 @@ def test_a_layer_used_twice_counts_twice():
 
 
 NO_KERNEL = "for which LCE has no"
-BITS = "'x' has inputs of {} bit and a kernel of {} bit.*'ste_sign'"
+BITS = "'x' has {}-bit inputs and a {}-bit kernel.*'ste_sign'"
 BETWEEN = "Layer 'b'.* stands between a sign and layer 'x'"
 REJECTED = [
     (unsigned(), "Model 'chain' has no binary layer. A QuantConv2D is binary with"),
