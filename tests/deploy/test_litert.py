@@ -186,6 +186,31 @@ def test_a_binary_layer_right_after_another(tmp_path):
     np.testing.assert_array_equal(actual, model(X))
 
 
+STRIDED = {
+    "rows": lambda **options: keras.layers.Conv2D(4, (1, 3), strides=2, **options),
+    "unpadded": lambda **options: keras.layers.Conv2D(4, 2, strides=3, **options),
+    "depth": lambda **options: keras.layers.DepthwiseConv2D((3, 1), 2, **options),
+    "binary": lambda **options: binary_conv(4, (1, 3), strides=2, **options, **ZEROS),
+}
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_strides_beyond_the_kernel(int8, tmp_path):
+    """XNNPACK of TensorFlow 2.21 starts a "same" convolution of these elsewhere."""
+    options = {"stem": False, "shape": (6, 6, 3)}
+    layers = {name: make(padding="same") for name, make in STRIDED.items()}
+    model = beside([chain(x, name=name, **options) for name, x in layers.items()])
+    x, path = examples(model), tmp_path / "m.tflite"
+    model = fake_quantize(model, x, verify=False) if int8 else model
+    convert(model, path, data=x, runtime="litert", int8=int8)
+    run = Runner(path)
+    for actual, wanted, tensor in zip(
+        run(x), model(x), run.output_tensors, strict=True
+    ):
+        atol = 2 * tensor.scale if int8 else 1e-5
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("step", [None, 0.25])
 @pytest.mark.parametrize("shift", [None, np.array([0.0, 0.5, -0.3, 0.1])])
 def test_a_sign_that_saturates(step, shift):

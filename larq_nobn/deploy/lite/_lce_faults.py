@@ -22,6 +22,8 @@ And these are kept from LCE by how models are written for it:
 | scales become part of sums, and of what a border of zeros takes back | 0 is 1e-8 |
 | constants are fused whatever their shape | `keep_apart` |
 | a sign is lost around a sum of another | `keep_apart` |
+| of a stride beyond the kernel, "same" starts elsewhere | LiteRT: off by 16 of 24 |
+| an int8 bias of one number has the steps of the first channel | off by 9 steps |
 | softplus is log(1 + exp(x)) | 88.7 of 100; off by 6e-8, all of it below -16 |
 
 Scales become part of sums all the same in a float kernel after `DoReFa`: there the

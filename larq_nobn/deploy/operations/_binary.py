@@ -26,7 +26,7 @@ import tensorflow as tf
 from ...graph import _signs
 from ._emit import outputs_of
 from ._program import Node, Program, Rule, Value, affine, channelwise, sign
-from ._shapes import passes, zeros_around
+from ._shapes import padded_apart, passes, zeros_around
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -303,4 +303,4 @@ def whole_kernel(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [node.with_arguments(**whole, binary=False)])
 
 
-PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel)
+PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel, padded_apart)

@@ -42,6 +42,7 @@ from ._shapes import (
     ones_around,
     pad_before_sign,
     pad_last,
+    padded_apart,
     same_sides,
     sign_last,
     spell_dense,
@@ -97,10 +98,11 @@ def rounded(program: Program, runtime: str) -> Program:
 
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program of the operations that files have in int8."""
-    if runtime == "litert":
-        rules = (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)
-        return everywhere(program, rules)
-    return _outputs_apart(program)
+    rules: tuple[Rule, ...] = (uneven_bias,)
+    if runtime == "lce":
+        return _outputs_apart(everywhere(program, rules))
+    rules += (saturating_sign, plain_pad, whole_kernel, weighted_mean, summed_prelu)
+    return everywhere(program, (*rules, padded_apart))
 
 
 # --- before rounding
@@ -478,6 +480,22 @@ def _outputs_apart(program: Program) -> Program:
             value = copies[-1].y
         outputs.append(value)
     return Program(program.inputs, [*program.nodes, *copies], outputs)
+
+
+def uneven_bias(program: Program, node: Node) -> Program | None:
+    """A bias of one number for all channels differs in the last bit of one of them.
+
+    Converters would round it in steps of the first channel, for kernels of any steps.
+    That of a binary kernel stays float.
+    """
+    name = {"affine": "b", "kernel": "bias"}.get(node.kind, "")
+    bias = np.float32(node.arguments.get(name, 0.0))
+    if node.arguments.get("binary") or bias.size < 2:
+        return None
+    if np.ptp(bias) or not bias.flat[0]:
+        return None
+    bias.flat[0] = np.nextafter(bias.flat[0], np.float32(0))
+    return program.with_nodes([node], [node.with_arguments(**{name: bias})])
 
 
 def saturating_sign(program: Program, node: Node) -> Program | None:

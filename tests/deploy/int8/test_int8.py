@@ -271,6 +271,23 @@ def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
     assert_allclose(Runner(path.read_bytes())(x), expected, rtol=0, atol=1.01 * step)
 
 
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_a_bias_of_one_number(runtime, tmp_path):
+    """Converters would round it in steps of the first channel's kernel."""
+    inputs, options = keras.Input((6, 6, 8)), {"bias_initializer": "ones"}
+    x = keras.layers.DepthwiseConv2D(3, **options)(binary_conv(8)(inputs))
+    x = keras.layers.Conv2DTranspose(8, 3, **options)(x)
+    aware = {"kernel_quantizer": "magnitude_aware_sign", "use_bias": True, **options}
+    model = keras.Model(inputs, binary_conv(8, **aware)(x))
+    for layer in model.layers[2:]:
+        kernel = layer.weights[0]
+        axis = kernel.shape.as_list().index(8)  # the channels that have steps
+        sizes = np.moveaxis(np.geomspace(1, 100, 8)[:, None, None, None], 0, axis)
+        kernel.assign(kernel * sizes)
+    actual = in_int8(model, images(8, (6, 6, 8)), tmp_path, runtime=runtime)
+    assert actual.verify["int8"]["worst_steps"] < 0.6
+
+
 @pytest.mark.parametrize(
     "layer, kind, number, factor, actual",
     [
