@@ -275,6 +275,20 @@ def test_layers_of_few_bits(in_int8, tmp_path):
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=1.01 * tensor.scale)
 
 
+def test_a_clip_after_groups(tmp_path):
+    """Each of them is a convolution, which has it inside."""
+    rows = [
+        binary_conv(8, groups=2, activation="relu"),
+        binary_conv(8, groups=4, activation=tf.nn.relu6, **ZEROS),
+        *head(),
+    ]
+    model = fake_quantize(chain(*rows), X, verify=False)
+    path = tmp_path / "m.tflite"
+    report = convert(model, path, data=X, int8=True, runtime="litert")
+    assert report.float_ops == []
+    assert report.verify["int8"]["worst_steps"] < 1.5
+
+
 CLIPS = {
     "of the user's": lambda x: tf.clip_by_value(x, -0.5, 0.7),
     "half": lambda x: tf.maximum(x, -0.2),

@@ -86,7 +86,7 @@ def rounded(program: Program, runtime: str) -> Program:
     """Returns a merged program that rounds where the file does, and its kernels."""
     rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
     if runtime == "litert":
-        rules = (levels_as_range, negation, range_before_affine)
+        rules = (clip_before_join, levels_as_range, negation, range_before_affine)
         rules += (partial(affine_alone, shifts=True), range_before_moving)
         rules += (partial(range_inside, of_binary=True),)
     rules += (range_for_clip, range_after_reshape)
@@ -235,6 +235,18 @@ def _in_int8(program: Program, node: Node) -> bool:
     return _is_rounded(program, node.y) and any(
         _reads_steps(program, x) for x in reals if program.constant(x) is None
     )
+
+
+def clip_before_join(program: Program, node: Node) -> Program | None:
+    """A clip of groups of a convolution goes before they are joined, into each."""
+    join = program.sole_maker(node.x, "joined") if node.kind == "clip" else None
+    if join is None or (node["low"], node["high"]) not in FUSED:
+        return None
+    if not all(program.sole_maker(part, "kernel") for part in join.reads):
+        return None
+    made = [replace(node, reads=(part,), makes=(part.like(),)) for part in join.reads]
+    whole = replace(join, reads=tuple(clip.y for clip in made), makes=node.makes)
+    return program.with_nodes([join, node], [*made, whole])
 
 
 def levels_as_range(program: Program, node: Node) -> Program | None:
