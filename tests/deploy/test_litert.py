@@ -323,3 +323,27 @@ def test_what_cannot_be(tmp_path):
     with pytest.raises(ConversionError, match=r"'high' cuts off.*\[0.2, 0.5\].*relu6"):
         convert(clipped, path, runtime="litert", int8=True)
     assert not path.exists()
+
+
+def without_a_kernel():
+    """What becomes a convolution of single channels, of vectors and sequences, too."""
+    norm = keras.layers.BatchNormalization
+    start, steps = keras.Input((8, 8, 3)), keras.Input((12, 6))
+    first, second = binary_conv(8)(start), keras.layers.Conv2D(8, 1)(start)
+    x = keras.layers.Average()([first, second])
+    x = norm()(keras.layers.GlobalMaxPooling2D()(x))
+    y = norm()(keras.layers.MaxPooling1D()(lq.layers.QuantConv1D(8, 3, **SIGNS)(steps)))
+    ends = [
+        lq.layers.QuantDense(4, **SIGNS)(x),
+        lq.layers.QuantConv1D(4, 3, **SIGNS)(y),
+    ]
+    return scrambled(keras.Model([start, steps], ends))
+
+
+def test_norms_and_means_that_no_kernel_makes(tmp_path):
+    model = without_a_kernel()
+    x, path = examples(model, 8), tmp_path / "m.tflite"
+    model = fake_quantize(model, x, verify=False)
+    report = convert(model, path, data=x, int8=True, runtime="litert")
+    assert report.float_ops == []
+    assert report.verify["int8"]["worst_steps"] < 1.1

@@ -8,6 +8,7 @@ makes part of an operation is not rounded before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,16 @@ from ._binary import (
     split_groups,
     whole_kernel,
 )
-from ._program import Node, Program, Rule, Value, affine, channelwise, everywhere
+from ._program import (
+    Node,
+    Program,
+    Rule,
+    Value,
+    affine,
+    channelwise,
+    everywhere,
+    is_scale,
+)
 from ._rules import (
     before_join,
     identity_goes,
@@ -87,8 +97,8 @@ def rounded(program: Program, runtime: str) -> Program:
     rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
     if runtime == "litert":
         rules = (clip_before_join, levels_as_range, negation, range_before_affine)
-        rules += (partial(affine_alone, shifts=True), range_before_moving)
-        rules += (partial(range_inside, of_binary=True),)
+        rules += (affine_of_map, partial(affine_alone, shifts=True))
+        rules += (range_before_moving, partial(range_inside, of_binary=True))
     rules += (range_for_clip, range_after_reshape)
     for rule in rules:
         program = everywhere(program, (rule,))
@@ -287,18 +297,43 @@ def negation(program: Program, node: Node) -> Program | None:
 
 
 def range_before_affine(program: Program, node: Node) -> Program | None:
-    """A binary layer that ends in a ReLU gets the range that its affine leaves it."""
-    clip = program.sole_maker(node.x, "clip") if node.kind == "affine" else None
-    kernel = None if clip is None else program.sole_maker(clip.x, "kernel")
+    """What a range would have to follow gets the one that its affine leaves it.
+
+    That is a binary layer that ends in a ReLU, and a sum of which a mean is a part.
+    """
+    maker = program.sole_maker(node.x, "clip", "sum") if node.kind == "affine" else None
     after = program.reader(node.y, "range")
-    if kernel is None or not kernel["binary"] or after is None:
+    if maker is None or after is None:
+        return None
+    if maker.kind == "clip":
+        kernel = program.sole_maker(maker.x, "kernel")
+        known = kernel is not None and kernel["binary"]
+    else:  # in the same steps
+        known = is_scale(node) and not np.ptp(node["k"]) and node["k"].flat[0] > 0
+    if not known:
         return None
     factor = np.where(node["k"] == 0, np.inf, node["k"])
     ends = np.stack([(after[end] - node["b"]) / factor for end in ("low", "high")])
     value = node.x.like()
     low, high = min(float(ends.min()), 0.0), float(ends.max())
-    own = _range(f"{kernel.name}_range", node.x, value, low, high)
+    own = _range(f"{maker.name}_range", node.x, value, low, high)
     return program.with_nodes([node], [own, node.reading(node.x, value)])
+
+
+def affine_of_map(program: Program, node: Node) -> Program | None:
+    """An affine operation of vectors or sequences is one of a map, to be alone."""
+    if node.kind != "affine" or _is_map(node.x) or not _in_int8(program, node):
+        return None
+    if len(node.x.sizes) < max(len(node.x.shape or ()), 2):  # or some are unknown
+        return None
+    first, *inner, channels = node.x.sizes
+    x, y = (Value((first, 1, math.prod(inner), channels), node.x.dtype) for _ in "xy")
+    made = [
+        Node(f"{node.name}_map", "reshape", (node.x,), (x,)),
+        node.reading(node.x, x).making(y),
+        Node(f"{node.name}_end", "reshape", (y,), (node.y,)),
+    ]
+    return program.with_nodes([node], made)
 
 
 def affine_alone(program: Program, node: Node, shifts: bool = False) -> Program | None:
