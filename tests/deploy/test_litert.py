@@ -279,6 +279,8 @@ def test_a_clip_after_groups(tmp_path):
     """Each of them is a convolution, which has it inside."""
     rows = [
         binary_conv(8, groups=2, activation="relu"),
+        keras.layers.BatchNormalization(),
+        binary_conv(8, groups=2, activation="relu"),
         binary_conv(8, groups=4, activation=tf.nn.relu6, **ZEROS),
         *head(),
     ]

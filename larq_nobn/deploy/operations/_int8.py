@@ -96,7 +96,7 @@ def rounded(program: Program, runtime: str) -> Program:
     """Returns a merged program that rounds where the file does, and its kernels."""
     rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
     if runtime == "litert":
-        rules = (clip_before_join, levels_as_range, negation, range_before_affine)
+        rules = (levels_as_range, negation, range_before_affine, clip_before_join)
         rules += (affine_of_map, partial(affine_alone, shifts=True))
         rules += (range_before_moving, partial(range_inside, of_binary=True))
     rules += (range_for_clip, range_after_reshape)
@@ -306,8 +306,10 @@ def range_before_affine(program: Program, node: Node) -> Program | None:
     if maker is None or after is None:
         return None
     if maker.kind == "clip":
-        kernel = program.sole_maker(maker.x, "kernel")
-        known = kernel is not None and kernel["binary"]
+        join = program.sole_maker(maker.x, "joined")
+        parts = (maker.x,) if join is None else join.reads
+        kernels = [program.sole_maker(part, "kernel") for part in parts]
+        known = all(kernel is not None and kernel["binary"] for kernel in kernels)
     else:  # in the same steps
         known = is_scale(node) and not np.ptp(node["k"]) and node["k"].flat[0] > 0
     if not known:
