@@ -6,6 +6,7 @@ import re
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import (
     DEPTHWISE,
     SIGNS,
@@ -190,3 +191,13 @@ def test_ternary_signs_of_which_some_channels_are_constant(tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 8)), binary_conv(8), norm, ternary])
     report = convert(model, tmp_path / "m.tflite", allow_float=True)
     assert [row["layer"] for row in report.in_float] == ["ternary"]
+
+
+@pytest.mark.parametrize("before", ["relu", "relu6"])
+def test_a_sign_of_what_is_rectified_is_0_at_0(before, tmp_path):
+    keras.utils.set_random_seed(0)
+    first = binary_conv(8, activation=before)
+    model = chain(first, binary_conv(8, input_quantizer=tf.sign), scramble=False)
+    x, path = images(4), tmp_path / "m.tflite"
+    convert(model, path, data=x, allow_float=True)
+    np.testing.assert_array_equal(Runner(path)(x), model(x))

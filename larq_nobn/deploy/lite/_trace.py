@@ -295,7 +295,8 @@ def _sign_taken_by(op: Any) -> TracedSign | None:
             return None  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
             return None  # of a ternary quantizer, whose zeros these two decide
-        if inner.type == "Relu":  # it is 1 where what is rectified is more than 0
+        # It is 1 where what is rectified is more than 0.
+        if inner.type in ("Relu", "Relu6"):
             return TracedSign(made, (inner.inputs[0],), np.greater, 1, 0)
         return TracedSign(made, (op.inputs[0],))
     if op.type in ("Select", "SelectV2") and all(
