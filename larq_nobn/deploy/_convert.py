@@ -262,11 +262,11 @@ def _check_file(
         kinds = ", ".join(op["op"] for op in audit.float_ops)
         many = "1 operation" if len(names) == 1 else f"{len(names)} operations"
         raise ConversionError(
-            f"{many} would stay float ({kinds}), of {layers}: int8 "
-            "has no form of them, or nothing says their ranges, as inside a layer of "
-            "your own. Build it of Keras' layers, with a FakeQuantization after each, "
-            "replace quantizers of other values than -1 and +1 with 'ste_sign', or "
-            "convert without int8."
+            f"{many} would stay float ({kinds}), of {layers}: int8 has no form of "
+            "them, or nothing says their ranges, as inside a layer of your own. Build "
+            "it of Keras' layers, with a FakeQuantization after each, make inputs of "
+            "whole numbers float32, which are int8 in the file, replace quantizers of "
+            "other values than -1 and +1 with 'ste_sign', or convert without int8."
         )
     found = [row["layer"] for row in audit.operations if row["op"] == "LceBconv2d"]
     if runtime == "litert" or len(found) == len(expected):
