@@ -273,8 +273,8 @@ graph: an output may be changed
 +if len(readers) == 1 else None
 @ tests/graph/test_flat.py
 graph: training fixed on an inner model is lost
--mode = training if fixed is None else fixed
-+mode = training
+-return self.run(call.layer, inner, training if fixed is None else fixed)
++return self.run(call.layer, inner, training)
 @ tests/graph/test_flat.py tests/surgery
 graph: axis of ghost batch norm
 -config["axis"] = [axis - 1 for axis in layer.axis]
