@@ -33,6 +33,7 @@ from ..operations._program import Node, Program, Value
 from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
+from ..verify._same import matched
 from ..verify._segments import Recording, computed
 from ._fake_quantize import without_ranges
 
@@ -230,18 +231,14 @@ def verify_without_rounding(
     """
     plain, io = without_ranges(lowered.trace.model), lowered.io
     trace, program = Trace(plain, io), no_ranges(lowered.merged)
-    pairs = zip(trace.signs(), lowered.trace.signs(), strict=True)
-    values = {x.value.name: lowered.value(y.value) for x, y in pairs}
-    signs = [
-        sign
-        for sign in trace.signs()
-        if program.maker(values[sign.value.name]) is not None
-    ]
+    pairs = zip(*matched(trace.signs(), lowered.trace.signs()), strict=True)
+    known = [(sign, lowered.value(other.value)) for sign, other in pairs]
+    known = [pair for pair in known if program.maker(pair[1]) is not None]
 
     def read(part: Sequence[np.ndarray]) -> Recording:
-        made = _run(program, io, part, [values[sign.value.name] for sign in signs])
+        made = _run(program, io, part, [value for _, value in known])
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
     first = plain if given is lowered.trace.model else without_ranges(given)
-    same, _ = verify_made(first, trace, signs, read, examples)
+    same, _ = verify_made(first, trace, [sign for sign, _ in known], read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

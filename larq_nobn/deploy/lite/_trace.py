@@ -125,10 +125,6 @@ class Trace:
     def __init__(
         self, model: keras.Model, io: IoSpec, function: Function | None = None
     ):
-        from tensorflow.python.framework.convert_to_constants import (
-            convert_variables_to_constants_v2,
-        )
-
         self.model, self.io = model, io
         traced = as_built(function or partial(_models.inference, model))
         tracing = partial(
@@ -140,16 +136,14 @@ class Trace:
             if function is None:
                 _check_inference(concrete.graph.as_graph_def(), model)
             with tracing():  # of states that are no variables
-                frozen = convert_variables_to_constants_v2(
-                    concrete, lower_control_flow=False
-                )
-            folded = fold_constants(frozen, model)
+                frozen, known = _frozen(concrete)
+            ends = [tensor.name for tensor in concrete.outputs]
+            folded = fold_constants(frozen, known, ends, model)
         self._graph_def, names, self.output_names = folded
         count = len(io.inputs)
         self.input_names = names[:count]
-        known = [tensor.name for tensor in frozen.inputs]
         captures = concrete.graph.captures  # tables, which stay states
-        states = [state for state, inner in captures if inner.name in known]
+        states = [state for state, inner in captures if inner.op.name in known]
         self._states = dict(zip(names[count:], states, strict=True))
         with tf.Graph().as_default() as graph:
             self._starts = [
@@ -376,13 +370,42 @@ def layer_name(name: str) -> str:
     return name.partition("/")[2].rpartition("/")[0]
 
 
-def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], list[str]]:
+def _frozen(concrete: Any) -> tuple[Any, list[str]]:
+    """The graph of a function, with variables as constants, and the inputs it has then.
+
+    A function made of it, as the public form of this makes one, would take a third of
+    the time of a conversion.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=concrete, lower_control_flow=False, aggressive_inlining=False
+    )
+    graph_def, indices = convert_to_constants._replace_variables_by_constants(data)
+    gone = {id(concrete.graph.internal_captures[index]) for index in indices}
+    return graph_def, [x.op.name for x in concrete.inputs if id(x) not in gone]
+
+
+def fold_constants(
+    whole: Any, inputs: Sequence[str], outputs: Sequence[str], model: keras.Model
+) -> tuple[Any, list[str], list[str]]:
     """Puts constants in place of what makes them, as of quantized kernels.
 
     Returns a graph, and the names of its inputs and outputs. Operations are called
     'net/layer/...', after the innermost layer that they are of.
+
+    Arguments:
+        whole: The graph.
+        inputs, outputs: The names of operations and of tensors.
+        model: Of whose layers the graph is.
     """
-    graph = frozen.graph
+    for node in whole.node:  # what a function waits for is no part of its numbers
+        node.input[:] = [name for name in node.input if not name.startswith("^")]
+    wanted = [*inputs, *(name.partition(":")[0] for name in outputs)]
+    old = tf.compat.v1.graph_util.extract_sub_graph(whole, wanted)
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(old, name="")
+    results = [graph.get_tensor_by_name(name) for name in outputs]
     moving: set[str] = set()
     for op in graph.get_operations():  # each after those that it depends on
         starts = op.type == "Placeholder" or op.op_def.is_stateful
@@ -390,16 +413,12 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
         if starts or any(tensor.op.name in moving for tensor in op.inputs):
             moving.add(op.name)
     read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
-    fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
-    old = graph.as_graph_def()
-    for node in old.node:  # what a function waits for is no part of its numbers
-        node.input[:] = [name for name in node.input if not name.startswith("^")]
+    fixed = {x.name: x for x in (*read, *results) if x.op.name not in moving}
     ends = [tensor.name for tensor in fixed.values()]
     computed = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(old, return_elements=ends, name=""), []
     )
     constants = computed() if ends else []
-    inputs = [tensor.op.name for tensor in frozen.inputs]
     inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
         layer.name
@@ -436,15 +455,16 @@ def fold_constants(frozen: Any, model: keras.Model) -> tuple[Any, list[str], lis
         node.attr["dtype"].type = tensor.dtype.as_datatype_enum
         content = tf.make_tensor_proto(value.numpy(), tensor.dtype)
         node.attr["value"].tensor.CopyFrom(content)
-    for node in old.node:
-        if node.name not in moving or node.name in inputs:
+    for op in graph.get_operations():
+        if op.name not in moving or op.name in inputs:
             continue
-        op, written = graph.get_operation_by_name(node.name), new.node.add()
-        written.CopyFrom(node)
+        written = new.node.add()
+        written.CopyFrom(op.node_def)
         written.name = named(op)
-        # A custom gradient would want tensors that are no longer there.
-        written.attr.pop("_gradient_op_type", None)
+        # A custom gradient, or a place beside another, would want what is not there.
+        for attribute in ("_gradient_op_type", "_class"):
+            written.attr.pop(attribute, None)
         del written.input[:]
         written.input.extend(map(tensor_name, op.inputs))
-    ends = [tensor_name(x) for x in frozen.outputs]
+    ends = [tensor_name(x) for x in results]
     return new, [f"{name}:0" for name in inputs], ends

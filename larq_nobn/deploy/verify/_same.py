@@ -74,12 +74,12 @@ def compare_models(
     ]
     io = IoSpec(inputs, reference.output_names)
     first, second = (Trace(x, io, partial(call_by_call, x)) for x in (reference, other))
-    signs, others = _matched(first.signs(), second.signs())
+    signs, others = matched(first.signs(), second.signs())
     read = recorder(second.function, io, others)
     return compare(first.function, io, signs, read, examples, tolerance)
 
 
-def _matched(
+def matched(
     signs: Sequence[TracedSign], others: Sequence[TracedSign]
 ) -> tuple[list[TracedSign], list[TracedSign]]:
     """The signs of layers that have as many of them in both forms."""
