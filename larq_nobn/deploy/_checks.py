@@ -37,6 +37,8 @@ Why = tuple[str, str]
 FEW_BITS = 8
 # The number of a group in the name of its kernel.
 _GROUP = re.compile(r"/\d+/([^/]*)$")
+# They make no signs.
+_REAL = ("AvgPool", "Conv2D", "MatMul", "Placeholder")
 _BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 
 
@@ -110,9 +112,11 @@ def float_layers(form: LoweredTrace) -> list[FloatFallback]:
     of_few = [u for u in trace.kernels if u.layer in few and u.op.name not in known]
     # Where the kernel alone is of few bits, its input decides.
     large = {name for name in few if _bits_of_input(layers[name]) >= FEW_BITS}
-    asked = [use for use in of_few if use.layer in large and not use.signs]
+    unknown = [use for use in of_few if use.layer in large and not use.signs]
+    real = {use.op.name for use in unknown if use.source.type in _REAL}
+    asked = [use for use in unknown if use.op.name not in real]
     values = trace.values([use.read for use in asked]) if asked else []
-    real = {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
+    real |= {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
     uses: dict[str, list[TracedKernel]] = defaultdict(list)
     for use in of_few:
         if use.op.name not in real:

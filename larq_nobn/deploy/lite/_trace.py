@@ -156,31 +156,30 @@ class Trace:
         self.operations = graph.get_operations()
 
     def function(
-        self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
+        self,
+        more: Sequence[Any] = (),
+        given: Sequence[Any] = (),
+        noise: Noise | None = None,
     ) -> Function:
         """Returns what computes the outputs and `more` from inputs and `given`."""
         ends = [*self.output_names, *_names(more)]
         starts = [*self.input_names, *_names(given)]
-        constants = self._constants(noise).items() if noise else ()
-        noisy = {n: x for n, x in constants if tf.as_dtype(x.dtype).is_floating}
+        noisy = {} if noise is None else self._noisy(noise)
         return lambda inputs: self._imported(
-            [*inputs, *map(tf.constant, noisy.values())], ends, [*starts, *noisy]
+            [*inputs, *map(tf.convert_to_tensor, noisy.values())],
+            ends,
+            [*starts, *noisy],
         )
 
-    def _constants(self, noise: float) -> dict[str, np.ndarray]:
-        """Returns the constants, which noise makes off by a part of themselves.
-
-        What tensors then are off by, at random, tells how far their sums round.
-        """
-        random, constants = draws_of(noise), dict[str, np.ndarray]()
-        for node in self._graph_def.node:
-            if node.op == "Const":
-                value = tf.make_ndarray(node.attr["value"].tensor)
-                if noise and tf.as_dtype(value.dtype).is_floating:
-                    part = noise * off_by(random, value.shape)
-                    value = (value * (1 + part)).astype(value.dtype)
-                constants[f"{node.name}:0"] = value
-        return constants
+    def _noisy(self, noise: Noise) -> dict[str, tf.Variable]:
+        """The real constants as variables that are off, by the names of tensors."""
+        constants = (node for node in self._graph_def.node if node.op == "Const")
+        values = ((x.name, tf.make_ndarray(x.attr["value"].tensor)) for x in constants)
+        return {
+            f"{name}:0": noise.variable(value, value.dtype)
+            for name, value in values
+            if tf.as_dtype(value.dtype).is_floating
+        }
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
@@ -205,7 +204,11 @@ class Trace:
                 starts[name] = tf.compat.v1.placeholder(state.dtype, state.shape)
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
-        graph_def = self._graph_def
+        given, graph_def = self._graph_def, tf.compat.v1.GraphDef()
+        graph_def.versions.CopyFrom(given.versions)
+        graph_def.library.CopyFrom(given.library)
+        # Large constants that are given would be there twice.
+        graph_def.node.extend(x for x in given.node if f"{x.name}:0" not in starts)
         read = {name.split(":")[0] for node in graph_def.node for name in node.input}
         known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
         tensors = tf.graph_util.import_graph_def(
@@ -338,18 +341,37 @@ def is_larqs_sign(op: Any) -> bool:
     return bool(np.all((added > 0) & (added < 1)))
 
 
-def draws_of(noise: float) -> np.random.Generator:
-    """The same draws for a size, its opposite, and both times a power of two."""
-    return np.random.default_rng(int(np.frexp(abs(noise))[0] * 2**30))
+class Noise:
+    """Numbers of a network as variables, which are off by parts of themselves.
 
-
-def off_by(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-    """Parts that numbers are off by at random: of 1 in size, give or take a half.
-
-    None is next to 0, and not all are alike, or equal terms of a sum would cancel.
+    What its tensors then are off by, at random, tells how far their sums round.
     """
-    signs = random.integers(0, 2, shape) * 2 - 1
-    return signs * random.uniform(0.5, 1.5, shape)
+
+    def __init__(self) -> None:
+        self._known: list[tuple[tf.Variable, np.ndarray, np.ndarray]] = []
+
+    def variable(
+        self, value: np.ndarray, dtype: Any = np.float32, reach: Any = None
+    ) -> tf.Variable:
+        """Returns a variable of numbers that are off by parts of others, if given."""
+        made = tf.Variable(value, trainable=False, dtype=dtype)
+        self._known.append((made, value, value if reach is None else reach))
+        return made
+
+    def set(self, size: float) -> None:
+        """Draws anew how far all are off: by 0.5 to 1.5 times a size.
+
+        No part is next to 0, and not all are alike, or equal terms of a sum would
+        cancel. Draws are the same for a size, its opposite, and both times a power of
+        two.
+        """
+        random = np.random.default_rng(int(np.frexp(abs(size))[0] * 2**30))
+        for variable, value, reach in self._known:
+            signs = random.integers(0, 2, value.shape) * 2 - 1
+            parts = size * signs * random.uniform(0.5, 1.5, value.shape)
+            variable.assign(
+                (value + reach * parts).astype(variable.dtype.as_numpy_dtype)
+            )
 
 
 def _names(tensors: Sequence[Any]) -> list[str]:

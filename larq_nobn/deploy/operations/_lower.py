@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ...layers._fake_quantization import representable_range
 from ..lite._converter import Function, IoSpec
-from ..lite._trace import NOTHING, Trace, always_selected, is_larqs_sign
+from ..lite._trace import NOTHING, Noise, Trace, always_selected, is_larqs_sign
 from . import _int8
 from ._binary import kernel_is_binary, spell_signs
 from ._emit import outputs_of
@@ -306,21 +306,24 @@ class LoweredTrace:
         return lambda inputs: outputs_of(self.program, inputs, values)
 
     def exact(
-        self, more: Sequence[Any] = (), given: Sequence[Any] = (), noise: float = 0.0
+        self,
+        more: Sequence[Any] = (),
+        given: Sequence[Any] = (),
+        noise: Noise | None = None,
     ) -> Function:
         """Returns what computes the same before any rule, of kernels of ±1.
 
         Arguments:
             more: Tensors of the trace that are wanted, too.
             given: Others that it takes after the inputs, instead of computing them.
-            noise: A part of themselves that constants are off by, at random.
+            noise: What makes its numbers variables; None leaves them.
         """
         count, lowered = len(self.io.inputs), self._lowered
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
         # A comparison that became a sign can still be asked for.
         nodes = [*self._read, *lowered.nodes]
         whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
-        if noise:
+        if noise is not None:
             whole = noisy(whole, noise)
 
         def function(inputs: Sequence[Any]) -> list[Any]:

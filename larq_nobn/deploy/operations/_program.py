@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..lite._trace import draws_of, off_by
+from ..lite._trace import Noise
 
 
 class Value:
@@ -235,29 +235,25 @@ _OF_COUNTS = 1 / 8
 _NUMBERS = ("value", "k", "b", "kernel", "scale", "bias", "slope")
 
 
-def noisy(program: Program, size: float) -> Program:
-    """Returns a program whose numbers are off by a part of themselves, at random.
+def noisy(program: Program, noise: Noise) -> Program:
+    """Returns a program of numbers that are off by parts of themselves, at random.
 
-    What its values then are off by tells how far the sums of the given one round. LCE
-    subtracts the bits that differ from all there are, after both are scaled, so a
+    LCE subtracts the bits that differ from all there are, after both are scaled, so a
     binary convolution rounds as the number of its weights does.
     """
-    random = draws_of(size)
-
-    def off(numbers: np.ndarray, size: float = size) -> np.ndarray:
-        part = size * off_by(random, numbers.shape)
-        return (numbers * (1 + part)).astype(numbers.dtype)
-
     nodes = []
     for node in program.nodes:
-        exact = {"kernel"} if node.arguments.get("binary") else set[str]()
-        names = [name for name in _NUMBERS if name in node.arguments.keys() - exact]
-        own = {name: np.asarray(node[name]) for name in names}
-        reals = {name: off(x) for name, x in own.items() if x.dtype.kind == "f"}
-        if exact:
+        known, own = dict(node.arguments), dict[str, Any]()
+        if known.get("binary"):
+            known.pop("kernel")
             most = np.prod(node["kernel"].shape[:-1]) * np.asarray(node["scale"], float)
-            reals["bias"] = node["bias"] + off(most, size * _OF_COUNTS) - most
-        nodes.append(node.with_arguments(**reals))
+            own["bias"] = noise.variable(known.pop("bias"), reach=_OF_COUNTS * most)
+        for name in (name for name in _NUMBERS if name in known):
+            value = np.asarray(known[name])
+            if value.dtype.kind == "f":
+                kind = value.dtype if node.kind == "constant" else np.float32
+                own[name] = noise.variable(value, kind)
+        nodes.append(node.with_arguments(**own))
     return Program(program.inputs, nodes, program.outputs)
 
 

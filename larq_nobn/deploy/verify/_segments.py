@@ -26,7 +26,7 @@ from ..._messages import first_line
 from ..._progress import step
 from .._errors import ConversionError
 from ..lite import _converter
-from ..lite._trace import TracedSign, layer_of
+from ..lite._trace import Noise, TracedSign, layer_of
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
@@ -333,7 +333,7 @@ _GROUP = 16
 Examples = Sequence[np.ndarray]
 # What computes the outputs and more tensors of a trace, others of which are given; with
 # noise, it tells how much rounds.
-Form = Callable[[Sequence[Any], Sequence[Any], float], _converter.Function]
+Form = Callable[[Sequence[Any], Sequence[Any], Noise | None], _converter.Function]
 
 
 class Recording(NamedTuple):
@@ -355,11 +355,12 @@ def recorder(
     io: _converter.IoSpec,
     signs: Sequence[TracedSign],
     given: Sequence[Any] = (),
-    noise: float = 0.0,
-) -> Callable[[Examples], Recording]:
+    noise: Noise | None = None,
+) -> Callable[..., Recording]:
     """Returns what computes a form for examples, and shows it at some signs.
 
-    Examples of `given` tensors follow the inputs; these are not computed.
+    Examples of `given` tensors follow the inputs; these are not computed. With noise
+    its size comes last.
     """
     specs = [tf.TensorSpec(x.shape, x.dtype) for x in (*io.inputs, *given)]
     shown = [sign.value for sign in signs]
@@ -372,8 +373,11 @@ def recorder(
         # Of one trace and few calls each, TensorFlow would warn after some models.
         return traced.get_concrete_function(*specs)
 
-    def read(examples: Examples) -> Recording:
-        arrays = iter(computed(function(), specs, examples, io.batch_size))
+    def read(examples: Examples, size: float = 0.0) -> Recording:
+        made = function()
+        if noise is not None:
+            noise.set(size)
+        arrays = iter(computed(made, specs, examples, io.batch_size))
         outputs, values = ([next(arrays) for _ in x] for x in (io.outputs, signs))
         numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
         return Recording(outputs, values, numbers)
@@ -396,20 +400,20 @@ def compare(
     count, labels = len(examples[0]), labels_of(signs)
     segments, parts = Segments(count), []
     values = [sign.value for sign in signs]
-    noises = (0.0, *NOISES)
-    recorders = [recorder(form, io, signs, values, noise) for noise in noises]
+    plain = recorder(form, io, signs, values)
+    noisy = recorder(form, io, signs, values, Noise())
 
     def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
         """Compares some examples; others of `ours` than the first have noise."""
         before = "the input"
         for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
-            difference, *noisy = (own.numbers[number] for own in ours)
+            difference, *walked = (own.numbers[number] for own in ours)
             result = segments.result("sign", label)
             place = f"between {before} and it", rows, result
             for is_above, has in sign.thresholds():
                 bits = has(other.values[number]).reshape(difference.shape)
                 compare_sign(
-                    difference, is_above, bits, *place, noisy, sign.is_rectified
+                    difference, is_above, bits, *place, walked, sign.is_rectified
                 )
                 if (numbers := other.numbers.get(number)) is not None:
                     compare_thresholds(difference, bits, numbers, *place)
@@ -427,12 +431,12 @@ def compare(
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
         results = deepcopy(segments.results)
-        ours = [recorders[0]([*taken, *fed])]
+        ours = [plain([*taken, *fed])]
         note(ours, other, rows)
         if {*segments.faulty} & {*rows}:
             # What noise excuses takes the place of what was noted without it.
             segments.results = results
-            ours += [own([*taken, *fed]) for own in recorders[1:]]
+            ours += [noisy([*taken, *fed], size) for size in NOISES]
             note(ours, other, rows)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments

@@ -10,6 +10,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
+from larq_nobn.deploy.lite._trace import Noise
 from larq_nobn.deploy.operations._emit import outputs_of
 from larq_nobn.deploy.operations._program import (
     Node,
@@ -150,15 +151,15 @@ def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     # Half of the bits differ, so that the sum is 0.
     halves = signs[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
     given = [tf.constant(halves.reshape(1, *shape), tf.float32)]
-    (made,), (noise,) = (
-        outputs_of(form, given)
-        for form in (program, noisy(program, _segments.NOISES[0]))
-    )
+    noise, size = Noise(), _segments.NOISES[0]
+    forms = program, noisy(program, noise)
+    noise.set(size)
+    (made,), (walked,) = (outputs_of(form, given) for form in forms)
     differing = np.arange(count + 1)
     scaled = np.float32(2 * factor) * differing.astype(np.float32)
     in_lce = np.float32(factor * count) - scaled
     off = np.abs(in_lce - factor * (count - 2.0 * differing)).max()
-    assert np.all(made == 0) and off < np.abs(noise).max() < 10 * off
+    assert np.all(made == 0) and off < np.abs(walked).max() < 10 * off
 
 
 def test_noise_on_equal_constants_rarely_cancels():
@@ -166,7 +167,9 @@ def test_noise_on_equal_constants_rarely_cancels():
     signs = np.resize([1.0, 1, 1, -1, -1, -1], (512, 6)).T[None, None]
     x, y = Value((1, 1, 1, 6), tf.float32), Value((1, 1, 1, 512), tf.float32)
     program = Program([x], [kernel("net/a/conv", x, y, signs)], [y])
-    size = _segments.NOISES[0]
-    (noise,) = outputs_of(noisy(program, size), [tf.ones((1, 1, 1, 6))])
+    noise, size = Noise(), _segments.NOISES[0]
+    form = noisy(program, noise)
+    noise.set(size)
+    (walked,) = outputs_of(form, [tf.ones((1, 1, 1, 6))])
     # Of three +1 and three -1 at random, 31 % add up to 0.
-    assert np.mean(np.abs(noise) < size / 4) < 0.15
+    assert np.mean(np.abs(walked) < size / 4) < 0.15
