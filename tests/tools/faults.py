@@ -661,8 +661,8 @@ float: a use that is binary stays float, too
 +if u.layer in few]
 @ tests/deploy/test_model_checks.py
 float: whatever reads no sign of its own reads numbers
--real = {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
-+real = {u.op.name for u, x in zip(asked, values, strict=True)}
+-real |= {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
++real |= {u.op.name for u, x in zip(asked, values, strict=True)}
 @ tests/deploy/verify/test_segments.py
 segments: what a processor takes for 0 differs from 0
 -wrong = away > allowed + floor + _NOTHING

@@ -359,7 +359,7 @@ class Noise:
         return made
 
     def set(self, size: float) -> None:
-        """Draws anew how far all are off: by 0.5 to 1.5 times a size.
+        """Draws how far all are off: by 0.5 to 1.5 times a size.
 
         No part is next to 0, and not all are alike, or equal terms of a sum would
         cancel. Draws are the same for a size, its opposite, and both times a power of
