@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ _NEVER_BELOW_0 = ("Relu", "Relu6", "Abs", "Square", "Sigmoid", "Softmax", "Exp")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
+# Constants of so many numbers are shared by functions, each of which would hold them.
+LARGE = 2**12
 # Lists of tensors, as loops have, and tables.
 _NO_NUMBERS = (tf.variant, tf.resource)
 _COMPARES = {
@@ -154,6 +156,9 @@ class Trace:
             ]
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
+        # Functions share the large constants, instead of containing each.
+        large = {n: x for n, x in self._constants() if x.size >= LARGE}
+        self._states |= {name: tf.constant(value) for name, value in large.items()}
 
     def function(
         self,
@@ -173,13 +178,17 @@ class Trace:
 
     def _noisy(self, noise: Noise) -> dict[str, tf.Variable]:
         """The real constants as variables that are off, by the names of tensors."""
-        constants = (node for node in self._graph_def.node if node.op == "Const")
-        values = ((x.name, tf.make_ndarray(x.attr["value"].tensor)) for x in constants)
         return {
-            f"{name}:0": noise.variable(value, value.dtype)
-            for name, value in values
+            name: noise.variable(value, value.dtype)
+            for name, value in self._constants()
             if tf.as_dtype(value.dtype).is_floating
         }
+
+    def _constants(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the constants, by the names of their tensors."""
+        for node in self._graph_def.node:
+            if node.op == "Const":
+                yield f"{node.name}:0", tf.make_ndarray(node.attr["value"].tensor)
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
@@ -198,6 +207,8 @@ class Trace:
         starts = dict(zip(names, inputs, strict=True))
         graph = tf.compat.v1.get_default_graph()
         for name, state in self._states.items():
+            if name in starts:
+                continue
             if hasattr(graph, "capture"):  # of a function
                 starts[name] = graph.capture(state)
             else:
@@ -207,7 +218,6 @@ class Trace:
         given, graph_def = self._graph_def, tf.compat.v1.GraphDef()
         graph_def.versions.CopyFrom(given.versions)
         graph_def.library.CopyFrom(given.library)
-        # Large constants that are given would be there twice.
         graph_def.node.extend(x for x in given.node if f"{x.name}:0" not in starts)
         read = {name.split(":")[0] for node in graph_def.node for name in node.input}
         known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
@@ -367,8 +377,8 @@ class Noise:
         """
         random = np.random.default_rng(int(np.frexp(abs(size))[0] * 2**30))
         for variable, value, reach in self._known:
-            signs = random.integers(0, 2, value.shape) * 2 - 1
-            parts = size * signs * random.uniform(0.5, 1.5, value.shape)
+            parts = 2 * random.random(value.shape, np.float32) - 1
+            parts = np.float32(size) * (parts + np.copysign(np.float32(0.5), parts))
             variable.assign(
                 (value + reach * parts).astype(variable.dtype.as_numpy_dtype)
             )

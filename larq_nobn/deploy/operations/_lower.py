@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ import tensorflow as tf
 
 from ...layers._fake_quantization import representable_range
 from ..lite._converter import Function, IoSpec
-from ..lite._trace import NOTHING, Noise, Trace, always_selected, is_larqs_sign
+from ..lite._trace import (
+    LARGE,
+    NOTHING,
+    Noise,
+    Trace,
+    always_selected,
+    is_larqs_sign,
+)
 from . import _int8
 from ._binary import kernel_is_binary, spell_signs
 from ._emit import outputs_of
@@ -320,9 +328,8 @@ class LoweredTrace:
         """
         count, lowered = len(self.io.inputs), self._lowered
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
-        # A comparison that became a sign can still be asked for.
-        nodes = [*self._read, *lowered.nodes]
-        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
+        outputs = [*lowered.outputs, *values]
+        whole = Program(lowered.inputs, self._sharing, outputs)
         if noise is not None:
             whole = noisy(whole, noise)
 
@@ -331,6 +338,22 @@ class LoweredTrace:
             return outputs_of(whole, inputs[:count], (), known)
 
         return function
+
+    @cached_property
+    def _sharing(self) -> list[Node]:
+        """All nodes, of which functions share the large constants.
+
+        A comparison that became a sign can still be asked for.
+        """
+        nodes = list[Node]()
+        for node in (*self._read, *self._lowered.nodes):
+            known = {name: node.arguments.get(name) for name in ("kernel", "value")}
+            large = {
+                n: x for n, x in known.items() if x is not None and np.size(x) >= LARGE
+            }
+            shared = {n: tf.constant(x, node.y.dtype) for n, x in large.items()}
+            nodes.append(node.with_arguments(**shared) if shared else node)
+        return nodes
 
 
 class Int8Trace(LoweredTrace):
