@@ -16,11 +16,11 @@ from rich.table import Table
 from .._errors import InvalidValue
 from .._keras import check_model, keras
 from .._progress import step
-from ..graph import _examples, _models
+from ..graph import _models
 from ..layers import FakeQuantization
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
-from ._opening import as_functional, given_batches
+from ._opening import as_functional, generated_examples, given_batches
 from ._shown import Shown
 from .device._benchmark import (
     Timing,
@@ -40,7 +40,7 @@ _KINDS = {
     "LCE, int8": ("lce", True),
     "LCE": ("lce", False),
 }
-_GROUP, _RANDOM = 32, 27
+_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,9 @@ def compare_formats(
         plain = without_ranges(_models.flat(model))
     given, labels, generated = as_functional(plain), None, ""
     if data is None:
-        # None is far beyond the others, of which ranges would be too wide.
-        examples = _examples.made_up(given, _RANDOM)
-        generated = f"{_RANDOM} random and 5 regular inputs, seed 0"
+        # Of numbers far beyond the usual, ranges would be too wide.
+        examples, what = generated_examples(given)
+        generated = f"{what}, seed 0"
     else:
         parts, classes = zip(*given_batches(model, data, _GROUP), strict=True)
         examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

@@ -202,16 +202,20 @@ def verification_examples(
     graph.
     """
     if data is None:
-        size = sum(prod(given.shape[1:]) for given in flat.inputs)
-        random = _RANDOM if size < _LARGE else _RANDOM_LARGE
-        usual = _examples.made_up(flat, random)
+        usual, what = generated_examples(flat)
         examples = _examples.with_far(flat, usual)
         far = len(examples[0]) - len(usual[0])
-        said = f"{random} random and 5 regular inputs, {far} of large numbers, seed 0"
-        return examples, said
+        return examples, f"{what}, {far} of large numbers, seed 0"
     batches = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
     arrays = [np.concatenate(parts)[:_MOST] for parts in zip(*batches, strict=True)]
     return arrays, name
+
+
+def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
+    """Returns examples of usual size for every input, and what they are."""
+    size = sum(prod(given.shape[1:]) for given in flat.inputs)
+    random = _RANDOM if size < _LARGE else _RANDOM_LARGE
+    return _examples.made_up(flat, random), f"{random} random and 5 regular inputs"
 
 
 def given_batches(

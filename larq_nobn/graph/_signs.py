@@ -1,4 +1,4 @@
-"""Signs: which quantizers, tensors and kernels are some, and which calls binary."""
+"""Signs: which quantizers, tensors and kernels are some, and as `RSign`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from ..graph import (
     _signs,
     _thresholds,
 )
-from ..graph._signs import as_rsign
 from ..layers import IndependentComponent
 from ._batch_norm import (
     batch_norm_affine,
@@ -302,7 +301,7 @@ def _rsign(name: str, quantizer: Any, affine: _Affine) -> _operation.Operation:
 
     For the quantizer sign(s z + c), that is the sign of s k x + s b + c.
     """
-    scale, equal = affine.scale, as_rsign(quantizer)
+    scale, equal = affine.scale, _signs.as_rsign(quantizer)
     if equal is None:
         kind = type(quantizer).__name__
         raise _NotExact(f"RSign has no estimator like that of {kind}")

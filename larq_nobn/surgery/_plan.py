@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import _graph, _kinds, _models, _operation, _signs
-from ..graph._signs import RSignArguments, as_rsign
 from ..layers._channel_padding import ChannelPadding
 from ._batch_norm import float64
 
@@ -231,7 +230,7 @@ _UNSCALED = "kept, its branches without alpha"
 
 
 def sign_shift(
-    sign: RSignArguments, gamma: np.ndarray, beta: np.ndarray, x: ExpectedMoments
+    sign: _signs.RSignArguments, gamma: np.ndarray, beta: np.ndarray, x: ExpectedMoments
 ) -> np.ndarray:
     """Returns the shift, (C,), for which a sign of x is that of the normalized x.
 
@@ -268,7 +267,8 @@ class Plan:
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
         self.graph, self.alpha, self.rule = graph, alpha, rule
         signs = (
-            (call.name, as_rsign(_signs.sign_of_call(call))) for call in graph.calls
+            (call.name, _signs.as_rsign(_signs.sign_of_call(call)))
+            for call in graph.calls
         )
         self.signs = {name: sign for name, sign in signs if sign is not None}
         self.kernels: dict[str, Kernel] = {}

@@ -24,7 +24,6 @@ from ...graph import (
     _probe,
     _signs,
 )
-from ...graph._signs import as_rsign
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from .._errors import ConversionError, conversion_errors
@@ -254,7 +253,7 @@ def split_rsign(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
     quantizer = inside or call.layer
-    sign = as_rsign(quantizer)
+    sign = _signs.as_rsign(quantizer)
     if sign is None or sign.shift is None:
         return None
     own = sign._replace(shift=None).operation(quantizer.name)

@@ -157,8 +157,8 @@ class Trace:
             self._imported(self._starts, self.output_names, self.input_names)
         self.operations = graph.get_operations()
         # Functions share the large constants, instead of containing each.
-        large = {n: x for n, x in self._constants() if x.size >= LARGE}
-        self._states |= {name: tf.constant(value) for name, value in large.items()}
+        constants = self._constants()
+        self._states |= {n: tf.constant(x) for n, x in constants if x.size >= LARGE}
 
     def function(
         self,
@@ -405,8 +405,7 @@ def layer_name(name: str) -> str:
 def _frozen(concrete: Any) -> tuple[Any, list[str]]:
     """The graph of a function, with variables as constants, and the inputs it has then.
 
-    A function made of it, as the public form of this makes one, would take a third of
-    the time of a conversion.
+    The public form of this makes a function of it, too, operation by operation.
     """
     from tensorflow.python.framework import convert_to_constants
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -280,6 +279,7 @@ class LoweredTrace:
 
     def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
+        self._sharing = dict[Node, Node]()
         self._lowered, self._values, repeated, self._read = lower(trace)
         self.merged = self._optimized(runtime)
         self.program = self._spelled(runtime)
@@ -328,8 +328,10 @@ class LoweredTrace:
         """
         count, lowered = len(self.io.inputs), self._lowered
         values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
-        outputs = [*lowered.outputs, *values]
-        whole = Program(lowered.inputs, self._sharing, outputs)
+        # A comparison that became a sign can still be asked for.
+        nodes = [*self._read, *lowered.nodes]
+        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
+        whole = Program(whole.inputs, map(self._shared, whole.nodes), whole.outputs)
         if noise is not None:
             whole = noisy(whole, noise)
 
@@ -339,21 +341,16 @@ class LoweredTrace:
 
         return function
 
-    @cached_property
-    def _sharing(self) -> list[Node]:
-        """All nodes, of which functions share the large constants.
-
-        A comparison that became a sign can still be asked for.
-        """
-        nodes = list[Node]()
-        for node in (*self._read, *self._lowered.nodes):
-            known = {name: node.arguments.get(name) for name in ("kernel", "value")}
-            large = {
-                n: x for n, x in known.items() if x is not None and np.size(x) >= LARGE
-            }
-            shared = {n: tf.constant(x, node.y.dtype) for n, x in large.items()}
-            nodes.append(node.with_arguments(**shared) if shared else node)
-        return nodes
+    def _shared(self, node: Node) -> Node:
+        """Returns a node whose large constants are tensors, which functions share."""
+        if node not in self._sharing:
+            known = node.arguments
+            large = [
+                n for n in ("kernel", "value") if np.size(known.get(n, 0)) >= LARGE
+            ]
+            tensors = {name: tf.constant(node[name], node.y.dtype) for name in large}
+            self._sharing[node] = node.with_arguments(**tensors)
+        return self._sharing[node]
 
 
 class Int8Trace(LoweredTrace):

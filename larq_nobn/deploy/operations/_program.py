@@ -248,7 +248,7 @@ def noisy(program: Program, noise: Noise) -> Program:
             known.pop("kernel")
             most = np.prod(node["kernel"].shape[:-1]) * np.asarray(node["scale"], float)
             own["bias"] = noise.variable(known.pop("bias"), reach=_OF_COUNTS * most)
-        for name in (name for name in _NUMBERS if name in known):
+        for name in [name for name in _NUMBERS if name in known]:
             value = np.asarray(known[name])
             if value.dtype.kind == "f":
                 kind = value.dtype if node.kind == "constant" else np.float32

@@ -136,11 +136,11 @@ def _reader(
     def run(parts: Examples) -> list[np.ndarray]:
         pairs = zip(parts, io.inputs, strict=True)
         inputs = [tf.constant(part, x.dtype) for part, x in pairs]
-        with at_inference(checked=True), unfused(), as_one_graph():
-            return [x.numpy() for x in function(*inputs)]
+        return [x.numpy() for x in function(*inputs)]
 
     def read(examples: Examples) -> Recording:
-        made = _converter.in_batches(run, examples, io.batch_size)
+        with at_inference(checked=True), unfused(), as_one_graph():
+            made = _converter.in_batches(run, examples, io.batch_size)
         for name, output in zip(model.output_names, made, strict=True):
             if len(output) != len(examples[0]):
                 raise ConversionError(
