@@ -93,11 +93,12 @@ def fit(model, *callbacks, epochs=2, **arguments):
 
 def scalars(folder):
     """`{tag: {step: value}}` of TensorBoard's scalars in a folder."""
-    actual = {}
-    for path in sorted(folder.glob("events.*")):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                assert value.metadata.plugin_data.plugin_name == "scalars"
-                number = float(tf.make_ndarray(value.tensor))
-                actual.setdefault(value.tag, {})[event.step] = number
+    actual, read = {}, tf.compat.v1.train.summary_iterator
+    # Two files of one second have names in no order.
+    events = [event for path in folder.glob("events.*") for event in read(str(path))]
+    for event in sorted(events, key=lambda event: event.wall_time):
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            number = float(tf.make_ndarray(value.tensor))
+            actual.setdefault(value.tag, {})[event.step] = number
     return actual
