@@ -25,6 +25,7 @@ from .lite._converter import io_spec
 from .lite._trace import (
     Trace,
     TracedKernel,
+    constant,
     is_zero_at_zero,
     layer_name,
     layer_of,
@@ -212,7 +213,7 @@ def _macs(use: TracedKernel) -> int:
     if not shape.is_fully_defined():
         return 0
     # Of a matrix product, the axis of the other matrix.
-    first = "MatMul" in op.type and op.inputs[0].op.type == "Const"
+    first = "MatMul" in op.type and constant(op.inputs[0]) is not None
     rest = [*shape[:-2], shape[-1]] if first else shape[:-1]
     return kernel.size * math.prod(rest)
 

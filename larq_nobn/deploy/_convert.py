@@ -172,7 +172,9 @@ def convert(
     lowered, in_float = lowered_model(
         model, given, allow_float, batch_size, int8, runtime
     )
-    examples, source = verification_examples(data, model, given, source)
+    own = given is lowered.trace.model
+    run = lowered.trace.form.outputs_of if own else None
+    examples, source = verification_examples(data, model, given, source, run)
     if not verify:
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from math import prod
 from typing import Any
@@ -193,17 +193,21 @@ _LARGE = 128 * 128 * 3
 
 
 def verification_examples(
-    data: Any, model: keras.Model, flat: keras.Model, name: str = ON_GIVEN_DATA
+    data: Any,
+    model: keras.Model,
+    flat: keras.Model,
+    name: str = ON_GIVEN_DATA,
+    run: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
 ) -> tuple[list[np.ndarray], str]:
     """Returns examples for every input, and a word on where they are from.
 
     Without data it is seeded noise, of which some is far larger than what a network
     sees, and a few regular patterns. `model` is the given one, `flat` the same in one
-    graph.
+    graph, and `run` computes it.
     """
     if data is None:
         usual, what = generated_examples(flat)
-        examples = _examples.with_far(flat, usual)
+        examples = _examples.with_far(flat, usual, run)
         far = len(examples[0]) - len(usual[0])
         return examples, f"{what}, {far} of large numbers, seed 0"
     batches = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]

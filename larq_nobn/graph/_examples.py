@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
-from ._errors import LayerError, raised_by
+from ._errors import raised_by
 from ._graph import calls_of, inputs_of
 from ._models import UNCALLED, inference
 
@@ -49,21 +51,27 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
     return arrays
 
 
-def with_far(flat: keras.Model, examples: list[np.ndarray]) -> list[np.ndarray]:
+def with_far(
+    flat: keras.Model,
+    examples: list[np.ndarray],
+    run: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
+) -> list[np.ndarray]:
     """Returns the same examples, and after them some far beyond what a network sees.
 
     In either direction, so that a function is seen where it saturates, or where one
-    form of it overflows. Of these, only those that the model gives numbers for.
+    form of it overflows. Of these, only those that the model gives numbers for, as
+    `run` computes it, or the model itself.
     """
     (ids, _), generator = _ids_and_padding(flat), np.random.default_rng(1)
+    run = run or partial(called, flat)
     is_real = [x.dtype.is_floating and id(x) not in ids for x in flat.inputs]
     for factor in _FAR if any(is_real) else ():
         noise = (factor * generator.normal(size=x.shape[1:]) for x in examples)
         pairs = zip(examples, noise, is_real, strict=True)
         more = [x.astype(a.dtype) if real else a[-1] for a, x, real in pairs]
         try:
-            outputs = called(flat, [np.stack([x] * batch_of(flat)) for x in more])
-        except (LayerError, tf.errors.ResourceExhaustedError):
+            outputs = run([np.stack([x] * batch_of(flat)) for x in more])
+        except (InvalidValue, tf.errors.ResourceExhaustedError):
             continue
         if all(np.isfinite(x).all() for x in outputs):
             both = zip(examples, more, strict=True)

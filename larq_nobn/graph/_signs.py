@@ -73,12 +73,14 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
     Its last axis is that of the output channels.
     """
-    magnitude = np.abs(kernel)
-    scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
-    # Float rounding only: LCE itself would silently flatten differences of 0.5 %.
-    if not np.all(scale - magnitude <= 1e-5 * scale):
-        return None
-    return np.where(kernel < 0, -1.0, 1.0).astype(np.float32), scale.astype(np.float32)
+    for part in (kernel[..., :1], kernel):  # one channel tells it of most
+        magnitude = np.abs(part)
+        scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
+        # Float rounding only: LCE itself would silently flatten differences of 0.5 %.
+        if not np.all(scale - magnitude <= 1e-5 * scale):
+            return None
+    signs = np.where(kernel < 0, np.float32(-1), np.float32(1))
+    return signs, scale.astype(np.float32)
 
 
 def sign_of_layer(layer: keras.layers.Layer) -> Any:

@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
+from deploy.nets import (
+    Constant,
+    as_traced,
+    binary_conv,
+    chain,
+    head,
+    images,
+    scrambled,
+)
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, VerificationError, convert
 from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
-from larq_nobn.deploy.lite._trace import Trace
 
 pytestmark = pytest.mark.convert
 
@@ -122,7 +129,7 @@ def test_constants_beside_a_transposed_convolution(tmp_path):
 def test_a_file_that_the_interpreter_rejects():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
     io = io_spec(model)
-    flatbuffer = to_flatbuffer(Trace(model, io).function(), io)
+    flatbuffer = to_flatbuffer(as_traced(model, io), io)
     with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
         Runner(flatbuffer, "lce")
 

@@ -26,15 +26,15 @@ from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, to_flatbuffer
 from ..lite._trace import Trace, layer_of
 from ..operations import Int8Trace
-from ..operations._emit import outputs_of
+from ..operations._emit import form_of, outputs_of
 from ..operations._int8 import step_of
 from ..operations._int8 import without_ranges as no_ranges
-from ..operations._program import Node, Program, Value
+from ..operations._program import Node, Program
 from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
 from ..verify._same import matched
-from ..verify._segments import Recording, computed
+from ..verify._segments import Recording
 from ._fake_quantize import without_ranges
 
 _REMEDY = (
@@ -103,7 +103,7 @@ def verify_int8(
                 f"{len(result.faulty)} of {segments.examples} examples, while rounding "
                 f"reaches {MOST_STEPS:g}. No file was written."
             )
-    wanted = _run(lowered.rounded, lowered.io, examples)
+    wanted = form_of(lowered.rounded).outputs_of(examples)
     near = np.ones(segments.examples, bool)
     for first, second, tensor in zip(
         wanted, segments.outputs, runner.output_tensors, strict=True
@@ -143,7 +143,7 @@ def _compared(
         [node for node in program.nodes if id(node.y) not in ends],
         [*(node.x for node in maps), *(program.outputs[i] for i in loose)],
     )
-    visible = _visible(lowered, inner, runner.runtime)
+    form, visible = form_of(between), _visible(lowered, inner, runner.runtime)
     pairs = zip(visible.input_tensors, examples, strict=True)
     inputs = [x if t.scale is None else t.decode(t.encode(x)) for t, x in pairs]
     segments, parts = _segments.Segments(len(examples[0])), []
@@ -160,7 +160,7 @@ def _compared(
             )
         held = {id(node.y): x[..., :-1] for node, x in zip(inner, shown, strict=False)}
         held |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
-        made = _run(between, io, [*taken, *(held[id(node.y)] for node in maps)])
+        made = form.outputs_of([*taken, *(held[id(node.y)] for node in maps)])
         for node, x in zip(maps, made, strict=False):
             result = _segments.CutResult(layer_of(node))
             result = segments.results.setdefault(("layer", node.name), result)
@@ -191,17 +191,6 @@ def _compare(
     result.worst = max(result.worst, float(worst.max()))
     result.count += away.size
     result.faulty |= {rows[i] for i in np.flatnonzero(worst > MOST_STEPS)}
-
-
-def _run(
-    program: Program,
-    io: IoSpec,
-    arrays: Sequence[np.ndarray],
-    more: Sequence[Value] = (),
-) -> list[np.ndarray]:
-    """Computes a program in TensorFlow, for any number of examples."""
-    function = tf.function(lambda *x: outputs_of(program, x, more), autograph=False)
-    return computed(function, program.inputs, arrays, io.batch_size)
 
 
 def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:
@@ -235,8 +224,11 @@ def verify_without_rounding(
     known = [(sign, lowered.value(other.value)) for sign, other in pairs]
     known = [pair for pair in known if program.maker(pair[1]) is not None]
 
+    outputs = [*program.outputs, *(value for _, value in known)]
+    form = form_of(Program(program.inputs, program.nodes, outputs))
+
     def read(part: Sequence[np.ndarray]) -> Recording:
-        made = _run(program, io, part, [value for _, value in known])
+        made = form.outputs_of(part)
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
     first = plain if given is lowered.trace.model else without_ranges(given)

@@ -29,13 +29,14 @@ from ._file import (
     TYPES,
     check_starts,
     open_axes,
+    packed,
     parsing,
     read_file,
     signature,
     unpacked,
     with_half_kernels,
 )
-from ._lce_faults import softplus_bounded, with_room
+from ._lce_faults import add_room
 
 # What both take and give.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -105,7 +106,7 @@ def to_flatbuffer(
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
-    It reads no variables; with `int8`, inputs and outputs are int8.
+    With `int8`, inputs and outputs are int8.
     """
     signed: Any = tf.function(
         lambda *inputs: dict(zip(io.outputs, function(inputs), strict=True)),
@@ -113,11 +114,13 @@ def to_flatbuffer(
     )
     lce = runtime == "lce"
     with quiet() as chatter, tempfile.TemporaryDirectory() as folder:
-        with unfused(), softplus_bounded():
+        with unfused():
             concrete = signed.get_concrete_function(*io.inputs)
         # Traced once, not once per layer, and with nothing to fall back to: LCE's own
         # path from Keras would silently take another one.
-        tf.saved_model.save(tf.Module(), folder, concrete, _NO_GRADIENTS)
+        holder = tf.Module()
+        holder.held = concrete.graph.variables
+        tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         try:
             if lce:
                 sides = ("inference_input_type", "inference_output_type")
@@ -137,7 +140,8 @@ def to_flatbuffer(
                 f"the model: {said}. {remedy}."
             ) from error
     buffer = bytearray(content)
-    graph, inputs, outputs = signature(buffer)
+    model = unpacked(buffer)
+    graph, (inputs, outputs) = model.subgraphs[0], signature(model)
     # These arrays are views of the buffer: its bytes change, and nothing moves. Of
     # several, LCE's order depends on chance, and not every program reads signatures.
     graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
@@ -290,14 +294,17 @@ def interpreter_of(
     what = repr(path) if path else "the file"
     check_starts(content, path or what)
     with parsing(path or what):
-        graph, *named = signature(content)
-        pairs = zip((graph.inputs, graph.outputs), named, strict=True)
+        model = unpacked(content)
+        graph = model.subgraphs[0]
+        pairs = zip((graph.inputs, graph.outputs), signature(model), strict=True)
         inputs, outputs = (_tensors(graph, *pair) for pair in pairs)
         open_sides = [open_axes(graph.tensors[index]) for index in graph.inputs]
-        codes = unpacked(content).operatorCodes or ()
+        codes = model.operatorCodes or ()
         names = ((code.customCode or b"").decode() for code in codes)
-        runtime = runtime or runtime_with(names)
-        roomy = with_room(content) if runtime == "lce" else content
+        runtime, roomy = runtime or runtime_with(names), content
+        if runtime == "lce":
+            add_room(model)
+            roomy = packed(model, len(content))
     for tensor, axes in zip(inputs, open_sides, strict=True):
         sides = ["?" if i in axes else f"{n}" for i, n in enumerate(tensor.shape)]
         if axes:

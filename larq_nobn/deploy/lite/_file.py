@@ -271,8 +271,8 @@ def unpacked(content: bytes | bytearray) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
-def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
-    """Returns a file packed again, after `change` has edited its objects."""
+def packed(model: Any, size: int) -> bytes:
+    """Returns the content of a file, of about some size, of objects of its schema."""
     import flatbuffers
 
     class Aligned(flatbuffers.Builder):
@@ -281,11 +281,16 @@ def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
         def StartVector(self, size: int, count: int, alignment: int) -> int:
             return super().StartVector(size, count, 16 if size == 1 else alignment)
 
-    model = unpacked(content)
-    change(model)
-    builder = Aligned(len(content))
+    builder = Aligned(size)
     builder.Finish(model.Pack(builder), file_identifier=_STARTS)
     return bytes(builder.Output())
+
+
+def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """Returns a file packed again, after `change` has edited its objects."""
+    model = unpacked(content)
+    change(model)
+    return packed(model, len(content))
 
 
 # Bytes that an operation and two tensors take, about.
@@ -356,11 +361,8 @@ def _half(model: Any, tensor: Any) -> np.ndarray | None:
     return half if np.array_equal(half.astype(np.float32), values) else None
 
 
-def signature(
-    content: bytes | bytearray,
-) -> tuple[Any, dict[str, int], dict[str, int]]:
-    """Returns the first graph of a file, and its inputs and outputs by their names."""
-    model = unpacked(content)
+def signature(model: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns the inputs and outputs of an unpacked file by their names."""
     first = next(iter(model.signatureDefs or ()), None)
     sides = (first.inputs, first.outputs) if first else ((), ())
     inputs, outputs = (
@@ -370,7 +372,7 @@ def signature(
         }
         for rows in sides
     )
-    return model.subgraphs[0], inputs, outputs
+    return inputs, outputs
 
 
 def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:

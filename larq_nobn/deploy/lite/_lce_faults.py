@@ -7,7 +7,7 @@ map that is still needed, is found by the verification:
 | fault | looked for by |
 |---|---|
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
-| inputs and outputs move in memory | `with_room` prevents it, before a file runs |
+| inputs and outputs move in memory | `add_room` prevents it, before a file runs |
 
 And these are kept from LCE by how models are written for it:
 
@@ -43,8 +43,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.platform import device_context
 
 from ..._keras import keras
+from ..._larq import lq
 from ...layers._groups import group_moments
-from ._file import edited
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
 _ROUNDS = 1e-5
@@ -66,26 +66,9 @@ def bounded_softplus(x: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(x) + tf.math.log(more) * (y / (more - 1))
 
 
-@contextmanager
-def softplus_bounded() -> Iterator[None]:
-    """Writes each softplus that is traced inside as files compute it of any number.
-
-    Whoever calls it: an activation, a Lambda, a layer of the user's, and log_sigmoid.
-    """
-    from tensorflow.python.ops import gen_nn_ops
-
-    given = gen_nn_ops.softplus
-
-    def softplus(features: Any, name: str | None = None) -> Any:
-        x = tf.convert_to_tensor(features)
-        return bounded_softplus(x) if x.dtype == tf.float32 else given(x, name)
-
-    with patch.object(gen_nn_ops, "softplus", softplus):
-        yield
-
-
 _GroupNorm: Any = keras.layers.GroupNormalization
 _CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
+_QUANTIZED: Any = lq.quantized_variable.QuantizedVariable
 
 
 def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
@@ -102,6 +85,7 @@ def at_inference(checked: bool = False) -> Iterator[None]:
 
     With `checked` only where that form gives Keras' numbers, but for rounding: so a
     model rounds as its trace does. So do convolutions in groups, which Keras compiles.
+    Kernels are quantized once, and not in each run.
     """
     own = _GroupNorm.call
 
@@ -119,11 +103,22 @@ def at_inference(checked: bool = False) -> Iterator[None]:
         near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
         return tf.where(near, outputs, wanted)
 
+    quantized = _QUANTIZED._dense_var_to_tensor
+
+    @wraps(quantized)
+    def once(self: Any, *given: Any, **more: Any) -> Any:
+        with tf.init_scope():
+            kernel = quantized(self, *given, **more)
+        if tf.executing_eagerly():
+            return kernel
+        return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
+
     plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
     # Else a dilated convolution is one of a map in parts, which LCE does not know.
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
         patch.object(_GroupNorm, "call", call),
+        patch.object(_QUANTIZED, "_dense_var_to_tensor", once),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
     ):
         yield
@@ -151,8 +146,8 @@ _RESERVED = 128
 _PER_OPERATION = 20
 
 
-def with_room(content: bytes) -> bytes:
-    """Returns a file with unused tensors added to its graphs, to be run instead.
+def add_room(model: Any) -> None:
+    """Adds unused tensors to the graphs of an unpacked file that is to be run.
 
     LCE's interpreter for Python notes where inputs and outputs lie once it is ready to
     run. TensorFlow Lite keeps all tensors in one array, which it moves to twice the
@@ -176,9 +171,6 @@ def with_room(content: bytes) -> bytes:
     unused.name, unused.shape = b"unused", [1]
     unused.type, unused.buffer = schema.TensorType.FLOAT32, 0
 
-    def fill(model: Any) -> None:
-        for graph in model.subgraphs:
-            wanted = _RESERVED + _PER_OPERATION * (1 + len(graph.operators))
-            graph.tensors += [unused] * (wanted - len(graph.tensors))
-
-    return edited(content, fill)
+    for graph in model.subgraphs:
+        wanted = _RESERVED + _PER_OPERATION * (1 + len(graph.operators))
+        graph.tensors += [unused] * (wanted - len(graph.tensors))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from ..._math import unfused
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, quiet
-from ._lce_faults import at_inference, softplus_bounded
+from ._form import LARGE, Form, Number, session
+from ._lce_faults import at_inference
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -37,8 +38,6 @@ _NEVER_BELOW_0 = ("Relu", "Relu6", "Abs", "Square", "Sigmoid", "Softmax", "Exp")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
-# Constants of so many numbers are shared by functions, each of which would hold them.
-LARGE = 2**12
 # Lists of tensors, as loops have, and tables.
 _NO_NUMBERS = (tf.variant, tf.resource)
 _COMPARES = {
@@ -69,16 +68,18 @@ class TracedSign(NamedTuple):
         op = self.of[0].op
         while op.type in (*NOTHING, *_RESHAPES, *_POOLS):
             op = op.inputs[0].op
-        least = [x for x in op.inputs if x.op.type == "Const"]
-        clips = op.type == "Maximum" and any(np.all(_value(x) >= 0) for x in least)
+        ends = [x for x in map(constant, op.inputs) if x is not None]
+        clips = op.type == "Maximum" and any(np.all(x >= 0) for x in ends)
         return len(self.of) == 1 and (clips or op.type in _NEVER_BELOW_0)
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
 
+        first, second = np.greater(self.first, 0), np.greater(self.second, 0)
+
         def is_positive(difference: Any) -> np.ndarray:
             chosen = self.compare(difference, 0)
-            return np.where(chosen, self.first, self.second) > 0
+            return (chosen & first) | (~chosen & second)
 
         if self.compare is not None:
             return [(is_positive, lambda x: x > 0)]
@@ -113,7 +114,7 @@ class TracedKernel(NamedTuple):
     @property
     def read(self) -> Any:
         """The tensor that the kernel is multiplied with."""
-        return next(x for x in self.op.inputs[::-1] if x.op.type != "Const")
+        return next(x for x in self.op.inputs[::-1] if constant(x) is None)
 
 
 class Trace:
@@ -122,6 +123,9 @@ class Trace:
     What does not depend on an input is computed here, once: kernels from what they are
     quantized of, whatever LCE itself would compute again in every run.
     A given `function` is traced in the place of the model's, and may have a state.
+
+    Attributes:
+        inputs, outputs: Tensors of these operations.
     """
 
     def __init__(
@@ -133,99 +137,42 @@ class Trace:
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
         with quiet():
-            with unfused(), softplus_bounded(), at_inference(), tracing():
+            with unfused(), at_inference(), tracing():
                 concrete = traced.get_concrete_function(*io.inputs)
             if function is None:
                 _check_inference(concrete.graph.as_graph_def(), model)
-            with tracing():  # of states that are no variables
-                frozen, known = _frozen(concrete)
+            frozen, inputs, numbers = _frozen(concrete, model)
             ends = [tensor.name for tensor in concrete.outputs]
-            folded = fold_constants(frozen, known, ends, model)
-        self._graph_def, names, self.output_names = folded
-        count = len(io.inputs)
-        self.input_names = names[:count]
-        captures = concrete.graph.captures  # tables, which stay states
-        states = [state for state, inner in captures if inner.op.name in known]
-        self._states = dict(zip(names[count:], states, strict=True))
+            folded = fold_constants(frozen, inputs, numbers, ends, model)
+        graph_def, ends, large = folded
         with tf.Graph().as_default() as graph:
-            self._starts = [
-                tf.compat.v1.placeholder(
-                    spec.dtype, spec.shape, name.removesuffix(":0")
-                )
-                for spec, name in zip(io.inputs, self.input_names, strict=True)
-            ]
-            self._imported(self._starts, self.output_names, self.input_names)
+            tf.graph_util.import_graph_def(graph_def, name="")
+            graph.add_to_collection(_GIVEN, large)
+        self.inputs = [graph.get_tensor_by_name(f"{name}:0") for name in inputs]
+        self.outputs = [graph.get_tensor_by_name(end) for end in ends]
         self.operations = graph.get_operations()
-        # Functions share the large constants, instead of containing each.
-        constants = self._constants()
-        self._states |= {n: tf.constant(x) for n, x in constants if x.size >= LARGE}
+        if graph_def.library.function:  # bodies of loops, for functions that call them
+            del graph_def.node[:]
+            bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
+            tf.compat.v1.wrap_function(bodies, [])
 
-    def function(
-        self,
-        more: Sequence[Any] = (),
-        given: Sequence[Any] = (),
-        noise: Noise | None = None,
-    ) -> Function:
-        """Returns what computes the outputs and `more` from inputs and `given`."""
-        ends = [*self.output_names, *_names(more)]
-        starts = [*self.input_names, *_names(given)]
-        noisy = {} if noise is None else self._noisy(noise)
-        return lambda inputs: self._imported(
-            [*inputs, *map(tf.convert_to_tensor, noisy.values())],
-            ends,
-            [*starts, *noisy],
-        )
-
-    def _noisy(self, noise: Noise) -> dict[str, tf.Variable]:
-        """The real constants as variables that are off, by the names of tensors."""
-        return {
-            name: noise.variable(value, value.dtype)
-            for name, value in self._constants()
-            if tf.as_dtype(value.dtype).is_floating
-        }
-
-    def _constants(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the constants, by the names of their tensors."""
-        for node in self._graph_def.node:
-            if node.op == "Const":
-                yield f"{node.name}:0", tf.make_ndarray(node.attr["value"].tensor)
+    @cached_property
+    def form(self) -> Form:
+        """What runs the operations."""
+        numbers = dict[Any, Number]()
+        for made in (tensor for op in self.operations for tensor in op.outputs[:1]):
+            value = constant(made)
+            if value is not None:
+                numbers[made] = value, value if made.dtype.is_floating else None
+        return Form(self.inputs, self.outputs, lambda x: x, numbers)
 
     def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
         """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
-        random = np.random.default_rng(0)
-        whole = self.function(tensors)
-        inputs = []
-        for start in self._starts:
+        random, given = np.random.default_rng(0), {}
+        for start in self.inputs:
             numbers = random.normal(size=start.shape) * start.dtype.is_floating
-            inputs.append(tf.constant(numbers.astype(start.dtype.as_numpy_dtype)))
-        function = tf.function(lambda *inputs: whole(inputs), autograph=False)
-        return [x.numpy() for x in function(*inputs)[-len(tensors) :]]
-
-    def _imported(
-        self, inputs: Sequence[Any], ends: Sequence[str], names: Sequence[str]
-    ) -> list[Any]:
-        starts = dict(zip(names, inputs, strict=True))
-        graph = tf.compat.v1.get_default_graph()
-        for name, state in self._states.items():
-            if name in starts:
-                continue
-            if hasattr(graph, "capture"):  # of a function
-                starts[name] = graph.capture(state)
-            else:
-                starts[name] = tf.compat.v1.placeholder(state.dtype, state.shape)
-        # A tensor that is wanted twice comes once; an input is there already.
-        once = [end for end in dict.fromkeys(ends) if end not in starts]
-        given, graph_def = self._graph_def, tf.compat.v1.GraphDef()
-        graph_def.versions.CopyFrom(given.versions)
-        graph_def.library.CopyFrom(given.library)
-        graph_def.node.extend(x for x in given.node if f"{x.name}:0" not in starts)
-        read = {name.split(":")[0] for node in graph_def.node for name in node.input}
-        known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
-        tensors = tf.graph_util.import_graph_def(
-            graph_def, input_map=known, return_elements=once, name=""
-        )
-        by_name = {**starts, **dict(zip(once, tensors, strict=True))}
-        return [by_name[end] for end in ends]
+            given[start] = numbers.astype(start.dtype.as_numpy_dtype)
+        return self.form.run(given, tensors)
 
     def signs(self) -> list[TracedSign]:
         """Lists the signs that have examples in front, and show what they are of.
@@ -248,15 +195,15 @@ class Trace:
             place = _INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
                 continue
-            if place == 0 and op.inputs[0].op.type == "Const":  # of a matrix product
+            if place == 0 and constant(op.inputs[0]) is not None:  # of a matrix product
                 place = 1
-            kernel = op.inputs[1 if place != 1 else 0]
-            if kernel.op.type != "Const":
+            kernel = constant(op.inputs[1 if place != 1 else 0])
+            if kernel is None:
                 continue
             source = op.inputs[place].op
             while source.type in NOTHING + _PADS + _RESHAPES:
                 source = source.inputs[0].op
-            kernels.append(TracedKernel(op, layer_of(op), _value(kernel), source))
+            kernels.append(TracedKernel(op, layer_of(op), kernel, source))
         return kernels
 
 
@@ -306,17 +253,16 @@ def _sign_taken_by(op: Any) -> TracedSign | None:
         if inner.type in ("Relu", "Relu6"):
             return TracedSign(made, (inner.inputs[0],), np.greater, 1, 0)
         return TracedSign(made, (op.inputs[0],))
-    if op.type in ("Select", "SelectV2") and all(
-        x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
-    ):
+    chosen = map(constant, op.inputs[1:]) if op.type in ("Select", "SelectV2") else ()
+    ends = [x for x in chosen if x is not None and np.all(np.abs(x) == 1)]
+    if len(ends) == 2:
         compared = op.inputs[0].op
         compare = _COMPARES.get(compared.type)
         of = tuple(compared.inputs) if compare else ()
         # Of one example, if a constant has as many as the trace takes at once.
-        rank, chosen = op.outputs[0].shape.rank, map(_value, op.inputs[1:])
-        return TracedSign(
-            made, of, compare, *(x[:1] if x.ndim == rank else x for x in chosen)
-        )
+        rank = op.outputs[0].shape.rank
+        ends = [x[:1] if x.ndim == rank else x for x in ends]
+        return TracedSign(made, of, compare, *ends)
     if op.type in _COMPARES and op.inputs[0].dtype.is_floating:
         readers = op.outputs[0].consumers()
         if not all(map(_sign_taken_by, readers)):
@@ -326,9 +272,10 @@ def _sign_taken_by(op: Any) -> TracedSign | None:
 
 def always_selected(op: Any) -> int | None:
     """Which input a selection always gives, if its condition is a constant."""
-    if op.type not in ("Select", "SelectV2") or op.inputs[0].op.type != "Const":
+    chooses = op.type in ("Select", "SelectV2")
+    condition = constant(op.inputs[0]) if chooses else None
+    if condition is None:
         return None
-    condition = _value(op.inputs[0])
     place = 1 if condition.all() else 2
     fits = condition.all() or not condition.any()
     alike = op.inputs[place].shape.as_list() == op.outputs[0].shape.as_list()
@@ -345,51 +292,22 @@ def is_larqs_sign(op: Any) -> bool:
     if op.type != "Sign" or op.inputs[0].op.type not in _ADDS:
         return False
     first, second = op.inputs[0].op.inputs
-    if first.op.type != "Sign" or second.op.type != "Const":
+    added = constant(second)  # less than 1, or signs are lost
+    if first.op.type != "Sign" or added is None:
         return False
-    added = _value(second)  # less than 1, or signs are lost
     return bool(np.all((added > 0) & (added < 1)))
 
 
-class Noise:
-    """Numbers of a network as variables, which are off by parts of themselves.
-
-    What its tensors then are off by, at random, tells how far their sums round.
-    """
-
-    def __init__(self) -> None:
-        self._known: list[tuple[tf.Variable, np.ndarray, np.ndarray]] = []
-
-    def variable(
-        self, value: np.ndarray, dtype: Any = np.float32, reach: Any = None
-    ) -> tf.Variable:
-        """Returns a variable of numbers that are off by parts of others, if given."""
-        made = tf.Variable(value, trainable=False, dtype=dtype)
-        self._known.append((made, value, value if reach is None else reach))
-        return made
-
-    def set(self, size: float) -> None:
-        """Draws how far all are off: by 0.5 to 1.5 times a size.
-
-        No part is next to 0, and not all are alike, or equal terms of a sum would
-        cancel. Draws are the same for a size, its opposite, and both times a power of
-        two.
-        """
-        random = np.random.default_rng(int(np.frexp(abs(size))[0] * 2**30))
-        for variable, value, reach in self._known:
-            parts = 2 * random.random(value.shape, np.float32) - 1
-            parts = np.float32(size) * (parts + np.copysign(np.float32(0.5), parts))
-            variable.assign(
-                (value + reach * parts).astype(variable.dtype.as_numpy_dtype)
-            )
+# What graphs of traces call their large constants.
+_GIVEN = "given"
 
 
-def _names(tensors: Sequence[Any]) -> list[str]:
-    return [tensor.name for tensor in tensors]
-
-
-def _value(tensor: Any) -> np.ndarray:
-    return tf.make_ndarray(tensor.op.get_attr("value"))
+def constant(tensor: Any) -> np.ndarray | None:
+    """The value of a constant of a trace; None of other tensors."""
+    if tensor.op.type == "Const":
+        return tf.make_ndarray(tensor.op.get_attr("value"))
+    (given,) = tensor.graph.get_collection_ref(_GIVEN)
+    return given.get(tensor.op.name)
 
 
 def layer_of(op: Any) -> str:
@@ -402,10 +320,13 @@ def layer_name(name: str) -> str:
     return name.partition("/")[2].rpartition("/")[0]
 
 
-def _frozen(concrete: Any) -> tuple[Any, list[str]]:
-    """The graph of a function, with variables as constants, and the inputs it has then.
+def _frozen(
+    concrete: Any, model: keras.Model
+) -> tuple[Any, list[str], dict[str, np.ndarray]]:
+    """The graph of a function with constants for variables, and its inputs' names.
 
-    The public form of this makes a function of it, too, operation by operation.
+    And what other operations without inputs give, in place of tensors that were there
+    before. The public form of this makes a function of it, too, one by one.
     """
     from tensorflow.python.framework import convert_to_constants
 
@@ -414,49 +335,69 @@ def _frozen(concrete: Any) -> tuple[Any, list[str]]:
     )
     graph_def, indices = convert_to_constants._replace_variables_by_constants(data)
     gone = {id(concrete.graph.internal_captures[index]) for index in indices}
-    return graph_def, [x.op.name for x in concrete.inputs if id(x) not in gone]
+    there = [pair for pair in concrete.graph.captures if id(pair[1]) not in gone]
+    for tensor, inner in there:
+        if tensor.dtype in _NO_NUMBERS:
+            raise ConversionError(
+                f"Model {model.name!r} reads a table, or another state that is no "
+                f"variable, in operation {inner.op.name!r}, and no file contains one. "
+                "Pass the model what the table gives."
+            )
+    numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
+    starts = concrete.inputs[: -len(concrete.captured_inputs) or None]
+    return graph_def, [tensor.op.name for tensor in starts], numbers
 
 
 def fold_constants(
-    whole: Any, inputs: Sequence[str], outputs: Sequence[str], model: keras.Model
-) -> tuple[Any, list[str], list[str]]:
+    whole: Any,
+    inputs: Sequence[str],
+    numbers: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    model: keras.Model,
+) -> tuple[Any, list[str], dict[str, np.ndarray]]:
     """Puts constants in place of what makes them, as of quantized kernels.
 
-    Returns a graph, and the names of its inputs and outputs. Operations are called
-    'net/layer/...', after the innermost layer that they are of.
+    Returns a graph, the names of its outputs, and large constants by the names of their
+    operations. Those are called 'net/layer/...', after the innermost layer that they
+    are of, and those of inputs as they were.
 
     Arguments:
         whole: The graph.
         inputs, outputs: The names of operations and of tensors.
+        numbers: What other operations without inputs give.
         model: Of whose layers the graph is.
     """
     for node in whole.node:  # what a function waits for is no part of its numbers
         node.input[:] = [name for name in node.input if not name.startswith("^")]
-    wanted = [*inputs, *(name.partition(":")[0] for name in outputs)]
-    old = tf.compat.v1.graph_util.extract_sub_graph(whole, wanted)
     with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(old, name="")
+        tf.graph_util.import_graph_def(whole, name="")
     results = [graph.get_tensor_by_name(name) for name in outputs]
+    wanted, waiting = dict[Any, None](), [tensor.op for tensor in results]
+    while waiting:
+        op = waiting.pop()
+        waiting += [x.op for x in op.inputs if x.op not in wanted]
+        wanted[op] = None
+    wanted |= {graph.get_operation_by_name(name): None for name in inputs}
+    operations = [op for op in graph.get_operations() if op in wanted]
     moving: set[str] = set()
-    for op in graph.get_operations():  # each after those that it depends on
-        starts = op.type == "Placeholder" or op.op_def.is_stateful
+    for op in operations:  # each after those that it depends on
+        starts = op.type == "Placeholder" and op.name not in numbers
+        starts = starts or op.op_def.is_stateful
         starts = starts or any(x.dtype in _NO_NUMBERS for x in op.outputs)
         if starts or any(tensor.op.name in moving for tensor in op.inputs):
             moving.add(op.name)
-    read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
+    read = [x for op in operations if op.name in moving for x in op.inputs]
     fixed = {x.name: x for x in (*read, *results) if x.op.name not in moving}
     ends = [tensor.name for tensor in fixed.values()]
-    computed = tf.compat.v1.wrap_function(
-        lambda: tf.graph_util.import_graph_def(old, return_elements=ends, name=""), []
-    )
-    constants = computed() if ends else []
+    feed = {f"{name}:0": array for name, array in numbers.items()}
+    constants = session(graph).run(ends, feed)
     inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
         layer.name
         for layer in model._flatten_layers(include_self=False)
         if not isinstance(layer, inner) or layer in model.layers
     }
-    names: dict[str, str] = {}
+    names = {name: name for name in inputs}
 
     def named(op: Any) -> str:
         if op.name not in names:
@@ -468,26 +409,26 @@ def fold_constants(
             tries = (t for s in scopes for t in (s, re.sub(r"_\d+$", "", s)))
             layer = next((name for name in tries if name in layers), model.name)
             # The short name in front leaves room in LCE.
-            names[op.name] = f"net/{layer}/{parts[-1]}_{len(names)}"
+            names[op.name] = f"net/{layer}/{parts[-1]}_{len(names) - len(inputs)}"
         return names[op.name]
 
     def tensor_name(tensor: Any) -> str:
-        if tensor.op.name in inputs:
-            return f"{tensor.op.name}:0"
         if tensor.op.name in moving:
             return f"{named(tensor.op)}:{tensor.value_index}"
         return f"{named(tensor.op)}/constant_{tensor.value_index}:0"
 
-    new = type(old)()
-    new.CopyFrom(old)  # its functions and versions are kept
-    del new.node[:]
+    new, large = type(whole)(versions=whole.versions, library=whole.library), {}
     for tensor, value in zip(fixed.values(), constants, strict=True):
         node = new.node.add(name=tensor_name(tensor)[:-2], op="Const")
         node.attr["dtype"].type = tensor.dtype.as_datatype_enum
-        content = tf.make_tensor_proto(value.numpy(), tensor.dtype)
-        node.attr["value"].tensor.CopyFrom(content)
-    for op in graph.get_operations():
-        if op.name not in moving or op.name in inputs:
+        if np.size(value) < LARGE:
+            content = tf.make_tensor_proto(value, tensor.dtype)
+            node.attr["value"].tensor.CopyFrom(content)
+        else:
+            node.op, large[node.name] = "Placeholder", value
+            node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
+    for op in operations:
+        if op.name not in moving:
             continue
         written = new.node.add()
         written.CopyFrom(op.node_def)
@@ -497,5 +438,4 @@ def fold_constants(
             written.attr.pop(attribute, None)
         del written.input[:]
         written.input.extend(map(tensor_name, op.inputs))
-    ends = [tensor_name(x) for x in results]
-    return new, [f"{name}:0" for name in inputs], ends
+    return new, [tensor_name(x) for x in results], large

@@ -21,10 +21,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ...graph import _signs
-from ._emit import outputs_of
+from ._emit import form_of
 from ._program import Node, Program, Rule, Value, affine, channelwise, sign
 from ._shapes import padded_apart, passes, zeros_around
 
@@ -100,8 +99,10 @@ def _is_elementwise(node: Node) -> bool:
 def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list[float]:
     """What a function makes of a few numbers in their order; NaN of what differs."""
     part = Program([x], inner, [y])
-    function = tf.function(lambda x: outputs_of(part, [x])[0], autograph=False)
-    made = [function(tf.fill(x.shape, tf.constant(n, x.dtype))) for n in _NUMBERS]
+    form, kind = form_of(part), x.dtype.as_numpy_dtype
+    sizes = [size or 1 for size in x.shape or ()]
+    maps = (np.full(sizes, number, kind) for number in _NUMBERS)
+    made = [form.outputs_of([numbers])[0] for numbers in maps]
     pairs = [(np.min(numbers), np.max(numbers)) for numbers in made]
     return [round(float(low), 6) if low == high else np.nan for low, high in pairs]
 
@@ -121,11 +122,14 @@ def _has_two_values(kernel: Node) -> bool:
 
 def _is_zero_one(kernel: Node) -> bool:
     """Whether each output channel has 0 and at most one more number, of one sign."""
-    weights = np.abs(kernel["kernel"])
-    largest = weights.max(axis=tuple(range(weights.ndim - 1)))
-    whole = np.all((weights == 0) | (weights == largest)) and np.any(largest)
-    one_sign = kernel["kernel"].min() >= 0 or kernel["kernel"].max() <= 0
-    return bool(whole and one_sign and np.any(weights == 0))
+    whole = kernel["kernel"]
+    for part in (whole[..., :1], whole):
+        weights = np.abs(part)
+        largest = weights.max(axis=tuple(range(weights.ndim - 1)))
+        if not np.all((weights == 0) | (weights == largest)):
+            return False
+    one_sign = whole.min() >= 0 or whole.max() <= 0
+    return bool(one_sign and np.any(largest) and np.any(weights == 0))
 
 
 def pad_signs(program: Program, node: Node) -> Program | None:
@@ -158,10 +162,11 @@ def pad_signs(program: Program, node: Node) -> Program | None:
 
 def kernel_is_binary(program: Program, node: Node) -> Program | None:
     """A kernel of ±c that reads signs is ±1, times c."""
-    if node.kind != "kernel" or node["binary"] or not _has_two_values(node):
+    known = node.kind == "kernel" and node["of"] in ("Conv2D", "MatMul")
+    if not known or node["binary"] or sign_before(program, node.x) is None:
         return None
     split = _signs.split_kernel(node["kernel"])
-    if split is None or sign_before(program, node.x) is None:
+    if split is None:
         return None
     signs, scale = split
     scale = node["scale"] * scale

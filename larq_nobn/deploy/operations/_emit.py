@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ import tensorflow as tf
 
 from ..._larq import lq
 from ...layers._rprelu import spelled_prelu
+from ..lite import _lce_faults
+from ..lite._form import LARGE, Form, Number
 from ._program import Node, Program, Value
 
 
 def outputs_of(
-    program: Program,
-    inputs: Sequence[Any],
-    more: Sequence[Value] = (),
-    given: Iterable[tuple[Value, Any]] = (),
+    program: Program, inputs: Sequence[Any], more: Sequence[Value] = ()
 ) -> list[Any]:
     """Computes a program, inside a TensorFlow function.
 
@@ -26,14 +25,87 @@ def outputs_of(
         program: The program.
         inputs: A tensor for each of its inputs.
         more: Values whose tensors are returned after the outputs.
-        given: Values that are not computed, with their tensors.
     """
-    tensors = dict([*zip(program.inputs, inputs, strict=True), *given])
-    for node in program.nodes:
-        if node.y not in tensors:
-            made = _computed(node, [tensors[value] for value in node.reads])
-            tensors.update(zip(node.makes, made, strict=False))
+    tensors = _tensors_of(program, inputs)
     return [tensors[value] for value in (*program.outputs, *more)]
+
+
+def _tensors_of(program: Program, inputs: Sequence[Any]) -> dict[Value, Any]:
+    tensors = dict(zip(program.inputs, inputs, strict=True))
+    for node in program.nodes:
+        made = _computed(node, [tensors[value] for value in node.reads])
+        tensors.update(zip(node.makes, made, strict=False))
+    return tensors
+
+
+def with_variables(program: Program) -> Program:
+    """Returns a program whose large numbers are variables, as a file is written from.
+
+    Constants would be copied a dozen times on the way.
+    """
+    nodes = []
+    for node in program.nodes:
+        large = ((name, x) for name, x in _reals(node) if x.size >= LARGE)
+        own = {name: tf.Variable(x, trainable=False) for name, x in large}
+        nodes.append(node.with_arguments(**own))
+    return Program(program.inputs, nodes, program.outputs)
+
+
+def form_of(
+    program: Program,
+    count: int | None = None,
+    value_of: Callable[[Any], Value] = lambda value: value,
+) -> Form:
+    """Returns what runs a program, and shows its values.
+
+    Arguments:
+        program: The program.
+        count: How many of its outputs are those of the network; None for all.
+        value_of: The value that a tensor is which it is asked for.
+    """
+    numbers = dict[Any, Number]()
+    with tf.Graph().as_default():
+        starts = [tf.compat.v1.placeholder(x.dtype, x.shape) for x in program.inputs]
+        nodes = [_with_numbers(node, numbers) for node in program.nodes]
+        whole = Program(program.inputs, nodes, program.outputs)
+        tensors = _tensors_of(whole, starts)
+    ends = [tensors[value] for value in program.outputs[:count]]
+    return Form(starts, ends, lambda x: tensors[value_of(x)], numbers)
+
+
+# Of the noise, what counts of weights have: 4 float32 epsilons where others have 32.
+_OF_COUNTS = 1 / 8
+# The numbers of a node.
+_NUMBERS = ("bias", "value", "k", "b", "kernel", "scale", "slope")
+
+
+def _reals(node: Node) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the real numbers of a node by their names, as it computes with them."""
+    for name in _NUMBERS:
+        given = np.asarray(node.arguments.get(name))
+        if given.dtype.kind == "f":
+            kind = given.dtype if node.kind == "constant" else np.float32
+            yield name, given.astype(kind, copy=False)
+
+
+def _with_numbers(node: Node, numbers: dict[Any, Number]) -> Node:
+    """Returns a node whose real numbers are tensors, and notes them.
+
+    LCE subtracts the bits that differ from all there are, after both are scaled, so a
+    binary convolution rounds as the number of its weights does.
+    """
+    own = {}
+    for name, value in _reals(node):
+        reach: np.ndarray | None = value
+        if node.arguments.get("binary") and name in ("kernel", "bias"):
+            most = np.prod(node["kernel"].shape[:-1]) * np.asarray(node["scale"], float)
+            reach = _OF_COUNTS * most if name == "bias" else None
+        if value.size < LARGE:
+            own[name] = tf.constant(value)
+        else:
+            own[name] = tf.compat.v1.placeholder(value.dtype, value.shape)
+        numbers[own[name]] = value, reach
+    return node.with_arguments(**own)
 
 
 def _computed(node: Node, x: list[Any]) -> list[Any]:
@@ -48,6 +120,9 @@ def _computed(node: Node, x: list[Any]) -> list[Any]:
 def _again(node: Node, x: list[Any]) -> list[Any]:
     """A TensorFlow operation as it is, of other tensors."""
     op, graph_def = node["op"], tf.compat.v1.GraphDef()
+    if op.type == "Softplus" and node.y.dtype == tf.float32:
+        with tf.name_scope(f"{op.name}/"):
+            return [_lce_faults.bounded_softplus(x[0])]
     graph_def.versions.CopyFrom(op.graph.graph_def_versions)
     if any(a.HasField("func") for a in op.node_def.attr.values()):
         graph_def.library.CopyFrom(op.graph.as_graph_def().library)
@@ -70,9 +145,9 @@ def _numbers(value: Any) -> tf.Tensor:
 
 
 def _scaled(x: Any, k: Any, b: Any, name: str) -> Any:
-    if isinstance(k, tf.Variable) or np.any(k != 1):
+    if tf.is_tensor(k) or np.any(k != 1):
         x = tf.multiply(x, _numbers(k), name=f"{name}_scale")
-    if isinstance(b, tf.Variable) or np.any(b):
+    if tf.is_tensor(b) or np.any(b):
         x = tf.add(x, _numbers(b), name=name)
     return x
 

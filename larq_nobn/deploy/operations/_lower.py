@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,17 @@ import tensorflow as tf
 
 from ...layers._fake_quantization import representable_range
 from ..lite._converter import Function, IoSpec
+from ..lite._form import Form
 from ..lite._trace import (
-    LARGE,
     NOTHING,
-    Noise,
     Trace,
     always_selected,
+    constant,
     is_larqs_sign,
 )
 from . import _int8
 from ._binary import kernel_is_binary, spell_signs
-from ._emit import outputs_of
+from ._emit import form_of, outputs_of, with_variables
 from ._program import (
     Node,
     Program,
@@ -31,7 +32,6 @@ from ._program import (
     is_scale,
     kernel,
     key_of,
-    noisy,
     repeated_kernels,
     sign,
 )
@@ -58,12 +58,12 @@ def lower(
         of binary kernels that do what an earlier one does, and the nodes as they were
         read, with values that the program no longer has.
     """
-    lowering = _Lowering()
+    lowering = _Lowering([tensor.op for tensor in trace.inputs])
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
-    inputs = [values[name] for name in trace.input_names]
-    outputs = [values[name] for name in trace.output_names]
+    inputs = [values[tensor.name] for tensor in trace.inputs]
+    outputs = [values[tensor.name] for tensor in trace.outputs]
     program = Program(inputs, lowering.nodes, outputs)
     program = everywhere(program, (spell_prelu,))
     program = everywhere(spell_signs(program), (kernel_is_binary,))
@@ -102,7 +102,8 @@ class _Lowering:
         repeated: The names of kernels that do what an earlier one does, and of that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self._inputs = inputs
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self.repeated: list[tuple[str, str]] = []
@@ -117,7 +118,7 @@ class _Lowering:
         makes = reads if given else tuple(map(_value_of, op.outputs))
         if place is not None:
             makes = reads[place : place + 1]
-        elif makes and not given and op.type != "Placeholder":
+        elif makes and not given and op not in self._inputs:
             node = self._node(op, reads, makes)
             changes = op.op_def.is_stateful
             first = node if changes else self._firsts.setdefault(key_of(node), node)
@@ -132,8 +133,8 @@ class _Lowering:
     def _node(
         self, op: Any, reads: tuple[Value, ...], makes: tuple[Value, ...]
     ) -> Node:
-        if op.type == "Const":
-            value = tf.make_ndarray(op.get_attr("value"))
+        value = constant(op.outputs[0])
+        if value is not None:
             return Node(op.name, "constant", (), makes, {"value": value})
         if op.type == "FakeQuantWithMinMaxVars":
             ends = [self._constant(value) for value in reads[1:]]
@@ -237,7 +238,6 @@ class _Lowering:
         if op.type == "Conv2D":
             inputs = weights.shape[-2]
             options["groups"] = (reads[0].channels or inputs) // inputs
-        weights = weights.astype(np.float64)
         return kernel(op.name, reads[0], y, weights, of=op.type, **options)
 
     def _constant(self, value: Value) -> np.ndarray | None:
@@ -279,7 +279,6 @@ class LoweredTrace:
 
     def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
         self.trace, self.io = trace, io
-        self._sharing = dict[Node, Node]()
         self._lowered, self._values, repeated, self._read = lower(trace)
         self.merged = self._optimized(runtime)
         self.program = self._spelled(runtime)
@@ -311,46 +310,19 @@ class LoweredTrace:
     def function(self, more: Sequence[Any] = ()) -> Function:
         """Returns what computes the outputs, and more tensors of the trace."""
         values = [self.value(tensor) for tensor in more]
-        return lambda inputs: outputs_of(self.program, inputs, values)
+        program = with_variables(self.program)
+        return lambda inputs: outputs_of(program, inputs, values)
 
-    def exact(
-        self,
-        more: Sequence[Any] = (),
-        given: Sequence[Any] = (),
-        noise: Noise | None = None,
-    ) -> Function:
-        """Returns what computes the same before any rule, of kernels of ±1.
-
-        Arguments:
-            more: Tensors of the trace that are wanted, too.
-            given: Others that it takes after the inputs, instead of computing them.
-            noise: What makes its numbers variables; None leaves them.
-        """
-        count, lowered = len(self.io.inputs), self._lowered
-        values, fed = (list(map(self.value, tensors)) for tensors in (more, given))
+    @cached_property
+    def exact(self) -> Form:
+        """What runs the same before any rule, of kernels of ±1, and shows all signs."""
+        signs, lowered = self.trace.signs(), self._lowered
+        wanted = [tensor for sign in signs for tensor in (sign.value, *sign.of)]
         # A comparison that became a sign can still be asked for.
         nodes = [*self._read, *lowered.nodes]
-        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *values])
-        whole = Program(whole.inputs, map(self._shared, whole.nodes), whole.outputs)
-        if noise is not None:
-            whole = noisy(whole, noise)
-
-        def function(inputs: Sequence[Any]) -> list[Any]:
-            known = zip(fed, inputs[count:], strict=True)
-            return outputs_of(whole, inputs[:count], (), known)
-
-        return function
-
-    def _shared(self, node: Node) -> Node:
-        """Returns a node whose large constants are tensors, which functions share."""
-        if node not in self._sharing:
-            known = node.arguments
-            large = [
-                n for n in ("kernel", "value") if np.size(known.get(n, 0)) >= LARGE
-            ]
-            tensors = {name: tf.constant(node[name], node.y.dtype) for name in large}
-            self._sharing[node] = node.with_arguments(**tensors)
-        return self._sharing[node]
+        more = [self.value(tensor) for tensor in wanted]
+        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *more])
+        return form_of(whole, len(lowered.outputs), self.value)
 
 
 class Int8Trace(LoweredTrace):

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..lite._trace import Noise
-
 
 class Value:
     """What a node makes, and others read.
@@ -227,34 +225,6 @@ class Program:
             for value in dict.fromkeys(node.reads):
                 readers[value].append(node)
         return readers
-
-
-# Of the noise, what counts of weights have: 4 float32 epsilons where others have 32.
-_OF_COUNTS = 1 / 8
-# The numbers of a node.
-_NUMBERS = ("value", "k", "b", "kernel", "scale", "bias", "slope")
-
-
-def noisy(program: Program, noise: Noise) -> Program:
-    """Returns a program of numbers that are off by parts of themselves, at random.
-
-    LCE subtracts the bits that differ from all there are, after both are scaled, so a
-    binary convolution rounds as the number of its weights does.
-    """
-    nodes = []
-    for node in program.nodes:
-        known, own = dict(node.arguments), dict[str, Any]()
-        if known.get("binary"):
-            known.pop("kernel")
-            most = np.prod(node["kernel"].shape[:-1]) * np.asarray(node["scale"], float)
-            own["bias"] = noise.variable(known.pop("bias"), reach=_OF_COUNTS * most)
-        for name in [name for name in _NUMBERS if name in known]:
-            value = np.asarray(known[name])
-            if value.dtype.kind == "f":
-                kind = value.dtype if node.kind == "constant" else np.float32
-                own[name] = noise.variable(value, kind)
-        nodes.append(node.with_arguments(**own))
-    return Program(program.inputs, nodes, program.outputs)
 
 
 def key_of(node: Node) -> Any:

@@ -568,7 +568,7 @@ def _response(kernel: Node, b: np.ndarray) -> np.ndarray:
 
     It is 0 where only rounding of the terms is left of it.
     """
-    weights = kernel["kernel"]
+    weights = kernel["kernel"].astype(float)
 
     def sums(weights: np.ndarray, b: np.ndarray) -> np.ndarray:
         taps = weights.sum(axis=tuple(range(weights.ndim - 2))) * _by_input(kernel, b)

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .._errors import VerificationError
 from ..lite import _converter
-from ..lite._file import FileOperation, Tensor, edited, read
+from ..lite._file import FileOperation, Subgraph, Tensor, edited
 from ..lite._trace import TracedSign, layer_name
 from ..operations import LoweredTrace
 from ..operations._binary import sign_before
@@ -37,10 +37,10 @@ def file_signs(
     lowered: LoweredTrace,
     signs: Sequence[TracedSign],
     content: bytes,
+    graph: Subgraph,
     runner: _converter.Runner,
 ) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
     """Returns those signs that a file of `lowered` has, and what reads it there."""
-    graph = read(content, "the file")[0]
     packed = _packed(lowered, graph.operations)
     found, bits, numbers = list[TracedSign](), {}, {}
     for sign in signs:
@@ -170,10 +170,10 @@ def _probe(
     They come from a second file: taken after the sign, they change nothing in how LCE
     fuses and packs, nor where a sign of LiteRT saturates.
     """
-    io = lowered.io
+    io, function = lowered.io, lowered.function(values)
 
     def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        numbers = (tf.cast(x, tf.float32) for x in lowered.function(values)(inputs))
+        numbers = (tf.cast(x, tf.float32) for x in function(inputs))
         return [tf.concat([tf.reshape(x, (io.batch_size, -1)) for x in numbers], 1)]
 
     spec = _converter.IoSpec(io.inputs, ["output"])
@@ -188,13 +188,13 @@ def _probe(
 # compared as a number, with what the model makes of every sum that there may be
 
 
-def differing_threshold(program: Program, content: bytes) -> str:
+def differing_threshold(program: Program, graph: Subgraph) -> str:
     """Says which threshold of a file is not its program's; empty if none is.
 
     Whose it is the kernel tells. The converter turns the channels of negative scales.
     """
     convolutions = _binary_kernels(program)
-    for op in read(content, "the file")[0].operations:
+    for op in graph.operations:
         if op.op != "LceBconv2d" or not op.writes_bits:
             continue
         bits = kernel_of(op)

@@ -22,13 +22,15 @@ from ..._math import unfused
 from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
+from ..lite._file import read
+from ..lite._form import as_one_graph
 from ..lite._lce_faults import at_inference
 from ..lite._trace import Trace, TracedSign, as_built
 from ..operations import LoweredTrace
 from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._file import LOOK, differing_threshold, file_signs
-from ._segments import Examples, Recording, as_one_graph, compare, recorder
+from ._segments import Examples, Recording, compare, recorder
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -55,7 +57,7 @@ def verify_operations(
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
     signs = lowered.trace.signs()
-    read = recorder(lowered.exact, lowered.io, signs)
+    read = recorder(lowered.exact, signs)
     return verify_made(model, lowered.trace, signs, read, examples, ending)
 
 
@@ -70,13 +72,13 @@ def verify_made(
     """Compares the given model with what `read` has at these signs of its trace."""
     policy, io = other_precision(model), trace.io
     traced = trace.model if policy else model
-    given = compare(trace.function, io, (), _reader(traced, io), examples, _EQUAL)
+    given = compare(trace.form, io, (), _reader(traced, io), examples, _EQUAL)
     if given.finding:
         worst = max(x.worst for x in given.results.values() if x.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Tracing the model changed what it computes"
         raise _mismatch(given, what, _EQUAL, f" {LOOK}{small}{ending}")
-    segments = compare(trace.function, io, signs, read, examples, _EQUAL)
+    segments = compare(trace.form, io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise _mismatch(segments, what, _EQUAL, ending)
@@ -102,12 +104,13 @@ def verify_file(
 ) -> dict[str, Any]:
     """Compares the operations of a model, and their outputs, with the file."""
     signs, io = lowered.trace.signs(), lowered.io
-    own, read = file_signs(lowered, signs, content, runner)
-    segments = compare(lowered.exact, io, own, read, examples, tolerance)
+    graph = read(content, "the file")[0]
+    own, shown = file_signs(lowered, signs, content, graph, runner)
+    segments = compare(lowered.exact, io, own, shown, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)
-    differing = differing_threshold(lowered.program, content)
+    differing = differing_threshold(lowered.program, graph)
     if differing:
         raise VerificationError(
             "The converted file computes something else, though in none of the "

@@ -75,8 +75,8 @@ def compare_models(
     io = IoSpec(inputs, reference.output_names)
     first, second = (Trace(x, io, partial(call_by_call, x)) for x in (reference, other))
     signs, others = matched(first.signs(), second.signs())
-    read = recorder(second.function, io, others)
-    return compare(first.function, io, signs, read, examples, tolerance)
+    read = recorder(second.form, others)
+    return compare(first.form, io, signs, read, examples, tolerance)
 
 
 def matched(

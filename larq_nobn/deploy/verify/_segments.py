@@ -12,21 +12,18 @@ forward, and excuses nothing after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from ..._messages import first_line
 from ..._progress import step
-from .._errors import ConversionError
 from ..lite import _converter
-from ..lite._trace import Noise, TracedSign, layer_of
+from ..lite._form import Form
+from ..lite._trace import TracedSign, layer_of
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
@@ -240,34 +237,41 @@ def compare_thresholds(
     own, others, columns = (array.reshape(-1, x.shape[-1]) for array in arrays)
     if len(others) != len(own):
         return
-    constant = columns.all(axis=0) | ~columns.any(axis=0)
-    for channel in np.flatnonzero(constant):
-        mine = own[:, channel]
-        off = _crossing(mine, others[:, channel].astype(float))
-        largest, steps = np.abs(mine).max(), np.diff(np.unique(mine))
-        apart = steps[steps > MARGIN * largest].min(initial=np.inf)
-        if abs(off) <= (apart if np.isfinite(apart) else 0) / 2 + _CROSSING * largest:
-            continue
+    constant = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
+    mine, theirs = own[:, constant], others[:, constant].astype(float)
+    off, largest = np.abs(_crossings(mine, theirs)), np.abs(mine).max(axis=0)
+    steps = np.diff(np.sort(mine, axis=0), axis=0)
+    steps[steps <= MARGIN * largest] = np.inf
+    apart = steps.min(axis=0, initial=np.inf)
+    allowed = np.where(np.isfinite(apart), apart, 0) / 2 + _CROSSING * largest
+    for place in np.flatnonzero(off > allowed):
         result.faulty |= set(rows)
-        result.worst = max(result.worst, abs(off) / largest)
+        result.worst = max(result.worst, float(off[place] / largest[place]))
         result.fault = result.fault or (
-            f"the threshold of layer {result.name!r} differs by {abs(off):.3g} in "
-            f"channel {channel}, whose largest number is {largest:.3g}; no example "
-            f"passes it, and the fault lies {between}"
+            f"the threshold of layer {result.name!r} differs by {off[place]:.3g} in "
+            f"channel {constant[place]}, whose largest number is {largest[place]:.3g}; "
+            f"no example passes it, and the fault lies {between}"
         )
 
 
-def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the number at which others, linear in it, are 0; 0 if that is unknown."""
-    (own, spread), (other, size) = ((x.mean(), np.ptp(x)) for x in (mine, theirs))
-    if not (spread > 1e-2 * np.abs(mine).max() and 0 < size < np.inf):
-        return 0.0
-    if np.sum(np.diff(np.sort(theirs)) > _LINEAR * size) < 2:
-        return 0.0  # through two points there is always a line
+@np.errstate(divide="ignore", invalid="ignore")
+def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Returns the number of each channel at which others, linear in it, are 0.
+
+    It is 0 where that is unknown.
+    """
+    (own, spread), (other, size) = (
+        (x.mean(axis=0), np.ptp(x, axis=0)) for x in (mine, theirs)
+    )
+    known = (spread > 1e-2 * np.abs(mine).max(axis=0)) & (size > 0) & (size < np.inf)
+    # Through two points there is always a line.
+    steps = np.diff(np.sort(theirs, axis=0), axis=0) > _LINEAR * size
+    known &= steps.sum(axis=0) >= 2
     centered = mine - own
-    slope = float((centered * (theirs - other)).sum() / (centered**2).sum())
-    away = np.abs(theirs - other - slope * centered).max()
-    return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
+    slope = (centered * (theirs - other)).sum(axis=0) / (centered**2).sum(axis=0)
+    away = np.abs(theirs - other - slope * centered).max(axis=0)
+    known &= (slope > 0) & (away <= _LINEAR * size)
+    return np.where(known, own - other / slope, 0)
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:
@@ -331,9 +335,6 @@ def _examples(where: np.ndarray, rows: list[int]) -> set[int]:
 _GROUP = 16
 
 Examples = Sequence[np.ndarray]
-# What computes the outputs and more tensors of a trace, others of which are given; with
-# noise, it tells how much rounds.
-Form = Callable[[Sequence[Any], Sequence[Any], Noise | None], _converter.Function]
 
 
 class Recording(NamedTuple):
@@ -350,37 +351,24 @@ class Recording(NamedTuple):
     numbers: Mapping[int, np.ndarray]
 
 
-def recorder(
-    form: Form,
-    io: _converter.IoSpec,
-    signs: Sequence[TracedSign],
-    given: Sequence[Any] = (),
-    noise: Noise | None = None,
-) -> Callable[..., Recording]:
+def recorder(form: Form, signs: Sequence[TracedSign]) -> Callable[..., Recording]:
     """Returns what computes a form for examples, and shows it at some signs.
 
-    Examples of `given` tensors follow the inputs; these are not computed. With noise
-    its size comes last.
+    Where it is given values of the signs, it does not compute these. With noise, it
+    tells how far numbers round.
     """
-    specs = [tf.TensorSpec(x.shape, x.dtype) for x in (*io.inputs, *given)]
-    shown = [sign.value for sign in signs]
-    shown += [tensor for sign in signs for tensor in sign.of]
+    values = [form.tensor_of(sign.value) for sign in signs]
+    wanted = [*form.outputs, *values]
+    wanted += [form.tensor_of(tensor) for sign in signs for tensor in sign.of]
 
-    @cache
-    def function() -> Any:
-        whole = form(shown, given, noise)
-        traced = tf.function(lambda *inputs: whole(inputs), autograph=False)
-        # Of one trace and few calls each, TensorFlow would warn after some models.
-        return traced.get_concrete_function(*specs)
-
-    def read(examples: Examples, size: float = 0.0) -> Recording:
-        made = function()
-        if noise is not None:
-            noise.set(size)
-        arrays = iter(computed(made, specs, examples, io.batch_size))
-        outputs, values = ([next(arrays) for _ in x] for x in (io.outputs, signs))
+    def read(
+        examples: Examples, made: Sequence[np.ndarray] = (), noise: float = 0.0
+    ) -> Recording:
+        pairs = zip([*form.inputs, *values], [*examples, *made], strict=False)
+        arrays = iter(form.run(dict(pairs), wanted, noise))
+        outputs, has = ([next(arrays) for _ in x] for x in (form.outputs, values))
         numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
-        return Recording(outputs, values, numbers)
+        return Recording(outputs, has, numbers)
 
     return read
 
@@ -399,15 +387,13 @@ def compare(
     """
     count, labels = len(examples[0]), labels_of(signs)
     segments, parts = Segments(count), []
-    values = [sign.value for sign in signs]
-    plain = recorder(form, io, signs, values)
-    noisy = recorder(form, io, signs, values, Noise())
+    own = recorder(form, signs)
 
     def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
         """Compares some examples; others of `ours` than the first have noise."""
         before = "the input"
         for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
-            difference, *walked = (own.numbers[number] for own in ours)
+            difference, *walked = (x.numbers[number] for x in ours)
             result = segments.result("sign", label)
             place = f"between {before} and it", rows, result
             for is_above, has in sign.thresholds():
@@ -419,7 +405,7 @@ def compare(
                     compare_thresholds(difference, bits, numbers, *place)
             before = f"layer {label!r}"
         what = f"no sign differs, so the fault lies after that of {before}: output "
-        ends = zip(other.outputs, *(own.outputs for own in ours), strict=True)
+        ends = zip(other.outputs, *(x.outputs for x in ours), strict=True)
         for name, (theirs, mine, *noise) in zip(io.outputs, ends, strict=True):
             said, result = f"{what}{name!r} differs", segments.result("output", name)
             compare_values(mine, theirs, tolerance, said, rows, result, noise)
@@ -431,12 +417,12 @@ def compare(
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
         results = deepcopy(segments.results)
-        ours = [plain([*taken, *fed])]
+        ours = [own(taken, fed)]
         note(ours, other, rows)
         if {*segments.faulty} & {*rows}:
             # What noise excuses takes the place of what was noted without it.
             segments.results = results
-            ours += [noisy([*taken, *fed], size) for size in NOISES]
+            ours += [own(taken, fed, noise) for noise in NOISES]
             note(ours, other, rows)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments
@@ -464,50 +450,3 @@ def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
 def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
     values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
     return values.astype(sign.value.dtype.as_numpy_dtype)
-
-
-def computed(
-    function: Callable[..., Sequence[Any]],
-    specs: Sequence[Any],
-    examples: Examples,
-    size: int,
-) -> list[np.ndarray]:
-    """Applies a function of tensors to all examples, in batches of one size.
-
-    `specs` are anything of the types that its arguments have.
-    """
-
-    def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [tf.constant(p, x.dtype) for p, x in zip(parts, specs, strict=True)]
-        with as_one_graph():
-            results = function(*inputs)
-        return [_by_example(x.numpy(), size) for x in results]
-
-    return _converter.in_batches(run, examples, size)
-
-
-@contextmanager
-def as_one_graph() -> Iterator[None]:
-    """Runs graphs as they are: a scale that became part of a kernel would round."""
-    options = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    except tf.errors.OpError as error:
-        said = first_line(error).rstrip(".")
-        raise ConversionError(
-            f"The operations of the model cannot be run as one graph: {said}. "
-            "Replace the layer that does not allow that."
-        ) from error
-    finally:
-        restored = {"disable_meta_optimizer": False, **options}
-        tf.config.optimizer.set_experimental_options(restored)
-
-
-def _by_example(values: np.ndarray, size: int) -> np.ndarray:
-    """With examples in front: a constant has none, and time may be folded into them."""
-    if values.ndim and values.shape[0] == size:
-        return values
-    if values.ndim and values.shape[0] % size == 0:
-        return values.reshape(size, -1)
-    return np.broadcast_to(values, (size, *values.shape))

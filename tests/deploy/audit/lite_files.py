@@ -3,16 +3,15 @@
 import copy
 
 import flatbuffers
-from deploy.nets import chain
+from deploy.nets import as_traced, chain
 from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
-from larq_nobn.deploy.lite._trace import Trace
 
 
 def plain_file(model):
     """Converts a model as another converter would."""
     io = io_spec(model)
-    return to_flatbuffer(Trace(model, io).function(), io)
+    return to_flatbuffer(as_traced(model, io), io)
 
 
 def audited(model):

@@ -8,8 +8,8 @@ from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner, convert
 from larq_nobn.deploy.lite._converter import IoSpec, to_flatbuffer
-from larq_nobn.deploy.lite._file import read
-from larq_nobn.deploy.lite._lce_faults import missed_reach, with_room
+from larq_nobn.deploy.lite._file import edited, read
+from larq_nobn.deploy.lite._lce_faults import add_room, missed_reach
 
 layers = keras.layers
 
@@ -57,7 +57,7 @@ def test_constants_after_a_binary_convolution_may_have_any_shape(tmp_path):
 def test_a_file_with_room_computes_the_same_with_more_tensors():
     io = IoSpec([tf.TensorSpec((1, 4), tf.float32, "input")], ["left", "right"])
     content = to_flatbuffer(lambda x: [x[0] + 1.0, 2.0 * x[0]], io)
-    roomy = with_room(content)
+    roomy = edited(content, add_room)
     operations = [op.op for op in read(content, "given")[0].operations]
     assert [op.op for op in read(roomy, "roomy")[0].operations] == operations
     graph = schema.Model.GetRootAsModel(roomy, 0).Subgraphs(0)

@@ -1,23 +1,34 @@
-"""The operations of a model, as functions that are computed for its comparison."""
+"""The operations of a model, as a graph that is run for its comparison."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
+from larq_nobn.deploy import convert
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Noise, Trace
+from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations import LoweredTrace
 
 
-@pytest.mark.parametrize("noisy", [False, True])
-def test_functions_contain_no_weights(noisy):
-    """Or each of the dozen that a conversion makes would hold all of a network."""
-    model = chain(binary_conv(128), binary_conv(128), *head())
+def large():
+    return chain(binary_conv(128), binary_conv(128), *head())
+
+
+def test_large_kernels_are_given_and_not_contained():
+    """Or what runs a few tensors of a network would hold all of it, each time."""
+    model = large()
     io = io_spec(model)
     lowered = LoweredTrace(Trace(model, io), io, "lce")
     weights = 4 * sum(np.prod(weight.shape) for weight in model.weights)
-    for form in (lowered.trace.function, lowered.exact):
-        function = form((), (), Noise() if noisy else None)
-        traced = tf.function(lambda *x, f=function: f(x), autograph=False)
-        concrete = traced.get_concrete_function(*io.inputs)
-        assert concrete.graph.as_graph_def().ByteSize() < weights / 10
+    for form in (lowered.trace.form, lowered.exact):
+        contained = form.outputs[0].graph.as_graph_def().ByteSize()
+        assert contained < weights / 2
+        kernels = [x for x in form._given if x.shape.as_list() == [3, 3, 128, 128]]
+        assert len(kernels) == 1
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_networks_of_large_kernels_are_verified(runtime, tmp_path):
+    report = convert(large(), tmp_path / "m.tflite", runtime=runtime)
+    assert report.verify["unexplained"] == 0
+    assert report.verify["segments"]["compared"] == 3

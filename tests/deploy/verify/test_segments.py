@@ -122,13 +122,13 @@ def finding_with(model, examples, tolerance, change):
     io = io_spec(model)
     trace = Trace(model, io)
     signs = trace.signs()
-    read = recorder(trace.function, io, signs)
+    read = recorder(trace.form, signs)
 
     def other(group):
         recording = read(group)
         return recording._replace(outputs=[change(recording.outputs[0])])
 
-    return compare(trace.function, io, signs, other, examples, tolerance).finding
+    return compare(trace.form, io, signs, other, examples, tolerance).finding
 
 
 def plus(error, index):

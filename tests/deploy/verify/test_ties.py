@@ -10,14 +10,12 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
-from larq_nobn.deploy.lite._trace import Noise
-from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.operations._emit import form_of
 from larq_nobn.deploy.operations._program import (
     Node,
     Program,
     Value,
     kernel,
-    noisy,
 )
 from larq_nobn.deploy.verify import _segments
 from larq_nobn.deploy.verify._agreement import tie_warnings
@@ -150,11 +148,10 @@ def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     program = Program([x], [Node("net/a/conv", "kernel", (x,), (y,), arguments)], [y])
     # Half of the bits differ, so that the sum is 0.
     halves = signs[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
-    given = [tf.constant(halves.reshape(1, *shape), tf.float32)]
-    noise, size = Noise(), _segments.NOISES[0]
-    forms = program, noisy(program, noise)
-    noise.set(size)
-    (made,), (walked,) = (outputs_of(form, given) for form in forms)
+    form = form_of(program)
+    given = {form.inputs[0]: np.float32(halves.reshape(1, *shape))}
+    sizes = 0.0, _segments.NOISES[0]
+    (made,), (walked,) = (form.run(given, form.outputs, size) for size in sizes)
     differing = np.arange(count + 1)
     scaled = np.float32(2 * factor) * differing.astype(np.float32)
     in_lce = np.float32(factor * count) - scaled
@@ -167,9 +164,8 @@ def test_noise_on_equal_constants_rarely_cancels():
     signs = np.resize([1.0, 1, 1, -1, -1, -1], (512, 6)).T[None, None]
     x, y = Value((1, 1, 1, 6), tf.float32), Value((1, 1, 1, 512), tf.float32)
     program = Program([x], [kernel("net/a/conv", x, y, signs)], [y])
-    noise, size = Noise(), _segments.NOISES[0]
-    form = noisy(program, noise)
-    noise.set(size)
-    (walked,) = outputs_of(form, [tf.ones((1, 1, 1, 6))])
+    form, size = form_of(program), _segments.NOISES[0]
+    given = {form.inputs[0]: np.ones((1, 1, 1, 6), np.float32)}
+    (walked,) = form.run(given, form.outputs, size)
     # Of three +1 and three -1 at random, 31 % add up to 0.
     assert np.mean(np.abs(walked) < size / 4) < 0.15

@@ -14,7 +14,7 @@ from deploy.verify.planting import numbers, with_fault
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _prepared
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite import _converter
+from larq_nobn.deploy.lite import _converter, _file
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.operations._rules import reduced, spelled
 from larq_nobn.deploy.verify._file import file_signs
@@ -42,7 +42,9 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
     model = small()
     form, runner = lowered(model), Runner(file_of(model))
     runner.outputs = lambda examples: [np.ones((2, 5))]
-    _, read = file_signs(form, form.trace.signs(), file_of(model), runner)
+    content = file_of(model)
+    graph = _file.read(content, "it")[0]
+    _, read = file_signs(form, form.trace.signs(), content, graph, runner)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
         read([images(2)])
 

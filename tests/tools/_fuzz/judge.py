@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, VerificationError
-from larq_nobn.deploy.lite._lce_faults import with_room
+from larq_nobn.deploy.lite._file import edited
+from larq_nobn.deploy.lite._lce_faults import add_room
 
 from . import OUTCOMES
 from .networks import Drawn, draw, latent, packed
@@ -270,7 +271,7 @@ def _lce(content: bytes) -> Any:
     import larq_compute_engine as lce
 
     # Without room for what it makes itself, it may read where nothing is any more.
-    return lce.testing.Interpreter(with_room(content), num_threads=1).interpreter
+    return lce.testing.Interpreter(edited(content, add_room), num_threads=1).interpreter
 
 
 class _Lite:
