@@ -172,8 +172,7 @@ def convert(
     lowered, in_float = lowered_model(
         model, given, allow_float, batch_size, int8, runtime
     )
-    own = given is lowered.trace.model
-    run = lowered.trace.form.outputs_of if own else None
+    run = lowered.trace.form.outputs_of if given is lowered.trace.model else None
     examples, source = verification_examples(data, model, given, source, run)
     if not verify:
         examples = [x[:_FEW] for x in examples]

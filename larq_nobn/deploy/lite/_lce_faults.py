@@ -34,12 +34,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from unittest.mock import patch
 
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.python.ops import custom_gradient
 from tensorflow.python.platform import device_context
 
 from ..._keras import keras
@@ -113,11 +114,15 @@ def at_inference(checked: bool = False) -> Iterator[None]:
             return kernel
         return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
 
+    # Of each gradient in a graph, TensorFlow keeps that graph for ever.
+    tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
+    forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
     plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
     # Else a dilated convolution is one of a map in parts, which LCE does not know.
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
         patch.object(_GroupNorm, "call", call),
+        patch.object(custom_gradient, "_graph_mode_decorator", forward),
         patch.object(_QUANTIZED, "_dense_var_to_tensor", once),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
     ):

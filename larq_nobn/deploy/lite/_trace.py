@@ -121,11 +121,8 @@ class Trace:
     """The operations of a model's inference function, each after those that it reads.
 
     What does not depend on an input is computed here, once: kernels from what they are
-    quantized of, whatever LCE itself would compute again in every run.
-    A given `function` is traced in the place of the model's, and may have a state.
-
-    Attributes:
-        inputs, outputs: Tensors of these operations.
+    quantized of, whatever LCE itself would compute again in every run. A `function` is
+    traced instead of the model's. `inputs` and `outputs` are tensors of the operations.
     """
 
     def __init__(
@@ -298,8 +295,7 @@ def is_larqs_sign(op: Any) -> bool:
     return bool(np.all((added > 0) & (added < 1)))
 
 
-# What graphs of traces call their large constants.
-_GIVEN = "given"
+_GIVEN = "given"  # what graphs of traces call their large constants
 
 
 def constant(tensor: Any) -> np.ndarray | None:

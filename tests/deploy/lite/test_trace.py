@@ -1,7 +1,10 @@
 """The operations of a model, as a graph that is run for its comparison."""
 
+import gc
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
 from larq_nobn.deploy import convert
 from larq_nobn.deploy.lite._converter import io_spec
@@ -32,3 +35,15 @@ def test_networks_of_large_kernels_are_verified(runtime, tmp_path):
     report = convert(large(), tmp_path / "m.tflite", runtime=runtime)
     assert report.verify["unexplained"] == 0
     assert report.verify["segments"]["compared"] == 3
+
+
+@pytest.mark.convert
+def test_nothing_of_a_conversion_is_kept(tmp_path):
+    """TensorFlow keeps each graph for ever that has a gradient of its own in it."""
+    model, counts = chain(binary_conv(8), *head()), []
+    kind = type(tf.function(lambda: 0).get_concrete_function().graph)
+    for _ in range(3):
+        convert(model, tmp_path / "m.tflite", verify=False)
+        gc.collect()
+        counts.append(sum(type(thing) is kind for thing in gc.get_objects()))
+    assert counts[1] == counts[2]
