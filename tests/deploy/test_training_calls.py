@@ -1,6 +1,8 @@
 """Training behavior asked for at inference is rejected, wherever and however."""
 
 import larq_nobn as nobn
+import larq as lq
+import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
@@ -103,3 +105,45 @@ def test_a_layer_that_draws_whatever_it_is_called_for():
     message = "draws random numbers at inference.*'crop'.*training=True, or leave it"
     with pytest.raises(ConversionError, match=message):
         nobn.convert(model, "model.tflite", verify=False)
+
+
+class Counting(lq.quantizers.Quantizer):
+    """A user's quantizer of kernels, which counts its calls."""
+
+    precision = 1
+
+    def build(self, shape):
+        self.calls = self.add_weight("calls", (), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        return lq.math.sign(x)
+
+
+class Drawing(lq.quantizers.Quantizer):
+    precision = 1
+
+    def call(self, x):
+        return lq.math.sign(x + tf.random.normal(tf.shape(x)))
+
+
+@pytest.mark.parametrize(
+    "kind, effect", [(Counting, "changes its var"), (Drawing, "draws random")]
+)
+def test_quantizers_of_kernels_are_asked_too(kind, effect):
+    model = chain(binary_conv(8, kernel_quantizer=kind()))
+    before = [weight.numpy() for weight in model.weights]
+    with pytest.raises(ConversionError, match=f"{effect}.* at inference"):
+        nobn.convert(model, "model.tflite", verify=False)
+    after = [weight.numpy() for weight in model.weights]
+    assert all(map(np.array_equal, before, after))
+
+
+@pytest.mark.convert
+def test_metrics_of_quantizers_neither_hinder_nor_change(tmp_path):
+    measured = lq.quantizers.SteSign(metrics=["flip_ratio"])
+    model = chain(binary_conv(8, kernel_quantizer=measured))
+    before = [variable.numpy() for variable in measured.flip_ratio.variables]
+    assert nobn.convert(model, tmp_path / "model.tflite").lce_bconv2d == 1
+    after = [variable.numpy() for variable in measured.flip_ratio.variables]
+    assert all(map(np.array_equal, before, after))

@@ -44,7 +44,8 @@ from tensorflow.python.ops import custom_gradient
 from tensorflow.python.platform import device_context
 
 from ..._keras import keras
-from ..._larq import lq
+from ..._larq import lq, unmeasured
+from ...graph import _probe
 from ...layers._groups import group_moments
 
 # Two spellings of a norm agree up to this, as a fraction of their largest number.
@@ -86,7 +87,7 @@ def at_inference(checked: bool = False) -> Iterator[None]:
 
     With `checked` only where that form gives Keras' numbers, but for rounding: so a
     model rounds as its trace does. So do convolutions in groups, which Keras compiles.
-    Kernels are quantized once, and not in each run.
+    Known quantizers take kernels once, and not in each run; no gradient is traced.
     """
     own = _GroupNorm.call
 
@@ -108,10 +109,11 @@ def at_inference(checked: bool = False) -> Iterator[None]:
 
     @wraps(quantized)
     def once(self: Any, *given: Any, **more: Any) -> Any:
-        with tf.init_scope():
+        # What a quantizer of the user's does besides has to be seen.
+        if tf.executing_eagerly() or _probe.is_users(self.quantizer):
+            return quantized(self, *given, **more)
+        with tf.init_scope(), unmeasured(self.quantizer):
             kernel = quantized(self, *given, **more)
-        if tf.executing_eagerly():
-            return kernel
         return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
 
     # Of each gradient in a graph, TensorFlow keeps that graph for ever.

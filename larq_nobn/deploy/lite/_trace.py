@@ -74,7 +74,6 @@ class TracedSign(NamedTuple):
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
-
         first, second = np.greater(self.first, 0), np.greater(self.second, 0)
 
         def is_positive(difference: Any) -> np.ndarray:
@@ -365,16 +364,12 @@ def fold_constants(
     """
     for node in whole.node:  # what a function waits for is no part of its numbers
         node.input[:] = [name for name in node.input if not name.startswith("^")]
+    wanted = [*inputs, *(name.partition(":")[0] for name in outputs)]
+    whole = tf.compat.v1.graph_util.extract_sub_graph(whole, wanted)
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(whole, name="")
     results = [graph.get_tensor_by_name(name) for name in outputs]
-    wanted, waiting = dict[Any, None](), [tensor.op for tensor in results]
-    while waiting:
-        op = waiting.pop()
-        waiting += [x.op for x in op.inputs if x.op not in wanted]
-        wanted[op] = None
-    wanted |= {graph.get_operation_by_name(name): None for name in inputs}
-    operations = [op for op in graph.get_operations() if op in wanted]
+    operations = graph.get_operations()
     moving: set[str] = set()
     for op in operations:  # each after those that it depends on
         starts = op.type == "Placeholder" and op.name not in numbers
@@ -385,7 +380,8 @@ def fold_constants(
     read = [x for op in operations if op.name in moving for x in op.inputs]
     fixed = {x.name: x for x in (*read, *results) if x.op.name not in moving}
     ends = [tensor.name for tensor in fixed.values()]
-    feed = {f"{name}:0": array for name, array in numbers.items()}
+    known = (op.outputs[0] for op in operations if op.name in numbers)
+    feed = {tensor: numbers[tensor.op.name] for tensor in known}
     constants = session(graph).run(ends, feed)
     inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
     layers = {
