@@ -25,9 +25,6 @@ THREADS = TF_ENABLE_ONEDNN_OPTS=1 TF_NUM_INTRAOP_THREADS=1 \
 # What XLA compiles runs for a few steps.
 EFFORT = XLA_FLAGS=--xla_backend_optimization_level=0
 PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
-METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calibration \
-	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
-	tests/test_initializers.py tests/diagnostics tests/test_architecture.py
 
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,9 +34,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
 
-quick: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not convert" --ignore-glob="*_files.py" \
-		--ignore-glob="*_training.py" --ignore-glob="*_networks.py" $(METHODS)
+quick: $(VENV)/.test
+	$(PYTEST) @tests/quick.txt
 
 test: $(VENV)/.dev
 	$(PYTEST) --dist worksteal tests
@@ -81,6 +77,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.all: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python setup.py

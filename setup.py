@@ -28,19 +28,22 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
-EXTRAS["dev"] = [
+EXTRAS["test"] = [
     *EXTRAS["all"],
+    "hypothesis>=6.100",
+    "pytest>=8.2",
+    "pytest-xdist>=3.6",
+]
+EXTRAS["dev"] = [
+    *EXTRAS["test"],
     *EXTRAS["cluster"],
     *EXTRAS["docs"],
     "ai-edge-litert>=2.1",
     "build>=1.2",
-    "hypothesis>=6.100",
     "mypy==2.4.*",
     "onnxruntime>=1.20",
     "pre-commit>=3.7",
     "psutil>=5.9",
-    "pytest>=8.2",
-    "pytest-xdist>=3.6",
     "ruff==0.17.*",
     "setuptools>=77",
     "tf2onnx>=1.17",
