@@ -87,7 +87,7 @@ def without_ranges(program: Program) -> Program:
     """Returns a program that rounds nothing."""
 
     def range_goes(program: Program, node: Node) -> Program | None:
-        return program.without(node) if node.kind == "range" else None
+        return program.replace(node.y, node.x) if node.kind == "range" else None
 
     return everywhere(program, (range_goes,))
 
@@ -382,7 +382,7 @@ def range_inside(
         return None
     if not _takes_clip(program, node.x, of_binary):
         return None
-    return program.without(node)
+    return program.replace(node.y, node.x)
 
 
 def _is_inner(
@@ -424,7 +424,7 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
     low, high = node["low"], node["high"]
     before = program.maker(node.x, "range")
     if before and _is_inner(program, before, node, low, high):
-        program = program.without(before)
+        program = program.replace(before.y, before.x)
         node = program.maker(node.y) or node
     apart = not _takes_clip(program, node.x, True)  # an operation between two ranges
     step = step_of(after)
@@ -436,7 +436,7 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
             "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
         )
     if not apart:
-        return program.without(node)
+        return program.replace(node.y, node.x)
     alone = channelwise(node.name, node.x, 1.0, node.y)
     return program.with_nodes([node], [alone])
 
@@ -453,7 +453,7 @@ def range_before_moving(program: Program, node: Node) -> Program | None:
         return None
     if not _is_inner(program, node, reader, -np.inf, np.inf):
         return None
-    return program.without(node)
+    return program.replace(node.y, node.x)
 
 
 def range_after_reshape(program: Program, node: Node) -> Program | None:

@@ -76,8 +76,12 @@ class Node:
 
     def reading(self, old: Value, new: Value) -> Node:
         """Returns the same operation of another value."""
-        reads = tuple(new if value is old else value for value in self.reads)
-        return replace(self, reads=reads)
+        return self.reading_moved({old: new})
+
+    def reading_moved(self, moved: Mapping[Value, Value]) -> Node:
+        """Returns the same operation of other values; itself if it reads none."""
+        reads = tuple(moved.get(value, value) for value in self.reads)
+        return self if reads == self.reads else replace(self, reads=reads)
 
     def making(self, value: Value) -> Node:
         """Returns the same operation, whose output is another value."""
@@ -133,6 +137,10 @@ def is_scale(node: Node) -> bool:
     return node.kind == "affine" and not np.any(node["b"])
 
 
+class InvalidProgram(Exception):
+    """Raised for a program that cannot be computed: some rule is wrong."""
+
+
 class Program:
     """Operations, each after those that it depends on.
 
@@ -140,6 +148,9 @@ class Program:
         inputs: What is given.
         nodes: In any order; what no output depends on is left out.
         outputs: What is wanted.
+
+    Raises:
+        InvalidProgram: If nothing makes what a node reads, or an output.
     """
 
     def __init__(
@@ -147,6 +158,7 @@ class Program:
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._makers = {value: node for node in nodes for value in node.makes}
+        self._check("the program", self.outputs)
         self.nodes = tuple(self._ordered())
         self._makers = {value: node for node in self.nodes for value in node.makes}
 
@@ -155,12 +167,19 @@ class Program:
         waiting = [self._makers[x] for x in self.outputs[::-1] if x in self._makers]
         while waiting:
             node = waiting[-1]
-            makers = map(self._makers.get, node.reads)
+            makers = [*map(self._makers.get, node.reads)]
+            if None in makers:
+                self._check(f"node {node.name!r} ({node.kind})", node.reads)
             before = [m for m in makers if m is not None and m not in order]
             if not before or node in order:
                 order[waiting.pop()] = None
             waiting += reversed(before)
         return list(order)
+
+    def _check(self, whose: str, values: Sequence[Value]) -> None:
+        for place, value in enumerate(values):
+            if value not in self._makers and value not in self.inputs:
+                raise InvalidProgram(f"Nothing makes value {place} of {whose}.")
 
     def maker(self, value: Value, *kinds: str) -> Node | None:
         """The node that makes a value; None of an input, or of other kinds.
@@ -203,20 +222,26 @@ class Program:
         """The node that makes a value which is read once; None of other kinds."""
         return self.maker(value, *kinds) if self.reader(value) is not None else None
 
-    def with_nodes(self, old: Iterable[Node], new: Iterable[Node]) -> Program:
-        """Returns the program with some nodes in the place of others."""
-        gone = {*old}
-        nodes = [node for node in self.nodes if node not in gone]
-        return Program(self.inputs, [*nodes, *new], self.outputs)
+    def with_nodes(
+        self,
+        old: Iterable[Node],
+        new: Iterable[Node],
+        moved: Mapping[Value, Value] | None = None,
+    ) -> Program:
+        """Returns the program with some nodes in the place of others.
 
-    def without(self, node: Node) -> Program:
-        """Returns the program in which what a node makes is what it reads."""
-        nodes = [
-            other.reading(node.y, node.x) if node.y in other.reads else other
-            for other in self.nodes
-        ]
-        outputs = [node.x if output is node.y else output for output in self.outputs]
-        return Program(self.inputs, nodes, outputs)
+        What else reads a value of `moved`, outputs included, reads the one there.
+        """
+        gone, to = {*old}, moved or {}
+        kept = (node for node in self.nodes if node not in gone)
+        if to:
+            kept = (node.reading_moved(to) for node in kept)
+        outputs = [to.get(output, output) for output in self.outputs]
+        return Program(self.inputs, [*kept, *new], outputs)
+
+    def replace(self, value: Value, by: Value) -> Program:
+        """Returns the program in which all that reads a value reads another one."""
+        return self.with_nodes((), (), {value: by})
 
     @cached_property
     def _readers(self) -> dict[Value, list[Node]]:
@@ -265,7 +290,8 @@ def binary_kernels(program: Program) -> dict[str, Node]:
 
 _MOST_EDITS = 50  # per node; a network needs three
 
-Rule = Callable[[Program, Node], Program | None]
+# Of a node, the edited program, or why the rule does not fit.
+Rule = Callable[[Program, Node], "Program | str | None"]
 
 
 def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
@@ -279,9 +305,29 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
         for node in program.nodes:
             if program.maker(node.y) is not node:
                 continue  # an earlier rule has replaced it
-            outcomes = (rule(program, node) for rule in rules)
-            edited = next((edit for edit in outcomes if edit is not None), None)
+            outcomes = (applied(program, node, rule) for rule in rules)
+            edited = next((x for x in outcomes if isinstance(x, Program)), None)
             if edited is not None:
                 program, changed = edited, True
                 edits -= 1
     return program
+
+
+def applied(program: Program, node: Node, rule: Rule) -> Program | str | None:
+    """Returns what a rule makes of a program at a node, or why it does not fit."""
+    try:
+        return rule(program, node)
+    except InvalidProgram as error:
+        raise InvalidProgram(
+            f"Rule {rule_name(rule)!r} at node {node.name!r} ({node.kind}): {error}"
+        ) from error
+
+
+def why_not(program: Program, node: Node, rule: Rule) -> str:
+    """Says why a rule does not fit a node; empty if it does."""
+    outcome = applied(program, node, rule)
+    return outcome if isinstance(outcome, str) else ""
+
+
+def rule_name(rule: Rule) -> str:
+    return str(getattr(rule, "func", rule).__name__)

@@ -103,27 +103,31 @@ def identity_goes(program: Program, node: Node) -> Program | None:
     empty = node.kind == "pad" and not np.any(node["sides"])
     if not empty and not (is_shift(node) and is_scale(node)):
         return None
-    return program.without(node)
+    return program.replace(node.y, node.x)
 
 
-def merge(program: Program, node: Node) -> Program | None:
+def merge(program: Program, node: Node) -> Program | str:
     """Two affine operations in a row are one."""
-    before = program.sole_maker(node.x, "affine") if node.kind == "affine" else None
+    if node.kind != "affine":
+        return "it is no affine operation"
+    before = program.sole_maker(node.x, "affine")
     if before is None:
-        return None
+        return "no affine operation makes what it alone reads"
     k, b = node["k"] * before["k"], node["k"] * before["b"] + node["b"]
     merged = node.reading(node.x, before.x).with_arguments(k=k, b=b)
     return program.with_nodes([before, node], [merged])
 
 
-def into_kernel(program: Program, node: Node) -> Program | None:
+def into_kernel(program: Program, node: Node) -> Program | str:
     """An affine operation becomes part of the kernel before it.
 
     Of a binary one, of its scale and bias; where k < 0, its signs are the opposite.
     """
-    kernel = program.sole_maker(node.x, "kernel") if node.kind == "affine" else None
+    if node.kind != "affine":
+        return "it is no affine operation"
+    kernel = program.sole_maker(node.x, "kernel")
     if kernel is None:
-        return None
+        return "no kernel makes what it alone reads"
     k, bias = node["k"], node["k"] * kernel["bias"] + node["b"]
     if kernel["binary"]:
         signs = kernel["kernel"] * np.where(k < 0, -1.0, 1.0)
@@ -588,6 +592,8 @@ def opposite_sign(program: Program, node: Node) -> Program | None:
         return None
     if program.is_output(node.y) or any(x.kind != "sign" for x in readers):
         return None
+    if any(map(program.is_output, (sign.y for sign in readers))):
+        return None  # which only kernels undo
     kernels = [kernel for sign in readers for kernel in program.readers(sign.y)]
     plain = ("binary", True), ("groups", 1), ("of", "Conv2D")
     if not kernels or any(x.arguments.get(n) != y for x in kernels for n, y in plain):
@@ -679,7 +685,7 @@ def _cheaper(
         tried.add(node)
         for move in moves:
             moved = move(program, node)
-            if moved is not None:
+            if isinstance(moved, Program):
                 moved = everywhere(moved, rules)
                 if cost(moved) < cost(program):
                     program = moved
@@ -715,10 +721,7 @@ def shift_into_maker(program: Program, sign: Node) -> Program | None:
     # What else reads the map has the shift taken out again.
     back = affine(f"{sign.name}_back", sign.x, 1.0, sign.x.like(), -shift)
     made = [_with_shift(taker, moved), sign.with_arguments(shift=0 * shift), back]
-    made += [node.reading(sign.x, back.y) for node in others]
-    edited = program.with_nodes([taker, sign, *others], made)
-    outputs = [back.y if end is sign.x else end for end in program.outputs]
-    return Program(edited.inputs, [*edited.nodes, back], outputs)
+    return program.with_nodes([taker, sign], made, {sign.x: back.y})
 
 
 def _drowns(node: Node, shift: np.ndarray) -> bool:

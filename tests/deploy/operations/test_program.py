@@ -1,0 +1,111 @@
+"""Rewriting values of a program, and what says that a rule went wrong or misses."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, images
+from deploy.operations.programs import check_together
+from larq_nobn._keras import keras
+from larq_nobn.deploy.operations._program import (
+    InvalidProgram,
+    Node,
+    Program,
+    Value,
+    affine,
+    everywhere,
+    why_not,
+)
+from larq_nobn.deploy.operations._rules import into_kernel, merge
+
+layers = keras.layers
+
+
+def values(count):
+    return [Value((1, 4, 4, 3), tf.float32) for _ in range(count)]
+
+
+def row():
+    """x, 2 x and 3 (2 x), of which the last two are outputs."""
+    x, double, six = values(3)
+    nodes = [affine("a", x, 2.0, double), affine("b", double, 3.0, six)]
+    return Program([x], nodes, [double, six]), (x, double, six)
+
+
+def test_readers_and_outputs_move_together():
+    program, (x, double, six) = row()
+    moved = program.replace(double, x)
+    assert moved.outputs == (x, six)
+    assert [node.name for node in moved.nodes] == ["b"]
+    assert moved.nodes[0].reads == (x,)
+
+
+def test_new_nodes_read_what_they_are_given():
+    program, (x, double, six) = row()
+    (shifted,) = values(1)
+    node = affine("c", double, 1.0, shifted, 5.0)
+    moved = program.with_nodes([], [node], {double: shifted})
+    assert moved.outputs == (shifted, six)
+    assert moved.maker(six).x is shifted
+    assert moved.maker(shifted).x is double
+
+
+def test_what_nothing_makes_is_named():
+    x, y, z = values(3)
+    with pytest.raises(InvalidProgram, match="value 0 of the program"):
+        Program([x], [], [y])
+    with pytest.raises(InvalidProgram, match=r"value 1 of node 'total' \(sum\)"):
+        Program([x], [Node("total", "sum", (x, y), (z,))], [z])
+
+
+def test_a_wrong_rule_is_named():
+    def forgetful(program, node):
+        return program.with_nodes([node], [])
+
+    program, _ = row()
+    with pytest.raises(InvalidProgram, match=r"'forgetful' at node 'a' \(affine\)"):
+        everywhere(program, [forgetful])
+
+
+def test_a_rule_says_why_it_does_not_fit():
+    program, (x, *_) = row()
+    first, second = program.nodes
+    assert "read" in why_not(program, second, merge)  # 2 x is an output
+    alone = Program([x], program.nodes, second.makes)
+    assert why_not(alone, second, merge) == ""
+    assert "kernel" in why_not(alone, second, into_kernel)
+    assert why_not(alone, first, merge) != ""
+
+
+def negative():
+    return layers.BatchNormalization(
+        gamma_initializer=keras.initializers.Constant(-0.5),
+        beta_initializer="ones",
+        moving_mean_initializer="ones",
+    )
+
+
+# What of a sign after a negative factor is an output, beside a binary convolution.
+ENDS = {
+    "the sign": lambda x, y: [y],
+    "the sign twice": lambda x, y: [y, y],
+    "what it is of": lambda x, y: [x],
+    "a reshaped sign": lambda x, y: [layers.Flatten()(y)],
+    "a padded sign": lambda x, y: [layers.ZeroPadding2D()(y)],
+    "its pool": lambda x, y: [layers.MaxPooling2D()(y), y],
+    "a second sign": lambda x, y: [nobn.quantizers.RSign(0.5)(x)],
+}
+
+
+@pytest.mark.convert
+def test_signs_after_negative_factors_can_be_outputs():
+    def model(ends):
+        start = keras.Input((8, 8, 8))
+        x = negative()(start)
+        y = layers.Activation("ste_sign")(x)
+        conv = binary_conv(8, padding="valid", input_quantizer=None)(y)
+        return keras.Model(start, [*ends(x, y), conv])
+
+    keras.utils.set_random_seed(0)
+    models = {name: model(ends) for name, ends in ENDS.items()}
+    check_together(models, np.float32(images(1, (8, 8, 8))), 1e-6)
