@@ -17,6 +17,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeVar
 
+from ._checks import check_integer
 from ._errors import InvalidType, InvalidValue, MissingPackage
 from ._process import native_stderr_closed
 
@@ -214,6 +215,23 @@ def uncast(variable: Any) -> tensorflow.Tensor:
         return tensorflow.convert_to_tensor(variable)
 
 
+class RandomLayer(keras.__internal__.layers.BaseRandomLayer):
+    """Base of layers that draw numbers, which keeps the generator out of the weights.
+
+    Keras' own base chooses where draws come from, and forgets the seed.
+    """
+
+    _in_config = "seed"
+
+    def __init__(self, seed: int | None = None, **kwargs: Any):
+        if seed is not None:
+            seed = check_integer("seed", seed, 0, "Use None for other draws each time.")
+        # Layers with the same seed draw the same only from generators of their own:
+        # Keras' usual operations share a state within a process.
+        super().__init__(seed=seed, **{"force_generator": seed is not None, **kwargs})
+        self.seed = seed
+
+
 class Configured:
     """Mixin for layers whose config has the arguments that each class names.
 
@@ -225,6 +243,10 @@ class Configured:
     """
 
     _in_config = ""
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns the mask of the inputs; without this method Keras drops it."""
+        return mask
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()  # type: ignore[misc]

@@ -51,6 +51,7 @@ class Case:
         training: In which mode the gradient is checked. None says that the two modes
             agree, which is checked.
         sees_batch: Whether in training an example sees the rest of its batch.
+        drops_mask: Whether a mask of the input ends in it.
         same_value: Whether the modes agree in value, and differ in gradient only.
         output_dtypes: One per output, None for the policy's compute dtype; None says
             that all outputs have that.
@@ -73,6 +74,7 @@ class Case:
     state: tuple[str, ...] = ()
     training: bool | None = None
     sees_batch: bool = False
+    drops_mask: bool = False
     same_value: bool = False
     output_dtypes: tuple[str | None, ...] | None = None
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal

@@ -211,6 +211,27 @@ def test_an_example_sees_the_rest_of_its_batch_only_if_the_row_says_so(case):
 
 
 @every_row
+@pytest.mark.filterwarnings("ignore:Exception encountered|Masking is not supported")
+@tf.autograph.experimental.do_not_convert
+def test_a_mask_passes_on_to_the_first_output(case):
+    shape, masking, layer = case.shapes[0], keras.layers.Masking(), case.make()
+    arrays = np.random.default_rng(23).integers(0, 2, input_shapes(shape)[0])
+    nodes = [keras.Input(batch_shape=each) for each in input_shapes(shape)]
+    drawn = tf.nest.map_structure(tf.constant, feed(case, shape))
+    eager = [tf.cast(arrays, "float32"), *tf.nest.flatten(drawn)[1:]]
+    for first, *others in (nodes, eager):
+        given = [masking(first), *others]
+        made = call(case, layer, given if others else given[0])
+        masks = [getattr(y, "_keras_mask", None) for y in tf.nest.flatten(made)]
+        assert masks[0] is not None or case.drops_mask
+        assert masks[1 - case.drops_mask :] == [None] * (
+            len(masks) - 1 + case.drops_mask
+        )
+    if not case.drops_mask:
+        assert_array_equal(masks[0], arrays.any(axis=-1))
+
+
+@every_row
 def test_config(case):
     def text(layer):
         return without_build_shapes(json.dumps(layer.get_config()))

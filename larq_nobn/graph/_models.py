@@ -243,7 +243,7 @@ class _Opener:
             layer, _name=name, activation=linear, _self_tracked_trackables=own
         )
         name = self._name(f"{name}_sign", model)
-        # A mask passes an activation, and no quantizer.
+        # A mask passes an activation, and no quantizer of Larq.
         masked = getattr(call.first_output, "_keras_mask", None) is not None
         if isinstance(sign, keras.layers.Layer) and not masked:
             last = alias(sign, _name=name)

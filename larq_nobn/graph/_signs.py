@@ -99,6 +99,16 @@ def sign_of_call(call: Call) -> Any:
     return inner if is_binary(inner) else sign_of_layer(call.layer)
 
 
+def drops_mask(call: Call) -> bool:
+    """Tells whether a mask ends in a call of a sign, as it does in those of Larq.
+
+    An `RSign` in its place would pass it on.
+    """
+    layer, mask = call.layer, getattr(call.first_input, "_keras_mask", None)
+    keeps = layer.supports_masking or sign_of_layer(layer) is None
+    return mask is not None and not keeps
+
+
 def sign_of_activation(layer: keras.layers.Layer) -> Any:
     """Returns the sign that a layer takes of what it computes, given as `activation`.
 

@@ -68,6 +68,8 @@ class ActivationStandardization(SameShape):
 
     Input shape:
         (batch, ..., C), of any rank from 2, with two elements or more per example.
+        A mask passes on, and masked positions count in the statistics, as in Keras'
+        `LayerNormalization`.
 
     Output shape:
         The input shape.

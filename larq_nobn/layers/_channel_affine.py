@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from .._keras import register
@@ -52,10 +50,6 @@ class ChannelAffine(ChannelwiseLayer):
     Differences from the paper:
         None known.
     """
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.supports_masking = True  # as batch norm does, in whose place it stands
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gamma = self._channel_weight("gamma", "ones", input_shape)

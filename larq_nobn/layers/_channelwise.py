@@ -48,11 +48,11 @@ class ChannelwiseLayer(SameShape):
         return super().__call__(inputs, *args, **kwargs)
 
     def _channel_weight(
-        self, name: str, initializer: Any, shape: tf.TensorShape
+        self, name: str, initializer: Any, shape: tf.TensorShape, **how: Any
     ) -> Any:
         """Adds one weight per channel of an input `shape`."""
         channels = check_channels(type(self).__name__, tuple(shape))
-        return self.add_weight(name, (channels,), initializer)
+        return self.add_weight(name, (channels,), initializer, **how)
 
 
 def average_weight(layer: Configured, name: str, shape: Any, initializer: str) -> Any:

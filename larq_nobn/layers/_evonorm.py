@@ -110,6 +110,8 @@ class EvoNormS0(ChannelwiseLayer):
 
     Input shape:
         (batch, ..., C), channels last.
+        A mask passes on, and masked positions count in the statistics, as in Keras'
+        `LayerNormalization`.
 
     Output shape:
         The input shape.

@@ -108,7 +108,6 @@ class FakeQuantization(SameShape):
         # The range stays in float32, as do the comparisons with it.
         super().__init__(**kwargs)
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
-        self.supports_masking = True
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.minimum = average_weight(self, "minimum", (), "zeros")

@@ -85,6 +85,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
 
     Input shape:
         (batch, ..., C), channels last; rank 2 only with `learned_epsilon=True`.
+        A mask passes on, and masked positions count in the statistics, as in Keras'
+        `LayerNormalization`.
 
     Output shape:
         The input shape.

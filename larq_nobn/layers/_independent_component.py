@@ -96,10 +96,13 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
         self._dropout = keras.layers.Dropout(self.rate, dtype=self.dtype_policy)
         self._given_axis = kwargs.get("axis", -1)
 
-    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+    def call(
+        self, inputs: tf.Tensor, training: Any = None, mask: Any = None
+    ) -> tf.Tensor:
         if self.rate > 0 and training is True:
             self._check_signs()
-        return self._dropout(super().call(inputs, training=training), training=training)
+        y = super().call(inputs, training=training, mask=mask)
+        return self._dropout(y, training=training)
 
     def _check_signs(self) -> None:
         for consumer in (node.layer for node in self.outbound_nodes):

@@ -157,7 +157,8 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     Input shape:
         x of shape (batch, ..., C), of any rank from 2, alone or as `[x, state]`, where
         `state` is a pair (mean, variance) of shape (C,) each; `[x, mean, variance]`
-        means the same.
+        means the same. A mask of x passes on to y, and masked positions count in the
+        statistics, as in Keras' fused batch norm.
 
     Output shape:
         A pair: y of the shape of x, and the state (m, v), two float32 tensors of shape

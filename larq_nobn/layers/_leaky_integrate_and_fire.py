@@ -49,24 +49,41 @@ def make_step(decay: float, threshold: float, soft: bool) -> Callable:
     return step
 
 
-def over_time(step: Callable, currents: tf.Tensor) -> tf.Tensor:
-    """The spikes of (batch, time, ...) currents; unrolled if the length is known."""
+def over_time(step: Callable, currents: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """The spikes of (batch, time, ...) currents; unrolled if the length is known.
+
+    Where a mask of (batch, time) is false, the neuron rests: it does not fire, and its
+    membrane stays as it is.
+    """
+    rank = currents.shape.rank
+    parts = [currents]
+    if mask is not None:
+        here = tf.cast(mask, tf.bool)
+        parts.append(here[(..., *[tf.newaxis] * (rank - here.shape.rank))])
+
+    def advance(membrane: tf.Tensor, current: tf.Tensor, *here: tf.Tensor) -> Any:
+        spike, after = step(current, membrane)
+        for each in here:
+            spike = tf.where(each, spike, tf.zeros_like(spike))
+            after = tf.where(each, after, membrane)
+        return spike, after
+
     if currents.shape[1] is None:
-        swap = [1, 0, *range(2, currents.shape.rank)]
-        by_time = tf.transpose(currents, swap)
-        start = tf.zeros_like(by_time[0])
+        swap = [1, 0, *range(2, rank)]
+        by_time = tuple(tf.transpose(each, swap) for each in parts)
+        start = tf.zeros_like(by_time[0][0])
         spikes, _ = tf.scan(
-            lambda last, current: step(current, last[1]),
+            lambda last, now: advance(last[1], *now),
             by_time,
             (start, at_least_float32(start)),
         )
         return tf.transpose(spikes, swap)
-    slices = tf.unstack(currents, axis=1)
+    slices = [tf.unstack(each, axis=1) for each in parts]
     # A fill, which conversion folds away, where it would keep tf.zeros_like.
-    membrane = at_least_float32(tf.zeros(tf.shape(slices[0]), currents.dtype))
+    membrane = at_least_float32(tf.zeros(tf.shape(slices[0][0]), currents.dtype))
     spikes = []
-    for current in slices:
-        spike, membrane = step(current, membrane)
+    for now in zip(*slices, strict=True):
+        spike, membrane = advance(membrane, *now)
         spikes.append(spike)
     return tf.stack(spikes, axis=1)
 
@@ -104,7 +121,8 @@ class LeakyIntegrateAndFire(SameShape):
 
     Input shape:
         (batch, time, ...), of rank 3 or more. A known time is unrolled, an unknown one
-        runs as a loop.
+        runs as a loop. Steps that a mask excludes are skipped, as in Keras' recurrent
+        layers: there is no spike, and the membrane stays as it is.
 
     Output shape:
         The input shape.
@@ -160,7 +178,7 @@ class LeakyIntegrateAndFire(SameShape):
             )
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, mask: Any = None) -> tf.Tensor:
         step = make_step(self.decay, self.threshold, self.reset == "soft")
-        spikes = over_time(step, inputs)
+        spikes = over_time(step, inputs, mask)
         return 2 * spikes - 1 if self.signed else spikes

@@ -115,6 +115,7 @@ class MomentPropagation(Configured, keras.layers.Layer):
         super().__init__(autocast=False, **{"dtype": full, **kwargs})
         self.activation = activation
         self._through: _Untracked | None = None
+        self.supports_masking = False  # moments have no positions
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Only the tensors that a network is built with know where they come from.

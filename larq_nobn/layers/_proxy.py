@@ -180,6 +180,8 @@ class ProxyNormalization(ChannelwiseLayer):
     Input shape:
         (batch, ..., C), channels last. Each group needs two values or more: a map of a
         single position needs groups of two channels or more.
+        A mask passes on, and masked positions count in the statistics, as in Keras'
+        `LayerNormalization`.
 
     Output shape:
         The input shape.
@@ -241,11 +243,11 @@ class ProxyNormalization(ChannelwiseLayer):
         check_groups("ProxyNormalization", self.groups, tuple(input_shape))
         self.gamma = self._channel_weight("gamma", 1.0, input_shape)
         self.beta = self._channel_weight("beta", 0.0, input_shape)
-        self.proxy_gamma = self._channel_weight("proxy_gamma", 0.0, input_shape)
-        self.proxy_beta = self._channel_weight("proxy_beta", 0.0, input_shape)
-        if self.proxy_regularizer is not None:
-            for weight in (self.proxy_gamma, self.proxy_beta):
-                self.add_loss(lambda weight=weight: self.proxy_regularizer(weight))
+        decay = {"regularizer": self.proxy_regularizer}
+        self.proxy_gamma = self._channel_weight(
+            "proxy_gamma", 0.0, input_shape, **decay
+        )
+        self.proxy_beta = self._channel_weight("proxy_beta", 0.0, input_shape, **decay)
         super().build(input_shape)
 
     def _proxy_moments(

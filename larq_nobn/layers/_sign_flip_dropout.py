@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import RandomLayer, keras, register
 from .._math import fused
 from ._channelwise import SameShape
 
@@ -19,9 +19,8 @@ def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.T
     return tf.where(uniform < rate, tf.stop_gradient(coin), x)
 
 
-# The base of Keras' own random layers, which chooses where draws come from.
 @register()
-class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer, SameShape):
+class SignFlipDropout(RandomLayer, SameShape):
     r"""Dropout for signs: replaces some of them by random signs.
 
     In training, with independent uniform \(u\) in [0, 1) and the rate \(p\),
@@ -37,6 +36,7 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer, SameShape):
     Arguments:
         rate: Fraction of replaced signs, in [0, 1). The fraction of flipped ones is
             half of it.
+        seed: Whole number that decides the draws; None leaves them to that of Keras.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
@@ -46,7 +46,8 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer, SameShape):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a rate that is not a number in [0, 1).
+        TypeError, ValueError: For a rate that is not a number in [0, 1), or a seed that
+            is not a whole number from 0.
 
     Example:
         ```python

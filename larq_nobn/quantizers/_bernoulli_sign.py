@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
-from .._keras import keras, register
+from .._keras import RandomLayer, keras, register
 from .._larq import lq
 from .._math import at_least_float32, fused, tanh_slope, with_gradient
 from ._kernel_quantizer import KernelQuantizer
@@ -55,9 +55,8 @@ def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
     return tf.cast(drawn + 2.0**-24, at_least_float32(like).dtype)
 
 
-# The base of Keras' own random layers, which keeps the generator out of the weights.
 @register("bernoulli_sign")
-class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
+class BernoulliSign(RandomLayer, KernelQuantizer):
     r"""Random binary kernel with trained probabilities of its signs.
 
     The kernel of the layer contains natural parameters λ of independent weights: each
@@ -89,6 +88,7 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
     Arguments:
         temperature: T, from 1e-12 on; 1 is smooth, 1e-10 all but binary.
         hard: Whether training sees ±1 instead of the relaxation.
+        seed: Whole number that decides the draws; None leaves them to that of Keras.
         metrics: Larq's, `["flip_ratio"]` or none, of the mode; None takes those of its
             `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import RandomLayer, keras, register
 from .._larq import lq
 from .._math import at_least_float32, channel_sum, fused, with_gradient
 from ._rsign import ThresholdSign, rsign, rsign_gradient
@@ -46,9 +46,8 @@ def progressive_sign(
     return _mixed(x, uniform, fraction, shift, factor), grad
 
 
-# The base of Keras' own random layers, which keeps the generator out of the weights.
 @register("progressive_sign")
-class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
+class ProgressiveSign(RandomLayer, ThresholdSign):
     r"""Binary activation that replaces a clipped one entry by entry during training.
 
     With \(z = a x + b_c\), and in training a mask \(m\) of 0 and 1 that is drawn again
@@ -71,6 +70,7 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
         offset: What the shift starts at; without one, a fixed number in its place.
         fraction: p that training starts with, in [0, 1].
+        seed: Whole number that decides the draws; None leaves them to that of Keras.
         metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
             `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
@@ -87,7 +87,8 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
 
     Raises:
         TypeError, ValueError: For a scale that is not a positive number, a fraction
-            outside [0, 1], an unknown number of channels, or one object given to inputs
+            outside [0, 1], a seed that is not a whole number from 0, an unknown number
+            of channels, or one object given to inputs
             of different channel counts.
 
     Example:

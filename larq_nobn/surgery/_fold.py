@@ -282,9 +282,8 @@ def _into_signs(
             raise _NotExact(f"{reader.described} is used more than once")
         affine.check_takes(reader)
         inside = _signs.sign_of_layer(reader.layer) is None
-        masked = getattr(use.node.output_tensors, "_keras_mask", None) is not None
-        if masked and not inside:
-            raise _NotExact("a mask comes with its output, which signs drop")
+        if _signs.drops_mask(reader):
+            raise _NotExact(f"{reader.name!r} drops the mask of its output")
         operation = _rsign("rsign" if inside else reader.name, quantizer, affine)
         if inside:
             arguments = {"input_quantizer": operation}

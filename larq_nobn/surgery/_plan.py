@@ -269,6 +269,7 @@ class Plan:
         signs = (
             (call.name, _signs.as_rsign(_signs.sign_of_call(call)))
             for call in graph.calls
+            if not _signs.drops_mask(call)
         )
         self.signs = {name: sign for name, sign in signs if sign is not None}
         self.kernels: dict[str, Kernel] = {}

@@ -168,6 +168,8 @@ def _replaced(
             operation = operation.replaced(arguments={"input_quantizer": inner})
     elif _signs.sign_of_call(call) is not None:
         sign, reason = "keeps its sign", "rsign has no estimator like it"
+        if _signs.drops_mask(call):
+            reason = "a mask ends in it, which rsign would pass on"
     return [operation], "; ".join(filter(None, (sign, action))), reason
 
 

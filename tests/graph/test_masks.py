@@ -54,6 +54,9 @@ ROWS = {
     "recurrent": lambda x: layers.SimpleRNN(3)(norm()(dense()(x))),
     "a sign as activation": lambda x: mean()(dense(activation="ste_sign")(norm()(x))),
     "a model inside": inside,
+    "a sign of this package": lambda x: mean()(nobn.quantizers.RSign()(norm()(x))),
+    "a sign as layer": lambda x: mean()(layers.Activation("rsign")(norm()(x))),
+    "activations": lambda x: mean()(nobn.layers.RPReLU()(norm()(dense()(x)))),
 }
 LOST = [name for name in ROWS if name.startswith("lost")]
 
@@ -79,7 +82,7 @@ def test_rewritten_models_mask_what_the_given_one_does():
 
 
 def test_padding_counts_in_no_way_of_surgery_if_it_does_not_in_the_model():
-    names = ("shortcut", "a model inside", "lost in a sign")
+    names = ("shortcut", "a sign of this package", "activations", "lost in a sign")
     model, ids = masked(*names)
     for made in (
         model,

@@ -48,6 +48,24 @@ def test_gradients_through_an_unknown_time():
     assert set(np.unique(value)) == {-1, 1}
 
 
+@pytest.mark.parametrize("steps", [9, None])
+@pytest.mark.parametrize("signed", [False, True])
+def test_steps_that_are_masked_are_as_if_they_were_not_there(steps, signed):
+    rng = np.random.default_rng(51)
+    x, mask = rng.normal(0.3, 1, (3, 9, 4)), rng.random((3, 9)) < 0.6
+    x[~mask] = 0  # what `Masking` masks
+    start = keras.Input((steps, 4))
+    spikes = LeakyIntegrateAndFire(0.8, signed=signed)
+    # A bias: what is masked has a current, too.
+    dense = keras.layers.Dense(4, bias_initializer="ones")
+    made = spikes(dense(keras.layers.Masking()(start)))
+    actual = keras.Model(start, made)(x)
+    currents = keras.Model(start, dense.output)(x).numpy()
+    for row, here, fired in zip(currents, mask, actual.numpy(), strict=True):
+        assert_array_equal(fired[here], spikes(row[None, here])[0])
+        assert_array_equal(fired[~here], -1.0 if signed else 0.0)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_keeps_the_membrane_in_float32(dtype):
     # In half precision 64 + 1/64 would stay 64.

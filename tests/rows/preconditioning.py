@@ -56,6 +56,7 @@ ROWS = (
         weights=("kernel", "bias"),
         state=("moving_mean", "moving_variance", "batches"),
         training=True,
+        drops_mask=True,  # as the convolution inside
         same_value=True,
         oracle=preconditioned_convolution,
         inference="removed",
