@@ -52,6 +52,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_errors", "_shown"},
         {"_opening"},
         {"lite"},
+        {"trace"},
         {"operations"},
         {"_checks"},
         {"_audit"},

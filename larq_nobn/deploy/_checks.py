@@ -22,15 +22,11 @@ from ..graph import _models, _operation, _signs
 from ._errors import ConversionError
 from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
-from .lite._trace import (
-    Trace,
-    TracedKernel,
-    constant,
-    is_zero_at_zero,
-    layer_name,
-    layer_of,
-)
-from .operations import LoweredTrace
+from .operations import Stages, stages_of
+from .trace._constants import constant
+from .trace._names import layer_name, layer_of
+from .trace._signs import is_zero_at_zero
+from .trace._trace import Trace, TracedKernel
 
 # A finding, as a sentence without its period, and what to do.
 Why = tuple[str, str]
@@ -88,8 +84,8 @@ def binary_layers(model: keras.Model) -> list[str]:
     """
     given, _ = opened(with_known_sizes(model, None, None))
     io = io_spec(given)
-    form = LoweredTrace(Trace(in_float32(given), io), io, "lce")
-    return layers_of(form.binary, layers_by_name(form.trace.model))
+    stages = stages_of(Trace(in_float32(given), io), "lce")
+    return layers_of(stages.binary, layers_by_name(stages.traced.model))
 
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -103,11 +99,11 @@ def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
     return [name if name in layers else name.rpartition("/")[0] for name in names]
 
 
-def float_layers(form: LoweredTrace) -> list[FloatFallback]:
+def float_layers(stages: Stages) -> list[FloatFallback]:
     """Lists the layers of few bits, of uses that have no binary kernel in LCE."""
     # In float32, layers inside one of the user's may have got other names.
-    layers, trace = layers_by_name(form.trace.model), form.trace
-    known = {*form.binary, *(_GROUP.sub(r"/\1", name) for name in form.binary)}
+    layers, trace = layers_by_name(stages.traced.model), stages.traced
+    known = {*stages.binary, *(_GROUP.sub(r"/\1", name) for name in stages.binary)}
     used = {use.layer for use in trace.kernels} & layers.keys()
     few = {name for name in used if _bits_of_kernel(layers[name]) < FEW_BITS}
     of_few = [u for u in trace.kernels if u.layer in few and u.op.name not in known]
@@ -124,7 +120,7 @@ def float_layers(form: LoweredTrace) -> list[FloatFallback]:
             uses[use.layer].append(use)
     # No operation shows the kernel of these, which may be in a loop.
     hidden = {layer_of(op) for op in trace.operations} & layers.keys()
-    hidden -= {*used, *layers_of(form.binary, layers)}
+    hidden -= {*used, *layers_of(stages.binary, layers)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
     in_float = []
     for name in [*uses, *sorted(hidden)]:
@@ -247,9 +243,9 @@ def check_model(model: keras.Model) -> None:
             )
 
 
-def check_float(form: LoweredTrace, allow_float: bool) -> list[FloatFallback]:
+def check_float(stages: Stages, allow_float: bool) -> list[FloatFallback]:
     """Returns what is float in a file on request, or rejects it with all remedies."""
-    model, in_float = form.trace.model, float_layers(form)
+    model, in_float = stages.traced.model, float_layers(stages)
     if in_float and not allow_float:
         many = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"
         raise ConversionError(
@@ -257,7 +253,7 @@ def check_float(form: LoweredTrace, allow_float: bool) -> list[FloatFallback]:
             f"LCE. {' '.join(map(str, in_float))} Or pass allow_float=True "
             "(--allow-float), which converts what is named here in float."
         )
-    if not form.binary and not allow_float:
+    if not stages.binary and not allow_float:
         raise ConversionError(
             f"Model {model.name!r} has no binary layer. A QuantConv2D is binary with "
             "an input_quantizer and a kernel_quantizer such as 'ste_sign'; "

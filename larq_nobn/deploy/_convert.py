@@ -39,7 +39,7 @@ from .device._metadata import (
 from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._converter import compute_engine
-from .operations import LoweredTrace
+from .operations import Stages
 from .verify._agreement import tie_warnings
 from .verify._lowered import REFERENCE, verify_file, verify_operations
 
@@ -169,25 +169,21 @@ def convert(
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    lowered, in_float = lowered_model(
+    stages, in_float = lowered_model(
         model, given, allow_float, batch_size, int8, runtime
     )
-    run = lowered.trace.form.outputs_of if given is lowered.trace.model else None
+    run = stages.traced.form.outputs_of if given is stages.traced.model else None
     examples, source = verification_examples(data, model, given, source, run)
     if not verify:
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:
-        content, audit, runner, binary, merged = _converted(
-            lowered, path, int8, runtime
-        )
+        content, audit, runner, binary, merged = _converted(stages, path, int8, runtime)
         if int8:
-            same = verify_without_rounding(given, lowered, examples)
-            numbers = verify_int8(lowered, runner, examples)
+            same = verify_without_rounding(given, stages, examples)
+            numbers = verify_int8(stages, runner, examples)
         else:
-            same, outputs = verify_operations(model, lowered, examples)
-            numbers = verify_file(
-                lowered, outputs, content, runner, examples, tolerance
-            )
+            same, outputs = verify_operations(model, stages, examples)
+            numbers = verify_file(stages, outputs, content, runner, examples, tolerance)
         temporary.write_bytes(content)
         if described:
             write_metadata(
@@ -218,7 +214,7 @@ def convert(
 
 
 def _converted(
-    lowered: LoweredTrace,
+    stages: Stages,
     path: str,
     int8: bool,
     runtime: str,
@@ -229,14 +225,14 @@ def _converted(
     signs in input and kernel, whatever comes after.
     """
     step("Converting")
-    io, model = lowered.io, lowered.trace.model
-    left = layers_of(lowered.binary, layers_by_name(model))
-    content = _converter.to_flatbuffer(lowered.function(), io, int8, runtime)
+    io, model = stages.io, stages.traced.model
+    left = layers_of(stages.binary, layers_by_name(model))
+    content = _converter.to_flatbuffer(stages.function(), io, int8, runtime)
     ends = [tensor._keras_history.layer.name for tensor in model.outputs]
     audit, merged = audit_bytes(content, path, ends), list[str]()
     if runtime == "lce":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
-        for kernel in lowered.repeated[:lacking]:
+        for kernel in stages.repeated[:lacking]:
             (name,) = layers_of([kernel], left)
             merged.append(name if name in left else left[-1])
             left.remove(merged[-1])

@@ -13,10 +13,10 @@ from ..graph._thresholds import threshold_of_affine
 from ._checks import layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
 from ._prepared import lowered_model, opened_model
-from .lite._trace import layer_name
 from .operations._binary import sign_before
 from .operations._program import Node, Program, Value
 from .operations._shapes import is_reshape
+from .trace._names import layer_name
 from .verify._lowered import verify_operations
 from .verify._same import FEW
 
@@ -91,22 +91,22 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         ```
     """
     whole, given, _ = opened_model(model, None)
-    lowered, _ = lowered_model(whole, given, False)
+    stages, _ = lowered_model(whole, given, False)
     examples = _examples.with_far(given, _examples.made_up(given, FEW))
-    verify_operations(whole, lowered, examples, ending="")
-    layers = layers_by_name(lowered.trace.model)
+    verify_operations(whole, stages, examples, ending="")
+    layers = layers_by_name(stages.traced.model)
     nodes: dict[str, list[Node]] = defaultdict(list)
-    for node in lowered.program.nodes:
+    for node in stages.spelled.nodes:
         if node.kind == "kernel" and node["binary"]:
             nodes[layer_name(node.name)].append(node)
     kernels = []
     for name, layer in zip(
-        map(layer_name, lowered.binary), layers_of(lowered.binary, layers), strict=True
+        map(layer_name, stages.binary), layers_of(stages.binary, layers), strict=True
     ):
         # One of several that are equal is all that the file has.
         first, *others = nodes[name]
         nodes[name] = others or [first]
-        kernels.append(_packed(lowered.program, first, name, layers[layer]))
+        kernels.append(_packed(stages.spelled, first, name, layers[layer]))
     return kernels
 
 

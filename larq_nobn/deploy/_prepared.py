@@ -18,9 +18,10 @@ from ._errors import VerificationError, conversion_errors
 from ._opening import as_functional, in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import io_spec, run
-from .lite._trace import Trace, layer_name
-from .operations import Int8Trace, LoweredTrace, lower, outputs_of
+from .operations import Stages, lower, outputs_of, stages_of
 from .operations._program import Node, Program
+from .trace._names import layer_name
+from .trace._trace import Trace
 from .verify._lowered import verify_operations
 from .verify._same import FEW
 
@@ -80,13 +81,13 @@ def prepared(
     check_flag("verify", verify)
     check_flag("allow_float", allow_float)
     whole, given, _ = opened_model(model, input_shape)
-    lowered, _ = lowered_model(whole, given, allow_float)
-    traced = lowered.trace.model
+    stages, _ = lowered_model(whole, given, allow_float)
+    traced = stages.traced.model
     # Of as many examples at once as it was built for.
-    pairs = zip(traced.inputs, lowered.io.inputs, strict=True)
+    pairs = zip(traced.inputs, stages.io.inputs, strict=True)
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
-    open_batch = lowered.io._replace(inputs=specs)
-    program, *_ = lower(Trace(traced, open_batch))
+    open_batch = stages.io._replace(inputs=specs)
+    program = lower(Trace(traced, open_batch)).program
     starts = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
         for x, name in zip(open_batch.inputs, traced.input_names, strict=True)
@@ -94,7 +95,7 @@ def prepared(
     made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
     if verify:
         examples = _examples.with_far(given, _examples.made_up(given, FEW))
-        _, wanted = verify_operations(whole, lowered, examples, ending="")
+        _, wanted = verify_operations(whole, stages, examples, ending="")
         pairs = zip(wanted, run(made, examples), strict=True)
         if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
             raise VerificationError(
@@ -124,15 +125,15 @@ def lowered_model(
     batch_size: int = 1,
     int8: bool = False,
     runtime: str = "lce",
-) -> tuple[Any, list[_checks.FloatFallback]]:
+) -> tuple[Stages, list[_checks.FloatFallback]]:
     """Returns what the file of an opened model is written from, and what is float.
 
     For LiteRT, without binary kernels, all layers are ordinary ones.
     """
     traced, io = in_float32(given), io_spec(model, batch_size)
-    lowered = (Int8Trace if int8 else LoweredTrace)(Trace(traced, io), io, runtime)
+    stages = stages_of(Trace(traced, io), runtime, int8)
     allowed = allow_float or runtime == "litert"
-    return lowered, _checks.check_float(lowered, allowed)
+    return stages, _checks.check_float(stages, allowed)
 
 
 class _Operations(keras.layers.Layer):

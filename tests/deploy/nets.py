@@ -4,7 +4,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.trace._trace import Trace
 
 INPUT = (8, 8, 3)
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}

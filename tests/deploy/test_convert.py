@@ -205,8 +205,8 @@ def test_equality_with_the_given_model_does_not_depend_on_verify(
     def wrong(*arguments):
         return with_fault(right(*arguments), fault, "head")
 
-    right = _prepared.LoweredTrace
-    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
+    right = _prepared.stages_of
+    monkeypatch.setattr(_prepared, "stages_of", wrong)
     with pytest.raises(VerificationError, match=r"8 of 8 .* tolerance=1e-05"):
         convert(model, path, verify=False, tolerance=1.0)
 

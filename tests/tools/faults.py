@@ -556,8 +556,8 @@ operations: zeros that are not there are left out
 +(known[axis] - reach) % node["strides"][axis]
 @ tests/deploy/test_equal_layers.py
 operations: merged kernels are counted twice
--self.repeated = repeated + repeated_kernels(self.merged)
-+self.repeated = repeated
+-return self.lowered.repeated + repeated_kernels(self.merged)
++return self.lowered.repeated
 @ tests/deploy/operations/test_affine.py -k turned
 verify: opposite channels of a file are not undone
 -return inside != sign.arguments.get("opposite", False)

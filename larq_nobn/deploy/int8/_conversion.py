@@ -24,12 +24,13 @@ from ...graph import _graph
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, to_flatbuffer
-from ..lite._trace import Trace, layer_of
-from ..operations import Int8Trace
+from ..operations import Stages
 from ..operations._emit import form_of, outputs_of
 from ..operations._int8 import step_of
 from ..operations._int8 import without_ranges as no_ranges
 from ..operations._program import Node, Program
+from ..trace._names import layer_of
+from ..trace._trace import Trace
 from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
@@ -86,14 +87,14 @@ _GROUP = 16
 
 
 def verify_int8(
-    lowered: Int8Trace, runner: Runner, examples: Sequence[np.ndarray]
+    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
 ) -> dict[str, Any]:
     """Compares what an int8 file computes with its program, map by map.
 
     `exact_share` counts examples whose outputs are within one quantization step, and
     distances under `"segments"` are in these steps.
     """
-    segments = _compared(lowered, runner, examples)
+    segments = _compared(stages, runner, examples)
     for result in segments.results.values():
         if result.faulty:
             raise VerificationError(
@@ -103,7 +104,7 @@ def verify_int8(
                 f"{len(result.faulty)} of {segments.examples} examples, while rounding "
                 f"reaches {MOST_STEPS:g}. No file was written."
             )
-    wanted = form_of(lowered.rounded).outputs_of(examples)
+    wanted = form_of(stages.rounded).outputs_of(examples)
     near = np.ones(segments.examples, bool)
     for first, second, tensor in zip(
         wanted, segments.outputs, runner.output_tensors, strict=True
@@ -124,10 +125,10 @@ def verify_int8(
 
 
 def _compared(
-    lowered: Int8Trace, runner: Runner, examples: Sequence[np.ndarray]
+    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
 ) -> _segments.Segments:
     """Compares each map, and each output that is none, in quantization steps."""
-    program, io = lowered.rounded, lowered.io
+    program, io = stages.rounded, stages.io
     # Whoever runs a file rounds its inputs: here that is the runner.
     maps = [
         node
@@ -143,7 +144,7 @@ def _compared(
         [node for node in program.nodes if id(node.y) not in ends],
         [*(node.x for node in maps), *(program.outputs[i] for i in loose)],
     )
-    form, visible = form_of(between), _visible(lowered, inner, runner.runtime)
+    form, visible = form_of(between), _visible(stages, inner, runner.runtime)
     pairs = zip(visible.input_tensors, examples, strict=True)
     inputs = [x if t.scale is None else t.decode(t.encode(x)) for t, x in pairs]
     segments, parts = _segments.Segments(len(examples[0])), []
@@ -193,9 +194,9 @@ def _compare(
     result.faulty |= {rows[i] for i in np.flatnonzero(worst > MOST_STEPS)}
 
 
-def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:
+def _visible(stages: Stages, inner: Sequence[Node], runtime: str) -> Runner:
     """Runs the same file with all maps as outputs, since only those can be read."""
-    program, io, count = lowered.program, lowered.io, len(inner)
+    program, io, count = stages.spelled, stages.io, len(inner)
     wide = IoSpec(io.inputs, [f"map_{i}" for i in range(count + len(io.outputs))])
 
     def padded(inputs: Sequence[Any]) -> list[Any]:
@@ -210,7 +211,7 @@ def _visible(lowered: Int8Trace, inner: Sequence[Node], runtime: str) -> Runner:
 
 def verify_without_rounding(
     given: keras.Model,
-    lowered: Int8Trace,
+    stages: Stages,
     examples: Sequence[np.ndarray],
 ) -> dict[str, Any]:
     """Compares a model with its program, both without ranges.
@@ -218,10 +219,10 @@ def verify_without_rounding(
     With ranges, two sums that differ in the last bit may be rounded to different steps;
     and the program keeps the ranges as they are. Its kernels are not rounded yet.
     """
-    plain, io = without_ranges(lowered.trace.model), lowered.io
-    trace, program = Trace(plain, io), no_ranges(lowered.merged)
-    pairs = zip(*matched(trace.signs(), lowered.trace.signs()), strict=True)
-    known = [(sign, lowered.value(other.value)) for sign, other in pairs]
+    plain, io = without_ranges(stages.traced.model), stages.io
+    trace, program = Trace(plain, io), no_ranges(stages.merged)
+    pairs = zip(*matched(trace.signs(), stages.traced.signs()), strict=True)
+    known = [(sign, stages.lowered.value(other.value)) for sign, other in pairs]
     known = [pair for pair in known if program.maker(pair[1]) is not None]
 
     outputs = [*program.outputs, *(value for _, value in known)]
@@ -231,6 +232,6 @@ def verify_without_rounding(
         made = form.outputs_of(part)
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
-    first = plain if given is lowered.trace.model else without_ranges(given)
+    first = plain if given is stages.traced.model else without_ranges(given)
     same, _ = verify_made(first, trace, [sign for sign, _ in known], read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

@@ -32,24 +32,12 @@ comparison of signs finds it, and says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial, wraps
+from collections.abc import Sequence
 from typing import Any
-from unittest.mock import patch
 
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.python.ops import custom_gradient
-from tensorflow.python.platform import device_context
 
-from ..._keras import keras
-from ..._larq import lq, unmeasured
-from ...graph import _probe
-from ...layers._groups import group_moments
-
-# Two spellings of a norm agree up to this, as a fraction of their largest number.
-_ROUNDS = 1e-5
 _NEXT = 1 + 2.0**-23  # the number next to 1
 
 
@@ -66,69 +54,6 @@ def bounded_softplus(x: tf.Tensor) -> tf.Tensor:
     y = tf.exp(-tf.abs(x))
     more = tf.maximum(1 + y, _NEXT)
     return tf.nn.relu(x) + tf.math.log(more) * (y / (more - 1))
-
-
-_GroupNorm: Any = keras.layers.GroupNormalization
-_CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
-_QUANTIZED: Any = lq.quantized_variable.QuantizedVariable
-
-
-def _group_norm(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
-    """Group normalization that reshapes statistics only, as files compute it right."""
-    mean, variance = group_moments(inputs, layer.groups)
-    rate = tf.math.rsqrt(variance + layer.epsilon)
-    outputs = (inputs - mean) * (rate if layer.gamma is None else rate * layer.gamma)
-    return outputs if layer.beta is None else outputs + layer.beta
-
-
-@contextmanager
-def at_inference(checked: bool = False) -> Iterator[None]:
-    """Has Keras' group normalization compute in another form, which files can have.
-
-    With `checked` only where that form gives Keras' numbers, but for rounding: so a
-    model rounds as its trace does. So do convolutions in groups, which Keras compiles.
-    Known quantizers take kernels once, and not in each run; no gradient is traced.
-    """
-    own = _GroupNorm.call
-
-    @wraps(own)
-    def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        plain = type(self) is _GroupNorm and more.get("mask") is None
-        last = self.axis in (-1, inputs.shape.rank - 1)
-        if not plain or not last or inputs.dtype != tf.float32:
-            return own(self, inputs, *rest, **more)
-        outputs = _group_norm(self, inputs)
-        if not checked:
-            return outputs
-        wanted = own(self, inputs, *rest, **more)
-        size = tf.reduce_max(tf.abs(wanted))
-        near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
-        return tf.where(near, outputs, wanted)
-
-    quantized = _QUANTIZED._dense_var_to_tensor
-
-    @wraps(quantized)
-    def once(self: Any, *given: Any, **more: Any) -> Any:
-        # What a quantizer of the user's does besides has to be seen.
-        if tf.executing_eagerly() or _probe.is_users(self.quantizer):
-            return quantized(self, *given, **more)
-        with tf.init_scope(), unmeasured(self.quantizer):
-            kernel = quantized(self, *given, **more)
-        return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
-
-    # Of each gradient in a graph, TensorFlow keeps that graph for ever.
-    tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
-    forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
-    plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
-    # Else a dilated convolution is one of a map in parts, which LCE does not know.
-    with (
-        patch.object(device_context, "enclosing_tpu_context", object),
-        patch.object(_GroupNorm, "call", call),
-        patch.object(custom_gradient, "_graph_mode_decorator", forward),
-        patch.object(_QUANTIZED, "_dense_var_to_tensor", once),
-        patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
-    ):
-        yield
 
 
 def missed_reach(

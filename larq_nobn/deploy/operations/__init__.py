@@ -1,6 +1,7 @@
 """A model as operations, lowered from its trace, and local rules that merge them."""
 
 from ._emit import outputs_of
-from ._lower import Int8Trace, LoweredTrace, lower
+from ._lower import lower
+from ._stages import Stages, stages_of
 
-__all__ = ["Int8Trace", "LoweredTrace", "lower", "outputs_of"]
+__all__ = ["Stages", "lower", "outputs_of", "stages_of"]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..._larq import lq
 from ...layers._rprelu import spelled_prelu
 from ..lite import _lce_faults
-from ..lite._form import LARGE, Form, Number
+from ..trace._form import LARGE, Form, Number
 from ._program import Node, Program, Value
 
 

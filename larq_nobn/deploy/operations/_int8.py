@@ -17,7 +17,7 @@ import numpy as np
 
 from ...graph._kinds import FUSED
 from .._errors import ConversionError
-from ..lite._trace import layer_of
+from ..trace._names import layer_of
 from ._binary import (
     BINARY,
     plain_pad,

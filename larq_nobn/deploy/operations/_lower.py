@@ -1,27 +1,19 @@
-"""The trace of a model as a program, and that which its file is written from."""
+"""The trace of a model as a program."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ...layers._fake_quantization import representable_range
-from ..lite._converter import Function, IoSpec
-from ..lite._form import Form
-from ..lite._trace import (
-    NOTHING,
-    Trace,
-    always_selected,
-    constant,
-    is_larqs_sign,
-)
-from . import _int8
+from ..trace._constants import constant
+from ..trace._signs import NOTHING, always_selected, is_larqs_sign
+from ..trace._trace import Trace
 from ._binary import kernel_is_binary, spell_signs
-from ._emit import form_of, outputs_of, with_variables
 from ._program import (
     Node,
     Program,
@@ -32,19 +24,36 @@ from ._program import (
     is_scale,
     kernel,
     key_of,
-    repeated_kernels,
     sign,
 )
-from ._rules import reduced, spelled
 
 _SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
 
 
-def lower(
-    trace: Trace,
-) -> tuple[Program, Mapping[str, Value], list[str], list[Node]]:
+@dataclass(frozen=True)
+class Lowered:
+    """The operations of a trace as a program.
+
+    Attributes:
+        program: The program.
+        values: What the tensors of the trace are, by their names.
+        nodes: Those that were read, with values that the program no longer has.
+        repeated: The names of binary kernels that do what an earlier one does.
+    """
+
+    program: Program
+    values: Mapping[str, Value]
+    nodes: Sequence[Node]
+    repeated: list[str]
+
+    def value(self, tensor: Any) -> Value:
+        """What a tensor of the trace is."""
+        return self.values[tensor.name]
+
+
+def lower(trace: Trace) -> Lowered:
     """Reads the operations of a trace.
 
     An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
@@ -52,11 +61,6 @@ def lower(
     +1 where x + shift >= 0, else -1. A range rounds to one of 256 numbers from low to
     high. What is none of these, nor a sum of two maps, is a TensorFlow operation as it
     is.
-
-    Returns:
-        The program, its values by the names of their tensors in the trace, the names
-        of binary kernels that do what an earlier one does, and the nodes as they were
-        read, with values that the program no longer has.
     """
     lowering = _Lowering([tensor.op for tensor in trace.inputs])
     for op in trace.operations:
@@ -69,7 +73,7 @@ def lower(
     program = everywhere(spell_signs(program), (kernel_is_binary,))
     binary = binary_kernels(program)
     repeated = [name for name, first in lowering.repeated if first in binary]
-    return program, values, repeated, lowering.nodes
+    return Lowered(program, values, lowering.nodes, repeated)
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
@@ -260,81 +264,3 @@ class _Lowering:
 def _value_of(tensor: Any) -> Value:
     rank = tensor.shape.rank
     return Value(None if rank is None else tensor.shape.as_list(), tensor.dtype)
-
-
-class LoweredTrace:
-    """The operations of a trace, optimized for a runtime.
-
-    Arguments:
-        trace: The operations of a model.
-        io: What it takes and gives.
-        runtime: Where the file will run.
-
-    Attributes:
-        merged: As few operations as compute the same, with ranges where there are.
-        program: What the file is written from: the same, as the file spells it.
-        repeated: The names of binary kernels that a file has only once.
-        binary: Those of all, repeated ones twice.
-    """
-
-    def __init__(self, trace: Trace, io: IoSpec, runtime: str) -> None:
-        self.trace, self.io = trace, io
-        self._lowered, self._values, repeated, self._read = lower(trace)
-        self.merged = self._optimized(runtime)
-        self.program = self._spelled(runtime)
-        self.repeated = repeated + repeated_kernels(self.merged)
-        self.binary = [*binary_kernels(self.merged), *repeated]
-
-    def _optimized(self, runtime: str) -> Program:
-        return reduced(self._lowered)
-
-    def _spelled(self, runtime: str) -> Program:
-        return spelled(self.merged, runtime)
-
-    def value(self, tensor: Any) -> Value:
-        """The value of the operations that a tensor of the trace is."""
-        return self._values[tensor.name]
-
-    def makers(self, tensor: Any) -> list[Node]:
-        """What of the operations of the file makes a tensor of the trace.
-
-        Or the signs that it became: the opposite in some channels, within a border, or
-        of a part of the channels each.
-        """
-        if known := self.program.maker(self.value(tensor)):
-            return [known]
-        signs = (node for node in self.program.nodes if node.kind == "sign")
-        name = tensor.op.name
-        return [x for x in signs if name in (x.name, x.arguments.get("whole"))]
-
-    def function(self, more: Sequence[Any] = ()) -> Function:
-        """Returns what computes the outputs, and more tensors of the trace."""
-        values = [self.value(tensor) for tensor in more]
-        program = with_variables(self.program)
-        return lambda inputs: outputs_of(program, inputs, values)
-
-    @cached_property
-    def exact(self) -> Form:
-        """What runs the same before any rule, of kernels of ±1, and shows all signs."""
-        signs, lowered = self.trace.signs(), self._lowered
-        wanted = [tensor for sign in signs for tensor in (sign.value, *sign.of)]
-        # A comparison that became a sign can still be asked for.
-        nodes = [*self._read, *lowered.nodes]
-        more = [self.value(tensor) for tensor in wanted]
-        whole = Program(lowered.inputs, nodes, [*lowered.outputs, *more])
-        return form_of(whole, len(lowered.outputs), self.value)
-
-
-class Int8Trace(LoweredTrace):
-    """The operations of a trace with ranges, as its int8 file has them.
-
-    Attributes:
-        rounded: Those that are merged, rounded where the file is, kernels included.
-    """
-
-    def _optimized(self, runtime: str) -> Program:
-        return _int8.merged(self._lowered, runtime)
-
-    def _spelled(self, runtime: str) -> Program:
-        self.rounded = _int8.rounded(self.merged, runtime)
-        return _int8.spelled(self.rounded, runtime)

@@ -19,11 +19,12 @@ import tensorflow as tf
 from .._errors import VerificationError
 from ..lite import _converter
 from ..lite._file import FileOperation, Subgraph, Tensor, edited
-from ..lite._trace import TracedSign, layer_name
-from ..operations import LoweredTrace
+from ..operations import Stages
 from ..operations._binary import sign_before
 from ..operations._program import Node, Program
 from ..operations._shapes import keeps_channels
+from ..trace._names import layer_name
+from ..trace._signs import TracedSign
 from . import _segments
 from ._segments import Recording
 
@@ -34,17 +35,17 @@ LOOK = (
 
 
 def file_signs(
-    lowered: LoweredTrace,
+    stages: Stages,
     signs: Sequence[TracedSign],
     content: bytes,
     graph: Subgraph,
     runner: _converter.Runner,
 ) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
-    """Returns those signs that a file of `lowered` has, and what reads it there."""
-    packed = _packed(lowered, graph.operations)
+    """Returns those signs that a file of `stages` has, and what reads it there."""
+    packed = _packed(stages, graph.operations)
     found, bits, numbers = list[TracedSign](), {}, {}
     for sign in signs:
-        makers, number = lowered.makers(sign.value), len(found)
+        makers, number = stages.makers(sign.value), len(found)
         parts = [(node, packed[id(node)]) for node in makers if id(node) in packed]
         channels = sum(node.y.channels or 0 for node, _ in parts)
         if parts and channels * _positions(parts[0][0]) == prod(sign.value.shape[1:]):
@@ -57,7 +58,7 @@ def file_signs(
                 given = quantized.input(0)
                 if not given.constant and given not in graph.inputs:
                     numbers[number] = given
-        elif not any(lowered.value(sign.value) in node.makes for node in makers):
+        elif not any(stages.lowered.value(sign.value) in node.makes for node in makers):
             continue
         found.append(sign)
     ends = [tensor.index for tensor in graph.outputs]
@@ -73,7 +74,7 @@ def file_signs(
         visible = _converter.Runner(edited(content, show), runner.runtime)
     rest = [i for i in range(len(found)) if i not in bits]
     others = [found[i].value for i in rest]
-    probe = _probe(lowered, others, runner.runtime) if others else None
+    probe = _probe(stages, others, runner.runtime) if others else None
 
     def recorded(examples: Sequence[np.ndarray]) -> Recording:
         arrays = proper = runner.outputs(examples)
@@ -109,9 +110,7 @@ def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> No
             )
 
 
-def _packed(
-    lowered: LoweredTrace, operations: Sequence[FileOperation]
-) -> dict[int, Tensor]:
+def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Tensor]:
     """The tensors of a file that contain the bits of signs, by the ids of these.
 
     Of kernels that are equal or opposite, nothing says which is whose.
@@ -121,8 +120,8 @@ def _packed(
         if op.op == "LceBconv2d":
             ops.setdefault(kernel_key(kernel_of(op)), op)
     packed = {}
-    for key, kernels in _binary_kernels(lowered.program).items():
-        before = (sign_before(lowered.program, node.x) for node, _ in kernels)
+    for key, kernels in _binary_kernels(stages.spelled).items():
+        before = (sign_before(stages.spelled, node.x) for node, _ in kernels)
         sign, *others = {id(sign): sign for sign in before}.values()
         if sign is None or others or key not in ops:
             continue
@@ -131,7 +130,7 @@ def _packed(
         _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
         # Of a dense layer of several examples these are positions.
-        if alike and size == lowered.io.batch_size:
+        if alike and size == stages.io.batch_size:
             packed[id(sign)] = first
     return packed
 
@@ -163,14 +162,14 @@ def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _probe(
-    lowered: LoweredTrace, values: Sequence[Any], runtime: str
+    stages: Stages, values: Sequence[Any], runtime: str
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Returns what gives the outputs of a file in one array, and the values of signs.
 
     They come from a second file: taken after the sign, they change nothing in how LCE
     fuses and packs, nor where a sign of LiteRT saturates.
     """
-    io, function = lowered.io, lowered.function(values)
+    io, function = stages.io, stages.function(values)
 
     def in_rows(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         numbers = (tf.cast(x, tf.float32) for x in function(inputs))

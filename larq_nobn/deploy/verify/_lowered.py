@@ -23,10 +23,11 @@ from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
 from ..lite._file import read
-from ..lite._form import as_one_graph
-from ..lite._lce_faults import at_inference
-from ..lite._trace import Trace, TracedSign, as_built
-from ..operations import LoweredTrace
+from ..operations import Stages
+from ..trace._form import as_one_graph
+from ..trace._inference import as_built, at_inference
+from ..trace._signs import TracedSign
+from ..trace._trace import Trace
 from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._file import LOOK, differing_threshold, file_signs
@@ -46,7 +47,7 @@ _ROUNDING = (
 
 def verify_operations(
     model: keras.Model,
-    lowered: LoweredTrace,
+    stages: Stages,
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -56,9 +57,9 @@ def verify_operations(
     that flips. It is compared in float32, as which it was traced, and its own outputs
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
-    signs = lowered.trace.signs()
-    read = recorder(lowered.exact, signs)
-    return verify_made(model, lowered.trace, signs, read, examples, ending)
+    signs = stages.traced.signs()
+    read = recorder(stages.exact, signs)
+    return verify_made(model, stages.traced, signs, read, examples, ending)
 
 
 def verify_made(
@@ -95,7 +96,7 @@ def verify_made(
 
 
 def verify_file(
-    lowered: LoweredTrace,
+    stages: Stages,
     wanted: Sequence[np.ndarray],
     content: bytes,
     runner: _converter.Runner,
@@ -103,14 +104,14 @@ def verify_file(
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares the operations of a model, and their outputs, with the file."""
-    signs, io = lowered.trace.signs(), lowered.io
+    signs, io = stages.traced.signs(), stages.io
     graph = read(content, "the file")[0]
-    own, shown = file_signs(lowered, signs, content, graph, runner)
-    segments = compare(lowered.exact, io, own, shown, examples, tolerance)
+    own, shown = file_signs(stages, signs, content, graph, runner)
+    segments = compare(stages.exact, io, own, shown, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
         raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)
-    differing = differing_threshold(lowered.program, graph)
+    differing = differing_threshold(stages.spelled, graph)
     if differing:
         raise VerificationError(
             "The converted file computes something else, though in none of the "

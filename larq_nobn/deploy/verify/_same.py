@@ -17,7 +17,9 @@ from ...graph._graph import Graph
 from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
-from ..lite._trace import Trace, TracedSign, layer_of
+from ..trace._names import layer_of
+from ..trace._signs import TracedSign
+from ..trace._trace import Trace
 from ._segments import Segments, compare, labels_of, recorder
 
 # Beside the regular ones, of which one is of whole numbers.

@@ -22,8 +22,9 @@ import numpy as np
 
 from ..._progress import step
 from ..lite import _converter
-from ..lite._form import Form
-from ..lite._trace import TracedSign, layer_of
+from ..trace._form import Form
+from ..trace._names import layer_of
+from ..trace._signs import TracedSign
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n

@@ -17,8 +17,8 @@ from larq_nobn.deploy import (
     convert,
     fake_quantize,
 )
-from larq_nobn.deploy.lite._trace import layer_of
 from larq_nobn.deploy.operations import _int8
+from larq_nobn.deploy.trace._names import layer_of
 from larq_nobn.graph._models import flattened
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose

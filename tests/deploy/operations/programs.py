@@ -10,8 +10,9 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
-from larq_nobn.deploy.lite._trace import Trace, layer_name
-from larq_nobn.deploy.operations import LoweredTrace
+from larq_nobn.deploy.operations import stages_of
+from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._trace import Trace
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -149,8 +150,7 @@ def equal(made, model, x, tolerance=1e-5):
 def lowered(model, runtime="lce"):
     """What the file of a model is written from."""
     model = as_functional(model)
-    io = io_spec(model)
-    return LoweredTrace(Trace(model, io), io, runtime)
+    return stages_of(Trace(model, io_spec(model)), runtime)
 
 
 def program_of(model, x=None, runtime="lce"):
@@ -159,7 +159,7 @@ def program_of(model, x=None, runtime="lce"):
     run = tf.function(lambda *inputs: form.function()(inputs))
     x = images(1, model.input_shape[1:]) if x is None else x[:1]
     equal(run, model, x, 1e-4)
-    return form.program
+    return form.spelled
 
 
 def nodes_of(program, kind, layer=None):

@@ -9,9 +9,9 @@ import tensorflow as tf
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.operations import Int8Trace
+from larq_nobn.deploy.operations import stages_of
 from larq_nobn.deploy.operations._emit import outputs_of
+from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 
@@ -79,14 +79,14 @@ def test_programs_of_both_runtimes(case):
     numbers = images(1)
     step = 7 / 255
     for runtime, kinds in zip(("lce", "litert"), expected, strict=True):
-        lowered = Int8Trace(Trace(model, io), io, runtime)
+        stages = stages_of(Trace(model, io), runtime, int8=True)
         actual = Counter(
             node.kind if node.kind != "other" else node.type
-            for node in lowered.program.nodes
+            for node in stages.spelled.nodes
             if node.kind not in ("range", "constant")
         )
         assert actual == kinds, runtime
-        for program in (lowered.rounded, lowered.program):
+        for program in (stages.rounded, stages.spelled):
             (y,) = tf.function(partial(outputs_of, program))([tf.constant(numbers)])
             # Kernels are rounded, too, and an inner range is left out.
             assert_allclose(y, model(numbers), rtol=0, atol=2.01 * step)

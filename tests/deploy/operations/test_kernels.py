@@ -53,7 +53,7 @@ def test_sums_before_the_scale_are_whole_numbers(pad):
     options = {"use_bias": False, "pad_values": pad}
     model = chain(scaled_conv(**options), stem=False, shape=SHAPE)
     x = images(1, SHAPE)
-    for program in (lowered(model)._lowered, program_of(model, x)):
+    for program in (lowered(model).lowered.program, program_of(model, x)):
         (node,) = nodes_of(program, "kernel")
         ones = np.ones_like(node["scale"])
         nodes = [node.with_arguments(scale=ones), *program.nodes]

@@ -13,7 +13,7 @@ from deploy.operations.programs import (
 from deploy.sides import beside
 from larq_nobn._keras import keras
 from larq_nobn.deploy import binary_layers
-from larq_nobn.deploy.lite._trace import layer_name
+from larq_nobn.deploy.trace._names import layer_name
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
 from numpy.testing import assert_allclose, assert_array_equal
 

@@ -9,10 +9,10 @@ import tensorflow as tf
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Trace
 from larq_nobn.deploy.operations._emit import outputs_of
 from larq_nobn.deploy.operations._lower import lower
 from larq_nobn.deploy.operations._rules import reduced, spelled
+from larq_nobn.deploy.trace._trace import Trace
 from numpy.testing import assert_allclose
 
 layers = keras.layers
@@ -150,7 +150,7 @@ CASES = {
 
 
 def program_of(model):
-    return lower(Trace(model, io_spec(model)))[0]
+    return lower(Trace(model, io_spec(model))).program
 
 
 @pytest.mark.parametrize("kind", CASES)

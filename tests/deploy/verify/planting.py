@@ -1,8 +1,10 @@
 """Small faults planted in the operations that files are written from."""
 
+from dataclasses import replace
+
 import numpy as np
-from larq_nobn.deploy.lite._trace import layer_name
 from larq_nobn.deploy.operations._program import Program
+from larq_nobn.deploy.trace._names import layer_name
 
 
 def changed(program, layer, kind, change):
@@ -16,12 +18,13 @@ def changed(program, layer, kind, change):
     return Program(program.inputs, nodes, program.outputs)
 
 
-def with_fault(form, fault, layer, of_file=False):
-    """The operations with a fault: as they are lowered, or as the file has them."""
-    kind, change = fault
-    name = "program" if of_file else "_lowered"
-    setattr(form, name, changed(getattr(form, name), layer, kind, change))
-    return form
+def with_fault(stages, fault, layer, of_file=False):
+    """The stages with a fault: in what is lowered, or in what the file is made of."""
+    if of_file:
+        return replace(stages, spelled=changed(stages.spelled, layer, *fault))
+    lowered = stages.lowered
+    program = changed(lowered.program, layer, *fault)
+    return replace(stages, lowered=replace(lowered, program=program))
 
 
 def numbers(name, change):

@@ -4,7 +4,6 @@ At the beginning, in the middle and at the end, in a network whose sums are real
 and in one where most of them tie at 0.
 """
 
-from copy import copy
 from functools import cache, partial
 
 import larq_nobn as nobn
@@ -58,12 +57,12 @@ NEXT = {"stem": "first", "first": "second", "second": "third"}
 
 
 def test_what_prepared_returns_is_compared_before(monkeypatch):
-    model, right = small(), _prepared.LoweredTrace
+    model, right = small(), _prepared.stages_of
 
     def wrong(*arguments):
         return with_fault(right(*arguments), BIAS, "only")
 
-    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
+    monkeypatch.setattr(_prepared, "stages_of", wrong)
     with pytest.raises(VerificationError, match="Preparing .*: output 'output' differ"):
         nobn.deploy.prepared(model)
     assert nobn.deploy.prepared(model, verify=False)
@@ -91,7 +90,7 @@ def test_in_the_operations(kind):
         named = "" if fault is BORDER else repr(NEXT.get(place, "output"))
         named += " differs, by 100 in channel 2" if fault is LOGIT else ""
         with pytest.raises(VerificationError, match=f"Preparing .*changed.*{named}"):
-            compared(with_fault(copy(form), fault, place), model, examples)
+            compared(with_fault(form, fault, place), model, examples)
     compared(form, model, examples)
 
 
@@ -108,12 +107,12 @@ def test_in_the_operations(kind):
 )
 def test_in_the_file(fault, place, message, tmp_path, monkeypatch):
     """What is converted has one number that is another."""
-    right = _prepared.LoweredTrace
+    right = _prepared.stages_of
 
     def wrong(*arguments):
         return with_fault(right(*arguments), fault, place, of_file=True)
 
-    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
+    monkeypatch.setattr(_prepared, "stages_of", wrong)
     message = f"The converted file computes something.*{message}.*No file was written"
     with pytest.raises(VerificationError, match=message):
         convert(network("normed"), tmp_path / "m.tflite", data=images(4))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Trace
+from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.deploy.verify._same import compare_models
 from larq_nobn.deploy.verify._segments import (
     MARGIN,

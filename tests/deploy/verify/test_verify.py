@@ -1,5 +1,6 @@
 """Where faults of operations and of the file lie, and what excuses them."""
 
+from dataclasses import replace
 from functools import cache
 
 import larq_nobn as nobn
@@ -73,14 +74,14 @@ def test_signs_in_other_words_are_compared(convert, quantizer):
 def shifted_by(amount, monkeypatch):
     """Every RSign gets another threshold in the operations."""
     fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))
-    right = _prepared.LoweredTrace
+    right = _prepared.stages_of
 
     def wrong(*arguments):
-        form = with_fault(right(*arguments), fault, "conv")
-        form.program = spelled(reduced(form._lowered), "lce")
-        return form
+        stages = with_fault(right(*arguments), fault, "conv")
+        program = spelled(reduced(stages.lowered.program), "lce")
+        return replace(stages, spelled=program)
 
-    monkeypatch.setattr(_prepared, "LoweredTrace", wrong)
+    monkeypatch.setattr(_prepared, "stages_of", wrong)
 
 
 def on_the_edge(threshold=-0.5):

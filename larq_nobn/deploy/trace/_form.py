@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..._messages import first_line
 from .._errors import ConversionError
-from ._converter import in_batches
+from ..lite._converter import in_batches
 
 # Constants of so many numbers are given in each run: with others, what runs some
 # tensors contains them, and what runs more of them contains them again.

@@ -8,8 +8,8 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
 from larq_nobn.deploy import convert
 from larq_nobn.deploy.lite._converter import io_spec
-from larq_nobn.deploy.lite._trace import Trace
-from larq_nobn.deploy.operations import LoweredTrace
+from larq_nobn.deploy.operations import stages_of
+from larq_nobn.deploy.trace._trace import Trace
 
 
 def large():
@@ -19,10 +19,9 @@ def large():
 def test_large_kernels_are_given_and_not_contained():
     """Or what runs a few tensors of a network would hold all of it, each time."""
     model = large()
-    io = io_spec(model)
-    lowered = LoweredTrace(Trace(model, io), io, "lce")
+    stages = stages_of(Trace(model, io_spec(model)), "lce")
     weights = 4 * sum(np.prod(weight.shape) for weight in model.weights)
-    for form in (lowered.trace.form, lowered.exact):
+    for form in (stages.traced.form, stages.exact):
         contained = form.outputs[0].graph.as_graph_def().ByteSize()
         assert contained < weights / 2
         kernels = [x for x in form._given if x.shape.as_list() == [3, 3, 128, 128]]

@@ -1,0 +1,105 @@
+"""A network from its trace to what its file is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..lite._converter import Function, IoSpec
+from ..trace._form import Form
+from ..trace._trace import Trace
+from . import _int8
+from ._emit import form_of, outputs_of, with_variables
+from ._lower import Lowered, lower
+from ._program import Node, Program, binary_kernels, repeated_kernels
+from ._rules import reduced, spelled
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a network on its way to a file, each made of the one before.
+
+        Keras model
+             |  Trace          operations of TensorFlow, computed once if constant
+        traced  <------------- compared with the model, from end to end
+             |  lower          operations that rules know, with kernels of +1 and -1
+        lowered  <------------ compared with the trace, from sign to sign
+             |  reduced        fewer operations of the same function
+        merged
+             |  rounded        of int8 only: kernels and maps as the file rounds them
+        rounded
+             |  spelled        operations as the converter of the runtime reads them
+        spelled
+             |  to_flatbuffer
+        file  <--------------- compared with `lowered`, of int8 with `rounded`
+
+    Attributes:
+        traced: The operations of the model's inference function.
+        lowered: The same as a program.
+        merged: As few operations as compute the same, with ranges where there are.
+        rounded: Those of an int8 file, with its numbers; else `merged`.
+        spelled: What the file is written from.
+    """
+
+    traced: Trace
+    lowered: Lowered
+    merged: Program
+    rounded: Program
+    spelled: Program
+
+    @property
+    def io(self) -> IoSpec:
+        """What the file takes and gives."""
+        return self.traced.io
+
+    @property
+    def binary(self) -> list[str]:
+        """The names of all binary kernels, those twice that the file has once."""
+        return [*binary_kernels(self.merged), *self.lowered.repeated]
+
+    @property
+    def repeated(self) -> list[str]:
+        """The names of the binary kernels that a file has only once."""
+        return self.lowered.repeated + repeated_kernels(self.merged)
+
+    def makers(self, tensor: Any) -> list[Node]:
+        """What of the operations of the file makes a tensor of the trace.
+
+        Or the signs that it became: the opposite in some channels, within a border, or
+        of a part of the channels each.
+        """
+        if known := self.spelled.maker(self.lowered.value(tensor)):
+            return [known]
+        signs = (node for node in self.spelled.nodes if node.kind == "sign")
+        name = tensor.op.name
+        return [x for x in signs if name in (x.name, x.arguments.get("whole"))]
+
+    def function(self, more: Sequence[Any] = ()) -> Function:
+        """Returns what computes the outputs, and more tensors of the trace."""
+        values = [self.lowered.value(tensor) for tensor in more]
+        program = with_variables(self.spelled)
+        return lambda inputs: outputs_of(program, inputs, values)
+
+    @cached_property
+    def exact(self) -> Form:
+        """What runs `lowered`, with kernels of +1 and -1, and shows all signs."""
+        signs, program = self.traced.signs(), self.lowered.program
+        wanted = [tensor for sign in signs for tensor in (sign.value, *sign.of)]
+        # A comparison that became a sign can still be asked for.
+        nodes = [*self.lowered.nodes, *program.nodes]
+        more = [self.lowered.value(tensor) for tensor in wanted]
+        whole = Program(program.inputs, nodes, [*program.outputs, *more])
+        return form_of(whole, len(program.outputs), self.lowered.value)
+
+
+def stages_of(trace: Trace, runtime: str, int8: bool = False) -> Stages:
+    """Applies rules to the operations of a trace, for a runtime."""
+    lowered = lower(trace)
+    if not int8:
+        merged = reduced(lowered.program)
+        return Stages(trace, lowered, merged, merged, spelled(merged, runtime))
+    merged = _int8.merged(lowered.program, runtime)
+    rounded = _int8.rounded(merged, runtime)
+    return Stages(trace, lowered, merged, rounded, _int8.spelled(rounded, runtime))

@@ -1,0 +1,1 @@
+"""The operations of a model, and what runs them as one graph."""

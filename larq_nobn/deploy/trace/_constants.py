@@ -1,0 +1,182 @@
+"""Constants of a graph: in place of variables, and of what no input decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from .._errors import ConversionError
+from ._form import LARGE, session
+from ._names import Names
+
+# Lists of tensors, as loops have, and tables.
+_NO_NUMBERS = (tf.variant, tf.resource)
+_GIVEN = "given"  # what graphs of traces call their large constants
+
+
+class Frozen(NamedTuple):
+    """A graph with constants for variables.
+
+    Attributes:
+        graph: Its definition.
+        inputs: The names of the operations that are given.
+        numbers: What other operations without inputs give, as tensors that were there
+            before, by their names.
+    """
+
+    graph: Any
+    inputs: list[str]
+    numbers: dict[str, np.ndarray]
+
+
+class Folded(NamedTuple):
+    """A graph in which constants are what no input decides.
+
+    Attributes:
+        graph: Its definition.
+        outputs: The names of its outputs.
+        given: Large constants, by the names of the operations that stand for them.
+    """
+
+    graph: Any
+    outputs: list[str]
+    given: dict[str, np.ndarray]
+
+
+def constant(tensor: Any) -> np.ndarray | None:
+    """The value of a constant of a trace; None of other tensors."""
+    if tensor.op.type == "Const":
+        return tf.make_ndarray(tensor.op.get_attr("value"))
+    (given,) = tensor.graph.get_collection_ref(_GIVEN)
+    return given.get(tensor.op.name)
+
+
+def imported(folded: Folded) -> tf.Graph:
+    """Returns a graph of which `constant` knows the large constants, too."""
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(folded.graph, name="")
+        graph.add_to_collection(_GIVEN, folded.given)
+    return graph
+
+
+def frozen(concrete: Any, model: keras.Model) -> Frozen:
+    """Puts constants in place of the variables of a traced function.
+
+    The public form of this makes a function of it, too, one by one.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=concrete, lower_control_flow=False, aggressive_inlining=False
+    )
+    graph_def, indices = convert_to_constants._replace_variables_by_constants(data)
+    gone = {id(concrete.graph.internal_captures[index]) for index in indices}
+    there = [pair for pair in concrete.graph.captures if id(pair[1]) not in gone]
+    for tensor, inner in there:
+        if tensor.dtype in _NO_NUMBERS:
+            raise ConversionError(
+                f"Model {model.name!r} reads a table, or another state that is no "
+                f"variable, in operation {inner.op.name!r}, and no file contains one. "
+                "Pass the model what the table gives."
+            )
+    numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
+    starts = concrete.inputs[: -len(concrete.captured_inputs) or None]
+    return Frozen(graph_def, [tensor.op.name for tensor in starts], numbers)
+
+
+def fold_constants(whole: Frozen, outputs: Sequence[str], model: keras.Model) -> Folded:
+    """Puts constants in place of what makes them, as of quantized kernels.
+
+    Operations get the names that `Names` has for them.
+
+    Arguments:
+        whole: A graph.
+        outputs: The names of its outputs.
+        model: Of whose layers it is.
+    """
+    graph = _pruned(whole, outputs)
+    ends = [graph.get_tensor_by_name(name) for name in outputs]
+    moving = _moving(graph, whole.numbers)
+    read = (x for op in moving.values() for x in op.inputs)
+    fixed = {x.name: x for x in (*read, *ends) if x.op.name not in moving}
+    values = _computed(graph, list(fixed.values()), whole.numbers)
+    names = Names(model, whole.inputs)
+
+    def name_of(tensor: Any) -> str:
+        name, place = names.of(tensor.op), tensor.value_index
+        own = tensor.op.name in moving
+        return f"{name}:{place}" if own else f"{name}/constant_{place}:0"
+
+    new, given = type(whole.graph)(versions=whole.graph.versions), {}
+    new.library.CopyFrom(whole.graph.library)
+    for tensor, value in zip(fixed.values(), values, strict=True):
+        name = name_of(tensor)[:-2]
+        _add_constant(new, name, tensor, value)
+        if np.size(value) >= LARGE:
+            given[name] = value
+    for op in moving.values():
+        _add_operation(new, names.of(op), op, map(name_of, op.inputs))
+    return Folded(new, [name_of(end) for end in ends], given)
+
+
+def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
+    """What inputs and outputs need of a graph."""
+    for node in whole.graph.node:  # what a function waits for is none of its numbers
+        node.input[:] = [name for name in node.input if not name.startswith("^")]
+    wanted = [*whole.inputs, *(name.partition(":")[0] for name in outputs)]
+    needed = tf.compat.v1.graph_util.extract_sub_graph(whole.graph, wanted)
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(needed, name="")
+    return graph
+
+
+def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The operations that an input decides, or a state, by their names."""
+    moving: dict[str, Any] = {}
+    for op in graph.get_operations():  # each after those that it depends on
+        starts = op.type == "Placeholder" and op.name not in numbers
+        starts = starts or op.op_def.is_stateful
+        starts = starts or any(x.dtype in _NO_NUMBERS for x in op.outputs)
+        if starts or any(tensor.op.name in moving for tensor in op.inputs):
+            moving[op.name] = op
+    return moving
+
+
+def _computed(
+    graph: tf.Graph, tensors: Sequence[Any], numbers: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Computes tensors that no input decides."""
+    known = {op.name: op.outputs[0] for op in graph.get_operations() if op.outputs}
+    feed = {known[name]: value for name, value in numbers.items() if name in known}
+    computed: list[np.ndarray] = session(graph).run(
+        [tensor.name for tensor in tensors], feed
+    )
+    return computed
+
+
+def _add_constant(graph: Any, name: str, tensor: Any, value: np.ndarray) -> None:
+    """Adds a constant in the place of a tensor; a large one is given in each run."""
+    node = graph.node.add(name=name, op="Const")
+    node.attr["dtype"].type = tensor.dtype.as_datatype_enum
+    if np.size(value) < LARGE:
+        content = tf.make_tensor_proto(value, tensor.dtype)
+        node.attr["value"].tensor.CopyFrom(content)
+    else:
+        node.op = "Placeholder"
+        node.attr["shape"].shape.CopyFrom(tensor.shape.as_proto())
+
+
+def _add_operation(graph: Any, name: str, op: Any, inputs: Iterable[str]) -> None:
+    """Adds an operation under another name, of other tensors."""
+    node = graph.node.add()
+    node.CopyFrom(op.node_def)
+    node.name = name
+    # A custom gradient, or a place beside another, would want what is not there.
+    for attribute in ("_gradient_op_type", "_class"):
+        node.attr.pop(attribute, None)
+    del node.input[:]
+    node.input.extend(inputs)

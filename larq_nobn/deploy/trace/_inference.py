@@ -1,0 +1,101 @@
+"""How a model is traced for inference: what Keras, Larq and TensorFlow do otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any
+from unittest.mock import patch
+
+import tensorflow as tf
+from tensorflow.python.ops import custom_gradient
+from tensorflow.python.platform import device_context
+
+from ..._keras import keras
+from ..._larq import lq, unmeasured
+from ...graph import _probe
+from ...layers._groups import group_moments
+from ..lite._converter import Function
+
+# Two spellings of a norm agree up to this, as a fraction of their largest number.
+_ROUNDS = 1e-5
+_GroupNorm: Any = keras.layers.GroupNormalization
+_CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
+_QUANTIZED: Any = lq.quantized_variable.QuantizedVariable
+
+
+def as_built(function: Function) -> Any:
+    """Returns a function of TensorFlow that reads control flow as building does."""
+    building = tf.__internal__.autograph.control_status_ctx()
+
+    def called(*inputs: tf.Tensor) -> Sequence[Any]:
+        with building:
+            return function(inputs)
+
+    return tf.function(called, autograph=False)
+
+
+@contextmanager
+def at_inference(checked: bool = False) -> Iterator[None]:
+    """Has models traced in a form that files can have, and that keeps no memory.
+
+    Group normalizations reshape statistics only, and convolutions in groups are
+    operations of the graph, which Keras compiles. Dilated ones are not those of a map
+    in parts, which LCE does not know. Known quantizers take kernels once, and not in
+    each run. And no gradient is traced: of each one in a graph, TensorFlow keeps that
+    graph for ever.
+
+    With `checked`, group normalizations do so only where that gives Keras' numbers, but
+    for rounding: so a model rounds as its trace does.
+    """
+    tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
+    forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
+    plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
+    quantized = _once(_QUANTIZED._dense_var_to_tensor)
+    with (
+        patch.object(device_context, "enclosing_tpu_context", object),
+        patch.object(_GroupNorm, "call", _of_statistics(_GroupNorm.call, checked)),
+        patch.object(custom_gradient, "_graph_mode_decorator", forward),
+        patch.object(_QUANTIZED, "_dense_var_to_tensor", quantized),
+        patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
+    ):
+        yield
+
+
+def _of_statistics(own: Callable[..., Any], checked: bool) -> Callable[..., Any]:
+    """The call of group normalization, as files compute it right."""
+
+    @wraps(own)
+    def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        plain = type(self) is _GroupNorm and more.get("mask") is None
+        last = self.axis in (-1, inputs.shape.rank - 1)
+        if not plain or not last or inputs.dtype != tf.float32:
+            return own(self, inputs, *rest, **more)
+        mean, variance = group_moments(inputs, self.groups)
+        rate = tf.math.rsqrt(variance + self.epsilon)
+        outputs = (inputs - mean) * (rate if self.gamma is None else rate * self.gamma)
+        outputs = outputs if self.beta is None else outputs + self.beta
+        if not checked:
+            return outputs
+        wanted = own(self, inputs, *rest, **more)
+        size = tf.reduce_max(tf.abs(wanted))
+        near = tf.reduce_max(tf.abs(wanted - outputs)) <= _ROUNDS * size
+        return tf.where(near, outputs, wanted)
+
+    return call
+
+
+def _once(quantized: Callable[..., Any]) -> Callable[..., Any]:
+    """What takes the signs of a kernel while a model is traced."""
+
+    @wraps(quantized)
+    def once(self: Any, *given: Any, **more: Any) -> Any:
+        # What a quantizer of the user's does besides has to be seen.
+        if tf.executing_eagerly() or _probe.is_users(self.quantizer):
+            return quantized(self, *given, **more)
+        with tf.init_scope(), unmeasured(self.quantizer):
+            kernel = quantized(self, *given, **more)
+        return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
+
+    return once

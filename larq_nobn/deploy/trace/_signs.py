@@ -1,0 +1,181 @@
+"""The signs of a trace, however they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._constants import constant
+
+# A sign passes through them on its way into a convolution.
+NOTHING = ("Identity", "IdentityN", "StopGradient")
+RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
+_POOLS = ("MaxPool", "AvgPool", "Mean")
+_NEVER_BELOW_0 = ("Relu", "Relu6", "Abs", "Square", "Sigmoid", "Softmax", "Exp")
+_ADDS = ("AddV2", "Add")
+_SELECTIONS = ("Select", "SelectV2")
+_COMPARES = {
+    "GreaterEqual": np.greater_equal,
+    "Greater": np.greater,
+    "Less": np.less,
+    "LessEqual": np.less_equal,
+}
+
+
+class TracedSign(NamedTuple):
+    """A sign of a trace: its values, and the one or two numbers that it is of.
+
+    It is of their difference: `first` where `compare(difference, 0)`, else `second`.
+    Without a `compare` it is TensorFlow's own, which is 0 at 0, so it has two
+    thresholds there. Without any numbers, nothing is known of how close to 0 it was.
+    """
+
+    value: Any
+    of: tuple[Any, ...]
+    compare: Any = None
+    first: Any = 1
+    second: Any = -1
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether it is of what is never below 0, perhaps reshaped or pooled."""
+        op = self.of[0].op
+        while op.type in (*NOTHING, *RESHAPES, *_POOLS):
+            op = op.inputs[0].op
+        ends = [x for x in map(constant, op.inputs) if x is not None]
+        clips = op.type == "Maximum" and any(np.all(x >= 0) for x in ends)
+        return len(self.of) == 1 and (clips or op.type in _NEVER_BELOW_0)
+
+    def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
+        """Lists what must agree: a function of the difference, one of the values."""
+        first, second = np.greater(self.first, 0), np.greater(self.second, 0)
+
+        def is_positive(difference: Any) -> np.ndarray:
+            chosen = self.compare(difference, 0)
+            return (chosen & first) | (~chosen & second)
+
+        if self.compare is not None:
+            return [(is_positive, lambda x: x > 0)]
+        both: Any = ((lambda x: x > 0), (lambda x: x >= 0))
+        return [(side, side) for side in both]
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Returns the values that it can have in the place of those of a file."""
+        if self.compare is None:
+            return np.sign(values)
+        ends = np.append(self.first, self.second)
+        return np.where(values > 0, ends.max(), ends.min())
+
+
+def sign_taken_by(op: Any) -> TracedSign | None:
+    """Returns the sign that an operation takes; None for none."""
+    taken = (recognized(op) for recognized in _RECOGNISERS)
+    return next((sign for sign in taken if sign is not None), None)
+
+
+def _larqs(op: Any) -> TracedSign | None:
+    """Larq's, which is +1 at 0.
+
+    x -> Sign -> Add 0.1 -> [Sign]
+    """
+    if not is_larqs_sign(op):
+        return None
+    (x,) = op.inputs[0].op.inputs[0].op.inputs
+    return TracedSign(op.outputs[0], (x,), np.greater_equal)
+
+
+def _of_rectified(op: Any) -> TracedSign | None:
+    """A step, which is 1 where a number is more than 0, else 0.
+
+    x -> Relu -> [Sign]
+    """
+    if not _is_tensorflows(op) or op.inputs[0].op.type not in ("Relu", "Relu6"):
+        return None
+    (x,) = op.inputs[0].op.inputs
+    return TracedSign(op.outputs[0], (x,), np.greater, 1, 0)
+
+
+def _tensorflows(op: Any) -> TracedSign | None:
+    """TensorFlow's own, which is 0 at 0.
+
+    x -> [Sign]
+    """
+    return TracedSign(op.outputs[0], (op.inputs[0],)) if _is_tensorflows(op) else None
+
+
+def _selected(op: Any) -> TracedSign | None:
+    """One of two constants of size 1.
+
+    x, threshold -> GreaterEqual -> [Select](1, -1)
+    """
+    if op.type not in _SELECTIONS:
+        return None
+    ends = [constant(x) for x in op.inputs[1:]]
+    if not all(x is not None and np.all(np.abs(x) == 1) for x in ends):
+        return None
+    compared, rank = op.inputs[0].op, op.outputs[0].shape.rank
+    compare = _COMPARES.get(compared.type)
+    of = tuple(compared.inputs) if compare else ()
+    # Of one example, if a constant has as many as the trace takes at once.
+    ends = [x[:1] if x is not None and x.ndim == rank else x for x in ends]
+    return TracedSign(op.outputs[0], of, compare, *ends)
+
+
+def _compared(op: Any) -> TracedSign | None:
+    """A comparison, unless only signs are made of it.
+
+    x, threshold -> [GreaterEqual] -> Select(y, z)
+    """
+    if op.type not in _COMPARES or not op.inputs[0].dtype.is_floating:
+        return None
+    if all(map(sign_taken_by, op.outputs[0].consumers())):
+        return None
+    compare = _COMPARES[op.type]
+    return TracedSign(op.outputs[0], tuple(op.inputs), compare, True, False)
+
+
+_RECOGNISERS = (_larqs, _of_rectified, _tensorflows, _selected, _compared)
+
+
+def _is_tensorflows(op: Any) -> bool:
+    """Whether it is TensorFlow's sign, and no part of another.
+
+    Such as the inner one of Larq's, or that of a ternary quantizer, whose zeros the two
+    signs decide of which it is the sum.
+    """
+    if not is_zero_at_zero(op):
+        return False
+    after = (reader for tensor in op.outputs for reader in tensor.consumers())
+    ends = (x for reader in after for y in reader.outputs for x in y.consumers())
+    inner = op.inputs[0].op
+    ternary = inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs)
+    return not ternary and not any(map(is_larqs_sign, ends))
+
+
+def is_zero_at_zero(op: Any) -> bool:
+    """Whether an operation is TensorFlow's sign, which is 0 at 0, and no more."""
+    return op.type == "Sign" and not is_larqs_sign(op)
+
+
+def is_larqs_sign(op: Any) -> bool:
+    """Whether it is Larq's, sign(sign(x) + 0.1), and no sum of two signs."""
+    if op.type != "Sign" or op.inputs[0].op.type not in _ADDS:
+        return False
+    first, second = op.inputs[0].op.inputs
+    added = constant(second)  # less than 1, or signs are lost
+    if first.op.type != "Sign" or added is None:
+        return False
+    return bool(np.all((added > 0) & (added < 1)))
+
+
+def always_selected(op: Any) -> int | None:
+    """Which input a selection always gives, if its condition is a constant."""
+    condition = constant(op.inputs[0]) if op.type in _SELECTIONS else None
+    if condition is None:
+        return None
+    place = 1 if condition.all() else 2
+    fits = condition.all() or not condition.any()
+    alike = op.inputs[place].shape.as_list() == op.outputs[0].shape.as_list()
+    return place if fits and alike else None

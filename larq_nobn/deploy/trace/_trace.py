@@ -1,0 +1,162 @@
+"""A model as one graph of operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ..._math import unfused
+from ...graph import _errors, _models, _operation
+from .._errors import ConversionError
+from ..lite._converter import Function, IoSpec, quiet
+from ._constants import constant, fold_constants, frozen, imported
+from ._form import Form, Number
+from ._inference import as_built, at_inference
+from ._names import layer_of
+from ._signs import NOTHING, RESHAPES, TracedSign, is_zero_at_zero, sign_taken_by
+
+# Where an operation with a kernel has its input; its kernel is the other one.
+_INPUTS = {
+    "Conv2D": 0,
+    "DepthwiseConv2dNative": 0,
+    "Conv3D": 0,
+    "MatMul": 0,
+    "BatchMatMulV2": 0,
+    "Conv2DBackpropInput": 2,
+    "Conv3DBackpropInputV2": 2,
+}
+# A sign passes through them on its way into a convolution.
+_PADS = ("Pad", "PadV2", "SpaceToBatchND")
+_RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
+_ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
+
+
+class TracedKernel(NamedTuple):
+    """An operation that multiplies by a constant kernel.
+
+    `source` makes what it reads, before pads and reshapes.
+    """
+
+    op: Any
+    layer: str
+    kernel: np.ndarray
+    source: Any
+
+    @property
+    def signs(self) -> bool:
+        """Whether a sign makes what it reads."""
+        taken = sign_taken_by(self.source)
+        return taken is not None and not is_zero_at_zero(self.source)
+
+    @property
+    def read(self) -> Any:
+        """The tensor that the kernel is multiplied with."""
+        return next(x for x in self.op.inputs[::-1] if constant(x) is None)
+
+
+class Trace:
+    """The operations of a model's inference function, each after those that it reads.
+
+    What does not depend on an input is computed here, once: kernels from what they are
+    quantized of, whatever LCE itself would compute again in every run. A `function` is
+    traced instead of the model's. `inputs` and `outputs` are tensors of the operations.
+    """
+
+    def __init__(
+        self, model: keras.Model, io: IoSpec, function: Function | None = None
+    ):
+        self.model, self.io = model, io
+        traced = as_built(function or partial(_models.inference, model))
+        tracing = partial(
+            _errors.raised_by, model, "cannot be traced", kind=ConversionError
+        )
+        with quiet():
+            with unfused(), at_inference(), tracing():
+                concrete = traced.get_concrete_function(*io.inputs)
+            if function is None:
+                _check_inference(concrete.graph.as_graph_def(), model)
+            whole = frozen(concrete, model)
+            ends = [tensor.name for tensor in concrete.outputs]
+            folded = fold_constants(whole, ends, model)
+        graph, graph_def = imported(folded), folded.graph
+        self.inputs = [graph.get_tensor_by_name(f"{name}:0") for name in whole.inputs]
+        self.outputs = [graph.get_tensor_by_name(end) for end in folded.outputs]
+        self.operations = graph.get_operations()
+        if graph_def.library.function:  # bodies of loops, for functions that call them
+            del graph_def.node[:]
+            bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
+            tf.compat.v1.wrap_function(bodies, [])
+
+    @cached_property
+    def form(self) -> Form:
+        """What runs the operations."""
+        numbers = dict[Any, Number]()
+        for made in (tensor for op in self.operations for tensor in op.outputs[:1]):
+            value = constant(made)
+            if value is not None:
+                numbers[made] = value, value if made.dtype.is_floating else None
+        return Form(self.inputs, self.outputs, lambda x: x, numbers)
+
+    def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
+        """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
+        random, given = np.random.default_rng(0), {}
+        for start in self.inputs:
+            numbers = random.normal(size=start.shape) * start.dtype.is_floating
+            given[start] = numbers.astype(start.dtype.as_numpy_dtype)
+        return self.form.run(given, tensors)
+
+    def signs(self) -> list[TracedSign]:
+        """Lists the signs that have examples in front, and show what they are of.
+
+        Each comes after those that it depends on.
+        """
+        signs = []
+        for sign in filter(None, map(sign_taken_by, self.operations)):
+            shape = sign.value.shape
+            known = shape.rank and shape.is_fully_defined()
+            if sign.of and known and shape[0] == self.io.batch_size:
+                signs.append(sign)
+        return signs
+
+    @cached_property
+    def kernels(self) -> list[TracedKernel]:
+        """The operations that have a constant kernel, in their order."""
+        kernels = []
+        for op in self.operations:
+            place = _INPUTS.get(op.type)
+            if place is None or len(op.inputs) < 2:
+                continue
+            if place == 0 and constant(op.inputs[0]) is not None:  # of a matrix product
+                place = 1
+            kernel = constant(op.inputs[1 if place != 1 else 0])
+            if kernel is None:
+                continue
+            source = op.inputs[place].op
+            while source.type in NOTHING + _PADS + RESHAPES:
+                source = source.inputs[0].op
+            kernels.append(TracedKernel(op, layer_of(op), kernel, source))
+        return kernels
+
+
+def _check_inference(graph: Any, model: keras.Model) -> None:
+    """Rejects what a layer does in training only, unless it is called for that."""
+    names = {layer.name for layer in model._flatten_layers(include_self=False)}
+    functions = (node for f in graph.library.function for node in f.node_def)
+    for node in (*graph.node, *functions):
+        random, assigns = _RANDOM.search(node.op), _ASSIGNS.fullmatch(node.op)
+        if random or assigns:
+            parts = node.name.split("/")
+            layer = next((part for part in parts[::-1] if part in names), parts[0])
+            effect = "draws random numbers" if random else "changes its variables"
+            more = ", or leave it out" if random else f", and {_operation.UNWRAP}"
+            raise ConversionError(
+                f"Model {model.name!r} {effect} at inference, which a file cannot "
+                f"(operation {node.op!r} of layer {layer!r}). Call that layer "
+                f"without training=True{more}."
+            )
