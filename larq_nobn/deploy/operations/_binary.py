@@ -24,7 +24,16 @@ import numpy as np
 
 from ...graph import _signs
 from ._emit import form_of
-from ._program import Node, Program, Rule, Value, affine, channelwise, sign
+from ._program import (
+    Node,
+    Program,
+    Rule,
+    Value,
+    affine,
+    channelwise,
+    per_channel,
+    sign,
+)
 from ._shapes import padded_apart, passes, zeros_around
 
 # What takes each number for itself, of one map or of several.
@@ -35,15 +44,16 @@ _ELEMENTWISE = {
     *("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"),
     *("LogicalAnd", "LogicalNot", "LogicalOr"),
 }
+_COMPARES = ("Greater", "GreaterEqual", "Less", "LessEqual")
 _MOST_NODES = 12
-_BELOW = (-1e9, -1.0, -1e-30)
-_NUMBERS = (*_BELOW, 0.0, *(-x for x in reversed(_BELOW)))
+# Kernels of x + (q - x) are q but for rounding.
+_NEAR = 1e-6
 
 
 def spell_signs(program: Program) -> Program:
-    """Writes functions of two values, which change at 0, as signs for kernels of two.
+    """Writes functions of two values, which change at a number, as signs for kernels.
 
-    Where the value at 0 is that above it, they are of x; else of -x.
+    Where the value at that number is that above it, they are of x; else of -x.
     """
     for node in program.nodes:
         if node.kind not in ("other", "sum") or not _is_elementwise(node):
@@ -57,23 +67,37 @@ def _with_sign(program: Program, node: Node) -> Program | None:
     for x, inner in _sources(program, node):
         if x.shape != node.y.shape or x.dtype != node.y.dtype:
             continue
-        low, *_, zero, _, _, high = values = _values(program, x, inner, node.y)
-        if np.isnan(values).any() or low == high or zero not in (low, high):
-            continue
-        if values != [low] * 3 + [zero] + [high] * 3:
-            continue
-        side, size = (1.0 if zero == high else -1.0), (high - low) / 2
-        # As in tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
-        known = (n for n in inner if n.kind == "sign" and n.x is x)
-        own = next(known, None) if side > 0 else None
-        before, made = x.like(), list[Node]()
-        if own is None:
-            own = sign(node.name, before, x.like())
-            own = own.with_arguments(opposite=side < 0)
-            made += [affine(f"{node.name}_side", x, side, before), own]
-        made.append(affine(node.name, own.y, side * size, node.y, (low + high) / 2))
-        return program.with_nodes([node], made)
+        for at in _thresholds_in(program, x, inner):
+            low, *_, middle, _, _, high = values = _values(x, inner, node.y, at)
+            if np.isnan(values).any() or low == high or middle not in (low, high):
+                continue
+            if values != [low] * 3 + [middle] + [high] * 3:
+                continue
+            side, size = (1.0 if middle == high else -1.0), (high - low) / 2
+            # As in tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
+            signs = (n for n in inner if n.kind == "sign" and n.x is x)
+            known = (n for n in signs if side > 0 and np.all(n["shift"] == -at))
+            own, before, made = next(known, None), x.like(), list[Node]()
+            if own is None:
+                own = sign(node.name, before, x.like(), -side * at)
+                own = own.with_arguments(opposite=side < 0)
+                made += [affine(f"{node.name}_side", x, side, before), own]
+            half = affine(node.name, own.y, side * size, node.y, (low + high) / 2)
+            return program.with_nodes([node], [*made, half])
     return None
+
+
+def _thresholds_in(
+    program: Program, x: Value, inner: Sequence[Node]
+) -> Iterator[np.ndarray]:
+    """Yields 0, and the numbers per channel that a function compares with."""
+    yield np.zeros(1)
+    for value in {v: None for n in inner if n.type in _COMPARES for v in n.reads}:
+        numbers = program.constant(value)
+        if numbers is not None and numbers.dtype == x.dtype.as_numpy_dtype:
+            each = per_channel(numbers, x.channels)
+            if each is not None:
+                yield each
 
 
 def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]:
@@ -96,15 +120,17 @@ def _is_elementwise(node: Node) -> bool:
     return node.kind in ("sum", "affine", "sign") or node.type in _ELEMENTWISE
 
 
-def _values(program: Program, x: Value, inner: Sequence[Node], y: Value) -> list[float]:
-    """What a function makes of a few numbers in their order; NaN of what differs."""
-    part = Program([x], inner, [y])
-    form, kind = form_of(part), x.dtype.as_numpy_dtype
-    sizes = [size or 1 for size in x.shape or ()]
-    maps = (np.full(sizes, number, kind) for number in _NUMBERS)
-    made = [form.outputs_of([numbers])[0] for numbers in maps]
-    pairs = [(np.min(numbers), np.max(numbers)) for numbers in made]
-    return [round(float(low), 6) if low == high else np.nan for low, high in pairs]
+def _values(x: Value, inner: Sequence[Node], y: Value, at: np.ndarray) -> list[float]:
+    """What a function makes of a few numbers around others; NaN of what differs."""
+    form, kind = form_of(Program([x], inner, [y])), x.dtype.as_numpy_dtype
+    near = np.maximum(np.abs(np.spacing(at.astype(kind))), 1e-30)
+    sizes, made = [size or 1 for size in x.shape or ()], list[float]()
+    for away in (-1e9, -1.0, -near, 0.0, near, 1.0, 1e9):
+        numbers = np.broadcast_to((at + away).astype(kind), sizes)
+        (values,) = form.outputs_of([numbers])
+        low, high = float(np.min(values)), float(np.max(values))
+        made.append(round(low, 6) if low == high else np.nan)
+    return made
 
 
 def _meets_two_values(program: Program, node: Node) -> bool:
@@ -117,19 +143,20 @@ def _has_two_values(kernel: Node) -> bool:
     if kernel["of"] not in ("Conv2D", "MatMul"):
         return False
     split = kernel["binary"] or _signs.split_kernel(kernel["kernel"]) is not None
-    return split or _is_zero_one(kernel)
+    return split or _largest_of_zero_one(kernel["kernel"]) is not None
 
 
-def _is_zero_one(kernel: Node) -> bool:
-    """Whether each output channel has 0 and at most one more number, of one sign."""
-    whole = kernel["kernel"]
-    for part in (whole[..., :1], whole):
+def _largest_of_zero_one(kernel: np.ndarray) -> np.ndarray | None:
+    """The other number of each output channel of 0 and one more, all of one sign."""
+    near = _NEAR * np.abs(kernel).max()
+    for part in (kernel[..., :1], kernel):
         weights = np.abs(part)
         largest = weights.max(axis=tuple(range(weights.ndim - 1)))
-        if not np.all((weights == 0) | (weights == largest)):
-            return False
-    one_sign = whole.min() >= 0 or whole.max() <= 0
-    return bool(one_sign and np.any(largest) and np.any(weights == 0))
+        if not np.all((weights <= near) | (largest - weights <= near)):
+            return None
+    one_sign = kernel.min() >= -near or kernel.max() <= near
+    fits = one_sign and np.any(largest) and np.any(weights <= near)
+    return largest if fits else None
 
 
 def pad_signs(program: Program, node: Node) -> Program | None:
@@ -181,13 +208,13 @@ def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
     """
     if node.kind != "kernel" or node["groups"] > 1 or not _has_two_values(node):
         return None
-    if not _is_zero_one(node) or sign_before(program, node.x) is None:
-        return None
     weights, ones = node["kernel"], np.ones_like(node["kernel"][..., :1])
-    largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))
+    largest = _largest_of_zero_one(weights)
+    if largest is None or sign_before(program, node.x) is None:
+        return None
     largest = np.where(largest, largest, 1.0)  # of zeros alone, the sums are 0
-    side = 1.0 if weights.max() > 0 else -1.0
-    signs = side * np.concatenate([np.where(weights, 1.0, -1.0), ones], axis=-1)
+    side, is_one = np.sign(weights.sum()), np.abs(weights) > largest / 2
+    signs = side * np.concatenate([np.where(is_one, 1.0, -1.0), ones], axis=-1)
     channels = signs.shape[-1]
     sums = Value((*(node.y.shape or ())[:-1], channels), node.y.dtype)
     total, half = node.y.like(), np.full(channels, 0.5)

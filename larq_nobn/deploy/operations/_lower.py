@@ -14,6 +14,7 @@ from ..trace._constants import constant
 from ..trace._signs import NOTHING, always_selected, is_larqs_sign
 from ..trace._trace import Trace
 from ._binary import kernel_is_binary, spell_signs
+from ._estimators import cancel_terms
 from ._program import (
     Node,
     Program,
@@ -24,6 +25,7 @@ from ._program import (
     is_scale,
     kernel,
     key_of,
+    per_channel,
     sign,
 )
 
@@ -41,12 +43,14 @@ class Lowered:
         values: What the tensors of the trace are, by their names.
         nodes: Those that were read, with values that the program no longer has.
         repeated: The names of binary kernels that do what an earlier one does.
+        sums: The names of sums whose terms cancel.
     """
 
     program: Program
     values: Mapping[str, Value]
     nodes: Sequence[Node]
     repeated: list[str]
+    sums: list[str]
 
     def value(self, tensor: Any) -> Value:
         """What a tensor of the trace is."""
@@ -70,10 +74,11 @@ def lower(trace: Trace) -> Lowered:
     outputs = [values[tensor.name] for tensor in trace.outputs]
     program = Program(inputs, lowering.nodes, outputs)
     program = everywhere(program, (spell_prelu,))
+    program, sums = cancel_terms(program)
     program = everywhere(spell_signs(program), (kernel_is_binary,))
     binary = binary_kernels(program)
     repeated = [name for name, first in lowering.repeated if first in binary]
-    return Lowered(program, values, lowering.nodes, repeated)
+    return Lowered(program, values, lowering.nodes, repeated, sums)
 
 
 def spell_prelu(program: Program, node: Node) -> Program | None:
@@ -206,9 +211,8 @@ class _Lowering:
         threshold, *both = (self._constant(value) for value in numbers)
         known = [float(c) for c in both if c is not None and c.size == 1]
         fits = x.dtype is _FLOAT and x.shape == y.shape and known == [1, -1]
-        if threshold is None or threshold.size > 1 or not fits:
-            return None
-        return sign(op.name, x, y, -float(threshold.item()))
+        each = None if threshold is None else per_channel(threshold, y.channels)
+        return None if each is None or not fits else sign(op.name, x, y, -each)
 
     def _sum(
         self, op: Any, reads: tuple[Value, ...], y: Value, factor: float
@@ -256,8 +260,9 @@ class _Lowering:
             numbers = self._constant(value)
             if numbers is None or reads[1 - place].shape != y.shape:
                 continue
-            if numbers.size == 1 or numbers.size == numbers.shape[-1] == y.channels:
-                return place, np.broadcast_to(numbers.reshape(-1), y.channels or 1)
+            each = per_channel(numbers, y.channels)
+            if each is not None:
+                return place, np.broadcast_to(each, y.channels or 1)
         return None
 
 

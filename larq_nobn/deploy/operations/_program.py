@@ -133,6 +133,13 @@ def _each(x: Value, numbers: Any) -> np.ndarray:
     return np.broadcast_to(np.asarray(numbers, float), x.channels or 1)
 
 
+def per_channel(numbers: np.ndarray, channels: int | None) -> np.ndarray | None:
+    """One number, or one for each of the last axis, (C,); None of others."""
+    if numbers.size == 1 or numbers.shape[-1:] == (numbers.size,) == (channels,):
+        return numbers.reshape(-1).astype(np.float64)
+    return None
+
+
 def is_scale(node: Node) -> bool:
     return node.kind == "affine" and not np.any(node["b"])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..lite._converter import Function, IoSpec
 from ..trace._form import Form
+from ..trace._signs import TracedSign, TracedSum
 from ..trace._trace import Trace
 from . import _int8
 from ._emit import form_of, outputs_of, with_variables
@@ -64,6 +65,11 @@ class Stages:
         """The names of the binary kernels that a file has only once."""
         return self.lowered.repeated + repeated_kernels(self.merged)
 
+    @cached_property
+    def cuts(self) -> list[TracedSign | TracedSum]:
+        """The signs of the trace, and sums whose terms cancel in the program."""
+        return self.traced.cuts(self.lowered.sums)
+
     def makers(self, tensor: Any) -> list[Node]:
         """What of the operations of the file makes a tensor of the trace.
 
@@ -85,8 +91,8 @@ class Stages:
     @cached_property
     def exact(self) -> Form:
         """What runs `lowered`, with kernels of +1 and -1, and shows all signs."""
-        signs, program = self.traced.signs(), self.lowered.program
-        wanted = [tensor for sign in signs for tensor in (sign.value, *sign.of)]
+        program = self.lowered.program
+        wanted = [tensor for cut in self.cuts for tensor in (cut.value, *cut.of)]
         # A comparison that became a sign can still be asked for.
         nodes = [*self.lowered.nodes, *program.nodes]
         more = [self.lowered.value(tensor) for tensor in wanted]

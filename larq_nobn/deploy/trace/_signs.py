@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,10 @@ import numpy as np
 from ._constants import constant
 
 # A sign passes through them on its way into a convolution.
-NOTHING = ("Identity", "IdentityN", "StopGradient")
+NOTHING = (
+    *("Identity", "IdentityN", "StopGradient", "PreventGradient"),
+    *("EnsureShape", "CheckNumerics"),
+)
 RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
 _POOLS = ("MaxPool", "AvgPool", "Mean")
 _NEVER_BELOW_0 = ("Relu", "Relu6", "Abs", "Square", "Sigmoid", "Softmax", "Exp")
@@ -67,6 +70,23 @@ class TracedSign(NamedTuple):
             return np.sign(values)
         ends = np.append(self.first, self.second)
         return np.where(values > 0, ends.max(), ends.min())
+
+
+class TracedSum(NamedTuple):
+    """A sum of a trace, of which terms cancel: x + (q - x) rounds as x does, not q."""
+
+    value: Any
+    of: tuple[Any, ...]
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Returns the values that it can have in the place of those of a file."""
+        return values
+
+    def terms(self, of: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns what is added."""
+        first, *rest = (x.astype(float) for x in of)
+        subtracts = self.value.op.type == "Sub"
+        return np.stack([first, *(-x if subtracts else x for x in rest)])
 
 
 def sign_taken_by(op: Any) -> TracedSign | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,14 @@ from ._constants import constant, fold_constants, frozen, imported
 from ._form import Form, Number
 from ._inference import as_built, at_inference
 from ._names import layer_of
-from ._signs import NOTHING, RESHAPES, TracedSign, is_zero_at_zero, sign_taken_by
+from ._signs import (
+    NOTHING,
+    RESHAPES,
+    TracedSign,
+    TracedSum,
+    is_zero_at_zero,
+    sign_taken_by,
+)
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -116,13 +123,22 @@ class Trace:
 
         Each comes after those that it depends on.
         """
-        signs = []
-        for sign in filter(None, map(sign_taken_by, self.operations)):
-            shape = sign.value.shape
-            known = shape.rank and shape.is_fully_defined()
-            if sign.of and known and shape[0] == self.io.batch_size:
-                signs.append(sign)
-        return signs
+        signs = filter(None, map(sign_taken_by, self.operations))
+        return [sign for sign in signs if sign.of and self._is_cut(sign.value)]
+
+    def cuts(self, sums: Container[str]) -> list[TracedSign | TracedSum]:
+        """Lists the signs, and sums of the given names, in the same order."""
+        places = {op.name: place for place, op in enumerate(self.operations)}
+        taken = (op for op in self.operations if op.name in sums)
+        known = [TracedSum(op.outputs[0], tuple(op.inputs)) for op in taken]
+        cuts: list[TracedSign | TracedSum] = [*self.signs()]
+        cuts += [x for x in known if self._is_cut(x.value)]
+        return sorted(cuts, key=lambda cut: places[cut.value.op.name])
+
+    def _is_cut(self, tensor: Any) -> bool:
+        shape = tensor.shape
+        known = shape.rank and shape.is_fully_defined()
+        return bool(known) and shape[0] == self.io.batch_size
 
     @cached_property
     def kernels(self) -> list[TracedKernel]:

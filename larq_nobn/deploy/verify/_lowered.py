@@ -26,7 +26,6 @@ from ..lite._file import read
 from ..operations import Stages
 from ..trace._form import as_one_graph
 from ..trace._inference import as_built, at_inference
-from ..trace._signs import TracedSign
 from ..trace._trace import Trace
 from . import _segments
 from ._agreement import agreement, top1_agreement
@@ -57,15 +56,14 @@ def verify_operations(
     that flips. It is compared in float32, as which it was traced, and its own outputs
     by their top class only. Returns how far they agree, and the operations' outputs.
     """
-    signs = stages.traced.signs()
-    read = recorder(stages.exact, signs)
-    return verify_made(model, stages.traced, signs, read, examples, ending)
+    read = recorder(stages.exact, stages.cuts)
+    return verify_made(model, stages.traced, stages.cuts, read, examples, ending)
 
 
 def verify_made(
     model: keras.Model,
     trace: Trace,
-    signs: Sequence[TracedSign],
+    signs: Sequence[_segments.Cut],
     read: Callable[[Examples], Recording],
     examples: Examples,
     ending: str = NOTHING_WRITTEN,

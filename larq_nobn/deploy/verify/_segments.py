@@ -24,7 +24,7 @@ from ..._progress import step
 from ..lite import _converter
 from ..trace._form import Form
 from ..trace._names import layer_of
-from ..trace._signs import TracedSign
+from ..trace._signs import TracedSign, TracedSum
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
@@ -336,6 +336,7 @@ def _examples(where: np.ndarray, rows: list[int]) -> set[int]:
 _GROUP = 16
 
 Examples = Sequence[np.ndarray]
+Cut = TracedSign | TracedSum
 
 
 class Recording(NamedTuple):
@@ -343,8 +344,8 @@ class Recording(NamedTuple):
 
     Attributes:
         outputs: One array per output.
-        values: What each sign makes, (examples, ...).
-        numbers: Of what it is taken, by its place among the signs, as far as known.
+        values: What each cut makes, (examples, ...).
+        numbers: Of what it is taken, by its place among the cuts, as far as known.
     """
 
     outputs: list[np.ndarray]
@@ -352,7 +353,7 @@ class Recording(NamedTuple):
     numbers: Mapping[int, np.ndarray]
 
 
-def recorder(form: Form, signs: Sequence[TracedSign]) -> Callable[..., Recording]:
+def recorder(form: Form, signs: Sequence[Cut]) -> Callable[..., Recording]:
     """Returns what computes a form for examples, and shows it at some signs.
 
     Where it is given values of the signs, it does not compute these. With noise, it
@@ -377,7 +378,7 @@ def recorder(form: Form, signs: Sequence[TracedSign]) -> Callable[..., Recording
 def compare(
     form: Form,
     io: _converter.IoSpec,
-    signs: Sequence[TracedSign],
+    signs: Sequence[Cut],
     read: Callable[[Examples], Recording],
     examples: Examples,
     tolerance: float,
@@ -395,6 +396,10 @@ def compare(
         before = "the input"
         for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
             difference, *walked = (x.numbers[number] for x in ours)
+            if isinstance(sign, TracedSum):
+                result = segments.result("sum", label)
+                _compare_sum(difference, other.values[number], before, rows, result)
+                continue
             result = segments.result("sign", label)
             place = f"between {before} and it", rows, result
             for is_above, has in sign.thresholds():
@@ -429,7 +434,24 @@ def compare(
     return segments
 
 
-def labels_of(signs: Sequence[TracedSign]) -> list[str]:
+def _compare_sum(
+    terms: np.ndarray, made: np.ndarray, before: str, rows: list[int], result: CutResult
+) -> None:
+    """Compares a sum with what another form has of it: it rounds as its terms do."""
+    total, sizes = terms.sum(axis=0), np.abs(terms).sum(axis=0)
+    away = np.abs(total - made.reshape(total.shape))
+    wrong = away > MARGIN * np.abs(total).max(initial=0) + _NOISE * sizes
+    result.count += away.size
+    if wrong.any():
+        result.faulty |= _examples(wrong, rows)
+        result.worst = max(result.worst, float(away[wrong].max()))
+        result.fault = result.fault or (
+            f"the sum of layer {result.name!r} differs by {away[wrong].max():.3g}, and "
+            f"the fault lies after {before}"
+        )
+
+
+def labels_of(signs: Sequence[Cut]) -> list[str]:
     """The names of the layers of signs; of a second one of a layer with its number."""
     names = [layer_of(sign.value.op) for sign in signs]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
@@ -437,10 +459,12 @@ def labels_of(signs: Sequence[TracedSign]) -> list[str]:
     return [name if n == 1 else f"{name} (sign {n})" for name, n in pairs]
 
 
-def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
+def _difference(sign: Cut, rest: Iterator[np.ndarray]) -> np.ndarray:
     """Returns the numbers that a sign is of: the next, or the difference of two."""
     shape = sign.value.shape
-    values = (next(rest) for _ in sign.of)
+    values = [next(rest) for _ in sign.of]
+    if isinstance(sign, TracedSum):
+        return sign.terms(values)
     # With as many axes as a map, if they are of a constant that has fewer.
     ones = [1] * len(shape)
     first, *second = (x.reshape(len(x), *ones[x.ndim :], *x.shape[1:]) for x in values)
@@ -448,6 +472,6 @@ def _difference(sign: TracedSign, rest: Iterator[np.ndarray]) -> np.ndarray:
     return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
 
 
-def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
+def _fed(sign: Cut, made: np.ndarray) -> np.ndarray:
     values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
     return values.astype(sign.value.dtype.as_numpy_dtype)
