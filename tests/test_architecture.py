@@ -54,6 +54,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"lite"},
         {"trace"},
         {"operations"},
+        {"c"},
         {"_checks"},
         {"_audit"},
         {"verify", "device"},

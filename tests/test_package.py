@@ -209,9 +209,11 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel, tree):
     names = set(wheel.namelist())
     expected = {str(path.relative_to(tree)) for path in tree.glob("larq_nobn/**/*.py")}
     held = {name for name in names if ".dist-info/" not in name}
-    networks = {str(p.relative_to(tree)) for p in tree.glob("larq_nobn/**/*.npz")}
-    assert held == expected | networks | {"larq_nobn/py.typed"}
-    assert networks
+    kinds = ("npz", "c")
+    files = (p for kind in kinds for p in tree.glob(f"larq_nobn/**/*.{kind}"))
+    others = {str(p.relative_to(tree)) for p in files}
+    assert held == expected | others | {"larq_nobn/py.typed"}
+    assert {Path(name).suffix for name in others} == {".npz", ".c"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -1,0 +1,1 @@
+"""Networks as C files, which need no runtime."""
