@@ -149,6 +149,19 @@ def call_named_activations(base: type) -> None:
     activations.get = get
 
 
+def on_compile(tell: Callable[[Any, Any], None]) -> None:
+    """Calls a function with optimizer and model after every `compile` of a model."""
+    compile_model = keras.Model.compile
+
+    @functools.wraps(compile_model)
+    def compile(self: keras.Model, *args: Any, **kwargs: Any) -> None:
+        compile_model(self, *args, **kwargs)
+        for optimizer in tensorflow.nest.flatten(self.optimizer):
+            tell(optimizer, self)
+
+    keras.Model.compile = compile
+
+
 def of_keras_3(given: Any) -> bool:
     """Whether something is a class or an object of Keras 3."""
     kind = given if isinstance(given, type) else type(given)

@@ -1,25 +1,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .._errors import InvalidValue
 from ..optimizers import AdaptiveGradientClipping
+from ..optimizers._names import parts_inside
 from ._monitor import EpochMonitor, owners, shares
 
 
-def clipping_in(optimizer: Any) -> Iterator[Any]:
+def clipping_in(optimizer: Any) -> list[Any]:
     """Every `AdaptiveGradientClipping` in an optimizer, however it is wrapped."""
-    if isinstance(optimizer, AdaptiveGradientClipping):
-        yield optimizer
-    if (inner := getattr(optimizer, "inner_optimizer", None)) is not None:
-        yield from clipping_in(inner)
-    else:  # Larq's CaseOptimizer
-        for part in getattr(optimizer, "optimizers", ()):
-            yield from clipping_in(part)
+    parts = parts_inside(optimizer)
+    return [part for part in parts if isinstance(part, AdaptiveGradientClipping)]
 
 
 class GradientClippingMonitor(EpochMonitor):
@@ -84,7 +79,7 @@ class GradientClippingMonitor(EpochMonitor):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Lets the optimizer count, if it does not yet."""
         model = self.model
-        optimizers = list(clipping_in(model.optimizer))
+        optimizers = clipping_in(model.optimizer)
         if not optimizers:
             raise InvalidValue(
                 f"The optimizer {type(model.optimizer).__name__} clips no units, so "

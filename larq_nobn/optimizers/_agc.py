@@ -16,6 +16,7 @@ from . import _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
+from ._names import PatternWrapper, first_match, tell
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _log = logging.getLogger("larq_nobn")
@@ -63,7 +64,7 @@ class ClipCounts:
 
 
 @in_both_families
-class AdaptiveGradientClipping(OptimizerWrapper):
+class AdaptiveGradientClipping(PatternWrapper):
     """Optimizer wrapper: limits each unit's gradient norm relative to its weights.
 
     With `||.||_i` the norm over unit `i`, such as one output filter:
@@ -94,9 +95,12 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             default 0.01.
         epsilon: Floor under the norm of the weights, above 0; default 0.001.
         exclude: Regular expressions; a variable with a match in its name is not
-            clipped. A leading `^` stands for the start of the name or of any part after
-            a slash. Default: the classifiers `head` and `predictions`, and a warning if
-            there are none; in `for_model` also the layer that gives the output.
+            clipped. Names are the path in a model that is compiled with this optimizer,
+            such as `block/conv/kernel:0`, whatever file it comes from, and the name
+            that Keras gives the variable. A leading `^` stands for the start of a name
+            or of any part after a slash. Default: the classifiers `head` and
+            `predictions`; in `for_model` also the layer that gives the output. A
+            warning says if there are none.
         unit_axes: `{regular expression: axes}` for variables whose role the name does
             not tell. The first match in the full name counts; `()` makes each element
             its own unit. Default: none.
@@ -190,9 +194,11 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
         settled = [*_unit_axes.check_patterns("exclude", exclude), *given]
         roles = _unit_axes.axes_by_layer(
-            model, lambda name: _unit_axes.first_match(settled, name) is not None
+            model, lambda names: first_match(settled, names) is not None
         )
-        return cls(optimizer, clip_factor, epsilon, exclude, {**given, **roles})
+        self = cls(optimizer, clip_factor, epsilon, exclude, {**given, **roles})
+        tell(self, model)
+        return self
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -203,7 +209,13 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
             "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
+            # Without patterns of the user's, paths say all.
+            **(super().get_config() if self._has_own_patterns else {}),
         }
+
+    @property
+    def _has_own_patterns(self) -> bool:
+        return self.exclude != _HEADS or bool(self.unit_axes)
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         pairs = self._clip(pairs)
@@ -242,15 +254,20 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         """The axes of a unit of each variable; None for those that are not clipped."""
         latent_free = is_latent_free(self.inner_optimizer, pairs)
         settled = (self.exclude, tuple(self.unit_axes.items()))
+        names = self._names_of([variable for _, variable in pairs])
         roles = [
-            _unit_axes.axes_of(v.name, tuple(v.shape), *settled) for v in variables
+            _unit_axes.axes_of(own, tuple(variable.shape), *settled)
+            for own, (gradient, variable) in zip(names, pairs, strict=True)
+            if gradient is not None
         ]
-        if self.exclude == _HEADS and None not in roles and not self._warned:
+        if self.exclude and None not in roles and not self._warned:
             self._warned = True
             _log.warning(
-                "AdaptiveGradientClipping clips all variables: no classifier is "
-                "named head or predictions. Name it in exclude, or use "
-                "AdaptiveGradientClipping.for_model(model, optimizer)."
+                "AdaptiveGradientClipping clips all variables: %s. Name it in exclude, "
+                "or use AdaptiveGradientClipping.for_model(model, optimizer).",
+                "no classifier is named head or predictions"
+                if self.exclude == _HEADS
+                else f"none is found by exclude={self.exclude}",
             )
         return [
             None if latent_free(variable) else role

@@ -12,12 +12,13 @@ from .._checks import check_kind, check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras
 from ._bayesian import BayesianLearningRule
-from ._unit_axes import check_patterns, first_match
-from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
+from ._names import Names, PatternWrapper, first_match, key_of
+from ._unit_axes import check_patterns
+from ._wrapper import Pairs, in_both_families, parts_of
 
 
 @in_both_families
-class ParameterGroups(OptimizerWrapper):
+class ParameterGroups(PatternWrapper):
     """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
     With `w` a variable, `w'` what the wrapped optimizer would make of it and `m` the
@@ -40,8 +41,10 @@ class ParameterGroups(OptimizerWrapper):
             precision, loss scaling goes around this wrapper, as `compile` does on its
             own.
         multipliers: `{regular expression: factor}`, factors in [0, inf). The first
-            pattern with a match in a variable's name counts; a leading `^` stands for
-            the start of the name or of any part after a slash. A factor of 0 freezes.
+            pattern with a match in a variable's name counts, that is in its path in
+            the model, such as `block/conv/kernel:0`, or in the name that Keras gives
+            it; a leading `^` stands for the start of the name or of any part after a
+            slash. A factor of 0 freezes.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` is a legacy
@@ -61,8 +64,7 @@ class ParameterGroups(OptimizerWrapper):
     """
 
     multipliers: dict[str, float]
-    _names: tuple[str, ...]
-    _factors: dict[str, float]
+    _factors: dict[Any, float]
     _steps: int
     _reached: bool
 
@@ -86,8 +88,7 @@ class ParameterGroups(OptimizerWrapper):
             )
             for pattern, factor in multipliers.items()
         }
-        self._names = ()  # of the variables, once known
-        self._factors = {}  # by key of the variable
+        self._factors = {}  # by key of the variable, once known
         self._steps = 0  # being taken
         self._reached = False
 
@@ -125,19 +126,17 @@ class ParameterGroups(OptimizerWrapper):
         return {
             "optimizer": keras.optimizers.serialize(self.inner_optimizer),
             "multipliers": dict(self.multipliers),
-            # No argument: a file knows names that the reopened model has lost.
-            "variables": list(self._names),
+            **super().get_config(),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> ParameterGroups:
-        names = tuple(config.get("variables", ()))
-        arguments = {name: config[name] for name in ("optimizer", "multipliers")}
-        self = super().from_config(arguments, custom_objects)
-        self._names = names
-        return self
+        known = ("optimizer", "multipliers", "variables")
+        return super().from_config(
+            {key: config[key] for key in known if key in config}, custom_objects
+        )
 
     def _rule(self) -> Any:
         """Returns the optimizer inside all wrappers."""
@@ -148,19 +147,8 @@ class ParameterGroups(OptimizerWrapper):
         """Finds the factors of the variables, once."""
         if self._factors or not variables:
             return
-        names, known = [v.name for v in variables], self._names
-        # Keras builds the layers of a reopened `.keras` file outside their name scopes,
-        # so that `conv/kernel:0` may come back as `kernel:0`.
-        if len(names) == len(known) and all(
-            f"/{full}".endswith(f"/{name}")
-            for full, name in zip(known, names, strict=True)
-        ):
-            names = list(known)
-        factors = factors_by_name(self.multipliers, names)
-        # A replica's copy has a name of its own, but the key of the variable.
-        keys = map(self._rule()._var_key, variables)
-        self._factors = dict(zip(keys, factors, strict=True))
-        self._names = tuple(names)
+        factors = factors_by_name(self.multipliers, self._names_of(variables))
+        self._factors = dict(zip(map(key_of, variables), factors, strict=True))
 
     @contextmanager
     def _scaling(self) -> Iterator[None]:
@@ -183,7 +171,7 @@ class ParameterGroups(OptimizerWrapper):
 
         def update(gradient: Any, variable: tf.Variable) -> None:
             self._reached = True
-            factor = self._factors.get(rule._var_key(variable), 1.0)
+            factor = self._factors.get(key_of(variable), 1.0)
             # A quantized variable would read as ±1 inside a quantized scope.
             latent = getattr(variable, "latent_variable", variable)
             before = tf.convert_to_tensor(latent) if factor != 1 else None
@@ -203,7 +191,7 @@ class ParameterGroups(OptimizerWrapper):
                 return
             groups: dict[float, list[tf.Variable]] = {}
             for variable in variables:
-                factor = self._factors.get(rule._var_key(variable), 1.0)
+                factor = self._factors.get(key_of(variable), 1.0)
                 groups.setdefault(factor, []).append(variable)
             try:
                 for factor, members in groups.items():
@@ -216,17 +204,19 @@ class ParameterGroups(OptimizerWrapper):
 
 
 def factors_by_name(
-    multipliers: Mapping[str, float], names: Sequence[str]
+    multipliers: Mapping[str, float], names: Sequence[Names]
 ) -> list[float]:
-    """Returns the factor of each variable, of the first pattern in its name, or 1."""
-    factors: dict[str, float] = {}
-    for pattern, factor in multipliers.items():
-        found = [name for name in names if first_match([pattern], name) is not None]
+    """Returns the factor of each variable, of the first pattern in its names, or 1."""
+    factors = [1.0] * len(names)  # of earlier patterns last
+    for pattern, factor in reversed([*multipliers.items()]):
+        found = [i for i, own in enumerate(names) if first_match([pattern], own)]
         if not found:
+            shown = ", ".join(own[0].lstrip("/") for own in names[:6])
             raise InvalidValue(
                 f"The pattern {pattern!r} in multipliers matches none of the "
-                f"{len(names)} variables, such as {', '.join(names[:6])}. Correct the "
-                "pattern, or leave it out."
+                f"{len(names)} variables, such as {shown}. Correct the pattern, or "
+                "leave it out."
             )
-        factors = dict.fromkeys(found, factor) | factors  # earlier ones count
-    return [factors.get(name, 1.0) for name in names]
+        for place in found:
+            factors[place] = factor
+    return factors

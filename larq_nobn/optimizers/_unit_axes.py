@@ -11,6 +11,7 @@ from .._checks import check_integer, check_kind, check_list
 from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
+from ._names import Names, exactly, first_match, key_of, paths_of
 
 # The first row that fits; a transposed kernel is (..., out, in). None is a layout that
 # depends on the arguments of the layer.
@@ -41,16 +42,16 @@ _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
 @functools.lru_cache(maxsize=8192)
 def axes_of(
-    name: str,
+    names: Names,
     shape: tuple[int, ...],
     exclude: tuple[str, ...],
     unit_axes: tuple[tuple[str, Axes], ...],
 ) -> Axes | None:
     """Returns the axes of one unit of a variable; None where it is excluded."""
-    if first_match(exclude, name) is not None:
+    if first_match(exclude, names) is not None:
         return None
-    given = dict(unit_axes)
-    pattern = first_match(given, name)
+    given, name = dict(unit_axes), names[0].lstrip("/")
+    pattern = first_match(given, names)
     if pattern is None:
         return axes_by_name(name, shape)
     axes, rank = given[pattern], len(shape)
@@ -89,9 +90,9 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
 
 
 def axes_by_layer(
-    model: keras.Model, is_settled: Callable[[str], bool]
+    model: keras.Model, is_settled: Callable[[Names], bool]
 ) -> dict[str, Axes]:
-    """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
+    """Returns `{pattern of its path: axes}` for the kernels of the layers in `model`.
 
     The caller has settled the role of some, by excluding them or by naming their axes.
     """
@@ -102,20 +103,22 @@ def axes_by_layer(
             "before reading the roles of its weights."
         )
     found: dict[str, Axes] = {}
+    paths = paths_of(model)
     layer: Any
     for layer in model.submodules:
         for kind, attribute, axes in _LAYERS:
             variable = getattr(layer, attribute, None)
             if not isinstance(layer, kind) or variable is None:
                 continue
-            if is_settled(variable.name):
+            path = paths.get(key_of(variable), variable.name)
+            if is_settled((path, variable.name)):
                 break
+            name = path.lstrip("/")
             if axes is None:
-                raise InvalidValue(_unknown_role(variable.name, variable.shape))
-            pattern = f"^{re.escape(variable.name)}$"
-            if found.setdefault(pattern, axes) != axes:
+                raise InvalidValue(_unknown_role(name, variable.shape))
+            if found.setdefault(exactly(path), axes) != axes:
                 raise InvalidValue(
-                    f"Two weights named {variable.name} have different roles, in the "
+                    f"Two weights named {name} have different roles, in the "
                     f"layer {layer.name} and in another. Rename one of the layers."
                 )
             if attribute == "kernel":
@@ -124,7 +127,7 @@ def axes_by_layer(
 
 
 def classifier_patterns(model: keras.Model) -> list[str]:
-    """Returns exact name patterns for the weights of the last layers with a kernel.
+    """Returns patterns of the paths of the weights of the last layers with a kernel.
 
     There are none of a subclassed model, of which the last layer is not known.
     """
@@ -132,7 +135,8 @@ def classifier_patterns(model: keras.Model) -> list[str]:
         return []
     layers = [last_with_kernel(output) for output in model.outputs]
     weights = [v for layer in layers if layer for v in layer.trainable_weights]
-    return [f"^{re.escape(name)}$" for name in dict.fromkeys(v.name for v in weights)]
+    paths = paths_of(model)
+    return list(dict.fromkeys(exactly(paths[key_of(v)]) for v in weights))
 
 
 def last_with_kernel(tensor: Any) -> Any:
@@ -147,18 +151,6 @@ def last_with_kernel(tensor: Any) -> Any:
         if len(given) != 1 or given[0] is tensor:
             return None
         tensor = given[0]
-
-
-def first_match(patterns: Iterable[str], name: str) -> str | None:
-    """Returns the first pattern found in `name`, else in a tail that follows a slash.
-
-    A subclassed model puts its own name in front: `^head/` finds `net/head/kernel:0`.
-    """
-    for start in re.finditer("^|/", name):
-        for pattern in patterns:
-            if re.search(pattern, name[start.end() :]):
-                return pattern
-    return None
 
 
 def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,12 @@ from .._errors import InvalidType, InvalidValue
 from .._keras import PACKAGE, keras, of_keras_3, register
 
 Pairs = list[tuple[Any, tf.Variable]]
+# Which Keras leaves out of the names that it opens again.
+_LEFT_OUT = {
+    name: kind
+    for kind in (keras.optimizers.Adafactor, keras.optimizers.Lion)
+    for name in (kind.__name__, kind.__name__.lower())
+}
 _Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
 
 
@@ -20,7 +26,8 @@ def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
     """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
     if isinstance(optimizer, (str, dict)):
         try:
-            optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+            with keras.utils.custom_object_scope(_LEFT_OUT):
+                optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValue(why_no_optimizer(optimizer)) from error
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
@@ -105,7 +112,7 @@ class OptimizerWrapper:
         config = copy.deepcopy(config)  # Keras changes what it reads
         config.pop("name", None)
         config["optimizer"] = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects=custom_objects
+            config["optimizer"], custom_objects={**_LEFT_OUT, **(custom_objects or {})}
         )
         return cls._public(**config)
 

@@ -5,7 +5,6 @@ the weights of `init`; the optimizer that trains it, and the network that teache
 from __future__ import annotations
 
 import logging
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +27,7 @@ from ..layers import ActivationStandardization, SymmetricHead
 from ..loading import open_model
 from ..models._weights import weights_by_name
 from ..optimizers import AdaptiveGradientClipping, BayesianLearningRule, ParameterGroups
+from ..optimizers._names import first_match, key_of, paths_of, tell
 from ..optimizers._unit_axes import classifier_patterns, last_with_kernel
 from ..quantizers import (
     BernoulliSign,
@@ -352,6 +352,7 @@ def optimizer_for(
             # Its layers have any names, which may not tell their roles.
             clipping = partial(AdaptiveGradientClipping.for_model, network)
         optimizer = clipping(optimizer, factor, unit_axes=units)
+    tell(optimizer, network)
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
     natural = settings.backbone_multiplier * settings.natural_learning_rate
@@ -367,11 +368,12 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
         groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
     if rest != 1:
         groups["."] = rest
-    names = [variable.name for variable in network.trainable_variables]
+    paths = paths_of(network)
+    names = [(paths[key_of(v)], v.name) for v in network.trainable_variables]
     return {
         pattern: factor
         for pattern, factor in groups.items()
-        if any(re.search(pattern, name) for name in names)
+        if any(first_match([pattern], own) for own in names)
     }
 
 

@@ -46,6 +46,10 @@ def averaged():
     return new.AdamW(0.01, use_ema=True)
 
 
+def lion():
+    return new.Lion(0.01)
+
+
 def in_case(learning_rate=300.0):
     flips = BooleanAccumulation(learning_rate)
     return lq.optimizers.CaseOptimizer(
@@ -58,6 +62,9 @@ OPTIMIZERS = {
     "clipping legacy": (lambda: clipping(scheduled()), "h5"),
     "groups of clipping": (lambda: groups(clipping(new.Adam(0.01))), None),
     "clipping of groups": (lambda: clipping(groups(new.Adam(0.01))), "keras"),
+    "clipping of lion": (lambda: clipping(lion()), "h5"),
+    "groups of adafactor": (lambda: groups(new.Adafactor(0.01)), "keras"),
+    "rule of lion": (lambda: rule(clipping("lion")), "keras"),
     "rule of clipping": (lambda: rule(clipping(averaged())), None),
     "rule legacy": (lambda: rule(legacy.Adam(0.01)), "h5"),
     "boolean": (in_case, None),

@@ -73,6 +73,7 @@ def test_a_factor_of_zero_freezes():
 
 def test_the_first_pattern_counts_and_only_the_last_part_need_match():
     names = ["conv/gain:0", "net/head/kernel:0", "gain:0", "again:0", "conv/bias:0"]
+    names = [(name,) for name in names]
     multipliers = {"^gain:0$": 4.0, "^head/": 0.5, "^conv/": 2.0, "gain|head": 3.0}
     assert factors_by_name(multipliers, names) == [4.0, 0.5, 4.0, 3.0, 2.0]
     assert factors_by_name({}, names) == [1.0] * 5
