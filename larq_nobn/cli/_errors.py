@@ -53,6 +53,9 @@ class Commands(click.Group):
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """Runs as a program, with standard error to itself, and ends as one."""
         _signals.handle_signals(_signals.stop, *_signals.USUAL)
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, as in a service
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 # Its encoding may lack the letters of a name.

@@ -33,7 +33,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
     _check_code(name, data_dir)
     with needing(f"{name} needs TensorFlow Datasets", "data"):
         import tensorflow_datasets as tfds
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log would hold every step of it
     try:
         with quiet():

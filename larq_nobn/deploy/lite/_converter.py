@@ -8,9 +8,10 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple, cast
@@ -81,7 +82,8 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
     for name in _ends("input", model._nested_inputs, model.input_names):
         # TensorFlow takes it for an argument: unlike others even in small letters.
         plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-        if keyword.iskeyword(plain) or not plain[:1].isalpha():
+        reserved = keyword.iskeyword(plain) or plain == "self"
+        if reserved or not plain[:1].isalpha():
             plain = f"input_{plain}"
         taken = {other.lower() for other in names}
         tries = (f"{plain}_{count}" for count in range(1, len(names) + 2))
@@ -382,31 +384,38 @@ class Runner:
         self._predict, self.input_tensors, self.output_tensors, self.runtime = opened
         self.input_names = [tensor.name for tensor in self.input_tensors]
         self.output_names = [tensor.name for tensor in self.output_tensors]
+        self._lock = threading.Lock()  # of its inputs and outputs, there is one each
 
     @property
     def batch_size(self) -> int:
         """How many examples the file takes at once; others it gets in batches."""
         return int(self.input_tensors[0].shape[0])
 
-    def __call__(
-        self, examples: np.ndarray | Sequence[np.ndarray]
-    ) -> np.ndarray | list[np.ndarray]:
+    def __call__(self, examples: Any) -> np.ndarray | list[np.ndarray]:
         """Returns the outputs for any number of examples.
 
         Arguments:
-            examples: (examples, ...), or a list of such arrays, one for each input.
-                An int8 file gets them rounded.
+            examples: (examples, ...), an array or nested lists of numbers; of several
+                inputs a list with one of these for each. Numbers of another type are
+                converted; an int8 file gets them rounded.
 
         Returns:
             An array, or a list of arrays if the file has several outputs. What is int8
             in the file comes as the float32 numbers that it stands for.
+
+        Raises:
+            ConversionError: If the examples do not have the shape that the file takes,
+                or are not whole where it takes whole numbers.
         """
-        if not isinstance(examples, (list, tuple)):
-            examples = [np.asarray(examples)]
+        first, *others = self.input_tensors
+        if not others:
+            listed = isinstance(examples, list | tuple) and len(examples) == 1
+            alone = listed and _array(examples[0]).ndim == len(first.shape)
+            examples = examples if alone else [examples]
         outputs = self.outputs(examples)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def outputs(self, examples: Sequence[Any]) -> list[np.ndarray]:
         """Returns the outputs for any number of examples, always as a list."""
         if len(examples) != len(self.input_tensors):
             raise ConversionError(
@@ -414,31 +423,56 @@ class Runner:
                 f"{', '.join(self.input_names)}, but got {len(examples)}. Pass an "
                 "array of examples for each."
             )
-        arrays = [np.asarray(array) for array in examples]
-        for tensor, array in zip(self.input_tensors, arrays, strict=True):
-            numbers = array.ndim > 0 and array.dtype.kind in "fiub"
-            if not numbers or array.shape[1:] != tensor.shape[1:]:
-                raise ConversionError(
-                    f"The file takes examples of shape {tensor.shape[1:]} as "
-                    f"{tensor.name}, but got {array.dtype} of shape {array.shape}. "
-                    "Pass numbers, with examples along the first axis; of one, "
-                    "x[np.newaxis]."
-                )
-        taken = [
-            array if tensor.scale is None else tensor.encode(array)
-            for tensor, array in zip(self.input_tensors, arrays, strict=True)
-        ]
+        taken = list(map(_taken, self.input_tensors, examples))
+        counts = [len(array) for array in taken]
+        if len({*counts}) > 1:
+            raise ConversionError(
+                f"The inputs have {', '.join(map(str, counts))} examples. Pass as many "
+                "for each."
+            )
         try:
-            results = in_batches(self._predict, taken, self.batch_size)
+            with self._lock:
+                results = in_batches(self._predict, taken, self.batch_size)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
                 "arrays of the shapes and types that it takes."
             ) from error
+        ends = self.output_tensors
+        results = results or [np.empty((0, *x.shape[1:]), x.dtype) for x in ends]
         return [
             array if tensor.scale is None else tensor.decode(array)
-            for tensor, array in zip(self.output_tensors, results, strict=True)
+            for tensor, array in zip(ends, results, strict=True)
         ]
+
+
+def _array(numbers: Any) -> np.ndarray:
+    """What is given as an array; of lists that make none, one of objects."""
+    with suppress(ValueError):
+        return np.asarray(numbers)
+    return np.asarray(list(map(type, numbers)))
+
+
+def _taken(tensor: TensorInfo, examples: Any) -> np.ndarray:
+    """Returns examples as an input takes them."""
+    array = _array(examples)
+    numbers = array.ndim > 0 and array.dtype.kind in "fiub"
+    if not numbers or array.shape[1:] != tensor.shape[1:]:
+        raise ConversionError(
+            f"The file takes examples of shape {tensor.shape[1:]} as {tensor.name}, "
+            f"but got {array.dtype} of shape {array.shape}. Pass numbers, with "
+            "examples along the first axis; of one, x[np.newaxis]."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        taken = tensor.encode(array)
+    rounds = tensor.scale is not None and not np.isnan(array).any()
+    if not (rounds or taken.dtype.kind == "f" or np.array_equal(taken, array)):
+        raise ConversionError(
+            f"The file takes {tensor.name} as {tensor.dtype}, but some of the numbers "
+            f"between {array.min():g} and {array.max():g} are none. Round them, and "
+            "scale them to the range of that type."
+        )
+    return taken
 
 
 def compute_engine() -> Any:
@@ -478,17 +512,18 @@ def _says_more(record: logging.LogRecord) -> bool:
 def quiet() -> Iterator[Callable[[], str]]:
     """Keeps what TensorFlow and MLIR print; yields a function that returns it."""
     logger, absl = logging.getLogger("tensorflow"), logging.getLogger("absl")
-    level = logger.level
-    sys.stderr.flush()
+    level, stderr = logger.level, None
+    _flush()
     with tempfile.TemporaryFile() as kept:
-        # MLIR writes to the process's stderr, past sys.stderr.
-        stderr = os.dup(2)
+        # MLIR writes to the process's stderr, past sys.stderr. A service may have none.
+        with suppress(OSError):
+            stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         logger.setLevel(logging.ERROR)
         absl.addFilter(_says_more)
 
         def chatter() -> str:
-            sys.stderr.flush()
+            _flush()
             os.fsync(kept.fileno())
             kept.seek(0)
             return kept.read().decode(errors="replace")
@@ -498,6 +533,16 @@ def quiet() -> Iterator[Callable[[], str]]:
         finally:
             logger.setLevel(level)
             absl.removeFilter(_says_more)
+            _flush()
+            if stderr is None:
+                os.close(2)
+            else:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+
+
+def _flush() -> None:
+    """Writes what waits for the process's stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # it is closed
             sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)

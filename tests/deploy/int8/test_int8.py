@@ -1,6 +1,7 @@
 """int8 files: what they hold, what they take, and that wrong ones are caught."""
 
 import json
+from types import SimpleNamespace
 
 import larq_nobn as nobn
 import larq as lq
@@ -17,6 +18,7 @@ from larq_nobn.deploy import (
     convert,
     fake_quantize,
 )
+from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.deploy.operations import _int8
 from larq_nobn.deploy.trace._names import layer_of
 from larq_nobn.graph._models import flattened
@@ -315,6 +317,51 @@ def test_a_wrong_scale_is_caught(
         convert(small, tmp_path / "m.tflite", data=X, int8=True)
     assert len(changed) == 1
     assert not any(tmp_path.iterdir())
+
+
+def compared():
+    """Comparisons at the end of a network: of one map, of two, and what reads them."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8, 8, 3))
+    x = binary_conv(8)(keras.layers.Conv2D(8, 3, padding="same")(inputs))
+    nine = keras.initializers.Constant(9.0)
+    x = keras.layers.BatchNormalization(moving_variance_initializer=nine)(x)
+    y = keras.layers.Dense(7)(keras.layers.GlobalAveragePooling2D()(x))
+    outputs = [
+        y > 0.0,
+        tf.cast(y > 0.1, tf.uint8),
+        (y <= -0.07) | (y > 0.3),
+        y[:, :3] > y[:, 3:6],
+        tf.reduce_any(y > 0.2, -1),
+        tf.logical_not(y >= 0.05),
+        tf.argmax(y, -1),
+        y,
+    ]
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_comparisons_behind_int8(runtime, tmp_path):
+    x, path = images(16), tmp_path / "m.tflite"
+    quantized = fake_quantize(compared(), x, verify=False)
+    report = convert(quantized, path, data=x, int8=True, runtime=runtime)
+    assert report.verify["int8"]["worst_steps"] <= 1.5
+    wanted, actual = quantized.predict(x, verbose=0), Runner(path)(x)
+    assert [y.dtype for y in actual] == [y.dtype for y in wanted]
+    for mine, theirs in zip(wanted[:-1], actual, strict=False):
+        assert np.mean(mine == theirs) > 0.8
+    assert sum(np.ptp(mine.astype(int)) > 0 for mine in wanted[:-1]) >= 6
+
+
+@pytest.mark.parametrize("steps, wrong", [(0.4, False), (3, True), (-3, True)])
+def test_a_threshold_off_by_more_than_rounding_is_caught(steps, wrong):
+    """Of 100 numbers in steps, those next to the threshold may go to either side."""
+    held = np.arange(-50, 50).reshape(4, 25) / 10
+    form = SimpleNamespace(outputs_of=lambda maps: [maps[0] > 0.25, 2.0 * maps[0]])
+    made, theirs = form.outputs_of([held]), [held > 0.25 + 0.1 * steps, 2 * held + 0.3]
+    above, doubled = _conversion._past_jumps(form, [], [held], [0.1], made, theirs)
+    assert np.array_equal(above, theirs[0]) != wrong
+    np.testing.assert_array_equal(doubled, made[1])  # which does not jump
 
 
 def test_another_file_than_the_shipped_one_is_caught(small, tmp_path, monkeypatch):
