@@ -542,8 +542,40 @@ def before_pool(program: Program, node: Node) -> Program | None:
     return moved_to_kernel(program, pool, node)
 
 
+def into_product(program: Program, node: Node) -> Program | None:
+    """A factor after a product with numbers per channel becomes part of these."""
+    if node.kind != "affine" or np.all(node["k"] == 1):
+        return None
+    edit = _times_product(program, node.x, node["k"])
+    if edit is None:
+        return None
+    old, made = edit
+    shift = node.with_arguments(k=np.ones_like(node["k"]))
+    return program.with_nodes([*old, node], [*made, shift])
+
+
+def _times_product(
+    program: Program, value: Value, k: np.ndarray
+) -> tuple[list[Node], list[Node]] | None:
+    """The nodes that make k times a product, with those in whose place they are."""
+    product = program.sole_maker(value, "Mul")
+    for x in () if product is None else product.reads:
+        constant, scale = program.maker(x, "constant"), program.sole_maker(x, "affine")
+        if product is None or x.channels != value.channels:
+            continue
+        if constant is not None:
+            new, numbers = x.like(), constant["value"]
+            scaled = constant.with_arguments(value=(numbers * k).astype(numbers.dtype))
+            return [product], [scaled.making(new), product.reading(x, new)]
+        if scale is not None and is_scale(scale):
+            return [scale], [scale.with_arguments(k=scale["k"] * k)]
+        if (edit := _times_product(program, x, k)) is not None:
+            return edit
+    return None
+
+
 def before_relu(program: Program, node: Node) -> Program | None:
-    """A factor k > 0 after a ReLU goes before it, into the kernel there."""
+    """A factor k > 0 after a ReLU goes before it, into the kernel or product there."""
     if node.kind != "affine" or np.all(node["k"] == 1) or np.any(node["k"] <= 0):
         return None
     relu = program.sole_maker(node.x, "prelu", *_HOMOGENEOUS)
@@ -559,10 +591,14 @@ def before_relu(program: Program, node: Node) -> Program | None:
 
 
 def _scales_before(program: Program, relu: Node) -> bool:
-    """Whether a kernel before a ReLU can take a factor of it.
+    """Whether a kernel or product before a ReLU can take a factor of it.
 
     Of binary ones LCE makes a plain ReLU part, before their scale.
     """
+    before = program.sole_maker(relu.x, "affine")
+    product = relu.x if before is None else before.x
+    if _times_product(program, product, np.ones(1)) is not None:
+        return True
     kernel = program.sole_maker(relu.x, "kernel")
     return kernel is not None and not (kernel["binary"] and relu.type == "Relu")
 
@@ -651,6 +687,7 @@ RULES: tuple[Rule, ...] = (
     shift_into_parts,
     before_pool,
     before_relu,
+    into_product,
     before_reshape,
     after_flatten,
     scale_into_readers,

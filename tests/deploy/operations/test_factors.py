@@ -2,11 +2,13 @@
 
 import larq_nobn as nobn
 import larq as lq
+import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, head, scrambled
 from deploy.operations.programs import (
     LAYERS,
+    check_together,
     factor,
     factors_left,
     network,
@@ -124,6 +126,58 @@ def summed(branch):
 )
 def test_where_factors_cannot_pass_one_multiplication_is_left(branch, left):
     assert factors_left(summed(branch)) == left
+
+
+NUMBERS = np.linspace(0.5, 2, 32, dtype="float32")
+
+
+def rate(x):
+    """One number an example, as norms of it have them."""
+    return tf.math.rsqrt(1 + tf.reduce_mean(x * x, [1, 2, 3], keepdims=True))
+
+
+PRODUCTS = {
+    "numbers last": lambda x: x * (rate(x) * NUMBERS),
+    "numbers first": lambda x: (NUMBERS * rate(x)) * x,
+    "before a shift": lambda x: x * (rate(x) * NUMBERS) - NUMBERS,
+    "before a ReLU": lambda x: tf.nn.relu(x * (rate(x) * NUMBERS) + 1),
+    "before a leaky ReLU": lambda x: tf.nn.leaky_relu(x * (rate(x) * NUMBERS) - 1),
+    "before a PReLU": lambda x: layers.PReLU("ones", shared_axes=[1, 2])(
+        x * (rate(x) * NUMBERS)
+    ),
+}
+# A square has no numbers; of a negative one, a ReLU is another. Of three maps, one
+# has numbers already.
+OTHERS = {
+    "of three": lambda x: (
+        (tf.sigmoid(x) * (rate(x) * (NUMBERS * tf.tanh(x)))) * NUMBERS
+    ),
+    "a square": lambda x: 3 * tf.nn.leaky_relu(x * x),
+    "a negative factor": lambda x: -3 * PRODUCTS["before a leaky ReLU"](x),
+}
+
+
+def test_a_factor_after_a_product_goes_into_its_numbers():
+    inputs = keras.Input((4, 4, 32))
+    random = np.random.default_rng(0)
+    x = (2 * random.normal(size=(2, 4, 4, 32))).astype("float32")
+    models = {
+        name: keras.Model(inputs, tf.tanh(product(inputs) * NUMBERS[::-1]))
+        for name, product in PRODUCTS.items()
+    }
+    for name, model in models.items():
+        assert factors_left(model) == {}, name
+    for name, product in OTHERS.items():
+        models[name] = keras.Model(inputs, tf.tanh(product(inputs)))
+        assert len(factors_left(models[name])) == 1, name
+
+    def twice(x):
+        product = PRODUCTS["numbers last"](x)
+        return tf.tanh(product * NUMBERS[::-1]) + tf.cos(product)
+
+    models["read twice"] = keras.Model(inputs, twice(inputs))
+    assert len(factors_left(models["read twice"])) == 1
+    check_together(models, x, 1e-5)
 
 
 def test_a_shared_factor_vanishes_everywhere_or_nowhere():

@@ -107,6 +107,16 @@ def test_before_a_sign_it_costs_six_operations_less():
     assert operations(model) == expected
 
 
+@pytest.mark.convert
+def test_it_costs_two_multiplications_a_block():
+    """Its last factor is within those of the statistics, whatever the shortcut is."""
+    options = {"width": 8, "normalization": "proxy", "blocks": (3,)}
+    model = scrambled(nobn.models.ReActNet18((8, 8, 1), 4, **options))
+    found = operations(model)
+    assert found["LEAKY_RELU"] == found["RSQRT"] == 3
+    assert found["MUL"] == 2 * 3
+
+
 # --- What only training needs: wrappers that precondition.
 
 
