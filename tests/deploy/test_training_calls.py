@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, images
+from deploy.sides import beside, compared
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize
 from larq_nobn.graph._errors import ModelError
@@ -100,11 +101,46 @@ def test_traced_models_are_asked_too(layer, effect):
         nobn.convert(model, "model.tflite", verify=False)
 
 
+class Noisy(layers.Layer):
+    """A user's layer that decides by tensors whether it draws."""
+
+    def __init__(self, way, **kwargs):
+        super().__init__(**kwargs)
+        self.way = way
+
+    def call(self, x, training=None):
+        drawn = lambda: x + tf.random.normal(tf.shape(x))  # noqa: E731
+        if self.way == "always":
+            return drawn()
+        if self.way == "condition":
+            return tf.cond(tf.constant(bool(training)), drawn, lambda: 2 * x)
+        small = tf.logical_and(bool(training), tf.shape(x)[1] < 100)
+        return tf.cond(small, drawn, lambda: tf.nn.relu(x))
+
+
 def test_a_layer_that_draws_whatever_it_is_called_for():
-    model = chain(layers.RandomCrop(3, 3, name="crop"), binary_conv(8), stem=False)
-    message = "draws random numbers at inference.*'crop'.*training=True, or leave it"
+    model = chain(Noisy("always", name="noise"), binary_conv(8), stem=False)
+    message = "draws random numbers at inference.*'noise'.*training=True, or leave it"
     with pytest.raises(ConversionError, match=message):
         nobn.convert(model, "model.tflite", verify=False)
+
+
+@pytest.mark.convert
+def test_branches_for_training_are_left_out(tmp_path):
+    """Of what is a condition of tensors: only training draws."""
+    rows = {
+        "a crop": layers.RandomCrop(3, 3),
+        "a crop of all": layers.RandomCrop(8, 8),
+        "a crop of more": layers.RandomCrop(9, 10),
+        **{way: Noisy(way) for way in ("condition", "sizes")},
+    }
+    model = beside(
+        chain(row, binary_conv(8), stem=False, name=name.replace(" ", "_"))
+        for name, row in rows.items()
+    )
+    report, off = compared(model, tmp_path)
+    assert report.binary_layers == len(rows)
+    assert max(off) < 1e-3
 
 
 class Counting(lq.quantizers.Quantizer):

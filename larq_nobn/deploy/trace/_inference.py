@@ -9,6 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 import tensorflow as tf
+from tensorflow.python.framework import smart_cond
+from tensorflow.python.ops import cond as conditions
 from tensorflow.python.ops import custom_gradient
 from tensorflow.python.platform import device_context
 
@@ -43,8 +45,9 @@ def at_inference(checked: bool = False) -> Iterator[None]:
     Group normalizations reshape statistics only, and convolutions in groups are
     operations of the graph, which Keras compiles. Dilated ones are not those of a map
     in parts, which LCE does not know. Known quantizers take kernels once, and not in
-    each run. And no gradient is traced: of each one in a graph, TensorFlow keeps that
-    graph for ever.
+    each run. Of a condition that no input decides, one branch is traced: the other may
+    be for training. And no gradient is traced: of each one in a graph, TensorFlow keeps
+    that graph for ever.
 
     With `checked`, group normalizations do so only where that gives Keras' numbers, but
     for rounding: so a model rounds as its trace does.
@@ -56,6 +59,7 @@ def at_inference(checked: bool = False) -> Iterator[None]:
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
         patch.object(_GroupNorm, "call", _of_statistics(_GroupNorm.call, checked)),
+        patch.object(conditions, "cond", _decided(conditions.cond)),
         patch.object(custom_gradient, "_graph_mode_decorator", forward),
         patch.object(_QUANTIZED, "_dense_var_to_tensor", quantized),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
@@ -84,6 +88,23 @@ def _of_statistics(own: Callable[..., Any], checked: bool) -> Callable[..., Any]
         return tf.where(near, outputs, wanted)
 
     return call
+
+
+def _decided(own: Callable[..., Any]) -> Callable[..., Any]:
+    """`tf.cond`, which takes its branch at once where its condition is known."""
+
+    @wraps(own)
+    def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, **more: Any) -> Any:
+        known = None
+        if more.get("strict") and tf.is_symbolic_tensor(pred):
+            known = smart_cond.smart_constant_value(pred)
+        if known is None:
+            return own(pred, true_fn, false_fn, **more)
+        return tf.nest.map_structure(
+            tf.convert_to_tensor, true_fn() if known else false_fn()
+        )
+
+    return cond
 
 
 def _once(quantized: Callable[..., Any]) -> Callable[..., Any]:
