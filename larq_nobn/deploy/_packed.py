@@ -14,8 +14,8 @@ from ._checks import layers_by_name, layers_of
 from ._errors import ConversionError, conversion_errors
 from ._prepared import lowered_model, opened_model
 from .operations._binary import sign_before
-from .operations._program import Node, Program, Value
-from .operations._shapes import is_reshape
+from .operations._kinds import Affine, Kernel, Other, Pad, Rest, Value
+from .operations._program import Program
 from .trace._names import layer_name
 from .verify._lowered import verify_operations
 from .verify._same import FEW
@@ -95,9 +95,9 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     examples = _examples.with_far(given, _examples.made_up(given, FEW))
     verify_operations(whole, stages, examples, ending="")
     layers = layers_by_name(stages.traced.model)
-    nodes: dict[str, list[Node]] = defaultdict(list)
+    nodes: dict[str, list[Kernel]] = defaultdict(list)
     for node in stages.spelled.nodes:
-        if node.kind == "kernel" and node["binary"]:
+        if isinstance(node, Kernel) and node.binary:
             nodes[layer_name(node.name)].append(node)
     kernels = []
     for name, layer in zip(
@@ -111,25 +111,25 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 
 
 def _packed(
-    program: Program, node: Node, name: str, layer: keras.layers.Layer
+    program: Program, node: Kernel, name: str, layer: keras.layers.Layer
 ) -> PackedKernel:
     if getattr(layer, "padding", "") == "causal":
         raise ConversionError(
             f"Layer {name!r} has padding='causal', which a PackedKernel does not "
             "contain. Use padding='valid' after a ZeroPadding1D."
         )
-    kernel, scales, offsets = (node[key] for key in ("kernel", "scale", "bias"))
-    padding, border, last = node["padding"].lower(), 0.0, node
-    pad = program.maker(node.x)
-    if pad is not None and pad.kind == "pad":
-        padding, border = "same", pad["value"]
-    rest = program.reader(node.y)
-    if rest is not None and rest.kind == "rest":  # less what ones in its place add
-        last = program.readers(rest.y)[0]
-        kernel, border, scales, offsets = -kernel, rest["border"], last["k"], last["b"]
-    activation, after = _activation(program, node, last.y, layer)
+    kernel, scales, offsets = node.weights, node.scale, node.bias
+    padding, border, y = node.padding.lower(), 0.0, node.y
+    pad, rest = program.maker(node.x, Pad), program.reader(node.y, Rest)
+    if pad is not None:
+        padding, border = "same", pad.value
+    last = None if rest is None else program.reader(rest.y, Affine)
+    if rest and last:  # less what ones in its place add
+        kernel, border, y = -kernel, rest.border, last.y
+        scales, offsets = last.k, last.b
+    activation, after = _activation(program, node, y, layer)
     if after is not None:
-        scales, offsets = after["k"], after["b"]
+        scales, offsets = after.k, after.b
     thresholds, opposite = _thresholds(program, node, layer)
     if opposite:
         kernel, border = -kernel, -border
@@ -141,42 +141,42 @@ def _packed(
         scales=scales.astype(np.float32),
         offsets=offsets.astype(np.float32),
         activation=activation,
-        strides=tuple(node["strides"][1:3]),
-        dilation_rate=tuple(node["dilations"][1:3]),
+        strides=(node.strides[1], node.strides[2]),
+        dilation_rate=(node.dilations[1], node.dilations[2]),
         padding=padding,
         pad_values=border,
     )
 
 
 def _activation(
-    program: Program, node: Node, value: Value, layer: keras.layers.Layer
-) -> tuple[str, Node | None]:
+    program: Program, node: Kernel, value: Value, layer: keras.layers.Layer
+) -> tuple[str, Affine | None]:
     """The activation at the end of a layer, and the scale that a ReLU has after it."""
     readers = program.readers(value)
-    while len(readers) == 1 and is_reshape(readers[0]):
+    while len(readers) == 1 and readers[0].is_reshape:
         readers = program.readers(readers[0].y)
     name = layer_name(node.name)
-    others = (reader for reader in readers if reader.kind == "other")
+    others = (reader for reader in readers if isinstance(reader, Other))
     own = next((x for x in others if layer_name(x.name) == name), None)
     if own is None:
         return "linear", None
-    after = program.reader(own.y)
+    after = program.reader(own.y, Affine)
     scaled = after is not None and after.name == f"{node.name}_scale"
     return keras.activations.serialize(layer.activation), after if scaled else None
 
 
 def _thresholds(
-    program: Program, node: Node, layer: keras.layers.Layer
+    program: Program, node: Kernel, layer: keras.layers.Layer
 ) -> tuple[np.ndarray | None, bool]:
     """Those of the sign that a layer takes, and whether it is of the opposite."""
     if not _signs.is_binary(getattr(layer, "input_quantizer", None)):
         return None, False
     sign = sign_before(program, node.x)
     assert sign is not None  # or it were no binary kernel
-    channels, shift = node["kernel"].shape[2], sign["shift"].astype(np.float32)
-    side = program.maker(sign.x)
-    falls = side is not None and side.kind == "affine" and np.all(side["k"] < 0)
+    channels, shift = node.weights.shape[2], sign.shift.astype(np.float32)
+    side = program.maker(sign.x, Affine)
+    falls = side is not None and np.all(side.k < 0)
     if side and falls and layer_name(side.name) == layer_name(sign.name):
-        at = threshold_of_affine(side["k"], side["b"] + sign["shift"])
+        at = threshold_of_affine(side.k, side.b + sign.shift)
         return np.tile(at.edge(), channels // len(shift)), True
     return -np.tile(shift, channels // len(shift)), False

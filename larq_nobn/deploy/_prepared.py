@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,18 @@ from ._opening import as_functional, in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import io_spec, run
 from .operations import Stages, lower, outputs_of, stages_of
-from .operations._program import Node, Program
+from .operations._kinds import Affine, Constant, Kernel, Node, Sign
+from .operations._program import Program
 from .trace._names import layer_name
 from .trace._trace import Trace
 from .verify._lowered import verify_operations
 from .verify._same import FEW
 
 # The numbers of nodes, and what they are called as weights.
-_WEIGHTS = {
-    "constant": {"value": "constant"},
-    "affine": {"k": "scale", "b": "bias"},
-    "kernel": {"kernel": "kernel", "scale": "scale"},
+_WEIGHTS: dict[type[Node], dict[str, str]] = {
+    Constant: {"value": "constant"},
+    Affine: {"k": "scale", "b": "bias"},
+    Kernel: {"weights": "kernel", "scale": "scale"},
 }
 _ONE = ("k", "scale")
 
@@ -164,16 +166,16 @@ class _Operations(keras.layers.Layer):
         known: dict[Any, tf.Variable],
     ) -> Node:
         name = layer_name(node.name)
-        if node.kind == "constant":
+        if isinstance(node, Constant):
             name = name.rpartition("/")[0]
         given = layers.get(name)
-        if node.kind == "sign":
-            return node.with_arguments(quantizer=_quantizer_of(given))
+        if isinstance(node, Sign):
+            return replace(node, quantizer=_quantizer_of(given))
         made: dict[str, Any] = {}
-        binary = node.kind == "kernel" and node["binary"]
+        binary = isinstance(node, Kernel) and node.binary
         trainable = not binary and bool(given and given.trainable_weights)
-        for key, said in _WEIGHTS.get(node.kind, {}).items():
-            value = np.asarray(node[key])
+        for key, said in _WEIGHTS.get(type(node), {}).items():
+            value = np.asarray(getattr(node, key))
             nothing = float(key in _ONE) if key != "value" else np.nan
             idle = np.all(value == nothing) and not (key == "b" and trainable)
             if value.dtype.kind != "f" or value.size < 2 or idle:
@@ -188,7 +190,7 @@ class _Operations(keras.layers.Layer):
                     trainable=trainable,
                 )
             made[key] = known[what]
-        return node.with_arguments(**made)
+        return replace(node, **made)
 
 
 def _quantizer_of(layer: keras.layers.Layer | None) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ import pytest
 from deploy.nets import SIGNS, OwnConv2D, binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
-from larq_nobn.deploy.operations import _emit
+from larq_nobn.deploy.operations._kinds import Sign
 
 pytestmark = pytest.mark.convert
 
@@ -36,12 +36,12 @@ def test_kernels_that_are_not_binary_are_told(tmp_path):
 
 
 def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):
-    right = _emit._KINDS["sign"]
+    right = Sign.emit
 
     def halved(node, name, x):
         return [0.5 * y for y in right(node, name, x)]
 
-    monkeypatch.setitem(_emit._KINDS, "sign", halved)
+    monkeypatch.setattr(Sign, "emit", halved)
     model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
     message = "LCE found 0 .* has 1: layer 're_lu.*' stayed float. MUL stands between"
     refused(model, message, tmp_path)

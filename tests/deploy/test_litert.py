@@ -18,7 +18,8 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy.lite._file import read
 from larq_nobn.deploy.operations._emit import outputs_of
-from larq_nobn.deploy.operations._program import Node, Program, Value
+from larq_nobn.deploy.operations._kinds import SaturatingSign, Value
+from larq_nobn.deploy.operations._program import Program
 from tflite_micro.python.tflite_micro import runtime as micro
 
 pytestmark = pytest.mark.convert
@@ -212,20 +213,19 @@ def test_strides_beyond_the_kernel(int8, tmp_path):
 
 
 @pytest.mark.parametrize("step", [None, 0.25])
-@pytest.mark.parametrize("shift", [None, np.array([0.0, 0.5, -0.3, 0.1])])
+@pytest.mark.parametrize("shift", [np.zeros(4), np.array([0.0, 0.5, -0.3, 0.1])])
 def test_a_sign_that_saturates(step, shift):
-    moved = np.zeros(4) if shift is None else shift
     grid = np.arange(-8, 8)[:, None] * 0.25 + np.zeros(4)
     if step is None:
         tiny = [0.0, -0.0, 2.0**-100, -(2.0**-100), 3e38, -3e38]
-        grid = np.concatenate([grid - moved, np.repeat(np.array(tiny)[:, None], 4, 1)])
+        grid = np.concatenate([grid - shift, np.repeat(np.array(tiny)[:, None], 4, 1)])
     x = grid.astype(np.float32)[None, :, None]
-    want = np.where(x + np.float32(moved) >= 0, 1.0, -1.0)
-    arguments = {"shift": shift, "step": step, "padding": ((1, 1), (0, 0))}
+    want = np.where(x + np.float32(shift) >= 0, 1.0, -1.0)
     shape = (1, len(grid) + 2, 1, 4)
     made = [Value(shape, tf.float32), Value(x.shape, tf.float32)]
     given = Value(x.shape, tf.float32)
-    sign = Node("net/a/sign", "saturating", (given,), tuple(made), arguments)
+    own = shift, step, ((1, 1), (0, 0))
+    sign = SaturatingSign("net/a/sign", (given,), tuple(made), *own)
     actual, inner = outputs_of(Program([given], [sign], made), [tf.constant(x)])
     np.testing.assert_array_equal(actual[:, 1:-1], want)
     np.testing.assert_array_equal(inner, want)

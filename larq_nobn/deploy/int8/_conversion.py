@@ -27,9 +27,9 @@ from .._errors import ConversionError, VerificationError
 from ..lite._converter import IoSpec, Runner, to_flatbuffer
 from ..operations import Stages
 from ..operations._emit import form_of, outputs_of
-from ..operations._int8 import step_of
 from ..operations._int8 import without_ranges as no_ranges
-from ..operations._program import Node, Program
+from ..operations._kinds import Node, Range
+from ..operations._program import Program
 from ..trace._form import Form
 from ..trace._names import layer_of
 from ..trace._trace import Trace
@@ -135,7 +135,7 @@ def _compared(
     maps = [
         node
         for node in program.nodes
-        if node.kind == "range" and program.maker(node.x) is not None
+        if isinstance(node, Range) and program.maker(node.x) is not None
     ]
     inner = [node for node in maps if not program.is_output(node.y)]
     ends = {id(node.y) for node in maps}
@@ -166,7 +166,7 @@ def _compared(
         given = [held[id(node.y)] for node in maps]
         made = form.outputs_of([*taken, *given])
         # In steps of the model: the file's own may be wrong.
-        steps: list[Any] = [step_of(node) for node in maps]
+        steps: list[Any] = [node.step for node in maps]
         steps += [runner.output_tensors[i].scale for i in loose]
         theirs = [*given, *(outputs[i] for i in loose)]
         away = map(_steps, made, theirs, steps)
@@ -175,8 +175,8 @@ def _compared(
         for node, x, wanted in zip(maps, made, given, strict=False):
             result = _segments.CutResult(layer_of(node))
             result = segments.results.setdefault(("layer", node.name), result)
-            x = np.clip(x, node["low"], node["high"])
-            _compare(x, wanted, step_of(node), rows, result)
+            x = np.clip(x, node.low, node.high)
+            _compare(x, wanted, node.step, rows, result)
         for i, x in zip(loose, made[len(maps) :], strict=True):
             result = segments.result("output", io.outputs[i])
             _compare(x, outputs[i], runner.output_tensors[i].scale, rows, result)

@@ -18,23 +18,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ...graph import _signs
 from ._emit import form_of
-from ._program import (
+from ._kinds import (
+    Affine,
+    Channels,
+    Constant,
+    Joined,
+    Kernel,
     Node,
-    Program,
-    Rule,
+    Other,
+    Pad,
+    PlusLast,
+    SaturatingSign,
+    Sign,
+    Sum,
     Value,
-    affine,
     channelwise,
     per_channel,
-    sign,
 )
-from ._shapes import padded_apart, passes, zeros_around
+from ._program import Edit, Program, Rule
+from ._shapes import padded_apart, passes_signs, zeros_around
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -56,7 +63,7 @@ def spell_signs(program: Program) -> Program:
     Where the value at that number is that above it, they are of x; else of -x.
     """
     for node in program.nodes:
-        if node.kind not in ("other", "sum") or not _is_elementwise(node):
+        if not node.is_a(Sum, Other) or not _is_elementwise(node):
             continue
         if program.maker(node.y) is node and _meets_two_values(program, node):
             program = _with_sign(program, node) or program
@@ -75,14 +82,15 @@ def _with_sign(program: Program, node: Node) -> Program | None:
                 continue
             side, size = (1.0 if middle == high else -1.0), (high - low) / 2
             # As in tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
-            signs = (n for n in inner if n.kind == "sign" and n.x is x)
-            known = (n for n in signs if side > 0 and np.all(n["shift"] == -at))
+            signs = (n for n in inner if isinstance(n, Sign) and n.x is x)
+            known = (n for n in signs if side > 0 and np.all(n.shift == -at))
             own, before, made = next(known, None), x.like(), list[Node]()
             if own is None:
-                own = sign(node.name, before, x.like(), -side * at)
-                own = own.with_arguments(opposite=side < 0)
-                made += [affine(f"{node.name}_side", x, side, before), own]
-            half = affine(node.name, own.y, side * size, node.y, (low + high) / 2)
+                shift, opposite = -side * at, side < 0
+                own = Sign(node.name, (before,), (x.like(),), shift, opposite)
+                made += [Affine(f"{node.name}_side", (x,), (before,), side), own]
+            middle = (low + high) / 2
+            half = Affine(node.name, own.makes[:1], node.makes, side * size, middle)
             return program.with_nodes([node], [*made, half])
     return None
 
@@ -105,11 +113,13 @@ def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]
     inner = {node}
     while len(inner) < _MOST_NODES:
         makers = {x: program.maker(x) for n in inner for x in n.reads}
-        inner |= {m for m in makers.values() if m is not None and m.kind == "constant"}
+        inner |= {
+            m for m in makers.values() if m is not None and isinstance(m, Constant)
+        }
         ends = [x for x, maker in makers.items() if maker not in inner]
         if len(ends) == 1:
             yield ends[0], [n for n in program.nodes if n in inner]
-        before = {maker for maker in map(program.maker, ends) if maker is not None}
+        before = {m for m in map(makers.get, ends) if m is not None}
         last = [n for n in program.nodes if n in before and _is_elementwise(n)]
         if not last:
             return
@@ -117,7 +127,7 @@ def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]
 
 
 def _is_elementwise(node: Node) -> bool:
-    return node.kind in ("sum", "affine", "sign") or node.type in _ELEMENTWISE
+    return node.is_a(Sum, Affine, Sign, *_ELEMENTWISE)
 
 
 def _values(x: Value, inner: Sequence[Node], y: Value, at: np.ndarray) -> list[float]:
@@ -135,15 +145,15 @@ def _values(x: Value, inner: Sequence[Node], y: Value, at: np.ndarray) -> list[f
 
 def _meets_two_values(program: Program, node: Node) -> bool:
     """Whether a kernel of two values reads a map, perhaps padded or reshaped."""
-    ends = program.ends(node.y, lambda x: passes(x) or x.kind == "affine")
-    return any(end.kind == "kernel" and _has_two_values(end) for end in ends)
+    ends = program.ends(node.y, lambda x: passes_signs(x) or isinstance(x, Affine))
+    return any(isinstance(end, Kernel) and _has_two_values(end) for end in ends)
 
 
-def _has_two_values(kernel: Node) -> bool:
-    if kernel["of"] not in ("Conv2D", "MatMul"):
+def _has_two_values(kernel: Kernel) -> bool:
+    if kernel.is_depthwise:
         return False
-    split = kernel["binary"] or _signs.split_kernel(kernel["kernel"]) is not None
-    return split or _largest_of_zero_one(kernel["kernel"]) is not None
+    split = kernel.binary or _signs.split_kernel(kernel.weights) is not None
+    return split or _largest_of_zero_one(kernel.weights) is not None
 
 
 def _largest_of_zero_one(kernel: np.ndarray) -> np.ndarray | None:
@@ -159,180 +169,170 @@ def _largest_of_zero_one(kernel: np.ndarray) -> np.ndarray | None:
     return largest if fits else None
 
 
-def pad_signs(program: Program, node: Node) -> Program | None:
+def pad_signs(program: Program, node: Affine) -> Edit:
     """What pads k t + b with v pads the signs t with (v - b) / k instead.
 
     The zeros of a "same" convolution are padding of their own, where b is not 0.
     """
-    if node.kind != "affine" or not _meets_two_values(program, node):
-        return None
-    if not program.maker(node.x, "sign") or program.is_output(node.y):
-        return None
-    if np.ptp(node["k"]) or np.ptp(node["b"]) or not np.all(node["k"]):
-        return None
-    k, b = node["k"][0], node["b"][0]
+    if not _meets_two_values(program, node):
+        return "no kernel of two values reads it"
+    if not program.maker(node.x, Sign) or program.is_output(node.y):
+        return "it is an output, or not of signs"
+    if np.ptp(node.k) or np.ptp(node.b) or not np.all(node.k):
+        return "it has several numbers, or 0 as a factor"
+    k, b = node.k[0], node.b[0]
     for reader in program.readers(node.y):
-        pad = reader if reader.kind == "pad" else zeros_around(reader) if b else None
+        pad = reader if isinstance(reader, Pad) else None
+        if isinstance(reader, Kernel) and b:
+            pad = zeros_around(reader)
         if pad is not None:
-            inner, value = pad.y.like(), (pad["value"] - b) / k
-            ends = pad.with_arguments(value=value).reading(node.y, node.x)
-            made = [
-                ends.making(inner),
-                affine(node.name, inner, node["k"], pad.y, node["b"]),
+            inner = pad.y.like()
+            made: list[Node] = [
+                replace(pad, value=(pad.value - b) / k).between(node.x, inner),
+                Affine(node.name, (inner,), pad.makes, node.k, node.b),
             ]
-            if pad is not reader:
-                inside = reader.with_arguments(padding="VALID")
+            if isinstance(reader, Kernel):
+                inside = replace(reader, padding="VALID")
                 made.append(inside.reading(node.y, pad.y))
             return program.with_nodes([reader], made)
-    return None
+    return "nothing pads it"
 
 
-def kernel_is_binary(program: Program, node: Node) -> Program | None:
+def kernel_is_binary(program: Program, node: Kernel) -> Edit:
     """A kernel of ±c that reads signs is ±1, times c."""
-    known = node.kind == "kernel" and node["of"] in ("Conv2D", "MatMul")
-    if not known or node["binary"] or sign_before(program, node.x) is None:
-        return None
-    split = _signs.split_kernel(node["kernel"])
+    if node.binary or node.is_depthwise or sign_before(program, node.x) is None:
+        return "it is binary already, depthwise, or reads no signs"
+    split = _signs.split_kernel(node.weights)
     if split is None:
-        return None
+        return "its weights are not ±c"
     signs, scale = split
-    scale = node["scale"] * scale
-    made = node.with_arguments(kernel=signs, scale=scale, binary=True)
+    made = replace(node, weights=signs, scale=node.scale * scale, binary=True)
     return program.with_nodes([node], [made])
 
 
-def kernel_of_zero_one(program: Program, node: Node) -> Program | None:
+def kernel_of_zero_one(program: Program, node: Kernel) -> Edit:
     """A kernel of 0 and c that reads signs is c (S + 1) / 2, for S of ±1.
 
     One more channel, of ones alone, is added to all. For c < 0 all is the opposite.
     """
-    if node.kind != "kernel" or node["groups"] > 1 or not _has_two_values(node):
-        return None
-    weights, ones = node["kernel"], np.ones_like(node["kernel"][..., :1])
+    if node.groups > 1 or node.is_depthwise or sign_before(program, node.x) is None:
+        return "it reads no signs, or in groups"
+    weights, ones = node.weights, np.ones_like(node.weights[..., :1])
     largest = _largest_of_zero_one(weights)
-    if largest is None or sign_before(program, node.x) is None:
-        return None
+    if largest is None:
+        return "its weights are not 0 and c"
     largest = np.where(largest, largest, 1.0)  # of zeros alone, the sums are 0
     side, is_one = np.sign(weights.sum()), np.abs(weights) > largest / 2
     signs = side * np.concatenate([np.where(is_one, 1.0, -1.0), ones], axis=-1)
-    channels = signs.shape[-1]
-    sums = Value((*(node.y.shape or ())[:-1], channels), node.y.dtype)
-    total, half = node.y.like(), np.full(channels, 0.5)
-    changed = {"kernel": signs, "binary": True, "scale": half, "bias": 0 * half}
+    sums, total = node.y.of_channels(signs.shape[-1]), node.y.like()
+    halves = replace(
+        node, weights=signs, binary=True, scale=0.5, bias=0.0, makes=(sums,)
+    )
+    scale, name = node.scale * largest, f"{node.name}_scale"
     made = [
-        node.with_arguments(**changed).making(sums),
-        Node(f"{node.name}_sum", "plus_last", (sums,), (total,)),
-        affine(
-            f"{node.name}_scale", total, node["scale"] * largest, node.y, node["bias"]
-        ),
+        halves,
+        PlusLast(f"{node.name}_sum", (sums,), (total,)),
+        Affine(name, (total,), node.makes, scale, node.bias),
     ]
     return program.with_nodes([node], made)
 
 
-def sign_before(program: Program, value: Value) -> Node | None:
+def sign_before(program: Program, value: Value) -> Sign | None:
     """The sign of which a value is, perhaps padded or in another shape."""
     node = program.maker(value)
-    while node is not None and passes(node):
+    while node is not None and passes_signs(node):
         node = program.maker(node.x)
-    return node if node is not None and node.kind == "sign" else None
+    return node if isinstance(node, Sign) else None
 
 
-def split_groups(program: Program, node: Node) -> Program | None:
+def split_groups(program: Program, node: Kernel) -> Edit:
     """A binary convolution in groups is one for each, which LCE rejects otherwise.
 
     Each has a sign of its own, as LCE sees none before a part of the channels.
     """
-    if node.kind != "kernel" or node["groups"] == 1:
-        return None
+    if node.groups == 1:
+        return "it has no groups"
     known = _has_two_values(node) and sign_before(program, node.x) is not None
-    if not node["binary"] and not known:
-        return None
-    pads, maker = list[Node](), program.maker(node.x)
-    while maker is not None and maker.kind == "pad":
+    if not node.binary and not known:
+        return "it is no kernel of two values that reads signs"
+    pads, maker = list[Pad](), program.maker(node.x)
+    while isinstance(maker, Pad):
         pads.insert(0, maker)
         maker = program.maker(maker.x)
     source = pads[0].x if pads else node.x
-    channels, groups = source.channels or 0, node["groups"]
-    own: dict[str, Any] = {"shift": np.zeros(channels)}
-    if maker is not None and maker.kind == "sign":
-        source, own = maker.x, {"whole": maker.name, **maker.arguments}
-    size, filters = channels // groups, len(node["scale"]) // groups
-    scope, _, last = node.name.rpartition("/")
+    whole = Sign(node.name, (source,), (source,))
+    if isinstance(maker, Sign):
+        source, whole = maker.x, replace(maker, whole=maker.whole or maker.name)
     made, ends = list[Node](), list[Value]()
-    for i in range(groups):
-        name = f"{scope}/{i + 1}/{last}"
-        taken, given = (slice(i * n, (i + 1) * n) for n in (size, filters))
-        part, value = (_of_channels(source, size) for _ in range(2))
-        made.append(Node(f"{name}_part", "channels", (source,), (part,), {"of": taken}))
-        numbers = {
-            k: np.broadcast_to(x, channels)[taken] if np.ndim(x) else x
-            for k, x in own.items()
-        }
-        made.append(Node(f"{name}_sign", "sign", (part,), (value,), numbers))
-        for pad in pads:
-            longer = _of_channels(pad.y, size)
-            made.append(replace(pad, reads=(value,), makes=(longer,)))
-            value = longer
-        end = _of_channels(node.y, filters)
-        numbers = {n: node[n][..., given] for n in ("kernel", "scale", "bias")}
-        one = replace(node, name=name, reads=(value,), makes=(end,))
-        made.append(one.with_arguments(**numbers, groups=1))
-        ends.append(end)
-    made.append(Node(f"{node.name}_groups", "joined", tuple(ends), node.makes))
+    for i in range(node.groups):
+        made += _group(node, pads, whole, source, i)
+        ends.append(made[-1].y)
+    made.append(Joined(f"{node.name}_groups", tuple(ends), node.makes))
     return program.with_nodes([node], made)
 
 
-def _of_channels(value: Value, channels: int) -> Value:
-    return Value((*(value.shape or ())[:-1], channels), value.dtype)
+def _group(
+    node: Kernel, pads: Sequence[Pad], whole: Sign, source: Value, number: int
+) -> Iterator[Node]:
+    """One group of a convolution: its channels, their sign, its pads and kernel."""
+    scope, _, last = node.name.rpartition("/")
+    name, channels = f"{scope}/{number + 1}/{last}", source.channels or 0
+    size, filters = channels // node.groups, len(node.scale) // node.groups
+    taken, given = (slice(number * n, (number + 1) * n) for n in (size, filters))
+    part, value = source.of_channels(size), source.of_channels(size)
+    yield Channels(f"{name}_part", (source,), (part,), taken)
+    opposite = np.broadcast_to(whole.opposite, channels)[taken]
+    own = replace(whole, makes=(value,), shift=whole.shift[taken], opposite=opposite)
+    yield replace(own, name=f"{name}_sign", reads=(part,))
+    for pad in pads:
+        longer = pad.y.of_channels(size)
+        yield pad.between(value, longer)
+        value = longer
+    numbers = {n: getattr(node, n)[..., given] for n in ("weights", "scale", "bias")}
+    end = node.y.of_channels(filters)
+    yield replace(node, name=name, reads=(value,), makes=(end,), groups=1, **numbers)
 
 
-BINARY = (pad_signs, kernel_is_binary, kernel_of_zero_one)
+BINARY: tuple[Rule, ...] = (pad_signs, kernel_is_binary, kernel_of_zero_one)
 
 
-def plain_sign(
-    program: Program, node: Node, step: float | None = None
-) -> Program | None:
-    if node.kind != "sign":
-        return None
-    made = node.with_arguments(step=step, padding=None)
-    return program.with_nodes([node], [replace(made, kind="saturating")])
+def plain_sign(program: Program, node: Sign, step: float | None = None) -> Edit:
+    made = SaturatingSign(node.name, node.reads, node.makes, node.shift, step)
+    return program.with_nodes([node], [made])
 
 
-def plain_pad(program: Program, node: Node) -> Program | None:
+def plain_pad(program: Program, node: Pad) -> Edit:
     """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
-    sign = program.maker(node.x, "saturating") if node.kind == "pad" else None
-    if sign is None or sign["padding"] is not None:
-        return None
-    first, *padding, last = node["sides"]
-    if node["value"] != 1 or len(padding) != 2 or any((*first, *last)):
-        return None
-    made = replace(sign.with_arguments(padding=padding), makes=(node.y, *sign.makes))
+    sign = program.maker(node.x, SaturatingSign)
+    if sign is None or sign.padding is not None:
+        return "it is not of signs without a border"
+    first, *padding, last = node.sides
+    if node.value != 1 or len(padding) != 2 or any((*first, *last)):
+        return "it is not by ones around the rows and columns of a map"
+    made = replace(sign, padding=padding, makes=(node.y, *sign.makes))
     return program.with_nodes([sign, node], [made])
 
 
-def plain_kernel(program: Program, node: Node) -> Program | None:
+def plain_kernel(program: Program, node: Kernel) -> Edit:
     """A binary kernel with a scale after it, which is part of it if that is exact."""
-    if node.kind != "kernel" or not node["binary"]:
-        return None
-    scale = node["scale"]
-    if np.all(np.frexp(scale)[0] == 0.5):
+    if not node.binary or np.all(np.frexp(node.scale)[0] == 0.5):
         return whole_kernel(program, node)
-    value = node.y.like()
-    signs = node.with_arguments(scale=0 * scale + 1, bias=0 * scale, binary=False)
-    scaled = channelwise(f"{node.name}_scale", value, scale, node.y, node["bias"])
-    return program.with_nodes([node], [signs.making(value), scaled])
+    value, name = node.y.like(), f"{node.name}_scale"
+    signs = replace(node, scale=1.0, bias=0.0, binary=False, makes=(value,))
+    scaled = channelwise(name, value, node.scale, node.y, node.bias)
+    return program.with_nodes([node], [signs, scaled])
 
 
-def whole_kernel(program: Program, node: Node) -> Program | None:
+def whole_kernel(program: Program, node: Kernel) -> Edit:
     """A binary kernel that contains its scale.
 
     In int8 that is ±127 times the step of each channel.
     """
-    if node.kind != "kernel" or not node["binary"]:
-        return None
-    scale = node["scale"]
-    whole = {"kernel": node["kernel"] * scale, "scale": 0 * scale + 1}
-    return program.with_nodes([node], [node.with_arguments(**whole, binary=False)])
+    if not node.binary:
+        return "it is not binary"
+    weights = node.weights * node.scale
+    made = replace(node, weights=weights, scale=1.0, binary=False)
+    return program.with_nodes([node], [made])
 
 
 PLAIN: tuple[Rule, ...] = (plain_sign, plain_pad, plain_kernel, padded_apart)

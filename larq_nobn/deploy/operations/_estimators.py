@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ._program import Node, Program, Value, affine
+from ._kinds import Affine, Node, Sum, Value
+from ._program import Program
 
 # How many operations a sum may be made of.
 _MOST = 12
@@ -21,7 +22,7 @@ def cancel_terms(program: Program) -> tuple[Program, list[str]]:
     """Leaves out of each sum the terms that cancel; returns the names of these sums."""
     names = []
     for node in program.nodes:
-        if node.kind == "affine" or _parts(node) is None:
+        if isinstance(node, Affine) or _parts(node) is None:
             continue
         edited = _without_terms(program, node) if node in program.nodes else None
         if edited is not None:
@@ -56,10 +57,10 @@ def _without_terms(program: Program, node: Node) -> Program | None:
 
 def _parts(node: Node) -> tuple[tuple[np.ndarray, ...], np.ndarray] | None:
     """The factors of what a node adds, and its shift; None if it does more."""
-    if node.kind == "affine":
-        return (node["k"],), node["b"]
+    if isinstance(node, Affine):
+        return (node.k,), node.b
     one, none = np.ones(1), np.zeros(1)
-    if node.kind == "sum":
+    if isinstance(node, Sum):
         return (one, one), none
     alike = all(x.shape == node.y.shape for x in node.reads)
     if node.y.dtype != tf.float32 or not alike or node.y.channels is None:
@@ -76,11 +77,11 @@ def _summed(
     made, parts = list[Node](), list[Value]()
     for place, (value, k) in enumerate(terms.items()):
         b = 0.0 if place else shift
-        made.append(affine(f"{node.name}_{place}", value, k, value.like(), b))
+        made.append(Affine(f"{node.name}_{place}", (value,), (value.like(),), k, b))
         parts.append(made[-1].y)
     total = parts[0]
     for part in parts[1:]:
-        made.append(Node(node.name, "sum", (total, part), (total.like(),)))
+        made.append(Sum(node.name, (total, part), (total.like(),)))
         total = made[-1].y
     made[-1] = made[-1].making(node.y)
     return program.with_nodes([node], made)

@@ -26,29 +26,38 @@ from ._binary import (
     split_groups,
     whole_kernel,
 )
-from ._program import (
+from ._kinds import (
+    Affine,
+    Clip,
+    Constant,
+    Copy,
+    Joined,
+    Kernel,
     Node,
-    Program,
-    Rule,
+    Other,
+    Pad,
+    PReLU,
+    Range,
+    Reshape,
+    SaturatingSign,
+    Sign,
+    Sum,
+    SummedPReLU,
+    Through,
     Value,
-    affine,
     channelwise,
-    everywhere,
-    is_scale,
 )
+from ._program import Edit, Program, Rule, everywhere
 from ._rules import (
     before_join,
     identity_goes,
-    into_kernel,
-    is_shift,
-    merge,
+    into_maker,
     scale_after_relu,
     scale_into_readers,
     shift_into_readers,
 )
 from ._shapes import (
     before_reshape,
-    is_reshape,
     ones_around,
     pad_before_sign,
     pad_last,
@@ -59,20 +68,14 @@ from ._shapes import (
 )
 
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
-# They give numbers of their inputs, or zeros, in other places.
-_MOVES = (
-    *("MaxPool", "Max", "Min", "Maximum", "Minimum", "ConcatV2", "Pack", "Unpack"),
-    *("Reshape", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Slice"),
-    *("GatherV2", "DepthToSpace", "SpaceToDepth", "Tile", "Roll", "Split", "SplitV"),
-)
-_STEPS = ("range", "sign", "saturating", "constant")
+_STEPS = (Range, Sign, SaturatingSign, Constant)
 # Its kernel is no kind of node; (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
 
 def merged(program: Program, runtime: str) -> Program:
     """Returns a program with affine operations in the kernels before them."""
-    rules: tuple[Rule, ...] = (identity_goes, merge, into_kernel, into_transposed)
+    rules: tuple[Rule, ...] = (identity_goes, into_maker, into_transposed)
     rules += (before_reshape, before_join, into_kernel_of_signs)
     inner = (scale_after_relu,) if runtime == "lce" else ()
     program = everywhere(program, (*rules, *inner, *BINARY, pad_last, sign_last))
@@ -86,8 +89,8 @@ def merged(program: Program, runtime: str) -> Program:
 def without_ranges(program: Program) -> Program:
     """Returns a program that rounds nothing."""
 
-    def range_goes(program: Program, node: Node) -> Program | None:
-        return program.replace(node.y, node.x) if node.kind == "range" else None
+    def range_goes(program: Program, node: Range) -> Edit:
+        return program.replace(node.y, node.x)
 
     return everywhere(program, (range_goes,))
 
@@ -118,90 +121,67 @@ def spelled(program: Program, runtime: str) -> Program:
 # --- before rounding
 
 
-def spell_clip(program: Program, node: Node) -> Program | None:
+def spell_clip(program: Program, node: Other) -> Edit:
     """A ReLU, or a maximum or minimum with a number, cuts off beyond bounds."""
-    ends, x = _ENDS.get(node.type), node.reads[:1]
-    if node.type in ("Maximum", "Minimum"):
+    ends, x = _ENDS.get(node.type), node.x
+    if node.is_a("Maximum", "Minimum"):
         for value, other in (node.reads, node.reads[::-1]):
             number = program.constant(other)
             if number is not None and number.size == 1 and value.shape == node.y.shape:
-                end, x = float(number.item()), (value,)
+                end, x = float(number.item()), value
                 ends = (end, np.inf) if node.type == "Maximum" else (-np.inf, end)
     if ends is None:
-        return None
-    arguments = dict(zip(("low", "high"), ends, strict=True))
-    return program.with_nodes(
-        [node], [Node(node.name, "clip", x, node.makes, arguments)]
-    )
+        return "it cuts off nothing beyond numbers that are known"
+    return program.with_nodes([node], [Clip(node.name, (x,), node.makes, *ends)])
 
 
-def merge_clips(program: Program, node: Node) -> Program | None:
+def merge_clips(program: Program, node: Clip) -> Edit:
     """Two clips in a row are one."""
-    before = program.sole_maker(node.x, "clip") if node.kind == "clip" else None
+    before = program.sole_maker(node.x, Clip)
     if before is None:
-        return None
-    low, high = np.clip((before["low"], before["high"]), node["low"], node["high"])
-    one = node.reading(node.x, before.x).with_arguments(
-        low=float(low), high=float(high)
-    )
+        return "no clip makes what it alone reads"
+    low, high = map(float, np.clip(before.bounds, *node.bounds))
+    one = Clip(node.name, before.reads, node.makes, low, high)
     return program.with_nodes([before, node], [one])
 
 
-def into_transposed(program: Program, node: Node) -> Program | None:
+def into_transposed(program: Program, node: Affine) -> Edit:
     """A factor goes into a transposed convolution, as into others."""
-    if node.kind != "affine" or np.all(node["k"] == 1):
-        return None
     kernel = program.sole_maker(node.x, _TRANSPOSED)
-    weights = None if kernel is None else program.maker(kernel.reads[1], "constant")
-    if kernel is None or weights is None:
-        return None
-    factor = np.broadcast_to(node["k"], kernel.y.channels or 1)
-    scaled = _replaced(weights, weights["value"] * factor[:, None])
+    weights = None if kernel is None else program.maker(kernel.reads[1], Constant)
+    if kernel is None or weights is None or node.is_shift:
+        return "it is no factor of a transposed convolution that it alone reads"
+    scaled = _replaced(weights, weights.value * node.k[:, None])
     value = node.x.like()
     made = [
         scaled,
         kernel.reading(weights.y, scaled.y).making(value),
-        affine(node.name, value, 1.0, node.y, node["b"]),
+        Affine(node.name, (value,), node.makes, 1.0, node.b),
     ]
     return program.with_nodes([kernel, node], made)
 
 
-def into_kernel_of_signs(program: Program, node: Node) -> Program | None:
+def into_kernel_of_signs(program: Program, node: Affine) -> Edit:
     """What is affine in signs goes into the kernels that read it."""
-    if node.kind != "affine" or sign_before(program, node.x) is None:
-        return None
-    return scale_into_readers(program, node) or shift_into_readers(program, node)
+    if sign_before(program, node.x) is None:
+        return "it reads no signs"
+    edited = scale_into_readers(program, node)
+    return edited if isinstance(edited, Program) else shift_into_readers(program, node)
 
 
-def leave_out_border(program: Program, node: Node) -> Program | None:
+def leave_out_border(program: Program, node: Kernel) -> Edit:
     """A binary convolution that meets no zeros is not padded, which LCE asks for."""
-    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
-        return None
     sides = same_sides(node, node.x)
-    if sides is None or np.any(sides):
-        return None
-    return program.with_nodes([node], [node.with_arguments(padding="VALID")])
+    if not node.binary or node.padding != "SAME" or sides is None or np.any(sides):
+        return 'it is no binary "same" convolution, or meets zeros'
+    return program.with_nodes([node], [replace(node, padding="VALID")])
 
 
-def _replaced(constant: Node, value: np.ndarray) -> Node:
-    made = constant.making(constant.y.like())
-    return made.with_arguments(value=value.astype(np.float32))
+def _replaced(constant: Constant, value: np.ndarray) -> Constant:
+    return replace(constant, makes=(constant.y.like(),), value=value.astype(np.float32))
 
 
 # --- where a file rounds
-
-
-def _range(name: str, x: Value, y: Value, low: float, high: float) -> Node:
-    return Node(name, "range", (x,), (y,), {"low": low, "high": high})
-
-
-def step_of(node: Node) -> float:
-    """The distance of two numbers of a range."""
-    return float(node["high"] - node["low"]) / 255
-
-
-def _is_map(value: Value) -> bool:
-    return value.shape is not None and len(value.shape) == 4
 
 
 def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
@@ -213,31 +193,35 @@ def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
             seen.add(read)
             maker = program.maker(read)
             yield maker
-            if maker is not None and maker.kind not in _STEPS:
+            if maker is not None and not maker.is_a(*_STEPS):
                 left += [x for x in maker.reads if x.dtype.is_floating]
 
 
 def _reads_steps(program: Program, value: Value) -> bool:
     """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
     makers = _up_to_steps(program, value)
-    return all(m and (m.kind in _STEPS or _moves(program, m)) for m in makers)
+    return all(m and (m.is_a(*_STEPS) or _moves(program, m)) for m in makers)
 
 
 def _moves(program: Program, node: Node) -> bool:
     """Whether a node gives numbers of its inputs, or zeros, or signs around signs."""
-    if node.kind == "pad":
-        return node["value"] == 0 or sign_before(program, node.x) is not None
-    return node.kind in ("reshape", "joined", "channels") or node.type in _MOVES
+    if isinstance(node, Pad):
+        return node.value == 0 or sign_before(program, node.x) is not None
+    return Through.NUMBERS in node.through
 
 
 def _is_rounded(program: Program, value: Value) -> bool:
     """Whether ranges or signs are all that reads a value, or its clips and biases."""
     return not program.is_output(value) and all(
         _is_rounded(program, reader.y)
-        if reader.kind in ("clip", "copy") or is_reshape(reader) or is_shift(reader)
-        else reader.kind in ("range", "sign")
+        if reader.is_a(Clip, Copy) or reader.is_reshape or _is_shift(reader)
+        else reader.is_a(Range, Sign)
         for reader in program.readers(value)
     )
+
+
+def _is_shift(node: Node) -> bool:
+    return isinstance(node, Affine) and node.is_shift
 
 
 def _in_int8(program: Program, node: Node) -> bool:
@@ -247,189 +231,181 @@ def _in_int8(program: Program, node: Node) -> bool:
     )
 
 
-def clip_before_join(program: Program, node: Node) -> Program | None:
+def clip_before_join(program: Program, node: Clip) -> Edit:
     """A clip of groups of a convolution goes before they are joined, into each."""
-    join = program.sole_maker(node.x, "joined") if node.kind == "clip" else None
-    if join is None or (node["low"], node["high"]) not in FUSED:
-        return None
-    if not all(program.sole_maker(part, "kernel") for part in join.reads):
-        return None
-    made = [replace(node, reads=(part,), makes=(part.like(),)) for part in join.reads]
+    join = program.sole_maker(node.x, Joined)
+    if join is None or node.bounds not in FUSED:
+        return "it alone reads no concatenation, or is no part of operations"
+    if not all(program.sole_maker(part, Kernel) for part in join.reads):
+        return "not only kernels make the parts"
+    made = [node.between(part, part.like()) for part in join.reads]
     whole = replace(join, reads=tuple(clip.y for clip in made), makes=node.makes)
     return program.with_nodes([join, node], [*made, whole])
 
 
-def levels_as_range(program: Program, node: Node) -> Program | None:
+def levels_as_range(program: Program, node: Other) -> Edit:
     """round(n x) / n of x from 0 to 1 are the steps of a range of n steps."""
-    times = program.sole_maker(node.x, "affine") if node.type == "Round" else None
-    part = program.reader(node.y, "affine")
-    if times is None or part is None or not _is_map(node.x):
-        return None
-    clip, count = program.sole_maker(times.x, "clip"), float(times["k"].flat[0])
-    scales = np.all(times["k"] == count) and np.allclose(part["k"] * count, 1)
-    if clip is None or (clip["low"], clip["high"]) != (0.0, 1.0) or not scales:
-        return None
-    if np.any(times["b"]) or np.any(part["b"]) or not 0 < count < 256:
-        return None
+    times = program.sole_maker(node.x, Affine) if node.type == "Round" else None
+    part = program.reader(node.y, Affine)
+    if times is None or part is None or not node.x.is_map:
+        return "it does not round a multiple of a map that is divided again"
+    clip, count = program.sole_maker(times.x, Clip), float(times.k.flat[0])
+    scales = np.all(times.k == count) and np.allclose(part.k * count, 1)
+    if clip is None or clip.bounds != (0.0, 1.0) or not scales:
+        return "it is no division of what is cut off beyond 0 and 1"
+    if not times.is_scale or not part.is_scale or not 0 < count < 256:
+        return "there are shifts, or too many steps"
     # The range would end beyond 1.
     alone, cut = clip.x.like(), clip.y.like()
     made = [
         channelwise(f"{node.name}_clip", clip.x, 1.0, alone),
-        clip.reading(clip.x, alone).with_arguments(low=-1.0).making(cut),
-        _range(node.name, cut, part.y, 0.0, 255 / count),
+        replace(clip.between(alone, cut), low=-1.0),
+        Range(node.name, (cut,), part.makes, 0.0, 255 / count),
     ]
     return program.with_nodes([clip, times, node, part], made)
 
 
-def negation(program: Program, node: Node) -> Program | None:
+def negation(program: Program, node: Affine) -> Edit:
     """The opposite of a map has the opposite range."""
-    if node.kind != "affine" or np.any(node["k"] != -1) or np.any(node["b"]):
-        return None
-    before = program.maker(node.x, "range")
-    if before is None or not _is_map(node.x):
-        return None
-    value = node.x.like()
+    before = program.maker(node.x, Range)
+    if before is None or not node.x.is_map or np.any(node.k != -1) or np.any(node.b):
+        return "it is not the opposite of a map that has a range"
+    value, name = node.x.like(), f"{node.name}_range"
     made = [
         channelwise(node.name, node.x, -1.0, value),
-        _range(f"{node.name}_range", value, node.y, -before["high"], -before["low"]),
+        Range(name, (value,), node.makes, -before.high, -before.low),
     ]
     return program.with_nodes([node], made)
 
 
-def range_before_affine(program: Program, node: Node) -> Program | None:
+def range_before_affine(program: Program, node: Affine) -> Edit:
     """What a range would have to follow gets the one that its affine leaves it.
 
     That is a binary layer that ends in a ReLU, and a sum of which a mean is a part.
     """
-    maker = program.sole_maker(node.x, "clip", "sum") if node.kind == "affine" else None
-    after = program.reader(node.y, "range")
+    maker = program.sole_maker(node.x, Clip, Sum)
+    after = program.reader(node.y, Range)
     if maker is None or after is None:
-        return None
-    if maker.kind == "clip":
-        join = program.sole_maker(maker.x, "joined")
+        return "it stands between no clip or sum and a range"
+    if isinstance(maker, Clip):
+        join = program.sole_maker(maker.x, Joined)
         parts = (maker.x,) if join is None else join.reads
-        kernels = [program.sole_maker(part, "kernel") for part in parts]
-        known = all(kernel is not None and kernel["binary"] for kernel in kernels)
+        kernels = [program.sole_maker(part, Kernel) for part in parts]
+        known = all(kernel is not None and kernel.binary for kernel in kernels)
     else:  # in the same steps
-        known = is_scale(node) and not np.ptp(node["k"]) and node["k"].flat[0] > 0
+        known = node.is_scale and not np.ptp(node.k) and node.k.flat[0] > 0
     if not known:
-        return None
-    factor = np.where(node["k"] == 0, np.inf, node["k"])
-    ends = np.stack([(after[end] - node["b"]) / factor for end in ("low", "high")])
+        return "the clip is of no binary kernel, or the sum in other steps"
+    factor = np.where(node.k == 0, np.inf, node.k)
+    ends = np.stack([(end - node.b) / factor for end in (after.low, after.high)])
     value = node.x.like()
     low, high = min(float(ends.min()), 0.0), float(ends.max())
-    own = _range(f"{maker.name}_range", node.x, value, low, high)
+    own = Range(f"{maker.name}_range", node.reads, (value,), low, high)
     return program.with_nodes([node], [own, node.reading(node.x, value)])
 
 
-def affine_of_map(program: Program, node: Node) -> Program | None:
+def affine_of_map(program: Program, node: Affine) -> Edit:
     """An affine operation of vectors or sequences is one of a map, to be alone."""
-    if node.kind != "affine" or _is_map(node.x) or not _in_int8(program, node):
-        return None
-    if len(node.x.sizes) < max(len(node.x.shape or ()), 2):  # or some are unknown
-        return None
+    if node.x.is_map or not _in_int8(program, node):
+        return "it is of a map already, or float"
+    if len(node.x.sizes) < max(len(node.x.shape or ()), 2):
+        return "it is of a number, or of open sizes"
     first, *inner, channels = node.x.sizes
     x, y = (Value((first, 1, math.prod(inner), channels), node.x.dtype) for _ in "xy")
     made = [
-        Node(f"{node.name}_map", "reshape", (node.x,), (x,)),
-        node.reading(node.x, x).making(y),
-        Node(f"{node.name}_end", "reshape", (y,), (node.y,)),
+        Reshape(f"{node.name}_map", node.reads, (x,)),
+        node.between(x, y),
+        Reshape(f"{node.name}_end", (y,), node.makes),
     ]
     return program.with_nodes([node], made)
 
 
-def affine_alone(program: Program, node: Node, shifts: bool = False) -> Program | None:
+def affine_alone(program: Program, node: Affine, shifts: bool = False) -> Edit:
     """Factors that no kernel can take become a convolution of single channels.
 
     That is one operation in int8, where a product and a sum would stay float. So do
     shifts, if wanted: as sums with a constant they would have 8 bits.
     """
-    if node.kind != "affine" or (is_shift(node) and not shifts):
-        return None
-    if not _is_map(node.x) or not _in_int8(program, node):
-        return None
-    alone = channelwise(node.name, node.x, node["k"], node.y, node["b"])
+    if node.is_shift and not shifts:
+        return "it has no factor"
+    if not node.x.is_map or not _in_int8(program, node):
+        return "it is of no map, or float"
+    alone = channelwise(node.name, node.x, node.k, node.y, node.b)
     return program.with_nodes([node], [alone])
 
 
-def border_apart(program: Program, node: Node) -> Program | None:
+def border_apart(program: Program, node: Kernel) -> Edit:
     """A binary convolution that is padded with zeros stays float up to its range.
 
     LCE makes the range part of it, with a scale and a bias between, and has no kernel
     for int8 then.
     """
-    if node.kind != "kernel" or not node["binary"] or node["padding"] != "SAME":
-        return None
-    if not any(x.kind in ("range", "affine") for x in program.readers(node.y)):
-        return None
+    if not node.binary or node.padding != "SAME":
+        return "it is no binary convolution that is padded with zeros"
+    if not any(x.is_a(Range, Affine) for x in program.readers(node.y)):
+        return "no range follows it"
     value = node.y.like()
-    apart = Node(f"{node.name}_float", "copy", (value,), (node.y,))
+    apart = Copy(f"{node.name}_float", (value,), (node.y,))
     return program.with_nodes([node], [node.making(value), apart])
 
 
-def range_inside(
-    program: Program, node: Node, of_binary: bool = False
-) -> Program | None:
+def range_inside(program: Program, node: Range, of_binary: bool = False) -> Edit:
     """Leaves out a range before a clip that is part of an operation in a file.
 
     The file has none there, since it rounds once, after the clip. A range that cuts off
     what the one after it has stays: it is no matter of rounding.
     """
-    clip = program.reader(node.y, "clip") if node.kind == "range" else None
-    if clip is None or (clip["low"], clip["high"]) not in FUSED:
-        return None
-    if not _is_inner(program, node, clip, clip["low"], clip["high"]):
-        return None
+    clip = program.reader(node.y, Clip)
+    if clip is None or clip.bounds not in FUSED:
+        return "no clip that is part of an operation follows it"
+    if not _is_inner(program, node, clip, *clip.bounds):
+        return "it cuts off what the next range has"
     if not _takes_clip(program, node.x, of_binary):
-        return None
+        return "what makes its map contains no clip"
     return program.replace(node.y, node.x)
 
 
 def _is_inner(
-    program: Program, node: Node, reader: Node, low: float, high: float
+    program: Program, node: Range, reader: Node, low: float, high: float
 ) -> bool:
     """Whether a range cuts off nothing between bounds that the next one has."""
-    after = program.reader(reader.y, "range")
+    after = program.reader(reader.y, Range)
     if after is None or program.maker(node.x) is None:
         return False
     if program.reader(node.x) is None or program.reader(node.y) is None:
         return False
-    least, most = np.clip((node["low"], node["high"]), low, high)
-    wanted = np.clip((after["low"], after["high"]), low, high)
-    step = step_of(node)
-    return bool(least <= wanted[0] + step and most >= wanted[1] - step)
+    least, most = np.clip((node.low, node.high), low, high)
+    wanted = np.clip((after.low, after.high), low, high)
+    return bool(least <= wanted[0] + node.step and most >= wanted[1] - node.step)
 
 
 def _takes_clip(program: Program, value: Value, of_binary: bool) -> bool:
     """Whether the converter makes a clip part of what makes a value."""
     maker = program.maker(value)
-    if maker is not None and maker.kind == "affine":
+    if isinstance(maker, Affine):
         maker = program.sole_maker(maker.x, _TRANSPOSED)
-    if maker is None:
-        return False
-    if maker.kind == "kernel":
-        return of_binary or not maker["binary"]
-    return maker.kind == "sum" or maker.type == _TRANSPOSED
+    if isinstance(maker, Kernel):
+        return of_binary or not maker.binary
+    return maker is not None and maker.is_a(Sum, _TRANSPOSED)
 
 
-def range_for_clip(program: Program, node: Node) -> Program | None:
+def range_for_clip(program: Program, node: Clip) -> Edit:
     """A clip goes, since the range after it cuts off as much.
 
     Of a maximum or minimum with a number the converter rounds that to the range before.
     Clips that it makes part of the operation before them stay.
     """
-    after = program.reader(node.y, "range") if node.kind == "clip" else None
-    if after is None or (node["low"], node["high"]) in FUSED:
-        return None
-    low, high = node["low"], node["high"]
-    before = program.maker(node.x, "range")
+    after = program.reader(node.y, Range)
+    if after is None or node.bounds in FUSED:
+        return "no range follows it, or it is part of an operation"
+    low, high = node.bounds
+    before = program.maker(node.x, Range)
     if before and _is_inner(program, before, node, low, high):
         program = program.replace(before.y, before.x)
-        node = program.maker(node.y) or node
+        node = program.maker(node.y, Clip) or node
     apart = not _takes_clip(program, node.x, True)  # an operation between two ranges
-    step = step_of(after)
-    wider = after["low"] < low - step or after["high"] > high + step
-    if wider or (apart and not _is_map(node.x)):
+    wider = after.low < low - after.step or after.high > high + after.step
+    if wider or (apart and not node.x.is_map):
         raise ConversionError(
             f"Layer {layer_of(node)!r} cuts off what is outside of [{low:g}, {high:g}],"
             " of which int8 has no form there. Clip to [-1, 1] (larq.activations."
@@ -441,64 +417,59 @@ def range_for_clip(program: Program, node: Node) -> Program | None:
     return program.with_nodes([node], [alone])
 
 
-def range_before_moving(program: Program, node: Node) -> Program | None:
+def range_before_moving(program: Program, node: Range) -> Edit:
     """Leaves out a range before what only moves numbers, if another comes after that.
 
     The converter wants one range for both sides, and rounds once, to the latter.
     """
-    reader = program.reader(node.y) if node.kind == "range" else None
-    if reader is None or len(reader.makes) > 1:
-        return None
-    if not _moves(program, reader):
-        return None
+    reader = program.reader(node.y)
+    if reader is None or len(reader.makes) > 1 or not _moves(program, reader):
+        return "nothing that only moves numbers follows it alone"
     if not _is_inner(program, node, reader, -np.inf, np.inf):
-        return None
+        return "it cuts off what the next range has"
     return program.replace(node.y, node.x)
 
 
-def range_after_reshape(program: Program, node: Node) -> Program | None:
+def range_after_reshape(program: Program, node: Range) -> Edit:
     """The range of a mean follows the reshape that alone reads it.
 
     The converter makes one operation of both, which rounds otherwise than a mean. So it
     does with the range as an output, too, if that is of what is reshaped.
     """
-    reader = program.reader(node.y) if node.kind == "range" else None
-    if reader is None or not is_reshape(reader) or not _is_mean(program, node.x):
-        return None
+    reader = program.reader(node.y)
+    if reader is None or not reader.is_reshape or not _is_mean(program, node.x):
+        return "it is not that of a mean before a reshape"
     value = reader.y.like()
     made = [
         reader.reading(node.y, node.x).making(value),
-        node.reading(node.x, value).making(reader.y),
+        node.between(value, reader.y),
     ]
     return program.with_nodes([node, reader], made)
 
 
 def _is_mean(program: Program, value: Value) -> bool:
     maker = program.maker(value)
-    while maker is not None and is_reshape(maker):
+    while maker is not None and maker.is_reshape:
         maker = program.maker(maker.x)
     return maker is not None and maker.type == "Mean"
 
 
 def _with_steps(program: Program, node: Node) -> Iterator[Node]:
     """An operation in int8 with its kernel in steps."""
-    real = node.kind == "kernel" and not node["binary"]
-    known = real or node.kind == "prelu" or node.type == _TRANSPOSED
-    if not (known and _in_int8(program, node)):
-        yield node
-    elif node.kind == "prelu":
-        yield node.with_arguments(slope=_in_steps(node["slope"], ()))
-    elif real:
-        kernel, of = node["kernel"], node["of"]
-        axes = {"MatMul": (), "Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}[of]
-        yield node.with_arguments(kernel=_in_steps(kernel, axes))
-    else:
-        weights = program.maker(node.reads[1], "constant")
+    known = node.is_a(Kernel, PReLU, _TRANSPOSED) and _in_int8(program, node)
+    if known and isinstance(node, PReLU):
+        node = replace(node, slope=_in_steps(node.slope, ()))
+    elif known and isinstance(node, Kernel):
+        axes = {"MatMul": (), "Conv2D": (3,), "DepthwiseConv2dNative": (2, 3)}[node.of]
+        if not node.binary:
+            node = replace(node, weights=_in_steps(node.weights, axes))
+    elif known:
+        weights = program.maker(node.reads[1], Constant)
         if weights is not None:
-            made = _replaced(weights, _in_steps(weights["value"], (2,)))
+            made = _replaced(weights, _in_steps(weights.value, (2,)))
             yield made
             node = node.reading(weights.y, made.y)
-        yield node
+    yield node
 
 
 def _in_steps(kernel: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
@@ -525,64 +496,61 @@ def _outputs_apart(program: Program) -> Program:
         if value.dtype.is_floating and program.readers(value):
             maker = program.maker(value)
             name = "output" if maker is None else f"{maker.name}_output"
-            copies.append(Node(name, "copy", (value,), (value.like(),)))
+            copies.append(Copy(name, (value,), (value.like(),)))
             value = copies[-1].y
         outputs.append(value)
     return Program(program.inputs, [*program.nodes, *copies], outputs)
 
 
-def uneven_bias(program: Program, node: Node) -> Program | None:
+def uneven_bias(program: Program, node: Affine | Kernel) -> Edit:
     """A bias of one number for all channels differs in the last bit of one of them.
 
     Converters would round it in steps of the first channel, for kernels of any steps.
     That of a binary kernel stays float.
     """
-    name = {"affine": "b", "kernel": "bias"}.get(node.kind, "")
-    bias = np.float32(node.arguments.get(name, 0.0))
-    if node.arguments.get("binary") or bias.size < 2:
-        return None
-    if np.ptp(bias) or not bias.flat[0]:
-        return None
-    bias.flat[0] = np.nextafter(bias.flat[0], np.float32(0))
-    return program.with_nodes([node], [node.with_arguments(**{name: bias})])
+    bias = np.array(node.bias if isinstance(node, Kernel) else node.b, np.float32)
+    if bias.size < 2 or np.ptp(bias) or not bias[0]:
+        return "its bias is not one number for several channels"
+    bias[0] = np.nextafter(bias[0], np.float32(0))
+    if isinstance(node, Affine):
+        return program.with_nodes([node], [replace(node, b=bias)])
+    if node.binary:
+        return "it is binary, whose bias stays float"
+    return program.with_nodes([node], [replace(node, bias=bias)])
 
 
-def saturating_sign(program: Program, node: Node) -> Program | None:
+def saturating_sign(program: Program, node: Sign) -> Edit:
     """A sign of steps is a depthwise convolution that saturates within one of them."""
-    if node.kind != "sign":
-        return None
     makers = _up_to_steps(program, node.x)
-    steps = [step_of(m) for m in makers if m is not None and m.kind == "range"]
+    steps = [maker.step for maker in makers if isinstance(maker, Range)]
     return plain_sign(program, node, min(steps, default=1.0))
 
 
-def weighted_mean(program: Program, node: Node) -> Program | None:
+def weighted_mean(program: Program, node: Other) -> Edit:
     """The mean of whole windows is a convolution, which delegates have in int8."""
-    if node.type != "AvgPool" or node["op"].get_attr("data_format") != b"NHWC":
-        return None
-    _, *window, _ = node["op"].get_attr("ksize")
-    _, *strides, _ = node["op"].get_attr("strides")
+    if node.type != "AvgPool" or node.op.get_attr("data_format") != b"NHWC":
+        return "it is no average of windows"
+    _, *window, _ = node.op.get_attr("ksize")
+    _, *strides, _ = node.op.get_attr("strides")
     if strides[0] != strides[1] or len(node.x.sizes) < 4:
-        return None
+        return "its strides differ, or a size is open"
     _, *sizes, channels = node.x.sizes
     pairs = zip(sizes, window, strides, strict=True)
     if not all(size % stride == 0 and k <= stride for size, k, stride in pairs):
-        return None
+        return "its windows are not whole, or overlap"
     mean = channelwise(node.name, node.x, 1.0, node.y)
-    kernel = np.full((*window, channels, 1), 1 / np.prod(window))
-    whole = mean.with_arguments(kernel=kernel, strides=[1, *strides, 1])
+    weights = np.full((*window, channels, 1), 1 / np.prod(window))
+    whole = replace(mean, weights=weights, strides=[1, *strides, 1])
     return program.with_nodes([node], [whole])
 
 
-def summed_prelu(program: Program, node: Node) -> Program | None:
+def summed_prelu(program: Program, node: PReLU) -> Edit:
     """A PReLU between two ranges is a sum, of operations that delegates have."""
-    if node.kind != "prelu" or not _is_map(node.x):
-        return None
-    before, after = program.maker(node.x), program.reader(node.y)
-    if before is None or after is None or {before.kind, after.kind} != {"range"}:
-        return None
-    if after["low"] >= 0:  # nothing below 0, whose range could not end there
-        return None
-    ends = [(x["low"], x["high"]) for x in (before, after)]
-    made = node.with_arguments(ends=ends[0], range_after=ends[1])
-    return program.with_nodes([node], [replace(made, kind="summed")])
+    before, after = program.maker(node.x, Range), program.reader(node.y, Range)
+    if before is None or after is None or not node.x.is_map:
+        return "it is not of a map, between two ranges"
+    if after.low >= 0:
+        return "it has nothing below 0, whose range could not end there"
+    ends = (before.low, before.high), (after.low, after.high)
+    made = SummedPReLU(node.name, node.reads, node.makes, node.slope, *ends)
+    return program.with_nodes([node], [made])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +15,23 @@ from ..trace._signs import NOTHING, always_selected, is_larqs_sign
 from ..trace._trace import Trace
 from ._binary import kernel_is_binary, spell_signs
 from ._estimators import cancel_terms
-from ._program import (
+from ._kinds import (
+    Affine,
+    Constant,
+    Joined,
+    Kernel,
     Node,
-    Program,
+    Other,
+    Pad,
+    PReLU,
+    Range,
+    Sign,
+    Sum,
     Value,
-    affine,
-    binary_kernels,
-    everywhere,
-    is_scale,
-    kernel,
-    key_of,
     per_channel,
-    sign,
 )
+from ._program import Edit, Program, binary_kernels, everywhere, key_of
 
-_SUMS = {"Add": 1.0, "AddV2": 1.0, "BiasAdd": 1.0, "Sub": -1.0}
-_KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FLOAT = tf.float32
 
 
@@ -60,11 +61,8 @@ class Lowered:
 def lower(trace: Trace) -> Lowered:
     """Reads the operations of a trace.
 
-    An affine operation is y = k x + b, with k and b (C,) each, in float64. A kernel
-    computes scale * (kernel * x) + bias; one of ±c that reads signs is ±1. A sign is
-    +1 where x + shift >= 0, else -1. A range rounds to one of 256 numbers from low to
-    high. What is none of these, nor a sum of two maps, is a TensorFlow operation as it
-    is.
+    What `_KNOWN` does not read as another kind is a TensorFlow operation as it is.
+    Kernels of ±c that read signs are ±1.
     """
     lowering = _Lowering([tensor.op for tensor in trace.inputs])
     for op in trace.operations:
@@ -81,25 +79,22 @@ def lower(trace: Trace) -> Lowered:
     return Lowered(program, values, lowering.nodes, repeated, sums)
 
 
-def spell_prelu(program: Program, node: Node) -> Program | None:
+def spell_prelu(program: Program, node: Sum) -> Edit:
     """Writes max(x, 0) - a max(-x, 0) as one operation."""
-    if node.kind != "sum":
-        return None
     for positive, rest in (node.reads, node.reads[::-1]):
         first, scaled = program.maker(positive), program.maker(rest)
         slope = 1.0
-        if scaled is not None and is_scale(scaled):
-            slope, scaled = scaled["k"], program.maker(scaled.x)
+        if isinstance(scaled, Affine) and scaled.is_scale:
+            slope, scaled = scaled.k, program.maker(scaled.x)
         if first is None or scaled is None or {first.type, scaled.type} != {"Relu"}:
             continue
-        turned = program.maker(scaled.x)
-        if turned is None or turned.kind != "affine" or turned.x is not first.x:
+        turned = program.maker(scaled.x, Affine)
+        if turned is None or turned.x is not first.x or not turned.is_scale:
             continue
-        if np.all(turned["k"] == -1) and not np.any(turned["b"]):
-            arguments = {"slope": np.broadcast_to(-slope, turned["k"].shape)}
-            spelled = Node(node.name, "prelu", (first.x,), node.makes, arguments)
+        if np.all(turned.k == -1):
+            spelled = PReLU(node.name, first.reads, node.makes, -slope)
             return program.with_nodes([node], [spelled])
-    return None
+    return "it is no sum of max(x, 0) and a multiple of max(-x, 0)"
 
 
 class _Lowering:
@@ -134,7 +129,7 @@ class _Lowering:
             if first is node:
                 self.nodes.append(node)
                 self._makers.update((value, node) for value in node.makes)
-            elif node.kind == "kernel":
+            elif isinstance(node, Kernel):
                 self.repeated.append((node.name, first.name))
             makes = first.makes
         self.values.update(zip(names, makes, strict=False))
@@ -144,126 +139,152 @@ class _Lowering:
     ) -> Node:
         value = constant(op.outputs[0])
         if value is not None:
-            return Node(op.name, "constant", (), makes, {"value": value})
-        if op.type == "FakeQuantWithMinMaxVars":
-            ends = [self._constant(value) for value in reads[1:]]
-            if not any(end is None for end in ends):
-                low, high = map(float, representable_range(*ends))
-                own = {"low": low, "high": high}
-                return Node(op.name, "range", reads[:1], makes, own)
-        known, y = None, makes[0]
-        if y.dtype is _FLOAT and y.channels is not None:
-            known = self._known(op, reads, y)
-        return known or Node(op.name, "other", reads, makes, {"op": op})
+            return Constant(op.name, (), makes, value)
+        node, read, y = Other(op.name, reads, makes, op), _KNOWN.get(op.type), makes[0]
+        if read is None or y.dtype is not _FLOAT or y.channels is None:
+            read = _range if op.type == "FakeQuantWithMinMaxVars" else None
+        return (read and read(self, node)) or node
 
-    def _known(self, op: Any, reads: tuple[Value, ...], y: Value) -> Node | None:
-        """The node of an operation of which rules know; None of others."""
-        if op.type in _SUMS:
-            return self._sum(op, reads, y, _SUMS[op.type])
-        if op.type == "Mul":
-            numbers = self._numbers(reads, y)
-            if numbers is not None:
-                place, k = numbers
-                return affine(op.name, reads[1 - place], k, y)
-        if op.type == "RealDiv":
-            divisor = self._numbers(reads, y)
-            if divisor is not None and divisor[0] == 1 and np.all(divisor[1]):
-                return affine(op.name, reads[0], 1 / divisor[1].astype(np.float64), y)
-        if op.type == "Neg":
-            return affine(op.name, reads[0], -1.0, y)
-        if op.type == "FusedBatchNormV3" and not op.get_attr("is_training"):
-            constants = [self._constant(value) for value in reads[1:]]
-            last = op.get_attr("data_format") == b"NHWC"
-            if last and not any(value is None for value in constants):
-                gamma, beta, mean, variance = (
-                    np.asarray(x, np.float64) for x in constants
-                )
-                k = gamma / np.sqrt(variance + op.get_attr("epsilon"))
-                return affine(op.name, reads[0], k, y, beta - mean * k)
-        if is_larqs_sign(op):
-            x = self.values[op.inputs[0].op.inputs[0].op.inputs[0].name]
-            return sign(op.name, x, y)
-        if op.type == "SelectV2":
-            return self._compared(op, y)
-        if op.type == "ConcatV2":
-            axis, last = self._constant(reads[-1]), len(y.shape or ()) - 1
-            known = all(value.channels is not None for value in reads[:-1])
-            if known and axis is not None and int(axis) in (-1, last):
-                return Node(op.name, "joined", reads[:-1], (y,))
-        if op.type in ("Pad", "PadV2"):
-            sides, *value = map(self._constant, reads[1:])
-            number = value[0] if value else np.zeros(1)
-            if sides is None or number is None:
-                return None
-            pairs = [tuple(side) for side in sides.tolist()]
-            own = {"sides": pairs, "value": float(number.item())}
-            return Node(op.name, "pad", reads[:1], (y,), own)
-        if op.type in _KERNELS:
-            return self._kernel(op, reads, y)
-        return None
-
-    def _compared(self, op: Any, y: Value) -> Node | None:
-        """The sign that is +1 from a threshold on; None of other comparisons."""
-        condition, *ends = op.inputs
-        if condition.op.type != "GreaterEqual":
-            return None
-        x, *numbers = (self.values[t.name] for t in (*condition.op.inputs, *ends))
-        threshold, *both = (self._constant(value) for value in numbers)
-        known = [float(c) for c in both if c is not None and c.size == 1]
-        fits = x.dtype is _FLOAT and x.shape == y.shape and known == [1, -1]
-        each = None if threshold is None else per_channel(threshold, y.channels)
-        return None if each is None or not fits else sign(op.name, x, y, -each)
-
-    def _sum(
-        self, op: Any, reads: tuple[Value, ...], y: Value, factor: float
-    ) -> Node | None:
-        numbers = self._numbers(reads, y)
-        if numbers is not None:
-            place, b = numbers
-            if place == 0:
-                return affine(op.name, reads[1], factor, y, b)
-            return affine(op.name, reads[0], 1.0, y, factor * b)
-        alike = all(value.shape == y.shape for value in reads)
-        return Node(op.name, "sum", reads, (y,)) if factor == 1 and alike else None
-
-    def _kernel(self, op: Any, reads: tuple[Value, ...], y: Value) -> Node | None:
-        weights, options = self._constant(reads[1]), dict[str, Any]()
-        if weights is None:
-            return None
-        if op.type == "MatMul":
-            turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
-            if turned or reads[0].shape is None or len(reads[0].shape) != 2:
-                return None
-        else:
-            options = {
-                "strides": list(op.get_attr("strides")),
-                "padding": op.get_attr("padding").decode(),
-                "dilations": list(op.get_attr("dilations")),
-            }
-            explicit = options["padding"] == "EXPLICIT"
-            if explicit or op.get_attr("data_format") != b"NHWC":
-                return None
-        if op.type == "Conv2D":
-            inputs = weights.shape[-2]
-            options["groups"] = (reads[0].channels or inputs) // inputs
-        return kernel(op.name, reads[0], y, weights, of=op.type, **options)
-
-    def _constant(self, value: Value) -> np.ndarray | None:
+    def constant(self, value: Value) -> np.ndarray | None:
         node = self._makers.get(value)
-        return node["value"] if node is not None and node.kind == "constant" else None
+        return node.value if isinstance(node, Constant) else None
 
-    def _numbers(
-        self, reads: tuple[Value, ...], y: Value
-    ) -> tuple[int, np.ndarray] | None:
+    def constants(self, node: Other) -> list[Any] | None:
+        """What an operation reads besides the first, if all of that is given."""
+        known = [self.constant(value) for value in node.reads[1:]]
+        return None if any(value is None for value in known) else known
+
+    def numbers(self, node: Other) -> tuple[int, np.ndarray] | None:
         """Which of two values is a number per channel of the other, and it."""
-        for place, value in enumerate(reads):
-            numbers = self._constant(value)
-            if numbers is None or reads[1 - place].shape != y.shape:
+        for place, value in enumerate(node.reads):
+            numbers = self.constant(value)
+            if numbers is None or node.reads[1 - place].shape != node.y.shape:
                 continue
-            each = per_channel(numbers, y.channels)
+            each = per_channel(numbers, node.y.channels)
             if each is not None:
-                return place, np.broadcast_to(each, y.channels or 1)
+                return place, each
         return None
+
+
+def _affine(node: Other, place: int, k: Any, b: Any = 0.0) -> Affine:
+    return Affine(node.name, node.reads[place : place + 1], node.makes, k, b)
+
+
+def _product(known: _Lowering, node: Other) -> Node | None:
+    numbers = known.numbers(node)
+    return numbers and _affine(node, 1 - numbers[0], numbers[1])
+
+
+def _quotient(known: _Lowering, node: Other) -> Node | None:
+    place, divisor = known.numbers(node) or (0, np.zeros(1))
+    if place == 0 or not np.all(divisor):
+        return None
+    return _affine(node, 0, 1 / divisor.astype(np.float64))
+
+
+def _sum(known: _Lowering, node: Other) -> Node | None:
+    factor, numbers = -1.0 if node.type == "Sub" else 1.0, known.numbers(node)
+    if numbers is not None:
+        place, b = numbers
+        return (
+            _affine(node, 0, 1.0, factor * b) if place else _affine(node, 1, factor, b)
+        )
+    alike = all(value.shape == node.y.shape for value in node.reads)
+    return Sum(node.name, node.reads, node.makes) if factor == 1 and alike else None
+
+
+def _norm(known: _Lowering, node: Other) -> Node | None:
+    constants, last = known.constants(node), node.op.get_attr("data_format") == b"NHWC"
+    if constants is None or not last or node.op.get_attr("is_training"):
+        return None
+    gamma, beta, mean, variance = (np.asarray(x, np.float64) for x in constants)
+    k = gamma / np.sqrt(variance + node.op.get_attr("epsilon"))
+    return _affine(node, 0, k, beta - mean * k)
+
+
+def _larqs_sign(known: _Lowering, node: Other) -> Node | None:
+    if not is_larqs_sign(node.op):
+        return None
+    x = known.values[node.op.inputs[0].op.inputs[0].op.inputs[0].name]
+    return Sign(node.name, (x,), node.makes)
+
+
+def _comparison(known: _Lowering, node: Other) -> Node | None:
+    """The sign that is +1 from a threshold on; None of other comparisons."""
+    condition, *ends = node.op.inputs
+    if condition.op.type != "GreaterEqual":
+        return None
+    x, *numbers = (known.values[t.name] for t in (*condition.op.inputs, *ends))
+    threshold, *both = map(known.constant, numbers)
+    found = [float(c) for c in both if c is not None and c.size == 1]
+    fits = x.dtype is _FLOAT and x.shape == node.y.shape and found == [1, -1]
+    each = None if threshold is None else per_channel(threshold, node.y.channels)
+    return (
+        None if each is None or not fits else Sign(node.name, (x,), node.makes, -each)
+    )
+
+
+def _joined(known: _Lowering, node: Other) -> Node | None:
+    *parts, axis = node.reads
+    place, last = known.constant(axis), len(node.y.shape or ()) - 1
+    if any(value.channels is None for value in parts):
+        return None
+    if place is None or int(place) not in (-1, last):
+        return None
+    return Joined(node.name, tuple(parts), node.makes)
+
+
+def _pad(known: _Lowering, node: Other) -> Node | None:
+    constants = known.constants(node)
+    if constants is None:
+        return None
+    sides, number = [*constants, np.zeros(1)][:2]
+    pairs = [tuple(side) for side in sides.tolist()]
+    return Pad(node.name, node.reads[:1], node.makes, pairs, float(number.item()))
+
+
+def _range(known: _Lowering, node: Other) -> Node | None:
+    ends = known.constants(node)
+    if ends is None:
+        return None
+    low, high = map(float, representable_range(*ends))
+    return Range(node.name, node.reads[:1], node.makes, low, high)
+
+
+def _kernel(known: _Lowering, node: Other) -> Node | None:
+    constants, op, options = known.constants(node), node.op, dict[str, Any]()
+    if constants is None:
+        return None
+    if op.type == "MatMul":
+        turned = op.get_attr("transpose_a") or op.get_attr("transpose_b")
+        fits = not turned and len(node.x.shape or ()) == 2
+    else:
+        options = {n: list(op.get_attr(n)) for n in ("strides", "dilations")}
+        options["padding"] = op.get_attr("padding").decode()
+        explicit = options["padding"] == "EXPLICIT"
+        fits = not explicit and op.get_attr("data_format") == b"NHWC"
+    if not fits:
+        return None
+    (weights,), reads = constants, node.reads[:1]
+    if op.type == "Conv2D":
+        inputs = weights.shape[-2]
+        options["groups"] = (node.x.channels or inputs) // inputs
+    return Kernel(node.name, reads, node.makes, weights, op.type, **options)
+
+
+# What reads an operation of float32 numbers, by its type.
+_KNOWN: dict[str, Callable[[_Lowering, Other], Node | None]] = {
+    **dict.fromkeys(("Add", "AddV2", "BiasAdd", "Sub"), _sum),
+    "Mul": _product,
+    "RealDiv": _quotient,
+    "Neg": lambda known, node: _affine(node, 0, -1.0),
+    "FusedBatchNormV3": _norm,
+    "Sign": _larqs_sign,
+    "SelectV2": _comparison,
+    "ConcatV2": _joined,
+    **dict.fromkeys(("Pad", "PadV2"), _pad),
+    **dict.fromkeys(("Conv2D", "DepthwiseConv2dNative", "MatMul"), _kernel),
+}
 
 
 def _value_of(tensor: Any) -> Value:

@@ -13,8 +13,9 @@ from ..trace._signs import TracedSign, TracedSum
 from ..trace._trace import Trace
 from . import _int8
 from ._emit import form_of, outputs_of, with_variables
+from ._kinds import Node, Sign
 from ._lower import Lowered, lower
-from ._program import Node, Program, binary_kernels, repeated_kernels
+from ._program import Program, binary_kernels, repeated_kernels
 from ._rules import reduced, spelled
 
 
@@ -70,7 +71,7 @@ class Stages:
         """The signs of the trace, and sums whose terms cancel in the program."""
         return self.traced.cuts(self.lowered.sums)
 
-    def makers(self, tensor: Any) -> list[Node]:
+    def makers(self, tensor: Any) -> Sequence[Node]:
         """What of the operations of the file makes a tensor of the trace.
 
         Or the signs that it became: the opposite in some channels, within a border, or
@@ -78,9 +79,8 @@ class Stages:
         """
         if known := self.spelled.maker(self.lowered.value(tensor)):
             return [known]
-        signs = (node for node in self.spelled.nodes if node.kind == "sign")
-        name = tensor.op.name
-        return [x for x in signs if name in (x.name, x.arguments.get("whole"))]
+        signs = (node for node in self.spelled.nodes if isinstance(node, Sign))
+        return [x for x in signs if tensor.op.name in (x.name, x.whole)]
 
     def function(self, more: Sequence[Any] = ()) -> Function:
         """Returns what computes the outputs, and more tensors of the trace."""

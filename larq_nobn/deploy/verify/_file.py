@@ -21,8 +21,8 @@ from ..lite import _converter
 from ..lite._file import FileOperation, Subgraph, Tensor, edited
 from ..operations import Stages
 from ..operations._binary import sign_before
-from ..operations._program import Node, Program
-from ..operations._shapes import keeps_channels
+from ..operations._kinds import Affine, Kernel, Node, Sign
+from ..operations._program import Program
 from ..trace._names import layer_name
 from ..trace._signs import TracedSign
 from . import _segments
@@ -46,14 +46,14 @@ def file_signs(
     found, bits, numbers = list[TracedSign](), {}, {}
     for sign in signs:
         makers, number = stages.makers(sign.value), len(found)
-        parts = [(node, packed[id(node)]) for node in makers if id(node) in packed]
+        own = (node for node in makers if isinstance(node, Sign))
+        parts = [(node, packed[id(node)]) for node in own if id(node) in packed]
         channels = sum(node.y.channels or 0 for node, _ in parts)
         if parts and channels * _positions(parts[0][0]) == prod(sign.value.shape[1:]):
             bits[number] = parts
             (node, first), *others = parts
             quantized = graph.producer(first)
-            plain = not others and "border" not in node.arguments
-            plain = plain and not np.any(node.arguments.get("opposite", False))
+            plain = not others and not node.border and not np.any(node.opposite)
             if plain and quantized and quantized.op == "LceQuantize":
                 given = quantized.input(0)
                 if not given.constant and given not in graph.inputs:
@@ -135,24 +135,24 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Te
     return packed
 
 
-def _positions(sign: Node) -> int:
+def _positions(sign: Sign) -> int:
     """How many positions a sign has within its border."""
     sizes = zip(sign.y.sizes, _border(sign), strict=True)
     return prod(size - sum(sides) for size, sides in [*sizes][1:-1])
 
 
-def _border(sign: Node) -> list[tuple[int, int]]:
+def _border(sign: Sign) -> Sequence[tuple[int, int]]:
     """How far a sign makes ones on both sides of each axis."""
-    return sign.arguments.get("border") or [(0, 0)] * len(sign.y.shape or ())
+    return sign.border or [(0, 0)] * len(sign.y.shape or ())
 
 
-def _bits(sign: Node, words: np.ndarray) -> np.ndarray:
+def _bits(sign: Sign, words: np.ndarray) -> np.ndarray:
     """Where the sign of the model is +1 of which a file has these bits."""
     shape, ends = sign.y.shape or (), _border(sign)
     positive = _unpacked(words, sign.y.channels or 0).reshape(-1, *shape[1:])
     pairs = zip(positive.shape, ends, strict=True)
     inside = positive[tuple(slice(a, size - b) for size, (a, b) in pairs)]
-    return inside != sign.arguments.get("opposite", False)
+    return inside != sign.opposite
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
@@ -208,12 +208,12 @@ def differing_threshold(program: Program, graph: Subgraph) -> str:
     return ""
 
 
-def _binary_kernels(program: Program) -> dict[Any, list[tuple[Node, np.ndarray]]]:
+def _binary_kernels(program: Program) -> dict[Any, list[tuple[Kernel, np.ndarray]]]:
     """The kernels of a program by their keys, and where they are -1."""
     kernels = defaultdict(list)
     for node in program.nodes:
-        if node.kind == "kernel" and node["binary"] and node["of"] == "Conv2D":
-            kernel = np.moveaxis(node["kernel"] < 0, -1, 0)
+        if isinstance(node, Kernel) and node.binary and node.of == "Conv2D":
+            kernel = np.moveaxis(node.weights < 0, -1, 0)
             kernels[kernel_key(kernel)].append((node, kernel))
     return kernels
 
@@ -229,33 +229,37 @@ def kernel_of(op: FileOperation) -> np.ndarray:
     return ~_unpacked(op.input(1).values, op.options["channels_in"])
 
 
-def _sums(kernel: Node) -> np.ndarray:
+def _sums(kernel: Kernel) -> np.ndarray:
     """Returns every sum that there may be, by the number of bits that differ."""
-    count = np.prod(kernel["kernel"].shape[:-1])
+    count = np.prod(kernel.weights.shape[:-1])
     return np.arange(count, -count - 1, -2, dtype=np.float32)[:, None]
 
 
 def _signs_after(
     program: Program, node: Node, x: np.ndarray
-) -> Iterator[tuple[Node, np.ndarray]]:
+) -> Iterator[tuple[Sign, np.ndarray]]:
     """Yields signs, and what they are of, per channel, where a node before reads x."""
-    if node.kind == "sign":
-        yield node, x + np.float32(node["shift"])
+    if isinstance(node, Sign):
+        yield node, x + np.float32(node.shift)
         return
-    if node.kind == "kernel" and node["binary"]:
-        x = x * np.float32(node["scale"]) + np.float32(node["bias"])
-    elif node.kind == "affine":
-        x = x * np.float32(node["k"]) + np.float32(node["b"])
+    if isinstance(node, Kernel) and node.binary:
+        x = x * np.float32(node.scale) + np.float32(node.bias)
+    elif isinstance(node, Affine):
+        x = x * np.float32(node.k) + np.float32(node.b)
     elif node.type == "Relu":
         x = np.maximum(x, 0)
-    elif node.type != "MaxPool" and not keeps_channels(node):
+    elif node.type != "MaxPool" and not node.keeps_channels:
         return
     for reader in program.readers(node.y):
         yield from _signs_after(program, reader, x)
 
 
 def _difference(
-    op: FileOperation, opposite: np.ndarray, node: Node, sign: Node, numbers: np.ndarray
+    op: FileOperation,
+    opposite: np.ndarray,
+    node: Kernel,
+    sign: Sign,
+    numbers: np.ndarray,
 ) -> str:
     """Says of which channel the threshold is another one; empty if of none."""
     differing, thresholds = np.arange(len(numbers))[:, None], op.input(-1).values

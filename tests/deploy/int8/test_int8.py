@@ -1,6 +1,7 @@
 """int8 files: what they hold, what they take, and that wrong ones are caught."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import larq_nobn as nobn
@@ -20,6 +21,7 @@ from larq_nobn.deploy import (
 )
 from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.deploy.operations import _int8
+from larq_nobn.deploy.operations._kinds import Kernel, Range
 from larq_nobn.deploy.trace._names import layer_of
 from larq_nobn.graph._models import flattened
 from larq_nobn.layers import FakeQuantization
@@ -293,8 +295,8 @@ def test_a_bias_of_one_number(runtime, tmp_path):
 @pytest.mark.parametrize(
     "layer, kind, number, factor, actual",
     [
-        ("sum_range", "range", "high", 0.9, "sum_range"),
-        ("stem", "kernel", "kernel", 1.05, "stem_range"),
+        ("sum_range", Range, "high", 0.9, "sum_range"),
+        ("stem", Kernel, "weights", 1.05, "stem_range"),
     ],
 )
 def test_a_wrong_scale_is_caught(
@@ -305,8 +307,8 @@ def test_a_wrong_scale_is_caught(
     def distorted(program, runtime):
         program = spelled(program, runtime)
         for node in program.nodes:
-            if node.kind == kind and layer_of(node) == layer:
-                wrong = node.with_arguments(**{number: factor * node[number]})
+            if isinstance(node, kind) and layer_of(node) == layer:
+                wrong = replace(node, **{number: factor * getattr(node, number)})
                 changed.append(node)
                 program = program.with_nodes([node], [wrong])
         return program

@@ -11,6 +11,7 @@ from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
 from larq_nobn.deploy.operations import stages_of
+from larq_nobn.deploy.operations._kinds import Affine, Constant, Sign
 from larq_nobn.deploy.trace._names import layer_name
 from larq_nobn.deploy.trace._trace import Trace
 from numpy.testing import assert_allclose
@@ -162,27 +163,33 @@ def program_of(model, x=None, runtime="lce"):
     return form.spelled
 
 
+def kinds_of(program):
+    """The kinds of all nodes but constants; of TensorFlow operations their types."""
+    nodes = [node for node in program.nodes if not node.is_a(Constant)]
+    return [node.type or type(node).__name__ for node in nodes]
+
+
 def nodes_of(program, kind, layer=None):
     """The nodes of a kind or type, of a layer or of all."""
-    actual = [node for node in program.nodes if kind in (node.kind, node.type)]
+    actual = [node for node in program.nodes if node.is_a(kind)]
     return [node for node in actual if layer in (None, layer_name(node.name))]
 
 
 def factors_left(model):
     """The gains that are left in a file, by layer: of one number that."""
     left = {}
-    for node in nodes_of(program_of(model), "affine"):
-        if np.any(node["k"] != 1):
-            one = np.unique(np.float32(node["k"]))
-            left[node.name.split("/")[1]] = one[0] if one.size == 1 else node["k"]
+    for node in nodes_of(program_of(model), Affine):
+        if np.any(node.k != 1):
+            one = np.unique(np.float32(node.k))
+            left[node.name.split("/")[1]] = one[0] if one.size == 1 else node.k
     return left
 
 
 def additions(model):
     """How many constants a file adds to maps on their own."""
     program = program_of(model)
-    signs, affines = (nodes_of(program, kind) for kind in ("sign", "affine"))
-    shifts = [*(x["shift"] for x in signs), *(x["b"] for x in affines)]
+    signs, affines = (nodes_of(program, kind) for kind in (Sign, Affine))
+    shifts = [*(x.shift for x in signs), *(x.b for x in affines)]
     return sum(map(np.any, shifts))
 
 

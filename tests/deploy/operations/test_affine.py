@@ -13,12 +13,14 @@ from deploy.operations.programs import (
     affine,
     check_together,
     factors_left,
+    kinds_of,
     nodes_of,
     program_of,
     row,
     scaled_conv,
 )
 from larq_nobn._keras import keras
+from larq_nobn.deploy.operations._kinds import Affine, Kernel
 from larq_nobn.graph._signs import kernel_value
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_allclose, assert_array_equal
@@ -46,9 +48,8 @@ READ = {
 def test_what_is_read_as_an_affine_operation(name):
     """A kernel after it takes that over."""
     program = program_of(row("tanh", READ[name], "conv", scramble=True))
-    kinds = [x.type or x.kind for x in program.nodes if x.kind != "constant"]
     left = ["Mul"] if name == "rescaling of places" else []
-    assert kinds == ["Tanh", *left, "kernel"]
+    assert kinds_of(program) == ["Tanh", *left, "Kernel"]
 
 
 def test_gains_are_those_of_float64():
@@ -60,8 +61,8 @@ def test_gains_are_those_of_float64():
     gamma, beta, mean, variance = (w.astype("f8") for w in norm.get_weights())
     (node,) = program_of(model).nodes
     gain = gamma / np.sqrt(variance + 1e-3)
-    assert_allclose(node["k"], gain, rtol=1e-9)
-    assert_allclose(node["b"], beta - gain * mean, rtol=1e-7)
+    assert_allclose(node.k, gain, rtol=1e-9)
+    assert_allclose(node.b, beta - gain * mean, rtol=1e-7)
 
 
 # Rows of layers, of which none keeps a gain.
@@ -123,14 +124,14 @@ def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
     """Where a gain is negative, in a turned kernel."""
     conv, norm = conv(), affine(gain)
     program = program_of(row(conv, norm))
-    (node,) = nodes_of(program, "kernel")
-    assert not nodes_of(program, "affine")
-    assert_array_equal(np.abs(node["kernel"]), 1)
-    assert np.all(node["scale"] >= 0)
+    (node,) = nodes_of(program, Kernel)
+    assert not nodes_of(program, Affine)
+    assert_array_equal(np.abs(node.weights), 1)
+    assert np.all(node.scale >= 0)
     wanted = kernel_value(conv.kernel) * gain
-    assert_allclose(node["kernel"] * node["scale"], wanted, rtol=1e-6)
+    assert_allclose(node.weights * node.scale, wanted, rtol=1e-6)
     (_, beta, mean, _), bias = norm.get_weights(), conv.bias if conv.use_bias else 0
-    assert_allclose(node["bias"], gain * (bias - mean) + beta, rtol=1e-5, atol=1e-6)
+    assert_allclose(node.bias, gain * (bias - mean) + beta, rtol=1e-5, atol=1e-6)
 
 
 # --- Into layers after.
@@ -170,10 +171,10 @@ def test_signs_as_layers_forget_them_too(sign, gain):
 def test_negative_gains_before_a_sign_turn_the_kernel(changes, between):
     conv = binary_conv(**changes)
     program = program_of(row("tanh both", between, conv))
-    assert not nodes_of(program, "affine")
-    (node,) = nodes_of(program, "kernel")
+    assert not nodes_of(program, Affine)
+    (node,) = nodes_of(program, Kernel)
     turned = np.where(conv.kernel < 0, -1, 1) * np.sign(BOTH_SIGNS)[:, None]
-    assert_array_equal(node["kernel"], turned)
+    assert_array_equal(node.weights, turned)
 
 
 @pytest.mark.convert

@@ -1,5 +1,7 @@
 """Kernels as a file has them, and models of half precision."""
 
+from dataclasses import replace
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -8,6 +10,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from deploy.operations.programs import (
     SHAPE,
+    kinds_of,
     lowered,
     nodes_of,
     program_of,
@@ -17,6 +20,7 @@ from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.deploy import prepared
 from larq_nobn.deploy._opening import in_float32, other_precision
 from larq_nobn.deploy.operations import outputs_of
+from larq_nobn.deploy.operations._kinds import Kernel, Sign
 from larq_nobn.deploy.operations._program import Program
 from larq_nobn.graph._signs import kernel_value
 from numpy.testing import assert_allclose, assert_array_equal
@@ -31,7 +35,7 @@ def test_layers_that_do_nothing_are_left_out():
         keras.layers.Activation("linear"),
     ]
     program = program_of(chain(*idle, binary_conv(), stem=False))
-    assert [node.kind for node in program.nodes] == ["sign", "pad", "kernel"]
+    assert kinds_of(program) == ["Sign", "Pad", "Kernel"]
 
 
 def test_scaled_kernels_become_signs_with_the_scale_after():
@@ -40,11 +44,11 @@ def test_scaled_kernels_become_signs_with_the_scale_after():
     gain = np.linspace(-1, 1, 32).astype(np.float32)
     gain[:3] = 0, 1e-7, -1e-20
     conv.kernel_quantizer.gain.assign(gain)
-    _, node = nodes_of(program_of(model), "kernel")
-    assert_array_equal(np.abs(node["kernel"]), 1)
-    assert np.all(node["scale"] >= 0)
+    _, node = nodes_of(program_of(model), Kernel)
+    assert_array_equal(np.abs(node.weights), 1)
+    assert np.all(node.scale >= 0)
     value = kernel_value(conv.kernel)
-    assert_allclose(node["kernel"] * node["scale"], value, rtol=1e-6)
+    assert_allclose(node.weights * node.scale, value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("pad", [1.0, 0.0, -1.0, 0.5])
@@ -54,9 +58,9 @@ def test_sums_before_the_scale_are_whole_numbers(pad):
     model = chain(scaled_conv(**options), stem=False, shape=SHAPE)
     x = images(1, SHAPE)
     for program in (lowered(model).lowered.program, program_of(model, x)):
-        (node,) = nodes_of(program, "kernel")
-        ones = np.ones_like(node["scale"])
-        nodes = [node.with_arguments(scale=ones), *program.nodes]
+        (node,) = nodes_of(program, Kernel)
+        ones = np.ones_like(node.scale)
+        nodes = [replace(node, scale=ones), *program.nodes]
         part = Program(program.inputs, nodes[1:] + nodes[:1], [node.y])
         (sums,) = tf.function(lambda x, part=part: outputs_of(part, [x]))(x)
         assert_array_equal(2 * sums, np.round(2 * sums))
@@ -65,8 +69,8 @@ def test_sums_before_the_scale_are_whole_numbers(pad):
 def test_the_scale_of_a_sign_goes_into_its_shift():
     rsign = nobn.quantizers.RSign(scale=4.0)
     program = program_of(chain(binary_conv(input_quantizer=rsign), stem=False))
-    (sign,) = nodes_of(program, "sign")
-    assert_allclose(sign["shift"], rsign.shift.numpy() / 4, rtol=1e-6)
+    (sign,) = nodes_of(program, Sign)
+    assert_allclose(sign.shift, rsign.shift.numpy() / 4, rtol=1e-6)
 
 
 REAL = {"input_quantizer": "ste_sign"}
@@ -86,10 +90,10 @@ OTHERS = {
 def test_other_quantized_kernels_become_plain_numbers(name):
     """A quantizer would be operations on constants."""
     program = program_of(chain(OTHERS[name](), stem=False))
-    kernels = nodes_of(program, "kernel")
+    kernels = nodes_of(program, Kernel)
     assert len(kernels) == (2 if name == "separable" else 1)
-    assert not any(kernel["binary"] for kernel in kernels)
-    assert {node.kind for node in program.nodes} <= {"sign", "kernel"}
+    assert not any(kernel.binary for kernel in kernels)
+    assert {*kinds_of(program)} <= {"Sign", "Kernel"}
 
 
 class MyConv(lq.layers.QuantConv2D):
@@ -102,9 +106,9 @@ class MyConv(lq.layers.QuantConv2D):
 def test_derived_layers_keep_their_own_call():
     options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
     program = program_of(chain(MyConv(32, 3, use_bias=False, **options), stem=False))
-    (node,) = nodes_of(program, "kernel")
-    assert_array_equal(np.abs(node["kernel"]), 1)
-    assert_array_equal(node["scale"], 2)
+    (node,) = nodes_of(program, Kernel)
+    assert_array_equal(np.abs(node.weights), 1)
+    assert_array_equal(node.scale, 2)
 
 
 def test_half_precision_is_rebuilt_in_float32():

@@ -13,6 +13,7 @@ from deploy.operations.programs import (
 from deploy.sides import beside
 from larq_nobn._keras import keras
 from larq_nobn.deploy import binary_layers
+from larq_nobn.deploy.operations._kinds import Affine, Kernel
 from larq_nobn.deploy.trace._names import layer_name
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
 from numpy.testing import assert_allclose, assert_array_equal
@@ -83,7 +84,7 @@ def test_proxy_norm_ends_with_one_affine_operation(activation, groups, num_sampl
     layer = proxy(activation, groups=groups, num_samples=num_samples)
     model = chain(binary_conv(), layer, layers.Activation("tanh"))
     *_, last, _ = program_of(model).nodes
-    assert last.kind == "affine"
+    assert isinstance(last, Affine)
 
 
 def test_its_constants_are_those_of_the_proxy():
@@ -94,8 +95,8 @@ def test_its_constants_are_those_of_the_proxy():
     normal = np.random.default_rng(0).normal(size=(200_000, 1))
     values = np.tanh(gamma * layer.proxy_beta.numpy() + beta + spread * normal)
     rate = 1 / np.sqrt(values.var(0) + 0.03)
-    assert_allclose(last["k"], rate, rtol=0.02)
-    assert_allclose(last["b"], -values.mean(0) * rate, atol=0.02)
+    assert_allclose(last.k, rate, rtol=0.02)
+    assert_allclose(last.b, -values.mean(0) * rate, atol=0.02)
 
 
 @pytest.mark.convert
@@ -141,9 +142,9 @@ def test_conversion_sees_the_layers_inside_wrappers():
     model = scrambled(wrapped(renamed))
     before, weights = model.get_config(), model.get_weights()
     assert binary_layers(model) == ["first", "second"]
-    _, *kernels, _, _ = nodes_of(program_of(model), "kernel")
+    _, *kernels, _, _ = nodes_of(program_of(model), Kernel)
     assert [layer_name(kernel.name) for kernel in kernels] == ["first", "second"]
-    assert all(kernel["binary"] for kernel in kernels)
+    assert all(kernel.binary for kernel in kernels)
     assert model.get_config() == before
     for now, then in zip(model.get_weights(), weights, strict=True):
         assert_array_equal(now, then)

@@ -7,16 +7,16 @@ import tensorflow as tf
 from deploy.nets import binary_conv, images
 from deploy.operations.programs import check_together
 from larq_nobn._keras import keras
-from larq_nobn.deploy.operations._program import (
+from larq_nobn.deploy.operations._kinds import (
+    Affine,
     InvalidProgram,
-    Node,
-    Program,
+    Kernel,
+    Sign,
+    Sum,
     Value,
-    affine,
-    everywhere,
-    why_not,
 )
-from larq_nobn.deploy.operations._rules import into_kernel, merge
+from larq_nobn.deploy.operations._program import Program, everywhere, why_not
+from larq_nobn.deploy.operations._rules import into_maker, into_sign, scale_into_all
 
 layers = keras.layers
 
@@ -28,7 +28,7 @@ def values(count):
 def row():
     """x, 2 x and 3 (2 x), of which the last two are outputs."""
     x, double, six = values(3)
-    nodes = [affine("a", x, 2.0, double), affine("b", double, 3.0, six)]
+    nodes = [Affine("a", (x,), (double,), 2.0), Affine("b", (double,), (six,), 3.0)]
     return Program([x], nodes, [double, six]), (x, double, six)
 
 
@@ -43,7 +43,7 @@ def test_readers_and_outputs_move_together():
 def test_new_nodes_read_what_they_are_given():
     program, (x, double, six) = row()
     (shifted,) = values(1)
-    node = affine("c", double, 1.0, shifted, 5.0)
+    node = Affine("c", (double,), (shifted,), 1.0, 5.0)
     moved = program.with_nodes([], [node], {double: shifted})
     assert moved.outputs == (shifted, six)
     assert moved.maker(six).x is shifted
@@ -54,8 +54,8 @@ def test_what_nothing_makes_is_named():
     x, y, z = values(3)
     with pytest.raises(InvalidProgram, match="value 0 of the program"):
         Program([x], [], [y])
-    with pytest.raises(InvalidProgram, match=r"value 1 of node 'total' \(sum\)"):
-        Program([x], [Node("total", "sum", (x, y), (z,))], [z])
+    with pytest.raises(InvalidProgram, match=r"value 1 of node 'total' \(Sum\)"):
+        Program([x], [Sum("total", (x, y), (z,))], [z])
 
 
 def test_a_wrong_rule_is_named():
@@ -63,18 +63,38 @@ def test_a_wrong_rule_is_named():
         return program.with_nodes([node], [])
 
     program, _ = row()
-    with pytest.raises(InvalidProgram, match=r"'forgetful' at node 'a' \(affine\)"):
+    with pytest.raises(InvalidProgram, match=r"'forgetful' at node 'a' \(Affine\)"):
         everywhere(program, [forgetful])
+
+
+@pytest.mark.parametrize(
+    "made, said",
+    [
+        (lambda x, y: Affine("a", (x,), (y,), [1.0, 2.0]), "2 numbers in 'k' for 3"),
+        (lambda x, y: Sign("a", (x,), (y,), np.ones(4)), "4 numbers in 'shift' for 3"),
+        (
+            lambda x, y: Kernel(
+                "a", (x,), (y,), np.ones((1, 1, 3, 3)), bias=[1.0, 2.0]
+            ),
+            "2 numbers in 'bias' for 3",
+        ),
+        (lambda x, y: Kernel("a", (x,), (y,), np.ones((3, 3, 3, 5))), "for 3 channels"),
+    ],
+)
+def test_numbers_fit_the_channels(made, said):
+    with pytest.raises(InvalidProgram, match=f"Node 'a' .*{said}"):
+        made(*values(2))
 
 
 def test_a_rule_says_why_it_does_not_fit():
     program, (x, *_) = row()
     first, second = program.nodes
-    assert "read" in why_not(program, second, merge)  # 2 x is an output
+    assert "alone" in why_not(program, second, into_maker)  # 2 x is an output
     alone = Program([x], program.nodes, second.makes)
-    assert why_not(alone, second, merge) == ""
-    assert "kernel" in why_not(alone, second, into_kernel)
-    assert why_not(alone, first, merge) != ""
+    assert why_not(alone, second, into_maker) == ""
+    assert "alone" in why_not(alone, first, into_maker)
+    assert "output" in why_not(program, second, scale_into_all)
+    assert "of kind Affine" in why_not(program, second, into_sign)
 
 
 def negative():

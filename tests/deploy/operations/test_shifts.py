@@ -7,6 +7,7 @@ import pytest
 from deploy.nets import binary_conv, chain, head, scrambled
 from deploy.operations.programs import LAYERS, SHAPE, additions, program_of, row
 from larq_nobn._keras import keras
+from larq_nobn.deploy.operations._kinds import Affine, Sign
 
 layers = keras.layers
 RPReLU = nobn.layers.RPReLU
@@ -122,9 +123,9 @@ def test_an_offset_after_a_rectified_convolution_costs_nothing():
         return classified(layers.ReLU()(x))
 
     nodes = program_of(model_of(network)).nodes
-    signs = [node for node in nodes if node.kind == "sign"]
-    assert not any(np.any(sign["shift"]) for sign in signs)
-    assert sum(node.kind == "affine" for node in nodes) == len(signs) == 2
+    signs = [node for node in nodes if isinstance(node, Sign)]
+    assert not any(np.any(sign.shift) for sign in signs)
+    assert sum(isinstance(node, Affine) for node in nodes) == len(signs) == 2
 
 
 def test_shifts_far_larger_than_the_map_stay_exact():

@@ -5,6 +5,7 @@ from deploy.nets import binary_conv, head, scrambled
 from deploy.operations.programs import nodes_of, program_of
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
+from larq_nobn.deploy.operations._kinds import Pad
 
 layers = keras.layers
 
@@ -49,11 +50,11 @@ def test_strided_convolutions_of_padded_maps(tmp_path):
 )
 def test_what_is_left(size, padding, kernel, strides, left):
     model = strided(layers.Conv2D, size, padding, kernel, strides)
-    (pad,) = nodes_of(program_of(model), "pad", "pad")
-    assert tuple(pad["sides"]) == ((0, 0), *left, (0, 0))
+    (pad,) = nodes_of(program_of(model), Pad, "pad")
+    assert tuple(pad.sides) == ((0, 0), *left, (0, 0))
 
 
 def test_transposed_convolutions_read_all_zeros():
     model = strided(layers.Conv2DTranspose, 8, 1, 3, 2)
-    (pad,) = nodes_of(program_of(model), "pad", "pad")
-    assert tuple(pad["sides"]) == ((0, 0), (1, 1), (1, 1), (0, 0))
+    (pad,) = nodes_of(program_of(model), Pad, "pad")
+    assert tuple(pad.sides) == ((0, 0), (1, 1), (1, 1), (0, 0))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from larq_nobn.deploy.operations._kinds import Kernel, Pad
 from larq_nobn.deploy.operations._program import Program
 from larq_nobn.deploy.trace._names import layer_name
 
@@ -11,9 +12,9 @@ def changed(program, layer, kind, change):
     """The program, in which nodes of a kind of a layer have other arguments."""
     nodes, actual = [], 0
     for node in program.nodes:
-        fits = node.kind == kind and layer_name(node.name) == layer
+        fits = isinstance(node, kind) and layer_name(node.name) == layer
         actual += fits
-        nodes.append(node.with_arguments(**change(node)) if fits else node)
+        nodes.append(replace(node, **change(node)) if fits else node)
     assert actual
     return Program(program.inputs, nodes, program.outputs)
 
@@ -31,7 +32,7 @@ def numbers(name, change):
     """A change of some numbers of a node."""
 
     def other(node):
-        array = np.array(node[name])
+        array = np.array(getattr(node, name))
         change(array)
         return {name: array}
 
@@ -50,10 +51,10 @@ def _times(array):
     array[2] *= -1.5
 
 
-BIAS = "kernel", numbers("bias", lambda array: array.__setitem__(3, array[3] + 2.0))
-LOGIT = "kernel", numbers("bias", lambda array: array.__setitem__(2, array[2] + 100))
-BIT = "kernel", numbers("kernel", lambda a: _negate((0, 0, 1, 2)[-a.ndim :])(a))
-GAIN = "kernel", numbers("scale", _times)
-SWAPPED = "kernel", numbers("kernel", _swap)
+BIAS = Kernel, numbers("bias", lambda array: array.__setitem__(3, array[3] + 2.0))
+LOGIT = Kernel, numbers("bias", lambda array: array.__setitem__(2, array[2] + 100))
+BIT = Kernel, numbers("weights", lambda a: _negate((0, 0, 1, 2)[-a.ndim :])(a))
+GAIN = Kernel, numbers("scale", _times)
+SWAPPED = Kernel, numbers("weights", _swap)
 # Pads with the other number, so that only the border of a map is wrong.
-BORDER = "pad", lambda node: {"value": 1.0 - node["value"]}
+BORDER = Pad, lambda node: {"value": 1.0 - node.value}

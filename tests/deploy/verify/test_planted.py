@@ -27,6 +27,7 @@ from larq_nobn.deploy import VerificationError, _prepared, convert
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.lite._file import edited, read
+from larq_nobn.deploy.operations._kinds import Affine
 from larq_nobn.deploy.verify._lowered import verify_file, verify_operations
 from larq_nobn.graph import _copies
 from larq_nobn.graph._examples import made_up
@@ -202,7 +203,7 @@ def test_a_threshold_far_from_0_is_passed():
     x = binary_conv(8, name="first", input_quantizer=sign)(inputs)
     model = scrambled(keras.Model(inputs, _layers.GlobalAveragePooling2D()(x)))
     sign.shift.assign(tf.fill([3], shift))
-    fault = "affine", numbers("b", lambda b: b.__setitem__(1, b[1] + 1.0))
+    fault = Affine, numbers("b", lambda b: b.__setitem__(1, b[1] + 1.0))
     with pytest.raises(VerificationError, match="that of layer 'first'"):
         compared(with_fault(lowered(model), fault, "first"), model, made_up(model, 3))
 
@@ -233,7 +234,7 @@ def test_a_threshold_that_no_sum_reaches(kind):
     norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
     examples = made_up(model, 3)
     compared(lowered(model), model, examples)
-    fault = "affine", numbers("b", lambda b: b.__setitem__(5, 0.8 * b[5]))
+    fault = Affine, numbers("b", lambda b: b.__setitem__(5, 0.8 * b[5]))
     message = "threshold of layer 'second' differs by .* in channel 5, .* no example"
     with pytest.raises(VerificationError, match=message):
         compared(with_fault(lowered(model), fault, "norm"), model, examples)

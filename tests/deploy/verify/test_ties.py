@@ -11,12 +11,8 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
 from larq_nobn.deploy.operations._emit import form_of
-from larq_nobn.deploy.operations._program import (
-    Node,
-    Program,
-    Value,
-    kernel,
-)
+from larq_nobn.deploy.operations._kinds import Kernel, Value
+from larq_nobn.deploy.operations._program import Program
 from larq_nobn.deploy.verify import _segments
 from larq_nobn.deploy.verify._agreement import tie_warnings
 from tie_networks import SHAPE, conv, network
@@ -139,13 +135,9 @@ def test_a_binary_convolution_rounds_as_the_number_of_its_weights_does():
     shape, factor = (3, 3, 512), 13.9
     count = int(np.prod(shape))
     signs = np.sign(np.random.default_rng(0).normal(size=(*shape, 1)))
-    arguments = {
-        **{"of": "Conv2D", "binary": True, "groups": 1, "padding": "VALID"},
-        **{"kernel": signs, "scale": np.array([factor]), "bias": np.zeros(1)},
-        **dict.fromkeys(("strides", "dilations"), [1, 1, 1, 1]),
-    }
     x, y = Value((1, *shape), tf.float32), Value((1, 1, 1, 1), tf.float32)
-    program = Program([x], [Node("net/a/conv", "kernel", (x,), (y,), arguments)], [y])
+    node = Kernel("net/a/conv", (x,), (y,), signs, scale=factor, binary=True)
+    program = Program([x], [node], [y])
     # Half of the bits differ, so that the sum is 0.
     halves = signs[..., 0].ravel() * np.where(np.arange(count) % 2, -1, 1)
     form = form_of(program)
@@ -163,7 +155,7 @@ def test_noise_on_equal_constants_rarely_cancels():
     """Or a sum of as many +c as -c would seem to round to nothing."""
     signs = np.resize([1.0, 1, 1, -1, -1, -1], (512, 6)).T[None, None]
     x, y = Value((1, 1, 1, 6), tf.float32), Value((1, 1, 1, 512), tf.float32)
-    program = Program([x], [kernel("net/a/conv", x, y, signs)], [y])
+    program = Program([x], [Kernel("net/a/conv", (x,), (y,), signs)], [y])
     form, size = form_of(program), _segments.NOISES[0]
     given = {form.inputs[0]: np.ones((1, 1, 1, 6), np.float32)}
     (walked,) = form.run(given, form.outputs, size)

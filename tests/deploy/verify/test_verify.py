@@ -17,6 +17,7 @@ from larq_nobn.deploy import VerificationError, _prepared
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import _converter, _file
 from larq_nobn.deploy.lite._converter import Runner
+from larq_nobn.deploy.operations._kinds import Affine
 from larq_nobn.deploy.operations._rules import reduced, spelled
 from larq_nobn.deploy.verify._file import file_signs
 
@@ -45,7 +46,7 @@ def test_the_file_with_its_signs_made_visible_must_be_the_same():
     runner.outputs = lambda examples: [np.ones((2, 5))]
     content = file_of(model)
     graph = _file.read(content, "it")[0]
-    _, read = file_signs(form, form.trace.signs(), content, graph, runner)
+    _, read = file_signs(form, form.traced.signs(), content, graph, runner)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
         read([images(2)])
 
@@ -73,7 +74,7 @@ def test_signs_in_other_words_are_compared(convert, quantizer):
 
 def shifted_by(amount, monkeypatch):
     """Every RSign gets another threshold in the operations."""
-    fault = "affine", numbers("b", lambda b: np.add(b, amount, out=b))
+    fault = Affine, numbers("b", lambda b: np.add(b, amount, out=b))
     right = _prepared.stages_of
 
     def wrong(*arguments):
