@@ -134,12 +134,15 @@ class Node:
             numbers = np.asarray(numbers, np.float64).ravel()
             if numbers.size not in (1, count):
                 raise InvalidProgram(
-                    f"Node {self.name!r} ({type(self).__name__}) has {numbers.size} "
-                    f"numbers in {name!r} for {count} channels."
+                    f"Node {self} has {numbers.size} numbers in {name!r} for {count} "
+                    "channels."
                 )
             if numbers.size != count:
                 numbers = np.full(count, numbers[0])
             object.__setattr__(self, name, numbers)
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({type(self).__name__})"
 
     @property
     def x(self) -> Value:
@@ -273,8 +276,8 @@ class Kernel(Node):
         last = 2 if self.is_depthwise else 1
         if math.prod(self.weights.shape[-last:]) != (self.y.channels or 1):
             raise InvalidProgram(
-                f"Node {self.name!r} (Kernel) has weights of shape "
-                f"{tuple(self.weights.shape)} for {self.y.channels} channels."
+                f"Node {self} has weights of shape {tuple(self.weights.shape)} for "
+                f"{self.y.channels} channels."
             )
 
     @property

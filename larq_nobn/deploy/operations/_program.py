@@ -57,14 +57,8 @@ class Program:
                     order[waiting.pop()] = None
                 waiting += reversed(before)
         except KeyError:
-            whose, values = "the program", self.outputs
-            if node is not None:
-                whose, values = (
-                    f"node {node.name!r} ({type(node).__name__})",
-                    node.reads,
-                )
-            place = next(i for i, value in enumerate(values) if value not in makers)
-            raise InvalidProgram(f"Nothing makes value {place} of {whose}.") from None
+            whose = "an output is" if node is None else f"node {node} reads"
+            raise InvalidProgram(f"Nothing makes what {whose}.") from None
         return list(order)
 
     def maker(self, value: Value, *kinds: type[K] | str) -> K | None:
@@ -163,7 +157,8 @@ def repeated_kernels(program: Program) -> list[str]:
     """
     seen, names = set[Any](), list[str]()
     for name, node in binary_kernels(program).items():
-        key = key_of(replace(node, scale=1.0, bias=0.0))
+        plain = replace(node, scale=1.0, bias=0.0, weights=node.weights > 0)
+        key = key_of(plain)
         names += [name] * (key in seen)
         seen.add(key)
     return names
@@ -201,7 +196,13 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
             if kind not in fitting:
                 fitting[kind] = [r for r in rules if issubclass(kind, _kinds_of(r))]
             for rule in fitting[kind]:
-                edited = _applied(program, node, rule)
+                try:
+                    edited = rule(program, node)
+                except InvalidProgram as error:
+                    name = getattr(rule, "func", rule).__name__
+                    raise InvalidProgram(
+                        f"Rule {name!r} at node {node}: {error}"
+                    ) from error
                 if isinstance(edited, Program):
                     program, changed = edited, True
                     edits -= 1
@@ -209,20 +210,11 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
     return program
 
 
-def _applied(program: Program, node: Node, rule: Rule) -> Edit:
-    try:
-        return rule(program, node)
-    except InvalidProgram as error:
-        name = getattr(rule, "func", rule).__name__
-        where = f"Rule {name!r} at node {node.name!r} ({type(node).__name__})"
-        raise InvalidProgram(f"{where}: {error}") from error
-
-
 def why_not(program: Program, node: Node, rule: Rule) -> str:
     """Says why a rule does not fit a node; empty if it does."""
     if not isinstance(node, _kinds_of(rule)):
         return f"it is not for a node of kind {type(node).__name__}"
-    outcome = _applied(program, node, rule)
+    outcome = rule(program, node)
     return outcome if isinstance(outcome, str) else ""
 
 

@@ -7,16 +7,32 @@ import tensorflow as tf
 from deploy.nets import binary_conv, images
 from deploy.operations.programs import check_together
 from larq_nobn._keras import keras
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.operations import (
+    _binary,
+    _int8,
+    _lower,
+    _rules,
+    _shapes,
+    stages_of,
+)
 from larq_nobn.deploy.operations._kinds import (
     Affine,
     InvalidProgram,
+    Joined,
     Kernel,
     Sign,
     Sum,
     Value,
 )
-from larq_nobn.deploy.operations._program import Program, everywhere, why_not
+from larq_nobn.deploy.operations._program import (
+    Program,
+    everywhere,
+    repeated_kernels,
+    why_not,
+)
 from larq_nobn.deploy.operations._rules import into_maker, into_sign, scale_into_all
+from larq_nobn.deploy.trace._trace import Trace
 
 layers = keras.layers
 
@@ -52,10 +68,25 @@ def test_new_nodes_read_what_they_are_given():
 
 def test_what_nothing_makes_is_named():
     x, y, z = values(3)
-    with pytest.raises(InvalidProgram, match="value 0 of the program"):
+    with pytest.raises(InvalidProgram, match="what an output is"):
         Program([x], [], [y])
-    with pytest.raises(InvalidProgram, match=r"value 1 of node 'total' \(Sum\)"):
+    with pytest.raises(InvalidProgram, match=r"what node 'total' \(Sum\) reads"):
         Program([x], [Sum("total", (x, y), (z,))], [z])
+
+
+def test_equal_binary_kernels_are_repeated_whatever_follows_them():
+    """The converter merges them, before their scales and biases."""
+    x, signs, one, two, other, end = values(6)
+    weights = np.sign(np.random.default_rng(0).normal(size=(1, 1, 3, 3)))
+    rows = {"a": weights.astype("f4"), "b": weights, "c": -weights}
+    scales = {"a": 1.0, "b": [1.0, 2.0, 3.0], "c": 1.0}
+    nodes = [Sign("sign", (x,), (signs,))] + [
+        Kernel(name, (signs,), (y,), rows[name], scale=scales[name], binary=True)
+        for name, y in zip(rows, (one, two, other), strict=True)
+    ]
+    total = Joined("all", (one, two, other), (end.of_channels(9),))
+    program = Program([x], [*nodes, total], total.makes)
+    assert repeated_kernels(program) == ["b"]
 
 
 def test_a_wrong_rule_is_named():
@@ -129,3 +160,31 @@ def test_signs_after_negative_factors_can_be_outputs():
     keras.utils.set_random_seed(0)
     models = {name: model(ends) for name, ends in ENDS.items()}
     check_together(models, np.float32(images(1, (8, 8, 8))), 1e-6)
+
+
+RULES = [
+    function
+    for module in (_binary, _int8, _lower, _rules, _shapes)
+    for function in vars(module).values()
+    if getattr(function, "__annotations__", {}).get("return") == "Edit"
+    and function.__module__ == module.__name__
+    and "between" not in function.__annotations__  # what rules share
+    and "first" not in function.__annotations__
+]
+
+
+def test_every_rule_fits_or_says_why():
+    start = keras.Input((8, 8, 8))
+    x = layers.ReLU()(negative()(binary_conv(8, groups=2, pad_values=0.0)(start)))
+    x = layers.MaxPooling2D()(layers.Activation("tanh")(x))
+    x = binary_conv(8, input_quantizer=nobn.quantizers.RSign(0.5))(x) + x
+    x = layers.Flatten()(layers.PReLU(shared_axes=[1, 2])(x))
+    model = keras.Model(start, layers.Dense(3)(negative()(x)))
+    stages = stages_of(Trace(model, io_spec(model)), "lce")
+    assert len(RULES) > 55
+    for program in (stages.lowered.program, stages.merged, stages.spelled):
+        for node in program.nodes:
+            said = [why_not(program, node, rule) for rule in RULES]
+            assert all(isinstance(reason, str) for reason in said)
+            assert all(reason.strip(".") == reason for reason in said)
+            assert sum(reason != "" for reason in said) > len(RULES) / 2
