@@ -55,6 +55,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"trace"},
         {"operations"},
         {"c"},
+        {"_binary_layers"},
         {"_checks"},
         {"_audit"},
         {"verify", "device"},

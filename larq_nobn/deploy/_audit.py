@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.table import Table
 
-from ._checks import FloatFallback, Why
+from ._binary_layers import (
+    Why,
+    before_signs,
+    filters_have_two_values,
+    float_in_file,
+)
 from ._shown import Shown
 from .lite._converter import runtime_with
 from .lite._file import (
@@ -423,74 +427,6 @@ def _pair(first: int, second: int) -> dict[str, int]:
 # A float multiplication takes some nine times as long as a binary one on a device, so
 # from this fraction of all MACs on, float takes about half of the time.
 _LARGE_SHARE = 0.1
-# Where each operation has its input; its filters are always second. The last axis of a
-# depthwise filter are the output channels, the first axis of the others.
-_INPUTS = {
-    "CONV_2D": 0,
-    "DEPTHWISE_CONV_2D": 0,
-    "FULLY_CONNECTED": 0,
-    "TRANSPOSE_CONV": 2,
-}
-# LCE calls weights ±c if they are that close to it, and so does this file.
-_TOLERANCE = 0.005
-_BETWEEN = ("MUL", "DIV", "PAD", "PADV2", "MIRROR_PAD", "RESHAPE", "SPACE_TO_BATCH_ND")
-
-
-def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
-    """Yields what conversion left in float, with its cost for one run of the file."""
-    for op in graph.operations:
-        if (between := _before_signs(graph, op)) is not None and _is_binary(op):
-            size, name = op.input(1).bytes, graph.layer(op)
-            why = _why_float(op, between)
-            yield FloatFallback(name, op.op, *why, op.macs, size)
-
-
-def _before_signs(graph: Subgraph, op: FileOperation) -> list[FileOperation] | None:
-    """Returns what stands between a float kernel and a sign, which is last."""
-    if op.op not in _INPUTS or len(op.inputs) < 2:
-        return None
-    filters, between = op.input(1), list[FileOperation]()
-    source = graph.before(op, _INPUTS[op.op])
-    while source is not None and source.op in _BETWEEN:
-        between.append(source)
-        source = graph.before(source)
-    signs = source is not None and source.op in ("LceDequantize", "SIGN")
-    plain = filters.dtype == "float32" and filters.constant
-    return [*between, source] if signs and source and plain else None
-
-
-def _is_binary(op: FileOperation) -> bool:
-    """Whether the weights of an operation are ±c, one c per output channel."""
-    axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
-    weights = np.abs(np.moveaxis(op.input(1).values, axis, 0))
-    weights = weights.reshape(len(weights), -1)
-    first = weights[:, :1]
-    return bool(np.all((first > 0) & (abs(weights - first) <= _TOLERANCE * first)))
-
-
-def _why_float(op: FileOperation, between: list[FileOperation]) -> Why:
-    *others, sign = between
-    if sign.op == "SIGN":
-        return (
-            "LCE does not know this sign",
-            "Take the sign with larq.math.sign or a quantizer of Larq.",
-        )
-    if op.op != "CONV_2D":
-        return (
-            f"LCE has no kernel for a binary {op.op}",
-            "Use a QuantConv2D, or leave its input or its kernel unquantized. "
-            "larq_nobn.convert writes a QuantDense as a binary convolution of size 1.",
-        )
-    if others:
-        return (
-            f"{others[-1].op} stands between the convolution and its sign",
-            "Let the sign go straight into the convolution, padded with 1 or not at "
-            "all.",
-        )
-    return (
-        "a binary convolution",
-        "Convert the model with larq_nobn.convert, which names the cause.",
-    )
 
 
 def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
@@ -530,7 +466,7 @@ def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
 
 def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
     """Yields what keeps a convolution of signs from its best, and remedies."""
-    if _before_signs(graph, op) is not None and not _is_binary(op):
+    if before_signs(graph, op) and not filters_have_two_values(op):
         yield (
             "Its input is binary and its kernel is not ±c, so it computes in float",
             "Give it a binary kernel_quantizer that never gives 0, such as 'ste_sign', "

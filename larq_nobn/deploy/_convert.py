@@ -24,7 +24,7 @@ from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from ..data import DatasetInfo, classified_images
 from ._audit import Audit, Findings, audit_bytes
-from ._checks import layers_by_name, layers_of
+from ._binary_layers import check_count, check_float
 from ._errors import ConversionError, conversion_errors
 from ._opening import verification_examples
 from ._prepared import lowered_model, opened_model
@@ -40,6 +40,7 @@ from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._converter import compute_engine
 from .operations import Stages
+from .trace._names import layers_by_name, layers_of
 from .verify._agreement import tie_warnings
 from .verify._lowered import REFERENCE, verify_file, verify_operations
 
@@ -169,11 +170,10 @@ def convert(
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     step("Tracing")
-    stages, in_float = lowered_model(
-        model, given, allow_float, batch_size, int8, runtime
-    )
+    stages = lowered_model(model, given, batch_size, int8, runtime)
     run = stages.traced.form.outputs_of if given is stages.traced.model else None
     examples, source = verification_examples(data, model, given, source, run)
+    in_float = check_float(stages, runtime, allow_float, lambda: examples)
     if not verify:
         examples = [x[:_FEW] for x in examples]
     with replacing(path) as temporary:
@@ -206,7 +206,7 @@ def convert(
         int8_ops=audit.int8_ops,
         int8_macs=audit.int8_macs // batch_size,
         verify={**numbers, "data": source, "prepared": same} if verify else None,
-        in_float=[asdict(x) for x in in_float if runtime == "lce"],
+        in_float=[asdict(x) for x in in_float],
         merged=merged,
         not_prepared=reason,
         warnings=warnings,
@@ -265,24 +265,9 @@ def _check_file(
             "whole numbers float32, which are int8 in the file, replace quantizers of "
             "other values than -1 and +1 with 'ste_sign', or convert without int8."
         )
-    found = [row["layer"] for row in audit.operations if row["op"] == "LceBconv2d"]
-    if runtime == "litert" or len(found) == len(expected):
-        return
-    if len(found) > len(expected):
-        why = (
-            "it takes for signs, or for ±c, what is not quite that, in "
-            f"{', '.join(repr(x) for x in found if x not in expected)}. Use quantizers "
-            "such as 'ste_sign', or real weights."
-        )
-    else:
-        why = " ".join(
-            "layer {layer!r} stayed float. {finding}. {remedy}".format(**row)
-            for row in audit.in_float
-        )
-    raise ConversionError(
-        f"LCE found {len(found)} binary convolutions where the model has "
-        f"{len(expected)}: {why}"
-    )
+    if runtime == "lce":
+        rows = (row for row in audit.operations if row["op"] == "LceBconv2d")
+        check_count([row["layer"] for row in rows], expected, audit.in_float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +296,7 @@ class ConversionReport(Findings):
             model in that comparison.
         in_float: Layers of one or a few bits that are float in the file, on request:
             `layer, kind` (its class), `finding, remedy, macs, bytes` (of its kernels).
+            For LiteRT those of one bit that are no convolutions of ±1.
         merged: Binary layers that compute the same as others from the same tensors; the
             file contains them once.
         warnings: Comparisons in which rounding decides many signs, with the layers and
@@ -346,7 +332,9 @@ class ConversionReport(Findings):
         binary, in_float = self.binary_layers, len(self.in_float)
         layers = f"{binary} of {binary + in_float} binary layers binary"
         if self.runtime == "litert":
-            layers = f"all {binary} binary layers are ordinary convolutions of ±1"
+            layers = f"{self._ordinary()} ordinary convolutions of ±1"
+        if not binary and not in_float:
+            layers = "no binary layers"
         if self.verify is None:
             return layers
         examples, data = self.verify["examples"], self.verify["data"]
@@ -356,10 +344,15 @@ class ConversionReport(Findings):
             agreement += " as the model with rounded kernels"
         return f"verified on {data}: {agreement}; {layers}"
 
+    def _ordinary(self) -> str:
+        """Says how many binary layers of a file for LiteRT are of ±1."""
+        binary, in_float = self.binary_layers, len(self.in_float)
+        share = f"{binary} of {binary + in_float}" if in_float else f"all {binary}"
+        return f"{share} binary layers are" if binary + in_float else "no layers are"
+
     def _binary(self) -> str:
         if self.runtime == "litert":
-            layers = f"the {self.binary_layers} binary layers"
-            return f"none of one bit: {layers} are ordinary convolutions of ±1"
+            return f"none of one bit: {self._ordinary()} ordinary convolutions of ±1"
         return f"{self.lce_bconv2d} of {self.binary_layers}"
 
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._keras import keras
-from ..graph import _examples, _signs
+from ..graph import _signs
 from ..graph._thresholds import threshold_of_affine
-from ._checks import layers_by_name, layers_of
+from ._binary_layers import check_float
 from ._errors import ConversionError, conversion_errors
-from ._prepared import lowered_model, opened_model
+from ._prepared import few_examples, lowered_model, opened_model
 from .operations._binary import sign_before
 from .operations._kinds import Affine, Kernel, Other, Pad, Rest, Value
 from .operations._program import Program
-from .trace._names import layer_name
+from .trace._names import layer_name, layers_by_name, layers_of
 from .verify._lowered import verify_operations
-from .verify._same import FEW
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
         ```
     """
     whole, given, _ = opened_model(model, None)
-    stages, _ = lowered_model(whole, given, False)
-    examples = _examples.with_far(given, _examples.made_up(given, FEW))
+    stages, examples = lowered_model(whole, given), few_examples(given)
+    check_float(stages, "lce", False, lambda: examples)
     verify_operations(whole, stages, examples, ending="")
     layers = layers_by_name(stages.traced.model)
     nodes: dict[str, list[Kernel]] = defaultdict(list)

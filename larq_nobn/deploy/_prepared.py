@@ -15,6 +15,7 @@ from .._larq import lq, unmeasured
 from ..graph import _examples, _signs
 from ..quantizers._rsign import ThresholdSign
 from . import _checks
+from ._binary_layers import check_float
 from ._errors import VerificationError, conversion_errors
 from ._opening import as_functional, in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
@@ -83,7 +84,8 @@ def prepared(
     check_flag("verify", verify)
     check_flag("allow_float", allow_float)
     whole, given, _ = opened_model(model, input_shape)
-    stages, _ = lowered_model(whole, given, allow_float)
+    stages = lowered_model(whole, given)
+    check_float(stages, "lce", allow_float, lambda: few_examples(given))
     traced = stages.traced.model
     # Of as many examples at once as it was built for.
     pairs = zip(traced.inputs, stages.io.inputs, strict=True)
@@ -96,7 +98,7 @@ def prepared(
     ]
     made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
     if verify:
-        examples = _examples.with_far(given, _examples.made_up(given, FEW))
+        examples = few_examples(given)
         _, wanted = verify_operations(whole, stages, examples, ending="")
         pairs = zip(wanted, run(made, examples), strict=True)
         if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
@@ -123,19 +125,18 @@ def opened_model(
 def lowered_model(
     model: keras.Model,
     given: keras.Model,
-    allow_float: bool,
     batch_size: int = 1,
     int8: bool = False,
     runtime: str = "lce",
-) -> tuple[Stages, list[_checks.FloatFallback]]:
-    """Returns what the file of an opened model is written from, and what is float.
-
-    For LiteRT, without binary kernels, all layers are ordinary ones.
-    """
+) -> Stages:
+    """Returns the stages of an opened model, up to what its file is written from."""
     traced, io = in_float32(given), io_spec(model, batch_size)
-    stages = stages_of(Trace(traced, io), runtime, int8)
-    allowed = allow_float or runtime == "litert"
-    return stages, _checks.check_float(stages, allowed)
+    return stages_of(Trace(traced, io), runtime, int8)
+
+
+def few_examples(given: keras.Model) -> list[np.ndarray]:
+    """Returns made-up examples for a quick comparison."""
+    return _examples.with_far(given, _examples.made_up(given, FEW))
 
 
 class _Operations(keras.layers.Layer):

@@ -16,6 +16,7 @@ from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import bits_of_users, is_users
 
 _layers = keras.layers
+_FEW = 3
 
 
 def is_binary(quantizer: Any) -> bool:
@@ -81,6 +82,22 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
             return None
     signs = np.where(kernel < 0, np.float32(-1), np.float32(1))
     return signs, scale.astype(np.float32)
+
+
+def has_two_values(kernel: np.ndarray) -> bool:
+    """Tells whether each output channel has at most two values, but for rounding.
+
+    Its last axis is that of the output channels. Two weights always have two values, so
+    of few they are those of a sign.
+    """
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    if len(weights) <= _FEW:
+        return split_kernel(kernel) is not None and bool(np.any(kernel))
+    low, high = weights.min(axis=0), weights.max(axis=0)
+    sizes = np.abs(weights).max(axis=0)
+    near = np.maximum(1e-5 * sizes, 1e-6 * sizes.max())
+    two = (weights - low <= near) | (high - weights <= near)
+    return bool(np.all(two) and np.any(high - low > near))
 
 
 def sign_of_layer(layer: keras.layers.Layer) -> Any:

@@ -14,7 +14,8 @@ from deploy.nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, binary_layers
-from larq_nobn.deploy._prepared import lowered_model, opened_model
+from larq_nobn.deploy._binary_layers import check_float
+from larq_nobn.deploy._prepared import few_examples, lowered_model, opened_model
 
 BINARY = {**SIGNS, "name": "x"}
 layers, sign = keras.layers, lq.quantizers.SteSign
@@ -39,7 +40,9 @@ class Thresholds(layers.Layer):
 def checked(model):
     """What is binary of a model that has nothing else of few bits."""
     whole, given, _ = opened_model(model, None)
-    return lowered_model(whole, given, False)[0].binary
+    stages = lowered_model(whole, given)
+    check_float(stages, "lce", False, lambda: few_examples(given))
+    return stages.binary
 
 
 def x(*before, **changes):

@@ -530,8 +530,8 @@ operations: ties of falling sums go to the other side
 +between_steps(limit.value, step)
 @ tests/deploy/operations/test_layers.py tests/deploy/test_packed.py
 operations: 0 is not on the side of a step
--side, size = (1.0 if zero == high else -1.0), (high - low) / 2
-+side, size = (1.0 if zero == low else -1.0), (high - low) / 2
+-side, size = (1.0 if middle == high else -1.0), (high - low) / 2
++side, size = (1.0 if middle == low else -1.0), (high - low) / 2
 operations: padding of 0 and 1 around signs
 -value=(pad.value - b) / k
 +value=pad.value
@@ -539,14 +539,14 @@ operations: zeros around 0 and 1 are zeros around signs
 -if isinstance(reader, Kernel) and b:
 +if isinstance(reader, Pad) and b:
 operations: a kernel of 0 and -1 is one of 0 and 1
--side = 1.0 if weights.max() > 0 else -1.0
-+side = 1.0
+-side, is_one = np.sign(weights.sum()), np.abs(weights) > largest / 2
++side, is_one = 1.0, np.abs(weights) > largest / 2
 operations: groups take shifts of their outputs
 -shift=whole.shift[taken]
 +shift=np.tile(whole.shift, filters)[given]
 operations: ones around a map where the padding is not
--sides, less = pad.sides, 1.0 - pad.value
-+sides, less = pad.sides, pad.value
+-around = np.pad(around, pad.sides, constant_values=1.0 - pad.value)
++around = np.pad(around, pad.sides, constant_values=pad.value)
 operations: a sign at the border sees 0
 -number = max(0.0, float(-np.min(sign["shift"])))
 +number = 0.0
@@ -657,12 +657,26 @@ preprocessing: brightness of blue and red swapped
 +LUMA = (114, 587, 299)
 @ tests/deploy/test_shared_layers.py
 float: a use that is binary stays float, too
--if u.layer in few and u.op.name not in known]
-+if u.layer in few]
+-others = [use for use in trace.kernels if use.op.name not in known]
++others = list(trace.kernels)
 @ tests/deploy/test_model_checks.py
 float: whatever reads no sign of its own reads numbers
--real |= {u.op.name for u, x in zip(asked, values, strict=True) if not _are_signs(x)}
-+real |= {u.op.name for u, x in zip(asked, values, strict=True)}
+-bits[use.op.name] = min(bits[use.op.name], _bits_of_numbers(numbers))
++bits[use.op.name] = min(bits[use.op.name], 32)
+@ tests/deploy/test_silent_float.py
+float: of layers that declare nothing, nothing is said
+-return 1 if has_two_values(use) else _bits_of_kernel(layers.get(use.layer))
++return _bits_of_kernel(layers.get(use.layer))
+float: for LiteRT nothing is said
+-return [found for found, is_binary in in_float if is_binary]
++return []
+@ tests/deploy/operations/test_estimators.py
+estimators: a part of a sum is forgotten
+-terms[value] = terms.get(value, 0.0) + k * factor
++terms[value] = k * factor
+estimators: a sum is not taken from what is exact
+-taken = (op for op in self.operations if op.name in sums)
++taken = ()
 @ tests/deploy/verify/test_segments.py
 segments: what a processor takes for 0 differs from 0
 -wrong = away > allowed + floor + _NOTHING

@@ -176,7 +176,7 @@ def pad_signs(program: Program, node: Affine) -> Edit:
     """
     if not _meets_two_values(program, node):
         return "no kernel of two values reads it"
-    if not program.maker(node.x, Sign) or program.is_output(node.y):
+    if sign_before(program, node.x) is None or program.is_output(node.y):
         return "it is an output, or not of signs"
     if np.ptp(node.k) or np.ptp(node.b) or not np.all(node.k):
         return "it has several numbers, or 0 as a factor"

@@ -201,38 +201,45 @@ def _reaches(kernel: Kernel) -> list[int]:
 def ones_around(program: Program, node: Kernel) -> Edit:
     """Padding of signs by another number than 0 or 1 is by 1, less what that adds.
 
-    So it is by 0 where the map is smaller than the kernel, which LCE computes wrongly.
+    So it is by 0 where the map is smaller than the kernel, which LCE computes wrongly,
+    and where several pads follow each other, which are one.
     """
     if not node.binary or node.of != "Conv2D":
         return "it is no binary convolution"
-    same, weights = node.padding == "SAME", node.weights
-    pad = zeros_around(node) if same else program.maker(node.x, Pad)
-    if pad is None or pad.value == 1 or len(pad.x.sizes) < 4:
+    same, weights, zeros = node.padding == "SAME", node.weights, zeros_around(node)
+    pads = [zeros] if same and zeros else []
+    while pad := program.maker(pads[0].x if pads else node.x, Pad):
+        pads.insert(0, pad)
+    values = {pad.value for pad in pads}
+    if not pads or len(pads) == 1 == pads[0].value or len(pads[0].x.sizes) < 4:
         return "it reads no map of known size that is padded with other numbers than 1"
-    _, *size, channels = pad.x.sizes
+    count, *size, channels = pads[0].x.sizes
     strides, dilations = node.strides[1:3], node.dilations[1:3]
+    each = np.sum([pad.sides for pad in pads], axis=0)
+    sides = [(int(before), int(after)) for before, after in each]
     small = missed_reach(size, weights.shape[:2], dilations) is not None
-    if not (small or pad.value) and pad.sides == same_sides(node, pad.x):
-        if same:
+    if values == {0.0} and not small and sides == same_sides(node, pads[0].x):
+        if same and len(pads) == 1:
             return 'it is a "same" convolution already'
-        whole = replace(node, padding="SAME", reads=pad.reads)
+        whole = replace(node, padding="SAME", reads=pads[0].reads)
         return program.with_nodes([node], [whole])
-    sides, less = pad.sides, 1.0 - pad.value
-    ones = np.pad(np.zeros((1, *size, channels)), sides, constant_values=less)
-    sums = tf.nn.conv2d(ones, weights, strides, "VALID", dilations=dilations)
+    around = np.zeros((1, *size, channels))
+    for pad in pads:
+        around = np.pad(around, pad.sides, constant_values=1.0 - pad.value)
+    sums = tf.nn.conv2d(around, weights, strides, "VALID", dilations=dilations)
     excess = -sums.numpy()
-    padded, y = Value(ones.shape, node.x.dtype), node.y.like()
-    made = Pad(f"{node.name}_ones", pad.reads, (padded,), sides, 1.0)
+    padded = Value((count, *around.shape[1:]), node.x.dtype)
+    made = Pad(f"{node.name}_ones", pads[0].reads, (padded,), sides, 1.0)
     whole = replace(node, padding="VALID", reads=(padded,))
-    if excess.size == excess.shape[-1]:  # of a single position
-        bias = node.bias + node.scale * excess.ravel()
+    if excess.size == excess.shape[-1] or not np.any(excess):  # one for all positions
+        bias = node.bias + node.scale * excess[0, 0, 0]
         return program.with_nodes([node], [made, replace(whole, bias=bias)])
     # LCE makes what is added to a binary convolution its bias, of whatever shape. And
     # it rounds what is scaled, of which the rest should be 0.
-    total = node.y.like()
+    total, y = node.y.like(), node.y.like()
     opposite = replace(whole, weights=-weights, scale=1.0, bias=0.0, makes=(y,))
     less = excess.astype(np.float32)
-    rest = Rest(f"{node.name}_rest", (y,), (total,), less, pad.value)
+    rest = Rest(f"{node.name}_rest", (y,), (total,), less, pads[-1].value)
     scaled = Affine(f"{node.name}_scale", (total,), node.makes, node.scale, node.bias)
     return program.with_nodes([node], [made, opposite, rest, scaled])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -109,14 +109,6 @@ class Trace:
             if value is not None:
                 numbers[made] = value, value if made.dtype.is_floating else None
         return Form(self.inputs, self.outputs, lambda x: x, numbers)
-
-    def values(self, tensors: Sequence[Any]) -> list[np.ndarray]:
-        """Computes tensors of the trace, for inputs of noise, or of zeros if whole."""
-        random, given = np.random.default_rng(0), {}
-        for start in self.inputs:
-            numbers = random.normal(size=start.shape) * start.dtype.is_floating
-            given[start] = numbers.astype(start.dtype.as_numpy_dtype)
-        return self.form.run(given, tensors)
 
     def signs(self) -> list[TracedSign]:
         """Lists the signs that have examples in front, and show what they are of.
