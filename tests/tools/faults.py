@@ -550,6 +550,17 @@ operations: ones around a map where the padding is not
 operations: a sign at the border sees 0
 -number = max(0.0, float(-np.min(sign["shift"])))
 +number = 0.0
+@ tests/deploy/operations/test_kinds.py
+operations: a mean over channels lets factors through
+-return through if apart else through & ~_CHANNELS
++return through
+@ tests/deploy/operations/test_program.py
+operations: readers move, and outputs stay
+-outputs = [to.get(output, output) for output in self.outputs]
++outputs = self.outputs
+operations: numbers of any count are those of channels
+-if numbers.size not in (1, count):
++if not numbers.size:
 @ tests/deploy/operations/test_trimming.py
 operations: zeros that are not there are left out
 -min((known[axis] - reach) % node.strides[axis], after)
