@@ -370,16 +370,23 @@ def shift_into_parts(program: Program, node: Affine) -> Edit:
     if whole is None or not takers:
         return "it is no shift of a sum or concatenation that makers of parts can take"
     old = [node, whole, *(taker for taker, _ in takers)]
-    made = [_with_shift(taker, b) for taker, b in takers]
+    made = [taker.absorb_output(np.ones(1), b) for taker, b in takers]
     return program.with_nodes(old, [*made, whole.making(node.y)])
 
 
 def _takers(
     program: Program, maker: Node | None, b: np.ndarray
-) -> list[tuple[Node, np.ndarray]]:
-    """What can add b to a map for free, or to its parts; none if nothing can."""
-    if maker is None or _adds_for_free(program, maker):
-        return [(maker, b)] if maker else []
+) -> list[tuple[Affine | Kernel, np.ndarray]]:
+    """What can add b to a map for free, or to its parts; none if nothing can.
+
+    Of a kernel it is the bias, and affine operations may have a shift. LCE makes it
+    part of a binary convolution, too, whose ReLU is before the scale.
+    """
+    if isinstance(maker, Kernel):
+        return [(maker, b)]
+    if isinstance(maker, Affine):
+        free = not maker.is_scale or _is_after_relu(program, maker)
+        return [(maker, b)] * free
     if not isinstance(maker, Sum | Joined):
         return []
     shifts = [b] * len(maker.reads)
@@ -395,26 +402,9 @@ def _takers(
     return [taker for takers in found for taker in takers] if all(found) else []
 
 
-def _adds_for_free(program: Program, node: Node) -> bool:
-    """Whether a shift of what a node makes costs nothing.
-
-    Of a kernel it is the bias, and affine operations may have a shift. LCE makes it
-    part of a binary convolution, too, whose ReLU is before the scale.
-    """
-    if isinstance(node, Affine):
-        return not node.is_scale or _is_after_relu(program, node)
-    return isinstance(node, Kernel)
-
-
 def _is_after_relu(program: Program, node: Affine) -> bool:
     relu = program.sole_maker(node.x, "Relu")
     return relu is not None and is_plain_relu(program, relu)
-
-
-def _with_shift(node: Node, b: np.ndarray) -> Node:
-    made = node.absorb_output(np.ones(1), b)
-    assert made is not None  # it is a kernel or an affine operation
-    return made
 
 
 def before_pool(program: Program, node: Affine) -> Edit:
@@ -601,7 +591,7 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
     """
     if not np.any(node.shift):
         return "it has no shift"
-    takers = _makers_with_shift(program, node)
+    takers = _takers_before(program, node)
     if len(takers) != 1:
         return "nothing before it, or more than one, can add its shift for free"
     taker, moved = takers[0]
@@ -616,11 +606,14 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
     # What else reads the map has the shift taken out again.
     name, without = f"{node.name}_back", (node.x.like(),)
     back = Affine(name, node.reads, without, 1.0, -node.shift)
-    made = [_with_shift(taker, moved), replace(node, shift=0.0), back]
+    shifted = taker.absorb_output(np.ones(1), moved)
+    made: list[Node] = [shifted, replace(node, shift=0.0), back]
     return program.with_nodes([taker, node], made, {node.x: back.y})
 
 
-def _makers_with_shift(program: Program, sign: Sign) -> list[tuple[Node, np.ndarray]]:
+def _takers_before(
+    program: Program, sign: Sign
+) -> list[tuple[Affine | Kernel, np.ndarray]]:
     """What before a sign can add its shift, past what lets it pass, and it there."""
     maker, shift = program.maker(sign.x), sign.shift
     while maker and _lets_shift_pass(maker) and program.reader(maker.x):
