@@ -12,7 +12,6 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -131,10 +130,8 @@ def without(record, shared):
 def as_folders(place) -> Iterator[list[Path]]:
     """The kept runs as run folders, which `training.report` reads.
 
-    Runs of before there was a setting get its default, and those of before there were
-    validation splits have a history of the test images.
+    Those of before there were validation splits have a history of the test images.
     """
-    defaults = json.loads(json.dumps(asdict(nobn.training.RunSettings())))
     with tempfile.TemporaryDirectory() as scratch:
         folders = []
         for name, (record, rows) in kept_runs(place).items():
@@ -146,7 +143,6 @@ def as_folders(place) -> Iterator[list[Path]]:
             record = {
                 "history_split": "test",
                 **record,
-                "settings": defaults | record["settings"],
                 "metrics": last | record["metrics"],
             }
             (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")

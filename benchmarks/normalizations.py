@@ -51,7 +51,7 @@ def folder_of(folder, task, normalization, seed):
 def accuracy(folder, output, task, normalization, seed):
     """Test accuracy in % of one run, trained unless it is there already."""
     settings = nobn.training.RunSettings(
-        normalization=normalization, seed=seed, **TASKS[task]
+        "plain", normalization=normalization, seed=seed, **TASKS[task]
     )
     tf.keras.backend.clear_session()
     place = folder_of(folder, task, normalization, seed)

@@ -23,8 +23,8 @@ from .._names import DATASETS, check_dataset, check_split, find_pretrained
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
-from ..config._run_files import IMAGES_SHA256
-from ..config._settings import Settings, shown
+from ..config._run_files import IMAGES_SHA256, RECORD_FILE, SETTINGS_FILE
+from ..config._settings import Settings, complete, shown
 from ._errors import TRACEBACK
 from ._outputs import Output, check_outputs
 from ._package import import_modules
@@ -38,6 +38,7 @@ MODULES = f"{__name__}.modules"  # those that were imported, as a key of a conte
 _LEAST_MEMORY = 2 * 1000**3  # about what TensorFlow takes to be imported
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
+SCRATCH = "none"  # as --init: a new network
 _Decorator = Callable[[Any], Any]
 
 
@@ -120,6 +121,26 @@ def given_by_user(ctx: click.Context) -> set[str]:
     names = (parameter.name or "" for parameter in ctx.command.params)
     usual = ParameterSource.DEFAULT
     return {name for name in names if ctx.get_parameter_source(name) is not usual}
+
+
+def given_settings(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Takes all settings out of the arguments; returns those that the user gave."""
+    names = [name for name in SETTINGS if name in given]
+    values = {name: given.pop(name) for name in names}
+    chosen = {name: values[name] for name in given_by_user(ctx) if name in values}
+    return chosen | ({"init": None} if chosen.get("init") == SCRATCH else {})
+
+
+def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
+    """Rejects options of a run, which are no settings, that nothing would use."""
+    if ctx.params.get("strategy") != "multi_worker":
+        check_unused(ctx, ["wait"], "without --strategy multi_worker")
+    if not any(each.init or each.teacher not in (None, "train") for each in runs):
+        check_unused(ctx, ["trust"], "without --init or the file of a --teacher")
+    names = {each.dataset for each in runs}
+    if names <= {*DATASETS}:
+        said = f"with --dataset {', '.join(names)}, whose images need no cache"
+        check_unused(ctx, ["cache"], said)
 
 
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
@@ -276,6 +297,7 @@ trust_option = click.option(
 def option_of(setting: Setting) -> _Decorator:
     """Returns the option for a setting, with the default of the recipe or its own."""
     name = f"--{setting.name.replace('_', '-')}"
+    short = ["--lr"] * (setting.name == "learning_rate")
     known: dict[str, Any] = {"help": setting.help, "default": setting.default}
     if setting.name in _OF_RECIPES:
         usual = getattr(_USUAL, setting.name)
@@ -297,7 +319,7 @@ def option_of(setting: Setting) -> _Decorator:
         known["type"] = setting.type
     elif setting.name not in _OF_RECIPES:
         known["is_flag"] = True
-    return click.option(name, **known)
+    return click.option(name, *short, **known)
 
 
 def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str, Any]:
@@ -307,6 +329,7 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
     try:
         content = parse_json(file.read_bytes())
         check_shape(content, {})
+        whole = "settings" in content or file.name == SETTINGS_FILE
         given = content.get("settings", content)
         check_shape(given, {}, "settings")
         given.pop(IMAGES_SHA256, None)
@@ -319,7 +342,14 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
             ctx,
             param,
         ) from error
-    return given
+    return complete(given) if whole else given
+
+
+def settings_of_run(folder: Path) -> dict[str, Any]:
+    """Returns the settings that a run folder has, finished or not; empty without."""
+    files = (folder / name for name in (SETTINGS_FILE, RECORD_FILE))
+    file = next((each for each in files if each.is_file()), None)
+    return _settings_in(click.get_current_context(), None, file)
 
 
 config_option = click.option(
@@ -343,7 +373,7 @@ def list_option(name: str, default: str | None) -> _Decorator:
     setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
     usual = "that of the normalization" if name == "recipe" else "that of the recipe"
     return click.option(
-        *(option, f"{option}s", f"{name}s"),
+        *(option, f"{option}s", *["--lr"] * (name == "learning_rate"), f"{name}s"),
         type=several(setting.type),
         default=default,
         show_default=usual if default is None else True,

@@ -72,14 +72,16 @@ def compare(
              larq-nobn compare --learning-rate 0.001,0.003 --validation 0.1 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
-    usual = {"model", "normalizations"} - _arguments.given_by_user(context)
-    if given["init"] is not None and "model" in usual:
-        # The network of --init has a normalization, too.
-        given |= dict.fromkeys(usual)
-    chosen = {name: value for name, value in given.items() if value is not None}
+    lists = {f"{name}s": given.pop(f"{name}s") for name in LISTS}
+    chosen = _arguments.given_settings(context, given)
+    by_user = {*chosen, *_arguments.given_by_user(context)}
+    if chosen.get("init") and by_user.isdisjoint(("model", "normalizations")):
+        lists["normalizations"] = None  # the network of --init has one, too
+    chosen |= {name: values for name, values in lists.items() if values is not None}
     from ._progress import epoch_line
 
     cells, imports = training.grid(**chosen), context.meta.get(_arguments.MODULES, ())
+    _arguments.check_run(context, cells.values())
     context.meta[RUN] = None
     lines = console(stderr=report == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)

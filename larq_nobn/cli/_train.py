@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
 
 from .._names import CACHES, STRATEGIES
+from ..config._settings import shown
 from . import _arguments, _console
 from ._errors import RUN
 from ._package import data, training
@@ -17,7 +21,6 @@ from ._package import data, training
 _OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
 # Folders with fewer training images than this are fine-tuned from this network.
 FEW, START = 3_000, "reactnet18-w32-cifar100"
-SCRATCH = "none"  # as --init: a new network
 # The network of START has 32x32 inputs; far from them its features are of no use, or
 # its first layers, which do not reduce the image, take too long.
 _SIDES = range(16, 129)
@@ -34,11 +37,22 @@ _DECIDES = (
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
+    show_default="the next of runs/1, runs/2, ...",
     help="Folder of the run: a new or empty one, or one to resume.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Resume the run in --output if it is unfinished."
+    "--resume",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value="",
+    help="Resume the run in this folder, or in --output, if it is unfinished, with its "
+    "settings.",
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Show the value of each setting that is used, and where it is from; train "
+    "nothing.",
 )
 @click.option(
     "--strategy",
@@ -71,9 +85,11 @@ _DECIDES = (
 @click.pass_context
 def train(
     ctx: click.Context,
-    output: Path,
+    output: Path | None,
+    resume: str | None,
     recipe: str | None,
     config: dict[str, Any],
+    explain: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -83,35 +99,36 @@ def train(
     unless a network, a normalization, a recipe or --init none is given.
 
     The run folder contains model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. To resume, repeat the command with --resume.
+    curves.png. A run that was stopped is resumed by its folder alone.
 
     \b
     Example: larq-nobn train --dataset path/to/images --output runs/images
              larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
+             larq-nobn train --resume runs/digits
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    options = {name: given.pop(name) for name in _arguments.SETTINGS if name in given}
-    by_user = _arguments.given_by_user(ctx)
-    recipe = recipe or config.get("recipe")
-    decided = by_user | config.keys()
-    # Left out, the model and its normalization follow from the recipe and from --init.
-    usual = {"model", "normalization"} - decided
-    chosen = {n: v for n, v in options.items() if v is not None and n not in usual}
-    chosen |= {name: config[name] for name in options if name in config}
-    chosen |= {name: options[name] for name in by_user if name in options}
-    which = {name: chosen[name] for name in data.WHICH if name in chosen}
-    if few := fine_tuned(chosen["dataset"], decided, **which):
-        recipe, chosen["init"] = "fine_tune", START
-        if not quiet:
-            _console.say(few)
-    elif chosen.get("init") == SCRATCH:
-        del chosen["init"]
-    settings = training.RunSettings.from_recipe(recipe, **chosen)
+    options = _arguments.given_settings(ctx, given)
+    output = _output_of(output, resume, ctx)
+    if resume is not None and not config:
+        config = _arguments.settings_of_run(output)
+    few = None
+    if not (resume is not None and config):
+        few = _few(options, config, recipe)
+    if few:
+        recipe, options["init"] = "fine_tune", START
+    settings = training.RunSettings.from_layers(recipe, config, options)
+    _arguments.check_run(ctx, [settings])
+    if explain:
+        _console.print_table(_explained(settings))
+        return
+    if few and not quiet:
+        _console.say(few)
     from ._progress import TrainingProgress
 
     ctx.meta[RUN] = output
+    given["resume"] = resume is not None
     if quiet:
         training.train(settings, output, False, **given)
         return
@@ -125,12 +142,48 @@ def train(
     )
 
 
+def _output_of(output: Path | None, resume: str | None, ctx: click.Context) -> Path:
+    """The run folder: as given, as resumed, or the next that has a number."""
+    if resume and output is not None and Path(resume) != output:
+        raise click.UsageError(
+            f"--resume {resume} and --output {output} are two folders. Give one.", ctx
+        )
+    if resume:
+        return Path(resume)
+    if resume == "" and output is None:
+        raise click.UsageError(
+            "--resume lacks the folder of a run. Give it, as in --resume runs/1.", ctx
+        )
+    numbered = (Path("runs", str(number)) for number in itertools.count(1))
+    return output or next(each for each in numbered if not os.path.lexists(each))
+
+
+def _few(
+    options: dict[str, Any], config: dict[str, Any], recipe: str | None
+) -> str | None:
+    """Returns the first line of a training of few images, if this is one."""
+    both = {**config, **options}
+    which = {name: both[name] for name in data.WHICH if name in both}
+    decided = {*both, *(["recipe"] if recipe else [])}
+    return fine_tuned(both.get("dataset", ""), decided, **which)
+
+
+def _explained(settings: training.RunSettings) -> Table:
+    table = Table("setting", "value", "from")
+    for name, each in _arguments.SETTINGS.items():
+        value = getattr(settings, name)
+        if not each.unmet(vars(settings)):
+            said = each.absent if value is None else shown(value)
+            table.add_row(name, said, settings.sources[name])
+    return table
+
+
 def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str | None:
     """Returns the first line of a training that starts from START; None for another.
 
     `decided` are the names of the settings that the user gave.
     """
-    if not Path(dataset).is_absolute() or not set(_DECIDES).isdisjoint(decided):
+    if not os.path.isabs(dataset) or not set(_DECIDES).isdisjoint(decided):
         return None
     info = data.open_dataset(dataset, **which).info
     *sides, channels = info.image_shape
@@ -139,7 +192,7 @@ def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str
         return None
     return (
         f"{info.train_examples} training images of {info.classes} classes are few: "
-        f"fine-tuning {START}. --init {SCRATCH} trains a new network."
+        f"fine-tuning {START}. --init {_arguments.SCRATCH} trains a new network."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from inspect import get_annotations
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from .. import _checks
-from .._errors import InvalidType
-from .._names import check_dataset
+from .._errors import InvalidType, InvalidValue
+from .._names import TFDS_PREFIX, check_dataset
 
 # Headings in `--help` and in the docs, in this order.
 WHAT = "Network and data"
@@ -21,6 +22,46 @@ RESOURCES = "Precision and memory"
 WHERE = "Execution and output"
 GROUPS = (WHAT, HOW, RESOURCES, WHERE)
 _Class = TypeVar("_Class", bound=type)
+
+
+@dataclass(frozen=True)
+class When:
+    """A condition of a setting: another one has, or has not, one of some values.
+
+    Attributes:
+        name: The other setting.
+        values: Its values; None for all but None, 0 and False. Data sets that have no
+            name here are `"an image folder"` and `"tfds:NAME"`.
+        has: Whether it has one of them; False: whether it has another one.
+        why: What one of the values does, where it may not have them.
+    """
+
+    name: str
+    values: tuple[Any, ...] | None = None
+    has: bool = True
+    why: str = ""
+
+    def holds(self, settings: Mapping[str, Any]) -> bool:
+        """Whether settings meet it; those of a recipe alone say nothing of images."""
+        if self.name not in settings:
+            return True
+        value = settings[self.name]
+        if self.name == "dataset":
+            folder = "an image folder" if os.path.isabs(value) else value
+            value = "tfds:NAME" if value.startswith(TFDS_PREFIX) else folder
+        found = bool(value) if self.values is None else value in self.values
+        return found is self.has
+
+    def __str__(self) -> str:
+        if self.values is None:
+            return self.name if self.has else f"no {self.name}"
+        said = " or ".join(map(str, self.values))
+        return f"{self.name} {said}" if self.has else f"another {self.name}"
+
+
+def unless(name: str, *values: Any, why: str = "") -> When:
+    """Returns the condition that a setting has none of these values, or is not set."""
+    return When(name, values or None, False, why)
 
 
 @dataclass(frozen=True)
@@ -37,6 +78,8 @@ class Setting:
         kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
         absent: What None means, in words.
         option: Whether the command line has it, under its name.
+        applies_when: Without one of these conditions, or of each group of alternatives,
+            nothing uses it.
         default: The value of the field.
         name: Set by `settings_of`, as the following are.
         type: `int`, `float`, `bool`, `str`, or `object` for a kind.
@@ -51,6 +94,7 @@ class Setting:
     kind: str | None = None
     absent: str = "none"
     option: bool = True
+    applies_when: Sequence[When | tuple[When, ...]] = ()
     default: Any = None
     name: str = ""
     type: Any = object
@@ -67,6 +111,29 @@ class Setting:
             # A scalar of NumPy is not written as JSON.
             return value if type(value) in (int, float) else number
         return _KINDS[self.kind or self.type](self.name, value)
+
+    def unmet(self, settings: Mapping[str, Any]) -> tuple[When, ...]:
+        """Returns the conditions of which none holds; empty where it applies."""
+        for either in self.applies_when:
+            group = either if isinstance(either, tuple) else (either,)
+            if not any(each.holds(settings) for each in group):
+                return group
+        return ()
+
+    def check_used(self, settings: Mapping[str, Any], source: str = "") -> None:
+        """Raises a ValueError that names what would use the value, if nothing does."""
+        if not (unmet := self.unmet(settings)):
+            return
+        others = dict.fromkeys(f"{n}={settings[n]!r}" for n in (w.name for w in unmet))
+        where = f" {source}" if source else ""
+        said = f"{self.name}={settings[self.name]!r}{where} does not go with "
+        said += (
+            f"{' and '.join(others)}, {unmet[0].why}"
+            if unmet[0].why
+            else (f"{' and '.join(others)}: nothing would use it")
+        )
+        needed = " or ".join(map(str, unmet))
+        raise InvalidValue(f"{said}. Choose {needed}, or leave {self.name} out.")
 
     @property
     def allowed(self) -> str:

@@ -8,28 +8,23 @@ from typing import Any
 
 from .._checks import BOUNDS
 from .._errors import InvalidValue
-from .._names import KEPT, KERNELS, LATENT_INITIALIZERS, MONITORS, OPTIMIZERS, SCHEDULES
-from ._fields import RESOURCES, WHAT, documented, setting, settings_of
+from .._names import (
+    KEPT,
+    KERNELS,
+    LATENT_INITIALIZERS,
+    MODEL_FROM_INIT,
+    MONITORS,
+    OPTIMIZERS,
+    SCHEDULES,
+)
+from ._fields import RESOURCES, WHAT, When, documented, setting, settings_of, unless
 
 # What None means of many settings.
 NETWORKS_OWN = "the network's own"
-# Settings that exclude others, if these have one of the values, or any; and why.
-_EXCLUDING: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("weight_decay", "kernel", ("bernoulli_sign",), "which has prior_weight for that"),
-    ("ema", "kernel", ("bernoulli_sign",), "which learns by moving averages already"),
-    (
-        *("stages", "kernel", ("biper",)),
-        "whose signs are not those of the real-valued kernels of a first stage",
-    ),
-    ("label_smoothing", "teacher", (), "which takes the place of the labels"),
-    (
-        *("calibrate", "init", ()),
-        "whose thresholds, biases and gains it would overwrite",
-    ),
-    (
-        *("standardize_activations", "normalization", ("kalman",)),
-        "which carries moments of the activations as they are",
-    ),
+# What several settings are for.
+_BAYESIAN = When("kernel", ("bernoulli_sign",))
+_NEW_WEIGHTS = unless(
+    "model", MODEL_FROM_INIT, why="whose kernels have weights already"
 )
 
 
@@ -65,9 +60,13 @@ class Recipe:
         0.999,
         "Decay rate of the second moment of the optimizer adam.",
         range=("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
+        applies_when=[When("optimizer", ("adam",))],
     )
     momentum: float = setting(
-        0.9, "Momentum of the optimizer sgd.", range=("[0, 1)", "0.9 is usual.")
+        0.9,
+        "Momentum of the optimizer sgd.",
+        range=("[0, 1)", "0.9 is usual."),
+        applies_when=[When("optimizer", ("sgd",))],
     )
     schedule: str = setting(
         "linear",
@@ -78,16 +77,21 @@ class Recipe:
         0,
         "Epochs in which the learning rate rises first; for the schedule cosine.",
         range=((0, 1_000_000), "0 is none."),
+        applies_when=[When("schedule", ("cosine",))],
     )
     weight_decay: float = setting(
         0.0,
         "Weight decay: this fraction of each kernel is added to its gradient.",
         range=("[0, 1e6]", "0 is none."),
+        applies_when=[
+            unless("kernel", "bernoulli_sign", why="which has prior_weight for that")
+        ],
     )
     stage_one_decay: float = setting(
         0.0,
         "Weight decay in the first of two stages.",
         range=("[0, 1e6]", "0 is none."),
+        applies_when=[When("stages", (2,))],
     )
     clip_factor: float = setting(
         0.02,
@@ -99,6 +103,7 @@ class Recipe:
         False,
         "Clip the gradient of each gain by itself, as the published code of BNN - BN "
         "does, instead of all gains of a layer together.",
+        applies_when=[When("clip_factor")],
     )
     shift_multiplier: float = setting(
         1.0,
@@ -112,26 +117,42 @@ class Recipe:
         range=("[0, 1e6]", "0.1 is usual, 0 freezes, 1 is no difference."),
     )
     calibrate: bool = setting(
-        False, "Initialize thresholds, biases and gains from 512 training images."
+        False,
+        "Initialize thresholds, biases and gains from 512 training images.",
+        applies_when=[
+            unless("init", why="whose thresholds, biases and gains it would overwrite")
+        ],
     )
     latent_scale: float = setting(
         1.0,
         "Multiplier for initial latent weights of binary kernels; larger weights flip "
         "later.",
         range=("(0, 1e6]", "1 keeps those of the network."),
+        applies_when=[_NEW_WEIGHTS, When("stages", (1,))],
     )
     latent_initializer: str | None = setting(
         None,
         "Initializer of the latent weights of binary kernels.",
         choices=LATENT_INITIALIZERS,
         absent=NETWORKS_OWN,
+        applies_when=[_NEW_WEIGHTS],
     )
     standardize_activations: bool = setting(
         False,
         "Divide each example by its standard deviation before signs, in training "
         "only, as the published code of ReCU does. Not with the normalization kalman.",
+        applies_when=[
+            unless(
+                *("normalization", "kalman"),
+                why="which carries moments of the activations as they are",
+            )
+        ],
     )
-    reflect: bool = setting(False, "Pad crops by reflection instead of zeros.")
+    reflect: bool = setting(
+        False,
+        "Pad crops by reflection instead of zeros.",
+        applies_when=[unless("augment", "none"), unless("dataset", "imagenet")],
+    )
     accumulate: int = setting(
         1,
         "Gradient accumulation: compute each batch in this many micro-batches, to "
@@ -143,6 +164,13 @@ class Recipe:
         1,
         "Stages of training. 2: real-valued kernels first, then binary ones from them.",
         range=((1, 2), "Choose 1 or 2."),
+        applies_when=[
+            unless(
+                *("kernel", "biper"),
+                why="whose signs are not those of the real-valued kernels of a first "
+                "stage",
+            )
+        ],
     )
     teacher: str | None = setting(
         None,
@@ -163,23 +191,27 @@ class Recipe:
         "For the kernel bernoulli_sign: the posterior's learning rate at the first "
         "step.",
         range=("(0, 1e6]", "30 suits digits, 100 to 1000 CIFAR-10."),
+        applies_when=[_BAYESIAN],
     )
     prior_weight: float = setting(
         1e-5,
         "For the kernel bernoulli_sign: weight of the prior, which pulls the "
         "probability of +1 to one half.",
         range=("[0, 1e6]", "0 is none, 1e-5 is usual."),
+        applies_when=[_BAYESIAN],
     )
     temperature: float = setting(
         0.3,
         "For the kernel bernoulli_sign: temperature; lower is closer to binary in "
         "training.",
         range=("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
+        applies_when=[_BAYESIAN],
     )
     label_smoothing: float = setting(
         0.0,
         "Fraction of a label that is spread over all classes.",
         range=("[0, 1)", "0 is none, 0.1 is usual."),
+        applies_when=[unless("teacher", why="which takes the place of the labels")],
     )
     mixup: float = setting(
         0.0,
@@ -192,6 +224,12 @@ class Recipe:
         "Test and save exponential moving averages of the weights, with this decay per "
         "step; binary kernels are the signs of averaged latent weights.",
         range=("(0, 1)", "0.999 is usual, 0.99 for short trainings."),
+        applies_when=[
+            unless(
+                *("kernel", "bernoulli_sign"),
+                why="which learns by moving averages already",
+            )
+        ],
     )
     keep: str = setting(
         "last",
@@ -203,6 +241,7 @@ class Recipe:
         "val_accuracy",
         "What the best epoch is best in, for keep and patience.",
         choices=MONITORS,
+        applies_when=[(When("keep", ("best",)), When("patience"))],
     )
     patience: int | None = setting(
         None,
@@ -223,21 +262,14 @@ class Recipe:
             object.__setattr__(self, name, each.check(getattr(self, name)))
         self._check_combinations()
 
-    def _check_combinations(self) -> None:
-        known = settings_of(type(self))
-        for one, other, values, why in _EXCLUDING:
-            first, second = getattr(self, one), getattr(self, other, None)
-            excluded = second in values if values else second is not None
-            if excluded and first != known[one].default:
-                raise InvalidValue(
-                    f"{one}={first!r} does not go with {other}={second!r}, {why}. "
-                    "Leave one of them out."
-                )
-        if self.warmup_epochs and self.schedule != "cosine":
-            raise InvalidValue(
-                f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
-                f"schedule={self.schedule!r}. Choose that, or no warm-up."
-            )
+    def _check_combinations(self, usual: Mapping[str, Any] | None = None) -> None:
+        """Rejects values that do not go together; `usual` ones may be without use."""
+        values = vars(self)
+        for name, each in settings_of(type(self)).items():
+            unmet, value = each.unmet(values), values[name]
+            idle = usual is not None and value == usual.get(name)
+            if unmet and value != each.default and (unmet[0].why or not idle):
+                each.check_used(values)
         if self.warmup_epochs >= self.epochs:
             raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of "

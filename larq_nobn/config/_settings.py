@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .. import _names
 from .._checks import BOUNDS
-from ._fields import RESOURCES, WHAT, WHERE, documented, setting
+from ._fields import RESOURCES, WHAT, WHERE, When, documented, setting, settings_of
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
+
+# Of which no folder says what is for testing.
+_FOLDER = When("dataset", ("an image folder", f"{_names.TFDS_PREFIX}NAME"))
 
 
 @documented
@@ -83,6 +87,9 @@ class Settings(Recipe):
         WHERE,
         kind="path",
         absent="that of TensorFlow Datasets",
+        applies_when=[
+            When("dataset", (*_names.DATASETS[1:], f"{_names.TFDS_PREFIX}NAME"))
+        ],
     )
     image_size: int | tuple[int, int] | None = setting(
         None,
@@ -96,6 +103,7 @@ class Settings(Recipe):
         "Test fraction of an image folder that has no test folder.",
         WHAT,
         range=("(0, 1)", "0.1 is usual."),
+        applies_when=[_FOLDER],
     )
     validation: float = setting(
         0.0,
@@ -111,7 +119,10 @@ class Settings(Recipe):
         absent="the data set's usual one",
     )
     skip_unreadable: bool = setting(
-        False, "Train without files that cannot be read.", WHAT
+        False,
+        "Train without files that cannot be read.",
+        WHAT,
+        applies_when=[When("dataset", ("an image folder",))],
     )
     balance_classes: bool = setting(
         False, "Weight the loss by the inverse frequency of each class."
@@ -137,6 +148,16 @@ class Settings(Recipe):
         option=False,
         absent="read off the file",
     )
+
+
+def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run, with those that its version did not have yet.
+
+    The default of a setting is what was done before it was there, and the networks
+    were those of the published recipe.
+    """
+    usual = {name: each.default for name, each in settings_of(Settings).items()}
+    return {**usual, "network": dict(RECIPES["plain"].network), **stored}
 
 
 def words(name: str) -> str:

@@ -24,7 +24,7 @@ from ..data import open_dataset
 from . import _run_folder
 from ._callbacks import check_validated
 from ._report import COMPARED_FILES, Comparison, Outcome, differing
-from ._settings import RunSettings
+from ._settings import OF_NOBN, RunSettings
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
@@ -85,11 +85,15 @@ def grid(
         "seed": seeds,
     }
     given = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
-    runs = {}
+    runs, network = {}, shared.get("network")
     for values in itertools.product(*given.values()):
         chosen = dict(zip(given, values, strict=True))
         recipe = chosen.pop("recipe", None)
-        settings = RunSettings.from_recipe(recipe, **shared, **chosen)
+        how = dict(shared)
+        if len(given.get("normalization", ())) > 1 and network is not None:
+            other = () if chosen["normalization"] == "nobn" else OF_NOBN
+            how["network"] = {n: v for n, v in network.items() if n not in other}
+        settings = RunSettings.from_recipe(recipe, **how, **chosen)
         parts = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
         said = (str(parts[n]) for n in axes if parts.get(n) is not None)
         runs["-".join(said)] = settings

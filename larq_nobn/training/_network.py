@@ -385,8 +385,7 @@ def teacher_settings(settings: RunSettings) -> RunSettings:
     """
     recipe = asdict(_TEACHER) | {name: getattr(settings, name) for name in _SHARED}
     blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
-    return replace(
-        settings,
+    return settings.but(
         **recipe,
         model=FLOAT_MODEL,
         normalization="batch_norm",

@@ -12,7 +12,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,17 @@ from .._keras import check_model, keras
 from .._names import SPLITS
 from .._version import __version__
 from ..config import _run_files
-from ..config._settings import Settings
+from ..config._fields import settings_of
+from ..config._settings import Settings, complete
 from ..loading import open_model, write_dataset
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 _LISTS = ("image_shape", "mean", "std", "class_names")
-_SETTINGS = dict.fromkeys((field.name for field in fields(Settings)), (object, bool))
 # Parts of a record.
 _METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _PARTS = {
-    "settings": _SETTINGS,
+    "settings": {},
     "metrics": dict.fromkeys(_METRICS, object),
     "versions": {},
     "history_split": str,
@@ -127,7 +127,7 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             f"{folder} is not empty, and a run never overwrites another. Choose "
             f"another output{hint}."
         )
-    _check_settings(folder, _read_object(file, _SETTINGS), settings)
+    _check_settings(folder, complete(_read_object(file, {})), settings)
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
@@ -136,7 +136,7 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     file = folder / _run_files.RECORD_FILE
     if not file.is_file():
         return False
-    kept = _read_object(file, {"settings": _SETTINGS})["settings"]
+    kept = complete(_read_object(file, {"settings": {}})["settings"])
     more = settings["epochs"] - kept["epochs"]
     if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
         raise InvalidValue(
@@ -165,7 +165,8 @@ def _check_settings(
     # A run that is resumed may miss the file that it started from.
     known = None not in (kept.get("init_sha256"), given.get("init_sha256"))
     names = {**given, **kept}.keys() - {images, "" if known else "init_sha256"}
-    differing = sorted(n for n in names if kept.get(n) != given.get(n))
+    unused = {n for n, each in settings_of(Settings).items() if each.unmet(given)}
+    differing = sorted(n for n in names - unused if kept.get(n) != given.get(n))
     if differing:
         theirs, ours = (
             ", ".join(f"{name}={settings.get(name)!r}" for name in differing)
@@ -272,6 +273,12 @@ def load_record(
     try:
         record = _read_object(place / _run_files.RECORD_FILE, _PARTS)
         with _intact(place / _run_files.RECORD_FILE):  # JSON has no number for NaN
+            record["settings"] = complete(record["settings"])
+            if unknown := record["settings"].keys() - settings_of(Settings):
+                _log.warning(
+                    "%s has settings that this version does not know: %s.",
+                    *(place / _run_files.RECORD_FILE, ", ".join(sorted(unknown))),
+                )
             record["metrics"] = {
                 name: math.nan if value is None else float(value)
                 for name, value in record["metrics"].items()
@@ -334,6 +341,7 @@ def write_record(
     version = importlib.metadata.version
     record = {
         "settings": asdict(settings),
+        "sources": settings.sources,
         "metrics": dict(metrics),
         "seconds_per_epoch": [row["seconds"] for row in history],
         "parameters": int(network.count_params()),

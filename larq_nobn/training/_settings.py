@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from .. import models
 from .._checks import check_choice
-from .._errors import InvalidValue
+from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, MODEL_FROM_INIT, find_pretrained
@@ -41,6 +42,10 @@ _NORM_FIRST = frozenset(
 )
 # Arguments of builders that have settings of their own, or none.
 _NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "name"}
+# Those that builders use for the normalization nobn alone.
+OF_NOBN = {
+    *("alpha", "variance_rule", "variance_preserving", "balanced", "scaled_shortcut")
+}
 # What a network that is taken as it is has already, and the value that leaves it so.
 _FIXED_BY_INIT: dict[str, Any] = {
     "normalization": None,
@@ -57,26 +62,45 @@ _FIXED_BY_INIT: dict[str, Any] = {
 class RunSettings(Settings):
     """Everything that decides the weights of a training run, checked.
 
-    A recipe, and what is trained by it. Without further arguments the recipe is
-    `"plain"`, the same for all normalizations: Adam, whose learning rate falls linearly
-    to zero over all steps, and gradients that are clipped adaptively. `from_recipe`
-    takes another one, by default that tuned for the normalization.
+    A recipe, and what is trained by it. Settings that are not given are those of the
+    recipe, by default of the one that was tuned for the normalization, as in the
+    command `larq-nobn train`; `dataclasses.replace` changes some of them.
+
+    Attributes:
+        sources: Where each value is from: `"default"`, `"recipe NAME"`, `"file"` or
+            `"option"`.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument lies outside what is allowed.
+        TypeError: If an argument has the wrong type, or is no setting.
+        ValueError: If an argument lies outside what is allowed, or nothing would use
+            it.
 
     Example:
         >>> settings = RunSettings(dataset="digits", width=32, blocks=(4, 4), epochs=5)
-        >>> settings.normalization
-        'nobn'
+        >>> settings.normalization, settings.learning_rate
+        ('nobn', 0.003)
     """
 
-    def _check_combinations(self) -> None:
-        super()._check_combinations()
-        usual, known = RECIPES[self.recipe].network, _builder_options(self.model)
-        usual = {name: value for name, value in usual.items() if name in known}
-        object.__setattr__(self, "network", {**usual, **self.network})
+    def __init__(self, recipe: str | None = None, **given: Any) -> None:
+        known = settings_of(type(self))
+        for name in given:
+            if name not in known:
+                close = get_close_matches(name, known, 1) or [", ".join(known)]
+                raise InvalidType(f"{name} is not a setting. Choose {close[0]}.")
+        given = {name: known[name].check(value) for name, value in given.items()}
+        values, sources = _usual(recipe, given)
+        own = given.pop("network", {})
+        network = {**values["network"], **own}
+        sources |= dict.fromkeys([*given, *["network"] * bool(own)], "option")
+        for name, value in {**values, **given, "network": network}.items():
+            object.__setattr__(self, name, value)
+        self.sources: dict[str, str]
+        object.__setattr__(self, "sources", sources)
+        self._check_combinations(vars(RECIPES[self.recipe]))
+
+    def _check_combinations(self, usual: Mapping[str, Any] | None = None) -> None:
+        super()._check_combinations(usual)
+        known = _builder_options(self.model)
         if self.model == MODEL_FROM_INIT:
             self._check_init()
         else:
@@ -86,6 +110,15 @@ class RunSettings(Settings):
                 raise InvalidValue(
                     f"{name} is not an argument of {self.model}. Choose from "
                     f"{', '.join(known)}."
+                )
+        theirs = RECIPES[self.recipe].network
+        for name in OF_NOBN & self.network.keys():
+            idle = self.network[name] == theirs.get(name, ...)
+            if self.normalization != "nobn" and not idle:
+                raise InvalidValue(
+                    f"{name}={self.network[name]!r} does not go with normalization="
+                    f"{self.normalization!r}: nothing would use it. Choose "
+                    f"normalization nobn, or leave {name} out."
                 )
         if self.calibrate and not _can_calibrate(self.model, self.normalization):
             raise InvalidValue(
@@ -100,7 +133,8 @@ class RunSettings(Settings):
                 "which has a scale too, batch_norm or another normalization, or leave "
                 "the kernel out."
             )
-        if self.kernel == "biper" and self.latent_initializer is None:
+        fresh = self.model != MODEL_FROM_INIT and self.latent_initializer is None
+        if self.kernel == "biper" and fresh:
             # All latent weights of 'nobn' start above zero, which is one sign here.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:
@@ -132,11 +166,12 @@ class RunSettings(Settings):
     def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:
         """Returns the settings of a recipe, with some of them chosen otherwise.
 
-        What a recipe says of networks that another one does not have, calibration where
-        there is nothing to calibrate, larger latent kernels where they start from
-        Keras' default, and borders for ImageNet, whose crops have none, are left out.
-        With `init` and without a model it is the network of `init`. To a recipe of a
-        normalization is added what a chosen `kernel` trains best by.
+        As `RunSettings(recipe=name, ...)`, but what is chosen has to be used, though it
+        be the default. What a recipe says of networks that another one does not have,
+        calibration where there is nothing to calibrate, larger latent kernels where
+        they start from Keras' default, and whatever else nothing would use, is left
+        out. With `init` and without a model it is the network of `init`. To a recipe
+        of a normalization is added what a chosen `kernel` trains best by.
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
@@ -153,35 +188,102 @@ class RunSettings(Settings):
             settings = nobn.training.RunSettings.from_recipe("nobn", width=16, epochs=5)
             ```
         """
-        for each in ("model", "normalization", "kernel", "network"):
-            if each in chosen:
-                settings_of(cls)[each].check(chosen[each])
-        init = chosen.get("init")
-        if init is not None:
-            chosen.setdefault("model", MODEL_FROM_INIT)
-        if chosen.get("model") == MODEL_FROM_INIT:
-            chosen.setdefault("normalization", None)
-        if name in NORMALIZATIONS:
-            chosen.setdefault("normalization", name)
-        if name in REQUIRED_NORMALIZATION:
-            chosen.setdefault("normalization", REQUIRED_NORMALIZATION[name])
-        normalization: Any = chosen.get("normalization", cls.normalization)
-        if name is None:
-            name = normalization if normalization in NORMALIZATIONS else "plain"
-        recipe = RECIPES[check_choice("recipe", name, RECIPES)]
-        values = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
-        if name in NORMALIZATIONS:
-            values |= KERNEL_OVERRIDES.get(chosen.get("kernel") or "", {})
-        model = chosen.get("model", cls.model)
-        values["calibrate"] &= _can_calibrate(model, normalization) and not init
-        if init:
-            values["latent_initializer"] = None
-        # Of other kernels, which start so small that a step turns their signs.
-        if init or model in _NORM_FIRST or not NORMALIZATIONS[normalization].scaled:
-            values["latent_scale"] = 1.0
-        if chosen.get("dataset") == "imagenet":
-            values["reflect"] = False
-        return cls(**{**values, "network": {}, **chosen, "recipe": name})
+        return cls.from_layers(name, {}, chosen)
+
+    @classmethod
+    def from_layers(
+        cls, recipe: str | None, file: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> RunSettings:
+        """Returns the settings of a recipe, changed by a file, changed by options.
+
+        Beside another recipe than its own, a file changes what is not of its recipe.
+        """
+        known, of_recipes = settings_of(cls), settings_of(Recipe)
+        file = {n: known[n].check(v) if n in known else v for n, v in file.items()}
+        theirs = file.pop("recipe", None)
+        if recipe is not None and theirs not in (None, recipe):
+            usual, _ = _usual(theirs, {**file, "network": {}})
+            extra = file.get("network", {}).items()
+            own = {n: v for n, v in extra if usual["network"].get(n, ...) != v}
+            file = {
+                name: value
+                for name, value in file.items()
+                if name not in of_recipes or usual[name] != value
+            } | {"network": own}
+            if _normalization_of(recipe):
+                file.pop("normalization", None)
+        network = {**file.get("network", {}), **options.get("network", {})}
+        made = cls(recipe or theirs, **{**file, **options, "network": network})
+        made.sources.update(dict.fromkeys(file.keys() - options.keys(), "file"))
+        for name, value in options.items():
+            if value is not None and name != "network":
+                known[name].check_used(vars(made))
+        return made
+
+    def but(self, **changes: Any) -> RunSettings:
+        """Returns other settings, without what nothing would use any more."""
+        known, values = settings_of(type(self)), {**vars(self), **changes}
+        kept = {
+            name: each.default if each.unmet(values) else values[name]
+            for name, each in known.items()
+        }
+        made = type(self)(**{**kept, **changes})
+        made.sources.update({n: s for n, s in self.sources.items() if n not in changes})
+        return made
+
+
+def _normalization_of(recipe: str) -> str | None:
+    """The normalization that a recipe is for, if for one."""
+    named = recipe if recipe in NORMALIZATIONS else None
+    return REQUIRED_NORMALIZATION.get(recipe, named)
+
+
+def _usual(
+    recipe: str | None, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns all settings as they are beside those given, and where each is from."""
+    known = settings_of(RunSettings)
+    values = {name: each.default for name, each in known.items()}
+    init, kernel = given.get("init"), given.get("kernel")
+    if init is not None:
+        values["model"] = MODEL_FROM_INIT
+    model = given.get("model", values["model"])
+    if model == MODEL_FROM_INIT:
+        values["normalization"] = None
+    elif recipe is not None and (own := _normalization_of(recipe)):
+        values["normalization"] = own
+    normalization = given.get("normalization", values["normalization"])
+    name = recipe
+    if name is None:
+        name = normalization if normalization in NORMALIZATIONS else "plain"
+    chosen = vars(RECIPES[check_choice("recipe", name, RECIPES)])
+    layers = [(f"recipe {name}", chosen)]
+    if name in NORMALIZATIONS and kernel in KERNEL_OVERRIDES:
+        layers.append((f"kernel {kernel}", KERNEL_OVERRIDES[kernel]))
+    sources = dict.fromkeys(values, "default")
+    for source, layer in layers:
+        changed = {n: v for n, v in layer.items() if v != values[n]}
+        values |= changed
+        sources |= dict.fromkeys(changed, source)
+    taken = _builder_options(model)
+    values["network"] = {n: v for n, v in chosen["network"].items() if n in taken}
+    values["recipe"] = name
+    both = {**values, **given}
+    # What does not go with a choice stays, for an error: it was not meant.
+    unmet = {name: known[name].unmet(both) for name in chosen}
+    out = {name for name, found in unmet.items() if found and not found[0].why}
+    if not _can_calibrate(model, normalization) or init is not None:
+        out.add("calibrate")
+    # Kernels that start from other weights, or not so small that a step turns signs.
+    unscaled = (
+        normalization in NORMALIZATIONS and not NORMALIZATIONS[normalization].scaled
+    )
+    if init is not None or model in _NORM_FIRST or unscaled:
+        out.add("latent_scale")
+    if init is not None:
+        out.add("latent_initializer")
+    values |= {n: known[n].default for n in out}
+    return values, sources | dict.fromkeys(out, "default")
 
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -110,7 +109,7 @@ class Trainer:
                 dataset = Dataset.from_data(
                     dataset, image_size=config.image_size, validation=config.validation
                 )
-            self.dataset, config = dataset, replace(config, dataset=GIVEN)
+            self.dataset, config = dataset, config.but(dataset=GIVEN)
         self._teacher: Probabilities | None = None
         self._start_with(config, Path(output))
 
@@ -439,8 +438,7 @@ class Trainer:
 
 def first_stage(config: RunSettings) -> RunSettings:
     """The first of two stages: the same network with real-valued kernels."""
-    return replace(
-        config,
+    return config.but(
         stages=1,
         kernel=None,
         weight_decay=config.stage_one_decay,

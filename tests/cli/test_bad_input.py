@@ -66,10 +66,16 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 # A line for each kind of message; the bounds of numbers follow.
 LINES = [
     ("fly", "No such command 'fly'. See larq-nobn --help."),
-    ("train", "Missing option '--output'. See larq-nobn train --help."),
+    ("train --resume", "--resume lacks the folder of a run. Give it, as in --res"),
     ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
     ("train --output=", "A word is empty ('--output='), as an unset shell"),
-    ("train --output r --resume=yes", "not take a value. See larq-nobn --help"),
+    ("train --output r --resume=yes", "--resume yes and --output r are two folders"),
+    ("train --dataset digits --momentum 0.9", "Choose optimizer sgd, or leave"),
+    ("train --dataset digits --wait 5", "--wait is not used without --strategy"),
+    ("train --dataset digits --trust", "--trust is not used without --init or"),
+    ("train --dataset digits --cache disk", "--cache is not used with --dataset dig"),
+    ("compare --output r --dataset digits --monitor val_loss", "Choose keep best or"),
+    ("compare --output r --dataset digits --cache disk", "No such option '--cache'"),
     ("train --output r --config notes.txt", "notes.txt contains no settings: "),
     ("demo --dataset cats", "'cats' is not one of 'digits', 'mnist'"),
     ("train --output r --image-size 9x9x9", "'9x9x9' is not of the form 96 or"),

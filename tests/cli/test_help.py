@@ -65,7 +65,7 @@ def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
         ("--normalization", settings.normalization),
         ("--limit", "(all)"),
     ):
-        described = " ".join(text.split(f"\n  {option} ", 1)[1].split())
+        described = " ".join(re.split(rf"\n  {option}[ ,]", text)[1].split())
         assert re.search(r"\[default: (.+?)\]", described)[1] == shown
 
 

@@ -10,7 +10,7 @@ from larq_nobn import training
 from training.runs import eager, little_network, without_curves  # noqa: F401
 
 TINY = training.RunSettings(
-    dataset="digits", width=8, blocks=(1,), epochs=2, batch_size=32, limit=128
+    "plain", dataset="digits", width=8, blocks=(1,), epochs=2, batch_size=32, limit=128
 )
 
 

@@ -17,6 +17,7 @@ from larq_nobn.training._checkpoints import Checkpoints, position_kept
 from training.runs import assert_same
 
 SETTINGS = RunSettings(
+    "plain",
     dataset="digits",
     epochs=3,
     batch_size=8,
@@ -156,7 +157,7 @@ VALUES = [
 
 @pytest.mark.parametrize("monitor, patience", [("val_accuracy", 2), ("val_loss", 1)])
 def test_patience_and_best_epoch_are_those_of_keras(monitor: str, patience: int):
-    settings = RunSettings(epochs=99, monitor=monitor, patience=patience)
+    settings = RunSettings("plain", epochs=99, monitor=monitor, patience=patience)
     for values in VALUES:
         keras_stop = keras.callbacks.EarlyStopping(monitor, patience=patience)
         keras_stop.set_model(keras.Sequential())
@@ -174,7 +175,7 @@ def test_patience_and_best_epoch_are_those_of_keras(monitor: str, patience: int)
 
 
 def test_no_epoch_is_chosen_on_test_images(tmp_path: Path):
-    settings = RunSettings(dataset="digits", width=8, blocks=(1,), keep="best")
+    settings = RunSettings("plain", dataset="digits", width=8, blocks=(1,), keep="best")
     wrong = "Test images would choose the epoch to keep: .* --validation"
     with pytest.raises(ValueError, match=wrong):
         training.train(settings, tmp_path / "run")

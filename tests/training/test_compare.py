@@ -158,10 +158,14 @@ def test_a_learning_rate_is_chosen_on_images_that_are_held_out(
     "settings",
     [
         RunSettings.from_recipe("batch_norm", kernel=None, ema=0.9),
-        RunSettings.from_recipe("nobn", dataset="imagenet", reflect=True),
-        RunSettings(image_size=(8, 16), blocks=(2, 3), width=8, limit=7, seed=3),
-        RunSettings(network={"alpha": 0.25, "variance_rule": "vita", "balanced": True}),
-        RunSettings(dataset="-/images", data_dir="-x", teacher="train"),
+        RunSettings.from_recipe("nobn", dataset="imagenet", optimizer="sgd"),
+        RunSettings(
+            "plain", image_size=(8, 16), blocks=(2, 3), width=8, limit=7, seed=3
+        ),
+        RunSettings(
+            "plain", network={"alpha": 0.25, "variance_rule": "vita", "balanced": True}
+        ),
+        RunSettings("plain", dataset="tfds:a", data_dir="-x", teacher="train"),
         RunSettings.from_recipe("fine_tune", init="-a/b.keras"),
     ],
     ids=range(6),

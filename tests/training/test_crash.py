@@ -12,6 +12,7 @@ from larq_nobn import training
 from training.runs import assert_same, history_of
 
 SETTINGS = training.RunSettings(
+    "plain",
     dataset="digits",
     width=4,
     blocks=(1,),

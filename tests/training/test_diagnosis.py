@@ -16,7 +16,7 @@ from larq_nobn.training._training_model import NOT_FINITE
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 TINY = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
+    "plain", dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
 )
 
 

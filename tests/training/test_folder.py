@@ -15,7 +15,9 @@ from larq_nobn.config._run_files import write_json
 from larq_nobn.training._checkpoints import position_kept
 from larq_nobn.training._run_folder import is_finished, lock_run_folder
 
-SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
+SETTINGS = json.loads(
+    json.dumps(asdict(training.RunSettings("plain", epochs=2, blocks=(1, 1))))
+)
 OTHER = SETTINGS | {"epochs": 3, "limit": 64}
 DIFFERENCE = "a run with epochs=2, limit=None, but epochs=3, limit=64 was given"
 

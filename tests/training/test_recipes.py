@@ -121,7 +121,7 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
 
 
 def test_schedules():
-    settings = RunSettings(epochs=4, learning_rate=0.1)
+    settings = RunSettings("plain", epochs=4, learning_rate=0.1)
     rates = [float(schedule_for(settings, 10)(step)) for step in (0, 10, 40)]
     np.testing.assert_allclose(rates, [0.1, 0.075, 0], atol=1e-7)
     for warmup in (0, 4):
@@ -138,7 +138,7 @@ def test_schedules():
 
 def test_the_optimizer_is_the_one_of_the_recipe():
     network = small_network()
-    sgd = RunSettings(optimizer="sgd", momentum=0.8, clip_factor=0)
+    sgd = RunSettings("plain", optimizer="sgd", momentum=0.8, clip_factor=0)
     optimizer = optimizer_for(sgd, 5, network)
     assert (type(optimizer).__name__, optimizer.momentum) == ("SGD", 0.8)
     adam = RunSettings.from_recipe("nobn")

@@ -13,7 +13,7 @@ from _runs import as_folders
 from larq_nobn.training import RunSettings
 from training.fake_runs import leave_run
 
-PLAIN = RunSettings(dataset="digits", normalization="none", epochs=3)
+PLAIN = RunSettings("plain", dataset="digits", normalization="none", epochs=3)
 NOBN = RunSettings.from_recipe("nobn", dataset="digits", epochs=3)
 # Of each seed, epoch by epoch.
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
@@ -122,7 +122,7 @@ def test_what_cannot_be_reported(tmp_path: Path):
 
 
 def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
-    same = RunSettings(normalization="none", width=16, epochs=5, seed=3)
+    same = RunSettings("plain", normalization="none", width=16, epochs=5, seed=3)
     leave_run(tmp_path / "new", same, [0.1, 0.2, 0.3, 0.4, 0.56])
     with as_folders(OLD) as runs:
         comparison = training.report([*runs, tmp_path / "new"])

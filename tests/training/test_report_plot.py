@@ -13,7 +13,7 @@ from larq_nobn.training._run_folder import plain
 from matplotlib.figure import Figure
 
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
-PLAIN = RunSettings(dataset="digits", epochs=3)
+PLAIN = RunSettings("plain", dataset="digits", epochs=3)
 
 
 def outcomes(settings: RunSettings, curves: np.ndarray = CURVES) -> list[Outcome]:

@@ -11,24 +11,26 @@ import numpy as np
 import pytest
 from larq_nobn.config._fields import GROUPS, settings_of
 from larq_nobn.config._run_files import write_json
-from larq_nobn.training import RunSettings, grid
+from larq_nobn.training import RECIPES, RunSettings, grid
 from settings import PAGE, table
 from training import commands
 
 
 def test_defaults_are_the_published_recipe_with_clipping():
-    settings = RunSettings(blocks=[2, 3])
+    assert RunSettings() == RunSettings.from_recipe() == RunSettings("nobn")
+    settings = RunSettings("plain", blocks=[2, 3])
     assert (settings.model, settings.normalization) == ("ReActNet18", "nobn")
     assert (settings.learning_rate, settings.clip_factor) == (1e-3, 0.02)
     assert (settings.batch_size, settings.precision) == (128, "float32")
     assert settings.blocks == (2, 3)
-    assert RunSettings() == RunSettings.from_recipe("plain")
+    assert RunSettings("plain") == RunSettings.from_recipe("plain")
     published = {"variance_preserving": False, "balanced": False}
-    assert RunSettings(model="VGGSmall").network == published
+    assert RunSettings("plain", model="VGGSmall").network == published
     published |= {"alpha": 0.2, "variance_rule": "vita"}
     assert settings.network == published
     assert RunSettings.from_recipe("vita_cifar").network == published
-    assert RunSettings(network={"alpha": 0.3}).network == {**published, "alpha": 0.3}
+    chosen = RunSettings("plain", network={"alpha": 0.3})
+    assert chosen.network == {**published, "alpha": 0.3}
 
 
 # A row for each kind of message, and for pairs of settings that exclude each other.
@@ -42,7 +44,7 @@ WRONG = [
     ({"calibrate": 1}, "calibrate=1 is neither True nor False"),
     ({"network": {"beta": 1}}, "beta is not an argument of ReActNet18. .*alpha"),
     ({"accumulate": 3}, "accumulate=3 does not divide batch_size=128"),
-    ({"warmup_epochs": 2}, "warmup_epochs=2 needs the schedule 'cosine'"),
+    ({"warmup_epochs": 2}, "warmup_epochs=2 does not go .* Choose schedule cosine"),
     ({"kernel": "biper", "stages": 2}, "stages=2 does not go with kernel='biper'"),
     ({"label_smoothing": 0.1, "teacher": "train"}, "label_smoothing=0.1 does not go"),
     ({"kernel": "bernoulli_sign", "ema": 0.9}, "ema=0.9 does not go with kernel="),
@@ -51,6 +53,8 @@ WRONG = [
     ({"calibrate": True, "normalization": "kalman"}, "finds nothing to set in ReActN"),
     ({"model": "init"}, "model='init' is the network of init, which is not given"),
     ({"init": "a", "calibrate": True}, "calibrate=True does not go with init='a'"),
+    ({"normalization": None}, "normalization must be one of .*; got None"),
+    ({"learning_rat": 0.1}, "learning_rat is not a setting. Choose learning_rate"),
 ]
 
 
@@ -58,6 +62,83 @@ WRONG = [
 def test_what_is_not_allowed(wrong: dict, sentence: str):
     with pytest.raises((ValueError, TypeError), match=sentence):
         RunSettings(**wrong)
+
+
+# What nothing would use, and what the sentence names as the use of it.
+UNUSED = [
+    ({"momentum": 0.5}, "optimizer sgd"),
+    ({"optimizer": "sgd", "beta_2": 0.9}, "optimizer adam"),
+    ({"stage_one_decay": 0.1}, "stages 2"),
+    ({"clip_each_gain": True, "clip_factor": 0.0}, "clip_factor"),
+    (
+        {"reflect": True, "augment": "none", "normalization": "kalman"},
+        "another augment",
+    ),
+    ({"temperature": 0.5}, "kernel bernoulli_sign"),
+    ({"monitor": "val_loss"}, "keep best or patience"),
+    ({"holdout": 0.2}, "dataset an image folder or tfds:NAME"),
+    ({"skip_unreadable": True, "dataset": "tfds:a"}, "dataset an image folder"),
+    ({"data_dir": "x", "dataset": "digits"}, "dataset mnist or .* or tfds:NAME"),
+    ({"latent_scale": 2.0, "init": "a"}, "another model"),
+    ({"latent_scale": 2.0, "stages": 2}, "stages 1"),
+    ({"network": {"alpha": 0.3}, "normalization": "group"}, "normalization nobn"),
+]
+
+
+@pytest.mark.parametrize(("unused", "use"), UNUSED, ids=str)
+def test_a_value_that_nothing_uses(unused: dict, use: str):
+    """From an option as from a file; one that a recipe says is only left out."""
+    for make in (
+        lambda: RunSettings(**unused),
+        lambda: RunSettings.from_recipe(**unused),
+        lambda: RunSettings.from_layers(None, unused, {}),
+        lambda: RunSettings.from_layers(None, unused, {"epochs": 2}),
+    ):
+        with pytest.raises(ValueError, match=f"does not go with .*Choose {use}, or le"):
+            make()
+
+
+def test_what_a_recipe_says_and_nothing_uses_is_left_out():
+    settings = RunSettings.from_recipe("nobn", optimizer="sgd")
+    assert (settings.beta_2, settings.sources["beta_2"]) == (0.999, "default")
+    with pytest.raises(ValueError, match="momentum=0.9 does not go with"):
+        RunSettings.from_recipe("nobn", momentum=0.9)  # though it is the default
+    assert RunSettings("nobn", momentum=0.9) == RunSettings("nobn")
+    # A run of an earlier version has them all.
+    assert RunSettings(**{**asdict(settings), "beta_2": 0.99}).optimizer == "sgd"
+    with pytest.raises(ValueError, match="stages=2 does not go with kernel='biper'"):
+        RunSettings.from_recipe("two_stage", kernel="biper")
+
+
+def test_layers_and_where_values_are_from():
+    file = {"epochs": 7, "width": 4, "network": {"estimator": "sigmoid_sign"}}
+    options = {"epochs": 3, "network": {"alpha": 0.3}}
+    settings = RunSettings.from_layers(None, file, options)
+    usual = RECIPES["nobn"].network
+    assert settings.network == {**usual, **file["network"], **options["network"]}
+    names = ("epochs", "width", "learning_rate", "clip_factor", "network")
+    assert [settings.sources[name] for name in names] == [
+        *("option", "file", "recipe nobn", "default", "option")
+    ]
+    other = settings.but(seed=3, optimizer="sgd")
+    assert (other.epochs, other.beta_2, other.seed) == (3, 0.999, 3)
+    assert other.sources["epochs"] == "option"
+
+
+def test_another_recipe_beside_the_record_of_a_run():
+    """It changes what was of the other recipe, and nothing that was chosen."""
+    chosen = {"dataset": "digits", "width": 4, "epochs": 2, "mixup": 0.2}
+    network = {"estimator": "sign_swish"}
+    for before, more in (("nobn", {}), ("proxy", {}), ("small", {"stages": 1})):
+        run = asdict(RunSettings.from_recipe(before, network=network, **chosen))
+        actual = RunSettings.from_layers("two_stage", run, more)
+        norm = {"normalization": run["normalization"]}
+        wanted = RunSettings.from_recipe(
+            "two_stage", **{**chosen, **norm, **more}, network=network
+        )
+        assert actual == wanted and actual.stages == more.get("stages", 2)
+    group = RunSettings.from_layers("group", run, {})
+    assert (group.normalization, group.epochs) == ("group", 2)
 
 
 def test_names_of_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -111,7 +192,7 @@ def test_a_run_is_repeated_by_its_record(tmp_path: Path):
         dataset="digits",
         blocks=(1, 2),
         image_size=(8, 9),
-        network={"alpha": 0.25},
+        network={"estimator": "sign_swish"},
         balance_classes=True,
         reflect=False,
         validation=0.1,

@@ -193,7 +193,7 @@ def test_a_teacher_takes_the_place_of_mixed_labels():
 
 def test_weights_of_classes(tmp_path: Path):
     settings = training.RunSettings(
-        dataset="digits", limit=25, balance_classes=True, width=4, blocks=(1,)
+        "plain", dataset="digits", limit=25, balance_classes=True, width=4, blocks=(1,)
     )
     # Three of each of the first five classes, two of each other one.
     expected = [25 / (10 * 3)] * 5 + [25 / (10 * 2)] * 5
@@ -264,7 +264,13 @@ def test_steps_under_loss_scaling_are_those_of_keras():
 def test_half_precision_is_confined_to_the_run(tmp_path: Path):
     precision = "mixed_float16"
     settings = training.RunSettings(
-        dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=16, limit=32
+        "plain",
+        dataset="digits",
+        width=4,
+        blocks=(1,),
+        epochs=1,
+        batch_size=16,
+        limit=32,
     )
     run = training.train(replace(settings, precision=precision), tmp_path / "run")
     assert np.isfinite(run.record["metrics"]["val_loss"])

@@ -60,7 +60,9 @@ def test_a_teacher_has_the_size_and_data_of_its_student_and_a_recipe_of_its_own(
     assert (settings.optimizer, settings.schedule) == ("sgd", "cosine")
     assert (settings.teacher, settings.stages, settings.clip_factor) == (None, 1, 0)
     assert (settings.calibrate, dict(settings.network)) == (False, {})
-    assert teacher_settings(training.RunSettings(teacher="train")).blocks is None
+    assert (
+        teacher_settings(training.RunSettings("plain", teacher="train")).blocks is None
+    )
     tuned = training.RunSettings.from_recipe("fine_tune", init="a", teacher="train")
     settings = teacher_settings(tuned)
     assert (settings.init, settings.backbone_multiplier) == (None, 1.0)

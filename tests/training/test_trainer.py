@@ -16,7 +16,7 @@ from training.runs import (
 )
 
 SETTINGS = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=32
+    "plain", dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=32
 )
 
 

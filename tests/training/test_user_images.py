@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
     return training.RunSettings(
+        "plain",
         dataset=str(folder),
         width=4,
         blocks=(1,),

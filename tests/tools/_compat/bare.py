@@ -57,7 +57,9 @@ def prepare(folder):
     run.mkdir()
     names = [f"{x}_{y}" for x in ("val", "test") for y in ("accuracy", "loss")]
     record = {
-        "settings": asdict(nobn.training.RunSettings(dataset="digits", epochs=1)),
+        "settings": asdict(
+            nobn.training.RunSettings("plain", dataset="digits", epochs=1)
+        ),
         "metrics": dict.fromkeys(names, 0.5),
         "versions": {},
         "history_split": "test",
