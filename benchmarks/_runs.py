@@ -57,10 +57,20 @@ def kept_runs(place):
     }
 
 
+def logged(numbers):
+    """Metrics as the logs call them: `val_*` of what is tested after each epoch."""
+    names = {f"test_{name}": f"val_{name}" for name in ("loss", "accuracy")}
+    if "val_accuracy" in numbers:
+        return numbers
+    return {names.get(name, name): value for name, value in numbers.items()}
+
+
 def keep_run(run, kept):
     """Adds the log of a finished run to that of its experiment."""
     record, rows = nobn.training.load_record(run)
     record = {n: each for n, each in record.items() if n != "seconds_per_epoch"}
+    record["metrics"] = logged(record["metrics"]) | record["metrics"]
+    rows = [logged(row) for row in rows]
     runs = kept_runs(kept.parent)
     before = runs[kept.name][0]["metrics"] if kept.name in runs else {}
     given = record["settings"]["dataset"] == "given"  # images that are stored nowhere
@@ -156,4 +166,4 @@ def as_folders(place) -> Iterator[list[Path]]:
 
 def reached(history):
     """The last accuracy in %."""
-    return round(100 * history[-1]["val_accuracy"], 2)
+    return round(100 * logged(history[-1])["val_accuracy"], 2)

@@ -288,10 +288,11 @@ def finish(settings, weights, output):
         variable.assign(values[f"weights/{name}"])
     # Test images are read once, after the last epoch; that one in float32, here.
     found = nobn.training.evaluate(network, trainer._batches(split))
+    prefix = "val" if split == "validation" else "test"
     for name in ("loss", "accuracy"):
         for row in rows:
-            row.setdefault(f"val_{name}", np.nan)
-        rows[-1][f"val_{name}"] = found[name]
+            row.setdefault(f"{prefix}_{name}", np.nan)
+        rows[-1][f"{prefix}_{name}"] = found[name]
     for number, row in enumerate(rows):
         seconds = row.pop("seconds")
         row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))
@@ -301,7 +302,7 @@ def finish(settings, weights, output):
         place = trainer._lock_folder() / "history.csv"
         history = HistoryWriter(place, trainer._learning_rate, trainer._steps)
         history.set_state(rows)
-        trainer.history = history.rows
+        trainer.history, trainer._others = history.rows, {}
         return trainer.save()
 
 

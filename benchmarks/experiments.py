@@ -17,7 +17,7 @@ import larq_nobn as nobn
 import click
 from _drawing import grids
 from _results import RESULTS, command, machine, say, seeds, write_text
-from _runs import as_folders, history
+from _runs import as_folders, history, logged
 
 MAIN = ("nobn", "batch_norm", "none")
 FIVE_EPOCHS = {"epochs": 5, "precision": "float32"}
@@ -127,7 +127,14 @@ def main(experiment, seeds, only, folder, output):
             found = history(chosen, folder / experiment / name, kept / name)
             print(name, *(f"{100 * row['val_accuracy']:.1f}" for row in found))
     with as_folders(kept) as runs:
-        text = json.dumps(nobn.training.report(runs).to_dict(), indent=2)
+        found = nobn.training.report(runs).to_dict()
+        for each in (*found["groups"], *found["runs"]):
+            each["metrics"] = logged(each["metrics"]) | each["metrics"]
+        for group in found["groups"]:
+            group["val_accuracy"] = logged(group)["val_accuracy"]
+        for run in found["runs"]:
+            run["history"] = [logged(row) for row in run["history"]]
+        text = json.dumps(found, indent=2)
         text = text.replace(str(runs[0].parent), f"results/{experiment}")
     write_text(text + "\n", kept / "compare.json")
     tables = TABLES.get(experiment, grids.methods)(json.loads(text))

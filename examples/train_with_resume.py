@@ -22,7 +22,7 @@ except KeyboardInterrupt:
 run = nobn.training.train(settings, folder, resume=True)
 for row in run.history:
     print(
-        f"epoch {row['epoch']:.0f}: test accuracy {row['val_accuracy']:.1%}, "
+        f"epoch {row['epoch']:.0f}: test accuracy {row['test_accuracy']:.1%}, "
         f"{row['flip_ratio']:.2%} of the binary weights flipped, "
         f"{row['clipped_share']:.0%} of the units clipped"
     )

@@ -30,6 +30,8 @@ _SECONDS_OF_ONE = 2.0
 # What has stopped the command or the training, and when: native code may turn the error
 # into another, and Python ignores what is raised while it frees an object.
 stopped_by: int | None = None
+# Whether a training takes a step, after which it raises the error, with a checkpoint.
+in_step = False
 _stopped_at = -_SECONDS_OF_ONE
 # How the command has ended; None until then.
 exit_code: int | None = None
@@ -41,8 +43,10 @@ def stop(number: int, frame: object) -> None:
     now = time.monotonic()
     if now - _stopped_at < _SECONDS_OF_ONE:
         return
+    again = stopped_by is not None
     stopped_by, _stopped_at = number, now
-    raise_stopped()
+    if again or not in_step:
+        raise_stopped()
 
 
 def raise_stopped() -> NoReturn:
@@ -122,5 +126,5 @@ def stoppable() -> Iterator[None]:
 
 def _forget() -> None:
     """Lets the next signal be a new one."""
-    global stopped_by, _stopped_at
-    stopped_by, _stopped_at = None, -_SECONDS_OF_ONE
+    global stopped_by, _stopped_at, in_step
+    stopped_by, _stopped_at, in_step = None, -_SECONDS_OF_ONE, False

@@ -30,7 +30,6 @@ _NO_MEMORY = (
     "There is not enough memory, or room on the disk. Choose smaller batches, images "
     "or networks, a larger --memory where one is given, or a machine with more of it."
 )
-_RESUME = "To resume, repeat the command with --resume."
 
 
 class CliError(click.ClickException):
@@ -144,4 +143,5 @@ def _how_to_resume(meta: dict[str, Any]) -> str:
     if training._run_folder.before_first_checkpoint(output):
         return " To start again, repeat the command."
     kept = training._checkpoints.position_kept(output)
-    return f" {output} is kept up to {kept}. {_RESUME}" if kept else f" {_RESUME}"
+    said = f" {output} is kept up to {kept}." if kept else ""
+    return f"{said} To resume: larq-nobn train --resume {output}"

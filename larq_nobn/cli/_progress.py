@@ -9,7 +9,6 @@ from typing import Any
 from .. import data, training
 from .._keras import keras
 from .._progress import step
-from ..training._trainer import watched_split
 from ._console import percent, say
 
 
@@ -17,11 +16,12 @@ def epoch_line(
     settings: training.RunSettings, epoch: int, row: Mapping[str, float]
 ) -> str:
     """Returns what is shown of a finished epoch."""
-    split = watched_split(_info(**settings.images))
+    split = "validation" if "val_accuracy" in row else "test"
+    tested = row["val_accuracy" if split == "validation" else "test_accuracy"]
     return (
         f"epoch {epoch}/{settings.epochs}: loss {row['loss']:.3f}, "
         f"accuracy {percent(row['accuracy'])}, "
-        f"{split} accuracy {percent(row['val_accuracy'])}"
+        f"{split} accuracy {percent(tested)}"
     )
 
 

@@ -47,6 +47,9 @@ KERNEL_OVERRIDES: dict[str, dict[str, float]] = {
     "bernoulli_sign": {"natural_learning_rate": 1000.0},
 }
 
+# Without weight decay it would be Adam; the value is PyTorch's.
+OPTIMIZER_OVERRIDES: dict[str, dict[str, float]] = {"adamw": {"weight_decay": 0.01}}
+
 # Whose kernels need one that is not the usual.
 REQUIRED_NORMALIZATION = dict.fromkeys(
     ("recu_cifar", "bnn_plus", "bayesian"), "batch_norm"

@@ -58,9 +58,9 @@ class Recipe:
     )
     beta_2: float = setting(
         0.999,
-        "Decay rate of the second moment of the optimizer adam.",
+        "Decay rate of the second moment of the optimizers adam and adamw.",
         range=("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
-        applies_when=[When("optimizer", ("adam",))],
+        applies_when=[When("optimizer", ("adam", "adamw"))],
     )
     momentum: float = setting(
         0.9,
@@ -70,8 +70,15 @@ class Recipe:
     )
     schedule: str = setting(
         "linear",
-        "Learning-rate schedule, on which the rate falls to 0.",
+        "Learning-rate schedule. linear, cosine and polynomial (of the power 2) fall "
+        "to final_rate; step divides by 10 after half and three quarters of all steps.",
         choices=SCHEDULES,
+    )
+    final_rate: float = setting(
+        0.0,
+        "Learning rate after the last step.",
+        range=("[0, 1e6]", "0 is usual."),
+        applies_when=[When("schedule", ("linear", "cosine", "polynomial"))],
     )
     warmup_epochs: int = setting(
         0,
@@ -81,7 +88,9 @@ class Recipe:
     )
     weight_decay: float = setting(
         0.0,
-        "Weight decay: this fraction of each kernel is added to its gradient.",
+        "Weight decay: this fraction of each kernel is added to its gradient; of the "
+        "optimizer adamw, this fraction times the learning rate is subtracted from "
+        "each kernel, 0.01 unless given.",
         range=("[0, 1e6]", "0 is none."),
         applies_when=[
             unless("kernel", "bernoulli_sign", why="which has prior_weight for that")
@@ -274,6 +283,11 @@ class Recipe:
             raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of "
                 f"epochs={self.epochs}. Warm up for less, or train for longer."
+            )
+        if self.final_rate > self.learning_rate:
+            raise InvalidValue(
+                f"final_rate={self.final_rate} is above learning_rate="
+                f"{self.learning_rate}. Choose one below it, or the schedule constant."
             )
         if self.batch_size % self.accumulate:
             raise InvalidValue(

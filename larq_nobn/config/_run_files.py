@@ -22,7 +22,7 @@ IMAGES_SHA256 = "pictures"
 PARTS = ("stage1", "teacher")
 OURS = {
     *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *PARTS),
-    *(MODEL_FILE, HISTORY_FILE, "curves.png", LOGS),
+    *(MODEL_FILE, "best.keras", "last.keras", HISTORY_FILE, "curves.png", LOGS),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,11 @@ def callbacks_of(
     return [*callbacks, board]
 
 
+def tested(row: Mapping[str, float]) -> dict[str, float]:
+    """Returns metrics of a split that Keras calls validation, and is the test split."""
+    return {re.sub("^val_", "test_", name): value for name, value in row.items()}
+
+
 @contextmanager
 def own_generators() -> Iterator[None]:
     """Gives each random layer that is built inside a generator of its own.
@@ -93,6 +99,21 @@ def own_generators() -> Iterator[None]:
     finally:
         if not before:
             experimental.disable_tf_random_generator()
+
+
+class NamedMetrics(keras.callbacks.Callback):
+    """Calls metrics of the test split `test_*`, where Keras says `val_*`."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__()
+        self._split = split
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Renames them for all callbacks, which get the same logs one by one."""
+        if logs is not None and self._split == "test":
+            renamed = tested(logs)
+            logs.clear()
+            logs.update(renamed)
 
 
 class Reseeding(keras.callbacks.Callback):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .. import _signals
 from .._errors import InvalidValue
 from .._files import is_leftover, read_arrays, replacing
 from .._keras import keras
@@ -25,6 +26,10 @@ _log = logging.getLogger("larq_nobn")
 _KEPT = 2
 # Between checkpoints within an epoch.
 SECONDS = 600.0
+# Before a test, in which a signal finds nothing to write: what it may lose.
+_SECONDS_BEFORE_TEST = 60.0
+# The network before its weights, to open an unfinished run.
+NETWORK = "network.keras"
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
 
 
@@ -112,12 +117,15 @@ class Checkpoints(keras.callbacks.Callback):
         writes: bool = True,
         averages: Sequence[tf.Variable] = (),
         best: Callable[[Any], int] | None = None,
+        own: Mapping[str, Any] | None = None,
+        save: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # logs stay on the device
         self._folder = folder
         self._averages = averages
         self._best = best
+        self._own, self._save_network = dict(own or {}), save
         self._stateful = dict(stateful)
         self._within = dict(within or {})
         self._every = every
@@ -131,20 +139,27 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Makes the first epoch the rest of one, if it is; the others know."""
         self._epoch = epoch
+        known = self._within | self._own
         for name, state in self._pending.items():
-            self._within[name].set_state(state)
+            if name in known:  # a callback may be left out
+                known[name].set_state(state)
         self._pending = {}
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        steps = batch + 1  # after the last of which the epoch's is written
-        if steps != self.params["steps"] and self.is_due(steps):
+        """Writes one if it is due, or if a signal has come, whose error it raises."""
+        steps, stopped = batch + 1, _signals.in_step and _signals.stopped_by is not None
+        if stopped or self.is_due(steps, steps == self.params["steps"]):
             states = {name: part.get_state() for name, part in self._within.items()}
             self._save(Position(self._epoch, steps), {"within": states})
+        if stopped:
+            _signals.raise_stopped()
 
-    def is_due(self, steps: int) -> bool:
+    def is_due(self, steps: int, last: bool = False) -> bool:
+        """Whether one is due after a step, after the `last` of which the epoch's is."""
         if self._every is not None:
-            return steps % self._every == 0
-        return time.monotonic() - self._saved >= SECONDS
+            return steps % self._every == 0 and not last
+        seconds = _SECONDS_BEFORE_TEST if last else SECONDS
+        return time.monotonic() - self._saved >= seconds
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._save(Position(epoch + 1, 0), {})
@@ -159,6 +174,7 @@ class Checkpoints(keras.callbacks.Callback):
                 **position._asdict(),
                 "variables": [_description(variable) for variable in variables],
                 "state": states,
+                "own": {name: each.get_state() for name, each in self._own.items()},
                 **more,
             }
             if self._writes:
@@ -177,6 +193,9 @@ class Checkpoints(keras.callbacks.Callback):
         np.savez(content, header=text, **arrays)
         with replacing(target) as temporary:
             temporary.write_bytes(content.getbuffer())
+        network = self._folder / NETWORK
+        if self._save_network is not None and not network.exists():
+            self._save_network(network)  # for those that open an unfinished run
         needed = {target, *self._best_file(header["state"])}
         self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.
@@ -205,11 +224,29 @@ class Checkpoints(keras.callbacks.Callback):
             _set(model, variables, values)
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
-            self._pending = header.get("within", {})
+            self._pending = {**header.get("own", {}), **header.get("within", {})}
             self._kept = [{file, *best}]
             self.last = Position(header["epochs"], header["steps"])
             return self.last
         return START
+
+    def weights_of(
+        self, model: keras.Model, epoch: int | None = None
+    ) -> list[np.ndarray]:
+        """Returns what is tested of an epoch; of None, of the weights as they are."""
+        variables = [*_variables(model), *self._averages]
+        if epoch is None:
+            values = [variable.numpy() for variable in variables]
+        else:
+            file = self._folder / name_of(Position(epoch, 0))
+            values = self._read(file, variables)[1]
+        weights = values[: len(model.weights)]
+        if self._averages:
+            places = [id(each) for each in latent_weights(model)]
+            averages = values[-len(self._averages) :]
+            for each, average in zip(model.trainable_variables, averages, strict=True):
+                weights[places.index(id(_latent(each)))] = average
+        return weights
 
     def restore_epoch(self, model: keras.Model, epoch: int) -> None:
         variables = [*_variables(model), *self._averages]
@@ -250,7 +287,20 @@ def _variables(model: keras.Model) -> list[Any]:
         scale = optimizer._loss_scale
         variables += [scale.current_loss_scale, scale.counter]
     # A quantized variable reads as ±1 inside of Larq's scope.
-    return [getattr(variable, "latent_variable", variable) for variable in variables]
+    return [_latent(variable) for variable in variables]
+
+
+def _latent(variable: Any) -> Any:
+    return getattr(variable, "latent_variable", variable)
+
+
+def latent_weights(model: keras.Model) -> list[Any]:
+    """The weights, latent ones in place of their signs."""
+    return [_latent(weight) for weight in model.weights]
+
+
+def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
+    _set(model, latent_weights(model), values)
 
 
 def _description(variable: Any) -> list[Any]:
@@ -284,3 +334,18 @@ class EpochMetrics:
         for metric, values in zip(self._model.metrics, state, strict=True):
             for variable, value in zip(metric.variables, values, strict=True):
                 keras.backend.set_value(variable, value)
+
+
+class Kept:
+    """A value of checkpoints; `other` says what is wrong where a run has another."""
+
+    def __init__(self, value: Any = None, other: str = "") -> None:
+        self.value, self._other = value, other
+
+    def get_state(self) -> Any:
+        return self.value
+
+    def set_state(self, state: Any) -> None:
+        if self._other and state != self.value:
+            raise InvalidValue(self._other)
+        self.value = state

@@ -98,21 +98,6 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     return model
 
 
-class Kept:
-    """A value of checkpoints; `other` says what is wrong where a run has another."""
-
-    def __init__(self, value: Any = None, other: str = "") -> None:
-        self.value, self._other = value, other
-
-    def get_state(self) -> Any:
-        return self.value
-
-    def set_state(self, state: Any) -> None:
-        if self._other and state != self.value:
-            raise InvalidValue(self._other)
-        self.value = state
-
-
 def take_init(settings: RunSettings, network: keras.Model, trust: bool) -> Any:
     """Gives a network the weights of `init`; says, and returns, which."""
     record = transfer(open_init(settings, trust), network, str(settings.init))
@@ -177,6 +162,8 @@ def build_network(
 def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
     """Builds a new network again, with what a recipe says of its kernels and signs."""
     kernel, weight_decay = recipe.kernel, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        weight_decay = 0.0  # which is of the optimizer
     initializer, standardize = recipe.latent_initializer, recipe.standardize_activations
     if not any((kernel, weight_decay, initializer, standardize)):
         return network
@@ -323,12 +310,23 @@ def schedule_for(
     """The learning rate over a run of so many steps per epoch."""
     schedules = keras.optimizers.schedules
     rate, total = settings.learning_rate, steps * settings.epochs
-    if settings.schedule == "linear":
-        return schedules.PolynomialDecay(rate, total, end_learning_rate=0.0)
+    final = settings.final_rate
+    if settings.schedule in ("linear", "polynomial"):
+        # The power 2 as in You et al. 2017, "Large Batch Training of Convolutional
+        # Networks", arXiv:1708.03888.
+        power = 1.0 if settings.schedule == "linear" else 2.0
+        return schedules.PolynomialDecay(rate, total, final, power)
+    if settings.schedule != "cosine":
+        # As in He et al. 2016, "Deep Residual Learning for Image Recognition",
+        # arXiv:1512.03385, for CIFAR-10. A rate holds up to its boundary, included.
+        falls = [total // 2 - 1, 3 * total // 4 - 1]
+        down = [rate / 10, rate / 100] if settings.schedule == "step" else [rate] * 2
+        return schedules.PiecewiseConstantDecay(falls, [rate, *down])
     warmup = settings.warmup_epochs
     return schedules.CosineDecay(
         rate / (warmup + 1),
         total - warmup * steps,
+        final / rate,
         warmup_target=rate if warmup else None,
         warmup_steps=warmup * steps,
     )
@@ -337,10 +335,15 @@ def schedule_for(
 def optimizer_for(
     settings: RunSettings, steps: int, network: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Adam or SGD, with what the recipe wraps around it."""
+    """Adam, AdamW or SGD, with what the recipe wraps around it."""
     schedule = schedule_for(settings, steps)
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
+    elif settings.optimizer == "adamw":
+        decay, beta_2 = settings.weight_decay, settings.beta_2
+        optimizer = keras.optimizers.AdamW(schedule, decay, beta_2=beta_2)
+        # Kernels alone, as by the penalty of the others.
+        optimizer.exclude_from_weight_decay(var_names=["^(?!.*kernel:)"])
     else:
         optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
     if multipliers := _multipliers(settings, network):
@@ -356,7 +359,9 @@ def optimizer_for(
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
     natural = settings.backbone_multiplier * settings.natural_learning_rate
-    schedule = schedule_for(replace(settings, learning_rate=natural), steps)
+    final = settings.final_rate * natural / settings.learning_rate
+    rates = {"learning_rate": natural, "final_rate": final}
+    schedule = schedule_for(replace(settings, **rates), steps)
     return BayesianLearningRule(optimizer, schedule, settings.prior_weight)
 
 

@@ -28,8 +28,6 @@ from ._run_folder import load_record, plain
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# Of each epoch, by which settings are chosen.
-_ACCURACY = "val_accuracy"
 # In the order of a table's columns; other settings follow.
 _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 # Chance, where the images lie, and what the name of a file says already.
@@ -48,14 +46,14 @@ class Outcome:
         folder: Its run folder.
         settings: Its settings as plain JSON types.
         metrics: Loss and accuracy of the saved weights, on training images (`loss`,
-            `accuracy`), on those of the history (`val_loss`, `val_accuracy`) and on
-            test images (`test_loss`, `test_accuracy`; where a validation split was
-            held out, `test_calibration_error`).
+            `accuracy`), on the validation split if there is one (`val_loss`,
+            `val_accuracy`), and on test images (`test_loss`, `test_accuracy`; where a
+            validation split was held out, `test_calibration_error`).
         history: One row per epoch, as in `history.csv`.
         versions: What it was trained with.
         failure: Why there is no result, in a sentence; None if there is one.
-        history_split: The split that `val_*` are of: `"validation"`, or `"test"` where
-            the run had no validation split.
+        history_split: The split that is tested after each epoch: `"validation"`
+            (`val_*`), or `"test"` (`test_*`) where the run had no validation split.
     """
 
     folder: str
@@ -105,13 +103,18 @@ class Group:
     def finished(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.failure is None]
 
+    @property
+    def watched(self) -> str:
+        """The accuracy after each epoch, by which settings are chosen."""
+        return "val_accuracy" if _validated([self]) else "test_accuracy"
+
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """Statistics of metrics, of the accuracy after each epoch, and of times."""
         runs = self.finished
         histories = [run.history for run in runs]
         curve = [
-            {"epoch": epoch, **_spread([row[_ACCURACY] for row in rows])}
+            {"epoch": epoch, **_spread([row[self.watched] for row in rows])}
             for epoch, rows in enumerate(zip(*histories, strict=False), 1)
         ]
         times = [row["seconds"] for rows in histories for row in rows]
@@ -123,7 +126,7 @@ class Group:
             },
             "best_epoch": max(curve, key=lambda row: row["mean"], default=None),
             "seconds_per_epoch": statistics.median(times) if times else None,
-            _ACCURACY: curve,
+            self.watched: curve,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class Group:
 
     def _rank(self) -> tuple[bool, float]:
         """Without a failed run before with one, then by accuracy."""
-        accuracy = self.numbers["metrics"].get(_ACCURACY, {}).get("mean")
+        accuracy = self.numbers["metrics"].get(self.watched, {}).get("mean")
         complete = len(self.finished) == len(self.outcomes)
         return complete, -1.0 if accuracy is None else accuracy
 
@@ -421,7 +424,7 @@ def draw_groups(
     for group, (dashes, colour) in zip(groups, itertools.cycle(looks), strict=False):
         label = "\n".join(named(name, group.settings[name]) for name in compared)
         label = label or shown(group.outcomes[0].settings["normalization"])
-        curve = group.numbers[_ACCURACY]
+        curve = group.numbers[group.watched]
         epochs = [row["epoch"] for row in curve]
         low, mean, high = (
             [100 * row[name] for row in curve] for name in ("min", "mean", "max")

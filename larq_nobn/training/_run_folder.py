@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,20 +31,33 @@ from .._version import __version__
 from ..config import _run_files
 from ..config._fields import settings_of
 from ..config._settings import Settings, complete
-from ..loading import open_model, write_dataset
+from ..loading import open_model, read_dataset, write_dataset
+from ._callbacks import WeightAverages, tested
+from ._checkpoints import (
+    NETWORK,
+    Checkpoints,
+    Kept,
+    checkpoints_in,
+    latent_weights,
+    set_weights,
+)
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 _LISTS = ("image_shape", "mean", "std", "class_names")
 # Parts of a record.
-_METRICS = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+_METRICS = ("test_loss", "test_accuracy")
 _PARTS = {
     "settings": {},
     "metrics": dict.fromkeys(_METRICS, object),
     "versions": {},
     "history_split": str,
 }
-_COLUMNS = dict.fromkeys(("epoch", "val_accuracy", "seconds"), float)
+_COLUMNS = dict.fromkeys(("epoch", "seconds"), float)
+# Files that a folder may have before a run: of a desktop, and what a command says.
+_LITTER = re.compile(
+    r"\..*|Thumbs\.db|desktop\.ini|.*\.log|(log|nohup|stdout|stderr)\.(txt|out)", re.I
+)
 
 
 # Who may write.
@@ -103,9 +117,15 @@ def _remove_leftovers(folder: Path) -> None:
 def before_first_checkpoint(folder: Path) -> bool:
     """Whether a folder contains no run, or none with a checkpoint: any may start."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    names = {path.name for path in paths if not is_leftover(path)} - {_run_files.LOCK}
+    names = {path.name for path in paths if not _is_litter(path)}
     settings = _run_files.SETTINGS_FILE
     return not names or (settings in names and names <= {settings, _run_files.LOGS})
+
+
+def _is_litter(path: Path) -> bool:
+    return is_leftover(path) or (
+        _LITTER.fullmatch(path.name) is not None and path.is_file()
+    )
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
@@ -140,10 +160,10 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     more = settings["epochs"] - kept["epochs"]
     if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
         raise InvalidValue(
-            f"{folder} is finished: over its {kept['epochs']} epochs the learning rate "
-            "has fallen to 0. Train on in another output, from its weights and with a "
-            f"schedule of its own: --init {folder} --recipe {kept['recipe']} --epochs "
-            f"{more} (or init=...)."
+            f"{folder} is finished: the schedule of its learning rate ends after "
+            f"{kept['epochs']} epochs. Train on in another output, from its weights "
+            f"and with a schedule of its own: --init {folder} --recipe "
+            f"{kept['recipe']} --epochs {more} (or init=...)."
         )
     _check_settings(folder, kept, settings)
     _clear(folder)  # in case the run was killed before it could do so
@@ -232,7 +252,9 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
             carries. For runs of your own.
 
     Returns:
-        The run, its model compiled as it was for training.
+        The run, its model compiled as it was for training. One that is not finished
+        is as its newest checkpoint; its record has `finished` False, and as metrics
+        what the history says of that epoch.
 
     Raises:
         FileNotFoundError: If the folder, or one of its files, is missing.
@@ -244,8 +266,33 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         print(run.record["metrics"]["test_accuracy"])
         ```
     """
-    record, history = load_record(folder)
-    return Run(Path(folder), open_model(folder, True, trust), history, record)
+    place = Path(check_path("folder", folder))
+    if (place / _run_files.RECORD_FILE).exists() or not checkpoints_in(
+        place / _run_files.CHECKPOINTS
+    ):
+        record, history = load_record(folder)
+        return Run(place, open_model(folder, True, trust), history, record)
+    network = place / _run_files.CHECKPOINTS / NETWORK
+    model, info = open_model(network, True, trust), read_dataset(network)
+    settings = complete(_read_object(place / _run_files.SETTINGS_FILE, {}))
+    averages = None
+    if settings["ema"] is not None:
+        averages = WeightAverages(model, settings["ema"])
+    journal = Kept([])
+    Checkpoints(
+        network.parent,
+        {"journal": journal},
+        averages=() if averages is None else averages.variables,
+    ).restore(model)
+    if averages is not None:
+        averages.swap()
+    history = [dict(row) for row in journal.value]
+    last = history[-1] if history else {}
+    metrics = {n: v for n, v in last.items() if n.endswith(("loss", "accuracy"))}
+    record = {"settings": settings, "metrics": metrics, "finished": False}
+    if info is not None:
+        record |= {"preprocessing": _preprocessing(info), "examples": {}}
+    return Run(place, model, history, record)
 
 
 def load_record(
@@ -266,7 +313,7 @@ def load_record(
     Example:
         ```python
         record, history = nobn.training.load_record("runs/digits")
-        print(record["settings"]["learning_rate"], history[-1]["val_accuracy"])
+        print(record["settings"]["learning_rate"], history[-1]["test_accuracy"])
         ```
     """
     place = Path(check_path("folder", folder))
@@ -284,11 +331,16 @@ def load_record(
                 for name, value in record["metrics"].items()
             }
         history = rows_of(place / _run_files.HISTORY_FILE)
+        if record["history_split"] == "test":  # earlier versions called it val_*
+            record["metrics"] = {**tested(record["metrics"]), **record["metrics"]}
+            for name in ("val_loss", "val_accuracy"):
+                record["metrics"].pop(name, None)
+            history = [tested(row) for row in history]
     except (FileNotFoundError, NotADirectoryError) as error:
         if (place / _run_files.SETTINGS_FILE).exists():
             raise FileNotFoundError(
-                f"The training in {folder} is not finished. Repeat its command with "
-                "--resume (resume=True)."
+                f"The training in {folder} is not finished. Resume it: larq-nobn train "
+                f"--resume {folder} (resume=True)."
             ) from error
         raise FileNotFoundError(
             f"{folder} is not a finished run: {Path(error.filename).name} not found. "
@@ -336,8 +388,12 @@ def write_record(
     info: data.DatasetInfo,
     initial: Mapping[str, Any],
     history_of: str,
+    others: Mapping[str, list[np.ndarray] | None],
 ) -> dict[str, Any]:
-    """Writes the last files of a run, and returns what `run.json` contains."""
+    """Writes the last files of a run, and returns what `run.json` contains.
+
+    `others` are further weights by name, those of None equal to the network's.
+    """
     version = importlib.metadata.version
     record = {
         "settings": asdict(settings),
@@ -345,10 +401,7 @@ def write_record(
         "metrics": dict(metrics),
         "seconds_per_epoch": [row["seconds"] for row in history],
         "parameters": int(network.count_params()),
-        "preprocessing": {
-            "crop": info.crop,
-            **{part: np.array(getattr(info, part)).tolist() for part in _LISTS},
-        },
+        "preprocessing": _preprocessing(info),
         "examples": {split: getattr(info, f"{split}_examples") for split in SPLITS},
         "versions": {
             **{n: version(n) for n in ("tensorflow", "larq", "numpy", "tf_keras")},
@@ -358,7 +411,18 @@ def write_record(
         **initial,
         "history_split": history_of,
     }
-    save_model(network, folder / _run_files.MODEL_FILE, info if info.mean else None)
+    described = info if info.mean else None
+    save_model(network, folder / _run_files.MODEL_FILE, described)
+    for name, weights in others.items():
+        file = folder / f"{name}.keras"
+        if weights is None:
+            with replacing(file) as temporary:
+                shutil.copyfile(folder / _run_files.MODEL_FILE, temporary)
+            continue
+        own = [weight.numpy() for weight in latent_weights(network)]
+        set_weights(network, weights)
+        save_model(network, file, described)
+        set_weights(network, own)
     # The last part of the path of a folder.
     said = (settings.model, settings.normalization, Path(settings.dataset).name)
     title = ", ".join(filter(None, said))
@@ -366,6 +430,11 @@ def write_record(
     # Last: its presence means finished.
     _run_files.write_json(folder / _run_files.RECORD_FILE, record)
     return record
+
+
+def _preprocessing(info: data.DatasetInfo) -> dict[str, Any]:
+    lists = {part: np.array(getattr(info, part)).tolist() for part in _LISTS}
+    return {"crop": info.crop, **lists}
 
 
 def draw_curves(
@@ -380,7 +449,8 @@ def draw_curves(
     epochs = [row["epoch"] for row in history]
     figure.suptitle(drawable(title))
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        lines = (("training", name, "--"), (split, f"val_{name}", "-"))
+        tested = f"{'val' if split == 'validation' else 'test'}_{name}"
+        lines = (("training", name, "--"), (split, tested, "-"))
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
             values = [row[key] for row in history]
             axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)

@@ -17,7 +17,12 @@ from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, MODEL_FROM_INIT, find_pretrained
 from ..config._fields import documented, settings_of
-from ..config._presets import KERNEL_OVERRIDES, RECIPES, REQUIRED_NORMALIZATION
+from ..config._presets import (
+    KERNEL_OVERRIDES,
+    OPTIMIZER_OVERRIDES,
+    RECIPES,
+    REQUIRED_NORMALIZATION,
+)
 from ..config._recipe import Recipe
 from ..config._settings import Settings
 from ..data import WHICH
@@ -260,6 +265,9 @@ def _usual(
     layers = [(f"recipe {name}", chosen)]
     if name in NORMALIZATIONS and kernel in KERNEL_OVERRIDES:
         layers.append((f"kernel {kernel}", KERNEL_OVERRIDES[kernel]))
+    optimizer = given.get("optimizer")
+    if optimizer in OPTIMIZER_OVERRIDES and kernel != "bernoulli_sign":
+        layers.append((f"optimizer {optimizer}", OPTIMIZER_OVERRIDES[optimizer]))
     sources = dict.fromkeys(values, "default")
     for source, layer in layers:
         changed = {n: v for n, v in layer.items() if v != values[n]}

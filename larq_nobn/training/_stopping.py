@@ -34,28 +34,35 @@ class StopCheck(keras.callbacks.Callback):
     """Knows the step that a training is at, and stops it if it is not finite.
 
     It also raises once more what was raised by a signal, if it got lost: Python ignores
-    what is raised while it frees an object, and a training frees many.
+    what is raised while it frees an object, and a training frees many. A signal within
+    steps is left to `Checkpoints`, if it `saves` one then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, saves: bool = False) -> None:
         super().__init__()
         self._supports_tf_logs = True  # logs stay on the device
         self.position = START
+        self._saves = saves
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.position = Position(epoch, 0)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.position = self.position._replace(steps=batch)
+        _signals.in_step = self._saves
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if _signals.stopped_by is not None:
+        if _signals.stopped_by is not None and not _signals.in_step:
             _signals.raise_stopped()
 
     on_test_batch_end = on_train_batch_end
 
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        _signals.in_step = False
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Raises for what XLA, which drops assertions, or the last step let pass."""
+        _signals.in_step = False
         if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
             raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 

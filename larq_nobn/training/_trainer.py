@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_bounds, check_choice, check_flag, check_kind, check_path
+from .. import _signals
+from .._checks import (
+    check_bounds,
+    check_choice,
+    check_flag,
+    check_kind,
+    check_list,
+    check_path,
+)
 from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN, MODEL_FROM_INIT
@@ -87,12 +96,18 @@ class Trainer:
         cache: str = "auto",
         trust: bool = False,
         wait: float = WAIT,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         wanted = "RunSettings. Make them with RunSettings.from_recipe"
         check_kind("config", config, RunSettings, wanted)
         check_path("output", output)
         if not isinstance(progress, keras.callbacks.Callback):
             check_flag("progress", progress)
+        self._own = check_list("callbacks", callbacks)
+        for each in self._own:
+            wanted = "a Keras callback, of the Keras that larq_nobn uses"
+            check_kind("a callback", each, keras.callbacks.Callback, wanted)
+        named = isinstance(dataset, Dataset) and dataset.info.name != GIVEN
         if isinstance(dataset, Dataset):
             _check_given(dataset, config)
         _network.check_init(config, resume, trust)
@@ -109,7 +124,8 @@ class Trainer:
                 dataset = Dataset.from_data(
                     dataset, image_size=config.image_size, validation=config.validation
                 )
-            self.dataset, config = dataset, config.but(dataset=GIVEN)
+            self.dataset = dataset
+            config = config if named else config.but(dataset=GIVEN)
         self._teacher: Probabilities | None = None
         self._start_with(config, Path(output))
 
@@ -147,6 +163,7 @@ class Trainer:
             keras.utils.set_random_seed(config.seed)
             self._images = self._batches("train")
             self._steps = len(self._images)
+            _check_parts(self._images, config.accumulate)
             self._learning_rate = _network.schedule_for(config, self._steps)
             with (
                 dtype_policy(config.precision),
@@ -180,7 +197,7 @@ class Trainer:
                 _network.compile_network(self.model, network.optimizer)
             # Never again after the first step, nor after a first stage.
             takes_init = config.init is not None and stage1 is None
-            self._kept = {"init": _network.Kept()} if takes_init else {}
+            self._kept = {"init": _checkpoints.Kept()} if takes_init else {}
             if config.teacher is not None:
                 self._kept["teacher"] = self._taught
             self.network = network
@@ -219,8 +236,12 @@ class Trainer:
                         init.value = _network.take_init(*given)
                     if self._averages is not None:
                         self._averages.start()
+            if position.steps == self._steps:  # it was stopped before the test
+                position = position._replace(steps=position.steps - 1)
+                self.model.skips_step = True
             self.model.first_step = position.steps
-            check, watching = StopCheck(), self._progress
+            alone = not _distribution.has_workers(self._strategy)
+            check, watching = StopCheck(alone), self._progress
             progress = [] if isinstance(watching, bool) else [watching]
             over = _callbacks.is_over(self.config, history.rows)
 
@@ -229,6 +250,7 @@ class Trainer:
                     self.model.stop_training = True
 
             early = keras.callbacks.LambdaCallback(on_epoch_end=stop_early)
+            named = _callbacks.NamedMetrics(self._watched)
             # Those of the start are there since `build` counted them. For ever, so that
             # one iterator serves all epochs: Keras would start one for each.
             images = self._images
@@ -245,17 +267,29 @@ class Trainer:
                     initial_epoch=position.epochs,
                     validation_data=self._shared(validation, self._watched),
                     validation_steps=len(validation),
-                    callbacks=[check, *callbacks, early, *progress, checkpoints],
+                    callbacks=[
+                        *(check, named, *callbacks, early),
+                        *(*self._own, *progress, checkpoints),
+                    ],
                     verbose=2 if watching is True else 0,  # a line for each epoch
                 )
             # Of the last epoch the weights are there, but perhaps not yet the file,
             # which another worker writes.
-            kept = _callbacks.kept_epoch(self.config, history.rows)
-            if kept < len(history.rows):
+            rows, validated = history.rows, self._watched == "validation"
+            kept = _callbacks.kept_epoch(self.config, rows)
+            best = _callbacks.best_epoch(self.config, rows) if validated else len(rows)
+            self._others: dict[str, Any] = {}
+            if validated:
+                self._others = {"best": None, "last": None}
+                if best < len(rows) == kept:
+                    self._others["best"] = checkpoints.weights_of(self.network, best)
+                elif best < len(rows):
+                    self._others["last"] = checkpoints.weights_of(self.network)
+            if kept < len(rows):
                 checkpoints.restore_epoch(self.network, kept)
             if self._averages is not None:
                 self._averages.swap()
-            self.history = history.rows
+            self.history = rows
         return self.history
 
     def save(self) -> Run:
@@ -291,6 +325,7 @@ class Trainer:
                 self.dataset.info,
                 {**more, "kept_epoch": epoch},
                 self._watched,
+                self._others,
             )
             self._lock.close()
             self._folder = None
@@ -317,6 +352,7 @@ class Trainer:
             try:
                 yield
             except BaseException:
+                _signals.in_step = False
                 self._lock.__exit__(*sys.exc_info())
                 self.network = self.model = self._folder = None
                 self.history = []
@@ -347,7 +383,7 @@ class Trainer:
             model = trained and _copies.copied(trained)
             model = model or open_model(name, trust=self._trust)
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
-        self._taught = _network.Kept(
+        self._taught = _checkpoints.Kept(
             hashlib.sha256(weights).hexdigest(),
             f"The teacher {name} has other weights than at the start of the run. "
             "Restore its file, or start another run.",
@@ -359,6 +395,7 @@ class Trainer:
         """Trains another network of the same images, in a folder inside this one."""
         self._lock_folder()
         trainer = copy.copy(self)
+        trainer._own = ()
         trainer._start_with(config, self.output / name)
         return trainer._run().model
 
@@ -405,8 +442,13 @@ class Trainer:
             if hasattr(each, "get_state") and each is not history:
                 within[type(each).__name__] = each
         best = None
-        if self.config.keep == "best":
+        if self._watched == "validation":
             best = partial(_callbacks.best_epoch, self.config)
+        own: dict[str, Any] = {}
+        for each in (x for x in self._own if hasattr(x, "get_state")):
+            name = type(each).__name__
+            own[f"{name} {sum(n.startswith(f'{name} ') for n in own)}"] = each
+        info = self.dataset.info
         every = self._checkpoint_steps
         if every is None and _distribution.has_workers(self._strategy):
             every = sys.maxsize  # their clocks differ, and all take part
@@ -418,6 +460,10 @@ class Trainer:
             writes=self._strategy.extended.should_checkpoint,
             averages=() if self._averages is None else self._averages.variables,
             best=best,
+            own=own,
+            save=lambda file: _run_folder.save_model(
+                self.network, file, info if info.mean else None
+            ),
         )
 
     @property
@@ -426,13 +472,13 @@ class Trainer:
 
     def _metrics(self, row: dict[str, float]) -> dict[str, float]:
         """Those of the epoch that is kept, and of the test images."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        metrics = {name: row[name] for name in names}
+        parts = itertools.product(("", "val_", "test_"), ("loss", "accuracy"))
+        names = [f"{prefix}{name}" for prefix, name in parts]
+        metrics = {name: row[name] for name in names if name in row}
         if self._watched == "test":
-            tested = {name: metrics[f"val_{name}"] for name in ("loss", "accuracy")}
-        else:
-            tested = evaluate(self.network, self._batches("test"))
-            del tested["examples"]
+            return metrics
+        tested = evaluate(self.network, self._batches("test"))
+        del tested["examples"]
         return metrics | {f"test_{name}": float(n) for name, n in tested.items()}
 
 
@@ -452,12 +498,31 @@ def watched_split(info: DatasetInfo) -> str:
 
 
 def _check_given(dataset: Dataset, config: RunSettings) -> None:
-    """Rejects a data set that has a name, and settings of images that it has itself."""
-    if dataset.info.name != GIVEN or config.image_size or config.validation:
+    """Rejects a data set that the settings would describe otherwise."""
+    if dataset.info.name == GIVEN and (config.image_size or config.validation):
         raise InvalidValue(
-            f"dataset={dataset.info.name!r}, image_size={config.image_size} and "
-            f"validation={config.validation} do not go together. Name a data set in "
-            "the settings, and give the rest of your own one to Dataset.from_data."
+            f"image_size={config.image_size}, validation={config.validation} are not "
+            "used for the given images. Pass them to Dataset.from_data."
+        )
+    if (
+        dataset.info.name != GIVEN
+        and dataset.info != open_dataset(**config.images).info
+    ):
+        raise InvalidValue(
+            f"dataset is {dataset.info.name}, with other images or another size than "
+            f"the settings have: {config.images}. Choose the same in both, or leave "
+            "dataset out."
+        )
+
+
+def _check_parts(images: tf.data.Dataset, parts: int) -> None:
+    """Rejects a batch of all training images that micro-batches do not divide."""
+    size = tf.nest.flatten(images.element_spec)[0].shape[0]
+    if size is not None and size % parts:
+        raise InvalidValue(
+            f"accumulate={parts} does not divide the {size} training images, which are "
+            "fewer than a batch. Choose a divisor of their number, or a smaller "
+            "batch_size."
         )
 
 
@@ -473,14 +538,17 @@ def train(
     cache: str = "auto",
     trust: bool = False,
     wait: float = WAIT,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
     The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
-    under `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/`
-    and `teacher/` if the recipe has those. After each epoch, and every ten minutes
-    within one (but for several workers), a checkpoint is written, from which a stopped
-    run resumes. `Trainer` does the same in steps.
+    under `logs/`, and `curves.png` if matplotlib is there; with a validation split
+    `best.keras` and `last.keras`, of which `model.keras` is one; further runs in
+    `stage1/` and `teacher/` if the recipe has those. After each epoch, every ten
+    minutes within one, and when Ctrl-C or SIGTERM stops it (but for several workers),
+    a checkpoint is written, from which a stopped run resumes. `Trainer` does the same
+    in steps.
 
     Arguments:
         settings: What to train, and how.
@@ -506,6 +574,10 @@ def train(
             `open_model`. For files of your own.
         wait: Seconds after which a worker of `"multi_worker"` gives up waiting for the
             others.
+        callbacks: Keras callbacks of your own, called after those of the run. What
+            `get_state()` of one returns, as JSON, is part of each checkpoint, and
+            given to its `set_state` after `on_epoch_begin` of the epoch that is
+            resumed. Runs before this one (`stage1`, `teacher`) do not call them.
 
     Returns:
         The finished run.
@@ -541,4 +613,5 @@ def train(
         cache=cache,
         trust=trust,
         wait=wait,
+        callbacks=callbacks,
     )._run()

@@ -38,6 +38,7 @@ class TrainingModel(keras.Model):
     - *Stop.* A loss that is not finite raises an InvalidArgumentError with `NOT_FINITE`
       in its message before anything is updated; XLA, which drops assertions, continues.
     - *Resuming.* The first epoch of `fit` starts at step `first_step`, 0 unless set.
+      With `skips_step`, that step, the last of its epoch, was taken already.
 
     Callbacks find the same layers and optimizer as in the network; save the network.
 
@@ -72,6 +73,7 @@ class TrainingModel(keras.Model):
             super().__init__(network.inputs, network.outputs, name=network.name)
         self._accumulate = accumulate
         self.first_step = 0
+        self.skips_step = False
         # After a function that Keras does not look into: as an attribute, a model
         # would become a part of this one, trained and saved with it.
         self._teacher = None if teacher is None else lambda images: teacher(images)
@@ -135,6 +137,20 @@ class TrainingModel(keras.Model):
     ) -> tuple[int, int]:
         """Where `fit` starts, asked by Keras for its own kind of backup."""
         return initial_epoch, self.first_step
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Keras' step over an iterator; the first time without one, if it skips one."""
+        function = super().make_train_function(force)
+        if not self.skips_step or function.__name__ == "skip":
+            return function
+
+        def skip(iterator: Any) -> dict[str, tf.Tensor]:
+            next(iterator)
+            self.train_function, self.skips_step = function, False
+            return self.get_metrics_result()
+
+        self.train_function = skip
+        return skip
 
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Gradients and loss of one (micro-)batch, which the metrics have seen then."""

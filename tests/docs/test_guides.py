@@ -87,6 +87,6 @@ WITH_CODE = [
 def test_python_runs_as_printed(page, tmp_path, monkeypatch):
     """Trainings are cut to a step; a run stands for those of the command line."""
     monkeypatch.chdir(tmp_path)
-    run = type("Run", (), {"history": [{"val_accuracy": 0.5}]})
+    run = type("Run", (), {"history": [{"test_accuracy": 0.5}]})
     monkeypatch.setattr(nobn.training, "train", lambda *_: run)
     printed.run(blocks(PAGES[page], "python"), SMALLER, monkeypatch)

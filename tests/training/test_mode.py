@@ -25,8 +25,8 @@ def test_norms_have_the_statistics_of_what_is_saved_and_tested(run: training.Run
     assert_of_the_mode(run)
     images = data.load("digits", "test", 64, limit=64)
     actual = training.evaluate(run.model, images)
-    assert run.record["metrics"]["val_loss"] == pytest.approx(actual["loss"], rel=1e-5)
-    assert run.record["metrics"]["val_accuracy"] == pytest.approx(actual["accuracy"])
+    assert run.record["metrics"]["test_loss"] == pytest.approx(actual["loss"], rel=1e-5)
+    assert run.record["metrics"]["test_accuracy"] == pytest.approx(actual["accuracy"])
 
 
 def test_other_networks_keep_the_averages_of_training():

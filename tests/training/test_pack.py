@@ -12,7 +12,7 @@ def test_the_packed_network_computes_what_the_run_trained(tiny_run, tmp_path):
     row = pack(tiny_run.folder, tmp_path / "tiny.npz", log="results/tiny")
     settings = tiny_run.record["settings"]
     assert (row.name, row.log) == ("tiny", "results/tiny")
-    assert row.accuracy == tiny_run.record["metrics"]["val_accuracy"]
+    assert row.accuracy == tiny_run.record["metrics"]["test_accuracy"]
     assert (row.model, row.seed) == (settings["model"], settings["seed"])
     model = BUILDERS[row.model](weights=tmp_path / "tiny.npz")
     x = np.random.default_rng(0).normal(size=(64, *row.input_shape)).astype(np.float32)

@@ -33,13 +33,13 @@ def test_statistics_over_the_seeds(tmp_path: Path):
     comparison = training.report(leave_seeds(tmp_path, PLAIN, CURVES))
     (group,) = comparison.to_dict()["groups"]
     last = CURVES[:, -1]
-    assert group["metrics"]["val_accuracy"] == {
+    assert group["metrics"]["test_accuracy"] == {
         "mean": pytest.approx(last.mean()),
         "min": last.min(),
         "max": last.max(),
         "std": pytest.approx(last.std(ddof=1)),
     }
-    for epoch, row in enumerate(group["val_accuracy"]):
+    for epoch, row in enumerate(group["test_accuracy"]):
         assert row["epoch"] == epoch + 1
         assert row["mean"] == pytest.approx(CURVES[:, epoch].mean())
         assert row["std"] == pytest.approx(CURVES[:, epoch].std(ddof=1))
@@ -59,7 +59,7 @@ def test_statistics_over_the_seeds(tmp_path: Path):
 
 def test_the_json_is_whole_and_plain(tmp_path: Path):
     runs = leave_seeds(tmp_path, PLAIN, CURVES)
-    leave_run(runs[0], PLAIN, CURVES[0], val_loss=float("nan"), accuracy=0.5)
+    leave_run(runs[0], PLAIN, CURVES[0], test_loss=float("nan"), accuracy=0.5)
     target = tmp_path / "report.json"
     comparison = training.report(runs)
     comparison.to_json(target)
@@ -67,10 +67,10 @@ def test_the_json_is_whole_and_plain(tmp_path: Path):
     assert content == comparison.to_dict()
     assert content["runs"][0]["settings"]["normalization"] == "none"
     assert content["runs"][0]["versions"] == {"larq_nobn": "0.1.0"}
-    assert [row["val_accuracy"] for row in content["runs"][2]["history"]] == [
+    assert [row["test_accuracy"] for row in content["runs"][2]["history"]] == [
         *CURVES[2]
     ]
-    assert content["groups"][0]["metrics"]["val_loss"]["mean"] is None
+    assert content["groups"][0]["metrics"]["test_loss"]["mean"] is None
     # Not all runs have it, so there is no mean of it.
     assert "accuracy" not in content["groups"][0]["metrics"]
     with pytest.raises(OSError, match="cannot be written"):

@@ -40,8 +40,8 @@ def test_history_has_a_row_per_epoch(tiny_run: training.Run):
         "epoch",
         "loss",
         "accuracy",
-        "val_loss",
-        "val_accuracy",
+        "test_loss",
+        "test_accuracy",
         "images_per_second",
         "flip_ratio",
         "dead_weight_ratio",
@@ -69,7 +69,7 @@ def test_run_json_says_how_to_do_it_again(
     assert record["versions"]["larq"].startswith("0.14")
     assert record["parameters"] == tiny_run.model.count_params()
     last = tiny_run.history[-1]
-    tested = {f"test_{name}": last[f"val_{name}"] for name in ("loss", "accuracy")}
+    tested = {f"test_{name}": last[f"test_{name}"] for name in ("loss", "accuracy")}
     known = {**last, **tested}
     assert record["history_split"] == "test"  # there is no other
     assert record["metrics"] == {name: known[name] for name in record["metrics"]}
@@ -82,8 +82,8 @@ def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
     images = data.load("digits", "test", 32, limit=128)
     result = training.evaluate(training.load_run(tiny_run.folder).model, images)
     metrics = tiny_run.record["metrics"]
-    assert result["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
-    assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+    assert result["accuracy"] == pytest.approx(metrics["test_accuracy"], abs=1e-6)
+    assert result["loss"] == pytest.approx(metrics["test_loss"], rel=1e-4)
 
 
 def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
@@ -96,10 +96,10 @@ def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
         run = training.train(settings, tmp_path / "run")
     images = data.load("digits", "test", 32, limit=64)
     result = training.evaluate(training.load_run(run.folder).model, images)
-    assert run.record["metrics"]["val_loss"] == pytest.approx(result["loss"], rel=1e-5)
+    assert run.record["metrics"]["test_loss"] == pytest.approx(result["loss"], rel=1e-5)
     with (run.folder / "history.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
-    assert [*row][:5] == ["epoch", "loss", "accuracy", "penalty", "val_loss"]
+    assert [*row][:5] == ["epoch", "loss", "accuracy", "penalty", "test_loss"]
     assert float(row["penalty"]) > 0
     (events,) = run.folder.glob("logs/train/events.out.tfevents.*")
     assert b"epoch_penalty" in events.read_bytes()
@@ -120,7 +120,7 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
         patch.setattr(_run_folder, "draw_curves", DRAW_CURVES)
         run = training.train(settings, tmp_path / "run")
     lines = [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
-    assert len(lines) == 1 and "val_accuracy:" in lines[0]  # of the epoch
+    assert len(lines) == 1 and "test_accuracy:" in lines[0]  # of the epoch
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"model.keras", "history.csv", "run.json"}
     said = [

@@ -273,7 +273,7 @@ def test_half_precision_is_confined_to_the_run(tmp_path: Path):
         limit=32,
     )
     run = training.train(replace(settings, precision=precision), tmp_path / "run")
-    assert np.isfinite(run.record["metrics"]["val_loss"])
+    assert np.isfinite(run.record["metrics"]["test_loss"])
     assert run.model.dtype_policy.name == precision
     assert keras.mixed_precision.global_policy().name == "float32"
     reopened = training.load_run(run.folder).model

@@ -101,14 +101,14 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     code, line = stopped_in(1, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         130,
-        f"{stopped} {folder} is kept up to epoch 1. To resume, repeat the command with "
-        "--resume.",
+        f"{stopped} {folder} is kept up to epoch 1. To resume: larq-nobn train "
+        f"--resume {folder}",
     )
     assert position_kept(folder) == (1, 0)
     first = tmp_path / "two" / "stage1"  # which is finished
     first.mkdir(parents=True)
     said = _errors._how_to_resume({_errors.RUN: first.parent})
-    assert said == " To resume, repeat the command with --resume."
+    assert said == f" To resume: larq-nobn train --resume {first.parent}"
     code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         2,
