@@ -23,7 +23,12 @@ from .._names import DATASETS, check_dataset, check_split, find_pretrained
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
-from ..config._run_files import IMAGES_SHA256, RECORD_FILE, SETTINGS_FILE
+from ..config._run_files import (
+    IMAGES_SHA256,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    with_place,
+)
 from ..config._settings import Settings, complete, shown
 from ._errors import TRACEBACK
 from ._outputs import Output, check_outputs
@@ -349,7 +354,8 @@ def settings_of_run(folder: Path) -> dict[str, Any]:
     """Returns the settings that a run folder has, finished or not; empty without."""
     files = (folder / name for name in (SETTINGS_FILE, RECORD_FILE))
     file = next((each for each in files if each.is_file()), None)
-    return _settings_in(click.get_current_context(), None, file)
+    found = _settings_in(click.get_current_context(), None, file)
+    return with_place(folder, found) if found else {}
 
 
 config_option = click.option(

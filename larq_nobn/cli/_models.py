@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._names import DATASETS, GIVEN, find_pretrained
+from .._names import DATASETS, GIVEN, TFDS_PREFIX, find_pretrained
+from ..config._run_files import with_place
 from ._console import progress
 from ._package import data, deploy, keras, loading, models, population, training
 
@@ -23,6 +24,26 @@ class Origin:
     # Of the run, or those that open the data set; empty for a file with metadata.
     settings: Mapping[str, Any] = field(default_factory=dict)
     dataset: str | None = None  # what metadata name
+
+    def at(self, dataset: str | None) -> Origin:
+        """The same, with the path of its folder of images if it has none.
+
+        Raises:
+            FileNotFoundError: If there is no such path, as none was given either.
+        """
+        name = self.info.name
+        nowhere = (*DATASETS, GIVEN)
+        if name in nowhere or not self.settings or name.startswith(TFDS_PREFIX):
+            return self
+        if dataset is not None and Path(dataset).name == name:
+            settings = {**self.settings, "dataset": dataset}
+            return Origin(replace(self.info, name=dataset), settings, self.dataset)
+        if dataset is None and not os.path.isabs(name):
+            raise FileNotFoundError(
+                f"The images are those of a folder {name}, whose path the model does "
+                "not have. Give it by --dataset."
+            )
+        return self
 
     @property
     def images(self) -> dict[str, Any]:
@@ -45,12 +66,16 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
         return model, Origin(info, {**row.settings, "dataset": row.dataset})
     if path.is_dir() and not loading.is_saved_model(path):
         run = training.load_run(path, trust)
-        return run.model, Origin(run.dataset, run.record["settings"])
+        settings = with_place(path, run.record["settings"])
+        return run.model, Origin(
+            replace(run.dataset, name=settings["dataset"]), settings
+        )
     model = training.open_model(path, trust=trust)
     known = None if path.is_dir() else loading.read_dataset(path)
     if known is None:
         return model, None
-    settings: dict[str, Any] = {"dataset": known.name}
+    settings = with_place(path.parent, {"dataset": known.name})
+    known = replace(known, name=settings["dataset"])
     if known.name != "imagenet":
         settings["image_size"] = known.image_shape[:2]
     if known.holdout is not None:
@@ -104,6 +129,8 @@ class Images:
         model: keras.Model | Path | None = None,
     ) -> None:
         self.size: tuple[int, int] | None = None
+        if origin is not None:
+            origin = origin.at(dataset)
         own = origin is not None and dataset in (None, origin.info.name)
         which: dict[str, Any] = {"name": dataset}
         if origin is not None and own:
@@ -149,6 +176,8 @@ def statistics_images(
     dataset: str | None, origin: Origin | None, data_dir: str | None, model: keras.Model
 ) -> tf.data.Dataset:
     """Returns some training images, the network's own if those are known."""
+    if origin is not None and dataset is not None:
+        origin = origin.at(dataset)
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
     if origin is not None and known and dataset not in (None, origin.info.name):
         dataset = data_dir = None  # of the other images

@@ -70,7 +70,7 @@ def predict(
     network, origin = open_any(model, trust, strict=dataset is None)
     info = None
     if origin is not None:
-        if dataset != origin.info.name:
+        if dataset is None or dataset != origin.at(dataset).info.name:
             unused = ["dataset", "data_dir"]
             _arguments.check_unused(ctx, unused, f"for {model}, which has metadata")
         info = origin.info

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .._files import replacing
 
@@ -20,10 +22,22 @@ SETTINGS_FILE = "settings.json"
 IMAGES_SHA256 = "pictures"
 # Further runs, in folders of the same kind.
 PARTS = ("stage1", "teacher")
+# The path of an image folder, which no file that is passed on contains.
+PLACE_FILE = "images.txt"
 OURS = {
     *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *PARTS),
     *(MODEL_FILE, "best.keras", "last.keras", HISTORY_FILE, "curves.png", LOGS),
+    PLACE_FILE,
 }
+
+
+def with_place(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run with the path of its images, if it is known."""
+    with suppress(OSError, UnicodeDecodeError):
+        place = (folder / PLACE_FILE).read_text(encoding="utf-8")
+        if Path(place).name == settings["dataset"]:
+            return {**settings, "dataset": place}
+    return dict(settings)
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:

@@ -134,6 +134,14 @@ class Dataset:
         labels = labels[_images.balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
+    def repeated(self, split: str) -> int:
+        """Returns how many images of a split are training images, equal to the byte.
+
+        0 for data sets with names, ImageNet and `tf.data`, where nobody looks.
+        """
+        training = {*self._images.digests("train")}
+        return sum(each in training for each in self._images.digests(split))
+
     def files(
         self, split: str, limit: int | None = None, like: DatasetInfo | None = None
     ) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,10 @@ class Given(InMemory):
         self.validation = validation
         self._splits = {*parts, *(["validation"] if validation else [])}
         self._normalized = self._given["train"].images.dtype.is_floating
+
+    def digests(self, split: str) -> list[str]:
+        images = self.part(split).images.numpy()
+        return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
     def whole(self, split: str) -> Arrays:
         return self._given[split]

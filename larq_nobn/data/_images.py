@@ -69,6 +69,10 @@ class Images(ABC):
         """The files of the images of a split, if each has one."""
         return None
 
+    def digests(self, split: str) -> list[str]:
+        """One digest for each image of a split, where its content is known."""
+        return []
+
     def check_division(self, validation: float, splits: Collection[str | None]) -> None:
         """Rejects a fraction for validation of images that are divided already."""
         if validation and "validation" in splits:

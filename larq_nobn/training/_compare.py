@@ -188,7 +188,11 @@ def compare(
         with stoppable(), _executing(jobs, scheduler) as submit:
             failures = _run(commands, folder, submit, progress)
     outcomes = [
-        Outcome(os.fspath(folder / name), plain, failure=failures[name])
+        Outcome(
+            os.fspath(folder / name),
+            {**plain, "dataset": _called(plain["dataset"])},
+            failure=failures[name],
+        )
         if name in failures
         else Outcome.read(folder / name)
         for name, plain in settings_of.items()
@@ -204,6 +208,11 @@ def compare(
         except ImportError as error:
             _log.warning("%s", error)
     return comparison
+
+
+def _called(dataset: str) -> str:
+    """A data set as the record of a run calls it."""
+    return Path(dataset).name if os.path.isabs(dataset) else dataset
 
 
 def train_command(

@@ -360,8 +360,8 @@ def optimizer_for(
         return optimizer
     natural = settings.backbone_multiplier * settings.natural_learning_rate
     final = settings.final_rate * natural / settings.learning_rate
-    rates = {"learning_rate": natural, "final_rate": final}
-    schedule = schedule_for(replace(settings, **rates), steps)
+    scaled = replace(settings, learning_rate=natural, final_rate=final)
+    schedule = schedule_for(scaled, steps)
     return BayesianLearningRule(optimizer, schedule, settings.prior_weight)
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, drawable, new_figure
 from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
 from .._keras import check_model, keras
-from .._names import SPLITS
+from .._names import SPLITS, find_pretrained
 from .._version import __version__
 from ..config import _run_files
 from ..config._fields import settings_of
 from ..config._settings import Settings, complete
 from ..loading import open_model, read_dataset, write_dataset
+from ..models import pretrained
 from ._callbacks import WeightAverages, tested
 from ._checkpoints import (
     NETWORK,
@@ -182,6 +183,9 @@ def _check_settings(
             f"run in {folder} started with them. Put them back as they were, or choose "
             "another output."
         )
+    place = str(given["dataset"])
+    if (was and was == now) or kept["dataset"] == Path(place).name:
+        given = {**given, "dataset": kept["dataset"]}  # the same at another place
     # A run that is resumed may miss the file that it started from.
     known = None not in (kept.get("init_sha256"), given.get("init_sha256"))
     names = {**given, **kept}.keys() - {images, "" if known else "init_sha256"}
@@ -202,6 +206,21 @@ def plain(settings: RunSettings, images: str | None = None) -> dict[str, Any]:
     """Settings as JSON gives them back, and a digest of images that could change."""
     content = json.loads(json.dumps(asdict(settings)))
     return {**content, _run_files.IMAGES_SHA256: images} if images else content
+
+
+def trained_on(init: str) -> dict[str, Any] | None:
+    """Returns settings of the images of a run, a model file or a trained network."""
+    path, trained = Path(init), find_pretrained(init)
+    if path.is_dir():
+        files = (path / _run_files.RECORD_FILE, path / _run_files.SETTINGS_FILE)
+        found = next((file for file in files if file.is_file()), None)
+        content = _read_object(found, {}) if found else {}
+        return complete(content.get("settings", content)) if content else None
+    if trained is not None:
+        (row,) = (row for row in pretrained() if row.name == trained.stem)
+        return {"dataset": row.dataset}
+    info = read_dataset(path) if path.is_file() else None
+    return None if info is None else {"dataset": info.name}
 
 
 # What a finished run leaves.
@@ -394,9 +413,13 @@ def write_record(
 
     `others` are further weights by name, those of None equal to the network's.
     """
-    version = importlib.metadata.version
+    version, name = importlib.metadata.version, settings.dataset
+    if os.path.isabs(name):
+        (folder / _run_files.PLACE_FILE).write_text(name, encoding="utf-8")
+        name = Path(name).name
+        info = replace(info, name=name)
     record = {
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "dataset": name},
         "sources": settings.sources,
         "metrics": dict(metrics),
         "seconds_per_epoch": [row["seconds"] for row in history],
@@ -423,8 +446,7 @@ def write_record(
         set_weights(network, weights)
         save_model(network, file, described)
         set_weights(network, own)
-    # The last part of the path of a folder.
-    said = (settings.model, settings.normalization, Path(settings.dataset).name)
+    said = (settings.model, settings.normalization, name)
     title = ", ".join(filter(None, said))
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last: its presence means finished.

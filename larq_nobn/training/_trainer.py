@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ from ._run_folder import Run, load_run
 from ._settings import RunSettings
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
+
+_log = logging.getLogger("larq_nobn")
 
 
 class Trainer:
@@ -153,6 +156,7 @@ class Trainer:
         """
         config = self.config
         with self._at_work():
+            _check_held_out(self.dataset, config)
             if config.keep == "best" or config.patience is not None:
                 _callbacks.check_validated("the epoch to keep", self.dataset.info)
             if config.teacher is not None and self._teacher is None:
@@ -513,6 +517,34 @@ def _check_given(dataset: Dataset, config: RunSettings) -> None:
             f"the settings have: {config.images}. Choose the same in both, or leave "
             "dataset out."
         )
+
+
+def _check_held_out(dataset: Dataset, config: RunSettings) -> None:
+    """Rejects a validation split of no image; says what it, or the test, repeats."""
+    info = dataset.info
+    if config.validation and not info.validation_examples:
+        raise InvalidValue(
+            f"validation={config.validation} holds out none of the "
+            f"{info.train_examples} training images. Choose a larger fraction, such as "
+            "0.1 or 0.2, or 0 for no validation split."
+        )
+    for split in ("validation", "test") if info.validation_examples else ("test",):
+        count = getattr(info, f"{split}_examples")
+        if repeated := dataset.repeated(split):
+            _log.warning(
+                "%d of %d %s images are also training images, equal to the byte: their "
+                "accuracy says nothing of new images.",
+                *(repeated, count, split),
+            )
+    if config.init is not None and config.validation:
+        theirs = _run_folder.trained_on(config.init)
+        same = theirs and Path(theirs["dataset"]).name == Path(config.dataset).name
+        if same and theirs.get("validation") != config.validation:
+            _log.warning(
+                "The network of %s was trained on images that are held out here, which "
+                "makes val_* too good. Train it with --validation %g, too.",
+                *(config.init, config.validation),
+            )
 
 
 def _check_parts(images: tf.data.Dataset, parts: int) -> None:

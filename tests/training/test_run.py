@@ -149,7 +149,7 @@ def test_a_finished_run_is_returned_as_it_is(
     for change, said in (
         ({"seed": 1}, "with seed=0, but seed=1 was given"),
         ({"epochs": 1}, "with epochs=2, but epochs=1 was given"),
-        ({"epochs": 5}, "over its 2 epochs .* --recipe plain --epochs 3"),
+        ({"epochs": 5}, "ends after 2 epochs. .* --recipe plain --epochs 3"),
     ):
         with pytest.raises(ValueError, match=said):
             training.train(

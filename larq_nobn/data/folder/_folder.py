@@ -316,6 +316,9 @@ class Folder(Images):
         ]
         return _digest("\n".join(lines))
 
+    def digests(self, split: str) -> list[str]:
+        return [image.digest for image in self._parts[split]]
+
     def files(self, split: str) -> list[str]:
         return [str(self._root / image.entry.path) for image in self._parts[split]]
 
