@@ -119,6 +119,22 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     return decorate
 
 
+def registered(argument: str, name: str) -> Any:
+    """Returns the class of a user that is registered with Keras by a name.
+
+    Raises:
+        ValueError: If there is none, as when its module is not imported.
+    """
+    found = keras.utils.get_custom_objects().get(name)
+    if found is None:
+        module = name.partition(">")[0]
+        raise InvalidValue(
+            f"{argument}={name!r} is not registered with Keras. Import the module that "
+            f"registers it (--import {module}), and write package>Class."
+        )
+    return found
+
+
 def layers_in_files() -> dict[str, Any]:
     """Returns what files of the older kind may name for a layer, exported or not."""
     serialization.populate_deserializable_objects()

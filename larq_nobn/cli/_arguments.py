@@ -181,6 +181,15 @@ class Word(click.ParamType):
             self.fail(f"{value!r} {self._wrong}.", param, ctx)
 
 
+class NamesOrClass(click.Choice):
+    """Names, or a class of a user as `package>Class`."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str) and ">" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 def several(kind: type) -> Word:
     """Values of one type between commas, as a list."""
     wrong = f"is not a list of {kind.__name__} values between commas"
@@ -317,7 +326,8 @@ def option_of(setting: Setting) -> _Decorator:
         known["callback"] = lambda ctx, param, pairs: dict(pairs)
     if setting.choices is not None:
         names = list(setting.offered or setting.choices)
-        known["type"] = click.Choice(names, case_sensitive=False)
+        kind = NamesOrClass if setting.registered else click.Choice
+        known["type"] = kind(names, case_sensitive=False)
     elif setting.kind is not None:
         known["type"] = _KINDS[setting.kind]
     elif setting.type is not bool:

@@ -77,6 +77,7 @@ class Setting:
         offered: Those of the command line, if not all.
         kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
         absent: What None means, in words.
+        registered: Whether it may be a class of a user, as `package>Class`.
         option: Whether the command line has it, under its name.
         applies_when: Without one of these conditions, or of each group of alternatives,
             nothing uses it.
@@ -93,6 +94,7 @@ class Setting:
     offered: Sequence[str] | None = None
     kind: str | None = None
     absent: str = "none"
+    registered: bool = False
     option: bool = True
     applies_when: Sequence[When | tuple[When, ...]] = ()
     default: Any = None
@@ -104,7 +106,8 @@ class Setting:
         """Returns the value as it is stored; raises a TypeError or ValueError."""
         if value is None and self.optional:
             return None
-        if self.choices is not None:
+        own = self.registered and isinstance(value, str) and ">" in value
+        if self.choices is not None and not own:
             return _checks.check_choice(self.name, value, self.choices)
         if self.range is not None:
             number = _checks.check_within(self.name, value, self.range)
@@ -139,7 +142,7 @@ class Setting:
     def allowed(self) -> str:
         """What values it may have, in words; empty where anything goes."""
         if self.choices is not None:
-            return ", ".join(self.choices)
+            return ", ".join([*self.choices, *["package>Class"] * self.registered])
         if self.range is None:
             return ""
         within, _ = self.range

@@ -193,6 +193,7 @@ class Recipe:
         "biper.",
         WHAT,
         choices=KERNELS,
+        registered=True,
         absent=NETWORKS_OWN,
     )
     natural_learning_rate: float = setting(

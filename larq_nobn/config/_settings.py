@@ -40,6 +40,7 @@ class Settings(Recipe):
         "branches; none: no layer, and no such scale.",
         WHAT,
         choices=_names.NORMALIZATIONS,
+        registered=True,
         absent="that of the network of init",
     )
     dataset: str = setting(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..layers import ProxyNormalization
 from ._frame import Frame, check_supported
-from ._normalizations import CONCATENATED, NORMALIZATIONS, evonorm
+from ._normalizations import CONCATENATED, evonorm, normalization_of
 from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
@@ -81,7 +81,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
         return parts.float_conv(x, width, 3, 1, "stem")
     x = design.stem(parts, x, width)
     x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
-    if not NORMALIZATIONS[parts.normalization].centered:
+    if not normalization_of(parts.normalization).centered:
         x = keras.layers.Rescaling(1.0, -RELU_MEAN, name="stem_center")(x)
     return x
 

@@ -11,7 +11,7 @@ from .._checks import check_blocks, check_choice, check_integer
 from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import SymmetricHead
-from ._normalizations import NORMALIZATIONS
+from ._normalizations import normalization_of
 
 HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
     "dense": keras.layers.Dense,
@@ -85,10 +85,10 @@ def check_image_shape(
     return height, width, channels
 
 
-def check_supported(name: str, normalization: object, supported: Sequence[str]) -> None:
+def check_supported(name: str, normalization: str, supported: Sequence[str]) -> None:
     """Rejects a normalization that there is, but not in this network."""
-    check_choice("normalization", normalization, NORMALIZATIONS)
-    if normalization not in supported:
+    normalization_of(normalization)
+    if normalization not in supported and ">" not in normalization:
         raise InvalidValue(
             f"normalization={normalization!r} is not supported by {name}. Choose from "
             f"{', '.join(supported)}."

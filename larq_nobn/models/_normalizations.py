@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import keras
+from .._checks import check_choice
+from .._keras import keras, registered
 from ..layers import (
     DynamicTanh,
     EvoNormS0,
@@ -134,6 +135,20 @@ NORMALIZATIONS = {
     "evonorm": Normalization(evonorm, beside=False, before_sign=False, scaled=False),
     "dynamic_tanh": Normalization(dynamic_tanh, scaled=False, centered=False),
 }
+
+
+def normalization_of(name: str) -> Normalization:
+    """Returns what is known of a normalization; `package>Class` is a layer of a user.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    if not isinstance(name, str) or ">" not in name:
+        return NORMALIZATIONS[check_choice("normalization", name, NORMALIZATIONS)]
+    layer = registered("normalization", name)
+    return Normalization(lambda x, name, branch, start: layer(name=name)(x))
+
+
 # What these compute in training depends on the other examples of a batch.
 BATCH_STATISTICS = frozenset(n for n, known in NORMALIZATIONS.items() if known.batch)
 BEFORE_SIGN = tuple(n for n, known in NORMALIZATIONS.items() if known.before_sign)

@@ -8,14 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag
-from .._keras import keras
+from .._keras import keras, registered
 from .._larq import lq, without_starvation_warning
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
 from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
 from ._moments import PropagatedMoments
-from ._normalizations import BATCH_NORM, NORMALIZATIONS, OFFSET, START, batch_norm
+from ._normalizations import BATCH_NORM, OFFSET, START, batch_norm, normalization_of
 
 _PROGRESSIVE = "progressive_sign"
 # Mean of the largest of a max pool's values, in their standard deviations, by the
@@ -61,8 +61,9 @@ class Parts:
     _moments: PropagatedMoments = field(default_factory=PropagatedMoments)
 
     def __post_init__(self) -> None:
-        check_choice("normalization", self.normalization, NORMALIZATIONS)
-        check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
+        normalization_of(self.normalization)
+        if ">" not in str(self.estimator):  # a quantizer of a user
+            check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
         check_flag("balanced", self.balanced)
@@ -102,12 +103,12 @@ class Parts:
         """Normalizes `x`, if that takes a layer."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
-        norm = NORMALIZATIONS[self.normalization]
+        norm = normalization_of(self.normalization)
         return norm.after(x, f"{name}_norm", branch, start)
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Normalizes what branches are added to, if that suits the normalization."""
-        normed = NORMALIZATIONS[self.normalization].beside or self.norm_first
+        normed = normalization_of(self.normalization).beside or self.norm_first
         return self.normalize(x, name) if normed else x
 
     def _lifted(self, x: tf.Tensor, name: str) -> tf.Tensor:
@@ -143,7 +144,7 @@ class Parts:
             if self.norm_first:
                 if not binary:
                     options["kernel_initializer"] = "he_normal"
-            elif binary and NORMALIZATIONS[self.normalization].scaled:
+            elif binary and normalization_of(self.normalization).scaled:
                 start = initializers.RandomUniform(-1e-3, 1e-3)
                 options["kernel_initializer"] = start
             return options
@@ -203,6 +204,8 @@ class Parts:
         offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
             return ProgressiveSign(beta, self.shift, offset, name=name)
+        if ">" in self.estimator:
+            return registered("estimator", self.estimator)(name=name)
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:

@@ -95,7 +95,10 @@ def grid(
             how["network"] = {n: v for n, v in network.items() if n not in other}
         settings = RunSettings.from_recipe(recipe, **how, **chosen)
         parts = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
-        said = (str(parts[n]) for n in axes if parts.get(n) is not None)
+        # As names of folders on any system.
+        said = (
+            str(parts[n]).replace(">", ".") for n in axes if parts.get(n) is not None
+        )
         runs["-".join(said)] = settings
     return runs
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._files import sha256_of
-from .._keras import keras
+from .._keras import keras, registered
 from .._larq import lq, without_starvation_warning
 from .._names import FLOAT_MODEL, MODEL_FROM_INIT
 from .._names import KERNELS as NAMES
@@ -178,7 +178,7 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
             changes["kernel_initializer"] = initializer
         if kernel is not None and binary:
             own = layer.kernel_quantizer
-            made = KERNELS[kernel]()
+            made = (KERNELS.get(kernel) or registered("kernel", kernel))()
             if kernel == "biper" and isinstance(own, ScaledStdSign):
                 made = BiPer(scale=own.scale, variance_preserving=True, name=own.name)
             if kernel in _UNCLIPPED:

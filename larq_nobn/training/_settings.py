@@ -14,7 +14,7 @@ from .. import models
 from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
-from .._keras import keras
+from .._keras import keras, registered
 from .._names import FLOAT_MODEL, MODEL_FROM_INIT, find_pretrained
 from ..config._fields import documented, settings_of
 from ..config._presets import (
@@ -27,7 +27,7 @@ from ..config._recipe import Recipe
 from ..config._settings import Settings
 from ..data import WHICH
 from ..models._float_resnet import float_resnet
-from ..models._normalizations import NORMALIZATIONS
+from ..models._normalizations import NORMALIZATIONS, normalization_of
 
 # A float network is none of the models of this package, but teaches them.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
@@ -109,7 +109,9 @@ class RunSettings(Settings):
         if self.model == MODEL_FROM_INIT:
             self._check_init()
         else:
-            check_choice("normalization", self.normalization, NORMALIZATIONS)
+            normalization_of(self.normalization)
+        if self.kernel is not None and ">" in self.kernel:
+            registered("kernel", self.kernel)
         for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
                 raise InvalidValue(
@@ -282,6 +284,8 @@ def _usual(
     out = {name for name, found in unmet.items() if found and not found[0].why}
     if not _can_calibrate(model, normalization) or init is not None:
         out.add("calibrate")
+    if model == MODEL_FROM_INIT:
+        out.add("kernel")  # which is its own
     # Kernels that start from other weights, or not so small that a step turns signs.
     unscaled = (
         normalization in NORMALIZATIONS and not NORMALIZATIONS[normalization].scaled

@@ -537,8 +537,8 @@ def _check_held_out(dataset: Dataset, config: RunSettings) -> None:
                 *(repeated, count, split),
             )
     if config.init is not None and config.validation:
-        theirs = _run_folder.trained_on(config.init)
-        same = theirs and Path(theirs["dataset"]).name == Path(config.dataset).name
+        theirs = _run_folder.trained_on(config.init) or {"dataset": ""}
+        same = Path(theirs["dataset"]).name == Path(config.dataset).name
         if same and theirs.get("validation") != config.validation:
             _log.warning(
                 "The network of %s was trained on images that are held out here, which "

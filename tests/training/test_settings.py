@@ -67,7 +67,7 @@ def test_what_is_not_allowed(wrong: dict, sentence: str):
 # What nothing would use, and what the sentence names as the use of it.
 UNUSED = [
     ({"momentum": 0.5}, "optimizer sgd"),
-    ({"optimizer": "sgd", "beta_2": 0.9}, "optimizer adam"),
+    ({"optimizer": "sgd", "beta_2": 0.9}, "optimizer adam or adamw"),
     ({"stage_one_decay": 0.1}, "stages 2"),
     ({"clip_each_gain": True, "clip_factor": 0.0}, "clip_factor"),
     (

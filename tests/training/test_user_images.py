@@ -64,7 +64,8 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
     assert given.dataset.class_names == ("0", "1", "2")
     assert run.record["examples"] == {"train": 45, "validation": 0, "test": 15}
     assert run.record["preprocessing"]["crop"] == 1.0
-    assert run.record["settings"]["dataset"] == settings.dataset
+    assert run.record["settings"]["dataset"] == Path(settings.dataset).name
+    assert (tmp_path / "run" / "images.txt").read_text() == settings.dataset
     for key in ("mean", "std", "image_shape"):
         assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
 
