@@ -41,8 +41,8 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "training": (
         {"_evaluation", "_training_model"},
         {"_settings"},
-        {"_run_folder"},
         {"_callbacks", "_checkpoints", "_distribution", "_network"},
+        {"_run_folder"},
         {"_stopping"},
         {"_trainer"},
         {"_report"},

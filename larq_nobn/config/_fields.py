@@ -41,7 +41,7 @@ class When:
     has: bool = True
     why: str = ""
 
-    def holds(self, settings: Mapping[str, Any]) -> bool:
+    def is_met(self, settings: Mapping[str, Any]) -> bool:
         """Whether settings meet it; those of a recipe alone say nothing of images."""
         if self.name not in settings:
             return True
@@ -119,7 +119,7 @@ class Setting:
         """Returns the conditions of which none holds; empty where it applies."""
         for either in self.applies_when:
             group = either if isinstance(either, tuple) else (either,)
-            if not any(each.holds(settings) for each in group):
+            if not any(each.is_met(settings) for each in group):
                 return group
         return ()
 

@@ -137,7 +137,7 @@ NORMALIZATIONS = {
 }
 
 
-def normalization_of(name: str) -> Normalization:
+def normalization_of(name: Any) -> Normalization:
     """Returns what is known of a normalization; `package>Class` is a layer of a user.
 
     Raises:

@@ -51,7 +51,8 @@ def test_every_network_takes_them(model: str):
     quantizers = [getattr(each, "kernel_quantizer", None) for each in network.layers]
     binary = [each for each in quantizers if is_binary(each)]
     assert binary and {type(each) for each in binary} == {CubicSign}
-    assert CubicSign in kinds
+    signs = [getattr(each, "input_quantizer", each) for each in network.layers]
+    assert CubicSign in [type(each) for each in signs]
 
 
 def test_what_is_not_registered_is_said():
