@@ -478,7 +478,7 @@ operations: kernels do not undo opposite signs
 -weights=kernel.weights * turn
 +weights=kernel.weights
 operations: a batch norm without its epsilon
--np.sqrt(variance + op.get_attr("epsilon"))
+-np.sqrt(variance + node.op.get_attr("epsilon"))
 +np.sqrt(variance)
 operations: channels of a flattened map in the other order
 -np.tile(numbers, times)
@@ -494,8 +494,8 @@ operations: a number divided by a map is a map divided by it
 -if place == 0 or not np.all(divisor):
 +if not np.all(divisor):
 operations: a number less a map has the sign of the map
--given.affine(1, factor, b)
-+given.affine(1, 1.0, b)
+-_affine(node, 1, factor, b)
++_affine(node, 1, 1.0, b)
 @ tests/deploy/operations/test_shifts.py
 operations: a shift of a kernel without its sums
 -weights.sum(axis=tuple(range(weights.ndim - 2)))
@@ -548,7 +548,7 @@ operations: ones around a map where the padding is not
 -around = np.pad(around, pad.sides, constant_values=1.0 - pad.value)
 +around = np.pad(around, pad.sides, constant_values=pad.value)
 operations: a sign at the border sees 0
--number = max(0.0, float(-np.min(sign["shift"])))
+-number = max(0.0, float(-np.min(sign.shift)))
 +number = 0.0
 @ tests/deploy/operations/test_kinds.py
 operations: a mean over channels lets factors through

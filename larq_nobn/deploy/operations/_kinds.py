@@ -154,12 +154,6 @@ class Node:
         """The first that it makes."""
         return self.makes[0]
 
-    @property
-    def kind(self) -> str:  # for code that still asks for it
-        names = {"PReLU": "prelu", "SummedPReLU": "summed", "PlusLast": "plus_last"}
-        names["SaturatingSign"] = "saturating"
-        return names.get(type(self).__name__, type(self).__name__.lower())
-
     def __getitem__(self, name: str) -> Any:  # for code that still asks for it
         return getattr(self, "weights" if name == "kernel" else name)
 
