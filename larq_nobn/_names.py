@@ -29,8 +29,9 @@ MODELS = (
     "QuickNet",
     "QuickNetLarge",
 )
-# Who runs a file: LCE, or LiteRT (formerly TensorFlow Lite) as it is everywhere.
-RUNTIMES = ("lce", "litert")
+# Who runs a file: LCE, LiteRT (formerly TensorFlow Lite) as it is everywhere, or, of a
+# file in C, nobody.
+RUNTIMES = ("lce", "litert", "c")
 # A real-valued network, which teaches binary ones.
 FLOAT_MODEL = "FloatResNet"
 # As a model: the network that `init` names.

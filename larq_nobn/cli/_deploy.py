@@ -14,7 +14,7 @@ from .._names import GIVEN, RUNTIMES
 from . import _arguments
 from ._console import console, print_table, progress, say, show
 from ._models import Images, Origin, is_lite, open_run_or_file
-from ._outputs import TFLITE, Output, json_option
+from ._outputs import TFLITE, C, Output, json_option
 from ._package import data, deploy, keras
 from ._package import models as networks
 
@@ -47,9 +47,19 @@ from ._package import models as networks
 @click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
-    default="lce",
-    show_default=True,
-    help="Larq Compute Engine's binary kernels, or LiteRT without custom operations.",
+    show_default="c for a name that ends in .c, else lce",
+    help="Larq Compute Engine's binary kernels, LiteRT without custom operations, or C "
+    "without any runtime.",
+)
+@click.option(
+    "--small",
+    is_flag=True,
+    help="In C, store real kernels of one size per filter as bits; they take longer.",
+)
+@click.option(
+    "--pixels",
+    is_flag=True,
+    help="In C, take the bytes of an image and normalize them inside.",
 )
 @click.option(
     "--allow-float",
@@ -76,17 +86,18 @@ def convert(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Convert a model to TFLite and verify it against Keras.
+    """Convert a model to TFLite or C and verify it against Keras.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
     trained network (larq-nobn models). A run or trained network is verified on test
     images of its own data set, a file on those of --dataset; where there are none, on
     generated ones. If anything fails, OUT.tflite is not written. For a classifier of a
     known data set, OUT.tflite.json tells an app its class names, mean and standard
-    deviation.
+    deviation. A name that ends in .c writes model.c and model.h, which need no runtime.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
+             larq-nobn convert runs/a model.c --small --pixels
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
              larq-nobn convert runs/a m.tflite --runtime litert --int8 --calibrate 256
     """
@@ -111,6 +122,8 @@ def convert(
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":
         metadata = Path(f"{output}.json")
+        if output.suffix == C:
+            output = Path(f"{output} and {output.with_suffix('.h')}")
         without = ", without metadata for an app (--dataset adds them)"
         also = f" and {metadata}" if metadata.exists() else without
         say(f"{result.summary()}; wrote {output}{also}")

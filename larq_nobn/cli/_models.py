@@ -84,8 +84,8 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
 
 
 def is_lite(path: Path) -> bool:
-    """Whether a model is a `.tflite` file; converting takes any case, too."""
-    return not path.is_dir() and path.suffix.lower() == ".tflite"
+    """Whether a model is a `.tflite` or `.c` file; converting takes any case, too."""
+    return not path.is_dir() and path.suffix.lower() in (".tflite", ".c")
 
 
 def open_any(

@@ -16,7 +16,7 @@ from .._figures import new_figure
 from .._names import IMAGE_SUFFIXES
 from ..config._run_files import LOCK, OURS
 
-TFLITE, KERAS, PNG, JSON = ".tflite", ".keras", ".png", ".json"
+TFLITE, C, KERAS, PNG, JSON = ".tflite", ".c", ".keras", ".png", ".json"
 # Parameters whose value is a folder of images, if it is a folder; and those that may
 # name a file or a folder, and need not.
 _OF_IMAGES = ("dataset", "name")
@@ -35,10 +35,11 @@ class Output(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the path, if its name and what is installed suit it."""
         path: Any = super().convert(value, param, ctx)
-        if self.suffix not in (JSON, Path(path).suffix):
+        suffixes = [TFLITE, C] if self.suffix == TFLITE else [self.suffix]
+        if self.suffix != JSON and Path(path).suffix not in suffixes:
             raise InvalidValue(
                 f"{path} is not a name for this output. Choose one that ends in "
-                f"{self.suffix}."
+                f"{' or '.join(suffixes)}."
             )
         if self.plots:
             new_figure(path, (1, 1))
@@ -69,6 +70,8 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                 outputs.append((option, Path(value)))
                 if parameter.type.suffix == TFLITE:
                     outputs.append(("The metadata", Path(f"{value}.json")))
+                if Path(value).suffix == C:
+                    outputs.append(("The header", Path(value).with_suffix(".h")))
         elif name != "output":  # a folder, which its run looks at
             for each in value if isinstance(value, tuple) else (value,):
                 if isinstance(each, Path) or (name in _MAY_BE_READ and each):

@@ -23,6 +23,7 @@ from ._binary_layers import (
     float_in_file,
 )
 from ._shown import Shown
+from .lite._compiled import is_c, read_info
 from .lite._converter import runtime_with
 from .lite._file import (
     OPERATION_KINDS,
@@ -41,6 +42,7 @@ _LONG = 60
 _RUNTIMES = {
     "lce": "lce: needs Larq Compute Engine",
     "litert": "litert: LiteRT, TensorFlow Lite Micro or Larq Compute Engine",
+    "c": "c: none, a C compiler makes it a part of the program",
 }
 _SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_bytes")
 
@@ -59,12 +61,17 @@ class Findings(Shown):
     int8_ops: list[dict[str, Any]] = field(default_factory=list)
     int8_macs: int = 0
     in_float: list[dict[str, Any]] = field(default_factory=list)
+    flash_bytes: int | None = None
+    arena_bytes: int | None = None
 
     def table(self) -> Table:
         """Returns the findings as a `rich` table."""
         table = Table(title=self.path, title_justify="left", show_header=False)
         table.add_row("size", f"{self.size_bytes / 1e3:,.1f} kB")
         table.add_row("runtime", _RUNTIMES[self.runtime])
+        if self.flash_bytes is not None and self.arena_bytes is not None:
+            table.add_row("constants, in flash", f"{self.flash_bytes:,} bytes")
+            table.add_row("memory of feature maps", f"{self.arena_bytes:,} bytes")
         table.add_row("binary convolutions", self._binary())
         table.add_row("binary MACs", f"{self.binary_macs / 1e6:,.2f} M")
         table.add_row("float MACs", f"{self.float_macs / 1e6:,.2f} M")
@@ -121,6 +128,8 @@ class Audit(Findings):
         in_float: What is binary in the model and float in the file, as far as the
             file shows it: `layer, kind` (its operation), `finding, remedy, macs, bytes`
             (of its kernel).
+        flash_bytes, arena_bytes: Bytes of constants, and of the memory of a run, of a C
+            file; else None.
         open_inputs: Inputs that leave sizes of an example open: `{"name", "shape"}`.
             All MACs and bytes of such a file are too small.
     """
@@ -163,7 +172,7 @@ class Audit(Findings):
 
 
 def audit(path: str | os.PathLike) -> Audit:
-    """Reads a `.tflite` file, whoever wrote it.
+    """Reads a `.tflite` file, whoever wrote it, or a `.c` file of `convert`.
 
     Layer names are those that the converter left in the names of tensors. What several
     layers were fused into has the name of the layer of its kernel, or else of the last
@@ -194,6 +203,8 @@ def audit(path: str | os.PathLike) -> Audit:
 
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
+    if is_c(content):
+        return _audit_c(content, path)
     with parsing(path):  # and what makes no sense, such as a filter without shape
         graphs = read(content, path, ends)
         rows = _rows(graphs)
@@ -218,6 +229,42 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
                 if tensor.open_axes
             ],
         )
+
+
+def _audit_c(content: bytes, path: str) -> Audit:
+    """Audits a C file by what it says of itself."""
+    info = read_info(content, path)
+    unknown = dict.fromkeys(("fused_activation", "padding", "strides"))
+    bits = {x["index"] for x in info["operations"] if x["output_type"] == "bits"}
+    rows = [
+        {
+            **{k: v for k, v in row.items() if k != "macs"},
+            **{
+                f"{k}_macs": row["macs"] * (k == row["kind"])
+                for k in OPERATION_KINDS[:3]
+            },
+            **unknown,
+            "reads_bits": bool(bits & {*row["reads"]}),
+            "writes_bits": row["index"] in bits,
+        }
+        for row in info["operations"]
+    ]
+    binary = [row for row in rows if row["kind"] == "binary"]
+    return Audit(
+        path=path,
+        size_bytes=len(content),
+        runtime="c",
+        ops=dict(Counter(row["op"] for row in rows).most_common()),
+        lce_bconv2d=len(binary),
+        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
+        float_ops=_by_frequency(rows, "float"),
+        **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
+        peak_activation_bytes=info["memory_bytes"],
+        flash_bytes=info["constant_bytes"],
+        arena_bytes=info["memory_bytes"],
+        operations=rows,
+        savings=[],
+    )
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

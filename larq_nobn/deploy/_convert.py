@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
@@ -22,12 +25,15 @@ from .._files import replacing
 from .._keras import keras
 from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
+from .._version import __version__
 from ..data import DatasetInfo, classified_images
 from ._audit import Audit, Findings, audit_bytes
 from ._binary_layers import check_count, check_float
 from ._errors import ConversionError, conversion_errors
 from ._opening import verification_examples
 from ._prepared import lowered_model, opened_model
+from .c._calls import Calls
+from .c._write import CFile, check_prefix
 from .device._metadata import (
     VERIFIED_IMAGES,
     Preprocessing,
@@ -38,10 +44,13 @@ from .device._metadata import (
 )
 from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
+from .lite._compiled import compiler
 from .lite._converter import compute_engine
 from .operations import Stages
-from .trace._names import layers_by_name, layers_of
+from .operations._kinds import Kernel
+from .trace._names import layer_name, layers_by_name, layers_of
 from .verify._agreement import tie_warnings
+from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations
 
 _log = logging.getLogger("larq_nobn")
@@ -65,7 +74,9 @@ def convert(
     *,
     batch_size: int = 1,
     int8: bool = False,
-    runtime: str = "lce",
+    runtime: str | None = None,
+    small: bool = False,
+    pixels: bool = False,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     dataset: str | os.PathLike[str] | DatasetInfo | None = None,
@@ -88,9 +99,10 @@ def convert(
         model: A Larq model with any number of inputs and outputs; the file has them in
             the same order, by the same names. Of a subclassed model the operations of
             its trace are all that is read.
-        path: The file to write; its name ends in `.tflite`.
+        path: The file to write; its name ends in `.tflite`, or in `.c`.
         verify: Whether to verify on all examples and to report the agreement. Without,
-            8 examples are compared, and the report has no numbers of them.
+            8 examples are compared, and the report has no numbers of them. C is
+            verified with the compiler of this computer, or without `verify` not at all.
         data: Examples to verify on: an array, a list or dict with one per input,
             `(x, y)`, or batches of either as a tf.data dataset, `keras.utils.Sequence`
             or generator, of which the first 256 examples are used. By default 32
@@ -106,7 +118,15 @@ def convert(
         runtime: Where the file runs. `"lce"`: with Larq Compute Engine's binary
             kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, with no custom
             operation, of the same function: kernels are ±1 in float32, or with `int8`
-            in int8. LCE need not be installed for that.
+            in int8. LCE need not be installed for that. `"c"`: without any, as C99 that
+            is C++, too; `model.c` has the network, and `model.h` declares
+            `void model_run(const float *input, float *output, void *memory)`, with
+            `MODEL_MEMORY_BYTES`, the sizes of inputs and outputs, and `model_labels`.
+            By default `"c"` for a name that ends in `.c`, else `"lce"`.
+        small: Of C, whether real kernels of one size per filter are bits, too, which
+            takes longer.
+        pixels: Of C, whether the input is `const uint8_t *`, the bytes of an image,
+            which are normalized as `preprocessing` says.
         labels: One name per class. With `labels` or `preprocessing`, metadata for an
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
@@ -141,17 +161,37 @@ def convert(
         ```
     """
     path = check_path("path", path)
-    if Path(path).suffix.lower() != ".tflite":
+    suffix = Path(path).suffix.lower()
+    runtime = runtime or ("c" if suffix == ".c" else "lce")
+    check_choice("runtime", runtime, RUNTIMES)
+    ending = ".c" if runtime == "c" else ".tflite"
+    if suffix != ending:
+        kind = "a C file" if runtime == "c" else "a TFLite model"
         raise InvalidValue(
-            f"path={path!r} is not a name for a TFLite model. Choose one "
-            "that ends in .tflite."
+            f"path={path!r} is not a name for {kind}. Choose one that ends in {ending}."
         )
     check_flag("verify", verify)
     check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
     check_flag("int8", int8)
     check_flag("allow_float", allow_float)
-    if check_choice("runtime", runtime, RUNTIMES) == "lce":
+    check_flag("small", small)
+    check_flag("pixels", pixels)
+    if runtime == "c":
+        check_prefix(path)
+        if int8:
+            raise InvalidValue(
+                "int8=True is not for C files, which compute in float32 what is not "
+                "binary. Leave it out, or choose another runtime."
+            )
+        if verify:
+            compiler()
+    elif small or pixels:
+        raise InvalidValue(
+            f"{'small' if small else 'pixels'}=True is for C files. Leave it out, or "
+            "choose a path that ends in .c."
+        )
+    elif runtime == "lce":
         compute_engine()
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
@@ -176,14 +216,35 @@ def convert(
     in_float = check_float(stages, runtime, allow_float, lambda: examples)
     if not verify:
         examples = [x[:_FEW] for x in examples]
-    with replacing(path) as temporary:
-        content, audit, runner, binary, merged = _converted(stages, path, int8, runtime)
-        if int8:
-            same = verify_without_rounding(given, stages, examples)
-            numbers = verify_int8(stages, runner, examples)
+    same: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
+    with replacing(path) as temporary, ExitStack() as stack:
+        if runtime == "c":
+            step("Writing C")
+            file = _as_c(stages, path, small, class_names)
+            _check_c(file, allow_float)
+            if verify:
+                same, outputs = verify_operations(model, stages, examples)
+                numbers = verify_c(stages, outputs, file, examples, tolerance)
+            if pixels:
+                file = _as_c(stages, path, small, class_names, _steps(preprocessing))
+            file.about = _about(model, name, verify and (source, numbers))
+            content, runner = file.source.encode(), None
+            header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
+            header.write_text(file.header)
+            audit, binary, merged = _contents(stages, content, path, runtime)
         else:
-            same, outputs = verify_operations(model, stages, examples)
-            numbers = verify_file(stages, outputs, content, runner, examples, tolerance)
+            content, audit, runner, binary, merged = _converted(
+                stages, path, int8, runtime
+            )
+            if int8:
+                same = verify_without_rounding(given, stages, examples)
+                numbers = verify_int8(stages, runner, examples)
+            else:
+                same, outputs = verify_operations(model, stages, examples)
+                numbers = verify_file(
+                    stages, outputs, content, runner, examples, tolerance
+                )
         temporary.write_bytes(content)
         if described:
             write_metadata(
@@ -191,7 +252,7 @@ def convert(
             )
     if not described:
         remove_metadata(path)
-    warnings = [] if int8 else tie_warnings(same, numbers)
+    warnings = tie_warnings(same, numbers) if numbers and not int8 else []
     for warning in warnings:
         _log.warning(warning)
     return ConversionReport(
@@ -207,6 +268,8 @@ def convert(
         int8_macs=audit.int8_macs // batch_size,
         verify={**numbers, "data": source, "prepared": same} if verify else None,
         in_float=[asdict(x) for x in in_float],
+        flash_bytes=audit.flash_bytes,
+        arena_bytes=audit.arena_bytes,
         merged=merged,
         not_prepared=reason,
         warnings=warnings,
@@ -225,20 +288,76 @@ def _converted(
     signs in input and kernel, whatever comes after.
     """
     step("Converting")
-    io, model = stages.io, stages.traced.model
+    content = _converter.to_flatbuffer(stages.function(), stages.io, int8, runtime)
+    audit, left, merged = _contents(stages, content, path, runtime)
+    _check_file(audit, left, int8, runtime)
+    runner = _converter.Runner(content, runtime)
+    return content, audit, runner, left, merged
+
+
+def _contents(
+    stages: Stages, content: bytes, path: str, runtime: str
+) -> tuple[Audit, list[str], list[str]]:
+    """Audits a file; returns the binary layers that it should have, and merged ones."""
+    model, merged = stages.traced.model, list[str]()
     left = layers_of(stages.binary, layers_by_name(model))
-    content = _converter.to_flatbuffer(stages.function(), io, int8, runtime)
     ends = [tensor._keras_history.layer.name for tensor in model.outputs]
-    audit, merged = audit_bytes(content, path, ends), list[str]()
-    if runtime == "lce":
+    audit = audit_bytes(content, path, ends)
+    if runtime != "litert":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
         for kernel in stages.repeated[:lacking]:
             (name,) = layers_of([kernel], left)
             merged.append(name if name in left else left[-1])
             left.remove(merged[-1])
-    _check_file(audit, left, int8, runtime)
-    runner = _converter.Runner(content, runtime)
-    return content, audit, runner, left, merged
+    return audit, left, merged
+
+
+def _as_c(
+    stages: Stages,
+    path: str,
+    small: bool,
+    labels: Sequence[str] | None,
+    pixels: Any = None,
+) -> CFile:
+    calls = Calls(stages.spelled, small, pixels)
+    return CFile(calls, stages.io, check_prefix(path), labels or ())
+
+
+def _check_c(file: CFile, allow_float: bool) -> None:
+    """Rejects binary kernels that C computes in float."""
+    nodes = (call.node for call in file.calls.calls if not call.binary)
+    left = [n.name for n in nodes if isinstance(n, Kernel) and n.binary]
+    if left and not allow_float:
+        raise ConversionError(
+            f"Layer {layer_name(left[0])!r} is binary in the model, and C would "
+            "compute it in float: its signs are padded twice, or otherwise than along "
+            "rows and columns. Pad them once, or pass allow_float=True (--allow-float)."
+        )
+
+
+def _steps(preprocessing: Preprocessing | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scale and offset of the bytes of an image, per channel."""
+    if preprocessing is None:
+        raise ConversionError(
+            "pixels=True needs mean and standard deviation of the images, and nothing "
+            "says them. Pass a preprocessing or a dataset (--dataset)."
+        )
+    std = np.array(preprocessing.std, np.float32)
+    return 1 / (255 * std), -np.array(preprocessing.mean, np.float32) / std
+
+
+def _about(model: keras.Model, dataset: str | None, verified: Any) -> list[str]:
+    """Returns what the head of a C file says of its network."""
+    lines = [f"network {model.name}"]
+    lines += [f"Data set: {dataset}."] * (dataset is not None)
+    lines.append("Not verified against Keras: convert it with verify=True for that.")
+    if verified:
+        source, numbers = verified
+        lines[-1] = (
+            f"Verified against Keras on {numbers['examples']} {source}: same class on "
+            f"{numbers['top1_agreement']:.1%}."
+        )
+    return [*lines, f"Written by larq_nobn {__version__} on {date.today()}."]
 
 
 def _check_file(
@@ -276,7 +395,7 @@ class ConversionReport(Findings):
 
     Attributes:
         path, size_bytes, lce_bconv2d, float_ops, int8_ops: As in `Audit`.
-        runtime: What it was converted for: `"lce"` or `"litert"`.
+        runtime: What it was converted for: `"lce"`, `"litert"` or `"c"`.
         binary_layers: Number of binary layers in the model, counted per use and group,
             without those in `merged`. Equals `lce_bconv2d` for LCE.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
@@ -336,7 +455,7 @@ class ConversionReport(Findings):
         if not binary and not in_float:
             layers = "no binary layers"
         if self.verify is None:
-            return layers
+            return layers + ", not verified" * (self.runtime == "c")
         examples, data = self.verify["examples"], self.verify["data"]
         same = round(examples * self.verify["top1_agreement"])
         agreement = f"same class on {same} of {examples} examples"

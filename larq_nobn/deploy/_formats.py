@@ -27,6 +27,7 @@ from .device._benchmark import (
     benchmark,
     benchmark_on_phone,
     check_counts,
+    check_runs,
 )
 from .int8._conversion import without_ranges
 from .int8._fake_quantize import fake_quantize
@@ -39,6 +40,7 @@ _KINDS = {
     "LiteRT, int8": ("litert", True),
     "LCE, int8": ("lce", True),
     "LCE": ("lce", False),
+    "C": ("c", False),
 }
 _GROUP = 32
 
@@ -49,7 +51,8 @@ class Format:
 
     Attributes:
         name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"LCE, int8"`,
-            binary but for what is in int8; or `"LCE"`, with everything else in float.
+            binary but for what is in int8; `"LCE"`, with everything else in float; or
+            `"C"`, without any runtime.
         size_bytes, lce_bconv2d, float_ops, ms, low_ms, high_ms, ratio: As in `Timing`.
         ratio_low, ratio_high: The 95 % interval of `ratio`; None on a phone.
         accuracy: Top-1 accuracy; None without labels.
@@ -205,7 +208,8 @@ def compare_formats(
     if labels is not None:
         _check_labels(wanted, labels)
     with tempfile.TemporaryDirectory() as folder:
-        files, failed = _files(folder, plain, model if ranged else None, range_data)
+        quantized = model if ranged else None
+        files, failed = _files(folder, plain, quantized, range_data, phone)
         first, *others = files.values()
         total, done = len(files) * (1 if phone else runs + warmup), count(1)
         measure = benchmark_on_phone if phone else partial(benchmark, seed=seed)
@@ -248,15 +252,21 @@ def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray) -> None:
 
 
 def _files(
-    folder: str, plain: keras.Model, quantized: keras.Model | None, ranges: Any
+    folder: str,
+    plain: keras.Model,
+    quantized: keras.Model | None,
+    ranges: Any,
+    phone: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Writes a file of each format; returns them, and why there is none of others."""
     files: dict[str, str] = {}
     failed: dict[str, str] = {}
     for name, (runtime, int8) in _KINDS.items():
         step(f"Converting to {name}")
-        file = f"{folder}/{name}.tflite"
+        file = f"{folder}/{name}{'.c' if runtime == 'c' else '.tflite'}"
         try:
+            if runtime == "c":
+                check_runs(phone)
             if int8 and quantized is None:
                 quantized = fake_quantize(plain, ranges, verify=False)
             model = quantized if int8 else plain

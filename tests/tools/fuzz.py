@@ -173,7 +173,7 @@ def reason_of_fault(record):
 @click.option(
     "--runtime",
     default="lce",
-    type=click.Choice(["lce", "litert"]),
+    type=click.Choice(["lce", "litert", "c"]),
     help="Where the files run.",
 )
 @click.option("--summary", is_flag=True, help="Only count what the output says.")

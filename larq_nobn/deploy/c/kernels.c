@@ -475,6 +475,23 @@ static void levels(const float *x, int n, float low, float high, float step, flo
   for (c = 0; c < n; c++) y[c] = floorf((y[c] - low) * (1 / step) - zero + 0.5f) * step;
 }
 
+/* ---- y = gamma (x - mean) / sqrt(variance + epsilon) + beta, of each channel over all its
+   numbers; x is [outer][channel][inner]. */
+static void normalize(const float *x, int outer, int channels, int inner,
+                      const float *gamma, const float *beta, float epsilon, float *y) {
+  int c, i, at, n = outer * inner;
+  for (c = 0; c < channels; c++) {
+    float mean = 0, variance = 0, k;
+#define EACH_OF(c) \
+  for (i = 0; i < n && (at = (i / inner * channels + c) * inner + i % inner, 1); i++)
+    EACH_OF(c) mean += x[at];
+    mean /= (float)n;
+    EACH_OF(c) variance += (x[at] - mean) * (x[at] - mean);
+    k = gamma[c] / sqrtf(variance / (float)n + epsilon);
+    EACH_OF(c) y[at] = k * (x[at] - mean) + beta[c];
+  }
+}
+
 /* ---- exp(x) over its sum, for every row. */
 static void softmax(const float *x, int rows, int n, float *y) {
   for (; rows > 0; rows--, x += n, y += n) {

@@ -20,6 +20,7 @@ from ..._checks import check_bounds, check_path
 from .._audit import Audit, audit
 from .._errors import ConversionError
 from .._shown import Shown
+from ..lite._compiled import compiler
 from ..lite._converter import interpreter_of
 
 _MS = 1e3
@@ -127,7 +128,7 @@ def benchmark(
     seed: int = 0,
     progress: Callable[[], object] | None = None,
 ) -> Benchmark:
-    """Times `.tflite` files side by side, each in the interpreter of its runtime.
+    """Times `.tflite` and `.c` files side by side, each in the way that it runs.
 
     The files take turns, run by run, in an order that is shuffled again in every round:
     what slows the computer down for a while hits them all alike. A ratio is that of
@@ -185,6 +186,16 @@ def benchmark(
         note=f"{machine}: {note}",
         timings=_timings(audits, seconds, threads, random),
     )
+
+
+def check_runs(phone: bool) -> None:
+    """Checks that a C file can be run: here, where a compiler is."""
+    if phone:
+        raise ConversionError(
+            "C files run in no benchmark program of a phone. Compile them into an app, "
+            "or time them without --phone."
+        )
+    compiler()
 
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
@@ -383,6 +394,8 @@ def benchmark_on_phone(
     check_counts(runs, warmup, threads)
     files = _audits(path, against)
     for file in files:
+        if file.runtime == "c":
+            check_runs(phone=True)
         tool, origin, _ = _TOOLS[file.runtime]
         if not Path(tool).is_file():
             raise ConversionError(

@@ -27,7 +27,8 @@ from ..._names import METADATA_FORMAT
 from ...data import DatasetInfo
 from ...data._area import scaled
 from .._errors import ConversionError
-from ..lite._converter import Runner, TensorInfo
+from ..lite._compiled import is_c, read_info
+from ..lite._converter import Runner, TensorInfo, c_tensors
 from ..lite._file import read, read_file
 
 VERSION = 1
@@ -147,7 +148,7 @@ class Card:
         file: Name of the `.tflite` file, without its folder.
         sha256: The SHA-256 of its content, as hexadecimal digits.
         size_bytes: Its size.
-        runtime: What it needs: `"lce"` or `"litert"`.
+        runtime: What it needs: `"lce"` or `"litert"`; `"c"` of a file in C.
         input: What goes in.
         output: What comes out.
         scores: What the output is: `"probabilities"` of a model that ends in a
@@ -271,7 +272,7 @@ def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, .
 def write_metadata(
     path: str | os.PathLike,
     flatbuffer: bytes,
-    runner: Runner,
+    runner: Runner | None,
     labels: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
     dataset: str | None = None,
@@ -282,18 +283,26 @@ def write_metadata(
     Should that fail to get there, `read_card` sees by the SHA-256 that it is not its
     own.
     """
-    graph = read(flatbuffer, os.fspath(path))[0]
-    maker = graph.producer(graph.outputs[0])
-    while maker is not None and maker.op in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
-        maker = graph.before(maker)
-    softmax = maker is not None and maker.op == "SOFTMAX"
+    if is_c(flatbuffer):
+        info = read_info(flatbuffer, os.fspath(path))
+        softmax = info["operations"][-1]["op"] == "softmax"
+        runtime, (inputs, outputs) = "c", c_tensors(info)
+    else:
+        graph = read(flatbuffer, os.fspath(path))[0]
+        maker = graph.producer(graph.outputs[0])
+        while maker is not None and maker.op in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
+            maker = graph.before(maker)
+        softmax = maker is not None and maker.op == "SOFTMAX"
+        assert runner is not None
+        runtime = runner.runtime
+        inputs, outputs = runner.input_tensors, runner.output_tensors
     metadata = Card(
         file=Path(path).name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         size_bytes=len(flatbuffer),
-        runtime=runner.runtime,
-        input=runner.input_tensors[0],
-        output=runner.output_tensors[0],
+        runtime=runtime,
+        input=inputs[0],
+        output=outputs[0],
         holdout=holdout,
         scores="probabilities" if softmax else "logits",
         preprocessing=preprocessing,

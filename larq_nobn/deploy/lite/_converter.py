@@ -26,6 +26,7 @@ from ..._math import unfused
 from ..._names import RUNTIMES
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
+from ._compiled import is_c, read_info, runs
 from ._file import (
     TYPES,
     check_starts,
@@ -233,6 +234,24 @@ class TensorInfo:
         return (numbers - self.zero_point) * np.float32(self.scale)
 
 
+@dataclass(frozen=True)
+class PixelInfo(TensorInfo):
+    """An input that is the bytes of an image, which a C file normalizes.
+
+    Attributes:
+        steps: Scale and offset of each channel.
+    """
+
+    steps: tuple[list[float], list[float]] = ([], [])
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns bytes as they are, and of a normalized image those that it was of."""
+        if values.dtype != np.uint8:
+            scale, offset = (np.array(numbers, np.float32) for numbers in self.steps)
+            values = np.clip(np.rint((values - offset) / scale), 0, 255)
+        return values.astype(np.uint8)
+
+
 # Values of one input: more than any image has, and 16 bytes each when drawn.
 _MOST = 1 << 26
 
@@ -257,6 +276,17 @@ def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo
             info = replace(info, scale=scale, zero_point=zero)
         tensors.append(info)
     return tensors
+
+
+def c_tensors(info: dict[str, Any]) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Returns the inputs and outputs of a C file, by what it says of itself."""
+    inputs, outputs = (
+        [TensorInfo(x["name"], tuple(x["shape"]), x["dtype"]) for x in info[side]]
+        for side in ("inputs", "outputs")
+    )
+    if steps := info.get("pixels"):
+        inputs = [PixelInfo(**vars(inputs[0]), steps=steps)]
+    return inputs, outputs
 
 
 def _in_litert(content: bytes, num_threads: int) -> Callable[[Any], list[Any]]:
@@ -294,6 +324,10 @@ def interpreter_of(
     code divides, it ends the process.
     """
     what = repr(path) if path else "the file"
+    if is_c(content) or runtime == "c":
+        info = read_info(content, path or what)
+        predict = runs(content.decode(), info)
+        return Interpreter(predict, *c_tensors(info), "c")
     check_starts(content, path or what)
     with parsing(path or what):
         model = unpacked(content)
@@ -337,13 +371,14 @@ def interpreter_of(
 
 
 class Runner:
-    """Runs a `.tflite` file in the interpreter of its runtime.
+    """Runs a `.tflite` file in the interpreter of its runtime, or compiles a `.c` file.
 
     A file of this package takes inputs and gives outputs in the order of the Keras
     model that it was made from; of other files, the order is that in the file.
 
     Arguments:
-        flatbuffer: The file's content as bytes, or its path.
+        flatbuffer: The file's content as bytes, or its path. C is compiled and run with
+            the rights of this process, so pass no file of a stranger.
         runtime: `"lce"` for LCE's interpreter, `"litert"` for TensorFlow's, which is
             that of LiteRT. None: LCE's for files with operations of LCE, else
             TensorFlow's.
@@ -465,7 +500,8 @@ def _taken(tensor: TensorInfo, examples: Any) -> np.ndarray:
         )
     with np.errstate(over="ignore", invalid="ignore"):
         taken = tensor.encode(array)
-    rounds = tensor.scale is not None and not np.isnan(array).any()
+    rounds = tensor.scale is not None or isinstance(tensor, PixelInfo)
+    rounds = rounds and not np.isnan(array).any()
     if not (rounds or taken.dtype.kind == "f" or np.array_equal(taken, array)):
         raise ConversionError(
             f"The file takes {tensor.name} as {tensor.dtype}, but some of the numbers "

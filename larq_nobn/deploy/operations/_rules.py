@@ -76,8 +76,16 @@ def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
     last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
     last += (compare_sum_with_sign, keep_apart)
-    last = PLAIN if runtime == "litert" else last
+    last = {"litert": PLAIN, "c": (odd_pad,)}.get(runtime, last)
     return everywhere(program, (spell_levels, *last))
+
+
+def odd_pad(program: Program, node: Kernel) -> Edit:
+    """C pads signs with 1, -1, or 0 that meet nothing; what is padded otherwise."""
+    pad = program.maker(node.x, Pad)
+    if pad is None or pad.value in (0, 1, -1):
+        return "C has such padding"
+    return ones_around(program, node)
 
 
 def spell_levels(program: Program, node: Range | Other) -> Edit:

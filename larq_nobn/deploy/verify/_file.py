@@ -201,7 +201,7 @@ def differing_threshold(program: Program, graph: Subgraph) -> str:
             # Where channels are opposite, the first weights are.
             _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, *sign)
             for node, kernel in convolutions.get(kernel_key(bits), ())
-            for sign in _signs_after(program, node, _sums(node))
+            for sign in signs_after(program, node, sums_of(node))
         ]
         if differences and all(differences):
             return differences[0]
@@ -229,13 +229,13 @@ def kernel_of(op: FileOperation) -> np.ndarray:
     return ~_unpacked(op.input(1).values, op.options["channels_in"])
 
 
-def _sums(kernel: Kernel) -> np.ndarray:
+def sums_of(kernel: Kernel) -> np.ndarray:
     """Returns every sum that there may be, by the number of bits that differ."""
     count = np.prod(kernel.weights.shape[:-1])
     return np.arange(count, -count - 1, -2, dtype=np.float32)[:, None]
 
 
-def _signs_after(
+def signs_after(
     program: Program, node: Node, x: np.ndarray
 ) -> Iterator[tuple[Sign, np.ndarray]]:
     """Yields signs, and what they are of, per channel, where a node before reads x."""
@@ -251,7 +251,7 @@ def _signs_after(
     elif node.type != "MaxPool" and not node.keeps_channels:
         return
     for reader in program.readers(node.y):
-        yield from _signs_after(program, reader, x)
+        yield from signs_after(program, reader, x)
 
 
 def _difference(
@@ -275,5 +275,5 @@ def _difference(
     return (
         f"the threshold between layer {before!r} and the sign of {after!r} is "
         f"{thresholds[channel]} of {len(numbers) - 1} bits in channel {channel}, "
-        f"which turns the sign of a sum of {_sums(node)[first, 0]:g}"
+        f"which turns the sign of a sum of {sums_of(node)[first, 0]:g}"
     )

@@ -76,11 +76,11 @@ def verify_made(
         worst = max(x.worst for x in given.results.values() if x.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Tracing the model changed what it computes"
-        raise _mismatch(given, what, _EQUAL, f" {LOOK}{small}{ending}")
+        raise mismatch(given, what, _EQUAL, f" {LOOK}{small}{ending}")
     segments = compare(trace.form, io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
-        raise _mismatch(segments, what, _EQUAL, ending)
+        raise mismatch(segments, what, _EQUAL, ending)
     basis = REFERENCE
     if policy:
         wanted = _reader(model, io)(examples).outputs
@@ -108,7 +108,7 @@ def verify_file(
     segments = compare(stages.exact, io, own, shown, examples, tolerance)
     if segments.finding:
         what = "The converted file computes something else"
-        raise _mismatch(segments, what, tolerance, NOTHING_WRITTEN)
+        raise mismatch(segments, what, tolerance, NOTHING_WRITTEN)
     differing = differing_threshold(stages.spelled, graph)
     if differing:
         raise VerificationError(
@@ -118,7 +118,7 @@ def verify_file(
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 
-def _mismatch(
+def mismatch(
     segments: _segments.Segments, what: str, tolerance: float, ending: str
 ) -> VerificationError:
     """Returns an error that says how many examples differ, and where."""

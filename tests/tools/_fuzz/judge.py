@@ -143,7 +143,7 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
         options["data"] = packed(drawn.model, wanted.inputs)
     refusal: ConversionError | None = None
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
+        path = Path(folder) / ("model.c" if runtime == "c" else "model.tflite")
         for allow_float in (False, True):
             try:
                 report = nobn.convert(
@@ -161,7 +161,8 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
                 if allow_float or "allow_float=True" not in str(error):
                     raise
                 refusal = error
-        names = ["model.tflite", "model.tflite.json"][: 1 + ("labels" in options)]
+        names = [path.name, *[f"{path.name}.json"] * ("labels" in options)]
+        names += ["model.h"] * (runtime == "c")
         left = sorted(x.name for x in Path(folder).iterdir())
         if left != names:
             raise Fault("leftover", ", ".join(left))
@@ -170,8 +171,8 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
     if refusal is not None:
         actual.update(outcome="refused", in_float="converted", **_said(refusal))
     # Without LCE, binary layers are what the report says of ordinary ones.
-    litert = runtime == "litert"
-    count = report.binary_layers if litert else binary_convolutions(content)
+    count = {"litert": report.binary_layers, "c": report.lce_bconv2d}.get(runtime)
+    count = binary_convolutions(content) if count is None else count
     # What is named in the report is not silent.
     named = len(report.in_float)
     least = wanted.binary if refusal is None else wanted.plain - named
@@ -253,6 +254,9 @@ def run(
     content: bytes, inputs: list[np.ndarray], runtime: str = "lce"
 ) -> list[np.ndarray]:
     """The outputs of a file in its interpreter, for any number of examples."""
+    if runtime == "c":
+        outputs = nobn.deploy.Runner(content).outputs(inputs)
+        return [np.reshape(y, (COUNT, -1)).astype(np.float32) for y in outputs]
     interpreter = _Lite(content) if runtime == "litert" else _lce(content)
     size = interpreter.input_shapes[0][0]
     actual = []
