@@ -175,7 +175,7 @@ def _converted(drawn: Drawn, wanted: Expected, runtime: str) -> dict[str, Any]:
     count = binary_convolutions(content) if count is None else count
     # What is named in the report is not silent.
     named = len(report.in_float)
-    least = wanted.binary if refusal is None else wanted.plain - named
+    least = (wanted.binary if refusal is None else wanted.plain) - named
     if count < least:
         raise Fault("silent float", f"{count} of {least} binary convolutions")
     actual |= {"bconv": count, "prepared": report.not_prepared is None}

@@ -187,15 +187,17 @@ def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
     if _bits(layer.kernel_quantizer) != 1 or (quantizer and _bits(quantizer) != 1):
         return {}
     steady = np.asarray(inputs if quantizer is None else quantizer(inputs))
+    steady = np.round(steady, 5)  # x + (q - x) is q but for rounding
     values = np.unique(steady)
     if getattr(quantizer, "precision", None) is None and len(values) < 2:
         return {}  # a constant map is no sign
     with lq.context.quantized_scope(True):
         kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)
+        kernel = np.where(np.abs(kernel) < 1e-6, 0.0, kernel)
     size = np.abs(kernel).reshape(-1, kernel.shape[-1])
     even = np.allclose(size, size[:1], rtol=1e-5) and bool(size.all())
     steps = {0.0, 1.0}
-    zero_one = set(np.unique(kernel)) <= steps
+    zero_one = set(np.unique(np.round(kernel, 6))) <= steps
     heaviside = isinstance(quantizer, lq.quantizers.SteHeaviside)
     signs = set(values) <= {-1.0, 1.0} and not heaviside
     if not (signs or set(values) <= steps) or not (even or zero_one):

@@ -433,6 +433,9 @@ FUNCTIONS = (
     lambda x: tf.roll(x, 1, 1),
     lambda x: tf.tile(x, (1, 1, 1, 2)),
     lambda x: tf.round(x),
+    lambda x: tf.debugging.check_numerics(x, "numbers"),
+    lambda x: tf.ensure_shape(x, (None, *x.shape[1:])),
+    lambda x: tf.gather(x, [*range(x.shape[-1])][::-1], axis=-1),
 )
 
 

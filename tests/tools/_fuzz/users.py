@@ -39,6 +39,24 @@ def almost(x):
     return tf.sign(x)
 
 
+def subtracted(x):
+    return x + tf.stop_gradient(lq.math.sign(x) - x)
+
+
+def of_clip(x):
+    c = tf.clip_by_value(x, -1.0, 1.0)
+    return tf.stop_gradient(lq.math.sign(x)) - tf.stop_gradient(c) + c
+
+
+def of_zero_one(x):
+    return tf.stop_gradient(tf.cast(lq.math.sign(x) > 0, x.dtype) - x) + x
+
+
+def apart(x):
+    """Each channel has a threshold of its own."""
+    return tf.where(x >= tf.linspace(-0.3, 0.3, x.shape[-1]), 1.0, -1.0)
+
+
 class Called:
     """A quantizer that is no layer."""
 
@@ -83,6 +101,9 @@ _RIGHT = (
     Called,
     OwnSign,
     SignLayer,
+    lambda: subtracted,
+    lambda: of_clip,
+    lambda: of_zero_one,
 )
 _ALMOST = (
     almost,
@@ -92,6 +113,8 @@ _ALMOST = (
     tf.quantization.fake_quant_with_min_max_args,
     lambda x: tf.cast(lq.math.sign(-x) < 0, x.dtype),
     _tanh_gradient,
+    apart,
+    lambda x: x + tf.stop_gradient(tf.round(tf.clip_by_value(x, 0.0, 1.0)) - x),
 )
 
 
@@ -108,6 +131,7 @@ def kernel_quantizer(draw):
 def sign(draw):
     """A layer that is a sign, and one that is almost one."""
     functions = (straight_through, spelled, _tanh_gradient, almost, _above)
+    functions += (subtracted, of_clip, of_zero_one, apart)
     function = one_of(draw, functions)
     kinds = (
         lambda: layers.Activation(function),
