@@ -196,6 +196,23 @@ def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str
     )
 
 
+def _at_chance(record: Mapping[str, Any]) -> str | None:
+    """Says so if a network guesses, as far as so many test images can tell."""
+    settings, classes = record["settings"], len(record["preprocessing"]["class_names"])
+    count = record["examples"]["test"]
+    count = min(count, settings["limit"] or count)
+    if not classes or not count:
+        return None
+    chance = 1 / classes
+    spread = 2 * (chance * (1 - chance) / count) ** 0.5  # of 95 % of guesses
+    if record["metrics"]["test_accuracy"] > chance + spread:
+        return None
+    return (
+        f"{_console.percent(chance)} is what guesses among {classes} classes reach; "
+        f"train longer, or below --learning-rate {settings['learning_rate']:g}"
+    )
+
+
 def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
@@ -210,5 +227,6 @@ def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, ob
         "parameters": f"{record['parameters']:,}",
         "seconds of the last epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         "history": _OF_TEST if record["history_split"] == "test" else None,
+        "at chance": _at_chance(record),
         "next": f"larq-nobn convert {output} model.tflite{modules}",
     }

@@ -195,7 +195,12 @@ class Checkpoints(keras.callbacks.Callback):
             temporary.write_bytes(content.getbuffer())
         network = self._folder / NETWORK
         if self._save_network is not None and not network.exists():
-            self._save_network(network)  # for those that open an unfinished run
+            # For those that open an unfinished run; nothing else depends on it.
+            try:
+                self._save_network(network)
+            except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+                self._save_network = None
+                _log.warning("The run cannot be opened before it ends: %s", error)
         needed = {target, *self._best_file(header["state"])}
         self._kept = [*self._kept, needed][-_KEPT:]
         # Damaged ones too, and those that a killed process left half-written.

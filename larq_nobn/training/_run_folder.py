@@ -38,7 +38,6 @@ from ._checkpoints import (
     NETWORK,
     Checkpoints,
     Kept,
-    checkpoints_in,
     latent_weights,
     set_weights,
 )
@@ -286,12 +285,10 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         ```
     """
     place = Path(check_path("folder", folder))
-    if (place / _run_files.RECORD_FILE).exists() or not checkpoints_in(
-        place / _run_files.CHECKPOINTS
-    ):
+    network = place / _run_files.CHECKPOINTS / NETWORK
+    if (place / _run_files.RECORD_FILE).exists() or not network.exists():
         record, history = load_record(folder)
         return Run(place, open_model(folder, True, trust), history, record)
-    network = place / _run_files.CHECKPOINTS / NETWORK
     model, info = open_model(network, True, trust), read_dataset(network)
     settings = complete(_read_object(place / _run_files.SETTINGS_FILE, {}))
     averages = None

@@ -453,6 +453,11 @@ class Trainer:
             name = type(each).__name__
             own[f"{name} {sum(n.startswith(f'{name} ') for n in own)}"] = each
         info = self.dataset.info
+
+        def save(file: Path) -> None:
+            described = info if info.mean else None
+            _run_folder.save_model(self.network, file, described)
+
         every = self._checkpoint_steps
         if every is None and _distribution.has_workers(self._strategy):
             every = sys.maxsize  # their clocks differ, and all take part
@@ -465,9 +470,8 @@ class Trainer:
             averages=() if self._averages is None else self._averages.variables,
             best=best,
             own=own,
-            save=lambda file: _run_folder.save_model(
-                self.network, file, info if info.mean else None
-            ),
+            # Reading variables may need all workers, and one alone would write this.
+            save=None if _distribution.has_workers(self._strategy) else save,
         )
 
     @property

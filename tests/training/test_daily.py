@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
+from larq_nobn.cli._train import _at_chance
 from larq_nobn.training import RunSettings
 from larq_nobn.training._checkpoints import latent_weights, position_kept
 from larq_nobn.training._network import optimizer_for, schedule_for
@@ -248,3 +249,20 @@ def test_a_data_set_that_the_settings_name(tmp_path: Path):
         ValueError, match="accumulate=2 does not divide the 25 training"
     ):
         training.train(few, tmp_path / "b", False)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "count", "said"),
+    [(0.1, 355, True), (0.12, 355, True), (0.14, 355, False), (0.14, 64, True)],
+)
+def test_a_network_that_guesses_is_said_to(accuracy: float, count: int, said: bool):
+    """Within 1.96 standard deviations, of sqrt(0.1 * 0.9 / count), or so."""
+    record = {
+        "settings": {"limit": count, "learning_rate": 10.0},
+        "preprocessing": {"class_names": list("0123456789")},
+        "examples": {"test": 355},
+        "metrics": {"test_accuracy": accuracy},
+    }
+    sentence = _at_chance(record)
+    assert (sentence is not None) == said
+    assert not said or "below --learning-rate 10" in sentence
