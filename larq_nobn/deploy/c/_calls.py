@@ -316,6 +316,8 @@ class Calls:
     def _moved(self, node: Any) -> None:
         """What only moves numbers: each from where TensorFlow takes it."""
         reads = [x for x in node.reads if self.program.constant(x) is None]
+        if any(not x.dtype.is_floating for x in reads):
+            raise InvalidValue("moves whole numbers, which may say where")
         for y, ways in zip(node.makes, moves(self.program, node, reads), strict=True):
             if y not in self._numbers:
                 continue
