@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -207,6 +208,7 @@ def verification_examples(
     """
     if data is None:
         usual, what = generated_examples(flat)
+        usual = _examples.in_vocabulary(usual, run or partial(_examples.called, flat))
         examples = _examples.with_far(flat, usual, run)
         far = len(examples[0]) - len(usual[0])
         return examples, f"{what}, {far} of large numbers, seed 0"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import tensorflow as tf
@@ -11,11 +13,13 @@ import tensorflow as tf
 from .._errors import InvalidValue
 from .._keras import keras
 from ._errors import raised_by
-from ._graph import calls_of, inputs_of
+from ._graph import Call, calls_of, inputs_of
 from ._models import UNCALLED, inference
 
 # Sizes of an axis that is open, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
+# What TensorFlow says of ids that are not in a table, and how often it is asked.
+_BOUND, _TRIES = re.compile(r"is not in \[0, (\d+)\)"), 8
 # How many times as large the numbers of wide examples are, and of far ones.
 _WIDE = 4
 _FAR = (1e3, 1e5)
@@ -152,6 +156,51 @@ def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float
         if isinstance(layer, keras.layers.Masking):
             padding |= dict.fromkeys(first, layer.mask_value)
         elif isinstance(layer, keras.layers.Embedding):
-            ids |= {x: min(ids.get(x, layer.input_dim), layer.input_dim) for x in first}
             padding |= dict.fromkeys(first if layer.mask_zero else (), 0)
+        count = _vocabulary(call)
+        if count is not None:
+            ids |= {x: min(ids.get(x, count), count) for x in starts}
     return ids, padding
+
+
+def _vocabulary(call: Call) -> int | None:
+    """Returns how many ids a call looks up; None of what looks up none."""
+    layer = call.layer
+    if isinstance(layer, keras.layers.Embedding):
+        return layer.input_dim
+    if isinstance(layer, keras.layers.CategoryEncoding):
+        return layer.num_tokens
+    function = getattr(layer, "function", None)
+    if function not in (tf.one_hot, tf.gather, tf.nn.embedding_lookup):
+        return None
+    node = call.node
+    given = signature(function).bind(*node.call_args, **node.call_kwargs).arguments
+    if function is tf.one_hot:
+        depth = tf.get_static_value(given["depth"])
+        return None if depth is None else int(depth)
+    params, axis = given["params"], given.get("axis") or 0
+    if hasattr(params, "_keras_history"):  # which the model computes
+        return None
+    count: int = tf.convert_to_tensor(params).shape[axis]
+    return count
+
+
+def in_vocabulary(
+    examples: list[np.ndarray], run: Callable[[list[np.ndarray]], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Returns examples with ids that a model looks up, as far as it says which."""
+    ids = [place for place, array in enumerate(examples) if array.dtype.kind in "iu"]
+    for _ in range(_TRIES if ids else 0):
+        try:
+            run(examples)
+            break
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            bound = _BOUND.search(str(error))
+        if bound is None:
+            break
+        largest = max(int(examples[place].max()) for place in ids)
+        count = max(min(int(bound[1]), largest), 1)
+        examples = [*examples]
+        for place in ids:
+            examples[place] %= examples[place].dtype.type(count)
+    return examples

@@ -104,6 +104,26 @@ def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
     return sorted(map(str, nested)) if keyed else list(layers)
 
 
+# What TensorFlow says of an operation that it has no other one for.
+_LACKING = re.compile(
+    r"'tf\.(\w+)' op is neither a custom op nor a flex op \([^/()]*/([^/()]+)"
+)
+_GELU = (
+    " GELU has a form without it: lambda x: tf.nn.gelu(x, approximate=True) as the "
+    "activation, which differs by less than 0.001."
+)
+
+
+def why_lacking(operation: str, layer: str, given: str = "") -> str:
+    """Says what to do about an operation that TensorFlow Lite does not have."""
+    given = given and f" that gives {given}"
+    return (
+        f"Layer {layer!r} needs the operation {operation!r}{given}, which TensorFlow "
+        "Lite does not have. Write the layer with other functions, in float32."
+        f"{_GELU * operation.startswith('Erf')}"
+    )
+
+
 def to_flatbuffer(
     function: Function, io: IoSpec, int8: bool = False, runtime: str = "lce"
 ) -> bytes:
@@ -134,6 +154,9 @@ def to_flatbuffer(
         # As native code raises them.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"
+            lacking = _LACKING.search(said)
+            if lacking is not None:
+                raise ConversionError(why_lacking(*lacking.groups())) from error
             if "not immutable" in said:
                 remedy += f", or {_operation.UNWRAP}"
             if "while_body" in said:  # of a batch whose size the loop before lost

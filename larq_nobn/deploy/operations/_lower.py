@@ -127,12 +127,15 @@ class _Lowering:
             changes = op.op_def.is_stateful
             first = node if changes else self._firsts.setdefault(key_of(node), node)
             if first is node:
-                self.nodes.append(node)
-                self._makers.update((value, node) for value in node.makes)
+                self.add(node)
             elif isinstance(node, Kernel):
                 self.repeated.append((node.name, first.name))
-            makes = first.makes
+            makes = (*first.makes, *makes[len(first.makes) :])
         self.values.update(zip(names, makes, strict=False))
+
+    def add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self._makers.update((value, node) for value in node.makes)
 
     def _node(
         self, op: Any, reads: tuple[Value, ...], makes: tuple[Value, ...]
@@ -197,9 +200,14 @@ def _norm(known: _Lowering, node: Other) -> Node | None:
     constants, last = known.constants(node), node.op.get_attr("data_format") == b"NHWC"
     if constants is None or not last or node.op.get_attr("is_training"):
         return None
+    # It gives the mean and the variance, too.
+    for place, made in enumerate(node.makes[1:3]):
+        known.add(
+            Constant(f"{node.name}/moment_{place}", (), (made,), constants[2 + place])
+        )
     gamma, beta, mean, variance = (np.asarray(x, np.float64) for x in constants)
     k = gamma / np.sqrt(variance + node.op.get_attr("epsilon"))
-    return _affine(node, 0, k, beta - mean * k)
+    return Affine(node.name, node.reads[:1], node.makes[:1], k, beta - mean * k)
 
 
 def _larqs_sign(known: _Lowering, node: Other) -> Node | None:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import tensorflow as tf
 from tensorflow.python.framework import smart_cond
 from tensorflow.python.ops import cond as conditions
-from tensorflow.python.ops import custom_gradient
+from tensorflow.python.ops import custom_gradient, gen_math_ops, gen_nn_ops
 from tensorflow.python.platform import device_context
 
 from ..._keras import keras
@@ -44,10 +44,11 @@ def at_inference(checked: bool = False) -> Iterator[None]:
 
     Group normalizations reshape statistics only, and convolutions in groups are
     operations of the graph, which Keras compiles. Dilated ones are not those of a map
-    in parts, which LCE does not know. Known quantizers take kernels once, and not in
-    each run. Of a condition that no input decides, one branch is traced: the other may
-    be for training. And no gradient is traced: of each one in a graph, TensorFlow keeps
-    that graph for ever.
+    in parts, which LCE does not know. Counts of numbers, maxima of channels, and the
+    largest of some, are written as TensorFlow Lite has them. Known quantizers take
+    kernels once, and not in each run. Of a condition that no input decides, one branch
+    is traced: the other may be for training. And no gradient is traced: of each one in
+    a graph, TensorFlow keeps that graph for ever.
 
     With `checked`, group normalizations do so only where that gives Keras' numbers, but
     for rounding: so a model rounds as its trace does.
@@ -59,6 +60,9 @@ def at_inference(checked: bool = False) -> Iterator[None]:
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
         patch.object(_GroupNorm, "call", _of_statistics(_GroupNorm.call, checked)),
+        patch.object(gen_math_ops, "dense_bincount", _counted),
+        patch.object(gen_nn_ops, "top_kv2", _top_k(gen_nn_ops.top_kv2)),
+        patch.object(gen_nn_ops, "max_pool", _max_pool(gen_nn_ops.max_pool)),
         patch.object(conditions, "cond", _decided(conditions.cond)),
         patch.object(custom_gradient, "_graph_mode_decorator", forward),
         patch.object(_QUANTIZED, "_dense_var_to_tensor", quantized),
@@ -88,6 +92,49 @@ def _of_statistics(own: Callable[..., Any], checked: bool) -> Callable[..., Any]
         return tf.where(near, outputs, wanted)
 
     return call
+
+
+_dense_bincount: Any = gen_math_ops.dense_bincount
+
+
+def _counted(input: Any, size: Any, weights: Any, **more: Any) -> Any:
+    """How often each number is there, of which there is a fixed count."""
+    # As `tf.math.bincount` writes it, with an equal `minlength` and `maxlength`.
+    bounds = [size.op.inputs[0], *size.op.inputs[1].op.inputs[:1]][: 2 * bool(size.op)]
+    most, least = map(tf.get_static_value, bounds)
+    if size.op.type != "Minimum" or most is None or most != least:
+        return _dense_bincount(input=input, size=size, weights=weights, **more)
+    found = tf.one_hot(input, int(most), dtype=weights.dtype)
+    if more.get("binary_output"):
+        return tf.reduce_max(found, -2)
+    if weights.shape != [0]:
+        found *= weights[..., tf.newaxis]
+    return tf.reduce_sum(found, -2)
+
+
+def _top_k(own: Callable[..., Any]) -> Callable[..., Any]:
+    """The largest of some, whose number is int32 in TensorFlow Lite."""
+
+    @wraps(own)
+    def top_k(input: Any, k: Any, *rest: Any, **more: Any) -> Any:
+        return own(input, tf.cast(k, tf.int32), *rest, **more)
+
+    return top_k
+
+
+def _max_pool(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Pools over positions as they are; of channels, whose windows never overlap."""
+
+    @wraps(own)
+    def max_pool(input: Any, ksize: Any, *rest: Any, **more: Any) -> Any:
+        *positions, count = ksize
+        if count == 1 or set(positions) != {1} or input.shape[-1] is None:
+            return own(input, ksize, *rest, **more)
+        sizes = tf.shape(input)[:-1]
+        parts = tf.concat([sizes, [input.shape[-1] // count, count]], 0)
+        return tf.reduce_max(tf.reshape(input, parts), -1)
+
+    return max_pool
 
 
 def _decided(own: Callable[..., Any]) -> Callable[..., Any]:
