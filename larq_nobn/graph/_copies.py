@@ -7,7 +7,8 @@ number that training has changed may be an attribute of Python alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -35,6 +36,12 @@ _EQUAL = {
     tf.float32: 2.0**-19,
     tf.float64: 2.0**-48,
 }
+
+
+# A given layer, its copy, and whether that is to be the same.
+_Copy = tuple[keras.layers.Layer, keras.layers.Layer, bool]
+# The name that a variable has in a part of a layer, that part, and its copy.
+_Use = tuple[str, keras.layers.Layer, keras.layers.Layer | None]
 
 
 def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras.Model:
@@ -73,9 +80,65 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with lq.context.quantized_scope(False):
         ends = _models.rerun(graph, starts, make)
+        if not shared:
+            operations = [
+                call.operation for call in new if call.operation.base is not None
+            ]
+            _share(
+                graph.model,
+                [(x.base, built[id(x)], x.is_given) for x in operations],
+            )
         for call in new:
             _fill(call, built[id(call.operation)], float32)
     return _models.model_like(graph.model, starts, ends)
+
+
+def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
+    """Lets copies share variables where their layers do, and none with these.
+
+    Raises:
+        ModelError: If a copy has a variable of the given model.
+    """
+    theirs = {id(_operation.latent(weight)) for weight in model.weights}
+    uses: dict[int, dict[Any, _Use]] = defaultdict(dict)
+    for given, copy, same in copies:
+        if any(id(_operation.latent(weight)) in theirs for weight in copy.weights):
+            raise ModelError(
+                f"Layer {copy.name!r} ({type(copy).__name__}) takes variables of the "
+                "given model into its copy, and training one would change the other. "
+                "Let its get_config return numbers or layers in the place of variables."
+            )
+        parts = given._flatten_layers(), copy._flatten_layers()
+        for part, own in zip(*parts, strict=False):
+            for name, variable in _operation.named(part).items():
+                place = given.name, id(part)
+                uses[id(variable)].setdefault(
+                    place, (name, part, own if same else None)
+                )
+    for places in uses.values():
+        (name, part, first), *others = places.values()
+        one = all(vars(x)[n] is vars(part)[name] for n, x, _ in others)
+        if others and one and all(own is not None for *_, own in places.values()):
+            for other_name, other, own in others:
+                setattr(own, other_name, getattr(first, name))
+                _in_order_of(other, own)
+        elif others:
+            names = dict.fromkeys(repr(name) for name, _ in places)
+            _log.warning(
+                "Layers %s have one variable together, and in the new model one each: "
+                "make it one again before you train it.",
+                " and ".join(names),
+            )
+
+
+def _in_order_of(given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Lists the variables of a copy as those of its layer, after some were replaced."""
+    attributes = _operation.named(given).items()
+    made = {id(variable): getattr(copy, name) for name, variable in attributes}
+    for kind in ("_trainable_weights", "_non_trainable_weights"):
+        keys = [id(_operation.latent(weight)) for weight in vars(given)[kind]]
+        if made.keys() >= {*keys}:
+            vars(copy)[kind][:] = [made[key] for key in keys]
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:
@@ -119,6 +182,7 @@ def copied(model: keras.Model) -> keras.Model:
         ModelError: If a layer cannot be rebuilt, or computes something else then.
     """
     new: dict[int, keras.layers.Layer] = {}
+    copies: list[_Copy] = []
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in new and isinstance(layer, keras.Model):
@@ -126,6 +190,7 @@ def copied(model: keras.Model) -> keras.Model:
         elif id(layer) not in new:
             with _own_policy(layer):
                 new[id(layer)] = _operation.rebuild(layer)
+            copies.append((layer, new[id(layer)], True))
         return new[id(layer)]
 
     def clone(model: keras.Model) -> keras.Model:
@@ -143,6 +208,7 @@ def copied(model: keras.Model) -> keras.Model:
             raised_by(model, "cannot be rebuilt from its configuration"),
         ):
             copied_model = clone(model)
+        _share(model, copies)
         _operation.take_state(copied_model, model)
         for call, _ in _models.all_calls(model):
             check_copy(call, call.node.layer, new[id(call.node.layer)])

@@ -20,8 +20,9 @@ others: they keep their Keras layer, and no rewrite moves anything into or throu
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -157,6 +158,12 @@ def inputs_of(node: Any) -> list[Any]:
     return node.keras_inputs[:1] if stateful else node.keras_inputs
 
 
+def free_name(name: str, taken: Container[str]) -> str:
+    """Returns a name that is not taken: this one, or this one with a number."""
+    numbered = (f"{name}_{number}" for number in count(1))
+    return next(free for free in chain([name], numbered) if free not in taken)
+
+
 class NewEdge:
     """An edge like another, which no tensor of the given model stands for."""
 
@@ -182,6 +189,10 @@ class Graph:
         self.model = model
         self.calls = calls_of(model) if calls is None else calls
         self.outputs = model.outputs if outputs is None else outputs
+
+    def free(self, name: str) -> str:
+        """Returns a name that no layer has: this one, or this one with a number."""
+        return Names(self).free(name)
 
     def producer(self, tensor: Any) -> Call | None:
         """Returns the call that makes a tensor; None for an input of the model."""
@@ -262,6 +273,19 @@ class Graph:
     @cached_property
     def _uses(self) -> dict[str, list[Call]]:
         return _by_key((call.name, call) for call in self.calls)
+
+
+class Names:
+    """The names of the layers of a graph, and free ones beside them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._taken = {*(call.name for call in graph.calls), *graph.model.input_names}
+
+    def free(self, name: str) -> str:
+        """Returns a name that nothing has and takes it: this one, or with a number."""
+        name = free_name(name, self._taken)
+        self._taken.add(name)
+        return name
 
 
 def _by_key(pairs: Iterable[tuple[Any, Call]]) -> dict[Any, list[Call]]:

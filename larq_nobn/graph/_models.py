@@ -14,7 +14,7 @@ from .._keras import alias, keras, why_no_model
 from .._larq import lq
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
-from ._graph import Call, Graph, calls_of, inputs_of
+from ._graph import Call, Graph, calls_of, free_name, inputs_of
 from ._kinds import function_traits, inherited, traits
 from ._signs import sign_of_activation
 
@@ -200,6 +200,7 @@ class _Opener:
     def __init__(self, model: keras.Model) -> None:
         self._layers: dict[int, Layers] = {}
         self._names = set(model.input_names)
+        self._given = {layer.name for layer in model._flatten_layers()}
 
     def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
         """Calls a model's layers, in a mode of training if one is fixed."""
@@ -229,7 +230,8 @@ class _Opener:
         return self._layers[id(layer)]
 
     def _name(self, name: str, model: keras.Model) -> str:
-        while name in self._names:
+        own = name
+        while name in self._names or (name != own and name in self._given):
             name = f"{model.name}_{name}"
         self._names.add(name)
         return name
@@ -242,7 +244,8 @@ class _Opener:
         first = alias(
             layer, _name=name, activation=linear, _self_tracked_trackables=own
         )
-        name = self._name(f"{name}_sign", model)
+        name = free_name(f"{name}_sign", self._names | self._given)
+        self._names.add(name)
         # A mask passes an activation, and no quantizer of Larq.
         masked = getattr(call.first_output, "_keras_mask", None) is not None
         if isinstance(sign, keras.layers.Layer) and not masked:

@@ -119,8 +119,7 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
                 activation = name.endswith("activation")
                 vars(alone)[name] = keras.activations.linear if activation else None
         config = dict(alone.get_config())
-    if float32:
-        config = _in_float32(config)
+    config = _anew(config, float32, layer)
     for name in functions.keys() & config.keys():
         given = functions[name]
         # Of a quantizer that has weights, two layers cannot have the same.
@@ -133,17 +132,31 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
     return config
 
 
-def _in_float32(config: Any) -> Any:
-    """Returns a layer configuration with every float policy replaced by float32."""
+def _anew(config: Any, float32: bool, owner: keras.layers.Layer) -> Any:
+    """Returns a configuration whose layers are new ones, as those of a file are.
+
+    With `float32` every float policy is replaced by that.
+    """
     if isinstance(config, list | tuple):
-        parts = [_in_float32(item) for item in config]
+        parts = [_anew(item, float32, owner) for item in config]
         return tuple(parts) if isinstance(config, tuple) else parts
-    if not isinstance(config, dict):
+    if isinstance(config, dict):
+        return {
+            key: "float32"
+            if float32 and key == "dtype" and _is_float(value)
+            else _anew(value, float32, owner)
+            for key, value in config.items()
+        }
+    # Among the arguments of a Lambda they stay, as the function does.
+    if not isinstance(config, keras.layers.Layer) or is_function(owner):
         return config
-    return {
-        key: "float32" if key == "dtype" and _is_float(value) else _in_float32(value)
-        for key, value in config.items()
-    }
+    if isinstance(config, keras.Model):
+        return type(config).from_config(config.get_config())
+    made, shape = rebuild(config, float32), config.get_build_config()
+    # Others build their parts on their own.
+    if type(owner).build is keras.layers.Layer.build and config.built and shape:
+        made.build_from_config(shape)
+    return made
 
 
 def _is_float(dtype: Any) -> bool:
@@ -189,7 +202,7 @@ class Operation:
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """All its weights by attribute, but for those of layers inside."""
-        given = {} if self.base is None else _named(self.base)
+        given = {} if self.base is None else named(self.base)
         return {**{name: x.numpy() for name, x in given.items()}, **self.values}
 
     def argument(self, name: str, default: Any = None) -> Any:
@@ -269,7 +282,7 @@ class Operation:
 
     def _broken_constraints(self) -> list[str]:
         """Returns the constraints that only the weights of the base obeyed."""
-        given = _named(self.base) if self.values else {}
+        given = named(self.base) if self.values else {}
         broken = []
         for name in set(self.values) & set(given) & set(_CONSTRAINTS):
             constraint = getattr(self.base, _CONSTRAINTS[name])
@@ -285,7 +298,7 @@ def latent(variable: Any) -> Any:
     return getattr(variable, "latent_variable", variable)
 
 
-def _named(layer: Any) -> dict[str, Any]:
+def named(layer: Any) -> dict[str, Any]:
     """Returns the variables of a layer that are attributes of it."""
     own = {id(latent(weight)) for weight in layer.weights}
     attributes = {name: latent(value) for name, value in vars(layer).items()}

@@ -139,13 +139,15 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     """Returns the row that replaces each dynamic layer of a model, by name."""
     rows: dict[str, Constant] = {}
     failed: list[str] = []
-    for call in _graph.calls_of(model):
+    graph = _graph.Graph(model)
+    names = _graph.Names(graph)
+    for call in graph.calls:
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
             inside = [part for part in layer.submodules if isinstance(part, DYNAMIC)]
             failed += [label] if inside else []
         elif call.name not in rows:
-            row = constant_of(call)
+            row = constant_of(call, names)
             if row is None:
                 failed.append(label)
             else:
@@ -214,13 +216,13 @@ def _calibrate(layer: ChannelAffine, moments: PooledMoments) -> float:
     return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
 
-def constant_of(call: _graph.Call) -> Constant | None:
+def constant_of(call: _graph.Call, names: _graph.Names) -> Constant | None:
     """Returns the row that replaces a layer; None if there is no such row."""
     layer, rank = call.layer, call.first_input.shape.rank
     if isinstance(layer, ProxyNormalization):
-        return _proxy(layer)
+        return _proxy(layer, names)
     if isinstance(layer, EvoNormS0):
-        return _evonorm(layer)
+        return _evonorm(layer, names)
     kinds = (_layers.LayerNormalization, _layers.GroupNormalization)
     if isinstance(layer, kinds) and list(np.ravel(layer.axis) % rank) != [rank - 1]:
         return None
@@ -234,7 +236,7 @@ def _activation(
     return _operation.Operation(name, _layers.Activation, None, arguments)
 
 
-def _proxy(layer: ProxyNormalization) -> Constant:
+def _proxy(layer: ProxyNormalization, names: _graph.Names) -> Constant:
     """Calibrates the group norm alone; the proxy step is constant already."""
     name = layer.name
     if layer.activation is keras.activations.linear:
@@ -249,15 +251,16 @@ def _proxy(layer: ProxyNormalization) -> Constant:
     weights = map(tf.convert_to_tensor, (layer.gamma, layer.beta))
     center, variance = layer._proxy_moments(*map(at_least_float32, weights))
     rate = tf.math.rsqrt(variance + layer.epsilon).numpy()
+    affine = channel_affine(layer, names.free(f"{name}_affine"))
     row = (
-        channel_affine(layer, f"{name}_affine"),
-        _activation(layer, f"{name}_activation", layer.activation),
+        affine,
+        _activation(layer, names.free(f"{name}_activation"), layer.activation),
         channel_affine(layer, name, rate, -rate * center.numpy()),
     )
-    return Constant(f"{name}_affine", row, normalized)
+    return Constant(affine.name, row, normalized)
 
 
-def _evonorm(layer: EvoNormS0) -> Constant:
+def _evonorm(layer: EvoNormS0, names: _graph.Names) -> Constant:
     """x·sigmoid(v·x) as swish(v·x), whose factor v is part of the gain."""
     v, name = layer.v.numpy(), layer.name
     v = np.where(np.abs(v) < 1e-6, 1e-6, v)  # of a swish(0) nothing would be left
@@ -266,8 +269,8 @@ def _evonorm(layer: EvoNormS0) -> Constant:
         return tf.nn.silu(v * tf.cast(x, v.dtype))
 
     row = (
-        channel_affine(layer, f"{name}_slope", v, np.zeros_like(v)),
-        _activation(layer, f"{name}_swish", "swish"),
+        channel_affine(layer, names.free(f"{name}_slope"), v, np.zeros_like(v)),
+        _activation(layer, names.free(f"{name}_swish"), "swish"),
         channel_affine(layer, name),
     )
     return Constant(name, row, layer, swish)

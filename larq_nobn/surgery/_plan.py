@@ -63,8 +63,8 @@ def channels_of(tensor: Any) -> int:
 
 
 def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
-    """Returns the moments of the sum of independent maps."""
-    values = np.sum([term.values for term in terms], axis=0)
+    """Returns the moments of the sum of independent maps; one channel goes to all."""
+    values = sum(term.values for term in terms)
     return ExpectedMoments(values, all(term.given for term in terms))
 
 

@@ -225,8 +225,8 @@ def split_rprelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     slope = np.reshape(layer.effective_slope(), [1] * len(positions) + [-1])
     shared = {"shared_axes": positions or None}
     inner = _operation.Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
-    first = _shift(f"{name}_shift_in", layer.shift_in)
-    last = _shift(f"{name}_shift_out", layer.shift_out)
+    first = _shift(graph.free(f"{name}_shift_in"), layer.shift_in)
+    last = _shift(graph.free(f"{name}_shift_out"), layer.shift_out)
     return graph.with_row(call.name, [first, inner, last])
 
 
@@ -240,9 +240,8 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     if not _kinds.traits(type(call.layer)).kernel or fixed is None:
         return None
     linear = call.operation.replaced(arguments={"activation": "linear"})
-    last = _operation.Operation(
-        f"{call.name}_activation", _layers.Activation, None, {"activation": activation}
-    )
+    name, function = graph.free(f"{call.name}_activation"), {"activation": activation}
+    last = _operation.Operation(name, _layers.Activation, None, function)
     graph = graph.with_operation(linear)
     for use in graph.uses(call.name):
         graph = _inserted(graph, use.first_output, last)
@@ -259,7 +258,7 @@ def split_rsign(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
     own = sign._replace(shift=None).operation(quantizer.name)
     if inside is not None:
         own = call.operation.replaced(arguments={"input_quantizer": own})
-    shift = _shift(f"{call.name}_shift", sign.shift / sign.scale)
+    shift = _shift(graph.free(f"{call.name}_shift"), sign.shift / sign.scale)
     return graph.with_row(call.name, [shift, own])
 
 
@@ -300,7 +299,7 @@ def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | 
             total = {"shift": own.arrays["shift"] + values}
             graph = graph.with_operation(own.replaced(total))
         else:
-            bias = _shift(f"{home.name}_bias", values)
+            bias = _shift(graph.free(f"{home.name}_bias"), values)
             graph = _inserted(graph, home.first_output, bias)
     return graph
 
@@ -370,7 +369,7 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
     # What an input shares has its name.
     names = {root: root for root in roots.values()} | {roots[x]: x for x in inputs}
     made = {
-        root: _operation.Operation(f"{name}_range", FakeQuantization)
+        root: _operation.Operation(graph.free(f"{name}_range"), FakeQuantization)
         for root, name in names.items()
     }
     for name, edge in inputs.items():
@@ -383,7 +382,7 @@ def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
         # sign would be of numbers that only the file has rounded.
         elif fixed is not None and graph.consumers(edge):
             low, high = (np.array(end, np.float32) for end in fixed)
-            named, still = f"{call.name}_range", {"trainable": False}
+            named, still = graph.free(f"{call.name}_range"), {"trainable": False}
             ends = {"minimum": low, "maximum": high}
             new = _operation.Operation(named, FakeQuantization, None, still, ends)
             graph = _inserted(graph, edge, new)

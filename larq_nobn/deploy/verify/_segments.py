@@ -275,6 +275,14 @@ def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.where(known, own - other / slope, 0)
 
 
+@np.errstate(invalid="ignore")
+def _moves(mine: np.ndarray, noisy: Sequence[np.ndarray], tolerance: float) -> bool:
+    """Whether rounding alone decides an output, as it does a softmax of huge logits."""
+    near = noisy[: len(_NEAR)]
+    away = max((np.abs(walked - mine).max(initial=0) for walked in near), default=0.0)
+    return not away <= tolerance * np.abs(mine).max(initial=0)
+
+
 def _sizes(x: np.ndarray) -> np.ndarray:
     """Returns the largest magnitude of each channel, (C,)."""
     return np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
@@ -414,11 +422,14 @@ def compare(
         ends = zip(other.outputs, *(x.outputs for x in ours), strict=True)
         for name, (theirs, mine, *noise) in zip(io.outputs, ends, strict=True):
             said, result = f"{what}{name!r} differs", segments.result("output", name)
+            if is_far and _moves(mine, noise, tolerance):
+                continue
             compare_values(mine, theirs, tolerance, said, rows, result, noise)
 
     for rows in grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
         taken = [array[rows] for array in examples]
+        is_far = _order_of(examples, rows[0]) > 0
         other = read(taken)
         parts.append(other.outputs)
         fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]

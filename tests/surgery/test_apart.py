@@ -1,0 +1,315 @@
+"""Copies share nothing with what they are copies of, and names are free ones."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras, register
+from larq_nobn.graph._copies import copied, to_keras
+from larq_nobn.graph._models import from_keras
+from larq_nobn.layers import (
+    EvoNormS0,
+    IndependentComponent,
+    ProxyNormalization,
+    RPReLU,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+
+layers = keras.layers
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(16, 6)).astype("float32")
+IMAGES = RNG.normal(size=(8, 6, 6, 4)).astype("float32")
+
+
+@register()
+class Holding(layers.Layer):
+    """Its configuration has what it was made of, as it is."""
+
+    def __init__(self, held, **kwargs):
+        super().__init__(**kwargs)
+        self.held = held
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {**super().get_config(), "held": self.held}
+
+
+@register()
+class Tied(Holding):
+    def call(self, x):
+        return tf.matmul(x, self.held.kernel, transpose_b=True)
+
+
+@register()
+class Around(Holding):
+    def build(self, shape):
+        for part in tf.nest.flatten(self.held):
+            part.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        for part in tf.nest.flatten(self.held):
+            x = x + part(x)
+        return x
+
+
+@register()
+class Scaling(Holding):
+    def call(self, x):
+        return x * self.held
+
+
+def tied(x):
+    dense = layers.Dense(4, name="dense")
+    return Tied(dense, name="held")(dense(x))
+
+
+def tied_twice(x):
+    dense = layers.Dense(4)
+    dense.build((None, 6))
+    x = Tied(dense, name="held")(layers.Dense(4, name="dense")(x))
+    return Tied(dense, name="again")(layers.Dense(4)(x))
+
+
+def inner_model():
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, layers.Dense(6)(inputs))
+
+
+HELD = {
+    "tied": tied,
+    "tied twice": tied_twice,
+    "one": lambda x: Around(layers.Dense(6), name="held")(x),
+    "list": lambda x: Around([layers.Dense(6), layers.Dense(6)], name="held")(x),
+    "tuple": lambda x: Around((layers.Dense(6),), name="held")(x),
+    "model": lambda x: Around(inner_model(), name="held")(x),
+    "dictionary": lambda x: Around({"a": layers.Dense(6)}, name="held")(x),
+}
+
+
+def network(held):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    y = layers.BatchNormalization(name="norm")(held(inputs))
+    y = layers.LayerNormalization(name="per_example")(y)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(y))
+    for weight in model.weights:
+        weight.assign(RNG.uniform(0.3, 0.9, weight.shape))
+    return model
+
+
+CHANGES = {
+    "fold": nobn.fold_batch_norm,
+    "remove": nobn.remove_batch_norm,
+    "freeze": lambda model: nobn.freeze_statistics(model, X),
+    "reestimate": lambda model: nobn.surgery.reestimate_batch_norm(model, X),
+    "fake_quantize": lambda model: nobn.deploy.fake_quantize(model, X),
+    "copied": copied,
+    "float32": lambda model: to_keras(from_keras(model), float32=True),
+}
+SAME = {"fold", "copied", "float32"}
+
+
+def variables(model):
+    return {id(getattr(w, "latent_variable", w)) for w in model.weights}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_no_variable_of_the_one_is_in_the_other(held):
+    model = network(HELD[held])
+    before, expected = model.get_weights(), model.predict(X, verbose=0)
+    # A kernel of several layers stays one.
+    for name, change in CHANGES.items():
+        made = change(model)
+        assert variables(model).isdisjoint(variables(made)), name
+        if name in ("copied", "float32"):
+            assert len(made.weights) == len(model.weights), name
+        if name in SAME:
+            assert_allclose(made.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        assert_array_equal(one, other)
+
+
+def test_a_variable_in_a_configuration_is_rejected_with_its_layer():
+    scale = tf.Variable(2.0)
+    model = network(lambda x: Scaling(scale, name="scaling")(x))
+    for name, change in CHANGES.items():
+        with pytest.raises(ValueError, match=r"Layer 'scaling' \(Scaling\) takes vari"):
+            change(model)
+            pytest.fail(name)
+
+
+def two(kind, name, attributes, **options):
+    """Two layers of which some variables are one, with another after them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4))
+    a, b = (kind(name=each, **options) for each in "ab")
+    y = layers.ReLU(name="relu")(b(layers.ReLU()(a(inputs))))
+    for attribute in attributes:
+        setattr(b, attribute, getattr(a, attribute))
+    model = keras.Model(inputs, layers.BatchNormalization(name="norm")(y))
+    for weight in model.weights:
+        getattr(weight, "latent_variable", weight).assign(
+            RNG.uniform(0.3, 0.9, weight.shape)
+        )
+    return model
+
+
+SHARED = {
+    "kernel": (layers.Conv2D, ["kernel"], {"filters": 4, "kernel_size": 1}),
+    "kernel and bias": (
+        layers.Conv2D,
+        ["bias", "kernel"],
+        {"filters": 4, "kernel_size": 1, "trainable": False},
+    ),
+    "binary kernel": (
+        lq.layers.QuantConv2D,
+        ["kernel"],
+        {"filters": 4, "kernel_size": 1, "kernel_quantizer": "ste_sign"},
+    ),
+    "slope": (layers.PReLU, ["alpha"], {}),
+    "moments": (layers.BatchNormalization, ["moving_mean", "gamma"], {}),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_one_variable_of_two_layers_stays_one(name, caplog):
+    kind, attributes, options = SHARED[name]
+    model = two(kind, name, attributes, **options)
+    expected = model.predict(IMAGES, verbose=0)
+    changes = [copied]
+    if name != "moments":
+        changes.append(nobn.fold_batch_norm)
+    for change in changes:
+        made = change(model)
+        a, b = made.get_layer("a"), made.get_layer("b")
+        for attribute in attributes:
+            assert getattr(a, attribute) is getattr(b, attribute)
+        assert variables(model).isdisjoint(variables(made))
+        assert_allclose(made.predict(IMAGES, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    assert "one variable together" not in caplog.text
+
+
+def test_one_variable_that_becomes_two_is_said(caplog):
+    """The scale of the norm goes into one kernel and not into the other."""
+    inputs = keras.Input((6, 6, 4))
+    a, b = (layers.Conv2D(4, 1, use_bias=False, name=name) for name in "ab")
+    y = layers.BatchNormalization()(b(layers.ReLU()(a(inputs))))
+    b.kernel = a.kernel
+    model = keras.Model(inputs, y)
+    model.layers[-1].gamma.assign([0.5, 2.0, 3.0, 0.1])
+    folded = nobn.fold_batch_norm(model)
+    assert "Layers 'a' and 'b' have one variable together" in caplog.text
+    assert_allclose(folded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+
+
+def named(make, *names):
+    """A network of layers called by these names, with numbers of its own."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4), name="image")
+    model = keras.Model(inputs, make(inputs, *names))
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        latent = getattr(weight, "latent_variable", weight)
+        latent.assign(rng.uniform(0.2, 0.9, weight.shape))
+    return model
+
+
+def conv(name):
+    return layers.Conv2D(4, 1, name=name)
+
+
+def residual(x, dense, name):
+    """With a batch norm that is removed, and a pool before a shorter sum."""
+    binary = lq.layers.QuantConv2D(4, 1, name="binary", **SIGNS)
+    x = layers.Add()([layers.BatchNormalization()(binary(x)), x])
+    y = lq.layers.QuantConv2D(4, 1, strides=2, name="second", **SIGNS)(x)
+    pool = layers.AveragePooling2D(name=dense)(x)
+    y = layers.Add()([layers.BatchNormalization()(y), pool])
+    return conv(name)(y)
+
+
+def after(layer):
+    return lambda x, name, other: conv(other)(layer(name)(conv("first")(x)))
+
+
+def independent(name):
+    return IndependentComponent(rate=0.1, name=name)
+
+
+def binary_after_norm(x, name, other):
+    x = layers.BatchNormalization()(conv("first")(x))
+    binary = lq.layers.QuantConv2D(
+        4,
+        1,
+        name=name,
+        input_quantizer=nobn.quantizers.RSign(),
+        kernel_quantizer="ste_sign",
+    )
+    return conv(other)(layers.BatchNormalization()(binary(x)))
+
+
+QUANTIZE = CHANGES["fake_quantize"]
+NAMES = {
+    "fake_quantize": [
+        (after(lambda name: RPReLU(name=name)), "_shift_in"),
+        (after(lambda name: RPReLU(name=name)), "_shift_out"),
+        (
+            after(lambda name: layers.Conv2D(4, 1, activation="tanh", name=name)),
+            "_activation",
+        ),
+        (after(lambda name: nobn.quantizers.RSign(name=name)), "_shift"),
+        (after(lambda name: layers.Conv2D(4, 1, name=name)), "_range"),
+        (
+            after(lambda name: layers.Conv2D(4, 1, activation="tanh", name=name)),
+            "_activation_range",
+        ),
+    ],
+    "freeze": [
+        (after(lambda name: ProxyNormalization("relu", name=name)), "_affine"),
+        (after(lambda name: ProxyNormalization("relu", name=name)), "_activation"),
+        (after(lambda name: EvoNormS0(groups=2, name=name)), "_slope"),
+        (after(lambda name: EvoNormS0(groups=2, name=name)), "_swish"),
+    ],
+    "remove": [
+        (residual, "_scale"),
+        (after(independent), "_dropout"),
+        (binary_after_norm, "_kernel"),
+        (binary_after_norm, "_sign"),
+    ],
+    "fold": [
+        (
+            after(
+                lambda name: layers.Conv2D(
+                    4, 1, activation=lq.quantizers.SteSign(), name=name
+                )
+            ),
+            "_sign",
+        )
+    ],
+}
+RUNS = {
+    "fake_quantize": lambda model: nobn.deploy.fake_quantize(model, IMAGES),
+    "freeze": lambda model: nobn.freeze_statistics(model, IMAGES),
+    "remove": nobn.remove_batch_norm,
+    "fold": nobn.fold_batch_norm,
+}
+
+
+@pytest.mark.parametrize(
+    "run, make, suffix", [(run, *row) for run, rows in NAMES.items() for row in rows]
+)
+def test_names_do_not_matter(run, make, suffix, tmp_path):
+    """The same network with names that do not collide is the oracle."""
+    expected = RUNS[run](named(make, "part", "other"))
+    made = RUNS[run](named(make, "part", f"part{suffix}"))
+    assert isinstance(made.get_layer(f"part{suffix}"), layers.Conv2D)
+    assert_array_equal(made(IMAGES), expected(IMAGES))
+    made.save_weights(tmp_path / "weights.h5")  # which rejects names used twice
