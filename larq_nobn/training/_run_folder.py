@@ -498,8 +498,9 @@ def save_model(
             out.
 
     Raises:
-        ValueError: If the name ends otherwise, or the model does not classify images of
-            the data set.
+        ValueError: If the name ends otherwise, if two parts of the model share a layer
+            with weights, of which Keras would write a file that nothing opens, or if
+            the model does not classify images of the data set.
         OSError: If the file cannot be written; an earlier one is then left as it was.
 
     Example:
@@ -515,8 +516,35 @@ def save_model(
             f"{target} is not a name for a Keras model. Choose one that ends in "
             ".keras, such as model.keras."
         )
+    check_saved_once(model)
     info = None if dataset is None else data.classified_images(model, dataset)[0]
     with replacing(target) as temporary:
         model.save(temporary)
         if info is not None:
             write_dataset(temporary, info)
+
+
+def check_saved_once(model: keras.Model) -> None:
+    """Rejects a layer with weights that is in two parts of a functional model.
+
+    A file has its weights once, and opens with a layer in each part.
+    """
+    places: dict[int, dict[tuple[int, int], str]] = {}
+    left, seen = [model], set()
+    while left:
+        whole = left.pop()
+        if not getattr(whole, "_is_graph_network", False) or id(whole) in seen:
+            continue
+        seen.add(id(whole))
+        for child in whole.layers:
+            is_model = isinstance(child, keras.Model)
+            left += [child] if is_model else []
+            for part in [child] if is_model else child._flatten_layers():
+                homes = places.setdefault(id(part), {})
+                homes[id(whole), id(child)] = f"{child.name!r} of {whole.name!r}"
+                if len(homes) > 1 and part.weights:
+                    raise InvalidValue(
+                        f"Layer {part.name!r} is in {' and in '.join(homes.values())}, "
+                        "and Keras would write a file that nothing opens. Make the "
+                        "parts one functional model, or save_weights and build anew."
+                    )
