@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -78,6 +79,24 @@ ONLY = {
         *("_process", "_progress", "_signals"),
     }
 }
+# What code of this package raises by mistake. A handler of these stands around a single
+# statement, or raises what it caught again; the others are here, with what they read.
+BROAD = {"Exception", "BaseException"}
+SLIPS = BROAD | {
+    *("AttributeError", "IndexError", "KeyError", "LookupError", "TypeError"),
+    *("AssertionError", "NameError", "RuntimeError"),
+    "UNREADABLE",  # which contains some of them
+}
+CATCHES = {
+    "_files.py read_arrays": "an archive of somebody's, as NumPy reads it",
+    "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
+    "cli/_package.py import_modules": "a module of the user's, which it names",
+    "data/folder/_decode.py decode": "an image of somebody's, as Pillow reads it",
+    "deploy/lite/_file.py parsing": "a TFLite file of somebody's",
+    "graph/_errors.py raised_by": "code of the user's, which it names",
+    "interop/_checkpoint.py _load": "a pickle of somebody's, as PyTorch reads it",
+    "loading/_open.py open_model": "a model of somebody's, as Keras reads it",
+}
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
 
 
@@ -135,6 +154,13 @@ def foreign_errors(path: str, tree: ast.AST) -> Iterator[str]:
             yield f"raises {name}; use {wrong[name]} of _errors.py"
 
 
+def of_larq(path: str, tree: ast.AST) -> Iterator[str]:
+    """Imports of Larq, whose faults `_larq.py` repairs; its converter is another."""
+    for name in imports(tree, module_of(path)):
+        if name.split(".")[0] == "larq" and path != "_larq.py":
+            yield f"imports {name}; import lq of _larq.py"
+
+
 def misnamed(path: str) -> Iterator[str]:
     name = Path(path).stem
     if name.strip("_") in NAMELESS:
@@ -161,9 +187,47 @@ def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{missing} is missing from __all__"
 
 
+def wide_handlers(tree: ast.AST) -> Iterator[str]:
+    """Functions whose handlers would take a mistake of ours for what they expect."""
+    parents = {id(y): x for x in ast.walk(tree) for y in ast.iter_child_nodes(x)}
+
+    def function_of(node: ast.AST) -> str:
+        while not isinstance(node, ast.FunctionDef | ast.Module):
+            node = parents[id(node)]
+        return getattr(node, "name", "")
+
+    for node in ast.walk(tree):
+        called = last_name(node.func) if isinstance(node, ast.Call) else ""
+        if called == "suppress" and last_names(node) & BROAD:
+            yield function_of(node)
+        if not isinstance(node, ast.Try):
+            continue
+        inside = sum(isinstance(x, ast.stmt) for y in node.body for x in ast.walk(y))
+        for handler in node.handlers:
+            caught = last_names(handler.type) if handler.type else BROAD
+            broad = bool(caught & BROAD)
+            if caught & SLIPS and (broad or inside > 1) and not raises_again(handler):
+                yield function_of(node)
+
+
 def last_name(called: ast.expr) -> str:
     """The name of a function, without that of its module."""
     return getattr(called, "attr", getattr(called, "id", ""))
+
+
+def last_names(node: ast.AST) -> set[str]:
+    """The names of classes in an expression, without those of their modules."""
+    found = {x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute)}
+    return found | {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler ends in raising what it caught, or calls it a fault of ours."""
+    last = handler.body[-1]
+    if not isinstance(last, ast.Raise):
+        return False
+    raised = "" if last.exc is None else ast.unparse(last.exc).partition("(")[0]
+    return last.exc is None or raised.split(".")[-1] == "internal_error"
 
 
 def problems(path: str, tree: ast.Module) -> list[str]:
@@ -171,18 +235,21 @@ def problems(path: str, tree: ast.Module) -> list[str]:
     return [
         *backward_imports(path, tree),
         *foreign_errors(path, tree),
+        *of_larq(path, tree),
         *unlisted_names(path, tree),
         *misnamed(path),
     ]
 
 
 def test_source():
-    trees, actual = {}, {}
+    trees, actual, catches = {}, {}, set()
     for file in ROOT.rglob("*.py"):
         path, tree = str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
         trees[module_of(path)] = tree
         actual[path] = problems(path, tree)
+        catches |= {f"{path} {function}" for function in wide_handlers(tree)}
     assert {path: wrong for path, wrong in actual.items() if wrong} == {}
+    assert catches == {*CATCHES}
     own = {name: tree for name, tree in trees.items() if "__init__" not in name}
     assert circle(own) == []
 
@@ -227,6 +294,8 @@ BAD = [
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
     ("plots.py", "", "plots has no place in PARTS"),
     ("layers/_a.py", "def f(x):\n    raise ValueError(x)", "use InvalidValue of"),
+    ("layers/_a.py", "def f():\n    import larq as lq", "imports larq; import lq of"),
+    ("layers/_a.py", "from larq.layers import QuantDense", "imports larq.layers.Quant"),
     ("cli/_utils.py", "", "is called _utils; name it after its concept"),
     ("cli/train.py", "", "its name starts with an underscore"),
     ("__init__.py", "from . import layers", "layers is missing from __all__"),
@@ -239,6 +308,8 @@ GOOD = [
     ),
     ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
     ("deploy/int8/_conversion.py", "from .._opening import y"),
+    ("_larq.py", "import larq as lq"),
+    ("deploy/lite/_a.py", "import larq_compute_engine as lce"),
 ]
 
 
@@ -248,6 +319,39 @@ def test_rules_find_what_is_wrong_and_nothing_else():
         assert any(problem in each for each in actual), source
     for path, source in GOOD:
         assert problems(path, ast.parse(source)) == [], source
+
+
+# The statements of a function, and whether they would take a mistake for a reason.
+HANDLERS = [
+    ("try: g()\n    except Exception as e: raise ValueError from e", True),
+    ("try: g()\n    except: return None", True),
+    ("try: g()\n    except (OSError, builtins.BaseException): raise x", True),
+    ("try: g(); h()\n    except KeyError: return None", True),
+    ("with contextlib.suppress(Exception): g()", True),
+    ("try: g()\n    except KeyError: x = 1", False),
+    ("try: g()\n    except Exception: h(); raise", False),
+    ("try: g()\n    except Exception as e: raise internal_error(x) from e", False),
+]
+
+
+def test_handlers_that_may_take_a_mistake_of_ours_for_a_reason():
+    for text, wide in HANDLERS:
+        tree = ast.parse(f"def f():\n    {text}")
+        assert list(wide_handlers(tree)) == ["f"] * wide, text
+
+
+def test_scripts_and_measurements_that_are_named_are_there():
+    """In comments, docstrings and pages; notes say which of theirs were removed."""
+    named = re.compile(
+        r"(?<![\w/.])(?:results|benchmarks|docs|tests|examples)/[\w./*-]+"
+    )
+    top, missing = ROOT.parent, []
+    pages = [*top.glob("docs/**/*.md"), *top.glob("*.md"), top / "Makefile"]
+    for file in (*ROOT.rglob("*.py"), *pages):
+        for path in named.findall(file.read_text("utf-8")):
+            if not any(top.glob(path.rstrip("/.-"))):
+                missing.append(f"{file.relative_to(top)}: {path}")
+    assert missing == []
 
 
 def test_scripts_import_what_there_is():

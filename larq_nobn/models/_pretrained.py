@@ -255,14 +255,12 @@ def _fill(
             continue
         value, shape = stored.get(name), variable.shape
         if (bits := stored.get(name + BITS)) is not None:
-            try:
-                ones = np.unpackbits(bits, axis=0, count=int(np.prod(shape[:-1])))
-                signs = ones.astype(np.float32) * 2 - 1
-                value = (signs * stored[name + MAGNITUDE]).reshape(shape)
-            except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(
-                    weights, f"{name!r} contains no bits: {error}"
-                ) from error
+            rows, magnitude = int(np.prod(shape[:-1])), stored.get(name + MAGNITUDE)
+            wide = bits.dtype == np.uint8 and bits.shape == (-(-rows // 8), shape[-1])
+            if not wide or magnitude is None or magnitude.dtype.kind != "f":
+                raise _damaged(weights, f"{name!r} contains no bits of {shape}")
+            signs = np.unpackbits(bits, axis=0, count=rows).astype(np.float32) * 2 - 1
+            value = (signs * magnitude).reshape(shape)
         if value is None or value.shape != shape or value.dtype.kind not in "fiu":
             raise _damaged(weights, f"it has no weight {name!r} of {shape}")
         variable.assign(value)

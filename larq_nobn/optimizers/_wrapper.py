@@ -25,11 +25,12 @@ _Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
 def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
     """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
     if isinstance(optimizer, (str, dict)):
-        try:
-            with keras.utils.custom_object_scope(_LEFT_OUT):
-                optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidValue(why_no_optimizer(optimizer)) from error
+        given = copy.deepcopy(optimizer)
+        with keras.utils.custom_object_scope(_LEFT_OUT):
+            try:
+                optimizer = keras.optimizers.get(given)
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidValue(why_no_optimizer(optimizer)) from error
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise InvalidType(
             f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "

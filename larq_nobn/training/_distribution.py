@@ -128,23 +128,26 @@ def _cluster() -> tuple[dict[str, str], str]:
     text = os.environ.get("TF_CONFIG", "")
     try:
         config = json.loads(text)
-        places = {
-            f"{job} {index}": address
-            for job, addresses in config["cluster"].items()
-            for index, address in enumerate(addresses)
-        }
-        own = "{type} {index}".format(**config["task"])
-        for address in (places[own], *places.values()):
-            _split(address)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InvalidValue(
-            "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
-            f"is {text!r}: that does not describe a cluster and this worker's place in "
-            'it. Set it to something like {"cluster": {"worker": ["host1:2222", '
-            '"host2:2222"]}, "task": {"type": "worker", "index": 0}}, with the index '
-            "of each worker's own."
-        ) from error
-    return places, own
+    except ValueError:
+        config = None
+    match config:
+        case {"cluster": {**jobs}, "task": {"type": kind, "index": index}}:
+            lists = {job: x for job, x in jobs.items() if isinstance(x, list)}
+            places = {f"{job} {i}": x for job in lists for i, x in enumerate(jobs[job])}
+            own = f"{kind} {index}"
+            if lists == jobs and own in places and all(map(_is_place, places.values())):
+                return places, own
+    raise InvalidValue(
+        "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
+        f"is {text!r}: that does not describe a cluster and this worker's place in "
+        'it. Set it to something like {"cluster": {"worker": ["host1:2222", '
+        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}, with the index '
+        "of each worker's own."
+    )
+
+
+def _is_place(address: Any) -> bool:
+    return isinstance(address, str) and address.rpartition(":")[2].isdecimal()
 
 
 def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:

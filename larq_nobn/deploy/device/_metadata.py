@@ -358,8 +358,6 @@ def read_card(path: str | os.PathLike) -> Card:
     )
     try:
         metadata = _from_dict(parse_json(text))
-        if metadata.labels is not None:
-            _checked_labels(metadata.labels, metadata.output.shape)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -367,6 +365,11 @@ def read_card(path: str | os.PathLike) -> Card:
             f"{os.fspath(beside)!r} is not an intact description of a .tflite file: "
             f"{str(error).rstrip('.')}. Convert the model again, with a data set."
         ) from error
+    if metadata.labels is not None:
+        try:
+            _checked_labels(metadata.labels, metadata.output.shape)
+        except (ConversionError, InvalidType) as error:
+            raise ConversionError(f"{os.fspath(beside)!r}: {error}") from error
     if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise ConversionError(
             f"{os.fspath(beside)!r} describes another file than {os.fspath(path)!r}: "

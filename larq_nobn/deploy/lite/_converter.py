@@ -144,13 +144,9 @@ def to_flatbuffer(
         holder = tf.Module()
         holder.held = concrete.graph.variables
         tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
+        written_by = _by_lce if lce else _by_tensorflow
         try:
-            if lce:
-                sides = ("inference_input_type", "inference_output_type")
-                kinds = dict.fromkeys(sides, tf.int8) if int8 else {}
-                content = compute_engine().convert_saved_model(folder, **kinds)
-            else:
-                content = _by_tensorflow(folder, int8)
+            content = written_by(folder, int8)
         # As native code raises them.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"
@@ -173,6 +169,12 @@ def to_flatbuffer(
     graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
     graph.outputs[:] = [outputs[name] for name in io.outputs]
     return bytes(buffer)
+
+
+def _by_lce(folder: str, int8: bool) -> bytes:
+    sides = ("inference_input_type", "inference_output_type")
+    kinds = dict.fromkeys(sides, tf.int8) if int8 else {}
+    return compute_engine().convert_saved_model(folder, **kinds)
 
 
 def _by_tensorflow(folder: str, int8: bool) -> bytes:
@@ -488,14 +490,14 @@ class Runner:
                 f"The inputs have {', '.join(map(str, counts))} examples. Pass as many "
                 "for each."
             )
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 results = in_batches(self._predict, taken, self.batch_size)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            raise ConversionError(
-                f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
-                "arrays of the shapes and types that it takes."
-            ) from error
+            except (RuntimeError, ValueError, MemoryError) as error:
+                raise ConversionError(
+                    f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
+                    "arrays of the shapes and types that it takes."
+                ) from error
         ends = self.output_tensors
         results = results or [np.empty((0, *x.shape[1:]), x.dtype) for x in ends]
         return [

@@ -43,23 +43,25 @@ class Program:
         self._makers = {**dict.fromkeys(self.inputs), **dict(made)}
 
     def _ordered(self) -> list[Node]:
-        order, makers, node = dict[Node, None](), self._makers, None
-        try:
-            waiting = [made for x in self.outputs[::-1] if (made := makers[x])]
-            while waiting:
-                node = waiting[-1]
-                before = [
-                    made
-                    for x in node.reads
-                    if (made := makers[x]) and made not in order
-                ]
-                if not before or node in order:
-                    order[waiting.pop()] = None
-                waiting += reversed(before)
-        except KeyError:
-            whose = "an output is" if node is None else f"node {node} reads"
-            raise InvalidProgram(f"Nothing makes what {whose}.") from None
+        order = dict[Node, None]()
+        waiting = [made for x in self.outputs[::-1] if (made := self._made(x))]
+        while waiting:
+            node = waiting[-1]
+            before = [
+                made
+                for x in node.reads
+                if (made := self._made(x, node)) and made not in order
+            ]
+            if not before or node in order:
+                order[waiting.pop()] = None
+            waiting += reversed(before)
         return list(order)
+
+    def _made(self, value: Value, reader: Node | None = None) -> Node | None:
+        if value not in self._makers:
+            whose = "an output is" if reader is None else f"node {reader} reads"
+            raise InvalidProgram(f"Nothing makes what {whose}.")
+        return self._makers[value]
 
     def maker(self, value: Value, *kinds: type[K] | str) -> K | None:
         """The node that makes a value; None of an input, or of other kinds.
