@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def channels_of(tensor: Any) -> int:
 
 def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
     """Returns the moments of the sum of independent maps; one channel goes to all."""
-    values = sum(term.values for term in terms)
+    values = reduce(np.add, [term.values for term in terms])
     return ExpectedMoments(values, all(term.given for term in terms))
 
 
