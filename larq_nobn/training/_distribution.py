@@ -132,9 +132,7 @@ def _cluster() -> tuple[dict[str, str], str]:
         config = None
     match config:
         case {"cluster": {**jobs}, "task": {"type": kind, "index": index}}:
-            lists: dict[str, Any] = {
-                k: x for k, x in jobs.items() if isinstance(x, list)
-            }
+            lists: Any = {job: x for job, x in jobs.items() if isinstance(x, list)}
             places = {f"{k} {i}": x for k in lists for i, x in enumerate(lists[k])}
             own = f"{kind} {index}"
             if lists == jobs and own in places and all(map(_is_place, places.values())):
