@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .._keras import keras
-from ..graph import _signs
 from ..graph._thresholds import threshold_of_affine
 from ._binary_layers import check_float
 from ._errors import ConversionError, conversion_errors
 from ._prepared import few_examples, lowered_model, opened_model
-from .operations._binary import sign_before
-from .operations._kinds import Affine, Kernel, Other, Pad, Rest, Value
-from .operations._program import Program
-from .trace._names import layer_name, layers_by_name, layers_of
+from .operations import Stages
+from .operations._binary import BINARY, split_groups
+from .operations._emit import form_of
+from .operations._kinds import (
+    Affine,
+    Channels,
+    Constant,
+    InvalidProgram,
+    Kernel,
+    Node,
+    Pad,
+    Sign,
+    Value,
+)
+from .operations._lower import with_signs
+from .operations._program import Program, binary_kernels, everywhere
+from .operations._rules import RULES, scale_after_relu
+from .operations._shapes import pad_last, same_sides, sign_last, spell_dense
+from .trace._inference import LayerCall
+from .trace._names import layer_name
 from .verify._lowered import verify_operations
+
+# A layer alone, as signs, a binary kernel with scale and offset, and an activation.
+_GIVEN = "given"
+_KINDS = {Pad: "p", Sign: "s", Channels: "c", Affine: "a"}
+_CHAIN = re.compile("p?sc?a?")
+_RULES = tuple(rule for rule in RULES if rule is not scale_after_relu)
+_ORDER = (
+    (*_RULES, *BINARY, pad_last, sign_last),
+    (split_groups, *BINARY, spell_dense, *_RULES),
+)
 
 
 @dataclass(frozen=True)
 class PackedKernel:
     """A binary layer: `activation(scales * (sign(x - thresholds) * w) + offsets)`.
 
-    A sum is `n - 2 * popcount(x XOR w)` over the `n` weights that meet an input.
+    That is what Keras computes of the layer's input x, as far as its own quantizers,
+    bias and activation go: what stands before or after the layer is not in it. A sum is
+    `n - 2 * popcount(x XOR w)` over the `n` weights that meet an input.
 
     Attributes:
         name: The layer's; of a layer in groups that of the group, such as 'conv/1'.
@@ -36,7 +65,8 @@ class PackedKernel:
             that, else -1. None where the input is ±1 already.
         scales: Float32, (output channels,).
         offsets: Float32, (output channels,).
-        activation: The name of Keras' activation at the end; 'linear' for none.
+        activation: The name of Keras' activation at the end; 'linear' for none, or for
+            a sign, which counts as a layer after this one.
         strides, dilation_rate: Two numbers each.
         padding: 'same' or 'valid'.
         pad_values: What stands around the ±1 inputs under 'same': 1, -1 or 0. What
@@ -65,9 +95,8 @@ class PackedKernel:
 def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     """Returns the binary layers of a model as bits, thresholds and scales.
 
-    They are those of the file: dense and 1D binary layers are convolutions
-    there, and gains, biases and batch norms around a binary layer are in its
-    thresholds, scales and offsets, where they can be.
+    Dense and 1D binary layers are convolutions, as in a file. A batch norm is no part
+    of the layer beside it: `fold_batch_norm` makes it one, of thresholds and scales.
 
     Arguments:
         model: As for `prepared`.
@@ -77,7 +106,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 
     Raises:
         ConversionError: If the model cannot be converted, if a binary layer of it stays
-            in float, or if it has none.
+            in float or computes more than a `PackedKernel`, or if it has none.
         VerificationError: If what is prepared computes something else than the model.
 
     Example:
@@ -93,89 +122,146 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     stages, examples = lowered_model(whole, given), few_examples(given)
     check_float(stages, "lce", False, lambda: examples)
     verify_operations(whole, stages, examples, ending="")
-    layers = layers_by_name(stages.traced.model)
-    nodes: dict[str, list[Kernel]] = defaultdict(list)
-    for node in stages.spelled.nodes:
-        if isinstance(node, Kernel) and node.binary:
-            nodes[layer_name(node.name)].append(node)
-    kernels = []
-    for name, layer in zip(
-        map(layer_name, stages.binary), layers_of(stages.binary, layers), strict=True
-    ):
-        # One of several that are equal is all that the file has.
-        first, *others = nodes[name]
-        nodes[name] = others or [first]
-        kernels.append(_packed(stages.spelled, first, name, layers[layer]))
-    return kernels
+    packed = list[PackedKernel]()
+    for name in dict.fromkeys(stages.binary):
+        call = stages.traced.owners[name]
+        packed += _Layer(layer_name(name), call.layer).kernels(stages, call, examples)
+    return packed
 
 
-def _packed(
-    program: Program, node: Kernel, name: str, layer: keras.layers.Layer
-) -> PackedKernel:
-    if getattr(layer, "padding", "") == "causal":
-        raise ConversionError(
-            f"Layer {name!r} has padding='causal', which a PackedKernel does not "
-            "contain. Use padding='valid' after a ZeroPadding1D."
+class _Layer(NamedTuple):
+    """A layer, one use of which is read alone: from what it takes to what it makes."""
+
+    name: str
+    layer: keras.layers.Layer
+
+    def kernels(
+        self, stages: Stages, call: LayerCall, examples: Sequence[np.ndarray]
+    ) -> list[PackedKernel]:
+        """Returns the kernel of a use, or that of each group."""
+        if getattr(self.layer, "padding", "") == "causal":
+            raise ConversionError(
+                f"Layer {self.name!r} has padding='causal', which a PackedKernel does "
+                "not contain. Use padding='valid' after a ZeroPadding1D."
+            )
+        if len(call.inputs) != 1 or len(call.outputs) != 1:
+            raise self._more()
+        x, y = (stages.lowered.value(ends[0]) for ends in call[1:])
+        own = Program([x], (n for n in stages.lowered.nodes if x not in n.makes), [y])
+        program = _in_order(own)
+        if not binary_kernels(program):  # of the signs of another layer
+            given = dict(zip(stages.traced.inputs, examples, strict=True))
+            levels = np.unique(stages.traced.form.run(given, call.inputs)[0])
+            program = _in_order(self._with_sign(own, levels))
+        kernels = binary_kernels(program)
+        joins = program.readers(kernels[0].y)[:1] if len(kernels) > 1 else []
+        if any(list(x.reads) != [node.y for node in kernels] for x in joins):
+            raise self._more()
+        chains = [self._before(program, node) for node in kernels]
+        known = {*kernels, *joins, *(node for chain in chains for node in chain)}
+        after = [node for node in program.nodes if node not in known]
+        name = self._activation((joins or kernels)[0].y, after, program.outputs)
+        return [
+            self._packed(node, chain, f"/{place}" * bool(joins), name)
+            for place, (node, chain) in enumerate(zip(kernels, chains, strict=True), 1)
+        ]
+
+    def _with_sign(self, own: Program, levels: np.ndarray) -> Program:
+        """Puts a sign before a layer that has none, of the two numbers that it takes.
+
+        Of one alone, the other is its opposite.
+        """
+        low, *_, high = sorted([*levels, *(-levels if levels.size == 1 else ())])
+        if levels.size > 2 or low == high:
+            raise ConversionError(
+                f"Layer {self.name!r} takes other numbers beside those of a sign, as "
+                "of zeros around them, which a PackedKernel does not contain. Give "
+                "the layer itself padding='same', pad_values or an input_quantizer."
+            )
+        half, middle, (x,) = (high - low) / 2, (high + low) / 2, own.inputs
+        bits, given = x.like(), x.like()
+        made = [
+            Sign(_GIVEN, (x,), (bits,), -middle),
+            Affine(_GIVEN, (bits,), (given,), half, middle),
+        ]
+        nodes = [node.reading(x, given) for node in own.nodes]
+        return Program([x], [*made, *nodes], own.outputs)
+
+    def _before(self, program: Program, kernel: Kernel) -> list[Node]:
+        """What is between a kernel and the input, the last first."""
+        chain, maker = list[Node](), program.maker(kernel.x)
+        while maker is not None:
+            chain.append(maker)
+            maker = program.maker(maker.x)
+        kinds = "".join(_KINDS.get(type(x), "?") for x in chain if not x.is_reshape)
+        if not _CHAIN.fullmatch(kinds):
+            raise self._more()
+        return chain
+
+    def _activation(
+        self, value: Value, after: Sequence[Node], ends: Sequence[Value]
+    ) -> str:
+        """The name of the function of a value that some nodes are."""
+        if all(isinstance(node, Constant) or node.is_reshape for node in after):
+            return "linear"
+        name = getattr(getattr(self.layer, "activation", None), "__name__", "")
+        try:
+            form = form_of(Program([value], after, ends))
+            wanted = keras.activations.get(name)
+        except (InvalidProgram, ValueError, TypeError):  # of other values; of no name
+            raise self._more() from None
+        sizes = value.sizes
+        numbers = np.linspace(-8, 8, int(np.prod(sizes))).reshape(sizes)
+        numbers = numbers.astype(np.float32)
+        (made,) = form.outputs_of([numbers])
+        pair = np.ravel(made), np.ravel(wanted(numbers))
+        if not np.allclose(*pair, 1e-4, 1e-5):
+            raise self._more()
+        return name
+
+    def _packed(
+        self, node: Kernel, chain: Sequence[Node], group: str, activation: str
+    ) -> PackedKernel:
+        pads = [x for x in chain if isinstance(x, Pad)]
+        if any(x.sides != same_sides(node, x.x) for x in pads):
+            raise self._more()
+        (first,) = (x for x in chain if isinstance(x, Sign))
+        sides = (x for x in chain if isinstance(x, Affine))
+        k, b = next(((side.k, side.b) for side in sides), (1.0, 0.0))
+        at = threshold_of_affine(k, b + first.shift)
+        kernel, value = node.weights, pads[0].value if pads else 0.0
+        channels = kernel.shape[2]
+        turned = np.broadcast_to(at.negated, channels)
+        if value and turned.any() != turned.all():
+            raise self._more()
+        signs = (kernel > 0) ^ turned[:, None]
+        return PackedKernel(
+            name=f"{self.name}{group}",
+            bits=np.packbits(signs.transpose(3, 0, 1, 2), axis=3, bitorder="little"),
+            channels=channels,
+            thresholds=None
+            if first.name == _GIVEN and not np.any(at.value)
+            else np.tile(at.edge(), channels // at.value.size),
+            scales=node.scale.astype(np.float32),
+            offsets=node.bias.astype(np.float32),
+            activation=activation,
+            strides=(node.strides[1], node.strides[2]),
+            dilation_rate=(node.dilations[1], node.dilations[2]),
+            padding="same" if pads else node.padding.lower(),
+            pad_values=-value if turned.any() else value,
         )
-    kernel, scales, offsets = node.weights, node.scale, node.bias
-    padding, border, y = node.padding.lower(), 0.0, node.y
-    pad, rest = program.maker(node.x, Pad), program.reader(node.y, Rest)
-    if pad is not None:
-        padding, border = "same", pad.value
-    last = None if rest is None else program.reader(rest.y, Affine)
-    if rest and last:  # less what ones in its place add
-        kernel, border, y = -kernel, rest.border, last.y
-        scales, offsets = last.k, last.b
-    activation, after = _activation(program, node, y, layer)
-    if after is not None:
-        scales, offsets = after.k, after.b
-    thresholds, opposite = _thresholds(program, node, layer)
-    if opposite:
-        kernel, border = -kernel, -border
-    return PackedKernel(
-        name=name,
-        bits=np.packbits(kernel.transpose(3, 0, 1, 2) > 0, axis=3, bitorder="little"),
-        channels=kernel.shape[2],
-        thresholds=thresholds,
-        scales=scales.astype(np.float32),
-        offsets=offsets.astype(np.float32),
-        activation=activation,
-        strides=(node.strides[1], node.strides[2]),
-        dilation_rate=(node.dilations[1], node.dilations[2]),
-        padding=padding,
-        pad_values=border,
-    )
+
+    def _more(self) -> ConversionError:
+        return ConversionError(
+            f"Layer {self.name!r} ({type(self.layer).__name__}) computes more than a "
+            "PackedKernel contains: a sign, one kernel of ±1, padded as 'same' or "
+            "'valid', a scale and an offset per channel, and an activation of Keras "
+            "by its name. Put what it does besides into a layer of its own."
+        )
 
 
-def _activation(
-    program: Program, node: Kernel, value: Value, layer: keras.layers.Layer
-) -> tuple[str, Affine | None]:
-    """The activation at the end of a layer, and the scale that a ReLU has after it."""
-    readers = program.readers(value)
-    while len(readers) == 1 and readers[0].is_reshape:
-        readers = program.readers(readers[0].y)
-    name = layer_name(node.name)
-    others = (reader for reader in readers if isinstance(reader, Other))
-    own = next((x for x in others if layer_name(x.name) == name), None)
-    if own is None:
-        return "linear", None
-    after = program.reader(own.y, Affine)
-    scaled = after is not None and after.name == f"{node.name}_scale"
-    return keras.activations.serialize(layer.activation), after if scaled else None
-
-
-def _thresholds(
-    program: Program, node: Kernel, layer: keras.layers.Layer
-) -> tuple[np.ndarray | None, bool]:
-    """Those of the sign that a layer takes, and whether it is of the opposite."""
-    if not _signs.is_binary(getattr(layer, "input_quantizer", None)):
-        return None, False
-    sign = sign_before(program, node.x)
-    assert sign is not None  # or it were no binary kernel
-    channels, shift = node.weights.shape[2], sign.shift.astype(np.float32)
-    side = program.maker(sign.x, Affine)
-    falls = side is not None and np.all(side.k < 0)
-    if side and falls and layer_name(side.name) == layer_name(sign.name):
-        at = threshold_of_affine(side.k, side.b + sign.shift)
-        return np.tile(at.edge(), channels // len(shift)), True
-    return -np.tile(shift, channels // len(shift)), False
+def _in_order(own: Program) -> Program:
+    program, _ = with_signs(own)
+    for rules in _ORDER:
+        program = everywhere(program, rules)
+    return program

@@ -567,7 +567,7 @@ operations: zeros that are not there are left out
 +(known[axis] - reach) % node.strides[axis]
 @ tests/deploy/test_equal_layers.py
 operations: merged kernels are counted twice
--return self.lowered.repeated + repeated_kernels(self.merged)
+-return [*self.lowered.repeated, *_names(repeated_kernels(self.merged))]
 +return self.lowered.repeated
 @ tests/deploy/operations/test_affine.py -k turned
 verify: opposite channels of a file are not undone
@@ -594,14 +594,14 @@ prepared: binary kernels are trained
 +trainable = bool(given and given.trainable_weights)
 @ tests/deploy/test_packed.py
 packed: the border of opposite signs
--kernel, border = -kernel, -border
-+kernel, border = -kernel, border
+-pad_values=-value if turned.any() else value,
++pad_values=value,
 packed: opposite signs are no more at 0
--np.tile(at.edge(), channels // len(shift)), True
-+np.tile(at.value, channels // len(shift)), True
-packed: what ones around a map add is forgotten
--kernel, border, y = -kernel, rest.border, last.y
-+kernel, y = -kernel, last.y
+-else np.tile(at.edge(), channels // at.value.size),
++else np.tile(at.value, channels // at.value.size),
+packed: a scale after a ReLU stays there
+-tuple(rule for rule in RULES if rule is not scale_after_relu)
++RULES
 @ tests/deploy/lite/test_lce_faults.py
 limits: maps as large as the kernel
 -all(s >= r for s, r in zip(size, reach, strict=True))

@@ -290,7 +290,8 @@ def _group(
         value = longer
     numbers = {n: getattr(node, n)[..., given] for n in ("weights", "scale", "bias")}
     end = node.y.of_channels(filters)
-    yield replace(node, name=name, reads=(value,), makes=(end,), groups=1, **numbers)
+    one = replace(node, name=name, reads=(value,), makes=(end,), groups=1, **numbers)
+    yield replace(one, whole=node.name)
 
 
 BINARY: tuple[Rule, ...] = (pad_signs, kernel_is_binary, kernel_of_zero_one)

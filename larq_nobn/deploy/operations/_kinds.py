@@ -251,6 +251,7 @@ class Kernel(Node):
         weights: As TensorFlow has them; ±1 if `binary`, else scaled, too.
         of: 'Conv2D', 'DepthwiseConv2dNative' or 'MatMul'.
         binary: Whether it is a binary kernel, which reads signs.
+        whole: The name of the kernel in groups that it is a part of.
     """
 
     weights: Any
@@ -262,6 +263,7 @@ class Kernel(Node):
     strides: Sequence[int] = (1, 1, 1, 1)
     padding: str = "VALID"
     dilations: Sequence[int] = (1, 1, 1, 1)
+    whole: str = ""
     per_channel = ("scale", "bias")
     reals = ("weights", "scale", "bias")
 

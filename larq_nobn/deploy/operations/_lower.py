@@ -43,7 +43,8 @@ class Lowered:
         program: The program.
         values: What the tensors of the trace are, by their names.
         nodes: Those that were read, with values that the program no longer has.
-        repeated: The names of binary kernels that do what an earlier one does.
+        repeated: The names of binary kernels that do what an earlier one does, once
+            for each group.
         sums: The names of sums whose terms cancel.
     """
 
@@ -70,13 +71,17 @@ def lower(trace: Trace) -> Lowered:
     values = lowering.values
     inputs = [values[tensor.name] for tensor in trace.inputs]
     outputs = [values[tensor.name] for tensor in trace.outputs]
-    program = Program(inputs, lowering.nodes, outputs)
-    program = everywhere(program, (spell_prelu,))
-    program, sums = cancel_terms(program)
-    program = everywhere(spell_signs(program), (kernel_is_binary,))
-    binary = binary_kernels(program)
-    repeated = [name for name, first in lowering.repeated if first in binary]
+    program, sums = with_signs(Program(inputs, lowering.nodes, outputs))
+    groups = {node.name: node.groups for node in binary_kernels(program)}
+    pairs = lowering.repeated
+    repeated = [name for name, first in pairs for _ in range(groups.get(first, 0))]
     return Lowered(program, values, lowering.nodes, repeated, sums)
+
+
+def with_signs(program: Program) -> tuple[Program, list[str]]:
+    """Writes operations as those that rules know, and names sums that cancel."""
+    program, sums = cancel_terms(everywhere(program, (spell_prelu,)))
+    return everywhere(spell_signs(program), (kernel_is_binary,)), sums
 
 
 def spell_prelu(program: Program, node: Sum) -> Edit:

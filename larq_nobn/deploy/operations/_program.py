@@ -152,24 +152,24 @@ def _said(argument: Any) -> Any:
     return argument.type, *said
 
 
-def repeated_kernels(program: Program) -> list[str]:
-    """Names the binary kernels that read what an earlier equal one reads.
+def repeated_kernels(program: Program) -> list[Kernel]:
+    """Returns the binary kernels that read what an earlier equal one reads.
 
     The converter merges those, whatever scales and biases follow.
     """
-    seen, names = set[Any](), list[str]()
-    for name, node in binary_kernels(program).items():
-        plain = replace(node, scale=1.0, bias=0.0, weights=node.weights > 0)
+    seen, repeated = set[Any](), list[Kernel]()
+    for node in binary_kernels(program):
+        plain = replace(node, scale=1.0, bias=0.0, weights=node.weights > 0, whole="")
         key = key_of(plain)
-        names += [name] * (key in seen)
+        repeated += [node] * (key in seen)
         seen.add(key)
-    return names
+    return repeated
 
 
-def binary_kernels(program: Program) -> dict[str, Kernel]:
-    """Returns the binary kernels of a program by their names."""
+def binary_kernels(program: Program) -> list[Kernel]:
+    """Returns the binary kernels of a program, of one in groups each."""
     kernels = (node for node in program.nodes if isinstance(node, Kernel))
-    return {node.name: node for node in kernels if node.binary}
+    return [node for node in kernels if node.binary]
 
 
 _MOST_EDITS = 50  # per node; a network needs three

@@ -13,7 +13,7 @@ from ..trace._signs import TracedSign, TracedSum
 from ..trace._trace import Trace
 from . import _int8
 from ._emit import form_of, outputs_of, with_variables
-from ._kinds import Node, Sign
+from ._kinds import Kernel, Node, Sign
 from ._lower import Lowered, lower
 from ._program import Program, binary_kernels, repeated_kernels
 from ._rules import reduced, spelled
@@ -58,13 +58,16 @@ class Stages:
 
     @property
     def binary(self) -> list[str]:
-        """The names of all binary kernels, those twice that the file has once."""
-        return [*binary_kernels(self.merged), *self.lowered.repeated]
+        """The names of all binary kernels, those twice that the file has once.
+
+        They are those in the trace, of one in groups once for each group.
+        """
+        return [*_names(binary_kernels(self.merged)), *self.lowered.repeated]
 
     @property
     def repeated(self) -> list[str]:
         """The names of the binary kernels that a file has only once."""
-        return self.lowered.repeated + repeated_kernels(self.merged)
+        return [*self.lowered.repeated, *_names(repeated_kernels(self.merged))]
 
     @cached_property
     def cuts(self) -> list[TracedSign | TracedSum]:
@@ -98,6 +101,10 @@ class Stages:
         more = [self.lowered.value(tensor) for tensor in wanted]
         whole = Program(program.inputs, nodes, [*program.outputs, *more])
         return form_of(whole, len(program.outputs), self.lowered.value)
+
+
+def _names(kernels: Sequence[Kernel]) -> list[str]:
+    return [node.whole or node.name for node in kernels]
 
 
 def stages_of(trace: Trace, runtime: str, int8: bool = False) -> Stages:

@@ -40,11 +40,13 @@ class Folded(NamedTuple):
         graph: Its definition.
         outputs: The names of its outputs.
         given: Large constants, by the names of the operations that stand for them.
+        names: Those of its operations, by what these were called.
     """
 
     graph: Any
     outputs: list[str]
     given: dict[str, np.ndarray]
+    names: dict[str, str]
 
 
 def constant(tensor: Any) -> np.ndarray | None:
@@ -120,7 +122,8 @@ def fold_constants(whole: Frozen, outputs: Sequence[str], model: keras.Model) ->
             given[name] = value
     for op in moving.values():
         _add_operation(new, names.of(op), op, map(name_of, op.inputs))
-    return Folded(new, [name_of(end) for end in ends], given)
+    known = {name: names.of(op) for name, op in moving.items()}
+    return Folded(new, [name_of(end) for end in ends], given, known)
 
 
 def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import tensorflow as tf
@@ -36,6 +36,33 @@ def as_built(function: Function) -> Any:
             return function(inputs)
 
     return tf.function(called, autograph=False)
+
+
+class LayerCall(NamedTuple):
+    """A call of a layer, with the tensors that it took and made."""
+
+    layer: Any
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+@contextmanager
+def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
+    """Notes the calls of all layers and models, those inside others before these."""
+    layer: Any = keras.layers.Layer
+    own = layer.__call__
+
+    def tensors(nested: Any) -> list[Any]:
+        return [x for x in tf.nest.flatten(nested) if tf.is_symbolic_tensor(x)]
+
+    @wraps(own)
+    def called(self: Any, *given: Any, **more: Any) -> Any:
+        made = own(self, *given, **more)
+        calls.append(LayerCall(self, tensors((given, more)), tensors(made)))
+        return made
+
+    with patch.object(layer, "__call__", called):
+        yield
 
 
 @contextmanager

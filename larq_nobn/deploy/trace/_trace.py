@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from .._errors import ConversionError
 from ..lite._converter import Function, IoSpec, quiet
 from ._constants import constant, fold_constants, frozen, imported
 from ._form import Form, Number
-from ._inference import as_built, at_inference
+from ._inference import LayerCall, as_built, at_inference, noting_calls
 from ._names import layer_of
 from ._signs import (
     NOTHING,
@@ -83,8 +83,9 @@ class Trace:
         tracing = partial(
             _errors.raised_by, model, "cannot be traced", kind=ConversionError
         )
+        calls = list[LayerCall]()
         with quiet():
-            with unfused(), at_inference(), tracing():
+            with unfused(), at_inference(), tracing(), noting_calls(calls):
                 concrete = traced.get_concrete_function(*io.inputs)
             if function is None:
                 _check_inference(concrete.graph.as_graph_def(), model)
@@ -95,6 +96,14 @@ class Trace:
         self.inputs = [graph.get_tensor_by_name(f"{name}:0") for name in whole.inputs]
         self.outputs = [graph.get_tensor_by_name(end) for end in folded.outputs]
         self.operations = graph.get_operations()
+
+        def own(tensors: Sequence[Any]) -> list[Any]:
+            names = [(folded.names.get(x.op.name), x) for x in tensors]
+            known = [f"{n}:{x.value_index}" for n, x in names if n and x.graph is there]
+            return [graph.get_tensor_by_name(name) for name in known]
+
+        there = concrete.graph
+        self.calls = [LayerCall(x.layer, own(x.inputs), own(x.outputs)) for x in calls]
         if graph_def.library.function:  # bodies of loops, for functions that call them
             del graph_def.node[:]
             bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
@@ -131,6 +140,21 @@ class Trace:
         shape = tensor.shape
         known = shape.rank and shape.is_fully_defined()
         return bool(known) and shape[0] == self.io.batch_size
+
+    @cached_property
+    def owners(self) -> dict[str, LayerCall]:
+        """The innermost calls of layers that operations are of, by their names."""
+        owners: dict[str, LayerCall] = {}
+        for call in self.calls:
+            ends, left = {x.name for x in call.inputs}, list(call.outputs)
+            seen = set[str]()
+            while left:
+                tensor = left.pop()
+                if tensor.name not in ends and tensor.op.name not in seen:
+                    seen.add(tensor.op.name)
+                    owners.setdefault(tensor.op.name, call)
+                    left += tensor.op.inputs
+        return owners
 
     @cached_property
     def kernels(self) -> list[TracedKernel]:
