@@ -72,7 +72,7 @@ _REDUCTIONS = {
 # What only moves numbers, or leaves zeros.
 _MOVES = {
     *("joined", "channels", "pad", "Transpose", "Slice", "StridedSlice", "ConcatV2"),
-    *("Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "GatherV2", "Pad"),
+    *("Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "Pad"),
     *("ResizeNearestNeighbor", "SpaceToBatchND", "BatchToSpaceND", "DepthToSpace"),
     *("SpaceToDepth", "ReverseV2", "MirrorPad"),
 }
@@ -182,14 +182,19 @@ class Calls:
         """What is given for an input: bytes become real numbers first."""
         if value.dtype.is_floating and self.pixels is None:
             return value
-        if not value.dtype.is_floating and value.dtype != tf.uint8:
+        if value.dtype not in (tf.float32, tf.uint8, tf.int32):
             raise ConversionError(
                 f"An input of the model is {value.dtype.name}, and C files take "
-                "float32 or uint8. Build it with keras.Input(..., dtype='float32')."
+                "float32, int32 or uint8. Give keras.Input one of these as dtype."
             )
-        raw, numbers = Value(value.shape, tf.uint8), Value(value.shape, tf.float32)
+        kind = tf.uint8 if value.dtype.is_floating else value.dtype
+        raw, numbers = Value(value.shape, kind), Value(value.shape, tf.float32)
         self._aliases[value], self.given[numbers] = numbers, value
         node = Copy("net/input/pixels", (raw,), (numbers,))
+        if kind == tf.int32:
+            line = f"whole_numbers({{0}}, {self.words(numbers)}, {{y}});"
+            self._add(node, "whole_numbers", line)
+            return raw
         steps = (1.0, 0.0) if self.pixels is None else self.pixels
         self._by_channel(node, "pixels", *steps, in_place=False)
         return raw
@@ -365,6 +370,22 @@ class Calls:
         value = np.broadcast_to(node.value, sizes_of(node.y))
         most = self.constant("float", "most", value), _numbered(node.y)
         self._map(node, "rest", "B - A", most)
+
+    def _take(self, node: Any) -> None:
+        table, where, axis = map(self.program.constant, node.reads)
+        if where is not None:
+            return self._moved(node)
+        if (
+            table is None
+            or axis is None
+            or axis.any()
+            or node.op.get_attr("batch_dims")
+        ):
+            raise InvalidValue("takes from no constant table, or not along its rows")
+        rows = f"{self.constant('float', 'table', table)}, {len(table)}, {{1}}"
+        n = self.words(self.root(node.reads[1]))
+        line = f"take({rows}, {n}, {table[0].size}, {{y}});"
+        self._add(node, "take", line)
 
     def _leaky_relu(self, node: Any) -> None:
         slope = node.op.get_attr("alpha")
@@ -563,6 +584,7 @@ _CALLS: dict[str, Callable[[Calls, Any], None]] = {
     "rest": Calls._rest,
     "LeakyRelu": Calls._leaky_relu,
     "Cast": Calls._cast,
+    "GatherV2": Calls._take,
     "SelectV2": Calls._select,
     "MaxPool": Calls._pool,
     "AvgPool": Calls._pool,
@@ -594,6 +616,12 @@ def _name(node: Node) -> str:
 def _numbered(value: Value) -> np.ndarray:
     """The numbers of the elements of a map."""
     return np.arange(prod(sizes_of(value))).reshape(sizes_of(value))
+
+
+def type_of(value: Value) -> str:
+    """The type of C of what is given for an input."""
+    names = {tf.uint8: "uint8_t", tf.int32: "int32_t"}
+    return names.get(value.dtype, "float")
 
 
 def number(value: Any) -> str:

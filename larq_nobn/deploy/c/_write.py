@@ -16,7 +16,7 @@ from ..lite._converter import IoSpec
 from ..operations._kinds import Value
 from ..operations._moves import sizes_of
 from ..trace._names import layer_name
-from ._calls import Call, Calls, number
+from ._calls import Call, Calls, number, type_of
 from ._plan import Block, plan
 
 _AT = "#define AT(type, word) ((type *)memory + (word))\n"
@@ -154,7 +154,7 @@ class CFile:
         inputs = _arguments("input", [spec.name for spec in io.inputs])
         outputs = _arguments("output", io.outputs)
         self.layout = Layout(calls, inputs, outputs)
-        kinds = ["float" if x.dtype.is_floating else "uint8_t" for x in calls.inputs]
+        kinds = map(type_of, calls.inputs)
         given = [f"const {k} *{x}" for k, x in zip(kinds, inputs, strict=True)]
         given += [f"float *{x}" for x in outputs]
         self._run = f"void {prefix}_run({', '.join([*given, 'void *memory'])})"
@@ -305,8 +305,12 @@ def _arguments(what: str, names: Sequence[str]) -> list[str]:
 
 
 def _info(name: str, value: Value) -> dict[str, Any]:
-    kind = "float32" if value.dtype.is_floating or value.dtype.is_bool else "uint8"
-    return {"name": name, "shape": list(sizes_of(value)), "dtype": kind}
+    kind = type_of(value).removesuffix("_t")
+    return {
+        "name": name,
+        "shape": list(sizes_of(value)),
+        "dtype": "float32" if kind == "float" else kind,
+    }
 
 
 def _in_c(declared: str) -> str:

@@ -511,6 +511,20 @@ static void pixels(const uint8_t *x, int positions, int channels, const float *s
     for (c = 0; c < channels; c++) *y++ = scale[c] * (float)*x++ + offset[c];
 }
 
+/* ---- Whole numbers as real ones, which say in `take` which rows of a table are wanted. */
+static void whole_numbers(const int32_t *x, int n, float *y) {
+  for (; n > 0; n--) *y++ = (float)*x++;
+}
+
+/* ---- y[i] = table[rows[i]], of `size` numbers each. */
+static void take(const float *table, int count, const float *rows, int n, int size,
+                 float *y) {
+  for (; n > 0; n--, rows++, y += size) {
+    int row = *rows < 0 ? 0 : *rows < (float)count ? (int)*rows : count - 1;
+    memcpy(y, table + row * size, (size_t)size * sizeof *y);
+  }
+}
+
 /* ---- A function of the numbers A of one map and B of another, over six axes. A map that
    has a step of 0 along an axis has the same number along all of it; along one of a step
    of 0 of the map that is made, of which Y is the number so far, numbers are reduced. */

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import VerificationError
-from ..c._calls import Call, packed
+from ..c._calls import Call, packed, type_of
 from ..c._write import CFile, Layout
 from ..lite._compiled import compiled, memory, pointer, pointers
 from ..lite._converter import in_batches
@@ -60,8 +60,8 @@ def _alone(file: CFile) -> list[str]:
     functions = []
     for i, call in enumerate(file.calls.calls):
         reads = [
-            f"((const uint8_t *)in[{k}])"
-            if x in raw and not x.dtype.is_floating
+            f"((const {type_of(x)} *)in[{k}])"
+            if x in raw
             else _of(f"in[{k}]", x in bits, const=True)
             for k, x in enumerate(call.reads)
         ]
@@ -77,10 +77,7 @@ def _alone(file: CFile) -> list[str]:
 def _whole(file: CFile) -> str:
     """A function that makes all calls, and shows what each makes."""
     calls = file.calls
-    inputs = [
-        f"((const {'float' if x.dtype.is_floating else 'uint8_t'} *)in[{i}])"
-        for i, x in enumerate(calls.inputs)
-    ]
+    inputs = [f"((const {type_of(x)} *)in[{i}])" for i, x in enumerate(calls.inputs)]
     outputs = [f"((float *)out[{i}])" for i, _ in enumerate(calls.outputs)]
     layout = Layout(calls, inputs, outputs)
     after = {
@@ -115,11 +112,13 @@ def _verify_call(
     file: CFile, place: int, call: Call, arrays: dict[Value, np.ndarray], function: Any
 ) -> None:
     as_bits = file.calls.packed
+    raw = {*file.calls.inputs}
     reads = [
-        packed(arrays[x]) if x in as_bits else np.ascontiguousarray(arrays[x])
+        packed(arrays[x])
+        if x in as_bits
+        else np.ascontiguousarray(arrays[x], None if x in raw else "f4")
         for x in call.reads
     ]
-    reads = [x if x.dtype in (np.uint32, np.uint8) else x.astype("f4") for x in reads]
     wanted, words = arrays[call.y], file.calls.words(call.y)
     bits = call.y in as_bits
     y = np.zeros(words, np.uint32 if bits else np.float32)
@@ -189,7 +188,7 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         inputs = [
-            np.ascontiguousarray(x, "f4" if v.dtype.is_floating else np.uint8)
+            np.ascontiguousarray(x, v.dtype.as_numpy_dtype)
             for x, v in zip(arrays, calls.inputs, strict=True)
         ]
         outputs = [np.zeros(sizes_of(x), np.float32) for x in calls.outputs]

@@ -228,6 +228,21 @@ def test_several_examples_at_once(folder, classifier):
     np.testing.assert_allclose(Runner(path)(given), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_whole_numbers_take_rows_of_a_table(folder):
+    ids = keras.Input((6,), dtype="int32", name="ids")
+    x = keras.layers.Embedding(11, 32)(ids)
+    x = lq.layers.QuantConv1D(
+        16, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )(x)
+    net = keras.Model(ids, keras.layers.GlobalMaxPooling1D()(x), name="words")
+    report = nobn.convert(net, folder / "words.c")
+    given = np.random.default_rng(0).integers(0, 11, (4, 6), np.int32)
+    wanted = net.predict(given, verbose=0)
+    np.testing.assert_allclose(Runner(folder / "words.c")(given), wanted, rtol=1e-5)
+    assert report.lce_bconv2d == 1
+    assert "const int32_t *input" in (folder / "words.h").read_text()
+
+
 # --- what is refused
 
 
