@@ -438,8 +438,8 @@ class Calls:
             x, y, weights = (1, 1, *x), (1, 1, *y), weights[None, None]
         height, width, inner, last = weights.shape
         length, filters = height * width * inner, y[-1]
-        scale, bias = (np.broadcast_to(node[n], filters) for n in ("scale", "bias"))
-        own = {n: node[n][1:3] for n in ("strides", "dilations")}
+        scale, bias = (np.broadcast_to(x, filters) for x in (node.scale, node.bias))
+        own = {n: getattr(node, n)[1:3] for n in ("strides", "dilations")}
         own |= {"before": [side[0] for side in met.sides], "around": met.around}
         own["groups"] = groups = node.groups
         start = f"({{0}}, {self._window(name, x, y, (height, width), **own)}"

@@ -154,9 +154,6 @@ class Node:
         """The first that it makes."""
         return self.makes[0]
 
-    def __getitem__(self, name: str) -> Any:  # for code that still asks for it
-        return getattr(self, "weights" if name == "kernel" else name)
-
     def is_a(self, *kinds: Kind) -> bool:
         """Whether it is of one of these kinds, or types of TensorFlow operations."""
         return type(self) in kinds or self.type in kinds
