@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras, register
+from larq_nobn.deploy.verify._same import check_same_function
 from larq_nobn.graph._copies import copied, to_keras
 from larq_nobn.graph._models import from_keras
 from larq_nobn.layers import (
@@ -313,3 +314,40 @@ def test_names_do_not_matter(run, make, suffix, tmp_path):
     assert isinstance(made.get_layer(f"part{suffix}"), layers.Conv2D)
     assert_array_equal(made(IMAGES), expected(IMAGES))
     made.save_weights(tmp_path / "weights.h5")  # which rejects names used twice
+
+
+@pytest.mark.parametrize("adds", ["Add", "three", "operator", "first"])
+def test_sums_with_one_channel_are_taken(adds):
+    """Such as those of spatial attention."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(inputs))
+    y = lq.layers.QuantConv2D(4, 3, padding="same", name="wide", **SIGNS)(x)
+    one = layers.Conv2D(1, 1)(x)
+    maps = {"three": [y, one, y], "first": [one, y]}.get(adds, [y, one])
+    total = y + one if adds == "operator" else layers.Add()(maps)
+    model = keras.Model(inputs, layers.BatchNormalization()(total))
+    free = nobn.remove_batch_norm(model)
+    kinds = [type(layer) for layer in free.layers]
+    assert layers.BatchNormalization not in kinds
+    assert free(IMAGES).shape == model(IMAGES).shape
+
+
+def test_a_softmax_that_rounding_decides_far_out_is_no_fault():
+    """Two classes of almost the same logits, which are huge there."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((64,))
+    x = layers.BatchNormalization(name="norm")(layers.Dense(64)(inputs))
+    model = keras.Model(inputs, layers.Dense(3, "softmax", name="end")(x))
+    for weight in model.get_layer("norm").weights:
+        weight.assign(np.random.default_rng(1).uniform(0.5, 1.5, weight.shape))
+    kernel, bias = model.get_layer("end").get_weights()
+    kernel[:, 1], kernel[:, 2] = kernel[:, 0] * (1 + 1e-6), 0
+    model.get_layer("end").set_weights([kernel, bias])
+    folded = nobn.fold_batch_norm(model)
+    x = np.random.default_rng(2).normal(size=(8, 64)).astype("float32")
+    assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-6)
+    # What is wrong there and nowhere else is found: this one clips.
+    clipped = keras.Model(inputs, layers.ReLU(3e3)(model.get_layer("norm").output))
+    whole = keras.Model(inputs, layers.ReLU()(model.get_layer("norm").output))
+    with pytest.raises(ValueError, match="output .* differs"):
+        check_same_function(whole, clipped, "Clipping")
