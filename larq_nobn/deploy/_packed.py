@@ -208,7 +208,7 @@ class _Layer(NamedTuple):
         try:
             form = form_of(Program([value], after, ends))
             wanted = keras.activations.get(name)
-        except (InvalidProgram, ValueError, TypeError):  # of other values; of no name
+        except (InvalidProgram, ValueError):  # of other values; of no name
             raise self._more() from None
         sizes = value.sizes
         numbers = np.linspace(-8, 8, int(np.prod(sizes))).reshape(sizes)
