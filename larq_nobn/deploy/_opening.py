@@ -32,6 +32,12 @@ def as_functional(model: Any) -> keras.Model:
             "Sequential model without a known input shape. Write it with keras.Input "
             "and keras.Model, or call build(input_shape) first."
         )
+    if not _models.is_plain(model):
+        raise UnreadableError(
+            f"Model {model.name!r} is a {type(model).__name__}, whose call is its own "
+            "and may do more than its layer graph. Write that as a layer, in a model "
+            "of keras.Model or keras.Sequential itself."
+        )
     try:
         _models.check_dense_inputs(model)
     except _errors.ModelError as error:

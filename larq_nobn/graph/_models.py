@@ -299,8 +299,14 @@ def check_dense_inputs(model: keras.Model) -> None:
             )
 
 
+def is_plain(model: keras.Model) -> bool:
+    """Whether a model has a layer graph, and computes nothing else."""
+    has_graph = getattr(model, "_is_graph_network", False)
+    return has_graph and type(model).call in _PLAIN
+
+
 def _opaque(model: keras.Model) -> list[str]:
-    if not getattr(model, "_is_graph_network", False) or type(model).call not in _PLAIN:
+    if not is_plain(model):
         return [f"the subclassed or unbuilt model {model.name!r}"]
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return [name for layer in inner for name in _opaque(layer)]

@@ -11,7 +11,7 @@ half quantization steps, for every example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import Any
@@ -30,7 +30,6 @@ from ..operations._emit import form_of, outputs_of
 from ..operations._int8 import without_ranges as no_ranges
 from ..operations._kinds import Node, Range
 from ..operations._program import Program
-from ..trace._form import Form
 from ..trace._names import layer_of
 from ..trace._trace import Trace
 from ..verify import _segments
@@ -164,18 +163,26 @@ def _compared(
         held = {id(node.y): x[..., :-1] for node, x in zip(inner, shown, strict=False)}
         held |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
         given = [held[id(node.y)] for node in maps]
-        made = form.outputs_of([*taken, *given])
+
+        def made_of(
+            others: Sequence[np.ndarray], taken: Sequence[np.ndarray] = taken
+        ) -> list[np.ndarray]:
+            made = form.outputs_of([*taken, *others])
+            pairs = zip(maps, made, strict=False)
+            ends = [np.clip(x, node.low, node.high) for node, x in pairs]
+            return [*ends, *made[len(maps) :]]
+
+        made = made_of(given)
         # In steps of the model: the file's own may be wrong.
         steps: list[Any] = [node.step for node in maps]
         steps += [runner.output_tensors[i].scale for i in loose]
         theirs = [*given, *(outputs[i] for i in loose)]
         away = map(_steps, made, theirs, steps)
         if any(np.any(distance > MOST_STEPS) for distance in away):
-            made = _past_jumps(form, taken, given, steps, made, theirs)
+            made = _past_jumps(made_of, given, steps, made, theirs)
         for node, x, wanted in zip(maps, made, given, strict=False):
             result = _segments.CutResult(layer_of(node))
             result = segments.results.setdefault(("layer", node.name), result)
-            x = np.clip(x, node.low, node.high)
             _compare(x, wanted, node.step, rows, result)
         for i, x in zip(loose, made[len(maps) :], strict=True):
             result = segments.result("output", io.outputs[i])
@@ -185,8 +192,7 @@ def _compared(
 
 
 def _past_jumps(
-    form: Form,
-    inputs: Sequence[np.ndarray],
+    made_of: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
     given: Sequence[np.ndarray],
     steps: Sequence[float],
     made: list[np.ndarray],
@@ -203,7 +209,7 @@ def _past_jumps(
 
         def moved(size: float, signs: Sequence[int] = signs) -> list[np.ndarray]:
             off = [size * sign * n for sign, n in zip(signs, steps, strict=False)]
-            return form.outputs_of([*inputs, *map(np.add, given, off)])
+            return made_of([*map(np.add, given, off)])
 
         rows = zip(made, moved(MOST_STEPS / 3), moved(MOST_STEPS), strict=True)
         jumped = [np.where((a == x) | (a == b), b, x) for x, a, b in rows]

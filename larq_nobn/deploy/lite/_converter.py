@@ -211,7 +211,8 @@ def in_batches(
         if missing:
             parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
         results = [np.atleast_1d(result) for result in function(parts)]
-        batches.append([r[:-missing] if missing else r for r in results])
+        # An example may be several rows, with time or windows in front.
+        batches.append([r[: len(r) - len(r) * missing // size] for r in results])
     return [np.concatenate(results) for results in zip(*batches, strict=True)]
 
 

@@ -50,11 +50,11 @@ class Folded(NamedTuple):
 
 
 def constant(tensor: Any) -> np.ndarray | None:
-    """The value of a constant of a trace; None of other tensors."""
+    """The value of a constant of a graph; None of other tensors."""
     if tensor.op.type == "Const":
         return tf.make_ndarray(tensor.op.get_attr("value"))
-    (given,) = tensor.graph.get_collection_ref(_GIVEN)
-    return given.get(tensor.op.name)
+    found = (x.get(tensor.op.name) for x in tensor.graph.get_collection(_GIVEN))
+    return next(found, None)
 
 
 def imported(folded: Folded) -> tf.Graph:

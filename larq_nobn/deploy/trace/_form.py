@@ -52,20 +52,28 @@ class Form:
         given: Mapping[Any, np.ndarray],
         wanted: Sequence[Any],
         noise: float = 0.0,
+        finish: Callable[[list[np.ndarray]], list[np.ndarray]] = list,
     ) -> list[np.ndarray]:
         """Computes tensors for any number of examples.
 
         Arguments:
             given: Examples of the inputs, and of other tensors, which these replace.
+                Of these an example may be several rows, along one axis more.
             wanted: The tensors.
             noise: How far the constants are off, at random.
+            finish: What is made of the tensors of each batch.
         """
         size = self.inputs[0].shape[0] or 1
         constants = self._given | (self._off(noise) if noise else {})
 
         def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-            feed = {**constants, **dict(zip(given, parts, strict=True))}
-            return [_by_example(x, size) for x in self._session.run([*wanted], feed)]
+            rows = {
+                tensor: part.reshape(
+                    -1, *part.shape[part.ndim + 1 - tensor.shape.rank :]
+                )
+                for tensor, part in zip(given, parts, strict=True)
+            }
+            return finish(self._session.run([*wanted], {**constants, **rows}))
 
         with as_one_graph():
             return in_batches(run, list(given.values()), size)
@@ -118,12 +126,3 @@ def as_one_graph() -> Iterator[None]:
     finally:
         restored = {"disable_meta_optimizer": False, **options}
         tf.config.optimizer.set_experimental_options(restored)
-
-
-def _by_example(values: np.ndarray, size: int) -> np.ndarray:
-    """With examples in front: a constant has none, and time may be folded into them."""
-    if values.ndim and values.shape[0] == size:
-        return values
-    if values.ndim and values.shape[0] % size == 0:
-        return values.reshape(size, -1)
-    return np.broadcast_to(values, (size, *values.shape))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._constants import constant
+from ._names import layer_of
 
 # A sign passes through them on its way into a convolution.
 NOTHING = (
@@ -33,6 +34,7 @@ class TracedSign(NamedTuple):
     It is of their difference: `first` where `compare(difference, 0)`, else `second`.
     Without a `compare` it is TensorFlow's own, which is 0 at 0, so it has two
     thresholds there. Without any numbers, nothing is known of how close to 0 it was.
+    `layer` is the name of the layer that it is of.
     """
 
     value: Any
@@ -40,6 +42,7 @@ class TracedSign(NamedTuple):
     compare: Any = None
     first: Any = 1
     second: Any = -1
+    layer: str = ""
 
     @property
     def is_rectified(self) -> bool:
@@ -77,16 +80,44 @@ class TracedSum(NamedTuple):
 
     value: Any
     of: tuple[Any, ...]
+    layer: str
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
         return values
 
     def terms(self, of: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns what is added."""
+        """Returns what is added, along a last axis."""
         first, *rest = (x.astype(float) for x in of)
         subtracts = self.value.op.type == "Sub"
-        return np.stack([first, *(-x if subtracts else x for x in rest)])
+        return np.stack([first, *(-x if subtracts else x for x in rest)], -1)
+
+
+def signs_of(
+    operations: Iterable[Any], size: int, layer_of: Callable[[Any], str] = layer_of
+) -> list[TracedSign]:
+    """Lists the signs that show what they are of.
+
+    Examples are in front, perhaps with time or windows folded into them. Each comes
+    after those that it depends on.
+
+    Arguments:
+        operations: Of a graph.
+        size: How many examples it takes at once.
+        layer_of: The name of the layer that an operation is of.
+    """
+    signs = filter(None, map(sign_taken_by, operations))
+    return [
+        sign._replace(layer=layer_of(sign.value.op))
+        for sign in signs
+        if sign.of and has_examples(sign.value, size)
+    ]
+
+
+def has_examples(tensor: Any, size: int) -> bool:
+    """Whether a tensor has rows of so many examples, as far as its shape tells."""
+    shape = tensor.shape
+    return bool(shape.rank and shape.is_fully_defined() and shape[0] % size == 0)
 
 
 def sign_taken_by(op: Any) -> TracedSign | None:
@@ -132,15 +163,16 @@ def _selected(op: Any) -> TracedSign | None:
     """
     if op.type not in _SELECTIONS:
         return None
-    ends = [constant(x) for x in op.inputs[1:]]
-    if not all(x is not None and np.all(np.abs(x) == 1) for x in ends):
+    given = map(constant, op.inputs[1:])
+    ends = [x for x in given if x is not None and np.all(np.abs(x) == 1)]
+    if len(ends) < 2:
         return None
     compared, rank = op.inputs[0].op, op.outputs[0].shape.rank
     compare = _COMPARES.get(compared.type)
     of = tuple(compared.inputs) if compare else ()
     # Of one example, if a constant has as many as the trace takes at once.
-    ends = [x[:1] if x is not None and x.ndim == rank else x for x in ends]
-    return TracedSign(op.outputs[0], of, compare, *ends)
+    first, second = (x[:1] if x.ndim == rank else x for x in ends)
+    return TracedSign(op.outputs[0], of, compare, first, second)
 
 
 def _compared(op: Any) -> TracedSign | None:

@@ -24,8 +24,10 @@ from ._signs import (
     RESHAPES,
     TracedSign,
     TracedSum,
+    has_examples,
     is_zero_at_zero,
     sign_taken_by,
+    signs_of,
 )
 
 # Where an operation with a kernel has its input; its kernel is the other one.
@@ -120,26 +122,17 @@ class Trace:
         return Form(self.inputs, self.outputs, lambda x: x, numbers)
 
     def signs(self) -> list[TracedSign]:
-        """Lists the signs that have examples in front, and show what they are of.
-
-        Each comes after those that it depends on.
-        """
-        signs = filter(None, map(sign_taken_by, self.operations))
-        return [sign for sign in signs if sign.of and self._is_cut(sign.value)]
+        """Lists the signs that show what they are of, as `signs_of`."""
+        return signs_of(self.operations, self.io.batch_size)
 
     def cuts(self, sums: Container[str]) -> list[TracedSign | TracedSum]:
         """Lists the signs, and sums of the given names, in the same order."""
         places = {op.name: place for place, op in enumerate(self.operations)}
-        taken = (op for op in self.operations if op.name in sums)
-        known = [TracedSum(op.outputs[0], tuple(op.inputs)) for op in taken]
         cuts: list[TracedSign | TracedSum] = [*self.signs()]
-        cuts += [x for x in known if self._is_cut(x.value)]
+        for op in self.operations:
+            if op.name in sums and has_examples(op.outputs[0], self.io.batch_size):
+                cuts.append(TracedSum(op.outputs[0], tuple(op.inputs), layer_of(op)))
         return sorted(cuts, key=lambda cut: places[cut.value.op.name])
-
-    def _is_cut(self, tensor: Any) -> bool:
-        shape = tensor.shape
-        known = shape.rank and shape.is_fully_defined()
-        return bool(known) and shape[0] == self.io.batch_size
 
     @cached_property
     def owners(self) -> dict[str, LayerCall]:

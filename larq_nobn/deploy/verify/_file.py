@@ -126,11 +126,11 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Te
         if sign is None or others or key not in ops:
             continue
         first = ops[key].input(0)
-        size, *positions, words = first.shape
-        _, *wanted, channels = [n or 0 for n in sign.y.shape or ()]
+        *positions, words = first.shape
+        *wanted, channels = [n or 0 for n in sign.y.shape or ()]
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
         # Of a dense layer of several examples these are positions.
-        if alike and size == stages.io.batch_size:
+        if alike and first.shape[0] % stages.io.batch_size == 0:
             packed[id(sign)] = first
     return packed
 
@@ -179,7 +179,8 @@ def _probe(
     content = _converter.to_flatbuffer(in_rows, spec, runtime=runtime)
     probe = _converter.Runner(content, runtime)
     # Counted from the end, since the outputs are in front.
-    starts = np.cumsum([-prod(x.shape[1:]) for x in values[::-1]])[::-1]
+    sizes = [prod(x.shape) // io.batch_size for x in values]
+    starts = np.cumsum([-size for size in sizes[::-1]])[::-1]
     return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 
 

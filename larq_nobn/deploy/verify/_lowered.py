@@ -2,11 +2,11 @@
 
 Four forms of a network follow each other: the given model, its trace, the operations
 that the trace is lowered to, and the file, which is written from these by rules. The
-given model runs in a graph, as in `predict`, and for as many examples at once as its
-trace, so that both round alike. From there on networks are cut at their signs, as the
-trace shows them: each segment is computed by one form from the signs that the next one
-has there. Binary kernels of the operations are ±1, and scaled afterwards, so that sums
-which are 0 are 0 in them as in the file, while the trace has rounding in their place.
+given model is compared in `_given.py`. From there on networks are cut at their signs,
+as the trace shows them: each segment is computed by one form from the signs that the
+next one has there. Binary kernels of the operations are ±1, and scaled afterwards, so
+that sums which are 0 are 0 in them as in the file, while the trace has rounding in
+their place.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..._keras import keras
-from ..._math import unfused
 from .._errors import ConversionError, VerificationError
 from .._opening import other_precision
 from ..lite import _converter
 from ..lite._file import read
 from ..operations import Stages
-from ..trace._form import as_one_graph
-from ..trace._inference import as_built, at_inference
 from ..trace._trace import Trace
 from . import _segments
 from ._agreement import agreement, top1_agreement
 from ._file import LOOK, differing_threshold, file_signs
+from ._given import GIVEN_EQUAL, compare_given
 from ._segments import Examples, Recording, compare, recorder
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
-# A trace computes constants once that the model computes in every call.
+# A trace computes constants once that its operations are made of.
 _EQUAL = 1e-5
 # Up to this, it may still be rounding.
 _MAGNIFIED = 1e-3
@@ -69,27 +66,34 @@ def verify_made(
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with what `read` has at these signs of its trace."""
-    policy, io = other_precision(model), trace.io
-    traced = trace.model if policy else model
-    given = compare(trace.form, io, (), _reader(traced, io), examples, _EQUAL)
+    policy = other_precision(model)
+    given = compare_given(trace.model if policy else model, trace, examples)
     if given.finding:
         worst = max(x.worst for x in given.results.values() if x.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Tracing the model changed what it computes"
-        raise mismatch(given, what, _EQUAL, f" {LOOK}{small}{ending}")
-    segments = compare(trace.form, io, signs, read, examples, _EQUAL)
+        raise mismatch(given, what, GIVEN_EQUAL, f" {LOOK}{small}{ending}")
+    wanted = trace.form.outputs_of(examples)
+    if not all(np.isfinite(output).all() for output in wanted):
+        raise ConversionError(
+            f"Model {model.name!r} gives outputs that are not finite on the "
+            "verification examples. Look for NaN in its weights, or pass other data."
+        )
+    segments = compare(trace.form, trace.io, signs, read, examples, _EQUAL)
     if segments.finding:
         what = "Preparing the model changed what it computes"
         raise mismatch(segments, what, _EQUAL, ending)
     basis = REFERENCE
     if policy:
-        wanted = _reader(model, io)(examples).outputs
-        same = top1_agreement(wanted, segments.outputs)
+        made = _converter.run(model, examples)
+        finite = np.all([[np.isfinite(x).all() for x in y] for y in made], axis=0)
+        same = top1_agreement(made, segments.outputs)
+        few = "" if finite.all() else f", {(~finite).mean():.1%} are not finite"
         basis = (
             f"{REFERENCE} in float32; in its {policy} {same:.1%} of the examples have "
-            "the same top class"
+            f"the same top class{few}"
         )
-    numbers = agreement(given.outputs, segments.outputs, _EQUAL, segments)
+    numbers = agreement(wanted, segments.outputs, _EQUAL, segments)
     return {**numbers, "reference": basis}, segments.outputs
 
 
@@ -127,35 +131,3 @@ def mismatch(
         f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "
         f"{segments.finding}.{ending}"
     )
-
-
-def _reader(
-    model: keras.Model, io: _converter.IoSpec
-) -> Callable[[Examples], Recording]:
-    """Returns what computes a given model as its trace does, if it can be compared."""
-    function = as_built(_converter.called(model))
-
-    def run(parts: Examples) -> list[np.ndarray]:
-        pairs = zip(parts, io.inputs, strict=True)
-        inputs = [tf.constant(part, x.dtype) for part, x in pairs]
-        return [x.numpy() for x in function(*inputs)]
-
-    def read(examples: Examples) -> Recording:
-        with at_inference(checked=True), unfused(), as_one_graph():
-            made = _converter.in_batches(run, examples, io.batch_size)
-        for name, output in zip(model.output_names, made, strict=True):
-            if len(output) != len(examples[0]):
-                raise ConversionError(
-                    f"Output {name!r} of model {model.name!r} has {len(output)} rows "
-                    f"for {len(examples[0])} examples. Give it one for each, along the "
-                    "first axis."
-                )
-            if not np.isfinite(output).all():
-                raise ConversionError(
-                    f"Model {model.name!r} gives outputs that are not finite on the "
-                    "verification examples. Look for NaN in its weights, or pass other "
-                    "data."
-                )
-        return Recording([output.astype(np.float32) for output in made], [], {})
-
-    return read

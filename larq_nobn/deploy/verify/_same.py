@@ -17,7 +17,6 @@ from ...graph._graph import Graph
 from ...graph._models import call_by_call
 from .._errors import ConversionError
 from ..lite._converter import IoSpec
-from ..trace._names import layer_of
 from ..trace._signs import TracedSign
 from ..trace._trace import Trace
 from ._segments import Segments, compare, labels_of, recorder
@@ -87,13 +86,13 @@ def matched(
     """The signs of layers that have as many of them in both forms."""
     sides = signs, others
     mine, theirs = (dict(zip(labels_of(x), x, strict=True)) for x in sides)
-    counts = [Counter(layer_of(sign.value.op) for sign in x) for x in sides]
+    counts = [Counter(sign.layer for sign in x) for x in sides]
     odd = (counts[0] - counts[1]) + (counts[1] - counts[0])
     labels = [
         label
         for label, sign in mine.items()
-        if layer_of(sign.value.op) not in odd
-        and sign.value.shape == theirs[label].value.shape
+        if sign.layer not in odd
+        and sign.value.shape[1:] == theirs[label].value.shape[1:]
     ]
     return [mine[label] for label in labels], [theirs[label] for label in labels]
 

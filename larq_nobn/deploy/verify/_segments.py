@@ -23,7 +23,6 @@ import numpy as np
 from ..._progress import step
 from ..lite import _converter
 from ..trace._form import Form
-from ..trace._names import layer_of
 from ..trace._signs import TracedSign, TracedSum
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
@@ -194,7 +193,7 @@ def compare_sign(
         low = np.maximum(low, 0)
     least, most, own = map(is_positive, (low, x + margin, x))
     near = least != most
-    result.count += x.size
+    result.count += x.size // len(rows) * len({*rows})
     result.near += int(near.sum())
     parted = own != bits
     wrong = parted & ~near
@@ -369,16 +368,23 @@ def recorder(form: Form, signs: Sequence[Cut]) -> Callable[..., Recording]:
     """
     values = [form.tensor_of(sign.value) for sign in signs]
     wanted = [*form.outputs, *values]
+    count = len(wanted)
     wanted += [form.tensor_of(tensor) for sign in signs for tensor in sign.of]
+
+    def finish(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        rest = iter(arrays[count:])
+        return [*arrays[:count], *(_difference(sign, rest) for sign in signs)]
 
     def read(
         examples: Examples, made: Sequence[np.ndarray] = (), noise: float = 0.0
     ) -> Recording:
         pairs = zip([*form.inputs, *values], [*examples, *made], strict=False)
-        arrays = iter(form.run(dict(pairs), wanted, noise))
-        outputs, has = ([next(arrays) for _ in x] for x in (form.outputs, values))
-        numbers = {i: _difference(sign, arrays) for i, sign in enumerate(signs)}
-        return Recording(outputs, has, numbers)
+        arrays = form.run(dict(pairs), wanted, noise, finish)
+        outputs, inner = arrays[: len(form.outputs)], arrays[len(form.outputs) :]
+        inner = [by_example(x, len(examples[0])) for x in inner]
+        return Recording(
+            outputs, inner[: len(signs)], dict(enumerate(inner[len(signs) :]))
+        )
 
     return read
 
@@ -428,11 +434,14 @@ def compare(
 
     for rows in grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
+        # In whole batches, or it would matter how examples are folded into them.
+        rows = rows + rows[-1:] * (-len(rows) % io.batch_size)
         taken = [array[rows] for array in examples]
         is_far = _order_of(examples, rows[0]) > 0
         other = read(taken)
-        parts.append(other.outputs)
-        fed = [_fed(*pair) for pair in zip(signs, other.values, strict=True)]
+        parts.append([output[: len({*rows})] for output in other.outputs])
+        pairs = zip(signs, other.values, strict=True)
+        fed = [_fed(*pair, len(rows)) for pair in pairs]
         results = deepcopy(segments.results)
         ours = [own(taken, fed)]
         note(ours, other, rows)
@@ -449,7 +458,7 @@ def _compare_sum(
     terms: np.ndarray, made: np.ndarray, before: str, rows: list[int], result: CutResult
 ) -> None:
     """Compares a sum with what another form has of it: it rounds as its terms do."""
-    total, sizes = terms.sum(axis=0), np.abs(terms).sum(axis=0)
+    total, sizes = terms.sum(axis=-1), np.abs(terms).sum(axis=-1)
     away = np.abs(total - made.reshape(total.shape))
     wrong = away > MARGIN * np.abs(total).max(initial=0) + _NOISE * sizes
     result.count += away.size
@@ -464,7 +473,7 @@ def _compare_sum(
 
 def labels_of(signs: Sequence[Cut]) -> list[str]:
     """The names of the layers of signs; of a second one of a layer with its number."""
-    names = [layer_of(sign.value.op) for sign in signs]
+    names = [sign.layer for sign in signs]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
     pairs = zip(names, numbers, strict=True)
     return [name if n == 1 else f"{name} (sign {n})" for name, n in pairs]
@@ -472,17 +481,22 @@ def labels_of(signs: Sequence[Cut]) -> list[str]:
 
 def _difference(sign: Cut, rest: Iterator[np.ndarray]) -> np.ndarray:
     """Returns the numbers that a sign is of: the next, or the difference of two."""
-    shape = sign.value.shape
-    values = [next(rest) for _ in sign.of]
+    first, *second = values = [next(rest) for _ in sign.of]
     if isinstance(sign, TracedSum):
         return sign.terms(values)
-    # With as many axes as a map, if they are of a constant that has fewer.
-    ones = [1] * len(shape)
-    first, *second = (x.reshape(len(x), *ones[x.ndim :], *x.shape[1:]) for x in values)
     difference = first - second[0] if second else first
-    return np.broadcast_to(difference, (len(first), *shape[1:])).astype(np.float32)
+    return np.broadcast_to(difference, sign.value.shape).astype(np.float32)
 
 
-def _fed(sign: Cut, made: np.ndarray) -> np.ndarray:
-    values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
-    return values.astype(sign.value.dtype.as_numpy_dtype)
+def by_example(values: np.ndarray, count: int) -> np.ndarray:
+    """With examples in front; of one with several rows, these come next."""
+    if len(values) == count:
+        return values
+    return values.reshape(count, -1, *values.shape[1:])
+
+
+def _fed(sign: Cut, made: np.ndarray, count: int) -> np.ndarray:
+    shape = sign.value.shape[1:]
+    values = sign.rounded(made).reshape(-1, *shape)
+    values = values.astype(sign.value.dtype.as_numpy_dtype)
+    return by_example(values, count)
