@@ -37,6 +37,7 @@ _FUNCTIONS = {
     "Exp": "expf(A)",
     "Log": "logf(A)",
     "Erf": "erff(A)",
+    "Erfc": "erfcf(A)",
     "Abs": "fabsf(A)",
     "Neg": "-A",
     "Sign": "(float)((A > 0) - (A < 0))",
@@ -421,7 +422,7 @@ class Calls:
         if node.y in self._numbers:
             places = _numbered(node.y) % len(shift)
             own = self._floats("shift", shift, len(shift)), places
-            self._map(node, "sign", "A + B >= 0 ? 1 : -1", own)
+            self._map(node, "larqs_sign", "A + B >= 0 ? 1 : -1", own)
 
     def _window(self, name: str, x: Any, y: Any, kernel: Any, **given: Any) -> str:
         """C of how a kernel lies on a map (N, H, W, C) to make another one."""
