@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,19 +22,15 @@ from ._opening import as_functional, in_float32, opened, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import io_spec, run
 from .operations import Stages, lower, outputs_of, stages_of
-from .operations._kinds import Affine, Constant, Kernel, Node, Sign
+from .operations._kinds import Constant, Kernel, Node, Sign
 from .operations._program import Program
 from .trace._names import layer_name
 from .trace._trace import Trace
 from .verify._lowered import verify_operations
 from .verify._same import FEW
 
-# The numbers of nodes, and what they are called as weights.
-_WEIGHTS: dict[type[Node], dict[str, str]] = {
-    Constant: {"value": "constant"},
-    Affine: {"k": "scale", "b": "bias"},
-    Kernel: {"weights": "kernel", "scale": "scale"},
-}
+# What numbers of nodes are called as weights, if not as they are.
+_NAMES = {"k": "scale", "b": "bias", "weights": "kernel", "value": "constant"}
 _ONE = ("k", "scale")
 
 
@@ -91,12 +88,13 @@ def prepared(
     pairs = zip(traced.inputs, stages.io.inputs, strict=True)
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
     open_batch = stages.io._replace(inputs=specs)
-    program = lower(Trace(traced, open_batch)).program
+    trace = Trace(traced, open_batch)
+    program = lower(trace).program
     starts = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
         for x, name in zip(open_batch.inputs, traced.input_names, strict=True)
     ]
-    made = keras.Model(starts, _Operations(program, traced)(starts), name=model.name)
+    made = keras.Model(starts, _Operations(program, trace)(starts), name=model.name)
     if verify:
         examples = few_examples(given)
         _, wanted = verify_operations(whole, stages, examples, ending="")
@@ -142,14 +140,23 @@ def few_examples(given: keras.Model) -> list[np.ndarray]:
 class _Operations(keras.layers.Layer):
     """A program lowered from a model, whose numbers are weights."""
 
-    def __init__(self, program: Program, model: keras.Model):
+    def __init__(self, program: Program, trace: Trace):
         super().__init__(dtype="float32", name="operations")
         self._autocast = False
         # Outer layers have the name of one inside them.
+        model = trace.model
         inside = [*model._flatten_layers(include_self=False)][::-1]
         layers = {layer.name: layer for layer in (*inside, *model.layers)}
         known: dict[Any, tf.Variable] = {}  # those of a layer that is used twice
-        nodes = [self._with_weights(node, layers, known) for node in program.nodes]
+        places: dict[Any, int] = defaultdict(int)
+        nodes = []
+        for node in program.nodes:
+            # Of two calls of a layer, what is at the same place is the same variable.
+            call = trace.owners.get(node.name)
+            key = (id(call), type(node)) if call else (node.name, type(node))
+            place = (id(call.layer) if call else node.name, type(node), places[key])
+            places[key] += 1
+            nodes.append(self._with_weights(node, place, layers, known))
         own = Program(program.inputs, nodes, program.outputs)
         self._function = tf.function(lambda x: outputs_of(own, x), autograph=False)
         self._shapes = [value.shape for value in program.outputs]
@@ -163,6 +170,7 @@ class _Operations(keras.layers.Layer):
     def _with_weights(
         self,
         node: Node,
+        place: Any,
         layers: Mapping[str, keras.layers.Layer],
         known: dict[Any, tf.Variable],
     ) -> Node:
@@ -175,15 +183,17 @@ class _Operations(keras.layers.Layer):
         made: dict[str, Any] = {}
         binary = isinstance(node, Kernel) and node.binary
         trainable = not binary and bool(given and given.trainable_weights)
-        for key, said in _WEIGHTS.get(type(node), {}).items():
-            value = np.asarray(getattr(node, key))
+        for key in node.reals:
+            value, said = np.asarray(getattr(node, key)), _NAMES.get(key, key)
             nothing = float(key in _ONE) if key != "value" else np.nan
             idle = np.all(value == nothing) and not (key == "b" and trainable)
-            if value.dtype.kind != "f" or value.size < 2 or idle:
+            # A constant of one number is as likely an epsilon.
+            small = isinstance(node, Constant) and value.size < 2
+            if value.dtype.kind != "f" or small or idle:
                 continue
-            what = name, said, value.shape, value.tobytes()
+            what = f"{name}/{said}", place, key, value.tobytes()
             if what not in known:
-                number = sum(other[:2] == what[:2] for other in known)
+                number = sum(other[0] == what[0] for other in known)
                 known[what] = self.add_weight(
                     f"{name}/{said}" + f"_{number}" * bool(number),
                     value.shape,
@@ -204,8 +214,13 @@ def _quantizer_of(layer: keras.layers.Layer | None) -> Callable[[Any], Any]:
     if isinstance(sign, ThresholdSign):
         sign = alias(sign, shift=None, offset=0.0)
 
+    with unmeasured(sign):  # of -1 and 1, or of 0 and 1
+        low, high = (float(np.min(sign(tf.fill((1, 1), x)))) for x in (-1.0, 1.0))
+    times = 2 / (high - low) if high != low else 1.0
+
     def function(x: Any) -> Any:
         with unmeasured(sign):
-            return sign(x)
+            own = times * sign(x)
+        return own + tf.stop_gradient(tf.where(x >= 0, 1.0, -1.0) - own)
 
     return function

@@ -1,8 +1,10 @@
 """The function of a file as a Keras model, ties included."""
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import Subclassed, binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
@@ -86,3 +88,41 @@ def test_subclassed_models_are_prepared_too():
     assert_allclose(prepared(model)(images(2)), expected, rtol=0, atol=1e-4)
     assert [kernel.name for kernel in packed_kernels(model)] == ["conv"]
     assert binary_layers(model) == ["conv"]
+
+
+@pytest.mark.parametrize("pad", [None, 0.0, 1.0])
+def test_inputs_of_zero_and_one_stay_what_they_are(pad):
+    keras.utils.set_random_seed(0)
+    same = {"padding": "valid"} if pad is None else {"pad_values": pad}
+    conv = binary_conv(8, input_quantizer="ste_heaviside", **same)
+    model = chain(conv, *head(), scramble=False)
+    made, x = prepared(model, verify=False), images(4)
+    assert_allclose(made(x), model(x), rtol=1e-4, atol=1e-5)
+    # The gradient is that of the quantizer, too.
+    stems = [made.weights[0], model.layers[1].kernel]
+    grads = []
+    for network, kernel in zip((made, model), stems, strict=True):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(network(x) ** 2)
+        grads.append(tape.gradient(loss, kernel).numpy())
+    assert_allclose(*grads, rtol=1e-3, atol=1e-4 * np.abs(grads[1]).max())
+
+
+def test_each_number_of_a_layer_is_a_weight_of_its_own():
+    inputs = keras.Input((8, 8, 4))
+    shared = keras.layers.Dense(4, name="shared")
+    x = nobn.layers.RPReLU(name="act")(binary_conv(4, name="conv")(inputs))
+    x = keras.layers.PReLU(shared_axes=[1, 2], name="slopes")(x)
+    x = shared(shared(keras.layers.GlobalAveragePooling2D()(x)))
+    model = keras.Model(inputs, keras.layers.Dense(1, name="one")(x))
+    for weight in model.weights:
+        noise = np.random.default_rng(0).normal(size=weight.shape)
+        weight.assign(np.full(weight.shape, 0.5) if "shift" in weight.name else noise)
+    made = prepared(model)
+    count = [w.name.partition("/")[0] for w in made.trainable_weights].count
+    # Two shifts, and the slope; a kernel and a bias each, of two calls once.
+    assert [count(x) for x in ("act", "slopes", "shared", "one")] == [3, 1, 2, 2]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(made(images(2, (8, 8, 4))))
+    weights = [w for w in made.trainable_weights if not w.name.startswith("conv/")]
+    assert all(x is not None for x in tape.gradient(loss, weights))
