@@ -119,7 +119,7 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
                 activation = name.endswith("activation")
                 vars(alone)[name] = keras.activations.linear if activation else None
         config = dict(alone.get_config())
-    config = _anew(config, float32, layer)
+    config = _rebuilt(config, float32, layer)
     for name in functions.keys() & config.keys():
         given = functions[name]
         # Of a quantizer that has weights, two layers cannot have the same.
@@ -132,19 +132,19 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
     return config
 
 
-def _anew(config: Any, float32: bool, owner: keras.layers.Layer) -> Any:
+def _rebuilt(config: Any, float32: bool, owner: keras.layers.Layer) -> Any:
     """Returns a configuration whose layers are new ones, as those of a file are.
 
     With `float32` every float policy is replaced by that.
     """
     if isinstance(config, list | tuple):
-        parts = [_anew(item, float32, owner) for item in config]
+        parts = [_rebuilt(item, float32, owner) for item in config]
         return tuple(parts) if isinstance(config, tuple) else parts
     if isinstance(config, dict):
         return {
             key: "float32"
             if float32 and key == "dtype" and _is_float(value)
-            else _anew(value, float32, owner)
+            else _rebuilt(value, float32, owner)
             for key, value in config.items()
         }
     # Among the arguments of a Lambda they stay, as the function does.

@@ -546,5 +546,5 @@ def check_saved_once(model: keras.Model) -> None:
                     raise InvalidValue(
                         f"Layer {part.name!r} is in {' and in '.join(homes.values())}, "
                         "and Keras would write a file that nothing opens. Make the "
-                        "parts one functional model, or save_weights and build anew."
+                        "parts one functional model, or save the weights alone."
                     )

@@ -11,9 +11,9 @@ from larq_nobn.deploy.operations._kinds import Sign
 pytestmark = pytest.mark.convert
 
 
-def refused(model, message, folder):
+def refused(model, message, folder, **options):
     with pytest.raises(ConversionError, match=message):
-        convert(model, folder / "m.tflite")
+        convert(model, folder / "m.tflite", **options)
     assert not any(folder.iterdir())
 
 
@@ -54,4 +54,5 @@ def test_kernels_that_are_nearly_binary_are_not_flattened(tmp_path):
     message = (
         "LCE found 2 .* has 1: it takes for signs, or for ±c, what .* that, in 'x'"
     )
-    refused(model, message, tmp_path)
+    refused(model, "kernel of layer 'x' is not ±c", tmp_path)
+    refused(model, message, tmp_path, allow_float=True)

@@ -18,6 +18,7 @@ from larq_nobn.deploy import (
     _prepared,
     convert,
 )
+from larq_nobn.deploy.operations._kinds import Affine
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
@@ -200,7 +201,7 @@ def test_a_conversion_that_is_interrupted(model, path, monkeypatch):
 def test_equality_with_the_given_model_does_not_depend_on_verify(
     model, path, monkeypatch
 ):
-    fault = "affine", numbers("b", lambda b: np.add(b, 1e-3, out=b))
+    fault = Affine, numbers("b", lambda b: np.add(b, 1e-3, out=b))
 
     def wrong(*arguments):
         return with_fault(right(*arguments), fault, "head")
