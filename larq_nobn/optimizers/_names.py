@@ -10,15 +10,18 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras, on_compile
-from .._larq import lq
 from ._wrapper import OptimizerWrapper
 
 Names = tuple[str, ...]
 
 
+# Knows the variable that a copy in a replica is of, without being any optimizer.
+_KEYS = object.__new__(keras.optimizers.Optimizer)
+
+
 def key_of(variable: Any) -> Any:
     """Returns what a variable, its latent one and its copy in a replica share."""
-    return lq.optimizers._var_key(getattr(variable, "latent_variable", variable))
+    return _KEYS._var_key(getattr(variable, "latent_variable", variable))
 
 
 def paths_of(model: keras.Model) -> dict[Any, str]:
