@@ -351,6 +351,11 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
         if unknown := [name for name in given if name not in SETTINGS]:
             raise InvalidValue(f"{unknown[0]} is no setting")
     except ValueError as error:
+        if param is None:
+            raise InvalidValue(
+                f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or "
+                "train again in another folder."
+            ) from error
         raise click.BadParameter(
             f"{file} contains no settings: {error}. Give the run.json of a run, or a "
             'JSON object such as {"epochs": 5}.',

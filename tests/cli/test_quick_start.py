@@ -22,7 +22,7 @@ WRONG = [
     for line in f"""
         no-such-command
         train --no-such-option
-        train
+        train --epochs none
         train --output new --dataset digits --width wide
         train --output new --dataset digits --width 0
         train --output new --dataset gone

@@ -73,14 +73,18 @@ BETWEEN = {
     "pads": lambda x: layers.ZeroPadding2D(1)(layers.ZeroPadding2D((0, 1))(x)),
     "flatten": layers.Flatten(),
     "reshape": layers.Reshape((2, 8, 8)),
-    "shuffle": layers.Lambda(shuffled),
-    "concat": layers.Lambda(joined),
+    "shuffle": layers.Lambda(shuffled, name="shuffle"),
+    "concat": layers.Lambda(joined, name="concat"),
     "dropout": layers.Dropout(0.5),
     "Identity": layers.Identity(),
     "time": layers.Reshape((2, 2, 4, 8)),
     "turned": layers.Permute((2, 1, 3)),
-    "check": layers.Lambda(lambda x: tf.debugging.check_numerics(x, "signs")),
-    "gather": layers.Lambda(lambda x: tf.gather(x, [3, 1, 2, 0], axis=3)),
+    "check": layers.Lambda(
+        lambda x: tf.debugging.check_numerics(x, "signs"), name="check"
+    ),
+    "gather": layers.Lambda(
+        lambda x: tf.gather(x, [3, 1, 2, 0], axis=3), name="gather"
+    ),
 }
 
 

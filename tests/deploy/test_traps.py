@@ -109,7 +109,8 @@ def test_what_pads_rounded_maps_is_not_rounded(runtime, tmp_path):
             layers.Lambda(rounded)(x)
         )
         models.append(keras.Model(start, binary_conv(8)(layers.Conv2D(8, 3)(x))))
-    model, path = beside(models), tmp_path / "m.tflite"
+    model = beside(models)
+    path = tmp_path / ("m.c" if runtime == "c" else "m.tflite")
     x = [images(4, (6, 6, 4), seed=n) for n in range(len(models))]
     report = convert(model, path, data=x, runtime=runtime)
     assert report.int8_ops == []

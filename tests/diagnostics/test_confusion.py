@@ -133,6 +133,6 @@ def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path):
     mistakes.draw(tmp_path / "mistakes.png", (name, "b"), title=name)
     reliability_diagram(outputs, labels, tmp_path / "reliability.png", title=name)
     history = [{"epoch": 1, "accuracy": 0.5, "loss": 1.0}]
-    history[0] |= {f"val_{key}": history[0][key] for key in ("accuracy", "loss")}
+    history[0] |= {f"test_{key}": history[0][key] for key in ("accuracy", "loss")}
     draw_curves(tmp_path / "curves.png", name, history, "test")
     assert len([*tmp_path.glob("*.png")]) == 3

@@ -19,6 +19,7 @@ def leave_run(
 ) -> None:
     """Writes what a finished run leaves, but for its model."""
     folder.mkdir(parents=True, exist_ok=True)
+    split = "validation" if settings.validation else "test"
     record = {
         "settings": asdict(settings),
         "metrics": {
@@ -29,9 +30,10 @@ def leave_run(
             **metrics,
         },
         "versions": {"larq_nobn": "0.1.0"},
-        "history_split": "validation" if settings.validation else "test",
+        "history_split": split,
     }
-    lines = ["epoch,loss,accuracy,val_accuracy,seconds"]
+    watched = "val" if settings.validation else "test"
+    lines = [f"epoch,loss,accuracy,{watched}_accuracy,seconds"]
     times = [1.0] * len(accuracies) if seconds is None else seconds
     for epoch, (accuracy, time) in enumerate(zip(accuracies, times, strict=True), 1):
         lines.append(f"{epoch},1.0,0.5,{float(accuracy)!r},{float(time)!r}")

@@ -80,9 +80,9 @@ def test_killed_and_stopped(tmp_path: Path):
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == (
         f"Stopped; nothing half-written is left. {folder} is kept up to epoch 2. To "
-        "resume, repeat the command with --resume."
+        f"resume: larq-nobn train --resume {folder}"
     )
-    names = {"epoch-0001-step-0000002.npz", "epoch-0002.npz"}
+    names = {"epoch-0001-step-0000002.npz", "epoch-0002.npz", "network.keras"}
     assert names_in(folder / "checkpoints") == names
     assert "model.keras" in names_in(folder) and "run.json" not in names_in(folder)
 

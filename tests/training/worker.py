@@ -62,7 +62,7 @@ def assert_same_run(ours: training.Run, theirs: training.Run) -> None:
     ):
         np.testing.assert_allclose(our, their, atol=1e-5)
     for our, their in zip(ours.history, theirs.history, strict=True):
-        for name in ("loss", "accuracy", "test_loss", "test_accuracy", "learning_rate"):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
             np.testing.assert_allclose(our[name], their[name], rtol=1e-4)
     for name, value in theirs.record["metrics"].items():
         np.testing.assert_allclose(ours.record["metrics"][name], value, rtol=1e-4)

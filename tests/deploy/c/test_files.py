@@ -41,7 +41,8 @@ def network():
     x = keras.layers.Conv2DTranspose(5, 3, 2, "same")(x)
     flat = keras.layers.Flatten()(x)
     first = keras.layers.Dense(3, activation="softmax", name="head")(flat)
-    second = keras.layers.Dense(2)(keras.layers.Concatenate()([flat, other]))
+    both = keras.layers.Concatenate()([flat, other])
+    second = keras.layers.Dense(2, name="dense")(both)
     return keras.Model([image, other], [first, second], name="of_two")
 
 

@@ -361,7 +361,9 @@ def test_a_threshold_off_by_more_than_rounding_is_caught(steps, wrong):
     held = np.arange(-50, 50).reshape(4, 25) / 10
     form = SimpleNamespace(outputs_of=lambda maps: [maps[0] > 0.25, 2.0 * maps[0]])
     made, theirs = form.outputs_of([held]), [held > 0.25 + 0.1 * steps, 2 * held + 0.3]
-    above, doubled = _conversion._past_jumps(form, [], [held], [0.1], made, theirs)
+    above, doubled = _conversion._past_jumps(
+        form.outputs_of, [held], [0.1], made, theirs
+    )
     assert np.array_equal(above, theirs[0]) != wrong
     np.testing.assert_array_equal(doubled, made[1])  # which does not jump
 
