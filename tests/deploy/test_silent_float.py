@@ -67,18 +67,18 @@ def joined(x):
 
 BETWEEN = {
     "nothing": lambda x: x,
-    "maxima": layers.MaxPooling2D(2),
-    "means": layers.AveragePooling2D(2),
-    "pad": layers.ZeroPadding2D(1),
+    "maxima": layers.MaxPooling2D(2, name="maxima"),
+    "means": layers.AveragePooling2D(2, name="means"),
+    "pad": layers.ZeroPadding2D(1, name="pad"),
     "pads": lambda x: layers.ZeroPadding2D(1)(layers.ZeroPadding2D((0, 1))(x)),
-    "flatten": layers.Flatten(),
-    "reshape": layers.Reshape((2, 8, 8)),
+    "flatten": layers.Flatten(name="flatten"),
+    "reshape": layers.Reshape((2, 8, 8), name="reshape"),
     "shuffle": layers.Lambda(shuffled, name="shuffle"),
     "concat": layers.Lambda(joined, name="concat"),
-    "dropout": layers.Dropout(0.5),
-    "Identity": layers.Identity(),
-    "time": layers.Reshape((2, 2, 4, 8)),
-    "turned": layers.Permute((2, 1, 3)),
+    "dropout": layers.Dropout(0.5, name="dropout"),
+    "Identity": layers.Identity(name="Identity"),
+    "time": layers.Reshape((2, 2, 4, 8), name="time"),
+    "turned": layers.Permute((2, 1, 3), name="turned"),
     "check": layers.Lambda(
         lambda x: tf.debugging.check_numerics(x, "signs"), name="check"
     ),
