@@ -76,7 +76,7 @@ def check_init(settings: RunSettings, resume: bool, trust: bool) -> None:
     """Rejects an `init` that is not there for a new run, or not given and meant."""
     if settings.init is None and settings.backbone_multiplier != 1:
         raise InvalidValue(
-            f"backbone_multiplier={settings.backbone_multiplier} holds back the "
+            f"backbone_multiplier={settings.backbone_multiplier} slows down the "
             "weights of another network, but init is not given. Add --init "
             "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
         )
@@ -318,7 +318,7 @@ def schedule_for(
         return schedules.PolynomialDecay(rate, total, final, power)
     if settings.schedule != "cosine":
         # As in He et al. 2016, "Deep Residual Learning for Image Recognition",
-        # arXiv:1512.03385, for CIFAR-10. A rate holds up to its boundary, included.
+        # arXiv:1512.03385, for CIFAR-10. A rate is kept up to its boundary, included.
         falls = [total // 2 - 1, 3 * total // 4 - 1]
         down = [rate / 10, rate / 100] if settings.schedule == "step" else [rate] * 2
         return schedules.PiecewiseConstantDecay(falls, [rate, *down])
