@@ -76,7 +76,7 @@ def check_init(settings: RunSettings, resume: bool, trust: bool) -> None:
     """Rejects an `init` that is not there for a new run, or not given and meant."""
     if settings.init is None and settings.backbone_multiplier != 1:
         raise InvalidValue(
-            f"backbone_multiplier={settings.backbone_multiplier} slows down the "
+            f"backbone_multiplier={settings.backbone_multiplier} holds back the "
             "weights of another network, but init is not given. Add --init "
             "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
         )
