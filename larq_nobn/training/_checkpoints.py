@@ -198,7 +198,7 @@ class Checkpoints(keras.callbacks.Callback):
             # For those that open an unfinished run; nothing else depends on it.
             try:
                 self._save_network(network)
-            except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+            except (ValueError, TypeError, RuntimeError) as error:
                 self._save_network = None
                 _log.warning("The run cannot be opened before it ends: %s", error)
         needed = {target, *self._best_file(header["state"])}
