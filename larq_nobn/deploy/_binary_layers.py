@@ -27,7 +27,7 @@ from ._errors import ConversionError
 from .lite._file import FileOperation, Subgraph
 from .operations import Stages
 from .trace._constants import constant
-from .trace._names import layer_of, layers_by_name, layers_of
+from .trace._names import layer_name, layer_of, layers_by_name
 from .trace._signs import NOTHING, RESHAPES, sign_taken_by
 from .trace._trace import TracedKernel
 
@@ -35,8 +35,6 @@ from .trace._trace import TracedKernel
 Why = tuple[str, str]
 # Networks of few bits; more are the business of 8-bit kernels.
 FEW_BITS = 8
-# The number of a group in the name of its kernel.
-_GROUP = re.compile(r"/\d+/([^/]*)$")
 _BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 _KERNELS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
 # What makes few numbers of many, and functions, of which nobody knows.
@@ -112,7 +110,7 @@ def _float_layers(
     """
     # In float32, layers inside one of the user's may have got other names.
     layers, trace = layers_by_name(stages.traced.model), stages.traced
-    known = {*stages.binary, *(_GROUP.sub(r"/\1", name) for name in stages.binary)}
+    known = {*stages.binary}
     others = [use for use in trace.kernels if use.op.name not in known]
     few = [use for use in others if _kernel_bits(use, layers) < FEW_BITS]
     counts = _input_bits(few, layers, stages, examples)
@@ -122,7 +120,7 @@ def _float_layers(
             uses[use.layer].append(use)
     # No operation shows the kernel of these, which may be in a loop.
     hidden = {layer_of(op) for op in trace.operations} & layers.keys()
-    hidden -= {*(u.layer for u in trace.kernels), *layers_of(stages.binary, layers)}
+    hidden -= {*(u.layer for u in trace.kernels), *map(layer_name, stages.binary)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
     found = []
     for name in [*uses, *sorted(hidden)]:

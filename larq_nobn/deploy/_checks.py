@@ -12,7 +12,7 @@ from ._errors import ConversionError
 from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
 from .operations import stages_of
-from .trace._names import layers_by_name, layers_of
+from .trace._names import layer_name, layers_by_name
 from .trace._trace import Trace
 
 
@@ -41,7 +41,7 @@ def binary_layers(model: keras.Model) -> list[str]:
     given, _ = opened(with_known_sizes(model, None, None))
     io = io_spec(given)
     stages = stages_of(Trace(in_float32(given), io), "lce")
-    return layers_of(stages.binary, layers_by_name(stages.traced.model))
+    return [*map(layer_name, stages.binary)]
 
 
 def check_model(model: keras.Model) -> None:

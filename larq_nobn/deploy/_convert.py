@@ -48,7 +48,7 @@ from .lite._compiled import compiler
 from .lite._converter import compute_engine
 from .operations import Stages
 from .operations._kinds import Kernel
-from .trace._names import layer_name, layers_by_name, layers_of
+from .trace._names import layer_name
 from .verify._agreement import tie_warnings
 from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations
@@ -302,15 +302,14 @@ def _contents(
 ) -> tuple[Audit, list[str], list[str]]:
     """Audits a file; returns the binary layers that it should have, and merged ones."""
     model, merged = stages.traced.model, list[str]()
-    left = layers_of(stages.binary, layers_by_name(model))
+    left = [*map(layer_name, stages.binary)]
     ends = [tensor._keras_history.layer.name for tensor in model.outputs]
     audit = audit_bytes(content, path, ends)
     if runtime != "litert":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
-        for kernel in stages.repeated[:lacking]:
-            (name,) = layers_of([kernel], left)
-            merged.append(name if name in left else left[-1])
-            left.remove(merged[-1])
+        merged = [*map(layer_name, stages.repeated[:lacking])]
+        for name in merged:
+            left.remove(name)
     return audit, left, merged
 
 

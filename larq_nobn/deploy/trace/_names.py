@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..._keras import keras
@@ -23,12 +23,6 @@ def layer_name(name: str) -> str:
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Returns the layers of a model; those inside before those around them."""
     return {layer.name: layer for layer in model._flatten_layers(include_self=False)}
-
-
-def layers_of(kernels: Sequence[str], layers: Container[str]) -> list[str]:
-    """Returns the layers of which kernels are, or of which they are a group."""
-    names = map(layer_name, kernels)
-    return [name if name in layers else name.rpartition("/")[0] for name in names]
 
 
 class Names:
