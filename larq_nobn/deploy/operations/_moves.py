@@ -63,7 +63,7 @@ def moves(
         for x, start, end in zip(reads, ends[:-1], ends[1:], strict=True)
     ]
     found = []
-    for array in values(Program(reads, [*makers, inner], node.makes), numbers):
+    for array in _outputs(Program(reads, [*makers, inner], node.makes), numbers):
         of = np.ravel(array).astype(int)
         parts = zip(ends[:-1], ends[1:], strict=True)
         places = [np.flatnonzero((of > start) & (of <= end)) for start, end in parts]
@@ -74,11 +74,9 @@ def moves(
     return found
 
 
-def values(
-    program: Program, inputs: Sequence[np.ndarray], more: Sequence[Value] = ()
-) -> list[np.ndarray]:
-    """Returns the outputs of a program, and more values, for one batch."""
+def _outputs(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the outputs of a program whose inputs need not have a batch in common."""
     with tf.Graph().as_default() as graph:
         starts = [tf.compat.v1.placeholder(x.dtype, x.shape) for x in program.inputs]
-        ends = outputs_of(program, starts, more)
+        ends = outputs_of(program, starts)
     return session(graph).run(ends, dict(zip(starts, inputs, strict=True)))

@@ -15,8 +15,9 @@ from ..c._write import CFile, Layout
 from ..lite._compiled import compiled, memory, pointer, pointers
 from ..lite._converter import in_batches
 from ..operations import Stages
+from ..operations._emit import form_of
 from ..operations._kinds import Sign, Value
-from ..operations._moves import sizes_of, values
+from ..operations._moves import sizes_of
 from ..trace._names import layer_name
 from ..trace._signs import TracedSign
 from ._agreement import agreement
@@ -98,10 +99,12 @@ def _verify_calls(stages: Stages, file: CFile, library: Any, few: Examples) -> N
     raw = dict(zip(calls.inputs, calls.program.inputs, strict=True))
     each |= {x: value for x, value in raw.items() if x in each}
     names = [*dict.fromkeys(each.values())]
+    form = form_of(calls.program)
+    shown = [form.tensor_of(value) for value in names]
     few = [np.resize(x, (-(-len(x) // size) * size, *x.shape[1:])) for x in few]
     for start in range(0, len(few[0]), size):
         part = [x[start : start + size] for x in few]
-        made = values(calls.program, part, names)[len(calls.program.outputs) :]
+        made = form.run(dict(zip(form.inputs, part, strict=True)), shown)
         known = dict(zip(names, made, strict=True))
         arrays = {x: known[value] for x, value in each.items()}
         for i, call in enumerate(calls.calls):
