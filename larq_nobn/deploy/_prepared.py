@@ -49,7 +49,8 @@ def prepared(
     signs are random. Here, as in the file, kernels are ±1 and scaled afterwards, so
     that these sums are 0 and their sign is +1. The accuracy of this model is that of
     the file; float layers before signs can be trained for it. Sums of real numbers may
-    still differ from the file in the last bit.
+    still differ from the file in the last bit, and for LCE so may sums of 0 after zero
+    padding, which it corrects in float32 after the scale.
 
     Arguments:
         model: A Larq model that `convert` can read. It is not changed.
